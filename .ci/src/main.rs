@@ -1,0 +1,3 @@
+//! Everything that CI checks, as one program.
+
+fn main() {}

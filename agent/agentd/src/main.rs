@@ -1,0 +1,3 @@
+//! The keelson binary: reads the manifest, wires the roles, no logic of its own.
+
+fn main() {}

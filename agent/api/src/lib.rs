@@ -1,0 +1,1 @@
+//! Kubernetes object types, kind and schema tables, transcoding, selectors and quantities.

@@ -1,0 +1,1 @@
+//! The API server: one pipeline and one handler per verb over the kind table.

@@ -1,0 +1,1 @@
+//! The control group tree, one file per controller.

@@ -1,0 +1,1 @@
+//! Typed API client over any tower service.

@@ -1,0 +1,1 @@
+//! A thin typed wrapper of the container runtime interface.

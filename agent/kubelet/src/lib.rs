@@ -1,0 +1,1 @@
+//! One worker task per pod over a state enum; probes, volumes, status.

@@ -1,0 +1,1 @@
+//! Shutdown, tracked tasks, draining with a deadline, readiness.

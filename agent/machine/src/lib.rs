@@ -1,0 +1,1 @@
+//! The machine: manifest in force, network, time, machine API.

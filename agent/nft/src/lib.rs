@@ -1,0 +1,1 @@
+//! An nftables rule set as a value: render, diff, apply in one transaction.

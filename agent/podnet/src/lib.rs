@@ -1,0 +1,1 @@
+//! Pod addresses, links and routes; the CNI plugin.

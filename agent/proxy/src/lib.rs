@@ -1,0 +1,1 @@
+//! Services and EndpointSlices to an nftables rule set.

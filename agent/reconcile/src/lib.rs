@@ -1,0 +1,1 @@
+//! Reflector caches, delay queue, runner and leader lease.

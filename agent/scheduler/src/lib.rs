@@ -1,0 +1,1 @@
+//! A pure decision per pod over a snapshot, and the loop that binds.

@@ -1,0 +1,1 @@
+//! Words every crate shares: back-off, error chains, bounded containers.

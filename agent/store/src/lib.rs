@@ -1,0 +1,1 @@
+//! Revisioned keys and bytes with watch: etcd and embedded implementations.

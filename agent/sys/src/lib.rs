@@ -1,0 +1,1 @@
+//! The kernel as a trait, its Linux implementation and a recording fake.

@@ -1,0 +1,1 @@
+//! Memory store, real API server and in-process client for component tests.

@@ -1,0 +1,1 @@
+//! etcd configuration and membership planning.

@@ -1,0 +1,1 @@
+//! Disk layout and writing as plan and apply.

@@ -1,0 +1,1 @@
+//! The join handshake of a machine as a state machine.

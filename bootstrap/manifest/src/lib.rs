@@ -1,0 +1,1 @@
+//! The machine manifest: TOML schema, newtypes, defaults, validation.

@@ -1,0 +1,1 @@
+//! Certificate authorities, leaf issue and rotation; time and randomness are arguments.

@@ -1,0 +1,3 @@
+//! Builds bootable images from Debian packages and the agent.
+
+fn main() {}

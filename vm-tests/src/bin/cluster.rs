@@ -1,0 +1,3 @@
+//! The `cargo cluster` command.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! Boots clusters in virtual machines or namespaces and watches them.

@@ -1,1 +1,13 @@
 //! Words every crate shares: back-off, error chains, bounded containers.
+//!
+//! Nothing here knows the domain, a clock, a file or a socket. Randomness and time are arguments.
+
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+mod backoff;
+mod chain;
+mod ring;
+
+pub use backoff::Backoff;
+pub use chain::{Chain, chain};
+pub use ring::LineRing;

@@ -1,0 +1,135 @@
+//! Static schema and kind tables as Rust source.
+
+use std::fmt::Write as _;
+
+use crate::facts::{Field, Kind, Message, Schema};
+use crate::messages::map_types;
+
+pub(crate) fn schema(schema: &Schema) -> Result<String, String> {
+    let mut out = String::from("pub static MESSAGES: &[Message] = &[\n");
+    for message in &schema.messages {
+        let mut fields = String::new();
+        for field in &message.fields {
+            fields.push_str(&field_row(schema, field)?);
+        }
+        let mut numbers: Vec<(i32, usize)> = message.fields.iter().enumerate().map(|(i, f)| (f.number, i)).collect();
+        numbers.sort_unstable();
+        let _infallible = writeln!(
+            out,
+            "    Message {{ name: {:?}, openapi: {:?}, shape: {}, type_meta: {}, atomic: {}, fields: &[{fields}], by_number: &{numbers:?} }},",
+            message.name,
+            message.openapi,
+            shape(message),
+            message.shape == "typemeta",
+            message.map_type == "atomic",
+        );
+    }
+    out.push_str("];\n");
+    Ok(out)
+}
+
+fn shape(message: &Message) -> &'static str {
+    let name = message.name.as_str();
+    if message.shape.starts_with("[]") {
+        return "Shape::List";
+    }
+    match name.rsplit('.').next().unwrap_or(name) {
+        "Time" => "Shape::Time",
+        "MicroTime" => "Shape::MicroTime",
+        "Duration" => "Shape::Duration",
+        "Quantity" => "Shape::Quantity",
+        "IntOrString" => "Shape::IntOrString",
+        "RawExtension" | "FieldsV1" | "JSON" => "Shape::RawJson",
+        "JSONSchemaPropsOrArray" => "Shape::SchemaOrArray",
+        "JSONSchemaPropsOrBool" => "Shape::SchemaOrBool",
+        "JSONSchemaPropsOrStringArray" => "Shape::SchemaOrStrings",
+        _ => "Shape::Struct",
+    }
+}
+
+fn field_row(schema: &Schema, field: &Field) -> Result<String, String> {
+    let kind = match map_types(&field.proto_type) {
+        Some((_, value)) if field.has('m') => format!("FieldType::Map(&{})", type_of(schema, value)?),
+        _ => type_of(schema, &field.proto_type)?,
+    };
+    let list = match field.list.as_str() {
+        "map" => format!("ListType::Map(&{:?})", split(&field.keys)),
+        "set" => "ListType::Set".to_owned(),
+        "atomic" => "ListType::Atomic".to_owned(),
+        _ => "ListType::Unset".to_owned(),
+    };
+    Ok(format!(
+        "Field {{ json: {:?}, number: {}, ty: {kind}, repeated: {}, pointer: {}, omit_empty: {}, omit_zero: {}, inline: {}, required: {}, bytes: {}, list: {list}, atomic: {}, patch: &{:?}, merge_key: {:?}, default: {:?}, values: &{:?}, format: {:?} }}, ",
+        field.json,
+        field.number,
+        field.has('r'),
+        field.has('p'),
+        field.has('o'),
+        field.has('z'),
+        field.has('i'),
+        field.has('q'),
+        field.has('b'),
+        field.map_type == "atomic",
+        split(&field.patch),
+        field.merge_key,
+        field.default,
+        field.values.split('|').filter(|_| !field.values.is_empty()).collect::<Vec<_>>(),
+        field.format,
+    ))
+}
+
+fn split(cell: &str) -> Vec<&str> {
+    cell.split(',').filter(|s| !s.is_empty()).collect()
+}
+
+fn type_of(schema: &Schema, proto: &str) -> Result<String, String> {
+    Ok(match proto {
+        "string" => "FieldType::String".to_owned(),
+        "bytes" => "FieldType::Bytes".to_owned(),
+        "int32" => "FieldType::Int32".to_owned(),
+        "int64" => "FieldType::Int64".to_owned(),
+        "uint32" | "uint64" => "FieldType::Uint64".to_owned(),
+        "bool" => "FieldType::Bool".to_owned(),
+        "double" => "FieldType::Double".to_owned(),
+        message => {
+            let index = schema.index.get(message).ok_or_else(|| format!("unknown type {message}"))?;
+            format!("FieldType::Message({index})")
+        }
+    })
+}
+
+pub(crate) fn kinds(schema: &Schema, kinds: &[Kind], subresources: &[Vec<String>]) -> Result<String, String> {
+    let mut out = String::from("pub static KINDS: &[Kind] = &[\n");
+    for kind in kinds {
+        let r = &kind.rest;
+        let message = schema.of_kind(&kind.group, &kind.version, &kind.kind);
+        let message = message.ok_or_else(|| format!("no message for {}", kind.kind))?;
+        let list = schema.of_kind(&kind.group, &kind.version, &format!("{}List", kind.kind));
+        let mut subs = String::new();
+        for s in subresources.iter().filter(|s| s[0] == kind.group && s[1] == kind.version && s[2] == r[0]) {
+            let (gv, name) = s[4].rsplit_once('.').unwrap_or(("", &s[4]));
+            let (group, version) = split_group_version(gv);
+            let _infallible = write!(
+                subs,
+                "Subresource {{ name: {:?}, group: {group:?}, version: {version:?}, kind: {name:?}, accepted: &{:?}, verbs: &{:?} }}, ",
+                s[3],
+                split(&s[5]),
+                split(&s[6]),
+            );
+        }
+        let prefix = r[8].split("/{").next().unwrap_or_default();
+        let _infallible = writeln!(
+            out,
+            "    Kind {{ group: {:?}, version: {:?}, kind: {:?}, plural: {:?}, singular: {:?}, short_names: &{:?}, categories: &{:?}, namespaced: {}, verbs: &{:?}, storage_version: {:?}, storage_version_hash: {:?}, etcd_prefix: {prefix:?}, stored_as_json: {}, message: {message}, list_message: {list:?}, subresources: &[{subs}] }},",
+            kind.group, kind.version, kind.kind, r[0], r[1], split(&r[2]), split(&r[3]), r[4] == "y", split(&r[5]),
+            r[6], r[7], r[9] == "json",
+        );
+    }
+    out.push_str("];\n");
+    Ok(out)
+}
+
+/// `apps/v1` is what a foreign group version is written as; nothing at all where it is that of the kind itself.
+fn split_group_version(text: &str) -> (&str, &str) {
+    text.rsplit_once('/').unwrap_or(("", text))
+}

@@ -1,0 +1,124 @@
+//! The kinds that are served by default, as upstream serves them.
+
+/// A served kind.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Kind {
+    /// API group; empty for core.
+    pub group: &'static str,
+    /// Version, such as `v1`.
+    pub version: &'static str,
+    /// Kind, such as `Pod`.
+    pub kind: &'static str,
+    /// Resource name in paths, such as `pods`.
+    pub plural: &'static str,
+    /// Singular resource name.
+    pub singular: &'static str,
+    /// Short names kubectl takes.
+    pub short_names: &'static [&'static str],
+    /// Categories such as `all`.
+    pub categories: &'static [&'static str],
+    /// Whether objects live in namespaces.
+    pub namespaced: bool,
+    /// Verbs in discovery's order.
+    pub verbs: &'static [&'static str],
+    /// Group version the object is stored in (`apps/v1`, `v1`).
+    pub storage_version: &'static str,
+    /// Hash that discovery shows; empty for kinds that are not stored.
+    pub storage_version_hash: &'static str,
+    /// Prefix of the etcd keys, without trailing slash; empty for kinds that are not stored.
+    pub etcd_prefix: &'static str,
+    /// Whether the stored form is JSON instead of protobuf.
+    pub stored_as_json: bool,
+    /// Index of the object's message in [`crate::schema::MESSAGES`].
+    pub message: usize,
+    /// Index of the list's message.
+    pub list_message: Option<usize>,
+    /// Subresources.
+    pub subresources: &'static [Subresource],
+}
+
+/// A subresource of a kind.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Subresource {
+    /// Name in the path, such as `status`.
+    pub name: &'static str,
+    /// Group of its kind where it differs from the parent's.
+    pub group: &'static str,
+    /// Version of its kind where it differs from the parent's.
+    pub version: &'static str,
+    /// Its kind, such as `Scale`.
+    pub kind: &'static str,
+    /// Types a body may have where there are several.
+    pub accepted: &'static [&'static str],
+    /// Verbs.
+    pub verbs: &'static [&'static str],
+}
+
+include!(concat!(env!("OUT_DIR"), "/kinds.rs"));
+
+/// All kinds served by default, in upstream's discovery order.
+#[must_use]
+pub fn kinds() -> &'static [Kind] {
+    KINDS
+}
+
+/// The kind behind a resource name, such as (`apps`, `v1`, `deployments`).
+#[must_use]
+pub fn kind_by_resource(group: &str, version: &str, plural: &str) -> Option<&'static Kind> {
+    KINDS.iter().find(|k| k.plural == plural && k.group == group && k.version == version)
+}
+
+/// The kind of this name, such as (`apps/v1`, `Deployment`).
+#[must_use]
+pub fn kind_by_name(api_version: &str, kind: &str) -> Option<&'static Kind> {
+    KINDS.iter().find(|k| k.kind == kind && k.is_version(api_version))
+}
+
+impl Kind {
+    /// `apps/v1`, or `v1` for core.
+    #[must_use]
+    pub fn api_version(&self) -> String {
+        if self.group.is_empty() { self.version.to_owned() } else { format!("{}/{}", self.group, self.version) }
+    }
+
+    /// Whether `api_version` is this kind's, without building the string.
+    #[must_use]
+    pub fn is_version(&self, api_version: &str) -> bool {
+        match api_version.split_once('/') {
+            Some((group, version)) => self.group == group && self.version == version,
+            None => self.group.is_empty() && self.version == api_version,
+        }
+    }
+
+    /// The object's message.
+    #[must_use]
+    pub fn schema(&self) -> &'static crate::schema::Message {
+        &crate::schema::MESSAGES[self.message]
+    }
+
+    /// The subresource of this name.
+    #[must_use]
+    pub fn subresource(&self, name: &str) -> Option<&'static Subresource> {
+        self.subresources.iter().find(|s| s.name == name)
+    }
+
+    /// Whether the kind is served with this verb.
+    #[must_use]
+    pub fn has_verb(&self, verb: &str) -> bool {
+        self.verbs.contains(&verb)
+    }
+
+    /// Path of the collection: `/api/v1/namespaces/NS/pods`, `/apis/apps/v1/deployments`.
+    #[must_use]
+    pub fn path(&self, namespace: Option<&str>) -> String {
+        let root = if self.group.is_empty() {
+            format!("/api/{}", self.version)
+        } else {
+            format!("/apis/{}/{}", self.group, self.version)
+        };
+        match namespace {
+            Some(namespace) if self.namespaced => format!("{root}/namespaces/{namespace}/{}", self.plural),
+            _ => format!("{root}/{}", self.plural),
+        }
+    }
+}

@@ -1,0 +1,204 @@
+//! Connections: TCP with keep-alive, TLS, HTTP/2 where the server offers it.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use http::{Request, Response, Uri};
+use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
+use hyper_util::client::legacy::Client as HyperClient;
+use hyper_util::client::legacy::connect::{Connected, Connection};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use rustls::pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tower::util::BoxCloneSyncService;
+use tower::{Service, ServiceExt};
+
+use crate::config::Config;
+use crate::error::{BoxError, ConfigError};
+use crate::tls;
+
+/// The body of a request: always complete before it is sent.
+pub type RequestBody = Full<Bytes>;
+/// The body of a response: may be a stream without end.
+pub type ResponseBody = UnsyncBoxBody<Bytes, BoxError>;
+/// Anything that answers requests.
+pub(crate) type HttpService = BoxCloneSyncService<Request<RequestBody>, Response<ResponseBody>, BoxError>;
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// A silent peer is asked for a sign of life after this, and given up after the second figure.
+const PING_INTERVAL: Duration = Duration::from_secs(15);
+const PING_TIMEOUT: Duration = Duration::from_secs(15);
+const IDLE_CONNECTIONS: usize = 8;
+const IDLE_TIMEOUT: Duration = Duration::from_secs(90);
+
+/// The two sets of connections of one client.
+#[derive(Clone)]
+pub(crate) struct Transport {
+    pub(crate) requests: HttpService,
+    pub(crate) watches: HttpService,
+}
+
+impl Transport {
+    /// Connections as `config` describes; nothing is dialled yet.
+    pub(crate) fn connect(config: &Config) -> Result<Self, ConfigError> {
+        let connector = Connector::try_new(config)?;
+        Ok(Self { requests: http_service(connector.clone()), watches: http_service(connector) })
+    }
+
+    /// The service itself, in this process.
+    pub(crate) fn from_service<S, B>(service: S) -> Self
+    where
+        S: Service<Request<RequestBody>, Response = Response<B>> + Clone + Send + Sync + 'static,
+        S::Error: Into<BoxError>,
+        S::Future: Send + 'static,
+        B: http_body::Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
+        let service = BoxCloneSyncService::new(service.map_response(box_body).map_err(Into::into));
+        Self { requests: service.clone(), watches: service }
+    }
+}
+
+fn http_service(connector: Connector) -> HttpService {
+    let client: HyperClient<Connector, RequestBody> = HyperClient::builder(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .pool_timer(TokioTimer::new())
+        .pool_idle_timeout(IDLE_TIMEOUT)
+        .pool_max_idle_per_host(IDLE_CONNECTIONS)
+        .http2_keep_alive_interval(PING_INTERVAL)
+        .http2_keep_alive_timeout(PING_TIMEOUT)
+        .http2_keep_alive_while_idle(true)
+        .http2_adaptive_window(true)
+        .build(connector);
+    BoxCloneSyncService::new(client.map_response(box_body).map_err(Into::into))
+}
+
+fn box_body<B>(response: Response<B>) -> Response<ResponseBody>
+where
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    response.map(|body| body.map_err(Into::into).boxed_unsync())
+}
+
+/// Dials one server.
+#[derive(Clone)]
+struct Connector {
+    host: String,
+    port: u16,
+    tls: Option<(TlsConnector, ServerName<'static>)>,
+}
+
+impl Connector {
+    fn try_new(config: &Config) -> Result<Self, ConfigError> {
+        let bad = || ConfigError::ServerScheme(config.server.to_string());
+        let host = config.server.host().ok_or_else(bad)?;
+        let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
+        let (secure, default_port) = match config.server.scheme_str() {
+            Some("https") => (true, 443),
+            Some("http") => (false, 80),
+            Some(_) | None => return Err(bad()),
+        };
+        let port = config.server.port_u16().unwrap_or(default_port);
+        if !secure {
+            return Ok(Self { host, port, tls: None });
+        }
+        let verified = config.tls_server_name.clone().unwrap_or_else(|| host.clone());
+        let name = ServerName::try_from(verified).map_err(|_invalid| bad())?;
+        let connector = TlsConnector::from(Arc::new(tls::client_config(config)?));
+        Ok(Self { host, port, tls: Some((connector, name)) })
+    }
+
+    async fn dial(self) -> io::Result<Wire> {
+        let stream = TcpStream::connect((self.host.as_str(), self.port)).await?;
+        stream.set_nodelay(true)?;
+        let keepalive = socket2::TcpKeepalive::new().with_time(PING_INTERVAL).with_interval(PING_TIMEOUT);
+        let socket = socket2::SockRef::from(&stream);
+        socket.set_tcp_keepalive(&keepalive)?;
+        socket.set_tcp_user_timeout(Some(PING_INTERVAL + PING_TIMEOUT))?;
+        let Some((connector, name)) = self.tls else {
+            return Ok(Wire { io: TokioIo::new(Box::new(stream)), http2: false });
+        };
+        let stream = connector.connect(name, stream).await?;
+        let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+        Ok(Wire { io: TokioIo::new(Box::new(stream)), http2 })
+    }
+}
+
+impl Service<Uri> for Connector {
+    type Response = Wire;
+    type Error = io::Error;
+    type Future = BoxFuture<'static, io::Result<Wire>>;
+
+    fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _uri: Uri) -> Self::Future {
+        let connector = self.clone();
+        Box::pin(async move {
+            tokio::time::timeout(CONNECT_TIMEOUT, connector.dial())
+                .await
+                .unwrap_or_else(|_elapsed| Err(io::Error::new(io::ErrorKind::TimedOut, "connecting took too long")))
+        })
+    }
+}
+
+trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
+
+/// A connection, plain or TLS.
+struct Wire {
+    io: TokioIo<Box<dyn Io>>,
+    http2: bool,
+}
+
+impl Connection for Wire {
+    fn connected(&self) -> Connected {
+        let connected = Connected::new();
+        if self.http2 { connected.negotiated_h2() } else { connected }
+    }
+}
+
+impl hyper::rt::Read for Wire {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: hyper::rt::ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_read(cx, buf)
+    }
+}
+
+impl hyper::rt::Write for Wire {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write_vectored(cx, bufs)
+    }
+}

@@ -1,0 +1,81 @@
+//! Addresses of links.
+
+use std::net::IpAddr;
+
+use futures::TryStreamExt;
+use ipnet::IpNet;
+use rtnetlink::packet_route::address::{AddressAttribute, AddressFlags, AddressMessage, AddressScope};
+
+use crate::error::tolerate;
+use crate::{Error, Netlink, Result};
+
+/// An address on a link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Address {
+    /// The link's number.
+    pub link: u32,
+    /// The address with the length of its prefix.
+    pub net: IpNet,
+    /// Whether it is valid beyond the link.
+    pub global: bool,
+    /// Whether the kernel still checks that nobody else has it (IPv6).
+    pub tentative: bool,
+}
+
+impl Netlink {
+    /// All addresses of all links.
+    pub async fn addresses(&self) -> Result<Vec<Address>> {
+        let messages: Vec<AddressMessage> = self
+            .handle
+            .address()
+            .get()
+            .execute()
+            .try_collect()
+            .await
+            .map_err(|e| Error::new("list", "addresses", e))?;
+        Ok(messages.iter().filter_map(from_message).collect())
+    }
+
+    /// The addresses of one link.
+    pub async fn addresses_of(&self, link: u32) -> Result<Vec<Address>> {
+        let mut all = self.addresses().await?;
+        all.retain(|address| address.link == link);
+        Ok(all)
+    }
+
+    /// Gives a link an address. IPv6 addresses come without duplicate detection, so that they work at once.
+    pub async fn add_address(&self, link: u32, net: IpNet) -> Result<()> {
+        let mut request = self.handle.address().add(link, net.addr(), net.prefix_len()).replace();
+        if net.addr().is_ipv6() {
+            request.message_mut().attributes.push(AddressAttribute::Flags(AddressFlags::Nodad));
+        }
+        let done = request.execute().await;
+        tolerate(done.map_err(|e| Error::new("add address", net.to_string(), e)), Error::is_exists)
+    }
+
+    /// Takes an address off a link.
+    pub async fn delete_address(&self, link: u32, net: IpNet) -> Result<()> {
+        // The library's own "add" message is exactly what a removal has to name.
+        let mut request = self.handle.address().add(link, net.addr(), net.prefix_len());
+        let message = request.message_mut().clone();
+        let done = self.handle.address().del(message).execute().await;
+        tolerate(done.map_err(|e| Error::new("delete address", net.to_string(), e)), Error::is_missing)
+    }
+}
+
+fn from_message(message: &AddressMessage) -> Option<Address> {
+    let mut plain: Option<IpAddr> = None;
+    let mut local: Option<IpAddr> = None;
+    let mut tentative = false;
+    for attribute in &message.attributes {
+        match attribute {
+            AddressAttribute::Address(address) => plain = Some(*address),
+            AddressAttribute::Local(address) => local = Some(*address),
+            AddressAttribute::Flags(flags) => tentative = flags.contains(AddressFlags::Tentative),
+            _ => {}
+        }
+    }
+    let net = IpNet::new(local.or(plain)?, message.header.prefix_len).ok()?;
+    let global = message.header.scope == AddressScope::Universe;
+    Some(Address { link: message.header.index, net, global, tentative })
+}

@@ -1,1 +1,39 @@
 //! The kernel as a trait, its Linux implementation and a recording fake.
+//!
+//! [`System`] is what code with effects on the machine is given, so that boot and service logic is tested without a
+//! machine. The modules beside it are thin, safe forms of kernel interfaces (descriptors to wait on, sockets that
+//! std does not know). Only this crate contains `unsafe`. It knows nothing of manifests, services or Kubernetes.
+
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+mod block;
+mod error;
+mod fake;
+mod linux;
+mod modules;
+mod netns;
+mod notify;
+mod packet;
+mod power;
+mod probe;
+mod signals;
+mod spawn;
+mod system;
+mod uevent;
+mod watch;
+
+pub use block::{BlockDevice, block_devices};
+pub use error::Error;
+pub use fake::{Call, FakeSystem};
+pub use linux::Linux;
+pub use modules::ModuleIndex;
+pub use netns::in_network_namespace;
+pub use notify::{Notification, NotifySocket, notify};
+pub use packet::PacketSocket;
+pub use power::{PowerButton, power_buttons};
+pub use probe::{Filesystem, FilesystemKind, PROBE_BYTES, probe_filesystem};
+pub use signals::{Signals, ignore_ctrl_alt_del_reboot};
+pub use spawn::{Ended, Spawn, Spawned};
+pub use system::{Mount, MountFlags, Power, Signal, System, UnmountFlags};
+pub use uevent::UeventSocket;
+pub use watch::{FileWatch, wait_readable};

@@ -1,0 +1,99 @@
+//! Disks and partitions, as sysfs tells them.
+
+use std::path::{Path, PathBuf};
+
+use crate::probe::{Filesystem, PROBE_BYTES, probe_filesystem};
+use crate::system::System;
+
+/// A disk or a partition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BlockDevice {
+    /// Its name, e.g. `vda1`.
+    pub name: String,
+    /// Its size.
+    pub bytes: u64,
+    /// The serial number of a whole disk; may be empty.
+    pub serial: String,
+    /// The name in the partition table; may be empty.
+    pub partition_label: String,
+    /// Whether it is a partition of another device.
+    pub is_partition: bool,
+    /// Whether it has partitions.
+    pub has_partitions: bool,
+    /// The file system on it.
+    pub filesystem: Option<Filesystem>,
+    /// Whether everything a probe looks at is zero.
+    pub is_blank: bool,
+}
+
+impl BlockDevice {
+    /// Its device node.
+    #[must_use]
+    pub fn path(&self) -> PathBuf {
+        Path::new("/dev").join(&self.name)
+    }
+
+    /// Whether the file system or the partition carries this label.
+    #[must_use]
+    pub fn has_label(&self, label: &str) -> bool {
+        self.partition_label == label || self.filesystem.as_ref().is_some_and(|found| found.label == label)
+    }
+}
+
+/// All block devices that have a size, without loop and memory devices.
+#[must_use]
+pub fn block_devices(system: &dyn System) -> Vec<BlockDevice> {
+    let class = Path::new("/sys/class/block");
+    let names = system.list(class).unwrap_or_default();
+    let hidden = ["loop", "ram", "zram", "nbd", "fd", "dm-"];
+    let shown = names.iter().filter(|name| !hidden.iter().any(|prefix| name.starts_with(prefix)));
+    shown.filter_map(|name| device(system, &class.join(name), name)).collect()
+}
+
+fn device(system: &dyn System, folder: &Path, name: &str) -> Option<BlockDevice> {
+    const SECTOR_BYTES: u64 = 512;
+    let text = |file: &str| {
+        let bytes = system.read(&folder.join(file)).unwrap_or_default();
+        String::from_utf8_lossy(&bytes).trim().to_owned()
+    };
+    let bytes = text("size").parse::<u64>().unwrap_or(0) * SECTOR_BYTES;
+    if bytes == 0 {
+        return None;
+    }
+    let serial = [text("serial"), text("device/serial")].into_iter().find(|serial| !serial.is_empty());
+    let partition_label = text("uevent").lines().find_map(|line| line.strip_prefix("PARTNAME=").map(str::to_owned));
+    let children = system.list(folder).unwrap_or_default();
+    let head = system.read_at(&Path::new("/dev").join(name), 0, PROBE_BYTES).ok();
+    Some(BlockDevice {
+        name: name.to_owned(),
+        bytes,
+        serial: serial.unwrap_or_default(),
+        partition_label: partition_label.unwrap_or_default(),
+        is_partition: children.iter().any(|child| child == "partition"),
+        has_partitions: children.iter().any(|child| child.starts_with(name)),
+        filesystem: head.as_deref().and_then(probe_filesystem),
+        is_blank: head.is_some_and(|head| head.iter().all(|byte| *byte == 0)),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fake::FakeSystem;
+
+    #[test]
+    fn a_virtio_disk_is_found_by_its_serial_and_a_partition_by_its_name() {
+        let system = FakeSystem::new();
+        system.file("/sys/class/block/vda/size", "2048\n");
+        system.file("/sys/class/block/vda/serial", "keelson-data");
+        system.file("/dev/vda", vec![0_u8; PROBE_BYTES]);
+        system.file("/sys/class/block/vdb1/size", "2048\n");
+        system.file("/sys/class/block/vdb1/partition", "1\n");
+        system.file("/sys/class/block/vdb1/uevent", "DEVNAME=vdb1\nPARTNAME=KEELSON-STATE\n");
+        system.file("/sys/class/block/loop0/size", "2048\n");
+        let found = block_devices(&system);
+        assert_eq!(found.len(), 2);
+        assert_eq!((found[0].serial.as_str(), found[0].is_blank, found[0].is_partition), ("keelson-data", true, false));
+        assert!(found[1].has_label("KEELSON-STATE") && found[1].is_partition && !found[1].is_blank);
+    }
+}

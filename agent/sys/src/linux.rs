@@ -1,0 +1,366 @@
+//! [`System`] on the running kernel.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::fd::AsFd;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use nix::errno::Errno;
+use nix::mount::{MntFlags, MsFlags};
+use nix::sys::reboot::RebootMode;
+use nix::sys::resource::Resource;
+use nix::sys::wait::{WaitPidFlag, WaitStatus};
+use nix::time::ClockId;
+use nix::unistd::Pid;
+
+use crate::error::Error;
+use crate::spawn::{Ended, Spawn, Spawned};
+use crate::system::{Mount, MountFlags, Power, Signal, System, UnmountFlags};
+
+/// The most that [`System::run`] keeps of a program's output.
+const RUN_OUTPUT_BYTES: usize = 64 * 1024;
+
+/// The kernel this process runs on.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Linux;
+
+impl System for Linux {
+    fn mount(&self, mount: &Mount) -> Result<(), Error> {
+        let text = |value: &str| (!value.is_empty()).then(|| value.to_owned());
+        nix::mount::mount(
+            text(&mount.source).as_deref(),
+            &mount.target,
+            text(&mount.kind).as_deref(),
+            mount_flags(mount.flags),
+            text(&mount.options).as_deref(),
+        )
+        .map_err(|error| Error::new(format!("mount {} on {}", describe(mount), mount.target.display()), error))
+    }
+
+    fn unmount(&self, target: &Path, flags: UnmountFlags) -> Result<(), Error> {
+        let flags = match flags {
+            UnmountFlags::Plain => MntFlags::UMOUNT_NOFOLLOW,
+            UnmountFlags::Lazy => MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW,
+        };
+        nix::mount::umount2(target, flags).map_err(|error| Error::new(format!("unmount {}", target.display()), error))
+    }
+
+    fn make_dir(&self, path: &Path, mode: u32) -> Result<(), Error> {
+        if path.is_dir() {
+            return Ok(());
+        }
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(mode)
+            .create(path)
+            .and_then(|()| fs::set_permissions(path, fs::Permissions::from_mode(mode)))
+            .map_err(|error| Error::new(format!("make folder {}", path.display()), error))
+    }
+
+    fn symlink(&self, target: &Path, link: &Path) -> Result<(), Error> {
+        let step = || format!("link {} to {}", link.display(), target.display());
+        if fs::read_link(link).is_ok_and(|present| present == target) {
+            return Ok(());
+        }
+        self.remove_file(link)?;
+        std::os::unix::fs::symlink(target, link).map_err(|error| Error::new(step(), error))
+    }
+
+    fn make_char_device(&self, path: &Path, mode: u32, number: (u64, u64)) -> Result<(), Error> {
+        use nix::sys::stat::{Mode, SFlag, makedev, mknod};
+        let step = || format!("make device {}", path.display());
+        match mknod(path, SFlag::S_IFCHR, Mode::from_bits_truncate(mode), makedev(number.0, number.1)) {
+            Ok(()) => {
+                fs::set_permissions(path, fs::Permissions::from_mode(mode)).map_err(|error| Error::new(step(), error))
+            }
+            Err(Errno::EEXIST) => Ok(()),
+            Err(error) => Err(Error::new(step(), error)),
+        }
+    }
+
+    fn exists(&self, path: &Path) -> bool {
+        path.symlink_metadata().is_ok()
+    }
+
+    fn read(&self, path: &Path) -> Result<Vec<u8>, Error> {
+        fs::read(path).map_err(|error| Error::new(format!("read {}", path.display()), error))
+    }
+
+    fn read_at(&self, path: &Path, offset: u64, len: usize) -> Result<Vec<u8>, Error> {
+        read_at(path, offset, len).map_err(|error| Error::new(format!("read {}", path.display()), error))
+    }
+
+    fn list(&self, path: &Path) -> Result<Vec<String>, Error> {
+        list(path).map_err(|error| Error::new(format!("list {}", path.display()), error))
+    }
+
+    fn read_link(&self, path: &Path) -> Result<PathBuf, Error> {
+        fs::read_link(path).map_err(|error| Error::new(format!("read link {}", path.display()), error))
+    }
+
+    fn write(&self, path: &Path, content: &[u8]) -> Result<(), Error> {
+        OpenOptions::new()
+            .write(true)
+            .open(path)
+            .and_then(|mut file| file.write_all(content))
+            .map_err(|error| Error::new(format!("write {}", path.display()), error))
+    }
+
+    fn replace(&self, path: &Path, content: &[u8], mode: u32) -> Result<(), Error> {
+        replace(path, content, mode).map_err(|error| Error::new(format!("write {}", path.display()), error))
+    }
+
+    fn remove_file(&self, path: &Path) -> Result<(), Error> {
+        ignore_missing(fs::remove_file(path)).map_err(|error| Error::new(format!("remove {}", path.display()), error))
+    }
+
+    fn remove_dir(&self, path: &Path) -> Result<(), Error> {
+        ignore_missing(fs::remove_dir(path)).map_err(|error| Error::new(format!("remove {}", path.display()), error))
+    }
+
+    fn set_hostname(&self, name: &str) -> Result<(), Error> {
+        nix::unistd::sethostname(name).map_err(|error| Error::new(format!("set the host name to {name}"), error))
+    }
+
+    fn set_clock(&self, now: SystemTime) -> Result<(), Error> {
+        let since = now.duration_since(UNIX_EPOCH).unwrap_or_default();
+        nix::time::clock_settime(ClockId::CLOCK_REALTIME, since.into())
+            .map_err(|error| Error::new("set the clock", error))
+    }
+
+    fn set_open_files_limit(&self, limit: u64) -> Result<(), Error> {
+        nix::sys::resource::setrlimit(Resource::RLIMIT_NOFILE, limit, limit)
+            .map_err(|error| Error::new(format!("raise the limit of open files to {limit}"), error))
+    }
+
+    fn load_module(&self, file: &Path, parameters: &str) -> Result<(), Error> {
+        load_module(file, parameters).map_err(|error| Error::new(format!("load module {}", file.display()), error))
+    }
+
+    fn kernel_release(&self) -> String {
+        nix::sys::utsname::uname().map(|name| name.release().to_string_lossy().into_owned()).unwrap_or_default()
+    }
+
+    fn spawn(&self, spawn: &Spawn) -> Result<Spawned, Error> {
+        crate::spawn::spawn(spawn)
+    }
+
+    fn run(&self, argv: &[&str], deadline: Duration) -> Result<(Ended, String), Error> {
+        let spawn = Spawn {
+            argv: argv.iter().map(|&word| word.to_owned()).collect(),
+            env: vec![("PATH".into(), "/usr/sbin:/usr/bin:/sbin:/bin".into())],
+            cgroup_procs: Vec::new(),
+        };
+        let spawned = crate::spawn::spawn(&spawn)?;
+        run_to_end(self, spawned, deadline)
+            .map_err(|error| Error::new(format!("run {}", argv.first().unwrap_or(&"")), error))
+    }
+
+    fn reap(&self) -> Option<(u32, Ended)> {
+        wait_for(Pid::from_raw(-1))
+    }
+
+    fn kill(&self, pid: u32, signal: Signal) -> Result<(), Error> {
+        match nix::sys::signal::kill(pid_of(pid), signal_of(signal)) {
+            Ok(()) | Err(Errno::ESRCH) => Ok(()),
+            Err(error) => Err(Error::new(format!("signal process {pid}"), error)),
+        }
+    }
+
+    fn kill_all(&self, signal: Signal) {
+        // It fails when there is nobody left, which is what is wanted.
+        nix::sys::signal::kill(Pid::from_raw(-1), signal_of(signal)).ok();
+    }
+
+    fn session_of(&self, pid: u32) -> Option<u32> {
+        nix::unistd::getsid(Some(pid_of(pid))).ok().and_then(|session| u32::try_from(session.as_raw()).ok())
+    }
+
+    fn sync(&self) {
+        nix::unistd::sync();
+    }
+
+    fn power(&self, power: Power) -> Error {
+        let (mode, step) = match power {
+            Power::Off => (RebootMode::RB_POWER_OFF, "power off"),
+            Power::Reboot => (RebootMode::RB_AUTOBOOT, "reboot"),
+            Power::Halt => (RebootMode::RB_HALT_SYSTEM, "halt"),
+        };
+        match nix::sys::reboot::reboot(mode) {
+            Ok(never) => match never {},
+            Err(error) => Error::new(step, error),
+        }
+    }
+
+    fn uptime(&self) -> Duration {
+        nix::time::clock_gettime(ClockId::CLOCK_BOOTTIME).map(Duration::from).unwrap_or_default()
+    }
+
+    fn now(&self) -> SystemTime {
+        SystemTime::now()
+    }
+}
+
+fn describe(mount: &Mount) -> String {
+    if mount.kind.is_empty() { mount.source.clone() } else { format!("{} ({})", mount.source, mount.kind) }
+}
+
+fn mount_flags(flags: MountFlags) -> MsFlags {
+    let table = [
+        (MountFlags::NOSUID, MsFlags::MS_NOSUID),
+        (MountFlags::NODEV, MsFlags::MS_NODEV),
+        (MountFlags::NOEXEC, MsFlags::MS_NOEXEC),
+        (MountFlags::READ_ONLY, MsFlags::MS_RDONLY),
+        (MountFlags::BIND, MsFlags::MS_BIND),
+        (MountFlags::RECURSIVE, MsFlags::MS_REC),
+        (MountFlags::REMOUNT, MsFlags::MS_REMOUNT),
+        (MountFlags::SHARED, MsFlags::MS_SHARED),
+        (MountFlags::PRIVATE, MsFlags::MS_PRIVATE),
+        (MountFlags::RELATIME, MsFlags::MS_RELATIME),
+        (MountFlags::SLAVE, MsFlags::MS_SLAVE),
+    ];
+    table.iter().filter(|(ours, _)| flags.contains(*ours)).fold(MsFlags::empty(), |all, (_, theirs)| all | *theirs)
+}
+
+fn signal_of(signal: Signal) -> nix::sys::signal::Signal {
+    match signal {
+        Signal::Terminate => nix::sys::signal::Signal::SIGTERM,
+        Signal::Kill => nix::sys::signal::Signal::SIGKILL,
+        Signal::Hangup => nix::sys::signal::Signal::SIGHUP,
+    }
+}
+
+/// A process id as the kernel takes it. Ids fit 22 bits, so the fallback (0, ourselves) is never reached; 1 cannot be
+/// hit by it either.
+fn pid_of(pid: u32) -> Pid {
+    Pid::from_raw(i32::try_from(pid).unwrap_or(i32::MAX))
+}
+
+fn ignore_missing(result: io::Result<()>) -> io::Result<()> {
+    match result {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
+}
+
+fn read_at(path: &Path, offset: u64, len: usize) -> io::Result<Vec<u8>> {
+    let mut file = File::open(path)?;
+    file.seek(SeekFrom::Start(offset))?;
+    let mut bytes = Vec::new();
+    file.take(len as u64).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+fn list(path: &Path) -> io::Result<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in fs::read_dir(path)? {
+        names.push(entry?.file_name().to_string_lossy().into_owned());
+    }
+    names.sort();
+    Ok(names)
+}
+
+fn replace(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
+    let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?.to_string_lossy();
+    let folder = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
+    let draft = folder.join(format!(".{name}.new"));
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(&draft)?;
+    file.set_permissions(fs::Permissions::from_mode(mode))?;
+    file.write_all(content)?;
+    file.sync_all()?;
+    fs::rename(&draft, path)?;
+    File::open(folder)?.sync_all()
+}
+
+fn load_module(file: &Path, parameters: &str) -> io::Result<()> {
+    /// `MODULE_INIT_COMPRESSED_FILE`: the kernel unpacks the file itself.
+    const COMPRESSED: u32 = 4;
+    let module = File::open(file)?;
+    let parameters = std::ffi::CString::new(parameters)?;
+    let compressed = file.extension().is_some_and(|extension| extension != "ko");
+    let flags = nix::kmod::ModuleInitFlags::from_bits_retain(if compressed { COMPRESSED } else { 0 });
+    match nix::kmod::finit_module(&module, &parameters, flags) {
+        Ok(()) | Err(Errno::EEXIST) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn wait_for(pid: Pid) -> Option<(u32, Ended)> {
+    loop {
+        return match nix::sys::wait::waitpid(pid, Some(WaitPidFlag::WNOHANG)) {
+            Ok(WaitStatus::Exited(pid, code)) => Some((u32::try_from(pid.as_raw()).ok()?, Ended::Code(code))),
+            Ok(WaitStatus::Signaled(pid, signal, _)) => {
+                Some((u32::try_from(pid.as_raw()).ok()?, Ended::Signal(signal as i32)))
+            }
+            Ok(WaitStatus::StillAlive) => None,
+            Ok(_) | Err(Errno::EINTR) => continue,
+            Err(_) => None,
+        };
+    }
+}
+
+/// Reads the output until the program closes it, then collects the program. A program that closes its output early
+/// is waited for in short steps; none that this is used for does.
+fn run_to_end(system: &Linux, spawned: Spawned, deadline: Duration) -> io::Result<(Ended, String)> {
+    const STEP: Duration = Duration::from_millis(20);
+    let end = system.uptime() + deadline;
+    let pid = pid_of(spawned.pid);
+    let mut output = spawned.output.map(File::from);
+    let mut text = Vec::new();
+    let mut buffer = [0_u8; 4096];
+    loop {
+        let left = end.saturating_sub(system.uptime());
+        if left.is_zero() {
+            system.kill(spawned.pid, Signal::Kill).ok();
+            nix::sys::wait::waitpid(pid, None).ok();
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        let Some(file) = output.as_mut() else {
+            if let Some((_, ended)) = wait_for(pid) {
+                return Ok((ended, String::from_utf8_lossy(&text).into_owned()));
+            }
+            drop(crate::watch::wait_readable(&[], STEP.min(left)));
+            continue;
+        };
+        drop(crate::watch::wait_readable(&[file.as_fd()], left));
+        match file.read(&mut buffer) {
+            Ok(0) => output = None,
+            Ok(count) if text.len() < RUN_OUTPUT_BYTES => text.extend_from_slice(&buffer[..count]),
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_is_run_to_its_end() {
+        let (ended, text) = Linux.run(&["/bin/sh", "-c", "echo out; exit 3"], Duration::from_secs(10)).unwrap();
+        assert_eq!((ended, text.as_str()), (Ended::Code(3), "out\n"));
+    }
+
+    #[test]
+    fn a_program_that_hangs_is_killed_at_its_deadline() {
+        let error = Linux.run(&["/bin/sleep", "1000"], Duration::from_millis(30)).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+    }
+
+    #[test]
+    fn replace_leaves_no_draft_behind() {
+        let folder = std::env::temp_dir().join(format!("sys-replace-{}", std::process::id()));
+        Linux.make_dir(&folder, 0o700).unwrap();
+        let file = folder.join("a");
+        Linux.replace(&file, b"1", 0o600).unwrap();
+        Linux.replace(&file, b"2", 0o644).unwrap();
+        assert_eq!(Linux.list(&folder).unwrap(), ["a"]);
+        assert_eq!(Linux.read(&file).unwrap(), b"2");
+        assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o644);
+        fs::remove_dir_all(folder).unwrap();
+    }
+}

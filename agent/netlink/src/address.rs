@@ -43,9 +43,19 @@ impl Netlink {
         Ok(all)
     }
 
+    /// Gives a link an address that is known on this machine only: it is never chosen as a sender's address for others.
+    pub async fn add_host_address(&self, link: u32, net: IpNet) -> Result<()> {
+        self.add_scoped(link, net, AddressScope::Host).await
+    }
+
     /// Gives a link an address. IPv6 addresses come without duplicate detection, so that they work at once.
     pub async fn add_address(&self, link: u32, net: IpNet) -> Result<()> {
+        self.add_scoped(link, net, AddressScope::Universe).await
+    }
+
+    async fn add_scoped(&self, link: u32, net: IpNet, scope: AddressScope) -> Result<()> {
         let mut request = self.handle.address().add(link, net.addr(), net.prefix_len()).replace();
+        request.message_mut().header.scope = scope;
         if net.addr().is_ipv6() {
             request.message_mut().attributes.push(AddressAttribute::Flags(AddressFlags::Nodad));
         }

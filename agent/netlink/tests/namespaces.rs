@@ -1,4 +1,5 @@
 //! Against the real kernel, in network namespaces of the test's own. Needs root; says so and passes without.
+#![allow(clippy::unwrap_used)]
 
 use std::os::fd::AsFd;
 
@@ -61,7 +62,7 @@ async fn a_pair_across_two_namespaces_carries_packets() {
 async fn routes_are_replaced_found_by_their_protocol_and_deleted() {
     let Some(namespace) = namespace() else { return };
     let kernel = Netlink::connect_in(namespace.as_fd()).unwrap();
-    let link = kernel.create_dummy("dummy0").await.unwrap();
+    let link = kernel.create_bridge("dummy0").await.unwrap();
     kernel.add_address(link.index, net("10.9.1.1/24")).await.unwrap();
     kernel.add_address(link.index, net("fd00:9::1/64")).await.unwrap();
     kernel.set_up(link.index).await.unwrap();
@@ -108,7 +109,7 @@ async fn bridges_tunnels_and_neighbours() {
     assert_eq!(kernel.require_link("port0").await.unwrap().controller, Some(bridge.index));
     kernel.replace_neighbour(bridge.index, "10.9.2.2".parse().unwrap(), [2, 0, 0, 0, 0, 1]).await.unwrap();
     kernel.delete_neighbour(bridge.index, "10.9.2.2".parse().unwrap()).await.unwrap();
-    let dummy = kernel.create_dummy("dummy0").await.unwrap();
+    let dummy = kernel.create_bridge("dummy0").await.unwrap();
     let local = "10.9.3.1".parse().unwrap();
     match kernel
         .create_vxlan(&Vxlan { name: "vx0", id: 1, port: 4789, local, below: dummy.index, mtu: Some(1450) })
@@ -120,6 +121,13 @@ async fn bridges_tunnels_and_neighbours() {
         }
         Err(error) => eprintln!("SKIPPED tunnel: this kernel has none: {error}"),
     }
-    kernel.move_to(dummy.index, pod.as_fd()).await.unwrap();
-    assert!(kernel.link("dummy0").await.unwrap().is_none());
+    let peer = Netlink::connect_in(pod.as_fd()).unwrap();
+    let eth0 = peer.require_link("eth0").await.unwrap();
+    peer.set_name(eth0.index, "eth9").await.unwrap();
+    peer.move_to(eth0.index, home.as_fd()).await.unwrap();
+    assert!(peer.link("eth9").await.unwrap().is_none());
+    assert!(kernel.link("eth9").await.unwrap().is_some());
+    let lo = kernel.require_link("lo").await.unwrap();
+    kernel.add_host_address(lo.index, net("10.96.0.10/32")).await.unwrap();
+    assert!(kernel.addresses_of(lo.index).await.unwrap().iter().any(|a| !a.global && a.net == net("10.96.0.10/32")));
 }

@@ -6,7 +6,7 @@ use crate::facts::{Field, Kind, Message, Schema};
 use crate::messages::map_types;
 
 pub(crate) fn schema(schema: &Schema) -> Result<String, String> {
-    let mut out = String::from("pub static MESSAGES: &[Message] = &[\n");
+    let mut out = String::from("/// All messages.\npub static MESSAGES: &[Message] = &[\n");
     for message in &schema.messages {
         let mut fields = String::new();
         for field in &message.fields {
@@ -99,7 +99,7 @@ fn type_of(schema: &Schema, proto: &str) -> Result<String, String> {
 }
 
 pub(crate) fn kinds(schema: &Schema, kinds: &[Kind], subresources: &[Vec<String>]) -> Result<String, String> {
-    let mut out = String::from("pub static KINDS: &[Kind] = &[\n");
+    let mut out = String::from("/// All kinds.\npub static KINDS: &[Kind] = &[\n");
     for kind in kinds {
         let r = &kind.rest;
         let message = schema.of_kind(&kind.group, &kind.version, &kind.kind);

@@ -1,1 +1,137 @@
-//! wip
+//! JSON text as Go writes it.
+
+use std::fmt::Write as _;
+
+/// Appends `text` as a JSON string: Go escapes `<`, `>`, `&` and the two line separators too.
+pub(crate) fn put_string(out: &mut Vec<u8>, text: &str) {
+    out.push(b'"');
+    let mut start = 0;
+    for (i, c) in text.char_indices() {
+        let plain = c >= ' ' && !matches!(c, '"' | '\\' | '<' | '>' | '&' | '\u{2028}' | '\u{2029}');
+        if plain {
+            continue;
+        }
+        out.extend_from_slice(&text.as_bytes()[start..i]);
+        start = i + c.len_utf8();
+        match c {
+            '"' => out.extend_from_slice(b"\\\""),
+            '\\' => out.extend_from_slice(b"\\\\"),
+            '\n' => out.extend_from_slice(b"\\n"),
+            '\r' => out.extend_from_slice(b"\\r"),
+            '\t' => out.extend_from_slice(b"\\t"),
+            '\u{8}' => out.extend_from_slice(b"\\b"),
+            '\u{c}' => out.extend_from_slice(b"\\f"),
+            other => out.extend_from_slice(format!("\\u{:04x}", u32::from(other)).as_bytes()),
+        }
+    }
+    out.extend_from_slice(&text.as_bytes()[start..]);
+    out.push(b'"');
+}
+
+/// Appends an integer.
+pub(crate) fn put_int(out: &mut Vec<u8>, value: i64) {
+    out.extend_from_slice(value.to_string().as_bytes());
+}
+
+/// Appends a floating point number in Go's shortest form.
+pub(crate) fn put_float(out: &mut Vec<u8>, value: f64) {
+    let size = value.abs();
+    let text = if size != 0.0 && !(1e-6..1e21).contains(&size) { format!("{value:e}") } else { format!("{value}") };
+    out.extend_from_slice(text.as_bytes());
+}
+
+/// Appends bytes as a base64 string.
+pub(crate) fn put_base64(out: &mut Vec<u8>, bytes: &[u8]) {
+    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    out.push(b'"');
+    for chunk in bytes.chunks(3) {
+        let word = chunk.iter().enumerate().fold(0u32, |word, (i, b)| word | u32::from(*b) << (16 - 8 * i));
+        for i in 0..4 {
+            let sextet = ALPHABET[(word >> (18 - 6 * i) & 63) as usize];
+            out.push(if i <= chunk.len() { sextet } else { b'=' });
+        }
+    }
+    out.push(b'"');
+}
+
+/// Reads base64 as Go's standard encoding does: padded, line breaks ignored.
+pub(crate) fn read_base64(text: &str) -> Option<Vec<u8>> {
+    let clean: Vec<u8> = text.bytes().filter(|b| !matches!(b, b'\n' | b'\r')).collect();
+    if clean.len() % 4 != 0 {
+        return None;
+    }
+    let mut out = Vec::with_capacity(clean.len() / 4 * 3);
+    let groups = clean.len() / 4;
+    for (i, group) in clean.chunks(4).enumerate() {
+        let padding = group.iter().rev().take_while(|b| **b == b'=').count();
+        if padding > 2 || (padding > 0 && i + 1 < groups) {
+            return None;
+        }
+        let mut word = 0u32;
+        for byte in &group[..4 - padding] {
+            word = word << 6 | u32::from(sextet(*byte)?);
+        }
+        word <<= 6 * padding;
+        out.extend_from_slice(&word.to_be_bytes()[1..4 - padding]);
+    }
+    Some(out)
+}
+
+fn sextet(byte: u8) -> Option<u8> {
+    match byte {
+        b'A'..=b'Z' => Some(byte - b'A'),
+        b'a'..=b'z' => Some(byte - b'a' + 26),
+        b'0'..=b'9' => Some(byte - b'0' + 52),
+        b'+' => Some(62),
+        b'/' => Some(63),
+        _ => None,
+    }
+}
+
+/// A Go duration such as `1h0m0s` or `1.5s`.
+pub(crate) fn duration(nanos: i64) -> String {
+    if nanos == 0 {
+        return "0s".to_owned();
+    }
+    let sign = if nanos < 0 { "-" } else { "" };
+    let total = nanos.unsigned_abs();
+    let fraction = |value: u64, unit: u64, name: &str| {
+        let text = format!("{}.{:0width$}", value / unit, value % unit, width = unit.ilog10() as usize);
+        format!("{sign}{}{name}", text.trim_end_matches('0').trim_end_matches('.'))
+    };
+    match total {
+        0..1_000 => return format!("{sign}{total}ns"),
+        1_000..1_000_000 => return fraction(total, 1_000, "µs"),
+        1_000_000..1_000_000_000 => return fraction(total, 1_000_000, "ms"),
+        _ => {}
+    }
+    let minutes = total / 60_000_000_000;
+    let mut text = sign.to_owned();
+    if minutes >= 60 {
+        let _infallible = write!(text, "{}h", minutes / 60);
+    }
+    if minutes > 0 {
+        let _infallible = write!(text, "{}m", minutes % 60);
+    }
+    text + fraction(total % 60_000_000_000, 1_000_000_000, "s").trim_start_matches('-')
+}
+
+/// Reads a Go duration.
+pub(crate) fn read_duration(text: &str) -> Option<i64> {
+    let (sign, mut rest) = text.strip_prefix('-').map_or((1.0, text), |rest| (-1.0, rest));
+    if rest == "0" {
+        return Some(0);
+    }
+    let mut total = 0f64;
+    while !rest.is_empty() {
+        let end = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
+        let number: f64 = rest[..end].parse().ok()?;
+        rest = &rest[end..];
+        let units = [("ns", 1.0), ("us", 1e3), ("µs", 1e3), ("ms", 1e6), ("s", 1e9), ("m", 6e10), ("h", 3.6e12)];
+        let (unit, factor) = units.iter().find(|(unit, _)| rest.starts_with(unit))?;
+        rest = &rest[unit.len()..];
+        total += number * factor;
+    }
+    #[allow(clippy::cast_possible_truncation, reason = "saturates")]
+    Some((sign * total) as i64)
+}

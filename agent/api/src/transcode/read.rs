@@ -1,0 +1,308 @@
+//! JSON to protobuf.
+
+use serde_json::{Map, Value};
+
+use crate::json::{read_base64, read_duration};
+use crate::quantity::Amount;
+use crate::schema::{Field, FieldType, MESSAGES, Message, Shape};
+use crate::wire::{put_bytes, put_key, put_uint};
+
+/// What was found beside the values: paths of fields that the message does not have.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    /// Unknown fields, as `spec.containers[0].foo`, in the order of the text.
+    pub unknown: Vec<String>,
+}
+
+/// A value that does not fit its field.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{path}: cannot read {found} as {expected}")]
+pub struct Issue {
+    /// Path of the field.
+    pub path: String,
+    /// JSON type that was found, or the text where only its content is wrong.
+    pub found: String,
+    /// What the field holds.
+    pub expected: String,
+    /// Name of the message that has the field.
+    pub message: &'static str,
+}
+
+/// Upstream's bytes for a JSON tree. Unknown fields are dropped and told in `report`.
+///
+/// # Errors
+/// When a value does not fit its field.
+pub fn value_to_proto(message: &'static Message, value: &Value, report: &mut Report) -> Result<Vec<u8>, Issue> {
+    let mut out = Vec::new();
+    let mut reader = Reader { report, path: Vec::new() };
+    reader.message(message, value, &mut out)?;
+    Ok(out)
+}
+
+struct Reader<'a> {
+    report: &'a mut Report,
+    path: Vec<Step<'a>>,
+}
+
+#[derive(Clone, Copy)]
+enum Step<'a> {
+    Field(&'a str),
+    Index(usize),
+}
+
+impl<'v> Reader<'v> {
+    fn message(&mut self, message: &'static Message, value: &'v Value, out: &mut Vec<u8>) -> Result<(), Issue> {
+        if message.shape != Shape::Struct {
+            return self.shape(message, value, out);
+        }
+        match value {
+            Value::Null => self.fields(message, &EMPTY, out),
+            Value::Object(map) => {
+                self.find_unknown(message, map);
+                self.fields(message, map, out)
+            }
+            other => Err(self.issue(message, other, message.name.rsplit('.').next().unwrap_or(message.name))),
+        }
+    }
+
+    fn find_unknown(&mut self, message: &'static Message, map: &'v Map<String, Value>) {
+        for key in map.keys() {
+            let is_type_meta = message.type_meta && (key == "kind" || key == "apiVersion");
+            if !is_type_meta && message.field(key).is_none() {
+                self.path.push(Step::Field(key));
+                let path = self.path_text();
+                self.report.unknown.push(path);
+                self.path.pop();
+            }
+        }
+    }
+
+    fn fields(&mut self, message: &'static Message, map: &'v Map<String, Value>, out: &mut Vec<u8>) -> Result<(), Issue> {
+        for (_, index) in message.by_number {
+            let field = &message.fields[*index];
+            if field.inline {
+                if let Some(inner) = field.ty.message() {
+                    let mut bytes = Vec::new();
+                    self.fields(inner, map, &mut bytes)?;
+                    put_bytes(out, field.number, &bytes);
+                }
+                continue;
+            }
+            self.path.push(Step::Field(field.json));
+            self.field(message, field, map.get(field.json).unwrap_or(&Value::Null), out)?;
+            self.path.pop();
+        }
+        Ok(())
+    }
+
+    fn field(&mut self, owner: &'static Message, field: &'static Field, value: &'v Value, out: &mut Vec<u8>) -> Result<(), Issue> {
+        match (field.ty, value) {
+            (FieldType::Map(_), Value::Null) => Ok(()),
+            (FieldType::Map(ty), Value::Object(map)) => self.map(owner, field.number, *ty, map, out),
+            (FieldType::Map(_), other) => Err(self.issue(owner, other, "a map")),
+            (_, Value::Null) if field.repeated || field.pointer || field.bytes => Ok(()),
+            (ty, Value::Array(items)) if field.repeated => {
+                for (i, item) in items.iter().enumerate() {
+                    self.path.push(Step::Index(i));
+                    self.value(owner, field.number, ty, item, out)?;
+                    self.path.pop();
+                }
+                Ok(())
+            }
+            (_, other) if field.repeated => Err(self.issue(owner, other, "a list")),
+            (ty, value) => self.value(owner, field.number, ty, value, out),
+        }
+    }
+
+    fn map(
+        &mut self,
+        owner: &'static Message,
+        number: u32,
+        ty: FieldType,
+        map: &'v Map<String, Value>,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Issue> {
+        let mut keys: Vec<&String> = map.keys().collect();
+        keys.sort();
+        for key in keys {
+            let value = &map[key];
+            let mut entry = Vec::new();
+            put_bytes(&mut entry, 1, key.as_bytes());
+            self.path.push(Step::Field(key));
+            if !(ty == FieldType::Bytes && value.is_null()) {
+                self.value(owner, 2, ty, value, &mut entry)?;
+            }
+            self.path.pop();
+            put_bytes(out, number, &entry);
+        }
+        Ok(())
+    }
+
+    fn value(
+        &mut self,
+        owner: &'static Message,
+        number: u32,
+        ty: FieldType,
+        value: &'v Value,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Issue> {
+        match (ty, value) {
+            (FieldType::String, Value::String(text)) => put_bytes(out, number, text.as_bytes()),
+            (FieldType::String | FieldType::Bytes, Value::Null) => put_bytes(out, number, &[]),
+            (FieldType::String, other) => return Err(self.issue(owner, other, "string")),
+            (FieldType::Bytes, Value::String(text)) => match read_base64(text) {
+                Some(bytes) => put_bytes(out, number, &bytes),
+                None => return Err(self.issue(owner, value, "base64 text")),
+            },
+            (FieldType::Bytes, other) => return Err(self.issue(owner, other, "base64 text")),
+            (FieldType::Bool, Value::Bool(on)) => put_uint(out, number, u64::from(*on)),
+            (FieldType::Bool | FieldType::Int32 | FieldType::Int64 | FieldType::Uint64, Value::Null) => {
+                put_uint(out, number, 0);
+            }
+            (FieldType::Bool, other) => return Err(self.issue(owner, other, "bool")),
+            (FieldType::Int32, other) => match other.as_i64().filter(|v| i32::try_from(*v).is_ok()) {
+                Some(v) => put_uint(out, number, v.cast_unsigned()),
+                None => return Err(self.issue(owner, other, "int32")),
+            },
+            (FieldType::Int64, other) => match other.as_i64() {
+                Some(v) => put_uint(out, number, v.cast_unsigned()),
+                None => return Err(self.issue(owner, other, "int64")),
+            },
+            (FieldType::Uint64, other) => match other.as_u64() {
+                Some(v) => put_uint(out, number, v),
+                None => return Err(self.issue(owner, other, "uint64")),
+            },
+            (FieldType::Double, other) => match other.as_f64().or(other.is_null().then_some(0.0)) {
+                Some(v) => {
+                    put_key(out, number, 1);
+                    out.extend_from_slice(&v.to_bits().to_le_bytes());
+                }
+                None => return Err(self.issue(owner, other, "float64")),
+            },
+            (FieldType::Message(index), value) => {
+                let mut bytes = Vec::new();
+                self.message(&MESSAGES[index], value, &mut bytes)?;
+                put_bytes(out, number, &bytes);
+            }
+            (FieldType::Map(_), other) => return Err(self.issue(owner, other, "a value that is no map")),
+        }
+        Ok(())
+    }
+
+    fn shape(&mut self, message: &'static Message, value: &'v Value, out: &mut Vec<u8>) -> Result<(), Issue> {
+        match (message.shape, value) {
+            (Shape::RawJson, Value::Null) if message.name.ends_with("JSON") => put_bytes(out, 1, b"null"),
+            (Shape::RawJson, Value::Null) => {}
+            (Shape::RawJson, other) => put_bytes(out, 1, compact(other).as_bytes()),
+            (Shape::List, value) => return self.field(message, &message.fields[0], value, out),
+            (Shape::Time | Shape::MicroTime, Value::Null) => {}
+            (Shape::Time | Shape::MicroTime, Value::String(text)) => {
+                let time = crate::time::parse(text);
+                let (seconds, nanos) = time.ok_or_else(|| self.issue(message, value, "an RFC 3339 time"))?;
+                let nanos = if message.shape == Shape::Time { 0 } else { nanos / 1000 * 1000 };
+                put_uint(out, 1, seconds.cast_unsigned());
+                put_uint(out, 2, i64::from(nanos).cast_unsigned());
+            }
+            (Shape::Duration, Value::String(text)) => {
+                let nanos = read_duration(text).ok_or_else(|| self.issue(message, value, "a duration"))?;
+                put_uint(out, 1, nanos.cast_unsigned());
+            }
+            (Shape::Duration, Value::Null) => put_uint(out, 1, 0),
+            (Shape::Quantity, Value::Null) => put_bytes(out, 1, b"0"),
+            (Shape::Quantity, Value::String(_) | Value::Number(_)) => {
+                let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+                let amount = Amount::parse(&text).map_err(|_| self.issue(message, value, "a quantity"))?;
+                put_bytes(out, 1, amount.canonical().as_bytes());
+            }
+            (Shape::IntOrString, value) => return self.int_or_string(message, value, out),
+            (Shape::SchemaOrArray | Shape::SchemaOrBool | Shape::SchemaOrStrings, value) => {
+                return self.schema_or(message, value, out);
+            }
+            (_, other) => {
+                let expected = message.name.rsplit('.').next().unwrap_or(message.name);
+                return Err(self.issue(message, other, expected));
+            }
+        }
+        Ok(())
+    }
+
+    fn int_or_string(&self, message: &'static Message, value: &Value, out: &mut Vec<u8>) -> Result<(), Issue> {
+        let (kind, number, text) = match value {
+            Value::Null => (0, 0, ""),
+            Value::String(text) => (1, 0, text.as_str()),
+            other => {
+                let number = other.as_i64().and_then(|v| i32::try_from(v).ok());
+                (0, number.ok_or_else(|| self.issue(message, other, "an int32 or a string"))?, "")
+            }
+        };
+        put_uint(out, 1, kind);
+        put_uint(out, 2, i64::from(number).cast_unsigned());
+        put_bytes(out, 3, text.as_bytes());
+        Ok(())
+    }
+
+    fn schema_or(&mut self, message: &'static Message, value: &'v Value, out: &mut Vec<u8>) -> Result<(), Issue> {
+        let is_bool = message.shape == Shape::SchemaOrBool;
+        let (schema, other) = if is_bool { (2, 1) } else { (1, 2) };
+        let ty = |number| message.field_by_number(number).map_or(FieldType::String, |(_, field)| field.ty);
+        match value {
+            Value::Object(_) => {
+                if is_bool {
+                    put_uint(out, 1, 1);
+                }
+                self.value(message, schema, ty(schema), value, out)
+            }
+            Value::Bool(allows) if is_bool => {
+                put_uint(out, 1, u64::from(*allows));
+                Ok(())
+            }
+            Value::Array(items) if !is_bool => {
+                items.iter().try_for_each(|item| self.value(message, other, ty(other), item, out))
+            }
+            _ => Err(self.issue(message, value, "a schema")),
+        }
+    }
+
+    fn issue(&self, message: &'static Message, found: &Value, expected: &str) -> Issue {
+        let found = match found {
+            Value::Null => "null".to_owned(),
+            Value::Bool(_) => "bool".to_owned(),
+            Value::Number(n) => format!("number {n}"),
+            Value::String(text) if expected.contains(' ') => format!("{:?}", text.chars().take(64).collect::<String>()),
+            Value::String(_) => "string".to_owned(),
+            Value::Array(_) => "array".to_owned(),
+            Value::Object(_) => "object".to_owned(),
+        };
+        Issue { path: self.path_text(), found, expected: expected.to_owned(), message: message.name }
+    }
+
+    fn path_text(&self) -> String {
+        let mut text = String::new();
+        for step in &self.path {
+            match step {
+                Step::Field(name) if text.is_empty() => text.push_str(name),
+                Step::Field(name) => {
+                    text.push('.');
+                    text.push_str(name);
+                }
+                Step::Index(index) => text.push_str(&format!("[{index}]")),
+            }
+        }
+        text
+    }
+}
+
+static EMPTY: std::sync::LazyLock<Map<String, Value>> = std::sync::LazyLock::new(Map::new);
+
+/// JSON text as Go compacts it: HTML characters escaped.
+fn compact(value: &Value) -> String {
+    let text = value.to_string();
+    if !text.contains(['<', '>', '&', '\u{2028}', '\u{2029}']) {
+        return text;
+    }
+    text.replace('<', "\\u003c")
+        .replace('>', "\\u003e")
+        .replace('&', "\\u0026")
+        .replace('\u{2028}', "\\u2028")
+        .replace('\u{2029}', "\\u2029")
+}

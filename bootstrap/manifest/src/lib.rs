@@ -1,1 +1,73 @@
 //! The machine manifest: TOML schema, newtypes, defaults, validation.
+//!
+//! [`parse`] turns a text into a [`Manifest`] of closed types, or into every error at once with its place, the key,
+//! the reason, what was expected and what was probably meant. The same function serves the command line, the image
+//! builder, the machine API and the start of a machine.
+//!
+//! One table (`keys/table.rs`) holds every key with its type, default, description and example. The check of unknown
+//! and missing keys, the defaults, [`schema`] and [`explain`] come from it.
+//!
+//! Invariants: pure; no file, socket or clock. Never panics, whatever the text. No message shows the value of a secret.
+
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+mod diagnostic;
+mod findings;
+mod keys;
+mod model;
+mod read;
+mod reader;
+mod source;
+mod structure;
+pub mod words;
+
+use toml::de::DeTable;
+
+pub use diagnostic::{Diagnostic, Diagnostics, Severity};
+pub use model::{
+    API_PORT, CaTrust, Cluster, ControlPlane, Etcd, EtcdMember, Eviction, Install, Interface, InterfaceId, Kubelet,
+    Machine, Manifest, Mirror, Modules, Network, PodNetwork, Registries, Reserved, Route, Time,
+};
+pub use words::*;
+
+use findings::Finding;
+use reader::{Notes, Section};
+use source::Source;
+
+/// A manifest has a few kilobytes; more than this is some other file.
+pub const MANIFEST_BYTES: usize = 256 * 1024;
+
+/// Parses and validates a manifest. `file_name` is only used in messages.
+///
+/// # Errors
+/// Everything that is wrong with it; warnings are among the findings, too.
+pub fn parse(file_name: &str, text: &str) -> Result<Manifest, Diagnostics> {
+    let (manifest, diagnostics) = check(file_name, text);
+    manifest.ok_or(diagnostics)
+}
+
+/// Like [`parse`], but gives the warnings also if there is no error. The manifest is there unless there are errors.
+#[must_use]
+pub fn check(file_name: &str, text: &str) -> (Option<Manifest>, Diagnostics) {
+    let source = Source::new(text);
+    let notes = Notes::default();
+    let manifest = if text.len() > MANIFEST_BYTES {
+        let reason = format!("the manifest has {} bytes, at most {MANIFEST_BYTES} are taken", text.len());
+        notes.findings.borrow_mut().push(Finding::error(0..0, "", reason));
+        None
+    } else {
+        read_text(text, &notes)
+    };
+    (manifest, notes.findings.into_inner().finish(file_name, &source))
+}
+
+fn read_text(text: &str, notes: &Notes) -> Option<Manifest> {
+    let (tree, errors) = DeTable::parse_recoverable(text);
+    for error in &errors {
+        let span = error.span().unwrap_or(0..0);
+        notes.findings.borrow_mut().push(Finding::error(span, "", format!("this is not TOML: {}", error.message())));
+    }
+    structure::check(tree.get_ref(), &mut notes.findings.borrow_mut());
+    let parts = read::Parts::read(&Section::root(tree.get_ref(), notes));
+    parts.complete(&notes.findings.borrow())
+}

@@ -1,0 +1,90 @@
+//! Collects findings while a manifest is read.
+
+use std::ops::Range;
+
+use crate::diagnostic::{Diagnostic, Diagnostics, Severity};
+use crate::source::Source;
+
+/// More findings than this help nobody; the rest is counted.
+const FINDINGS: usize = 200;
+
+/// One finding before its position is known as line and column.
+pub(crate) struct Finding {
+    pub(crate) severity: Severity,
+    pub(crate) span: Range<usize>,
+    pub(crate) key: String,
+    pub(crate) reason: String,
+    pub(crate) expected: Option<String>,
+    pub(crate) help: Option<String>,
+}
+
+impl Finding {
+    pub(crate) fn error(span: Range<usize>, key: impl Into<String>, reason: impl Into<String>) -> Self {
+        let (key, reason) = (key.into(), reason.into());
+        Self { severity: Severity::Error, span, key, reason, expected: None, help: None }
+    }
+
+    pub(crate) fn warning(span: Range<usize>, key: impl Into<String>, reason: impl Into<String>) -> Self {
+        Self { severity: Severity::Warning, ..Self::error(span, key, reason) }
+    }
+
+    pub(crate) fn expected(self, expected: impl Into<String>) -> Self {
+        Self { expected: Some(expected.into()), ..self }
+    }
+
+    pub(crate) fn help(self, help: impl Into<String>) -> Self {
+        Self { help: Some(help.into()), ..self }
+    }
+
+    pub(crate) fn did_you_mean(self, suggestion: Option<&str>) -> Self {
+        match suggestion {
+            Some(suggestion) => self.help(format!("did you mean `{suggestion}`?")),
+            None => self,
+        }
+    }
+}
+
+/// Findings so far.
+#[derive(Default)]
+pub(crate) struct Findings {
+    all: Vec<Finding>,
+}
+
+impl Findings {
+    pub(crate) fn push(&mut self, finding: Finding) {
+        self.all.push(finding);
+    }
+
+    pub(crate) fn has_errors(&self) -> bool {
+        self.all.iter().any(|finding| finding.severity == Severity::Error)
+    }
+
+    /// Sorts the findings by place and gives them their lines.
+    pub(crate) fn finish(mut self, file: &str, source: &Source<'_>) -> Diagnostics {
+        self.all.sort_by_key(|finding| (finding.span.start, finding.span.end));
+        let more = self.all.len().saturating_sub(FINDINGS);
+        self.all.truncate(FINDINGS);
+        if let (1.., Some(last)) = (more, self.all.last_mut()) {
+            last.help = Some(format!("{more} more findings are not shown"));
+        }
+        let findings = self.all.into_iter().map(|finding| located(finding, source)).collect();
+        Diagnostics { file: file.to_owned(), findings }
+    }
+}
+
+fn located(finding: Finding, source: &Source<'_>) -> Diagnostic {
+    let position = source.position(finding.span.start);
+    let line = source.line(position.line);
+    let room = (line.chars().count() + 1).saturating_sub(position.column).max(1);
+    Diagnostic {
+        severity: finding.severity,
+        line: position.line,
+        column: position.column,
+        key: finding.key,
+        reason: finding.reason,
+        expected: finding.expected,
+        help: finding.help,
+        marked: source.marked_chars(&finding.span).min(room),
+        source: line,
+    }
+}

@@ -1,0 +1,333 @@
+//! The manifest as closed types. Nothing here is unchecked text, and defaults are filled in.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use crate::words::{
+    ByteSize, CaHash, Cidr, ClusterName, ClusterSecret, Cpu, DevicePath, DhcpMode, DnsName, Endpoint, FeatureName,
+    Host, Hostname, InterfaceAddress, InterfaceName, JoinToken, LabelKey, LabelValue, MacAddress, MirrorUrl,
+    ModuleName, ModuleParameters, PemCertificates, PodNetworkMode, RegistryHost, Role, RouteDestination, SysctlName,
+    Taint, Threshold, TimeSpan,
+};
+
+/// The port on which masters serve the API.
+pub const API_PORT: u16 = 6443;
+
+/// The number of cluster DNS in the first Service range.
+const DNS_ADDRESS_INDEX: u32 = 10;
+
+/// A whole manifest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Manifest {
+    /// What the machine is.
+    pub machine: Machine,
+    /// Where it keeps its data.
+    pub install: Install,
+    /// Its network.
+    pub network: Network,
+    /// The cluster that it belongs to.
+    pub cluster: Cluster,
+    /// Options of the control plane.
+    pub control_plane: ControlPlane,
+    /// Options of etcd.
+    pub etcd: Etcd,
+    /// Options of the kubelet.
+    pub kubelet: Kubelet,
+    /// The network between pods.
+    pub pod_network: PodNetwork,
+    /// Where images come from.
+    pub registries: Registries,
+    /// Kernel parameters, in order of their names.
+    pub sysctls: BTreeMap<SysctlName, String>,
+    /// Kernel modules.
+    pub modules: Modules,
+    /// The clock.
+    pub time: Time,
+}
+
+/// `[machine]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Machine {
+    /// Host name and Node name.
+    pub hostname: Hostname,
+    /// Role in the cluster.
+    pub role: Role,
+    /// Labels of the Node.
+    pub labels: BTreeMap<LabelKey, LabelValue>,
+    /// Taints as written; [`Manifest::node_taints`] adds the role's own.
+    pub taints: Vec<Taint>,
+}
+
+/// `[install]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Install {
+    /// The disk; `None` is the disk that the machine started from.
+    pub disk: Option<DevicePath>,
+    /// Size of the STATE partition.
+    pub state_size: ByteSize,
+    /// Size of the DATA partition; `None` is the rest of the disk.
+    pub data_size: Option<ByteSize>,
+}
+
+/// `[network]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Network {
+    /// Interfaces; empty means DHCPv4 and router advertisements on every Ethernet interface.
+    pub interfaces: Vec<Interface>,
+    /// DNS servers, before those of DHCP.
+    pub dns_servers: Vec<IpAddr>,
+    /// Search domains.
+    pub search_domains: Vec<DnsName>,
+    /// Time servers, before those of DHCP.
+    pub ntp_servers: Vec<Host>,
+}
+
+/// How an interface is found.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum InterfaceId {
+    /// By name.
+    Name(InterfaceName),
+    /// By MAC address.
+    Mac(MacAddress),
+}
+
+impl std::fmt::Display for InterfaceId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Name(name) => name.fmt(f),
+            Self::Mac(mac) => mac.fmt(f),
+        }
+    }
+}
+
+/// `[[network.interfaces]]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Interface {
+    /// Which interface.
+    pub id: InterfaceId,
+    /// DHCP families.
+    pub dhcp: DhcpMode,
+    /// Static addresses.
+    pub addresses: Vec<InterfaceAddress>,
+    /// Whether router advertisements are taken.
+    pub router_advertisements: bool,
+    /// Largest packet.
+    pub mtu: Option<u32>,
+    /// Whether Kubernetes waits for the interface.
+    pub required: bool,
+    /// Static routes.
+    pub routes: Vec<Route>,
+}
+
+/// `[[network.interfaces.routes]]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Route {
+    /// Where it leads.
+    pub to: RouteDestination,
+    /// The gateway; `None` is the link itself.
+    pub via: Option<IpAddr>,
+    /// Preference.
+    pub metric: Option<u32>,
+}
+
+/// `[cluster]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cluster {
+    /// Name.
+    pub name: ClusterName,
+    /// URL of the API; always there for workers.
+    pub endpoint: Option<Endpoint>,
+    /// Ranges of pods, at most one per family, never empty.
+    pub pod_cidrs: Vec<Cidr>,
+    /// Ranges of Services, at most one per family, never empty.
+    pub service_cidrs: Vec<Cidr>,
+    /// Domain of cluster DNS.
+    pub dns_domain: DnsName,
+    /// Address of cluster DNS, inside the first Service range.
+    pub dns_address: IpAddr,
+    /// Bootstrap token; always there for workers.
+    pub token: Option<JoinToken>,
+    /// How a worker recognizes its cluster; always there for workers.
+    pub trust: Option<CaTrust>,
+}
+
+/// How a machine recognizes its cluster.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CaTrust {
+    /// By the CA itself.
+    Certificates(PemCertificates),
+    /// By the hash of the CA's public key.
+    Hash(CaHash),
+}
+
+/// `[control-plane]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ControlPlane {
+    /// Further names of the API server.
+    pub extra_sans: Vec<Host>,
+    /// The masters' shared secret; always there with more than one master.
+    pub secret: Option<ClusterSecret>,
+    /// Feature gates.
+    pub features: BTreeMap<FeatureName, bool>,
+}
+
+/// `[etcd]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Etcd {
+    /// First membership; empty means this machine alone.
+    pub members: Vec<EtcdMember>,
+    /// Size of the database at which writes stop.
+    pub quota: ByteSize,
+    /// Interval of heartbeats.
+    pub heartbeat_interval: TimeSpan,
+    /// Silence before an election.
+    pub election_timeout: TimeSpan,
+    /// Writes between snapshots.
+    pub snapshot_count: u32,
+}
+
+/// `[[etcd.members]]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EtcdMember {
+    /// Host name.
+    pub name: Hostname,
+    /// Address for the other members.
+    pub address: IpAddr,
+}
+
+/// `[kubelet]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Kubelet {
+    /// Largest number of pods.
+    pub max_pods: u32,
+    /// Addresses of the Node; empty means those of the interface with the default route.
+    pub node_addresses: Vec<IpAddr>,
+    /// What pods do not get.
+    pub reserved: Reserved,
+    /// When pods are evicted.
+    pub eviction: Eviction,
+    /// Size at which logs are rotated.
+    pub log_max_size: ByteSize,
+    /// Number of log files.
+    pub log_max_files: u32,
+    /// Disk use at which images are removed, in percent.
+    pub image_gc_high_percent: u32,
+    /// Disk use down to which they are removed, in percent.
+    pub image_gc_low_percent: u32,
+    /// Time for pods to end on shutdown.
+    pub shutdown_grace: TimeSpan,
+    /// The part of it for critical pods.
+    pub shutdown_grace_critical: TimeSpan,
+    /// Feature gates.
+    pub features: BTreeMap<FeatureName, bool>,
+}
+
+/// `[kubelet.reserved]`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reserved {
+    /// CPU time.
+    pub cpu: Cpu,
+    /// Memory.
+    pub memory: ByteSize,
+    /// Disk.
+    pub ephemeral_storage: ByteSize,
+    /// Process numbers.
+    pub pids: u32,
+}
+
+/// `[kubelet.eviction]`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Eviction {
+    /// `memory.available`
+    pub memory_available: Threshold,
+    /// `nodefs.available`
+    pub nodefs_available: Threshold,
+    /// `nodefs.inodesFree`
+    pub nodefs_inodes_free: Threshold,
+    /// `imagefs.available`
+    pub imagefs_available: Threshold,
+    /// `imagefs.inodesFree`
+    pub imagefs_inodes_free: Threshold,
+    /// `pid.available`
+    pub pid_available: Threshold,
+}
+
+/// `[pod-network]`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PodNetwork {
+    /// How packets travel between nodes.
+    pub mode: PodNetworkMode,
+    /// Largest packet.
+    pub mtu: Option<u32>,
+}
+
+/// `[registries]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Registries {
+    /// Mirrors by registry.
+    pub mirrors: BTreeMap<RegistryHost, Mirror>,
+}
+
+/// `[registries.mirrors.REGISTRY]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mirror {
+    /// Mirrors in order, at least one.
+    pub endpoints: Vec<MirrorUrl>,
+    /// Whether the registry itself comes last.
+    pub fallback: bool,
+    /// CAs of the mirrors.
+    pub ca: Option<PemCertificates>,
+    /// Whether the mirrors' certificates are not verified.
+    pub skip_verify: bool,
+}
+
+/// `[modules]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Modules {
+    /// Modules to load.
+    pub load: Vec<ModuleName>,
+    /// Parameters by module.
+    pub parameters: BTreeMap<ModuleName, ModuleParameters>,
+}
+
+/// `[time]`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Time {
+    /// Whether the clock follows time servers.
+    pub sync: bool,
+    /// How long the start waits for one.
+    pub boot_timeout: TimeSpan,
+}
+
+impl Role {
+    /// Whether etcd and the control plane run here.
+    #[must_use]
+    pub const fn has_control_plane(self) -> bool {
+        matches!(self, Self::Master | Self::Single)
+    }
+}
+
+impl Manifest {
+    /// The taints of the Node when it registers: those of the manifest and, for a master, the control plane's.
+    #[must_use]
+    pub fn node_taints(&self) -> Vec<Taint> {
+        let mut taints = self.machine.taints.clone();
+        let own = Taint::control_plane();
+        if self.machine.role == Role::Master && !taints.iter().any(|taint| taint.key == own.key) {
+            taints.push(own);
+        }
+        taints
+    }
+}
+
+impl Cluster {
+    /// The address of the Service `kubernetes`: the first of the first Service range.
+    #[must_use]
+    pub fn api_service_address(&self) -> Option<IpAddr> {
+        self.service_cidrs.first().and_then(|range| range.address(1))
+    }
+
+    pub(crate) fn default_dns_address(service_cidrs: &[Cidr]) -> Option<IpAddr> {
+        service_cidrs.first().and_then(|range| range.address(DNS_ADDRESS_INDEX))
+    }
+}

@@ -1,0 +1,277 @@
+//! Fills the model, section by section. A section with an error reads as `None`, the others are still read.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use crate::findings::Findings;
+use crate::model::{
+    CaTrust, Cluster, ControlPlane, Etcd, EtcdMember, Eviction, Install, Interface, InterfaceId, Kubelet, Machine,
+    Mirror, Modules, Network, PodNetwork, Registries, Reserved, Route, Time,
+};
+use crate::reader::{Flag, Section, Text, Whole};
+use crate::words::{IpWord, SysctlName, Word};
+
+/// The sections of a manifest, each there if it could be read.
+pub(crate) struct Parts {
+    pub(crate) machine: Option<Machine>,
+    pub(crate) install: Option<Install>,
+    pub(crate) network: Option<Network>,
+    pub(crate) cluster: Option<Cluster>,
+    pub(crate) control_plane: Option<ControlPlane>,
+    pub(crate) etcd: Option<Etcd>,
+    pub(crate) kubelet: Option<Kubelet>,
+    pub(crate) pod_network: Option<PodNetwork>,
+    pub(crate) registries: Option<Registries>,
+    pub(crate) sysctls: BTreeMap<SysctlName, String>,
+    pub(crate) modules: Option<Modules>,
+    pub(crate) time: Option<Time>,
+}
+
+impl Parts {
+    pub(crate) fn read(root: &Section<'_>) -> Self {
+        let _version: Option<Whole> = root.one("version");
+        let sysctls: BTreeMap<SysctlName, Text> = root.map("sysctls");
+        Self {
+            machine: machine(&root.section("machine")),
+            install: install(&root.section("install")),
+            network: Some(network(&root.section("network"))),
+            cluster: cluster(&root.section("cluster")),
+            control_plane: Some(control_plane(&root.section("control-plane"))),
+            etcd: etcd(&root.section("etcd")),
+            kubelet: kubelet(&root.section("kubelet")),
+            pod_network: pod_network(&root.section("pod-network")),
+            registries: Some(registries(&root.section("registries"))),
+            sysctls: sysctls.into_iter().map(|(name, value)| (name, value.0)).collect(),
+            modules: Some(modules(&root.section("modules"))),
+            time: time(&root.section("time")),
+        }
+    }
+
+    /// The manifest, if every section could be read.
+    pub(crate) fn complete(self, findings: &Findings) -> Option<crate::Manifest> {
+        if findings.has_errors() {
+            return None;
+        }
+        Some(crate::Manifest {
+            machine: self.machine?,
+            install: self.install?,
+            network: self.network?,
+            cluster: self.cluster?,
+            control_plane: self.control_plane?,
+            etcd: self.etcd?,
+            kubelet: self.kubelet?,
+            pod_network: self.pod_network?,
+            registries: self.registries?,
+            sysctls: self.sysctls,
+            modules: self.modules?,
+            time: self.time?,
+        })
+    }
+}
+
+fn flag(section: &Section<'_>, name: &str) -> Option<bool> {
+    section.one::<Flag>(name).map(|flag| flag.0)
+}
+
+fn number(section: &Section<'_>, name: &str) -> Option<u32> {
+    section.one::<Whole>(name).and_then(|whole| u32::try_from(whole.0).ok())
+}
+
+fn address(section: &Section<'_>, name: &str) -> Option<IpAddr> {
+    section.one::<IpWord>(name).map(|word| word.0)
+}
+
+fn addresses(section: &Section<'_>, name: &str) -> Vec<IpAddr> {
+    section.list::<IpWord>(name).into_iter().map(|word| word.0).collect()
+}
+
+fn flags<K: Word + Ord>(section: &Section<'_>, name: &str) -> BTreeMap<K, bool> {
+    section.map::<K, Flag>(name).into_iter().map(|(key, flag)| (key, flag.0)).collect()
+}
+
+fn machine(section: &Section<'_>) -> Option<Machine> {
+    let hostname = section.one("hostname");
+    let role = section.one("role");
+    let labels = section.map("labels");
+    let taints = section.list("taints");
+    Some(Machine { hostname: hostname?, role: role?, labels, taints })
+}
+
+fn install(section: &Section<'_>) -> Option<Install> {
+    let disk = section.one("disk");
+    let state_size = section.one("state-size");
+    let data_size = section.one("data-size");
+    Some(Install { disk, state_size: state_size?, data_size })
+}
+
+fn network(section: &Section<'_>) -> Network {
+    Network {
+        interfaces: section.sections("interfaces").iter().filter_map(interface).collect(),
+        dns_servers: addresses(section, "dns-servers"),
+        search_domains: section.list("search-domains"),
+        ntp_servers: section.list("ntp-servers"),
+    }
+}
+
+fn interface(section: &Section<'_>) -> Option<Interface> {
+    let name = section.one("name").map(InterfaceId::Name);
+    let mac = section.one("mac").map(InterfaceId::Mac);
+    let dhcp = section.one("dhcp");
+    let addresses = section.list("addresses");
+    let router_advertisements = flag(section, "router-advertisements");
+    let mtu = number(section, "mtu");
+    let required = flag(section, "required");
+    let routes = section.sections("routes").iter().filter_map(route).collect();
+    Some(Interface {
+        id: name.or(mac)?,
+        dhcp: dhcp?,
+        addresses,
+        router_advertisements: router_advertisements?,
+        mtu,
+        required: required?,
+        routes,
+    })
+}
+
+fn route(section: &Section<'_>) -> Option<Route> {
+    let to = section.one("to");
+    let via = address(section, "via");
+    let metric = number(section, "metric");
+    Some(Route { to: to?, via, metric })
+}
+
+fn cluster(section: &Section<'_>) -> Option<Cluster> {
+    let name = section.one("name");
+    let endpoint = section.one("endpoint");
+    let pod_cidrs = section.list("pod-cidrs");
+    let service_cidrs = section.list("service-cidrs");
+    let dns_domain = section.one("dns-domain");
+    let dns_address = address(section, "dns-address").or_else(|| Cluster::default_dns_address(&service_cidrs));
+    let token = section.one("token");
+    let ca = section.one("ca").map(CaTrust::Certificates);
+    let ca_hash = section.one("ca-hash").map(CaTrust::Hash);
+    Some(Cluster {
+        name: name?,
+        endpoint,
+        pod_cidrs,
+        // A range too small for cluster DNS is refused by the rules; until then any address does.
+        dns_address: dns_address.or_else(|| service_cidrs.first().map(|range| range.net().addr()))?,
+        service_cidrs,
+        dns_domain: dns_domain?,
+        token,
+        trust: ca.or(ca_hash),
+    })
+}
+
+fn control_plane(section: &Section<'_>) -> ControlPlane {
+    ControlPlane {
+        extra_sans: section.list("extra-sans"),
+        secret: section.one("secret"),
+        features: flags(section, "features"),
+    }
+}
+
+fn etcd(section: &Section<'_>) -> Option<Etcd> {
+    let members = section.sections("members").iter().filter_map(member).collect();
+    let quota = section.one("quota");
+    let heartbeat_interval = section.one("heartbeat-interval");
+    let election_timeout = section.one("election-timeout");
+    let snapshot_count = number(section, "snapshot-count");
+    Some(Etcd {
+        members,
+        quota: quota?,
+        heartbeat_interval: heartbeat_interval?,
+        election_timeout: election_timeout?,
+        snapshot_count: snapshot_count?,
+    })
+}
+
+fn member(section: &Section<'_>) -> Option<EtcdMember> {
+    let name = section.one("name");
+    let address = address(section, "address");
+    Some(EtcdMember { name: name?, address: address? })
+}
+
+fn kubelet(section: &Section<'_>) -> Option<Kubelet> {
+    let reserved = reserved(&section.section("reserved"));
+    let eviction = eviction(&section.section("eviction"));
+    let limits = [
+        number(section, "max-pods"),
+        number(section, "log-max-files"),
+        number(section, "image-gc-high-percent"),
+        number(section, "image-gc-low-percent"),
+    ];
+    let node_addresses = addresses(section, "node-addresses");
+    let log_max_size = section.one("log-max-size");
+    let shutdown_grace = section.one("shutdown-grace");
+    let shutdown_grace_critical = section.one("shutdown-grace-critical");
+    let features = flags(section, "features");
+    let [max_pods, log_max_files, image_gc_high_percent, image_gc_low_percent] = limits;
+    Some(Kubelet {
+        max_pods: max_pods?,
+        node_addresses,
+        reserved: reserved?,
+        eviction: eviction?,
+        log_max_size: log_max_size?,
+        log_max_files: log_max_files?,
+        image_gc_high_percent: image_gc_high_percent?,
+        image_gc_low_percent: image_gc_low_percent?,
+        shutdown_grace: shutdown_grace?,
+        shutdown_grace_critical: shutdown_grace_critical?,
+        features,
+    })
+}
+
+fn reserved(section: &Section<'_>) -> Option<Reserved> {
+    let cpu = section.one("cpu");
+    let memory = section.one("memory");
+    let ephemeral_storage = section.one("ephemeral-storage");
+    let pids = number(section, "pids");
+    Some(Reserved { cpu: cpu?, memory: memory?, ephemeral_storage: ephemeral_storage?, pids: pids? })
+}
+
+fn eviction(section: &Section<'_>) -> Option<Eviction> {
+    let memory_available = section.one("memory-available");
+    let nodefs_available = section.one("nodefs-available");
+    let nodefs_inodes_free = section.one("nodefs-inodes-free");
+    let imagefs_available = section.one("imagefs-available");
+    let imagefs_inodes_free = section.one("imagefs-inodes-free");
+    let pid_available = section.one("pid-available");
+    Some(Eviction {
+        memory_available: memory_available?,
+        nodefs_available: nodefs_available?,
+        nodefs_inodes_free: nodefs_inodes_free?,
+        imagefs_available: imagefs_available?,
+        imagefs_inodes_free: imagefs_inodes_free?,
+        pid_available: pid_available?,
+    })
+}
+
+fn pod_network(section: &Section<'_>) -> Option<PodNetwork> {
+    let mode = section.one("mode");
+    let mtu = number(section, "mtu");
+    Some(PodNetwork { mode: mode?, mtu })
+}
+
+fn registries(section: &Section<'_>) -> Registries {
+    let mirrors = section.map_sections("mirrors");
+    Registries { mirrors: mirrors.into_iter().filter_map(|(host, inner)| Some((host, mirror(&inner)?))).collect() }
+}
+
+fn mirror(section: &Section<'_>) -> Option<Mirror> {
+    let endpoints = section.list("endpoints");
+    let fallback = flag(section, "fallback");
+    let ca = section.one("ca");
+    let skip_verify = flag(section, "skip-verify");
+    Some(Mirror { endpoints, fallback: fallback?, ca, skip_verify: skip_verify? })
+}
+
+fn modules(section: &Section<'_>) -> Modules {
+    Modules { load: section.list("load"), parameters: section.map("parameters") }
+}
+
+fn time(section: &Section<'_>) -> Option<Time> {
+    let sync = flag(section, "sync");
+    let boot_timeout = section.one("boot-timeout");
+    Some(Time { sync: sync?, boot_timeout: boot_timeout? })
+}

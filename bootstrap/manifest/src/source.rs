@@ -1,0 +1,64 @@
+//! The text of a manifest, its lines and positions in it.
+
+use std::ops::Range;
+
+use crate::keys;
+
+/// A text with an index of its lines.
+pub(crate) struct Source<'a> {
+    text: &'a str,
+    line_starts: Vec<usize>,
+}
+
+/// A place in a text, counted from 1, in characters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Position {
+    pub(crate) line: usize,
+    pub(crate) column: usize,
+}
+
+impl<'a> Source<'a> {
+    pub(crate) fn new(text: &'a str) -> Self {
+        let line_starts = std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect();
+        Self { text, line_starts }
+    }
+
+    /// The position of a byte. A byte inside a character counts as that character's first.
+    pub(crate) fn position(&self, at: usize) -> Position {
+        let mut at = at.min(self.text.len());
+        while !self.text.is_char_boundary(at) {
+            at -= 1;
+        }
+        let line = self.line_starts.partition_point(|start| *start <= at).max(1);
+        let start = self.line_starts[line - 1];
+        Position { line, column: self.text[start..at].chars().count() + 1 }
+    }
+
+    /// The line (from 1) without its end, with the values of secrets hidden.
+    pub(crate) fn line(&self, line: usize) -> String {
+        let start = self.line_starts[line - 1];
+        let end = self.line_starts.get(line).map_or(self.text.len(), |next| next - 1);
+        hide_secrets(self.text[start..end].trim_end_matches('\r'))
+    }
+
+    /// How many characters of its first line a span marks, at least one.
+    pub(crate) fn marked_chars(&self, span: &Range<usize>) -> usize {
+        let text = self.text.get(span.clone()).unwrap_or_default();
+        text.lines().next().unwrap_or_default().chars().count().max(1)
+    }
+}
+
+/// Cuts a line off after `KEY =` if KEY holds a secret: consoles and bundles show these lines.
+fn hide_secrets(line: &str) -> String {
+    let ends = keys::secret_names().filter_map(|name| {
+        line.match_indices(name).find_map(|(at, _)| {
+            let rest = &line[at + name.len()..];
+            let value = rest.trim_start_matches(['"', '\'', ' ', '\t']).strip_prefix('=')?;
+            Some(line.len() - value.len())
+        })
+    });
+    match ends.min() {
+        Some(end) => format!("{} ***", &line[..end]),
+        None => line.to_owned(),
+    }
+}

@@ -1,0 +1,166 @@
+//! Checks the shape of a manifest against the key table: unknown keys, missing keys, types.
+//!
+//! Values are not looked into here; that is what [`crate::reader`] does.
+
+use std::ops::Range;
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use crate::findings::{Finding, Findings};
+use crate::keys::{self, Key, Kind, Presence, Scalar};
+use crate::words::closest;
+
+/// Whether a value is of the type that a scalar can be written as.
+pub(crate) fn fits(value: &DeValue<'_>, scalar: Scalar) -> bool {
+    match scalar {
+        Scalar::Bool => value.is_bool(),
+        Scalar::Integer { .. } => value.is_integer(),
+        Scalar::Word(_) => value.is_str(),
+        Scalar::Text => value.is_str() || value.is_integer() || value.is_bool(),
+    }
+}
+
+/// The path of a key inside a table, quoted if it must be.
+pub(crate) fn join(at: &str, name: &str) -> String {
+    let bare = !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_'));
+    let name = if bare { name.to_owned() } else { format!("\"{}\"", name.escape_debug()) };
+    if at.is_empty() { name } else { format!("{at}.{name}") }
+}
+
+fn type_name(value: &DeValue<'_>) -> &'static str {
+    match value {
+        DeValue::String(_) => "a string",
+        DeValue::Integer(_) => "an integer",
+        DeValue::Float(_) => "a float",
+        DeValue::Boolean(_) => "a boolean",
+        DeValue::Datetime(_) => "a date",
+        DeValue::Array(_) => "an array",
+        DeValue::Table(_) => "a table",
+    }
+}
+
+/// Checks a whole manifest.
+pub(crate) fn check(root: &DeTable<'_>, findings: &mut Findings) {
+    check_table(root, 0..0, Place { row: "", at: "" }, findings);
+}
+
+/// A table of the manifest: its row and its path.
+#[derive(Clone, Copy)]
+struct Place<'a> {
+    row: &'a str,
+    at: &'a str,
+}
+
+fn check_table(table: &DeTable<'_>, span: Range<usize>, place: Place<'_>, findings: &mut Findings) {
+    for (name, value) in table {
+        let at = join(place.at, name.get_ref());
+        match keys::children(place.row).find(|key| key.name() == name.get_ref().as_ref()) {
+            Some(key) => check_value(key, value, &at, findings),
+            None => findings.push(unknown(name, place, &at)),
+        }
+    }
+    for key in keys::children(place.row).filter(|key| key.presence == Presence::Required) {
+        if table.get(key.name()).is_none() {
+            let inside = if place.at.is_empty() { "the manifest".to_owned() } else { format!("`{}`", place.at) };
+            let example = match key.kind {
+                Kind::Section => format!("[{}]", key.path),
+                Kind::Sections => format!("[[{}]]", key.path),
+                Kind::Map(_) | Kind::One(_) | Kind::List(_) => format!("{} = {}", key.name(), key.example),
+            };
+            let finding = Finding::error(
+                span.clone(),
+                join(place.at, key.name()),
+                format!("`{}` is missing in {inside}", key.name()),
+            );
+            findings.push(finding.expected(expected(key.kind)).help(format!("for example: {example}")));
+        }
+    }
+}
+
+fn expected(kind: Kind) -> String {
+    match kind {
+        Kind::Section | Kind::Map(_) => "a table".to_owned(),
+        Kind::Sections => "an array of tables".to_owned(),
+        Kind::One(scalar) => scalar.expected(),
+        Kind::List(scalar) => format!("an array, each element: {}", scalar.expected()),
+    }
+}
+
+fn unknown(name: &Spanned<std::borrow::Cow<'_, str>>, place: Place<'_>, at: &str) -> Finding {
+    let text = name.get_ref().as_ref();
+    let inside = if place.at.is_empty() { "the manifest".to_owned() } else { format!("`{}`", place.at) };
+    let siblings: Vec<&str> = keys::children(place.row).map(Key::name).collect();
+    let finding = Finding::error(name.span(), at, format!("unknown key `{}` in {inside}", text.escape_debug()))
+        .expected(format!("one of {}", siblings.join(", ")));
+    match closest(text, siblings.iter().copied()) {
+        Some(sibling) => finding.did_you_mean(Some(sibling)),
+        None => match elsewhere(text) {
+            Some(key) => finding.help(format!("there is a key `{}`", key.path)),
+            None => finding,
+        },
+    }
+}
+
+/// A key of this name in another table.
+fn elsewhere(name: &str) -> Option<&'static Key> {
+    keys::all().iter().find(|key| key.name() == name.replace('_', "-"))
+}
+
+fn check_value(key: &'static Key, value: &Spanned<DeValue<'_>>, at: &str, findings: &mut Findings) {
+    match (key.kind, value.get_ref()) {
+        (Kind::Section, DeValue::Table(table)) => {
+            check_table(table, value.span(), Place { row: key.path, at }, findings)
+        }
+        (Kind::Sections, DeValue::Array(elements)) => {
+            let row = format!("{}[]", key.path);
+            for (index, element) in elements.iter().enumerate() {
+                let at = format!("{at}[{index}]");
+                match element.get_ref() {
+                    DeValue::Table(table) => check_table(table, element.span(), Place { row: &row, at: &at }, findings),
+                    other => findings.push(mistyped(element.span(), &at, "a table", other)),
+                }
+            }
+        }
+        (Kind::Map(_), DeValue::Table(table)) => {
+            for inner in keys::children(key.path) {
+                for (name, value) in table {
+                    check_value(inner, value, &join(at, name.get_ref()), findings);
+                }
+            }
+        }
+        (Kind::One(scalar), inner) if fits(inner, scalar) => {}
+        (Kind::List(scalar), DeValue::Array(elements)) => {
+            for (index, element) in elements.iter().enumerate().filter(|(_, element)| !fits(element.get_ref(), scalar))
+            {
+                findings.push(mistyped(
+                    element.span(),
+                    &format!("{at}[{index}]"),
+                    scalar.type_name(),
+                    element.get_ref(),
+                ));
+            }
+        }
+        (kind, found) => {
+            let finding = mistyped(value.span(), at, kind.type_name(), found);
+            findings.push(type_help(kind, found, finding));
+        }
+    }
+}
+
+fn mistyped(span: Range<usize>, at: &str, wanted: &str, found: &DeValue<'_>) -> Finding {
+    Finding::error(span, at, format!("this is {}", type_name(found))).expected(wanted)
+}
+
+/// Says how to write what was probably meant.
+fn type_help(kind: Kind, found: &DeValue<'_>, finding: Finding) -> Finding {
+    match (kind, found) {
+        (Kind::List(scalar), one) if fits(one, scalar) => finding.help("put it into brackets: `[...]`"),
+        (Kind::One(Scalar::Integer { .. } | Scalar::Bool), DeValue::String(_)) => finding.help("remove the quotes"),
+        (Kind::One(Scalar::Word(_)), DeValue::Integer(_) | DeValue::Float(_) | DeValue::Boolean(_)) => {
+            finding.help("put it into quotes")
+        }
+        (Kind::One(_), DeValue::Array(elements)) if elements.len() == 1 => finding.help("remove the brackets"),
+        _ => finding,
+    }
+}

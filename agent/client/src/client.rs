@@ -260,9 +260,11 @@ impl Client {
     ///
     /// # Errors
     /// [`Error`].
+    #[allow(clippy::too_many_arguments, reason = "path and typed body; a struct for one call would say no more")]
     pub async fn create_subresource<K: Resource, B: Message, R: Message + Default>(
         &self,
-        (namespace, name): (Option<&str>, &str),
+        namespace: Option<&str>,
+        name: &str,
         subresource: &str,
         (api_version, kind): (&str, &str),
         body: &B,

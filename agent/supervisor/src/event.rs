@@ -1,0 +1,74 @@
+//! What happens to a supervisor and what it wants done.
+
+use sys::{Ended, Signal};
+
+use crate::spec::ServiceSpec;
+
+/// What happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// Time passed, or this is the beginning.
+    Tick,
+    /// A [`Action::Spawn`] worked.
+    Spawned {
+        /// Which service.
+        name: String,
+        /// Its process.
+        pid: u32,
+    },
+    /// A [`Action::Spawn`] did not work.
+    SpawnFailed {
+        /// Which service.
+        name: String,
+        /// Why.
+        reason: String,
+    },
+    /// A process ended. Processes that are no service's are ignored.
+    Ended {
+        /// Which process.
+        pid: u32,
+        /// How.
+        ended: Ended,
+    },
+    /// A service, known by its session, said something about itself.
+    Notified {
+        /// The session leader of the process that said it.
+        session: u32,
+        /// It is ready.
+        ready: bool,
+        /// What it is doing.
+        status: Option<String>,
+    },
+    /// A service printed a line.
+    Line {
+        /// Which service.
+        name: String,
+        /// What.
+        text: String,
+    },
+    /// End this service and start it again.
+    Restart {
+        /// Which service.
+        name: String,
+    },
+    /// End everything, dependents first. Nothing is started any more.
+    StopAll,
+}
+
+/// What to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Start a process and report [`Event::Spawned`] or [`Event::SpawnFailed`].
+    Spawn(Box<ServiceSpec>),
+    /// Signal a service's process; [`Signal::Kill`] is meant for its whole control group.
+    Signal {
+        /// Which service.
+        name: String,
+        /// Its process.
+        pid: u32,
+        /// What to send.
+        signal: Signal,
+    },
+    /// Tell the operator, in one line that begins with the service's name.
+    Say(String),
+}

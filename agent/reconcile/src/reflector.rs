@@ -79,6 +79,16 @@ enum Position {
     Current(String),
 }
 
+/// How a streamed list ended.
+enum Initial {
+    /// With its mark, at this version.
+    Complete(String),
+    /// Before its mark, with the stream.
+    Ended,
+    /// Not at all: the server does not know of initial events.
+    Silent,
+}
+
 impl<K: Resource> Reflector<K> {
     /// An empty cache that nobody fills yet.
     #[must_use]
@@ -151,14 +161,17 @@ impl<K: Resource> Reflector<K> {
     async fn advance(&mut self, position: &mut Position) -> Result<(), client::Error> {
         if matches!(position, Position::Behind) && self.streams_lists {
             match self.open(String::new(), true).await {
-                Ok(mut stream) => {
-                    if let Some(version) = self.stream_list(&mut stream).await? {
+                Ok(mut stream) => match self.stream_list(&mut stream).await? {
+                    Initial::Complete(version) => {
                         *position = Position::Current(version);
                         return self.follow(&mut stream, position).await;
                     }
-                    debug!(kind = K::KIND.plural, "no initial events from the server: listing instead");
-                    self.streams_lists = false;
-                }
+                    Initial::Ended => return Ok(()),
+                    Initial::Silent => {
+                        debug!(kind = K::KIND.plural, "no initial events from the server: listing instead");
+                        self.streams_lists = false;
+                    }
+                },
                 Err(error) if is_unsupported(&error) => self.streams_lists = false,
                 Err(error) => return Err(error),
             }
@@ -190,16 +203,18 @@ impl<K: Resource> Reflector<K> {
         self.client.watch(self.config.namespace.as_deref(), &params).await
     }
 
-    /// Reads initial events up to their mark and takes them over at once. `None` if the mark does not come.
+    /// Reads initial events up to their mark and takes them over at once.
     async fn stream_list(
         &mut self,
         stream: &mut (impl Stream<Item = Result<WatchEvent<K>, client::Error>> + Unpin),
-    ) -> Result<Option<String>, client::Error> {
+    ) -> Result<Initial, client::Error> {
         let mut objects = std::collections::HashMap::new();
         loop {
-            let Ok(event) = tokio::time::timeout(INITIAL_SILENCE, stream.next()).await else { return Ok(None) };
+            let Ok(event) = tokio::time::timeout(INITIAL_SILENCE, stream.next()).await else {
+                return Ok(Initial::Silent);
+            };
             match event {
-                None => return Ok(None),
+                None => return Ok(Initial::Ended),
                 Some(Err(error)) => return Err(error),
                 Some(Ok(WatchEvent::Added(object) | WatchEvent::Modified(object))) => {
                     let object = self.projected(object);
@@ -211,7 +226,7 @@ impl<K: Resource> Reflector<K> {
                 Some(Ok(WatchEvent::Bookmark { initial_end: false, .. })) => {}
                 Some(Ok(WatchEvent::Bookmark { resource_version, initial_end: true })) => {
                     self.replace(objects.into_values().collect());
-                    return Ok(Some(resource_version));
+                    return Ok(Initial::Complete(resource_version));
                 }
             }
         }

@@ -1,0 +1,167 @@
+//! OpenAPI v2 and v3, derived from the schema and kind tables.
+//!
+//! Documents are made when first asked for and kept as text; their hash is their ETag and part of the v3 URLs.
+//! Descriptions are not in the tables yet: `kubectl explain` shows types and structure without prose.
+
+mod paths;
+mod schemas;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use api::Kind;
+use bytes::Bytes;
+use serde_json::{Value, json};
+use sha2::{Digest, Sha512};
+
+/// Which version of OpenAPI a document is written in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Style {
+    V2,
+    V3,
+}
+
+impl Style {
+    fn reference(self, name: &str) -> Value {
+        let root = match self {
+            Self::V2 => "#/definitions/",
+            Self::V3 => "#/components/schemas/",
+        };
+        json!({ "$ref": format!("{root}{name}") })
+    }
+}
+
+/// A finished document.
+#[derive(Clone, Debug)]
+pub struct Document {
+    /// JSON text.
+    pub text: Bytes,
+    /// Upper case hexadecimal SHA-512 of the text: the ETag without its quotes.
+    pub hash: Arc<str>,
+}
+
+/// The documents of a set of kinds.
+pub struct OpenApi {
+    kinds: &'static [Kind],
+    made: Mutex<BTreeMap<String, Document>>,
+}
+
+impl OpenApi {
+    /// Documents over these kinds; nothing is built yet.
+    #[must_use]
+    pub fn new(kinds: &'static [Kind]) -> Self {
+        Self { kinds, made: Mutex::default() }
+    }
+
+    /// `/openapi/v2`.
+    #[must_use]
+    pub fn v2(&self) -> Document {
+        self.cached("v2", || {
+            let definitions = schemas::reachable(self.kinds.iter(), Style::V2);
+            json!({"swagger": "2.0", "info": info(), "paths": paths::of(self.kinds.iter(), Style::V2), "definitions": definitions,
+                "securityDefinitions": {"BearerToken": bearer()}, "security": [{"BearerToken": []}]})
+        })
+    }
+
+    /// `/openapi/v3`: where the documents of the group versions are.
+    #[must_use]
+    pub fn v3_index(&self) -> Document {
+        self.cached("v3", || {
+            let mut paths = serde_json::Map::new();
+            for path in self.group_versions() {
+                if let Some(document) = self.v3(&path) {
+                    let url = format!("/openapi/v3/{path}?hash={}", document.hash);
+                    paths.insert(path, json!({ "serverRelativeURL": url }));
+                }
+            }
+            json!({ "paths": paths })
+        })
+    }
+
+    /// `/openapi/v3/api/v1`, `/openapi/v3/apis/GROUP/VERSION`; `path` is what follows `/openapi/v3/`.
+    #[must_use]
+    pub fn v3(&self, path: &str) -> Option<Document> {
+        let mut rows = self.kinds.iter().filter(|k| group_version_path(k) == path).peekable();
+        rows.peek()?;
+        let rows: Vec<&Kind> = rows.collect();
+        Some(self.cached(&format!("v3/{path}"), || {
+            json!({"openapi": "3.0.0", "info": info(), "paths": paths::of(rows.iter().copied(), Style::V3),
+                "components": {"schemas": schemas::reachable(rows.iter().copied(), Style::V3),
+                    "securitySchemes": {"BearerToken": bearer()}}})
+        }))
+    }
+
+    fn group_versions(&self) -> Vec<String> {
+        let mut paths: Vec<String> = self.kinds.iter().map(group_version_path).collect();
+        paths.dedup();
+        paths
+    }
+
+    fn cached(&self, key: &str, make: impl FnOnce() -> Value) -> Document {
+        if let Some(document) = self.made.lock().unwrap_or_else(PoisonError::into_inner).get(key) {
+            return document.clone();
+        }
+        // Made outside the lock: the index asks for the others while it is being made.
+        let text = Bytes::from(make().to_string());
+        let digest = Sha512::digest(&text);
+        let hash: String = digest.iter().map(|byte| format!("{byte:02X}")).collect();
+        let document = Document { text, hash: hash.into() };
+        self.made.lock().unwrap_or_else(PoisonError::into_inner).insert(key.to_owned(), document.clone());
+        document
+    }
+}
+
+fn group_version_path(kind: &Kind) -> String {
+    if kind.group.is_empty() { format!("api/{}", kind.version) } else { format!("apis/{}/{}", kind.group, kind.version) }
+}
+
+fn info() -> Value {
+    json!({"title": "Kubernetes", "version": "1.36"})
+}
+
+fn bearer() -> Value {
+    json!({"description": "Bearer Token authentication", "in": "header", "name": "authorization", "type": "apiKey"})
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(document: &Document) -> Value {
+        serde_json::from_slice(&document.text).unwrap()
+    }
+
+    #[test]
+    fn every_reference_of_every_document_is_defined() {
+        let openapi = OpenApi::new(api::kinds());
+        for path in openapi.group_versions() {
+            let document = parsed(&openapi.v3(&path).unwrap());
+            let text = document.to_string();
+            for part in text.split("#/components/schemas/").skip(1) {
+                let name = part.split('"').next().unwrap();
+                assert!(document["components"]["schemas"].get(name).is_some(), "{path}: {name}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_field_carries_what_patches_and_apply_need() {
+        let document = parsed(&OpenApi::new(api::kinds()).v2());
+        let containers = &document["definitions"]["io.k8s.api.core.v1.PodSpec"]["properties"]["containers"];
+        assert_eq!(
+            *containers,
+            json!({"type": "array", "items": {"$ref": "#/definitions/io.k8s.api.core.v1.Container"},
+                "x-kubernetes-list-map-keys": ["name"], "x-kubernetes-list-type": "map",
+                "x-kubernetes-patch-merge-key": "name", "x-kubernetes-patch-strategy": "merge"})
+        );
+    }
+
+    #[test]
+    fn patch_operations_tell_dry_run_and_field_validation() {
+        let document = parsed(&OpenApi::new(api::kinds()).v3("apis/apps/v1").unwrap());
+        let patch = &document["paths"]["/apis/apps/v1/namespaces/{namespace}/deployments/{name}"]["patch"];
+        let names: Vec<_> = patch["parameters"].as_array().unwrap().iter().map(|p| p["name"].clone()).collect();
+        assert!(names.contains(&json!("dryRun")) && names.contains(&json!("fieldValidation")));
+        assert_eq!(patch["x-kubernetes-group-version-kind"]["kind"], "Deployment");
+    }
+}

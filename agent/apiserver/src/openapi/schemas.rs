@@ -1,0 +1,221 @@
+//! Schemas of messages.
+
+use std::collections::BTreeSet;
+
+use api::Kind;
+use api::schema::{Field, FieldType, ListType, MESSAGES, Message, Shape};
+use serde_json::{Map, Value, json};
+
+use super::Style;
+
+/// Messages that no field leads to, but that requests and responses are made of.
+const ALWAYS: [&str; 4] = [
+    "k8s.io.apimachinery.pkg.apis.meta.v1.Status",
+    "k8s.io.apimachinery.pkg.apis.meta.v1.DeleteOptions",
+    "k8s.io.apimachinery.pkg.apis.meta.v1.WatchEvent",
+    "k8s.io.apimachinery.pkg.apis.meta.v1.APIResourceList",
+];
+
+/// The name of the schema of a patch body.
+pub(super) const PATCH: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.Patch";
+
+/// Schemas of all messages that can be reached from these kinds, by OpenAPI name.
+pub(super) fn reachable<'a>(kinds: impl Iterator<Item = &'a Kind>, style: Style) -> Map<String, Value> {
+    let mut seen = BTreeSet::new();
+    let mut todo: Vec<usize> = Vec::new();
+    let mut owners: Vec<(usize, &Kind)> = Vec::new();
+    for kind in kinds {
+        let subresources = kind.subresources.iter().filter_map(|s| subresource_message(kind, s));
+        todo.extend([kind.message].into_iter().chain(kind.list_message).chain(subresources));
+        owners.push((kind.message, kind));
+    }
+    todo.extend(MESSAGES.iter().enumerate().filter(|(_, m)| ALWAYS.contains(&m.name)).map(|(i, _)| i));
+    while let Some(index) = todo.pop() {
+        if seen.insert(index) {
+            todo.extend(MESSAGES[index].fields.iter().filter_map(|f| message_of(f.ty)));
+        }
+    }
+    let mut schemas: Map<String, Value> = seen
+        .into_iter()
+        .filter(|index| MESSAGES[*index].shape != Shape::List)
+        .map(|index| (MESSAGES[index].openapi.to_owned(), schema(index, &owners, style)))
+        .collect();
+    schemas.insert(PATCH.to_owned(), json!({"type": "object"}));
+    schemas
+}
+
+/// The message that a subresource's body is.
+pub(super) fn subresource_message(kind: &Kind, sub: &api::Subresource) -> Option<usize> {
+    let version = if sub.version.is_empty() { kind.version } else { sub.version };
+    let group = if sub.version.is_empty() { kind.group } else { sub.group };
+    if sub.kind == kind.kind && sub.version.is_empty() {
+        return Some(kind.message);
+    }
+    let group = match group.split('.').next() {
+        None | Some("") => "core",
+        Some(first) => first,
+    };
+    let name = format!("k8s.io.api.{group}.{version}.{}", sub.kind);
+    MESSAGES.iter().position(|m| m.name == name)
+}
+
+fn message_of(ty: FieldType) -> Option<usize> {
+    match ty {
+        FieldType::Message(index) => Some(index),
+        FieldType::Map(value) => message_of(*value),
+        _ => None,
+    }
+}
+
+fn schema(index: usize, owners: &[(usize, &Kind)], style: Style) -> Value {
+    let message = &MESSAGES[index];
+    if message.shape != Shape::Struct {
+        return shape(message, style);
+    }
+    let mut properties = Map::new();
+    let mut required = Vec::new();
+    if message.type_meta {
+        properties.insert("apiVersion".to_owned(), json!({"type": "string"}));
+        properties.insert("kind".to_owned(), json!({"type": "string"}));
+    }
+    add_fields(message, style, &mut properties, &mut required);
+    let mut made = Map::new();
+    made.insert("type".to_owned(), json!("object"));
+    if !required.is_empty() {
+        required.sort_unstable();
+        made.insert("required".to_owned(), json!(required));
+    }
+    if !properties.is_empty() {
+        made.insert("properties".to_owned(), Value::Object(properties));
+    }
+    if message.atomic {
+        made.insert("x-kubernetes-map-type".to_owned(), json!("atomic"));
+    }
+    let of_kinds: Vec<Value> = owners
+        .iter()
+        .filter(|(owner, _)| *owner == index)
+        .map(|(_, k)| json!({"group": k.group, "version": k.version, "kind": k.kind}))
+        .collect();
+    if !of_kinds.is_empty() {
+        made.insert("x-kubernetes-group-version-kind".to_owned(), Value::Array(of_kinds));
+    }
+    Value::Object(made)
+}
+
+fn add_fields(message: &Message, style: Style, properties: &mut Map<String, Value>, required: &mut Vec<&'static str>) {
+    for field in message.fields {
+        match field.ty.message() {
+            Some(inner) if field.inline => add_fields(inner, style, properties, required),
+            _ => {
+                if field.required {
+                    required.push(field.json);
+                }
+                properties.insert(field.json.to_owned(), property(field, style));
+            }
+        }
+    }
+}
+
+fn property(field: &Field, style: Style) -> Value {
+    let mut made = Map::new();
+    if let FieldType::Map(value) = field.ty {
+        made.insert("type".to_owned(), json!("object"));
+        made.insert("additionalProperties".to_owned(), item(*value, style));
+        if field.atomic {
+            made.insert("x-kubernetes-map-type".to_owned(), json!("atomic"));
+        }
+    } else if field.repeated {
+        made.insert("type".to_owned(), json!("array"));
+        made.insert("items".to_owned(), item(field.ty, style));
+        add_list_type(field, &mut made);
+    } else {
+        made = single(field, style);
+    }
+    if !field.merge_key.is_empty() {
+        made.insert("x-kubernetes-patch-merge-key".to_owned(), json!(field.merge_key));
+    }
+    if !field.patch.is_empty() {
+        made.insert("x-kubernetes-patch-strategy".to_owned(), json!(field.patch.join(",")));
+    }
+    Value::Object(made)
+}
+
+fn single(field: &Field, style: Style) -> Map<String, Value> {
+    let default: Option<Value> = serde_json::from_str(field.default).ok().filter(|_| style == Style::V3);
+    let message = field.ty.message().filter(|m| m.shape != Shape::List);
+    let mut made = match (message, default) {
+        (Some(message), Some(default)) => {
+            let mut made = Map::new();
+            made.insert("default".to_owned(), default);
+            made.insert("allOf".to_owned(), json!([style.reference(message.openapi)]));
+            return made;
+        }
+        (Some(message), None) => as_map(style.reference(message.openapi)),
+        (None, default) => {
+            let mut made = as_map(item(field.ty, style));
+            made.remove("default");
+            if let Some(default) = default {
+                made.insert("default".to_owned(), default);
+            }
+            made
+        }
+    };
+    if !field.values.is_empty() && style == Style::V3 {
+        made.insert("enum".to_owned(), json!(field.values));
+    }
+    if field.atomic && field.ty.message().is_none() {
+        made.insert("x-kubernetes-map-type".to_owned(), json!("atomic"));
+    }
+    made
+}
+
+fn add_list_type(field: &Field, made: &mut Map<String, Value>) {
+    let (name, keys): (&str, &[&str]) = match field.list {
+        ListType::Unset => return,
+        ListType::Atomic => ("atomic", &[]),
+        ListType::Set => ("set", &[]),
+        ListType::Map(keys) => ("map", keys),
+    };
+    if !keys.is_empty() {
+        made.insert("x-kubernetes-list-map-keys".to_owned(), json!(keys));
+    }
+    made.insert("x-kubernetes-list-type".to_owned(), json!(name));
+}
+
+fn item(ty: FieldType, style: Style) -> Value {
+    match ty {
+        FieldType::String if style == Style::V3 => json!({"type": "string", "default": ""}),
+        FieldType::String => json!({"type": "string"}),
+        FieldType::Bytes => json!({"type": "string", "format": "byte"}),
+        FieldType::Int32 => json!({"type": "integer", "format": "int32"}),
+        FieldType::Int64 | FieldType::Uint64 => json!({"type": "integer", "format": "int64"}),
+        FieldType::Bool => json!({"type": "boolean"}),
+        FieldType::Double => json!({"type": "number", "format": "double"}),
+        FieldType::Map(value) => json!({"type": "object", "additionalProperties": item(*value, style)}),
+        // Named lists have no schema of their own.
+        FieldType::Message(index) if MESSAGES[index].shape == Shape::List => shape(&MESSAGES[index], style),
+        FieldType::Message(index) => style.reference(MESSAGES[index].openapi),
+    }
+}
+
+fn shape(message: &Message, style: Style) -> Value {
+    match message.shape {
+        Shape::List => json!({"type": "array", "items": item(message.fields[0].ty, style)}),
+        Shape::Time | Shape::MicroTime => json!({"type": "string", "format": "date-time"}),
+        Shape::Duration => json!({"type": "string"}),
+        Shape::Quantity if style == Style::V2 => json!({"type": "string"}),
+        Shape::Quantity => json!({"oneOf": [{"type": "string"}, {"type": "number"}]}),
+        Shape::IntOrString if style == Style::V2 => json!({"type": "string", "format": "int-or-string"}),
+        Shape::IntOrString => json!({"format": "int-or-string", "oneOf": [{"type": "integer"}, {"type": "string"}]}),
+        Shape::RawJson if message.name.ends_with("JSON") => json!({}),
+        Shape::RawJson | Shape::Struct => json!({"type": "object"}),
+        Shape::SchemaOrArray | Shape::SchemaOrBool | Shape::SchemaOrStrings => json!({}),
+    }
+}
+
+fn as_map(value: Value) -> Map<String, Value> {
+    match value {
+        Value::Object(map) => map,
+        other => Map::from_iter([("const".to_owned(), other)]),
+    }
+}

@@ -111,6 +111,11 @@ impl<K: Resource> Reflector<K> {
         self
     }
 
+    /// As [`Reflector::on_event`], for a reflector that several parties share.
+    pub fn handle(&mut self, handler: impl Fn(&Event<K>) + Send + Sync + 'static) {
+        self.handlers.push(Box::new(handler));
+    }
+
     /// The changes from now on, as a stream. Prefer [`Reflector::on_event`], which cannot fall behind.
     pub fn subscribe(&mut self) -> Subscription<K> {
         let (sender, receiver) = channel();

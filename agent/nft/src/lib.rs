@@ -1,1 +1,19 @@
-//! An nftables rule set as a value: render, diff, apply in one transaction.
+//! An nftables rule set as a value: render it, tell what changed, apply it in one transaction.
+//!
+//! A [`Table`] holds what should be there. [`Table::replace_script`] makes the text that puts it in place of whatever
+//! is there under its name, and [`Table::change`] takes [`Changes`] into the value and makes the text for only what
+//! differs. [`Nft::run`] feeds such a text to the `nft` program, which hands it to the kernel as one transaction: all
+//! of it holds or none. Nothing here ever reads the rule set back; after a failure the owner replaces the table.
+//!
+//! Rules and elements are nft's own language. This crate knows its grammar of tables, chains, sets and maps, and
+//! nothing of Services, pods or addresses.
+
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+mod change;
+mod run;
+mod table;
+
+pub use change::{Changes, Script};
+pub use run::{Error, Nft};
+pub use table::{Base, Chain, ChainKind, Family, Hook, Map, Set, Table};

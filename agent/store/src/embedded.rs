@@ -219,3 +219,6 @@ impl Cursor {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,7 +5,7 @@
 //! another unseen. History since the last compaction can be read and watched; what lies before answers
 //! [`Error::Compacted`].
 //!
-//! Invariants that both implementations keep and the `conformance` module checks:
+//! Invariants that both implementations keep and the conformance tests check:
 //! - revisions start at 1 in an empty store and only grow;
 //! - a watch delivers every event of its range exactly once, in revision order, and never half a revision;
 //! - a failed guard returns the key as it is now, in the same round trip;
@@ -16,11 +16,11 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod compactor;
-#[doc(hidden)]
-pub mod conformance;
+#[cfg(test)]
+mod conformance;
 pub mod embedded;
 mod error;
-//pub mod etcd;
+pub mod etcd;
 mod model;
 mod watch;
 
@@ -32,7 +32,7 @@ use bytes::Bytes;
 pub use compactor::{COMPACT_REV_KEY, run_compactor};
 pub use embedded::Embedded;
 pub use error::Error;
-//pub use etcd::Etcd;
+pub use etcd::Etcd;
 pub use model::{Event, EventKind, GetResult, KeyValue, RangeRequest, RangeResult, Revision, WriteResult, prefix_end};
 pub use watch::{ProgressHandle, WatchBatch, WatchRequest, WatchStream};
 

@@ -1,0 +1,136 @@
+//! The members of the cluster and which of them to ask.
+//!
+//! Every member has its own connection, made when it is first needed and kept alive. All calls go to one member until
+//! it fails; then the next one is asked, and stays in use.
+
+use std::future::Future;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use etcd_client::{Certificate, Client, ConnectOptions, Identity, TlsOptions};
+
+use super::refusal::Refusal;
+use super::{Config, Tls};
+use crate::{Error, Result};
+
+/// How often an idle connection is probed, so that a dead member is noticed by watches too.
+const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(10);
+
+/// How long a probe may stay unanswered.
+const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(5);
+
+pub(super) struct Endpoints {
+    clients: Vec<Client>,
+    /// The member in use, modulo their number.
+    preferred: AtomicUsize,
+    request_timeout: Duration,
+}
+
+/// A member as it was picked for a call.
+pub(super) struct Picked {
+    pub(super) client: Client,
+    index: usize,
+}
+
+impl Endpoints {
+    pub(super) async fn new(config: &Config) -> Result<Self> {
+        let mut clients = Vec::with_capacity(config.endpoints.len());
+        for endpoint in &config.endpoints {
+            let connected = Client::connect([endpoint.as_str()], Some(connect_options(config))).await;
+            clients.push(connected.map_err(|error| Error::Settings { reason: format!("{endpoint}: {error}") })?);
+        }
+        if clients.is_empty() {
+            return Err(Error::Settings { reason: "no endpoints".to_owned() });
+        }
+        Ok(Self { clients, preferred: AtomicUsize::new(0), request_timeout: config.request_timeout })
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.clients.len()
+    }
+
+    pub(super) fn request_timeout(&self) -> Duration {
+        self.request_timeout
+    }
+
+    /// The member in use.
+    pub(super) fn pick(&self) -> Picked {
+        let index = self.preferred.load(Ordering::Relaxed);
+        Picked { client: self.clients[index % self.clients.len()].clone(), index }
+    }
+
+    /// Makes the next member the one in use, unless somebody else did so already.
+    pub(super) fn give_up(&self, picked: &Picked) {
+        let next = picked.index.wrapping_add(1);
+        // Losing the race means that another caller has moved on, which is just as good.
+        let _moved = self.preferred.compare_exchange(picked.index, next, Ordering::Relaxed, Ordering::Relaxed).is_ok();
+    }
+
+    /// A call that may be repeated: every member is asked once before giving up.
+    pub(super) async fn read<T, F, Fut>(&self, operation: &'static str, call: F) -> Result<T>
+    where
+        F: Fn(Client) -> Fut,
+        Fut: Future<Output = std::result::Result<T, etcd_client::Error>>,
+    {
+        self.call(operation, |refusal| refusal.error.is_retryable(), call).await.map_err(|refusal| refusal.error)
+    }
+
+    /// A call that must happen at most once: another member is asked only when nothing was sent.
+    pub(super) async fn write<T, F, Fut>(&self, operation: &'static str, call: F) -> std::result::Result<T, Refusal>
+    where
+        F: Fn(Client) -> Fut,
+        Fut: Future<Output = std::result::Result<T, etcd_client::Error>>,
+    {
+        self.call(operation, |refusal| refusal.unsent, call).await
+    }
+
+    async fn call<T, F, Fut>(
+        &self,
+        operation: &'static str,
+        may_repeat: impl Fn(&Refusal) -> bool,
+        call: F,
+    ) -> std::result::Result<T, Refusal>
+    where
+        F: Fn(Client) -> Fut,
+        Fut: Future<Output = std::result::Result<T, etcd_client::Error>>,
+    {
+        let mut attempts_left = self.clients.len();
+        loop {
+            let picked = self.pick();
+            let refusal = match tokio::time::timeout(self.request_timeout, call(picked.client.clone())).await {
+                Ok(Ok(answer)) => return Ok(answer),
+                Ok(Err(error)) => Refusal::from(error),
+                Err(_) => Refusal::from(Error::Timeout { operation }),
+            };
+            if matches!(refusal.error, Error::Unavailable { .. } | Error::Timeout { .. }) {
+                self.give_up(&picked);
+            }
+            attempts_left -= 1;
+            if attempts_left == 0 || !may_repeat(&refusal) {
+                return Err(refusal);
+            }
+            tracing::debug!(error = %refusal.error, operation, "asking the next etcd member");
+        }
+    }
+}
+
+fn connect_options(config: &Config) -> ConnectOptions {
+    let mut options = ConnectOptions::new()
+        .with_connect_timeout(config.connect_timeout)
+        .with_keep_alive(KEEP_ALIVE_INTERVAL, KEEP_ALIVE_TIMEOUT)
+        .with_keep_alive_while_idle(true)
+        // A member that lost its cluster then says so instead of going quiet.
+        .with_require_leader(true);
+    if let Some(tls) = &config.tls {
+        options = options.with_tls(tls_options(tls));
+    }
+    options
+}
+
+fn tls_options(tls: &Tls) -> TlsOptions {
+    let mut options = TlsOptions::new().ca_certificate(Certificate::from_pem(&tls.ca_pem));
+    if let Some((certificate, key)) = &tls.client_pem {
+        options = options.identity(Identity::from_pem(certificate, key));
+    }
+    options
+}

@@ -1,0 +1,281 @@
+//! Builds bootable images from Debian packages and the agent.
+//!
+//! An image is a read-only erofs root, a kernel, and an initramfs that only finds and mounts that root. Packages come
+//! by apt with settings of its own; files get in by an allow-list ([`recipe`]), so that there is neither a shell nor a
+//! package manager inside. Every step is skipped while its inputs are what they were.
+//!
+//! What it does not know: what the agent does with all this.
+
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+mod cpio;
+mod fingerprint;
+mod modules;
+mod oci;
+mod packages;
+mod pause;
+mod recipe;
+pub mod tools;
+mod tree;
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+
+use crate::fingerprint::Fingerprint;
+
+/// Where Debian's packages are, if nothing else is asked for.
+pub const DEFAULT_MIRROR: &str = "http://deb.debian.org/debian";
+/// The sandbox of every pod; containerd's configuration names it.
+const PAUSE_IMAGE: &str = "registry.k8s.io/pause:3.10.2";
+/// The sample application of `configs`.
+const SAMPLE_IMAGE: &str = "localhost/keelson-sample:1";
+/// A change of the code that fills the tree must make a new tree.
+const SOURCES: &[&str] = &[include_str!("recipe.rs"), include_str!("tree.rs"), include_str!("modules.rs")];
+const IMAGE_SOURCES: &[&str] = &[include_str!("lib.rs"), include_str!("oci.rs"), include_str!("pause.rs")];
+
+const TOOLS: &[tools::Tool] = &[
+    ("apt-get", "apt"),
+    ("dpkg-deb", "dpkg"),
+    ("xz", "xz-utils"),
+    ("mkfs.erofs", "erofs-utils"),
+    ("protoc", "protobuf-compiler"),
+];
+
+/// How the root is compressed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Compression {
+    /// In half a second: for clusters that live for a test.
+    Fast,
+    /// In some seconds, a fifth smaller.
+    Small,
+}
+
+/// Our own programs that an image holds.
+#[derive(Clone, Debug)]
+pub struct Programs {
+    /// The agent.
+    pub keelson: PathBuf,
+    /// The first process of the initramfs.
+    pub first_stage: PathBuf,
+    /// The sample application.
+    pub sample: PathBuf,
+}
+
+/// What to build, and where.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Results and steps between; below the workspace's `target`.
+    pub work: PathBuf,
+    /// Downloaded packages, shared by all workspaces.
+    pub cache: PathBuf,
+    /// The name of the result's folder within `work`.
+    pub name: String,
+    /// Our own programs.
+    pub programs: Programs,
+    /// Put into the image as the machine's manifest; without one, the machine gets it in another way.
+    pub manifest: Option<PathBuf>,
+    /// Where Debian's packages are.
+    pub mirror: String,
+    /// Ask for newer packages even if the known ones are recent.
+    pub refresh: bool,
+    /// How the root is compressed.
+    pub compression: Compression,
+}
+
+/// A built image: files to boot a machine with, and the same root as a plain tree for machines made of namespaces.
+#[derive(Clone, Debug)]
+pub struct Image {
+    /// The root's files.
+    pub tree: PathBuf,
+    /// The same as a file system.
+    pub root: PathBuf,
+    /// The kernel.
+    pub kernel: PathBuf,
+    /// Loads the modules for the root, mounts it, hands over.
+    pub initramfs: PathBuf,
+    /// What the kernel must be told for the initramfs to find the root.
+    pub root_argument: String,
+    /// Whether anything had to be built.
+    pub is_new: bool,
+}
+
+impl Image {
+    /// Kernel, initramfs and root together.
+    ///
+    /// # Errors
+    /// A file of the image is gone.
+    pub fn bytes(&self) -> Result<u64> {
+        let sizes = [&self.root, &self.kernel, &self.initramfs].map(|path| fs::metadata(path).map(|it| it.len()));
+        sizes.into_iter().sum::<std::io::Result<u64>>().context("the image's files")
+    }
+}
+
+/// The workspace that this program was built from.
+#[must_use]
+pub fn workspace() -> PathBuf {
+    let own = Path::new(env!("CARGO_MANIFEST_DIR"));
+    own.parent().unwrap_or(own).to_owned()
+}
+
+/// The folder for downloads that outlive a workspace.
+///
+/// # Errors
+/// Neither `XDG_CACHE_HOME` nor `HOME` is set.
+pub fn user_cache() -> Result<PathBuf> {
+    let folder = std::env::var_os("XDG_CACHE_HOME")
+        .map(PathBuf::from)
+        .or_else(|| std::env::var_os("HOME").map(|home| Path::new(&home).join(".cache")));
+    Ok(folder.context("neither XDG_CACHE_HOME nor HOME is set")?.join("keelson"))
+}
+
+/// Builds our own programs for the image; cargo's output goes to the terminal.
+///
+/// # Errors
+/// The build fails.
+pub fn build_programs(workspace: &Path) -> Result<Programs> {
+    const TARGET: &str = "x86_64-unknown-linux-gnu";
+    tools::require(TOOLS)?;
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut command = std::process::Command::new(cargo);
+    command.current_dir(workspace).args([
+        "build",
+        "--quiet",
+        "--release",
+        "--package",
+        "agentd",
+        "--package",
+        "images",
+    ]);
+    command.args(["--bin", "keelson", "--bin", "first-stage", "--bin", "sample", "--target", TARGET]);
+    let status = command.status().context("start cargo")?;
+    if !status.success() {
+        bail!("cargo build of the agent failed");
+    }
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace.join("target"), PathBuf::from);
+    let built = target.join(TARGET).join("release");
+    Ok(Programs {
+        keelson: built.join("keelson"),
+        first_stage: built.join("first-stage"),
+        sample: built.join("sample"),
+    })
+}
+
+/// Builds an image. `say` gets a line for each step that takes time.
+///
+/// # Errors
+/// Packages cannot be had, or do not hold what the recipe names; a tool fails; the disk is full.
+pub fn build(options: &Options, say: &dyn Fn(&str)) -> Result<Image> {
+    tools::require(TOOLS)?;
+    fs::create_dir_all(&options.work).with_context(|| format!("make {}", options.work.display()))?;
+    let packages = packages::fetch(&options.cache, &options.mirror, options.refresh, say)?;
+    let mut inputs = Fingerprint::default();
+    for source in SOURCES {
+        inputs.add(source);
+    }
+    for file in &packages.files {
+        inputs.add(file.file_name().unwrap_or_default().as_encoded_bytes());
+    }
+    let base = options.work.join("base");
+    let is_new_base = fingerprint::stage(&base, &inputs, |base| {
+        say(&format!("unpacking {} packages", packages.files.len()));
+        let unpacked = base.join("unpacked");
+        tree::make_folder(&unpacked)?;
+        tree::unpack(&packages, &unpacked)?;
+        tree::fill(&unpacked, &base.join("root"))?;
+        copy_kernel(&unpacked, base)?;
+        fingerprint::remove(&unpacked)
+    })?;
+    let programs = &options.programs;
+    for file in [&programs.keelson, &programs.first_stage, &programs.sample].into_iter().chain(&options.manifest) {
+        inputs.add_file(file)?;
+    }
+    for source in IMAGE_SOURCES {
+        inputs.add(source);
+    }
+    inputs.add(format!("{:?}", options.compression));
+    let folder = options.work.join(&options.name);
+    let id = inputs.hex()[..32].to_owned();
+    let is_new = fingerprint::stage(&folder, &inputs, |folder| {
+        say("packing the root");
+        assemble(options, &base, folder)?;
+        pack(options, folder, &id)
+    })?;
+    Ok(Image {
+        tree: folder.join("tree"),
+        root: folder.join("root.erofs"),
+        kernel: folder.join("vmlinuz"),
+        initramfs: folder.join("initramfs"),
+        root_argument: format!("keelson.root={id}"),
+        is_new: is_new || is_new_base,
+    })
+}
+
+fn copy_kernel(unpacked: &Path, base: &Path) -> Result<()> {
+    let mut names = fs::read_dir(unpacked.join("boot"))?.filter_map(|entry| Some(entry.ok()?.path()));
+    let kernel = names
+        .find(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("vmlinuz-")))
+        .context("the kernel's package holds no kernel")?;
+    fs::copy(&kernel, base.join("vmlinuz")).with_context(|| format!("copy {}", kernel.display()))?;
+    Ok(())
+}
+
+/// The base's tree with our own programs, the container images, and the manifest.
+fn assemble(options: &Options, base: &Path, folder: &Path) -> Result<()> {
+    let tree = folder.join("tree");
+    tree::link_tree(&base.join("root"), &tree)?;
+    let agent = tree.join("usr/bin/keelson");
+    fs::copy(&options.programs.keelson, &agent)
+        .with_context(|| format!("copy {}", options.programs.keelson.display()))?;
+    fs::set_permissions(&agent, fs::Permissions::from_mode(0o755))?;
+    let images = tree.join("usr/share/keelson/images");
+    let pause = oci::ProgramImage {
+        name: PAUSE_IMAGE,
+        path: "/pause",
+        program: &pause::program(),
+        entrypoint: &["/pause"],
+        user: "65535:65535",
+    };
+    pause.write(&images.join("pause.tar"))?;
+    let sample = oci::ProgramImage {
+        name: SAMPLE_IMAGE,
+        path: "/sample",
+        program: &fs::read(&options.programs.sample).context("read the sample application")?,
+        entrypoint: &["/sample", "sample-server"],
+        user: "65535:65535",
+    };
+    sample.write(&images.join("sample.tar"))?;
+    if let Some(manifest) = &options.manifest {
+        let target = tree.join("usr/share/keelson/manifest.toml");
+        fs::copy(manifest, target).with_context(|| format!("copy {}", manifest.display()))?;
+    }
+    fs::hard_link(base.join("vmlinuz"), folder.join("vmlinuz")).context("link the kernel")
+}
+
+/// The root and the initramfs that finds it by `id`.
+fn pack(options: &Options, folder: &Path, id: &str) -> Result<()> {
+    let algorithm = match options.compression {
+        Compression::Fast => "-zlz4",
+        Compression::Small => "-zlz4hc",
+    };
+    let uuid = [&id[..8], &id[8..12], &id[12..16], &id[16..20], &id[20..]].join("-");
+    let mut command = tools::command("mkfs.erofs");
+    command.args(["--quiet", algorithm, "-C65536", "-T0", "--all-root", "-U", &uuid]);
+    tools::run(command.arg(folder.join("root.erofs")).arg(folder.join("tree")))?;
+    let file = fs::File::create(folder.join("initramfs")).context("make the initramfs")?;
+    let mut archive = cpio::Archive::new(std::io::BufWriter::new(file));
+    for name in ["dev", "proc", "root", "modules"] {
+        archive.folder(name)?;
+    }
+    archive.character_device("dev/console", (5, 1))?;
+    let first_stage = &options.programs.first_stage;
+    archive.file("init", 0o755, &fs::read(first_stage).with_context(|| format!("read {}", first_stage.display()))?)?;
+    for (number, path) in modules::first_stage(&folder.join("tree"))?.iter().enumerate() {
+        let bytes = fs::read(path).with_context(|| format!("read {}", path.display()))?;
+        // Named so that their order is the order to load them.
+        archive.file(&format!("modules/{number:02}.ko"), 0o644, &bytes)?;
+    }
+    archive.finish().context("write the initramfs")
+}

@@ -1,0 +1,159 @@
+//! Debian packages, downloaded and verified by apt with settings of our own, so that neither the building machine's
+//! release nor what it has installed matters. Nothing is installed there, and root is not needed.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, SystemTime};
+
+use anyhow::{Context, Result, bail};
+
+use crate::fingerprint::Fingerprint;
+use crate::recipe::{BASE_SUITE, KERNEL_PACKAGE, NEWER_SUITE, PACKAGES, PINNED};
+use crate::tools;
+
+/// Package lists are asked for again after this time.
+const LISTS_LAST: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// The packages' files.
+pub(crate) struct Packages {
+    pub(crate) files: Vec<PathBuf>,
+}
+
+/// Downloads what is not in the cache folder `cache`. Without `refresh`, packages that were downloaded within the
+/// last days are taken as they are, without asking the network.
+pub(crate) fn fetch(cache: &Path, mirror: &str, refresh: bool, say: &dyn Fn(&str)) -> Result<Packages> {
+    let stamp = cache.join("packages.stamp");
+    let mut wanted = Fingerprint::default();
+    wanted.add(mirror).add(BASE_SUITE).add(NEWER_SUITE).add(PINNED.join(" ")).add(PACKAGES.join(" "));
+    if !refresh && let Some(files) = cached(&stamp, &wanted.hex()) {
+        return Ok(Packages { files });
+    }
+    let apt = Apt::new(cache, mirror)?;
+    say("updating the package lists");
+    apt.update()?;
+    let kernel = apt.kernel()?;
+    say(&format!("downloading packages, kernel {}", kernel.trim_start_matches("linux-image-")));
+    let mut names: Vec<&str> = PACKAGES.iter().chain(PINNED).copied().collect();
+    names.push(&kernel);
+    let files = apt.download(&names)?;
+    let lines: Vec<String> = files.iter().map(|path| path.display().to_string()).collect();
+    fs::write(&stamp, format!("{}\n{}\n", wanted.hex(), lines.join("\n")))?;
+    Ok(Packages { files })
+}
+
+fn cached(stamp: &Path, wanted: &str) -> Option<Vec<PathBuf>> {
+    let age = SystemTime::now().duration_since(fs::metadata(stamp).ok()?.modified().ok()?).ok()?;
+    let text = fs::read_to_string(stamp).ok()?;
+    let mut lines = text.lines();
+    let current = lines.next()? == wanted && age < LISTS_LAST;
+    let files: Vec<PathBuf> = lines.map(PathBuf::from).collect();
+    (current && files.iter().all(|path| path.is_file())).then_some(files)
+}
+
+struct Apt {
+    folder: PathBuf,
+    config: PathBuf,
+}
+
+impl Apt {
+    fn new(cache: &Path, mirror: &str) -> Result<Self> {
+        let folder = cache.join("apt");
+        for name in ["lists/partial", "cache/archives/partial", "debs"] {
+            fs::create_dir_all(folder.join(name)).with_context(|| format!("make {}/{name}", folder.display()))?;
+        }
+        fs::write(folder.join("status"), "")?;
+        fs::write(folder.join("sources.list"), sources(mirror))?;
+        fs::write(folder.join("preferences"), preferences())?;
+        let at = folder.display();
+        let config = folder.join("apt.conf");
+        // The machine's own settings stay in force where these say nothing: a proxy may be among them.
+        let text = format!(
+            "Dir::State \"{at}\";\nDir::State::lists \"{at}/lists\";\nDir::State::status \"{at}/status\";\n\
+             Dir::Cache \"{at}/cache\";\nDir::Etc::sourcelist \"{at}/sources.list\";\n\
+             Dir::Etc::sourceparts \"/dev/null\";\nDir::Etc::preferences \"{at}/preferences\";\n\
+             Dir::Etc::preferencesparts \"/dev/null\";\nAPT::Architecture \"amd64\";\n\
+             APT::Architectures {{ \"amd64\"; }};\nAPT::Sandbox::User \"root\";\n\
+             Acquire::Languages \"none\";\nAcquire::IndexTargets::deb::DEP-11::DefaultEnabled \"false\";\n\
+             Acquire::Retries \"3\";\n"
+        );
+        fs::write(&config, text)?;
+        Ok(Self { folder, config })
+    }
+
+    fn command(&self, program: &str) -> Command {
+        let mut command = tools::command(program);
+        command.env("APT_CONFIG", &self.config).env("LC_ALL", "C").current_dir(self.folder.join("debs"));
+        // What the machine's own apt would do after an update is none of our business.
+        command.args(["-o", "APT::Update::Post-Invoke::=", "-o", "APT::Update::Post-Invoke-Success::="]);
+        command
+    }
+
+    fn update(&self) -> Result<()> {
+        tools::run(self.command("apt-get").args(["update", "-qq", "--error-on=any"])).map_err(|error| {
+            if error.to_string().contains("NO_PUBKEY") {
+                error.context(
+                    "this machine does not know the keys of the releases the image is made from; \
+                     run: apt-get update && apt-get install debian-archive-keyring",
+                )
+            } else {
+                error
+            }
+        })?;
+        Ok(())
+    }
+
+    fn kernel(&self) -> Result<String> {
+        let shown = tools::run(self.command("apt-cache").args(["show", "--no-all-versions", KERNEL_PACKAGE]))?;
+        let depends = shown.lines().find_map(|line| line.strip_prefix("Depends: ")).unwrap_or_default();
+        match depends.split([' ', ',']).find(|name| name.starts_with("linux-image-")) {
+            Some(name) => Ok(name.to_owned()),
+            None => bail!("{KERNEL_PACKAGE} depends on no kernel, but on {depends:?}"),
+        }
+    }
+
+    /// Verified by apt against the signed lists. A file that is there already, with the right hash, stays.
+    fn download(&self, names: &[&str]) -> Result<Vec<PathBuf>> {
+        tools::run(self.command("apt-get").args(["download", "-qq"]).args(names))?;
+        let planned = tools::run(self.command("apt-get").args(["download", "--print-uris"]).args(names))?;
+        let files: Vec<PathBuf> = planned
+            .lines()
+            .filter_map(|line| line.split(' ').nth(1))
+            .map(|name| self.folder.join("debs").join(name))
+            .collect();
+        if files.len() != names.len() {
+            bail!("apt has {} of the {} packages", files.len(), names.len());
+        }
+        self.forget_others(&files)?;
+        Ok(files)
+    }
+
+    fn forget_others(&self, files: &[PathBuf]) -> Result<()> {
+        for entry in fs::read_dir(self.folder.join("debs"))? {
+            let path = entry?.path();
+            if !files.contains(&path) {
+                fs::remove_file(&path).with_context(|| format!("remove {}", path.display()))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn sources(mirror: &str) -> String {
+    const KEYS: &str = "[arch=amd64 signed-by=/usr/share/keyrings/debian-archive-keyring.gpg]";
+    let suites = [
+        (String::new(), BASE_SUITE.to_owned()),
+        (String::new(), format!("{BASE_SUITE}-updates")),
+        ("-security".to_owned(), format!("{BASE_SUITE}-security")),
+        (String::new(), NEWER_SUITE.to_owned()),
+    ];
+    suites.iter().map(|(part, suite)| format!("deb {KEYS} {mirror}{part} {suite} main\n")).collect()
+}
+
+fn preferences() -> String {
+    format!(
+        "Package: *\nPin: release n={NEWER_SUITE}\nPin-Priority: 100\n\n\
+         Package: {}\nPin: release n={NEWER_SUITE}\nPin-Priority: 990\n",
+        PINNED.join(" ")
+    )
+}

@@ -28,15 +28,17 @@ impl Finding {
         Self { severity: Severity::Warning, ..Self::error(span, key, reason) }
     }
 
-    pub(crate) fn expected(self, expected: impl Into<String>) -> Self {
-        Self { expected: Some(expected.into()), ..self }
+    pub(crate) fn expected(&mut self, expected: impl Into<String>) -> &mut Self {
+        self.expected = Some(expected.into());
+        self
     }
 
-    pub(crate) fn help(self, help: impl Into<String>) -> Self {
-        Self { help: Some(help.into()), ..self }
+    pub(crate) fn help(&mut self, help: impl Into<String>) -> &mut Self {
+        self.help = Some(help.into());
+        self
     }
 
-    pub(crate) fn did_you_mean(self, suggestion: Option<&str>) -> Self {
+    pub(crate) fn did_you_mean(&mut self, suggestion: Option<&str>) -> &mut Self {
         match suggestion {
             Some(suggestion) => self.help(format!("did you mean `{suggestion}`?")),
             None => self,
@@ -48,11 +50,26 @@ impl Finding {
 #[derive(Default)]
 pub(crate) struct Findings {
     all: Vec<Finding>,
+    /// Where the text is not TOML.
+    broken: Vec<usize>,
 }
 
 impl Findings {
-    pub(crate) fn push(&mut self, finding: Finding) {
+    /// Keeps a finding and hands it back, so that more can be said about it.
+    pub(crate) fn push(&mut self, finding: Finding) -> &mut Finding {
+        let index = self.all.len();
         self.all.push(finding);
+        &mut self.all[index]
+    }
+
+    /// Keeps an error of syntax. What the parser made up to go on is not reported as well.
+    pub(crate) fn push_broken_syntax(&mut self, span: Range<usize>, reason: String) {
+        self.broken.push(span.start);
+        self.push(Finding::error(span, "", reason));
+    }
+
+    pub(crate) fn has_broken_syntax(&self) -> bool {
+        !self.broken.is_empty()
     }
 
     pub(crate) fn has_errors(&self) -> bool {
@@ -61,6 +78,8 @@ impl Findings {
 
     /// Sorts the findings by place and gives them their lines.
     pub(crate) fn finish(mut self, file: &str, source: &Source<'_>) -> Diagnostics {
+        let broken = self.broken;
+        self.all.retain(|finding| finding.key.is_empty() || !broken.contains(&finding.span.start));
         self.all.sort_by_key(|finding| (finding.span.start, finding.span.end));
         let more = self.all.len().saturating_sub(FINDINGS);
         self.all.truncate(FINDINGS);

@@ -71,6 +71,7 @@ impl Scalar {
     pub(crate) fn expected(self) -> String {
         match self {
             Self::Bool => "`true` or `false`".to_owned(),
+            Self::Integer { min, max } if min == max => format!("`{min}`"),
             Self::Integer { min, max } => format!("a whole number from {min} to {max}"),
             Self::Word(format) => format.expected.to_owned(),
             Self::Text => "a string, an integer or a boolean".to_owned(),

@@ -12,11 +12,14 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod diagnostic;
+mod explain;
 mod findings;
 mod keys;
 mod model;
 mod read;
 mod reader;
+mod rules;
+mod schema;
 mod source;
 mod structure;
 pub mod words;
@@ -24,10 +27,12 @@ pub mod words;
 use toml::de::DeTable;
 
 pub use diagnostic::{Diagnostic, Diagnostics, Severity};
+pub use explain::{Explanation, explain, suggest_key};
 pub use model::{
     API_PORT, CaTrust, Cluster, ControlPlane, Etcd, EtcdMember, Eviction, Install, Interface, InterfaceId, Kubelet,
     Machine, Manifest, Mirror, Modules, Network, PodNetwork, Registries, Reserved, Route, Time,
 };
+pub use schema::schema;
 pub use words::*;
 
 use findings::Finding;
@@ -64,10 +69,16 @@ pub fn check(file_name: &str, text: &str) -> (Option<Manifest>, Diagnostics) {
 fn read_text(text: &str, notes: &Notes) -> Option<Manifest> {
     let (tree, errors) = DeTable::parse_recoverable(text);
     for error in &errors {
-        let span = error.span().unwrap_or(0..0);
-        notes.findings.borrow_mut().push(Finding::error(span, "", format!("this is not TOML: {}", error.message())));
+        let reason = format!("this is not TOML: {}", error.message());
+        notes.findings.borrow_mut().push_broken_syntax(error.span().unwrap_or(0..0), reason);
     }
     structure::check(tree.get_ref(), &mut notes.findings.borrow_mut());
     let parts = read::Parts::read(&Section::root(tree.get_ref(), notes));
+    if errors.is_empty() {
+        rules::check(tree.get_ref(), &parts, &mut notes.findings.borrow_mut());
+    }
     parts.complete(&notes.findings.borrow())
 }
+
+#[cfg(test)]
+mod tests;

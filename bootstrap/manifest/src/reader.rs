@@ -56,6 +56,7 @@ impl Read for Whole {
         let number = i64::from_str_radix(integer.as_str(), integer.radix()).ok();
         Some(match number.filter(|number| (min..=max).contains(number)) {
             Some(number) => Ok(Self(number)),
+            None if min == max => Err(WordError::new(format!("{} is not known", integer.as_str()))),
             None => Err(WordError::new(format!("{} is out of range", integer.as_str()))),
         })
     }
@@ -224,8 +225,9 @@ impl<'t> Section<'t> {
         match result {
             Ok(value) => Some(value),
             Err(error) => {
-                let finding = Finding::error(span, at, error.reason).expected(expected);
-                self.notes.findings.borrow_mut().push(finding.did_you_mean(error.suggestion.as_deref()));
+                let mut findings = self.notes.findings.borrow_mut();
+                let finding = findings.push(Finding::error(span, at, error.reason));
+                finding.expected(expected).did_you_mean(error.suggestion.as_deref());
                 None
             }
         }

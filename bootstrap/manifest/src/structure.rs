@@ -57,8 +57,12 @@ fn check_table(table: &DeTable<'_>, span: Range<usize>, place: Place<'_>, findin
         let at = join(place.at, name.get_ref());
         match keys::children(place.row).find(|key| key.name() == name.get_ref().as_ref()) {
             Some(key) => check_value(key, value, &at, findings),
-            None => findings.push(unknown(name, place, &at)),
+            None => unknown(findings, name, place, &at),
         }
+    }
+    if findings.has_broken_syntax() {
+        // What seems to be missing may well stand where the syntax is broken.
+        return;
     }
     for key in keys::children(place.row).filter(|key| key.presence == Presence::Required) {
         if table.get(key.name()).is_none() {
@@ -68,12 +72,11 @@ fn check_table(table: &DeTable<'_>, span: Range<usize>, place: Place<'_>, findin
                 Kind::Sections => format!("[[{}]]", key.path),
                 Kind::Map(_) | Kind::One(_) | Kind::List(_) => format!("{} = {}", key.name(), key.example),
             };
-            let finding = Finding::error(
-                span.clone(),
-                join(place.at, key.name()),
-                format!("`{}` is missing in {inside}", key.name()),
-            );
-            findings.push(finding.expected(expected(key.kind)).help(format!("for example: {example}")));
+            let reason = format!("`{}` is missing in {inside}", key.name());
+            findings
+                .push(Finding::error(span.clone(), join(place.at, key.name()), reason))
+                .expected(expected(key.kind))
+                .help(format!("for example: {example}"));
         }
     }
 }
@@ -87,19 +90,18 @@ fn expected(kind: Kind) -> String {
     }
 }
 
-fn unknown(name: &Spanned<std::borrow::Cow<'_, str>>, place: Place<'_>, at: &str) -> Finding {
+fn unknown(findings: &mut Findings, name: &Spanned<std::borrow::Cow<'_, str>>, place: Place<'_>, at: &str) {
     let text = name.get_ref().as_ref();
     let inside = if place.at.is_empty() { "the manifest".to_owned() } else { format!("`{}`", place.at) };
     let siblings: Vec<&str> = keys::children(place.row).map(Key::name).collect();
-    let finding = Finding::error(name.span(), at, format!("unknown key `{}` in {inside}", text.escape_debug()))
-        .expected(format!("one of {}", siblings.join(", ")));
-    match closest(text, siblings.iter().copied()) {
-        Some(sibling) => finding.did_you_mean(Some(sibling)),
-        None => match elsewhere(text) {
-            Some(key) => finding.help(format!("there is a key `{}`", key.path)),
-            None => finding,
-        },
-    }
+    let reason = format!("unknown key `{}` in {inside}", text.escape_debug());
+    let finding = findings.push(Finding::error(name.span(), at, reason));
+    finding.expected(format!("one of {}", siblings.join(", ")));
+    match (closest(text, siblings.iter().copied()), elsewhere(text)) {
+        (Some(sibling), _) => finding.did_you_mean(Some(sibling)),
+        (None, Some(key)) => finding.help(format!("there is a key `{}`", key.path)),
+        (None, None) => finding,
+    };
 }
 
 /// A key of this name in another table.
@@ -118,7 +120,9 @@ fn check_value(key: &'static Key, value: &Spanned<DeValue<'_>>, at: &str, findin
                 let at = format!("{at}[{index}]");
                 match element.get_ref() {
                     DeValue::Table(table) => check_table(table, element.span(), Place { row: &row, at: &at }, findings),
-                    other => findings.push(mistyped(element.span(), &at, "a table", other)),
+                    other => {
+                        findings.push(mistyped(element.span(), &at, "a table", other));
+                    }
                 }
             }
         }
@@ -131,36 +135,51 @@ fn check_value(key: &'static Key, value: &Spanned<DeValue<'_>>, at: &str, findin
         }
         (Kind::One(scalar), inner) if fits(inner, scalar) => {}
         (Kind::List(scalar), DeValue::Array(elements)) => {
-            for (index, element) in elements.iter().enumerate().filter(|(_, element)| !fits(element.get_ref(), scalar))
-            {
-                findings.push(mistyped(
-                    element.span(),
-                    &format!("{at}[{index}]"),
-                    scalar.type_name(),
-                    element.get_ref(),
-                ));
+            for (index, element) in elements.iter().enumerate() {
+                if !fits(element.get_ref(), scalar) {
+                    let at = format!("{at}[{index}]");
+                    findings.push(mistyped(element.span(), &at, &wanted(Kind::One(scalar)), element.get_ref()));
+                }
             }
         }
         (kind, found) => {
-            let finding = mistyped(value.span(), at, kind.type_name(), found);
-            findings.push(type_help(kind, found, finding));
+            let finding = findings.push(mistyped(value.span(), at, &wanted(kind), found));
+            if let Some(help) = type_help(key, found) {
+                finding.help(help);
+            }
         }
     }
 }
 
 fn mistyped(span: Range<usize>, at: &str, wanted: &str, found: &DeValue<'_>) -> Finding {
-    Finding::error(span, at, format!("this is {}", type_name(found))).expected(wanted)
+    let mut finding = Finding::error(span, at, format!("this is {}", type_name(found)));
+    finding.expected(wanted);
+    finding
+}
+
+/// The type, and what a value of it must look like.
+fn wanted(kind: Kind) -> String {
+    match kind {
+        Kind::One(Scalar::Word(format)) => format!("a string: {}", format.expected),
+        Kind::One(scalar) => scalar.expected(),
+        Kind::Section | Kind::Sections | Kind::Map(_) | Kind::List(_) => kind.type_name().to_owned(),
+    }
 }
 
 /// Says how to write what was probably meant.
-fn type_help(kind: Kind, found: &DeValue<'_>, finding: Finding) -> Finding {
-    match (kind, found) {
-        (Kind::List(scalar), one) if fits(one, scalar) => finding.help("put it into brackets: `[...]`"),
-        (Kind::One(Scalar::Integer { .. } | Scalar::Bool), DeValue::String(_)) => finding.help("remove the quotes"),
-        (Kind::One(Scalar::Word(_)), DeValue::Integer(_) | DeValue::Float(_) | DeValue::Boolean(_)) => {
-            finding.help("put it into quotes")
+fn type_help(key: &Key, found: &DeValue<'_>) -> Option<String> {
+    let quotes = "put it into quotes".to_owned();
+    match (key.kind, found) {
+        (Kind::List(scalar), one) if fits(one, scalar) => Some("put it into brackets: `[...]`".to_owned()),
+        (Kind::Sections, DeValue::Table(_)) => Some(format!("write `[[{}]]`", key.path.replace("[]", ""))),
+        (Kind::One(Scalar::Integer { .. } | Scalar::Bool), DeValue::String(text)) => {
+            let plain = matches!(text.as_ref(), "true" | "false") || text.parse::<i64>().is_ok();
+            plain.then(|| "remove the quotes".to_owned())
         }
-        (Kind::One(_), DeValue::Array(elements)) if elements.len() == 1 => finding.help("remove the brackets"),
-        _ => finding,
+        (Kind::One(Scalar::Word(format)), DeValue::Integer(_) | DeValue::Float(_)) if format.choices.is_empty() => {
+            Some(quotes)
+        }
+        (Kind::One(_), DeValue::Array(elements)) if elements.len() == 1 => Some("remove the brackets".to_owned()),
+        _ => None,
     }
 }

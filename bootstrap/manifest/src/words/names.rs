@@ -21,7 +21,12 @@ pub(super) fn check_dns_name(text: &str, max: usize) -> Result<(), WordError> {
         return Err(WordError::new("the name is empty"));
     }
     if text.chars().any(|c| c.is_ascii_uppercase()) {
-        return Err(WordError::meant(format!("{} has capital letters", quoted(text)), text.to_lowercase()));
+        let reason = format!("{} has capital letters", quoted(text));
+        let lower = text.to_lowercase();
+        return Err(match check_dns_name(&lower, max) {
+            Ok(()) => WordError::meant(reason, lower),
+            Err(_) => WordError::new(reason),
+        });
     }
     if text.len() > max {
         return Err(WordError::new(format!(

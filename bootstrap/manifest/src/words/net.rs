@@ -6,6 +6,8 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use super::names::check_dns_name;
+use crate::model::API_PORT;
+
 use super::{Word, WordError, WordFormat, from_str_by_word};
 
 const HTTPS_PORT: u16 = 443;
@@ -361,7 +363,8 @@ impl Word for Endpoint {
             let reason = format!("{} does not begin with `https://`", quoted(text));
             let host = text.strip_prefix("http://").unwrap_or(text);
             return Err(match parse_authority(host) {
-                Ok(_) => WordError::meant(reason, format!("https://{host}")),
+                Ok((_, Some(_))) => WordError::meant(reason, format!("https://{host}")),
+                Ok((_, None)) => WordError::meant(reason, format!("https://{host}:{API_PORT}")),
                 Err(_) => WordError::new(reason),
             });
         };

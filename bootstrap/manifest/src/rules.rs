@@ -1,0 +1,83 @@
+//! Rules across keys. They run over whatever sections could be read, so that one wrong value does not hide the others.
+
+mod cluster;
+mod etcd;
+mod network;
+mod node;
+
+use std::ops::Range;
+
+use toml::de::{DeTable, DeValue};
+
+use crate::findings::{Finding, Findings};
+use crate::read::Parts;
+
+/// What rules look at, and where they put what they find.
+pub(crate) struct Rules<'a> {
+    root: &'a DeTable<'a>,
+    parts: &'a Parts,
+    findings: &'a mut Findings,
+}
+
+/// Applies every rule.
+pub(crate) fn check(root: &DeTable<'_>, parts: &Parts, findings: &mut Findings) {
+    let mut rules = Rules { root, parts, findings };
+    cluster::check(&mut rules);
+    network::check(&mut rules);
+    etcd::check(&mut rules);
+    node::check(&mut rules);
+}
+
+/// A value on the way down a path.
+#[derive(Clone, Copy)]
+enum Node<'a> {
+    Table(&'a DeTable<'a>),
+    Value(&'a DeValue<'a>),
+}
+
+impl<'a> Rules<'a> {
+    /// The span of the value at a path, or of the nearest table around it that is there.
+    fn span(&self, path: &str) -> Range<usize> {
+        self.walk(path).0
+    }
+
+    /// Whether something is written at a path, right or wrong.
+    fn has(&self, path: &str) -> bool {
+        self.walk(path).1
+    }
+
+    fn walk(&self, path: &str) -> (Range<usize>, bool) {
+        let mut node = Node::Table(self.root);
+        let mut span = 0..0;
+        for step in path.split(['.', '[']) {
+            let next = match (node, step.strip_suffix(']')) {
+                (Node::Value(DeValue::Array(elements)), Some(index)) => {
+                    index.parse().ok().and_then(|index: usize| elements.get(index))
+                }
+                (Node::Table(table) | Node::Value(DeValue::Table(table)), None) => table.get(step),
+                (Node::Table(_) | Node::Value(_), _) => None,
+            };
+            let Some(next) = next else {
+                return (span, false);
+            };
+            span = next.span();
+            node = Node::Value(next.get_ref());
+        }
+        (span, true)
+    }
+
+    fn error(&mut self, path: &str, reason: impl Into<String>) -> &mut Finding {
+        self.findings.push(Finding::error(self.span(path), path, reason))
+    }
+
+    /// An error about a key that the machine's role needs: in its section, or at the role if there is no section.
+    fn missing(&mut self, path: &str, reason: impl Into<String>) -> &mut Finding {
+        let section = path.split('.').next().unwrap_or(path);
+        let span = self.span(if self.has(section) { section } else { "machine.role" });
+        self.findings.push(Finding::error(span, path, reason))
+    }
+
+    fn warning(&mut self, path: &str, reason: impl Into<String>) -> &mut Finding {
+        self.findings.push(Finding::warning(self.span(path), path, reason))
+    }
+}

@@ -1,1 +1,71 @@
-//! One module per controller: observe, plan, apply.
+//! The controllers: what makes the cluster's state follow its objects.
+//!
+//! ```text
+//!   shared caches ──events──▶ one queue per controller ──▶ reconcile(key): observe → plan (pure) → apply (API)
+//! ```
+//!
+//! Each controller is one module that says which kinds wake it ([`Controller::watch`]) and what it does about one
+//! key. Caches are shared, so a kind is watched once however many controllers look at it. Everything goes through
+//! the API server as anybody else's requests do; no controller knows storage.
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+mod caches;
+mod config;
+mod controller;
+mod deployment;
+mod endpoints;
+mod error;
+mod expectations;
+mod namespace;
+mod nodeipam;
+mod nodelifecycle;
+mod owner;
+mod pods;
+mod replicas;
+mod serviceaccount;
+
+pub use config::{Config, Signer};
+pub use error::Error;
+
+use client::Client;
+use lifecycle::{Shutdown, Tasks};
+use reconcile::{LeaderLease, LeaseConfig};
+
+use crate::controller::Starter;
+
+/// Runs all controllers until `shutdown`, under the lease `kube-controller-manager` where `config` asks for one.
+///
+/// # Errors
+/// When leadership was lost: the process has to start anew, since others act now.
+pub async fn run(config: Config, client: Client, shutdown: Shutdown) -> Result<(), Error> {
+    match config.leader_identity.clone() {
+        None => lead(config, client, shutdown).await,
+        Some(identity) => {
+            let lease = LeaseConfig::new("kube-system", "kube-controller-manager", &identity);
+            let work = client.clone();
+            LeaderLease::new(client, lease).run(shutdown, |until| lead(config, work, until)).await?;
+        }
+    }
+    Ok(())
+}
+
+async fn lead(config: Config, client: Client, shutdown: Shutdown) {
+    let tasks = Tasks::new();
+    let mut starter = Starter::new(config, client, shutdown.clone(), tasks.clone());
+    starter.add::<replicas::ReplicaSets>();
+    starter.add::<replicas::ReplicationControllers>();
+    starter.add::<deployment::Deployments>();
+    starter.add::<endpoints::EndpointSlices>();
+    starter.add::<endpoints::EndpointsObjects>();
+    starter.add::<namespace::Namespaces>();
+    starter.add::<serviceaccount::DefaultAccounts>();
+    starter.add::<serviceaccount::RootCertificates>();
+    starter.add::<nodeipam::PodRanges>();
+    starter.add::<nodelifecycle::NodeHealth>();
+    starter.start();
+    shutdown.wait().await;
+    let stuck = tasks.drain(std::time::Duration::from_secs(10)).await;
+    if !stuck.is_empty() {
+        tracing::warn!(?stuck, "controllers that did not stop in time");
+    }
+}

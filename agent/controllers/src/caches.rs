@@ -1,0 +1,96 @@
+//! The kinds that controllers watch, each once.
+
+use api::Resource;
+use api::apps::v1::{Deployment, ReplicaSet};
+use api::certificates::v1::CertificateSigningRequest;
+use api::coordination::v1::Lease;
+use api::core::v1::{ConfigMap, Endpoints, Namespace, Node, Pod, ReplicationController, Service, ServiceAccount};
+use api::discovery::v1::EndpointSlice;
+use client::Client;
+use lifecycle::{Shutdown, Tasks};
+use reconcile::{Cache, Reflector, ReflectorConfig, drop_managed_fields};
+
+use crate::owner::controller_of;
+
+/// Index of objects by the uid of their controller.
+pub(crate) const BY_CONTROLLER: &str = "controller";
+/// Index of pods by node.
+pub(crate) const BY_NODE: &str = "node";
+/// Index of slices by `NAMESPACE/SERVICE`.
+pub(crate) const BY_SERVICE: &str = "service";
+
+macro_rules! caches {
+    ($($field:ident: $kind:ty = $make:expr),* $(,)?) => {
+        /// The watches, before they run: controllers add their handlers.
+        pub(crate) struct Reflectors { $(pub(crate) $field: Reflector<$kind>),* }
+
+        /// What the watches know.
+        #[derive(Clone)]
+        pub(crate) struct Caches { $(pub(crate) $field: Cache<$kind>),* }
+
+        impl Reflectors {
+            pub(crate) fn new(client: &Client) -> Self {
+                Self { $($field: $make(client)),* }
+            }
+
+            pub(crate) fn caches(&self) -> Caches {
+                Caches { $($field: self.$field.cache()),* }
+            }
+
+            pub(crate) fn start(self, tasks: &Tasks, shutdown: &Shutdown) {
+                $(tasks.spawn(stringify!($field), self.$field.run(shutdown.clone()));)*
+            }
+        }
+
+        impl Caches {
+            /// Waits until every cache holds the server's state.
+            pub(crate) async fn wait_synced(&self) {
+                $(self.$field.wait_synced().await;)*
+            }
+        }
+    };
+}
+
+caches! {
+    pods: Pod = |client: &Client| owned::<Pod>(client).add_index(BY_NODE, |pod| vec![pod.spec.node_name.clone()]),
+    nodes: Node = plain::<Node>,
+    namespaces: Namespace = plain::<Namespace>,
+    services: Service = plain::<Service>,
+    service_accounts: ServiceAccount = plain::<ServiceAccount>,
+    root_certificates: ConfigMap = root_certificates,
+    endpoints: Endpoints = plain::<Endpoints>,
+    slices: EndpointSlice = |client: &Client| plain::<EndpointSlice>(client).add_index(BY_SERVICE, service_of_slice),
+    replica_sets: ReplicaSet = owned::<ReplicaSet>,
+    replication_controllers: ReplicationController = plain::<ReplicationController>,
+    deployments: Deployment = plain::<Deployment>,
+    node_leases: Lease = node_leases,
+    signing_requests: CertificateSigningRequest = plain::<CertificateSigningRequest>,
+}
+
+fn config<K: Resource>() -> ReflectorConfig<K> {
+    ReflectorConfig { project: drop_managed_fields::<K>, ..ReflectorConfig::default() }
+}
+
+fn plain<K: Resource>(client: &Client) -> Reflector<K> {
+    Reflector::new(client.clone(), config())
+}
+
+fn owned<K: Resource>(client: &Client) -> Reflector<K> {
+    plain::<K>(client).add_index(BY_CONTROLLER, |object| {
+        controller_of(object.metadata()).map(|owner| owner.uid.clone()).into_iter().collect()
+    })
+}
+
+fn root_certificates(client: &Client) -> Reflector<ConfigMap> {
+    let field_selector = format!("metadata.name={}", crate::serviceaccount::ROOT_CA_NAME);
+    Reflector::new(client.clone(), ReflectorConfig { field_selector, ..config() })
+}
+
+fn node_leases(client: &Client) -> Reflector<Lease> {
+    Reflector::new(client.clone(), ReflectorConfig { namespace: Some("kube-node-lease".to_owned()), ..config() })
+}
+
+fn service_of_slice(slice: &EndpointSlice) -> Vec<String> {
+    let name = slice.metadata.labels.get(crate::endpoints::SERVICE_NAME_LABEL);
+    name.map(|name| format!("{}/{name}", slice.metadata.namespace)).into_iter().collect()
+}

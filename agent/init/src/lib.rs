@@ -1,1 +1,37 @@
 //! PID 1: boot phases, reaping, one exit path.
+//!
+//! [`run`] never returns. One thread does everything: it runs the boot phases (`phases.rs` holds the table), then
+//! waits on signals, the services' pipes, the notify socket, changed files and device events, and lets the
+//! supervisor decide. No async runtime, no network, no TLS; nothing here blocks on a child, except the bounded runs
+//! of mkfs and fsck before there are services.
+//!
+//! Invariants:
+//! - no failure of a child, a phase or a manifest ends this process; the operator reads it on the console and the
+//!   machine stays reachable for a corrected manifest;
+//! - there is one way out (`exit.rs`), and it takes at most [`exit::DEADLINE`].
+//!
+//! It does not know what the services are: the caller's [`Config`] turns a manifest into them.
+
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+mod cmdline;
+mod config;
+mod console;
+mod environment;
+mod exit;
+mod groups;
+mod intake;
+mod logs;
+mod machine;
+mod mounts;
+mod observe;
+mod phases;
+mod run;
+mod runner;
+mod settings;
+mod sources;
+mod storage;
+
+pub use config::{Config, Paths, ServicesOf};
+pub use environment::Environment;
+pub use run::run;

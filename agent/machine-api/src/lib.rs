@@ -1,1 +1,94 @@
 //! Request and response types of the machine API.
+//!
+//! Pure data: what the first process writes down about the machine and what the machine API answers. Times are
+//! seconds since boot, so that they mean the same before and after the clock was set.
+
+use serde::{Deserialize, Serialize};
+
+/// What a machine is busy with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Stage {
+    /// It runs its boot phases.
+    #[default]
+    Booting,
+    /// It has no usable manifest and waits for one.
+    Maintenance,
+    /// It has a manifest and runs its services.
+    Running,
+    /// It is on its way down.
+    Stopping,
+}
+
+/// The whole state of a machine, as `status.json` and `GET /status` show it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct MachineStatus {
+    /// What it is busy with.
+    pub stage: Stage,
+    /// Whether it has a manifest and every service is ready.
+    pub ready: bool,
+    /// Its host name.
+    pub hostname: String,
+    /// When this was written, in seconds since boot.
+    pub uptime_seconds: f64,
+    /// Where the manifest in force came from.
+    pub manifest_source: Option<String>,
+    /// What is wrong with the manifest that was offered last, as text for people; absent if nothing is.
+    pub diagnostics: Option<String>,
+    /// What keeps the machine from being ready, one sentence each.
+    pub unmet: Vec<String>,
+    /// The boot phases that ran.
+    pub phases: Vec<Phase>,
+    /// The services.
+    pub services: Vec<Service>,
+}
+
+/// One boot phase.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Phase {
+    /// Its name.
+    pub name: String,
+    /// When it began.
+    pub started_seconds: f64,
+    /// How long it took.
+    pub took_seconds: f64,
+    /// What went wrong in it; the machine went on.
+    pub errors: Vec<String>,
+}
+
+/// One service.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Service {
+    /// Its name.
+    pub name: String,
+    /// waiting, starting, ready, done, backing-off, stopping, stopped or failed.
+    pub state: String,
+    /// Since when.
+    pub since_seconds: f64,
+    /// Its process.
+    pub pid: Option<u32>,
+    /// How often it was started again.
+    pub restarts: u32,
+    /// What it waits for or why it is not ready; empty when all is well.
+    pub why: String,
+    /// What it says it is doing.
+    pub doing: Option<String>,
+    /// The last lines it printed, oldest first.
+    pub last_lines: Vec<String>,
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_status_of_another_version_still_reads() {
+        let status: MachineStatus = serde_json::from_str(r#"{"stage":"maintenance","added":1}"#).unwrap();
+        assert_eq!(status.stage, Stage::Maintenance);
+        assert!(serde_json::to_string(&status).unwrap().contains(r#""uptimeSeconds":0.0"#));
+    }
+}

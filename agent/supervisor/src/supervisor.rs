@@ -231,14 +231,19 @@ impl Supervisor {
     fn stop_next(&mut self, now: Duration, actions: &mut Vec<Action>) {
         for index in 0..self.services.len() {
             let name = &self.services[index].spec.name;
-            let is_needed = self
-                .services
-                .iter()
-                .any(|other| other.state.is_alive() && other.spec.depends_on.iter().any(|need| need == name));
+            let is_needed = self.services.iter().any(|other| other.state.is_alive() && self.needs(&other.spec, name));
             if !is_needed || !self.services[index].state.is_alive() {
                 stop(&mut self.services[index], now, actions);
             }
         }
+    }
+
+    /// Whether a service depends on another, also through a third that may have ended.
+    fn needs(&self, spec: &ServiceSpec, name: &str) -> bool {
+        spec.depends_on.iter().any(|need| {
+            let through = self.services.iter().find(|service| &service.spec.name == need);
+            need == name || through.is_some_and(|through| self.needs(&through.spec, name))
+        })
     }
 
     fn tell_overdue(&mut self, now: Duration, actions: &mut Vec<Action>) {

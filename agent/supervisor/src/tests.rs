@@ -131,6 +131,24 @@ fn everything_stops_against_the_dependencies_and_late_ones_are_killed() {
 }
 
 #[test]
+fn a_finished_service_still_orders_the_stop_of_its_neighbours() {
+    let mut once = ServiceSpec::oneshot("once", vec!["/bin/once".into()]);
+    once.depends_on = vec!["machine".into()];
+    play(
+        vec![spec("machine", &[]), once, spec("etcd", &["once"])],
+        &[
+            (0.0, "up machine 1", &[]),
+            (0.0, "ready 1", &["machine: ready after 0.0 s", "spawn once"]),
+            (0.0, "up once 2", &[]),
+            (0.0, "exit 2 0", &["once: done after 0.0 s", "spawn etcd"]),
+            (0.0, "up etcd 3", &[]),
+            (1.0, "stop", &["term etcd"]),
+            (1.0, "exit 3 0", &["etcd: stopped after 0.0 s", "term machine"]),
+        ],
+    );
+}
+
+#[test]
 fn the_operator_hears_what_is_waited_for() {
     let supervisor = play(
         vec![spec("etcd", &[]), spec("api", &["etcd"])],

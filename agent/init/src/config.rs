@@ -1,0 +1,78 @@
+//! What the binary tells PID 1.
+
+use std::path::PathBuf;
+
+use manifest::Manifest;
+use supervisor::ServiceSpec;
+
+use crate::environment::Environment;
+
+/// Turns a manifest, or its absence, into services.
+pub type ServicesOf = Box<dyn Fn(Option<&Manifest>, Environment) -> Vec<ServiceSpec>>;
+
+/// What the binary tells PID 1.
+pub struct Config {
+    /// Where it runs; `None` finds out.
+    pub environment: Option<Environment>,
+    /// A manifest that comes before every other source.
+    pub manifest: Option<PathBuf>,
+    /// Which services to keep; without a manifest, those that help to get one.
+    pub services: ServicesOf,
+    /// Whether every line of every service goes to the console, too.
+    pub is_verbose: bool,
+    /// Where things are.
+    pub paths: Paths,
+}
+
+/// Folders and files with a fixed meaning.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Paths {
+    /// What is written anew at each boot: the manifest in force, host name, status.
+    pub run: PathBuf,
+    /// What must survive: the last good manifest, keys.
+    pub state: PathBuf,
+    /// The services' logs.
+    pub logs: PathBuf,
+    /// The manifest in the image.
+    pub embedded: PathBuf,
+    /// Kernel modules to load, one path a line, in order.
+    pub modules: PathBuf,
+}
+
+impl Default for Paths {
+    fn default() -> Self {
+        Self {
+            run: "/run/keelson".into(),
+            state: "/state".into(),
+            logs: "/var/log/keelson".into(),
+            embedded: "/usr/share/keelson/manifest.toml".into(),
+            modules: "/usr/lib/keelson/modules.list".into(),
+        }
+    }
+}
+
+impl Paths {
+    /// Where services send their messages.
+    #[must_use]
+    pub fn notify_socket(&self) -> PathBuf {
+        self.run.join("notify")
+    }
+
+    /// The manifest in force.
+    #[must_use]
+    pub fn manifest(&self) -> PathBuf {
+        self.run.join("manifest.toml")
+    }
+
+    /// The manifest that worked last.
+    #[must_use]
+    pub fn last_good(&self) -> PathBuf {
+        self.state.join("manifest.toml")
+    }
+
+    /// Where others put files for PID 1: `manifest.toml`, written elsewhere and moved here.
+    #[must_use]
+    pub fn inbox(&self) -> PathBuf {
+        self.run.join("inbox")
+    }
+}

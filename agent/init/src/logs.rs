@@ -1,0 +1,80 @@
+//! The services' logs on disk: one file each, and the one before it.
+
+use std::collections::BTreeMap;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// At this size a log becomes the previous one. Two of them for each service stay far below any disk.
+const FILE_BYTES: u64 = 8 << 20;
+
+/// All log files of a folder. Logs are worth something, but never the machine: what cannot be written is dropped.
+pub(crate) struct Logs {
+    folder: PathBuf,
+    files: BTreeMap<String, LogFile>,
+}
+
+struct LogFile {
+    file: File,
+    bytes: u64,
+}
+
+impl Logs {
+    pub(crate) fn new(folder: &Path) -> Self {
+        Self { folder: folder.to_owned(), files: BTreeMap::new() }
+    }
+
+    /// Adds a line to a service's log.
+    pub(crate) fn write(&mut self, name: &str, now: Duration, line: &str) {
+        if self.try_write(name, now, line).is_err() {
+            // Opened anew for the next line: the disk may have space again by then.
+            self.files.remove(name);
+        }
+    }
+
+    fn try_write(&mut self, name: &str, now: Duration, line: &str) -> io::Result<()> {
+        let path = self.folder.join(format!("{name}.log"));
+        if self.files.get(name).is_some_and(|log| log.bytes >= FILE_BYTES) {
+            self.files.remove(name);
+            std::fs::rename(&path, self.folder.join(format!("{name}.log.1")))?;
+        }
+        if !self.files.contains_key(name) {
+            let file = OpenOptions::new().create(true).append(true).open(&path)?;
+            let bytes = file.metadata()?.len();
+            self.files.insert(name.to_owned(), LogFile { file, bytes });
+        }
+        if let Some(log) = self.files.get_mut(name) {
+            let text = format!("{:.3} {line}\n", now.as_secs_f64());
+            log.file.write_all(text.as_bytes())?;
+            log.bytes += text.len() as u64;
+        }
+        Ok(())
+    }
+
+    /// Closes everything, so that the disk can be unmounted.
+    pub(crate) fn close(&mut self) {
+        self.files.clear();
+        self.folder = PathBuf::from("/nonexistent");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_log_becomes_the_previous_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut logs = Logs::new(folder.path());
+        let line = "x".repeat(1 << 20);
+        for second in 0..9 {
+            logs.write("etcd", Duration::from_secs(second), &line);
+        }
+        let size = |name: &str| std::fs::metadata(folder.path().join(name)).unwrap().len();
+        assert!(size("etcd.log.1") >= FILE_BYTES);
+        assert!(size("etcd.log") < 2 << 20);
+        logs.close();
+        logs.write("etcd", Duration::ZERO, "dropped");
+    }
+}

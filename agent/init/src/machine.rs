@@ -1,0 +1,99 @@
+//! Everything PID 1 knows, apart from the services.
+
+use std::io::Stdout;
+use std::path::Path;
+use std::sync::Arc;
+
+use machine_api::{Phase, Stage};
+use sys::System;
+
+use crate::cmdline::CommandLine;
+use crate::config::Config;
+use crate::console::Console;
+use crate::environment::Environment;
+use crate::groups::Groups;
+use crate::intake::Accepted;
+use crate::mounts;
+use crate::sources::Sources;
+
+/// The host name before there is a manifest.
+const NAMELESS: &str = "keelson";
+
+/// What became of STATE and DATA.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Storage {
+    /// They survive.
+    Kept,
+    /// There is no disk; they live in memory.
+    Memory,
+    /// A disk is there but cannot be used. Keys must not be made anew over ones that may come back.
+    Broken(String),
+}
+
+/// Everything PID 1 knows, apart from the services.
+pub(crate) struct Machine {
+    pub(crate) system: Arc<dyn System>,
+    pub(crate) config: Config,
+    pub(crate) environment: Environment,
+    pub(crate) command_line: CommandLine,
+    pub(crate) console: Console<Stdout>,
+    pub(crate) stage: Stage,
+    pub(crate) phases: Vec<Phase>,
+    pub(crate) hostname: String,
+    pub(crate) storage: Storage,
+    pub(crate) groups: Option<Groups>,
+    /// The manifest in force.
+    pub(crate) accepted: Option<Accepted>,
+    /// What is wrong with the one offered last.
+    pub(crate) diagnostics: Option<String>,
+}
+
+impl Machine {
+    pub(crate) fn new(config: Config, system: Arc<dyn System>) -> Self {
+        let mut console = Console::new(std::io::stdout());
+        if let Err(error) = mounts::apply_proc(&*system) {
+            console.say(system.uptime(), &stdx::chain(&error).to_string());
+        }
+        let environment = config.environment.unwrap_or_else(|| Environment::observe(&*system));
+        Self {
+            system,
+            config,
+            environment,
+            command_line: CommandLine::default(),
+            console,
+            stage: Stage::Booting,
+            phases: Vec::new(),
+            hostname: NAMELESS.to_owned(),
+            storage: Storage::Kept,
+            groups: None,
+            accepted: None,
+            diagnostics: None,
+        }
+    }
+
+    /// Tells the operator.
+    pub(crate) fn say(&mut self, text: &str) {
+        self.console.say(self.system.uptime(), text);
+    }
+
+    /// Whether every line of every service goes to the console.
+    pub(crate) fn is_verbose(&self) -> bool {
+        self.config.is_verbose || self.command_line.is_verbose
+    }
+
+    pub(crate) fn sources(&self) -> Sources<'_> {
+        Sources {
+            environment: self.environment,
+            command_line: &self.command_line,
+            paths: &self.config.paths,
+            given: self.config.manifest.as_deref(),
+        }
+    }
+
+    /// Writes a small file others read; what fails is told, no more.
+    pub(crate) fn publish(&mut self, path: &Path, content: &[u8], mode: u32) {
+        if let Err(error) = self.system.replace(path, content, mode) {
+            self.say(&stdx::chain(&error).to_string());
+        }
+    }
+}

@@ -1,0 +1,52 @@
+//! The machine's state in the words of the machine API.
+
+use machine_api::{MachineStatus, Service, Stage};
+use supervisor::ServiceStatus;
+
+use crate::machine::{Machine, Storage};
+
+/// Puts everything together.
+pub(crate) fn observe(machine: &Machine, services: Vec<ServiceStatus>) -> MachineStatus {
+    let unmet = unmet(machine, &services);
+    MachineStatus {
+        stage: machine.stage,
+        ready: machine.stage == Stage::Running && unmet.is_empty(),
+        hostname: machine.hostname.clone(),
+        uptime_seconds: machine.system.uptime().as_secs_f64(),
+        manifest_source: machine.accepted.as_ref().map(|accepted| accepted.source.clone()),
+        diagnostics: machine.diagnostics.clone(),
+        unmet,
+        phases: machine.phases.clone(),
+        services: services.into_iter().map(service).collect(),
+    }
+}
+
+/// What keeps the machine from being ready.
+fn unmet(machine: &Machine, services: &[ServiceStatus]) -> Vec<String> {
+    let mut unmet = Vec::new();
+    if machine.accepted.is_none() {
+        unmet.push("it has no usable manifest".to_owned());
+    }
+    if let Storage::Broken(reason) = &machine.storage {
+        unmet.push(format!("its disk cannot be used: {reason}"));
+    }
+    let waiting = services.iter().filter(|service| !matches!(service.state, "ready" | "done"));
+    unmet.extend(waiting.map(|service| match service.why.as_str() {
+        "" => format!("{} is {}", service.name, service.state),
+        why => format!("{} is {}: {why}", service.name, service.state),
+    }));
+    unmet
+}
+
+fn service(status: ServiceStatus) -> Service {
+    Service {
+        name: status.name,
+        state: status.state.to_owned(),
+        since_seconds: status.since.as_secs_f64(),
+        pid: status.pid,
+        restarts: status.restarts,
+        why: status.why,
+        doing: status.doing,
+        last_lines: status.last_lines,
+    }
+}

@@ -1,0 +1,262 @@
+//! The boot phases, as tables: what happens in which order, and what went wrong in each.
+//!
+//! [`boot`] runs once. [`apply`] runs when a manifest is accepted, at boot or later out of maintenance. No phase ends
+//! the boot: what fails is told and kept for the status, and the next phase runs.
+
+use std::os::fd::AsFd;
+use std::path::Path;
+use std::time::Duration;
+
+use machine_api::Phase;
+use sys::{ModuleIndex, UeventSocket, wait_readable};
+
+use crate::cmdline::CommandLine;
+use crate::environment::Environment;
+use crate::groups::Groups;
+use crate::intake::{Intake, decide};
+use crate::machine::{Machine, Storage};
+use crate::{mounts, settings, sources, storage};
+
+/// How many files PID 1's children may open: etcd and containerd expect many.
+const OPEN_FILES: u64 = 1_048_576;
+/// How long a disk may take to appear. They are there at once, unless they hang on a slow controller.
+const DISK_WAIT: Duration = Duration::from_secs(5);
+/// A phase that took longer is worth a line.
+const SLOW: Duration = Duration::from_millis(500);
+
+/// One row of a table.
+struct Row {
+    name: &'static str,
+    /// Runs on machines only.
+    is_machine_only: bool,
+    /// Does it and says in words what went wrong.
+    work: fn(&mut Machine) -> Vec<String>,
+}
+
+const fn always(name: &'static str, work: fn(&mut Machine) -> Vec<String>) -> Row {
+    Row { name, is_machine_only: false, work }
+}
+
+const fn machine_only(name: &'static str, work: fn(&mut Machine) -> Vec<String>) -> Row {
+    Row { name, is_machine_only: true, work }
+}
+
+const BOOT: [Row; 10] = [
+    always("mounts", mount),
+    machine_only("console", take_console),
+    machine_only("command line", read_command_line),
+    machine_only("modules", load_modules),
+    always("kernel parameters", set_parameters),
+    machine_only("storage", find_storage),
+    always("folders", make_folders),
+    always("control groups", prepare_groups),
+    always("machine id", give_identity),
+    always("manifest", take_manifest),
+];
+
+const APPLY: [Row; 3] = [
+    machine_only("manifest's modules", load_manifest_modules),
+    always("manifest's kernel parameters", set_manifest_parameters),
+    always("names", set_names),
+];
+
+/// Brings the machine to where services can run.
+pub(crate) fn boot(machine: &mut Machine) {
+    let started = machine.system.uptime();
+    run(machine, &BOOT);
+    if machine.accepted.is_some() {
+        apply(machine);
+    }
+    let took = machine.system.uptime().saturating_sub(started).as_secs_f64();
+    machine.say(&format!("boot: {} phases in {took:.2} s", machine.phases.len()));
+}
+
+/// Makes the machine what its manifest says.
+pub(crate) fn apply(machine: &mut Machine) {
+    run(machine, &APPLY);
+}
+
+fn run(machine: &mut Machine, rows: &[Row]) {
+    for row in rows {
+        if row.is_machine_only && machine.environment == Environment::Container {
+            continue;
+        }
+        let started = machine.system.uptime();
+        let errors = (row.work)(machine);
+        let took = machine.system.uptime().saturating_sub(started);
+        for error in &errors {
+            machine.say(&format!("{}: {error}", row.name));
+        }
+        if took >= SLOW {
+            machine.say(&format!("{}: took {:.1} s", row.name, took.as_secs_f64()));
+        }
+        machine.phases.push(Phase {
+            name: row.name.to_owned(),
+            started_seconds: started.as_secs_f64(),
+            took_seconds: took.as_secs_f64(),
+            errors,
+        });
+    }
+}
+
+fn words(errors: impl IntoIterator<Item = sys::Error>) -> Vec<String> {
+    errors.into_iter().map(|error| stdx::chain(&error).to_string()).collect()
+}
+
+fn mount(machine: &mut Machine) -> Vec<String> {
+    let mut failures = mounts::apply(&*machine.system, machine.environment);
+    let paths = &machine.config.paths;
+    failures.extend(machine.system.make_dir(&paths.run, 0o755).err());
+    failures.extend(machine.system.make_dir(&paths.inbox(), 0o700).err());
+    let limit = machine.system.set_open_files_limit(OPEN_FILES);
+    // A container's host may have set a lower one for good.
+    failures.extend(limit.err().filter(|_| machine.environment == Environment::Machine));
+    words(failures)
+}
+
+fn take_console(_machine: &mut Machine) -> Vec<String> {
+    let mut failures = words(sys::redirect_stdio(Path::new("/dev/console")).err());
+    failures.extend(words(sys::ignore_ctrl_alt_del_reboot().err()));
+    failures
+}
+
+fn read_command_line(machine: &mut Machine) -> Vec<String> {
+    let text = match machine.system.read(Path::new("/proc/cmdline")) {
+        Ok(text) => text,
+        Err(error) => return words([error]),
+    };
+    machine.command_line = CommandLine::parse(&String::from_utf8_lossy(&text));
+    machine.command_line.unknown.iter().map(|word| format!("{word} means nothing")).collect()
+}
+
+fn load_modules(machine: &mut Machine) -> Vec<String> {
+    let system = &*machine.system;
+    let list = system.read(&machine.config.paths.modules).unwrap_or_default();
+    let list = String::from_utf8_lossy(&list).into_owned();
+    let files = list.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
+    let loaded = files.map(|file| system.load_module(Path::new(file), ""));
+    let mut failures: Vec<sys::Error> = loaded.filter_map(Result::err).collect();
+    let (_names, refused) = ModuleIndex::read(system).load_for_devices(system);
+    failures.extend(refused);
+    words(failures)
+}
+
+fn set_parameters(machine: &mut Machine) -> Vec<String> {
+    words(settings::apply_defaults(&*machine.system, machine.environment))
+}
+
+fn find_storage(machine: &mut Machine) -> Vec<String> {
+    let system = &*machine.system;
+    let (state, data) = (machine.config.paths.state.clone(), Path::new("/var"));
+    let plan = wait_for_disks(system);
+    match storage::apply(system, &plan, &state, data) {
+        Ok(()) => Vec::new(),
+        Err(error) => {
+            let reason = stdx::chain(&error).to_string();
+            machine.storage = match plan {
+                storage::StoragePlan::Nothing => Storage::Memory,
+                storage::StoragePlan::Separate { .. } | storage::StoragePlan::Together { .. } => {
+                    Storage::Broken(reason.clone())
+                }
+            };
+            let mut failures = vec![reason, "STATE and DATA are kept in memory and lost at the next start".to_owned()];
+            failures.extend(words(storage::apply_memory(system, &state, data).err()));
+            failures
+        }
+    }
+}
+
+/// Looks at the disks again whenever one appears, until there is one for us.
+fn wait_for_disks(system: &dyn sys::System) -> storage::StoragePlan {
+    let events = UeventSocket::listen().ok();
+    let end = system.uptime() + DISK_WAIT;
+    loop {
+        let plan = storage::plan(&sys::block_devices(system));
+        let left = end.saturating_sub(system.uptime());
+        let Some(events) = events.as_ref().filter(|_| plan == storage::StoragePlan::Nothing && !left.is_zero()) else {
+            return plan;
+        };
+        drop(wait_readable(&[events.as_fd()], left));
+        while events.next().is_some() {}
+    }
+}
+
+fn make_folders(machine: &mut Machine) -> Vec<String> {
+    words(storage::apply_folders(&*machine.system, &machine.config.paths.state, Path::new("/var")))
+}
+
+fn prepare_groups(machine: &mut Machine) -> Vec<String> {
+    match Groups::prepare(&*machine.system) {
+        Ok(groups) => {
+            machine.groups = Some(groups);
+            Vec::new()
+        }
+        Err(error) => vec![stdx::chain(&error).to_string()],
+    }
+}
+
+fn give_identity(machine: &mut Machine) -> Vec<String> {
+    words(settings::apply_machine_id(&*machine.system, &machine.config.paths).err())
+}
+
+fn take_manifest(machine: &mut Machine) -> Vec<String> {
+    let offer = machine.sources().observe(&*machine.system);
+    let last_good = sources::text_of(&*machine.system, &machine.config.paths.last_good()).ok();
+    take(machine, decide(offer, last_good));
+    Vec::new()
+}
+
+/// Puts a decision about manifests into force and tells it.
+pub(crate) fn take(machine: &mut Machine, intake: Intake) {
+    let (accepted, diagnostics) = match intake {
+        Intake::Accepted(accepted) => (Some(*accepted), None),
+        Intake::LastGood { accepted, diagnostics } => (Some(*accepted), diagnostics),
+        Intake::None { diagnostics } => (None, Some(diagnostics)),
+    };
+    machine.diagnostics = diagnostics;
+    let (run, last_good) = (machine.config.paths.run.clone(), machine.config.paths.last_good());
+    if let Some(diagnostics) = machine.diagnostics.clone() {
+        machine.say(&diagnostics);
+        machine.publish(&run.join("diagnostics"), diagnostics.as_bytes(), 0o644);
+    } else {
+        machine.system.remove_file(&run.join("diagnostics")).ok();
+    }
+    if let Some(accepted) = accepted {
+        machine.say(&format!("manifest: {} is in force", accepted.source));
+        if !accepted.warnings.is_empty() {
+            machine.say(&accepted.warnings);
+        }
+        // Both hold secrets.
+        machine.publish(&machine.config.paths.manifest(), accepted.text.as_bytes(), 0o600);
+        machine.publish(&last_good, accepted.text.as_bytes(), 0o600);
+        machine.accepted = Some(accepted);
+    }
+}
+
+fn load_manifest_modules(machine: &mut Machine) -> Vec<String> {
+    let Some(accepted) = &machine.accepted else { return Vec::new() };
+    let mut index = ModuleIndex::read(&*machine.system);
+    let modules = &accepted.manifest.modules;
+    let mut failures = Vec::new();
+    for name in &modules.load {
+        let parameters = modules.parameters.get(name).map(ToString::to_string).unwrap_or_default();
+        match index.load(&*machine.system, &name.to_string(), &parameters) {
+            Ok(true) => {}
+            Ok(false) => failures.push(format!("this kernel has no module {name}")),
+            Err(error) => failures.push(stdx::chain(&error).to_string()),
+        }
+    }
+    failures
+}
+
+fn set_manifest_parameters(machine: &mut Machine) -> Vec<String> {
+    let Some(accepted) = &machine.accepted else { return Vec::new() };
+    words(settings::apply_sysctls(&*machine.system, machine.environment, &accepted.manifest))
+}
+
+fn set_names(machine: &mut Machine) -> Vec<String> {
+    if let Some(accepted) = &machine.accepted {
+        machine.hostname = accepted.manifest.machine.hostname.to_string();
+    }
+    words(settings::apply_names(&*machine.system, &machine.config.paths, &machine.hostname))
+}

@@ -1,0 +1,195 @@
+//! The loop: waits for everything at once, and hands each thing to who decides about it.
+
+use std::os::fd::{AsFd, BorrowedFd};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::Duration;
+
+use machine_api::Stage;
+use supervisor::Event;
+use sys::{FileWatch, Linux, NotifySocket, PowerButton, Signals, UeventSocket, wait_readable};
+
+use crate::config::Config;
+use crate::environment::Environment;
+use crate::exit::{self, Leave};
+use crate::intake::{self, Intake};
+use crate::machine::{Machine, Storage};
+use crate::runner::Runner;
+use crate::{observe, phases, sources};
+
+/// How often the diagnostics are shown again while there is no usable manifest.
+const REMIND: Duration = Duration::from_secs(60);
+/// The longest wait, so that nothing depends on an event alone.
+const LONGEST_WAIT: Duration = Duration::from_secs(30);
+/// What a loop that failed waits before it goes on, so that a fault that stays cannot use a whole processor.
+const AFTER_PANIC: Duration = Duration::from_secs(1);
+
+/// Everything that is waited on.
+pub(crate) struct Ears {
+    signals: Option<Signals>,
+    notify: Option<NotifySocket>,
+    files: Option<FileWatch>,
+    devices: Option<UeventSocket>,
+    buttons: Vec<PowerButton>,
+}
+
+/// Runs the machine, or the namespaces, until it is told to end. Refuses to run as anything but the first process.
+pub fn run(config: Config) -> ! {
+    if std::process::id() != 1 {
+        // The only words of this crate that do not go to the console: there is none.
+        eprintln!("keelson init: only the first process of a machine or of a process namespace can do this");
+        std::process::exit(1);
+    }
+    let mut machine = Machine::new(config, Arc::new(Linux));
+    // Before the first child, so that no end is missed.
+    let signals = Signals::listen().map_err(|error| machine.say(&stdx::chain(&error).to_string())).ok();
+    phases::boot(&mut machine);
+    let mut runner = Runner::new(&machine.config.paths.logs);
+    let mut ears = Ears::open(&mut machine, signals);
+    enter_stage(&mut machine, &mut runner);
+    let mut reminded = machine.system.uptime();
+    loop {
+        let turn = AssertUnwindSafe(|| {
+            publish(&mut machine, &mut runner);
+            remind(&mut machine, &mut reminded);
+            turn(&mut machine, &mut runner, &mut ears)
+        });
+        match catch_unwind(turn) {
+            Ok(None) => {}
+            Ok(Some(how)) => exit::leave(&mut machine, &mut runner, &mut ears, how),
+            Err(_panic) => {
+                machine.say("PID 1 met a fault of its own and goes on; please report the lines above");
+                drop(wait_readable(&[], AFTER_PANIC));
+            }
+        }
+    }
+}
+
+impl Ears {
+    fn open(machine: &mut Machine, signals: Option<Signals>) -> Self {
+        let mut failures = Vec::new();
+        let notify = NotifySocket::bind(&machine.config.paths.notify_socket());
+        let notify = notify.map_err(|error| failures.push(error)).ok();
+        let files = FileWatch::new().map_err(|error| failures.push(error)).ok();
+        for folder in machine.sources().watched() {
+            failures.extend(files.as_ref().and_then(|files| files.add_folder(&folder).err()));
+        }
+        let is_machine = machine.environment == Environment::Machine;
+        let devices = is_machine.then(UeventSocket::listen).and_then(Result::ok);
+        let buttons = if is_machine { sys::power_buttons(&*machine.system) } else { Vec::new() };
+        for error in failures {
+            machine.say(&stdx::chain(&error).to_string());
+        }
+        Self { signals, notify, files, devices, buttons }
+    }
+
+    fn fds(&self) -> [Option<BorrowedFd<'_>>; 4] {
+        [
+            self.signals.as_ref().map(AsFd::as_fd),
+            self.notify.as_ref().map(AsFd::as_fd),
+            self.files.as_ref().map(AsFd::as_fd),
+            self.devices.as_ref().map(AsFd::as_fd),
+        ]
+    }
+}
+
+/// Waits for something to happen and deals with it. Answers whether to end.
+pub(crate) fn turn(machine: &mut Machine, runner: &mut Runner, ears: &mut Ears) -> Option<Leave> {
+    let deadline = runner.supervisor().next_deadline();
+    let left = deadline.map(|deadline| deadline.saturating_sub(machine.system.uptime()));
+    let pipes = runner.pipes();
+    let count = pipes.len();
+    let others = ears.fds().into_iter().flatten().chain(ears.buttons.iter().map(AsFd::as_fd));
+    let all: Vec<BorrowedFd<'_>> = pipes.into_iter().chain(others).collect();
+    let readable = wait_readable(&all, left.unwrap_or(LONGEST_WAIT).min(LONGEST_WAIT));
+    drop(all);
+    runner.read_pipes(machine, &readable[..count]);
+    while let Some(notification) = ears.notify.as_ref().and_then(NotifySocket::next) {
+        runner.notified(machine, notification);
+    }
+    let mut leave = None;
+    while let Some(signal) = ears.signals.as_ref().and_then(Signals::next) {
+        leave = leave.or(Leave::by_signal(signal));
+    }
+    runner.reap(machine);
+    if ears.buttons.iter_mut().any(PowerButton::pressed) {
+        leave = Some(Leave::power_off("the power button was pressed"));
+    }
+    let files_changed = ears.files.as_ref().is_some_and(|files| !files.changed().is_empty());
+    let disk_came = std::iter::from_fn(|| ears.devices.as_ref().and_then(UeventSocket::next))
+        .fold(false, |came, event| came | event.iter().any(|word| word == "SUBSYSTEM=block"));
+    if machine.stage != Stage::Stopping && (files_changed || (disk_came && machine.accepted.is_none())) {
+        reconsider(machine, runner);
+    }
+    runner.step(machine, Event::Tick);
+    leave
+}
+
+/// Starts the services that fit what the machine has.
+fn enter_stage(machine: &mut Machine, runner: &mut Runner) {
+    let is_broken = matches!(machine.storage, Storage::Broken(_));
+    let manifest = machine.accepted.as_ref().map(|accepted| &accepted.manifest).filter(|_| !is_broken);
+    machine.stage = if manifest.is_some() { Stage::Running } else { Stage::Maintenance };
+    let specs = (machine.config.services)(manifest, machine.environment);
+    if machine.stage == Stage::Maintenance {
+        let why = if is_broken { "its disk cannot be used" } else { "it has no usable manifest" };
+        machine.say(&format!("this machine runs no cluster services: {why}"));
+    }
+    if let Err(error) = runner.replace(machine, specs) {
+        machine.say(&format!("the services cannot be started: {error}"));
+    }
+}
+
+/// A source changed: decides again. A running machine keeps its services; what is new counts from the next start.
+fn reconsider(machine: &mut Machine, runner: &mut Runner) {
+    let offer = sources::take_from_inbox(&*machine.system, &machine.config.paths)
+        .or_else(|| machine.sources().observe(&*machine.system));
+    let Some(offer) = offer else { return };
+    if machine.accepted.is_none() {
+        phases::take(machine, intake::decide(Some(offer), None));
+        if machine.accepted.is_some() {
+            phases::apply(machine);
+            enter_stage(machine, runner);
+        }
+    } else {
+        let in_force = machine.accepted.as_ref().map(|accepted| accepted.text.clone());
+        match intake::decide(Some(offer), None) {
+            Intake::Accepted(accepted) if Some(&accepted.text) != in_force.as_ref() => {
+                let last_good = machine.config.paths.last_good();
+                machine.publish(&last_good, accepted.text.as_bytes(), 0o600);
+                machine.say(&format!("manifest: {} is good and counts from the next start", accepted.source));
+                machine.diagnostics = None;
+            }
+            Intake::Accepted(_) => machine.diagnostics = None,
+            Intake::LastGood { diagnostics: Some(diagnostics), .. } | Intake::None { diagnostics } => {
+                machine.say(&diagnostics);
+                machine.diagnostics = Some(diagnostics);
+            }
+            Intake::LastGood { diagnostics: None, .. } => {}
+        }
+    }
+    runner.touch();
+}
+
+/// Shows the diagnostics again now and then, for whoever connects a screen later.
+fn remind(machine: &mut Machine, reminded: &mut Duration) {
+    let now = machine.system.uptime();
+    if machine.stage != Stage::Maintenance || now.saturating_sub(*reminded) < REMIND {
+        return;
+    }
+    *reminded = now;
+    if let Some(diagnostics) = machine.diagnostics.clone() {
+        machine.say(&diagnostics);
+        machine.say("waiting for a corrected manifest: on its source, or by PUT /manifest to port 50000");
+    }
+}
+
+/// Writes the status for others, if it changed.
+pub(crate) fn publish(machine: &mut Machine, runner: &mut Runner) {
+    let Some(services) = runner.changed_status() else { return };
+    let status = observe::observe(machine, services);
+    match serde_json::to_vec_pretty(&status) {
+        Ok(text) => machine.publish(&machine.config.paths.run.join("status.json"), &text, 0o644),
+        Err(error) => machine.say(&format!("the status cannot be written: {error}")),
+    }
+}

@@ -1,0 +1,258 @@
+//! Does what the supervisor decides: starts and signals processes, reads what they print, tells what ended.
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::{Path, PathBuf};
+
+use supervisor::{Action, Event, ServiceSpec, ServiceStatus, SpecError, Supervisor};
+use sys::{Ended, Notification, Spawn};
+
+use crate::logs::Logs;
+use crate::machine::Machine;
+
+/// A line that is longer is cut into several.
+const LINE_BYTES: usize = 16 * 1024;
+/// How much is read from one service before the others get their turn.
+const TURN_BYTES: usize = 64 * 1024;
+
+/// The services and their pipes.
+pub(crate) struct Runner {
+    supervisor: Supervisor,
+    outputs: Vec<Output>,
+    logs: Logs,
+    /// Whether the status changed since it was last taken.
+    has_changed: bool,
+    was_ready: bool,
+}
+
+/// What one process, or what it left behind, prints.
+struct Output {
+    name: String,
+    pid: u32,
+    pipe: File,
+    partial: Vec<u8>,
+}
+
+impl Runner {
+    pub(crate) fn new(logs: &Path) -> Self {
+        Self {
+            supervisor: Supervisor::new(),
+            outputs: Vec::new(),
+            logs: Logs::new(logs),
+            has_changed: true,
+            was_ready: false,
+        }
+    }
+
+    pub(crate) fn supervisor(&self) -> &Supervisor {
+        &self.supervisor
+    }
+
+    /// Takes another set of services.
+    pub(crate) fn replace(&mut self, machine: &mut Machine, specs: Vec<ServiceSpec>) -> Result<(), SpecError> {
+        if let Some(groups) = &machine.groups
+            && let Err(error) = groups.protect(&*machine.system, &specs)
+        {
+            machine.say(&format!("memory of services is not protected: {}", stdx::chain(&error)));
+        }
+        let actions = self.supervisor.replace(specs, machine.system.uptime())?;
+        self.perform(machine, actions);
+        Ok(())
+    }
+
+    /// Takes note of something and does what follows.
+    pub(crate) fn step(&mut self, machine: &mut Machine, event: Event) {
+        let actions = self.supervisor.step(event, machine.system.uptime());
+        self.perform(machine, actions);
+    }
+
+    fn perform(&mut self, machine: &mut Machine, actions: Vec<Action>) {
+        self.has_changed |= !actions.is_empty();
+        let mut actions = VecDeque::from(actions);
+        while let Some(action) = actions.pop_front() {
+            match action {
+                Action::Say(line) => {
+                    self.logs.write("init", machine.system.uptime(), &line);
+                    machine.say(&line);
+                }
+                Action::Signal { pid, signal, .. } => {
+                    if let Err(error) = machine.system.kill(pid, signal) {
+                        machine.say(&stdx::chain(&error).to_string());
+                    }
+                }
+                Action::Spawn(spec) => {
+                    let event = self.spawn(machine, &spec);
+                    actions.extend(self.supervisor.step(event, machine.system.uptime()));
+                }
+            }
+        }
+        self.tell_ready(machine);
+    }
+
+    fn tell_ready(&mut self, machine: &mut Machine) {
+        let is_ready = machine.accepted.is_some() && self.supervisor.is_ready();
+        if is_ready && !self.was_ready {
+            machine.say("all services are ready");
+        }
+        self.was_ready = is_ready;
+    }
+
+    fn spawn(&mut self, machine: &mut Machine, spec: &ServiceSpec) -> Event {
+        let cgroup_procs = self.join_group(machine, spec);
+        let mut env = spec.env.clone();
+        let socket = machine.config.paths.notify_socket();
+        env.push(("NOTIFY_SOCKET".to_owned(), socket.to_string_lossy().into_owned()));
+        let spawned = machine.system.spawn(&Spawn { argv: spec.argv.clone(), env, cgroup_procs });
+        match spawned {
+            Ok(spawned) => {
+                if let Some(score) = spec.limits.oom_score_adj {
+                    let file = format!("/proc/{}/oom_score_adj", spawned.pid);
+                    // Some hosts do not let a container lower it; the service runs all the same.
+                    machine.system.write(Path::new(&file), score.to_string().as_bytes()).ok();
+                }
+                if let Some(pipe) = spawned.output {
+                    let (name, pipe) = (spec.name.clone(), File::from(pipe));
+                    self.outputs.push(Output { name, pid: spawned.pid, pipe, partial: Vec::new() });
+                }
+                Event::Spawned { name: spec.name.clone(), pid: spawned.pid }
+            }
+            Err(error) => Event::SpawnFailed { name: spec.name.clone(), reason: stdx::chain(&error).to_string() },
+        }
+    }
+
+    /// Makes the service's group. A service without one is better than no service.
+    fn join_group(&self, machine: &mut Machine, spec: &ServiceSpec) -> Vec<PathBuf> {
+        let Some(groups) = &machine.groups else { return Vec::new() };
+        match groups.create(&*machine.system, spec) {
+            Ok(group) => group.procs_files(),
+            Err(error) => {
+                let line = format!("{}: runs without a control group: {}", spec.name, stdx::chain(&error));
+                machine.say(&line);
+                Vec::new()
+            }
+        }
+    }
+
+    /// Collects every process that ended, ours and orphans.
+    pub(crate) fn reap(&mut self, machine: &mut Machine) {
+        while let Some((pid, ended)) = machine.system.reap() {
+            self.read_last_words(machine, pid);
+            self.ended(machine, pid, ended);
+        }
+    }
+
+    fn ended(&mut self, machine: &mut Machine, pid: u32, ended: Ended) {
+        self.step(machine, Event::Ended { pid, ended });
+    }
+
+    fn read_last_words(&mut self, machine: &mut Machine, pid: u32) {
+        let ours: Vec<usize> = (0..self.outputs.len()).filter(|index| self.outputs[*index].pid == pid).collect();
+        for index in ours {
+            self.read_output(machine, index);
+        }
+    }
+
+    /// The pipes to wait on.
+    pub(crate) fn pipes(&self) -> Vec<BorrowedFd<'_>> {
+        self.outputs.iter().map(|output| output.pipe.as_fd()).collect()
+    }
+
+    /// Reads the pipes that have something, by their places in [`Runner::pipes`], and forgets closed ones.
+    pub(crate) fn read_pipes(&mut self, machine: &mut Machine, readable: &[bool]) {
+        let mut closed = Vec::new();
+        for (index, _) in readable.iter().enumerate().filter(|(_, is_readable)| **is_readable) {
+            if !self.read_output(machine, index) {
+                closed.push(index);
+            }
+        }
+        for index in closed.into_iter().rev() {
+            let mut output = self.outputs.remove(index);
+            let rest = std::mem::take(&mut output.partial);
+            if !rest.is_empty() {
+                self.line(machine, &output.name, &rest);
+            }
+        }
+    }
+
+    /// Reads one turn. False once the pipe is closed.
+    fn read_output(&mut self, machine: &mut Machine, index: usize) -> bool {
+        let mut buffer = [0_u8; 4096];
+        let mut read = 0;
+        while read < TURN_BYTES {
+            let output = &mut self.outputs[index];
+            match output.pipe.read(&mut buffer) {
+                Ok(0) => return false,
+                Ok(count) => {
+                    read += count;
+                    let name = output.name.clone();
+                    for line in split(&mut output.partial, &buffer[..count]) {
+                        self.line(machine, &name, &line);
+                    }
+                }
+                Err(_nothing_more) => return true,
+            }
+        }
+        true
+    }
+
+    fn line(&mut self, machine: &mut Machine, name: &str, bytes: &[u8]) {
+        let text = String::from_utf8_lossy(bytes).trim_end().to_owned();
+        self.logs.write(name, machine.system.uptime(), &text);
+        if machine.is_verbose() {
+            machine.say(&format!("{name}| {text}"));
+        }
+        self.step(machine, Event::Line { name: name.to_owned(), text });
+    }
+
+    /// Takes note of what a service says about itself.
+    pub(crate) fn notified(&mut self, machine: &mut Machine, notification: Notification) {
+        // A helper process of a service speaks for it.
+        let session = machine.system.session_of(notification.pid).unwrap_or(notification.pid);
+        self.has_changed = true;
+        self.step(machine, Event::Notified { session, ready: notification.ready, status: notification.status });
+    }
+
+    /// The services' states, if something changed since the last time.
+    pub(crate) fn changed_status(&mut self) -> Option<Vec<ServiceStatus>> {
+        std::mem::take(&mut self.has_changed).then(|| self.supervisor.status())
+    }
+
+    /// Lets the status be written again.
+    pub(crate) fn touch(&mut self) {
+        self.has_changed = true;
+    }
+
+    /// Closes the logs, so that their disk can be unmounted.
+    pub(crate) fn close_logs(&mut self) {
+        self.logs.close();
+    }
+}
+
+/// Whole lines out of what was left over and what came in; the rest is left over.
+fn split(partial: &mut Vec<u8>, bytes: &[u8]) -> Vec<Vec<u8>> {
+    let mut lines = Vec::new();
+    for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
+        partial.extend_from_slice(piece);
+        if piece.ends_with(b"\n") || partial.len() >= LINE_BYTES {
+            lines.push(std::mem::take(partial));
+        }
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_put_together_and_long_ones_cut() {
+        let mut partial = Vec::new();
+        assert!(split(&mut partial, b"a").is_empty());
+        assert_eq!(split(&mut partial, b"b\n\nc"), [b"ab\n".to_vec(), b"\n".to_vec()]);
+        assert_eq!(partial, b"c");
+        assert_eq!(split(&mut partial, &[b'x'; LINE_BYTES]).len(), 1);
+        assert!(partial.is_empty());
+    }
+}

@@ -1,0 +1,124 @@
+//! Kernel parameters, the host name and the small files that programs expect.
+
+use std::path::{Path, PathBuf};
+
+use manifest::Manifest;
+use sys::{Error, System};
+
+use crate::config::Paths;
+use crate::environment::Environment;
+
+/// Kernel parameters of every machine, before the manifest's. What Kubernetes asks for, and what keeps a crash loud.
+const MACHINE: [(&str, &str); 14] = [
+    ("kernel.printk", "4 4 1 7"),
+    ("kernel.panic", "10"),
+    ("kernel.panic_on_oops", "1"),
+    ("kernel.keys.root_maxkeys", "1000000"),
+    ("kernel.keys.root_maxbytes", "25000000"),
+    ("vm.overcommit_memory", "1"),
+    ("vm.panic_on_oom", "0"),
+    ("vm.max_map_count", "262144"),
+    ("fs.inotify.max_user_instances", "8192"),
+    ("fs.inotify.max_user_watches", "524288"),
+    ("fs.protected_hardlinks", "1"),
+    ("fs.protected_symlinks", "1"),
+    ("net.ipv4.ip_forward", "1"),
+    ("net.ipv6.conf.all.forwarding", "1"),
+];
+
+/// A container may only set what belongs to its own namespaces.
+const CONTAINER: [(&str, &str); 2] = [("net.ipv4.ip_forward", "1"), ("net.ipv6.conf.all.forwarding", "1")];
+
+/// Sets the parameters every machine has. Answers what failed.
+pub(crate) fn apply_defaults(system: &dyn System, environment: Environment) -> Vec<Error> {
+    let rows: &[(&str, &str)] = match environment {
+        Environment::Machine => &MACHINE,
+        Environment::Container => &CONTAINER,
+    };
+    let set = rows.iter().map(|(name, value)| set(system, name, value));
+    // A kernel without IPv6 has no such parameters, which is fine.
+    set.filter_map(Result::err).filter(|error| !error.is_not_found()).collect()
+}
+
+/// Sets the manifest's parameters. In a container, where most belong to the host, only those of the network.
+pub(crate) fn apply_sysctls(system: &dyn System, environment: Environment, manifest: &Manifest) -> Vec<Error> {
+    let wanted = manifest.sysctls.iter().map(|(name, value)| (name.to_string(), value));
+    let allowed = wanted.filter(|(name, _)| environment == Environment::Machine || name.starts_with("net."));
+    allowed.filter_map(|(name, value)| set(system, &name, value).err()).collect()
+}
+
+fn set(system: &dyn System, name: &str, value: &str) -> Result<(), Error> {
+    system.write(&parameter_file(name), value.as_bytes())
+}
+
+/// `net.ipv4.conf.eth0/1.forwarding` is `net/ipv4/conf/eth0.1/forwarding`: dots and slashes trade places.
+fn parameter_file(name: &str) -> PathBuf {
+    let swap = |character| match character {
+        '.' => '/',
+        '/' => '.',
+        other => other,
+    };
+    Path::new("/proc/sys").join(name.chars().map(swap).collect::<String>())
+}
+
+/// Sets the host name and writes the files that `/etc` links to.
+pub(crate) fn apply_names(system: &dyn System, paths: &Paths, hostname: &str) -> Vec<Error> {
+    const HOSTS: &str = "127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n";
+    let files = [("hostname", format!("{hostname}\n")), ("hosts", HOSTS.to_owned())];
+    let mut failures: Vec<Error> = system.set_hostname(hostname).err().into_iter().collect();
+    for (name, content) in files {
+        failures.extend(system.replace(&paths.run.join(name), content.as_bytes(), 0o644).err());
+    }
+    failures
+}
+
+/// Gives the machine the identity that it keeps: made once, remembered in STATE, shown to everybody in `run`.
+pub(crate) fn apply_machine_id(system: &dyn System, paths: &Paths) -> Result<(), Error> {
+    let remembered = paths.state.join("machine-id");
+    let id = match system.read(&remembered) {
+        Ok(id) if id.len() > 32 => id,
+        Ok(_) | Err(_) => {
+            let random = system.read(Path::new("/proc/sys/kernel/random/uuid"))?;
+            let id = String::from_utf8_lossy(&random).trim().replace('-', "") + "\n";
+            system.replace(&remembered, id.as_bytes(), 0o444)?;
+            id.into_bytes()
+        }
+    };
+    system.replace(&paths.run.join("machine-id"), &id, 0o444)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sys::{Call, FakeSystem};
+
+    #[test]
+    fn dots_and_slashes_trade_places() {
+        assert_eq!(parameter_file("vm.panic_on_oom"), Path::new("/proc/sys/vm/panic_on_oom"));
+        assert_eq!(parameter_file("net.ipv4.conf.eth0/1.x"), Path::new("/proc/sys/net/ipv4/conf/eth0.1/x"));
+    }
+
+    #[test]
+    fn a_container_leaves_the_hosts_parameters_alone() {
+        let system = FakeSystem::new();
+        assert!(apply_defaults(&system, Environment::Container).is_empty());
+        let all_network = system.calls().into_iter().all(|call| match call {
+            Call::Write(path, _) => path.starts_with("/proc/sys/net"),
+            _ => false,
+        });
+        assert!(all_network);
+    }
+
+    #[test]
+    fn the_machine_keeps_its_identity() {
+        let system = FakeSystem::new();
+        system.file("/proc/sys/kernel/random/uuid", "7f1c1d0e-6f3a-4f43-9d4d-0a4d7c4f5a11\n");
+        let paths = Paths::default();
+        apply_machine_id(&system, &paths).unwrap();
+        let first = system.text("/run/keelson/machine-id");
+        assert_eq!(first, "7f1c1d0e6f3a4f439d4d0a4d7c4f5a11\n");
+        system.file("/proc/sys/kernel/random/uuid", "00000000-0000-0000-0000-000000000000\n");
+        apply_machine_id(&system, &paths).unwrap();
+        assert_eq!(system.text("/run/keelson/machine-id"), first);
+    }
+}

@@ -1,0 +1,190 @@
+//! Where manifests come from, in order. The first source that has one is asked for nothing less than a valid one.
+
+use std::path::{Path, PathBuf};
+
+use base64::Engine;
+use sys::{BlockDevice, Mount, MountFlags, System, UnmountFlags};
+
+use crate::cmdline::CommandLine;
+use crate::config::Paths;
+use crate::environment::Environment;
+
+/// Where an emulator puts a manifest.
+const FIRMWARE: &str = "/sys/firmware/qemu_fw_cfg/by_name/opt/keelson/manifest/raw";
+const CONFIG_LABEL: &str = "KEELSON-CFG";
+const CONFIG_SERIAL: &str = "keelson-config";
+/// Where a disk with a manifest is looked into.
+const CONFIG_MOUNT: &str = "/run/keelson-config";
+/// The name of the manifest on such a disk.
+const CONFIG_FILE: &str = "manifest.toml";
+
+/// A manifest as it was found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Offer {
+    /// Where, for people.
+    pub(crate) source: String,
+    /// The text, or why it could not be read.
+    pub(crate) text: Result<String, String>,
+}
+
+impl Offer {
+    fn new(source: impl Into<String>, text: Result<String, String>) -> Self {
+        Self { source: source.into(), text }
+    }
+}
+
+/// What to look through.
+pub(crate) struct Sources<'a> {
+    pub(crate) environment: Environment,
+    pub(crate) command_line: &'a CommandLine,
+    pub(crate) paths: &'a Paths,
+    pub(crate) given: Option<&'a Path>,
+}
+
+impl Sources<'_> {
+    /// The first source that holds something. `None` if no source does; the last good manifest is not among them.
+    pub(crate) fn observe(&self, system: &dyn System) -> Option<Offer> {
+        let machine = || {
+            if self.environment == Environment::Container {
+                return None;
+            }
+            let named = self.command_line.manifest.as_deref().map(|word| from_command_line(system, word));
+            named.or_else(|| from_firmware(system)).or_else(|| from_disk(system))
+        };
+        let given = self.given.map(|path| Offer::new(path.display().to_string(), text_of(system, path)));
+        given.or_else(machine).or_else(|| from_image(system, self.paths))
+    }
+
+    /// Folders whose changes may bring a manifest.
+    pub(crate) fn watched(&self) -> Vec<PathBuf> {
+        let mut folders = vec![self.paths.inbox()];
+        folders.extend(self.given.and_then(Path::parent).map(Path::to_owned));
+        let named = self.command_line.manifest.as_deref().filter(|word| word.starts_with('/'));
+        folders.extend(named.and_then(|path| Path::new(path).parent()).map(Path::to_owned));
+        folders
+    }
+}
+
+fn from_command_line(system: &dyn System, word: &str) -> Offer {
+    let Some(encoded) = word.strip_prefix("data:") else {
+        return Offer::new(word, text_of(system, Path::new(word)));
+    };
+    let decoded = base64::engine::general_purpose::STANDARD.decode(encoded);
+    let text = decoded.map_err(|error| format!("the base64 of keelson.manifest is damaged: {error}"));
+    Offer::new("kernel command line", text.and_then(utf8))
+}
+
+/// A manifest that was handed in after boot. It is taken out of the inbox, so that it counts once.
+pub(crate) fn take_from_inbox(system: &dyn System, paths: &Paths) -> Option<Offer> {
+    let file = paths.inbox().join(CONFIG_FILE);
+    if !system.exists(&file) {
+        return None;
+    }
+    let offer = Offer::new("handed in", text_of(system, &file));
+    system.remove_file(&file).ok();
+    Some(offer)
+}
+
+fn from_firmware(system: &dyn System) -> Option<Offer> {
+    let file = Path::new(FIRMWARE);
+    system.exists(file).then(|| Offer::new("firmware", text_of(system, file)))
+}
+
+fn from_image(system: &dyn System, paths: &Paths) -> Option<Offer> {
+    system.exists(&paths.embedded).then(|| Offer::new("image", text_of(system, &paths.embedded)))
+}
+
+fn from_disk(system: &dyn System) -> Option<Offer> {
+    let devices = sys::block_devices(system);
+    let ours = |device: &&BlockDevice| device.has_label(CONFIG_LABEL) || device.serial == CONFIG_SERIAL;
+    let device = devices.iter().find(ours)?;
+    let source = format!("disk {}", device.name);
+    let Some(filesystem) = &device.filesystem else {
+        // Without a file system the disk is the text, padded with zeros.
+        let bytes = system.read_at(&device.path(), 0, manifest::MANIFEST_BYTES + 1);
+        let text = bytes.map_err(|error| stdx::chain(&error).to_string());
+        let text = text.map(|bytes| bytes.into_iter().take_while(|byte| *byte != 0).collect());
+        return Some(Offer::new(source, text.and_then(utf8)));
+    };
+    let mount = Mount {
+        source: device.path().to_string_lossy().into_owned(),
+        target: CONFIG_MOUNT.into(),
+        kind: filesystem.kind.name().to_owned(),
+        flags: MountFlags::READ_ONLY | MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC,
+        options: String::new(),
+    };
+    let mounted = system.make_dir(&mount.target, 0o700).and_then(|()| system.mount(&mount));
+    let text = match mounted {
+        Ok(()) => text_of(system, &mount.target.join(CONFIG_FILE)),
+        Err(error) => Err(stdx::chain(&error).to_string()),
+    };
+    // It only matters to be able to take the disk out; a refusal changes nothing about the text.
+    system.unmount(&mount.target, UnmountFlags::Lazy).ok();
+    Some(Offer::new(source, text))
+}
+
+/// A text file, read no further than a manifest can be long.
+pub(crate) fn text_of(system: &dyn System, path: &Path) -> Result<String, String> {
+    let bytes = system.read_at(path, 0, manifest::MANIFEST_BYTES + 1);
+    utf8(bytes.map_err(|error| stdx::chain(&error).to_string())?)
+}
+
+fn utf8(bytes: Vec<u8>) -> Result<String, String> {
+    String::from_utf8(bytes).map_err(|error| format!("it is not UTF-8 text: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sys::FakeSystem;
+
+    fn observe(system: &FakeSystem, line: &str, environment: Environment) -> Option<Offer> {
+        let command_line = CommandLine::parse(line);
+        let paths = Paths::default();
+        Sources { environment, command_line: &command_line, paths: &paths, given: None }.observe(system)
+    }
+
+    #[test]
+    fn sources_have_an_order() {
+        let system = FakeSystem::new();
+        assert_eq!(observe(&system, "", Environment::Machine), None);
+        system.file("/usr/share/keelson/manifest.toml", "image");
+        assert_eq!(observe(&system, "", Environment::Machine).unwrap().source, "image");
+        system.file("/sys/class/block/vdc/size", "2048");
+        system.file("/sys/class/block/vdc/serial", CONFIG_SERIAL);
+        system.file("/dev/vdc", b"disk\0\0\0\0");
+        let offer = observe(&system, "", Environment::Machine).unwrap();
+        assert_eq!((offer.source.as_str(), offer.text), ("disk vdc", Ok("disk".to_owned())));
+        system.file(FIRMWARE, "firmware");
+        assert_eq!(observe(&system, "", Environment::Machine).unwrap().source, "firmware");
+        let offer = observe(&system, "keelson.manifest=data:YQ==", Environment::Machine).unwrap();
+        assert_eq!((offer.source.as_str(), offer.text), ("kernel command line", Ok("a".to_owned())));
+        assert_eq!(observe(&system, "keelson.manifest=/x", Environment::Container).unwrap().source, "image");
+        system.file("/run/keelson/inbox/manifest.toml", "by hand");
+        let paths = Paths::default();
+        assert_eq!(take_from_inbox(&system, &paths).unwrap().text, Ok("by hand".to_owned()));
+        assert_eq!(take_from_inbox(&system, &paths), None);
+    }
+
+    #[test]
+    fn a_disk_with_a_file_system_is_mounted_and_let_go() {
+        let system = FakeSystem::new();
+        let mut head = vec![0_u8; sys::PROBE_BYTES];
+        head[32769..32774].copy_from_slice(b"CD001");
+        head[32808..32819].copy_from_slice(CONFIG_LABEL.as_bytes());
+        system.file("/sys/class/block/sr0/size", "2048");
+        system.file("/dev/sr0", head);
+        system.file("/run/keelson-config/manifest.toml", "cd");
+        let offer = observe(&system, "", Environment::Machine).unwrap();
+        assert_eq!((offer.source.as_str(), offer.text), ("disk sr0", Ok("cd".to_owned())));
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_still_an_offer() {
+        let system = FakeSystem::new();
+        let offer = observe(&system, "keelson.manifest=/absent", Environment::Machine).unwrap();
+        assert!(offer.text.unwrap_err().contains("read /absent"));
+        let offer = observe(&system, "keelson.manifest=data:*", Environment::Machine).unwrap();
+        assert!(offer.text.unwrap_err().contains("base64"));
+    }
+}

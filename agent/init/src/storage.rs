@@ -1,0 +1,231 @@
+//! Where STATE and DATA are: found by label, or made on the first boot.
+//!
+//! [`plan`] looks at the disks and decides; [`apply`] formats and mounts. A disk that carries one of our labels is
+//! never formatted, whatever is wrong with it; only a wholly blank disk that was handed to us by its serial number is.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use sys::{BlockDevice, Error, Mount, MountFlags, System};
+
+const STATE_LABEL: &str = "KEELSON-STATE";
+const DATA_LABEL: &str = "KEELSON-DATA";
+/// The serial number by which a blank disk is handed to us.
+const DATA_SERIAL: &str = "keelson-data";
+/// Where a disk that holds both is mounted; STATE and DATA are folders of it.
+const BOTH: &str = "/run/keelson-disk";
+/// Formatting writes little, whatever the size.
+const FORMAT_DEADLINE: Duration = Duration::from_secs(60);
+/// Checking reads all metadata.
+const CHECK_DEADLINE: Duration = Duration::from_secs(300);
+
+/// What to do about storage.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum StoragePlan {
+    /// A file system each.
+    Separate {
+        /// STATE's device.
+        state: PathBuf,
+        /// DATA's device.
+        data: PathBuf,
+    },
+    /// One file system for both.
+    Together {
+        /// Its device.
+        device: PathBuf,
+        /// Whether it has to be made first.
+        is_blank: bool,
+    },
+    /// No disk is ours (yet).
+    Nothing,
+}
+
+/// Decides from what the machine has.
+pub(crate) fn plan(devices: &[BlockDevice]) -> StoragePlan {
+    let labelled = |label: &str| devices.iter().find(|device| device.has_label(label)).map(BlockDevice::path);
+    match (labelled(STATE_LABEL), labelled(DATA_LABEL)) {
+        (Some(state), Some(data)) => StoragePlan::Separate { state, data },
+        (Some(device), None) | (None, Some(device)) => StoragePlan::Together { device, is_blank: false },
+        (None, None) => {
+            let ours = |device: &&BlockDevice| {
+                device.serial == DATA_SERIAL && device.is_blank && !device.is_partition && !device.has_partitions
+            };
+            match devices.iter().find(ours) {
+                Some(device) => StoragePlan::Together { device: device.path(), is_blank: true },
+                None => StoragePlan::Nothing,
+            }
+        }
+    }
+}
+
+/// Why there is no storage.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum StorageError {
+    #[error("format {device}: {output}")]
+    Format { device: String, output: String },
+    #[error("no disk is labelled {DATA_LABEL} and no blank disk has the serial number {DATA_SERIAL}")]
+    NoDisk,
+    #[error(transparent)]
+    System(#[from] Error),
+}
+
+/// Does what was planned. Afterwards `state` and `data` are writable and survive a reboot.
+pub(crate) fn apply(system: &dyn System, plan: &StoragePlan, state: &Path, data: &Path) -> Result<(), StorageError> {
+    match plan {
+        StoragePlan::Separate { state: state_device, data: data_device } => {
+            mount_disk(system, state_device, state)?;
+            mount_disk(system, data_device, data)?;
+        }
+        StoragePlan::Together { device, is_blank } => {
+            if *is_blank {
+                format(system, device)?;
+            }
+            mount_disk(system, device, Path::new(BOTH))?;
+            for (folder, target) in [("state", state), ("data", data)] {
+                let folder = Path::new(BOTH).join(folder);
+                system.make_dir(&folder, 0o755)?;
+                system.mount(&bind(&folder, target))?;
+            }
+        }
+        StoragePlan::Nothing => return Err(StorageError::NoDisk),
+    }
+    Ok(())
+}
+
+/// Lets the machine run without a disk. Everything is forgotten when it ends.
+pub(crate) fn apply_memory(system: &dyn System, state: &Path, data: &Path) -> Result<(), Error> {
+    for target in [state, data] {
+        let memory = Mount {
+            source: "tmpfs".into(),
+            target: target.into(),
+            kind: "tmpfs".into(),
+            flags: MountFlags::NONE,
+            options: "mode=755".into(),
+        };
+        system.mount(&memory)?;
+    }
+    Ok(())
+}
+
+/// The folders that services expect below STATE and DATA.
+pub(crate) fn apply_folders(system: &dyn System, state: &Path, data: &Path) -> Vec<Error> {
+    let rows = [
+        (state.join("pki"), 0o700),
+        (state.join("etcd"), 0o700),
+        (data.join("lib/containerd"), 0o711),
+        (data.join("lib/kubelet"), 0o755),
+        (data.join("log/pods"), 0o755),
+        (data.join("log/containers"), 0o755),
+        (data.join("log/keelson"), 0o755),
+        (data.join("tmp"), 0o1777),
+    ];
+    rows.iter().filter_map(|(path, mode)| system.make_dir(path, *mode).err()).collect()
+}
+
+fn bind(source: &Path, target: &Path) -> Mount {
+    Mount {
+        source: source.to_string_lossy().into_owned(),
+        target: target.into(),
+        flags: MountFlags::BIND,
+        ..Mount::default()
+    }
+}
+
+/// Mounts a disk. One that refuses is checked and repaired once, as after a power cut in a bad moment.
+fn mount_disk(system: &dyn System, device: &Path, target: &Path) -> Result<(), StorageError> {
+    system.make_dir(target, 0o755)?;
+    let mount = Mount {
+        source: device.to_string_lossy().into_owned(),
+        target: target.into(),
+        kind: "ext4".into(),
+        flags: MountFlags::RELATIME,
+        options: String::new(),
+    };
+    let Err(refused) = system.mount(&mount) else { return Ok(()) };
+    if refused.is_busy() {
+        return Err(refused.into());
+    }
+    // Its exit code says what it repaired, not whether mounting works now: the second mount tells that.
+    drop(system.run(&["/usr/sbin/e2fsck", "-y", &mount.source], CHECK_DEADLINE)?);
+    Ok(system.mount(&mount)?)
+}
+
+fn format(system: &dyn System, device: &Path) -> Result<(), StorageError> {
+    let device = device.to_string_lossy();
+    // Tables are initialised in the background by the kernel, so that the first boot need not wait for them.
+    let options = "lazy_itable_init=1,lazy_journal_init=1,nodiscard";
+    let argv = ["/usr/sbin/mkfs.ext4", "-q", "-F", "-L", DATA_LABEL, "-E", options, &device];
+    let (ended, output) = system.run(&argv, FORMAT_DEADLINE)?;
+    if ended.is_success() {
+        return Ok(());
+    }
+    Err(StorageError::Format { device: device.into_owned(), output: output.trim().replace('\n', "; ") })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sys::{Call, FakeSystem, Filesystem, FilesystemKind};
+
+    fn disk(name: &str, serial: &str, label: &str) -> BlockDevice {
+        let filesystem = Filesystem { kind: FilesystemKind::Ext4, label: label.to_owned() };
+        BlockDevice {
+            name: name.to_owned(),
+            bytes: 1 << 30,
+            serial: serial.to_owned(),
+            partition_label: String::new(),
+            is_partition: false,
+            has_partitions: false,
+            filesystem: (!label.is_empty()).then_some(filesystem),
+            is_blank: label.is_empty(),
+        }
+    }
+
+    #[test]
+    fn only_a_blank_disk_with_our_serial_is_formatted() {
+        let together = |name: &str, is_blank| StoragePlan::Together { device: format!("/dev/{name}").into(), is_blank };
+        assert_eq!(plan(&[disk("vda", "", "ROOT"), disk("vdb", DATA_SERIAL, "")]), together("vdb", true));
+        assert_eq!(plan(&[disk("vdb", DATA_SERIAL, DATA_LABEL)]), together("vdb", false));
+        assert_eq!(plan(&[disk("vdb", DATA_SERIAL, "PHOTOS")]), StoragePlan::Nothing);
+        assert_eq!(plan(&[disk("vdb", "other", "")]), StoragePlan::Nothing);
+        let mut partitioned = disk("vdb", DATA_SERIAL, "");
+        partitioned.has_partitions = true;
+        assert_eq!(plan(&[partitioned]), StoragePlan::Nothing);
+        let separate = plan(&[disk("vda2", "", STATE_LABEL), disk("vda3", "", DATA_LABEL)]);
+        assert_eq!(separate, StoragePlan::Separate { state: "/dev/vda2".into(), data: "/dev/vda3".into() });
+    }
+
+    #[test]
+    fn a_first_boot_formats_mounts_and_binds() {
+        let system = FakeSystem::new();
+        let blank = StoragePlan::Together { device: "/dev/vdb".into(), is_blank: true };
+        apply(&system, &blank, Path::new("/state"), Path::new("/var")).unwrap();
+        let steps: Vec<String> = system
+            .calls()
+            .iter()
+            .filter_map(|call| match call {
+                Call::Run(argv) => Some(argv[0].clone()),
+                Call::Mount(mount) => Some(format!("{} {}", mount.source, mount.target.display())),
+                _ => None,
+            })
+            .collect();
+        let expected = [
+            "/usr/sbin/mkfs.ext4",
+            "/dev/vdb /run/keelson-disk",
+            "/run/keelson-disk/state /state",
+            "/run/keelson-disk/data /var",
+        ];
+        assert_eq!(steps, expected);
+    }
+
+    #[test]
+    fn a_damaged_disk_is_checked_and_never_formatted() {
+        let system = FakeSystem::new();
+        system.fail("Mount(Mount { source: \"/dev/vdb\"", 117);
+        let present = StoragePlan::Together { device: "/dev/vdb".into(), is_blank: false };
+        assert!(apply(&system, &present, Path::new("/state"), Path::new("/var")).is_err());
+        let runs: Vec<Call> = system.calls().into_iter().filter(|call| matches!(call, Call::Run(_))).collect();
+        assert_eq!(runs.len(), 1);
+        assert!(matches!(&runs[0], Call::Run(argv) if argv[0].ends_with("e2fsck")));
+    }
+}

@@ -1,0 +1,281 @@
+//! PID 1 for real, in namespaces of its own: order, readiness, restart, reaping, maintenance and the way out.
+//!
+//! The test starts itself again inside `unshare`, first as PID 1 and then as each of the services. It needs root; as
+//! anybody else it says that it was skipped.
+
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
+use std::time::{Duration, Instant};
+
+use cgroups::{Group, Hierarchy};
+use init::{Config, Environment, Paths};
+use machine_api::{MachineStatus, Stage};
+use manifest::Manifest;
+use supervisor::ServiceSpec;
+use sys::Linux;
+
+const SELF: &str = "/self";
+const PATIENCE: Duration = Duration::from_secs(20);
+const GOOD: &str = "version = 1\n[machine]\nhostname = \"m1\"\nrole = \"single\"\n[cluster]\nname = \"c\"\n";
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().collect();
+    match arguments.get(1).map(String::as_str) {
+        Some("as-init") => init::run(config()),
+        Some("as-service") => as_service(arguments.get(2).map_or("", String::as_str)),
+        _ => {}
+    }
+    if !is_root() {
+        println!("SKIPPED: this test makes namespaces and must be root");
+        return;
+    }
+    services_start_in_order_restart_and_stop();
+    a_bad_manifest_waits_for_a_good_one();
+    a_bad_manifest_leaves_the_last_good_one_in_force();
+    println!("test result: ok. 3 passed");
+}
+
+fn is_root() -> bool {
+    std::fs::metadata("/proc/self").is_ok_and(|own| std::os::unix::fs::MetadataExt::uid(&own) == 0)
+}
+
+/// The services of the test: `once` needs `first`, `second` needs `once`; the others stand alone.
+fn config() -> Config {
+    let services = |manifest: Option<&Manifest>, environment: Environment| -> Vec<ServiceSpec> {
+        assert_eq!(environment, Environment::Container);
+        let own = |role: &str| vec![SELF.to_owned(), "as-service".to_owned(), role.to_owned()];
+        if manifest.is_none() {
+            return vec![ServiceSpec::daemon("helper", own("ready"))];
+        }
+        let mut stubborn = ServiceSpec::daemon("stubborn", own("stubborn"));
+        stubborn.stop_timeout = Duration::from_secs(1);
+        vec![
+            ServiceSpec::daemon("second", own("ready")).after(&["once"]),
+            ServiceSpec::oneshot("once", own("once")).after(&["first"]),
+            ServiceSpec::daemon("first", own("orphans")),
+            ServiceSpec::daemon("flaky", own("flaky")),
+            stubborn,
+        ]
+    };
+    Config {
+        // Found out wrongly, it would take the host for its own.
+        environment: Some(Environment::Container),
+        manifest: Some("/manifest/manifest.toml".into()),
+        services: Box::new(services),
+        is_verbose: true,
+        paths: Paths::default(),
+    }
+}
+
+fn as_service(role: &str) {
+    let ready = || sys::notify(Path::new("/run/keelson/notify"), "READY=1").unwrap();
+    match role {
+        "once" => std::process::exit(0),
+        "ready" => ready(),
+        "orphans" => {
+            // Their parents end at once, so that they become PID 1's.
+            let script = "for i in 1 2 3 4 5; do (exec /bin/true &) ; done";
+            assert!(Command::new("/bin/sh").args(["-c", script]).status().unwrap().success());
+            ready();
+        }
+        "flaky" => {
+            let marker = Path::new("/run/was-here");
+            if !marker.exists() {
+                std::fs::write(marker, "").unwrap();
+                println!("first try fails");
+                std::process::exit(3);
+            }
+            ready();
+        }
+        "stubborn" => {
+            ready();
+            let script = "trap '' TERM; while :; do read -r line < /run/keelson/never || exec /bin/sleep 1000; done";
+            let error = std::os::unix::process::CommandExt::exec(Command::new("/bin/sh").args(["-c", script]));
+            panic!("{error}");
+        }
+        other => panic!("no role {other}"),
+    }
+    loop {
+        std::thread::park();
+    }
+}
+
+/// PID 1 in its namespaces, as seen from outside.
+struct Namespace {
+    outer: Child,
+    pid: u32,
+    group: Group,
+    folder: tempfile::TempDir,
+    lines: Receiver<String>,
+    seen: Vec<String>,
+}
+
+impl Namespace {
+    fn start(manifest: &str, last_good: Option<&str>) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().join("root");
+        for path in
+            ["manifest", "state", "var", "bin", "usr", "lib", "lib64", "etc", "proc", "sys", "dev", "run", "tmp"]
+        {
+            std::fs::create_dir_all(root.join(path)).unwrap();
+        }
+        std::fs::write(root.join("manifest/manifest.toml"), manifest).unwrap();
+        if let Some(text) = last_good {
+            std::fs::write(root.join("state/manifest.toml"), text).unwrap();
+        }
+        std::fs::write(root.join("self"), "").unwrap();
+        let own = std::env::current_exe().unwrap();
+        let script = format!(
+            "set -e; cd {root}; mount --bind . .; cd {root}; mount --bind {own} self; \
+             for d in bin usr lib lib64; do [ ! -e /$d ] || mount --bind -o ro /$d $d; done; \
+             mount -t proc proc proc; mkdir outside; pivot_root . outside; umount -l /outside; umount -l /proc; \
+             exec /self as-init",
+            root = root.display(),
+            own = own.display(),
+        );
+        let group = Hierarchy::detect(&Linux).unwrap().group(&format!("keelson-init-test-{}", std::process::id()));
+        group.create(&Linux).unwrap();
+        let join: String = group.procs_files().iter().map(|file| format!("echo $$ > {} && ", file.display())).collect();
+        // The control group namespace begins where the process is when it is made.
+        let namespaces = "exec unshare --cgroup --mount --pid --fork --kill-child --net --uts --ipc -- /bin/sh -c";
+        let mut outer = Command::new("/bin/sh")
+            .args(["-c", &format!("{join}{namespaces} \"$0\""), &script])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let output = BufReader::new(outer.stdout.take().unwrap());
+        let (send, lines) = sync_channel(10_000);
+        std::thread::spawn(move || output.lines().map_while(Result::ok).try_for_each(|line| send.send(line)));
+        let mut namespace = Self { outer, pid: 0, group, folder, lines, seen: Vec::new() };
+        namespace.expect("boot:");
+        let children = format!("/proc/{0}/task/{0}/children", namespace.outer.id());
+        namespace.pid = std::fs::read_to_string(children).unwrap().trim().parse().unwrap();
+        namespace
+    }
+
+    /// Reads on until a line contains `part`.
+    fn expect(&mut self, part: &str) -> String {
+        if let Some(line) = self.seen.iter().find(|line| line.contains(part)) {
+            return line.clone();
+        }
+        let end = Instant::now() + PATIENCE;
+        loop {
+            match self.lines.recv_timeout(end.saturating_duration_since(Instant::now())) {
+                Ok(line) => self.seen.push(line),
+                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
+                    panic!("{part:?} did not come; there was\n{}", self.seen.join("\n"))
+                }
+            }
+            if let Some(line) = self.seen.last().filter(|line| line.contains(part)) {
+                return line.clone();
+            }
+        }
+    }
+
+    /// Asserts that lines containing these parts came in this order.
+    fn assert_order(&self, parts: &[&str]) {
+        let place = |part: &&str| {
+            let place = self.seen.iter().position(|line| line.contains(part));
+            place.unwrap_or_else(|| panic!("{part:?} did not come; there was\n{}", self.seen.join("\n")))
+        };
+        let places: Vec<usize> = parts.iter().map(place).collect();
+        assert!(places.is_sorted(), "{parts:?} came as\n{}", self.seen.join("\n"));
+    }
+
+    fn inside(&self, path: &str) -> PathBuf {
+        PathBuf::from(format!("/proc/{}/root{path}", self.pid))
+    }
+
+    fn status(&self) -> MachineStatus {
+        let text = std::fs::read(self.inside("/run/keelson/status.json"));
+        text.map(|text| serde_json::from_slice(&text).unwrap()).unwrap_or_default()
+    }
+
+    /// The status once it is as wanted: it is written just after the line on the console.
+    fn status_when(&mut self, is_wanted: fn(&MachineStatus) -> bool) -> MachineStatus {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let status = self.status();
+            if is_wanted(&status) {
+                return status;
+            }
+            assert!(Instant::now() < end, "the status stays {status:?}");
+            self.seen.extend(self.lines.recv_timeout(Duration::from_millis(20)));
+        }
+    }
+
+    fn stop(mut self) -> Self {
+        assert!(Command::new("kill").arg(self.pid.to_string()).status().unwrap().success());
+        self.expect("stopped in");
+        assert!(self.outer.wait().unwrap().success());
+        self
+    }
+}
+
+impl Drop for Namespace {
+    fn drop(&mut self) {
+        self.outer.kill().ok();
+        self.outer.wait().ok();
+        // The console closes with the last process inside.
+        while self.lines.recv_timeout(PATIENCE).is_ok() {}
+        if let Err(error) = self.group.remove(&Linux) {
+            println!("{}", stdx::chain(&error));
+        }
+    }
+}
+
+fn services_start_in_order_restart_and_stop() {
+    let mut namespace = Namespace::start(GOOD, None);
+    namespace.expect("all services are ready");
+    namespace.assert_order(&["first: ready", "once: done", "second: ready", "all services are ready"]);
+    namespace.assert_order(&["flaky: ended after 0.0 s (exit code 3), starting again in 1 s", "flaky: ready"]);
+    let stat = std::fs::read_dir(namespace.inside("/proc"))
+        .unwrap()
+        .filter_map(|entry| std::fs::read_to_string(entry.ok()?.path().join("stat")).ok());
+    let dead: Vec<String> = stat.filter(|stat| stat.contains(") Z ")).collect();
+    assert!(dead.is_empty(), "not reaped: {dead:?}");
+    assert_eq!(std::fs::read_to_string(namespace.inside("/run/keelson/hostname")).unwrap(), "m1\n");
+    let status = namespace.status_when(|status| status.ready);
+    assert_eq!((status.stage, status.services.len()), (Stage::Running, 5));
+    let namespace = namespace.stop();
+    namespace.assert_order(&["stopping: SIGTERM", "second: stopped", "first: stopped", "stopped in"]);
+    namespace.assert_order(&["stubborn: did not end within 1 s, killing it", "stubborn: stopped", "stopped in"]);
+    let log = std::fs::read_to_string(namespace.folder.path().join("root/var/log/keelson/flaky.log")).unwrap();
+    assert!(log.contains("first try fails"), "{log}");
+    println!("services start in order, restart and stop: ok");
+}
+
+fn a_bad_manifest_waits_for_a_good_one() {
+    let mut namespace = Namespace::start("version = 1\n[machine]\nhostnam = \"m1\"\n", None);
+    namespace.expect("runs no cluster services");
+    namespace.expect("helper: ready");
+    assert!(namespace.seen.iter().any(|line| line.contains("hostnam")), "{:?}", namespace.seen);
+    namespace.status_when(|status| status.stage == Stage::Maintenance && status.diagnostics.is_some());
+    assert!(namespace.inside("/run/keelson/diagnostics").exists());
+    let draft = namespace.inside("/run/keelson/draft");
+    std::fs::write(&draft, GOOD).unwrap();
+    std::fs::rename(&draft, namespace.inside("/run/keelson/inbox/manifest.toml")).unwrap();
+    namespace.expect("all services are ready");
+    namespace.assert_order(&["helper: ready", "manifest: handed in is in force", "helper: stopped", "second: ready"]);
+    assert_eq!(std::fs::read_to_string(namespace.inside("/state/manifest.toml")).unwrap(), GOOD);
+    assert!(!namespace.inside("/run/keelson/diagnostics").exists());
+    namespace.stop();
+    println!("a bad manifest waits for a good one: ok");
+}
+
+fn a_bad_manifest_leaves_the_last_good_one_in_force() {
+    let mut namespace = Namespace::start("version = 3\n", Some(GOOD));
+    namespace.expect("manifest: last good manifest is in force");
+    namespace.expect("all services are ready");
+    namespace.status_when(|status| status.diagnostics.as_ref().is_some_and(|text| text.contains("version")));
+    std::fs::write(namespace.inside("/manifest/manifest.toml"), GOOD.replace("m1", "m2")).unwrap();
+    namespace.expect("is good and counts from the next start");
+    assert!(std::fs::read_to_string(namespace.inside("/state/manifest.toml")).unwrap().contains("m2"));
+    namespace.stop();
+    println!("a bad manifest leaves the last good one in force: ok");
+}

@@ -57,7 +57,7 @@ impl<K: Replicated> Controller for Replicas<K> {
 
     fn watch(&self, queue: &Queue<Key>, reflectors: &mut Reflectors) {
         K::reflector(reflectors).handle(enqueue(queue));
-        let (queue, owners) = (queue.clone(), K::cache(&context.caches).clone());
+        let (queue, owners) = (queue.clone(), K::cache(&self.context.caches).clone());
         let expectations = self.expectations.clone();
         reflectors.pods.handle(move |event| pod_changed::<K>(event, &queue, &owners, &expectations));
     }

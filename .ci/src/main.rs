@@ -1,3 +1,88 @@
-//! Everything that CI checks, as one program.
+//! `cargo ci`: everything that is checked before a change lands, as one program.
+//!
+//! Each step is a row of [`STEPS`]; `cargo ci` runs all of them in order, `cargo ci NAME…` only those named.
 
-fn main() {}
+mod deps;
+mod layers;
+mod packages;
+mod sizes;
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail};
+use clap::Parser;
+
+/// One check.
+struct Step {
+    name: &'static str,
+    about: &'static str,
+    run: fn(&Path) -> Result<()>,
+}
+
+const STEPS: &[Step] = &[
+    Step { name: "packages", about: "the Debian packages that building and testing need", run: packages::install },
+    Step { name: "format", about: "rustfmt", run: |_| cargo(&["fmt", "--all", "--check"]) },
+    Step { name: "layers", about: "which crate may use which", run: layers::check },
+    Step { name: "sizes", about: "lengths of files and functions", run: sizes::check },
+    Step { name: "deps", about: "licences, sources and banned crates", run: deps::check },
+    Step { name: "lint", about: "clippy, warnings denied", run: |_| cargo(&["clippy", "--workspace", "--all-targets", "--quiet", "--", "-D", "warnings"]) },
+    Step { name: "test", about: "unit and component tests", run: |_| cargo(&["test", "--workspace", "--no-fail-fast"]) },
+    Step { name: "boot", about: "a real cluster, booted and asked", run: |_| cargo(&["cluster", "test", "boot"]) },
+];
+
+/// Everything that CI checks.
+#[derive(Parser)]
+#[command(name = "cargo ci")]
+struct Arguments {
+    /// Steps to run; all of them where none is named.
+    steps: Vec<String>,
+    /// Tells the steps and runs none.
+    #[arg(long)]
+    list: bool,
+}
+
+fn main() -> ExitCode {
+    match run(&Arguments::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("cargo ci: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: &Arguments) -> Result<()> {
+    if arguments.list {
+        STEPS.iter().for_each(|step| println!("{:10} {}", step.name, step.about));
+        return Ok(());
+    }
+    if let Some(unknown) = arguments.steps.iter().find(|name| STEPS.iter().all(|s| s.name != name.as_str())) {
+        bail!("there is no step {unknown:?}; `cargo ci --list` shows them");
+    }
+    let root = workspace_root()?;
+    std::env::set_current_dir(&root).context("entering the workspace")?;
+    let mut report = Vec::new();
+    for step in STEPS.iter().filter(|s| arguments.steps.is_empty() || arguments.steps.iter().any(|n| n == s.name)) {
+        println!("--- {}: {}", step.name, step.about);
+        let start = Instant::now();
+        (step.run)(&root).with_context(|| format!("step {} failed", step.name))?;
+        report.push((step.name, start.elapsed()));
+    }
+    for (name, elapsed) in report {
+        println!("{name:10} {:7.1} s", elapsed.as_secs_f64());
+    }
+    Ok(())
+}
+
+fn workspace_root() -> Result<PathBuf> {
+    let metadata = cargo_metadata::MetadataCommand::new().no_deps().exec().context("reading the workspace")?;
+    Ok(metadata.workspace_root.into_std_path_buf())
+}
+
+/// Runs cargo with these arguments, its output as it comes.
+fn cargo(arguments: &[&str]) -> Result<()> {
+    let status = Command::new("cargo").args(arguments).status().context("starting cargo")?;
+    if status.success() { Ok(()) } else { bail!("cargo {} ended with {status}", arguments.join(" ")) }
+}

@@ -35,8 +35,9 @@ fn is_installed(package: &str) -> bool {
 }
 
 fn apt(arguments: &[&str]) -> Result<()> {
-    let status = Command::new("apt-get").args(arguments).env("DEBIAN_FRONTEND", "noninteractive").stdout(Stdio::null());
-    let status = status.status().context("starting apt-get: this needs Debian")?;
+    let mut command = Command::new("apt-get");
+    command.args(arguments).env("DEBIAN_FRONTEND", "noninteractive").stdout(Stdio::null());
+    let status = command.status().context("starting apt-get: this needs Debian")?;
     if status.success() {
         return Ok(());
     }

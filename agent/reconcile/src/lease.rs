@@ -247,11 +247,11 @@ fn claimed(mut lease: Lease, config: &LeaseConfig, now: &MicroTime) -> Lease {
         let transitions = lease.spec.lease_transitions.unwrap_or(0);
         let first = lease.metadata.resource_version.is_empty();
         lease.spec.lease_transitions = Some(if first { 0 } else { transitions.saturating_add(1) });
-        lease.spec.acquire_time = Some(now.clone());
+        lease.spec.acquire_time = Some(*now);
         lease.spec.holder_identity = Some(config.identity.clone());
     }
     lease.spec.lease_duration_seconds = Some(i32::try_from(config.duration.as_secs()).unwrap_or(i32::MAX));
-    lease.spec.renew_time = Some(now.clone());
+    lease.spec.renew_time = Some(*now);
     lease
 }
 

@@ -115,7 +115,10 @@ impl Apt {
     /// Verified by apt against the signed lists. A file that is there already, with the right hash, stays.
     fn download(&self, names: &[&str]) -> Result<Vec<PathBuf>> {
         tools::run(self.command("apt-get").args(["download", "-qq"]).args(names))?;
-        let planned = tools::run(self.command("apt-get").args(["download", "--print-uris"]).args(names))?;
+        // Asked in an empty folder, for files that are there are not named.
+        let elsewhere = self.folder.join("lists/partial");
+        let mut command = self.command("apt-get");
+        let planned = tools::run(command.current_dir(elsewhere).args(["download", "--print-uris"]).args(names))?;
         let files: Vec<PathBuf> = planned
             .lines()
             .filter_map(|line| line.split(' ').nth(1))

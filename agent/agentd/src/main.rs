@@ -1,3 +1,32 @@
-//! The keelson binary: reads the manifest, wires the roles, no logic of its own.
+//! The `keelson` binary: one file, many roles.
+//!
+//! A role is chosen by the first argument (`keelson kubelet …`) or by the name of the file (`kubelet …` through a
+//! link). This crate reads arguments, environment and files, builds the components' configurations and connects
+//! them; it decides nothing itself.
 
-fn main() {}
+mod arguments;
+mod process;
+mod roles;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+/// A node operating system agent that turns machines into Kubernetes masters and workers.
+#[derive(Parser)]
+#[command(name = "keelson", version, about)]
+struct Arguments {
+    #[command(subcommand)]
+    role: roles::Role,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse_from(arguments::by_file_name(std::env::args_os()));
+    match arguments.role.run() {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("keelson: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

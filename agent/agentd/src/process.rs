@@ -1,0 +1,61 @@
+//! What every long-running role has: logs, a runtime, signals, and word of its readiness.
+
+use std::future::Future;
+use std::os::unix::net::UnixDatagram;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use lifecycle::Shutdown;
+use tokio::signal::unix::{SignalKind, signal};
+
+/// Time that a role gets to end after it was asked to.
+const END_WITHIN: Duration = Duration::from_secs(20);
+
+/// Sends logs to standard error, filtered by `KEELSON_LOG` (`info` without).
+pub(crate) fn start_logs() {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("KEELSON_LOG");
+    let filter = filter.unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
+}
+
+/// Runs a role until it ends, or until SIGTERM or SIGINT and a while for it to end in order.
+pub(crate) fn run<F, Fut>(threads: usize, role: F) -> Result<()>
+where
+    F: FnOnce(Shutdown) -> Fut,
+    Fut: Future<Output = Result<()>>,
+{
+    start_logs();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(threads)
+        .enable_all()
+        .build()
+        .context("starting the runtime")?;
+    let result = runtime.block_on(async {
+        let shutdown = Shutdown::new();
+        let mut terminate = signal(SignalKind::terminate()).context("listening for SIGTERM")?;
+        let mut interrupt = signal(SignalKind::interrupt()).context("listening for SIGINT")?;
+        let work = role(shutdown.clone());
+        tokio::pin!(work);
+        tokio::select! {
+            result = &mut work => return result,
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        shutdown.trigger();
+        match tokio::time::timeout(END_WITHIN, work).await {
+            Ok(result) => result,
+            Err(_elapsed) => anyhow::bail!("did not end within {} s of being asked to", END_WITHIN.as_secs()),
+        }
+    });
+    runtime.shutdown_timeout(Duration::from_secs(2));
+    result
+}
+
+/// Tells the supervisor something, where there is one: `READY=1`, `STATUS=what is waited for`.
+pub(crate) fn notify(message: &str) {
+    let Some(path) = std::env::var_os("NOTIFY_SOCKET") else { return };
+    let sent = UnixDatagram::unbound().and_then(|socket| socket.send_to(message.as_bytes(), path));
+    if let Err(error) = sent {
+        tracing::warn!(%error, "telling the supervisor");
+    }
+}

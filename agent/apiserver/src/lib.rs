@@ -1,1 +1,50 @@
 //! The API server: one pipeline and one handler per verb over the kind table.
+//!
+//! ```text
+//!  socket ─▶ serve ─▶ pipeline ─▶ handlers ─┬─ reads:  cache (stored bytes) ─▶ codec ─▶ answer
+//!            (TLS)    (who, may    (verbs)   └─ writes: codec ─▶ defaults ─▶ strategy ─▶ admission ─▶ store
+//!                      they, how many)                                                               │
+//!                                              cache ◀──────── one watch over everything ◀───────────┘
+//! ```
+//!
+//! Invariants: an object at rest is its stored bytes, and reads copy those; a kind is a row of the table, and code
+//! that names a kind lives in `strategy`, `admission` or `services`; every write is guarded by the revision it was
+//! computed from; every buffer has a budget, and a client that asks for what fell out gets 410.
+//!
+//! It knows nothing of controllers, of the scheduler or of how the store keeps its data.
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+mod admission;
+mod answer;
+mod app;
+mod cache;
+mod codec;
+mod config;
+mod defaults;
+pub mod discovery;
+mod error;
+mod handlers;
+mod metrics;
+mod negotiate;
+mod nonresource;
+pub mod openapi;
+mod patch;
+mod pipeline;
+mod request;
+mod serve;
+mod services;
+mod start;
+mod status;
+mod strategy;
+mod table;
+mod task;
+mod tree;
+mod user;
+mod wire;
+
+pub use answer::{Body, BodyError, BoxError};
+pub use config::{Authorization, Config, FrontProxy, IpRange, IpRangeError, KubeletClient, Tls};
+pub use error::Error;
+pub use serve::ApiService;
+pub use task::{run, service};
+pub use user::User;

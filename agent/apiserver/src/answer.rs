@@ -1,0 +1,159 @@
+//! Answers: bodies, headers, compression.
+
+use std::io::Write as _;
+
+use bytes::Bytes;
+use http::header::{ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER, VARY};
+use http::{HeaderMap, HeaderValue, Response, StatusCode};
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, Full};
+use serde_json::Value;
+
+use crate::codec;
+use crate::negotiate::{Accept, Encoding};
+use crate::status::{Failure, Result};
+
+/// Any error of a body.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+/// A body of a request or an answer.
+pub type Body = UnsyncBoxBody<Bytes, BodyError>;
+
+/// A body that could not be read to its end.
+#[derive(Debug)]
+pub struct BodyError(BoxError);
+
+impl BodyError {
+    /// An error of any kind of body.
+    pub fn new(source: impl Into<BoxError>) -> Self {
+        Self(source.into())
+    }
+}
+
+impl std::fmt::Display for BodyError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl std::error::Error for BodyError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.0.source()
+    }
+}
+
+/// Bodies above this size are compressed for clients that accept it.
+const COMPRESS_ABOVE: usize = 128 << 10;
+
+/// A body that is there already.
+#[must_use]
+pub fn full(bytes: impl Into<Bytes>) -> Body {
+    Full::new(bytes.into()).map_err(|never| match never {}).boxed_unsync()
+}
+
+/// An answer with a body that is there already.
+#[must_use]
+pub fn bytes(code: StatusCode, media_type: &str, body: impl Into<Bytes>) -> Response<Body> {
+    let mut response = Response::new(full(body));
+    *response.status_mut() = code;
+    set(response.headers_mut(), CONTENT_TYPE, media_type);
+    response
+}
+
+/// A plain text answer.
+#[must_use]
+pub fn text(code: StatusCode, body: impl Into<String>) -> Response<Body> {
+    let mut response = bytes(code, "text/plain; charset=utf-8", body.into());
+    response.headers_mut().insert("X-Content-Type-Options", HeaderValue::from_static("nosniff"));
+    response
+}
+
+/// A JSON answer of a document that is no API object of the schema.
+#[must_use]
+pub fn json(code: StatusCode, value: &Value) -> Response<Body> {
+    let mut text = value.to_string().into_bytes();
+    text.push(b'\n');
+    bytes(code, "application/json", text)
+}
+
+/// A tree of a message of the schema in the encoding the client wants.
+pub fn message(code: StatusCode, name: &str, value: &Value, accept: Accept) -> Result<Response<Body>> {
+    let schema = codec::schema(name);
+    let api_version = value["apiVersion"].as_str().unwrap_or_default();
+    let kind = value["kind"].as_str().unwrap_or_default();
+    let raw = api::transcode::value_to_proto(schema, value, &mut api::transcode::Report::default());
+    let raw = raw.map_err(Failure::internal)?;
+    let body: Bytes = match accept.encoding {
+        Encoding::Protobuf => api::envelope::wrap(api_version, kind, &raw).into(),
+        Encoding::Json => {
+            let mut out = Vec::new();
+            api::transcode::proto_to_json(schema, &raw, Some((api_version, kind)), &mut out).map_err(Failure::internal)?;
+            out.push(b'\n');
+            if accept.pretty { codec::indent(&out) } else { out.into() }
+        }
+        Encoding::Yaml => {
+            let named = Some((api_version, kind));
+            let value = api::transcode::proto_to_value(schema, &raw, named).map_err(Failure::internal)?;
+            codec::yaml(&value)?
+        }
+    };
+    Ok(bytes(code, accept.encoding.media_type(), body))
+}
+
+/// The schema name of `Status`.
+pub const STATUS: &str = "k8s.io.apimachinery.pkg.apis.meta.v1.Status";
+
+/// The answer to a request that failed.
+#[must_use]
+pub fn failure(failure: &Failure, accept: Accept) -> Response<Body> {
+    let value = failure.to_value();
+    let mut response = message(failure.code(), STATUS, &value, accept)
+        .unwrap_or_else(|_| text(failure.code(), failure.message().to_owned()));
+    if let Some(seconds) = failure.retry_seconds() {
+        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    response
+}
+
+/// A `Status` of success, as deletions answer it.
+#[must_use]
+pub fn success(details: Value) -> Value {
+    serde_json::json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details})
+}
+
+/// Sets a header whose value comes from a table or a number.
+pub fn set(headers: &mut HeaderMap, name: impl http::header::IntoHeaderName, value: &str) {
+    if let Ok(value) = HeaderValue::from_str(value) {
+        headers.insert(name, value);
+    }
+}
+
+/// What every answer carries.
+pub fn common_headers(headers: &mut HeaderMap, audit_id: &str, warnings: &[String]) {
+    set(headers, "Audit-Id", audit_id);
+    if !headers.contains_key(CACHE_CONTROL) {
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache, private"));
+    }
+    for warning in warnings {
+        let quoted = warning.replace('\\', "\\\\").replace('"', "\\\"");
+        if let Ok(value) = HeaderValue::from_str(&format!("299 - \"{quoted}\"")) {
+            headers.append(http::header::WARNING, value);
+        }
+    }
+}
+
+/// Compresses a large body for a client that accepts it.
+#[must_use]
+pub fn compress(request: &HeaderMap, code: StatusCode, media_type: &str, body: Bytes) -> Response<Body> {
+    let accepts = request.get(ACCEPT_ENCODING).and_then(|v| v.to_str().ok()).is_some_and(|v| v.contains("gzip"));
+    if !accepts || body.len() <= COMPRESS_ABOVE {
+        return bytes(code, media_type, body);
+    }
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    let Ok(packed) = encoder.write_all(&body).and_then(|()| encoder.finish()) else {
+        return bytes(code, media_type, body);
+    };
+    let mut response = bytes(code, media_type, packed);
+    response.headers_mut().insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+    response.headers_mut().insert(VARY, HeaderValue::from_static("Accept-Encoding"));
+    response
+}

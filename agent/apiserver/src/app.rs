@@ -1,0 +1,169 @@
+//! What all requests share, and what one request carries.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use api::Kind;
+use http::HeaderMap;
+use lifecycle::Shutdown;
+use parking_lot::Mutex;
+use tokio::sync::Semaphore;
+
+use crate::cache::{Cache, Storage};
+use crate::codec::{JsonCache, Renderer};
+use crate::config::Config;
+use crate::negotiate::Accept;
+use crate::request::{Query, RequestInfo};
+use crate::status::{Failure, Result, Subject};
+use crate::user::User;
+
+/// What all requests share.
+pub struct App {
+    /// Settings.
+    pub config: Config,
+    /// Everything that is stored.
+    pub cache: Arc<Cache>,
+    /// JSON forms made before.
+    pub forms: JsonCache,
+    /// Readiness is not shown before the first objects are there.
+    pub bootstrapped: AtomicBool,
+    /// Once triggered, no new requests are served.
+    pub shutdown: Shutdown,
+    /// Permits for reads and writes in flight.
+    pub in_flight: (Semaphore, Semaphore),
+    /// Counters that `/metrics` shows.
+    pub metrics: crate::metrics::Metrics,
+    /// OpenAPI documents.
+    pub openapi: crate::openapi::OpenApi,
+    /// One writer at a time takes addresses and ports for Services.
+    pub allocation: tokio::sync::Mutex<()>,
+}
+
+impl App {
+    /// Shared state over a store.
+    #[must_use]
+    pub fn new(config: Config, store: Arc<dyn store::Store>, shutdown: Shutdown) -> Arc<Self> {
+        let (reads, writes) = config.max_in_flight;
+        Arc::new(Self {
+            in_flight: (Semaphore::new(reads), Semaphore::new(writes)),
+            config,
+            cache: Arc::new(Cache::new(store)),
+            forms: JsonCache::default(),
+            bootstrapped: AtomicBool::new(false),
+            shutdown,
+            metrics: crate::metrics::Metrics::default(),
+            openapi: crate::openapi::OpenApi::new(api::kinds()),
+            allocation: tokio::sync::Mutex::new(()),
+        })
+    }
+
+    /// Whether ordinary requests can be served.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.bootstrapped.load(Ordering::Acquire) && !self.shutdown.is_triggered()
+    }
+}
+
+/// One request on its way through the handlers.
+pub struct Call {
+    /// What all requests share.
+    pub app: Arc<App>,
+    /// What is asked for.
+    pub info: RequestInfo,
+    /// The query.
+    pub query: Query,
+    /// The headers.
+    pub headers: HeaderMap,
+    /// Who asks.
+    pub user: User,
+    /// How to answer.
+    pub accept: Accept,
+    /// The kind of the resource in the path.
+    pub kind: &'static Kind,
+    /// Texts for `Warning` headers.
+    pub warnings: Mutex<Vec<String>>,
+}
+
+impl Call {
+    /// The resource in error texts.
+    #[must_use]
+    pub fn subject(&self) -> Subject<'static> {
+        resource_subject(self.kind)
+    }
+
+    /// The kind in error texts about invalid objects.
+    #[must_use]
+    pub fn kind_subject(&self) -> Subject<'static> {
+        Subject { group: self.kind.group, resource: self.kind.kind }
+    }
+
+    /// Where objects of the kind lie.
+    pub fn storage(&self) -> Result<&Storage> {
+        let storage = self.app.cache.storage(self.kind.group, self.kind.plural);
+        storage.ok_or_else(Failure::method_not_allowed)
+    }
+
+    /// The writer of the kind's objects.
+    pub fn renderer(&self) -> Result<Renderer<'_>> {
+        Ok(Renderer { storage: self.storage()?, kind: self.kind, cache: &self.app.forms })
+    }
+
+    /// The namespace that objects of the request lie in; empty for kinds without.
+    #[must_use]
+    pub fn namespace(&self) -> &str {
+        if self.kind.namespaced { &self.info.namespace } else { "" }
+    }
+
+    /// The failure for an object that is not there.
+    #[must_use]
+    pub fn not_found(&self) -> Failure {
+        Failure::not_found(self.subject(), &self.info.name)
+    }
+
+    /// Adds a warning to the answer.
+    pub fn warn(&self, text: impl Into<String>) {
+        let mut warnings = self.warnings.lock();
+        let text = text.into();
+        if !warnings.contains(&text) {
+            warnings.push(text);
+        }
+    }
+
+    /// Whether nothing is to be stored.
+    pub fn is_dry_run(&self) -> Result<bool> {
+        match self.query.get("dryRun") {
+            "" => Ok(false),
+            "All" => Ok(true),
+            other => Err(Failure::bad_request(format!("Invalid value: [{other:?}]: supported values: \"All\""))),
+        }
+    }
+}
+
+/// A kind's resource in error texts.
+#[must_use]
+pub fn resource_subject(kind: &'static Kind) -> Subject<'static> {
+    Subject { group: kind.group, resource: kind.plural }
+}
+
+/// Seconds since 1970.
+#[must_use]
+pub fn now() -> i64 {
+    jiff::Timestamp::now().as_second()
+}
+
+/// Now, as objects carry times.
+#[must_use]
+pub fn now_text() -> String {
+    api::time::format_seconds(now())
+}
+
+/// Letters of generated names: no vowels, so that no words come out.
+const SUFFIX_LETTERS: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
+
+/// A random suffix for generated names.
+#[must_use]
+pub fn random_suffix(len: usize) -> String {
+    use rand::seq::IndexedRandom as _;
+    let mut rng = rand::rng();
+    (0..len).filter_map(|_| SUFFIX_LETTERS.choose(&mut rng).map(|b| char::from(*b))).collect()
+}

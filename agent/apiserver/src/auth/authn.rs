@@ -1,0 +1,260 @@
+//! Who makes a request, from its certificates and headers.
+//!
+//! The front proxy's word counts first, then the client certificate, then the bearer token. The first that knows the
+//! user decides; credentials that nobody accepts are an error, and only a request without any is anonymous.
+
+mod bootstrap_token;
+mod certificate;
+mod remembered;
+mod service_account;
+mod token_file;
+
+use std::sync::Arc;
+
+use api::core::v1::Secret;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use http::HeaderMap;
+use http::header::{AUTHORIZATION, SEC_WEBSOCKET_PROTOCOL};
+use rustls_pki_types::CertificateDer;
+use sha2::{Digest as _, Sha256};
+
+pub use certificate::FrontProxy;
+pub use service_account::ServiceAccounts;
+
+use self::certificate::Certificates;
+use self::remembered::Remembered;
+use self::token_file::TokenFile;
+use super::identity::{self, UserInfo};
+
+/// How long the user behind a token or certificate is believed without looking again.
+const REMEMBER_SECONDS: i64 = 10;
+
+/// How a bearer token is sent by those who can set no header but the WebSocket protocol.
+const WEBSOCKET_TOKEN_PREFIX: &str = "base64url.bearer.authorization.k8s.io.";
+
+/// The time in seconds since the Unix epoch.
+pub type Clock = Arc<dyn Fn() -> i64 + Send + Sync>;
+
+/// An object that a token may be bound to, as far as that needs to be known.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Found {
+    /// Its uid.
+    pub uid: String,
+    /// When its deletion began, in seconds since the Unix epoch.
+    pub deleted_at: Option<i64>,
+}
+
+/// The objects that credentials refer to, as they are now. Answers come from memory.
+pub trait Lookup: Send + Sync {
+    /// A service account.
+    fn service_account(&self, namespace: &str, name: &str) -> Option<Found>;
+    /// A pod.
+    fn pod(&self, namespace: &str, name: &str) -> Option<Found>;
+    /// A node.
+    fn node(&self, name: &str) -> Option<Found>;
+    /// A Secret.
+    fn secret(&self, namespace: &str, name: &str) -> Option<Arc<Secret>>;
+}
+
+/// What is accepted as proof of identity.
+pub struct Config {
+    /// Authorities of client certificates, a PEM bundle.
+    pub client_ca_pem: Option<Vec<u8>>,
+    /// Whose word about users is taken.
+    pub front_proxy: Option<FrontProxy>,
+    /// Static tokens, lines of `token,user,uid,"group1,group2"`.
+    pub token_file: Option<String>,
+    /// Service account tokens.
+    pub service_accounts: Option<ServiceAccounts>,
+    /// Whether bootstrap tokens are accepted.
+    pub bootstrap_tokens: bool,
+    /// Whether a request without credentials is served.
+    pub anonymous: bool,
+    /// The objects that credentials refer to.
+    pub lookup: Arc<dyn Lookup>,
+    /// The time.
+    pub clock: Clock,
+}
+
+/// Why credentials cannot be checked at all.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// A bundle of authorities cannot be used.
+    #[error("the {what} bundle cannot be used: {reason}")]
+    Authorities {
+        /// Which bundle.
+        what: &'static str,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The static token file is malformed.
+    #[error("line {line} of the token file: {reason}")]
+    TokenFile {
+        /// Where.
+        line: usize,
+        /// What is wrong there.
+        reason: &'static str,
+    },
+}
+
+/// Why credentials were refused. For the log: the client is told no more than `Unauthorized`.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AuthnError {
+    /// The client certificate is not what it has to be.
+    #[error("the client certificate was refused: {0}")]
+    Certificate(String),
+    /// The token is one of ours but is not, or no longer, good.
+    #[error("[invalid bearer token, {0}]")]
+    Token(String),
+    /// Nobody knows the token.
+    #[error("invalid bearer token")]
+    UnknownToken,
+}
+
+/// The part of a request that says who makes it.
+pub struct AuthRequest<'r> {
+    /// All headers.
+    pub headers: &'r HeaderMap,
+    /// What the client showed on its connection, the leaf first; its key is proven.
+    pub peer_certificates: &'r [CertificateDer<'static>],
+    /// The path.
+    pub path: &'r str,
+}
+
+/// A token that was accepted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TokenUser {
+    /// Its holder, in the group of the authenticated.
+    pub user: UserInfo,
+    /// The audiences that were asked for and that it is meant for.
+    pub audiences: Vec<String>,
+}
+
+/// All authenticators of an API server.
+pub struct Authenticators {
+    certificates: Certificates,
+    token_file: TokenFile,
+    service_accounts: Option<ServiceAccounts>,
+    bootstrap_tokens: bool,
+    anonymous: bool,
+    lookup: Arc<dyn Lookup>,
+    clock: Clock,
+    tokens: Remembered<TokenUser>,
+}
+
+impl Authenticators {
+    /// Reads the configured material.
+    pub fn new(config: Config) -> Result<Self, ConfigError> {
+        Ok(Self {
+            certificates: Certificates::new(config.client_ca_pem.as_deref(), config.front_proxy)?,
+            token_file: TokenFile::parse(config.token_file.as_deref().unwrap_or_default())?,
+            service_accounts: config.service_accounts,
+            bootstrap_tokens: config.bootstrap_tokens,
+            anonymous: config.anonymous,
+            lookup: config.lookup,
+            clock: config.clock,
+            tokens: Remembered::default(),
+        })
+    }
+
+    /// Who makes a request; `None` if it shows no credentials and anonymous requests are not served.
+    pub async fn authenticate(&self, request: &AuthRequest<'_>) -> Result<Option<UserInfo>, AuthnError> {
+        let now = (self.clock)();
+        let by_certificate = self.certificates.authenticate(request, now);
+        if let Ok(Some(user)) = by_certificate {
+            return Ok(Some(authenticated(user)));
+        }
+        if let Some(token) = bearer_token(request.headers) {
+            // The token decides alone: whoever sends one wants to be its holder, whatever the connection says.
+            return self.authenticate_token(&token, None).await.map(|found| Some(found.user));
+        }
+        match by_certificate {
+            Err(error) => Err(error),
+            Ok(_) => Ok(self.anonymous.then(UserInfo::anonymous)),
+        }
+    }
+
+    /// The holder of a token that is meant for one of `audiences`, or for the API server if there are none.
+    pub async fn authenticate_token(
+        &self,
+        token: &str,
+        audiences: Option<&[String]>,
+    ) -> Result<TokenUser, AuthnError> {
+        let now = (self.clock)();
+        let key = remember_key(token, audiences);
+        if let Some(found) = self.tokens.get(&key, now) {
+            return Ok(found);
+        }
+        let mut found = self.check_token(token, audiences, now)?;
+        found.user = authenticated(found.user);
+        self.tokens.put(key, found.clone(), now + REMEMBER_SECONDS, now);
+        Ok(found)
+    }
+
+    fn check_token(&self, token: &str, audiences: Option<&[String]>, now: i64) -> Result<TokenUser, AuthnError> {
+        if let Some(user) = self.token_file.find(token) {
+            return Ok(self.for_api_server(user, audiences));
+        }
+        if let Some(accounts) = &self.service_accounts
+            && let Some(found) = accounts.authenticate(token, audiences, self.lookup.as_ref(), now)?
+        {
+            return Ok(found);
+        }
+        if self.bootstrap_tokens
+            && let Some(user) = bootstrap_token::authenticate(token, self.lookup.as_ref(), now)
+        {
+            return Ok(self.for_api_server(user, audiences));
+        }
+        Err(AuthnError::UnknownToken)
+    }
+
+    /// Tokens that name no audience are meant for the API server only.
+    fn for_api_server(&self, user: UserInfo, asked: Option<&[String]>) -> TokenUser {
+        let ours = self.service_accounts.as_ref().map(|accounts| &accounts.audiences[..]).unwrap_or_default();
+        let asked = asked.unwrap_or(ours);
+        TokenUser { user, audiences: ours.iter().filter(|audience| asked.contains(audience)).cloned().collect() }
+    }
+}
+
+fn authenticated(mut user: UserInfo) -> UserInfo {
+    if !user.is_in(identity::AUTHENTICATED) && !user.is_in(identity::UNAUTHENTICATED) {
+        user.groups.push(identity::AUTHENTICATED.to_owned());
+    }
+    user
+}
+
+fn bearer_token(headers: &HeaderMap) -> Option<String> {
+    let header = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let (scheme, token) = header.trim().split_once(' ').unwrap_or_default();
+    let token = token.trim_start();
+    if scheme.eq_ignore_ascii_case("bearer") && !token.is_empty() {
+        return Some(token.to_owned());
+    }
+    let offered = headers.get_all(SEC_WEBSOCKET_PROTOCOL).iter().filter_map(|value| value.to_str().ok());
+    let mut encoded = offered.flat_map(|value| value.split(',')).filter_map(|protocol| {
+        let encoded = protocol.trim().strip_prefix(WEBSOCKET_TOKEN_PREFIX)?;
+        String::from_utf8(URL_SAFE_NO_PAD.decode(encoded).ok()?).ok()
+    });
+    encoded.next().filter(|token| !token.is_empty())
+}
+
+fn remember_key(token: &str, audiences: Option<&[String]>) -> [u8; 32] {
+    let mut hash = Sha256::new_with_prefix(token);
+    for audience in audiences.unwrap_or_default() {
+        hash.update([0]);
+        hash.update(audience);
+    }
+    hash.update([u8::from(audiences.is_some())]);
+    hash.finalize().into()
+}
+
+/// Whether two secrets are equal, in a time that does not tell where they differ.
+fn secrets_match(one: &[u8], other: &[u8]) -> bool {
+    let digest = |secret| -> [u8; 32] { Sha256::digest(secret).into() };
+    // Digests of unequal secrets share no more of their beginning than chance has it.
+    digest(one) == digest(other)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,255 @@
+//! What a user may do.
+//!
+//! Authorizers are asked in order; the first that allows or denies decides, and if none does the answer is no. They
+//! answer from memory, so that a decision never waits.
+
+pub mod node;
+pub mod rbac;
+
+use std::sync::Arc;
+
+use super::identity::{self, UserInfo};
+
+/// What is asked for.
+#[derive(Clone, Copy, Debug)]
+pub struct Attributes<'a> {
+    /// Who asks.
+    pub user: &'a UserInfo,
+    /// What is to be done: get, list, create and so on; for other paths the method in lower case.
+    pub verb: &'a str,
+    /// API group, empty for the core group.
+    pub group: &'a str,
+    /// API version.
+    pub version: &'a str,
+    /// Plural resource name; empty if the request is for another path.
+    pub resource: &'a str,
+    /// Subresource, or empty.
+    pub subresource: &'a str,
+    /// Namespace, empty for what lies in none and for lists over all.
+    pub namespace: &'a str,
+    /// Object name, or empty. Lists and watches of a single name have one too.
+    pub name: &'a str,
+    /// The path, where no resource is named.
+    pub path: &'a str,
+    /// `path=value` requirements of a list's field selector.
+    pub field_selector: &'a [(&'a str, &'a str)],
+}
+
+impl<'a> Attributes<'a> {
+    /// A request for a resource, to be filled in further.
+    #[must_use]
+    pub fn resource(user: &'a UserInfo, verb: &'a str, group: &'a str, resource: &'a str) -> Self {
+        Self {
+            user,
+            verb,
+            group,
+            version: "",
+            resource,
+            subresource: "",
+            namespace: "",
+            name: "",
+            path: "",
+            field_selector: &[],
+        }
+    }
+
+    /// A request for another path.
+    #[must_use]
+    pub fn path(user: &'a UserInfo, verb: &'a str, path: &'a str) -> Self {
+        Self { path, ..Self::resource(user, verb, "", "") }
+    }
+
+    /// Whether a resource is asked for.
+    #[must_use]
+    pub fn is_resource(&self) -> bool {
+        !self.resource.is_empty()
+    }
+}
+
+/// What an authorizer thinks, with its reason, which may be empty.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// Yes.
+    Allow(String),
+    /// No, whatever others think.
+    Deny(String),
+    /// Others may know.
+    NoOpinion(String),
+}
+
+impl Decision {
+    /// Whether the answer is yes.
+    #[must_use]
+    pub fn is_allow(&self) -> bool {
+        matches!(self, Self::Allow(_))
+    }
+
+    /// Why.
+    #[must_use]
+    pub fn reason(&self) -> &str {
+        match self {
+            Self::Allow(reason) | Self::Deny(reason) | Self::NoOpinion(reason) => reason,
+        }
+    }
+}
+
+/// Decides about requests.
+pub trait Authorizer: Send + Sync {
+    /// Whether a request may be served.
+    fn authorize(&self, attributes: &Attributes<'_>) -> Decision;
+}
+
+/// Paths that everybody may read: load balancers and supervisors ask there without credentials.
+const OPEN_PATHS: [&str; 3] = ["/healthz", "/livez", "/readyz"];
+
+/// Authorizers in order.
+pub struct Chain(Vec<Arc<dyn Authorizer>>);
+
+impl Chain {
+    /// A chain in which the masters' group and the health checks come first.
+    #[must_use]
+    pub fn new(authorizers: Vec<Arc<dyn Authorizer>>) -> Self {
+        Self(authorizers)
+    }
+}
+
+impl Authorizer for Chain {
+    fn authorize(&self, attributes: &Attributes<'_>) -> Decision {
+        if attributes.user.is_in(identity::MASTERS)
+            || (!attributes.is_resource() && OPEN_PATHS.contains(&attributes.path))
+        {
+            return Decision::Allow(String::new());
+        }
+        let mut reasons = Vec::new();
+        for authorizer in &self.0 {
+            match authorizer.authorize(attributes) {
+                Decision::NoOpinion(reason) if reason.is_empty() => {}
+                Decision::NoOpinion(reason) => reasons.push(reason),
+                decided @ (Decision::Allow(_) | Decision::Deny(_)) => return decided,
+            }
+        }
+        Decision::NoOpinion(reasons.join("\n"))
+    }
+}
+
+/// Allows everything: for tests and trial use.
+pub struct AlwaysAllow;
+
+impl Authorizer for AlwaysAllow {
+    fn authorize(&self, _: &Attributes<'_>) -> Decision {
+        Decision::Allow(String::new())
+    }
+}
+
+/// The text of a refusal: `User "x" cannot list resource "pods" in API group "" at the cluster scope`, followed by
+/// the reason if there is one.
+#[must_use]
+pub fn refusal(attributes: &Attributes<'_>, reason: &str) -> String {
+    let Attributes { user, verb, group, resource, subresource, namespace, path, .. } = *attributes;
+    let mut text = format!("User {} cannot {verb} ", quote(&user.name));
+    if attributes.is_resource() {
+        let slash = if subresource.is_empty() { "" } else { "/" };
+        let full = format!("{resource}{slash}{subresource}");
+        text.push_str(&format!("resource {} in API group {} ", quote(&full), quote(group)));
+        match namespace {
+            "" => text.push_str("at the cluster scope"),
+            namespace => text.push_str(&format!("in the namespace {}", quote(namespace))),
+        }
+    } else {
+        text.push_str(&format!("path {}", quote(path)));
+    }
+    // The text may end up in a page: what would be markup there is written so that it is not.
+    let text = text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
+    if reason.is_empty() { text } else { format!("{text}: {reason}") }
+}
+
+/// The whole message of the 403 answer: `pods "x" is forbidden: User ...`.
+#[must_use]
+pub fn forbidden_message(attributes: &Attributes<'_>, reason: &str) -> String {
+    let refusal = refusal(attributes, reason);
+    if !attributes.is_resource() {
+        return format!("forbidden: {refusal}");
+    }
+    let Attributes { group, resource, name, .. } = *attributes;
+    let dot = if group.is_empty() { "" } else { "." };
+    match name {
+        "" => format!("{resource}{dot}{group} is forbidden: {refusal}"),
+        name => format!("{resource}{dot}{group} {} is forbidden: {refusal}", quote(name)),
+    }
+}
+
+fn quote(text: &str) -> String {
+    format!("{text:?}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn user(name: &str, groups: &[&str]) -> UserInfo {
+        let groups = groups.iter().map(|&group| group.to_owned()).collect();
+        UserInfo { name: name.to_owned(), groups, ..UserInfo::default() }
+    }
+
+    #[test]
+    fn refusals_read_like_upstreams() {
+        let user = user("x", &[]);
+        let pods = Attributes::resource(&user, "list", "", "pods");
+        let scale = Attributes {
+            namespace: "default",
+            name: "web",
+            subresource: "scale",
+            ..Attributes::resource(&user, "patch", "apps", "deployments")
+        };
+        for (attributes, reason, message) in [
+            (
+                pods,
+                "",
+                r#"pods is forbidden: User "x" cannot list resource "pods" in API group "" at the cluster scope"#,
+            ),
+            (
+                scale,
+                "",
+                r#"deployments.apps "web" is forbidden: User "x" cannot patch resource "deployments/scale" in API group "apps" in the namespace "default""#,
+            ),
+            (
+                Attributes { namespace: "a<b", ..pods },
+                "why & how",
+                r#"pods is forbidden: User "x" cannot list resource "pods" in API group "" in the namespace "a&lt;b": why & how"#,
+            ),
+            (Attributes::path(&user, "get", "/metrics"), "", r#"forbidden: User "x" cannot get path "/metrics""#),
+        ] {
+            assert_eq!(forbidden_message(&attributes, reason), message);
+        }
+    }
+
+    struct Says(Decision);
+
+    impl Authorizer for Says {
+        fn authorize(&self, _: &Attributes<'_>) -> Decision {
+            self.0.clone()
+        }
+    }
+
+    #[test]
+    fn first_decision_of_the_chain_counts() {
+        let says = |decision| -> Arc<dyn Authorizer> { Arc::new(Says(decision)) };
+        let none = || says(Decision::NoOpinion(String::new()));
+        let unsure = |reason: &str| says(Decision::NoOpinion(reason.to_owned()));
+        let (yes, no) = (|| says(Decision::Allow("y".into())), || says(Decision::Deny("n".into())));
+        let plain = user("x", &[]);
+        let attributes = Attributes::resource(&plain, "list", "", "pods");
+        for (chain, decision) in [
+            (vec![none(), yes(), no()], Decision::Allow("y".into())),
+            (vec![none(), no(), yes()], Decision::Deny("n".into())),
+            (vec![unsure("a"), none(), unsure("b")], Decision::NoOpinion("a\nb".into())),
+            (vec![], Decision::NoOpinion(String::new())),
+        ] {
+            assert_eq!(Chain::new(chain).authorize(&attributes), decision);
+        }
+        let master = user("x", &[identity::MASTERS]);
+        assert!(Chain::new(vec![no()]).authorize(&Attributes::resource(&master, "list", "", "pods")).is_allow());
+        assert!(Chain::new(vec![no()]).authorize(&Attributes::path(&plain, "get", "/readyz")).is_allow());
+        assert!(!Chain::new(vec![no()]).authorize(&Attributes::path(&plain, "get", "/readyz/etcd")).is_allow());
+    }
+}

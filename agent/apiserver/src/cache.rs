@@ -1,0 +1,290 @@
+//! Everything that is stored, in memory, as stored bytes.
+//!
+//! One store watch over the whole prefix feeds it in revision order. Per kind there is a persistent ordered map, so
+//! that a reader takes a snapshot for the price of a pointer, and a ring of recent events with a budget in bytes, in
+//! which watchers are mere cursors. What falls out of the ring, or is asked for and no longer there, is answered with
+//! 410; nothing grows with slow clients.
+//!
+//! The cache knows no typed objects and no encodings.
+
+mod feed;
+mod object;
+mod ring;
+mod selector;
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use api::Kind;
+use imbl::OrdMap;
+use parking_lot::{Mutex, RwLock};
+use tokio::sync::watch;
+
+pub use object::{FieldPath, Object};
+pub use ring::{Change, Event, Ring};
+pub use selector::{Selection, selectable};
+
+use crate::status::{Failure, Result};
+
+/// Under which all objects lie.
+pub const ROOT: &str = "/registry/";
+
+/// How long a read waits for the cache to catch up with the store.
+const FRESH_TIMEOUT: Duration = Duration::from_secs(3);
+/// How often a waiting read asks the store's watch for its progress.
+const PROGRESS_INTERVAL: Duration = Duration::from_millis(50);
+
+/// A snapshot of one kind's objects by key.
+pub type Objects = OrdMap<Arc<str>, Arc<Object>>;
+
+/// The objects of all versions of one kind.
+pub struct Storage {
+    /// Position in the cache's list.
+    pub index: usize,
+    /// Key prefix with a slash at its end.
+    pub prefix: String,
+    /// The row of the version that is stored.
+    pub kind: &'static Kind,
+    /// `apiVersion` of what is stored.
+    pub api_version: &'static str,
+    paths: Vec<FieldPath>,
+    state: RwLock<State>,
+    /// Revision of the newest event of this kind.
+    newest: watch::Sender<i64>,
+    /// Snapshots that continue tokens lead to, newest last.
+    kept: Mutex<VecDeque<(i64, Objects)>>,
+}
+
+/// Snapshots kept per kind; older pages are read from the store.
+const MAX_KEPT: usize = 8;
+
+#[derive(Default)]
+struct State {
+    objects: Objects,
+    ring: Ring,
+}
+
+/// Everything that is stored.
+pub struct Cache {
+    storages: Vec<Storage>,
+    by_prefix: HashMap<String, usize>,
+    by_kind: HashMap<(&'static str, &'static str), usize>,
+    store: Arc<dyn store::Store>,
+    /// Every event up to here has been applied.
+    revision: watch::Sender<i64>,
+    progress: RwLock<Option<store::ProgressHandle>>,
+}
+
+impl Storage {
+    fn new(index: usize, kind: &'static Kind) -> Self {
+        let paths = selectable(kind.group, kind.plural)
+            .filter_map(|(name, path)| FieldPath::resolve(name, path, kind.schema()))
+            .collect();
+        Self {
+            index,
+            prefix: format!("{}/", kind.etcd_prefix),
+            kind,
+            api_version: kind.storage_version,
+            paths,
+            state: RwLock::default(),
+            newest: watch::Sender::new(0),
+            kept: Mutex::default(),
+        }
+    }
+
+    /// Keeps a snapshot for the pages that follow.
+    pub fn keep_snapshot(&self, revision: i64, objects: Objects) {
+        let mut kept = self.kept.lock();
+        if kept.iter().any(|(r, _)| *r == revision) {
+            return;
+        }
+        if kept.len() == MAX_KEPT {
+            kept.pop_front();
+        }
+        kept.push_back((revision, objects));
+    }
+
+    /// A snapshot kept before.
+    #[must_use]
+    pub fn kept_snapshot(&self, revision: i64) -> Option<Objects> {
+        self.kept.lock().iter().find(|(r, _)| *r == revision).map(|(_, o)| o.clone())
+    }
+
+    /// Names of the indexed fields.
+    #[must_use]
+    pub fn indexed(&self) -> Vec<&'static str> {
+        self.paths.iter().map(|p| p.name).collect()
+    }
+
+    /// The store's key of an object.
+    #[must_use]
+    pub fn store_key(&self, namespace: &str, name: &str) -> String {
+        if self.kind.namespaced { format!("{}{namespace}/{name}", self.prefix) } else { format!("{}{name}", self.prefix) }
+    }
+
+    /// An object by namespace and name.
+    #[must_use]
+    pub fn get(&self, namespace: &str, name: &str) -> Option<Arc<Object>> {
+        let key: String = if self.kind.namespaced { format!("{namespace}/{name}") } else { name.to_owned() };
+        self.state.read().objects.get(key.as_str()).cloned()
+    }
+
+    /// All objects as they are now.
+    #[must_use]
+    pub fn snapshot(&self) -> Objects {
+        self.state.read().objects.clone()
+    }
+
+    /// Reads a stored value as an object.
+    #[must_use]
+    pub fn read_object(&self, key: &str, revision: i64, data: bytes::Bytes) -> Object {
+        Object::new(key.strip_prefix(&self.prefix).unwrap_or(key).into(), revision, data, &self.paths)
+    }
+
+    /// A receiver that learns of every new event of this kind.
+    #[must_use]
+    pub fn subscribe(&self) -> watch::Receiver<i64> {
+        self.newest.subscribe()
+    }
+
+    /// At most `limit` events after `cursor`; 410 if some of them are gone.
+    pub fn events_after(&self, cursor: i64, limit: usize) -> Result<Vec<Arc<Event>>> {
+        self.state.read().ring.after(cursor, limit)
+    }
+
+    /// A snapshot together with the revision of its newest event, with no event between the two.
+    #[must_use]
+    pub fn snapshot_and_cursor(&self) -> (Objects, i64) {
+        let state = self.state.read();
+        (state.objects.clone(), state.ring.newest())
+    }
+}
+
+impl Cache {
+    /// A cache of all stored kinds, still empty.
+    #[must_use]
+    pub fn new(store: Arc<dyn store::Store>) -> Self {
+        let mut cache = Self {
+            storages: Vec::new(),
+            by_prefix: HashMap::new(),
+            by_kind: HashMap::new(),
+            store,
+            revision: watch::Sender::new(0),
+            progress: RwLock::new(None),
+        };
+        let stored = || api::kinds().iter().filter(|k| !k.etcd_prefix.is_empty());
+        for kind in stored() {
+            if !cache.by_prefix.contains_key(kind.etcd_prefix) {
+                let own = stored().find(|k| k.etcd_prefix == kind.etcd_prefix && k.is_version(kind.storage_version));
+                let index = cache.storages.len();
+                cache.storages.push(Storage::new(index, own.unwrap_or(kind)));
+                cache.by_prefix.insert(kind.etcd_prefix.to_owned(), index);
+            }
+        }
+        for kind in stored() {
+            if let Some(index) = cache.by_prefix.get(kind.etcd_prefix) {
+                cache.by_kind.insert((kind.group, kind.plural), *index);
+            }
+        }
+        cache
+    }
+
+    /// The storage of a kind; kinds that are never stored have none.
+    #[must_use]
+    pub fn storage(&self, group: &str, plural: &str) -> Option<&Storage> {
+        // The key's strings are static only in the table; looking up with shorter-lived ones is a plain comparison.
+        let index = self.by_kind.iter().find(|((g, p), _)| *g == group && *p == plural)?.1;
+        self.storages.get(*index)
+    }
+
+    /// The storage of a core kind that is known to exist.
+    ///
+    /// # Panics
+    /// When the table of kinds lacks it, which a test would show.
+    #[must_use]
+    #[allow(clippy::expect_used, reason = "the table of kinds is compiled in")]
+    pub fn known(&self, group: &str, plural: &str) -> &Storage {
+        self.storage(group, plural).expect("a kind of the table")
+    }
+
+    /// All storages.
+    #[must_use]
+    pub fn storages(&self) -> &[Storage] {
+        &self.storages
+    }
+
+    /// The store behind the cache.
+    #[must_use]
+    pub fn store(&self) -> &dyn store::Store {
+        &*self.store
+    }
+
+    /// Every event up to this revision has been applied.
+    #[must_use]
+    pub fn revision(&self) -> i64 {
+        *self.revision.borrow()
+    }
+
+    /// A receiver of the applied revision.
+    #[must_use]
+    pub fn revisions(&self) -> watch::Receiver<i64> {
+        self.revision.subscribe()
+    }
+
+    /// Waits until the cache shows everything that was acknowledged before this call. Returns the applied revision.
+    pub async fn fresh(&self) -> Result<i64> {
+        let current = self.store.current_revision().await.map_err(store_failure)?;
+        self.wait_for(current).await
+    }
+
+    /// Waits until the cache has reached a revision.
+    pub async fn wait_for(&self, wanted: i64) -> Result<i64> {
+        let mut revisions = self.revision.subscribe();
+        if *revisions.borrow() >= wanted {
+            return Ok(self.revision());
+        }
+        let reached = async {
+            loop {
+                if let Some(progress) = self.progress.read().as_ref() {
+                    progress.request();
+                }
+                match tokio::time::timeout(PROGRESS_INTERVAL, revisions.wait_for(|r| *r >= wanted)).await {
+                    Ok(_) => return,
+                    Err(_elapsed) => {}
+                }
+            }
+        };
+        match tokio::time::timeout(FRESH_TIMEOUT, reached).await {
+            Ok(()) => Ok(self.revision()),
+            Err(_elapsed) => {
+                Err(Failure::version_too_large(wanted.unsigned_abs(), self.revision().unsigned_abs()))
+            }
+        }
+    }
+
+    /// The storage and the key below its prefix of a key in the store.
+    fn locate<'k>(&self, key: &'k str) -> Option<(&Storage, &'k str)> {
+        let below = key.strip_prefix(ROOT)?;
+        let mut slashes = below.match_indices('/').map(|(at, _)| at + ROOT.len());
+        let (first, second) = (slashes.next()?, slashes.next());
+        for cut in second.into_iter().chain([first]) {
+            if let Some(index) = self.by_prefix.get(&key[..cut]) {
+                return Some((&self.storages[*index], &key[cut + 1..]));
+            }
+        }
+        None
+    }
+}
+
+/// A store's error as the failure of a request.
+#[must_use]
+pub fn store_failure(error: store::Error) -> Failure {
+    match error {
+        store::Error::Compacted { .. } => Failure::expired("The resourceVersion for the provided list is too old."),
+        store::Error::TooLarge => Failure::too_large("etcdserver: request is too large"),
+        store::Error::Timeout { .. } => Failure::timeout("the store did not answer in time"),
+        store::Error::Overloaded => Failure::too_many_requests("the store has too many requests to serve", 1),
+        other => Failure::internal(stdx::chain(&other)),
+    }
+}

@@ -1,0 +1,142 @@
+//! The task that follows the store.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt;
+use lifecycle::Shutdown;
+use store::{EventKind, RangeRequest, WatchRequest};
+
+use super::object::Object;
+use super::ring::{Change, Event};
+use super::{Cache, Objects, ROOT, Storage};
+
+/// Keys per page of the first load.
+const PAGE: usize = 2_000;
+/// Pause after a failed attempt, doubled up to the maximum.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const MAX_PAUSE: Duration = Duration::from_secs(5);
+
+impl Cache {
+    /// Loads everything, then follows the store until shutdown. What breaks is tried again.
+    pub async fn run(&self, shutdown: Shutdown) {
+        let mut pause = FIRST_PAUSE;
+        loop {
+            let result = tokio::select! {
+                result = self.load_and_follow(&mut pause) => result,
+                () = shutdown.wait() => return,
+            };
+            if let Err(error) = result {
+                tracing::warn!(error = %stdx::chain(&error), "following the store failed, trying again");
+            }
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = shutdown.wait() => return,
+            }
+            pause = (pause * 2).min(MAX_PAUSE);
+        }
+    }
+
+    async fn load_and_follow(&self, pause: &mut Duration) -> store::Result<()> {
+        let resume = self.revision();
+        let from = if resume > 0 { resume } else { self.load().await? };
+        let request = WatchRequest { prefix: ROOT.into(), from_revision: from + 1 };
+        let mut stream = self.store.watch(request).await?;
+        *self.progress.write() = Some(stream.progress());
+        while let Some(batch) = stream.next().await {
+            match batch {
+                Ok(batch) => {
+                    for event in batch.events {
+                        self.apply(event);
+                    }
+                    self.reached(batch.revision);
+                    *pause = FIRST_PAUSE;
+                }
+                Err(store::Error::Compacted { .. }) => {
+                    self.load().await?;
+                    return Ok(());
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    fn reached(&self, revision: i64) {
+        self.revision.send_if_modified(|r| {
+            let newer = revision > *r;
+            if newer {
+                *r = revision;
+            }
+            newer
+        });
+    }
+
+    /// Reads everything at one revision. Watchers of before start anew.
+    async fn load(&self) -> store::Result<i64> {
+        let mut maps: Vec<Objects> = self.storages.iter().map(|_| Objects::new()).collect();
+        let mut request = RangeRequest::prefix(ROOT).limit(PAGE);
+        let mut revision = 0;
+        loop {
+            let page = self.store.range(request.clone()).await?;
+            if revision == 0 {
+                revision = page.revision;
+                request.revision = Some(revision);
+            }
+            let Some(last) = page.kvs.last() else { break };
+            let mut next = last.key.to_vec();
+            next.push(0);
+            request.start = next.into();
+            for kv in page.kvs {
+                let Ok(key) = std::str::from_utf8(&kv.key) else { continue };
+                if let Some((storage, below)) = self.locate(key) {
+                    let object = Object::new(below.into(), kv.mod_revision, kv.value, &storage.paths);
+                    maps[storage.index].insert(object.key.clone(), Arc::new(object));
+                }
+            }
+            if !page.more {
+                break;
+            }
+        }
+        for (storage, objects) in self.storages.iter().zip(maps) {
+            let mut state = storage.state.write();
+            state.objects = objects;
+            state.ring.reset(revision);
+            storage.newest.send_replace(revision);
+        }
+        self.reached(revision);
+        Ok(revision)
+    }
+
+    fn apply(&self, event: store::Event) {
+        let Ok(key) = std::str::from_utf8(&event.kv.key) else { return };
+        if let Some((storage, below)) = self.locate(key) {
+            storage.apply(below, event.kind, event.kv.mod_revision, event.kv.value.clone());
+        }
+    }
+}
+
+impl Storage {
+    fn apply(&self, key: &str, kind: EventKind, revision: i64, value: bytes::Bytes) {
+        let mut state = self.state.write();
+        let previous = state.objects.get(key).cloned();
+        let event = match (kind, previous) {
+            (EventKind::Put, previous) => {
+                let key = previous.as_ref().map_or_else(|| key.into(), |p| p.key.clone());
+                let object = Arc::new(Object::new(key, revision, value, &self.paths));
+                state.objects.insert(object.key.clone(), object.clone());
+                let change = if previous.is_some() { Change::Modified } else { Change::Added };
+                Event::new(revision, change, object, previous)
+            }
+            (EventKind::Delete, Some(previous)) => {
+                state.objects.remove(key);
+                let object = Arc::new(previous.at_revision(revision));
+                Event::new(revision, Change::Deleted, object, Some(previous))
+            }
+            (EventKind::Delete, None) => return,
+        };
+        state.ring.push(Arc::new(event));
+        drop(state);
+        self.newest.send_replace(revision);
+    }
+}

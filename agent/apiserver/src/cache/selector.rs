@@ -1,0 +1,175 @@
+//! What a list or watch selects: labels, fields, a namespace, a name.
+
+use api::labels::Selector as Labels;
+
+use super::object::Object;
+use crate::status::{Failure, Result};
+
+/// Field selectors by resource, beyond name and namespace: the name, and the path in the stored version.
+const FIELDS: &[(&str, &str, &str, &str)] = &[
+    ("", "events", "type", "type"),
+    ("", "events", "reason", "reason"),
+    ("", "events", "reportingComponent", "reportingComponent"),
+    ("", "events", "source", "source.component"),
+    ("", "events", "involvedObject.kind", "involvedObject.kind"),
+    ("", "events", "involvedObject.namespace", "involvedObject.namespace"),
+    ("", "events", "involvedObject.name", "involvedObject.name"),
+    ("", "events", "involvedObject.uid", "involvedObject.uid"),
+    ("", "events", "involvedObject.apiVersion", "involvedObject.apiVersion"),
+    ("", "events", "involvedObject.resourceVersion", "involvedObject.resourceVersion"),
+    ("", "events", "involvedObject.fieldPath", "involvedObject.fieldPath"),
+    ("", "namespaces", "status.phase", "status.phase"),
+    ("", "nodes", "spec.unschedulable", "spec.unschedulable"),
+    ("", "pods", "spec.nodeName", "spec.nodeName"),
+    ("", "pods", "spec.restartPolicy", "spec.restartPolicy"),
+    ("", "pods", "spec.schedulerName", "spec.schedulerName"),
+    ("", "pods", "spec.serviceAccountName", "spec.serviceAccountName"),
+    ("", "pods", "spec.hostNetwork", "spec.hostNetwork"),
+    ("", "pods", "status.phase", "status.phase"),
+    ("", "pods", "status.podIP", "status.podIP"),
+    ("", "pods", "status.podIPs", "status.podIPs.ip"),
+    ("", "pods", "status.nominatedNodeName", "status.nominatedNodeName"),
+    ("", "replicationcontrollers", "status.replicas", "status.replicas"),
+    ("", "secrets", "type", "type"),
+    ("", "services", "spec.type", "spec.type"),
+    ("", "services", "spec.clusterIP", "spec.clusterIP"),
+    ("apps", "replicasets", "status.replicas", "status.replicas"),
+    ("batch", "jobs", "status.successful", "status.succeeded"),
+    ("certificates.k8s.io", "certificatesigningrequests", "spec.signerName", "spec.signerName"),
+    ("resource.k8s.io", "resourceslices", "spec.nodeName", "spec.nodeName"),
+    ("resource.k8s.io", "resourceslices", "spec.driver", "spec.driver"),
+];
+
+/// Names in another group's spelling of the same stored field.
+const ALIASES: &[(&str, &str, &str, &str)] = &[
+    ("events.k8s.io", "events", "reportingController", "reportingComponent"),
+    ("events.k8s.io", "events", "regarding.", "involvedObject."),
+];
+
+/// The selectable fields of a resource as it is stored.
+pub fn selectable(group: &str, plural: &str) -> impl Iterator<Item = (&'static str, &'static str)> {
+    FIELDS.iter().filter(move |f| f.0 == group && f.1 == plural).map(|f| (f.2, f.3))
+}
+
+/// One field requirement.
+#[derive(Clone, Debug)]
+struct FieldTerm {
+    what: FieldName,
+    value: String,
+    equal: bool,
+}
+
+#[derive(Clone, Debug)]
+enum FieldName {
+    Name,
+    Namespace,
+    Indexed(usize),
+}
+
+/// A parsed selection.
+#[derive(Clone, Debug, Default)]
+pub struct Selection {
+    labels: Labels,
+    fields: Vec<FieldTerm>,
+}
+
+impl Selection {
+    /// Reads the two selectors of a query. `indexed` are the names of the kind's indexed fields.
+    pub fn parse(labels: &str, fields: &str, kind: &api::Kind, indexed: &[&str]) -> Result<Self> {
+        let labels = Labels::parse(labels).map_err(|e| Failure::bad_request(format!("unable to parse requirement: {e}")))?;
+        let mut terms = Vec::new();
+        for part in fields.split(',').filter(|p| !p.is_empty()) {
+            terms.push(term(part, fields, kind, indexed)?);
+        }
+        Ok(Self { labels, fields: terms })
+    }
+
+    /// Whether everything is selected.
+    #[must_use]
+    pub fn is_all(&self) -> bool {
+        self.labels.is_empty() && self.fields.is_empty()
+    }
+
+    /// Whether the object is selected.
+    #[must_use]
+    pub fn matches(&self, object: &Object) -> bool {
+        self.fields.iter().all(|f| f.matches(object)) && self.labels.matches_with(|key| object.label(key))
+    }
+
+    /// The one name that is selected, if that is all that is asked of names.
+    #[must_use]
+    pub fn single_name(&self) -> Option<&str> {
+        self.fields.iter().find_map(|f| match f.what {
+            FieldName::Name if f.equal => Some(f.value.as_str()),
+            _ => None,
+        })
+    }
+}
+
+impl FieldTerm {
+    fn matches(&self, object: &Object) -> bool {
+        let value = match self.what {
+            FieldName::Name => object.name(),
+            FieldName::Namespace => object.namespace(),
+            FieldName::Indexed(index) => object.field(index),
+        };
+        (value == self.value) == self.equal
+    }
+}
+
+fn term(part: &str, whole: &str, kind: &api::Kind, indexed: &[&str]) -> Result<FieldTerm> {
+    let (name, value, equal) = if let Some((name, value)) = part.split_once("!=") {
+        (name, value, false)
+    } else if let Some((name, value)) = part.split_once("==") {
+        (name, value, true)
+    } else if let Some((name, value)) = part.split_once('=') {
+        (name, value, true)
+    } else {
+        let text = format!("invalid selector: '{whole}'; can't understand '{part}'");
+        return Err(Failure::bad_request(format!("unable to parse requirement: {text}")));
+    };
+    let cluster_only = matches!(kind.plural, "namespaces" | "nodes" | "certificatesigningrequests" | "resourceslices");
+    let what = match name {
+        "metadata.name" => FieldName::Name,
+        "metadata.namespace" if !cluster_only => FieldName::Namespace,
+        _ => {
+            let stored = stored_name(kind, name);
+            let at = indexed.iter().position(|i| *i == stored && supported(kind, name));
+            FieldName::Indexed(at.ok_or_else(|| unsupported(kind, name))?)
+        }
+    };
+    let value = value.replace("\\,", ",").replace("\\=", "=").replace("\\\\", "\\");
+    Ok(FieldTerm { what, value, equal })
+}
+
+fn stored_name(kind: &api::Kind, name: &str) -> String {
+    for (group, plural, from, to) in ALIASES {
+        if *group == kind.group
+            && *plural == kind.plural
+            && let Some(rest) = name.strip_prefix(from)
+        {
+            return format!("{to}{rest}");
+        }
+    }
+    name.to_owned()
+}
+
+/// Whether the name is one of this group's spelling.
+fn supported(kind: &api::Kind, name: &str) -> bool {
+    kind.group != "events.k8s.io" || !(name.starts_with("involvedObject.") || name == "reportingComponent" || name == "source")
+}
+
+fn unsupported(kind: &api::Kind, name: &str) -> Failure {
+    let text = match (kind.group, kind.plural) {
+        (_, "pods" | "nodes" | "namespaces" | "replicationcontrollers" | "secrets" | "services")
+        | ("", "events")
+        | ("certificates.k8s.io", _)
+        | ("resource.k8s.io", "resourceslices") => format!("field label not supported: {name}"),
+        ("events.k8s.io", _) | ("apps", "replicasets" | "deployments" | "statefulsets" | "daemonsets") => {
+            format!("field label not supported: {name}")
+        }
+        ("batch", "jobs") => format!("field label {name:?} not supported for Job"),
+        _ => format!("{name:?} is not a known field selector: only \"metadata.name\", \"metadata.namespace\""),
+    };
+    Failure::bad_request(text)
+}

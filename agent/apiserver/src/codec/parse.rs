@@ -1,0 +1,158 @@
+//! Request bodies as trees, with what strict decoding finds.
+
+use std::fmt;
+
+use api::schema::Message;
+use api::transcode::{self, Report};
+use serde::de::{DeserializeSeed, MapAccess, SeqAccess, Visitor};
+use serde_json::{Map, Number, Value};
+
+use crate::negotiate::Encoding;
+use crate::status::{Failure, Result};
+
+/// A body as a tree.
+#[derive(Clone, Debug, Default)]
+pub struct Parsed {
+    /// The tree, with `kind` and `apiVersion` where the body names them.
+    pub value: Value,
+    /// Paths of fields that occur twice.
+    pub duplicates: Vec<String>,
+}
+
+/// Reads a body. `message` is the schema that protobuf bodies have.
+pub fn parse_body(bytes: &[u8], encoding: Encoding, message: &'static Message) -> Result<Parsed> {
+    match encoding {
+        Encoding::Json => parse_json(bytes),
+        Encoding::Yaml => parse_yaml(bytes),
+        Encoding::Protobuf => parse_protobuf(bytes, message),
+    }
+}
+
+/// Reads JSON and notes duplicate fields.
+pub fn parse_json(bytes: &[u8]) -> Result<Parsed> {
+    let mut duplicates = Vec::new();
+    let mut reader = serde_json::Deserializer::from_slice(bytes);
+    let seed = Tree { path: String::new(), duplicates: &mut duplicates };
+    let value = seed.deserialize(&mut reader).and_then(|v| reader.end().map(|()| v));
+    let value =
+        value.map_err(|e| Failure::bad_request(format!("couldn't get version/kind; json parse error: {e}")))?;
+    Ok(Parsed { value, duplicates })
+}
+
+fn parse_yaml(bytes: &[u8]) -> Result<Parsed> {
+    let value: Value = serde_yaml_ng::from_slice(bytes)
+        .map_err(|e| Failure::bad_request(format!("error converting YAML to JSON: yaml: {e}")))?;
+    Ok(Parsed { value, duplicates: Vec::new() })
+}
+
+fn parse_protobuf(bytes: &[u8], message: &'static Message) -> Result<Parsed> {
+    let bad = |e: &dyn fmt::Display| Failure::bad_request(format!("the body is no protobuf object: {e}"));
+    let view = api::envelope::view(bytes).map_err(|e| bad(&e))?;
+    let mut value = transcode::proto_to_value(message, view.raw, None).map_err(|e| bad(&e))?;
+    if let Some(map) = value.as_object_mut() {
+        for (key, text) in [("apiVersion", view.api_version), ("kind", view.kind)] {
+            if !text.is_empty() {
+                map.insert(key.into(), text.into());
+            }
+        }
+    }
+    Ok(Parsed { value, duplicates: Vec::new() })
+}
+
+impl Parsed {
+    /// Everything strict decoding objects to: unknown fields first, then duplicates.
+    #[must_use]
+    pub fn complaints(&self, message: &'static Message) -> Vec<String> {
+        let mut report = Report::default();
+        // Values that do not fit are told by the decoding itself, later.
+        let _told_later = transcode::value_to_proto(message, &self.value, &mut report);
+        let unknown = report.unknown.iter().map(|path| format!("unknown field {path:?}"));
+        unknown.chain(self.duplicates.iter().map(|path| format!("duplicate field {path:?}"))).collect()
+    }
+}
+
+struct Tree<'a> {
+    path: String,
+    duplicates: &'a mut Vec<String>,
+}
+
+impl<'de> DeserializeSeed<'de> for Tree<'_> {
+    type Value = Value;
+
+    fn deserialize<D: serde::Deserializer<'de>>(self, deserializer: D) -> std::result::Result<Value, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Tree<'_> {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON value")
+    }
+
+    fn visit_bool<E>(self, v: bool) -> std::result::Result<Value, E> {
+        Ok(v.into())
+    }
+
+    fn visit_i64<E>(self, v: i64) -> std::result::Result<Value, E> {
+        Ok(v.into())
+    }
+
+    fn visit_u64<E>(self, v: u64) -> std::result::Result<Value, E> {
+        Ok(v.into())
+    }
+
+    fn visit_f64<E>(self, v: f64) -> std::result::Result<Value, E> {
+        Ok(Number::from_f64(v).map_or(Value::Null, Value::Number))
+    }
+
+    fn visit_str<E>(self, v: &str) -> std::result::Result<Value, E> {
+        Ok(v.into())
+    }
+
+    fn visit_string<E>(self, v: String) -> std::result::Result<Value, E> {
+        Ok(v.into())
+    }
+
+    fn visit_unit<E>(self) -> std::result::Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> std::result::Result<Value, A::Error> {
+        let mut items = Vec::new();
+        loop {
+            let path = format!("{}[{}]", self.path, items.len());
+            match seq.next_element_seed(Tree { path, duplicates: &mut *self.duplicates })? {
+                Some(item) => items.push(item),
+                None => return Ok(Value::Array(items)),
+            }
+        }
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> std::result::Result<Value, A::Error> {
+        let mut map = Map::new();
+        while let Some(key) = access.next_key::<String>()? {
+            let path = if self.path.is_empty() { key.clone() } else { format!("{}.{key}", self.path) };
+            if map.contains_key(&key) {
+                self.duplicates.push(path.clone());
+            }
+            let value = access.next_value_seed(Tree { path, duplicates: &mut *self.duplicates })?;
+            map.insert(key, value);
+        }
+        Ok(Value::Object(map))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn duplicate_fields_are_noted_with_their_path() {
+        let parsed = parse_json(br#"{"a":[{"b":1,"b":2}],"c":1}"#).unwrap();
+        assert_eq!(parsed.duplicates, ["a[0].b"]);
+        assert_eq!(parsed.value["a"][0]["b"], 2);
+        assert!(parse_json(b"{").is_err());
+    }
+}

@@ -1,0 +1,230 @@
+//! Objects and frames in the encodings clients ask for.
+
+use std::collections::{HashMap, VecDeque};
+
+use api::Kind;
+use bytes::{BufMut, Bytes, BytesMut};
+use parking_lot::Mutex;
+use serde_json::Value;
+
+use crate::cache::{Object, Storage};
+use crate::negotiate::Encoding;
+use crate::status::{Failure, Result};
+use crate::wire::{put_varint, varint_len};
+
+/// Bytes of JSON forms that are kept for reading again.
+const CACHE_BYTES: usize = 16 << 20;
+
+/// Storage, message of the version, revision.
+type Key = (usize, usize, i64);
+
+/// JSON forms of objects that were read before, oldest out first.
+#[derive(Default)]
+pub struct JsonCache(Mutex<Kept>);
+
+#[derive(Default)]
+struct Kept {
+    forms: HashMap<Key, Bytes>,
+    order: VecDeque<Key>,
+    bytes: usize,
+}
+
+impl JsonCache {
+    fn get(&self, key: &Key) -> Option<Bytes> {
+        self.0.lock().forms.get(key).cloned()
+    }
+
+    fn put(&self, key: Key, form: Bytes) {
+        let mut kept = self.0.lock();
+        kept.bytes += form.len();
+        if let Some(old) = kept.forms.insert(key, form) {
+            kept.bytes -= old.len();
+        } else {
+            kept.order.push_back(key);
+        }
+        while kept.bytes > CACHE_BYTES {
+            let Some(oldest) = kept.order.pop_front() else { break };
+            if let Some(old) = kept.forms.remove(&oldest) {
+                kept.bytes -= old.len();
+            }
+        }
+    }
+}
+
+/// Writes the objects of one storage in one served version.
+#[derive(Clone, Copy)]
+pub struct Renderer<'a> {
+    /// Where the objects lie.
+    pub storage: &'a Storage,
+    /// The version to write.
+    pub kind: &'static Kind,
+    /// Forms made before.
+    pub cache: &'a JsonCache,
+}
+
+impl Renderer<'_> {
+    /// The JSON object without type names.
+    pub fn json(&self, object: &Object) -> Result<Bytes> {
+        let key = (self.storage.index, self.kind.message, object.revision);
+        if let Some(form) = self.cache.get(&key) {
+            return Ok(form);
+        }
+        let form = super::to_json(self.storage, self.kind, object)?;
+        self.cache.put(key, form.clone());
+        Ok(form)
+    }
+
+    /// The protobuf message without envelope.
+    pub fn proto(&self, object: &Object) -> Result<Bytes> {
+        super::to_proto(self.storage, self.kind, object)
+    }
+
+    /// The tree.
+    pub fn value(&self, object: &Object) -> Result<Value> {
+        super::to_value(self.storage, self.kind, object)
+    }
+
+    /// A whole answer with one object.
+    pub fn object(&self, object: &Object, encoding: Encoding) -> Result<Bytes> {
+        match encoding {
+            Encoding::Json => {
+                let mut out = self.named_json(object)?;
+                out.put_u8(b'\n');
+                Ok(out.freeze())
+            }
+            Encoding::Yaml => yaml(&self.value(object)?),
+            Encoding::Protobuf => {
+                let raw = self.proto(object)?;
+                Ok(api::envelope::wrap(&self.kind.api_version(), self.kind.kind, &raw).into())
+            }
+        }
+    }
+
+    fn named_json(&self, object: &Object) -> Result<BytesMut> {
+        let body = self.json(object)?;
+        let mut out = BytesMut::with_capacity(body.len() + 80);
+        put_type_names(&mut out, self.kind.kind, &self.kind.api_version());
+        if body.len() > 2 {
+            out.put_u8(b',');
+        }
+        out.put_slice(&body[1..]);
+        Ok(out)
+    }
+
+    /// A frame of a watch.
+    pub fn frame(&self, event: &str, object: &Object, encoding: Encoding) -> Result<Bytes> {
+        match encoding {
+            Encoding::Json | Encoding::Yaml => Ok(json_frame(event, &self.named_json(object)?)),
+            Encoding::Protobuf => Ok(proto_frame(event, &self.object(object, encoding)?)),
+        }
+    }
+}
+
+/// `{"kind":"X","apiVersion":"y"`, with the rest to follow.
+pub fn put_type_names(out: &mut BytesMut, kind: &str, api_version: &str) {
+    out.put_slice(b"{\"kind\":\"");
+    out.put_slice(kind.as_bytes());
+    out.put_slice(b"\",\"apiVersion\":\"");
+    out.put_slice(api_version.as_bytes());
+    out.put_u8(b'"');
+}
+
+/// A line of a JSON watch.
+#[must_use]
+pub fn json_frame(event: &str, object: &[u8]) -> Bytes {
+    let mut out = BytesMut::with_capacity(object.len() + 40);
+    out.put_slice(b"{\"type\":\"");
+    out.put_slice(event.as_bytes());
+    out.put_slice(b"\",\"object\":");
+    out.put_slice(object);
+    out.put_slice(b"}\n");
+    out.freeze()
+}
+
+/// A length-delimited frame of a protobuf watch around an object in its envelope.
+#[must_use]
+pub fn proto_frame(event: &str, object: &[u8]) -> Bytes {
+    let raw = 1 + varint_len(object.len()) + object.len();
+    let total = 1 + varint_len(event.len()) + event.len() + 1 + varint_len(raw) + raw;
+    let mut out = BytesMut::with_capacity(total + 4);
+    out.put_u32(u32::try_from(total).unwrap_or(u32::MAX));
+    out.put_u8(0x0a);
+    put_varint(&mut out, event.len());
+    out.put_slice(event.as_bytes());
+    out.put_u8(0x12);
+    put_varint(&mut out, raw);
+    out.put_u8(0x0a);
+    put_varint(&mut out, object.len());
+    out.put_slice(object);
+    out.freeze()
+}
+
+/// A tree as YAML.
+pub fn yaml(value: &Value) -> Result<Bytes> {
+    Ok(serde_yaml_ng::to_string(value).map_err(Failure::internal)?.into())
+}
+
+/// JSON text indented by two spaces, keys in their order.
+#[must_use]
+pub fn indent(json: &[u8]) -> Bytes {
+    let mut out = BytesMut::with_capacity(json.len() * 2);
+    let (mut depth, mut quoted, mut escaped) = (0usize, false, false);
+    let mut bytes = json.iter().copied().peekable();
+    let newline = |out: &mut BytesMut, depth: usize| {
+        out.put_u8(b'\n');
+        out.put_bytes(b' ', depth * 2);
+    };
+    while let Some(byte) = bytes.next() {
+        if quoted {
+            out.put_u8(byte);
+            quoted = escaped || byte != b'"';
+            escaped = !escaped && byte == b'\\';
+            continue;
+        }
+        match byte {
+            b'{' | b'[' => {
+                out.put_u8(byte);
+                if let Some(end) = bytes.next_if(|b| *b == byte + 2) {
+                    out.put_u8(end);
+                } else {
+                    depth += 1;
+                    newline(&mut out, depth);
+                }
+            }
+            b'}' | b']' => {
+                depth = depth.saturating_sub(1);
+                newline(&mut out, depth);
+                out.put_u8(byte);
+            }
+            b',' => {
+                out.put_u8(byte);
+                newline(&mut out, depth);
+            }
+            b':' => out.put_slice(b": "),
+            b'\n' => {}
+            _ => {
+                quoted = byte == b'"';
+                out.put_u8(byte);
+            }
+        }
+    }
+    out.freeze()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn indenting_keeps_order_and_strings() {
+        let out = indent(br#"{"b":{"x":"a,\"{"},"a":[],"c":[1,2]}"#);
+        assert_eq!(out, "{\n  \"b\": {\n    \"x\": \"a,\\\"{\"\n  },\n  \"a\": [],\n  \"c\": [\n    1,\n    2\n  ]\n}");
+    }
+
+    #[test]
+    fn a_protobuf_frame_is_length_delimited() {
+        let frame = proto_frame("ADDED", b"k8s\0x");
+        assert_eq!(&frame[..4], &[0, 0, 0, 16]);
+        assert_eq!(frame.len(), 20);
+    }
+}

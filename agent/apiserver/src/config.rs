@@ -1,0 +1,138 @@
+//! What an API server needs to be told.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Settings of one API server. Everything is a plain value; files are read by [`crate::run`].
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Address and port to serve on.
+    pub bind: SocketAddr,
+    /// Address that the `kubernetes` Service leads to.
+    pub advertise: IpAddr,
+    /// Certificate and key to serve with; without them plain HTTP is served, which is for tests on loopback only.
+    pub tls: Option<Tls>,
+    /// Ranges that Service addresses come from, the primary family first.
+    pub service_ranges: Vec<IpRange>,
+    /// First and last port for NodePort Services.
+    pub node_ports: (u16, u16),
+    /// Issuer of service account tokens, and the audiences that tokens are accepted for.
+    pub token_issuer: String,
+    /// Key that signs service account tokens (PEM).
+    pub token_signing_key: Option<PathBuf>,
+    /// Keys that verify service account tokens (PEM); the signing key's own is always among them.
+    pub token_verify_keys: Vec<PathBuf>,
+    /// File of static tokens: `token,user,uid,"group1,group2"` lines.
+    pub token_file: Option<PathBuf>,
+    /// Whether requests without credentials are served as `system:anonymous`.
+    pub anonymous: bool,
+    /// How requests are authorized.
+    pub authorization: Authorization,
+    /// What certificates of aggregated servers' proxies are checked against, and the names allowed.
+    pub front_proxy: Option<FrontProxy>,
+    /// How kubelets are reached for logs, exec and the like.
+    pub kubelet: Option<KubeletClient>,
+    /// How long Events are kept.
+    pub event_ttl: Duration,
+    /// Most reads and most writes in flight.
+    pub max_in_flight: (usize, usize),
+    /// How long a request that is no watch may take.
+    pub request_timeout: Duration,
+    /// Whether admission plugins that are off by default upstream but that a cluster of nodes needs are on.
+    pub node_restriction: bool,
+    /// How long a shutdown waits for requests in flight.
+    pub drain_timeout: Duration,
+}
+
+/// Files to serve TLS with.
+#[derive(Clone, Debug)]
+pub struct Tls {
+    /// Certificate chain (PEM).
+    pub certificate: PathBuf,
+    /// Private key (PEM).
+    pub key: PathBuf,
+    /// Authorities that client certificates are checked against (PEM).
+    pub client_ca: Option<PathBuf>,
+}
+
+/// A range of addresses, such as 10.96.0.0/16.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct IpRange {
+    /// First address.
+    pub base: IpAddr,
+    /// Bits that all addresses share.
+    pub prefix: u8,
+}
+
+/// Who decides what a user may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Authorization {
+    /// Everybody may do everything: for tests.
+    AlwaysAllow,
+    /// The Node and RBAC authorizers.
+    NodeRbac,
+}
+
+/// Whose word about users is taken.
+#[derive(Clone, Debug)]
+pub struct FrontProxy {
+    /// Authority of the proxies (PEM).
+    pub ca: PathBuf,
+    /// Common names allowed; empty allows all.
+    pub allowed_names: Vec<String>,
+}
+
+/// How kubelets are reached.
+#[derive(Clone, Debug)]
+pub struct KubeletClient {
+    /// Client certificate (PEM).
+    pub certificate: PathBuf,
+    /// Its key (PEM).
+    pub key: PathBuf,
+    /// Authority of kubelets' serving certificates (PEM); without it they are not checked.
+    pub ca: Option<PathBuf>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            bind: SocketAddr::from(([127, 0, 0, 1], 6443)),
+            advertise: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            tls: None,
+            service_ranges: vec![IpRange { base: IpAddr::V4(Ipv4Addr::new(10, 96, 0, 0)), prefix: 16 }],
+            node_ports: (30_000, 32_767),
+            token_issuer: "https://kubernetes.default.svc.cluster.local".to_owned(),
+            token_signing_key: None,
+            token_verify_keys: Vec::new(),
+            token_file: None,
+            anonymous: true,
+            authorization: Authorization::NodeRbac,
+            front_proxy: None,
+            kubelet: None,
+            event_ttl: Duration::from_secs(3600),
+            max_in_flight: (400, 200),
+            request_timeout: Duration::from_secs(60),
+            node_restriction: true,
+            drain_timeout: Duration::from_secs(10),
+        }
+    }
+}
+
+impl std::str::FromStr for IpRange {
+    type Err = IpRangeError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let bad = || IpRangeError(text.to_owned());
+        let (base, prefix) = text.split_once('/').ok_or_else(bad)?;
+        let base: IpAddr = base.parse().map_err(|_| bad())?;
+        let prefix: u8 = prefix.parse().map_err(|_| bad())?;
+        let widest = if base.is_ipv4() { 32 } else { 128 };
+        if prefix > widest { Err(bad()) } else { Ok(Self { base, prefix }) }
+    }
+}
+
+/// A text that is no address range.
+#[derive(Debug, thiserror::Error)]
+#[error("{0:?} is no address range such as 10.96.0.0/16")]
+pub struct IpRangeError(String);

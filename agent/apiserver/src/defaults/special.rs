@@ -1,0 +1,175 @@
+//! Defaults that depend on more than the fields beside them.
+
+use api::Kind;
+use serde_json::{Map, Value, json};
+
+use crate::tree;
+
+const CONTAINER: &str = "k8s.io.api.core.v1.Container";
+const EPHEMERAL: &str = "k8s.io.api.core.v1.EphemeralContainer";
+const SERVICE_PORT: &str = "k8s.io.api.core.v1.ServicePort";
+const POD_SPEC: &str = "k8s.io.api.core.v1.PodSpec";
+const LIMIT_ITEM: &str = "k8s.io.api.core.v1.LimitRangeItem";
+const VOLUME: &str = "k8s.io.api.core.v1.Volume";
+const SCALING_RULES: &str = "k8s.io.api.autoscaling.v2.HorizontalPodAutoscalerBehavior";
+
+/// Whether a message has a function below.
+pub(super) fn has(name: &str) -> bool {
+    [CONTAINER, EPHEMERAL, SERVICE_PORT, POD_SPEC, LIMIT_ITEM, VOLUME, SCALING_RULES].contains(&name)
+}
+
+/// Defaults of one message.
+pub(super) fn message(name: &str, map: &mut Map<String, Value>) {
+    match name {
+        CONTAINER | EPHEMERAL => pull_policy(map),
+        SERVICE_PORT => target_port(map),
+        POD_SPEC => host_ports(map),
+        LIMIT_ITEM => limits(map),
+        // A volume without any source is an emptyDir.
+        VOLUME if map.iter().all(|(k, v)| k == "name" || v.is_null()) => {
+            map.insert("emptyDir".into(), json!({}));
+        }
+        SCALING_RULES => scaling(map),
+        _ => {}
+    }
+}
+
+/// `:latest`, or no tag at all, is pulled anew each time.
+fn pull_policy(map: &mut Map<String, Value>) {
+    if map.get("imagePullPolicy").and_then(Value::as_str).is_some_and(|p| !p.is_empty()) {
+        return;
+    }
+    let image = map.get("image").and_then(Value::as_str).unwrap_or_default();
+    let last = image.rsplit('/').next().unwrap_or_default();
+    let latest = !image.is_empty() && !image.contains('@') && last.split_once(':').is_none_or(|(_, tag)| tag == "latest");
+    map.insert("imagePullPolicy".into(), if latest { "Always" } else { "IfNotPresent" }.into());
+}
+
+fn target_port(map: &mut Map<String, Value>) {
+    let unset = matches!(map.get("targetPort"), None | Some(Value::Null))
+        || map.get("targetPort").is_some_and(|t| t == 0 || t == "");
+    if let (true, Some(port)) = (unset, map.get("port").cloned()) {
+        map.insert("targetPort".into(), port);
+    }
+}
+
+fn host_ports(map: &mut Map<String, Value>) {
+    if map.get("hostNetwork") != Some(&Value::Bool(true)) {
+        return;
+    }
+    for list in ["containers", "initContainers"] {
+        for container in map.get_mut(list).and_then(Value::as_array_mut).into_iter().flatten() {
+            for port in container.get_mut("ports").and_then(Value::as_array_mut).into_iter().flatten() {
+                if port["hostPort"].as_i64().unwrap_or(0) == 0 {
+                    port["hostPort"] = port["containerPort"].clone();
+                }
+            }
+        }
+    }
+}
+
+fn limits(map: &mut Map<String, Value>) {
+    if map.get("type").and_then(Value::as_str) != Some("Container") {
+        return;
+    }
+    let take = |map: &Map<String, Value>, key: &str| map.get(key).and_then(Value::as_object).cloned().unwrap_or_default();
+    let (mut default, mut request) = (take(map, "default"), take(map, "defaultRequest"));
+    for (resource, max) in take(map, "max") {
+        default.entry(resource).or_insert(max);
+    }
+    for (resource, value) in default.iter().chain(&take(map, "min")) {
+        request.entry(resource.clone()).or_insert_with(|| value.clone());
+    }
+    for (key, value) in [("default", default), ("defaultRequest", request)] {
+        if !value.is_empty() {
+            map.insert(key.into(), Value::Object(value));
+        }
+    }
+}
+
+fn scaling(map: &mut Map<String, Value>) {
+    let percent = json!({"type": "Percent", "value": 100, "periodSeconds": 15});
+    let pods = json!({"type": "Pods", "value": 4, "periodSeconds": 15});
+    for (key, window, policies) in [("scaleUp", Some(0), json!([pods, percent.clone()])), ("scaleDown", None, json!([percent]))] {
+        let rules = map.entry(key).or_insert_with(|| json!({}));
+        if rules.is_null() {
+            *rules = json!({});
+        }
+        let Some(rules) = rules.as_object_mut() else { continue };
+        let unset = |rules: &Map<String, Value>, key: &str| rules.get(key).is_none_or(Value::is_null);
+        if let (true, Some(window)) = (unset(rules, "stabilizationWindowSeconds"), window) {
+            rules.insert("stabilizationWindowSeconds".into(), window.into());
+        }
+        if unset(rules, "selectPolicy") {
+            rules.insert("selectPolicy".into(), "Max".into());
+        }
+        if unset(rules, "policies") {
+            rules.insert("policies".into(), policies);
+        }
+    }
+}
+
+/// What has to be known before the rules of the messages.
+pub(super) fn before(kind: &Kind, value: &mut Value) {
+    if kind.plural == "replicationcontrollers" && !tree::has(value, "/spec/selector") {
+        let labels = value.pointer("/spec/template/metadata/labels").cloned();
+        if let Some(labels) = labels.filter(Value::is_object) {
+            value["spec"]["selector"] = labels;
+        }
+    }
+    if matches!(kind.plural, "replicationcontrollers" | "jobs") && !tree::has(value, "/metadata/labels") {
+        let labels = value.pointer("/spec/template/metadata/labels").cloned();
+        if let Some(labels) = labels.filter(|l| l.as_object().is_some_and(|m| !m.is_empty())) {
+            value["metadata"]["labels"] = labels;
+        }
+    }
+}
+
+/// What follows from the whole object.
+pub(super) fn after(kind: &Kind, value: &mut Value) {
+    match (kind.group, kind.plural) {
+        ("", "pods") => requests_from_limits(value),
+        ("", "namespaces") => {
+            let name = value["metadata"]["name"].clone();
+            if tree::text(value, "/metadata/name") != "" {
+                tree::object_at(&mut value["metadata"], "labels").insert("kubernetes.io/metadata.name".into(), name);
+            }
+        }
+        ("autoscaling", _) if kind.version == "v2" && tree::list(value, "/spec/metrics").is_empty() => {
+            let target = json!({"type": "Utilization", "averageUtilization": 80});
+            value["spec"]["metrics"] = json!([{"type": "Resource", "resource": {"name": "cpu", "target": target}}]);
+        }
+        ("apiextensions.k8s.io", _) => {
+            let kind_name = tree::text(value, "/spec/names/kind").to_owned();
+            let names = tree::object_at(&mut value["spec"], "names");
+            for (key, default) in [("singular", kind_name.to_lowercase()), ("listKind", format!("{kind_name}List"))] {
+                if names.get(key).and_then(Value::as_str).unwrap_or_default().is_empty() && !kind_name.is_empty() {
+                    names.insert(key.into(), default.into());
+                }
+            }
+        }
+        _ => {}
+    }
+}
+
+/// A pod that limits a resource without requesting it requests the limit.
+fn requests_from_limits(pod: &mut Value) {
+    let fill = |holder: &mut Value| {
+        let Some(limits) = holder.pointer("/resources/limits").and_then(Value::as_object).cloned() else { return };
+        if limits.is_empty() {
+            return;
+        }
+        let requests = tree::object_at(&mut holder["resources"], "requests");
+        for (resource, limit) in limits {
+            requests.entry(resource).or_insert(limit);
+        }
+    };
+    for list in ["containers", "initContainers"] {
+        for container in pod["spec"].get_mut(list).and_then(Value::as_array_mut).into_iter().flatten() {
+            fill(container);
+        }
+    }
+    if tree::has(pod, "/spec/resources/limits") {
+        fill(&mut pod["spec"]);
+    }
+}

@@ -1,0 +1,71 @@
+//! One handler per verb, over the kind table; a module per subresource that is more than a view of its object.
+
+mod create;
+mod delete;
+mod list;
+mod patch;
+mod read;
+mod subresource;
+mod update;
+mod watch;
+pub mod write;
+
+use http::request::Parts;
+use http::{Method, Response};
+use http_body_util::{BodyExt, Limited};
+
+use crate::answer::Body;
+use crate::app::Call;
+use crate::status::{Failure, Result};
+
+pub use create::create_object;
+
+/// Largest body that is read.
+pub const MAX_BODY_BYTES: usize = 3 << 20;
+
+/// Hands a request on a resource to its handler.
+pub async fn dispatch(call: &Call, parts: Parts, body: Body) -> Result<Response<Body>> {
+    check_scope(call)?;
+    if !call.info.subresource.is_empty() {
+        return subresource::dispatch(call, parts, body).await;
+    }
+    if !call.kind.has_verb(call.info.verb) {
+        return Err(Failure::method_not_allowed());
+    }
+    if parts.method == Method::POST && !call.info.name.is_empty() {
+        return Err(Failure::method_not_allowed());
+    }
+    match call.info.verb {
+        "get" => read::get(call).await,
+        "list" => list::list(call).await,
+        "watch" => watch::watch(call).await,
+        "create" => create::create(call, read_body(body).await?).await,
+        "update" => update::update(call, read_body(body).await?).await,
+        "patch" => patch::patch(call, read_body(body).await?).await,
+        "delete" => delete::delete(call, read_body(body).await?).await,
+        "deletecollection" => delete::delete_collection(call, read_body(body).await?).await,
+        _ => Err(Failure::method_not_allowed()),
+    }
+}
+
+/// Objects in namespaces are written below one; others are not.
+fn check_scope(call: &Call) -> Result<()> {
+    let in_namespace = !call.info.namespace.is_empty() && call.kind.plural != "namespaces";
+    match (call.kind.namespaced, in_namespace) {
+        (false, true) => Err(Failure::no_such_path()),
+        (true, false) if !matches!(call.info.verb, "list" | "watch" | "create") => Err(Failure::method_not_allowed()),
+        (true, false) if call.info.verb == "create" && !call.info.name.is_empty() => Err(Failure::no_such_path()),
+        _ => Ok(()),
+    }
+}
+
+/// A whole body, up to the limit.
+pub async fn read_body(body: Body) -> Result<bytes::Bytes> {
+    match Limited::new(body, MAX_BODY_BYTES).collect().await {
+        Ok(collected) => Ok(collected.to_bytes()),
+        Err(error) if error.is::<http_body_util::LengthLimitError>() => {
+            Err(Failure::too_large(format!("Request entity too large: limit is {MAX_BODY_BYTES}")))
+        }
+        Err(error) => Err(Failure::bad_request(format!("the body could not be read: {error}"))),
+    }
+}

@@ -1,0 +1,114 @@
+//! POST.
+
+use http::{Response, StatusCode};
+use serde_json::Value;
+
+use super::write::{check_namespace, check_type, decode, ttl};
+use super::{read, subresource};
+use crate::answer::Body;
+use crate::app::{Call, random_suffix};
+use crate::cache::{Object, store_failure};
+use crate::status::{Failure, Result};
+use crate::{admission, codec, strategy, tree};
+
+/// Names that are tried for an object with a generateName.
+const NAME_ATTEMPTS: usize = 8;
+
+/// An object that was made.
+pub struct Creation {
+    /// As it is stored.
+    pub object: Object,
+}
+
+pub(super) async fn create(call: &Call, body: bytes::Bytes) -> Result<Response<Body>> {
+    if call.kind.etcd_prefix.is_empty() {
+        return subresource::create_review(call, &body).await;
+    }
+    let value = decode(call, &body, call.kind.schema())?;
+    let created = create_object(call, value).await?;
+    read::respond(call, StatusCode::CREATED, &created.object)
+}
+
+/// Makes an object out of a decoded body: the whole way from defaults to the store.
+pub async fn create_object(call: &Call, mut value: Value) -> Result<Creation> {
+    check_type(call, &mut value)?;
+    if call.kind.namespaced && call.namespace().is_empty() {
+        return Err(Failure::bad_request("an empty namespace may not be set during creation"));
+    }
+    check_namespace(call, &mut value)?;
+    if !tree::text(&value, "/metadata/resourceVersion").is_empty() {
+        let text = "resourceVersion should not be set on objects to be created";
+        return Err(Failure::new(StatusCode::INTERNAL_SERVER_ERROR, "", text));
+    }
+    let mut value = codec::canonical(call.kind, &value)?;
+    let generated = tree::text(&value, "/metadata/name").is_empty();
+    let base = tree::text(&value, "/metadata/generateName").to_owned();
+    crate::defaults::apply(call.kind, &mut value);
+    for attempt in 1.. {
+        let mut candidate = value.clone();
+        if generated && !base.is_empty() {
+            candidate["metadata"]["name"] = generated_name(&base).into();
+        }
+        match create_named(call, candidate).await {
+            Err(f) if generated && f.reason() == "AlreadyExists" && attempt < NAME_ATTEMPTS => {}
+            other => return other,
+        }
+    }
+    Err(Failure::internal("no free name was found"))
+}
+
+/// Longest base that leaves room for the suffix.
+const MAX_BASE: usize = 63 - SUFFIX_LEN;
+const SUFFIX_LEN: usize = 5;
+
+fn generated_name(base: &str) -> String {
+    let mut end = base.len().min(MAX_BASE);
+    while !base.is_char_boundary(end) {
+        end -= 1;
+    }
+    format!("{}{}", &base[..end], random_suffix(SUFFIX_LEN))
+}
+
+async fn create_named(call: &Call, mut value: Value) -> Result<Creation> {
+    strategy::prepare_create(call.kind, &mut value);
+    admission::admit(call, admission::Operation::Create, &mut value, None).await?;
+    let mut errors = strategy::validate_meta(call.kind, &value);
+    errors.extend(strategy::validate(call.kind, &value));
+    let name = tree::text(&value, "/metadata/name").to_owned();
+    if !errors.is_empty() {
+        return Err(Failure::invalid(call.kind_subject(), &name, &errors));
+    }
+    for warning in strategy::warnings(call.kind, &value) {
+        call.warn(warning);
+    }
+    admission::check(call, admission::Operation::Create, &value, None).await?;
+    let is_service = call.kind.plural == "services";
+    if is_service {
+        crate::services::allocate(call, &mut value, None).await?;
+    }
+    let result = store(call, &name, &value).await;
+    if is_service && result.is_err() {
+        crate::services::after_delete(call, &value).await;
+    }
+    result
+}
+
+async fn store(call: &Call, name: &str, value: &Value) -> Result<Creation> {
+    let storage = call.storage()?;
+    let key = storage.store_key(call.namespace(), name);
+    let data = codec::to_stored(storage, call.kind, value)?;
+    let exists = || Failure::already_exists(call.subject(), name);
+    if call.is_dry_run()? {
+        if storage.get(call.namespace(), name).is_some() {
+            return Err(exists());
+        }
+        return Ok(Creation { object: storage.read_object(&key, 0, data) });
+    }
+    let written = call.app.cache.store().create(key.clone().into(), data.clone(), ttl(call)).await;
+    match written.map_err(store_failure)? {
+        store::WriteResult::Committed { revision } => {
+            Ok(Creation { object: storage.read_object(&key, revision, data) })
+        }
+        store::WriteResult::Conflict { .. } => Err(exists()),
+    }
+}

@@ -1,0 +1,263 @@
+//! DELETE of one object and of collections.
+
+use std::sync::Arc;
+
+use http::{Response, StatusCode};
+use serde_json::{Value, json};
+
+use super::{list, read};
+use crate::answer::{self, Body};
+use crate::app::{Call, now};
+use crate::cache::{Object, Storage, store_failure};
+use crate::negotiate;
+use crate::status::{FieldError, Failure, Result, Subject};
+use crate::{codec, services, strategy, tree};
+
+/// Attempts against others who write the same object.
+const MAX_ATTEMPTS: usize = 24;
+
+/// How to delete.
+#[derive(Clone, Debug, Default)]
+pub struct DeleteOptions {
+    /// Seconds an object gets to end by itself.
+    pub grace: Option<i64>,
+    /// `Orphan`, `Background`, `Foreground` or empty.
+    pub propagation: String,
+    /// The uid that the object must have.
+    pub uid: Option<String>,
+    /// The version that the object must have.
+    pub version: Option<String>,
+}
+
+/// What became of a deletion.
+struct Deleted {
+    object: Object,
+    gone: bool,
+}
+
+impl DeleteOptions {
+    fn parse(call: &Call, body: &[u8]) -> Result<Self> {
+        let schema = codec::schema("k8s.io.apimachinery.pkg.apis.meta.v1.DeleteOptions");
+        let value = if body.is_empty() {
+            json!({
+                "gracePeriodSeconds": call.query.integer("gracePeriodSeconds")?,
+                "propagationPolicy": call.query.get("propagationPolicy"),
+                "orphanDependents": call.query.optional_flag("orphanDependents"),
+            })
+        } else {
+            codec::parse_body(body, negotiate::body_encoding(&call.headers)?, schema)?.value
+        };
+        let propagation = match (tree::text(&value, "/propagationPolicy"), value["orphanDependents"].as_bool()) {
+            ("", Some(true)) => "Orphan",
+            ("", Some(false)) => "Background",
+            (policy, _) => policy,
+        };
+        let text = |pointer: &str| value.pointer(pointer).and_then(Value::as_str).map(str::to_owned);
+        let options = Self {
+            grace: value["gracePeriodSeconds"].as_i64(),
+            propagation: propagation.to_owned(),
+            uid: text("/preconditions/uid"),
+            version: text("/preconditions/resourceVersion"),
+        };
+        options.check()?;
+        Ok(options)
+    }
+
+    fn check(&self) -> Result<()> {
+        let subject = Subject { group: "meta.k8s.io", resource: "DeleteOptions" };
+        if !matches!(self.propagation.as_str(), "" | "Orphan" | "Background" | "Foreground") {
+            let allowed = ["Background", "Foreground", "Orphan", "nil"];
+            let error = FieldError::not_supported("propagationPolicy", self.propagation.as_str(), &allowed);
+            return Err(Failure::invalid(subject, "", &[error]));
+        }
+        Ok(())
+    }
+}
+
+pub(super) async fn delete(call: &Call, body: bytes::Bytes) -> Result<Response<Body>> {
+    let options = DeleteOptions::parse(call, &body)?;
+    let deleted = remove_object(call, &call.info.name, &options).await?;
+    if !deleted.gone || strategy::returns_deleted_object(call.kind) {
+        return read::respond(call, StatusCode::OK, &deleted.object);
+    }
+    let value = codec::to_value(call.storage()?, call.kind, &deleted.object)?;
+    let mut details = json!({"name": call.info.name, "kind": call.kind.plural, "uid": value["metadata"]["uid"]});
+    if !call.kind.group.is_empty() {
+        details["group"] = call.kind.group.into();
+    }
+    answer::message(StatusCode::OK, answer::STATUS, &answer::success(details), call.accept)
+}
+
+pub(super) async fn delete_collection(call: &Call, body: bytes::Bytes) -> Result<Response<Body>> {
+    let options = DeleteOptions::parse(call, &body)?;
+    let page = list::page(call).await?;
+    for object in &page.objects {
+        match remove_object(call, object.name(), &options).await {
+            Err(failure) if failure.code() != StatusCode::NOT_FOUND => return Err(failure),
+            _ => {}
+        }
+    }
+    list::respond(call, &page)
+}
+
+/// Deletes an object, or starts its deletion. Returns whether it is gone.
+pub async fn remove(call: &Call, name: &str, options: &DeleteOptions) -> Result<bool> {
+    Ok(remove_object(call, name, options).await?.gone)
+}
+
+async fn remove_object(call: &Call, name: &str, options: &DeleteOptions) -> Result<Deleted> {
+    let storage = call.storage()?;
+    let namespace = call.namespace();
+    let key = storage.store_key(namespace, name);
+    let not_found = || Failure::not_found(call.subject(), name);
+    crate::admission::check_delete(call, name).await?;
+    let mut old = match storage.get(namespace, name) {
+        Some(object) => object,
+        None => super::write::from_store(call, storage, &key).await?.ok_or_else(not_found)?,
+    };
+    let mut from_cache = true;
+    for _ in 0..MAX_ATTEMPTS {
+        let value = codec::to_value(storage, call.kind, &old)?;
+        if let Err(failure) = check_preconditions(call, name, &value, options) {
+            if !std::mem::take(&mut from_cache) {
+                return Err(failure);
+            }
+            old = super::write::from_store(call, storage, &key).await?.ok_or_else(not_found)?;
+            continue;
+        }
+        from_cache = false;
+        let mut new = value.clone();
+        let pending = mark_deleted(call, &mut new, options);
+        match write(call, storage, &key, (&old, &value, pending.then_some(&new))).await? {
+            Step::Done(deleted) => return Ok(deleted),
+            Step::Gone => return Err(not_found()),
+            Step::Raced(current) => old = current,
+        }
+    }
+    Err(Failure::modified(call.subject(), name))
+}
+
+fn check_preconditions(call: &Call, name: &str, value: &Value, options: &DeleteOptions) -> Result<()> {
+    let compare = |what: &str, wanted: Option<&String>, actual: &str| match wanted {
+        Some(wanted) if wanted != actual => {
+            let why = format!(
+                "Precondition failed: {what} in precondition: {wanted}, {what} in object meta: {actual}"
+            );
+            Err(Failure::conflict(call.subject(), name, &why))
+        }
+        _ => Ok(()),
+    };
+    compare("UID", options.uid.as_ref(), tree::text(value, "/metadata/uid"))?;
+    compare("ResourceVersion", options.version.as_ref(), tree::text(value, "/metadata/resourceVersion"))
+}
+
+enum Step {
+    Done(Deleted),
+    Gone,
+    Raced(Arc<Object>),
+}
+
+/// Writes the marked object, or deletes it where there is nothing to wait for.
+async fn write(
+    call: &Call,
+    storage: &Storage,
+    key: &str,
+    (old, value, marked): (&Object, &Value, Option<&Value>),
+) -> Result<Step> {
+    let dry_run = call.is_dry_run()?;
+    let store = call.app.cache.store();
+    let result = match marked {
+        Some(new) => {
+            let data = codec::to_stored(storage, call.kind, new)?;
+            let done = |revision| Step::Done(Deleted { object: storage.read_object(key, revision, data.clone()), gone: false });
+            if dry_run || data == old.data {
+                return Ok(done(old.revision));
+            }
+            match store.update(key.to_owned().into(), data.clone(), old.revision, None).await.map_err(store_failure)? {
+                store::WriteResult::Committed { revision } => return Ok(done(revision)),
+                conflict @ store::WriteResult::Conflict { .. } => conflict,
+            }
+        }
+        None => {
+            let done = |revision| Step::Done(Deleted { object: old.at_revision(revision), gone: true });
+            if dry_run {
+                return Ok(done(old.revision));
+            }
+            match store.delete(key.to_owned().into(), old.revision).await.map_err(store_failure)? {
+                store::WriteResult::Committed { revision } => {
+                    services::after_delete(call, value).await;
+                    return Ok(done(revision));
+                }
+                conflict @ store::WriteResult::Conflict { .. } => conflict,
+            }
+        }
+    };
+    match result {
+        store::WriteResult::Conflict { current: Some(kv), .. } => {
+            Ok(Step::Raced(Arc::new(storage.read_object(key, kv.mod_revision, kv.value))))
+        }
+        _ => Ok(Step::Gone),
+    }
+}
+
+/// Finalizers that make the garbage collector act before the object goes.
+const FOREGROUND: &str = "foregroundDeletion";
+const ORPHAN: &str = "orphan";
+
+/// Marks the object as being deleted. Returns whether somebody has to finish before it can go.
+fn mark_deleted(call: &Call, value: &mut Value, options: &DeleteOptions) -> bool {
+    set_propagation(call, value, options);
+    let grace = strategy::grace_period(call.kind, value, options.grace);
+    let finalizers = !tree::list(value, "/metadata/finalizers").is_empty();
+    let namespace = call.kind.plural == "namespaces" && !tree::list(value, "/spec/finalizers").is_empty();
+    let terminating = tree::has(value, "/metadata/deletionTimestamp");
+    let pending = finalizers || namespace || grace > 0;
+    if !pending {
+        return false;
+    }
+    if terminating {
+        let before = tree::integer(value, "/metadata/deletionGracePeriodSeconds").unwrap_or(0);
+        if grace < before && options.grace.is_some() {
+            value["metadata"]["deletionTimestamp"] = api::time::format_seconds(now() + grace).into();
+            value["metadata"]["deletionGracePeriodSeconds"] = grace.into();
+        }
+        return true;
+    }
+    value["metadata"]["deletionTimestamp"] = api::time::format_seconds(now() + grace).into();
+    value["metadata"]["deletionGracePeriodSeconds"] = grace.into();
+    if let Some(generation) = tree::integer(value, "/metadata/generation").filter(|g| *g > 0) {
+        value["metadata"]["generation"] = (generation + 1).into();
+    }
+    if call.kind.plural == "namespaces" {
+        tree::object_at(value, "status").insert("phase".into(), "Terminating".into());
+    }
+    true
+}
+
+fn set_propagation(call: &Call, value: &mut Value, options: &DeleteOptions) {
+    let had = |name: &str, value: &Value| tree::list(value, "/metadata/finalizers").iter().any(|f| f == name);
+    let policy = match options.propagation.as_str() {
+        "" if had(ORPHAN, value) => "Orphan",
+        "" if had(FOREGROUND, value) => "Foreground",
+        "" => strategy::default_propagation(call.kind),
+        given => given,
+    };
+    if options.propagation.is_empty() && policy == "Orphan" && call.kind.plural == "jobs" {
+        call.warn(
+            "child pods are preserved by default when jobs are deleted; set propagationPolicy=Background to remove them \
+             or set propagationPolicy=Orphan to suppress this warning",
+        );
+    }
+    let wanted = match policy {
+        "Orphan" => Some(ORPHAN),
+        "Foreground" => Some(FOREGROUND),
+        _ => None,
+    };
+    let others = tree::list(value, "/metadata/finalizers").iter().filter(|f| *f != ORPHAN && *f != FOREGROUND);
+    let finalizers: Vec<Value> = others.cloned().chain(wanted.map(Value::from)).collect();
+    if finalizers.is_empty() {
+        tree::remove(&mut value["metadata"], "finalizers");
+    } else {
+        value["metadata"]["finalizers"] = Value::Array(finalizers);
+    }
+}

@@ -1,0 +1,264 @@
+//! LIST: a snapshot, selected, cut into pages, written without decoding.
+
+use std::ops::Bound;
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use bytes::{BufMut, Bytes, BytesMut};
+use http::{Response, StatusCode};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::read::{metadata_of, parse_version};
+use crate::answer::{self, Body};
+use crate::app::Call;
+use crate::cache::{Object, Objects, Selection, Storage, store_failure};
+use crate::codec::{self, Renderer};
+use crate::negotiate::{Encoding, Form};
+use crate::status::{FieldError, Failure, Result, Subject};
+use crate::wire::{put_varint, varint_len};
+
+/// Objects of one page, and what its metadata says.
+pub(super) struct Page {
+    pub(super) objects: Vec<Arc<Object>>,
+    revision: i64,
+    next: Option<String>,
+    remaining: Option<usize>,
+}
+
+/// What a continue token holds.
+#[derive(Serialize, Deserialize)]
+struct Token {
+    v: String,
+    rv: i64,
+    start: String,
+}
+
+const TOKEN_VERSION: &str = "meta.k8s.io/v1";
+
+pub(super) async fn list(call: &Call) -> Result<Response<Body>> {
+    let page = page(call).await?;
+    respond(call, &page)
+}
+
+/// The answer with a page of objects in the form the client wants.
+pub(super) fn respond(call: &Call, page: &Page) -> Result<Response<Body>> {
+    let renderer = call.renderer()?;
+    let accept = call.accept;
+    let body = match (accept.form, accept.encoding) {
+        (Form::Object, Encoding::Json) => {
+            let body = json_list(&renderer, page)?;
+            if accept.pretty { codec::indent(&body) } else { body }
+        }
+        (Form::Object, Encoding::Protobuf) => proto_list(&renderer, page)?,
+        (Form::Object, Encoding::Yaml) => {
+            let json: Value = serde_json::from_slice(&json_list(&renderer, page)?).map_err(Failure::internal)?;
+            codec::yaml(&json)?
+        }
+        (Form::Table, _) => {
+            let objects: Vec<Value> = page.objects.iter().map(|o| renderer.value(o)).collect::<Result<_>>()?;
+            crate::table::bytes(&crate::table::of_objects(call, &objects, page.metadata())?, accept)?
+        }
+        (Form::Metadata, _) => {
+            let items: Vec<Value> =
+                page.objects.iter().map(|o| renderer.value(o).map(metadata_of)).collect::<Result<_>>()?;
+            let kind = "PartialObjectMetadataList";
+            let value =
+                json!({"kind": kind, "apiVersion": "meta.k8s.io/v1", "metadata": page.metadata(), "items": items});
+            return answer::message(StatusCode::OK, METADATA_LIST, &value, accept);
+        }
+    };
+    Ok(answer::compress(&call.headers, StatusCode::OK, accept.encoding.media_type(), body))
+}
+
+const METADATA_LIST: &str = "k8s.io.apimachinery.pkg.apis.meta.v1.PartialObjectMetadataList";
+
+/// The selection of a list, watch or deletion of a collection.
+pub(super) fn selection(call: &Call, storage: &Storage) -> Result<Selection> {
+    Selection::parse(call.query.get("labelSelector"), call.query.get("fieldSelector"), call.kind, &storage.indexed())
+}
+
+/// The objects that a query asks for.
+pub(super) async fn page(call: &Call) -> Result<Page> {
+    let storage = call.storage()?;
+    let selection = selection(call, storage)?;
+    let limit = call.query.integer("limit")?.and_then(|l| usize::try_from(l).ok()).unwrap_or(0);
+    let prefix = if call.namespace().is_empty() { String::new() } else { format!("{}/", call.namespace()) };
+    let token = call.query.get("continue");
+    let (objects, revision, start) = if token.is_empty() {
+        let (objects, revision) = snapshot(call, storage).await?;
+        (objects, revision, prefix.clone())
+    } else {
+        resume(call, storage, token, &prefix).await?
+    };
+    let mut page = Page { objects: Vec::new(), revision, next: None, remaining: None };
+    let mut range = objects.range::<_, str>((Bound::Included(start.as_str()), Bound::Unbounded)).map(|(_, o)| o).take_while(|o| o.key.starts_with(&prefix));
+    let single = selection.single_name();
+    while let Some(object) = range.next() {
+        if single.is_some_and(|name| object.name() != name) || !selection.matches(object) {
+            continue;
+        }
+        if limit > 0 && page.objects.len() == limit {
+            if let Some(last) = page.objects.last() {
+                page.next = Some(encode_token(revision, &last.key[prefix.len()..]));
+            }
+            page.remaining = selection.is_all().then(|| range.count() + 1);
+            storage.keep_snapshot(revision, objects.clone());
+            break;
+        }
+        page.objects.push(object.clone());
+    }
+    Ok(page)
+}
+
+fn encode_token(revision: i64, last: &str) -> String {
+    let token = Token { v: TOKEN_VERSION.to_owned(), rv: revision, start: format!("{last}\0") };
+    URL_SAFE_NO_PAD.encode(serde_json::to_vec(&token).unwrap_or_default())
+}
+
+/// The objects and the revision that a query without token asks for.
+async fn snapshot(call: &Call, storage: &Storage) -> Result<(Objects, i64)> {
+    let (version, rule) = (call.query.get("resourceVersion"), call.query.get("resourceVersionMatch"));
+    check_match(version, rule)?;
+    let cache = &call.app.cache;
+    let wanted = match version {
+        "" => cache.fresh().await?,
+        "0" => cache.revision(),
+        text if rule == "Exact" => return exact(call, storage, parse_version(text)?).await,
+        text => cache.wait_for(parse_version(text)?).await?,
+    };
+    let (objects, newest) = storage.snapshot_and_cursor();
+    Ok((objects, wanted.max(newest)))
+}
+
+fn check_match(version: &str, rule: &str) -> Result<()> {
+    let options = Subject { group: "meta.k8s.io", resource: "ListOptions" };
+    let refuse = |error| Err(Failure::invalid(options, "", &[error]));
+    let field = "resourceVersionMatch";
+    match (version, rule) {
+        (_, "") => Ok(()),
+        ("", _) => refuse(FieldError::forbidden(field, "resourceVersionMatch is forbidden unless resourceVersion is provided")),
+        ("0", "Exact") => {
+            refuse(FieldError::forbidden(field, "resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\""))
+        }
+        (_, "Exact" | "NotOlderThan") => Ok(()),
+        (_, other) => refuse(FieldError::not_supported(field, other, &["Exact", "NotOlderThan", ""])),
+    }
+}
+
+/// The objects exactly as they were at a revision.
+async fn exact(call: &Call, storage: &Storage, revision: i64) -> Result<(Objects, i64)> {
+    call.app.cache.wait_for(revision).await?;
+    let (objects, newest) = storage.snapshot_and_cursor();
+    if newest <= revision {
+        return Ok((objects, revision));
+    }
+    if let Some(objects) = storage.kept_snapshot(revision) {
+        return Ok((objects, revision));
+    }
+    let request = store::RangeRequest::prefix(storage.prefix.clone()).at(revision);
+    let result = call.app.cache.store().range(request).await.map_err(store_failure)?;
+    let read = |kv: store::KeyValue| {
+        let key = String::from_utf8_lossy(&kv.key).into_owned();
+        let object = Arc::new(storage.read_object(&key, kv.mod_revision, kv.value));
+        (object.key.clone(), object)
+    };
+    Ok((result.kvs.into_iter().map(read).collect(), revision))
+}
+
+async fn resume(call: &Call, storage: &Storage, token: &str, prefix: &str) -> Result<(Objects, i64, String)> {
+    let version = call.query.get("resourceVersion");
+    if !version.is_empty() && version != "0" {
+        return Err(Failure::bad_request("specifying resource version is not allowed when using continue"));
+    }
+    let bad = |why: &str| Failure::bad_request(format!("continue key is not valid: {why}"));
+    let bytes = URL_SAFE_NO_PAD.decode(token.trim_end_matches('=')).map_err(|e| bad(&e.to_string()))?;
+    let token: Token = serde_json::from_slice(&bytes).map_err(|e| bad(&e.to_string()))?;
+    if token.v != TOKEN_VERSION || token.start.is_empty() {
+        return Err(bad("incorrect encoded start resourceVersion"));
+    }
+    let start = format!("{prefix}{}", token.start);
+    if token.rv == -1 {
+        let (objects, newest) = storage.snapshot_and_cursor();
+        return Ok((objects, call.app.cache.revision().max(newest), start));
+    }
+    match exact(call, storage, token.rv).await {
+        Ok((objects, revision)) => Ok((objects, revision, start)),
+        Err(failure) if failure.reason() == "Expired" => {
+            let text = "The provided continue parameter is too old to display a consistent list result. You can start a new list \
+                        without the continue parameter, or use the continue token in this response to retrieve the remainder of \
+                        the results. Continuing with the provided token results in an inconsistent list - objects that were \
+                        created, modified, or deleted between the time the first chunk was returned and now may show up in the list.";
+            let last = token.start.trim_end_matches('\0');
+            Err(Failure::expired(text).with_continue(encode_token(-1, last)))
+        }
+        Err(failure) => Err(failure),
+    }
+}
+
+impl Page {
+    fn metadata(&self) -> Value {
+        let mut metadata = json!({"resourceVersion": self.revision.to_string()});
+        if let Some(next) = &self.next {
+            metadata["continue"] = next.as_str().into();
+        }
+        if let Some(remaining) = self.remaining {
+            metadata["remainingItemCount"] = remaining.into();
+        }
+        metadata
+    }
+}
+
+fn json_list(renderer: &Renderer<'_>, page: &Page) -> Result<Bytes> {
+    let mut out = BytesMut::with_capacity(page.objects.iter().map(|o| o.data.len() * 2).sum::<usize>() + 256);
+    codec::put_type_names(&mut out, &format!("{}List", renderer.kind.kind), &renderer.kind.api_version());
+    out.put_slice(b",\"metadata\":{\"resourceVersion\":\"");
+    out.put_slice(page.revision.to_string().as_bytes());
+    out.put_u8(b'"');
+    if let Some(next) = &page.next {
+        out.put_slice(format!(",\"continue\":\"{next}\"").as_bytes());
+    }
+    if let Some(remaining) = page.remaining {
+        out.put_slice(format!(",\"remainingItemCount\":{remaining}").as_bytes());
+    }
+    out.put_slice(b"},\"items\":[");
+    for (i, object) in page.objects.iter().enumerate() {
+        if i > 0 {
+            out.put_u8(b',');
+        }
+        out.put_slice(&renderer.json(object)?);
+    }
+    out.put_slice(b"]}\n");
+    Ok(out.freeze())
+}
+
+fn proto_list(renderer: &Renderer<'_>, page: &Page) -> Result<Bytes> {
+    let mut meta = vec![0x0a, 0];
+    let mut text = |number: u8, text: &str| {
+        meta.push(number << 3 | 2);
+        put_varint(&mut meta, text.len());
+        meta.extend_from_slice(text.as_bytes());
+    };
+    text(2, &page.revision.to_string());
+    text(3, page.next.as_deref().unwrap_or_default());
+    if let Some(remaining) = page.remaining {
+        meta.push(0x20);
+        put_varint(&mut meta, remaining);
+    }
+    let items: Vec<Bytes> = page.objects.iter().map(|o| renderer.proto(o)).collect::<Result<_>>()?;
+    let framed = |len: usize| 1 + varint_len(len) + len;
+    let raw_len = framed(meta.len()) + items.iter().map(|i| framed(i.len())).sum::<usize>();
+    let mut out = Vec::with_capacity(raw_len + 80);
+    api::envelope::wrap_head(&renderer.kind.api_version(), &format!("{}List", renderer.kind.kind), raw_len, &mut out);
+    out.push(0x0a);
+    put_varint(&mut out, meta.len());
+    out.extend_from_slice(&meta);
+    for item in items {
+        out.push(0x12);
+        put_varint(&mut out, item.len());
+        out.extend_from_slice(&item);
+    }
+    out.extend_from_slice(api::envelope::TAIL);
+    Ok(out.into())
+}

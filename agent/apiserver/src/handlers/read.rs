@@ -1,0 +1,69 @@
+//! GET of one object.
+
+use std::sync::Arc;
+
+use http::{Response, StatusCode};
+use serde_json::{Value, json};
+
+use crate::answer::{self, Body};
+use crate::app::Call;
+use crate::cache::Object;
+use crate::codec;
+use crate::negotiate::{Encoding, Form};
+use crate::status::{Failure, Result};
+
+pub(super) async fn get(call: &Call) -> Result<Response<Body>> {
+    let object = current(call).await?;
+    respond(call, StatusCode::OK, &object)
+}
+
+/// The object of the path, at least as new as the query asks for.
+pub(super) async fn current(call: &Call) -> Result<Arc<Object>> {
+    let storage = call.storage()?;
+    wait_for_version(call).await?;
+    storage.get(call.namespace(), &call.info.name).ok_or_else(|| call.not_found())
+}
+
+async fn wait_for_version(call: &Call) -> Result<()> {
+    match call.query.get("resourceVersion") {
+        "" => call.app.cache.fresh().await?,
+        "0" => 0,
+        text => call.app.cache.wait_for(parse_version(text)?).await?,
+    };
+    Ok(())
+}
+
+/// A resource version from a query.
+pub(super) fn parse_version(text: &str) -> Result<i64> {
+    text.parse::<i64>().ok().filter(|v| *v >= 0).ok_or_else(|| {
+        Failure::bad_request(format!("Invalid value: {text:?}: strconv.ParseUint: parsing {text:?}: invalid syntax"))
+    })
+}
+
+/// The answer with one object in the form the client wants.
+pub(super) fn respond(call: &Call, code: StatusCode, object: &Object) -> Result<Response<Body>> {
+    let renderer = call.renderer()?;
+    let accept = call.accept;
+    match accept.form {
+        Form::Object => {
+            let body = renderer.object(object, accept.encoding)?;
+            let body = if accept.pretty && accept.encoding == Encoding::Json { codec::indent(&body) } else { body };
+            Ok(answer::compress(&call.headers, code, accept.encoding.media_type(), body))
+        }
+        Form::Metadata => answer::message(code, METADATA, &metadata_of(renderer.value(object)?), accept),
+        Form::Table => {
+            let table = crate::table::of_objects(call, &[renderer.value(object)?], json!({
+                "resourceVersion": object.revision.to_string(),
+            }))?;
+            Ok(answer::compress(&call.headers, code, "application/json", crate::table::bytes(&table, accept)?))
+        }
+    }
+}
+
+/// Schema of the metadata form.
+pub(super) const METADATA: &str = "k8s.io.apimachinery.pkg.apis.meta.v1.PartialObjectMetadata";
+
+/// The metadata form of an object.
+pub(super) fn metadata_of(mut object: Value) -> Value {
+    json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": object["metadata"].take()})
+}

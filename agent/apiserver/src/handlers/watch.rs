@@ -1,0 +1,312 @@
+//! WATCH: a cursor in the ring of a kind, written out as frames that all watchers share.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use api::Kind;
+use bytes::Bytes;
+use futures::StreamExt;
+use http::header::CONTENT_TYPE;
+use http::{HeaderValue, Response};
+use http_body::Frame;
+use http_body_util::{BodyExt, StreamBody};
+use rand::RngExt as _;
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use super::read::{METADATA, metadata_of, parse_version};
+use crate::answer::{Body, STATUS};
+use crate::app::{App, Call};
+use crate::cache::{Change, Event, Object, Objects, Selection, Storage};
+use crate::codec::{self, Renderer};
+use crate::negotiate::{Accept, Encoding, Form};
+use crate::status::{FieldError, Failure, Result, Subject};
+
+/// Events that one turn takes out of the ring.
+const BATCH: usize = 256;
+/// Time between two bookmarks.
+const BOOKMARK_INTERVAL: Duration = Duration::from_secs(60);
+/// Watches that name no timeout end after a random time in this range, so that they do not all end at once.
+const DEFAULT_SECONDS: std::ops::Range<u64> = 1800..3600;
+
+/// Marks the bookmark that ends the initial events.
+const INITIAL_END: &str = "k8s.io/initial-events-end";
+
+struct Watcher {
+    app: Arc<App>,
+    kind: &'static Kind,
+    index: usize,
+    accept: Accept,
+    include: String,
+    selection: Selection,
+    prefix: String,
+    /// Events up to here were sent or skipped.
+    cursor: i64,
+    news: tokio::sync::watch::Receiver<i64>,
+    deadline: Instant,
+    bookmark_at: Option<Instant>,
+    /// State to send before any event.
+    initial: std::vec::IntoIter<Arc<Object>>,
+    /// Whether a bookmark has to follow the initial state.
+    initial_end: bool,
+    first_table: bool,
+    ready: VecDeque<Bytes>,
+    ended: bool,
+}
+
+pub(super) async fn watch(call: &Call) -> Result<Response<Body>> {
+    let storage = call.storage()?;
+    let selection = super::list::selection(call, storage)?;
+    let (initial, cursor, initial_end) = start(call, storage).await?;
+    let prefix = if call.namespace().is_empty() { String::new() } else { format!("{}/", call.namespace()) };
+    let wanted = |o: &Arc<Object>| o.key.starts_with(&prefix) && selection.matches(o);
+    let initial: Vec<Arc<Object>> = initial.values().filter(|o| wanted(o)).cloned().collect();
+    let seconds = call.query.integer("timeoutSeconds")?.and_then(|s| u64::try_from(s).ok()).filter(|s| *s > 0);
+    let seconds = seconds.unwrap_or_else(|| rand::rng().random_range(DEFAULT_SECONDS));
+    let watcher = Watcher {
+        app: call.app.clone(),
+        kind: call.kind,
+        index: storage.index,
+        accept: call.accept,
+        include: call.query.get("includeObject").to_owned(),
+        selection,
+        prefix,
+        cursor,
+        news: storage.subscribe(),
+        deadline: Instant::now() + Duration::from_secs(seconds),
+        bookmark_at: call.query.flag("allowWatchBookmarks").then(|| Instant::now() + BOOKMARK_INTERVAL),
+        initial: initial.into_iter(),
+        initial_end,
+        first_table: true,
+        ready: VecDeque::new(),
+        ended: false,
+    };
+    // A cursor that is too old is told before anything is sent.
+    storage.events_after(cursor, 0)?;
+    let frames = futures::stream::unfold(watcher, |mut w| async { w.next().await.map(|frame| (frame, w)) });
+    let body = StreamBody::new(frames.map(|bytes| Ok(Frame::data(bytes)))).boxed_unsync();
+    let mut response = Response::new(body);
+    let media_type = call.accept.encoding.watch_media_type();
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
+    Ok(response)
+}
+
+/// The initial state, the cursor and whether the end of the initial state is to be told.
+async fn start(call: &Call, storage: &Storage) -> Result<(Objects, i64, bool)> {
+    let version = call.query.get("resourceVersion");
+    let rule = call.query.get("resourceVersionMatch");
+    let cache = &call.app.cache;
+    let state = |revision: i64| {
+        let (objects, newest) = storage.snapshot_and_cursor();
+        (objects, revision.max(newest))
+    };
+    match call.query.optional_flag("sendInitialEvents") {
+        Some(send) => {
+            check_initial(rule)?;
+            let revision = match version {
+                "" => cache.fresh().await?,
+                "0" => cache.revision(),
+                text => cache.wait_for(parse_version(text)?).await?,
+            };
+            let (objects, cursor) = state(revision);
+            if send { Ok((objects, cursor, call.query.flag("allowWatchBookmarks"))) } else { Ok((Objects::new(), cursor, false)) }
+        }
+        None if !rule.is_empty() => {
+            let error = FieldError::forbidden(
+                "resourceVersionMatch",
+                "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided",
+            );
+            Err(Failure::invalid(Subject { group: "meta.k8s.io", resource: "ListOptions" }, "", &[error]))
+        }
+        None => match version {
+            "" => {
+                let (objects, cursor) = state(cache.fresh().await?);
+                Ok((objects, cursor, false))
+            }
+            "0" => {
+                let (objects, cursor) = state(cache.revision());
+                Ok((objects, cursor, false))
+            }
+            text => {
+                let cursor = parse_version(text)?;
+                cache.wait_for(cursor).await?;
+                Ok((Objects::new(), cursor, false))
+            }
+        },
+    }
+}
+
+fn check_initial(rule: &str) -> Result<()> {
+    if rule == "NotOlderThan" {
+        return Ok(());
+    }
+    let text = "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan";
+    let error = FieldError::forbidden("resourceVersionMatch", text);
+    Err(Failure::invalid(Subject { group: "meta.k8s.io", resource: "ListOptions" }, "", &[error]))
+}
+
+impl Watcher {
+    async fn next(&mut self) -> Option<Bytes> {
+        loop {
+            if let Some(frame) = self.ready.pop_front() {
+                return Some(frame);
+            }
+            if self.ended {
+                return None;
+            }
+            if let Some(object) = self.initial.next() {
+                let frame = self.render("ADDED", &object);
+                self.ready.extend(frame);
+                continue;
+            }
+            if std::mem::take(&mut self.initial_end) {
+                let frame = self.bookmark(self.cursor, true);
+                self.ready.extend(frame);
+                continue;
+            }
+            self.take_events();
+            if self.ready.is_empty() && !self.ended {
+                self.wait().await;
+            }
+        }
+    }
+
+    async fn wait(&mut self) {
+        let bookmark_at = self.bookmark_at.unwrap_or(self.deadline);
+        let shutdown = self.app.shutdown.clone();
+        tokio::select! {
+            changed = self.news.changed() => self.ended |= changed.is_err(),
+            () = tokio::time::sleep_until(self.deadline) => self.ended = true,
+            () = shutdown.wait() => self.ended = true,
+            () = tokio::time::sleep_until(bookmark_at), if self.bookmark_at.is_some() => {
+                // Everything of this kind up to the global revision has been seen, or is in the ring.
+                let revision = self.app.cache.revision();
+                self.take_events();
+                self.cursor = self.cursor.max(revision);
+                let frame = self.bookmark(self.cursor, false);
+                self.ready.extend(frame);
+                self.bookmark_at = Some(Instant::now() + BOOKMARK_INTERVAL);
+            }
+        }
+    }
+
+    fn take_events(&mut self) {
+        self.news.mark_unchanged();
+        loop {
+            let events = match self.app.cache.storages()[self.index].events_after(self.cursor, BATCH) {
+                Ok(events) => events,
+                Err(failure) => {
+                    self.ready.extend(self.error_frame(&failure));
+                    self.ended = true;
+                    return;
+                }
+            };
+            for event in &events {
+                self.cursor = event.revision;
+                let frame = self.frame_of(event);
+                self.ready.extend(frame);
+            }
+            // With frames to write the rest can wait for the client; without, look on.
+            if events.len() < BATCH || !self.ready.is_empty() {
+                if events.len() == BATCH {
+                    self.news.mark_changed();
+                }
+                return;
+            }
+        }
+    }
+
+    fn selects(&self, object: &Object) -> bool {
+        object.key.starts_with(&self.prefix) && self.selection.matches(object)
+    }
+
+    fn frame_of(&mut self, event: &Event) -> Option<Bytes> {
+        let now = event.change != Change::Deleted && self.selects(&event.object);
+        let before = event.previous.as_ref().is_some_and(|p| self.selects(p));
+        let (name, slot) = match (before, now) {
+            (false, false) => return None,
+            (false, true) => ("ADDED", 0),
+            (true, true) => ("MODIFIED", 1),
+            (true, false) if event.change == Change::Deleted => ("DELETED", 1),
+            (true, false) => {
+                let last = event.previous.as_ref()?.at_revision(event.revision);
+                return self.render("DELETED", &last);
+            }
+        };
+        let app = self.app.clone();
+        let own_version = app.cache.storages()[self.index].kind.message == self.kind.message;
+        if self.accept.form != Form::Object || !own_version {
+            return self.render(name, &event.object);
+        }
+        let slot = if self.accept.encoding == Encoding::Protobuf { 2 + slot } else { slot };
+        let frame = event.frame(slot, || self.render(name, &event.object).unwrap_or_default());
+        (!frame.is_empty()).then_some(frame)
+    }
+
+    fn renderer<'a>(&self, app: &'a App) -> Renderer<'a> {
+        Renderer { storage: &app.cache.storages()[self.index], kind: self.kind, cache: &app.forms }
+    }
+
+    fn render(&mut self, event: &str, object: &Object) -> Option<Bytes> {
+        let app = self.app.clone();
+        let renderer = self.renderer(&app);
+        let frame = match self.accept.form {
+            Form::Object => renderer.frame(event, object, self.accept.encoding),
+            Form::Metadata => {
+                renderer.value(object).and_then(|v| message_frame(event, METADATA, &metadata_of(v), self.accept.encoding))
+            }
+            Form::Table => renderer.value(object).and_then(|v| self.table_frame(event, &v)),
+        };
+        frame.map_err(|failure| tracing::error!(key = %object.key, %failure, "an object could not be written")).ok()
+    }
+
+    fn table_frame(&mut self, event: &str, object: &Value) -> Result<Bytes> {
+        let metadata = json!({"resourceVersion": object["metadata"]["resourceVersion"]});
+        let mut table = crate::table::of_kind(self.kind, &self.include, std::slice::from_ref(object), metadata)?;
+        if !std::mem::take(&mut self.first_table) {
+            table["columnDefinitions"] = Value::Null;
+        }
+        Ok(codec::json_frame(event, &serde_json::to_vec(&table).map_err(Failure::internal)?))
+    }
+
+    fn bookmark(&mut self, revision: i64, initial_end: bool) -> Option<Bytes> {
+        let mut value = json!({"metadata": {}});
+        if initial_end {
+            value["metadata"]["annotations"] = json!({INITIAL_END: "true"});
+        }
+        let app = self.app.clone();
+        let storage = &app.cache.storages()[self.index];
+        let data = codec::to_stored(storage, storage.kind, &value).ok()?;
+        if self.accept.form == Form::Object {
+            let object = storage.read_object("", revision, data);
+            // Not through the cache of JSON forms: a bookmark shares its revision with an object.
+            let renderer = Renderer { cache: &codec::JsonCache::default(), ..self.renderer(&app) };
+            return renderer.frame("BOOKMARK", &object, self.accept.encoding).ok();
+        }
+        value["metadata"]["resourceVersion"] = revision.to_string().into();
+        match self.accept.form {
+            Form::Table => self.table_frame("BOOKMARK", &value).ok(),
+            _ => message_frame("BOOKMARK", METADATA, &metadata_of(value), self.accept.encoding).ok(),
+        }
+    }
+
+    fn error_frame(&self, failure: &Failure) -> Option<Bytes> {
+        message_frame("ERROR", STATUS, &failure.to_value(), self.accept.encoding).ok()
+    }
+}
+
+/// A frame around a tree of the schema.
+fn message_frame(event: &str, schema: &str, value: &Value, encoding: Encoding) -> Result<Bytes> {
+    let schema = codec::schema(schema);
+    let text = |key: &str| value[key].as_str().unwrap_or_default();
+    let raw = api::transcode::value_to_proto(schema, value, &mut api::transcode::Report::default());
+    let raw = raw.map_err(Failure::internal)?;
+    if encoding == Encoding::Protobuf {
+        return Ok(codec::proto_frame(event, &api::envelope::wrap(text("apiVersion"), text("kind"), &raw)));
+    }
+    let mut out = Vec::new();
+    let name = Some((text("apiVersion"), text("kind")));
+    api::transcode::proto_to_json(schema, &raw, name, &mut out).map_err(Failure::internal)?;
+    Ok(codec::json_frame(event, &out))
+}

@@ -1,0 +1,245 @@
+//! What all writes share: decoding, guarded changes, answers.
+
+use std::sync::Arc;
+
+use api::schema::Message;
+use serde_json::Value;
+
+use crate::app::Call;
+use crate::cache::{Object, Storage, store_failure};
+use crate::codec::{self, Parsed};
+use crate::negotiate;
+use crate::status::{Failure, Result};
+use crate::strategy::{self, Part};
+use crate::{admission, tree};
+
+/// How often an unconditional change is tried again when others write the same object.
+const MAX_ATTEMPTS: usize = 24;
+
+/// What became of a change.
+pub struct Changed {
+    /// The object after it, or its last state.
+    pub object: Object,
+    /// Whether it was made by the change.
+    pub created: bool,
+    /// Whether it is gone.
+    pub deleted: bool,
+}
+
+/// Reads a body as an object of `message`, under the field validation that the query asks for.
+pub fn decode(call: &Call, body: &[u8], message: &'static Message) -> Result<Value> {
+    let encoding = negotiate::body_encoding(&call.headers)?;
+    if body.is_empty() {
+        return Err(Failure::bad_request("unexpected end of JSON input"));
+    }
+    let parsed = codec::parse_body(body, encoding, message)?;
+    check_fields(call, &parsed, message)?;
+    Ok(parsed.value)
+}
+
+/// Treats unknown and duplicate fields as the query says.
+pub fn check_fields(call: &Call, parsed: &Parsed, message: &'static Message) -> Result<()> {
+    let mode = call.query.get("fieldValidation");
+    match mode {
+        "Ignore" => Ok(()),
+        "" | "Warn" => {
+            for complaint in parsed.complaints(message) {
+                call.warn(complaint);
+            }
+            Ok(())
+        }
+        "Strict" => {
+            let complaints = parsed.complaints(message);
+            if complaints.is_empty() {
+                return Ok(());
+            }
+            let kind = message.name.rsplit('.').next().unwrap_or_default();
+            Err(Failure::bad_request(format!(
+                "{kind} in version {:?} cannot be handled as a {kind}: strict decoding error: {}",
+                call.kind.version,
+                complaints.join(", ")
+            )))
+        }
+        other => Err(Failure::invalid(
+            crate::status::Subject { group: "meta.k8s.io", resource: "CreateOptions" },
+            "",
+            &[crate::status::FieldError::not_supported("fieldValidation", other, &["", "Ignore", "Strict", "Warn"])],
+        )),
+    }
+}
+
+/// Checks the type names of a body against the resource of the path, and fills missing ones in.
+pub fn check_type(call: &Call, value: &mut Value) -> Result<()> {
+    let expected = (call.kind.api_version(), call.kind.kind);
+    let Some(map) = value.as_object_mut() else {
+        return Err(Failure::bad_request("the body of the request is no object"));
+    };
+    let text = |map: &serde_json::Map<String, Value>, key: &str| {
+        map.get(key).and_then(Value::as_str).unwrap_or_default().to_owned()
+    };
+    let (version, kind) = (text(map, "apiVersion"), text(map, "kind"));
+    if !version.is_empty() && version != expected.0 {
+        return Err(Failure::bad_request(format!(
+            "the API version in the data ({version}) does not match the expected API version ({})",
+            expected.0
+        )));
+    }
+    if !kind.is_empty() && kind != expected.1 {
+        return Err(Failure::bad_request(format!(
+            "{kind} in version {:?} cannot be handled as a {}: no kind {:?} is registered for the resource {:?}",
+            call.kind.version, expected.1, kind, call.kind.plural
+        )));
+    }
+    map.insert("apiVersion".into(), expected.0.into());
+    map.insert("kind".into(), expected.1.into());
+    Ok(())
+}
+
+/// Checks the namespace of a body against the one in the path.
+pub fn check_namespace(call: &Call, value: &mut Value) -> Result<()> {
+    let meta = tree::object_at(value, "metadata");
+    let given = meta.get("namespace").and_then(Value::as_str).unwrap_or_default().to_owned();
+    if !call.kind.namespaced {
+        if call.kind.plural == "namespaces" || given.is_empty() {
+            meta.remove("namespace");
+        }
+        return Ok(());
+    }
+    let own = call.namespace();
+    if given.is_empty() {
+        meta.insert("namespace".into(), own.into());
+    } else if given != own {
+        return Err(Failure::bad_request(
+            "the namespace of the provided object does not match the namespace sent on the request",
+        ));
+    }
+    Ok(())
+}
+
+/// Changes an object: reads it, lets `change` make its successor, and writes that unless somebody else was faster, in
+/// which case it starts over. A successor that names a resource version is only written over that very version.
+pub async fn modify(call: &Call, part: Part, change: impl Fn(&Value) -> Result<Value>) -> Result<Changed> {
+    let storage = call.storage()?;
+    let key = storage.store_key(call.namespace(), &call.info.name);
+    let mut old = match storage.get(call.namespace(), &call.info.name) {
+        Some(object) => object,
+        None => from_store(call, storage, &key).await?.ok_or_else(|| call.not_found())?,
+    };
+    let mut from_cache = true;
+    for _ in 0..MAX_ATTEMPTS {
+        let old_value = codec::to_value(storage, call.kind, &old)?;
+        let attempt = async {
+            let new = change(&old_value)?;
+            check_version(call, &new, &old)?;
+            prepare(call, part, new, &old_value).await
+        };
+        let new = match attempt.await {
+            // What the cache shows may be a moment old: judge by what the store holds.
+            Err(failure) if from_cache && failure.code() != http::StatusCode::NOT_FOUND => {
+                from_cache = false;
+                let stored = from_store(call, storage, &key).await?.ok_or_else(|| call.not_found())?;
+                if stored.revision == old.revision {
+                    return Err(failure);
+                }
+                old = stored;
+                continue;
+            }
+            other => other?,
+        };
+        match write(call, storage, &key, (&old, &new)).await? {
+            Written::Done(changed) => return Ok(changed),
+            Written::Gone => return Err(call.not_found()),
+            Written::Raced(current) => old = current,
+        }
+        from_cache = false;
+    }
+    Err(Failure::modified(call.subject(), &call.info.name))
+}
+
+/// The object as the store holds it.
+pub async fn from_store(call: &Call, storage: &Storage, key: &str) -> Result<Option<Arc<Object>>> {
+    let result = call.app.cache.store().get(key.as_bytes(), None).await.map_err(store_failure)?;
+    Ok(result.kv.map(|kv| Arc::new(storage.read_object(key, kv.mod_revision, kv.value))))
+}
+
+fn check_version(call: &Call, new: &Value, old: &Object) -> Result<()> {
+    let given = tree::text(new, "/metadata/resourceVersion");
+    if given.is_empty() || given == "0" && call.kind.plural != "leases" {
+        if !strategy::allows_unconditional_update(call.kind) {
+            let error = crate::status::FieldError::invalid(
+                "metadata.resourceVersion",
+                0,
+                "must be specified for an update",
+            );
+            return Err(Failure::invalid(call.kind_subject(), &call.info.name, &[error]));
+        }
+        return Ok(());
+    }
+    if given == old.revision.to_string() { Ok(()) } else { Err(Failure::modified(call.subject(), &call.info.name)) }
+}
+
+/// Everything between the client's wish and the bytes to store.
+async fn prepare(call: &Call, part: Part, mut new: Value, old: &Value) -> Result<Value> {
+    check_type(call, &mut new)?;
+    check_namespace(call, &mut new)?;
+    let mut new = codec::canonical(call.kind, &new)?;
+    crate::defaults::apply(call.kind, &mut new);
+    strategy::prepare_update(call.kind, part, &mut new, old)?;
+    admission::admit(call, admission::Operation::Update(part), &mut new, Some(old)).await?;
+    let mut errors = strategy::validate_meta_update(&new, old);
+    errors.extend(strategy::validate(call.kind, &new));
+    errors.extend(strategy::validate_update(call.kind, part, &new, old));
+    if !errors.is_empty() {
+        return Err(Failure::invalid(call.kind_subject(), &call.info.name, &errors));
+    }
+    admission::check(call, admission::Operation::Update(part), &new, Some(old)).await?;
+    if call.kind.plural == "services" && call.kind.group.is_empty() && part == Part::Main {
+        crate::services::allocate(call, &mut new, Some(old)).await?;
+    }
+    Ok(new)
+}
+
+enum Written {
+    Done(Changed),
+    Gone,
+    Raced(Arc<Object>),
+}
+
+async fn write(call: &Call, storage: &Storage, key: &str, (old, new): (&Object, &Value)) -> Result<Written> {
+    let data = codec::to_stored(storage, call.kind, new)?;
+    let done = |revision: i64, deleted: bool| {
+        let object = storage.read_object(key, revision, data.clone());
+        Written::Done(Changed { object, created: false, deleted })
+    };
+    let gone = strategy::is_finished(call.kind, new);
+    if data == old.data && !gone {
+        return Ok(done(old.revision, false));
+    }
+    if call.is_dry_run()? {
+        return Ok(done(old.revision, gone));
+    }
+    let store = call.app.cache.store();
+    let result = if gone {
+        store.delete(key.to_owned().into(), old.revision).await
+    } else {
+        store.update(key.to_owned().into(), data.clone(), old.revision, ttl(call)).await
+    };
+    match result.map_err(store_failure)? {
+        store::WriteResult::Committed { revision } => {
+            if gone {
+                crate::services::after_delete(call, new).await;
+            }
+            Ok(done(revision, gone))
+        }
+        store::WriteResult::Conflict { current: None, .. } => Ok(Written::Gone),
+        store::WriteResult::Conflict { current: Some(kv), .. } => {
+            Ok(Written::Raced(Arc::new(storage.read_object(key, kv.mod_revision, kv.value))))
+        }
+    }
+}
+
+/// How long objects of the kind are kept, where not for ever.
+#[must_use]
+pub fn ttl(call: &Call) -> Option<std::time::Duration> {
+    (call.kind.plural == "events").then_some(call.app.config.event_ttl)
+}

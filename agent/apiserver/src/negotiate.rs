@@ -1,0 +1,192 @@
+//! Media types of requests and answers.
+
+use http::HeaderMap;
+use http::header::{ACCEPT, CONTENT_TYPE};
+
+use crate::status::{Failure, Result};
+
+/// How bytes are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Encoding {
+    /// `application/json`
+    Json,
+    /// `application/yaml`
+    Yaml,
+    /// `application/vnd.kubernetes.protobuf`
+    Protobuf,
+}
+
+/// In which form objects are answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Form {
+    /// As they are.
+    Object,
+    /// `as=Table`
+    Table,
+    /// `as=PartialObjectMetadata` or `as=PartialObjectMetadataList`
+    Metadata,
+}
+
+/// What a client wants to read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Accept {
+    /// How bytes are written.
+    pub encoding: Encoding,
+    /// In which form.
+    pub form: Form,
+    /// Indented JSON.
+    pub pretty: bool,
+}
+
+/// The media types of API objects, as error texts list them.
+pub const MEDIA_TYPES: [&str; 3] = ["application/json", "application/yaml", "application/vnd.kubernetes.protobuf"];
+
+impl Encoding {
+    /// The media type.
+    #[must_use]
+    pub fn media_type(self) -> &'static str {
+        match self {
+            Self::Json => "application/json",
+            Self::Yaml => "application/yaml",
+            Self::Protobuf => "application/vnd.kubernetes.protobuf",
+        }
+    }
+
+    /// The media type of a watch.
+    #[must_use]
+    pub fn watch_media_type(self) -> &'static str {
+        match self {
+            Self::Json => "application/json",
+            Self::Yaml => "application/yaml",
+            Self::Protobuf => "application/vnd.kubernetes.protobuf;stream=watch",
+        }
+    }
+
+    fn from_media_type(text: &str) -> Option<Self> {
+        match text {
+            "application/json" => Some(Self::Json),
+            "application/yaml" => Some(Self::Yaml),
+            "application/vnd.kubernetes.protobuf" => Some(Self::Protobuf),
+            _ => None,
+        }
+    }
+}
+
+struct Clause<'a> {
+    media: &'a str,
+    quality: f32,
+    transform: &'a str,
+    group: &'a str,
+    version: &'a str,
+    pretty: Option<&'a str>,
+}
+
+fn clause(text: &str) -> Clause<'_> {
+    let mut parts = text.split(';').map(str::trim);
+    let media = parts.next().unwrap_or_default();
+    let mut clause = Clause { media, quality: 1.0, transform: "", group: "", version: "", pretty: None };
+    for part in parts {
+        match part.split_once('=') {
+            Some(("q", value)) => clause.quality = value.parse().unwrap_or(1.0),
+            Some(("as", value)) => clause.transform = value,
+            Some(("g", value)) => clause.group = value,
+            Some(("v", value)) => clause.version = value,
+            Some(("pretty", value)) => clause.pretty = Some(value),
+            _ => {}
+        }
+    }
+    clause
+}
+
+impl Accept {
+    /// Plain JSON.
+    pub const JSON: Self = Self { encoding: Encoding::Json, form: Form::Object, pretty: false };
+
+    /// Picks the first acceptable clause, best quality first. `forms` says whether Table and metadata forms are served
+    /// here.
+    pub fn parse(headers: &HeaderMap, forms: bool) -> Result<Self> {
+        let text = headers.get(ACCEPT).and_then(|v| v.to_str().ok()).unwrap_or_default();
+        let mut clauses: Vec<Clause<'_>> = text.split(',').filter(|c| !c.trim().is_empty()).map(clause).collect();
+        if clauses.is_empty() {
+            return Ok(Self::JSON);
+        }
+        clauses.sort_by(|a, b| b.quality.total_cmp(&a.quality));
+        clauses.iter().find_map(|c| c.accept(forms)).ok_or_else(|| Failure::not_acceptable(&MEDIA_TYPES))
+    }
+
+    /// Whether aggregated discovery is wanted, and in which encoding.
+    #[must_use]
+    pub fn wants_aggregated_discovery(headers: &HeaderMap) -> Option<Encoding> {
+        let text = headers.get(ACCEPT)?.to_str().ok()?;
+        text.split(',').map(clause).find_map(|c| {
+            let named = c.transform == "APIGroupDiscoveryList" && c.group == "apidiscovery.k8s.io" && c.version == "v2";
+            if named { Encoding::from_media_type(c.media) } else { None }
+        })
+    }
+}
+
+impl Clause<'_> {
+    fn accept(&self, forms: bool) -> Option<Accept> {
+        let encoding = match self.media {
+            "*/*" | "application/*" => Encoding::Json,
+            other => Encoding::from_media_type(other)?,
+        };
+        let meta = self.group == "meta.k8s.io" && matches!(self.version, "v1" | "v1beta1");
+        let form = match self.transform {
+            "" => Form::Object,
+            "Table" if meta && forms => Form::Table,
+            "PartialObjectMetadata" | "PartialObjectMetadataList" if meta && forms => Form::Metadata,
+            _ => return None,
+        };
+        let pretty = self.pretty.is_some_and(|p| p == "1" || p == "true");
+        Some(Accept { encoding, form, pretty })
+    }
+}
+
+/// The encoding of a request body.
+pub fn body_encoding(headers: &HeaderMap) -> Result<Encoding> {
+    let Some(value) = headers.get(CONTENT_TYPE) else { return Ok(Encoding::Json) };
+    let text = value.to_str().unwrap_or_default();
+    let media = text.split(';').next().unwrap_or_default().trim();
+    match media {
+        "" => Ok(Encoding::Json),
+        // Clients such as curl and wget name this when nobody told them the type.
+        "application/x-www-form-urlencoded" | "*/*" => Ok(Encoding::Json),
+        _ => Encoding::from_media_type(media).ok_or_else(|| {
+            let list = MEDIA_TYPES.join(", ");
+            Failure::unsupported_media_type(format!(
+                "the body of the request was in an unknown format - accepted media types include: {list}"
+            ))
+        }),
+    }
+}
+
+/// Whether answers to this client are indented: asked for, or a person at a browser or curl.
+#[must_use]
+pub fn is_pretty(headers: &HeaderMap, query: &crate::request::Query) -> bool {
+    if query.has("pretty") {
+        return query.flag("pretty");
+    }
+    let agent = headers.get(http::header::USER_AGENT).and_then(|v| v.to_str().ok()).unwrap_or_default();
+    ["curl", "Wget", "Mozilla/5.0"].iter().any(|a| agent.starts_with(a))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn accept(text: &str) -> Result<Accept> {
+        let mut headers = HeaderMap::new();
+        headers.insert(ACCEPT, text.parse().unwrap());
+        Accept::parse(&headers, true)
+    }
+
+    #[test]
+    fn the_first_known_clause_wins() {
+        let text = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json;as=Table;v=v1beta1;g=meta.k8s.io,application/json";
+        assert_eq!(accept(text).unwrap().form, Form::Table);
+        assert_eq!(accept("application/vnd.kubernetes.protobuf,application/json").unwrap().encoding, Encoding::Protobuf);
+        assert_eq!(accept("application/cbor, application/json;q=0.5").unwrap().encoding, Encoding::Json);
+        assert_eq!(accept("text/html").unwrap_err().code().as_u16(), 406);
+    }
+}

@@ -1,0 +1,192 @@
+//! Paths that are no resources: health, version, metrics, discovery, OpenAPI.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::request::Parts;
+use http::{Method, Response, StatusCode};
+use serde_json::{Value, json};
+
+use crate::answer::{self, Body};
+use crate::app::App;
+use crate::negotiate::{Accept, Encoding};
+use crate::{codec, discovery};
+use crate::request::{Query, RequestInfo};
+use crate::status::{Failure, Result};
+
+/// The version this server says it is, with what it is built from.
+pub const GIT_VERSION: &str = "v1.36.3+keelson";
+
+/// Checks of `/livez` and `/healthz`, in upstream's order, as far as there is something to check.
+const LIVE: &[&str] = &["ping", "log", "etcd"];
+/// Checks of `/readyz`.
+const READY: &[&str] = &["ping", "log", "etcd", "etcd-readiness", "informer-sync", "poststarthook/bootstrap", "shutdown"];
+
+/// Answers a request whose path is no resource.
+pub async fn serve(app: &Arc<App>, parts: &Parts, info: &RequestInfo, query: &Query) -> Result<Response<Body>> {
+    if !matches!(parts.method, Method::GET | Method::HEAD) {
+        return Err(Failure::method_not_allowed());
+    }
+    let path = info.path.trim_end_matches('/');
+    let first = path.trim_start_matches('/').split('/').next().unwrap_or_default();
+    match first {
+        "healthz" | "livez" => health(app, path, LIVE, query).await,
+        "readyz" => health(app, path, READY, query).await,
+        "version" => Ok(answer::json(StatusCode::OK, &version())),
+        "metrics" => Ok(answer::bytes(StatusCode::OK, "text/plain; version=0.0.4", app.metrics.text())),
+        "api" | "apis" => discover(app, parts, path),
+        "openapi" => describe(app, parts, path),
+        "" => Ok(answer::json(StatusCode::OK, &root_paths())),
+        _ => Err(Failure::no_such_path()),
+    }
+}
+
+fn root_paths() -> Value {
+    let mut paths: Vec<String> = vec!["/api".into(), "/apis".into()];
+    for kind in api::kinds() {
+        let root = kind.path(None);
+        let version = root.rsplit_once('/').map_or("", |(v, _)| v);
+        paths.push(version.to_owned());
+        if let (false, Some((group, _))) = (kind.group.is_empty(), version.rsplit_once('/')) {
+            paths.push(group.to_owned());
+        }
+    }
+    let endpoints = [("/healthz", LIVE), ("/livez", LIVE), ("/readyz", READY)];
+    for (endpoint, checks) in endpoints {
+        paths.push(endpoint.to_owned());
+        paths.extend(checks.iter().map(|c| format!("{endpoint}/{c}")));
+    }
+    paths.extend(["/metrics", "/openapi/v2", "/openapi/v3", "/version"].map(str::to_owned));
+    paths.sort();
+    paths.dedup();
+    json!({ "paths": paths })
+}
+
+fn discover(app: &App, parts: &Parts, path: &str) -> Result<Response<Body>> {
+    let segments: Vec<&str> = path.trim_start_matches('/').split('/').collect();
+    if segments.len() == 1
+        && let Some(encoding) = Accept::wants_aggregated_discovery(&parts.headers)
+    {
+        return aggregated(parts, encoding, segments[0] == "api");
+    }
+    let kinds = api::kinds();
+    let document = match segments.as_slice() {
+        ["api"] => Some(discovery::core_versions(&format!("{}:{}", app.config.advertise, app.config.bind.port()))),
+        ["api", version] => discovery::resources(kinds, "", version),
+        ["apis"] => Some(discovery::groups(kinds)),
+        ["apis", group] => discovery::group(kinds, group),
+        ["apis", group, version] => discovery::resources(kinds, group, version),
+        _ => None,
+    };
+    let document = document.ok_or_else(Failure::no_such_path)?;
+    let accept = Accept::parse(&parts.headers, false)?;
+    let body: Bytes = match accept.encoding {
+        Encoding::Protobuf => document.protobuf().into(),
+        Encoding::Yaml => {
+            let value: Value = serde_json::from_slice(&document.json()).map_err(Failure::internal)?;
+            codec::yaml(&value)?
+        }
+        Encoding::Json => {
+            let mut text = document.json();
+            text.push(b'\n');
+            text.into()
+        }
+    };
+    Ok(answer::compress(&parts.headers, StatusCode::OK, accept.encoding.media_type(), body))
+}
+
+/// Schema of aggregated discovery.
+const DISCOVERY: &str = "k8s.io.api.apidiscovery.v2.APIGroupDiscoveryList";
+
+fn aggregated(parts: &Parts, encoding: Encoding, core: bool) -> Result<Response<Body>> {
+    let list = discovery::aggregated(api::kinds(), core);
+    let name = ("apidiscovery.k8s.io/v2", "APIGroupDiscoveryList");
+    let body: Bytes = match encoding {
+        Encoding::Protobuf => api::envelope::encode_as(name.0, name.1, &list).into(),
+        Encoding::Json | Encoding::Yaml => {
+            let mut text = api::transcode::to_json(codec::schema(DISCOVERY), &list, Some(name));
+            text.push(b'\n');
+            text.into()
+        }
+    };
+    let media_type = format!("{};g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList", encoding.media_type());
+    let tag = {
+        use sha2::Digest as _;
+        let digest = sha2::Sha512::digest(&body);
+        digest.iter().fold(String::new(), |text, byte| text + &format!("{byte:02X}"))
+    };
+    let mut response = tagged(parts, &media_type, body, &tag);
+    answer::set(response.headers_mut(), http::header::CACHE_CONTROL, "public");
+    answer::set(response.headers_mut(), http::header::VARY, "Accept");
+    Ok(response)
+}
+
+/// An answer that a client who has it already need not read again.
+fn tagged(parts: &Parts, media_type: &str, body: Bytes, tag: &str) -> Response<Body> {
+    let tag = format!("\"{tag}\"");
+    let known = parts.headers.get(http::header::IF_NONE_MATCH).and_then(|v| v.to_str().ok());
+    let mut response = if known == Some(tag.as_str()) {
+        answer::bytes(StatusCode::NOT_MODIFIED, media_type, Bytes::new())
+    } else {
+        answer::compress(&parts.headers, StatusCode::OK, media_type, body)
+    };
+    answer::set(response.headers_mut(), http::header::ETAG, &tag);
+    response
+}
+
+fn describe(app: &App, parts: &Parts, path: &str) -> Result<Response<Body>> {
+    let document = match path.trim_start_matches("/openapi/") {
+        "v2" => Some(app.openapi.v2()),
+        "v3" => Some(app.openapi.v3_index()),
+        other => other.strip_prefix("v3/").and_then(|p| app.openapi.v3(p)),
+    };
+    let document = document.ok_or_else(Failure::no_such_path)?;
+    Ok(tagged(parts, "application/json", document.text, &document.hash))
+}
+
+fn version() -> serde_json::Value {
+    json!({
+        "major": "1", "minor": "36", "emulationMajor": "1", "emulationMinor": "36",
+        "minCompatibilityMajor": "1", "minCompatibilityMinor": "35",
+        "gitVersion": GIT_VERSION, "gitCommit": "", "gitTreeState": "clean", "buildDate": "1970-01-01T00:00:00Z",
+        "goVersion": "", "compiler": "rustc",
+        "platform": format!("linux/{}", if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" }),
+    })
+}
+
+async fn health(app: &App, path: &str, checks: &[&str], query: &Query) -> Result<Response<Body>> {
+    let mut parts = path.trim_start_matches('/').splitn(2, '/');
+    let (endpoint, single) = (parts.next().unwrap_or_default(), parts.next());
+    let checks: Vec<&str> = match single {
+        Some(name) => vec![*checks.iter().find(|c| **c == name).ok_or_else(Failure::no_such_path)?],
+        None => checks.to_vec(),
+    };
+    let excluded = query.get("exclude");
+    let (mut lines, mut healthy) = (String::new(), true);
+    for check in checks {
+        if check == excluded {
+            lines.push_str(&format!("[+]{check} excluded: ok\n"));
+        } else if passes(app, check).await {
+            lines.push_str(&format!("[+]{check} ok\n"));
+        } else {
+            healthy = false;
+            lines.push_str(&format!("[-]{check} failed: reason withheld\n"));
+        }
+    }
+    if !healthy {
+        return Ok(answer::text(StatusCode::INTERNAL_SERVER_ERROR, format!("{lines}{endpoint} check failed\n")));
+    }
+    let verbose = query.has("verbose");
+    let body = if verbose { format!("{lines}{endpoint} check passed\n") } else { "ok".to_owned() };
+    Ok(answer::text(StatusCode::OK, body))
+}
+
+async fn passes(app: &App, check: &str) -> bool {
+    match check {
+        "etcd" | "etcd-readiness" => app.cache.store().health().await.is_ok(),
+        "informer-sync" => app.cache.revision() > 0,
+        "poststarthook/bootstrap" => app.bootstrapped.load(std::sync::atomic::Ordering::Acquire),
+        "shutdown" => !app.shutdown.is_triggered(),
+        _ => true,
+    }
+}

@@ -1,0 +1,53 @@
+//! Patches on trees: JSON patch, merge patch, and strategic merge driven by the schema.
+
+mod strategic;
+
+use api::schema::Message;
+use serde_json::Value;
+
+use crate::status::{Failure, Result};
+
+/// A patch that was read.
+pub enum Patch {
+    /// RFC 6902.
+    Json(json_patch::Patch),
+    /// RFC 7386.
+    Merge(Value),
+    /// Kubernetes' own, by merge keys.
+    Strategic(Value),
+}
+
+/// Most operations of one JSON patch.
+const MAX_OPERATIONS: usize = 10_000;
+
+/// Reads a JSON patch.
+pub fn json_patch(body: &[u8]) -> Result<Patch> {
+    let patch: json_patch::Patch =
+        serde_json::from_slice(body).map_err(|e| Failure::bad_request(format!("error decoding patch: {e}")))?;
+    if patch.0.len() > MAX_OPERATIONS {
+        return Err(Failure::too_large(format!(
+            "The allowed maximum operations in a JSON patch is {MAX_OPERATIONS}, got {}",
+            patch.0.len()
+        )));
+    }
+    Ok(Patch::Json(patch))
+}
+
+impl Patch {
+    /// The patched object.
+    pub fn apply(&self, message: &'static Message, old: &Value) -> Result<Value> {
+        let mut new = old.clone();
+        match self {
+            Self::Json(patch) => json_patch::patch(&mut new, patch).map_err(|e| {
+                Failure::new(
+                    http::StatusCode::UNPROCESSABLE_ENTITY,
+                    "Invalid",
+                    format!("the server rejected our request due to an error in our request: {e}"),
+                )
+            })?,
+            Self::Merge(patch) => json_patch::merge(&mut new, patch),
+            Self::Strategic(patch) => strategic::apply(Some(message), &mut new, patch)?,
+        }
+        Ok(new)
+    }
+}

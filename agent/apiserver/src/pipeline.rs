@@ -1,0 +1,119 @@
+//! The way of every request: who, may they, how many at once, which handler, which headers.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use futures::FutureExt as _;
+use http::request::Parts;
+use http::{HeaderMap, Method, Request, Response, StatusCode};
+use parking_lot::Mutex;
+
+use crate::answer::{self, Body};
+use crate::app::{App, Call};
+use crate::negotiate::{self, Accept};
+use crate::request::{Query, RequestInfo};
+use crate::status::{Failure, Result};
+use crate::user::User;
+use crate::{handlers, nonresource};
+
+/// Certificates the client showed on its connection, the leaf first; put into a request's extensions by the server.
+#[derive(Clone)]
+pub struct PeerCertificates(pub Arc<Vec<rustls_pki_types::CertificateDer<'static>>>);
+
+/// Answers one request. Never fails: what goes wrong is an answer too.
+pub async fn serve(app: Arc<App>, request: Request<Body>) -> Response<Body> {
+    let started = Instant::now();
+    let (parts, body) = request.into_parts();
+    let query = Query::parse(parts.uri.query().unwrap_or_default());
+    let info = RequestInfo::parse(&parts.method, parts.uri.path(), &query);
+    let verb = info.verb;
+    let kind = api::kind_by_resource(&info.group, &info.version, &info.resource).filter(|_| info.is_resource);
+    let mut warnings = Vec::new();
+    let audit_id = audit_id(&parts.headers);
+    let headers = parts.headers.clone();
+    let limit = if info.is_long_running() { None } else { Some(app.config.request_timeout) };
+    let work = handle(&app, parts, body, (query, info), &mut warnings);
+    let result = match limit {
+        None => work.await,
+        Some(limit) => tokio::time::timeout(limit, work).await.unwrap_or_else(|_| {
+            Err(Failure::timeout("Timeout: request did not complete within the allotted timeout"))
+        }),
+    };
+    let mut response = result.unwrap_or_else(|failure| {
+        let mut accept = Accept::parse(&headers, true).unwrap_or(Accept::JSON);
+        accept.pretty |= negotiate::is_pretty(&headers, &Query::default());
+        answer::failure(&failure, accept)
+    });
+    answer::common_headers(response.headers_mut(), &audit_id, &warnings);
+    let resource = kind.map_or("", |k| k.plural);
+    app.metrics.observe(verb, resource, response.status().as_u16(), started.elapsed().as_secs_f64());
+    response
+}
+
+fn audit_id(headers: &HeaderMap) -> String {
+    let given = headers.get("Audit-Id").and_then(|v| v.to_str().ok()).filter(|v| !v.is_empty() && v.len() <= 64);
+    given.map_or_else(|| uuid::Uuid::new_v4().to_string(), str::to_owned)
+}
+
+async fn handle(
+    app: &Arc<App>,
+    mut parts: Parts,
+    body: Body,
+    (query, info): (Query, RequestInfo),
+    warnings: &mut Vec<String>,
+) -> Result<Response<Body>> {
+    let user = identify(app, &mut parts)?;
+    let _permit = permit(app, &info)?;
+    authorize(app, &user, &info)?;
+    if !info.is_resource {
+        return nonresource::serve(app, &parts, &info, &query).await;
+    }
+    let kind = api::kind_by_resource(&info.group, &info.version, &info.resource).ok_or_else(Failure::no_such_path)?;
+    let plain_body = matches!(info.subresource.as_str(), "proxy" | "log" | "exec" | "attach" | "portforward");
+    let mut accept = if plain_body {
+        Accept::JSON
+    } else {
+        Accept::parse(&parts.headers, matches!(info.verb, "get" | "list" | "watch"))?
+    };
+    accept.pretty |= negotiate::is_pretty(&parts.headers, &query);
+    let call = Call {
+        app: app.clone(),
+        headers: parts.headers.clone(),
+        user,
+        accept,
+        kind,
+        info,
+        query,
+        warnings: Mutex::new(Vec::new()),
+    };
+    let result = handlers::dispatch(&call, parts, body).boxed().await;
+    *warnings = call.warnings.into_inner();
+    result
+}
+
+/// Who asks.
+fn identify(_app: &App, _parts: &mut Parts) -> Result<User> {
+    Ok(User::anonymous())
+}
+
+/// Whether they may.
+fn authorize(_app: &App, _user: &User, _info: &RequestInfo) -> Result<()> {
+    Ok(())
+}
+
+/// A place among the requests in flight; long-running ones need none.
+fn permit<'a>(app: &'a App, info: &RequestInfo) -> Result<Option<tokio::sync::SemaphorePermit<'a>>> {
+    if info.is_long_running() || !info.is_resource {
+        return Ok(None);
+    }
+    let reading = matches!(info.verb, "get" | "list");
+    let semaphore = if reading { &app.in_flight.0 } else { &app.in_flight.1 };
+    let busy = |_| Failure::too_many_requests("Too many requests, please try again later.", 1);
+    semaphore.try_acquire().map(Some).map_err(busy)
+}
+
+/// A plain answer to a method that a path does not know.
+#[must_use]
+pub fn method_not_allowed(method: &Method) -> Response<Body> {
+    answer::text(StatusCode::METHOD_NOT_ALLOWED, format!("method {method} not allowed\n"))
+}

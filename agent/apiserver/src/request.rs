@@ -1,0 +1,242 @@
+//! What a request asks for, read from its method, path and query.
+
+use std::collections::BTreeMap;
+
+use http::Method;
+
+use crate::status::{Failure, Result};
+
+/// The parts of a request path that name a resource, and the verb.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RequestInfo {
+    /// Whether the path names a resource below `/api` or `/apis`.
+    pub is_resource: bool,
+    /// The verb as authorization knows it: get, list, watch, create, update, patch, delete, deletecollection; for
+    /// other paths the method in lower case.
+    pub verb: &'static str,
+    /// The whole path.
+    pub path: String,
+    /// API group, empty for the core group.
+    pub group: String,
+    /// API version.
+    pub version: String,
+    /// Namespace, empty for cluster-scoped requests and lists over all namespaces.
+    pub namespace: String,
+    /// Plural resource name.
+    pub resource: String,
+    /// Subresource, or empty.
+    pub subresource: String,
+    /// Object name, or empty.
+    pub name: String,
+    /// What follows the subresource (proxy paths), without a leading slash.
+    pub rest: String,
+}
+
+/// The decoded query, in which the first value of a key counts.
+#[derive(Clone, Debug, Default)]
+pub struct Query {
+    values: BTreeMap<String, String>,
+    raw: String,
+}
+
+impl Query {
+    /// Reads `a=b&c=d`.
+    #[must_use]
+    pub fn parse(raw: &str) -> Self {
+        let mut values = BTreeMap::new();
+        for pair in raw.split('&').filter(|p| !p.is_empty()) {
+            let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+            values.entry(percent_decode(key, true)).or_insert_with(|| percent_decode(value, true));
+        }
+        Self { values, raw: raw.to_owned() }
+    }
+
+    /// The value of a key, empty if it is not there.
+    #[must_use]
+    pub fn get(&self, key: &str) -> &str {
+        self.values.get(key).map_or("", String::as_str)
+    }
+
+    /// Whether the key occurs.
+    #[must_use]
+    pub fn has(&self, key: &str) -> bool {
+        self.values.contains_key(key)
+    }
+
+    /// The text after the question mark.
+    #[must_use]
+    pub fn raw(&self) -> &str {
+        &self.raw
+    }
+
+    /// A boolean: absent, `0` and `false` are false, anything else is true.
+    #[must_use]
+    pub fn flag(&self, key: &str) -> bool {
+        !matches!(self.values.get(key).map(String::as_str), None | Some("0" | "false" | "False" | "FALSE" | "f" | "F"))
+    }
+
+    /// A boolean that may be absent.
+    #[must_use]
+    pub fn optional_flag(&self, key: &str) -> Option<bool> {
+        self.has(key).then(|| self.flag(key))
+    }
+
+    /// An integer that may be absent.
+    pub fn integer(&self, key: &str) -> Result<Option<i64>> {
+        let text = self.get(key);
+        if text.is_empty() {
+            return Ok(None);
+        }
+        let bad = |_| Failure::bad_request(format!("strconv.ParseInt: parsing {text:?}: invalid syntax"));
+        text.parse().map(Some).map_err(bad)
+    }
+}
+
+/// Decodes `%41` (and, in queries, `+`); what is not UTF-8 afterwards is replaced.
+#[must_use]
+pub fn percent_decode(text: &str, plus: bool) -> String {
+    let bytes = text.as_bytes();
+    let mut out = Vec::with_capacity(bytes.len());
+    let mut at = 0;
+    while let Some(&byte) = bytes.get(at) {
+        let hex = bytes.get(at + 1..at + 3).and_then(|h| std::str::from_utf8(h).ok());
+        match (byte, hex.and_then(|h| u8::from_str_radix(h, 16).ok())) {
+            (b'%', Some(value)) => {
+                out.push(value);
+                at += 3;
+                continue;
+            }
+            (b'+', _) if plus => out.push(b' '),
+            _ => out.push(byte),
+        }
+        at += 1;
+    }
+    String::from_utf8(out).unwrap_or_else(|e| String::from_utf8_lossy(e.as_bytes()).into_owned())
+}
+
+impl RequestInfo {
+    /// Reads a request line.
+    #[must_use]
+    pub fn parse(method: &Method, path: &str, query: &Query) -> Self {
+        let mut info = Self { path: path.to_owned(), verb: method_verb(method), ..Self::default() };
+        let parts: Vec<String> = path.split('/').filter(|p| !p.is_empty()).map(|p| percent_decode(p, false)).collect();
+        let rest = match parts.first().map(String::as_str) {
+            Some("api") if parts.len() >= 3 => {
+                info.version.clone_from(&parts[1]);
+                &parts[2..]
+            }
+            Some("apis") if parts.len() >= 4 => {
+                info.group.clone_from(&parts[1]);
+                info.version.clone_from(&parts[2]);
+                &parts[3..]
+            }
+            _ => return info,
+        };
+        info.is_resource = true;
+        info.read_resource(method, rest, query);
+        info
+    }
+
+    fn read_resource(&mut self, method: &Method, parts: &[String], query: &Query) {
+        let legacy_watch = parts.first().is_some_and(|p| p == "watch") && parts.len() > 1;
+        let parts = if legacy_watch { &parts[1..] } else { parts };
+        let own = |part: Option<&String>| part.cloned().unwrap_or_default();
+        let below_namespace = parts.first().is_some_and(|p| p == "namespaces")
+            && parts.len() > 2
+            && !(parts.len() == 3 && matches!(parts[2].as_str(), "status" | "finalize"));
+        let parts = if below_namespace {
+            self.namespace = own(parts.get(1));
+            &parts[2..]
+        } else {
+            if parts.first().is_some_and(|p| p == "namespaces") {
+                self.namespace = own(parts.get(1));
+            }
+            parts
+        };
+        self.resource = own(parts.first());
+        self.name = own(parts.get(1));
+        self.subresource = own(parts.get(2));
+        self.rest = parts.get(3..).unwrap_or_default().join("/");
+        self.verb = self.resource_verb(method, legacy_watch, query);
+        if self.name.is_empty()
+            && let Some(name) = query.get("fieldSelector").strip_prefix("metadata.name=")
+            && matches!(self.verb, "list" | "watch" | "deletecollection")
+            && !name.contains([',', '!', '='])
+        {
+            self.name = name.to_owned();
+        }
+    }
+
+    fn resource_verb(&self, method: &Method, legacy_watch: bool, query: &Query) -> &'static str {
+        let collection = self.name.is_empty();
+        match *method {
+            Method::GET | Method::HEAD if legacy_watch => "watch",
+            Method::GET | Method::HEAD if collection && query.flag("watch") => "watch",
+            Method::GET | Method::HEAD if collection => "list",
+            Method::GET | Method::HEAD => "get",
+            Method::POST => "create",
+            Method::PUT => "update",
+            Method::PATCH => "patch",
+            Method::DELETE if collection => "deletecollection",
+            Method::DELETE => "delete",
+            _ => "",
+        }
+    }
+
+    /// Whether the request may run for as long as its client likes.
+    #[must_use]
+    pub fn is_long_running(&self) -> bool {
+        self.verb == "watch" || matches!(self.subresource.as_str(), "log" | "exec" | "attach" | "portforward" | "proxy")
+    }
+}
+
+fn method_verb(method: &Method) -> &'static str {
+    match *method {
+        Method::GET => "get",
+        Method::HEAD => "head",
+        Method::POST => "post",
+        Method::PUT => "put",
+        Method::PATCH => "patch",
+        Method::DELETE => "delete",
+        Method::OPTIONS => "options",
+        _ => "",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(method: &Method, target: &str) -> RequestInfo {
+        let (path, query) = target.split_once('?').unwrap_or((target, ""));
+        RequestInfo::parse(method, path, &Query::parse(query))
+    }
+
+    #[test]
+    fn paths_name_resources() {
+        let info = parse(&Method::GET, "/apis/apps/v1/namespaces/a/deployments/web/scale");
+        assert_eq!((info.group.as_str(), info.version.as_str(), info.namespace.as_str()), ("apps", "v1", "a"));
+        assert_eq!((info.resource.as_str(), info.name.as_str(), info.subresource.as_str()), ("deployments", "web", "scale"));
+        let info = parse(&Method::GET, "/api/v1/namespaces/a/pods/b/proxy/x/y");
+        assert_eq!((info.subresource.as_str(), info.rest.as_str()), ("proxy", "x/y"));
+    }
+
+    #[test]
+    fn a_namespace_is_both_scope_and_object() {
+        let info = parse(&Method::PUT, "/api/v1/namespaces/a/finalize");
+        assert_eq!((info.resource.as_str(), info.name.as_str(), info.namespace.as_str()), ("namespaces", "a", "a"));
+        assert_eq!(info.subresource, "finalize");
+        let info = parse(&Method::GET, "/api/v1/namespaces/a");
+        assert_eq!((info.resource.as_str(), info.name.as_str(), info.verb), ("namespaces", "a", "get"));
+    }
+
+    #[test]
+    fn verbs_follow_method_and_query() {
+        assert_eq!(parse(&Method::GET, "/api/v1/pods?watch=1").verb, "watch");
+        assert_eq!(parse(&Method::GET, "/api/v1/watch/pods").verb, "watch");
+        assert_eq!(parse(&Method::GET, "/api/v1/pods").verb, "list");
+        assert_eq!(parse(&Method::DELETE, "/api/v1/namespaces/a/pods").verb, "deletecollection");
+        assert_eq!(parse(&Method::GET, "/api/v1/pods?fieldSelector=metadata.name%3Dx").name, "x");
+        assert!(!parse(&Method::GET, "/healthz").is_resource);
+    }
+}

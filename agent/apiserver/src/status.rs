@@ -1,0 +1,417 @@
+//! Failures of requests, as the `Status` objects that clients read.
+
+use std::fmt;
+
+use http::StatusCode;
+use serde_json::{Map, Value, json};
+
+/// The result of a step of request handling.
+pub type Result<T> = std::result::Result<T, Failure>;
+
+/// A request that was not done, with everything its `Status` says.
+#[derive(Clone)]
+pub struct Failure(Box<Inner>);
+
+#[derive(Clone)]
+struct Inner {
+    code: StatusCode,
+    reason: &'static str,
+    message: String,
+    details: Map<String, Value>,
+    metadata: Map<String, Value>,
+}
+
+/// The resource a failure speaks of: group and plural (or kind) name.
+#[derive(Clone, Copy, Debug)]
+pub struct Subject<'a> {
+    /// API group, empty for the core group.
+    pub group: &'a str,
+    /// Plural resource name; for invalid objects the kind.
+    pub resource: &'a str,
+}
+
+impl fmt::Display for Subject<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.resource)?;
+        if self.group.is_empty() { Ok(()) } else { write!(f, ".{}", self.group) }
+    }
+}
+
+impl Subject<'_> {
+    fn details(&self, name: &str) -> Map<String, Value> {
+        let mut details = Map::new();
+        if !name.is_empty() {
+            details.insert("name".into(), name.into());
+        }
+        if !self.group.is_empty() {
+            details.insert("group".into(), self.group.into());
+        }
+        if !self.resource.is_empty() {
+            details.insert("kind".into(), self.resource.into());
+        }
+        details
+    }
+}
+
+impl Failure {
+    /// A failure with a code, a machine readable reason and a text.
+    pub fn new(code: StatusCode, reason: &'static str, message: impl Into<String>) -> Self {
+        Self(Box::new(Inner { code, reason, message: message.into(), details: Map::new(), metadata: Map::new() }))
+    }
+
+    fn about(mut self, subject: Subject<'_>, name: &str) -> Self {
+        self.0.details = subject.details(name);
+        self
+    }
+
+    fn cause(mut self, reason: &str, message: &str, field: &str) -> Self {
+        let mut cause = Map::new();
+        cause.insert("reason".into(), reason.into());
+        cause.insert("message".into(), message.into());
+        if !field.is_empty() {
+            cause.insert("field".into(), field.into());
+        }
+        let causes = self.0.details.entry("causes").or_insert_with(|| json!([]));
+        if let Some(causes) = causes.as_array_mut() {
+            causes.push(Value::Object(cause));
+        }
+        self
+    }
+
+    /// 404 for an object.
+    pub fn not_found(subject: Subject<'_>, name: &str) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "NotFound", format!("{subject} {name:?} not found")).about(subject, name)
+    }
+
+    /// 404 for a path that names no resource.
+    pub fn no_such_path() -> Self {
+        Self::new(StatusCode::NOT_FOUND, "NotFound", "the server could not find the requested resource")
+    }
+
+    /// 409 on create.
+    pub fn already_exists(subject: Subject<'_>, name: &str) -> Self {
+        Self::new(StatusCode::CONFLICT, "AlreadyExists", format!("{subject} {name:?} already exists")).about(subject, name)
+    }
+
+    /// 409 on update or delete.
+    pub fn conflict(subject: Subject<'_>, name: &str, why: &str) -> Self {
+        let message = format!("Operation cannot be fulfilled on {subject} {name:?}: {why}");
+        Self::new(StatusCode::CONFLICT, "Conflict", message).about(subject, name)
+    }
+
+    /// 409 because the object changed since the client read it.
+    pub fn modified(subject: Subject<'_>, name: &str) -> Self {
+        let why = "the object has been modified; please apply your changes to the latest version and try again";
+        Self::conflict(subject, name, why)
+    }
+
+    /// 400.
+    pub fn bad_request(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "BadRequest", message)
+    }
+
+    /// 401.
+    pub fn unauthorized() -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, "Unauthorized", "Unauthorized")
+    }
+
+    /// 403 for an object.
+    pub fn forbidden(subject: Subject<'_>, name: &str, why: &str) -> Self {
+        let message = if name.is_empty() && subject.resource.is_empty() {
+            format!("forbidden: {why}")
+        } else if name.is_empty() {
+            format!("{subject} is forbidden: {why}")
+        } else {
+            format!("{subject} {name:?} is forbidden: {why}")
+        };
+        Self::new(StatusCode::FORBIDDEN, "Forbidden", message).about(subject, name)
+    }
+
+    /// 422 with one cause per field error.
+    pub fn invalid(subject: Subject<'_>, name: &str, errors: &[FieldError]) -> Self {
+        let texts: Vec<String> = errors.iter().map(ToString::to_string).collect();
+        let text = if let [one] = texts.as_slice() { one.clone() } else { format!("[{}]", texts.join(", ")) };
+        let code = StatusCode::UNPROCESSABLE_ENTITY;
+        let mut failure =
+            Self::new(code, "Invalid", format!("{subject} {name:?} is invalid: {text}")).about(subject, name);
+        for error in errors {
+            failure = failure.cause(error.kind.reason(), &error.body(), &error.field);
+        }
+        failure
+    }
+
+    /// 405.
+    pub fn method_not_allowed() -> Self {
+        let text = "the server does not allow this method on the requested resource";
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, "MethodNotAllowed", text)
+    }
+
+    /// 405 for a verb that a resource lacks.
+    pub fn verb_not_supported(subject: Subject<'_>, verb: &str) -> Self {
+        let text = format!("{verb} is not supported on resources of kind \"{subject}\"");
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, "MethodNotAllowed", text).about(subject, "")
+    }
+
+    /// 406.
+    pub fn not_acceptable(accepted: &[&str]) -> Self {
+        let text = format!("only the following media types are accepted: {}", accepted.join(", "));
+        Self::new(StatusCode::NOT_ACCEPTABLE, "NotAcceptable", text)
+    }
+
+    /// 415.
+    pub fn unsupported_media_type(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "UnsupportedMediaType", message)
+    }
+
+    /// 410 with reason `Expired`: what was asked for is no longer kept.
+    pub fn expired(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::GONE, "Expired", message)
+    }
+
+    /// 413.
+    pub fn too_large(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "RequestEntityTooLarge", message)
+    }
+
+    /// 429 with a time to wait.
+    pub fn too_many_requests(message: impl Into<String>, seconds: u32) -> Self {
+        Self::new(StatusCode::TOO_MANY_REQUESTS, "TooManyRequests", message).retry_after(seconds)
+    }
+
+    /// 500.
+    pub fn internal(message: impl fmt::Display) -> Self {
+        let text = format!("Internal error occurred: {message}");
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "InternalError", text).cause("", &message.to_string(), "")
+    }
+
+    /// 501 for what this server does not do.
+    pub fn not_implemented(what: &str) -> Self {
+        Self::new(StatusCode::NOT_IMPLEMENTED, "NotImplemented", format!("{what} is not implemented by this server"))
+    }
+
+    /// 503.
+    pub fn unavailable(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailable", message)
+    }
+
+    /// 504.
+    pub fn timeout(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::GATEWAY_TIMEOUT, "Timeout", message)
+    }
+
+    /// 504 because the version asked for does not exist yet.
+    pub fn version_too_large(asked: u64, current: u64) -> Self {
+        let text = format!("Timeout: Too large resource version: {asked}, current: {current}");
+        Self::timeout(text).cause("ResourceVersionTooLarge", "Too large resource version", "").retry_after(1)
+    }
+
+    /// Says how long to wait before trying again.
+    #[must_use]
+    pub fn retry_after(mut self, seconds: u32) -> Self {
+        self.0.details.insert("retryAfterSeconds".into(), seconds.into());
+        self
+    }
+
+    /// Adds a cause with a reason and a text.
+    #[must_use]
+    pub fn with_cause(self, reason: &str, message: &str) -> Self {
+        self.cause(reason, message, "")
+    }
+
+    /// Names the object the failure speaks of.
+    #[must_use]
+    pub fn with_subject(self, subject: Subject<'_>, name: &str) -> Self {
+        self.about(subject, name)
+    }
+
+    /// A token to go on with although the old one expired.
+    #[must_use]
+    pub fn with_continue(mut self, token: String) -> Self {
+        self.0.metadata.insert("continue".into(), token.into());
+        self
+    }
+
+    /// The HTTP status.
+    #[must_use]
+    pub fn code(&self) -> StatusCode {
+        self.0.code
+    }
+
+    /// The machine readable reason.
+    #[must_use]
+    pub fn reason(&self) -> &'static str {
+        self.0.reason
+    }
+
+    /// The text.
+    #[must_use]
+    pub fn message(&self) -> &str {
+        &self.0.message
+    }
+
+    /// Seconds for a `Retry-After` header.
+    #[must_use]
+    pub fn retry_seconds(&self) -> Option<u64> {
+        self.0.details.get("retryAfterSeconds").and_then(Value::as_u64)
+    }
+
+    /// The `Status` object.
+    #[must_use]
+    pub fn to_value(&self) -> Value {
+        let mut status = json!({
+            "kind": "Status", "apiVersion": "v1", "metadata": self.0.metadata, "status": "Failure",
+            "message": self.0.message, "reason": self.0.reason, "code": self.0.code.as_u16(),
+        });
+        if !self.0.details.is_empty() {
+            status["details"] = Value::Object(self.0.details.clone());
+        } else if !matches!(self.0.reason, "Unauthorized" | "NotAcceptable" | "UnsupportedMediaType" | "BadRequest" | "Expired" | "RequestEntityTooLarge") {
+            status["details"] = json!({});
+        }
+        status
+    }
+}
+
+impl fmt::Debug for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}: {}", self.0.code.as_u16(), self.0.reason, self.0.message)
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.message)
+    }
+}
+
+impl std::error::Error for Failure {}
+
+/// What is wrong with one field.
+#[derive(Clone, Debug)]
+pub struct FieldError {
+    kind: Fault,
+    field: String,
+    value: Option<Value>,
+    detail: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fault {
+    Required,
+    Invalid,
+    NotSupported,
+    Duplicate,
+    Forbidden,
+    TooLong,
+    NotFound,
+}
+
+impl Fault {
+    fn reason(self) -> &'static str {
+        match self {
+            Self::Required => "FieldValueRequired",
+            Self::Invalid => "FieldValueInvalid",
+            Self::NotSupported => "FieldValueNotSupported",
+            Self::Duplicate => "FieldValueDuplicate",
+            Self::Forbidden => "FieldValueForbidden",
+            Self::TooLong => "FieldValueTooLong",
+            Self::NotFound => "FieldValueNotFound",
+        }
+    }
+
+    fn text(self) -> &'static str {
+        match self {
+            Self::Required => "Required value",
+            Self::Invalid => "Invalid value",
+            Self::NotSupported => "Unsupported value",
+            Self::Duplicate => "Duplicate value",
+            Self::Forbidden => "Forbidden",
+            Self::TooLong => "Too long",
+            Self::NotFound => "Not found",
+        }
+    }
+}
+
+impl FieldError {
+    fn new(kind: Fault, field: impl Into<String>, value: Option<Value>, detail: impl Into<String>) -> Self {
+        Self { kind, field: field.into(), value, detail: detail.into() }
+    }
+
+    /// A value has to be given.
+    pub fn required(field: impl Into<String>, detail: impl Into<String>) -> Self {
+        Self::new(Fault::Required, field, None, detail)
+    }
+
+    /// The value given is not allowed.
+    pub fn invalid(field: impl Into<String>, value: impl Into<Value>, detail: impl Into<String>) -> Self {
+        Self::new(Fault::Invalid, field, Some(value.into()), detail)
+    }
+
+    /// The value is none of those allowed.
+    pub fn not_supported(field: impl Into<String>, value: impl Into<Value>, allowed: &[&str]) -> Self {
+        let mut allowed: Vec<String> = allowed.iter().map(|a| format!("{a:?}")).collect();
+        allowed.sort();
+        Self::new(Fault::NotSupported, field, Some(value.into()), format!("supported values: {}", allowed.join(", ")))
+    }
+
+    /// The value occurs twice.
+    pub fn duplicate(field: impl Into<String>, value: impl Into<Value>) -> Self {
+        Self::new(Fault::Duplicate, field, Some(value.into()), "")
+    }
+
+    /// The field must not be set, or not be changed.
+    pub fn forbidden(field: impl Into<String>, detail: impl Into<String>) -> Self {
+        Self::new(Fault::Forbidden, field, None, detail)
+    }
+
+    /// The value is longer than `max` bytes.
+    pub fn too_long(field: impl Into<String>, max: usize) -> Self {
+        Self::new(Fault::TooLong, field, None, format!("may not be more than {max} bytes"))
+    }
+
+    /// The value names something that is not there.
+    pub fn not_found(field: impl Into<String>, value: impl Into<Value>) -> Self {
+        Self::new(Fault::NotFound, field, Some(value.into()), "")
+    }
+
+    /// The path of the field.
+    #[must_use]
+    pub fn field(&self) -> &str {
+        &self.field
+    }
+
+    fn body(&self) -> String {
+        let mut text = self.kind.text().to_owned();
+        if let Some(value) = &self.value {
+            text.push_str(": ");
+            text.push_str(&value.to_string());
+        }
+        if !self.detail.is_empty() {
+            text.push_str(": ");
+            text.push_str(&self.detail);
+        }
+        text
+    }
+}
+
+impl fmt::Display for FieldError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.field.is_empty() { f.write_str(&self.body()) } else { write!(f, "{}: {}", self.field, self.body()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_invalid_object_lists_every_field() {
+        let subject = Subject { group: "apps", resource: "Deployment" };
+        let errors = [FieldError::required("spec.selector", ""), FieldError::invalid("spec.replicas", -1, "must be at least 0")];
+        let failure = Failure::invalid(subject, "web", &errors);
+        assert_eq!(
+            failure.message(),
+            "Deployment.apps \"web\" is invalid: [spec.selector: Required value, spec.replicas: Invalid value: -1: must be at least 0]"
+        );
+        assert_eq!(failure.to_value()["details"]["causes"][1]["field"], "spec.replicas");
+    }
+}

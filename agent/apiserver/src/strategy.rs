@@ -1,0 +1,284 @@
+//! Where kinds differ: what a client may set when, and what makes an object valid.
+//!
+//! All of it is pure: trees in, trees and field errors out. What needs other objects is admission.
+
+mod meta;
+mod pod;
+mod validate;
+mod workload;
+
+use api::Kind;
+use serde_json::{Value, json};
+
+use crate::app::now_text;
+use crate::status::{FieldError, Result};
+use crate::tree;
+
+pub use meta::{validate_meta, validate_meta_update};
+pub use validate::{validate, validate_update, warnings};
+
+/// The part of an object that a request changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// The object itself.
+    Main,
+    /// Its status.
+    Status,
+    /// The finalizers in a namespace's spec.
+    Finalize,
+    /// The conditions of a certificate signing request.
+    Approval,
+    /// A pod's ephemeral containers.
+    EphemeralContainers,
+    /// A pod's resources.
+    Resize,
+    /// What this server itself changes, such as a pod's node: taken as it is.
+    Internal,
+}
+
+/// Kinds without a generation although they have a spec.
+const NO_GENERATION: &[&str] = &[
+    "services", "nodes", "namespaces", "persistentvolumes", "persistentvolumeclaims", "resourcequotas", "limitranges",
+    "horizontalpodautoscalers", "leases", "apiservices", "certificatesigningrequests", "ipaddresses", "volumeattachments",
+    "csinodes", "resourceclaims", "resourceclaimtemplates", "servicecidrs",
+];
+
+/// Kinds without a spec that have a generation all the same.
+const GENERATION: &[&str] = &["validatingwebhookconfigurations", "mutatingwebhookconfigurations", "priorityclasses"];
+
+fn has_generation(kind: &Kind) -> bool {
+    let has_spec = kind.schema().field("spec").is_some();
+    (has_spec && !NO_GENERATION.contains(&kind.plural)) || GENERATION.contains(&kind.plural)
+}
+
+fn has_status(kind: &Kind) -> bool {
+    kind.subresource("status").is_some()
+}
+
+/// Whether a write without a resource version is taken.
+#[must_use]
+pub fn allows_unconditional_update(kind: &Kind) -> bool {
+    !matches!(
+        kind.plural,
+        "leases" | "customresourcedefinitions" | "apiservices" | "poddisruptionbudgets" | "validatingwebhookconfigurations"
+            | "mutatingwebhookconfigurations" | "validatingadmissionpolicies" | "validatingadmissionpolicybindings"
+            | "mutatingadmissionpolicies" | "mutatingadmissionpolicybindings" | "csinodes" | "csidrivers" | "volumeattachments"
+            | "runtimeclasses" | "ipaddresses" | "servicecidrs" | "volumeattributesclasses"
+    )
+}
+
+/// Whether a PUT to a name that is not there makes the object.
+#[must_use]
+pub fn allows_create_on_update(kind: &Kind) -> bool {
+    matches!(
+        (kind.group, kind.plural),
+        ("", "endpoints" | "events" | "limitranges" | "podtemplates" | "services")
+            | ("coordination.k8s.io", "leases")
+            | ("events.k8s.io", "events")
+            | ("rbac.authorization.k8s.io", _)
+            | ("node.k8s.io", "runtimeclasses")
+    )
+}
+
+/// Whether the answer to a deletion is the object, not a Status.
+#[must_use]
+pub fn returns_deleted_object(kind: &Kind) -> bool {
+    matches!(
+        kind.plural,
+        "pods" | "persistentvolumes" | "persistentvolumeclaims" | "podtemplates" | "resourcequotas" | "serviceaccounts"
+            | "services" | "storageclasses" | "volumeattachments" | "csidrivers" | "csinodes" | "volumeattributesclasses"
+    )
+}
+
+/// What becomes of dependents when the client does not say.
+#[must_use]
+pub fn default_propagation(kind: &Kind) -> &'static str {
+    if matches!(kind.plural, "replicationcontrollers" | "jobs") { "Orphan" } else { "Background" }
+}
+
+/// Seconds an object gets to end by itself; 0 lets it go at once.
+#[must_use]
+pub fn grace_period(kind: &Kind, value: &Value, asked: Option<i64>) -> i64 {
+    if kind.plural != "pods" || !kind.group.is_empty() {
+        return 0;
+    }
+    let done = matches!(tree::text(value, "/status/phase"), "Succeeded" | "Failed");
+    if tree::text(value, "/spec/nodeName").is_empty() || done {
+        return 0;
+    }
+    let own = tree::integer(value, "/spec/terminationGracePeriodSeconds");
+    match asked.or(own).unwrap_or(30) {
+        negative if negative < 0 => 1,
+        seconds => seconds,
+    }
+}
+
+/// Sets what the server decides about a new object.
+pub fn prepare_create(kind: &'static Kind, value: &mut Value) {
+    meta::prepare_create(value);
+    if has_generation(kind) {
+        value["metadata"]["generation"] = 1.into();
+    } else if has_status(kind) || kind.schema().field("spec").is_some() {
+        tree::remove(&mut value["metadata"], "generation");
+    }
+    if has_status(kind) && kind.plural != "nodes" {
+        tree::remove(value, "status");
+    }
+    match (kind.group, kind.plural) {
+        ("", "pods") => pod::prepare_create(value),
+        ("", "namespaces") => {
+            value["spec"]["finalizers"] = json!(["kubernetes"]);
+            value["status"] = json!({"phase": "Active"});
+        }
+        ("", "persistentvolumes") => value["status"] = json!({"phase": "Pending"}),
+        ("", "persistentvolumeclaims") => value["status"] = json!({"phase": "Pending"}),
+        ("batch", "jobs") => workload::prepare_job(value),
+        ("apiextensions.k8s.io", _) => prepare_definition(value),
+        _ => {}
+    }
+}
+
+fn prepare_definition(value: &mut Value) {
+    let stored: Vec<Value> = tree::list(value, "/spec/versions")
+        .iter()
+        .filter(|v| v["storage"] == true)
+        .map(|v| v["name"].clone())
+        .collect();
+    value["status"] = json!({
+        "conditions": [], "acceptedNames": {"plural": "", "kind": ""}, "storedVersions": stored,
+    });
+}
+
+/// Makes what a client sent into the successor of `old`: keeps what this part of the object may not change.
+pub fn prepare_update(kind: &'static Kind, part: Part, new: &mut Value, old: &Value) -> Result<()> {
+    meta::prepare_update(new, old);
+    match part {
+        Part::Main => {
+            if has_status(kind) {
+                tree::copy_key(new, old, "status");
+            }
+            main_keeps(kind, new, old);
+        }
+        Part::Status => {
+            let status = new.get("status").cloned().unwrap_or(Value::Null);
+            keep_all_but(new, old, &["metadata"]);
+            if status.is_null() {
+                tree::remove(new, "status");
+            } else {
+                new["status"] = status;
+            }
+            if kind.plural == "certificatesigningrequests" {
+                keep_decisions(new, old);
+            }
+            if kind.plural == "pods" {
+                pod::prepare_status_update(new, old);
+            }
+        }
+        Part::Finalize => {
+            let finalizers = new.pointer("/spec/finalizers").cloned().unwrap_or(Value::Null);
+            keep_all_but(new, old, &["metadata"]);
+            new["spec"]["finalizers"] = finalizers;
+        }
+        Part::Approval => {
+            let conditions = new.pointer("/status/conditions").cloned().unwrap_or(Value::Null);
+            keep_all_but(new, old, &[]);
+            new["status"]["conditions"] = conditions;
+            stamp_conditions(new);
+        }
+        Part::EphemeralContainers => {
+            let containers = new.pointer("/spec/ephemeralContainers").cloned().unwrap_or(Value::Null);
+            keep_all_but(new, old, &[]);
+            new["spec"]["ephemeralContainers"] = containers;
+        }
+        Part::Resize => {
+            let wanted = new.clone();
+            keep_all_but(new, old, &[]);
+            pod::copy_resources(new, &wanted);
+        }
+        Part::Internal => {}
+    }
+    bump_generation(kind, new, old);
+    Ok(())
+}
+
+/// Puts everything back as it was but the version precondition and the keys named.
+fn keep_all_but(new: &mut Value, old: &Value, keys: &[&str]) {
+    let mut kept = old.clone();
+    kept["metadata"]["resourceVersion"] = new["metadata"]["resourceVersion"].clone();
+    for key in keys {
+        kept[*key] = new[*key].clone();
+    }
+    *new = kept;
+}
+
+fn main_keeps(kind: &'static Kind, new: &mut Value, old: &Value) {
+    match (kind.group, kind.plural) {
+        ("", "namespaces") => {
+            let finalizers = old.pointer("/spec/finalizers").cloned().unwrap_or(Value::Null);
+            new["spec"]["finalizers"] = finalizers;
+        }
+        ("", "pods") => pod::prepare_update(new, old),
+        ("certificates.k8s.io", _) => tree::copy_key(new, old, "spec"),
+        _ => {}
+    }
+}
+
+/// Approval and denial are not for those who write certificates.
+fn keep_decisions(new: &mut Value, old: &Value) {
+    let decision = |c: &&Value| matches!(c["type"].as_str(), Some("Approved" | "Denied"));
+    let others = tree::list(new, "/status/conditions").iter().filter(|c| !decision(c));
+    let kept = tree::list(old, "/status/conditions").iter().filter(decision);
+    let all: Vec<Value> = kept.chain(others).cloned().collect();
+    if !all.is_empty() {
+        new["status"]["conditions"] = Value::Array(all);
+    }
+    stamp_conditions(new);
+}
+
+fn stamp_conditions(value: &mut Value) {
+    let now = now_text();
+    let Some(conditions) = value.pointer_mut("/status/conditions").and_then(Value::as_array_mut) else { return };
+    for condition in conditions {
+        for key in ["lastUpdateTime", "lastTransitionTime"] {
+            if condition[key].is_null() {
+                condition[key] = now.as_str().into();
+            }
+        }
+        if condition["status"].as_str().unwrap_or_default().is_empty() {
+            condition["status"] = "True".into();
+        }
+    }
+}
+
+/// A change of what is wished for is a new generation.
+fn bump_generation(kind: &'static Kind, new: &mut Value, old: &Value) {
+    if !has_generation(kind) {
+        return;
+    }
+    let body = |v: &Value| {
+        if v.get("spec").is_some() || kind.schema().field("spec").is_some() {
+            return v["spec"].clone();
+        }
+        let mut rest = v.clone();
+        tree::remove(&mut rest, "metadata");
+        rest
+    };
+    let before = tree::integer(old, "/metadata/generation").unwrap_or(0);
+    let changed = !tree::same(&body(new), &body(old));
+    if changed || before > 0 {
+        new["metadata"]["generation"] = (before + i64::from(changed)).into();
+    }
+}
+
+/// Whether nothing keeps an object that is being deleted.
+#[must_use]
+pub fn is_finished(kind: &Kind, value: &Value) -> bool {
+    let deleting = tree::has(value, "/metadata/deletionTimestamp");
+    let finalizers = tree::list(value, "/metadata/finalizers").is_empty();
+    let grace = tree::integer(value, "/metadata/deletionGracePeriodSeconds").unwrap_or(0) == 0;
+    let namespace = kind.plural != "namespaces" || tree::list(value, "/spec/finalizers").is_empty();
+    deleting && finalizers && grace && namespace
+}
+
+/// Field errors of a part of the tree, with where it lies.
+pub(crate) type Errors = Vec<FieldError>;

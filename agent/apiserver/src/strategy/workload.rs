@@ -1,0 +1,34 @@
+//! Jobs and the like.
+
+use serde_json::{Value, json};
+
+use crate::tree;
+
+/// Labels that tie a Job's pods to it.
+const JOB_LABELS: [(&str, bool); 4] = [
+    ("controller-uid", true),
+    ("batch.kubernetes.io/controller-uid", true),
+    ("job-name", false),
+    ("batch.kubernetes.io/job-name", false),
+];
+
+/// Makes the selector and the template's labels of a Job that does not bring its own.
+pub(super) fn prepare_job(job: &mut Value) {
+    if job["spec"]["manualSelector"] == true {
+        return;
+    }
+    let (uid, name) = (job["metadata"]["uid"].clone(), job["metadata"]["name"].clone());
+    let template = &mut job["spec"]["template"];
+    if !template.is_object() {
+        return;
+    }
+    tree::object_at(template, "metadata");
+    let labels = tree::object_at(&mut template["metadata"], "labels");
+    for (label, is_uid) in JOB_LABELS {
+        labels.insert(label.to_owned(), if is_uid { uid.clone() } else { name.clone() });
+    }
+    if !tree::has(job, "/spec/selector") {
+        job["spec"]["selector"] = json!({});
+    }
+    tree::object_at(&mut job["spec"]["selector"], "matchLabels").insert("batch.kubernetes.io/controller-uid".into(), uid);
+}

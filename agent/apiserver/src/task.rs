@@ -1,0 +1,75 @@
+//! Start and end of a server.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use lifecycle::{Shutdown, Tasks};
+use tokio::net::TcpListener;
+
+use crate::app::App;
+use crate::config::Config;
+use crate::error::Error;
+use crate::serve::{self, ApiService};
+use crate::start;
+
+/// How long the tasks in the background may take to end.
+const TASK_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Serves the API until shutdown. Returns once everything has ended.
+///
+/// # Errors
+/// When it cannot start: files, address, or the first objects.
+pub async fn run(config: Config, store: Arc<dyn store::Store>, shutdown: Shutdown) -> Result<(), Error> {
+    let tls = config.tls.as_ref().map(|tls| serve::acceptor(tls, config.front_proxy.as_ref())).transpose()?;
+    let address = config.bind;
+    let listener = TcpListener::bind(address).await.map_err(|source| Error::Listen { address, source })?;
+    let tasks = Tasks::new();
+    // Watches end first, so that the connections they run on can drain.
+    let background = Shutdown::new();
+    let app = App::new(config, store, shutdown.clone());
+    spawn(&app, &tasks, &background);
+    tracing::info!(%address, "serving");
+    serve::listen(app, listener, tls, shutdown).await;
+    background.trigger();
+    let left = tasks.drain(TASK_TIMEOUT).await;
+    if !left.is_empty() {
+        tracing::warn!(?left, "tasks did not end in time");
+    }
+    Ok(())
+}
+
+/// A server without a socket, for the same process and for tests. It serves until shutdown; the future returned
+/// besides it ends when the first objects are there.
+pub fn service(
+    config: Config,
+    store: Arc<dyn store::Store>,
+    shutdown: &Shutdown,
+) -> (ApiService, impl Future<Output = ()> + use<>) {
+    let app = App::new(config, store, shutdown.clone());
+    let tasks = Tasks::new();
+    spawn(&app, &tasks, shutdown);
+    let ready = {
+        let app = app.clone();
+        async move {
+            let mut revisions = app.cache.revisions();
+            while !app.bootstrapped.load(Ordering::Acquire) && !app.shutdown.is_triggered() {
+                // Bootstrapping writes objects, so each step of it shows here; the deadline covers the last one.
+                let _either_way = tokio::time::timeout(Duration::from_millis(20), revisions.changed()).await;
+            }
+        }
+    };
+    (ApiService::new(app), ready)
+}
+
+fn spawn(app: &Arc<App>, tasks: &Tasks, shutdown: &Shutdown) {
+    let (cache, stop) = (app.cache.clone(), shutdown.clone());
+    tasks.spawn("cache", async move { cache.run(stop).await });
+    let (app, stop) = (app.clone(), shutdown.clone());
+    tasks.spawn("first-objects", async move {
+        tokio::select! {
+            () = start::run(&app) => {}
+            () = stop.wait() => {}
+        }
+    });
+}

@@ -1,0 +1,114 @@
+//! Small steps on JSON trees.
+
+use serde_json::{Map, Value};
+
+/// The text at a JSON pointer, empty if there is none.
+#[must_use]
+pub fn text<'a>(value: &'a Value, pointer: &str) -> &'a str {
+    value.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
+}
+
+/// The list at a JSON pointer, empty if there is none.
+#[must_use]
+pub fn list<'a>(value: &'a Value, pointer: &str) -> &'a [Value] {
+    value.pointer(pointer).and_then(Value::as_array).map_or(&[], Vec::as_slice)
+}
+
+/// The integer at a JSON pointer.
+#[must_use]
+pub fn integer(value: &Value, pointer: &str) -> Option<i64> {
+    value.pointer(pointer).and_then(Value::as_i64)
+}
+
+/// Whether there is something at a JSON pointer: neither absent nor null.
+#[must_use]
+pub fn has(value: &Value, pointer: &str) -> bool {
+    value.pointer(pointer).is_some_and(|v| !v.is_null())
+}
+
+/// The object under a key, made if it is not there.
+pub fn object_at<'a>(value: &'a mut Value, key: &str) -> &'a mut Map<String, Value> {
+    if !value.is_object() {
+        *value = Value::Object(Map::new());
+    }
+    let child = &mut value[key];
+    if !child.is_object() {
+        *child = Value::Object(Map::new());
+    }
+    match child {
+        Value::Object(map) => map,
+        _ => unreachable!("it was made an object above"),
+    }
+}
+
+/// The list under a key, made if it is not there.
+pub fn list_at<'a>(value: &'a mut Value, key: &str) -> &'a mut Vec<Value> {
+    if !value.is_object() {
+        *value = Value::Object(Map::new());
+    }
+    let child = &mut value[key];
+    if !child.is_array() {
+        *child = Value::Array(Vec::new());
+    }
+    match child {
+        Value::Array(list) => list,
+        _ => unreachable!("it was made a list above"),
+    }
+}
+
+/// Takes a key over from another object: set if it is there, removed if not.
+pub fn copy_key(to: &mut Value, from: &Value, key: &str) {
+    let Some(map) = to.as_object_mut() else { return };
+    match from.get(key).filter(|v| !v.is_null()) {
+        Some(value) => {
+            map.insert(key.to_owned(), value.clone());
+        }
+        None => {
+            map.remove(key);
+        }
+    }
+}
+
+/// Removes a key.
+pub fn remove(value: &mut Value, key: &str) {
+    if let Some(map) = value.as_object_mut() {
+        map.remove(key);
+    }
+}
+
+/// Whether two trees say the same: absent, null, empty lists and empty objects are one.
+#[must_use]
+pub fn same(a: &Value, b: &Value) -> bool {
+    match (a, b) {
+        (Value::Object(x), Value::Object(y)) => {
+            let half = |x: &Map<String, Value>, y: &Map<String, Value>| {
+                x.iter().all(|(k, v)| same(v, y.get(k).unwrap_or(&Value::Null)))
+            };
+            half(x, y) && half(y, x)
+        }
+        (Value::Array(x), Value::Array(y)) => x.len() == y.len() && x.iter().zip(y).all(|(a, b)| same(a, b)),
+        _ => a == b || (is_empty(a) && is_empty(b)),
+    }
+}
+
+fn is_empty(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::Array(list) => list.is_empty(),
+        Value::Object(map) => map.values().all(is_empty),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn absent_null_and_empty_are_the_same() {
+        assert!(same(&json!({"a": null, "b": {"c": []}}), &json!({})));
+        assert!(!same(&json!({"a": 0}), &json!({})));
+        assert!(!same(&json!([1]), &json!([2])));
+    }
+}

@@ -45,7 +45,7 @@ fn members(rules: &mut Rules<'_>, etcd: &Etcd, machine: &Machine) {
         }
         in_cluster_range(rules, &format!("{KEY}[{index}].address"), member.address);
     }
-    if etcd.members.len() % 2 == 0 {
+    if etcd.members.len().is_multiple_of(2) {
         let count = etcd.members.len();
         let losses = (count - 1) / 2;
         rules

@@ -1,0 +1,153 @@
+//! The files of a master: made, kept, renewed, repaired.
+
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use pki::{Action, Certificate, Desired, Error, MasterNames, Reason, San, apply, observe, os_random, plan};
+
+const DAY: Duration = Duration::from_secs(24 * 3600);
+
+fn now() -> SystemTime {
+    UNIX_EPOCH + Duration::from_secs(1_790_000_000)
+}
+
+fn names(secret: Option<&str>) -> MasterNames {
+    let secret = secret.map(|secret| format!("[control-plane]\nsecret = \"{secret}\"\n")).unwrap_or_default();
+    let text = format!(
+        "version = 1\n[machine]\nhostname = \"master-1\"\nrole = \"master\"\n\
+         [cluster]\nendpoint = \"https://api.example.com:6443\"\n{secret}"
+    );
+    let manifest = manifest::parse("m.toml", &text).unwrap_or_else(|error| panic!("{error}"));
+    MasterNames::new(&manifest, &["192.168.77.10".parse().unwrap()])
+}
+
+const SECRET: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+
+/// Plans and applies; returns what was done.
+fn run(dir: &Path, names: &MasterNames, now: SystemTime) -> Result<Vec<String>, Error> {
+    let plan = plan(&observe(dir)?, &Desired::master(names), now)?;
+    apply(dir, &plan, now, &mut os_random)?;
+    Ok(plan.actions.iter().map(ToString::to_string).collect())
+}
+
+fn read(dir: &Path, name: &str) -> String {
+    std::fs::read_to_string(dir.join(name)).unwrap()
+}
+
+#[test]
+fn the_first_start_makes_everything_and_the_second_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let done = run(dir.path(), &names(None), now()).unwrap();
+    assert_eq!(done.len(), 3 + 1 + 11 + 4, "{done:#?}");
+    assert_eq!(run(dir.path(), &names(None), now()).unwrap(), Vec::<String>::new());
+    let server = Certificate::from_pem("apiserver", &read(dir.path(), "apiserver.crt")).unwrap();
+    let ca = Certificate::from_pem("ca", &read(dir.path(), "ca.crt")).unwrap();
+    assert!(server.is_signed_by(&ca));
+    for name in ["kubernetes", "kubernetes.default.svc.cluster.local", "master-1", "api.example.com"] {
+        assert!(server.sans.contains(&San::Dns(name.to_owned())), "{name}");
+    }
+    for address in ["10.96.0.1", "127.0.0.1", "192.168.77.10"] {
+        assert!(server.sans.contains(&San::Ip(address.parse().unwrap())), "{address}");
+    }
+    let mode = |name: &str| std::fs::metadata(dir.path().join(name)).unwrap().permissions().mode() & 0o777;
+    assert_eq!((mode("ca.key"), mode("admin.conf"), mode("ca.crt"), mode("sa.pub")), (0o600, 0o600, 0o644, 0o644));
+}
+
+#[test]
+fn leaves_are_renewed_in_the_last_third_with_their_kubeconfig() {
+    let dir = tempfile::tempdir().unwrap();
+    run(dir.path(), &names(None), now()).unwrap();
+    assert!(run(dir.path(), &names(None), now() + 200 * DAY).unwrap().is_empty());
+    let done = run(dir.path(), &names(None), now() + 260 * DAY).unwrap();
+    assert_eq!(done.len(), 11 + 4, "{done:#?}");
+    assert!(done.contains(&"issue the certificate apiserver, which is near its end".to_owned()));
+    assert!(run(dir.path(), &names(None), now() + 260 * DAY).unwrap().is_empty());
+    // Also after the machine was off past expiry.
+    assert_eq!(run(dir.path(), &names(None), now() + 700 * DAY).unwrap().len(), 11 + 4);
+}
+
+#[test]
+fn a_new_address_renews_only_what_names_it() {
+    let dir = tempfile::tempdir().unwrap();
+    run(dir.path(), &names(None), now()).unwrap();
+    let mut moved = names(None);
+    moved.addresses.push("192.168.77.20".parse().unwrap());
+    let plan = plan(&observe(dir.path()).unwrap(), &Desired::master(&moved), now()).unwrap();
+    let reissued: Vec<(&str, Reason)> = plan
+        .actions
+        .iter()
+        .filter_map(|action| match action {
+            Action::Issue { name, reason, .. } => Some((*name, *reason)),
+            _ => None,
+        })
+        .collect();
+    let changed = ["apiserver", "etcd/server", "etcd/peer", "kubelet-server"].map(|name| (name, Reason::NamesChanged));
+    assert_eq!(reissued, changed);
+    assert_eq!(plan.actions.len(), changed.len());
+}
+
+#[test]
+fn damage_is_repaired_where_that_is_safe_and_reported_where_not() {
+    let dir = tempfile::tempdir().unwrap();
+    run(dir.path(), &names(None), now()).unwrap();
+    std::fs::write(dir.path().join("scheduler.crt"), "x").unwrap();
+    std::fs::remove_file(dir.path().join("admin.key")).unwrap();
+    let swapped = read(dir.path(), "kubelet.key");
+    std::fs::write(dir.path().join("controller-manager.key"), swapped).unwrap();
+    std::fs::remove_file(dir.path().join("sa.pub")).unwrap();
+    let done = run(dir.path(), &names(None), now()).unwrap();
+    assert_eq!(
+        done,
+        [
+            "write the public key sa",
+            "issue the certificate admin, which is not there",
+            "issue the certificate controller-manager, which is not of its key",
+            "issue the certificate scheduler, which is damaged",
+            "write admin.conf",
+            "write controller-manager.conf",
+            "write scheduler.conf",
+        ]
+    );
+    let hash = pki::ca_hash(&read(dir.path(), "ca.crt")).unwrap();
+    std::fs::remove_file(dir.path().join("ca.crt")).unwrap();
+    run(dir.path(), &names(None), now()).unwrap();
+    assert_eq!(pki::ca_hash(&read(dir.path(), "ca.crt")).unwrap(), hash, "the key is kept");
+    std::fs::remove_file(dir.path().join("ca.key")).unwrap();
+    assert!(matches!(run(dir.path(), &names(None), now()), Err(Error::HalfAuthority { .. })));
+}
+
+#[test]
+fn masters_with_one_secret_have_the_same_authorities() {
+    let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    run(one.path(), &names(Some(SECRET)), now()).unwrap();
+    run(two.path(), &names(Some(SECRET)), now() + DAY).unwrap();
+    for name in ["ca.crt", "ca.key", "etcd/ca.crt", "front-proxy-ca.crt", "sa.key"] {
+        assert_eq!(read(one.path(), name), read(two.path(), name), "{name}");
+    }
+    assert_ne!(read(one.path(), "apiserver.key"), read(two.path(), "apiserver.key"));
+    let other = SECRET.replace('0', "1");
+    assert!(matches!(run(one.path(), &names(Some(&other)), now()), Err(Error::AuthoritySecret { .. })));
+    std::fs::remove_file(one.path().join("ca.key")).unwrap();
+    assert_eq!(run(one.path(), &names(Some(SECRET)), now()).unwrap()[0], "derive the CA ca");
+}
+
+#[test]
+fn the_example_worker_knows_the_example_master() {
+    let example = |name: &str| {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../configs").join(name);
+        manifest::parse(name, &std::fs::read_to_string(path).unwrap()).unwrap()
+    };
+    let secret = example("master.toml").control_plane.secret.unwrap();
+    let hash = pki::Authority::derive("kubernetes", secret.bytes()).unwrap().hash();
+    assert_eq!(example("worker.toml").cluster.trust, Some(manifest::CaTrust::Hash(hash)), "the hash is {hash}");
+}
+
+#[test]
+fn a_clock_before_the_authority_is_an_error_not_a_new_authority() {
+    let dir = tempfile::tempdir().unwrap();
+    run(dir.path(), &names(None), now()).unwrap();
+    assert!(matches!(run(dir.path(), &names(None), UNIX_EPOCH), Err(Error::AuthorityTime { .. })));
+}

@@ -1,4 +1,5 @@
-//! Kernel modules: which to keep, and in which order to load them. Dependencies are read from the modules themselves.
+//! Kernel modules: which to keep, and in which order to load them. What depmod would find out is read from the modules
+//! themselves, for the kept ones only.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -14,30 +15,20 @@ use crate::tree::make_folder;
 /// What the agent loads at boot, in this order; one path a line.
 const BOOT_LIST: &str = "usr/lib/keelson/modules.list";
 
-/// Copies the kept modules, uncompressed (the root file system compresses, and better), with a `modules.dep` in the
-/// usual form for loading others by name, and the list for boot.
+/// Copies the kept modules, uncompressed (the root file system compresses, and better), with `modules.dep` and
+/// `modules.alias` in the usual form for loading others by name or device, and the list for boot.
 pub(crate) fn choose(unpacked: &Path, root: &Path) -> Result<()> {
     let mut set = ModuleSet::open(unpacked)?;
     let wanted: Vec<&str> = ROOT_MODULES.iter().chain(BOOT_MODULES).chain(SPARE_MODULES).copied().collect();
     set.unpack(&wanted, root)?;
-    let boot = set.order(BOOT_MODULES);
+    let loaded = set.order(ROOT_MODULES);
+    let boot = set.order(BOOT_MODULES).into_iter().filter(|name| !loaded.contains(name));
+    let boot: String = boot.map(|name| format!("/{}\n", set.kept[&name].path)).collect();
     make_folder(&root.join("usr/lib/keelson"))?;
-    let lines: String = boot.iter().map(|name| format!("/{}\n", set.kept[name].path)).collect();
-    fs::write(root.join(BOOT_LIST), lines).context("write the list of modules")?;
+    fs::write(root.join(BOOT_LIST), boot).context("write the list of modules")?;
     let folder = set.folder.strip_prefix(unpacked)?.to_owned();
-    let mut dependencies = String::new();
-    for (name, module) in &set.kept {
-        let mut needed = set.order(&[name]);
-        needed.retain(|other| other != name);
-        needed.reverse();
-        let within = |name: &String| Path::new(&set.kept[name].path).strip_prefix(&folder).map(PathBuf::from);
-        let needed: Vec<String> =
-            needed.iter().map(|name| Ok(within(name)?.display().to_string())).collect::<Result<_>>()?;
-        let own = Path::new(&module.path).strip_prefix(&folder)?.display().to_string();
-        dependencies.push_str(format!("{own}: {}", needed.join(" ")).trim_end());
-        dependencies.push('\n');
-    }
-    fs::write(root.join(&folder).join("modules.dep"), dependencies).context("write modules.dep")?;
+    fs::write(root.join(&folder).join("modules.dep"), set.dependencies(&folder)?).context("write modules.dep")?;
+    fs::write(root.join(&folder).join("modules.alias"), set.aliases()).context("write modules.alias")?;
     let builtin = "modules.builtin";
     fs::copy(set.folder.join(builtin), root.join(&folder).join(builtin)).context("copy modules.builtin")?;
     Ok(())
@@ -69,6 +60,8 @@ struct Module {
     /// In the image.
     path: String,
     depends: Vec<String>,
+    /// Patterns of the devices, file systems and the like that it is for.
+    aliases: Vec<String>,
 }
 
 struct ModuleSet {
@@ -112,9 +105,13 @@ impl ModuleSet {
             let unpacked = self.decompress(&added, root)?;
             for ((name, _), path) in added.into_iter().zip(unpacked) {
                 let bytes = fs::read(root.join(&path))?;
-                let depends = needs(&bytes).with_context(|| format!("read module {name}"))?;
+                let entries = information(&bytes).with_context(|| format!("read module {name}"))?;
+                let depends: Vec<String> =
+                    values(&entries, "depends").flat_map(|names| names.split(',')).map(name_of).collect();
+                let depends: Vec<String> = depends.into_iter().filter(|name| !name.is_empty()).collect();
                 queue.extend(depends.iter().cloned());
-                self.kept.insert(name, Module { path, depends });
+                let aliases = values(&entries, "alias").map(str::to_owned).collect();
+                self.kept.insert(name, Module { path, depends, aliases });
             }
         }
         Ok(())
@@ -153,6 +150,26 @@ impl ModuleSet {
         ordered
     }
 
+    /// Each module's file and those it needs, the nearest first.
+    fn dependencies(&self, folder: &Path) -> Result<String> {
+        let mut text = String::new();
+        for (name, module) in &self.kept {
+            let mut needed = self.order(&[name]);
+            needed.retain(|other| other != name);
+            text.push_str(&format!("{}:", Path::new(&module.path).strip_prefix(folder)?.display()));
+            for name in needed.iter().rev() {
+                text.push_str(&format!(" {}", Path::new(&self.kept[name].path).strip_prefix(folder)?.display()));
+            }
+            text.push('\n');
+        }
+        Ok(text)
+    }
+
+    fn aliases(&self) -> String {
+        let rows = self.kept.iter().flat_map(|(name, module)| module.aliases.iter().map(move |alias| (alias, name)));
+        rows.map(|(alias, name)| format!("alias {alias} {name}\n")).collect()
+    }
+
     fn visit(&self, name: &str, ordered: &mut Vec<String>) {
         let Some(module) = self.kept.get(name) else { return };
         if ordered.iter().any(|done| done == name) {
@@ -183,8 +200,8 @@ fn name_of(path: &str) -> String {
     file.split(".ko").next().unwrap_or(file).replace('-', "_")
 }
 
-/// What a module says that it needs: hard dependencies, and those it asks to be loaded before.
-fn needs(bytes: &[u8]) -> Result<Vec<String>> {
+/// What a module says about itself, as `key=value`.
+fn information(bytes: &[u8]) -> Result<Vec<&str>> {
     let elf = Elf::parse(bytes)?;
     let section = elf
         .section_headers
@@ -193,14 +210,11 @@ fn needs(bytes: &[u8]) -> Result<Vec<String>> {
         .and_then(goblin::elf::SectionHeader::file_range)
         .and_then(|range| bytes.get(range))
         .context("no .modinfo section")?;
-    let entries = section.split(|&byte| byte == 0).filter_map(|entry| std::str::from_utf8(entry).ok());
-    let mut needed = Vec::new();
-    for entry in entries {
-        if let Some(names) = entry.strip_prefix("depends=") {
-            needed.extend(names.split(',').filter(|name| !name.is_empty()).map(name_of));
-        }
-    }
-    Ok(needed)
+    Ok(section.split(|&byte| byte == 0).filter_map(|entry| std::str::from_utf8(entry).ok()).collect())
+}
+
+fn values<'a>(entries: &'a [&str], key: &'a str) -> impl Iterator<Item = &'a str> {
+    entries.iter().filter_map(move |entry| entry.strip_prefix(key)?.strip_prefix('='))
 }
 
 #[cfg(test)]
@@ -218,6 +232,7 @@ mod tests {
         let module = |depends: &[&str]| Module {
             path: String::new(),
             depends: depends.iter().map(|&name| name.to_owned()).collect(),
+            aliases: Vec::new(),
         };
         let kept = [("a", module(&["b", "c"])), ("b", module(&["c"])), ("c", module(&[]))];
         let set = ModuleSet {

@@ -116,7 +116,6 @@ pub(crate) const BOOT_MODULES: &[&str] = &[
     "button",
     "evdev",
     "overlay",
-    "loop",
     "veth",
     "bridge",
     "br_netfilter",
@@ -149,6 +148,7 @@ pub(crate) const BOOT_MODULES: &[&str] = &[
 
 /// Modules that a manifest or a pod's volume may ask for.
 pub(crate) const SPARE_MODULES: &[&str] = &[
+    "loop",
     "virtio_balloon",
     "virtio_blk",
     "virtio_scsi",

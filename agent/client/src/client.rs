@@ -152,10 +152,18 @@ impl Client {
     ) -> Result<impl Stream<Item = Result<WatchEvent<K>>> + Send + Unpin + 'static + use<K>> {
         let path = ObjectPath::collection(K::KIND, namespace);
         let uri = format!("{}{}", path.as_str(), params.query().as_str());
-        let request = Outgoing { method: Method::GET, uri: &uri, payload: Payload::None };
+        self.watch_at(&uri, PROTOBUF_WATCH, watch::Shape { name: K::KIND.kind, metadata: K::metadata }).await
+    }
+
+    pub(crate) async fn watch_at<M: Message + Default + 'static>(
+        &self,
+        uri: &str,
+        accept: &'static str,
+        shape: watch::Shape<M>,
+    ) -> Result<impl Stream<Item = Result<WatchEvent<M>>> + Send + Unpin + 'static + use<M>> {
+        let request = Outgoing { method: Method::GET, uri, payload: Payload::None, accept };
         let name = request.to_string();
-        let mut http = self.prepare(&request)?;
-        http.headers_mut().insert(ACCEPT, HeaderValue::from_static(PROTOBUF_WATCH));
+        let http = self.prepare(&request)?;
         let link = self.link();
         let opened = async {
             let http = self.authorize(&link, http).await?;
@@ -166,7 +174,9 @@ impl Client {
         // The deadline is for the head: the body of a watch has no end.
         match self.deadline(&name, opened).await? {
             Err(refused) => Err(refused.into_error()),
-            Ok(response) if codec::is_protobuf(response.headers()) => Ok(watch::events(name, response.into_body())),
+            Ok(response) if codec::is_protobuf(response.headers()) => {
+                Ok(watch::events(name, response.into_body(), shape))
+            }
             Ok(response) => {
                 let seen = codec::content_type(response.headers()).to_owned();
                 Err(crate::error::DecodeError::ContentType(seen).into())
@@ -281,7 +291,8 @@ impl Client {
     /// Only [`Error::Transport`] and [`Error::Config`].
     pub async fn raw(&self, request: Request<Bytes>) -> Result<Response<ResponseBody>> {
         let (parts, body) = request.into_parts();
-        let outgoing = Outgoing { method: parts.method, uri: &parts.uri.to_string(), payload: Payload::None };
+        let outgoing =
+            Outgoing { method: parts.method, uri: &parts.uri.to_string(), payload: Payload::None, accept: PROTOBUF };
         let name = outgoing.to_string();
         let mut http = self.prepare(&outgoing)?;
         http.headers_mut().remove(ACCEPT);
@@ -295,27 +306,27 @@ impl Client {
         answer.map_err(|source| Error::Transport { request: name, source })
     }
 
-    async fn delete_at(&self, uri: &str, options: &DeleteOptions) -> Result<()> {
+    pub(crate) async fn delete_at(&self, uri: &str, options: &DeleteOptions) -> Result<()> {
         let payload = match options.body() {
             None => Payload::None,
             Some(body) => Payload::Json { content_type: JSON, body: json_bytes(&body) },
         };
-        self.send(Outgoing { method: Method::DELETE, uri, payload }).await.map(drop)
+        self.send(Outgoing { method: Method::DELETE, uri, payload, accept: PROTOBUF }).await.map(drop)
     }
 
-    async fn typed<M: Message + Default>(
+    pub(crate) async fn typed<M: Message + Default>(
         &self,
         what: &'static str,
         method: Method,
         uri: &str,
         payload: Payload,
     ) -> Result<M> {
-        let answer = self.send(Outgoing { method, uri, payload }).await?;
+        let answer = self.send(Outgoing { method, uri, payload, accept: PROTOBUF }).await?;
         Ok(codec::message(what, &answer.headers, &answer.body)?)
     }
 
     /// Sends a request, again where the server asks for that, and reads the whole answer.
-    async fn send(&self, outgoing: Outgoing<'_>) -> Result<Answer> {
+    pub(crate) async fn send(&self, outgoing: Outgoing<'_>) -> Result<Answer> {
         let name = outgoing.to_string();
         let work = async {
             let mut retries = 0;
@@ -359,7 +370,7 @@ impl Client {
         *request.uri_mut() = uri;
         let headers = request.headers_mut();
         headers.extend(self.headers.clone());
-        headers.insert(ACCEPT, HeaderValue::from_static(PROTOBUF));
+        headers.insert(ACCEPT, HeaderValue::from_static(outgoing.accept));
         match &outgoing.payload {
             Payload::None => {}
             Payload::Protobuf(body) => {
@@ -392,10 +403,12 @@ impl Origin {
 }
 
 /// A request before it has a server.
-struct Outgoing<'a> {
-    method: Method,
-    uri: &'a str,
-    payload: Payload,
+pub(crate) struct Outgoing<'a> {
+    pub(crate) method: Method,
+    pub(crate) uri: &'a str,
+    pub(crate) payload: Payload,
+    /// What the answer may be.
+    pub(crate) accept: &'static str,
 }
 
 impl std::fmt::Display for Outgoing<'_> {
@@ -404,7 +417,7 @@ impl std::fmt::Display for Outgoing<'_> {
     }
 }
 
-enum Payload {
+pub(crate) enum Payload {
     None,
     Protobuf(Bytes),
     Json { content_type: &'static str, body: Bytes },
@@ -416,10 +429,10 @@ impl Payload {
     }
 }
 
-struct Answer {
+pub(crate) struct Answer {
     code: StatusCode,
-    headers: HeaderMap,
-    body: Bytes,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
 }
 
 impl Answer {

@@ -18,6 +18,7 @@ mod codec;
 mod config;
 mod error;
 mod kubeconfig;
+mod metadata;
 mod params;
 mod path;
 mod tls;

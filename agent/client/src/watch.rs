@@ -1,7 +1,6 @@
 //! Watch streams: length-delimited frames, each a `meta.k8s.io/v1 WatchEvent` with an enveloped object.
 
-use api::Resource;
-use api::meta::v1::{Status, WatchEvent as WireEvent};
+use api::meta::v1::{ObjectMeta, Status, WatchEvent as WireEvent};
 use bytes::{Buf, Bytes, BytesMut};
 use futures::Stream;
 use http_body_util::BodyExt;
@@ -35,15 +34,30 @@ pub enum WatchEvent<K> {
     },
 }
 
+/// What has to be known of the objects in a watch: the kind's name for errors, and where the metadata is.
+pub(crate) struct Shape<M> {
+    pub(crate) name: &'static str,
+    pub(crate) metadata: fn(&M) -> &ObjectMeta,
+}
+
+impl<M> Clone for Shape<M> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<M> Copy for Shape<M> {}
+
 /// The events in a response body. Ends when the server ends the watch; yields an error once and ends then.
-pub(crate) fn events<K: Resource>(
+pub(crate) fn events<M: Message + Default + 'static>(
     request: String,
     body: ResponseBody,
-) -> impl Stream<Item = Result<WatchEvent<K>>> + Send + use<K> {
+    shape: Shape<M>,
+) -> impl Stream<Item = Result<WatchEvent<M>>> + Send + use<M> {
     let state = Some(State { request, body, frames: Frames::default() });
-    Box::pin(futures::stream::unfold(state, |state| async move {
+    Box::pin(futures::stream::unfold(state, move |state| async move {
         let mut state = state?;
-        match state.next_event().await {
+        match state.next_event(shape).await {
             Ok(Some(event)) => Some((Ok(event), Some(state))),
             Ok(None) => None,
             Err(error) => Some((Err(error), None)),
@@ -58,10 +72,10 @@ struct State {
 }
 
 impl State {
-    async fn next_event<K: Resource>(&mut self) -> Result<Option<WatchEvent<K>>> {
+    async fn next_event<M: Message + Default>(&mut self, shape: Shape<M>) -> Result<Option<WatchEvent<M>>> {
         loop {
             if let Some(frame) = self.frames.pop()? {
-                return decode_event(&frame).map(Some);
+                return decode_event(&frame, shape).map(Some);
             }
             match self.body.frame().await {
                 Some(Ok(frame)) => {
@@ -110,7 +124,7 @@ impl Frames {
 }
 
 /// Upstream sends the event bare; an envelope around it is accepted too.
-fn decode_event<K: Resource>(frame: &[u8]) -> Result<WatchEvent<K>> {
+fn decode_event<M: Message + Default>(frame: &[u8], shape: Shape<M>) -> Result<WatchEvent<M>> {
     let event: WireEvent = if frame.starts_with(api::envelope::MAGIC) {
         codec::enveloped("WatchEvent", frame)?
     } else {
@@ -118,12 +132,12 @@ fn decode_event<K: Resource>(frame: &[u8]) -> Result<WatchEvent<K>> {
     };
     let raw = event.object.raw.as_deref().unwrap_or_default();
     match event.r#type.as_str() {
-        "ADDED" => Ok(WatchEvent::Added(codec::enveloped(K::KIND.kind, raw)?)),
-        "MODIFIED" => Ok(WatchEvent::Modified(codec::enveloped(K::KIND.kind, raw)?)),
-        "DELETED" => Ok(WatchEvent::Deleted(codec::enveloped(K::KIND.kind, raw)?)),
+        "ADDED" => Ok(WatchEvent::Added(codec::enveloped(shape.name, raw)?)),
+        "MODIFIED" => Ok(WatchEvent::Modified(codec::enveloped(shape.name, raw)?)),
+        "DELETED" => Ok(WatchEvent::Deleted(codec::enveloped(shape.name, raw)?)),
         "BOOKMARK" => {
-            let object: K = codec::enveloped(K::KIND.kind, raw)?;
-            let metadata = object.metadata();
+            let object: M = codec::enveloped(shape.name, raw)?;
+            let metadata = (shape.metadata)(&object);
             let initial_end = metadata.annotations.get(INITIAL_EVENTS_END).is_some_and(|value| value == "true");
             Ok(WatchEvent::Bookmark { resource_version: metadata.resource_version.clone(), initial_end })
         }
@@ -134,10 +148,13 @@ fn decode_event<K: Resource>(frame: &[u8]) -> Result<WatchEvent<K>> {
 
 #[cfg(test)]
 mod tests {
+    use api::Resource as _;
     use api::core::v1::ConfigMap;
     use api::runtime::RawExtension;
 
     use super::*;
+
+    const SHAPE: Shape<ConfigMap> = Shape { name: "ConfigMap", metadata: |map| &map.metadata };
 
     fn frame(kind: &str, object: Vec<u8>, enveloped: bool) -> Vec<u8> {
         let event = WireEvent { r#type: kind.to_owned(), object: RawExtension { raw: Some(object) } };
@@ -163,7 +180,7 @@ mod tests {
             for chunk in bytes.chunks(step) {
                 frames.push(Bytes::copy_from_slice(chunk));
                 while let Some(frame) = frames.pop().unwrap() {
-                    seen.push(decode_event::<ConfigMap>(&frame).unwrap());
+                    seen.push(decode_event(&frame, SHAPE).unwrap());
                 }
             }
             assert_eq!(seen, vec![WatchEvent::Added(map.clone()), WatchEvent::Deleted(map.clone())]);
@@ -175,7 +192,7 @@ mod tests {
     fn an_error_event_is_an_error_with_its_status() {
         let status = Status { code: 410, reason: "Expired".to_owned(), ..Status::default() };
         let bytes = frame("ERROR", api::envelope::encode_as("v1", "Status", &status), false);
-        let error = decode_event::<ConfigMap>(&bytes[LENGTH_BYTES..]).unwrap_err();
+        let error = decode_event(&bytes[LENGTH_BYTES..], SHAPE).unwrap_err();
         assert!(error.is_gone());
     }
 

@@ -16,6 +16,7 @@ mod deployment;
 mod endpoints;
 mod error;
 mod expectations;
+mod garbage;
 mod namespace;
 mod nodeipam;
 mod nodelifecycle;
@@ -51,6 +52,7 @@ pub async fn run(config: Config, client: Client, shutdown: Shutdown) -> Result<(
 
 async fn lead(config: Config, client: Client, shutdown: Shutdown) {
     let tasks = Tasks::new();
+    let garbage_client = client.clone();
     let mut starter = Starter::new(config, client, shutdown.clone(), tasks.clone());
     starter.add::<replicas::ReplicaSets>();
     starter.add::<replicas::ReplicationControllers>();
@@ -63,6 +65,7 @@ async fn lead(config: Config, client: Client, shutdown: Shutdown) {
     starter.add::<nodeipam::PodRanges>();
     starter.add::<nodelifecycle::NodeHealth>();
     starter.start();
+    garbage::start(&garbage_client, &tasks, &shutdown);
     shutdown.wait().await;
     let stuck = tasks.drain(std::time::Duration::from_secs(10)).await;
     if !stuck.is_empty() {

@@ -5,9 +5,7 @@ use std::time::Duration;
 use api::Kind;
 use api::core::v1::{Namespace, NamespaceCondition};
 use api::meta::v1::Time;
-use bytes::Bytes;
-use http::{Method, Request, header};
-use http_body_util::BodyExt;
+use client::{DeleteOptions, ListParams};
 use reconcile::{Action, Queue};
 
 use crate::caches::Reflectors;
@@ -84,9 +82,9 @@ impl Namespaces {
             if self.count(namespace, kind).await?.count == 0 {
                 continue;
             }
-            let response = self.request(Method::DELETE, &kind.path(Some(namespace))).await?;
-            if !response.0.is_success() {
-                tracing::debug!(kind = kind.plural, namespace, code = %response.0, "deleting a namespace's content");
+            match self.context.client.delete_all(kind, namespace, &DeleteOptions::default()).await {
+                Err(error) if !error.is_not_found() => return Err(error).during("deleting a namespace's content"),
+                _ => {}
             }
             let left = self.count(namespace, kind).await?;
             if left.count > 0 {
@@ -97,27 +95,10 @@ impl Namespaces {
     }
 
     async fn count(&self, namespace: &str, kind: &'static Kind) -> Result<Remains, Error> {
-        let (_, body) = self.request(Method::GET, &kind.path(Some(namespace))).await?;
-        let list: serde_json::Value = serde_json::from_slice(&body).unwrap_or_default();
-        let items = list["items"].as_array().map(Vec::as_slice).unwrap_or_default();
-        let finalizers = items.iter().flat_map(|item| item["metadata"]["finalizers"].as_array().into_iter().flatten());
-        let finalizers = finalizers.filter_map(|f| f.as_str().map(str::to_owned)).collect();
-        Ok(Remains { kind, count: items.len(), finalizers })
-    }
-
-    /// Sends a request for metadata only.
-    async fn request(&self, method: Method, path: &str) -> Result<(http::StatusCode, Bytes), Error> {
-        const METADATA: &str = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json";
-        let request = Request::builder().method(method).uri(path).header(header::ACCEPT, METADATA).body(Bytes::new());
-        let request = request.map_err(|_| Error::Behind)?;
-        let response = self.context.client.raw(request).await.during("looking through a namespace")?;
-        let status = response.status();
-        let body = response
-            .into_body()
-            .collect()
-            .await
-            .map_err(|source| client::Error::Transport { request: path.to_owned(), source });
-        Ok((status, body.during("looking through a namespace")?.to_bytes()))
+        let listed = self.context.client.list_metadata(kind, Some(namespace), &ListParams::default()).await;
+        let list = listed.during("looking through a namespace")?;
+        let finalizers = list.items.iter().flat_map(|item| item.metadata.finalizers.clone()).collect();
+        Ok(Remains { kind, count: list.items.len(), finalizers })
     }
 
     /// Tells in the status what is still there.

@@ -1,0 +1,127 @@
+//! The watches that feed the graph: one per kind, metadata only.
+
+use std::collections::BTreeSet;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use api::Kind;
+use client::{Client, ListParams, WatchEvent, WatchParams};
+use futures::StreamExt;
+use lifecycle::{Shutdown, Tasks};
+use reconcile::{Backoff, Queue};
+use tokio::sync::watch;
+
+use super::{Collector, collected};
+
+/// Starts a watch per kind. The future returned ends when every kind was listed once.
+pub(super) fn start(
+    collector: &Arc<Collector>,
+    queue: &Queue<String>,
+    client: &Client,
+    tasks: &Tasks,
+    shutdown: &Shutdown,
+) -> impl Future<Output = ()> + Send + use<> {
+    let kinds = collected();
+    let (synced, mut waiting) = watch::channel(kinds.len());
+    for kind in kinds {
+        let source = Source {
+            kind,
+            client: client.clone(),
+            collector: collector.clone(),
+            queue: queue.clone(),
+            synced: Some(synced.clone()),
+        };
+        let shutdown = shutdown.clone();
+        tasks.spawn("garbage-collector-watch", async move {
+            tokio::select! {
+                () = shutdown.wait() => {}
+                () = source.run() => {}
+            }
+        });
+    }
+    async move {
+        // The senders live as long as their watches: an error here means that all of them ended.
+        if waiting.wait_for(|left| *left == 0).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+struct Source {
+    kind: &'static Kind,
+    client: Client,
+    collector: Arc<Collector>,
+    queue: Queue<String>,
+    /// Taken when the kind was listed for the first time.
+    synced: Option<watch::Sender<usize>>,
+}
+
+impl Source {
+    async fn run(mut self) {
+        let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(30));
+        let mut version = None;
+        loop {
+            match self.advance(&mut version).await {
+                Ok(()) => backoff.reset(),
+                Err(error) => {
+                    if error.is_gone() {
+                        version = None;
+                    }
+                    tracing::debug!(kind = self.kind.plural, %error, "watching metadata");
+                }
+            }
+            tokio::time::sleep(backoff.next_pause()).await;
+        }
+    }
+
+    /// Lists where no version is known, then follows until the watch ends.
+    async fn advance(&mut self, version: &mut Option<String>) -> Result<(), client::Error> {
+        let from = match version.take() {
+            Some(known) => known,
+            None => self.list().await?,
+        };
+        *version = Some(from.clone());
+        let params = WatchParams { resource_version: from, ..WatchParams::default() };
+        let mut events = self.client.watch_metadata(self.kind, &params).await?;
+        while let Some(event) = events.next().await {
+            let event = event?;
+            *version = Some(self.take(event));
+        }
+        Ok(())
+    }
+
+    async fn list(&mut self) -> Result<String, client::Error> {
+        let list = self.client.list_metadata(self.kind, None, &ListParams::default()).await?;
+        let present: BTreeSet<String> = list.items.iter().map(|item| item.metadata.uid.clone()).collect();
+        let gone = self.collector.lock().missing(self.kind, &present);
+        for uid in gone {
+            let attend = self.collector.lock().remove(&uid);
+            attend.into_iter().for_each(|uid| self.queue.add(uid));
+        }
+        for item in &list.items {
+            let attend = self.collector.lock().apply(self.kind, &item.metadata);
+            attend.into_iter().for_each(|uid| self.queue.add(uid));
+        }
+        if let Some(synced) = self.synced.take() {
+            synced.send_modify(|left| *left -= 1);
+        }
+        Ok(list.metadata.resource_version)
+    }
+
+    /// Takes an event into the graph; the version it brings.
+    fn take(&self, event: WatchEvent<api::meta::v1::PartialObjectMetadata>) -> String {
+        let (attend, version) = match event {
+            WatchEvent::Added(object) | WatchEvent::Modified(object) => {
+                let attend = self.collector.lock().apply(self.kind, &object.metadata);
+                (attend, object.metadata.resource_version)
+            }
+            WatchEvent::Deleted(object) => {
+                (self.collector.lock().remove(&object.metadata.uid), object.metadata.resource_version)
+            }
+            WatchEvent::Bookmark { resource_version, .. } => (Vec::new(), resource_version),
+        };
+        attend.into_iter().for_each(|uid| self.queue.add(uid));
+        version
+    }
+}

@@ -1,7 +1,15 @@
 //! The steps between a decoded object and its validation, in upstream's order. A step is a function in its own
 //! module; it may change the object, or refuse it.
 
+mod limits;
 mod namespaces;
+mod nodes;
+mod priority;
+mod quota;
+mod runtime_class;
+mod service_accounts;
+mod storage;
+mod tolerations;
 
 use serde_json::Value;
 
@@ -19,20 +27,44 @@ pub enum Operation {
 }
 
 /// Steps that may change the object.
-pub async fn admit(call: &Call, operation: Operation, new: &mut Value, old: Option<&Value>) -> Result<()> {
-    if operation == Operation::Create {
-        namespaces::check_create(call, new).await?;
+pub async fn admit(call: &Call, operation: Operation, new: &mut Value, _old: Option<&Value>) -> Result<()> {
+    if operation != Operation::Create {
+        return Ok(());
     }
-    let _unchanged = old;
+    namespaces::check_create(call, new).await?;
+    match (call.kind.group, call.kind.plural) {
+        ("", "pods") => {
+            limits::set_defaults(call, new);
+            service_accounts::admit(call, new).await?;
+            priority::admit(call, new)?;
+            tolerations::add_defaults(new);
+            runtime_class::admit(call, new)?;
+            crate::strategy::refresh_pod_status(new);
+        }
+        ("", "nodes") => nodes::taint(new),
+        ("", "persistentvolumeclaims") => {
+            storage::set_class(call, new);
+            storage::protect(new, storage::CLAIM_PROTECTION);
+        }
+        ("", "persistentvolumes") => storage::protect(new, storage::VOLUME_PROTECTION),
+        ("networking.k8s.io", "ingresses") => storage::set_ingress_class(call, new),
+        _ => {}
+    }
     Ok(())
 }
 
 /// Steps that only look at the finished object.
-pub async fn check(_call: &Call, _operation: Operation, _new: &Value, _old: Option<&Value>) -> Result<()> {
+pub async fn check(call: &Call, operation: Operation, new: &Value, old: Option<&Value>) -> Result<()> {
+    nodes::restrict(call, operation, new, old)?;
+    if operation == Operation::Create {
+        limits::check(call, new)?;
+        quota::check(call, new)?;
+    }
     Ok(())
 }
 
 /// Steps that look at a deletion.
 pub async fn check_delete(call: &Call, name: &str) -> Result<()> {
+    nodes::restrict_delete(call, name)?;
     namespaces::check_delete(call, name)
 }

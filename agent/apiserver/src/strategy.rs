@@ -197,7 +197,9 @@ pub fn prepare_update(kind: &'static Kind, part: Part, new: &mut Value, old: &Va
         }
         Part::Internal => {}
     }
-    bump_generation(kind, new, old);
+    if part != Part::Internal {
+        bump_generation(kind, new, old);
+    }
     Ok(())
 }
 
@@ -282,3 +284,8 @@ pub fn is_finished(kind: &Kind, value: &Value) -> bool {
 
 /// Field errors of a part of the tree, with where it lies.
 pub(crate) type Errors = Vec<FieldError>;
+
+/// Sets what admission may have changed the grounds of: a new pod's quality of service class.
+pub fn refresh_pod_status(value: &mut Value) {
+    value["status"]["qosClass"] = pod::qos_class(value).into();
+}

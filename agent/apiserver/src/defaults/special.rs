@@ -23,7 +23,10 @@ pub(super) fn message(name: &str, map: &mut Map<String, Value>) {
     match name {
         CONTAINER | EPHEMERAL => pull_policy(map),
         SERVICE_PORT => target_port(map),
-        POD_SPEC => host_ports(map),
+        POD_SPEC => {
+            host_ports(map);
+            account_alias(map);
+        }
         LIMIT_ITEM => limits(map),
         // A volume without any source is an emptyDir.
         VOLUME if map.iter().all(|(k, v)| k == "name" || v.is_null()) => {
@@ -65,6 +68,15 @@ fn host_ports(map: &mut Map<String, Value>) {
                 }
             }
         }
+    }
+}
+
+/// The old name of `serviceAccountName` follows the new one, or stands in for it.
+fn account_alias(map: &mut Map<String, Value>) {
+    let text = |key: &str| map.get(key).and_then(Value::as_str).filter(|t| !t.is_empty()).map(str::to_owned);
+    if let Some(name) = text("serviceAccountName").or_else(|| text("serviceAccount")) {
+        map.insert("serviceAccountName".into(), name.as_str().into());
+        map.insert("serviceAccount".into(), name.into());
     }
 }
 

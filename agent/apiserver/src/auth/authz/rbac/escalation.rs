@@ -10,9 +10,16 @@ use super::rules::{ALL, names, path_matches};
 #[must_use]
 pub fn missing_rights(held: &[PolicyRule], wanted: &[PolicyRule]) -> Vec<String> {
     let singles = wanted.iter().flat_map(split);
-    let missing: BTreeSet<String> =
-        singles.filter(|single| !held.iter().any(|rule| covers(rule, single))).map(|single| describe(&single)).collect();
-    missing.into_iter().collect()
+    let mut missing: Vec<PolicyRule> = Vec::new();
+    for single in singles.filter(|single| !held.iter().any(|rule| covers(rule, single))) {
+        let same = missing.iter_mut().find(|known| PolicyRule { verbs: single.verbs.clone(), ..(*known).clone() } == single);
+        match same {
+            Some(known) if single.verbs.iter().all(|verb| known.verbs.contains(verb)) => {}
+            Some(known) => known.verbs.extend(single.verbs),
+            None => missing.push(single),
+        }
+    }
+    missing.iter().map(describe).collect::<BTreeSet<_>>().into_iter().collect()
 }
 
 /// A rule as rules of one verb and one resource or path each.
@@ -50,7 +57,6 @@ fn covers(held: &PolicyRule, single: &PolicyRule) -> bool {
             || (!single.resource_names.is_empty()
                 && single.resource_names.iter().all(|name| held.resource_names.contains(name))))
         && single.non_resource_urls.iter().all(|path| covers_path(&held.non_resource_urls, path))
-        && (held.non_resource_urls.is_empty() || !single.non_resource_urls.is_empty() || !held.resources.is_empty())
 }
 
 fn covers_resource(held: &[String], wanted: &str) -> bool {
@@ -62,14 +68,16 @@ fn covers_path(held: &[String], wanted: &str) -> bool {
     held.iter().any(|pattern| pattern == wanted || path_matches(pattern, wanted))
 }
 
-fn describe(single: &PolicyRule) -> String {
+fn describe(rule: &PolicyRule) -> String {
     let parts = [
-        ("APIGroups", &single.api_groups),
-        ("Resources", &single.resources),
-        ("ResourceNames", &single.resource_names),
-        ("NonResourceURLs", &single.non_resource_urls),
-        ("Verbs", &single.verbs),
+        ("APIGroups", &rule.api_groups),
+        ("Resources", &rule.resources),
+        ("NonResourceURLs", &rule.non_resource_urls),
+        ("ResourceNames", &rule.resource_names),
+        ("Verbs", &rule.verbs),
     ];
-    let parts = parts.iter().filter(|(_, values)| !values.is_empty()).map(|(name, values)| format!("{name}:{values:?}"));
-    format!("{{{}}}", parts.collect::<Vec<_>>().join(", "))
+    let quoted = |values: &[String]| values.iter().map(|value| format!("{value:?}")).collect::<Vec<_>>().join(" ");
+    let parts = parts.iter().filter(|(_, values)| !values.is_empty());
+    let parts: Vec<_> = parts.map(|(name, values)| format!("{name}:[{}]", quoted(values))).collect();
+    format!("{{{}}}", parts.join(", "))
 }

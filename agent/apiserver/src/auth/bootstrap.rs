@@ -1,0 +1,160 @@
+//! Objects that an API server makes by itself, and how they are kept up to date.
+//!
+//! Namespaces, priority classes and flow control are made once. RBAC objects get back, at every start, the rules and
+//! subjects they have lost, unless somebody switched that off on the object; nothing anybody added is taken away.
+
+mod reconcile;
+
+use api::Kind;
+use api::rbac::v1::PolicyRule;
+use serde_json::{Map, Value, json};
+
+pub use reconcile::{Reconciled, reconcile};
+
+/// On RBAC objects: whether missing rules and subjects are added at start.
+const AUTOUPDATE_ANNOTATION: &str = "rbac.authorization.kubernetes.io/autoupdate";
+/// On flow control objects: whether the specification is put back at start.
+const AUTOUPDATE_SPEC_ANNOTATION: &str = "apf.kubernetes.io/autoupdate-spec";
+/// On all RBAC objects made here.
+const BOOTSTRAPPING_LABEL: (&str, &str) = ("kubernetes.io/bootstrapping", "rbac-defaults");
+
+const RBAC: &str = "rbac.authorization.k8s.io";
+const FLOW_CONTROL: &str = "flowcontrol.apiserver.k8s.io";
+
+/// One file of objects: group, version, resource, and the lines.
+struct Table(&'static str, &'static str, &'static str, &'static str);
+
+/// In the order in which they have to be made: what lies in a namespace after it, bindings after roles.
+const TABLES: [Table; 10] = [
+    Table("", "v1", "namespaces", include_str!("../../bootstrap/namespaces.jsonl")),
+    Table("scheduling.k8s.io", "v1", "priorityclasses", include_str!("../../bootstrap/priorityclasses.jsonl")),
+    Table(RBAC, "v1", "clusterroles", include_str!("../../bootstrap/clusterroles.jsonl")),
+    Table(RBAC, "v1", "clusterrolebindings", include_str!("../../bootstrap/clusterrolebindings.jsonl")),
+    Table(RBAC, "v1", "clusterrolebindings", include_str!("../../bootstrap/keelson-clusterrolebindings.jsonl")),
+    Table(RBAC, "v1", "roles", include_str!("../../bootstrap/roles.jsonl")),
+    Table(RBAC, "v1", "rolebindings", include_str!("../../bootstrap/rolebindings.jsonl")),
+    Table(
+        FLOW_CONTROL,
+        "v1",
+        "prioritylevelconfigurations",
+        include_str!("../../bootstrap/prioritylevelconfigurations.jsonl"),
+    ),
+    Table(FLOW_CONTROL, "v1", "flowschemas", include_str!("../../bootstrap/flowschemas.jsonl")),
+    Table("apiregistration.k8s.io", "v1", "apiservices", include_str!("../../bootstrap/apiservices.jsonl")),
+];
+
+/// An object to make.
+#[derive(Clone, Debug)]
+pub struct Object {
+    /// What it is.
+    pub kind: &'static Kind,
+    /// Its namespace, empty for kinds without.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// The whole object, `apiVersion` and `kind` included.
+    pub value: Value,
+}
+
+/// All objects, in the order in which they have to be made. `now` is in seconds since the Unix epoch.
+///
+/// # Panics
+/// When the files in this crate are broken, which its tests rule out.
+#[must_use]
+pub fn objects(now: i64) -> Vec<Object> {
+    let time = api::time::format_seconds(now);
+    TABLES.iter().flat_map(|table| read(table, &time)).collect()
+}
+
+fn read<'t>(Table(group, version, resource, lines): &'t Table, time: &'t str) -> impl Iterator<Item = Object> + 't {
+    let kind = api::kind_by_resource(group, version, resource);
+    lines.lines().filter_map(move |line| {
+        let kind = kind?;
+        let mut value: Value = serde_json::from_str(line).ok()?;
+        complete(&mut value, kind, time);
+        let text = |pointer: &str| value.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
+        Some(Object { kind, namespace: text("/metadata/namespace"), name: text("/metadata/name"), value })
+    })
+}
+
+/// Adds what the lines leave out.
+fn complete(value: &mut Value, kind: &Kind, time: &str) {
+    value["apiVersion"] = kind.api_version().into();
+    value["kind"] = kind.kind.into();
+    if kind.group == RBAC {
+        value["metadata"]["annotations"][AUTOUPDATE_ANNOTATION] = "true".into();
+        value["metadata"]["labels"][BOOTSTRAPPING_LABEL.0] = BOOTSTRAPPING_LABEL.1.into();
+    }
+    let conditions = value.pointer_mut("/status/conditions").and_then(Value::as_array_mut);
+    for condition in conditions.into_iter().flatten() {
+        condition["lastTransitionTime"] = time.into();
+    }
+}
+
+/// What all nodes may do: the rules of the cluster role `system:node`, for the node authorizer.
+#[must_use]
+pub fn node_rules() -> Vec<PolicyRule> {
+    let role = objects(0).into_iter().find(|object| object.kind.plural == "clusterroles" && object.name == "system:node");
+    role.map(|role| parse_rules(&role.value)).unwrap_or_default()
+}
+
+fn parse_rules(role: &Value) -> Vec<PolicyRule> {
+    let rules = role.get("rules").and_then(Value::as_array).into_iter().flatten();
+    rules.filter_map(Value::as_object).map(parse_rule).collect()
+}
+
+fn parse_rule(rule: &Map<String, Value>) -> PolicyRule {
+    let texts = |field: &str| -> Vec<String> {
+        let list = rule.get(field).and_then(Value::as_array).into_iter().flatten();
+        list.filter_map(Value::as_str).map(str::to_owned).collect()
+    };
+    PolicyRule {
+        verbs: texts("verbs"),
+        api_groups: texts("apiGroups"),
+        resources: texts("resources"),
+        resource_names: texts("resourceNames"),
+        non_resource_urls: texts("nonResourceURLs"),
+    }
+}
+
+fn empty_list() -> Value {
+    json!([])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{TABLES, node_rules, objects};
+
+    #[test]
+    fn every_line_is_an_object_of_a_known_kind() {
+        let lines: usize = TABLES.iter().map(|table| table.3.lines().count()).sum();
+        let objects = objects(0);
+        assert_eq!(objects.len(), lines);
+        for object in &objects {
+            assert!(!object.name.is_empty());
+            assert_eq!(object.namespace.is_empty(), !object.kind.namespaced, "{}", object.name);
+            let mut report = api::transcode::Report::default();
+            let read = api::transcode::value_to_proto(object.kind.schema(), &object.value, &mut report);
+            assert!(read.is_ok(), "{}: {read:?}", object.name);
+            assert_eq!(report, api::transcode::Report::default(), "{}", object.name);
+        }
+    }
+
+    #[test]
+    fn bindings_refer_to_roles_that_are_made() {
+        let objects = objects(0);
+        for binding in objects.iter().filter(|object| object.kind.plural.ends_with("bindings")) {
+            let role = &binding.value["roleRef"];
+            let namespace = if role["kind"] == "Role" { &binding.namespace } else { "" };
+            let is_made = objects.iter().any(|object| {
+                object.kind.kind == role["kind"] && object.name == role["name"] && object.namespace == namespace
+            });
+            assert!(is_made, "{}", binding.name);
+        }
+    }
+
+    #[test]
+    fn nodes_have_rules() {
+        assert!(node_rules().iter().any(|rule| rule.resources == ["csidrivers"]));
+    }
+}

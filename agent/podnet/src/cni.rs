@@ -14,6 +14,7 @@ use serde_json::json;
 
 use crate::hostport;
 use crate::lease::{Lease, Leases};
+pub(crate) use attach::link_name;
 use request::{Command, Plugin, Request};
 pub use result::CniError;
 

@@ -11,9 +11,15 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+mod apply;
 pub mod cni;
+mod config;
 mod hostport;
 mod lease;
+mod plan;
+mod task;
 
+pub use config::Config;
 pub use hostport::{HostPort, Transport};
-pub use lease::{Lease, Leases};
+pub use lease::{Lease, LeaseError, Leases};
+pub use task::{Error, run};

@@ -26,7 +26,7 @@ pub(super) struct Links {
 }
 
 /// The name of the node's end: short enough for the kernel, the same each time for the same attachment.
-fn link_name(container: &str, interface: &str) -> String {
+pub(crate) fn link_name(container: &str, interface: &str) -> String {
     // FNV-1a.
     let mut hash: u64 = 0xcbf2_9ce4_8422_2325;
     for byte in container.bytes().chain([b'/']).chain(interface.bytes()) {

@@ -12,6 +12,7 @@
 mod caches;
 mod config;
 mod controller;
+mod csr;
 mod deployment;
 mod endpoints;
 mod error;
@@ -64,6 +65,7 @@ async fn lead(config: Config, client: Client, shutdown: Shutdown) {
     starter.add::<serviceaccount::RootCertificates>();
     starter.add::<nodeipam::PodRanges>();
     starter.add::<nodelifecycle::NodeHealth>();
+    starter.add::<csr::Requests>();
     starter.start();
     garbage::start(&garbage_client, &tasks, &shutdown);
     shutdown.wait().await;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use api::core::v1::{Binding, ObjectReference, Pod, PodCondition};
+use api::core::v1::{Binding, ObjectReference, Pod};
 use api::meta::v1::Status;
 use client::{Client, DeleteOptions, Patch};
 use serde_json::{Value, json};
@@ -44,7 +44,7 @@ impl Report {
         }
         let mut status = json!({});
         if !same {
-            status["conditions"] = json!([self.condition(known, now)]);
+            status["conditions"] = json!([self.condition(pod, now)]);
         }
         if let Some(node) = nominated {
             status["nominatedNodeName"] = if node.is_empty() { Value::Null } else { node.as_str().into() };
@@ -52,10 +52,12 @@ impl Report {
         Some(Patch::Strategic(json!({"metadata": {"uid": pod.uid}, "status": status})))
     }
 
-    fn condition(&self, known: Option<&PodCondition>, now: i64) -> Value {
+    fn condition(&self, pod: &PodInfo, now: i64) -> Value {
+        let known = pod.scheduled.as_ref();
         let since = known.filter(|known| known.status == "False").and_then(|known| known.last_transition_time.unix());
         json!({
             "type": "PodScheduled",
+            "observedGeneration": pod.generation,
             "status": "False",
             "reason": "Unschedulable",
             "message": self.message,
@@ -78,6 +80,7 @@ pub(crate) async fn patch_status(client: &Client, pod: &PodInfo, patch: &Patch) 
 pub(crate) async fn evict(client: &Client, victim: &Arc<PodInfo>, scheduler: &str, now: i64) -> client::Result<()> {
     let condition = json!({
         "type": "DisruptionTarget",
+        "observedGeneration": victim.generation,
         "status": "True",
         "reason": "PreemptionByScheduler",
         "message": format!("{scheduler}: preempting to accommodate a higher priority pod"),

@@ -12,7 +12,7 @@ use crate::spread::{HardSpread, SpreadMiss};
 use crate::volumes::VolumeTerms;
 
 /// What kinds of change can make a refused pod fit.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Hopes(u8);
 
 impl Hopes {
@@ -24,8 +24,6 @@ impl Hopes {
     pub(crate) const POD_PLACED: Self = Self(4);
     /// A changed claim or volume.
     pub(crate) const VOLUME: Self = Self(8);
-    /// Anything of the above.
-    pub(crate) const ANY: Self = Self(15);
 
     pub(crate) fn with(self, other: Self) -> Self {
         Self(self.0 | other.0)
@@ -114,7 +112,7 @@ impl<'a> Check<'a> {
         let taken = |pod: &PodInfo| {
             pod.host_ports.iter().any(|theirs| self.pod.host_ports.iter().any(|ours| ours.conflicts(theirs)))
         };
-        let nominated = || self.nominated(node).any(|pod| taken(pod));
+        let nominated = || self.nominated(node).any(taken);
         if !self.pod.host_ports.is_empty() && (node.pods.iter().any(|pod| taken(pod)) || nominated()) {
             let reason = "node(s) didn't have free ports for the requested pod ports";
             return Err(Rejection::while_pods_stay(reason));

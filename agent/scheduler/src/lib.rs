@@ -11,7 +11,7 @@
 //! waits for an event that can change that, never for a timer alone.
 //!
 //! What is not here: binding of volumes to claims (pods with unbound claims wait), device claims, extenders.
-#![cfg_attr(test, allow(clippy::unwrap_used))]
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::too_many_lines))]
 
 mod apply;
 mod config;
@@ -28,6 +28,7 @@ mod snapshot;
 mod spread;
 mod task;
 mod volumes;
+mod watches;
 
 #[cfg(test)]
 mod fixtures;

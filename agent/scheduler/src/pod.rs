@@ -20,6 +20,7 @@ pub(crate) struct PodInfo {
     pub(crate) namespace: String,
     pub(crate) name: String,
     pub(crate) uid: String,
+    pub(crate) generation: i64,
     pub(crate) labels: Labels,
     /// Empty while the pod waits.
     pub(crate) node_name: String,
@@ -108,6 +109,7 @@ impl PodInfo {
             namespace: metadata.namespace.clone(),
             name: metadata.name.clone(),
             uid: metadata.uid.clone(),
+            generation: metadata.generation,
             labels: metadata.labels.clone(),
             node_name: spec.node_name.clone(),
             scheduler_name: spec.scheduler_name.clone(),

@@ -7,7 +7,7 @@
 //! ```
 
 use std::cmp::Reverse;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,7 +27,8 @@ pub(crate) struct SchedulingQueue {
     pods: HashMap<PodKey, Waiting>,
     ready: BTreeSet<(Reverse<i32>, u64, PodKey)>,
     paused: BTreeSet<(Instant, PodKey)>,
-    hopeless: BTreeSet<(Instant, PodKey)>,
+    /// By what could help, so that an event touches only those it may concern.
+    hopeless: BTreeMap<Hopes, BTreeSet<(Instant, PodKey)>>,
     next: u64,
 }
 
@@ -91,7 +92,7 @@ impl SchedulingQueue {
     pub(crate) fn refuse(&mut self, key: &str, hopes: Hopes, now: Instant) {
         let Some(waiting) = self.pods.get_mut(key).filter(|waiting| waiting.state == State::Trying) else { return };
         waiting.state = State::Hopeless { since: now, hopes };
-        self.hopeless.insert((now, waiting.pod.key.clone()));
+        self.hopeless.entry(hopes).or_default().insert((now, waiting.pod.key.clone()));
     }
 
     /// The attempt failed for other reasons than lack of a node.
@@ -110,15 +111,8 @@ impl SchedulingQueue {
 
     /// Something happened that may help some of the hopeless.
     pub(crate) fn event(&mut self, hopes: Hopes, now: Instant) {
-        let helped: Vec<(Instant, PodKey)> = self
-            .hopeless
-            .iter()
-            .filter(|(_, key)| {
-                let state = self.pods.get(key).map(|waiting| waiting.state);
-                matches!(state, Some(State::Hopeless { hopes: wanted, .. }) if wanted.meets(hopes))
-            })
-            .cloned()
-            .collect();
+        let met = self.hopeless.iter().filter(|(wanted, _)| wanted.meets(hopes));
+        let helped: Vec<(Instant, PodKey)> = met.flat_map(|(_, pods)| pods).cloned().collect();
         for (since, key) in helped {
             self.retry(&key, since, now);
         }
@@ -127,7 +121,7 @@ impl SchedulingQueue {
     /// When something happens by itself next.
     pub(crate) fn next_due(&self) -> Option<Instant> {
         let paused = self.paused.first().map(|(until, _)| *until);
-        let hopeless = self.hopeless.first().map(|(since, _)| *since + HOPELESS_FOR);
+        let hopeless = self.longest_hopeless().map(|(since, _)| since + HOPELESS_FOR);
         paused.into_iter().chain(hopeless).min()
     }
 
@@ -138,11 +132,15 @@ impl SchedulingQueue {
         {
             self.become_ready(&key);
         }
-        while let Some((since, key)) = self.hopeless.first().cloned()
+        while let Some((since, key)) = self.longest_hopeless()
             && since + HOPELESS_FOR <= now
         {
             self.retry(&key, since, now);
         }
+    }
+
+    fn longest_hopeless(&self) -> Option<(Instant, PodKey)> {
+        self.hopeless.values().filter_map(BTreeSet::first).min().cloned()
     }
 
     fn retry(&mut self, key: &str, tried: Instant, now: Instant) {
@@ -182,8 +180,10 @@ impl SchedulingQueue {
             State::Paused { until } => {
                 self.paused.remove(&(until, key));
             }
-            State::Hopeless { since, .. } => {
-                self.hopeless.remove(&(since, key));
+            State::Hopeless { since, hopes } => {
+                if let Some(pods) = self.hopeless.get_mut(&hopes) {
+                    pods.remove(&(since, key));
+                }
             }
             State::Gated | State::Trying => {}
         }

@@ -164,10 +164,15 @@ mod tests {
 
     #[test]
     fn init_containers_sidecars_and_overhead_count_as_they_run() {
-        let mut spec = PodSpec::default();
-        spec.containers = vec![container("100m", "1Gi", false), container("1", "", false)];
-        spec.init_containers =
-            vec![container("2", "10Mi", false), container("300m", "", true), container("1200m", "2Gi", false)];
+        let mut spec = PodSpec {
+            containers: vec![container("100m", "1Gi", false), container("1", "", false)],
+            init_containers: vec![
+                container("2", "10Mi", false),
+                container("300m", "", true),
+                container("1200m", "2Gi", false),
+            ],
+            ..PodSpec::default()
+        };
         spec.overhead.insert("cpu".to_owned(), Quantity::new("10m"));
         let requests = Requests::of(&spec);
         // Together 1.1 + 0.3 sidecar; the first init container alone needs 2.

@@ -8,7 +8,7 @@ use api::core::v1::{Namespace, Node, PersistentVolume, PersistentVolumeClaim, Po
 use api::policy::v1::PodDisruptionBudget;
 use client::Client;
 use lifecycle::Shutdown;
-use reconcile::{Cache, Event, EventType, LeaderLease, Recorder, Reflector, ReflectorConfig, Subscription};
+use reconcile::{Cache, Event, EventType, LeaderLease, Recorder};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
@@ -17,15 +17,14 @@ use crate::apply::{self, Report};
 use crate::config::{Config, Error};
 use crate::decide::{Decision, Refusal, Search, decide};
 use crate::filter::Hopes;
-use crate::pod::{self, PodInfo, PodKey};
+use crate::pod::{PodInfo, PodKey};
 use crate::preempt::{Budget, Preemption, plan_preemption};
 use crate::queue::SchedulingQueue;
 use crate::snapshot::{NodeChange, Snapshot};
+use crate::watches::Watches;
 
 /// Binds and reports under way; beyond that, deciding faster helps nobody.
 const MAX_EFFECTS: usize = 128;
-/// Pods that have ended hold nothing.
-const RUNNING_PODS: &str = "status.phase!=Succeeded,status.phase!=Failed";
 
 /// Schedules until `shutdown`; effects under way are finished first.
 ///
@@ -61,94 +60,6 @@ async fn serve(config: Config, client: Client, shutdown: Shutdown) {
     };
     scheduler.run(watches, shutdown).await;
     while background.join_next().await.is_some() {}
-}
-
-/// The kinds a decision depends on.
-struct Watches {
-    reflectors: Option<Reflectors>,
-    pods: Watch<Pod>,
-    nodes: Watch<Node>,
-    namespaces: Watch<Namespace>,
-    claims: Watch<PersistentVolumeClaim>,
-    volumes: Watch<PersistentVolume>,
-    budgets: Watch<PodDisruptionBudget>,
-}
-
-type Reflectors = (
-    Reflector<Pod>,
-    Reflector<Node>,
-    Reflector<Namespace>,
-    Reflector<PersistentVolumeClaim>,
-    Reflector<PersistentVolume>,
-    Reflector<PodDisruptionBudget>,
-);
-
-struct Watch<K> {
-    events: Subscription<K>,
-    cache: Cache<K>,
-    /// Everything the server had at the start was taken in.
-    complete: bool,
-}
-
-fn watch<K: api::Resource>(client: &Client, config: ReflectorConfig<K>) -> (Reflector<K>, Watch<K>) {
-    let mut reflector = Reflector::new(client.clone(), config);
-    let watch = Watch { events: reflector.subscribe(), cache: reflector.cache(), complete: false };
-    (reflector, watch)
-}
-
-impl<K: api::Resource> Watch<K> {
-    /// The next change; never, once the reflector has ended.
-    async fn next(&mut self) -> Event<K> {
-        match self.events.next().await {
-            Some(event) => {
-                self.complete |= match event {
-                    Event::Synced => true,
-                    Event::Resync => self.cache.is_synced(),
-                    Event::Applied { .. } | Event::Deleted(_) => false,
-                };
-                event
-            }
-            None => std::future::pending().await,
-        }
-    }
-}
-
-impl Watches {
-    fn new(client: &Client) -> Self {
-        let pods = ReflectorConfig {
-            field_selector: RUNNING_PODS.to_owned(),
-            project: pod::project,
-            ..ReflectorConfig::default()
-        };
-        let (pod_reflector, pods) = watch(client, pods);
-        let (node_reflector, nodes) = watch(client, ReflectorConfig::default());
-        let (namespace_reflector, namespaces) = watch(client, ReflectorConfig::default());
-        let (claim_reflector, claims) = watch(client, ReflectorConfig::default());
-        let (volume_reflector, volumes) = watch(client, ReflectorConfig::default());
-        let (budget_reflector, budgets) = watch(client, ReflectorConfig::default());
-        let reflectors =
-            (pod_reflector, node_reflector, namespace_reflector, claim_reflector, volume_reflector, budget_reflector);
-        Self { reflectors: Some(reflectors), pods, nodes, namespaces, claims, volumes, budgets }
-    }
-
-    fn start(&mut self, tasks: &mut JoinSet<()>, shutdown: &Shutdown) {
-        let Some((pods, nodes, namespaces, claims, volumes, budgets)) = self.reflectors.take() else { return };
-        tasks.spawn(pods.run(shutdown.clone()));
-        tasks.spawn(nodes.run(shutdown.clone()));
-        tasks.spawn(namespaces.run(shutdown.clone()));
-        tasks.spawn(claims.run(shutdown.clone()));
-        tasks.spawn(volumes.run(shutdown.clone()));
-        tasks.spawn(budgets.run(shutdown.clone()));
-    }
-
-    fn complete(&self) -> bool {
-        self.pods.complete
-            && self.nodes.complete
-            && self.namespaces.complete
-            && self.claims.complete
-            && self.volumes.complete
-            && self.budgets.complete
-    }
 }
 
 /// What effects need.

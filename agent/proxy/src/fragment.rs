@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use nft::{Chain, Set};
 
-use crate::service::{Endpoint, Family, PortPlan, Protocol};
+use crate::service::{Endpoint, Family, PortPlan};
 use crate::skeleton::names::*;
 use crate::skeleton::{MASQUERADE, POOL_BITS, ip};
 
@@ -219,10 +219,4 @@ fn firewall(port: &PortPlan) -> Chain {
     rules.extend(port.balancer_addresses.iter().map(|address| format!("{ip} saddr {address} return")));
     rules.push("drop".to_owned());
     Chain::new(rules)
-}
-
-impl Protocol {
-    pub(crate) fn is_connectionless(self) -> bool {
-        self == Self::Udp
-    }
 }

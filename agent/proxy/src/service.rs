@@ -131,9 +131,4 @@ impl PortPlan {
     pub(crate) fn has_endpoints(&self) -> bool {
         !self.cluster.is_empty() || !self.local.is_empty()
     }
-
-    /// What cluster addresses lead to.
-    pub(crate) fn internal(&self) -> &[Endpoint] {
-        if self.is_internal_local { &self.local } else { &self.cluster }
-    }
 }

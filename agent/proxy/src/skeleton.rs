@@ -133,8 +133,11 @@ fn translation(family: Family, config: &Config) -> Vec<(Box<str>, Chain)> {
     services.push(by_node_port(ip, NODE_PORTS));
 
     let masquerade = [
-        format!("meta mark and {MASQUERADE:#x} != 0 meta mark set meta mark and {:#x} masquerade", !MASQUERADE),
-        format!("{ip} saddr . {ip} daddr @{HAIRPIN} masquerade"),
+        format!(
+            "meta mark and {MASQUERADE:#x} != 0 meta mark set meta mark and {:#x} masquerade fully-random",
+            !MASQUERADE
+        ),
+        format!("{ip} saddr . {ip} daddr @{HAIRPIN} masquerade fully-random"),
     ];
     let forget = format!("ct state new ct status dnat meta mark set meta mark and {:#x}", !POOL_BITS);
     let enter = ["jump services"];
@@ -181,7 +184,8 @@ fn filters(family: Family, config: &Config) -> Vec<(Box<str>, Chain)> {
     let node_ports = format!("ct state new {}", by_node_port(ip, NO_ENDPOINT_NODE_PORTS));
     let endpoints = "ct state new jump endpoints-check";
     vec![
-        (REJECT.into(), Chain::new(["reject"])),
+        // A reset reaches a caller on this machine at once, where an ICMP message is lost while its socket is busy.
+        (REJECT.into(), Chain::new(["meta l4proto tcp reject with tcp reset", "reject"])),
         ("firewall-check".into(), Chain::new([by_address(ip, FIREWALL_IPS)])),
         ("endpoints-check".into(), Chain::new([by_address(ip, NO_ENDPOINT_IPS)])),
         ("cluster-ips-check".into(), Chain::new(cluster)),

@@ -1,5 +1,5 @@
 //! What rules come of which Services, as golden texts.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, unreachable_pub)]
 
 mod support;
 

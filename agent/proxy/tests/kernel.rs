@@ -1,5 +1,5 @@
 //! Real packets through real rules, in network namespaces of the test's own. Needs root; says so and passes without.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, unreachable_pub)]
 
 mod support;
 
@@ -132,7 +132,8 @@ impl World {
     fn survey(&self, from: &str, to: &str, times: usize) -> BTreeMap<String, usize> {
         let mut counts = BTreeMap::new();
         for _ in 0..times {
-            *counts.entry(self.ask(from, to).unwrap().0).or_default() += 1;
+            *counts.entry(self.ask(from, to).unwrap_or_else(|error| panic!("{from} {to}: {error}")).0).or_default() +=
+                1;
         }
         counts
     }
@@ -228,6 +229,7 @@ fn node_ports_and_external_addresses_are_open_to_the_outside() {
     assert!(world.ask("outside", "192.0.2.7:80").is_ok());
 
     // With policy Local callers keep their address and get to this node's endpoints; insiders get to all.
+    web.spec.load_balancer_source_ranges = Vec::new();
     web.spec.external_traffic_policy = "Local".into();
     world.set(&web, &pods());
     let local = world.survey("outside", "172.30.0.1:30080", 40);

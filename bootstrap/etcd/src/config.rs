@@ -1,0 +1,259 @@
+//! What etcd is told.
+
+use std::fmt::Write;
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use manifest::Manifest;
+use serde_json::Value;
+
+/// Port for clients.
+pub const CLIENT_PORT: u16 = 2379;
+/// Port for the other members.
+pub const PEER_PORT: u16 = 2380;
+/// Port for health and metrics, on the loopback interface, without TLS.
+pub const METRICS_PORT: u16 = 2381;
+
+/// The API server waits for progress notifications before it serves a consistent read from its cache.
+const PROGRESS_NOTIFY: Duration = Duration::from_secs(5);
+
+/// A member, by name and address.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Member {
+    /// Host name.
+    pub name: String,
+    /// Address for the other members.
+    pub address: IpAddr,
+}
+
+impl Member {
+    /// The URL at which the other members reach this one.
+    #[must_use]
+    pub fn peer_url(&self) -> String {
+        url("https", self.address, PEER_PORT)
+    }
+
+    /// The URL at which clients reach this member.
+    #[must_use]
+    pub fn client_url(&self) -> String {
+        url("https", self.address, CLIENT_PORT)
+    }
+}
+
+/// One member's configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// This member.
+    pub member: Member,
+    /// The first membership, this member among them.
+    pub members: Vec<Member>,
+    /// Name of the cluster; members of clusters with other names refuse each other.
+    pub cluster: String,
+    /// Whether the member joins a cluster that is there already.
+    pub joins: bool,
+    /// Folder of the data.
+    pub data_dir: PathBuf,
+    /// Folder of etcd's certificates: `ca`, `server` and `peer`.
+    pub pki_dir: PathBuf,
+    /// Size of the database at which writes stop.
+    pub quota_bytes: u64,
+    /// Interval of heartbeats.
+    pub heartbeat_interval: Duration,
+    /// Silence before an election.
+    pub election_timeout: Duration,
+    /// Writes between snapshots.
+    pub snapshot_count: u32,
+}
+
+impl Config {
+    /// The configuration of this machine's member. `address` is the machine's own, used where the manifest does not
+    /// name the members; `state` is the folder of STATE.
+    #[must_use]
+    pub fn new(manifest: &Manifest, address: IpAddr, state: &Path) -> Self {
+        let name = manifest.machine.hostname.to_string();
+        let named = manifest.etcd.members.iter();
+        let mut members: Vec<Member> =
+            named.map(|member| Member { name: member.name.to_string(), address: member.address }).collect();
+        let own = members.iter().find(|member| member.name == name).cloned();
+        let member = own.unwrap_or(Member { name, address });
+        if members.is_empty() {
+            members.push(member.clone());
+        }
+        Self {
+            member,
+            members,
+            cluster: manifest.cluster.name.to_string(),
+            joins: false,
+            data_dir: state.join("etcd"),
+            pki_dir: state.join("pki/etcd"),
+            quota_bytes: manifest.etcd.quota.bytes(),
+            heartbeat_interval: manifest.etcd.heartbeat_interval.duration(),
+            election_timeout: manifest.etcd.election_timeout.duration(),
+            snapshot_count: manifest.etcd.snapshot_count,
+        }
+    }
+
+    /// The arguments with which etcd reads a configuration file.
+    #[must_use]
+    pub fn argv(file: &Path) -> Vec<String> {
+        vec!["--config-file".to_owned(), file.display().to_string()]
+    }
+
+    /// The URLs for API servers, this machine's own member first.
+    #[must_use]
+    pub fn client_urls(&self) -> Vec<String> {
+        let others = self.members.iter().filter(|member| **member != self.member);
+        let own = url("https", Ipv4Addr::LOCALHOST.into(), CLIENT_PORT);
+        std::iter::once(own).chain(others.map(Member::client_url)).collect()
+    }
+
+    /// The configuration file.
+    #[must_use]
+    pub fn render(&self) -> String {
+        let local = url("https", Ipv4Addr::LOCALHOST.into(), CLIENT_PORT);
+        let own = self.member.client_url();
+        let listen = if own == local { local } else { format!("{local},{own}") };
+        let members: Vec<String> =
+            self.members.iter().map(|member| format!("{}={}", member.name, member.peer_url())).collect();
+        let mut yaml = Yaml::default();
+        yaml.text("name", &self.member.name);
+        yaml.text("data-dir", &self.data_dir.to_string_lossy());
+        yaml.text("listen-client-urls", &listen);
+        yaml.text("advertise-client-urls", &own);
+        yaml.text("listen-peer-urls", &self.member.peer_url());
+        yaml.text("initial-advertise-peer-urls", &self.member.peer_url());
+        yaml.text("initial-cluster", &members.join(","));
+        yaml.text("initial-cluster-token", &self.cluster);
+        yaml.text("initial-cluster-state", if self.joins { "existing" } else { "new" });
+        yaml.text("listen-metrics-urls", &url("http", Ipv4Addr::LOCALHOST.into(), METRICS_PORT));
+        self.security(&mut yaml, "client-transport-security", "server");
+        self.security(&mut yaml, "peer-transport-security", "peer");
+        yaml.raw("quota-backend-bytes", self.quota_bytes);
+        yaml.raw("snapshot-count", self.snapshot_count);
+        yaml.raw("heartbeat-interval", self.heartbeat_interval.as_millis());
+        yaml.raw("election-timeout", self.election_timeout.as_millis());
+        // The API server compacts, by upstream's protocol.
+        yaml.text("auto-compaction-retention", "0");
+        yaml.raw("strict-reconfig-check", true);
+        // etcd 3.5 has these under the first names, 3.6 under the second; each passes over what it does not know.
+        // A duration in etcd's file is a number of nanoseconds.
+        yaml.raw("experimental-watch-progress-notify-interval", PROGRESS_NOTIFY.as_nanos());
+        yaml.raw("watch-progress-notify-interval", PROGRESS_NOTIFY.as_nanos());
+        yaml.raw("experimental-initial-corrupt-check", true);
+        yaml.text("feature-gates", "InitialCorruptCheck=true");
+        yaml.text("logger", "zap");
+        yaml.text("log-level", "warn");
+        yaml.0
+    }
+
+    fn security(&self, yaml: &mut Yaml, section: &str, name: &str) {
+        let file = |name: &str| self.pki_dir.join(name).to_string_lossy().into_owned();
+        yaml.open(section);
+        yaml.text("  cert-file", &file(&format!("{name}.crt")));
+        yaml.text("  key-file", &file(&format!("{name}.key")));
+        yaml.text("  trusted-ca-file", &file("ca.crt"));
+        yaml.raw("  client-cert-auth", true);
+    }
+}
+
+/// A flat YAML document. Texts are written as JSON strings, which YAML reads whatever is in them.
+#[derive(Default)]
+struct Yaml(String);
+
+impl Yaml {
+    fn text(&mut self, key: &str, value: &str) {
+        self.raw(key, Value::from(value));
+    }
+
+    fn raw(&mut self, key: &str, value: impl std::fmt::Display) {
+        // Writing to a string cannot fail.
+        let _infallible = writeln!(self.0, "{key}: {value}");
+    }
+
+    fn open(&mut self, key: &str) {
+        let _infallible = writeln!(self.0, "{key}:");
+    }
+}
+
+fn url(scheme: &str, address: IpAddr, port: u16) -> String {
+    format!("{scheme}://{}", std::net::SocketAddr::new(address, port))
+}
+
+/// Where a member tells whether it takes part: a leader is known and reads and writes work.
+#[must_use]
+pub fn readiness_url() -> String {
+    format!("{}/health", url("http", Ipv4Addr::LOCALHOST.into(), METRICS_PORT))
+}
+
+/// Whether the answer of [`readiness_url`] says ready.
+#[must_use]
+pub fn is_ready(status: u16, body: &[u8]) -> bool {
+    let answer: Option<Value> = serde_json::from_slice(body).ok();
+    status == 200 && answer.is_some_and(|answer| answer["health"] == "true")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(etcd: &str) -> Config {
+        let text = format!(
+            "version = 1\n[machine]\nhostname = \"master-1\"\nrole = \"master\"\n[cluster]\nname = \"home\"\n\
+             endpoint = \"https://api.example.com:6443\"\ntoken = \"abcdef.0123456789abcdef\"\n[control-plane]\n\
+             secret = \"0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef\"\n{etcd}"
+        );
+        let manifest = manifest::parse("m.toml", &text).unwrap_or_else(|error| panic!("{error}"));
+        Config::new(&manifest, "192.168.77.10".parse().unwrap(), Path::new("/state"))
+    }
+
+    const THREE: &str = r#"
+[etcd]
+members = [
+    { name = "master-1", address = "192.168.77.11" },
+    { name = "master-2", address = "fd00::12" },
+    { name = "master-3", address = "192.168.77.13" },
+]
+"#;
+
+    #[test]
+    fn a_single_master_is_a_cluster_of_its_own() {
+        let text = config("").render();
+        for line in [
+            "name: \"master-1\"",
+            "data-dir: \"/state/etcd\"",
+            "listen-client-urls: \"https://127.0.0.1:2379,https://192.168.77.10:2379\"",
+            "initial-cluster: \"master-1=https://192.168.77.10:2380\"",
+            "initial-cluster-token: \"home\"",
+            "  cert-file: \"/state/pki/etcd/server.crt\"",
+            "  cert-file: \"/state/pki/etcd/peer.crt\"",
+            "  client-cert-auth: true",
+            "quota-backend-bytes: 1073741824",
+            "heartbeat-interval: 100",
+            "election-timeout: 1000",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
+        }
+    }
+
+    #[test]
+    fn three_masters_know_each_other() {
+        let config = config(THREE);
+        assert_eq!(config.member.address, "192.168.77.11".parse::<IpAddr>().unwrap());
+        let cluster = "initial-cluster: \"master-1=https://192.168.77.11:2380,\
+                       master-2=https://[fd00::12]:2380,master-3=https://192.168.77.13:2380\"\n";
+        assert!(config.render().contains(cluster), "{}", config.render());
+        assert_eq!(
+            config.client_urls(),
+            ["https://127.0.0.1:2379", "https://[fd00::12]:2379", "https://192.168.77.13:2379"]
+        );
+    }
+
+    #[test]
+    fn readiness_needs_the_word_and_the_code() {
+        assert!(is_ready(200, br#"{"health":"true","reason":""}"#));
+        assert!(!is_ready(200, br#"{"health":"false","reason":"RAFT NO LEADER"}"#));
+        assert!(!is_ready(503, br#"{"health":"true"}"#));
+        assert!(!is_ready(200, b"ok"));
+    }
+}

@@ -3,7 +3,11 @@
 //! Pure data: what the first process writes down about the machine and what the machine API answers. Times are
 //! seconds since boot, so that they mean the same before and after the clock was set.
 
+mod network;
+
 use serde::{Deserialize, Serialize};
+
+pub use network::{InterfaceStatus, NetworkStatus};
 
 /// What a machine is busy with.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

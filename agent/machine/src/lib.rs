@@ -1,1 +1,22 @@
-//! The machine: manifest in force, network, time, machine API.
+//! The machine: network, time, machine API.
+//!
+//! [`run`] is the role process beside PID 1: it brings the network up as the manifest says (by DHCP where it says
+//! nothing), keeps the clock, and answers the machine API. Without a manifest it takes one in ([`Config::manifest`]
+//! is `None`), and does nothing else differently.
+//!
+//! Invariants: nothing here waits for ever, so that a machine without a network or without time servers starts all
+//! the same; every wait shows in the status. It knows nothing of Kubernetes, and owns no link that podnet made.
+
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+mod api;
+mod clock;
+mod config;
+mod dhcp;
+mod error;
+mod network;
+mod task;
+
+pub use config::Config;
+pub use error::Error;
+pub use task::run;

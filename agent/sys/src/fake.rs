@@ -33,6 +33,8 @@ pub enum Call {
     SetHostname(String),
     /// The clock.
     SetClock(SystemTime),
+    /// The clock's speed.
+    SlewClock(i64),
     /// A module: file, parameters.
     LoadModule(PathBuf, String),
     /// A child.
@@ -202,6 +204,9 @@ impl System for FakeSystem {
     }
     fn set_clock(&self, now: SystemTime) -> Result<(), Error> {
         self.effect(Call::SetClock(now)).map(drop)
+    }
+    fn slew_clock(&self, offset_micros: i64) -> Result<(), Error> {
+        self.effect(Call::SlewClock(offset_micros)).map(drop)
     }
     fn set_open_files_limit(&self, _limit: u64) -> Result<(), Error> {
         Ok(())

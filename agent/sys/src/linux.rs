@@ -130,6 +130,16 @@ impl System for Linux {
             .map_err(|error| Error::new("set the clock", error))
     }
 
+    fn slew_clock(&self, offset_micros: i64) -> Result<(), Error> {
+        const SECOND: i64 = 1_000_000;
+        let delta =
+            libc::timeval { tv_sec: offset_micros.div_euclid(SECOND), tv_usec: offset_micros.rem_euclid(SECOND) };
+        // SAFETY: `delta` outlives the call, and a null second argument asks for no answer. nix has no adjtime.
+        #[allow(unsafe_code)]
+        let done = unsafe { libc::adjtime(&raw const delta, std::ptr::null_mut()) };
+        if done < 0 { Err(Error::new("slew the clock", io::Error::last_os_error())) } else { Ok(()) }
+    }
+
     fn set_open_files_limit(&self, limit: u64) -> Result<(), Error> {
         nix::sys::resource::setrlimit(Resource::RLIMIT_NOFILE, limit, limit)
             .map_err(|error| Error::new(format!("raise the limit of open files to {limit}"), error))

@@ -175,6 +175,11 @@ pub trait System: Send + Sync {
     /// # Errors
     /// When the kernel refuses.
     fn set_clock(&self, now: SystemTime) -> Result<(), Error>;
+    /// Lets the clock run a little faster or slower until it has caught up with `offset` (forward if positive).
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    fn slew_clock(&self, offset_micros: i64) -> Result<(), Error>;
     /// Raises the number of files that this process and its children may open.
     ///
     /// # Errors

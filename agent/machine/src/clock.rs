@@ -1,0 +1,243 @@
+//! The clock: never before this program was built, and as time servers say where there are some (SNTP, RFC 4330).
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use lifecycle::Shutdown;
+use machine_api::NetworkStatus;
+use stdx::Backoff;
+use sys::{Linux, System};
+use tokio::net::UdpSocket;
+use tokio::sync::watch;
+
+const PORT: u16 = 123;
+const PACKET_BYTES: usize = 48;
+/// Seconds from 1900, where time servers begin, to 1970.
+const EPOCH_SECONDS: u64 = 2_208_988_800;
+/// A server that takes longer says little about the time.
+const ANSWER: Duration = Duration::from_secs(2);
+/// From here on the clock is set, below it runs faster or slower.
+const STEP: Duration = Duration::from_secs(1);
+/// Between two looks at the time servers once one answered.
+const INTERVAL: Duration = Duration::from_secs(15 * 60);
+const RETRY: Backoff =
+    Backoff { initial: Duration::from_secs(1), factor: 2.0, max: Duration::from_secs(120), jitter: 0.2 };
+
+/// Why a server said nothing useful.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ClockError {
+    #[error("look up time server {server}")]
+    Resolve { server: String, source: io::Error },
+    #[error("time server {server} has no address")]
+    NoAddress { server: String },
+    #[error("ask time server {server}")]
+    Ask { server: String, source: io::Error },
+    #[error("time server {server} did not answer within {} s", ANSWER.as_secs())]
+    Silent { server: String },
+    #[error("time server {server} does not know the time itself")]
+    Unsynchronized { server: String },
+}
+
+/// Makes sure that the clock is not before `built`: without a battery a machine wakes up in 1970, where no
+/// certificate is valid.
+pub(crate) fn apply_floor(system: &dyn System, built: SystemTime) {
+    if system.now() >= built {
+        return;
+    }
+    match system.set_clock(built) {
+        Ok(()) => tracing::warn!("the clock was before the time this program was built, and was set to that"),
+        Err(error) => tracing::warn!(error = %stdx::chain(&error), "the clock is before this program was built"),
+    }
+}
+
+/// Follows the time servers until shutdown. `synchronized` becomes true with the first answer.
+pub(crate) async fn run(
+    mut network: watch::Receiver<NetworkStatus>,
+    synchronized: watch::Sender<bool>,
+    shutdown: Shutdown,
+) {
+    let mut failures = 0;
+    loop {
+        let servers = network.borrow_and_update().ntp_servers.clone();
+        let wait = match ask_all(&servers).await {
+            Some((server, offset)) => {
+                apply_offset(&Linux, &server, offset);
+                synchronized.send_replace(true);
+                failures = 0;
+                INTERVAL
+            }
+            None if servers.is_empty() => Duration::MAX,
+            None => {
+                failures += 1;
+                RETRY.next(failures - 1, rand::random())
+            }
+        };
+        tokio::select! {
+            () = shutdown.wait() => return,
+            () = tokio::time::sleep(wait) => {}
+            changed = network.changed() => if changed.is_err() { return },
+        }
+    }
+}
+
+/// The first answer, in the servers' order.
+async fn ask_all(servers: &[String]) -> Option<(String, Offset)> {
+    for server in servers {
+        match ask(server).await {
+            Ok(offset) => return Some((server.clone(), offset)),
+            Err(error) => tracing::info!(error = %stdx::chain(&error), "no time"),
+        }
+    }
+    None
+}
+
+async fn ask(server: &str) -> Result<Offset, ClockError> {
+    let name = || server.to_owned();
+    let address = match server.parse() {
+        Ok(address) => SocketAddr::new(address, PORT),
+        Err(_a_name) => {
+            let looked_up = tokio::time::timeout(ANSWER, tokio::net::lookup_host((server, PORT))).await;
+            let looked_up = looked_up.map_err(|_elapsed| ClockError::Silent { server: name() })?;
+            let mut found = looked_up.map_err(|source| ClockError::Resolve { server: name(), source })?;
+            found.next().ok_or_else(|| ClockError::NoAddress { server: name() })?
+        }
+    };
+    let exchange = tokio::time::timeout(ANSWER, exchange(address)).await;
+    let exchange = exchange.map_err(|_elapsed| ClockError::Silent { server: name() })?;
+    let (sent, received, answer) = exchange.map_err(|source| ClockError::Ask { server: name(), source })?;
+    offset(sent, received, &answer).ok_or_else(|| ClockError::Unsynchronized { server: name() })
+}
+
+async fn exchange(server: SocketAddr) -> io::Result<(Duration, Duration, [u8; PACKET_BYTES])> {
+    let any: SocketAddr = if server.is_ipv4() { ([0, 0, 0, 0], 0).into() } else { ([0_u16; 8], 0).into() };
+    let socket = UdpSocket::bind(any).await?;
+    socket.connect(server).await?;
+    let sent = now();
+    let mut question = [0_u8; PACKET_BYTES];
+    // No leap warning, version 4, client.
+    question[0] = 0x23;
+    question[40..48].copy_from_slice(&to_wire(sent));
+    socket.send(&question).await?;
+    loop {
+        let mut answer = [0_u8; PACKET_BYTES];
+        let length = socket.recv(&mut answer).await?;
+        // The server gives back our own time: an answer to something else, or a forged one, does not.
+        if length == PACKET_BYTES && answer[24..32] == question[40..48] {
+            return Ok((sent, now(), answer));
+        }
+    }
+}
+
+fn now() -> Duration {
+    Linux.now().duration_since(UNIX_EPOCH).unwrap_or_default()
+}
+
+/// How far the clock is behind (positive) or ahead.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Offset {
+    micros: i64,
+}
+
+/// The difference, from when we sent and received by our clock, and when the server did by its own.
+fn offset(sent: Duration, received: Duration, answer: &[u8; PACKET_BYTES]) -> Option<Offset> {
+    let (leap, mode, stratum) = (answer[0] >> 6, answer[0] & 7, answer[1]);
+    if leap == 3 || mode != 4 || !(1..16).contains(&stratum) {
+        return None;
+    }
+    let there_received = from_wire(&answer[32..40])?;
+    let there_sent = from_wire(&answer[40..48])?;
+    let micros = |time: Duration| i64::try_from(time.as_micros()).ok();
+    let there = micros(there_received)?.checked_sub(micros(sent)?)?;
+    let back = micros(there_sent)?.checked_sub(micros(received)?)?;
+    Some(Offset { micros: there.checked_add(back)? / 2 })
+}
+
+fn apply_offset(system: &dyn System, server: &str, offset: Offset) {
+    let magnitude = Duration::from_micros(offset.micros.unsigned_abs());
+    let seconds = Duration::as_secs_f64(&magnitude) * if offset.micros < 0 { -1.0 } else { 1.0 };
+    let done = if magnitude < STEP {
+        system.slew_clock(offset.micros)
+    } else if offset.micros > 0 {
+        system.set_clock(system.now() + magnitude)
+    } else {
+        system.set_clock(system.now().checked_sub(magnitude).unwrap_or(UNIX_EPOCH))
+    };
+    match done {
+        Ok(()) if magnitude < STEP => tracing::debug!(server, seconds, "clock adjusted"),
+        Ok(()) => tracing::info!(server, seconds, "clock set"),
+        Err(error) => tracing::warn!(error = %stdx::chain(&error), seconds, "clock not set"),
+    }
+}
+
+fn to_wire(time: Duration) -> [u8; 8] {
+    // Seconds wrap in 2036; both ends agree on that.
+    #[allow(clippy::cast_possible_truncation)]
+    let seconds = (time.as_secs() + EPOCH_SECONDS) as u32;
+    let fraction = (u64::from(time.subsec_nanos()) << 32) / 1_000_000_000;
+    ((u64::from(seconds) << 32) | fraction).to_be_bytes()
+}
+
+fn from_wire(bytes: &[u8]) -> Option<Duration> {
+    let value = u64::from_be_bytes(bytes.try_into().ok()?);
+    let (seconds, fraction) = (value >> 32, value & 0xffff_ffff);
+    // Before 1968 counts as after 2036.
+    let since_1900 = if seconds < 1 << 31 { seconds + (1 << 32) } else { seconds };
+    let nanos = u32::try_from((fraction * 1_000_000_000) >> 32).ok()?;
+    (value != 0).then(|| Duration::new(since_1900 - EPOCH_SECONDS, nanos))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sys::{Call, FakeSystem};
+
+    fn answer(received: Duration, sent: Duration) -> [u8; PACKET_BYTES] {
+        let mut packet = [0_u8; PACKET_BYTES];
+        packet[0] = 0x24;
+        packet[1] = 2;
+        packet[32..40].copy_from_slice(&to_wire(received));
+        packet[40..48].copy_from_slice(&to_wire(sent));
+        packet
+    }
+
+    #[test]
+    fn the_wire_keeps_time_also_after_2036() {
+        for seconds in [1_700_000_000, 2_085_978_496, 4_000_000_000] {
+            let time = Duration::new(seconds, 500_000_000);
+            assert_eq!(from_wire(&to_wire(time)), Some(time));
+        }
+        assert_eq!(from_wire(&[0; 8]), None);
+    }
+
+    #[test]
+    fn the_way_there_and_back_cancels_out() {
+        let base = 1_800_000_000_u64;
+        let at = |seconds: f64| Duration::from_secs(base) + Duration::from_secs_f64(seconds);
+        // Sent at 0, there at 10.1 by its clock, back at 0.2: ten seconds behind.
+        let found = offset(at(0.0), at(0.2), &answer(at(10.1), at(10.1))).unwrap();
+        assert!((found.micros - 10_000_000).abs() < 10, "{found:?}");
+        let mut unsynchronized = answer(at(1.0), at(1.0));
+        unsynchronized[1] = 0;
+        assert_eq!(offset(at(0.0), at(0.2), &unsynchronized), None);
+    }
+
+    #[test]
+    fn small_differences_slew_and_large_ones_step() {
+        let system = FakeSystem::new();
+        system.set_uptime(Duration::from_secs(100));
+        apply_offset(&system, "s", Offset { micros: -500 });
+        apply_offset(&system, "s", Offset { micros: -5_000_000 });
+        let expected = [Call::SlewClock(-500), Call::SetClock(UNIX_EPOCH + Duration::from_secs(95))];
+        assert_eq!(system.calls(), expected);
+    }
+
+    #[test]
+    fn the_clock_is_never_before_the_build() {
+        let system = FakeSystem::new();
+        apply_floor(&system, UNIX_EPOCH + Duration::from_secs(50));
+        system.set_uptime(Duration::from_secs(60));
+        apply_floor(&system, UNIX_EPOCH + Duration::from_secs(50));
+        assert_eq!(system.calls(), [Call::SetClock(UNIX_EPOCH + Duration::from_secs(50))]);
+    }
+}

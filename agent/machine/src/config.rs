@@ -1,0 +1,39 @@
+//! What the role process is told.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::SystemTime;
+
+use manifest::Manifest;
+
+/// What the role process is told.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The manifest in force; `None` in maintenance.
+    pub manifest: Option<Manifest>,
+    /// Whether the machine, and with it the clock, is ours.
+    pub owns_clock: bool,
+    /// No clock is earlier than the moment this program was built.
+    pub built: SystemTime,
+    /// Where state of this boot is kept and published.
+    pub run: PathBuf,
+    /// Where to say that the network is up.
+    pub notify_socket: Option<PathBuf>,
+    /// Where a manifest is taken in while there is none.
+    pub maintenance: SocketAddr,
+}
+
+impl Config {
+    /// The usual places.
+    #[must_use]
+    pub fn new(manifest: Option<Manifest>, built: SystemTime) -> Self {
+        Self {
+            manifest,
+            owns_clock: true,
+            built,
+            run: "/run/keelson".into(),
+            notify_socket: Some("/run/keelson/notify".into()),
+            maintenance: SocketAddr::from((std::net::Ipv6Addr::UNSPECIFIED, 50_000)),
+        }
+    }
+}

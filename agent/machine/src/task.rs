@@ -1,0 +1,105 @@
+//! The role process: starts everything and says when the machine may go on.
+
+use std::path::Path;
+use std::time::Duration;
+
+use lifecycle::{Shutdown, Tasks};
+use machine_api::NetworkStatus;
+use sys::Linux;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use crate::config::Config;
+use crate::error::Error;
+use crate::network::{Network, NetworkConfig};
+use crate::{api, clock};
+
+/// After so long the machine goes on without what it has not got of the network.
+const NETWORK_WAIT: Duration = Duration::from_secs(30);
+/// What tasks get to end.
+const DRAIN: Duration = Duration::from_secs(3);
+
+/// Runs until shutdown.
+///
+/// # Errors
+/// When the kernel's network interface or a listener is not to be had. What fails on one link is no error of this.
+pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), Error> {
+    if config.owns_clock {
+        clock::apply_floor(&Linux, config.built);
+    }
+    let network = NetworkConfig { manifest: config.manifest.clone(), run: config.run.clone() };
+    let (network, status) = Network::connect(network).map_err(Error::Netlink)?;
+    let tasks = Tasks::new();
+    tasks.spawn("network", network.run(shutdown.clone()));
+    let (synchronized, is_synchronized) = watch::channel(false);
+    let follows_time = config.owns_clock && config.manifest.as_ref().is_none_or(|manifest| manifest.time.sync);
+    if follows_time {
+        tasks.spawn("clock", clock::run(status.clone(), synchronized, shutdown.clone()));
+    }
+    let local = api::run_local(config.run.clone(), shutdown.clone());
+    let maintenance = serve_maintenance(&config, &shutdown);
+    let ready = say_ready(&config, status, is_synchronized, follows_time);
+    let serve = async { tokio::try_join!(local, maintenance).map(drop) };
+    let result = tokio::select! {
+        result = serve => result,
+        () = async { ready.await; std::future::pending().await } => Ok(()),
+        () = shutdown.wait() => Ok(()),
+    };
+    shutdown.trigger();
+    for name in tasks.drain(DRAIN).await {
+        tracing::warn!(name, "task did not end in time");
+    }
+    result
+}
+
+/// A manifest is taken in only while there is none.
+async fn serve_maintenance(config: &Config, shutdown: &Shutdown) -> Result<(), Error> {
+    if config.manifest.is_none() {
+        api::run_maintenance(config.maintenance, config.run.clone(), shutdown.clone()).await
+    } else {
+        shutdown.wait().await;
+        Ok(())
+    }
+}
+
+/// Waits, not for ever, for the network and then for the time, and tells the supervisor.
+async fn say_ready(
+    config: &Config,
+    mut status: watch::Receiver<NetworkStatus>,
+    mut is_synchronized: watch::Receiver<bool>,
+    follows_time: bool,
+) {
+    let tell = |message: &str| tell(config.notify_socket.as_deref(), message);
+    let deadline = Instant::now() + NETWORK_WAIT;
+    loop {
+        let seen = status.borrow_and_update().clone();
+        if seen.ready {
+            break;
+        }
+        tell(&format!("STATUS={}", Network::describe(&seen)));
+        if !matches!(tokio::time::timeout_at(deadline, status.changed()).await, Ok(Ok(()))) {
+            tracing::warn!("going on without the network: {}", Network::describe(&seen));
+            break;
+        }
+    }
+    let patience = config.manifest.as_ref().map(|manifest| manifest.time.boot_timeout.duration()).unwrap_or_default();
+    if follows_time && !status.borrow().ntp_servers.is_empty() && !patience.is_zero() {
+        tell("STATUS=waiting for a time server");
+        let waited = tokio::time::timeout(patience, is_synchronized.wait_for(|is_synchronized| *is_synchronized)).await;
+        if waited.is_err() {
+            tracing::warn!(seconds = patience.as_secs(), "going on without a time server's answer");
+        }
+    }
+    let seen = status.borrow().clone();
+    let address = seen.primary.map_or_else(|| "none".to_owned(), |address| address.to_string());
+    let what = if seen.ready { "network is up" } else { "network is not up" };
+    tell(&format!("READY=1\nSTATUS={what}, address {address}"));
+}
+
+fn tell(socket: Option<&Path>, message: &str) {
+    if let Some(socket) = socket
+        && let Err(error) = sys::notify(socket, message)
+    {
+        tracing::warn!(error = %stdx::chain(&error), "the supervisor was not told");
+    }
+}

@@ -35,8 +35,8 @@ pub struct App {
     pub metrics: crate::metrics::Metrics,
     /// OpenAPI documents.
     pub openapi: crate::openapi::OpenApi,
-    /// One writer at a time takes addresses and ports for Services.
-    pub allocation: tokio::sync::Mutex<()>,
+    /// Node ports given out a moment ago.
+    pub reserved_ports: crate::services::Reserved,
 }
 
 impl App {
@@ -53,7 +53,7 @@ impl App {
             shutdown,
             metrics: crate::metrics::Metrics::default(),
             openapi: crate::openapi::OpenApi::new(api::kinds()),
-            allocation: tokio::sync::Mutex::new(()),
+            reserved_ports: Default::default(),
         })
     }
 

@@ -17,6 +17,7 @@
 mod admission;
 mod answer;
 mod app;
+pub mod auth;
 mod cache;
 mod codec;
 mod config;

@@ -1,0 +1,87 @@
+//! The range's object and the `kubernetes` Service, which leads to this server.
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use super::family;
+use crate::app::{App, now_text};
+use crate::handlers::write::modify;
+use crate::start::{internal_call, make};
+use crate::status::Result;
+use crate::strategy::Part;
+use crate::tree;
+
+/// Makes what Services need at the start.
+pub async fn start(app: &Arc<App>) -> Result<()> {
+    let ranges: Vec<String> = app.config.service_ranges.iter().map(ToString::to_string).collect();
+    let version = "networking.k8s.io/v1";
+    let range = json!({"apiVersion": version, "kind": "ServiceCIDR", "metadata": {"name": "kubernetes"}, "spec": {"cidrs": ranges}});
+    make(app, "", range).await?;
+    let status = json!({"conditions": [{
+        "type": "Ready", "status": "True", "reason": "", "message": "", "lastTransitionTime": now_text(),
+    }]});
+    change(app, (version, "ServiceCIDR"), ("", "kubernetes"), Part::Status, |old| {
+        if tree::list(old, "/status/conditions").is_empty() {
+            old["status"] = status.clone();
+        }
+    })
+    .await?;
+    make(app, "default", kubernetes_service(app)).await?;
+    endpoints(app).await
+}
+
+fn kubernetes_service(app: &App) -> Value {
+    let address = app.config.service_ranges.first().map(|r| r.nth(1).to_string()).unwrap_or_default();
+    json!({
+        "apiVersion": "v1", "kind": "Service",
+        "metadata": {"name": "kubernetes", "labels": {"component": "apiserver", "provider": "kubernetes"}},
+        "spec": {
+            "clusterIP": address, "type": "ClusterIP", "sessionAffinity": "None",
+            "ports": [{"name": "https", "port": 443, "protocol": "TCP", "targetPort": app.config.bind.port()}],
+        },
+    })
+}
+
+/// Makes the Service lead to this server's address.
+async fn endpoints(app: &Arc<App>) -> Result<()> {
+    let address = app.config.advertise.to_string();
+    let port = json!({"name": "https", "port": app.config.bind.port(), "protocol": "TCP"});
+    let subsets = json!([{"addresses": [{"ip": address}], "ports": [port]}]);
+    let meta = json!({"name": "kubernetes", "labels": {"endpointslice.kubernetes.io/skip-mirror": "true"}});
+    make(app, "default", json!({"apiVersion": "v1", "kind": "Endpoints", "metadata": meta, "subsets": subsets})).await?;
+    change(app, ("v1", "Endpoints"), ("default", "kubernetes"), Part::Main, |old| old["subsets"] = subsets.clone()).await?;
+    let version = "discovery.k8s.io/v1";
+    let slice = json!({
+        "apiVersion": version, "kind": "EndpointSlice",
+        "metadata": {"name": "kubernetes", "labels": {"kubernetes.io/service-name": "kubernetes"}},
+        "addressType": family(app.config.advertise),
+        "endpoints": [{"addresses": [address], "conditions": {"ready": true}}], "ports": [port],
+    });
+    make(app, "default", slice.clone()).await?;
+    change(app, (version, "EndpointSlice"), ("default", "kubernetes"), Part::Main, |old| {
+        old["endpoints"] = slice["endpoints"].clone();
+        old["ports"] = slice["ports"].clone();
+    })
+    .await
+}
+
+/// Changes an object of ours unless it is as it should be.
+async fn change(
+    app: &Arc<App>,
+    (version, kind): (&str, &str),
+    (namespace, name): (&str, &str),
+    part: Part,
+    change: impl Fn(&mut Value),
+) -> Result<()> {
+    let Some(kind) = api::kind_by_name(version, kind) else { return Ok(()) };
+    let mut call = internal_call(app, kind, namespace, "update");
+    call.info.name = name.to_owned();
+    modify(&call, part, |old| {
+        let mut new = old.clone();
+        change(&mut new);
+        Ok(new)
+    })
+    .await
+    .map(|_| ())
+}

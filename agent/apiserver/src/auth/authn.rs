@@ -176,11 +176,7 @@ impl Authenticators {
     }
 
     /// The holder of a token that is meant for one of `audiences`, or for the API server if there are none.
-    pub async fn authenticate_token(
-        &self,
-        token: &str,
-        audiences: Option<&[String]>,
-    ) -> Result<TokenUser, AuthnError> {
+    pub async fn authenticate_token(&self, token: &str, audiences: Option<&[String]>) -> Result<TokenUser, AuthnError> {
         let now = (self.clock)();
         let key = remember_key(token, audiences);
         if let Some(found) = self.tokens.get(&key, now) {

@@ -94,7 +94,8 @@ fn complete(value: &mut Value, kind: &Kind, time: &str) {
 /// What all nodes may do: the rules of the cluster role `system:node`, for the node authorizer.
 #[must_use]
 pub fn node_rules() -> Vec<PolicyRule> {
-    let role = objects(0).into_iter().find(|object| object.kind.plural == "clusterroles" && object.name == "system:node");
+    let role =
+        objects(0).into_iter().find(|object| object.kind.plural == "clusterroles" && object.name == "system:node");
     role.map(|role| parse_rules(&role.value)).unwrap_or_default()
 }
 

@@ -57,12 +57,8 @@ impl Wanted {
                 extra.entry(percent_decode(key, false)).or_default().push(value.to_owned());
             }
         }
-        let wanted = Self {
-            name: text(USER_HEADER),
-            uid: text(UID_HEADER),
-            groups: groups.map(str::to_owned).collect(),
-            extra,
-        };
+        let wanted =
+            Self { name: text(USER_HEADER), uid: text(UID_HEADER), groups: groups.map(str::to_owned).collect(), extra };
         if !wanted.name.is_empty() {
             return Ok(Some(wanted));
         }

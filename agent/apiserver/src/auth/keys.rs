@@ -189,9 +189,10 @@ impl VerifyKey {
         let provider = rustls::crypto::ring::default_provider();
         let scheme = self.algorithm.scheme();
         let mapping = provider.signature_verification_algorithms.mapping.iter();
-        mapping.filter(|(of, _)| *of == scheme).flat_map(|(_, algorithms)| algorithms.iter()).any(|algorithm| {
-            algorithm.verify_signature(&self.bits, message, &signature).is_ok()
-        })
+        mapping
+            .filter(|(of, _)| *of == scheme)
+            .flat_map(|(_, algorithms)| algorithms.iter())
+            .any(|algorithm| algorithm.verify_signature(&self.bits, message, &signature).is_ok())
     }
 
     /// The key as a JSON Web Key.
@@ -239,7 +240,8 @@ const INTEGER: u8 = 0x02;
 const BIT_STRING: u8 = 0x03;
 
 /// `AlgorithmIdentifier` of plain RSA.
-const RSA_ALGORITHM: &[u8] = &[0x30, 0x0d, 0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01, 0x05, 0x00];
+const RSA_ALGORITHM: &[u8] =
+    &[0x30, 0x0d, 0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01, 0x05, 0x00];
 
 fn wrap_rsa(pkcs1: &[u8]) -> Vec<u8> {
     let mut bits = vec![0];

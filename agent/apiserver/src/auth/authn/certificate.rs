@@ -94,13 +94,18 @@ impl FrontProxy {
     fn user(&self, headers: &HeaderMap) -> Option<UserInfo> {
         let all = |names: &[String]| -> Vec<String> {
             let values = names.iter().flat_map(|name| headers.get_all(name.as_str()));
-            values.filter_map(|value| value.to_str().ok()).filter(|value| !value.is_empty()).map(str::to_owned).collect()
+            values
+                .filter_map(|value| value.to_str().ok())
+                .filter(|value| !value.is_empty())
+                .map(str::to_owned)
+                .collect()
         };
         let mut extra: BTreeMap<String, Vec<String>> = BTreeMap::new();
         for (name, value) in headers {
-            let suffix = self.extra_prefixes.iter().find_map(|prefix| {
-                name.as_str().strip_prefix(prefix.to_ascii_lowercase().as_str())
-            });
+            let suffix = self
+                .extra_prefixes
+                .iter()
+                .find_map(|prefix| name.as_str().strip_prefix(prefix.to_ascii_lowercase().as_str()));
             if let (Some(key), Ok(value)) = (suffix, value.to_str()) {
                 extra.entry(percent_decode(key, false)).or_default().push(value.to_owned());
             }

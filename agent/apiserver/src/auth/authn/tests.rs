@@ -96,7 +96,11 @@ fn fixture(adjust: impl FnOnce(&mut Config)) -> Fixture {
 }
 
 impl Fixture {
-    async fn ask(&self, headers: &[(&str, &str)], chain: &[CertificateDer<'static>]) -> Result<Option<UserInfo>, AuthnError> {
+    async fn ask(
+        &self,
+        headers: &[(&str, &str)],
+        chain: &[CertificateDer<'static>],
+    ) -> Result<Option<UserInfo>, AuthnError> {
         let mut map = HeaderMap::new();
         for (name, value) in headers {
             map.append(name.parse::<HeaderName>().unwrap(), HeaderValue::from_str(value).unwrap());

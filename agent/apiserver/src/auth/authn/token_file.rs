@@ -29,12 +29,8 @@ impl TokenFile {
             }
             let groups = rest.first().map(String::as_str).unwrap_or_default();
             let groups = groups.split(',').map(str::trim).filter(|group| !group.is_empty()).map(str::to_owned);
-            let user = UserInfo {
-                name: name.clone(),
-                uid: uid.clone(),
-                groups: groups.collect(),
-                ..UserInfo::default()
-            };
+            let user =
+                UserInfo { name: name.clone(), uid: uid.clone(), groups: groups.collect(), ..UserInfo::default() };
             users.insert(Sha256::digest(token).into(), user);
         }
         Ok(Self(users))
@@ -76,7 +72,10 @@ mod tests {
         let text = "t1,jane,1,\"a,b\"\n\n# note\nt2, joe ,2\nt3,kim,3,c,ignored\nt4,\"x,\"\"y\"\"\",4\n";
         let file = TokenFile::parse(text).unwrap();
         let user = |token| file.find(token).unwrap();
-        assert_eq!((user("t1").name, user("t1").uid, user("t1").groups.join("+")), ("jane".into(), "1".into(), "a+b".into()));
+        assert_eq!(
+            (user("t1").name, user("t1").uid, user("t1").groups.join("+")),
+            ("jane".into(), "1".into(), "a+b".into())
+        );
         assert_eq!((user("t2").name, user("t2").groups.len()), ("joe ".into(), 0));
         assert_eq!(user("t3").groups, ["c"]);
         assert_eq!(user("t4").name, "x,\"y\"");

@@ -105,9 +105,7 @@ impl NodeAuthorizer {
     fn service_account(&self, node: &str, attributes: &Attributes<'_>) -> Decision {
         match (attributes.verb, attributes.subresource) {
             ("get", "") => self.read(node, Target::ServiceAccount, attributes),
-            ("create", _) if attributes.name.is_empty() => {
-                no("can only create tokens for individual service accounts")
-            }
+            ("create", _) if attributes.name.is_empty() => no("can only create tokens for individual service accounts"),
             ("create", "token") => self.related(node, Target::ServiceAccount, attributes),
             ("create", _) => no("can only create token subresource of serviceaccount"),
             _ => no("can only create tokens for individual service accounts"),

@@ -85,7 +85,9 @@ impl RbacAuthorizer {
             labels: role.metadata.labels.clone(),
             rules: role.rules.clone().into(),
             // A selector that cannot be read selects nothing.
-            aggregates: selectors.map(|selector| Selector::from_object(Some(selector)).unwrap_or_else(|_| Selector::nothing())).collect(),
+            aggregates: selectors
+                .map(|selector| Selector::from_object(Some(selector)).unwrap_or_else(|_| Selector::nothing()))
+                .collect(),
         };
         let mut index = self.0.write();
         index.cluster_roles.insert(role.metadata.name.clone(), source);

@@ -2,7 +2,9 @@
 
 use serde_json::{Map, Value};
 
-use super::{AUTOUPDATE_ANNOTATION, AUTOUPDATE_SPEC_ANNOTATION, FLOW_CONTROL, Object, RBAC, empty_list, parse_rule, parse_rules};
+use super::{
+    AUTOUPDATE_ANNOTATION, AUTOUPDATE_SPEC_ANNOTATION, FLOW_CONTROL, Object, RBAC, empty_list, parse_rule, parse_rules,
+};
 use crate::auth::authz::rbac::missing_rights;
 
 /// What to do with an object that exists.
@@ -19,9 +21,7 @@ pub enum Reconciled {
 /// Compares an object with how it was made.
 #[must_use]
 pub fn reconcile(existing: &Value, wanted: &Object) -> Reconciled {
-    let annotation = |name: &str| {
-        existing.get("metadata")?.get("annotations")?.get(name)?.as_str()
-    };
+    let annotation = |name: &str| existing.get("metadata")?.get("annotations")?.get(name)?.as_str();
     match wanted.kind.group {
         RBAC if annotation(AUTOUPDATE_ANNOTATION) == Some("false") => Reconciled::Keep,
         RBAC => reconcile_rbac(existing, &wanted.value),
@@ -75,9 +75,8 @@ fn add_entries(metadata: &mut Value, field: &str, wanted: &Value) {
 fn add_rules(object: &mut Value, wanted: &Value) {
     let held = parse_rules(object);
     let rules = wanted.get("rules").and_then(Value::as_array).into_iter().flatten();
-    let is_missing = |rule: &&Value| {
-        rule.as_object().is_some_and(|rule| !missing_rights(&held, &[parse_rule(rule)]).is_empty())
-    };
+    let is_missing =
+        |rule: &&Value| rule.as_object().is_some_and(|rule| !missing_rights(&held, &[parse_rule(rule)]).is_empty());
     let missing: Vec<Value> = rules.filter(is_missing).cloned().collect();
     extend(object, "rules", missing);
 }

@@ -12,7 +12,8 @@ pub fn missing_rights(held: &[PolicyRule], wanted: &[PolicyRule]) -> Vec<String>
     let singles = wanted.iter().flat_map(split);
     let mut missing: Vec<PolicyRule> = Vec::new();
     for single in singles.filter(|single| !held.iter().any(|rule| covers(rule, single))) {
-        let same = missing.iter_mut().find(|known| PolicyRule { verbs: single.verbs.clone(), ..(*known).clone() } == single);
+        let same =
+            missing.iter_mut().find(|known| PolicyRule { verbs: single.verbs.clone(), ..(*known).clone() } == single);
         match same {
             Some(known) if single.verbs.iter().all(|verb| known.verbs.contains(verb)) => {}
             Some(known) => known.verbs.extend(single.verbs),

@@ -122,8 +122,7 @@ fn paths_match_exactly_or_by_their_beginning() {
 fn reasons_name_the_binding_or_what_is_missing() {
     let rbac = authorizer();
     let jane = user("jane", "");
-    let scale =
-        Attributes { subresource: "scale", namespace: "a", ..Attributes::resource(&jane, "get", "apps", "x") };
+    let scale = Attributes { subresource: "scale", namespace: "a", ..Attributes::resource(&jane, "get", "apps", "x") };
     let allowed = r#"RBAC: allowed by RoleBinding "scalers/a" of ClusterRole "scaler" to User "jane""#;
     assert_eq!(rbac.authorize(&scale), Decision::Allow(allowed.to_owned()));
     let lost = user("lost", "");

@@ -167,17 +167,21 @@ impl Client {
         let link = self.link();
         let opened = async {
             let http = self.authorize(&link, http).await?;
-            let answer = link.transport.watches.clone().oneshot(http.map(Full::new)).await;
+            let (service, lane) = link.transport.watches.take();
+            let answer = service.oneshot(http.map(Full::new)).await;
             let response = answer.map_err(|source| Error::Transport { request: name.clone(), source })?;
-            if response.status().is_success() { Ok(Ok(response)) } else { Ok(Err(collect(&name, response).await?)) }
+            if !response.status().is_success() {
+                return Ok(Err(collect(&name, response).await?));
+            }
+            Ok(Ok((response, lane)))
         };
         // The deadline is for the head: the body of a watch has no end.
         match self.deadline(&name, opened).await? {
             Err(refused) => Err(refused.into_error()),
-            Ok(response) if codec::is_protobuf(response.headers()) => {
-                Ok(watch::events(name, response.into_body(), shape))
+            Ok((response, lane)) if codec::is_protobuf(response.headers()) => {
+                Ok(watch::events(name, response.into_body(), lane, shape))
             }
-            Ok(response) => {
+            Ok((response, _)) => {
                 let seen = codec::content_type(response.headers()).to_owned();
                 Err(crate::error::DecodeError::ContentType(seen).into())
             }

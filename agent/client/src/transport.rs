@@ -2,7 +2,7 @@
 
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -36,20 +36,66 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const PING_INTERVAL: Duration = Duration::from_secs(15);
 const PING_TIMEOUT: Duration = Duration::from_secs(15);
 const IDLE_CONNECTIONS: usize = 8;
+/// Servers commonly grant 100 streams on a connection.
+const LANE_WATCHES: usize = 80;
 const IDLE_TIMEOUT: Duration = Duration::from_secs(90);
 
-/// The two sets of connections of one client.
-#[derive(Clone)]
+/// The connections of one client.
 pub(crate) struct Transport {
+    /// For requests that end.
     pub(crate) requests: HttpService,
-    pub(crate) watches: HttpService,
+    /// For watches, which would otherwise use up the streams that a server grants a connection.
+    pub(crate) watches: Lanes,
+}
+
+/// Connections for watches: another one whenever the last is well used.
+pub(crate) struct Lanes {
+    /// `None` in-process, where nothing is limited.
+    connector: Option<Connector>,
+    lanes: Mutex<Vec<Lane>>,
+}
+
+struct Lane {
+    service: HttpService,
+    /// Cloned for every watch under way.
+    users: Arc<()>,
+}
+
+impl Lane {
+    fn join(&self) -> (HttpService, LaneUse) {
+        (self.service.clone(), self.users.clone())
+    }
+}
+
+/// Keeps a place in a lane until dropped.
+pub(crate) type LaneUse = Arc<()>;
+
+impl Lanes {
+    fn new(first: HttpService, connector: Option<Connector>) -> Self {
+        let lane = Lane { service: first, users: Arc::new(()) };
+        Self { connector, lanes: Mutex::new(vec![lane]) }
+    }
+
+    /// A service for one watch, and its place there.
+    pub(crate) fn take(&self) -> (HttpService, LaneUse) {
+        let mut lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(connector) = &self.connector else { return lanes[0].join() };
+        if let Some(free) = lanes.iter().find(|lane| Arc::strong_count(&lane.users) <= LANE_WATCHES) {
+            return free.join();
+        }
+        let lane = Lane { service: http_service(connector.clone()), users: Arc::new(()) };
+        let joined = lane.join();
+        lanes.push(lane);
+        joined
+    }
 }
 
 impl Transport {
     /// Connections as `config` describes; nothing is dialled yet.
     pub(crate) fn connect(config: &Config) -> Result<Self, ConfigError> {
         let connector = Connector::try_new(config)?;
-        Ok(Self { requests: http_service(connector.clone()), watches: http_service(connector) })
+        let watches = Lanes::new(http_service(connector.clone()), Some(connector.clone()));
+        Ok(Self { requests: http_service(connector), watches })
     }
 
     /// The service itself, in this process.
@@ -62,7 +108,7 @@ impl Transport {
         B::Error: Into<BoxError>,
     {
         let service = BoxCloneSyncService::new(service.map_response(box_body).map_err(Into::into));
-        Self { requests: service.clone(), watches: service }
+        Self { requests: service.clone(), watches: Lanes::new(service, None) }
     }
 }
 

@@ -8,7 +8,7 @@ use prost::Message;
 
 use crate::codec;
 use crate::error::{DecodeError, Error, Result};
-use crate::transport::ResponseBody;
+use crate::transport::{LaneUse, ResponseBody};
 
 /// Far above any object a server stores.
 const MAX_FRAME_BYTES: usize = 64 << 20;
@@ -52,9 +52,10 @@ impl<M> Copy for Shape<M> {}
 pub(crate) fn events<M: Message + Default + 'static>(
     request: String,
     body: ResponseBody,
+    lane: LaneUse,
     shape: Shape<M>,
 ) -> impl Stream<Item = Result<WatchEvent<M>>> + Send + use<M> {
-    let state = Some(State { request, body, frames: Frames::default() });
+    let state = Some(State { request, body, frames: Frames::default(), _lane: lane });
     Box::pin(futures::stream::unfold(state, move |state| async move {
         let mut state = state?;
         match state.next_event(shape).await {
@@ -69,6 +70,7 @@ struct State {
     request: String,
     body: ResponseBody,
     frames: Frames,
+    _lane: LaneUse,
 }
 
 impl State {

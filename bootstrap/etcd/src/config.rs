@@ -136,12 +136,10 @@ impl Config {
         // The API server compacts, by upstream's protocol.
         yaml.text("auto-compaction-retention", "0");
         yaml.raw("strict-reconfig-check", true);
-        // etcd 3.5 has these under the first names, 3.6 under the second; each passes over what it does not know.
+        // The names of etcd 3.5. 3.6 takes them, too, but not beside those that replace them.
         // A duration in etcd's file is a number of nanoseconds.
         yaml.raw("experimental-watch-progress-notify-interval", PROGRESS_NOTIFY.as_nanos());
-        yaml.raw("watch-progress-notify-interval", PROGRESS_NOTIFY.as_nanos());
         yaml.raw("experimental-initial-corrupt-check", true);
-        yaml.text("feature-gates", "InitialCorruptCheck=true");
         yaml.text("logger", "zap");
         yaml.text("log-level", "warn");
         yaml.0

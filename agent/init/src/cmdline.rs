@@ -20,6 +20,8 @@ impl CommandLine {
                 Some(("manifest", value)) => line.manifest = Some(value.to_owned()),
                 None if word == "verbose" => line.is_verbose = true,
                 Some(("verbose", value)) => line.is_verbose = value == "1",
+                // The first stage found the root by it.
+                Some(("root", _)) => {}
                 Some(_) | None => line.unknown.push(format!("keelson.{word}")),
             }
         }
@@ -49,7 +51,7 @@ mod tests {
     #[test]
     fn our_words_are_found_among_the_kernels() {
         let line =
-            CommandLine::parse("console=ttyS0 keelson.manifest=\"/a b.toml\" quiet keelson.verbose keelson.x=1\n");
+            CommandLine::parse("console=ttyS0 keelson.root=0f keelson.manifest=\"/a b.toml\" quiet keelson.verbose keelson.x=1\n");
         let expected =
             CommandLine { manifest: Some("/a b.toml".into()), is_verbose: true, unknown: vec!["keelson.x=1".into()] };
         assert_eq!(line, expected);

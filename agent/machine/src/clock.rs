@@ -11,6 +11,8 @@ use sys::{Linux, System};
 use tokio::net::UdpSocket;
 use tokio::sync::watch;
 
+use crate::chance;
+
 const PORT: u16 = 123;
 const PACKET_BYTES: usize = 48;
 /// Seconds from 1900, where time servers begin, to 1970.
@@ -70,7 +72,7 @@ pub(crate) async fn run(
             None if servers.is_empty() => Duration::MAX,
             None => {
                 failures += 1;
-                RETRY.next(failures - 1, rand::random())
+                RETRY.next(failures - 1, chance::share())
             }
         };
         tokio::select! {

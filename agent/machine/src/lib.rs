@@ -10,6 +10,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod api;
+mod chance;
 mod clock;
 mod config;
 mod dhcp;

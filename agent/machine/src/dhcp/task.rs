@@ -12,6 +12,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use crate::chance;
 use crate::dhcp::client::{Action, Client};
 use crate::dhcp::frame;
 use crate::dhcp::lease::Lease;
@@ -59,12 +60,12 @@ pub(crate) async fn run(config: DhcpConfig, report: Arc<watch::Sender<DhcpStates
     let mut buffer = vec![0_u8; DATAGRAM_BYTES];
     loop {
         let actions = tokio::select! {
-            () = tokio::time::sleep_until(start + client.deadline()) => client.tick(start.elapsed(), rand::random()),
+            () = tokio::time::sleep_until(start + client.deadline()) => client.tick(start.elapsed(), chance::number()),
             received = receive(&socket, &mut buffer) => match received {
                 Ok(length) => {
                     let reply = frame::unwrap(&buffer[..length]).and_then(Reply::decode);
                     let now = start.elapsed();
-                    reply.map(|reply| client.receive(&reply, now, rand::random())).unwrap_or_default()
+                    reply.map(|reply| client.receive(&reply, now, chance::number())).unwrap_or_default()
                 }
                 Err(source) => return Err(DhcpError::Receive(source)),
             },

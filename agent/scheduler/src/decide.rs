@@ -63,7 +63,8 @@ impl Refusal {
             text.push_str(&format!(" {}.", histogram(reasons.map(AsRef::as_ref))));
         }
         if let Some(preemption) = &self.preemption {
-            text.push_str(&format!(" preemption: {preemption}"));
+            // Upstream's words for the attempt to free device claims come first; nothing is claimed here.
+            text.push_str(&format!(" no new claims to deallocate, preemption: {preemption}"));
         }
         text
     }

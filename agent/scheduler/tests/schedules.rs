@@ -71,8 +71,8 @@ async fn a_pod_without_room_says_so_and_goes_when_a_node_comes() {
     server.put_node(node("small", "1"));
     server.put_pod(pod("large", "3"));
     let running = Running::start(&server);
-    let message = "0/1 nodes are available: 1 Insufficient cpu. preemption: 0/1 nodes are available: \
-                   1 Preemption is not helpful for scheduling.";
+    let message = "0/1 nodes are available: 1 Insufficient cpu. no new claims to deallocate, preemption: 0/1 nodes are \
+                   available: 1 Preemption is not helpful for scheduling.";
     server
         .until("the condition is set", |server| {
             let pod = server.pod("large").unwrap();

@@ -33,6 +33,8 @@ pub struct App {
     pub in_flight: (Semaphore, Semaphore),
     /// Counters that `/metrics` shows.
     pub metrics: crate::metrics::Metrics,
+    /// Who asks and whether they may.
+    pub access: crate::access::Access,
     /// OpenAPI documents.
     pub openapi: crate::openapi::OpenApi,
     /// Node ports given out a moment ago.
@@ -41,20 +43,28 @@ pub struct App {
 
 impl App {
     /// Shared state over a store.
-    #[must_use]
-    pub fn new(config: Config, store: Arc<dyn store::Store>, shutdown: Shutdown) -> Arc<Self> {
+    ///
+    /// # Errors
+    /// When a file of the configuration cannot be used.
+    pub fn new(
+        config: Config,
+        store: Arc<dyn store::Store>,
+        shutdown: Shutdown,
+    ) -> std::result::Result<Arc<Self>, crate::Error> {
         let (reads, writes) = config.max_in_flight;
-        Arc::new(Self {
+        let cache = Arc::new(Cache::new(store));
+        Ok(Arc::new(Self {
+            access: crate::access::Access::new(&config, &cache)?,
             in_flight: (Semaphore::new(reads), Semaphore::new(writes)),
             config,
-            cache: Arc::new(Cache::new(store)),
+            cache,
             forms: JsonCache::default(),
             bootstrapped: AtomicBool::new(false),
             shutdown,
             metrics: crate::metrics::Metrics::default(),
             openapi: crate::openapi::OpenApi::new(api::kinds()),
             reserved_ports: Default::default(),
-        })
+        }))
     }
 
     /// Whether ordinary requests can be served.

@@ -14,6 +14,7 @@
 //! It knows nothing of controllers, of the scheduler or of how the store keeps its data.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+mod access;
 mod admission;
 mod answer;
 mod app;

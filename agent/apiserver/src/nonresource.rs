@@ -36,6 +36,10 @@ pub async fn serve(app: &Arc<App>, parts: &Parts, info: &RequestInfo, query: &Qu
         "metrics" => Ok(answer::bytes(StatusCode::OK, "text/plain; version=0.0.4", app.metrics.text())),
         "api" | "apis" => discover(app, parts, path),
         "openapi" => describe(app, parts, path),
+        ".well-known" | "openid" => {
+            let found = app.access.openid(&app.config, path).ok_or_else(Failure::no_such_path)?;
+            Ok(answer::json(StatusCode::OK, &found))
+        }
         "" => Ok(answer::json(StatusCode::OK, &root_paths())),
         _ => Err(Failure::no_such_path()),
     }

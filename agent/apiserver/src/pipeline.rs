@@ -13,7 +13,6 @@ use crate::app::{App, Call};
 use crate::negotiate::{self, Accept};
 use crate::request::{Query, RequestInfo};
 use crate::status::{Failure, Result};
-use crate::user::User;
 use crate::{handlers, nonresource};
 
 /// Certificates the client showed on its connection, the leaf first; put into a request's extensions by the server.
@@ -57,14 +56,14 @@ fn audit_id(headers: &HeaderMap) -> String {
 
 async fn handle(
     app: &Arc<App>,
-    mut parts: Parts,
+    parts: Parts,
     body: Body,
     (query, info): (Query, RequestInfo),
     warnings: &mut Vec<String>,
 ) -> Result<Response<Body>> {
-    let user = identify(app, &mut parts)?;
+    let user = app.access.identify(&parts).await?;
     let _permit = permit(app, &info)?;
-    authorize(app, &user, &info)?;
+    app.access.authorize(&user, &info, &query)?;
     if !info.is_resource {
         return nonresource::serve(app, &parts, &info, &query).await;
     }
@@ -89,16 +88,6 @@ async fn handle(
     let result = handlers::dispatch(&call, parts, body).boxed().await;
     *warnings = call.warnings.into_inner();
     result
-}
-
-/// Who asks.
-fn identify(_app: &App, _parts: &mut Parts) -> Result<User> {
-    Ok(User::anonymous())
-}
-
-/// Whether they may.
-fn authorize(_app: &App, _user: &User, _info: &RequestInfo) -> Result<()> {
-    Ok(())
 }
 
 /// A place among the requests in flight; long-running ones need none.

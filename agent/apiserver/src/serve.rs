@@ -23,7 +23,7 @@ use crate::answer::{Body, BodyError, BoxError};
 use crate::app::App;
 use crate::pipeline::{self, PeerCertificates};
 
-pub use tls::acceptor;
+pub use tls::{acceptor, certificates, key};
 
 /// How long a client may take for its TLS handshake.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);

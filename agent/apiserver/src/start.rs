@@ -6,13 +6,19 @@ use std::time::Duration;
 
 use http::{HeaderMap, Method};
 use parking_lot::Mutex;
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use crate::app::{App, Call};
+use crate::app::{App, Call, now};
+use crate::auth::bootstrap;
+use crate::cache::store_failure;
+use crate::codec;
 use crate::handlers::create_object;
+use crate::handlers::write::modify;
 use crate::negotiate::Accept;
 use crate::request::{Query, RequestInfo};
 use crate::status::Result;
+use crate::strategy::Part;
+use crate::tree;
 use crate::user::User;
 
 /// Pause before what failed is tried again.
@@ -32,31 +38,46 @@ pub async fn run(app: &Arc<App>) {
 }
 
 async fn make_all(app: &Arc<App>) -> Result<()> {
-    for name in ["kube-system", "kube-public", "kube-node-lease", "default"] {
-        make(app, "", json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})).await?;
-    }
-    for (name, value, text) in PRIORITY_CLASSES {
-        let object = json!({
-            "apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass", "metadata": {"name": name},
-            "value": value, "description": text,
-        });
-        make(app, "", object).await?;
+    for wanted in bootstrap::objects(now()) {
+        make_or_mend(app, &wanted).await?;
     }
     crate::services::start(app).await
 }
 
-const PRIORITY_CLASSES: [(&str, i64, &str); 2] = [
-    (
-        "system-node-critical",
-        2_000_001_000,
-        "Used for system critical pods that must not be moved from their current node.",
-    ),
-    (
-        "system-cluster-critical",
-        2_000_000_000,
-        "Used for system critical pods that must run in the cluster, but can be moved to another node if necessary.",
-    ),
-];
+async fn make_or_mend(app: &Arc<App>, wanted: &bootstrap::Object) -> Result<()> {
+    let storage = app.cache.known(wanted.kind.group, wanted.kind.plural);
+    let Some(object) = storage.get(&wanted.namespace, &wanted.name) else {
+        make(app, &wanted.namespace, wanted.value.clone()).await?;
+        // An APIService of our own is available from the start; creation drops the status.
+        if tree::has(&wanted.value, "/status") {
+            put(app, wanted, Part::Status, wanted.value.clone()).await?;
+        }
+        return Ok(());
+    };
+    let existing = codec::to_value(storage, wanted.kind, &object)?;
+    match bootstrap::reconcile(&existing, wanted) {
+        bootstrap::Reconciled::Keep => Ok(()),
+        bootstrap::Reconciled::Update(value) => put(app, wanted, Part::Main, value).await,
+        bootstrap::Reconciled::Recreate => {
+            let key = storage.store_key(&wanted.namespace, &wanted.name);
+            app.cache.store().delete(key.into(), object.revision).await.map_err(store_failure)?;
+            app.cache.fresh().await?;
+            make(app, &wanted.namespace, wanted.value.clone()).await
+        }
+    }
+}
+
+async fn put(app: &Arc<App>, wanted: &bootstrap::Object, part: Part, value: Value) -> Result<()> {
+    let mut call = internal_call(app, wanted.kind, &wanted.namespace, "update");
+    call.info.name.clone_from(&wanted.name);
+    modify(&call, part, |old| {
+        let mut new = value.clone();
+        new["metadata"]["resourceVersion"] = old["metadata"]["resourceVersion"].clone();
+        Ok(new)
+    })
+    .await
+    .map(|_| ())
+}
 
 /// Makes an object unless it is there.
 pub async fn make(app: &Arc<App>, namespace: &str, value: Value) -> Result<()> {

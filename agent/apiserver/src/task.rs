@@ -27,7 +27,7 @@ pub async fn run(config: Config, store: Arc<dyn store::Store>, shutdown: Shutdow
     let tasks = Tasks::new();
     // Watches end first, so that the connections they run on can drain.
     let background = Shutdown::new();
-    let app = App::new(config, store, shutdown.clone());
+    let app = App::new(config, store, shutdown.clone())?;
     spawn(&app, &tasks, &background);
     tracing::info!(%address, "serving");
     serve::listen(app, listener, tls, shutdown).await;
@@ -41,12 +41,15 @@ pub async fn run(config: Config, store: Arc<dyn store::Store>, shutdown: Shutdow
 
 /// A server without a socket, for the same process and for tests. It serves until shutdown; the future returned
 /// besides it ends when the first objects are there.
+///
+/// # Errors
+/// When a file of the configuration cannot be used.
 pub fn service(
     config: Config,
     store: Arc<dyn store::Store>,
     shutdown: &Shutdown,
-) -> (ApiService, impl Future<Output = ()> + use<>) {
-    let app = App::new(config, store, shutdown.clone());
+) -> Result<(ApiService, impl Future<Output = ()> + use<>), Error> {
+    let app = App::new(config, store, shutdown.clone())?;
     let tasks = Tasks::new();
     spawn(&app, &tasks, shutdown);
     let ready = {
@@ -59,12 +62,14 @@ pub fn service(
             }
         }
     };
-    (ApiService::new(app), ready)
+    Ok((ApiService::new(app), ready))
 }
 
 fn spawn(app: &Arc<App>, tasks: &Tasks, shutdown: &Shutdown) {
     let (cache, stop) = (app.cache.clone(), shutdown.clone());
     tasks.spawn("cache", async move { cache.run(stop).await });
+    let (fed, stop) = (app.clone(), shutdown.clone());
+    tasks.spawn("access", async move { fed.access.follow(&fed.cache, &stop).await });
     let (app, stop) = (app.clone(), shutdown.clone());
     tasks.spawn("first-objects", async move {
         tokio::select! {

@@ -1,13 +1,24 @@
-//! Requests on subresources.
+//! Requests on subresources, and on kinds that are only ever created.
+
+mod binding;
+mod eviction;
+mod kubelet;
+mod review;
+mod scale;
+mod token;
+mod tunnel;
 
 use http::request::Parts;
 use http::{Method, Response, StatusCode};
+use serde_json::{Value, json};
 
 use super::update::replace;
-use super::write::decode;
+use super::write::{check_fields, decode};
 use super::{patch, read, read_body};
-use crate::answer::Body;
+use crate::answer::{self, Body};
 use crate::app::Call;
+use crate::codec;
+use crate::negotiate;
 use crate::status::{Failure, Result};
 use crate::strategy::Part;
 
@@ -22,19 +33,22 @@ pub(super) async fn dispatch(call: &Call, parts: Parts, body: Body) -> Result<Re
         "approval" => Part::Approval,
         "ephemeralcontainers" => Part::EphemeralContainers,
         "resize" => Part::Resize,
+        "scale" => return scale::serve(call, &parts.method, read_body(body).await?).await,
+        "binding" => return binding::bind(call, &call.info.name, &read_body(body).await?).await,
+        "eviction" => return eviction::evict(call, &read_body(body).await?).await,
+        "token" => return token::request(call, &read_body(body).await?).await,
+        "log" | "exec" | "attach" | "portforward" | "proxy" => return kubelet::serve(call, parts, body).await,
         other => return Err(Failure::not_implemented(&format!("the subresource {other}"))),
     };
     match parts.method {
         Method::GET | Method::HEAD => read::get(call).await,
         Method::PUT => {
-            let body = read_body(body).await?;
-            let value = decode(call, &body, call.kind.schema())?;
+            let value = decode(call, &read_body(body).await?, call.kind.schema())?;
             let changed = replace(call, part, value).await?;
             read::respond(call, StatusCode::OK, &changed.object)
         }
         Method::PATCH => {
-            let body = read_body(body).await?;
-            let changed = patch::apply(call, part, &body).await?;
+            let changed = patch::apply(call, part, &read_body(body).await?).await?;
             read::respond(call, StatusCode::OK, &changed.object)
         }
         _ => Err(Failure::method_not_allowed()),
@@ -42,6 +56,29 @@ pub(super) async fn dispatch(call: &Call, parts: Parts, body: Body) -> Result<Re
 }
 
 /// POST to a kind that is never stored.
-pub(super) async fn create_review(call: &Call, _body: &[u8]) -> Result<Response<Body>> {
-    Err(Failure::not_implemented(&format!("the creation of {}", call.kind.plural)))
+pub(super) async fn create_review(call: &Call, body: &[u8]) -> Result<Response<Body>> {
+    match call.kind.plural {
+        "bindings" => {
+            let value = decode_as(call, body, BINDING)?;
+            let name = value["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+            binding::bind(call, &name, body).await
+        }
+        _ => review::create(call, body),
+    }
+}
+
+const BINDING: &str = "k8s.io.api.core.v1.Binding";
+
+/// Reads a body as a message of the schema.
+fn decode_as(call: &Call, body: &[u8], name: &str) -> Result<Value> {
+    let schema = codec::schema(name);
+    let parsed = codec::parse_body(body, negotiate::body_encoding(&call.headers)?, schema)?;
+    check_fields(call, &parsed, schema)?;
+    Ok(parsed.value)
+}
+
+/// The answer of subresources that only do something.
+fn done(call: &Call) -> Result<Response<Body>> {
+    let status = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201});
+    answer::message(StatusCode::CREATED, answer::STATUS, &status, call.accept)
 }

@@ -1,0 +1,305 @@
+//! Who asks and whether they may, for the pipeline: authenticators and authorizers with what feeds them.
+
+use std::sync::Arc;
+
+use api::rbac::v1::PolicyRule;
+use futures::FutureExt as _;
+use http::HeaderMap;
+use http::request::Parts;
+use lifecycle::Shutdown;
+
+use crate::app::now;
+use crate::auth::authn::{AuthRequest, Authenticators, AuthnError, Config as AuthnConfig, Found, Lookup, TokenUser};
+use crate::auth::authn::{FrontProxy, ServiceAccounts};
+use crate::auth::authz::node::NodeAuthorizer;
+use crate::auth::authz::rbac::RbacAuthorizer;
+use crate::auth::authz::{AlwaysAllow, Attributes, Authorizer, Chain, Decision, forbidden_message};
+use crate::auth::impersonate::{ImpersonationError, impersonate};
+use crate::auth::keys::{SigningKey, VerifyKey};
+use crate::auth::token::TokenSigner;
+use crate::auth::{bootstrap, token};
+use crate::cache::{Cache, Change, Object, Storage};
+use crate::config::{Authorization, Config};
+use crate::error::Error;
+use crate::pipeline::PeerCertificates;
+use crate::request::{Query, RequestInfo};
+use crate::status::{Failure, Result, Subject};
+use crate::user::User;
+use crate::wire;
+
+/// Events taken in one turn.
+const BATCH: usize = 512;
+
+/// Authentication and authorization of one server.
+pub struct Access {
+    authenticators: Authenticators,
+    authorizer: Chain,
+    rbac: Arc<RbacAuthorizer>,
+    nodes: Arc<NodeAuthorizer>,
+    /// Signs service account tokens.
+    pub signer: Option<TokenSigner>,
+    /// Verify service account tokens; published for others to do so too.
+    pub keys: Vec<VerifyKey>,
+}
+
+/// Objects that credentials refer to, from the cache.
+struct FromCache(Arc<Cache>);
+
+impl FromCache {
+    fn find(&self, plural: &str, namespace: &str, name: &str) -> Option<Found> {
+        let object = self.0.known("", plural).get(namespace, name)?;
+        let raw = api::envelope::view(&object.data).ok()?.raw;
+        let meta: api::meta::v1::ObjectMeta = prost::Message::decode(wire::bytes_field(raw, 1)?).ok()?;
+        Some(Found { uid: meta.uid, deleted_at: meta.deletion_timestamp.and_then(|t| t.unix()) })
+    }
+}
+
+impl Lookup for FromCache {
+    fn service_account(&self, namespace: &str, name: &str) -> Option<Found> {
+        self.find("serviceaccounts", namespace, name)
+    }
+
+    fn pod(&self, namespace: &str, name: &str) -> Option<Found> {
+        self.find("pods", namespace, name)
+    }
+
+    fn node(&self, name: &str) -> Option<Found> {
+        self.find("nodes", "", name)
+    }
+
+    fn secret(&self, namespace: &str, name: &str) -> Option<Arc<api::core::v1::Secret>> {
+        let object = self.0.known("", "secrets").get(namespace, name)?;
+        api::envelope::decode_message(&object.data).ok().map(Arc::new)
+    }
+}
+
+impl Access {
+    /// Reads the files of the configuration.
+    pub fn new(config: &Config, cache: &Arc<Cache>) -> std::result::Result<Self, Error> {
+        let read = |path: &std::path::PathBuf| {
+            std::fs::read(path).map_err(|source| Error::ReadFile { path: path.clone(), source })
+        };
+        let refused = |reason: String| Error::Authentication { reason };
+        let mut keys: Vec<VerifyKey> = Vec::new();
+        let mut signer = None;
+        if let Some(path) = &config.token_signing_key {
+            let key = SigningKey::from_pem(&read(path)?).map_err(|e| refused(e.to_string()))?;
+            keys.push(key.public().clone());
+            signer = Some(TokenSigner::new(config.token_issuer.clone(), key, vec![config.token_issuer.clone()]));
+        }
+        for path in &config.token_verify_keys {
+            let found = VerifyKey::all_from_pem(&read(path)?).map_err(|e| refused(e.to_string()))?;
+            for key in found {
+                if !keys.iter().any(|k| k.id == key.id) {
+                    keys.push(key);
+                }
+            }
+        }
+        let issuer = vec![config.token_issuer.clone()];
+        let accounts = ServiceAccounts { issuers: issuer.clone(), audiences: issuer, keys: keys.clone() };
+        let front_proxy = config.front_proxy.as_ref().map(|proxy| {
+            Ok::<_, Error>(FrontProxy::new(read(&proxy.ca)?, proxy.allowed_names.clone()))
+        });
+        let token_file = config.token_file.as_ref().map(&read).transpose()?;
+        let client_ca = config.tls.as_ref().and_then(|tls| tls.client_ca.as_ref()).map(read).transpose()?;
+        let authenticators = Authenticators::new(AuthnConfig {
+            client_ca_pem: client_ca,
+            front_proxy: front_proxy.transpose()?,
+            token_file: token_file.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()),
+            service_accounts: (!keys.is_empty()).then_some(accounts),
+            bootstrap_tokens: true,
+            anonymous: config.anonymous,
+            lookup: Arc::new(FromCache(cache.clone())),
+            clock: Arc::new(now),
+        })
+        .map_err(|e| refused(e.to_string()))?;
+        let rbac = Arc::new(RbacAuthorizer::new());
+        let nodes = Arc::new(NodeAuthorizer::new(bootstrap::node_rules()));
+        let authorizer = match config.authorization {
+            Authorization::AlwaysAllow => Chain::new(vec![Arc::new(AlwaysAllow)]),
+            Authorization::NodeRbac => Chain::new(vec![nodes.clone(), rbac.clone()]),
+        };
+        Ok(Self { authenticators, authorizer, rbac, nodes, signer, keys })
+    }
+
+    /// Who asks.
+    pub async fn identify(&self, parts: &Parts) -> Result<User> {
+        let peer = parts.extensions.get::<PeerCertificates>();
+        let request = AuthRequest {
+            headers: &parts.headers,
+            peer_certificates: peer.map_or(&[], |p| p.0.as_slice()),
+            path: parts.uri.path(),
+        };
+        match self.authenticators.authenticate(&request).await {
+            Ok(Some(user)) => self.impersonated(&parts.headers, user),
+            Ok(None) => Err(Failure::unauthorized()),
+            Err(error) => {
+                tracing::debug!(%error, "credentials were refused");
+                Err(Failure::unauthorized())
+            }
+        }
+    }
+
+    fn impersonated(&self, headers: &HeaderMap, user: User) -> Result<User> {
+        match impersonate(headers, &user, &self.authorizer) {
+            Ok(None) => Ok(user),
+            Ok(Some(other)) => Ok(other),
+            Err(ImpersonationError::NoUser(what)) => {
+                Err(Failure::internal(format!("requested {what} without impersonating a user")))
+            }
+            Err(ImpersonationError::Forbidden(text)) => {
+                Err(Failure::new(http::StatusCode::FORBIDDEN, "Forbidden", text))
+            }
+        }
+    }
+
+    /// The holder of a token. The check needs no waiting: what it looks at is in memory.
+    pub fn review_token(&self, token: &str, audiences: Option<&[String]>) -> std::result::Result<TokenUser, AuthnError> {
+        let check = self.authenticators.authenticate_token(token, audiences);
+        check.now_or_never().unwrap_or(Err(AuthnError::UnknownToken))
+    }
+
+    /// What the authorizers think.
+    pub fn decide(&self, attributes: &Attributes<'_>) -> Decision {
+        self.authorizer.authorize(attributes)
+    }
+
+    /// All rules that apply to a user in a namespace.
+    pub fn rules_for(&self, user: &User, namespace: &str) -> Vec<PolicyRule> {
+        self.rbac.rules_for(user, namespace)
+    }
+
+    /// Refuses what the user may not do.
+    pub fn authorize(&self, user: &User, info: &RequestInfo, query: &Query) -> Result<()> {
+        let selector = query.get("fieldSelector");
+        let pairs: Vec<(&str, &str)> = if matches!(info.verb, "list" | "watch" | "deletecollection") {
+            selector.split(',').filter(|p| !p.contains("!=")).filter_map(|p| p.split_once('=')).map(|(k, v)| (k, v.trim_start_matches('='))).collect()
+        } else {
+            Vec::new()
+        };
+        let attributes = if info.is_resource {
+            Attributes {
+                version: &info.version,
+                subresource: &info.subresource,
+                namespace: &info.namespace,
+                name: &info.name,
+                field_selector: &pairs,
+                ..Attributes::resource(user, info.verb, &info.group, &info.resource)
+            }
+        } else {
+            Attributes::path(user, info.verb, &info.path)
+        };
+        let decision = self.authorizer.authorize(&attributes);
+        if decision.is_allow() {
+            return Ok(());
+        }
+        let text = forbidden_message(&attributes, decision.reason());
+        let failure = Failure::new(http::StatusCode::FORBIDDEN, "Forbidden", text);
+        let subject = Subject { group: &info.group, resource: &info.resource };
+        Err(failure.with_subject(subject, &info.name))
+    }
+
+    /// Documents for those who verify service account tokens themselves.
+    pub fn openid(&self, config: &Config, path: &str) -> Option<serde_json::Value> {
+        match path {
+            token::JWKS_PATH => Some(token::jwks(&self.keys)),
+            token::DISCOVERY_PATH => {
+                let uri = format!("https://{}:{}{}", config.advertise, config.bind.port(), token::JWKS_PATH);
+                token::discovery(&config.token_issuer, &uri, &self.keys)
+            }
+            _ => None,
+        }
+    }
+
+    /// Keeps the authorizers fed from the cache until shutdown.
+    pub async fn follow(&self, cache: &Cache, shutdown: &Shutdown) {
+        let feeds = FED.map(|(group, plural)| self.follow_one(cache.known(group, plural), shutdown));
+        futures::future::join_all(feeds).await;
+    }
+
+    async fn follow_one(&self, storage: &Storage, shutdown: &Shutdown) {
+        let mut news = storage.subscribe();
+        let (mut objects, mut cursor) = storage.snapshot_and_cursor();
+        objects.values().for_each(|o| self.apply(storage, o));
+        loop {
+            match storage.events_after(cursor, BATCH) {
+                Ok(events) if events.is_empty() => {
+                    tokio::select! {
+                        changed = news.changed() => if changed.is_err() { return },
+                        () = shutdown.wait() => return,
+                    }
+                }
+                Ok(events) => {
+                    for event in events {
+                        cursor = event.revision;
+                        match event.change {
+                            Change::Deleted => self.delete(storage, &event.object),
+                            Change::Added | Change::Modified => self.apply(storage, &event.object),
+                        }
+                    }
+                }
+                // Too far behind, or the cache was loaded anew: compare with what was known.
+                Err(_) => {
+                    let (now, newest) = storage.snapshot_and_cursor();
+                    for (key, old) in &objects {
+                        if !now.contains_key(key) {
+                            self.delete(storage, old);
+                        }
+                    }
+                    now.values().for_each(|o| self.apply(storage, o));
+                    (objects, cursor) = (now, newest);
+                }
+            }
+        }
+    }
+
+    fn apply(&self, storage: &Storage, object: &Object) {
+        macro_rules! decoded {
+            ($apply:expr) => {
+                match api::envelope::decode_message(&object.data) {
+                    Ok(typed) => $apply(&typed),
+                    Err(error) => tracing::error!(key = %object.key, %error, "a stored object cannot be read"),
+                }
+            };
+        }
+        match storage.kind.plural {
+            "roles" => decoded!(|o| self.rbac.apply_role(o)),
+            "clusterroles" => decoded!(|o| self.rbac.apply_cluster_role(o)),
+            "rolebindings" => decoded!(|o| self.rbac.apply_role_binding(o)),
+            "clusterrolebindings" => decoded!(|o| self.rbac.apply_cluster_role_binding(o)),
+            "pods" => decoded!(|o| self.nodes.apply_pod(o)),
+            "persistentvolumes" => decoded!(|o| self.nodes.apply_volume(o)),
+            "volumeattachments" => decoded!(|o: &api::storage::v1::VolumeAttachment| {
+                self.nodes.apply_attachment(&o.metadata.name, &o.spec.node_name);
+            }),
+            _ => {}
+        }
+    }
+
+    fn delete(&self, storage: &Storage, object: &Object) {
+        let (namespace, name) = (object.namespace(), object.name());
+        match storage.kind.plural {
+            "roles" => self.rbac.delete_role(namespace, name),
+            "clusterroles" => self.rbac.delete_cluster_role(name),
+            "rolebindings" => self.rbac.delete_role_binding(namespace, name),
+            "clusterrolebindings" => self.rbac.delete_cluster_role_binding(name),
+            "pods" => self.nodes.delete_pod(namespace, name),
+            "persistentvolumes" => self.nodes.delete_volume(name),
+            "volumeattachments" => self.nodes.delete_attachment(name),
+            _ => {}
+        }
+    }
+}
+
+const RBAC: &str = "rbac.authorization.k8s.io";
+
+/// Kinds that the authorizers know.
+const FED: [(&str, &str); 7] = [
+    (RBAC, "roles"),
+    (RBAC, "clusterroles"),
+    (RBAC, "rolebindings"),
+    (RBAC, "clusterrolebindings"),
+    ("", "pods"),
+    ("", "persistentvolumes"),
+    ("storage.k8s.io", "volumeattachments"),
+];

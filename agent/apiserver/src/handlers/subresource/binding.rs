@@ -1,0 +1,87 @@
+//! Binding: a pod gets its node.
+
+use http::Response;
+use serde_json::{Value, json};
+
+use super::{BINDING, decode_as, done};
+use crate::answer::Body;
+use crate::app::{Call, now_text};
+use crate::codec;
+use crate::handlers::write::modify;
+use crate::start::internal_call;
+use crate::status::{FieldError, Failure, Result, Subject};
+use crate::strategy::Part;
+use crate::tree;
+
+/// Labels of a node that its pods get.
+const TOPOLOGY: [&str; 2] = ["topology.kubernetes.io/zone", "topology.kubernetes.io/region"];
+
+pub(super) async fn bind(call: &Call, name: &str, body: &[u8]) -> Result<Response<Body>> {
+    let binding = decode_as(call, body, BINDING)?;
+    let node = tree::text(&binding, "/target/name").to_owned();
+    let kind = tree::text(&binding, "/target/kind");
+    if !matches!(kind, "" | "Node") {
+        let error = FieldError::not_supported("target.kind", kind, &["Node", "<empty>"]);
+        return Err(Failure::invalid(Subject { group: "", resource: "Binding" }, name, &[error]));
+    }
+    if node.is_empty() {
+        let error = FieldError::required("target.name", "");
+        return Err(Failure::invalid(Subject { group: "", resource: "Binding" }, name, &[error]));
+    }
+    let pods = api::kind_by_name("v1", "Pod").ok_or_else(Failure::no_such_path)?;
+    let mut on_pod = internal_call(&call.app, pods, call.namespace(), "update");
+    on_pod.info.name = name.to_owned();
+    on_pod.query = call.query.clone();
+    let labels = topology_of(call, &node);
+    modify(&on_pod, Part::Internal, |old| assigned(&on_pod, old, &binding, (&node, &labels))).await?;
+    done(call)
+}
+
+fn topology_of(call: &Call, node: &str) -> Vec<(String, Value)> {
+    let storage = call.app.cache.known("", "nodes");
+    let value = storage.get("", node).and_then(|o| codec::to_value(storage, storage.kind, &o).ok());
+    let Some(value) = value else { return Vec::new() };
+    let label = |key: &&str| Some(((*key).to_owned(), value["metadata"]["labels"].get(*key)?.clone()));
+    TOPOLOGY.iter().filter_map(label).collect()
+}
+
+fn assigned(call: &Call, old: &Value, binding: &Value, (node, labels): (&str, &[(String, Value)])) -> Result<Value> {
+    let name = call.info.name.as_str();
+    let refuse = |why: &str| Err(Failure::conflict(Subject { group: "", resource: "pods/binding" }, name, why));
+    for (what, key) in [("uid", "UID"), ("resourceVersion", "resourceVersion")] {
+        let wanted = binding["metadata"][what].as_str().unwrap_or_default();
+        let actual = old["metadata"][what].as_str().unwrap_or_default();
+        if !wanted.is_empty() && wanted != actual {
+            return refuse(&format!("Precondition failed: {key} in precondition: {wanted}, {key} in object meta: {actual}"));
+        }
+    }
+    if tree::has(old, "/metadata/deletionTimestamp") {
+        return refuse(&format!("pod {name} is being deleted, cannot be assigned to a host"));
+    }
+    let current = tree::text(old, "/spec/nodeName");
+    if !current.is_empty() {
+        return refuse(&format!("pod {name} is already assigned to node {current:?}"));
+    }
+    if !tree::list(old, "/spec/schedulingGates").is_empty() {
+        return refuse(&format!("pod {name} has non-empty .spec.schedulingGates"));
+    }
+    let mut new = old.clone();
+    new["spec"]["nodeName"] = node.into();
+    for key in ["annotations", "labels"] {
+        let given = binding["metadata"][key].as_object().cloned().unwrap_or_default();
+        if !given.is_empty() {
+            tree::object_at(&mut new["metadata"], key).extend(given);
+        }
+    }
+    if !labels.is_empty() {
+        tree::object_at(&mut new["metadata"], "labels").extend(labels.iter().cloned());
+    }
+    let condition = json!({"type": "PodScheduled", "status": "True", "lastTransitionTime": now_text()});
+    let conditions = tree::list_at(&mut new["status"], "conditions");
+    conditions.retain(|c| c["type"] != "PodScheduled");
+    conditions.push(condition);
+    if let Some(status) = new.get_mut("status") {
+        tree::remove(status, "nominatedNodeName");
+    }
+    Ok(new)
+}

@@ -1,0 +1,112 @@
+//! Eviction: a deletion that respects disruption budgets.
+
+use api::labels::Selector;
+use api::policy::v1::PodDisruptionBudget;
+use http::{Response, StatusCode};
+use serde_json::Value;
+
+use super::{decode_as, done};
+use crate::answer::Body;
+use crate::app::{Call, now_text};
+use crate::cache::Object;
+use crate::codec;
+use crate::handlers::delete::{DeleteOptions, remove};
+use crate::handlers::{read, write::modify};
+use crate::start::internal_call;
+use crate::status::{Failure, Result};
+use crate::strategy::Part;
+use crate::tree;
+
+const EVICTION: &str = "k8s.io.api.policy.v1.Eviction";
+
+pub(super) async fn evict(call: &Call, body: &[u8]) -> Result<Response<Body>> {
+    let eviction = decode_as(call, body, EVICTION)?;
+    let name = tree::text(&eviction, "/metadata/name");
+    if !name.is_empty() && name != call.info.name {
+        return Err(Failure::bad_request("name in URL does not match name in Eviction object"));
+    }
+    let options = &eviction["deleteOptions"];
+    let text = |pointer: &str| options.pointer(pointer).and_then(Value::as_str).map(str::to_owned);
+    let delete = DeleteOptions {
+        grace: options["gracePeriodSeconds"].as_i64(),
+        propagation: text("/propagationPolicy").unwrap_or_default(),
+        uid: text("/preconditions/uid"),
+        version: text("/preconditions/resourceVersion"),
+    };
+    let pod = read::current(call).await?;
+    let value = codec::to_value(call.storage()?, call.kind, &pod)?;
+    if counts(&value) {
+        spend(call, &pod, &value).await?;
+    }
+    remove(call, &call.info.name, &delete).await?;
+    done(call)
+}
+
+/// Whether a budget speaks of the pod: those that are over, or have not begun, disrupt nobody.
+fn counts(pod: &Value) -> bool {
+    let phase = tree::text(pod, "/status/phase");
+    !matches!(phase, "Succeeded" | "Failed" | "Pending") && !tree::has(pod, "/metadata/deletionTimestamp")
+}
+
+fn is_ready(pod: &Value) -> bool {
+    tree::list(pod, "/status/conditions").iter().any(|c| c["type"] == "Ready" && c["status"] == "True")
+}
+
+/// Takes the pod out of the budget that covers it, if one does.
+async fn spend(call: &Call, pod: &Object, value: &Value) -> Result<()> {
+    let storage = call.app.cache.known("policy", "poddisruptionbudgets");
+    let prefix = format!("{}/", call.namespace());
+    let mut found: Vec<(String, PodDisruptionBudget)> = Vec::new();
+    for (_, object) in storage.snapshot().iter().filter(|(k, _)| k.starts_with(&prefix)) {
+        let budget: PodDisruptionBudget =
+            api::envelope::decode_message(&object.data).map_err(Failure::internal)?;
+        let selector = Selector::from_object(budget.spec.selector.as_ref()).map_err(Failure::internal)?;
+        if selector.matches_with(|key| pod.label(key)) {
+            found.push((object.name().to_owned(), budget));
+        }
+    }
+    match found.as_slice() {
+        [] => Ok(()),
+        [(name, budget)] => {
+            let healthy_enough = budget.status.current_healthy >= budget.status.desired_healthy
+                && budget.status.desired_healthy > 0
+                || budget.spec.unhealthy_pod_eviction_policy.as_deref() == Some("AlwaysAllow");
+            if !is_ready(value) && healthy_enough { Ok(()) } else { spend_one(call, name).await }
+        }
+        _ => Err(Failure::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "InternalError",
+            "This pod has more than one PodDisruptionBudget, which the eviction subresource does not support.",
+        )),
+    }
+}
+
+async fn spend_one(call: &Call, name: &str) -> Result<()> {
+    let kind = api::kind_by_name("policy/v1", "PodDisruptionBudget").ok_or_else(Failure::no_such_path)?;
+    let mut on_budget = internal_call(&call.app, kind, call.namespace(), "update");
+    on_budget.info.name = name.to_owned();
+    on_budget.query = call.query.clone();
+    let pod = call.info.name.as_str();
+    modify(&on_budget, Part::Status, |old| {
+        let number = |key: &str| old["status"][key].as_i64().unwrap_or(0);
+        let refuse = |text: String, seconds: u32| {
+            let main = "Cannot evict pod as it would violate the pod's disruption budget.";
+            Err(Failure::too_many_requests(main, seconds).with_cause("DisruptionBudget", &text))
+        };
+        let generation = tree::integer(old, "/metadata/generation").unwrap_or(0);
+        if number("observedGeneration") < generation {
+            return refuse(format!("The disruption budget {name} is still being processed by the server."), 10);
+        }
+        if number("disruptionsAllowed") <= 0 {
+            let (needed, healthy) = (number("desiredHealthy"), number("currentHealthy"));
+            let text = format!("The disruption budget {name} needs {needed} healthy pods and has {healthy} currently");
+            return refuse(text, 0);
+        }
+        let mut new = old.clone();
+        new["status"]["disruptionsAllowed"] = (number("disruptionsAllowed") - 1).into();
+        tree::object_at(&mut new["status"], "disruptedPods").insert(pod.to_owned(), now_text().into());
+        Ok(new)
+    })
+    .await
+    .map(|_| ())
+}

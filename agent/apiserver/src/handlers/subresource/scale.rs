@@ -1,0 +1,98 @@
+//! The scale subresource of workloads.
+
+use std::collections::BTreeMap;
+
+use api::labels::Selector;
+use api::meta::v1::{LabelSelector, LabelSelectorRequirement};
+use http::{Method, Response, StatusCode};
+use serde_json::{Value, json};
+
+use super::decode_as;
+use crate::answer::{self, Body};
+use crate::app::Call;
+use crate::codec;
+use crate::handlers::patch::read_patch;
+use crate::handlers::read;
+use crate::handlers::write::modify;
+use crate::status::{FieldError, Failure, Result, Subject};
+use crate::strategy::Part;
+use crate::tree;
+
+const SCALE: &str = "k8s.io.api.autoscaling.v1.Scale";
+
+pub(super) async fn serve(call: &Call, method: &Method, body: bytes::Bytes) -> Result<Response<Body>> {
+    let object = match *method {
+        Method::PUT => {
+            let scale = decode_as(call, &body, SCALE)?;
+            modify(call, Part::Main, |old| scaled(old, &scale)).await?.object
+        }
+        Method::PATCH => {
+            let patch = read_patch(call, &body)?;
+            let changed = modify(call, Part::Main, |old| {
+                let scale = patch.apply(codec::schema(SCALE), &scale_of(old))?;
+                scaled(old, &scale)
+            });
+            changed.await?.object
+        }
+        _ => {
+            let object = read::current(call).await?;
+            let value = codec::to_value(call.storage()?, call.kind, &object)?;
+            return answer::message(StatusCode::OK, SCALE, &scale_of(&value), call.accept);
+        }
+    };
+    let value = codec::to_value(call.storage()?, call.kind, &object)?;
+    answer::message(StatusCode::OK, SCALE, &scale_of(&value), call.accept)
+}
+
+/// The object with the replicas of a Scale.
+fn scaled(old: &Value, scale: &Value) -> Result<Value> {
+    let replicas = tree::integer(scale, "/spec/replicas").unwrap_or(0);
+    if replicas < 0 {
+        let error = FieldError::invalid("spec.replicas", replicas, "must be greater than or equal to 0");
+        let name = tree::text(old, "/metadata/name");
+        return Err(Failure::invalid(Subject { group: "autoscaling", resource: "Scale" }, name, &[error]));
+    }
+    let mut new = old.clone();
+    new["spec"]["replicas"] = replicas.into();
+    let version = tree::text(scale, "/metadata/resourceVersion");
+    if !version.is_empty() {
+        new["metadata"]["resourceVersion"] = version.into();
+    }
+    Ok(new)
+}
+
+fn scale_of(object: &Value) -> Value {
+    let meta = &object["metadata"];
+    json!({
+        "kind": "Scale", "apiVersion": "autoscaling/v1",
+        "metadata": {
+            "name": meta["name"], "namespace": meta["namespace"], "uid": meta["uid"],
+            "resourceVersion": meta["resourceVersion"], "creationTimestamp": meta["creationTimestamp"],
+        },
+        "spec": {"replicas": tree::integer(object, "/spec/replicas").unwrap_or(0)},
+        "status": {
+            "replicas": tree::integer(object, "/status/replicas").unwrap_or(0),
+            "selector": selector_text(&object["spec"]["selector"]),
+        },
+    })
+}
+
+fn selector_text(selector: &Value) -> String {
+    let Some(map) = selector.as_object() else { return String::new() };
+    let texts = |value: &Value| -> BTreeMap<String, String> {
+        let entries = value.as_object().into_iter().flatten();
+        entries.filter_map(|(k, v)| Some((k.clone(), v.as_str()?.to_owned()))).collect()
+    };
+    // Replication controllers have a plain map here.
+    if !map.contains_key("matchLabels") && !map.contains_key("matchExpressions") {
+        return Selector::from_map(&texts(selector)).to_string();
+    }
+    let expressions = tree::list(selector, "/matchExpressions").iter().map(|e| LabelSelectorRequirement {
+        key: tree::text(e, "/key").to_owned(),
+        operator: tree::text(e, "/operator").to_owned(),
+        values: tree::list(e, "/values").iter().filter_map(|v| v.as_str().map(str::to_owned)).collect(),
+    });
+    let object =
+        LabelSelector { match_labels: texts(&selector["matchLabels"]), match_expressions: expressions.collect() };
+    Selector::from_object(Some(&object)).map(|s| s.to_string()).unwrap_or_default()
+}

@@ -1,0 +1,109 @@
+//! Tokens of service accounts.
+
+use http::{Response, StatusCode};
+use serde_json::{Value, json};
+
+use super::decode_as;
+use crate::answer::{self, Body};
+use crate::app::{Call, now};
+use crate::auth::token::{BoundTo, Reference, TokenSpec};
+use crate::codec;
+use crate::handlers::read;
+use crate::status::{FieldError, Failure, Result, Subject};
+use crate::{defaults, tree};
+
+const REQUEST: &str = "k8s.io.api.authentication.v1.TokenRequest";
+/// Shortest and longest life that may be asked for.
+const MIN_SECONDS: i64 = 600;
+const MAX_SECONDS: i64 = 1 << 32;
+
+pub(super) async fn request(call: &Call, body: &[u8]) -> Result<Response<Body>> {
+    let mut request = decode_as(call, body, REQUEST)?;
+    tree::object_at(&mut request, "spec");
+    defaults::apply_message(REQUEST, &mut request);
+    let seconds = tree::integer(&request, "/spec/expirationSeconds").unwrap_or(0);
+    check_seconds(call, seconds)?;
+    let signer = call.app.access.signer.as_ref().ok_or_else(|| Failure::not_implemented("signing service account tokens"))?;
+    let object = read::current(call).await?;
+    let account = codec::to_value(call.storage()?, call.kind, &object)?;
+    let audiences = tree::list(&request, "/spec/audiences").iter().filter_map(|a| a.as_str().map(str::to_owned));
+    let spec = TokenSpec {
+        namespace: call.namespace().to_owned(),
+        service_account: reference(&account),
+        audiences: audiences.collect(),
+        expiration_seconds: seconds,
+        bound_to: bound_to(call, &request["spec"]["boundObjectRef"])?,
+    };
+    let issued = signer.issue(spec, now(), uuid::Uuid::new_v4().to_string()).map_err(Failure::internal)?;
+    let meta = &account["metadata"];
+    let answer = json!({
+        "kind": "TokenRequest", "apiVersion": "authentication.k8s.io/v1",
+        "metadata": {"name": meta["name"], "namespace": meta["namespace"], "creationTimestamp": crate::app::now_text()},
+        "spec": {
+            "audiences": issued.audiences, "expirationSeconds": seconds,
+            "boundObjectRef": request["spec"]["boundObjectRef"],
+        },
+        "status": {"token": issued.token, "expirationTimestamp": api::time::format_seconds(issued.expires_at)},
+    });
+    answer::message(StatusCode::CREATED, REQUEST, &answer, call.accept)
+}
+
+fn check_seconds(call: &Call, seconds: i64) -> Result<()> {
+    let field = "spec.expirationSeconds";
+    let error = if seconds < MIN_SECONDS {
+        FieldError::invalid(field, seconds, "may not specify a duration less than 10 minutes")
+    } else if seconds > MAX_SECONDS {
+        FieldError::invalid(field, seconds, "may not specify a duration larger than 2^32 seconds")
+    } else {
+        return Ok(());
+    };
+    let subject = Subject { group: "authentication.k8s.io", resource: "TokenRequest" };
+    Err(Failure::invalid(subject, &call.info.name, &[error]))
+}
+
+fn reference(object: &Value) -> Reference {
+    let text = |key: &str| object["metadata"][key].as_str().unwrap_or_default().to_owned();
+    Reference { name: text("name"), uid: text("uid") }
+}
+
+/// The object that the token shall live and die with.
+fn bound_to(call: &Call, wanted: &Value) -> Result<BoundTo> {
+    if wanted.is_null() {
+        return Ok(BoundTo::Nothing);
+    }
+    let (kind, name) = (tree::text(wanted, "/kind"), tree::text(wanted, "/name"));
+    let plural = match kind {
+        "Pod" => "pods",
+        "Secret" => "secrets",
+        "Node" => "nodes",
+        other => return Err(Failure::bad_request(format!("cannot bind token to object of type {other}"))),
+    };
+    let storage = call.app.cache.known("", plural);
+    let find = |plural: &str, namespace: &str, name: &str| {
+        let storage = call.app.cache.known("", plural);
+        storage.get(namespace, name).and_then(|o| codec::to_value(storage, storage.kind, &o).ok())
+    };
+    let namespace = if plural == "nodes" { "" } else { call.namespace() };
+    let subject = crate::app::resource_subject(storage.kind);
+    let object = find(plural, namespace, name).ok_or_else(|| Failure::not_found(subject, name))?;
+    let (uid, actual) = (tree::text(wanted, "/uid"), tree::text(&object, "/metadata/uid"));
+    if !uid.is_empty() && uid != actual {
+        let why = format!("the UID in the bound object reference ({uid}) does not match the UID in record. The object might have been deleted and then recreated");
+        return Err(Failure::conflict(subject, name, &why));
+    }
+    Ok(match kind {
+        "Pod" => {
+            let account = tree::text(&object, "/spec/serviceAccountName");
+            if account != call.info.name {
+                let text = format!("cannot bind token for serviceaccount {:?} to pod running with different serviceaccount name.", call.info.name);
+                return Err(Failure::bad_request(text));
+            }
+            let node = tree::text(&object, "/spec/nodeName");
+            let found = find("nodes", "", node).map(|n| reference(&n));
+            let node = (!node.is_empty()).then(|| found.unwrap_or(Reference { name: node.to_owned(), ..Reference::default() }));
+            BoundTo::Pod { pod: reference(&object), node }
+        }
+        "Node" => BoundTo::Node(reference(&object)),
+        _ => BoundTo::Secret(reference(&object)),
+    })
+}

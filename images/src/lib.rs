@@ -36,6 +36,7 @@ const SAMPLE_IMAGE: &str = "localhost/keelson-sample:1";
 const SOURCES: &[&str] = &[include_str!("recipe.rs"), include_str!("tree.rs"), include_str!("modules.rs")];
 const IMAGE_SOURCES: &[&str] = &[include_str!("lib.rs"), include_str!("oci.rs"), include_str!("pause.rs")];
 
+const TARGET: &str = "x86_64-unknown-linux-gnu";
 const TOOLS: &[tools::Tool] = &[
     ("apt-get", "apt"),
     ("dpkg-deb", "dpkg"),
@@ -103,6 +104,32 @@ pub struct Image {
 }
 
 impl Image {
+    /// The image in the folder `folder`.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn open(folder: &Path) -> Result<Self> {
+        let id = fs::read_to_string(folder.join("id")).with_context(|| format!("no image in {}", folder.display()))?;
+        Ok(Self {
+            tree: folder.join("tree"),
+            root: folder.join("root.erofs"),
+            kernel: folder.join("vmlinuz"),
+            initramfs: folder.join("initramfs"),
+            root_argument: format!("keelson.root={id}"),
+            is_new: false,
+        })
+    }
+
+    /// The same image in another folder of the same file system, where later builds do not touch it.
+    ///
+    /// # Errors
+    /// The folder is on another file system, or the disk is full.
+    pub fn link(&self, folder: &Path) -> Result<Self> {
+        fingerprint::remove(folder)?;
+        tree::link_tree(self.root.parent().context("the image's folder")?, folder)?;
+        Self::open(folder)
+    }
+
     /// Kernel, initramfs and root together.
     ///
     /// # Errors
@@ -131,12 +158,26 @@ pub fn user_cache() -> Result<PathBuf> {
     Ok(folder.context("neither XDG_CACHE_HOME nor HOME is set")?.join("keelson"))
 }
 
+/// For people.
+#[must_use]
+#[allow(clippy::cast_precision_loss, reason = "three digits are shown")]
+pub fn megabytes(bytes: u64) -> f64 {
+    bytes as f64 / 1e6
+}
+
+/// Where cargo puts our own programs.
+#[must_use]
+pub fn programs(workspace: &Path) -> Programs {
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace.join("target"), PathBuf::from);
+    let built = target.join(TARGET).join("release");
+    Programs { keelson: built.join("keelson"), first_stage: built.join("first-stage"), sample: built.join("sample") }
+}
+
 /// Builds our own programs for the image; cargo's output goes to the terminal.
 ///
 /// # Errors
 /// The build fails.
 pub fn build_programs(workspace: &Path) -> Result<Programs> {
-    const TARGET: &str = "x86_64-unknown-linux-gnu";
     tools::require(TOOLS)?;
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = std::process::Command::new(cargo);
@@ -154,13 +195,7 @@ pub fn build_programs(workspace: &Path) -> Result<Programs> {
     if !status.success() {
         bail!("cargo build of the agent failed");
     }
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace.join("target"), PathBuf::from);
-    let built = target.join(TARGET).join("release");
-    Ok(Programs {
-        keelson: built.join("keelson"),
-        first_stage: built.join("first-stage"),
-        sample: built.join("sample"),
-    })
+    Ok(programs(workspace))
 }
 
 /// Builds an image. `say` gets a line for each step that takes time.
@@ -201,16 +236,10 @@ pub fn build(options: &Options, say: &dyn Fn(&str)) -> Result<Image> {
     let is_new = fingerprint::stage(&folder, &inputs, |folder| {
         say("packing the root");
         assemble(options, &base, folder)?;
-        pack(options, folder, &id)
+        pack(options, folder, &id)?;
+        fs::write(folder.join("id"), &id).context("write the image's identifier")
     })?;
-    Ok(Image {
-        tree: folder.join("tree"),
-        root: folder.join("root.erofs"),
-        kernel: folder.join("vmlinuz"),
-        initramfs: folder.join("initramfs"),
-        root_argument: format!("keelson.root={id}"),
-        is_new: is_new || is_new_base,
-    })
+    Ok(Image { is_new: is_new || is_new_base, ..Image::open(&folder)? })
 }
 
 fn copy_kernel(unpacked: &Path, base: &Path) -> Result<()> {

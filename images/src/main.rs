@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use clap::{Parser, ValueEnum};
-use images::{Compression, Image, Options};
+use images::{Compression, Image, Options, megabytes};
 
 /// Builds an image that machines can boot.
 #[derive(Parser)]
@@ -84,11 +84,6 @@ fn run(arguments: Arguments) -> Result<()> {
     println!("{}", arguments.output.display());
     println!("kernel arguments: console=ttyS0 {}", image.root_argument);
     Ok(())
-}
-
-#[allow(clippy::cast_precision_loss)] // for a person to read
-fn megabytes(bytes: u64) -> f64 {
-    bytes as f64 / 1e6
 }
 
 fn deliver(image: &Image, output: &Path) -> Result<()> {

@@ -1,1 +1,25 @@
 //! Boots clusters in virtual machines or namespaces and watches them.
+//!
+//! [`cluster`] is a cluster's life, [`plan`] and [`manifests`] what it consists of, [`qemu`] with [`switch`] and
+//! [`container`] with [`network`] the two ways to make machines, [`observe`] and [`wait`] how it is seen from outside.
+//! The agent is an artifact here: nothing of it is linked in but the API client.
+//!
+//! All that is started is recorded before it is used, so that a cluster can be taken down whatever became of the
+//! command that started it.
+
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+pub mod cluster;
+pub mod container;
+pub mod forward;
+pub mod manifests;
+pub mod network;
+pub mod observe;
+pub mod plan;
+pub mod process;
+pub mod progress;
+pub mod qemu;
+pub mod scenarios;
+pub mod state;
+pub mod switch;
+pub mod wait;

@@ -1,0 +1,418 @@
+//! A cluster's life: up, watched, down.
+
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use images::{Compression, Image, Programs, tools};
+use nix::sys::signal::Signal;
+use nix::unistd::Pid;
+
+use crate::container::{self, Layout};
+use crate::manifests::{Card, Settings};
+use crate::plan::{self, Machine};
+use crate::process::{self, Process};
+use crate::progress::Progress;
+use crate::qemu::{self, Accelerator, Virtual};
+use crate::state::{Folder, Ports, Provider, Running, State};
+use crate::{network, wait};
+
+/// What `up` was asked for.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// The cluster's name.
+    pub name: String,
+    /// What machines are made of.
+    pub provider: Provider,
+    /// How many masters.
+    pub masters: u8,
+    /// How many workers.
+    pub workers: u8,
+    /// A registry that stands for all others.
+    pub registry_mirror: Option<String>,
+    /// Where Debian's packages are.
+    pub mirror: String,
+}
+
+/// The API server's port, and others, on the machines.
+const API_PORT: u16 = 6443;
+const MACHINE_PORT: u16 = 50000;
+const SAMPLE_PORT: u16 = 30080;
+/// A machine stops its services within this.
+const STOP_DEADLINE: Duration = Duration::from_secs(100);
+/// Kubelets and container runtimes of several machines watch more than the usual limit for one user.
+const INOTIFY_INSTANCES: u32 = 1024;
+
+const NETNS_TOOLS: &[tools::Tool] = &[("ip", "iproute2")];
+const QEMU_TOOLS: &[tools::Tool] = &[("qemu-system-x86_64", "qemu-system-x86")];
+
+/// A cluster and its files.
+pub struct Cluster {
+    /// Its files.
+    pub folder: Folder,
+    /// As saved.
+    pub state: State,
+    programs: Programs,
+    image: Image,
+    accelerator: Accelerator,
+}
+
+impl Cluster {
+    /// Builds what machines need and writes down the plan; nothing runs yet.
+    ///
+    /// # Errors
+    /// There is a cluster of this name, or something cannot be built.
+    pub async fn prepare(request: &Request, progress: &Progress) -> Result<Self> {
+        let workspace = images::workspace();
+        let folder = Folder::of(&workspace, &request.name);
+        check_host(request)?;
+        if let Some(state) = folder.load()? {
+            let is_up = state.machines.iter().flat_map(|running| &running.process).any(Process::is_alive);
+            if is_up {
+                bail!("the cluster {} is up already; end it first: cargo cluster down", request.name);
+            }
+            down(&folder).await?;
+        }
+        progress.say("building the agent");
+        let programs = images::build_programs(&workspace)?;
+        let options = images::Options {
+            work: workspace.join("target/images"),
+            cache: images::user_cache()?,
+            name: "cluster".to_owned(),
+            programs: programs.clone(),
+            manifest: None,
+            mirror: request.mirror.clone(),
+            refresh: false,
+            compression: Compression::Fast,
+        };
+        let built = images::build(&options, &|text| progress.say(text))?;
+        fs::create_dir_all(folder.path()).with_context(|| format!("make {}", folder.path().display()))?;
+        let image = built.link(&folder.image())?;
+        progress.say(&format!("image: {:.1} MB", images::megabytes(image.bytes()?)));
+        let accelerator = match request.provider {
+            Provider::Qemu => qemu::choose_accelerator(&image, folder.path()).await?,
+            Provider::Netns => Accelerator::Kvm,
+        };
+        let machines = plan::plan_machines(request.masters, request.workers);
+        let ports = Ports { api: free_port()?, machine: free_port()?, sample: free_port()? };
+        write_manifests(request, &folder, &machines, &programs)?;
+        let machines = machines.into_iter().map(|machine| Running { machine, process: None }).collect();
+        let state =
+            State { name: request.name.clone(), provider: request.provider, machines, helpers: Vec::new(), ports };
+        folder.save(&state)?;
+        Ok(Self { folder, state, programs, image, accelerator })
+    }
+
+    /// Takes over the cluster that is up.
+    ///
+    /// # Errors
+    /// There is none.
+    pub async fn open(name: &str) -> Result<Self> {
+        let workspace = images::workspace();
+        let folder = Folder::of(&workspace, name);
+        let state = folder.load()?.context("no cluster is up; start one: cargo cluster up")?;
+        let image = Image::open(&folder.image())?;
+        let accelerator = match state.provider {
+            Provider::Qemu => qemu::choose_accelerator(&image, folder.path()).await?,
+            Provider::Netns => Accelerator::Kvm,
+        };
+        Ok(Self { folder, state, programs: images::programs(&workspace), image, accelerator })
+    }
+
+    /// Starts the network and all machines.
+    ///
+    /// # Errors
+    /// Something does not start; what did is left to [`down`].
+    pub fn start(&mut self, progress: &Progress) -> Result<()> {
+        match self.state.provider {
+            Provider::Netns => self.start_netns_network()?,
+            Provider::Qemu => {
+                progress.say(&format!("virtual machines by {}", self.accelerator.name()));
+                self.start_switch()?;
+            }
+        }
+        for name in self.names() {
+            self.start_machine(&name)?;
+        }
+        progress.say(&format!("started {}", self.names().join(", ")));
+        Ok(())
+    }
+
+    /// The machines' names.
+    #[must_use]
+    pub fn names(&self) -> Vec<String> {
+        self.state.machines.iter().map(|running| running.machine.name.clone()).collect()
+    }
+
+    fn own_command() -> Result<Command> {
+        Ok(Command::new(std::env::current_exe().context("find this program")?))
+    }
+
+    fn start_netns_network(&mut self) -> Result<()> {
+        raise_inotify_limit()?;
+        let name = self.state.name.clone();
+        network::make_bridge(&name)?;
+        for running in &self.state.machines {
+            network::make_card(&name, &running.machine)?;
+        }
+        let to = |port, machine: Option<&Machine>, at| {
+            let address = machine.map_or(plan::gateway(), |machine| machine.address);
+            format!("{}={}", SocketAddr::from((Ipv4Addr::LOCALHOST, port)), SocketAddr::from((address, at)))
+        };
+        let ports = self.state.ports;
+        let mut command = Self::own_command()?;
+        command.arg("forward").arg(network::path(&name));
+        command.arg(to(ports.api, self.master(), API_PORT)).arg(to(ports.machine, self.master(), MACHINE_PORT));
+        command.arg(to(ports.sample, self.pods_machine(), SAMPLE_PORT));
+        self.start_helper("forwarder", command)
+    }
+
+    fn start_switch(&mut self) -> Result<()> {
+        let socket = self.switch_socket()?;
+        fs::remove_file(&socket).ok();
+        let mut command = Self::own_command()?;
+        command.arg("switch").arg(&socket);
+        self.start_helper("switch", command)?;
+        // A machine that starts before the socket is there has no network.
+        const TRIES: u32 = 500;
+        for _ in 0..TRIES {
+            if socket.exists() {
+                return Ok(());
+            }
+            wait::pause_blocking();
+        }
+        bail!("the switch did not start: {}", process::last_lines(&self.folder.path().join("switch.log"), 5))
+    }
+
+    /// Socket paths are short by nature; one below the workspace may not be.
+    fn switch_socket(&self) -> Result<PathBuf> {
+        const LIMIT: usize = 100;
+        let path = self.folder.path().join("switch.sock");
+        if path.as_os_str().len() > LIMIT {
+            bail!("{} is too long for a socket; move the workspace to a shorter path", path.display());
+        }
+        Ok(path)
+    }
+
+    fn start_helper(&mut self, name: &str, mut command: Command) -> Result<()> {
+        let log = self.folder.path().join(format!("{name}.log"));
+        self.state.helpers.push(process::start_detached(name, &mut command, &log)?);
+        self.folder.save(&self.state)
+    }
+
+    /// The first master.
+    #[must_use]
+    pub fn master(&self) -> Option<&Machine> {
+        self.state.machines.iter().map(|running| &running.machine).find(|machine| machine.is_master())
+    }
+
+    /// The first machine that runs ordinary pods.
+    fn pods_machine(&self) -> Option<&Machine> {
+        let mut machines = self.state.machines.iter().map(|running| &running.machine);
+        machines.find(|machine| machine.role != plan::Role::Master).or_else(|| self.master())
+    }
+
+    /// Starts one machine, for the first time or again.
+    ///
+    /// # Errors
+    /// It runs, there is no such machine, or it does not start.
+    pub fn start_machine(&mut self, name: &str) -> Result<()> {
+        let running = self.running(name)?.clone();
+        if running.process.as_ref().is_some_and(Process::is_alive) {
+            bail!("{name} runs already");
+        }
+        let process = match self.state.provider {
+            Provider::Netns => self.start_container(&running.machine)?,
+            Provider::Qemu => self.start_virtual(&running.machine)?,
+        };
+        for running in self.state.machines.iter_mut().filter(|running| running.machine.name == name) {
+            running.process = Some(process.clone());
+        }
+        self.folder.save(&self.state)
+    }
+
+    fn start_container(&self, machine: &Machine) -> Result<Process> {
+        let folder = self.folder.machine(&machine.name);
+        let layout = Layout::new(&folder);
+        layout.prepare()?;
+        fs::remove_file(layout.pid_file()).ok();
+        let embedded = layout.layer().join("usr/share/keelson");
+        fs::create_dir_all(&embedded).with_context(|| format!("make {}", embedded.display()))?;
+        fs::copy(self.folder.manifest(&machine.name), embedded.join("manifest.toml"))
+            .context("hand in the manifest")?;
+        let mut command = Self::own_command()?;
+        command.arg("machine").arg(&folder).arg(&self.image.tree);
+        command.arg(network::path(&network::namespace(&self.state.name, machine)));
+        command.arg(format!("{}/{}", self.state.name, machine.name));
+        process::start_detached(&machine.name, &mut command, &folder.join("console.log"))
+    }
+
+    fn start_virtual(&self, machine: &Machine) -> Result<Process> {
+        let ports = self.state.ports;
+        let is = |other: Option<&Machine>| other.is_some_and(|other| other.name == machine.name);
+        let mut forwarded = Vec::new();
+        if is(self.master()) {
+            forwarded.extend([(ports.api, API_PORT), (ports.machine, MACHINE_PORT)]);
+        }
+        if is(self.pods_machine()) {
+            forwarded.push((ports.sample, SAMPLE_PORT));
+        }
+        let folder = self.folder.machine(&machine.name);
+        let switch = self.switch_socket()?;
+        let virtual_machine = Virtual {
+            machine,
+            folder: &folder,
+            image: &self.image,
+            accelerator: self.accelerator,
+            switch: &switch,
+            ports: &forwarded,
+        };
+        virtual_machine.start()
+    }
+
+    /// Stops a machine: by asking it to, or by cutting its power.
+    ///
+    /// # Errors
+    /// There is no such machine, or it does not stop in time.
+    pub async fn stop_machine(&mut self, name: &str, is_power_cut: bool) -> Result<()> {
+        let Some(process) = self.running(name)?.process.clone() else { return Ok(()) };
+        let folder = self.folder.machine(name);
+        match (self.state.provider, is_power_cut) {
+            (Provider::Qemu, true) => process.signal(Signal::SIGKILL),
+            (Provider::Qemu, false) => qemu::control(&folder, "system_powerdown")?,
+            (Provider::Netns, _) => {
+                let signal = if is_power_cut { Signal::SIGKILL } else { Signal::SIGTERM };
+                let pid = fs::read_to_string(Layout::new(&folder).pid_file()).context("find the machine's process")?;
+                nix::sys::signal::kill(Pid::from_raw(pid.parse()?), signal).context("signal the machine")?;
+            }
+        }
+        process.gone(STOP_DEADLINE).await
+    }
+
+    fn running(&self, name: &str) -> Result<&Running> {
+        let found = self.state.machines.iter().find(|running| running.machine.name == name);
+        found.with_context(|| format!("no machine is called {name}; there are {}", self.names().join(", ")))
+    }
+
+    /// Writes the kubeconfigs once the first master has made its certificates. `None` as long as it has not.
+    ///
+    /// # Errors
+    /// The agent refuses its own manifest.
+    pub fn write_kubeconfig(&self) -> Result<Option<PathBuf>> {
+        let master = self.master().context("the cluster has no master")?;
+        let text = match self.state.provider {
+            Provider::Netns => {
+                let path = Layout::new(&self.folder.machine(&master.name)).kept().join("state/pki/admin.conf");
+                let Ok(text) = fs::read_to_string(path) else { return Ok(None) };
+                text
+            }
+            Provider::Qemu => {
+                let mut command = Command::new(&self.programs.keelson);
+                command.arg("kubeconfig").arg("--manifest").arg(self.folder.manifest(&master.name));
+                tools::run(&mut command).context("make the administrator's kubeconfig")?
+            }
+        };
+        let outer = format!("https://127.0.0.1:{}", self.state.ports.api);
+        write_private(&self.folder.kubeconfig(), &with_server(&text, &outer))?;
+        if self.state.provider == Provider::Netns {
+            let inner = format!("https://{}:{API_PORT}", master.address);
+            write_private(&self.folder.inner_kubeconfig(), &with_server(&text, &inner))?;
+        }
+        Ok(Some(self.folder.kubeconfig()))
+    }
+}
+
+/// The text of a kubeconfig with another server.
+fn with_server(text: &str, server: &str) -> String {
+    let line = |line: &str| match line.split_once("server:") {
+        Some((before, _)) => format!("{before}server: {server}\n"),
+        None => format!("{line}\n"),
+    };
+    text.lines().map(line).collect()
+}
+
+fn write_private(path: &std::path::Path, text: &str) -> Result<()> {
+    use std::io::Write;
+    use std::os::unix::fs::OpenOptionsExt;
+    let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+    file.write_all(text.as_bytes()).with_context(|| format!("write {}", path.display()))
+}
+
+fn check_host(request: &Request) -> Result<()> {
+    if !(1..=plan::LIMIT).contains(&request.masters) || request.workers > plan::LIMIT {
+        bail!("a cluster has 1 to {0} masters and up to {0} workers", plan::LIMIT);
+    }
+    match request.provider {
+        Provider::Qemu => tools::require(QEMU_TOOLS),
+        Provider::Netns if !nix::unistd::geteuid().is_root() => {
+            bail!("--provider netns makes namespaces and must be root; --provider qemu need not be")
+        }
+        Provider::Netns => tools::require(NETNS_TOOLS),
+    }
+}
+
+fn write_manifests(request: &Request, folder: &Folder, machines: &[Machine], programs: &Programs) -> Result<()> {
+    let configs = images::workspace().join("configs");
+    let card = match request.provider {
+        Provider::Netns => Card::Eth0,
+        Provider::Qemu => Card::WithUplink,
+    };
+    let settings = Settings { configs: &configs, machines, card, registry_mirror: request.registry_mirror.as_deref() };
+    let mut check = Command::new(&programs.keelson);
+    check.args(["manifest", "check"]);
+    for machine in machines {
+        let path = folder.manifest(&machine.name);
+        let parent = folder.machine(&machine.name);
+        fs::create_dir_all(&parent).with_context(|| format!("make {}", parent.display()))?;
+        fs::write(&path, settings.manifest(machine)?).with_context(|| format!("write {}", path.display()))?;
+        check.arg(path);
+    }
+    tools::run(&mut check).context("check the manifests").map(drop)
+}
+
+/// Free now; taken a moment later.
+fn free_port() -> Result<u16> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("find a free port")?;
+    Ok(listener.local_addr().context("find a free port")?.port())
+}
+
+fn raise_inotify_limit() -> Result<()> {
+    const FILE: &str = "/proc/sys/fs/inotify/max_user_instances";
+    let current: u32 = fs::read_to_string(FILE).context("read a kernel setting")?.trim().parse()?;
+    if current < INOTIFY_INSTANCES {
+        fs::write(FILE, INOTIFY_INSTANCES.to_string()).context("raise fs.inotify.max_user_instances")?;
+    }
+    Ok(())
+}
+
+/// Ends everything that belongs to a cluster and removes its files. Does as much as it can, then tells what it could
+/// not.
+///
+/// # Errors
+/// Something is left.
+pub async fn down(folder: &Folder) -> Result<()> {
+    let mut failures = Vec::new();
+    if let Some(state) = folder.load()? {
+        let machines = state.machines.iter().flat_map(|running| &running.process);
+        for process in machines.chain(&state.helpers) {
+            failures.extend(process.end().await.err());
+        }
+        if state.provider == Provider::Netns {
+            // The last of a machine's processes go a moment after the first.
+            let group = state.name.clone();
+            failures.extend(wait::until_ok(STOP_DEADLINE, || container::remove_groups(&group)).await.err());
+            let own = state.machines.iter().map(|running| network::namespace(&state.name, &running.machine));
+            failures.extend(own.chain([state.name.clone()]).filter_map(|name| network::remove(&name).err()));
+        }
+    }
+    if failures.is_empty() && folder.path().exists() {
+        failures.extend(fs::remove_dir_all(folder.path()).context("remove the cluster's files").err());
+    }
+    match failures.into_iter().map(|error| format!("{error:#}")).collect::<Vec<_>>().as_slice() {
+        [] => Ok(()),
+        left => bail!("not everything could be ended: {}", left.join("; ")),
+    }
+}

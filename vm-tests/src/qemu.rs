@@ -1,0 +1,172 @@
+//! Virtual machines.
+
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use images::Image;
+use images::tools::command;
+use serde_json::{Value, json};
+
+use crate::manifests::uplink_mac;
+use crate::plan::Machine;
+use crate::process::{self, Process};
+
+/// A guest under KVM prints its first line within a fraction of this.
+const TRIAL: Duration = Duration::from_secs(10);
+const DATA_BYTES: u64 = 20 << 30;
+
+/// How the processor is provided.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Accelerator {
+    /// By the host's processor.
+    Kvm,
+    /// By emulation: slow, works everywhere.
+    Emulation,
+}
+
+impl Accelerator {
+    /// For people.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Kvm => "KVM",
+            Self::Emulation => "emulation (no KVM here)",
+        }
+    }
+
+    fn arguments(self) -> [&'static str; 4] {
+        match self {
+            Self::Kvm => ["-accel", "kvm", "-cpu", "host"],
+            // A newer model has instructions whose emulation the kernel stumbles over.
+            Self::Emulation => ["-accel", "tcg", "-cpu", "Nehalem"],
+        }
+    }
+}
+
+/// Finds out whether KVM works by booting the kernel with it: the device may be there and fail all the same.
+///
+/// # Errors
+/// QEMU cannot be started at all.
+pub async fn choose_accelerator(image: &Image, folder: &Path) -> Result<Accelerator> {
+    if std::fs::OpenOptions::new().read(true).write(true).open("/dev/kvm").is_err() {
+        return Ok(Accelerator::Emulation);
+    }
+    let log = folder.join("kvm-trial.log");
+    let mut qemu = command("qemu-system-x86_64");
+    qemu.args(Accelerator::Kvm.arguments()).args(BARE).args(["-m", "256", "-serial", "stdio", "-no-reboot"]);
+    qemu.arg("-kernel").arg(&image.kernel).args(["-append", "console=ttyS0 panic=-1"]);
+    let trial = process::start_detached("trial of KVM", &mut qemu, &log)?;
+    // Without a root the kernel panics, and QEMU ends.
+    trial.gone(TRIAL).await.ok();
+    trial.end().await?;
+    let has_booted = std::fs::read_to_string(&log).unwrap_or_default().contains("Linux version");
+    std::fs::remove_file(&log).ok();
+    Ok(if has_booted { Accelerator::Kvm } else { Accelerator::Emulation })
+}
+
+const BARE: &[&str] = &["-machine", "q35", "-nodefaults", "-display", "none"];
+
+/// One virtual machine, ready to start.
+pub struct Virtual<'a> {
+    /// The machine.
+    pub machine: &'a Machine,
+    /// Its folder: manifest, disk, console, sockets.
+    pub folder: &'a Path,
+    /// What it boots.
+    pub image: &'a Image,
+    /// How.
+    pub accelerator: Accelerator,
+    /// The switch's socket.
+    pub switch: &'a Path,
+    /// Ports of the host's loopback that lead to ports of the machine.
+    pub ports: &'a [(u16, u16)],
+}
+
+impl Virtual<'_> {
+    /// Where the machine's console is written.
+    #[must_use]
+    pub fn console(folder: &Path) -> PathBuf {
+        folder.join("console.log")
+    }
+
+    /// Starts the machine.
+    ///
+    /// # Errors
+    /// QEMU does not start.
+    pub fn start(&self) -> Result<Process> {
+        let disk = self.folder.join("data.raw");
+        if !disk.exists() {
+            let file = std::fs::File::create(&disk).with_context(|| format!("make {}", disk.display()))?;
+            // Sparse: it takes space as the machine writes.
+            file.set_len(DATA_BYTES).context("size the disk")?;
+        }
+        process::start_detached(&self.machine.name, &mut self.command(&disk), &self.folder.join("qemu.log"))
+    }
+
+    fn command(&self, disk: &Path) -> Command {
+        let at = |name: &str| self.folder.join(name).display().to_string();
+        let (memory, processors) = if self.machine.is_master() { ("1024", "2") } else { ("768", "2") };
+        let mut kernel = format!("console=ttyS0 panic=10 {}", self.image.root_argument);
+        if self.accelerator == Accelerator::Emulation {
+            kernel.push_str(" mitigations=off no_timer_check");
+        }
+        let forwards: String =
+            self.ports.iter().map(|(host, guest)| format!(",hostfwd=tcp:127.0.0.1:{host}-:{guest}")).collect();
+        let mut qemu = command("qemu-system-x86_64");
+        qemu.args(self.accelerator.arguments()).args(BARE);
+        qemu.args(["-name", &self.machine.name, "-m", memory, "-smp", processors]);
+        qemu.arg("-kernel").arg(&self.image.kernel).arg("-initrd").arg(&self.image.initramfs);
+        qemu.args(["-append", &kernel]);
+        qemu.args(["-chardev", &format!("file,id=console,append=on,path={}", Self::console(self.folder).display())]);
+        qemu.args(["-serial", "chardev:console"]);
+        qemu.args(["-qmp", &format!("unix:{},server=on,wait=off", at("qmp"))]);
+        for (name, path, options) in [
+            ("keelson-root", &self.image.root, ",readonly=on"),
+            ("keelson-data", &disk.to_owned(), ",discard=unmap,cache=writeback"),
+        ] {
+            let drive = format!("if=none,id={name},format=raw,file={}{options}", path.display());
+            qemu.args(["-drive", &drive, "-device", &format!("nvme,drive={name},serial={name}")]);
+        }
+        qemu.args(["-fw_cfg", &format!("name=opt/keelson/manifest,file={}", at("manifest.toml"))]);
+        qemu.args(["-device", "virtio-rng-pci"]);
+        qemu.args(["-netdev", &format!("stream,id=cluster,addr.type=unix,addr.path={}", self.switch.display())]);
+        qemu.args(["-device", &format!("virtio-net-pci,netdev=cluster,mac={}", self.machine.mac())]);
+        qemu.args(["-netdev", &format!("user,id=uplink{forwards}")]);
+        qemu.args(["-device", &format!("virtio-net-pci,netdev=uplink,mac={}", uplink_mac(self.machine))]);
+        qemu
+    }
+}
+
+/// Tells a machine's emulator to do something, such as `system_powerdown` or `system_reset`.
+///
+/// # Errors
+/// The emulator does not answer, or refuses.
+pub fn control(folder: &Path, action: &str) -> Result<()> {
+    const PATIENCE: Duration = Duration::from_secs(5);
+    let stream = UnixStream::connect(folder.join("qmp")).context("reach the machine's emulator")?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    let mut lines = BufReader::new(&stream).lines();
+    let mut answer = || -> Result<Value> {
+        loop {
+            let line = lines.next().context("the emulator hung up")??;
+            let value: Value = serde_json::from_str(&line)?;
+            // Events come in between.
+            if value.get("event").is_none() {
+                return Ok(value);
+            }
+        }
+    };
+    answer()?;
+    for execute in ["qmp_capabilities", action] {
+        writeln!(&stream, "{}", json!({ "execute": execute }))?;
+        let value = answer()?;
+        if let Some(error) = value.get("error") {
+            bail!("{execute}: {error}");
+        }
+    }
+    Ok(())
+}

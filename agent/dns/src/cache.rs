@@ -1,0 +1,105 @@
+//! What other resolvers said, for a short while. Bounded; the clock is an argument.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use hickory_proto::op::{Message, ResponseCode};
+use hickory_proto::rr::{Name, RData, RecordType};
+
+/// Entries kept. Names of one node's pods repeat; this is some hundred kilobytes.
+const ENTRIES: usize = 2048;
+/// The longest time that an answer is kept, whatever it says itself.
+const LONGEST: Duration = Duration::from_secs(30);
+
+/// A question as a key: the name in lower case.
+pub(crate) type Key = (Name, RecordType);
+
+/// Answers of other resolvers.
+#[derive(Default)]
+pub(crate) struct Answers {
+    entries: HashMap<Key, Entry>,
+}
+
+struct Entry {
+    message: Message,
+    since: Instant,
+    until: Instant,
+}
+
+impl Answers {
+    /// An answer that still holds, with what is left of its records' times.
+    pub(crate) fn get(&self, key: &Key, now: Instant) -> Option<Message> {
+        let entry = self.entries.get(key).filter(|entry| now < entry.until)?;
+        let mut message = entry.message.clone();
+        let age = u32::try_from(now.saturating_duration_since(entry.since).as_secs()).unwrap_or(u32::MAX);
+        for section in [&mut message.answers, &mut message.authorities, &mut message.additionals] {
+            for record in section {
+                record.decrement_ttl(age);
+            }
+        }
+        Some(message)
+    }
+
+    pub(crate) fn put(&mut self, key: Key, message: &Message, now: Instant) {
+        let Some(lifetime) = lifetime(message) else { return };
+        if self.entries.len() >= ENTRIES {
+            self.entries.retain(|_, entry| now < entry.until);
+        }
+        if self.entries.len() >= ENTRIES {
+            // All of them are fresh: whatever comes first has to go.
+            let victim = self.entries.keys().next().cloned();
+            victim.and_then(|victim| self.entries.remove(&victim));
+        }
+        self.entries.insert(key, Entry { message: message.clone(), since: now, until: now + lifetime });
+    }
+}
+
+/// How long an answer may be kept; none for failures and those that say zero.
+fn lifetime(message: &Message) -> Option<Duration> {
+    let seconds = match message.metadata.response_code {
+        _ if message.metadata.truncation => None,
+        ResponseCode::NoError if !message.answers.is_empty() => message.answers.iter().map(|record| record.ttl).min(),
+        ResponseCode::NoError | ResponseCode::NXDomain => {
+            message.authorities.iter().find_map(|record| match &record.data {
+                RData::SOA(soa) => Some(record.ttl.min(soa.minimum)),
+                _ => None,
+            })
+        }
+        _ => None,
+    }?;
+    let lifetime = Duration::from_secs(seconds.into()).min(LONGEST);
+    (!lifetime.is_zero()).then_some(lifetime)
+}
+
+#[cfg(test)]
+mod tests {
+    use hickory_proto::op::OpCode;
+    use hickory_proto::rr::Record;
+    use hickory_proto::rr::rdata::A;
+
+    use super::*;
+
+    fn answer(ttl: u32) -> Message {
+        let mut message = Message::response(1, OpCode::Query);
+        let name = Name::from_ascii("example.com.").unwrap();
+        message.add_answer(Record::from_rdata(name, ttl, RData::A(A::new(192, 0, 2, 1))));
+        message
+    }
+
+    #[test]
+    fn answers_age_and_go_and_never_outnumber_the_bound() {
+        let now = Instant::now();
+        let mut answers = Answers::default();
+        let key = |number: usize| (Name::from_ascii(format!("n{number}.example.com.")).unwrap(), RecordType::A);
+        answers.put(key(0), &answer(300), now);
+        answers.put(key(1), &answer(0), now);
+        assert!(answers.get(&key(1), now).is_none());
+        let later = answers.get(&key(0), now + Duration::from_secs(10)).unwrap();
+        assert_eq!(later.answers[0].ttl, 290);
+        assert!(answers.get(&key(0), now + LONGEST).is_none());
+        for number in 0..ENTRIES + 10 {
+            answers.put(key(number), &answer(60), now);
+        }
+        assert_eq!(answers.entries.len(), ENTRIES);
+    }
+}

@@ -1,0 +1,89 @@
+//! The running DNS: watches, addresses and the server.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use api::core::v1::Service;
+use api::discovery::v1::EndpointSlice;
+use api::meta::v1::ObjectMeta;
+use client::Client;
+use ipnet::IpNet;
+use lifecycle::{Shutdown, Tasks};
+use netlink::Netlink;
+use reconcile::{Reflector, ReflectorConfig};
+
+use crate::config::Config;
+use crate::directory::{BY_ADDRESS, BY_SERVICE, Caches, service_addresses, slice_addresses, slice_service};
+use crate::server::{Server, ServerError};
+
+/// For watches to end.
+const DRAIN: Duration = Duration::from_secs(5);
+
+/// Why the cluster's DNS could not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The node could not take the DNS address.
+    #[error("cannot take address {address} for DNS")]
+    Address {
+        /// The address.
+        address: IpAddr,
+        /// Why it failed.
+        source: netlink::Error,
+    },
+    /// The sockets.
+    #[error(transparent)]
+    Server(#[from] ServerError),
+}
+
+/// Answers until `shutdown`; the addresses stay, for whoever is next.
+pub async fn run(config: Config, client: Client, shutdown: Shutdown) -> Result<(), Error> {
+    hold(&config.hold_addresses).await?;
+    let project = |service: &mut Service| service.metadata = slim(&mut service.metadata);
+    let services = Reflector::new(client.clone(), ReflectorConfig { project, ..Default::default() })
+        .add_index(BY_ADDRESS, service_addresses);
+    let project = |slice: &mut EndpointSlice| {
+        slice.metadata = slim(&mut slice.metadata);
+        for endpoint in &mut slice.endpoints {
+            endpoint.target_ref = None;
+        }
+    };
+    let slices = Reflector::new(client, ReflectorConfig { project, ..Default::default() })
+        .add_index(BY_SERVICE, slice_service)
+        .add_index(BY_ADDRESS, slice_addresses);
+    let directory = Caches { services: services.cache(), slices: slices.cache() };
+    let server = Server::bind(&config, Box::new(directory)).await?;
+    tracing::info!(addresses = ?server.addresses(), domain = config.domain, "answering DNS");
+    let tasks = Tasks::new();
+    let stop = shutdown.child();
+    tasks.spawn("watch services", services.run(stop.clone()));
+    tasks.spawn("watch endpoint slices", slices.run(stop.clone()));
+    server.serve(shutdown).await;
+    stop.trigger();
+    tasks.drain(DRAIN).await;
+    Ok(())
+}
+
+/// The few fields of metadata that names depend on.
+fn slim(metadata: &mut ObjectMeta) -> ObjectMeta {
+    ObjectMeta {
+        namespace: std::mem::take(&mut metadata.namespace),
+        name: std::mem::take(&mut metadata.name),
+        labels: std::mem::take(&mut metadata.labels),
+        uid: std::mem::take(&mut metadata.uid),
+        resource_version: std::mem::take(&mut metadata.resource_version),
+        ..Default::default()
+    }
+}
+
+/// Gives the addresses to the loopback link: queries from this machine's pods end here, and no other machine hears.
+async fn hold(addresses: &[IpAddr]) -> Result<(), Error> {
+    for address in addresses {
+        let failed = |source| Error::Address { address: *address, source };
+        let kernel = Netlink::connect().map_err(failed)?;
+        let loopback = kernel.require_link("lo").await.map_err(failed)?;
+        kernel.set_up(loopback.index).await.map_err(failed)?;
+        kernel.add_host_address(loopback.index, IpNet::from(*address)).await.map_err(failed)?;
+    }
+    Ok(())
+}

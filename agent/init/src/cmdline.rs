@@ -50,8 +50,9 @@ mod tests {
 
     #[test]
     fn our_words_are_found_among_the_kernels() {
-        let line =
-            CommandLine::parse("console=ttyS0 keelson.root=0f keelson.manifest=\"/a b.toml\" quiet keelson.verbose keelson.x=1\n");
+        let line = CommandLine::parse(
+            "console=ttyS0 keelson.root=0f keelson.manifest=\"/a b.toml\" quiet keelson.verbose keelson.x=1\n",
+        );
         let expected =
             CommandLine { manifest: Some("/a b.toml".into()), is_verbose: true, unknown: vec!["keelson.x=1".into()] };
         assert_eq!(line, expected);

@@ -149,6 +149,10 @@ fn reconsider(machine: &mut Machine, runner: &mut Runner) {
         phases::take(machine, intake::decide(Some(offer), None));
         if machine.accepted.is_some() {
             phases::apply(machine);
+            // Whoever ran without a manifest has to start again to read it.
+            if let Err(error) = runner.replace(machine, Vec::new()) {
+                machine.say(&error.to_string());
+            }
             enter_stage(machine, runner);
         }
     } else {

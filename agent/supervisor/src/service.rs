@@ -132,6 +132,11 @@ impl ServiceState {
         matches!(self, Self::Ready { .. } | Self::Done { .. })
     }
 
+    /// Whether it was asked to end, and perhaps did.
+    pub(crate) fn is_going(&self) -> bool {
+        matches!(self, Self::Stopping { .. } | Self::Stopped { .. })
+    }
+
     /// Whether it has, or is about to have, a process.
     pub(crate) fn is_alive(&self) -> bool {
         matches!(self, Self::Starting { .. } | Self::Ready { .. } | Self::Stopping { .. })

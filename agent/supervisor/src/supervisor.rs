@@ -39,7 +39,7 @@ impl Supervisor {
             specs.iter().map(|spec| (spec.name.clone(), spec.clone())).collect();
         for service in &mut self.services {
             service.successor = match wanted.remove(&service.spec.name) {
-                Some(spec) if spec == service.spec => {
+                Some(spec) if spec == service.spec && !service.state.is_going() => {
                     service.successor = Successor::None;
                     continue;
                 }

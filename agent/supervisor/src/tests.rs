@@ -189,6 +189,15 @@ fn another_set_of_services_replaces_what_differs() {
 }
 
 #[test]
+fn a_service_that_was_taken_away_can_come_back_before_it_ended() {
+    let mut supervisor = play(vec![spec("machine", &[])], &[(0.0, "up machine 1", &[])]);
+    assert_eq!(words(&supervisor.replace(vec![], Duration::from_secs(1)).unwrap()), ["term machine"]);
+    assert!(supervisor.replace(vec![spec("machine", &[])], Duration::from_secs(1)).unwrap().is_empty());
+    let actions = supervisor.step(event("exit 1 0"), Duration::from_secs(2));
+    assert_eq!(words(&actions), ["machine: stopped after 1.0 s", "spawn machine"]);
+}
+
+#[test]
 fn a_restart_by_request_does_not_count_as_a_failure() {
     play(
         vec![spec("etcd", &[])],

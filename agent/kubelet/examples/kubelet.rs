@@ -24,14 +24,16 @@ fn main() {
 async fn run(flags: BTreeMap<String, String>) {
     let file: Value = serde_yaml_ng::from_str(&std::fs::read_to_string(&flags["config"]).unwrap()).unwrap();
     let text = |name: &str| file[name].as_str().map(str::to_owned);
-    let ips: Vec<IpAddr> = flags.get("node-ip").iter().flat_map(|l| l.split(',')).map(|ip| ip.parse().unwrap()).collect();
+    let ips: Vec<IpAddr> =
+        flags.get("node-ip").iter().flat_map(|l| l.split(',')).map(|ip| ip.parse().unwrap()).collect();
     let socket = text("containerRuntimeEndpoint").unwrap_or_default();
     let mut config = kubelet::Config::new(
         &flags["hostname-override"],
         ips.clone(),
         PathBuf::from(socket.trim_start_matches("unix://")),
     );
-    config.cluster_dns = file["clusterDNS"].as_array().unwrap().iter().map(|v| v.as_str().unwrap().to_owned()).collect();
+    config.cluster_dns =
+        file["clusterDNS"].as_array().unwrap().iter().map(|v| v.as_str().unwrap().to_owned()).collect();
     config.cluster_domain = text("clusterDomain").unwrap_or_default();
     config.static_pod_dir = text("staticPodPath").map(PathBuf::from);
     config.pressure = kubelet::Pressure { disk_bytes: 1 << 30, disk_percent: 0, ..kubelet::Pressure::default() };

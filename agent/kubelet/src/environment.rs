@@ -53,7 +53,11 @@ pub(crate) fn environment(input: &EnvironmentInput<'_>) -> Result<Vec<(String, S
             },
             None => {
                 let lookup = |name: &str| {
-                    result.iter().find(|(known, _)| known == name).map(|(_, v)| v.clone()).or_else(|| services.get(name).cloned())
+                    result
+                        .iter()
+                        .find(|(known, _)| known == name)
+                        .map(|(_, v)| v.clone())
+                        .or_else(|| services.get(name).cloned())
                 };
                 expand(&variable.value, &lookup)
             }

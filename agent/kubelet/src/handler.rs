@@ -219,11 +219,14 @@ pub(crate) async fn grpc_health(host: &str, port: u16, service: &str) -> Result<
         .handshake(TokioIo::new(tcp))
         .await
         .map_err(|error| error.to_string())?;
-    let request = http::Request::post(format!("http://{host_port}/grpc.health.v1.Health/Check", host_port = authority(host, port)))
-        .header(http::header::CONTENT_TYPE, "application/grpc")
-        .header("te", "trailers")
-        .body(Full::new(health_request(service)))
-        .map_err(|error| error.to_string())?;
+    let request = http::Request::post(format!(
+        "http://{host_port}/grpc.health.v1.Health/Check",
+        host_port = authority(host, port)
+    ))
+    .header(http::header::CONTENT_TYPE, "application/grpc")
+    .header("te", "trailers")
+    .body(Full::new(health_request(service)))
+    .map_err(|error| error.to_string())?;
     let exchange = async {
         let response = sender.send_request(request).await.map_err(|error| error.to_string())?;
         let head = response.headers().get("grpc-status").cloned();

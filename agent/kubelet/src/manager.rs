@@ -153,9 +153,8 @@ impl Manager {
     fn drop_absent(&self, present: &[Arc<Pod>]) {
         let gone: Vec<Arc<Pod>> = {
             let table = self.table.lock();
-            let absent = |e: &&Entry| {
-                !crate::pod::is_static(&e.pod) && !present.iter().any(|p| uid_of(p) == uid_of(&e.pod))
-            };
+            let absent =
+                |e: &&Entry| !crate::pod::is_static(&e.pod) && !present.iter().any(|p| uid_of(p) == uid_of(&e.pod));
             table.values().filter(absent).map(|e| e.pod.clone()).collect()
         };
         for pod in gone {

@@ -296,14 +296,14 @@ impl ProbeTask {
             Ok(answer) => {
                 let mut output = String::from_utf8_lossy(&answer.stdout).into_owned();
                 output.push_str(&String::from_utf8_lossy(&answer.stderr));
-                output.truncate((0..=MAX_OUTPUT.min(output.len())).rev().find(|at| output.is_char_boundary(*at)).unwrap_or(0));
+                output.truncate(
+                    (0..=MAX_OUTPUT.min(output.len())).rev().find(|at| output.is_char_boundary(*at)).unwrap_or(0),
+                );
                 Err(output)
             }
-            Err(cri::Error::Deadline { .. }) => Err(format!(
-                "command timed out: {:?} timed out after {}s",
-                command.join(" "),
-                timeout.as_secs()
-            )),
+            Err(cri::Error::Deadline { .. }) => {
+                Err(format!("command timed out: {:?} timed out after {}s", command.join(" "), timeout.as_secs()))
+            }
             Err(error) => Err(error.message()),
         }
     }

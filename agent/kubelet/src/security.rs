@@ -91,8 +91,11 @@ pub(crate) fn supplemental_groups(view: &PodView) -> Vec<i64> {
 
 fn groups_policy(view: &PodView) -> i32 {
     let policy = view.security().and_then(|s| s.supplemental_groups_policy.as_deref());
-    let policy =
-        if policy == Some("Strict") { v1::SupplementalGroupsPolicy::Strict } else { v1::SupplementalGroupsPolicy::Merge };
+    let policy = if policy == Some("Strict") {
+        v1::SupplementalGroupsPolicy::Strict
+    } else {
+        v1::SupplementalGroupsPolicy::Merge
+    };
     policy.into()
 }
 

@@ -247,8 +247,8 @@ fn seen_state(input: &StatusInput<'_>, container: &PodContainer, seen: &SeenCont
             status.state = end;
         }
     }
-    let will_restart = container.is_restarted(input.view.restart_policy, runtime.exit_code)
-        || !is_in_newest_sandbox(input, seen);
+    let will_restart =
+        container.is_restarted(input.view.restart_policy, runtime.exit_code) || !is_in_newest_sandbox(input, seen);
     if let Some(reason) = input.waiting.get(&seen.name)
         && seen.life != Life::Running
         && will_restart

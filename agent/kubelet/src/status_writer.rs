@@ -7,7 +7,7 @@ use api::Resource;
 use api::core::v1::{Pod, PodStatus};
 use client::{Client, DeleteOptions, Error, Patch};
 use reconcile::Backoff;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use tokio::sync::watch;
 
 use crate::context::NodeContext;
@@ -120,11 +120,18 @@ fn status_patch(pod: &Pod, status: &PodStatus) -> Value {
                 items.push(json!({"$patch": "replace"}));
             }
         }
-        for text in ["reason", "message"] {
-            fields.entry(text).or_insert(Value::Null);
-        }
+        clear_unset(fields);
+        // Conditions are merged by type: what is not said would stay.
+        let conditions = fields.get_mut("conditions").and_then(Value::as_array_mut);
+        conditions.into_iter().flatten().filter_map(Value::as_object_mut).for_each(clear_unset);
     }
     json!({"metadata": {"uid": pod.metadata.uid}, "status": value})
+}
+
+fn clear_unset(fields: &mut Map<String, Value>) {
+    for text in ["reason", "message"] {
+        fields.entry(text).or_insert(Value::Null);
+    }
 }
 
 /// An object in its JSON form.

@@ -244,8 +244,7 @@ impl PodWorker {
         let plan = {
             let notes = self.notes.lock();
             let now = clock::now();
-            let input =
-                PlanInput { view: &self.view, seen: &self.seen, health: &health, backoff: &notes.backoff, now };
+            let input = PlanInput { view: &self.view, seen: &self.seen, health: &health, backoff: &notes.backoff, now };
             plan_pod(&input)
         };
         if plan.is_finished {
@@ -383,7 +382,11 @@ impl PodWorker {
         });
         let is_final = is_over && self.is_cleaned;
         if !self.wishes.borrow().is_gone {
-            self.writer.write(Report { status, pod: self.view.pod.clone(), deletes: is_final && self.view.is_deleted() });
+            self.writer.write(Report {
+                status,
+                pod: self.view.pod.clone(),
+                deletes: is_final && self.view.is_deleted(),
+            });
         }
     }
 

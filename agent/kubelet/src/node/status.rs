@@ -78,7 +78,11 @@ fn runtime_problem(status: &v1::StatusResponse) -> Option<String> {
         .iter()
         .filter(|c| !c.status && matches!(c.r#type.as_str(), "RuntimeReady" | "NetworkReady"))
         .map(|c| {
-            let what = if c.r#type == "NetworkReady" { "container runtime network not ready" } else { "container runtime not ready" };
+            let what = if c.r#type == "NetworkReady" {
+                "container runtime network not ready"
+            } else {
+                "container runtime not ready"
+            };
             format!("{what}: {}=false reason:{} message:{}", c.r#type, c.reason, c.message)
         })
         .collect();
@@ -86,12 +90,7 @@ fn runtime_problem(status: &v1::StatusResponse) -> Option<String> {
 }
 
 /// The status to report; conditions keep the time of their last change.
-pub(crate) fn node_status(
-    node: &NodeContext,
-    findings: &NodeFindings,
-    before: &NodeStatus,
-    now: Nanos,
-) -> NodeStatus {
+pub(crate) fn node_status(node: &NodeContext, findings: &NodeFindings, before: &NodeStatus, now: Nanos) -> NodeStatus {
     let capacity = capacity(node, findings);
     let allocatable = allocatable(node, &capacity);
     if let Ok(mut known) = node.allocatable.write() {
@@ -110,9 +109,7 @@ pub(crate) fn node_status(
         node_info: system_info(node, findings, before),
         images: images(findings),
         runtime_handlers: findings.handlers.iter().map(handler).collect(),
-        features: Some(NodeFeatures {
-            supplemental_groups_policy: Some(findings.supplemental_groups_policy),
-        }),
+        features: Some(NodeFeatures { supplemental_groups_policy: Some(findings.supplemental_groups_policy) }),
         ..NodeStatus::default()
     }
 }

@@ -94,9 +94,17 @@ impl Server {
         let ram = facts::memory();
         page.head("node_memory_working_set_bytes", "gauge", "Current working set of the node in bytes");
         page.value("node_memory_working_set_bytes", "", number(ram.total.saturating_sub(ram.available)));
-        page.head("node_cpu_usage_seconds_total", "counter", "Cumulative cpu time consumed by the node in core-seconds");
+        page.head(
+            "node_cpu_usage_seconds_total",
+            "counter",
+            "Cumulative cpu time consumed by the node in core-seconds",
+        );
         page.value("node_cpu_usage_seconds_total", "", seconds(rows.iter().map(|(_, cpu, _)| cpu).sum()));
-        page.head("resource_scrape_error", "gauge", "1 if there was an error while getting container metrics, 0 otherwise");
+        page.head(
+            "resource_scrape_error",
+            "gauge",
+            "1 if there was an error while getting container metrics, 0 otherwise",
+        );
         page.value("resource_scrape_error", "", 0.0);
         page.answer()
     }

@@ -92,7 +92,9 @@ impl Server {
             ["stats", "summary"] => self.summary().await,
             ["metrics"] => self.metrics(),
             ["metrics", "resource"] => self.resource_metrics().await,
-            ["metrics", "probes" | "cadvisor"] => whole(StatusCode::OK, super::metrics::KIND, hyper::body::Bytes::new()),
+            ["metrics", "probes" | "cadvisor"] => {
+                whole(StatusCode::OK, super::metrics::KIND, hyper::body::Bytes::new())
+            }
             ["containerLogs", namespace, pod, container] if is_get => {
                 self.container_logs(namespace, pod, container, &query).await
             }
@@ -201,9 +203,10 @@ impl Server {
             Ok(id) => id,
             Err(answer) => return answer,
         };
-        let spec_tty = self.table.find(place.0, place.1).is_some_and(|pod| {
-            crate::pod::PodView::new(pod).container(place.2).is_some_and(|c| c.spec.tty)
-        });
+        let spec_tty = self
+            .table
+            .find(place.0, place.1)
+            .is_some_and(|pod| crate::pod::PodView::new(pod).container(place.2).is_some_and(|c| c.spec.tty));
         let wanted = v1::AttachRequest {
             container_id: id,
             stdin: query.is_set(&["input", "stdin"]),
@@ -285,17 +288,17 @@ impl Server {
 
     fn no_logs(&self, pod: &Arc<Pod>, container: &str, query: &Query) -> Response<Answer> {
         if query.is_set(&["previous"]) {
-            let why = format!("previous terminated container \"{container}\" in pod \"{}\" not found", pod.metadata.name);
+            let why =
+                format!("previous terminated container \"{container}\" in pod \"{}\" not found", pod.metadata.name);
             return text(StatusCode::BAD_REQUEST, &why);
         }
         let table = self.table.list();
         let status = table.iter().find(|(p, _)| p.metadata.uid == pod.metadata.uid).map(|(_, status)| status);
         let reason = status.and_then(|s| waiting_reason(s, container));
         let why = match reason {
-            Some(reason) => format!(
-                "container \"{container}\" in pod \"{}\" is waiting to start: {reason}",
-                pod.metadata.name
-            ),
+            Some(reason) => {
+                format!("container \"{container}\" in pod \"{}\" is waiting to start: {reason}", pod.metadata.name)
+            }
             None => format!("container {container} is not valid for pod {}", pod.metadata.name),
         };
         text(StatusCode::BAD_REQUEST, &why)

@@ -125,10 +125,8 @@ fn ready(input: &StatusInput<'_>, containers: &Finding) -> Finding {
         let kind = &gate.condition_type;
         match input.view.pod.status.conditions.iter().find(|c| c.r#type == *kind) {
             None => missing.push(format!("corresponding condition of pod readiness gate \"{kind}\" does not exist.")),
-            Some(found) if found.status != "True" => missing.push(format!(
-                "the status of pod readiness gate \"{kind}\" is not \"True\", but {}",
-                found.status
-            )),
+            Some(found) if found.status != "True" => missing
+                .push(format!("the status of pod readiness gate \"{kind}\" is not \"True\", but {}", found.status)),
             Some(_) => {}
         }
     }

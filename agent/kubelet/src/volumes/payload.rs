@@ -134,11 +134,8 @@ impl<'a> Wanted<'a> {
 
     /// Adds the wanted keys of `all` (every key if none is named).
     fn select(&self, files: &mut Payload, all: &BTreeMap<&str, &[u8]>, what: &str) -> Result<(), String> {
-        let file = |bytes: &[u8], own| FileContent {
-            bytes: bytes.to_vec(),
-            mode: mode(self.default_mode, own),
-            owner: None,
-        };
+        let file =
+            |bytes: &[u8], own| FileContent { bytes: bytes.to_vec(), mode: mode(self.default_mode, own), owner: None };
         if self.items.is_empty() {
             files.extend(all.iter().map(|(key, bytes)| ((*key).to_owned(), file(bytes, None))));
             return Ok(());

@@ -58,8 +58,12 @@ pub(crate) fn bind_sub_path(
         path: target.to_owned(),
         source,
     })?;
-    let mount =
-        Mount { source, target: target.to_owned(), flags: MountFlags::BIND | MountFlags::RECURSIVE, ..Mount::default() };
+    let mount = Mount {
+        source,
+        target: target.to_owned(),
+        flags: MountFlags::BIND | MountFlags::RECURSIVE,
+        ..Mount::default()
+    };
     system.mount(&mount)?;
     Ok(target.to_owned())
 }

@@ -56,11 +56,7 @@ pub(crate) fn container_mounts(input: &MountInput<'_>) -> Result<Vec<v1::Mount>,
     Ok(mounts)
 }
 
-fn volume_mount(
-    input: &MountInput<'_>,
-    index: usize,
-    mount: &api::core::v1::VolumeMount,
-) -> Result<v1::Mount, String> {
+fn volume_mount(input: &MountInput<'_>, index: usize, mount: &api::core::v1::VolumeMount) -> Result<v1::Mount, String> {
     let volume = input.view.spec().volumes.iter().find(|v| v.name == mount.name);
     let volume = volume.ok_or_else(|| format!("volume {:?} is not in the pod", mount.name))?;
     let propagation = match mount.mount_propagation.as_deref() {
@@ -130,7 +126,11 @@ fn bind(
     let target = if target.exists() { base.join(input.container.name()).join(unique(index)) } else { target };
     bind_sub_path(input.node.system.as_ref(), volume, sub, &target).map_err(|error| {
         let why = stdx::chain(&error);
-        format!("failed to prepare subPath for volumeMount \"{}\" of container \"{}\": {why}", mount.name, input.container.name())
+        format!(
+            "failed to prepare subPath for volumeMount \"{}\" of container \"{}\": {why}",
+            mount.name,
+            input.container.name()
+        )
     })
 }
 

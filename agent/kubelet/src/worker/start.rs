@@ -245,8 +245,7 @@ impl PodOps {
         referenced: &Referenced,
         paths: &BTreeMap<String, PathBuf>,
     ) -> Result<v1::ContainerConfig, StartError> {
-        let (live, services, allocatable) =
-            (self.live_fields(), self.node.services.list(), self.node.allocatable());
+        let (live, services, allocatable) = (self.live_fields(), self.node.services.list(), self.node.allocatable());
         let input = EnvironmentInput {
             view: &self.view,
             container: &container.spec,

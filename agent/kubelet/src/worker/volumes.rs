@@ -122,10 +122,9 @@ impl PodVolumes {
         let mut referenced = Referenced::default();
         if needs_content {
             referenced = self.referenced().await.map_err(|error| fail(&first, error))?;
-            self.tokens
-                .refresh(&self.node.client, view, clock::now())
-                .await
-                .map_err(|error| fail(&token_volume(view), format!("failed to fetch token: {}", stdx::chain(&error))))?;
+            self.tokens.refresh(&self.node.client, view, clock::now()).await.map_err(|error| {
+                fail(&token_volume(view), format!("failed to fetch token: {}", stdx::chain(&error)))
+            })?;
         }
         let fs_group = view.security().and_then(|s| s.fs_group).and_then(|group| u32::try_from(group).ok());
         let (tokens, allocatable) = (self.tokens.texts(), self.node.allocatable());

@@ -314,10 +314,11 @@ async fn bootstrap_tokens_are_checked_field_by_field() {
     }
     let fixture = fixture(|_| ());
     fixture.objects.put_secret("kube-system", "bootstrap-token-abcdef", kind, &good);
-    let mut secrets = fixture.objects.secrets.lock();
-    let secret = Arc::make_mut(secrets.values_mut().next().unwrap());
-    secret.metadata.deletion_timestamp = Some(Time::from_unix(NOW));
-    drop(secrets);
+    {
+        let mut secrets = fixture.objects.secrets.lock();
+        let secret = Arc::make_mut(secrets.values_mut().next().unwrap());
+        secret.metadata.deletion_timestamp = Some(Time::from_unix(NOW));
+    }
     assert!(fixture.bearer(TOKEN).await.is_err(), "a Secret on its way out counts no more");
 }
 

@@ -107,7 +107,9 @@ pub fn ca_hash(pem: &str) -> Result<manifest::CaHash, Error> {
     Ok(manifest::CaHash::new(Certificate::from_pem("ca", pem)?.public_key_hash()))
 }
 
-pub(crate) fn sha256(bytes: &[u8]) -> [u8; 32] {
+/// SHA-256.
+#[must_use]
+pub fn sha256(bytes: &[u8]) -> [u8; 32] {
     let mut hash = [0; 32];
     hash.copy_from_slice(digest::digest(&digest::SHA256, bytes).as_ref());
     hash

@@ -25,7 +25,7 @@ mod plan;
 
 pub use apply::{apply, observe, write_file};
 pub use authority::{Authority, Leaf, San, Usage};
-pub use certificate::{Certificate, ca_hash};
+pub use certificate::{Certificate, ca_hash, sha256};
 pub use csr::{Csr, create_csr};
 pub use error::{CsrDenied, Error};
 pub use files::{Desired, MasterNames};

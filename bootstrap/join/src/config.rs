@@ -1,0 +1,54 @@
+//! What a machine has to know to join.
+
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+
+use manifest::{CaHash, CaTrust, JoinToken, Manifest};
+
+/// How the cluster is recognized.
+#[derive(Debug, Clone)]
+pub enum Trust {
+    /// By its CA certificates in PEM.
+    Authority(String),
+    /// By the hash of its CA's public key.
+    Hash(CaHash),
+}
+
+/// Everything for joining.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// URL of the API.
+    pub server: String,
+    /// Name of the cluster in the kubeconfig file.
+    pub cluster: String,
+    /// How the cluster is recognized.
+    pub trust: Trust,
+    /// What the machine shows while it has no certificate.
+    pub token: JoinToken,
+    /// Name of the Node.
+    pub node: String,
+    /// Addresses in the serving certificate.
+    pub addresses: Vec<IpAddr>,
+    /// Where the files are kept.
+    pub dir: PathBuf,
+}
+
+impl Config {
+    /// The configuration of a worker, with the addresses that it has. `None` if the manifest is not a worker's.
+    #[must_use]
+    pub fn new(manifest: &Manifest, addresses: &[IpAddr], dir: &Path) -> Option<Self> {
+        let trust = match manifest.cluster.trust.as_ref()? {
+            CaTrust::Certificates(pem) => Trust::Authority(pem.as_str().to_owned()),
+            CaTrust::Hash(hash) => Trust::Hash(*hash),
+        };
+        Some(Self {
+            server: manifest.cluster.endpoint.as_ref()?.to_string(),
+            cluster: manifest.cluster.name.to_string(),
+            trust,
+            token: manifest.cluster.token.clone()?,
+            node: manifest.machine.hostname.to_string(),
+            addresses: addresses.to_vec(),
+            dir: dir.to_owned(),
+        })
+    }
+}

@@ -59,3 +59,9 @@ pub(crate) fn notify(message: &str) {
         tracing::warn!(%error, "telling the supervisor");
     }
 }
+
+/// Tells this process from others in a leader election: host name and a random part.
+pub(crate) fn identity() -> String {
+    let host = nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    format!("{host}_{}", uuid::Uuid::new_v4())
+}

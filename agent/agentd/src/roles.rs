@@ -1,8 +1,11 @@
 //! The roles, one file each.
 
+mod apiserver;
 mod cni;
+mod controller_manager;
 mod manifest;
 mod sample;
+mod scheduler;
 
 use std::process::ExitCode;
 
@@ -15,6 +18,12 @@ pub(crate) enum Role {
     /// Checks and explains manifests.
     #[command(subcommand)]
     Manifest(manifest::Command),
+    /// The API server alone, with upstream's flags.
+    Apiserver(Box<apiserver::Options>),
+    /// The controllers alone, with upstream's flags.
+    ControllerManager(Box<controller_manager::Options>),
+    /// The scheduler alone, with upstream's flags.
+    Scheduler(scheduler::Options),
     /// The CNI plugin; the container runtime calls it.
     #[command(hide = true)]
     Cni,
@@ -27,6 +36,9 @@ impl Role {
     pub(crate) fn run(self) -> Result<ExitCode> {
         match self {
             Self::Manifest(command) => manifest::run(command),
+            Self::Apiserver(options) => done(apiserver::run(*options)),
+            Self::ControllerManager(options) => done(controller_manager::run(&options)),
+            Self::Scheduler(options) => done(scheduler::run(&options)),
             Self::Cni => cni::run(),
             Self::SampleServer(options) => done(sample::run(&options)),
         }

@@ -64,3 +64,9 @@ pub fn parse(text: &str) -> Option<(i64, i32)> {
     let time: jiff::Timestamp = if shaped { text.parse().ok()? } else { return None };
     Some((time.as_second(), time.subsec_nanosecond()))
 }
+
+/// Reads a Go duration such as `1h30m0.5s`: nanoseconds.
+#[must_use]
+pub fn parse_duration(text: &str) -> Option<i64> {
+    crate::json::read_duration(text)
+}

@@ -1,0 +1,261 @@
+//! `keelson apiserver`: the API server alone, with upstream's flags.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use apiserver::{Authorization, Config, FrontProxy, KubeletClient, Tls};
+use clap::{ArgAction, Args};
+use store::Store;
+
+use crate::process;
+
+/// Time between compactions of the store, as upstream.
+const COMPACT_EVERY: Duration = Duration::from_secs(300);
+
+/// Upstream's flags. A flag that is not here is refused.
+#[derive(Args)]
+pub(crate) struct Options {
+    /// Address that the `kubernetes` Service leads to; that of the default route without.
+    #[arg(long)]
+    advertise_address: Option<IpAddr>,
+    /// Address to listen on.
+    #[arg(long, default_value = "0.0.0.0")]
+    bind_address: IpAddr,
+    /// Port to listen on.
+    #[arg(long, default_value_t = 6443)]
+    secure_port: u16,
+    /// etcd's addresses; without any, an embedded store in memory is used.
+    #[arg(long, value_delimiter = ',')]
+    etcd_servers: Vec<String>,
+    /// CA of etcd's certificate.
+    #[arg(long)]
+    etcd_cafile: Option<PathBuf>,
+    /// Client certificate for etcd.
+    #[arg(long, requires = "etcd_keyfile")]
+    etcd_certfile: Option<PathBuf>,
+    /// Its key.
+    #[arg(long)]
+    etcd_keyfile: Option<PathBuf>,
+    /// Ranges of Service addresses, at most one a family.
+    #[arg(long, value_delimiter = ',', default_value = "10.0.0.0/24")]
+    service_cluster_ip_range: Vec<String>,
+    /// First and last port of NodePort Services.
+    #[arg(long, default_value = "30000-32767")]
+    service_node_port_range: String,
+    /// Certificate to serve with.
+    #[arg(long, requires = "tls_private_key_file")]
+    tls_cert_file: Option<PathBuf>,
+    /// Its key.
+    #[arg(long)]
+    tls_private_key_file: Option<PathBuf>,
+    /// Folder for certificates that are made when none is given.
+    #[arg(long, default_value = "/var/run/kubernetes")]
+    cert_dir: PathBuf,
+    /// CA of client certificates.
+    #[arg(long)]
+    client_ca_file: Option<PathBuf>,
+    /// File of static tokens.
+    #[arg(long)]
+    token_auth_file: Option<PathBuf>,
+    /// Issuer of service account tokens.
+    #[arg(long, default_value = "https://kubernetes.default.svc.cluster.local")]
+    service_account_issuer: String,
+    /// Keys that verify service account tokens.
+    #[arg(long)]
+    service_account_key_file: Vec<PathBuf>,
+    /// Key that signs them.
+    #[arg(long)]
+    service_account_signing_key_file: Option<PathBuf>,
+    /// `Node,RBAC` or `AlwaysAllow`.
+    #[arg(long, value_delimiter = ',', default_value = "AlwaysAllow")]
+    authorization_mode: Vec<String>,
+    /// Whether requests without credentials are served.
+    #[arg(long, default_value_t = true, num_args = 0..=1, default_missing_value = "true", require_equals = true, action = ArgAction::Set)]
+    anonymous_auth: bool,
+    /// Client certificate for kubelets.
+    #[arg(long, requires = "kubelet_client_key")]
+    kubelet_client_certificate: Option<PathBuf>,
+    /// Its key.
+    #[arg(long)]
+    kubelet_client_key: Option<PathBuf>,
+    /// CA of kubelets' certificates.
+    #[arg(long)]
+    kubelet_certificate_authority: Option<PathBuf>,
+    /// CA of front proxies.
+    #[arg(long)]
+    requestheader_client_ca_file: Option<PathBuf>,
+    /// Names of front proxies.
+    #[arg(long, value_delimiter = ',')]
+    requestheader_allowed_names: Vec<String>,
+    /// How long Events are kept, in seconds or as 1h0m0s.
+    #[arg(long, default_value = "1h0m0s", value_parser = duration)]
+    event_ttl: Duration,
+    /// Reads in flight.
+    #[arg(long, default_value_t = 400)]
+    max_requests_inflight: usize,
+    /// Writes in flight.
+    #[arg(long, default_value_t = 200)]
+    max_mutating_requests_inflight: usize,
+    /// How long a request may take.
+    #[arg(long, default_value = "1m0s", value_parser = duration)]
+    request_timeout: Duration,
+    /// Admission plugins beside the default ones; `NodeRestriction` is the one that can be chosen.
+    #[arg(long, value_delimiter = ',')]
+    enable_admission_plugins: Vec<String>,
+    #[command(flatten)]
+    without_effect: WithoutEffect,
+}
+
+/// Flags of upstream that change nothing here. Each that is given is named in the log.
+#[derive(Args)]
+struct WithoutEffect {
+    /// Privileged containers are always allowed.
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    allow_privileged: Option<bool>,
+    /// Bootstrap tokens are always accepted.
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    enable_bootstrap_token_auth: Option<bool>,
+    /// The address `InternalIP` is used.
+    #[arg(long)]
+    kubelet_preferred_address_types: Option<String>,
+    /// Aggregated APIs are not served yet.
+    #[arg(long)]
+    proxy_client_cert_file: Option<PathBuf>,
+    /// Aggregated APIs are not served yet.
+    #[arg(long)]
+    proxy_client_key_file: Option<PathBuf>,
+    /// Aggregated APIs are not served yet.
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    enable_aggregator_routing: Option<bool>,
+    /// X-Remote-User is the header.
+    #[arg(long)]
+    requestheader_username_headers: Option<String>,
+    /// X-Remote-Group is the header.
+    #[arg(long)]
+    requestheader_group_headers: Option<String>,
+    /// X-Remote-Extra- is the prefix.
+    #[arg(long)]
+    requestheader_extra_headers_prefix: Option<String>,
+    /// Log detail is set by KEELSON_LOG.
+    #[arg(long, short)]
+    v: Option<String>,
+}
+
+pub(crate) fn run(options: Options) -> Result<()> {
+    process::run(2, |shutdown| async move {
+        options.without_effect.tell();
+        let store = open(&options).await?;
+        let config = config(&options)?;
+        let compacting = store.clone();
+        let stop = shutdown.clone();
+        let compactor = tokio::spawn(async move {
+            store::run_compactor(&*compacting, COMPACT_EVERY, async move { stop.wait().await }).await;
+        });
+        let served = apiserver::run(config, store, shutdown.clone()).await.context("serving the API");
+        shutdown.trigger();
+        compactor.await.context("the compactor ended badly")?;
+        served
+    })
+}
+
+async fn open(options: &Options) -> Result<Arc<dyn Store>> {
+    if options.etcd_servers.is_empty() {
+        tracing::warn!("no --etcd-servers: objects are kept in memory and lost at the end");
+        return Ok(Arc::new(store::Embedded::in_memory().await?));
+    }
+    let read = |path: &PathBuf| std::fs::read(path).with_context(|| format!("reading {}", path.display()));
+    let tls = match &options.etcd_cafile {
+        None => None,
+        Some(ca) => {
+            let client = match (&options.etcd_certfile, &options.etcd_keyfile) {
+                (Some(certificate), Some(key)) => Some((read(certificate)?, read(key)?)),
+                _ => None,
+            };
+            Some(store::etcd::Tls { ca_pem: read(ca)?, client_pem: client })
+        }
+    };
+    let config = store::etcd::Config::new(options.etcd_servers.clone(), tls);
+    Ok(Arc::new(store::Etcd::new(config).await.context("preparing the connection to etcd")?))
+}
+
+fn config(options: &Options) -> Result<Config> {
+    let modes: Vec<&str> = options.authorization_mode.iter().map(String::as_str).collect();
+    let authorization = match modes.as_slice() {
+        ["AlwaysAllow"] => Authorization::AlwaysAllow,
+        ["Node", "RBAC"] | ["RBAC"] => Authorization::NodeRbac,
+        other => bail!("--authorization-mode {} is not supported: Node,RBAC or AlwaysAllow", other.join(",")),
+    };
+    if let Some(unknown) = options.enable_admission_plugins.iter().find(|p| *p != "NodeRestriction") {
+        bail!("--enable-admission-plugins {unknown} is not supported: only NodeRestriction can be chosen");
+    }
+    let ranges = options.service_cluster_ip_range.iter().map(|text| text.parse());
+    let tls = match (&options.tls_cert_file, &options.tls_private_key_file) {
+        (Some(certificate), Some(key)) => (certificate.clone(), key.clone()),
+        _ => bail!("--tls-cert-file and --tls-private-key-file are needed"),
+    };
+    Ok(Config {
+        bind: SocketAddr::new(options.bind_address, options.secure_port),
+        advertise: options.advertise_address.unwrap_or(options.bind_address),
+        tls: Some(Tls { certificate: tls.0, key: tls.1, client_ca: options.client_ca_file.clone() }),
+        service_ranges: ranges.collect::<Result<_, _>>().context("--service-cluster-ip-range")?,
+        node_ports: node_ports(&options.service_node_port_range)?,
+        token_issuer: options.service_account_issuer.clone(),
+        token_signing_key: options.service_account_signing_key_file.clone(),
+        token_verify_keys: options.service_account_key_file.clone(),
+        token_file: options.token_auth_file.clone(),
+        anonymous: options.anonymous_auth,
+        authorization,
+        front_proxy: options
+            .requestheader_client_ca_file
+            .clone()
+            .map(|ca| FrontProxy { ca, allowed_names: options.requestheader_allowed_names.clone() }),
+        kubelet: match (&options.kubelet_client_certificate, &options.kubelet_client_key) {
+            (Some(certificate), Some(key)) => Some(KubeletClient {
+                certificate: certificate.clone(),
+                key: key.clone(),
+                ca: options.kubelet_certificate_authority.clone(),
+            }),
+            _ => None,
+        },
+        event_ttl: options.event_ttl,
+        max_in_flight: (options.max_requests_inflight, options.max_mutating_requests_inflight),
+        request_timeout: options.request_timeout,
+        node_restriction: options.enable_admission_plugins.iter().any(|p| p == "NodeRestriction"),
+        ..Config::default()
+    })
+}
+
+impl WithoutEffect {
+    fn tell(&self) {
+        let given = [
+            ("--kubelet-preferred-address-types", self.kubelet_preferred_address_types.is_some()),
+            ("--proxy-client-cert-file", self.proxy_client_cert_file.is_some()),
+            ("--proxy-client-key-file", self.proxy_client_key_file.is_some()),
+            ("--enable-aggregator-routing", self.enable_aggregator_routing.is_some()),
+            ("--requestheader-username-headers", self.requestheader_username_headers.is_some()),
+            ("--requestheader-group-headers", self.requestheader_group_headers.is_some()),
+            ("--requestheader-extra-headers-prefix", self.requestheader_extra_headers_prefix.is_some()),
+            ("--allow-privileged=false", self.allow_privileged == Some(false)),
+            ("--enable-bootstrap-token-auth=false", self.enable_bootstrap_token_auth == Some(false)),
+            ("--v", self.v.is_some()),
+        ];
+        for (flag, _) in given.iter().filter(|(_, is_given)| *is_given) {
+            tracing::warn!(flag, "this flag has no effect here");
+        }
+    }
+}
+
+fn node_ports(text: &str) -> Result<(u16, u16)> {
+    let bad = || format!("--service-node-port-range {text:?} is not like 30000-32767");
+    let (first, last) = text.split_once('-').with_context(bad)?;
+    Ok((first.parse().with_context(bad)?, last.parse().with_context(bad)?))
+}
+
+/// Reads a Go duration such as `1h0m0s`.
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
+    let nanos = api::time::parse_duration(text).and_then(|n| u64::try_from(n).ok());
+    nanos.map(Duration::from_nanos).ok_or_else(|| format!("{text:?} is no duration such as 1h30m or 15s"))
+}

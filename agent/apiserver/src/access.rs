@@ -97,9 +97,10 @@ impl Access {
         }
         let issuer = vec![config.token_issuer.clone()];
         let accounts = ServiceAccounts { issuers: issuer.clone(), audiences: issuer, keys: keys.clone() };
-        let front_proxy = config.front_proxy.as_ref().map(|proxy| {
-            Ok::<_, Error>(FrontProxy::new(read(&proxy.ca)?, proxy.allowed_names.clone()))
-        });
+        let front_proxy = config
+            .front_proxy
+            .as_ref()
+            .map(|proxy| Ok::<_, Error>(FrontProxy::new(read(&proxy.ca)?, proxy.allowed_names.clone())));
         let token_file = config.token_file.as_ref().map(&read).transpose()?;
         let client_ca = config.tls.as_ref().and_then(|tls| tls.client_ca.as_ref()).map(read).transpose()?;
         let authenticators = Authenticators::new(AuthnConfig {
@@ -154,7 +155,11 @@ impl Access {
     }
 
     /// The holder of a token. The check needs no waiting: what it looks at is in memory.
-    pub fn review_token(&self, token: &str, audiences: Option<&[String]>) -> std::result::Result<TokenUser, AuthnError> {
+    pub fn review_token(
+        &self,
+        token: &str,
+        audiences: Option<&[String]>,
+    ) -> std::result::Result<TokenUser, AuthnError> {
         let check = self.authenticators.authenticate_token(token, audiences);
         check.now_or_never().unwrap_or(Err(AuthnError::UnknownToken))
     }
@@ -173,7 +178,12 @@ impl Access {
     pub fn authorize(&self, user: &User, info: &RequestInfo, query: &Query) -> Result<()> {
         let selector = query.get("fieldSelector");
         let pairs: Vec<(&str, &str)> = if matches!(info.verb, "list" | "watch" | "deletecollection") {
-            selector.split(',').filter(|p| !p.contains("!=")).filter_map(|p| p.split_once('=')).map(|(k, v)| (k, v.trim_start_matches('='))).collect()
+            selector
+                .split(',')
+                .filter(|p| !p.contains("!="))
+                .filter_map(|p| p.split_once('='))
+                .map(|(k, v)| (k, v.trim_start_matches('=')))
+                .collect()
         } else {
             Vec::new()
         };

@@ -86,7 +86,8 @@ pub fn message(code: StatusCode, name: &str, value: &Value, accept: Accept) -> R
         Encoding::Protobuf => api::envelope::wrap(api_version, kind, &raw).into(),
         Encoding::Json => {
             let mut out = Vec::new();
-            api::transcode::proto_to_json(schema, &raw, Some((api_version, kind)), &mut out).map_err(Failure::internal)?;
+            api::transcode::proto_to_json(schema, &raw, Some((api_version, kind)), &mut out)
+                .map_err(Failure::internal)?;
             out.push(b'\n');
             if accept.pretty { codec::indent(&out) } else { out.into() }
         }

@@ -120,7 +120,11 @@ impl Storage {
     /// The store's key of an object.
     #[must_use]
     pub fn store_key(&self, namespace: &str, name: &str) -> String {
-        if self.kind.namespaced { format!("{}{namespace}/{name}", self.prefix) } else { format!("{}{name}", self.prefix) }
+        if self.kind.namespaced {
+            format!("{}{namespace}/{name}", self.prefix)
+        } else {
+            format!("{}{name}", self.prefix)
+        }
     }
 
     /// An object by namespace and name.
@@ -257,9 +261,7 @@ impl Cache {
         };
         match tokio::time::timeout(FRESH_TIMEOUT, reached).await {
             Ok(()) => Ok(self.revision()),
-            Err(_elapsed) => {
-                Err(Failure::version_too_large(wanted.unsigned_abs(), self.revision().unsigned_abs()))
-            }
+            Err(_elapsed) => Err(Failure::version_too_large(wanted.unsigned_abs(), self.revision().unsigned_abs())),
         }
     }
 

@@ -87,7 +87,8 @@ pub fn to_json(storage: &Storage, kind: &Kind, object: &Object) -> Result<Bytes>
 
 /// The tree in the form clients read it: known fields only, values canonical.
 pub fn canonical(kind: &Kind, value: &Value) -> Result<Value> {
-    let raw = transcode::value_to_proto(kind.schema(), value, &mut Report::default()).map_err(|e| bad_field(kind, &e))?;
+    let raw =
+        transcode::value_to_proto(kind.schema(), value, &mut Report::default()).map_err(|e| bad_field(kind, &e))?;
     let name = kind.api_version();
     transcode::proto_to_value(kind.schema(), &raw, Some((&name, kind.kind))).map_err(Failure::internal)
 }

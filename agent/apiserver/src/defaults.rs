@@ -64,7 +64,8 @@ fn read_rules(table: &'static str) -> Rules {
         let (Some(field), Ok(value)) = (found, serde_json::from_str(value)) else { continue };
         by_message.entry(name).or_default().push(Rule { field, value, condition });
     }
-    let mut relevant: Vec<bool> = MESSAGES.iter().map(|m| by_message.contains_key(m.name) || special::has(m.name)).collect();
+    let mut relevant: Vec<bool> =
+        MESSAGES.iter().map(|m| by_message.contains_key(m.name) || special::has(m.name)).collect();
     // Spread from children to parents until nothing changes.
     loop {
         let below = |m: &Message, relevant: &[bool]| m.fields.iter().any(|f| child(f.ty).is_some_and(|c| relevant[c]));
@@ -187,7 +188,10 @@ mod tests {
         apply(kind, &mut value);
         let spec = &value["spec"];
         assert_eq!(spec["replicas"], 1);
-        assert_eq!(spec["strategy"], json!({"type": "RollingUpdate", "rollingUpdate": {"maxSurge": "25%", "maxUnavailable": "25%"}}));
+        assert_eq!(
+            spec["strategy"],
+            json!({"type": "RollingUpdate", "rollingUpdate": {"maxSurge": "25%", "maxUnavailable": "25%"}})
+        );
         let pod = &spec["template"]["spec"];
         assert_eq!((&pod["dnsPolicy"], &pod["enableServiceLinks"]), (&json!("ClusterFirst"), &Value::Null));
         assert_eq!(pod["containers"][0]["imagePullPolicy"], "Always");

@@ -67,10 +67,8 @@ impl Document {
 /// `/api`: the versions of the core group. `server_address` is `HOST:PORT`.
 #[must_use]
 pub fn core_versions(server_address: &str) -> Document {
-    let address = ServerAddressByClientCidr {
-        client_cidr: "0.0.0.0/0".to_owned(),
-        server_address: server_address.to_owned(),
-    };
+    let address =
+        ServerAddressByClientCidr { client_cidr: "0.0.0.0/0".to_owned(), server_address: server_address.to_owned() };
     let versions = ApiVersions { versions: vec!["v1".to_owned()], server_address_by_client_cidrs: vec![address] };
     Document::new("APIVersions", &versions)
 }
@@ -243,6 +241,16 @@ mod tests {
     fn the_aggregated_form_nests_subresources() {
         let list = aggregated(api::kinds(), true);
         let pods = list.items[0].versions[0].resources.iter().find(|r| r.resource == "pods").unwrap();
-        assert_eq!(pods.subresources.iter().find(|s| s.subresource == "eviction").unwrap().response_kind.as_ref().unwrap().group, "policy");
+        assert_eq!(
+            pods.subresources
+                .iter()
+                .find(|s| s.subresource == "eviction")
+                .unwrap()
+                .response_kind
+                .as_ref()
+                .unwrap()
+                .group,
+            "policy"
+        );
     }
 }

@@ -32,6 +32,7 @@ mod nonresource;
 pub mod openapi;
 mod patch;
 mod pipeline;
+mod printers;
 mod request;
 mod serve;
 mod services;

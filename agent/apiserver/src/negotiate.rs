@@ -185,7 +185,10 @@ mod tests {
     fn the_first_known_clause_wins() {
         let text = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json;as=Table;v=v1beta1;g=meta.k8s.io,application/json";
         assert_eq!(accept(text).unwrap().form, Form::Table);
-        assert_eq!(accept("application/vnd.kubernetes.protobuf,application/json").unwrap().encoding, Encoding::Protobuf);
+        assert_eq!(
+            accept("application/vnd.kubernetes.protobuf,application/json").unwrap().encoding,
+            Encoding::Protobuf
+        );
         assert_eq!(accept("application/cbor, application/json;q=0.5").unwrap().encoding, Encoding::Json);
         assert_eq!(accept("text/html").unwrap_err().code().as_u16(), 406);
     }

@@ -10,9 +10,9 @@ use serde_json::{Value, json};
 use crate::answer::{self, Body};
 use crate::app::App;
 use crate::negotiate::{Accept, Encoding};
-use crate::{codec, discovery};
 use crate::request::{Query, RequestInfo};
 use crate::status::{Failure, Result};
+use crate::{codec, discovery};
 
 /// The version this server says it is, with what it is built from.
 pub const GIT_VERSION: &str = "v1.36.3+keelson";
@@ -20,7 +20,8 @@ pub const GIT_VERSION: &str = "v1.36.3+keelson";
 /// Checks of `/livez` and `/healthz`, in upstream's order, as far as there is something to check.
 const LIVE: &[&str] = &["ping", "log", "etcd"];
 /// Checks of `/readyz`.
-const READY: &[&str] = &["ping", "log", "etcd", "etcd-readiness", "informer-sync", "poststarthook/bootstrap", "shutdown"];
+const READY: &[&str] =
+    &["ping", "log", "etcd", "etcd-readiness", "informer-sync", "poststarthook/bootstrap", "shutdown"];
 
 /// Answers a request whose path is no resource.
 pub async fn serve(app: &Arc<App>, parts: &Parts, info: &RequestInfo, query: &Query) -> Result<Response<Body>> {

@@ -34,9 +34,9 @@ pub async fn serve(app: Arc<App>, request: Request<Body>) -> Response<Body> {
     let work = handle(&app, parts, body, (query, info), &mut warnings);
     let result = match limit {
         None => work.await,
-        Some(limit) => tokio::time::timeout(limit, work).await.unwrap_or_else(|_| {
-            Err(Failure::timeout("Timeout: request did not complete within the allotted timeout"))
-        }),
+        Some(limit) => tokio::time::timeout(limit, work)
+            .await
+            .unwrap_or_else(|_| Err(Failure::timeout("Timeout: request did not complete within the allotted timeout"))),
     };
     let mut response = result.unwrap_or_else(|failure| {
         let mut accept = Accept::parse(&headers, true).unwrap_or(Accept::JSON);

@@ -216,7 +216,10 @@ mod tests {
     fn paths_name_resources() {
         let info = parse(&Method::GET, "/apis/apps/v1/namespaces/a/deployments/web/scale");
         assert_eq!((info.group.as_str(), info.version.as_str(), info.namespace.as_str()), ("apps", "v1", "a"));
-        assert_eq!((info.resource.as_str(), info.name.as_str(), info.subresource.as_str()), ("deployments", "web", "scale"));
+        assert_eq!(
+            (info.resource.as_str(), info.name.as_str(), info.subresource.as_str()),
+            ("deployments", "web", "scale")
+        );
         let info = parse(&Method::GET, "/api/v1/namespaces/a/pods/b/proxy/x/y");
         assert_eq!((info.subresource.as_str(), info.rest.as_str()), ("proxy", "x/y"));
     }

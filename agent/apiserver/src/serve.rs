@@ -111,9 +111,11 @@ async fn connection(
         }
         Some(acceptor) => {
             let Ok(Ok(stream)) = tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await else { return };
-            let peer = stream.get_ref().1.peer_certificates().map(|c| {
-                PeerCertificates(Arc::new(c.iter().map(|c| c.clone().into_owned()).collect()))
-            });
+            let peer = stream
+                .get_ref()
+                .1
+                .peer_certificates()
+                .map(|c| PeerCertificates(Arc::new(c.iter().map(|c| c.clone().into_owned()).collect())));
             let service = hyper::service::service_fn(move |r| answer(app.clone(), r, peer.clone()));
             watcher.watch(builder.serve_connection_with_upgrades(TokioIo::new(stream), service)).await
         }

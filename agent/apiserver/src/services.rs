@@ -16,7 +16,7 @@ use crate::app::{App, Call};
 use crate::config::IpRange;
 use crate::handlers::create_object;
 use crate::start::internal_call;
-use crate::status::{FieldError, Failure, Result};
+use crate::status::{Failure, FieldError, Result};
 use crate::tree;
 
 pub use ports::Reserved;
@@ -112,8 +112,7 @@ fn set_families(call: &Call, service: &mut Value, _old: Option<&Value>) -> Resul
     let first = asked.first().map(String::as_str).or(given).unwrap_or(primary).to_owned();
     for wanted in &asked {
         if !ranges.contains(&wanted.as_str()) && !selectorless {
-            let error =
-                FieldError::invalid("spec.ipFamilies[0]", wanted.as_str(), "not configured on this cluster");
+            let error = FieldError::invalid("spec.ipFamilies[0]", wanted.as_str(), "not configured on this cluster");
             return Err(Failure::invalid(call.kind_subject(), tree::text(service, "/metadata/name"), &[error]));
         }
     }
@@ -149,9 +148,8 @@ async fn take_addresses(call: &Call, service: &mut Value, old: Option<&Value>) -
     }
     let families: Vec<String> =
         tree::list(service, "/spec/ipFamilies").iter().filter_map(|f| f.as_str().map(str::to_owned)).collect();
-    let held: Vec<&str> = old.map_or(Vec::new(), |o| {
-        tree::list(o, "/spec/clusterIPs").iter().filter_map(Value::as_str).collect()
-    });
+    let held: Vec<&str> =
+        old.map_or(Vec::new(), |o| tree::list(o, "/spec/clusterIPs").iter().filter_map(Value::as_str).collect());
     addresses.truncate(families.len());
     if !call.is_dry_run()? {
         for (i, address) in addresses.iter().enumerate() {

@@ -81,7 +81,8 @@ async fn put(app: &Arc<App>, wanted: &bootstrap::Object, part: Part, value: Valu
 
 /// Makes an object unless it is there.
 pub async fn make(app: &Arc<App>, namespace: &str, value: Value) -> Result<()> {
-    let kind = api::kind_by_name(value["apiVersion"].as_str().unwrap_or_default(), value["kind"].as_str().unwrap_or_default());
+    let kind =
+        api::kind_by_name(value["apiVersion"].as_str().unwrap_or_default(), value["kind"].as_str().unwrap_or_default());
     let Some(kind) = kind else { return Ok(()) };
     let name = value["metadata"]["name"].as_str().unwrap_or_default();
     let there = app.cache.storage(kind.group, kind.plural).is_some_and(|s| s.get(namespace, name).is_some());
@@ -105,7 +106,11 @@ pub fn internal_call(app: &Arc<App>, kind: &'static api::Kind, namespace: &str, 
         info: RequestInfo { verb, ..info },
         query: Query::default(),
         headers: HeaderMap::new(),
-        user: User { name: "system:apiserver".to_owned(), groups: vec!["system:masters".to_owned()], ..User::default() },
+        user: User {
+            name: "system:apiserver".to_owned(),
+            groups: vec!["system:masters".to_owned()],
+            ..User::default()
+        },
         accept: Accept::JSON,
         kind,
         warnings: Mutex::new(Vec::new()),

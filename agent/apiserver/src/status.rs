@@ -90,7 +90,8 @@ impl Failure {
 
     /// 409 on create.
     pub fn already_exists(subject: Subject<'_>, name: &str) -> Self {
-        Self::new(StatusCode::CONFLICT, "AlreadyExists", format!("{subject} {name:?} already exists")).about(subject, name)
+        Self::new(StatusCode::CONFLICT, "AlreadyExists", format!("{subject} {name:?} already exists"))
+            .about(subject, name)
     }
 
     /// 409 on update or delete.
@@ -264,7 +265,15 @@ impl Failure {
         });
         if !self.0.details.is_empty() {
             status["details"] = Value::Object(self.0.details.clone());
-        } else if !matches!(self.0.reason, "Unauthorized" | "NotAcceptable" | "UnsupportedMediaType" | "BadRequest" | "Expired" | "RequestEntityTooLarge") {
+        } else if !matches!(
+            self.0.reason,
+            "Unauthorized"
+                | "NotAcceptable"
+                | "UnsupportedMediaType"
+                | "BadRequest"
+                | "Expired"
+                | "RequestEntityTooLarge"
+        ) {
             status["details"] = json!({});
         }
         status
@@ -406,7 +415,8 @@ mod tests {
     #[test]
     fn an_invalid_object_lists_every_field() {
         let subject = Subject { group: "apps", resource: "Deployment" };
-        let errors = [FieldError::required("spec.selector", ""), FieldError::invalid("spec.replicas", -1, "must be at least 0")];
+        let errors =
+            [FieldError::required("spec.selector", ""), FieldError::invalid("spec.replicas", -1, "must be at least 0")];
         let failure = Failure::invalid(subject, "web", &errors);
         assert_eq!(
             failure.message(),

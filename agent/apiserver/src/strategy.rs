@@ -38,9 +38,23 @@ pub enum Part {
 
 /// Kinds without a generation although they have a spec.
 const NO_GENERATION: &[&str] = &[
-    "services", "nodes", "namespaces", "persistentvolumes", "persistentvolumeclaims", "resourcequotas", "limitranges",
-    "horizontalpodautoscalers", "leases", "apiservices", "certificatesigningrequests", "ipaddresses", "volumeattachments",
-    "csinodes", "resourceclaims", "resourceclaimtemplates", "servicecidrs",
+    "services",
+    "nodes",
+    "namespaces",
+    "persistentvolumes",
+    "persistentvolumeclaims",
+    "resourcequotas",
+    "limitranges",
+    "horizontalpodautoscalers",
+    "leases",
+    "apiservices",
+    "certificatesigningrequests",
+    "ipaddresses",
+    "volumeattachments",
+    "csinodes",
+    "resourceclaims",
+    "resourceclaimtemplates",
+    "servicecidrs",
 ];
 
 /// Kinds without a spec that have a generation all the same.
@@ -60,10 +74,23 @@ fn has_status(kind: &Kind) -> bool {
 pub fn allows_unconditional_update(kind: &Kind) -> bool {
     !matches!(
         kind.plural,
-        "leases" | "customresourcedefinitions" | "apiservices" | "poddisruptionbudgets" | "validatingwebhookconfigurations"
-            | "mutatingwebhookconfigurations" | "validatingadmissionpolicies" | "validatingadmissionpolicybindings"
-            | "mutatingadmissionpolicies" | "mutatingadmissionpolicybindings" | "csinodes" | "csidrivers" | "volumeattachments"
-            | "runtimeclasses" | "ipaddresses" | "servicecidrs" | "volumeattributesclasses"
+        "leases"
+            | "customresourcedefinitions"
+            | "apiservices"
+            | "poddisruptionbudgets"
+            | "validatingwebhookconfigurations"
+            | "mutatingwebhookconfigurations"
+            | "validatingadmissionpolicies"
+            | "validatingadmissionpolicybindings"
+            | "mutatingadmissionpolicies"
+            | "mutatingadmissionpolicybindings"
+            | "csinodes"
+            | "csidrivers"
+            | "volumeattachments"
+            | "runtimeclasses"
+            | "ipaddresses"
+            | "servicecidrs"
+            | "volumeattributesclasses"
     )
 }
 
@@ -85,8 +112,18 @@ pub fn allows_create_on_update(kind: &Kind) -> bool {
 pub fn returns_deleted_object(kind: &Kind) -> bool {
     matches!(
         kind.plural,
-        "pods" | "persistentvolumes" | "persistentvolumeclaims" | "podtemplates" | "resourcequotas" | "serviceaccounts"
-            | "services" | "storageclasses" | "volumeattachments" | "csidrivers" | "csinodes" | "volumeattributesclasses"
+        "pods"
+            | "persistentvolumes"
+            | "persistentvolumeclaims"
+            | "podtemplates"
+            | "resourcequotas"
+            | "serviceaccounts"
+            | "services"
+            | "storageclasses"
+            | "volumeattachments"
+            | "csidrivers"
+            | "csinodes"
+            | "volumeattributesclasses"
     )
 }
 

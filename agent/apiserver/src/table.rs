@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use crate::app::Call;
 use crate::codec;
 use crate::negotiate::Accept;
+use crate::printers;
 use crate::status::{Failure, Result};
 
 /// A Table of objects. `metadata` is the list's.
@@ -14,10 +15,10 @@ pub fn of_objects(call: &Call, objects: &[Value], metadata: Value) -> Result<Val
 }
 
 /// As [`of_objects`], outside a request.
-pub fn of_kind(_kind: &'static api::Kind, include: &str, objects: &[Value], metadata: Value) -> Result<Value> {
+pub fn of_kind(kind: &'static api::Kind, include: &str, objects: &[Value], metadata: Value) -> Result<Value> {
     let mut rows = Vec::with_capacity(objects.len());
     for object in objects {
-        let mut row = json!({"cells": [object["metadata"]["name"], object["metadata"]["creationTimestamp"]]});
+        let mut row = json!({"cells": printers::cells(kind.group, kind.plural, object)});
         match include {
             "None" => {}
             "Object" => row["object"] = object.clone(),
@@ -30,13 +31,14 @@ pub fn of_kind(_kind: &'static api::Kind, include: &str, objects: &[Value], meta
         }
         rows.push(row);
     }
+    let columns: Vec<Value> = printers::columns(kind.group, kind.plural)
+        .iter()
+        .map(|(name, ty, format, priority)| {
+            json!({"name": name, "type": ty, "format": format, "description": "", "priority": priority})
+        })
+        .collect();
     Ok(json!({
-        "kind": "Table", "apiVersion": "meta.k8s.io/v1", "metadata": metadata,
-        "columnDefinitions": [
-            {"name": "Name", "type": "string", "format": "name", "description": "Name must be unique within a namespace.", "priority": 0},
-            {"name": "Created At", "type": "date", "format": "", "description": "CreationTimestamp of the object.", "priority": 0},
-        ],
-        "rows": rows,
+        "kind": "Table", "apiVersion": "meta.k8s.io/v1", "metadata": metadata, "columnDefinitions": columns, "rows": rows,
     }))
 }
 

@@ -26,7 +26,9 @@ pub(super) fn set_defaults(call: &Call, pod: &mut Value) {
         for list in ["initContainers", "containers"] {
             for container in pod["spec"].get_mut(list).and_then(Value::as_array_mut).into_iter().flatten() {
                 let name = container["name"].as_str().unwrap_or_default().to_owned();
-                for (source, target, word) in [("defaultRequest", "requests", "request"), ("default", "limits", "limit")] {
+                for (source, target, word) in
+                    [("defaultRequest", "requests", "request"), ("default", "limits", "limit")]
+                {
                     let Some(defaults) = item[source].as_object() else { continue };
                     if !container["resources"].is_object() {
                         container["resources"] = serde_json::json!({});
@@ -47,7 +49,8 @@ pub(super) fn set_defaults(call: &Call, pod: &mut Value) {
         }
         if !notes.is_empty() {
             let text = format!("LimitRanger plugin set: {}", notes.join("; "));
-            tree::object_at(&mut pod["metadata"], "annotations").insert("kubernetes.io/limit-ranger".into(), text.into());
+            tree::object_at(&mut pod["metadata"], "annotations")
+                .insert("kubernetes.io/limit-ranger".into(), text.into());
         }
     }
 }
@@ -88,7 +91,8 @@ fn compare(item: &Value, resources: &Value, kind: &str, errors: &mut Vec<String>
         match amount(&resources["requests"][resource]) {
             None => errors.push(format!("minimum {resource} usage per {kind} is {text}.  No request is specified")),
             Some(own) if own.minus(&min).is_negative() => {
-                errors.push(format!("minimum {resource} usage per {kind} is {text}, but request is {}", own.canonical()));
+                errors
+                    .push(format!("minimum {resource} usage per {kind} is {text}, but request is {}", own.canonical()));
             }
             Some(_) => {}
         }

@@ -52,7 +52,13 @@ pub(super) fn restrict(call: &Call, operation: Operation, new: &Value, old: Opti
             }
             let mirror = "/metadata/annotations/kubernetes.io~1config.mirror";
             if operation == Operation::Create && !tree::has(new, mirror) {
-                return Err(refuse(call, name, &format!("pod does not have \"kubernetes.io/config.mirror\" annotation, node {node:?} can only create mirror pods")));
+                return Err(refuse(
+                    call,
+                    name,
+                    &format!(
+                        "pod does not have \"kubernetes.io/config.mirror\" annotation, node {node:?} can only create mirror pods"
+                    ),
+                ));
             }
             Ok(())
         }

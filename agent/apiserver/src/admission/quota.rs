@@ -78,10 +78,7 @@ fn containers_of(pod: &Value) -> String {
 /// Compute resources under quota have to be named by every pod.
 fn must_be_set(call: &Call, resource: &str) -> bool {
     call.kind.plural == "pods"
-        && matches!(
-            resource,
-            "cpu" | "memory" | "requests.cpu" | "requests.memory" | "limits.cpu" | "limits.memory"
-        )
+        && matches!(resource, "cpu" | "memory" | "requests.cpu" | "requests.memory" | "limits.cpu" | "limits.memory")
 }
 
 /// How much of a resource an object takes; `None` if the resource is not of its kind.
@@ -119,9 +116,9 @@ fn sum(pod: &Value, list: &str, name: &str) -> Option<Amount> {
         return Amount::parse("0").ok();
     }
     let zero = Amount::parse("0").ok()?;
-    let amounts = tree::list(pod, "/spec/containers").iter().filter_map(|c| {
-        Amount::parse(c["resources"][list][name].as_str()?).ok()
-    });
+    let amounts = tree::list(pod, "/spec/containers")
+        .iter()
+        .filter_map(|c| Amount::parse(c["resources"][list][name].as_str()?).ok());
     Some(amounts.fold(zero, |total, a| total.plus(&a)))
 }
 
@@ -132,7 +129,8 @@ fn used(call: &Call, resource: &str) -> Result<Amount> {
     let mut total = Amount::parse("0").map_err(Failure::internal)?;
     for (_, object) in storage.snapshot().iter().filter(|(k, _)| k.starts_with(&prefix)) {
         let value = codec::to_value(storage, call.kind, object)?;
-        let finished = call.kind.plural == "pods" && matches!(tree::text(&value, "/status/phase"), "Succeeded" | "Failed");
+        let finished =
+            call.kind.plural == "pods" && matches!(tree::text(&value, "/status/phase"), "Succeeded" | "Failed");
         if let (false, Some(own)) = (finished, usage(call, resource, &value)) {
             total = total.plus(&own);
         }

@@ -31,10 +31,8 @@ pub(super) async fn admit(call: &Call, pod: &mut Value) -> Result<()> {
     pod["spec"]["serviceAccountName"] = name.as_str().into();
     pod["spec"]["serviceAccount"] = name.as_str().into();
     let object = account(call, &name).await.ok_or_else(|| {
-        let text = format!(
-            "error looking up service account {}/{name}: serviceaccount {name:?} not found",
-            call.namespace()
-        );
+        let text =
+            format!("error looking up service account {}/{name}: serviceaccount {name:?} not found", call.namespace());
         Failure::forbidden(call.subject(), tree::text(pod, "/metadata/name"), &text)
     })?;
     let storage = call.app.cache.known("", "serviceaccounts");
@@ -51,7 +49,11 @@ pub(super) async fn admit(call: &Call, pod: &mut Value) -> Result<()> {
 
 fn check_mirror(call: &Call, pod: &Value) -> Result<()> {
     let refuse = |what: &str| {
-        Err(Failure::forbidden(call.subject(), tree::text(pod, "/metadata/name"), &format!("a mirror pod may not {what}")))
+        Err(Failure::forbidden(
+            call.subject(),
+            tree::text(pod, "/metadata/name"),
+            &format!("a mirror pod may not {what}"),
+        ))
     };
     if !tree::text(pod, "/spec/serviceAccountName").is_empty() {
         return refuse("reference service accounts");

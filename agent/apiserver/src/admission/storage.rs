@@ -25,7 +25,9 @@ pub(super) fn set_class(call: &Call, claim: &mut Value) {
     if tree::has(claim, "/spec/storageClassName") || annotated {
         return;
     }
-    if let Some(name) = default_class(call, ("storage.k8s.io", "storageclasses"), "storageclass.kubernetes.io/is-default-class") {
+    if let Some(name) =
+        default_class(call, ("storage.k8s.io", "storageclasses"), "storageclass.kubernetes.io/is-default-class")
+    {
         claim["spec"]["storageClassName"] = name.into();
     }
 }
@@ -36,7 +38,9 @@ pub(super) fn set_ingress_class(call: &Call, ingress: &mut Value) {
     if tree::has(ingress, "/spec/ingressClassName") || annotated {
         return;
     }
-    if let Some(name) = default_class(call, ("networking.k8s.io", "ingressclasses"), "ingressclass.kubernetes.io/is-default-class") {
+    if let Some(name) =
+        default_class(call, ("networking.k8s.io", "ingressclasses"), "ingressclass.kubernetes.io/is-default-class")
+    {
         ingress["spec"]["ingressClassName"] = name.into();
     }
 }

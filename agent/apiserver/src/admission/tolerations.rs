@@ -14,7 +14,8 @@ pub(super) fn add_defaults(pod: &mut Value) {
             own_key && own_effect
         });
         if !tolerated {
-            let toleration = json!({"key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": SECONDS});
+            let toleration =
+                json!({"key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": SECONDS});
             tree::list_at(&mut pod["spec"], "tolerations").push(toleration);
         }
     }

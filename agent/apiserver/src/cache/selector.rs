@@ -76,7 +76,8 @@ pub struct Selection {
 impl Selection {
     /// Reads the two selectors of a query. `indexed` are the names of the kind's indexed fields.
     pub fn parse(labels: &str, fields: &str, kind: &api::Kind, indexed: &[&str]) -> Result<Self> {
-        let labels = Labels::parse(labels).map_err(|e| Failure::bad_request(format!("unable to parse requirement: {e}")))?;
+        let labels =
+            Labels::parse(labels).map_err(|e| Failure::bad_request(format!("unable to parse requirement: {e}")))?;
         let mut terms = Vec::new();
         for part in fields.split(',').filter(|p| !p.is_empty()) {
             terms.push(term(part, fields, kind, indexed)?);
@@ -156,7 +157,8 @@ fn stored_name(kind: &api::Kind, name: &str) -> String {
 
 /// Whether the name is one of this group's spelling.
 fn supported(kind: &api::Kind, name: &str) -> bool {
-    kind.group != "events.k8s.io" || !(name.starts_with("involvedObject.") || name == "reportingComponent" || name == "source")
+    kind.group != "events.k8s.io"
+        || !(name.starts_with("involvedObject.") || name == "reportingComponent" || name == "source")
 }
 
 fn unsupported(kind: &api::Kind, name: &str) -> Failure {

@@ -63,7 +63,8 @@ fn is_cpu(metric: &Value) -> bool {
 fn split_metrics(metrics: Option<Value>, part: &str) -> (Option<Value>, Value) {
     let Some(Value::Array(metrics)) = metrics else { return (None, Value::Null) };
     let percent = |m: &Value| m["resource"][part]["averageUtilization"].clone();
-    let (cpu, others): (Vec<Value>, Vec<Value>) = metrics.into_iter().partition(|m| is_cpu(m) && percent(m).is_number());
+    let (cpu, others): (Vec<Value>, Vec<Value>) =
+        metrics.into_iter().partition(|m| is_cpu(m) && percent(m).is_number());
     (cpu.first().map(percent), Value::Array(others))
 }
 

@@ -34,8 +34,7 @@ pub fn parse_json(bytes: &[u8]) -> Result<Parsed> {
     let mut reader = serde_json::Deserializer::from_slice(bytes);
     let seed = Tree { path: String::new(), duplicates: &mut duplicates };
     let value = seed.deserialize(&mut reader).and_then(|v| reader.end().map(|()| v));
-    let value =
-        value.map_err(|e| Failure::bad_request(format!("couldn't get version/kind; json parse error: {e}")))?;
+    let value = value.map_err(|e| Failure::bad_request(format!("couldn't get version/kind; json parse error: {e}")))?;
     Ok(Parsed { value, duplicates })
 }
 

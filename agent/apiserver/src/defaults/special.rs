@@ -44,7 +44,8 @@ fn pull_policy(map: &mut Map<String, Value>) {
     }
     let image = map.get("image").and_then(Value::as_str).unwrap_or_default();
     let last = image.rsplit('/').next().unwrap_or_default();
-    let latest = !image.is_empty() && !image.contains('@') && last.split_once(':').is_none_or(|(_, tag)| tag == "latest");
+    let latest =
+        !image.is_empty() && !image.contains('@') && last.split_once(':').is_none_or(|(_, tag)| tag == "latest");
     map.insert("imagePullPolicy".into(), if latest { "Always" } else { "IfNotPresent" }.into());
 }
 
@@ -84,7 +85,8 @@ fn limits(map: &mut Map<String, Value>) {
     if map.get("type").and_then(Value::as_str) != Some("Container") {
         return;
     }
-    let take = |map: &Map<String, Value>, key: &str| map.get(key).and_then(Value::as_object).cloned().unwrap_or_default();
+    let take =
+        |map: &Map<String, Value>, key: &str| map.get(key).and_then(Value::as_object).cloned().unwrap_or_default();
     let (mut default, mut request) = (take(map, "default"), take(map, "defaultRequest"));
     for (resource, max) in take(map, "max") {
         default.entry(resource).or_insert(max);
@@ -102,7 +104,9 @@ fn limits(map: &mut Map<String, Value>) {
 fn scaling(map: &mut Map<String, Value>) {
     let percent = json!({"type": "Percent", "value": 100, "periodSeconds": 15});
     let pods = json!({"type": "Pods", "value": 4, "periodSeconds": 15});
-    for (key, window, policies) in [("scaleUp", Some(0), json!([pods, percent.clone()])), ("scaleDown", None, json!([percent]))] {
+    for (key, window, policies) in
+        [("scaleUp", Some(0), json!([pods, percent.clone()])), ("scaleDown", None, json!([percent]))]
+    {
         let rules = map.entry(key).or_insert_with(|| json!({}));
         if rules.is_null() {
             *rules = json!({});

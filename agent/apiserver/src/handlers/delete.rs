@@ -10,7 +10,7 @@ use crate::answer::{self, Body};
 use crate::app::{Call, now};
 use crate::cache::{Object, Storage, store_failure};
 use crate::negotiate;
-use crate::status::{FieldError, Failure, Result, Subject};
+use crate::status::{Failure, FieldError, Result, Subject};
 use crate::{codec, services, strategy, tree};
 
 /// Attempts against others who write the same object.
@@ -140,9 +140,7 @@ async fn remove_object(call: &Call, name: &str, options: &DeleteOptions) -> Resu
 fn check_preconditions(call: &Call, name: &str, value: &Value, options: &DeleteOptions) -> Result<()> {
     let compare = |what: &str, wanted: Option<&String>, actual: &str| match wanted {
         Some(wanted) if wanted != actual => {
-            let why = format!(
-                "Precondition failed: {what} in precondition: {wanted}, {what} in object meta: {actual}"
-            );
+            let why = format!("Precondition failed: {what} in precondition: {wanted}, {what} in object meta: {actual}");
             Err(Failure::conflict(call.subject(), name, &why))
         }
         _ => Ok(()),
@@ -169,7 +167,9 @@ async fn write(
     let result = match marked {
         Some(new) => {
             let data = codec::to_stored(storage, call.kind, new)?;
-            let done = |revision| Step::Done(Deleted { object: storage.read_object(key, revision, data.clone()), gone: false });
+            let done = |revision| {
+                Step::Done(Deleted { object: storage.read_object(key, revision, data.clone()), gone: false })
+            };
             if dry_run || data == old.data {
                 return Ok(done(old.revision));
             }

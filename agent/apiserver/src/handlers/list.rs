@@ -16,7 +16,7 @@ use crate::app::Call;
 use crate::cache::{Object, Objects, Selection, Storage, store_failure};
 use crate::codec::{self, Renderer};
 use crate::negotiate::{Encoding, Form};
-use crate::status::{FieldError, Failure, Result, Subject};
+use crate::status::{Failure, FieldError, Result, Subject};
 use crate::wire::{put_varint, varint_len};
 
 /// Objects of one page, and what its metadata says.
@@ -93,7 +93,10 @@ pub(super) async fn page(call: &Call) -> Result<Page> {
         resume(call, storage, token, &prefix).await?
     };
     let mut page = Page { objects: Vec::new(), revision, next: None, remaining: None };
-    let mut range = objects.range::<_, str>((Bound::Included(start.as_str()), Bound::Unbounded)).map(|(_, o)| o).take_while(|o| o.key.starts_with(&prefix));
+    let mut range = objects
+        .range::<_, str>((Bound::Included(start.as_str()), Bound::Unbounded))
+        .map(|(_, o)| o)
+        .take_while(|o| o.key.starts_with(&prefix));
     let single = selection.single_name();
     while let Some(object) = range.next() {
         if single.is_some_and(|name| object.name() != name) || !selection.matches(object) {
@@ -138,10 +141,13 @@ fn check_match(version: &str, rule: &str) -> Result<()> {
     let field = "resourceVersionMatch";
     match (version, rule) {
         (_, "") => Ok(()),
-        ("", _) => refuse(FieldError::forbidden(field, "resourceVersionMatch is forbidden unless resourceVersion is provided")),
-        ("0", "Exact") => {
-            refuse(FieldError::forbidden(field, "resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\""))
+        ("", _) => {
+            refuse(FieldError::forbidden(field, "resourceVersionMatch is forbidden unless resourceVersion is provided"))
         }
+        ("0", "Exact") => refuse(FieldError::forbidden(
+            field,
+            "resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"",
+        )),
         (_, "Exact" | "NotOlderThan") => Ok(()),
         (_, other) => refuse(FieldError::not_supported(field, other, &["Exact", "NotOlderThan", ""])),
     }

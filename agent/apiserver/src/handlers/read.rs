@@ -52,9 +52,13 @@ pub(super) fn respond(call: &Call, code: StatusCode, object: &Object) -> Result<
         }
         Form::Metadata => answer::message(code, METADATA, &metadata_of(renderer.value(object)?), accept),
         Form::Table => {
-            let table = crate::table::of_objects(call, &[renderer.value(object)?], json!({
-                "resourceVersion": object.revision.to_string(),
-            }))?;
+            let table = crate::table::of_objects(
+                call,
+                &[renderer.value(object)?],
+                json!({
+                    "resourceVersion": object.revision.to_string(),
+                }),
+            )?;
             Ok(answer::compress(&call.headers, code, "application/json", crate::table::bytes(&table, accept)?))
         }
     }

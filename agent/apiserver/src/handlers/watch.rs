@@ -21,7 +21,7 @@ use crate::app::{App, Call};
 use crate::cache::{Change, Event, Object, Objects, Selection, Storage};
 use crate::codec::{self, Renderer};
 use crate::negotiate::{Accept, Encoding, Form};
-use crate::status::{FieldError, Failure, Result, Subject};
+use crate::status::{Failure, FieldError, Result, Subject};
 
 /// Events that one turn takes out of the ring.
 const BATCH: usize = 256;
@@ -110,7 +110,11 @@ async fn start(call: &Call, storage: &Storage) -> Result<(Objects, i64, bool)> {
                 text => cache.wait_for(parse_version(text)?).await?,
             };
             let (objects, cursor) = state(revision);
-            if send { Ok((objects, cursor, call.query.flag("allowWatchBookmarks"))) } else { Ok((Objects::new(), cursor, false)) }
+            if send {
+                Ok((objects, cursor, call.query.flag("allowWatchBookmarks")))
+            } else {
+                Ok((Objects::new(), cursor, false))
+            }
         }
         None if !rule.is_empty() => {
             let error = FieldError::forbidden(
@@ -253,9 +257,9 @@ impl Watcher {
         let renderer = self.renderer(&app);
         let frame = match self.accept.form {
             Form::Object => renderer.frame(event, object, self.accept.encoding),
-            Form::Metadata => {
-                renderer.value(object).and_then(|v| message_frame(event, METADATA, &metadata_of(v), self.accept.encoding))
-            }
+            Form::Metadata => renderer
+                .value(object)
+                .and_then(|v| message_frame(event, METADATA, &metadata_of(v), self.accept.encoding)),
             Form::Table => renderer.value(object).and_then(|v| self.table_frame(event, &v)),
         };
         frame.map_err(|failure| tracing::error!(key = %object.key, %failure, "an object could not be written")).ok()

@@ -166,11 +166,8 @@ fn check_version(call: &Call, new: &Value, old: &Object) -> Result<()> {
     let given = tree::text(new, "/metadata/resourceVersion");
     if given.is_empty() || given == "0" && call.kind.plural != "leases" {
         if !strategy::allows_unconditional_update(call.kind) {
-            let error = crate::status::FieldError::invalid(
-                "metadata.resourceVersion",
-                0,
-                "must be specified for an update",
-            );
+            let error =
+                crate::status::FieldError::invalid("metadata.resourceVersion", 0, "must be specified for an update");
             return Err(Failure::invalid(call.kind_subject(), &call.info.name, &[error]));
         }
         return Ok(());

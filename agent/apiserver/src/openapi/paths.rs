@@ -58,13 +58,21 @@ pub(super) fn of<'a>(kinds: impl Iterator<Item = &'a Kind>, style: Style) -> Map
     for kind in kinds {
         let namespace = kind.namespaced.then_some("{namespace}");
         let collection = kind.path(namespace);
-        let target = Target { kind, group: kind.group, version: kind.version, name: kind.kind, message: Some(kind.message), style };
+        let target = Target {
+            kind,
+            group: kind.group,
+            version: kind.version,
+            name: kind.kind,
+            message: Some(kind.message),
+            style,
+        };
         if kind.namespaced && kind.has_verb("list") {
             paths.insert(kind.path(None), target.item(&COLLECTION[..1], kind.verbs, &[]));
         }
         paths.insert(collection.clone(), target.item(COLLECTION, kind.verbs, &namespace_parameter(kind, style)));
         if kind.has_verb("get") {
-            paths.insert(format!("{collection}/{{name}}"), target.item(ITEM, kind.verbs, &name_parameters(kind, style)));
+            paths
+                .insert(format!("{collection}/{{name}}"), target.item(ITEM, kind.verbs, &name_parameters(kind, style)));
         }
         for sub in kind.subresources {
             let own = !sub.version.is_empty();

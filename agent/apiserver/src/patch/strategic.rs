@@ -117,7 +117,7 @@ fn merge_key(
 }
 
 fn merge_list(below: Option<&'static Message>, list: &mut Vec<Value>, items: &[Value], key: &str) -> Result<()> {
-    if items.iter().any(|i| i.get(PATCH).and_then(Value::as_str) == Some("replace") ) {
+    if items.iter().any(|i| i.get(PATCH).and_then(Value::as_str) == Some("replace")) {
         *list = items.iter().filter(|i| i.get(PATCH).is_none()).cloned().collect();
         return Ok(());
     }
@@ -196,7 +196,8 @@ mod tests {
             "containers": [{"name": "c", "image": "i"}],
         }});
         let new = patched(old.clone(), patch);
-        let names: Vec<&str> = new["spec"]["containers"].as_array().unwrap().iter().filter_map(|c| c["name"].as_str()).collect();
+        let names: Vec<&str> =
+            new["spec"]["containers"].as_array().unwrap().iter().filter_map(|c| c["name"].as_str()).collect();
         assert_eq!(names, ["b", "c", "a", "s"]);
         let new = patched(old.clone(), json!({"spec": {"containers": [{"name": "a", "$patch": "delete"}]}}));
         assert_eq!(new["spec"]["containers"], json!([{"name": "b"}, {"name": "s"}]));

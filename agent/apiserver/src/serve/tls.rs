@@ -24,7 +24,9 @@ pub fn acceptor(tls: &Tls, front_proxy: Option<&FrontProxy>) -> Result<TlsAccept
     let verifier: Arc<dyn ClientCertVerifier> = if roots.is_empty() {
         Arc::new(NoClientAuth)
     } else {
-        WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone()).allow_unauthenticated().build()?
+        WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone())
+            .allow_unauthenticated()
+            .build()?
     };
     let mut config = rustls::ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()?

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::app::{Call, now};
 use crate::codec;
-use crate::status::{FieldError, Failure, Result};
+use crate::status::{Failure, FieldError, Result};
 use crate::tree;
 
 /// Ports given out a moment ago, whose Services the cache may not show yet.
@@ -67,11 +67,8 @@ pub(super) fn allocate(call: &Call, service: &mut Value, old: Option<&Value>) ->
     }
     let name = tree::text(service, "/metadata/name").to_owned();
     let mut taken = taken(call, &name)?;
-    let own: HashSet<i64> = old
-        .map_or(&[][..], |o| tree::list(o, "/spec/ports"))
-        .iter()
-        .filter_map(|p| p["nodePort"].as_i64())
-        .collect();
+    let own: HashSet<i64> =
+        old.map_or(&[][..], |o| tree::list(o, "/spec/ports")).iter().filter_map(|p| p["nodePort"].as_i64()).collect();
     let (first, last) = call.app.config.node_ports;
     let dry_run = call.is_dry_run()?;
     let mut errors = Vec::new();
@@ -86,7 +83,8 @@ pub(super) fn allocate(call: &Call, service: &mut Value, old: Option<&Value>) ->
             if again.contains(&port["protocol"]) {
                 errors.push(FieldError::invalid(field, asked, "provided port is already allocated"));
             } else if !(i64::from(first)..=i64::from(last)).contains(&asked) {
-                let text = format!("provided port is not in the valid range. The range of valid ports is {first}-{last}");
+                let text =
+                    format!("provided port is not in the valid range. The range of valid ports is {first}-{last}");
                 errors.push(FieldError::invalid(field, asked, text));
             } else if taken.contains(&asked) && !own.contains(&asked) && again.is_empty() {
                 errors.push(FieldError::invalid(field, asked, "provided port is already allocated"));

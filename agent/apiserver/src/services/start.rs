@@ -49,8 +49,10 @@ async fn endpoints(app: &Arc<App>) -> Result<()> {
     let port = json!({"name": "https", "port": app.config.bind.port(), "protocol": "TCP"});
     let subsets = json!([{"addresses": [{"ip": address}], "ports": [port]}]);
     let meta = json!({"name": "kubernetes", "labels": {"endpointslice.kubernetes.io/skip-mirror": "true"}});
-    make(app, "default", json!({"apiVersion": "v1", "kind": "Endpoints", "metadata": meta, "subsets": subsets})).await?;
-    change(app, ("v1", "Endpoints"), ("default", "kubernetes"), Part::Main, |old| old["subsets"] = subsets.clone()).await?;
+    make(app, "default", json!({"apiVersion": "v1", "kind": "Endpoints", "metadata": meta, "subsets": subsets}))
+        .await?;
+    change(app, ("v1", "Endpoints"), ("default", "kubernetes"), Part::Main, |old| old["subsets"] = subsets.clone())
+        .await?;
     let version = "discovery.k8s.io/v1";
     let slice = json!({
         "apiVersion": version, "kind": "EndpointSlice",

@@ -116,7 +116,10 @@ pub fn validate_meta_update(new: &Value, old: &Value) -> Errors {
             .filter_map(|f| f.as_str().map(|t| format!("{t:?}")))
             .collect();
         if !added.is_empty() {
-            let text = format!("no new finalizers can be added if the object is being deleted, found new finalizers []string{{{}}}", added.join(", "));
+            let text = format!(
+                "no new finalizers can be added if the object is being deleted, found new finalizers []string{{{}}}",
+                added.join(", ")
+            );
             errors.push(FieldError::forbidden("metadata.finalizers", text));
         }
     }

@@ -94,6 +94,9 @@ mod tests {
         assert_eq!(qos_class(&pod(json!({}))), "BestEffort");
         assert_eq!(qos_class(&pod(json!({"requests": {"cpu": "1"}}))), "Burstable");
         let both = json!({"cpu": "1", "memory": "1Gi"});
-        assert_eq!(qos_class(&pod(json!({"requests": both, "limits": {"cpu": "1000m", "memory": "1Gi"}}))), "Guaranteed");
+        assert_eq!(
+            qos_class(&pod(json!({"requests": both, "limits": {"cpu": "1000m", "memory": "1Gi"}}))),
+            "Guaranteed"
+        );
     }
 }

@@ -10,7 +10,8 @@ use crate::status::FieldError;
 use crate::tree;
 
 /// Kinds whose pods come from a template below `spec`.
-const TEMPLATED: &[&str] = &["deployments", "replicasets", "statefulsets", "daemonsets", "jobs", "replicationcontrollers"];
+const TEMPLATED: &[&str] =
+    &["deployments", "replicasets", "statefulsets", "daemonsets", "jobs", "replicationcontrollers"];
 
 /// Errors of an object by itself.
 #[must_use]
@@ -22,7 +23,11 @@ pub fn validate(kind: &'static Kind, value: &Value) -> Errors {
         ("", "services") => service(value, &mut errors),
         ("", "configmaps" | "secrets") => data_keys(value, &mut errors),
         ("batch", "cronjobs") => {
-            pod_spec(&value["spec"]["jobTemplate"]["spec"]["template"]["spec"], "spec.jobTemplate.spec.template.spec", &mut errors);
+            pod_spec(
+                &value["spec"]["jobTemplate"]["spec"]["template"]["spec"],
+                "spec.jobTemplate.spec.template.spec",
+                &mut errors,
+            );
         }
         (_, plural) if TEMPLATED.contains(&plural) => workload(kind, value, &mut errors),
         _ => {}
@@ -135,9 +140,12 @@ struct Expression {
 
 impl SelectorForm {
     fn build(self) -> Option<Selector> {
-        let expressions = self.match_expressions.unwrap_or_default().into_iter().map(|e| {
-            api::meta::v1::LabelSelectorRequirement { key: e.key, operator: e.operator, values: e.values.unwrap_or_default() }
-        });
+        let expressions =
+            self.match_expressions.unwrap_or_default().into_iter().map(|e| api::meta::v1::LabelSelectorRequirement {
+                key: e.key,
+                operator: e.operator,
+                values: e.values.unwrap_or_default(),
+            });
         let object = api::meta::v1::LabelSelector {
             match_labels: self.match_labels.unwrap_or_default(),
             match_expressions: expressions.collect(),
@@ -309,7 +317,10 @@ fn pod_update(new: &Value, old: &Value, errors: &mut Errors) {
     }
     let kept = tree::list(new, "/spec/tolerations");
     if tree::list(old, "/spec/tolerations").iter().any(|t| !kept.contains(t)) {
-        errors.push(FieldError::forbidden("spec.tolerations", "existing toleration can not be modified except its tolerationSeconds"));
+        errors.push(FieldError::forbidden(
+            "spec.tolerations",
+            "existing toleration can not be modified except its tolerationSeconds",
+        ));
     }
 }
 

@@ -30,5 +30,6 @@ pub(super) fn prepare_job(job: &mut Value) {
     if !tree::has(job, "/spec/selector") {
         job["spec"]["selector"] = json!({});
     }
-    tree::object_at(&mut job["spec"]["selector"], "matchLabels").insert("batch.kubernetes.io/controller-uid".into(), uid);
+    tree::object_at(&mut job["spec"]["selector"], "matchLabels")
+        .insert("batch.kubernetes.io/controller-uid".into(), uid);
 }

@@ -9,7 +9,7 @@ use crate::app::{Call, now_text};
 use crate::codec;
 use crate::handlers::write::modify;
 use crate::start::internal_call;
-use crate::status::{FieldError, Failure, Result, Subject};
+use crate::status::{Failure, FieldError, Result, Subject};
 use crate::strategy::Part;
 use crate::tree;
 
@@ -52,7 +52,9 @@ fn assigned(call: &Call, old: &Value, binding: &Value, (node, labels): (&str, &[
         let wanted = binding["metadata"][what].as_str().unwrap_or_default();
         let actual = old["metadata"][what].as_str().unwrap_or_default();
         if !wanted.is_empty() && wanted != actual {
-            return refuse(&format!("Precondition failed: {key} in precondition: {wanted}, {key} in object meta: {actual}"));
+            return refuse(&format!(
+                "Precondition failed: {key} in precondition: {wanted}, {key} in object meta: {actual}"
+            ));
         }
     }
     if tree::has(old, "/metadata/deletionTimestamp") {

@@ -58,8 +58,7 @@ async fn spend(call: &Call, pod: &Object, value: &Value) -> Result<()> {
     let prefix = format!("{}/", call.namespace());
     let mut found: Vec<(String, PodDisruptionBudget)> = Vec::new();
     for (_, object) in storage.snapshot().iter().filter(|(k, _)| k.starts_with(&prefix)) {
-        let budget: PodDisruptionBudget =
-            api::envelope::decode_message(&object.data).map_err(Failure::internal)?;
+        let budget: PodDisruptionBudget = api::envelope::decode_message(&object.data).map_err(Failure::internal)?;
         let selector = Selector::from_object(budget.spec.selector.as_ref()).map_err(Failure::internal)?;
         if selector.matches_with(|key| pod.label(key)) {
             found.push((object.name().to_owned(), budget));

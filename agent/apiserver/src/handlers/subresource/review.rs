@@ -9,7 +9,7 @@ use super::decode_as;
 use crate::answer::{self, Body};
 use crate::app::Call;
 use crate::auth::authz::{Attributes, Decision};
-use crate::status::{FieldError, Failure, Result};
+use crate::status::{Failure, FieldError, Result};
 use crate::tree;
 use crate::user::User;
 

@@ -14,7 +14,7 @@ use crate::codec;
 use crate::handlers::patch::read_patch;
 use crate::handlers::read;
 use crate::handlers::write::modify;
-use crate::status::{FieldError, Failure, Result, Subject};
+use crate::status::{Failure, FieldError, Result, Subject};
 use crate::strategy::Part;
 use crate::tree;
 

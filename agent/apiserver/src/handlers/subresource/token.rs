@@ -9,7 +9,7 @@ use crate::app::{Call, now};
 use crate::auth::token::{BoundTo, Reference, TokenSpec};
 use crate::codec;
 use crate::handlers::read;
-use crate::status::{FieldError, Failure, Result, Subject};
+use crate::status::{Failure, FieldError, Result, Subject};
 use crate::{defaults, tree};
 
 const REQUEST: &str = "k8s.io.api.authentication.v1.TokenRequest";
@@ -23,7 +23,8 @@ pub(super) async fn request(call: &Call, body: &[u8]) -> Result<Response<Body>> 
     defaults::apply_message(REQUEST, &mut request);
     let seconds = tree::integer(&request, "/spec/expirationSeconds").unwrap_or(0);
     check_seconds(call, seconds)?;
-    let signer = call.app.access.signer.as_ref().ok_or_else(|| Failure::not_implemented("signing service account tokens"))?;
+    let signer =
+        call.app.access.signer.as_ref().ok_or_else(|| Failure::not_implemented("signing service account tokens"))?;
     let object = read::current(call).await?;
     let account = codec::to_value(call.storage()?, call.kind, &object)?;
     let audiences = tree::list(&request, "/spec/audiences").iter().filter_map(|a| a.as_str().map(str::to_owned));
@@ -88,19 +89,25 @@ fn bound_to(call: &Call, wanted: &Value) -> Result<BoundTo> {
     let object = find(plural, namespace, name).ok_or_else(|| Failure::not_found(subject, name))?;
     let (uid, actual) = (tree::text(wanted, "/uid"), tree::text(&object, "/metadata/uid"));
     if !uid.is_empty() && uid != actual {
-        let why = format!("the UID in the bound object reference ({uid}) does not match the UID in record. The object might have been deleted and then recreated");
+        let why = format!(
+            "the UID in the bound object reference ({uid}) does not match the UID in record. The object might have been deleted and then recreated"
+        );
         return Err(Failure::conflict(subject, name, &why));
     }
     Ok(match kind {
         "Pod" => {
             let account = tree::text(&object, "/spec/serviceAccountName");
             if account != call.info.name {
-                let text = format!("cannot bind token for serviceaccount {:?} to pod running with different serviceaccount name.", call.info.name);
+                let text = format!(
+                    "cannot bind token for serviceaccount {:?} to pod running with different serviceaccount name.",
+                    call.info.name
+                );
                 return Err(Failure::bad_request(text));
             }
             let node = tree::text(&object, "/spec/nodeName");
             let found = find("nodes", "", node).map(|n| reference(&n));
-            let node = (!node.is_empty()).then(|| found.unwrap_or(Reference { name: node.to_owned(), ..Reference::default() }));
+            let node = (!node.is_empty())
+                .then(|| found.unwrap_or(Reference { name: node.to_owned(), ..Reference::default() }));
             BoundTo::Pod { pod: reference(&object), node }
         }
         "Node" => BoundTo::Node(reference(&object)),

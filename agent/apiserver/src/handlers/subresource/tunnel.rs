@@ -49,7 +49,8 @@ pub(super) async fn forward(
             tracing::debug!(%error, "a connection to a kubelet ended");
         }
     });
-    let upgrade = parts.extensions.remove::<hyper::upgrade::OnUpgrade>().filter(|_| parts.headers.contains_key(UPGRADE));
+    let upgrade =
+        parts.extensions.remove::<hyper::upgrade::OnUpgrade>().filter(|_| parts.headers.contains_key(UPGRADE));
     let request = request(target, &parts, body)?;
     let mut response = sender.send_request(request).await.map_err(|e| failed(&e))?;
     if response.status() == StatusCode::SWITCHING_PROTOCOLS
@@ -98,7 +99,8 @@ async fn connect(settings: &KubeletClient, target: &Target) -> Result<tokio_rust
 
 fn client_config(settings: &KubeletClient) -> std::result::Result<rustls::ClientConfig, crate::Error> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder = rustls::ClientConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions()?;
+    let builder =
+        rustls::ClientConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions()?;
     let builder = match &settings.ca {
         Some(path) => {
             let mut roots = RootCertStore::empty();

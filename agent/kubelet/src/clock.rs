@@ -23,8 +23,3 @@ pub(crate) fn time(nanos: Nanos) -> Time {
 pub(crate) fn seconds(nanos: Nanos) -> i64 {
     nanos / PER_SECOND
 }
-
-/// Nanoseconds of a Kubernetes time.
-pub(crate) fn nanos(time: &Time) -> Nanos {
-    time.unix().unwrap_or(0).saturating_mul(PER_SECOND)
-}

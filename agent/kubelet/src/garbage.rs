@@ -41,7 +41,7 @@ pub(crate) async fn run(node: Arc<NodeContext>, table: PodTable) {
                 tracing::warn!(container = id, %error, "dead container not removed");
             }
         }
-        if round % IMAGE_EVERY == 0 {
+        if round.is_multiple_of(IMAGE_EVERY) {
             collect_images(&node, &containers, &mut unused).await;
         }
         round = round.wrapping_add(1);

@@ -168,11 +168,6 @@ impl PodView {
     pub(crate) fn is_deleted(&self) -> bool {
         self.pod.metadata.deletion_timestamp.is_some()
     }
-
-    /// Whether the pod comes from a file of this node.
-    pub(crate) fn is_static(&self) -> bool {
-        is_static(&self.pod)
-    }
 }
 
 /// The identity under which this node runs a pod; a mirror pod's is that of its static pod.

@@ -160,6 +160,7 @@ impl Probes {
         }
     }
 
+    #[allow(clippy::too_many_arguments, reason = "what a task is made of; a struct for one call would say no more")]
     fn start(
         &self,
         container: &PodContainer,

@@ -21,12 +21,15 @@ pub(crate) enum Fetched<K> {
     Present(Arc<K>),
 }
 
+/// Namespace and name.
+type Name = (String, String);
+
 /// The watches of one kind.
 pub(crate) struct Source<K> {
     client: Client,
     tasks: Tasks,
     shutdown: Shutdown,
-    watches: Mutex<HashMap<(String, String), Weak<Watched<K>>>>,
+    watches: Mutex<HashMap<Name, Weak<Watched<K>>>>,
 }
 
 /// One watched object. The watch ends with its last user.

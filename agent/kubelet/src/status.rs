@@ -81,7 +81,7 @@ pub(crate) fn pod_status(input: &StatusInput<'_>) -> PodStatus {
 }
 
 fn start_time(input: &StatusInput<'_>) -> Time {
-    let known = input.previous.start_time.clone().or_else(|| input.view.pod.status.start_time.clone());
+    let known = input.previous.start_time.or_else(|| input.view.pod.status.start_time);
     known.unwrap_or_else(|| time(input.now))
 }
 

@@ -91,6 +91,6 @@ async fn request(client: &Client, view: &PodView, key: &TokenKey, now: Nanos) ->
         .await?;
     let expires = answer.status.expiration_timestamp.unix().unwrap_or(0);
     let lifetime = expires - now / NANOS;
-    let age = (lifetime * 8 / 10).min(MAX_AGE_SECONDS).max(1);
+    let age = (lifetime * 8 / 10).clamp(1, MAX_AGE_SECONDS);
     Ok(Held { token: answer.status.token, renew_at: now + age * NANOS, expires_at: expires * NANOS })
 }

@@ -23,7 +23,7 @@ use crate::clock;
 use crate::context::NodeContext;
 use crate::events::PodEvents;
 use crate::observe::Observer;
-use crate::observed::{Life, Observed};
+use crate::observed::Observed;
 use crate::plan::{PlanInput, PodAction, PodPlan, plan_pod};
 use crate::pod::PodView;
 use crate::probes::{ProbeBoard, ProbeTools, Probes};
@@ -388,12 +388,6 @@ impl PodWorker {
                 deletes: is_final && self.view.is_deleted(),
             });
         }
-    }
-
-    /// Whether something of the pod runs; tests and listings ask.
-    #[cfg(test)]
-    fn is_running(&self) -> bool {
-        self.seen.containers.iter().any(|c| c.life == Life::Running)
     }
 }
 

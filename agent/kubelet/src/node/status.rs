@@ -246,7 +246,7 @@ fn conditions(node: &NodeContext, findings: &NodeFindings, before: &NodeStatus, 
                 r#type: kind.to_owned(),
                 status: status.to_owned(),
                 last_heartbeat_time: time(now),
-                last_transition_time: same.map_or_else(|| time(now), |c| c.last_transition_time.clone()),
+                last_transition_time: same.map_or_else(|| time(now), |c| c.last_transition_time),
                 reason: reason.to_owned(),
                 message,
             }

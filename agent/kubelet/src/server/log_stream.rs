@@ -94,6 +94,7 @@ fn watch_folder(path: &Path) -> io::Result<AsyncFd<FolderWatch>> {
     let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?;
     let flags = AddWatchFlags::IN_MODIFY | AddWatchFlags::IN_CREATE | AddWatchFlags::IN_MOVED_TO;
     inotify.add_watch(path.parent().unwrap_or(path), flags)?;
+    #[allow(deprecated, reason = "the successor is unsafe; the descriptor is owned by what is registered")]
     AsyncFd::new(FolderWatch(inotify))
 }
 

@@ -1,7 +1,6 @@
 //! `/metrics` and `/metrics/resource` in the Prometheus text format.
 
 use std::collections::HashMap;
-use std::fmt::Write;
 
 use http::{Response, StatusCode};
 
@@ -27,8 +26,7 @@ impl Page {
     }
 
     fn value(&mut self, name: &str, labels: &str, value: f64) {
-        // Writing into a string does not fail.
-        drop(writeln!(self.0, "{name}{labels} {value}"));
+        self.line(&format!("{name}{labels} {value}"));
     }
 
     fn answer(self) -> Response<Answer> {

@@ -55,7 +55,7 @@ fn condition(input: &StatusInput<'_>, finding: Finding) -> PodCondition {
         observed_generation: input.view.pod.metadata.generation,
         status: value.to_owned(),
         last_probe_time: Time::default(),
-        last_transition_time: before.map_or_else(|| time(input.now), |c| c.last_transition_time.clone()),
+        last_transition_time: before.map_or_else(|| time(input.now), |c| c.last_transition_time),
         reason: finding.reason.to_owned(),
         message: finding.message,
     }

@@ -214,6 +214,7 @@ impl PodOps {
         Ok(())
     }
 
+    #[allow(clippy::too_many_arguments, reason = "steps of one start hand on what they found")]
     async fn fetch(
         &self,
         container: &str,
@@ -237,6 +238,7 @@ impl PodOps {
         self.node.images.ensure(&request, &tell).await
     }
 
+    #[allow(clippy::too_many_arguments, reason = "steps of one start hand on what they found")]
     fn container(
         &self,
         container: &PodContainer,

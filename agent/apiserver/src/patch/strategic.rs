@@ -39,6 +39,7 @@ pub(super) fn apply(message: Option<&'static Message>, target: &mut Value, patch
     if let Some(keep) = patch.get(RETAIN).and_then(Value::as_array) {
         map.retain(|key, _| keep.iter().any(|k| k == key));
     }
+    let before = map.clone();
     for (key, value) in patch.iter().filter(|(k, _)| !k.starts_with('$')) {
         let field = message.and_then(|m| m.field(key));
         merge_key(field, map, (key, value), patch)?;
@@ -57,7 +58,8 @@ pub(super) fn apply(message: Option<&'static Message>, target: &mut Value, patch
             let field = message.and_then(|m| m.field(name));
             let merge_key = field.map_or("", |f| f.merge_key);
             let in_patch = patch.get(name).and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
-            sort(list, order, in_patch, merge_key);
+            let server = before.get(name).and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+            sort(list, order, (server, in_patch), merge_key);
         }
     }
     Ok(())
@@ -144,15 +146,16 @@ fn merge_list(below: Option<&'static Message>, list: &mut Vec<Value>, items: &[V
 }
 
 /// Puts what the patch names into its order and leaves what only the server has where it was among the others.
-fn sort(list: &mut Vec<Value>, order: &[Value], in_patch: &[Value], key: &str) {
+fn sort(list: &mut Vec<Value>, order: &[Value], (before, in_patch): (&[Value], &[Value]), key: &str) {
     let id = |item: &Value| if key.is_empty() { item.clone() } else { item.get(key).cloned().unwrap_or_default() };
     let wanted: Vec<Value> = order.iter().map(|o| if o.is_object() { id(o) } else { o.clone() }).collect();
     let added = |item: &Value| in_patch.iter().any(|p| id(p) == id(item));
-    let server: Vec<Value> = list.iter().map(id).collect();
+    let server: Vec<Value> = before.iter().map(id).collect();
     let mut ours: Vec<Value> = list.iter().filter(|i| wanted.contains(&id(i)) || added(i)).cloned().collect();
     ours.sort_by_key(|i| wanted.iter().position(|w| *w == id(i)).unwrap_or(usize::MAX));
     let theirs: Vec<Value> = list.iter().filter(|i| !ours.iter().any(|o| id(o) == id(i))).cloned().collect();
-    let place = |item: &Value| server.iter().position(|s| *s == id(item)).unwrap_or(usize::MAX);
+    // What the server did not have goes where the patch puts it.
+    let place = |item: &Value| server.iter().position(|s| *s == id(item)).unwrap_or(0);
     let (mut left, mut right) = (ours.into_iter().peekable(), theirs.into_iter().peekable());
     list.clear();
     loop {

@@ -1,0 +1,87 @@
+//! Objects through the whole server, in process and on a store in memory.
+#![allow(clippy::unwrap_used)]
+
+use std::sync::Arc;
+
+use apiserver::{ApiService, Authorization, Config};
+use bytes::Bytes;
+use http::{Method, Request, StatusCode};
+use http_body_util::{BodyExt, Full};
+use serde_json::{Value, json};
+use tower::ServiceExt;
+
+async fn server(shutdown: &lifecycle::Shutdown) -> ApiService {
+    let store = store::Embedded::in_memory().await.unwrap();
+    let config = Config { authorization: Authorization::AlwaysAllow, ..Config::default() };
+    let (service, ready) = apiserver::service(config, Arc::new(store), shutdown).unwrap();
+    ready.await;
+    service
+}
+
+async fn send(server: &ApiService, method: Method, uri: &str, kind: &str, body: Value) -> (StatusCode, Value) {
+    let body = if body.is_null() { Bytes::new() } else { body.to_string().into() };
+    let request = Request::builder().method(method).uri(uri).header("content-type", kind).body(Full::new(body)).unwrap();
+    let response = server.clone().oneshot(request).await.unwrap();
+    let status = response.status();
+    let bytes = response.into_body().collect().await.unwrap().to_bytes();
+    (status, serde_json::from_slice(&bytes).unwrap_or_default())
+}
+
+const JSON: &str = "application/json";
+const MAPS: &str = "/api/v1/namespaces/default/configmaps";
+
+#[tokio::test]
+async fn an_object_lives_from_creation_to_deletion() {
+    let shutdown = lifecycle::Shutdown::new();
+    let server = server(&shutdown).await;
+    let (code, made) = send(&server, Method::POST, MAPS, JSON, json!({"metadata": {"name": "a"}, "data": {"x": "1"}})).await;
+    assert_eq!((code, &made["kind"]), (StatusCode::CREATED, &json!("ConfigMap")));
+    let one = format!("{MAPS}/a");
+    assert_eq!(send(&server, Method::GET, &one, JSON, Value::Null).await.1, made);
+    let (_, list) = send(&server, Method::GET, MAPS, JSON, Value::Null).await;
+    assert_eq!(list["items"][0]["data"], json!({"x": "1"}));
+    let patch = json!({"data": {"y": "2"}});
+    let (code, new) = send(&server, Method::PATCH, &one, "application/merge-patch+json", patch).await;
+    assert_eq!((code, &new["data"]), (StatusCode::OK, &json!({"x": "1", "y": "2"})));
+    let (code, _) = send(&server, Method::PUT, &one, JSON, made).await;
+    assert_eq!(code, StatusCode::CONFLICT);
+    let (code, status) = send(&server, Method::DELETE, &one, JSON, Value::Null).await;
+    assert_eq!((code, &status["status"]), (StatusCode::OK, &json!("Success")));
+    assert_eq!(send(&server, Method::GET, &one, JSON, Value::Null).await.0, StatusCode::NOT_FOUND);
+    shutdown.trigger();
+}
+
+#[tokio::test]
+async fn a_watch_shows_state_and_then_changes() {
+    let shutdown = lifecycle::Shutdown::new();
+    let server = server(&shutdown).await;
+    send(&server, Method::POST, MAPS, JSON, json!({"metadata": {"name": "a"}})).await;
+    let uri = format!("{MAPS}?watch=1&sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true");
+    let request = Request::builder().uri(uri).body(Full::new(Bytes::new())).unwrap();
+    let mut body = server.clone().oneshot(request).await.unwrap().into_body();
+    let mut seen = Vec::new();
+    for step in 0..3 {
+        if step == 2 {
+            send(&server, Method::POST, MAPS, JSON, json!({"metadata": {"name": "b"}})).await;
+        }
+        let frame = body.frame().await.unwrap().unwrap().into_data().unwrap();
+        let event: Value = serde_json::from_slice(&frame).unwrap();
+        seen.push(format!("{} {}", event["type"], event["object"]["metadata"]["name"]));
+    }
+    assert_eq!(seen, ["\"ADDED\" \"a\"", "\"BOOKMARK\" null", "\"ADDED\" \"b\""]);
+    shutdown.trigger();
+}
+
+#[tokio::test]
+async fn what_is_not_done_says_so() {
+    let shutdown = lifecycle::Shutdown::new();
+    let server = server(&shutdown).await;
+    let (code, _) = send(&server, Method::PATCH, &format!("{MAPS}/a"), "application/apply-patch+yaml", json!({})).await;
+    assert_eq!(code, StatusCode::NOT_IMPLEMENTED);
+    let (code, status) = send(&server, Method::POST, &format!("{MAPS}?fieldValidation=Strict"), JSON, json!({"metadata": {"name": "a"}, "foo": 1})).await;
+    assert_eq!(code, StatusCode::BAD_REQUEST);
+    assert!(status["message"].as_str().unwrap().contains("strict decoding error: unknown field \"foo\""));
+    let (code, _) = send(&server, Method::POST, "/api/v1/namespaces/none/configmaps", JSON, json!({"metadata": {"name": "a"}})).await;
+    assert_eq!(code, StatusCode::NOT_FOUND);
+    shutdown.trigger();
+}

@@ -5,6 +5,8 @@
 //! them; it decides nothing itself.
 
 mod arguments;
+mod node;
+mod paths;
 mod process;
 mod roles;
 

@@ -1,9 +1,16 @@
 //! The roles, one file each.
 
 mod apiserver;
+mod bootstrap;
 mod cni;
+mod control_plane;
 mod controller_manager;
+mod import_images;
+mod init;
+mod kubeconfig;
+mod machine;
 mod manifest;
+mod node;
 mod sample;
 mod scheduler;
 
@@ -18,6 +25,20 @@ pub(crate) enum Role {
     /// Checks and explains manifests.
     #[command(subcommand)]
     Manifest(manifest::Command),
+    /// PID 1 of a machine or of namespaces.
+    Init(init::Options),
+    /// The network and the clock of the machine.
+    Machine,
+    /// Certificates and configuration files, before the programs that need them.
+    Bootstrap,
+    /// Imports the container images that are in the machine's image.
+    ImportImages,
+    /// API server, scheduler and controllers of a master.
+    ControlPlane,
+    /// Kubelet, service proxy, pod network and DNS of a machine.
+    Node,
+    /// Prints an administrator's kubeconfig.
+    Kubeconfig(kubeconfig::Options),
     /// The API server alone, with upstream's flags.
     Apiserver(Box<apiserver::Options>),
     /// The controllers alone, with upstream's flags.
@@ -36,6 +57,13 @@ impl Role {
     pub(crate) fn run(self) -> Result<ExitCode> {
         match self {
             Self::Manifest(command) => manifest::run(command),
+            Self::Init(options) => init::run(options),
+            Self::Machine => done(machine::run()),
+            Self::Bootstrap => done(bootstrap::run()),
+            Self::ImportImages => done(import_images::run()),
+            Self::ControlPlane => done(control_plane::run()),
+            Self::Node => done(node::run()),
+            Self::Kubeconfig(options) => done(kubeconfig::run(&options)),
             Self::Apiserver(options) => done(apiserver::run(*options)),
             Self::ControllerManager(options) => done(controller_manager::run(&options)),
             Self::Scheduler(options) => done(scheduler::run(&options)),

@@ -55,7 +55,9 @@ fn check(files: &[PathBuf], output: Output) -> Result<ExitCode> {
         all_good &= parsed.is_some();
         match output {
             Output::Json => {
-                reports.push(serde_json::json!({"file": name, "valid": parsed.is_some(), "diagnostics": diagnostics.to_json()}));
+                reports.push(
+                    serde_json::json!({"file": name, "valid": parsed.is_some(), "diagnostics": diagnostics.to_json()}),
+                );
             }
             Output::Text => {
                 if !diagnostics.is_empty() {

@@ -1,0 +1,30 @@
+//! Where things are on a machine.
+
+/// What is written anew at each boot.
+pub(crate) const RUN: &str = "/run/keelson";
+/// What survives: keys and etcd's data.
+pub(crate) const STATE: &str = "/state";
+/// Certificates and keys.
+pub(crate) const PKI: &str = "/state/pki";
+/// The manifest in force.
+pub(crate) const MANIFEST: &str = "/run/keelson/manifest.toml";
+/// What the machine role tells of the network.
+pub(crate) const NETWORK: &str = "/run/keelson/network.json";
+/// The runtime's configuration, made at each boot.
+pub(crate) const CONTAINERD_CONFIG: &str = "/run/keelson/containerd.toml";
+/// Registries and their mirrors, as the runtime reads them.
+pub(crate) const REGISTRY_HOSTS: &str = "/run/keelson/certs.d";
+/// The runtime's socket.
+pub(crate) const CONTAINERD_SOCKET: &str = "/run/containerd/containerd.sock";
+/// etcd's configuration, made at each boot.
+pub(crate) const ETCD_CONFIG: &str = "/run/keelson/etcd.yaml";
+/// Where the runtime reads the pod network's configuration.
+pub(crate) const CNI_CONFIG: &str = "/run/keelson/cni/net.d";
+/// Addresses that pods have; must not outlive a boot.
+pub(crate) const CNI_LEASES: &str = "/run/keelson/cni/leases";
+/// Folder of CNI plugins.
+pub(crate) const CNI_PLUGINS: &str = "/usr/lib/cni";
+/// Container images in the machine's image.
+pub(crate) const IMAGE_CACHE: &str = "/usr/share/keelson/images";
+/// The nftables program.
+pub(crate) const NFT: &str = "/usr/sbin/nft";

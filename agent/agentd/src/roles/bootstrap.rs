@@ -1,0 +1,107 @@
+//! `keelson bootstrap`: certificates and the configuration of programs that are not ours, before those start.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::net::IpAddr;
+use std::path::Path;
+use std::time::SystemTime;
+
+use anyhow::{Context, Result};
+use manifest::{Manifest, Mirror};
+
+use crate::{node, paths, process};
+
+const PUBLIC_MODE: u32 = 0o644;
+
+pub(crate) fn run() -> Result<()> {
+    process::start_logs();
+    let manifest = node::manifest_in_force()?;
+    write_runtime(&manifest)?;
+    if manifest.machine.role.has_control_plane() {
+        let addresses = node::addresses(&manifest)?;
+        make_certificates(&manifest, &addresses)?;
+        let first = *addresses.first().context("the machine has no address")?;
+        let etcd = etcd::Config::new(&manifest, first, Path::new(paths::STATE));
+        write(paths::ETCD_CONFIG, &etcd.render())?;
+    }
+    Ok(())
+}
+
+fn make_certificates(manifest: &Manifest, addresses: &[IpAddr]) -> Result<()> {
+    let dir = Path::new(paths::PKI);
+    fs::create_dir_all(dir.join("etcd")).with_context(|| format!("making {}", dir.display()))?;
+    let observed = pki::observe(dir).context("looking at the certificates")?;
+    let desired = pki::Desired::master(&pki::MasterNames::new(manifest, addresses));
+    let now = SystemTime::now();
+    let plan = pki::plan(&observed, &desired, now).context("planning the certificates")?;
+    for action in &plan.actions {
+        tracing::info!(?action, "certificates");
+    }
+    pki::apply(dir, &plan, now, &mut pki::os_random).context("writing the certificates")
+}
+
+/// The runtime's configuration and its registries.
+fn write_runtime(manifest: &Manifest) -> Result<()> {
+    let in_container = init::Environment::observe(&sys::Linux) == init::Environment::Container;
+    write(paths::CONTAINERD_CONFIG, &containerd(in_container))?;
+    for (registry, mirror) in &manifest.registries.mirrors {
+        let folder = Path::new(paths::REGISTRY_HOSTS).join(registry.to_string());
+        fs::create_dir_all(&folder).with_context(|| format!("making {}", folder.display()))?;
+        if let Some(ca) = &mirror.ca {
+            pki::write_file(&folder.join("ca.crt"), ca.as_str().as_bytes(), PUBLIC_MODE)
+                .context("writing a mirror's CA")?;
+        }
+        let text = hosts(&registry.to_string(), mirror, &folder);
+        pki::write_file(&folder.join("hosts.toml"), text.as_bytes(), PUBLIC_MODE)
+            .context("writing a mirror's settings")?;
+    }
+    fs::create_dir_all(paths::REGISTRY_HOSTS).context("making the folder of registries")?;
+    fs::create_dir_all(paths::CNI_CONFIG).context("making the folder of network configurations")
+}
+
+fn containerd(in_container: bool) -> String {
+    format!(
+        "version = 3\n\
+         root = \"/var/lib/containerd\"\n\
+         state = \"/run/containerd\"\n\
+         [grpc]\n\
+         address = \"{socket}\"\n\
+         [plugins.\"io.containerd.cri.v1.images\"]\n\
+         pinned_images.sandbox = \"registry.k8s.io/pause:3.10.2\"\n\
+         registry.config_path = \"{hosts}\"\n\
+         max_concurrent_downloads = 4\n\
+         [plugins.\"io.containerd.cri.v1.runtime\"]\n\
+         cni.bin_dirs = [\"{plugins}\"]\n\
+         cni.conf_dir = \"{cni}\"\n\
+         cni.use_internal_loopback = true\n\
+         restrict_oom_score_adj = {in_container}\n\
+         device_ownership_from_security_context = true\n",
+        socket = paths::CONTAINERD_SOCKET,
+        hosts = paths::REGISTRY_HOSTS,
+        plugins = paths::CNI_PLUGINS,
+        cni = paths::CNI_CONFIG,
+    )
+}
+
+/// A registry's `hosts.toml`: its mirrors in order, itself last where the manifest allows that.
+fn hosts(registry: &str, mirror: &Mirror, folder: &Path) -> String {
+    let mut text = String::new();
+    if mirror.fallback {
+        // Writing to a string cannot fail, here and below.
+        let _infallible = writeln!(text, "server = \"https://{registry}\"");
+    }
+    for endpoint in &mirror.endpoints {
+        let _infallible = writeln!(text, "[host.\"{endpoint}\"]\ncapabilities = [\"pull\", \"resolve\"]");
+        if mirror.ca.is_some() {
+            let _infallible = writeln!(text, "ca = \"{}\"", folder.join("ca.crt").display());
+        }
+        if mirror.skip_verify {
+            text.push_str("skip_verify = true\n");
+        }
+    }
+    text
+}
+
+fn write(path: &str, text: &str) -> Result<()> {
+    pki::write_file(Path::new(path), text.as_bytes(), PUBLIC_MODE).with_context(|| format!("writing {path}"))
+}

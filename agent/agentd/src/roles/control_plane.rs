@@ -1,0 +1,156 @@
+//! `keelson control-plane`: API server, scheduler and controllers of a master, in one process.
+
+mod objects;
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use apiserver::{Authorization, FrontProxy, KubeletClient, Tls};
+use client::Client;
+use lifecycle::{Shutdown, Tasks};
+use manifest::Manifest;
+
+use crate::{node, paths, process};
+
+/// Time between compactions of etcd, as upstream.
+const COMPACT_EVERY: Duration = Duration::from_secs(300);
+/// What the parts get to end.
+const DRAIN: Duration = Duration::from_secs(15);
+/// Pause before a part that ended by itself starts again.
+const RESTART_PAUSE: Duration = Duration::from_secs(1);
+
+pub(crate) fn run() -> Result<()> {
+    process::run(2, |shutdown| async move {
+        let manifest = node::manifest_in_force()?;
+        let addresses = node::addresses(&manifest)?;
+        let first = *addresses.first().context("the machine has no address")?;
+        let store = store(&manifest, first).await?;
+        let tasks = Tasks::new();
+        let (compacted, stop) = (store.clone(), shutdown.clone());
+        tasks.spawn("compactor", async move {
+            store::run_compactor(&*compacted, COMPACT_EVERY, async move { stop.wait().await }).await;
+        });
+        start_scheduler(&tasks, &shutdown)?;
+        start_controllers(&tasks, &shutdown, &manifest)?;
+        objects::start(&tasks, &shutdown, admin("bootstrap")?, &manifest)?;
+        let served = apiserver::run(api_server(&manifest, first)?, store, shutdown.clone()).await;
+        shutdown.trigger();
+        let stuck = tasks.drain(DRAIN).await;
+        if !stuck.is_empty() {
+            tracing::warn!(?stuck, "parts did not end in time");
+        }
+        served.context("serving the API")
+    })
+}
+
+fn pki(name: &str) -> PathBuf {
+    Path::new(paths::PKI).join(name)
+}
+
+fn read(name: &str) -> Result<Vec<u8>> {
+    let path = pki(name);
+    std::fs::read(&path).with_context(|| format!("reading {}", path.display()))
+}
+
+async fn store(manifest: &Manifest, address: IpAddr) -> Result<Arc<dyn store::Store>> {
+    let etcd = etcd::Config::new(manifest, address, Path::new(paths::STATE));
+    let tls = store::etcd::Tls {
+        ca_pem: read("etcd/ca.crt")?,
+        client_pem: Some((read("apiserver-etcd-client.crt")?, read("apiserver-etcd-client.key")?)),
+    };
+    let config = store::etcd::Config::new(etcd.client_urls(), Some(tls));
+    Ok(Arc::new(store::Etcd::new(config).await.context("preparing the connection to etcd")?))
+}
+
+fn api_server(manifest: &Manifest, address: IpAddr) -> Result<apiserver::Config> {
+    let ranges = manifest.cluster.service_cidrs.iter().map(|range| range.to_string().parse());
+    Ok(apiserver::Config {
+        bind: SocketAddr::from((Ipv4Addr::UNSPECIFIED, manifest::API_PORT)),
+        advertise: address,
+        tls: Some(Tls { certificate: pki("apiserver.crt"), key: pki("apiserver.key"), client_ca: Some(pki("ca.crt")) }),
+        service_ranges: ranges.collect::<Result<_, _>>().context("the Service ranges")?,
+        token_issuer: format!("https://kubernetes.default.svc.{}", manifest.cluster.dns_domain),
+        token_signing_key: Some(pki("sa.key")),
+        token_verify_keys: vec![pki("sa.pub")],
+        authorization: Authorization::NodeRbac,
+        front_proxy: Some(FrontProxy {
+            ca: pki("front-proxy-ca.crt"),
+            allowed_names: vec!["front-proxy-client".to_owned()],
+        }),
+        kubelet: Some(KubeletClient {
+            certificate: pki("apiserver-kubelet-client.crt"),
+            key: pki("apiserver-kubelet-client.key"),
+            ca: Some(pki("ca.crt")),
+        }),
+        ..apiserver::Config::default()
+    })
+}
+
+/// A client with the rights of an administrator.
+fn admin(component: &str) -> Result<Client> {
+    client_of("admin", component)
+}
+
+/// A client with the certificate of this name, at this machine's own API server.
+fn client_of(name: &str, component: &str) -> Result<Client> {
+    let server = format!("https://127.0.0.1:{}", manifest::API_PORT);
+    let mut config = client::Config::new(server.parse().context("the API server's address")?);
+    config.ca_pem = Some(read("ca.crt")?);
+    config.identity = client::Identity::Certificate {
+        cert_pem: read(&format!("{name}.crt"))?,
+        key_pem: read(&format!("{name}.key"))?,
+    };
+    Client::new(config.with_component(component)).context("making a client")
+}
+
+fn start_scheduler(tasks: &Tasks, shutdown: &Shutdown) -> Result<()> {
+    let client = client_of("scheduler", "scheduler")?;
+    let config = scheduler::Config::with_leader_election(&process::identity());
+    let shutdown = shutdown.clone();
+    tasks.spawn("scheduler", async move {
+        again("scheduler", &shutdown, || scheduler::run(config.clone(), client.clone(), shutdown.clone())).await;
+    });
+    Ok(())
+}
+
+fn start_controllers(tasks: &Tasks, shutdown: &Shutdown, manifest: &Manifest) -> Result<()> {
+    // Upstream's controllers act as service accounts of their own; ours act as one, which needs all their rights.
+    let client = admin("controller-manager")?;
+    let text = |name: &str| read(name).map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+    let config = controllers::Config {
+        cluster_cidrs: manifest.cluster.pod_cidrs.iter().map(|range| range.net()).collect(),
+        root_ca_pem: text("ca.crt")?,
+        signer: Some(controllers::Signer { cert_pem: text("ca.crt")?, key_pem: text("ca.key")? }),
+        leader_identity: Some(process::identity()),
+        ..controllers::Config::default()
+    };
+    let shutdown = shutdown.clone();
+    tasks.spawn("controllers", async move {
+        again("controllers", &shutdown, || controllers::run(config.clone(), client.clone(), shutdown.clone())).await;
+    });
+    Ok(())
+}
+
+/// Starts a part again when it ends by itself, as a lost lease makes it.
+pub(crate) async fn again<F, Fut, E>(name: &str, shutdown: &Shutdown, part: F)
+where
+    F: Fn() -> Fut,
+    Fut: Future<Output = Result<(), E>>,
+    E: std::error::Error,
+{
+    loop {
+        let ended = part().await;
+        if shutdown.is_triggered() {
+            return;
+        }
+        let reason = ended.err().map(|error| stdx::chain(&error).to_string());
+        tracing::warn!(name, reason, "ended by itself and starts again");
+        tokio::select! {
+            () = shutdown.wait() => return,
+            () = tokio::time::sleep(RESTART_PAUSE) => {}
+        }
+    }
+}

@@ -1,0 +1,102 @@
+//! `keelson init`: PID 1, and the table of what it keeps running.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+use init::Environment;
+use manifest::Manifest;
+use supervisor::{Readiness, ResourceLimits, ServiceSpec};
+
+use crate::paths;
+
+const AGENT: &str = "/usr/bin/keelson";
+/// Memory that is kept for what must not starve.
+const KEPT_BYTES: u64 = 64 << 20;
+/// Pods get their own time to end; the node's roles end quickly.
+const STOP_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Options of PID 1.
+#[derive(Args)]
+pub(crate) struct Options {
+    /// A manifest that comes before every other source.
+    #[arg(long)]
+    manifest: Option<PathBuf>,
+    /// Shows every line of every service on the console.
+    #[arg(long)]
+    verbose: bool,
+}
+
+pub(crate) fn run(options: Options) -> ! {
+    init::run(init::Config {
+        environment: None,
+        manifest: options.manifest,
+        services: Box::new(services),
+        is_verbose: options.verbose,
+        paths: init::Paths::default(),
+    })
+}
+
+/// What runs on a machine with this manifest; without one, what is needed to get one.
+fn services(manifest: Option<&Manifest>, _environment: Environment) -> Vec<ServiceSpec> {
+    let machine = important(own("machine"));
+    let Some(manifest) = manifest else { return vec![machine] };
+    let prepare = oneshot("bootstrap").after(&["machine"]);
+    let containerd = important(program("containerd", &["/usr/bin/containerd", "--config", paths::CONTAINERD_CONFIG]))
+        .after(&["bootstrap"]);
+    let images = oneshot("import-images").after(&["containerd"]);
+    let node = important(own("node")).after(&["containerd", "import-images"]);
+    let mut services = vec![machine, prepare, containerd, images];
+    if manifest.machine.role.has_control_plane() {
+        let etcd = program("etcd", &["/usr/bin/etcd", "--config-file", paths::ETCD_CONFIG]).after(&["bootstrap"]);
+        services.push(important(etcd));
+        services.push(important(own("control-plane")).after(&["etcd"]));
+        services.push(node.after(&["containerd", "import-images", "control-plane"]));
+    } else {
+        services.push(node);
+    }
+    services
+}
+
+fn own(role: &str) -> ServiceSpec {
+    program(role, &[AGENT, role])
+}
+
+fn oneshot(role: &str) -> ServiceSpec {
+    ServiceSpec { readiness: Readiness::Exit, env: environment(), ..ServiceSpec::oneshot(role, argv(&[AGENT, role])) }
+}
+
+fn program(name: &str, words: &[&str]) -> ServiceSpec {
+    ServiceSpec { env: environment(), stop_timeout: STOP_TIMEOUT, ..ServiceSpec::daemon(name, argv(words)) }
+}
+
+fn important(spec: ServiceSpec) -> ServiceSpec {
+    ServiceSpec { limits: ResourceLimits { memory_min: Some(KEPT_BYTES), ..spec.limits }, ..spec }
+}
+
+fn argv(words: &[&str]) -> Vec<String> {
+    words.iter().map(|word| (*word).to_owned()).collect()
+}
+
+fn environment() -> Vec<(String, String)> {
+    [("PATH", "/usr/sbin:/usr/bin"), ("HOME", "/root")].map(|(k, v)| (k.to_owned(), v.to_owned())).to_vec()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(file: &str) -> Vec<String> {
+        let path = format!("{}/../../configs/{file}", env!("CARGO_MANIFEST_DIR"));
+        let manifest = manifest::parse(file, &std::fs::read_to_string(path).unwrap()).unwrap();
+        services(Some(&manifest), Environment::Machine).into_iter().map(|s| s.name).collect()
+    }
+
+    #[test]
+    fn a_worker_has_no_control_plane_and_a_master_is_a_node_too() {
+        assert_eq!(names("worker.toml"), ["machine", "bootstrap", "containerd", "import-images", "node"]);
+        assert!(names("master.toml").contains(&"control-plane".to_owned()));
+        assert!(names("master.toml").contains(&"node".to_owned()));
+        assert_eq!(services(None, Environment::Machine).len(), 1);
+    }
+}

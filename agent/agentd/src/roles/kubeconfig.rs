@@ -1,0 +1,49 @@
+//! `keelson kubeconfig`: an administrator's kubeconfig, made from the secret in a master's manifest.
+
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime};
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use pki::{Authority, Identity, Key, Leaf, Usage};
+
+/// Options of the kubeconfig.
+#[derive(Args)]
+pub(crate) struct Options {
+    /// The manifest of a master, with `control-plane.secret`.
+    #[arg(long)]
+    manifest: PathBuf,
+    /// Days that the certificate in it is valid.
+    #[arg(long, default_value_t = 365)]
+    days: u64,
+}
+
+pub(crate) fn run(options: &Options) -> Result<()> {
+    let name = options.manifest.display().to_string();
+    let text = std::fs::read_to_string(&options.manifest).with_context(|| format!("reading {name}"))?;
+    let manifest = manifest::parse(&name, &text).map_err(|diagnostics| anyhow::anyhow!("{diagnostics}"))?;
+    let Some(secret) = &manifest.control_plane.secret else {
+        bail!(
+            "{name} has no control-plane.secret; the master keeps its kubeconfig in {}/admin.conf",
+            crate::paths::PKI
+        );
+    };
+    let Some(endpoint) = &manifest.cluster.endpoint else { bail!("{name} has no cluster.endpoint") };
+    let authority = Authority::derive("kubernetes", secret.bytes()).context("deriving the cluster's CA")?;
+    let random: pki::Random<'_> = &mut pki::os_random;
+    let key = Key::generate(random).context("making a key")?;
+    let leaf = Leaf {
+        common_name: "kubernetes-admin".to_owned(),
+        organization: Some("system:masters".to_owned()),
+        sans: std::collections::BTreeSet::new(),
+        usages: [Usage::DigitalSignature, Usage::ClientAuth].into(),
+        life: Duration::from_secs(options.days * 24 * 3600),
+    };
+    let random: pki::Random<'_> = &mut pki::os_random;
+    let cert_pem = authority.issue(&leaf, &key, SystemTime::now(), random).context("issuing a certificate")?;
+    let key_pem = key.to_pem().context("writing the key")?;
+    let identity = Identity::Certificate { cert_pem: &cert_pem, key_pem: &key_pem };
+    let cluster = manifest.cluster.name.to_string();
+    print!("{}", pki::kubeconfig(&cluster, &endpoint.to_string(), authority.pem(), "kubernetes-admin", identity));
+    Ok(())
+}

@@ -1,0 +1,31 @@
+//! `keelson machine`: the network and the clock of the machine.
+
+use std::time::{Duration, SystemTime};
+
+use anyhow::{Context, Result};
+use manifest::Manifest;
+
+use crate::{paths, process};
+
+/// Seconds since 1970 at which this program was built: no clock is earlier.
+const BUILT: Option<&str> = option_env!("KEELSON_BUILT");
+/// Where the build did not say: the day of the first release that needs it.
+const BUILT_WITHOUT: u64 = 1_795_219_200;
+
+pub(crate) fn run() -> Result<()> {
+    process::run(1, |shutdown| async move {
+        let seconds = BUILT.and_then(|text| text.parse().ok()).unwrap_or(BUILT_WITHOUT);
+        let built = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+        let mut config = machine::Config::new(manifest()?, built);
+        config.owns_clock = init::Environment::observe(&sys::Linux) == init::Environment::Machine;
+        machine::run(config, shutdown).await.context("keeping the network and the clock")
+    })
+}
+
+/// The manifest in force; `None` in maintenance.
+fn manifest() -> Result<Option<Manifest>> {
+    if !std::path::Path::new(paths::MANIFEST).exists() {
+        return Ok(None);
+    }
+    crate::node::manifest_in_force().map(Some)
+}

@@ -1,0 +1,243 @@
+//! `keelson node`: kubelet, service proxy, pod network and cluster DNS of a machine, in one process.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use api::core::v1::Taint;
+use client::Client;
+use join::{Join, NodeIdentity, Pair};
+use kubelet::{ServerConfig, ServingCertificate};
+use lifecycle::{Shutdown, Tasks};
+use manifest::Manifest;
+use tokio::sync::watch;
+
+use super::control_plane::again;
+use crate::{node, paths, process};
+
+const KUBELET_PORT: u16 = 10250;
+const KUBELET_HEALTH: ([u8; 4], u16) = ([127, 0, 0, 1], 10248);
+const PROXY_HEALTH: ([u8; 4], u16) = ([0, 0, 0, 0], 10256);
+const DNS_PORT: u16 = 53;
+/// What the parts get to end.
+const DRAIN: std::time::Duration = std::time::Duration::from_secs(15);
+
+pub(crate) fn run() -> Result<()> {
+    process::run(2, |shutdown| async move {
+        let manifest = node::manifest_in_force()?;
+        let addresses = node::addresses(&manifest)?;
+        let tasks = Tasks::new();
+        let Some(access) = Access::get(&manifest, &addresses, &tasks, &shutdown).await? else { return Ok(()) };
+        let machine = Machine { manifest, addresses, tasks: tasks.clone(), shutdown: shutdown.clone() };
+        machine.start_kubelet(&access);
+        machine.start_network(&access.client);
+        process::notify("READY=1\nSTATUS=running");
+        shutdown.wait().await;
+        let stuck = tasks.drain(DRAIN).await;
+        if !stuck.is_empty() {
+            tracing::warn!(?stuck, "parts did not end in time");
+        }
+        Ok(())
+    })
+}
+
+/// How the node reaches the API, and what its own server shows.
+struct Access {
+    client: Client,
+    serving: watch::Receiver<ServingCertificate>,
+    ca_pem: Vec<u8>,
+}
+
+impl Access {
+    /// The master's own files, or what joining gives. `None` where a shutdown came first.
+    async fn get(
+        manifest: &Manifest,
+        addresses: &[IpAddr],
+        tasks: &Tasks,
+        shutdown: &Shutdown,
+    ) -> Result<Option<Self>> {
+        if manifest.machine.role.has_control_plane() {
+            return Self::of_master().map(Some);
+        }
+        let config = join::Config::new(manifest, addresses, Path::new(paths::PKI));
+        let config = config.context("the manifest of a worker needs cluster.endpoint, cluster.token and its CA")?;
+        let server = config.server.clone();
+        let (join, mut certificates) = Join::new(config);
+        tasks.spawn("join", join.run(shutdown.clone()));
+        process::notify("STATUS=joining the cluster");
+        let identity = tokio::select! {
+            () = shutdown.wait() => return Ok(None),
+            identity = certificates.joined() => identity.context("joining was given up")?,
+        };
+        let client = client(&server, &identity.ca_pem, &identity.client)?;
+        let (serving, receiver) = watch::channel(serving(&identity));
+        let (renewed, stop) = (client.clone(), shutdown.clone());
+        tasks.spawn("certificates", async move {
+            loop {
+                let next = tokio::select! {
+                    () = stop.wait() => return,
+                    next = certificates.changed() => next,
+                };
+                let Some(identity) = next else { return };
+                renew(&renewed, &serving, &identity);
+            }
+        });
+        Ok(Some(Self { client, serving: receiver, ca_pem: identity.ca_pem.clone().into_bytes() }))
+    }
+
+    fn of_master() -> Result<Self> {
+        let read = |name: &str| {
+            let path = Path::new(paths::PKI).join(name);
+            std::fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))
+        };
+        let pair = |name: &str| -> Result<Pair> {
+            Ok(Pair { cert_pem: read(&format!("{name}.crt"))?, key_pem: read(&format!("{name}.key"))? })
+        };
+        let identity =
+            NodeIdentity { ca_pem: read("ca.crt")?, client: pair("kubelet")?, serving: Some(pair("kubelet-server")?) };
+        let client = client(&format!("https://127.0.0.1:{}", manifest::API_PORT), &identity.ca_pem, &identity.client)?;
+        // The files are renewed at boot; a receiver without a sender keeps its value.
+        let (_sender, serving) = watch::channel(serving(&identity));
+        Ok(Self { client, serving, ca_pem: identity.ca_pem.into_bytes() })
+    }
+}
+
+fn client(server: &str, ca_pem: &str, pair: &Pair) -> Result<Client> {
+    let mut config = client::Config::new(server.parse().context("the API server's address")?);
+    config.ca_pem = Some(ca_pem.as_bytes().to_vec());
+    config.identity = identity(pair);
+    Client::new(config.with_component("node")).context("making a client")
+}
+
+fn identity(pair: &Pair) -> client::Identity {
+    client::Identity::Certificate {
+        cert_pem: pair.cert_pem.clone().into_bytes(),
+        key_pem: pair.key_pem.clone().into_bytes(),
+    }
+}
+
+/// What the kubelet's server shows: nothing yet where the certificate is still being asked for.
+fn serving(identity: &NodeIdentity) -> ServingCertificate {
+    identity.serving.as_ref().map_or_else(ServingCertificate::default, |pair| ServingCertificate {
+        cert_pem: pair.cert_pem.clone().into_bytes(),
+        key_pem: pair.key_pem.clone().into_bytes(),
+    })
+}
+
+fn renew(client: &Client, sender: &watch::Sender<ServingCertificate>, new: &Arc<NodeIdentity>) {
+    if let Err(error) = client.replace_identity(identity(&new.client)) {
+        tracing::warn!(error = %stdx::chain(&error), "taking up a renewed certificate");
+    }
+    sender.send_replace(serving(new));
+}
+
+struct Machine {
+    manifest: Manifest,
+    addresses: Vec<IpAddr>,
+    tasks: Tasks,
+    shutdown: Shutdown,
+}
+
+impl Machine {
+    fn name(&self) -> String {
+        self.manifest.machine.hostname.to_string()
+    }
+
+    fn start_kubelet(&self, access: &Access) {
+        let config = self.kubelet(access);
+        let (client, shutdown) = (access.client.clone(), self.shutdown.clone());
+        self.tasks.spawn("kubelet", async move {
+            again("kubelet", &shutdown, || kubelet::run(config.clone(), client.clone(), shutdown.clone())).await;
+        });
+    }
+
+    fn kubelet(&self, access: &Access) -> kubelet::Config {
+        let (manifest, options) = (&self.manifest, &self.manifest.kubelet);
+        let mut config = kubelet::Config::new(&self.name(), self.addresses.clone(), paths::CONTAINERD_SOCKET.into());
+        config.server = Some(ServerConfig {
+            listen: SocketAddr::from(([0, 0, 0, 0], KUBELET_PORT)),
+            certificate: access.serving.clone(),
+            client_ca_pem: Some(access.ca_pem.clone()),
+            healthz: Some(KUBELET_HEALTH.into()),
+        });
+        config.cluster_dns = vec![manifest.cluster.dns_address.to_string()];
+        config.cluster_domain = manifest.cluster.dns_domain.to_string();
+        config.max_pods = options.max_pods;
+        config.labels = manifest.machine.labels.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect();
+        config.taints = manifest.node_taints().iter().map(taint).collect();
+        config.reserved.amounts = [
+            ("cpu", options.reserved.cpu.to_string()),
+            ("memory", options.reserved.memory.to_string()),
+            ("ephemeral-storage", options.reserved.ephemeral_storage.to_string()),
+        ]
+        .map(|(name, amount)| (name.to_owned(), amount))
+        .into();
+        config.log_max_bytes = options.log_max_size.bytes();
+        config.log_max_files = options.log_max_files;
+        if init::Environment::observe(&sys::Linux) == init::Environment::Container {
+            // The disk is not this node's alone, so its fill is no sign of the node's own use.
+            config.pressure.disk_percent = 0;
+            config.image_collection.high_percent = 100;
+        }
+        config
+    }
+
+    fn start_network(&self, client: &Client) {
+        let pods: Vec<_> = self.manifest.cluster.pod_cidrs.iter().map(|range| range.net()).collect();
+        let services: Vec<_> = self.manifest.cluster.service_cidrs.iter().map(|range| range.net()).collect();
+        let podnet = podnet::Config {
+            node_name: self.name(),
+            node_addresses: self.addresses.clone(),
+            conf_folder: paths::CNI_CONFIG.into(),
+            state_folder: paths::CNI_LEASES.into(),
+            mtu: self.manifest.pod_network.mtu,
+            cluster_cidrs: pods.clone(),
+            service_cidrs: services.clone(),
+            nft: Some(paths::NFT.into()),
+        };
+        let dns_address = self.manifest.cluster.dns_address;
+        let proxy = proxy::Config {
+            node_name: self.name(),
+            node_addresses: self.addresses.clone(),
+            cluster_cidrs: pods,
+            service_cidrs: services,
+            local_addresses: vec![dns_address],
+            health_address: Some(PROXY_HEALTH.into()),
+            nft: Some(paths::NFT.into()),
+            ..proxy::Config::default()
+        };
+        let upstreams = node::network().map(|network| network.dns_servers).unwrap_or_default();
+        let dns = dns::Config {
+            listen: vec![SocketAddr::new(dns_address, DNS_PORT)],
+            hold_addresses: vec![dns_address],
+            domain: self.manifest.cluster.dns_domain.to_string(),
+            upstreams: upstreams.into_iter().map(|server| SocketAddr::new(server, DNS_PORT)).collect(),
+            ..dns::Config::default()
+        };
+        self.part("podnet", client, move |client, shutdown| podnet::run(podnet.clone(), client, shutdown));
+        self.part("proxy", client, move |client, shutdown| proxy::run(proxy.clone(), client, shutdown));
+        self.part("dns", client, move |client, shutdown| dns::run(dns.clone(), client, shutdown));
+    }
+
+    fn part<F, Fut, E>(&self, name: &'static str, client: &Client, part: F)
+    where
+        F: Fn(Client, Shutdown) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<(), E>> + Send + 'static,
+        E: std::error::Error + Send + 'static,
+    {
+        let (client, shutdown) = (client.clone(), self.shutdown.clone());
+        self.tasks.spawn(name, async move {
+            again(name, &shutdown, || part(client.clone(), shutdown.clone())).await;
+        });
+    }
+}
+
+fn taint(taint: &manifest::Taint) -> Taint {
+    Taint {
+        key: taint.key.to_string(),
+        value: taint.value.to_string(),
+        effect: taint.effect.to_string(),
+        ..Taint::default()
+    }
+}

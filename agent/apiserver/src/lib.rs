@@ -13,6 +13,7 @@
 //!
 //! It knows nothing of controllers, of the scheduler or of how the store keeps its data.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
+#![allow(unreachable_pub, reason = "modules are private; `pub` marks what a module offers to the others")]
 
 mod access;
 mod admission;

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use futures::FutureExt as _;
 use http::request::Parts;
-use http::{HeaderMap, Method, Request, Response, StatusCode};
+use http::{HeaderMap, Request, Response};
 use parking_lot::Mutex;
 
 use crate::answer::{self, Body};
@@ -99,10 +99,4 @@ fn permit<'a>(app: &'a App, info: &RequestInfo) -> Result<Option<tokio::sync::Se
     let semaphore = if reading { &app.in_flight.0 } else { &app.in_flight.1 };
     let busy = |_| Failure::too_many_requests("Too many requests, please try again later.", 1);
     semaphore.try_acquire().map(Some).map_err(busy)
-}
-
-/// A plain answer to a method that a path does not know.
-#[must_use]
-pub fn method_not_allowed(method: &Method) -> Response<Body> {
-    answer::text(StatusCode::METHOD_NOT_ALLOWED, format!("method {method} not allowed\n"))
 }

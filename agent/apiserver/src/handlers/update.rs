@@ -33,7 +33,7 @@ pub(super) async fn replace(call: &Call, part: Part, mut value: Value) -> Result
     match modify(call, part, |_old| Ok(value.clone())).await {
         Err(failure) if failure.code() == StatusCode::NOT_FOUND && may_create(call, part, &value) => {
             let created = create_object(call, value).await?;
-            Ok(Changed { object: created.object, created: true, deleted: false })
+            Ok(Changed { object: created.object, created: true })
         }
         other => other,
     }

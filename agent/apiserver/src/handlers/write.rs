@@ -22,8 +22,6 @@ pub struct Changed {
     pub object: Object,
     /// Whether it was made by the change.
     pub created: bool,
-    /// Whether it is gone.
-    pub deleted: bool,
 }
 
 /// Reads a body as an object of `message`, under the field validation that the query asks for.
@@ -204,16 +202,16 @@ enum Written {
 
 async fn write(call: &Call, storage: &Storage, key: &str, (old, new): (&Object, &Value)) -> Result<Written> {
     let data = codec::to_stored(storage, call.kind, new)?;
-    let done = |revision: i64, deleted: bool| {
+    let done = |revision: i64| {
         let object = storage.read_object(key, revision, data.clone());
-        Written::Done(Changed { object, created: false, deleted })
+        Written::Done(Changed { object, created: false })
     };
     let gone = strategy::is_finished(call.kind, new);
     if data == old.data && !gone {
-        return Ok(done(old.revision, false));
+        return Ok(done(old.revision));
     }
     if call.is_dry_run()? {
-        return Ok(done(old.revision, gone));
+        return Ok(done(old.revision));
     }
     let store = call.app.cache.store();
     let result = if gone {
@@ -226,7 +224,7 @@ async fn write(call: &Call, storage: &Storage, key: &str, (old, new): (&Object, 
             if gone {
                 crate::services::after_delete(call, new).await;
             }
-            Ok(done(revision, gone))
+            Ok(done(revision))
         }
         store::WriteResult::Conflict { current: None, .. } => Ok(Written::Gone),
         store::WriteResult::Conflict { current: Some(kv), .. } => {

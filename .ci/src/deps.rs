@@ -6,8 +6,21 @@ use anyhow::{Context, Result, bail};
 
 /// Licences of which one has to be offered.
 const LICENCES: &[&str] = &[
-    "MIT", "Apache-2.0", "Apache-2.0 WITH LLVM-exception", "BSD-2-Clause", "BSD-3-Clause", "ISC", "Zlib", "Unicode-3.0", "MPL-2.0", "MPL-2.0+",
-    "CC0-1.0", "CDLA-Permissive-2.0", "0BSD", "Unlicense", "BSL-1.0",
+    "MIT",
+    "Apache-2.0",
+    "Apache-2.0 WITH LLVM-exception",
+    "BSD-2-Clause",
+    "BSD-3-Clause",
+    "ISC",
+    "Zlib",
+    "Unicode-3.0",
+    "MPL-2.0",
+    "MPL-2.0+",
+    "CC0-1.0",
+    "CDLA-Permissive-2.0",
+    "0BSD",
+    "Unlicense",
+    "BSL-1.0",
 ];
 
 /// Crates that must not come in, and why.

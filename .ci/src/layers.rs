@@ -13,8 +13,18 @@ const LAYERS: &[(&str, &[&str])] = &[
     (
         "L3 components",
         &[
-            "init", "supervisor", "machine", "apiserver", "scheduler", "controllers", "kubelet", "proxy", "podnet", "dns",
-            "join", "install",
+            "init",
+            "supervisor",
+            "machine",
+            "apiserver",
+            "scheduler",
+            "controllers",
+            "kubelet",
+            "proxy",
+            "podnet",
+            "dns",
+            "join",
+            "install",
         ],
     ),
     ("L4 binary", &["agentd"]),
@@ -78,7 +88,8 @@ mod tests {
     use super::*;
 
     fn allowed(from: &str, to: &str) -> bool {
-        let layer_of = LAYERS.iter().enumerate().flat_map(|(i, (_, names))| names.iter().map(move |n| (*n, i))).collect();
+        let layer_of =
+            LAYERS.iter().enumerate().flat_map(|(i, (_, names))| names.iter().map(move |n| (*n, i))).collect();
         is_allowed(from, to, &layer_of)
     }
 

@@ -27,8 +27,16 @@ const STEPS: &[Step] = &[
     Step { name: "layers", about: "which crate may use which", run: layers::check },
     Step { name: "sizes", about: "lengths of files and functions", run: sizes::check },
     Step { name: "deps", about: "licences, sources and banned crates", run: deps::check },
-    Step { name: "lint", about: "clippy, warnings denied", run: |_| cargo(&["clippy", "--workspace", "--all-targets", "--quiet", "--", "-D", "warnings"]) },
-    Step { name: "test", about: "unit and component tests", run: |_| cargo(&["test", "--workspace", "--no-fail-fast"]) },
+    Step {
+        name: "lint",
+        about: "clippy, warnings denied",
+        run: |_| cargo(&["clippy", "--workspace", "--all-targets", "--quiet", "--", "-D", "warnings"]),
+    },
+    Step {
+        name: "test",
+        about: "unit and component tests",
+        run: |_| cargo(&["test", "--workspace", "--no-fail-fast"]),
+    },
     Step { name: "boot", about: "a real cluster, booted and asked", run: |_| cargo(&["cluster", "test", "boot"]) },
 ];
 

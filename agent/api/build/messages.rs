@@ -6,9 +6,7 @@
 use std::fmt::Write as _;
 
 use prost_types::field_descriptor_proto::{Label, Type};
-use prost_types::{
-    DescriptorProto, FieldDescriptorProto, FileDescriptorProto, FileDescriptorSet, MessageOptions,
-};
+use prost_types::{DescriptorProto, FieldDescriptorProto, FileDescriptorProto, FileDescriptorSet, MessageOptions};
 
 use crate::facts::{Field, Kind, Schema, type_name};
 

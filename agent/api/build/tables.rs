@@ -121,8 +121,18 @@ pub(crate) fn kinds(schema: &Schema, kinds: &[Kind], subresources: &[Vec<String>
         let _infallible = writeln!(
             out,
             "    Kind {{ group: {:?}, version: {:?}, kind: {:?}, plural: {:?}, singular: {:?}, short_names: &{:?}, categories: &{:?}, namespaced: {}, verbs: &{:?}, storage_version: {:?}, storage_version_hash: {:?}, etcd_prefix: {prefix:?}, stored_as_json: {}, message: {message}, list_message: {list:?}, subresources: &[{subs}] }},",
-            kind.group, kind.version, kind.kind, r[0], r[1], split(&r[2]), split(&r[3]), r[4] == "y", split(&r[5]),
-            r[6], r[7], r[9] == "json",
+            kind.group,
+            kind.version,
+            kind.kind,
+            r[0],
+            r[1],
+            split(&r[2]),
+            split(&r[3]),
+            r[4] == "y",
+            split(&r[5]),
+            r[6],
+            r[7],
+            r[9] == "json",
         );
     }
     out.push_str("];\n");

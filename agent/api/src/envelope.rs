@@ -66,7 +66,9 @@ pub const TAIL: &[u8] = &[0x1a, 0, 0x22, 0];
 /// Appends all of an envelope that comes before an object of `raw_len` bytes; [`TAIL`] comes after it.
 pub fn wrap_head(api_version: &str, kind: &str, raw_len: usize, out: &mut Vec<u8>) {
     out.extend_from_slice(MAGIC);
-    let meta = 2 + wire::varint_len(api_version.len() as u64) + wire::varint_len(kind.len() as u64)
+    let meta = 2
+        + wire::varint_len(api_version.len() as u64)
+        + wire::varint_len(kind.len() as u64)
         + api_version.len()
         + kind.len();
     out.push(0x0a);

@@ -194,9 +194,13 @@ fn parse_requirement(part: &str) -> Result<Requirement, SelectorError> {
     if let Some((key, operator, list)) = parse_list(part) {
         return made(key, operator, list.ok_or_else(bad)?, bad);
     }
-    for (sign, operator) in
-        [("!=", Operator::NotIn), ("==", Operator::In), ("=", Operator::In), (">", Operator::GreaterThan), ("<", Operator::LessThan)]
-    {
+    for (sign, operator) in [
+        ("!=", Operator::NotIn),
+        ("==", Operator::In),
+        ("=", Operator::In),
+        (">", Operator::GreaterThan),
+        ("<", Operator::LessThan),
+    ] {
         if let Some((key, value)) = part.split_once(sign) {
             return made(key.trim(), operator, vec![value.trim().to_owned()], bad);
         }
@@ -283,9 +287,20 @@ mod tests {
     fn query_selectors_select() {
         let object = labels(&[("app", "web"), ("tier", "front"), ("n", "5")]);
         for (text, expected) in [
-            ("", true), ("app=web", true), ("app==web,tier in (back, front)", true), ("app!=web", false),
-            ("!missing", true), ("missing", false), ("tier notin (back)", true), ("other notin (x)", true),
-            ("n>4", true), ("n<5", false), ("other!=x", true), ("app in (a,b)", false), ("app", true), ("empty=", false),
+            ("", true),
+            ("app=web", true),
+            ("app==web,tier in (back, front)", true),
+            ("app!=web", false),
+            ("!missing", true),
+            ("missing", false),
+            ("tier notin (back)", true),
+            ("other notin (x)", true),
+            ("n>4", true),
+            ("n<5", false),
+            ("other!=x", true),
+            ("app in (a,b)", false),
+            ("app", true),
+            ("empty=", false),
         ] {
             assert_eq!(Selector::parse(text).unwrap().matches(&object), expected, "{text}");
         }

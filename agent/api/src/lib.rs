@@ -27,9 +27,9 @@ mod wire;
 
 pub use kind::{Kind, Subresource, kind_by_name, kind_by_resource, kinds};
 pub use messages::k8s::io::api::{
-    admission, admissionregistration, apidiscovery, apps, authentication, authorization, autoscaling, batch, certificates,
-    coordination, core, discovery, events, flowcontrol, networking, node, policy, rbac, resource as dra, scheduling,
-    storage,
+    admission, admissionregistration, apidiscovery, apps, authentication, authorization, autoscaling, batch,
+    certificates, coordination, core, discovery, events, flowcontrol, networking, node, policy, rbac, resource as dra,
+    scheduling, storage,
 };
 pub use messages::k8s::io::apiextensions_apiserver::pkg::apis::apiextensions;
 pub use messages::k8s::io::apimachinery::pkg::api::resource::Quantity;

@@ -3,43 +3,76 @@
 use bytes::Bytes;
 use serde_json::{Value, json};
 
-use crate::app::Call;
-use crate::codec;
+use crate::cache::Object;
+use crate::codec::{self, Renderer};
 use crate::negotiate::Accept;
-use crate::printers;
+use crate::printers::{self, Now};
 use crate::status::{Failure, Result};
 
-/// A Table of objects. `metadata` is the list's.
-pub fn of_objects(call: &Call, objects: &[Value], metadata: Value) -> Result<Value> {
-    of_kind(call.kind, call.query.get("includeObject"), objects, metadata)
+/// What a row holds of its object beside the cells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Include {
+    /// Nothing.
+    None,
+    /// Its metadata.
+    Metadata,
+    /// The whole object.
+    Object,
 }
 
-/// As [`of_objects`], outside a request.
-pub fn of_kind(kind: &'static api::Kind, include: &str, objects: &[Value], metadata: Value) -> Result<Value> {
-    let mut rows = Vec::with_capacity(objects.len());
-    for object in objects {
-        let mut row = json!({"cells": printers::cells(kind.group, kind.plural, object)});
-        match include {
-            "None" => {}
-            "Object" => row["object"] = object.clone(),
-            "" | "Metadata" => {
-                row["object"] = json!({
-                    "kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": object["metadata"],
-                });
-            }
-            other => return Err(Failure::bad_request(format!("unrecognized includeObject value: {other:?}"))),
+impl Include {
+    /// From the query parameter `includeObject`.
+    ///
+    /// # Errors
+    /// When it is none of the known words.
+    pub fn parse(text: &str) -> Result<Self> {
+        match text {
+            "None" => Ok(Self::None),
+            "" | "Metadata" => Ok(Self::Metadata),
+            "Object" => Ok(Self::Object),
+            other => Err(Failure::bad_request(format!("unrecognized includeObject value: {other:?}"))),
         }
-        rows.push(row);
     }
-    let columns: Vec<Value> = printers::columns(kind.group, kind.plural)
-        .iter()
-        .map(|(name, ty, format, priority)| {
-            json!({"name": name, "type": ty, "format": format, "description": "", "priority": priority})
+
+    fn of(self, renderer: &Renderer, object: &Object) -> Result<Option<Value>> {
+        Ok(match self {
+            Self::None => None,
+            Self::Metadata => Some(json!({
+                "kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1",
+                "metadata": renderer.value(object)?["metadata"].take(),
+            })),
+            Self::Object => Some(renderer.value(object)?),
         })
-        .collect();
+    }
+}
+
+/// A Table of objects. `metadata` is the list's.
+pub fn of_objects<'o>(
+    renderer: &Renderer,
+    include: Include,
+    objects: impl IntoIterator<Item = &'o Object>,
+    metadata: Value,
+) -> Result<Value> {
+    let now = Now::from_clock();
+    let rows: Vec<Value> =
+        objects.into_iter().map(|object| row(renderer, include, object, now)).collect::<Result<_>>()?;
     Ok(json!({
-        "kind": "Table", "apiVersion": "meta.k8s.io/v1", "metadata": metadata, "columnDefinitions": columns, "rows": rows,
+        "kind": "Table", "apiVersion": "meta.k8s.io/v1", "metadata": metadata,
+        "columnDefinitions": printers::columns(renderer.kind), "rows": rows,
     }))
+}
+
+fn row(renderer: &Renderer, include: Include, object: &Object, now: Now) -> Result<Value> {
+    let stored = Renderer { kind: renderer.storage.kind, ..*renderer };
+    let printed = printers::row(stored.kind, &stored.proto(object)?, now).map_err(Failure::internal)?;
+    let mut row = json!({"cells": printed.cells});
+    if let Some(conditions) = printed.conditions() {
+        row["conditions"] = conditions;
+    }
+    if let Some(part) = include.of(renderer, object)? {
+        row["object"] = part;
+    }
+    Ok(row)
 }
 
 /// The text of a Table.

@@ -20,7 +20,8 @@ async fn server(shutdown: &lifecycle::Shutdown) -> ApiService {
 
 async fn send(server: &ApiService, method: Method, uri: &str, kind: &str, body: Value) -> (StatusCode, Value) {
     let body = if body.is_null() { Bytes::new() } else { body.to_string().into() };
-    let request = Request::builder().method(method).uri(uri).header("content-type", kind).body(Full::new(body)).unwrap();
+    let request =
+        Request::builder().method(method).uri(uri).header("content-type", kind).body(Full::new(body)).unwrap();
     let response = server.clone().oneshot(request).await.unwrap();
     let status = response.status();
     let bytes = response.into_body().collect().await.unwrap().to_bytes();
@@ -34,7 +35,8 @@ const MAPS: &str = "/api/v1/namespaces/default/configmaps";
 async fn an_object_lives_from_creation_to_deletion() {
     let shutdown = lifecycle::Shutdown::new();
     let server = server(&shutdown).await;
-    let (code, made) = send(&server, Method::POST, MAPS, JSON, json!({"metadata": {"name": "a"}, "data": {"x": "1"}})).await;
+    let (code, made) =
+        send(&server, Method::POST, MAPS, JSON, json!({"metadata": {"name": "a"}, "data": {"x": "1"}})).await;
     assert_eq!((code, &made["kind"]), (StatusCode::CREATED, &json!("ConfigMap")));
     let one = format!("{MAPS}/a");
     assert_eq!(send(&server, Method::GET, &one, JSON, Value::Null).await.1, made);
@@ -56,7 +58,8 @@ async fn a_watch_shows_state_and_then_changes() {
     let shutdown = lifecycle::Shutdown::new();
     let server = server(&shutdown).await;
     send(&server, Method::POST, MAPS, JSON, json!({"metadata": {"name": "a"}})).await;
-    let uri = format!("{MAPS}?watch=1&sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true");
+    let uri =
+        format!("{MAPS}?watch=1&sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true");
     let request = Request::builder().uri(uri).body(Full::new(Bytes::new())).unwrap();
     let mut body = server.clone().oneshot(request).await.unwrap().into_body();
     let mut seen = Vec::new();
@@ -78,10 +81,19 @@ async fn what_is_not_done_says_so() {
     let server = server(&shutdown).await;
     let (code, _) = send(&server, Method::PATCH, &format!("{MAPS}/a"), "application/apply-patch+yaml", json!({})).await;
     assert_eq!(code, StatusCode::NOT_IMPLEMENTED);
-    let (code, status) = send(&server, Method::POST, &format!("{MAPS}?fieldValidation=Strict"), JSON, json!({"metadata": {"name": "a"}, "foo": 1})).await;
+    let (code, status) = send(
+        &server,
+        Method::POST,
+        &format!("{MAPS}?fieldValidation=Strict"),
+        JSON,
+        json!({"metadata": {"name": "a"}, "foo": 1}),
+    )
+    .await;
     assert_eq!(code, StatusCode::BAD_REQUEST);
     assert!(status["message"].as_str().unwrap().contains("strict decoding error: unknown field \"foo\""));
-    let (code, _) = send(&server, Method::POST, "/api/v1/namespaces/none/configmaps", JSON, json!({"metadata": {"name": "a"}})).await;
+    let (code, _) =
+        send(&server, Method::POST, "/api/v1/namespaces/none/configmaps", JSON, json!({"metadata": {"name": "a"}}))
+            .await;
     assert_eq!(code, StatusCode::NOT_FOUND);
     shutdown.trigger();
 }

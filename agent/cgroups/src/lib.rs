@@ -16,6 +16,6 @@ mod usage;
 pub use error::Error;
 pub use group::Group;
 pub use hierarchy::{Controller, Hierarchy, Version};
-pub use pod::{PodLimits, apply_pod_group, weight_of_shares};
 pub use limits::{CpuQuota, Limits};
+pub use pod::{PodLimits, apply_pod_group, weight_of_shares};
 pub use usage::Usage;

@@ -102,7 +102,8 @@ mod tests {
     #[test]
     fn a_pod_without_limits_says_so() {
         let limits = PodLimits { cpu_shares: 2, ..PodLimits::default() };
-        let words = |version| settings(version, &limits).into_iter().map(|(_, file, v)| format!("{file}={v}")).collect();
+        let words =
+            |version| settings(version, &limits).into_iter().map(|(_, file, v)| format!("{file}={v}")).collect();
         let unified: Vec<String> = words(Version::Unified);
         assert_eq!(unified, ["cpu.weight=1", "cpu.max=max 100000", "memory.max=max"]);
         let legacy: Vec<String> = words(Version::Legacy);

@@ -1,11 +1,17 @@
 //! The kinds that controllers watch, each once.
 
 use api::Resource;
-use api::apps::v1::{Deployment, ReplicaSet};
+use api::apps::v1::{ControllerRevision, DaemonSet, Deployment, ReplicaSet, StatefulSet};
+use api::batch::v1::{CronJob, Job};
 use api::certificates::v1::CertificateSigningRequest;
 use api::coordination::v1::Lease;
-use api::core::v1::{ConfigMap, Endpoints, Namespace, Node, Pod, ReplicationController, Service, ServiceAccount};
+use api::core::v1::{
+    ConfigMap, Endpoints, Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod, ReplicationController,
+    ResourceQuota, Secret, Service, ServiceAccount,
+};
 use api::discovery::v1::EndpointSlice;
+use api::policy::v1::PodDisruptionBudget;
+use api::rbac::v1::ClusterRole;
 use client::Client;
 use lifecycle::{Shutdown, Tasks};
 use reconcile::{Cache, Reflector, ReflectorConfig, drop_managed_fields};
@@ -63,6 +69,17 @@ caches! {
     replica_sets: ReplicaSet = owned::<ReplicaSet>,
     replication_controllers: ReplicationController = plain::<ReplicationController>,
     deployments: Deployment = plain::<Deployment>,
+    daemon_sets: DaemonSet = plain::<DaemonSet>,
+    stateful_sets: StatefulSet = plain::<StatefulSet>,
+    revisions: ControllerRevision = owned::<ControllerRevision>,
+    jobs: Job = owned::<Job>,
+    cron_jobs: CronJob = plain::<CronJob>,
+    disruption_budgets: PodDisruptionBudget = plain::<PodDisruptionBudget>,
+    quotas: ResourceQuota = plain::<ResourceQuota>,
+    cluster_roles: ClusterRole = plain::<ClusterRole>,
+    claims: PersistentVolumeClaim = plain::<PersistentVolumeClaim>,
+    volumes: PersistentVolume = plain::<PersistentVolume>,
+    account_tokens: Secret = account_tokens,
     node_leases: Lease = node_leases,
     signing_requests: CertificateSigningRequest = plain::<CertificateSigningRequest>,
 }
@@ -83,6 +100,12 @@ fn owned<K: Resource>(client: &Client) -> Reflector<K> {
 
 fn root_certificates(client: &Client) -> Reflector<ConfigMap> {
     let field_selector = format!("metadata.name={}", crate::serviceaccount::ROOT_CA_NAME);
+    Reflector::new(client.clone(), ReflectorConfig { field_selector, ..config() })
+}
+
+/// Only the secrets that belong to service accounts: others hold what no controller has to know.
+fn account_tokens(client: &Client) -> Reflector<Secret> {
+    let field_selector = "type=kubernetes.io/service-account-token".to_owned();
     Reflector::new(client.clone(), ReflectorConfig { field_selector, ..config() })
 }
 

@@ -21,6 +21,7 @@ mod garbage;
 mod namespace;
 mod nodeipam;
 mod nodelifecycle;
+mod owned_pods;
 mod owner;
 mod pods;
 mod replicas;

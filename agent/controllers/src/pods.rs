@@ -4,7 +4,10 @@ use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use api::core::v1::{Pod, PodCondition};
+use api::Resource;
+use api::core::v1::{Pod, PodCondition, PodTemplateSpec};
+
+use crate::owner::controller_reference;
 
 /// Neither finished nor being deleted.
 pub(crate) fn is_active(pod: &Pod) -> bool {
@@ -78,6 +81,19 @@ fn deletion_order(a: &Pod, b: &Pod, on_node: &BTreeMap<String, usize>) -> Orderi
         .then_with(|| ready_since(b).cmp(&ready_since(a)))
         .then_with(|| restarts(b).cmp(&restarts(a)))
         .then_with(|| created(b).cmp(&created(a)))
+}
+
+/// A pod of this template, named after its owner.
+pub(crate) fn pod_from_template<K: Resource>(owner: &K, template: &PodTemplateSpec) -> Pod {
+    let meta = owner.metadata();
+    let mut pod = Pod { spec: template.spec.clone(), ..Pod::default() };
+    pod.metadata.namespace.clone_from(&meta.namespace);
+    pod.metadata.generate_name = format!("{}-", meta.name);
+    pod.metadata.labels.clone_from(&template.metadata.labels);
+    pod.metadata.annotations.clone_from(&template.metadata.annotations);
+    pod.metadata.finalizers.clone_from(&template.metadata.finalizers);
+    pod.metadata.owner_references = vec![controller_reference(owner)];
+    pod
 }
 
 #[cfg(test)]

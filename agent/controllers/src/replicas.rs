@@ -5,7 +5,6 @@
 mod plan;
 mod status;
 
-use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,16 +12,13 @@ use api::Resource;
 use api::apps::v1::ReplicaSet;
 use api::core::v1::{Pod, PodTemplateSpec, ReplicationController};
 use api::labels::Selector;
-use client::{DeleteOptions, Patch};
-use futures::future::join_all;
-use reconcile::{Action, Cache, Event, EventType, Queue, Reflector};
+use reconcile::{Action, Cache, Queue, Reflector};
 
-use crate::caches::{BY_CONTROLLER, Caches, Reflectors};
-use crate::controller::{Context, Controller, Key, enqueue, now, subject};
+use crate::caches::{Caches, Reflectors};
+use crate::controller::{Context, Controller, Key, enqueue, now};
 use crate::error::{During, Error};
-use crate::expectations::Expectations;
-use crate::owner::{adoption, controller_of, release};
-use crate::pods::is_active;
+use crate::owned_pods::OwnedPods;
+use crate::pods::{is_active, pod_from_template};
 
 pub(crate) use status::Counts;
 
@@ -47,8 +43,7 @@ pub(crate) type ReplicationControllers = Replicas<ReplicationController>;
 
 pub(crate) struct Replicas<K> {
     context: Context,
-    expectations: Arc<Expectations>,
-    kind: PhantomData<K>,
+    pods: OwnedPods<K>,
 }
 
 impl<K: Replicated> Controller for Replicas<K> {
@@ -57,23 +52,21 @@ impl<K: Replicated> Controller for Replicas<K> {
 
     fn watch(&self, queue: &Queue<Key>, reflectors: &mut Reflectors) {
         K::reflector(reflectors).handle(enqueue(queue));
-        let (queue, owners) = (queue.clone(), K::cache(&self.context.caches).clone());
-        let expectations = self.expectations.clone();
-        reflectors.pods.handle(move |event| pod_changed::<K>(event, &queue, &owners, &expectations));
+        self.pods.watch(queue, reflectors, K::cache(&self.context.caches));
     }
 
     fn new(context: Context) -> Self {
-        Self { context, expectations: Arc::default(), kind: PhantomData }
+        let pods = OwnedPods::new(context.clone(), K::selector);
+        Self { context, pods }
     }
 
     async fn reconcile(&self, key: Key) -> Result<Action, Error> {
         let Some(owner) = K::cache(&self.context.caches).get(&key.namespace, &key.name) else {
-            self.expectations.forget(&key);
+            self.pods.expectations.forget(&key);
             return Ok(Action::Done);
         };
-        let settled = self.expectations.are_met(&key);
-        let selector = owner.selector()?;
-        let pods = self.claim(&*owner, &selector).await?;
+        let settled = self.pods.expectations.are_met(&key);
+        let pods = self.pods.claim(&owner).await?;
         let mut failure = None;
         if settled && owner.metadata().deletion_timestamp.is_none() {
             failure = self.scale(&key, &*owner, &pods).await.err();
@@ -89,139 +82,19 @@ impl<K: Replicated> Controller for Replicas<K> {
     }
 }
 
-fn pod_changed<K: Replicated>(event: &Event<Pod>, queue: &Queue<Key>, owners: &Cache<K>, expectations: &Expectations) {
-    let Some(pod) = subject(event) else { return };
-    let owner_key = |pod: &Pod| {
-        let owner = controller_of(&pod.metadata).filter(|o| o.kind == K::KIND.kind)?;
-        Some(Key::new(&pod.metadata.namespace, &owner.name))
-    };
-    if let Some(key) = owner_key(pod) {
-        match event {
-            Event::Applied { old: None, .. } => expectations.created(&key),
-            Event::Applied { new, .. } if new.metadata.deletion_timestamp.is_some() => {
-                expectations.deleted(&key, &new.metadata.uid);
-            }
-            Event::Deleted(last) => expectations.deleted(&key, &last.metadata.uid),
-            Event::Applied { .. } | Event::Synced | Event::Resync => {}
-        }
-        queue.add(key);
-    } else if controller_of(&pod.metadata).is_none() {
-        let matching = owners
-            .list_namespace(&pod.metadata.namespace)
-            .into_iter()
-            .filter(|owner| owner.selector().is_ok_and(|s| !s.is_empty() && s.matches(&pod.metadata.labels)));
-        matching.for_each(|owner| queue.add(Key::of(owner.metadata())));
-    }
-    if let Event::Applied { old: Some(old), .. } = event
-        && let Some(key) = owner_key(old)
-        && controller_of(&old.metadata) != controller_of(&pod.metadata)
-    {
-        queue.add(key);
-    }
-}
-
 impl<K: Replicated> Replicas<K> {
-    /// The active pods that are the owner's: adopts matching orphans, lets go of what does not match any more.
-    async fn claim(&self, owner: &K, selector: &Selector) -> Result<Vec<Arc<Pod>>, Error> {
-        let meta = owner.metadata();
-        let mut claimed = Vec::new();
-        for pod in self.context.caches.pods.by_index(BY_CONTROLLER, &meta.uid) {
-            if selector.matches(&pod.metadata.labels) {
-                claimed.push(pod);
-            } else if meta.deletion_timestamp.is_none() {
-                self.patch(&pod, Patch::Strategic(release(&meta.uid, &pod.metadata))).await?;
-            }
-        }
-        if meta.deletion_timestamp.is_none() {
-            let orphans = self.context.caches.pods.list_namespace(&meta.namespace).into_iter().filter(|pod| {
-                controller_of(&pod.metadata).is_none() && is_active(pod) && selector.matches(&pod.metadata.labels)
-            });
-            for orphan in orphans {
-                self.patch(&orphan, Patch::Strategic(adoption(owner, &orphan.metadata))).await?;
-                claimed.push(orphan);
-            }
-        }
-        Ok(claimed)
-    }
-
-    async fn patch(&self, pod: &Pod, patch: Patch) -> Result<(), Error> {
-        let meta = &pod.metadata;
-        match self.context.client.patch::<Pod>(Some(&meta.namespace), &meta.name, None, &patch).await {
-            Ok(_) => Ok(()),
-            // The pod is gone or is another one by now: its own event follows.
-            Err(error) if error.is_not_found() || error.is_invalid() || error.is_conflict() => Ok(()),
-            Err(error) => Err(error).during("changing a pod's owner"),
-        }
-    }
-
     async fn scale(&self, key: &Key, owner: &K, pods: &[Arc<Pod>]) -> Result<(), Error> {
         let active: Vec<Arc<Pod>> = pods.iter().filter(|pod| is_active(pod)).cloned().collect();
         match plan::scale(owner.replicas(), active, BURST) {
             plan::Scale::Keep => Ok(()),
             plan::Scale::Create(count) => self.create(key, owner, count).await,
-            plan::Scale::Delete(victims) => self.delete(key, owner, &victims).await,
+            plan::Scale::Delete(victims) => self.pods.delete(key, owner, &victims).await,
         }
     }
 
-    /// Creates pods in batches that double, so that a template that is refused costs one request and not hundreds.
     async fn create(&self, key: &Key, owner: &K, count: usize) -> Result<(), Error> {
         let Some(template) = owner.template() else { return Ok(()) };
-        let pod = plan::pod_from_template(owner, template);
-        self.expectations.expect_creations(key, count);
-        let (mut left, mut batch) = (count, 1);
-        while left > 0 {
-            let size = batch.min(left);
-            let results = join_all((0..size).map(|_| self.context.client.create(&pod))).await;
-            left -= size;
-            batch *= 2;
-            let mut failed = None;
-            for result in results {
-                match result {
-                    Ok(made) => {
-                        let message = format!("Created pod: {}", made.metadata.name);
-                        self.context.recorder.event(owner, EventType::Normal, "SuccessfulCreate", message);
-                    }
-                    Err(error) => {
-                        self.expectations.created(key);
-                        failed = Some(error);
-                    }
-                }
-            }
-            if let Some(error) = failed {
-                (0..left).for_each(|_| self.expectations.created(key));
-                self.context.recorder.event(
-                    owner,
-                    EventType::Warning,
-                    "FailedCreate",
-                    format!("Error creating: {error}"),
-                );
-                return Err(error).during("creating a pod");
-            }
-        }
-        Ok(())
-    }
-
-    async fn delete(&self, key: &Key, owner: &K, victims: &[Arc<Pod>]) -> Result<(), Error> {
-        victims.iter().for_each(|pod| self.expectations.expect_deletion(key, &pod.metadata.uid));
-        let results = join_all(victims.iter().map(|pod| async move {
-            let options = DeleteOptions { uid: Some(pod.metadata.uid.clone()), ..DeleteOptions::default() };
-            let (namespace, name) = (Some(pod.metadata.namespace.as_str()), pod.metadata.name.as_str());
-            (pod, self.context.client.delete::<Pod>(namespace, name, &options).await)
-        }))
-        .await;
-        let mut failed = None;
-        for (pod, result) in results {
-            match result {
-                Ok(()) => {
-                    let message = format!("Deleted pod: {}", pod.metadata.name);
-                    self.context.recorder.event(owner, EventType::Normal, "SuccessfulDelete", message);
-                }
-                Err(error) => {
-                    self.expectations.deleted(key, &pod.metadata.uid);
-                    failed = failed.or((!error.is_not_found()).then_some(error));
-                }
-            }
-        }
-        failed.map_or(Ok(()), |error| Err(error).during("deleting a pod"))
+        let pod = pod_from_template(owner, template);
+        self.pods.create(key, owner, &vec![pod; count]).await
     }
 }

@@ -77,7 +77,12 @@ impl<'v> Reader<'v> {
         }
     }
 
-    fn fields(&mut self, message: &'static Message, map: &'v Map<String, Value>, out: &mut Vec<u8>) -> Result<(), Issue> {
+    fn fields(
+        &mut self,
+        message: &'static Message,
+        map: &'v Map<String, Value>,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Issue> {
         for (_, index) in message.by_number {
             let field = &message.fields[*index];
             if field.inline {
@@ -95,7 +100,13 @@ impl<'v> Reader<'v> {
         Ok(())
     }
 
-    fn field(&mut self, owner: &'static Message, field: &'static Field, value: &'v Value, out: &mut Vec<u8>) -> Result<(), Issue> {
+    fn field(
+        &mut self,
+        owner: &'static Message,
+        field: &'static Field,
+        value: &'v Value,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Issue> {
         match (field.ty, value) {
             (FieldType::Map(_), Value::Null) => Ok(()),
             (FieldType::Map(ty), Value::Object(map)) => self.map(owner, field.number, *ty, map, out),

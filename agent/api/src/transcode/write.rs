@@ -234,7 +234,9 @@ fn put_shape(message: &Message, bytes: &[u8], out: &mut Vec<u8>) -> Result<(), D
         Shape::IntOrString if parts.int(1) == 0 => put_int(out, parts.int(2)),
         Shape::IntOrString => put_string(out, &String::from_utf8_lossy(parts.bytes(3).unwrap_or_default())),
         Shape::RawJson => out.extend_from_slice(parts.bytes(1).filter(|raw| !raw.is_empty()).unwrap_or(b"null")),
-        Shape::SchemaOrArray | Shape::SchemaOrBool | Shape::SchemaOrStrings => return put_schema_or(message, &parts, out),
+        Shape::SchemaOrArray | Shape::SchemaOrBool | Shape::SchemaOrStrings => {
+            return put_schema_or(message, &parts, out);
+        }
     }
     Ok(())
 }

@@ -17,6 +17,7 @@ use crate::cache::{Object, Objects, Selection, Storage, store_failure};
 use crate::codec::{self, Renderer};
 use crate::negotiate::{Encoding, Form};
 use crate::status::{Failure, FieldError, Result, Subject};
+use crate::table::{self, Include};
 use crate::wire::{put_varint, varint_len};
 
 /// Objects of one page, and what its metadata says.
@@ -57,8 +58,9 @@ pub(super) fn respond(call: &Call, page: &Page) -> Result<Response<Body>> {
             codec::yaml(&json)?
         }
         (Form::Table, _) => {
-            let objects: Vec<Value> = page.objects.iter().map(|o| renderer.value(o)).collect::<Result<_>>()?;
-            crate::table::bytes(&crate::table::of_objects(call, &objects, page.metadata())?, accept)?
+            let include = Include::parse(call.query.get("includeObject"))?;
+            let objects = page.objects.iter().map(AsRef::as_ref);
+            table::bytes(&table::of_objects(&renderer, include, objects, page.metadata())?, accept)?
         }
         (Form::Metadata, _) => {
             let items: Vec<Value> =

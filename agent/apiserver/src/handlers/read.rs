@@ -11,6 +11,7 @@ use crate::cache::Object;
 use crate::codec;
 use crate::negotiate::{Encoding, Form};
 use crate::status::{Failure, Result};
+use crate::table::{self, Include};
 
 pub(super) async fn get(call: &Call) -> Result<Response<Body>> {
     let object = current(call).await?;
@@ -52,14 +53,10 @@ pub(super) fn respond(call: &Call, code: StatusCode, object: &Object) -> Result<
         }
         Form::Metadata => answer::message(code, METADATA, &metadata_of(renderer.value(object)?), accept),
         Form::Table => {
-            let table = crate::table::of_objects(
-                call,
-                &[renderer.value(object)?],
-                json!({
-                    "resourceVersion": object.revision.to_string(),
-                }),
-            )?;
-            Ok(answer::compress(&call.headers, code, "application/json", crate::table::bytes(&table, accept)?))
+            let include = Include::parse(call.query.get("includeObject"))?;
+            let metadata = json!({"resourceVersion": object.revision.to_string()});
+            let table = table::of_objects(&renderer, include, [object], metadata)?;
+            Ok(answer::compress(&call.headers, code, "application/json", table::bytes(&table, accept)?))
         }
     }
 }

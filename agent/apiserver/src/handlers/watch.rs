@@ -22,6 +22,7 @@ use crate::cache::{Change, Event, Object, Objects, Selection, Storage};
 use crate::codec::{self, Renderer};
 use crate::negotiate::{Accept, Encoding, Form};
 use crate::status::{Failure, FieldError, Result, Subject};
+use crate::table::{self, Include};
 
 /// Events that one turn takes out of the ring.
 const BATCH: usize = 256;
@@ -38,7 +39,7 @@ struct Watcher {
     kind: &'static Kind,
     index: usize,
     accept: Accept,
-    include: String,
+    include: Include,
     selection: Selection,
     prefix: String,
     /// Events up to here were sent or skipped.
@@ -69,7 +70,7 @@ pub(super) async fn watch(call: &Call) -> Result<Response<Body>> {
         kind: call.kind,
         index: storage.index,
         accept: call.accept,
-        include: call.query.get("includeObject").to_owned(),
+        include: Include::parse(call.query.get("includeObject"))?,
         selection,
         prefix,
         cursor,
@@ -260,14 +261,15 @@ impl Watcher {
             Form::Metadata => renderer
                 .value(object)
                 .and_then(|v| message_frame(event, METADATA, &metadata_of(v), self.accept.encoding)),
-            Form::Table => renderer.value(object).and_then(|v| self.table_frame(event, &v)),
+            Form::Table => self.table_frame(event, object),
         };
         frame.map_err(|failure| tracing::error!(key = %object.key, %failure, "an object could not be written")).ok()
     }
 
-    fn table_frame(&mut self, event: &str, object: &Value) -> Result<Bytes> {
-        let metadata = json!({"resourceVersion": object["metadata"]["resourceVersion"]});
-        let mut table = crate::table::of_kind(self.kind, &self.include, std::slice::from_ref(object), metadata)?;
+    fn table_frame(&mut self, event: &str, object: &Object) -> Result<Bytes> {
+        let app = self.app.clone();
+        let metadata = json!({"resourceVersion": object.revision.to_string()});
+        let mut table = table::of_objects(&self.renderer(&app), self.include, [object], metadata)?;
         if !std::mem::take(&mut self.first_table) {
             table["columnDefinitions"] = Value::Null;
         }
@@ -282,15 +284,15 @@ impl Watcher {
         let app = self.app.clone();
         let storage = &app.cache.storages()[self.index];
         let data = codec::to_stored(storage, storage.kind, &value).ok()?;
+        let object = storage.read_object("", revision, data);
         if self.accept.form == Form::Object {
-            let object = storage.read_object("", revision, data);
             // Not through the cache of JSON forms: a bookmark shares its revision with an object.
             let renderer = Renderer { cache: &codec::JsonCache::default(), ..self.renderer(&app) };
             return renderer.frame("BOOKMARK", &object, self.accept.encoding).ok();
         }
         value["metadata"]["resourceVersion"] = revision.to_string().into();
         match self.accept.form {
-            Form::Table => self.table_frame("BOOKMARK", &value).ok(),
+            Form::Table => self.table_frame("BOOKMARK", &object).ok(),
             _ => message_frame("BOOKMARK", METADATA, &metadata_of(value), self.accept.encoding).ok(),
         }
     }

@@ -2,10 +2,8 @@
 
 use std::sync::Arc;
 
-use api::Resource;
-use api::core::v1::{Pod, PodTemplateSpec};
+use api::core::v1::Pod;
 
-use crate::owner::controller_reference;
 use crate::pods::sort_for_deletion;
 
 /// A change of the number of pods.
@@ -28,19 +26,6 @@ pub(crate) fn scale(wanted: i32, mut active: Vec<Arc<Pod>>, burst: usize) -> Sca
         }
         _ => Scale::Keep,
     }
-}
-
-/// A pod of this template, named after its owner.
-pub(crate) fn pod_from_template<K: Resource>(owner: &K, template: &PodTemplateSpec) -> Pod {
-    let meta = owner.metadata();
-    let mut pod = Pod { spec: template.spec.clone(), ..Pod::default() };
-    pod.metadata.namespace.clone_from(&meta.namespace);
-    pod.metadata.generate_name = format!("{}-", meta.name);
-    pod.metadata.labels.clone_from(&template.metadata.labels);
-    pod.metadata.annotations.clone_from(&template.metadata.annotations);
-    pod.metadata.finalizers.clone_from(&template.metadata.finalizers);
-    pod.metadata.owner_references = vec![controller_reference(owner)];
-    pod
 }
 
 #[cfg(test)]

@@ -1,0 +1,76 @@
+//! Who may do what, and who says who they are.
+
+use api::certificates::v1::CertificateSigningRequest;
+use api::meta::v1::ObjectMeta;
+use api::rbac::v1::{ClusterRoleBinding, RoleBinding, RoleRef, Subject};
+use serde_json::Value;
+
+use super::cells;
+use super::text::{Now, duration, or_none};
+
+pub(super) fn role_binding(object: &RoleBinding, now: Now) -> Vec<Value> {
+    binding(&object.metadata, &object.role_ref, &object.subjects, now)
+}
+
+pub(super) fn cluster_role_binding(object: &ClusterRoleBinding, now: Now) -> Vec<Value> {
+    binding(&object.metadata, &object.role_ref, &object.subjects, now)
+}
+
+fn binding(metadata: &ObjectMeta, role: &RoleRef, subjects: &[Subject], now: Now) -> Vec<Value> {
+    let names = |kind: &str| {
+        let name = |s: &Subject| match kind {
+            "ServiceAccount" => format!("{}/{}", s.namespace, s.name),
+            _ => s.name.clone(),
+        };
+        subjects.iter().filter(|s| s.kind == kind).map(name).collect::<Vec<_>>().join(", ")
+    };
+    cells![
+        metadata.name.as_str(),
+        format!("{}/{}", role.kind, role.name),
+        now.since(&metadata.creation_timestamp),
+        names("User"),
+        names("Group"),
+        names("ServiceAccount"),
+    ]
+}
+
+pub(super) fn certificate_signing_request(object: &CertificateSigningRequest, now: Now) -> Vec<Value> {
+    let wanted = object.spec.expiration_seconds.map(|seconds| duration(i64::from(seconds) * 1_000_000_000));
+    cells![
+        object.metadata.name.as_str(),
+        now.since(&object.metadata.creation_timestamp),
+        or_none(&object.spec.signer_name),
+        object.spec.username.as_str(),
+        wanted.unwrap_or_else(|| "<none>".to_owned()),
+        condition(object),
+    ]
+}
+
+fn condition(object: &CertificateSigningRequest) -> String {
+    let has = |name: &str| object.status.conditions.iter().any(|c| c.r#type == name);
+    let decision = match (has("Denied"), has("Approved")) {
+        (true, _) => "Denied",
+        (false, true) => "Approved",
+        (false, false) => "Pending",
+    };
+    let failed = if has("Failed") { ",Failed" } else { "" };
+    let is_issued = object.status.certificate.as_ref().is_some_and(|c| !c.is_empty());
+    format!("{decision}{failed}{}", if is_issued { ",Issued" } else { "" })
+}
+
+#[cfg(test)]
+mod tests {
+    use api::certificates::v1::CertificateSigningRequestCondition;
+
+    use super::*;
+
+    #[test]
+    fn a_signing_request_tells_how_far_it_is() {
+        let mut object = CertificateSigningRequest::default();
+        assert_eq!(condition(&object), "Pending");
+        let approved = CertificateSigningRequestCondition { r#type: "Approved".into(), ..Default::default() };
+        object.status.conditions.push(approved);
+        object.status.certificate = Some(vec![1]);
+        assert_eq!(condition(&object), "Approved,Issued");
+    }
+}

@@ -1,0 +1,38 @@
+//! Devices and claims on them.
+
+use api::dra::v1::{DeviceClass, ResourceClaim, ResourceClaimTemplate, ResourceSlice};
+use serde_json::Value;
+
+use super::cells;
+use super::text::Now;
+
+pub(super) fn device_class(object: &DeviceClass, now: Now) -> Vec<Value> {
+    cells![object.metadata.name.as_str(), now.since(&object.metadata.creation_timestamp)]
+}
+
+pub(super) fn resource_claim(object: &ResourceClaim, now: Now) -> Vec<Value> {
+    let is_deleted = object.metadata.deletion_timestamp.is_some();
+    let state = match (&object.status.allocation, is_deleted, object.status.reserved_for.is_empty()) {
+        (None, true, _) => "deleted",
+        (None, false, _) => "pending",
+        (Some(_), true, true) => "deleted,allocated",
+        (Some(_), true, false) => "deleted,allocated,reserved",
+        (Some(_), false, true) => "allocated",
+        (Some(_), false, false) => "allocated,reserved",
+    };
+    cells![object.metadata.name.as_str(), state, now.since(&object.metadata.creation_timestamp)]
+}
+
+pub(super) fn resource_claim_template(object: &ResourceClaimTemplate, now: Now) -> Vec<Value> {
+    cells![object.metadata.name.as_str(), now.since(&object.metadata.creation_timestamp)]
+}
+
+pub(super) fn resource_slice(object: &ResourceSlice, now: Now) -> Vec<Value> {
+    cells![
+        object.metadata.name.as_str(),
+        object.spec.node_name.as_deref().unwrap_or_default(),
+        object.spec.driver.as_str(),
+        object.spec.pool.name.as_str(),
+        now.since(&object.metadata.creation_timestamp),
+    ]
+}

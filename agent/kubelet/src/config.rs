@@ -8,7 +8,7 @@ use std::time::Duration;
 use api::core::v1::Taint;
 use tokio::sync::watch;
 
-/// A certificate chain and its key, as PEM.
+/// A certificate chain and its key, as PEM. Empty: not issued yet.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ServingCertificate {
     /// Chain, leaf first.
@@ -17,12 +17,20 @@ pub struct ServingCertificate {
     pub key_pem: Vec<u8>,
 }
 
+impl ServingCertificate {
+    /// Whether it is still to be issued.
+    #[must_use]
+    pub fn is_missing(&self) -> bool {
+        self.cert_pem.is_empty()
+    }
+}
+
 /// The HTTPS server of a kubelet.
 #[derive(Clone, Debug)]
 pub struct ServerConfig {
     /// Where it listens.
     pub listen: SocketAddr,
-    /// Its certificate; a new value is used from the next connection on.
+    /// Its certificate; a new value is used from the next connection on. Handshakes are refused while it is missing.
     pub certificate: watch::Receiver<ServingCertificate>,
     /// Certificates that sign client certificates; none accepts tokens only.
     pub client_ca_pem: Option<Vec<u8>>,

@@ -51,7 +51,24 @@ pub async fn run_with(
         make_dir(dir)?;
     }
     config.cgroup_driver = cgroup_driver(&config, runtime.as_ref()).await;
+    // Its own, so that nothing goes on when this ends by itself.
+    let shutdown = shutdown.child();
     let tasks = Tasks::new();
+    let ended = run_tasks(config, client, (runtime, system), &tasks, &shutdown).await;
+    shutdown.trigger();
+    for name in tasks.drain(DRAIN).await {
+        tracing::debug!(name, "still running at the end");
+    }
+    ended
+}
+
+async fn run_tasks(
+    config: Config,
+    client: Client,
+    (runtime, system): (Arc<dyn Runtime>, Arc<dyn System>),
+    tasks: &Tasks,
+    shutdown: &Shutdown,
+) -> Result<(), Error> {
     let (recorder, record) = Recorder::new(client.clone(), "kubelet", &config.node_name, shutdown.clone());
     tasks.spawn("events", record);
     let services = Reflector::<Service>::new(client.clone(), ReflectorConfig::default());
@@ -60,7 +77,7 @@ pub async fn run_with(
         Reflector::<Pod>::new(client.clone(), ReflectorConfig { field_selector: selector, ..Default::default() });
     let (api, cache) = (pods.subscribe(), pods.cache());
     let node = Arc::new(NodeContext {
-        sources: Sources::new(&client, &tasks, &shutdown),
+        sources: Sources::new(&client, tasks, shutdown),
         images: Images::new(runtime.clone()),
         hierarchy: Hierarchy::detect(system.as_ref()).ok(),
         machine_memory: i64::try_from(facts::memory().total).unwrap_or(i64::MAX),
@@ -87,9 +104,6 @@ pub async fn run_with(
     tasks.spawn("garbage", crate::garbage::run(node.clone(), table.clone()));
     crate::server::start(&node, &table).await?;
     Manager::new(node, table).run(PodSources { api, cache, statics }).await;
-    for name in tasks.drain(DRAIN).await {
-        tracing::debug!(name, "still running at the end");
-    }
     Ok(())
 }
 

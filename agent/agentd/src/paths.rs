@@ -1,13 +1,13 @@
 //! Where things are on a machine.
 
-/// What is written anew at each boot.
-pub(crate) const RUN: &str = "/run/keelson";
 /// What survives: keys and etcd's data.
 pub(crate) const STATE: &str = "/state";
 /// Certificates and keys.
 pub(crate) const PKI: &str = "/state/pki";
 /// The manifest in force.
 pub(crate) const MANIFEST: &str = "/run/keelson/manifest.toml";
+/// Where the machine role answers about the machine.
+pub(crate) const MACHINE_SOCKET: &str = "/run/keelson/machine.sock";
 /// What the machine role tells of the network.
 pub(crate) const NETWORK: &str = "/run/keelson/network.json";
 /// The runtime's configuration, made at each boot.

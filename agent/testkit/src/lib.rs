@@ -1,1 +1,0 @@
-//! Memory store, real API server and in-process client for component tests.

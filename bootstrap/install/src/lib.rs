@@ -1,1 +1,0 @@
-//! Disk layout and writing as plan and apply.

@@ -13,10 +13,14 @@ use api::discovery::v1::EndpointSlice;
 use api::policy::v1::PodDisruptionBudget;
 use api::rbac::v1::ClusterRole;
 use client::Client;
+use futures::future::BoxFuture;
 use lifecycle::{Shutdown, Tasks};
 use reconcile::{Cache, Reflector, ReflectorConfig, drop_managed_fields};
 
 use crate::owner::controller_of;
+
+/// Waits for one cache: see [`need`].
+pub(crate) type Need = fn(&Caches) -> BoxFuture<'_, ()>;
 
 /// Index of objects by the uid of their controller.
 pub(crate) const BY_CONTROLLER: &str = "controller";
@@ -48,11 +52,11 @@ macro_rules! caches {
             }
         }
 
-        impl Caches {
-            /// Waits until every cache holds the server's state.
-            pub(crate) async fn wait_synced(&self) {
-                $(self.$field.wait_synced().await;)*
-            }
+        /// One function per kind that waits until its cache holds the server's state.
+        pub(crate) mod need {
+            $(pub(crate) fn $field(caches: &super::Caches) -> futures::future::BoxFuture<'_, ()> {
+                Box::pin(caches.$field.wait_synced())
+            })*
         }
     };
 }

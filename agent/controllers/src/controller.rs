@@ -9,9 +9,12 @@ use client::Client;
 use lifecycle::{Shutdown, Tasks};
 use reconcile::{Action, Event, Queue, Recorder, run_workers};
 
-use crate::caches::{Caches, Reflectors};
+use crate::caches::{Caches, Need, Reflectors};
 use crate::config::Config;
 use crate::error::Error;
+
+/// Time for the event that shows what others wrote.
+const RACE_PAUSE: Duration = Duration::from_millis(50);
 
 /// Names an object: its namespace is empty where the kind has none.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -45,6 +48,9 @@ pub(crate) trait Controller: Send + Sync + Sized + 'static {
     const NAME: &'static str;
     /// Keys that are worked on at a time.
     const WORKERS: usize = 4;
+
+    /// Kinds whose state it decides by: it starts when their caches hold it, whatever becomes of other kinds.
+    const NEEDS: &'static [Need];
 
     /// Says which events put which keys into the queue.
     fn watch(&self, queue: &Queue<Key>, reflectors: &mut Reflectors);
@@ -81,13 +87,18 @@ impl Starter {
         let (caches, shutdown, tasks) = (self.context.caches.clone(), self.shutdown.clone(), self.tasks.clone());
         self.starts.push(Box::new(move || {
             tasks.spawn(C::NAME, async move {
+                let synced = async {
+                    for need in C::NEEDS {
+                        need(&caches).await;
+                    }
+                };
                 tokio::select! {
                     () = shutdown.wait() => return,
-                    () = caches.wait_synced() => {}
+                    () = synced => {}
                 }
                 let work = move |key: Key| {
                     let controller = controller.clone();
-                    async move { controller.reconcile(key).await }
+                    async move { calmly(controller.reconcile(key.clone()).await, C::NAME, &key) }
                 };
                 run_workers(queue, C::WORKERS, shutdown, work).await;
             });
@@ -99,6 +110,18 @@ impl Starter {
         for start in self.starts {
             start();
         }
+    }
+}
+
+/// Somebody else was faster, or the cache is behind our own writes: the event that shows it is under way, so this is
+/// no failure to tell anybody about.
+fn calmly(result: Result<Action, Error>, name: &'static str, key: &Key) -> Result<Action, Error> {
+    match result {
+        Err(error) if error.is_race() => {
+            tracing::debug!(name, ?key, %error, "decided on an old state, will be repeated");
+            Ok(Action::RequeueAfter(RACE_PAUSE))
+        }
+        result => result,
     }
 }
 

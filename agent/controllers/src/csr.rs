@@ -13,7 +13,7 @@ use client::DeleteOptions;
 use pki::{Authority, Csr, CsrDenied, San, Usage};
 use reconcile::{Action, Queue};
 
-use crate::caches::Reflectors;
+use crate::caches::{Need, Reflectors, need};
 use crate::controller::{Context, Controller, Key, enqueue, now};
 use crate::error::{During, Error};
 
@@ -36,6 +36,7 @@ pub(crate) struct Requests {
 
 impl Controller for Requests {
     const NAME: &'static str = "certificatesigningrequest-signing-controller";
+    const NEEDS: &'static [Need] = &[need::signing_requests];
 
     fn watch(&self, queue: &Queue<Key>, reflectors: &mut Reflectors) {
         reflectors.signing_requests.handle(enqueue(queue));

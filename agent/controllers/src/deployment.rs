@@ -16,7 +16,7 @@ use api::labels::Selector;
 use client::{DeleteOptions, Patch};
 use reconcile::{Action, Event, EventType, Queue};
 
-use crate::caches::{BY_CONTROLLER, Reflectors};
+use crate::caches::{BY_CONTROLLER, Need, Reflectors, need};
 use crate::controller::{Context, Controller, Key, enqueue, now, subject};
 use crate::error::{During, Error};
 use crate::owner::{adoption, controller_of};
@@ -30,6 +30,7 @@ pub(crate) struct Deployments {
 impl Controller for Deployments {
     const NAME: &'static str = "deployment-controller";
     const WORKERS: usize = 5;
+    const NEEDS: &'static [Need] = &[need::deployments, need::replica_sets, need::pods];
 
     fn watch(&self, queue: &Queue<Key>, reflectors: &mut Reflectors) {
         reflectors.deployments.handle(enqueue(queue));

@@ -11,7 +11,7 @@ use api::labels::Selector;
 use client::DeleteOptions;
 use reconcile::{Action, Cache, Event, Queue};
 
-use crate::caches::{BY_SERVICE, Reflectors};
+use crate::caches::{BY_SERVICE, Need, Reflectors, need};
 use crate::controller::{Context, Controller, Key, enqueue};
 use crate::error::{During, Error};
 use slices::Change;
@@ -30,6 +30,7 @@ pub(crate) struct EndpointSlices {
 impl Controller for EndpointSlices {
     const NAME: &'static str = "endpointslice-controller";
     const WORKERS: usize = 5;
+    const NEEDS: &'static [Need] = &[need::services, need::pods, need::nodes, need::slices];
 
     fn watch(&self, queue: &Queue<Key>, reflectors: &mut Reflectors) {
         watch_services(queue, reflectors, &self.context);
@@ -102,6 +103,7 @@ pub(crate) struct EndpointsObjects {
 impl Controller for EndpointsObjects {
     const NAME: &'static str = "endpoints-controller";
     const WORKERS: usize = 5;
+    const NEEDS: &'static [Need] = &[need::services, need::pods, need::endpoints];
 
     fn watch(&self, queue: &Queue<Key>, reflectors: &mut Reflectors) {
         watch_services(queue, reflectors, &self.context);

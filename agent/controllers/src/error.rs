@@ -26,6 +26,17 @@ pub enum Error {
     ContentRemains(String),
 }
 
+impl Error {
+    /// Whether this run decided on a state that was not the newest.
+    pub(crate) fn is_race(&self) -> bool {
+        match self {
+            Self::Request { source, .. } => source.is_conflict(),
+            Self::Behind => true,
+            Self::Lease(_) | Self::Selector(_) | Self::ContentRemains(_) => false,
+        }
+    }
+}
+
 /// Gives a request's failure the step it belongs to.
 pub(crate) trait During<T> {
     /// Names the step.

@@ -8,7 +8,7 @@ use api::meta::v1::Time;
 use client::{DeleteOptions, ListParams};
 use reconcile::{Action, Queue};
 
-use crate::caches::Reflectors;
+use crate::caches::{Need, Reflectors, need};
 use crate::controller::{Context, Controller, Key, enqueue, now};
 use crate::error::{During, Error};
 
@@ -31,6 +31,7 @@ struct Remains {
 impl Controller for Namespaces {
     const NAME: &'static str = "namespace-controller";
     const WORKERS: usize = 10;
+    const NEEDS: &'static [Need] = &[need::namespaces];
 
     fn watch(&self, queue: &Queue<Key>, reflectors: &mut Reflectors) {
         reflectors.namespaces.handle(enqueue(queue));

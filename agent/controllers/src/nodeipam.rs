@@ -9,7 +9,7 @@ use client::Patch;
 use ipnet::IpNet;
 use reconcile::{Action, EventType, Queue};
 
-use crate::caches::Reflectors;
+use crate::caches::{Need, Reflectors, need};
 use crate::config::Config;
 use crate::controller::{Context, Controller, Key, enqueue};
 use crate::error::{During, Error};
@@ -22,6 +22,7 @@ pub(crate) struct PodRanges {
 
 impl Controller for PodRanges {
     const NAME: &'static str = "node-ipam-controller";
+    const NEEDS: &'static [Need] = &[need::nodes];
     // One at a time: what one node takes the next must not get.
     const WORKERS: usize = 1;
 

@@ -15,7 +15,7 @@ use api::meta::v1::Time;
 use client::{DeleteOptions, Patch};
 use reconcile::{Action, EventType, Queue};
 
-use crate::caches::{BY_NODE, Reflectors};
+use crate::caches::{BY_NODE, Need, Reflectors, need};
 use crate::controller::{Context, Controller, Key, enqueue, now, subject};
 use crate::error::{During, Error};
 
@@ -48,6 +48,7 @@ struct Heard {
 
 impl Controller for NodeHealth {
     const NAME: &'static str = "node-lifecycle-controller";
+    const NEEDS: &'static [Need] = &[need::nodes, need::pods, need::node_leases];
 
     fn watch(&self, queue: &Queue<Key>, reflectors: &mut Reflectors) {
         reflectors.nodes.handle(enqueue(queue));

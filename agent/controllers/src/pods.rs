@@ -4,8 +4,8 @@ use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use api::Resource;
 use api::core::v1::{Pod, PodCondition, PodTemplateSpec};
+use api::{IntOrString, Resource};
 
 use crate::owner::controller_reference;
 
@@ -81,6 +81,17 @@ fn deletion_order(a: &Pod, b: &Pod, on_node: &BTreeMap<String, usize>) -> Orderi
         .then_with(|| ready_since(b).cmp(&ready_since(a)))
         .then_with(|| restarts(b).cmp(&restarts(a)))
         .then_with(|| created(b).cmp(&created(a)))
+}
+
+/// A number or a percentage of `total`.
+pub(crate) fn scaled(value: &IntOrString, total: i32, round_up: bool) -> i32 {
+    if value.r#type == 0 {
+        return value.int_val;
+    }
+    let percent: i64 = value.str_val.trim_end_matches('%').parse().unwrap_or(0);
+    let product = percent * i64::from(total);
+    let value = if round_up { (product + 99).div_euclid(100) } else { product.div_euclid(100) };
+    i32::try_from(value).unwrap_or(i32::MAX)
 }
 
 /// A pod of this template, named after its owner.

@@ -14,7 +14,7 @@ use api::core::v1::{Pod, PodTemplateSpec, ReplicationController};
 use api::labels::Selector;
 use reconcile::{Action, Cache, Queue, Reflector};
 
-use crate::caches::{Caches, Reflectors};
+use crate::caches::{Caches, Need, Reflectors, need};
 use crate::controller::{Context, Controller, Key, enqueue, now};
 use crate::error::{During, Error};
 use crate::owned_pods::OwnedPods;
@@ -28,6 +28,7 @@ const BURST: usize = 500;
 /// A kind that keeps a number of pods.
 pub(crate) trait Replicated: Resource {
     const CONTROLLER: &'static str;
+    const NEED: Need;
     fn cache(caches: &Caches) -> &Cache<Self>;
     fn reflector(reflectors: &mut Reflectors) -> &mut Reflector<Self>;
     fn replicas(&self) -> i32;
@@ -49,6 +50,7 @@ pub(crate) struct Replicas<K> {
 impl<K: Replicated> Controller for Replicas<K> {
     const NAME: &'static str = K::CONTROLLER;
     const WORKERS: usize = 5;
+    const NEEDS: &'static [Need] = &[K::NEED, need::pods];
 
     fn watch(&self, queue: &Queue<Key>, reflectors: &mut Reflectors) {
         K::reflector(reflectors).handle(enqueue(queue));

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use api::core::v1::{ConfigMap, Namespace, ServiceAccount};
 use reconcile::{Action, Event, Queue};
 
-use crate::caches::Reflectors;
+use crate::caches::{Need, Reflectors, need};
 use crate::controller::{Context, Controller, Key, enqueue};
 use crate::error::{During, Error};
 
@@ -27,6 +27,7 @@ pub(crate) struct DefaultAccounts {
 
 impl Controller for DefaultAccounts {
     const NAME: &'static str = "serviceaccount-controller";
+    const NEEDS: &'static [Need] = &[need::namespaces, need::service_accounts];
 
     fn watch(&self, queue: &Queue<Key>, reflectors: &mut Reflectors) {
         reflectors.namespaces.handle(enqueue(queue));
@@ -61,6 +62,7 @@ pub(crate) struct RootCertificates {
 
 impl Controller for RootCertificates {
     const NAME: &'static str = "root-ca-certificate-publisher-controller";
+    const NEEDS: &'static [Need] = &[need::namespaces, need::root_certificates];
 
     fn watch(&self, queue: &Queue<Key>, reflectors: &mut Reflectors) {
         reflectors.namespaces.handle(enqueue(queue));

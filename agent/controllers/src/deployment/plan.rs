@@ -155,7 +155,7 @@ impl<'a> View<'a> {
 
     fn new_set(&self, size: i32, revision: i64) -> ReplicaSet {
         let (deployment, meta) = (self.deployment, &self.deployment.metadata);
-        let hash = template::hash(&deployment.spec.template, deployment.status.collision_count);
+        let hash = crate::history::template_hash(&deployment.spec.template, deployment.status.collision_count);
         let mut set = ReplicaSet::default();
         set.metadata.name = format!("{}-{hash}", meta.name);
         set.metadata.namespace.clone_from(&meta.namespace);

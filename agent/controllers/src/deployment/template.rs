@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use api::apps::v1::{Deployment, ReplicaSet};
 use api::core::v1::PodTemplateSpec;
-use prost::Message;
 
 /// Label that tells pods of different templates apart.
 pub(super) const HASH_LABEL: &str = "pod-template-hash";
@@ -31,17 +30,6 @@ pub(super) fn is_same(a: &PodTemplateSpec, b: &PodTemplateSpec) -> bool {
 /// The oldest ReplicaSet with the deployment's template; `sets` are ordered by age.
 pub(super) fn find_current<'a>(deployment: &Deployment, sets: &'a [Arc<ReplicaSet>]) -> Option<&'a Arc<ReplicaSet>> {
     sets.iter().find(|set| is_same(&deployment.spec.template, &set.spec.template))
-}
-
-/// A short name for a template, salted after collisions. Only letters that make no words.
-pub(super) fn hash(template: &PodTemplateSpec, collisions: Option<i32>) -> String {
-    const LETTERS: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
-    let mut sum: u32 = 0x811c_9dc5;
-    let salt = collisions.map(i32::to_le_bytes).into_iter().flatten();
-    for byte in template.encode_to_vec().into_iter().chain(salt) {
-        sum = (sum ^ u32::from(byte)).wrapping_mul(0x0100_0193);
-    }
-    sum.to_string().bytes().map(|digit| char::from(LETTERS[usize::from(digit) % LETTERS.len()])).collect()
 }
 
 /// The revision a ReplicaSet carries.
@@ -95,12 +83,5 @@ mod tests {
         assert!(is_same(&a, &b));
         b.spec.host_network = true;
         assert!(!is_same(&a, &b));
-    }
-
-    #[test]
-    fn collisions_change_the_hash() {
-        let template = PodTemplateSpec::default();
-        assert_eq!(hash(&template, None), hash(&template, None));
-        assert_ne!(hash(&template, None), hash(&template, Some(1)));
     }
 }

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use api::core::v1::{Pod, Taint, Toleration};
 
+use crate::tolerations::tolerates;
+
 /// What becomes of a pod.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
@@ -36,16 +38,6 @@ pub(super) fn plan(taints: &[Taint], pod: &Pod, now: i64) -> Verdict {
         };
     }
     verdict
-}
-
-fn tolerates(toleration: &Toleration, taint: &Taint) -> bool {
-    let effect = toleration.effect.is_empty() || toleration.effect == taint.effect;
-    let key = toleration.key.is_empty() || toleration.key == taint.key;
-    let value = match toleration.operator.as_str() {
-        "Exists" => true,
-        _ => toleration.value == taint.value && !toleration.key.is_empty(),
-    };
-    effect && key && value
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use api::meta::v1::Time;
 use reconcile::{Cache, Reflector};
 
 use super::Replicated;
-use crate::caches::{Caches, Reflectors};
+use crate::caches::{Caches, Need, Reflectors, need};
 use crate::error::Error;
 use crate::pods::{Availability, availability, is_active, is_finished, is_ready};
 
@@ -64,6 +64,7 @@ impl Counts {
 
 impl Replicated for ReplicaSet {
     const CONTROLLER: &'static str = "replicaset-controller";
+    const NEED: Need = need::replica_sets;
 
     fn cache(caches: &Caches) -> &Cache<Self> {
         &caches.replica_sets
@@ -117,6 +118,7 @@ impl Replicated for ReplicaSet {
 
 impl Replicated for ReplicationController {
     const CONTROLLER: &'static str = "replicationcontroller-controller";
+    const NEED: Need = need::replication_controllers;
 
     fn cache(caches: &Caches) -> &Cache<Self> {
         &caches.replication_controllers

@@ -65,7 +65,7 @@ fn run(arguments: Arguments) -> Result<()> {
         work: workspace.join("target/images"),
         cache: images::user_cache()?,
         name: "flashable".to_owned(),
-        programs: images::build_programs(&workspace)?,
+        programs: images::build_programs(&workspace, images::Build::Optimized)?,
         manifest: arguments.manifest,
         mirror: arguments.mirror,
         refresh: arguments.refresh,

@@ -7,7 +7,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use images::{Compression, Image, Programs, tools};
+use images::{Build, Compression, Image, Programs, tools};
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 
@@ -35,6 +35,14 @@ pub struct Request {
     pub registry_mirror: Option<String>,
     /// Where Debian's packages are.
     pub mirror: String,
+    /// Whether the agent is built quickly rather than to be quick.
+    pub is_quick_build: bool,
+}
+
+impl Request {
+    fn build(&self) -> Build {
+        if self.is_quick_build { Build::Quick } else { Build::Optimized }
+    }
 }
 
 /// The API server's port, and others, on the machines.
@@ -77,7 +85,7 @@ impl Cluster {
             down(&folder).await?;
         }
         progress.say("building the agent");
-        let programs = images::build_programs(&workspace)?;
+        let programs = images::build_programs(&workspace, request.build())?;
         let options = images::Options {
             work: workspace.join("target/images"),
             cache: images::user_cache()?,
@@ -100,8 +108,14 @@ impl Cluster {
         let ports = Ports { api: free_port()?, machine: free_port()?, sample: free_port()? };
         write_manifests(request, &folder, &machines, &programs)?;
         let machines = machines.into_iter().map(|machine| Running { machine, process: None }).collect();
-        let state =
-            State { name: request.name.clone(), provider: request.provider, machines, helpers: Vec::new(), ports };
+        let state = State {
+            name: request.name.clone(),
+            provider: request.provider,
+            machines,
+            helpers: Vec::new(),
+            ports,
+            is_quick_build: request.is_quick_build,
+        };
         folder.save(&state)?;
         Ok(Self { folder, state, programs, image, accelerator })
     }
@@ -119,7 +133,8 @@ impl Cluster {
             Provider::Qemu => qemu::choose_accelerator(&image, folder.path()).await?,
             Provider::Netns => Accelerator::Kvm,
         };
-        Ok(Self { folder, state, programs: images::programs(&workspace), image, accelerator })
+        let build = if state.is_quick_build { Build::Quick } else { Build::Optimized };
+        Ok(Self { folder, state, programs: images::programs(&workspace, build), image, accelerator })
     }
 
     /// Starts the network and all machines.

@@ -53,6 +53,8 @@ pub struct State {
     pub helpers: Vec<Process>,
     /// How to reach it.
     pub ports: Ports,
+    /// Whether its agent is the one built quickly.
+    pub is_quick_build: bool,
 }
 
 /// Where a cluster's files are.

@@ -2,6 +2,7 @@
 //!
 //! All of it is pure: trees in, trees and field errors out. What needs other objects is admission.
 
+mod certificate;
 mod meta;
 mod pod;
 mod validate;
@@ -13,6 +14,7 @@ use serde_json::{Value, json};
 use crate::app::now_text;
 use crate::status::{FieldError, Result};
 use crate::tree;
+use crate::user::User;
 
 pub use meta::{validate_meta, validate_meta_update};
 pub use validate::{validate, validate_update, warnings};
@@ -150,8 +152,8 @@ pub fn grace_period(kind: &Kind, value: &Value, asked: Option<i64>) -> i64 {
     }
 }
 
-/// Sets what the server decides about a new object.
-pub fn prepare_create(kind: &'static Kind, value: &mut Value) {
+/// Sets what the server decides about a new object that `user` asks for.
+pub fn prepare_create(kind: &'static Kind, value: &mut Value, user: &User) {
     meta::prepare_create(value);
     if has_generation(kind) {
         value["metadata"]["generation"] = 1.into();
@@ -170,6 +172,7 @@ pub fn prepare_create(kind: &'static Kind, value: &mut Value) {
         ("", "persistentvolumes") => value["status"] = json!({"phase": "Pending"}),
         ("", "persistentvolumeclaims") => value["status"] = json!({"phase": "Pending"}),
         ("batch", "jobs") => workload::prepare_job(value),
+        ("certificates.k8s.io", "certificatesigningrequests") => certificate::prepare_create(value, user),
         ("apiextensions.k8s.io", _) => prepare_definition(value),
         _ => {}
     }

@@ -288,6 +288,17 @@ impl Client {
         self.typed(K::KIND.kind, Method::POST, path.as_str(), payload).await
     }
 
+    /// Posts a review, which is answered and not kept: a SubjectAccessReview, a TokenReview. `kind` is its row, such as
+    /// of `api::kind_by_resource`.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub async fn review<B: Message + Default>(&self, kind: &'static api::Kind, review: &B) -> Result<B> {
+        let path = ObjectPath::collection(kind, None);
+        let payload = Payload::Protobuf(api::envelope::encode_as(&kind.api_version(), kind.kind, review).into());
+        self.typed(kind.kind, Method::POST, path.as_str(), payload).await
+    }
+
     /// Sends any request; its URI has a path and a query only. Headers that are not set get the client's own. There
     /// is no deadline, and an answer of any code is an answer.
     ///

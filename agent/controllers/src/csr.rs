@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime};
 
+use api::authorization::v1::{ResourceAttributes, SubjectAccessReview};
 use api::certificates::v1::{CertificateSigningRequest, CertificateSigningRequestCondition};
 use api::core::v1::Node;
 use api::meta::v1::Time;
@@ -20,6 +21,8 @@ use crate::error::{During, Error};
 const CLIENT: &str = "kubernetes.io/kube-apiserver-client";
 const KUBELET_CLIENT: &str = "kubernetes.io/kube-apiserver-client-kubelet";
 const KUBELET_SERVING: &str = "kubernetes.io/kubelet-serving";
+/// User names of nodes.
+const NODE_USER_PREFIX: &str = "system:node:";
 /// Life of a certificate where the request does not ask for less.
 const LIFE: Duration = Duration::from_secs(365 * 24 * 3600);
 /// The shortest life a request may ask for, as upstream.
@@ -86,6 +89,33 @@ fn plan(request: &CertificateSigningRequest, age: i64) -> Step {
     Step::Wait(Duration::from_secs((keep - age + 1).unsigned_abs()))
 }
 
+/// The permissions of which one is enough: nodes renew their own certificate, others ask for a node's first.
+fn node_client_permissions(user: &str) -> &'static [&'static str] {
+    if user.starts_with(NODE_USER_PREFIX) { &["selfnodeclient", "nodeclient"] } else { &["nodeclient"] }
+}
+
+fn access_review(request: &CertificateSigningRequest, permission: &str) -> SubjectAccessReview {
+    let mut review = SubjectAccessReview::default();
+    let extra = request
+        .spec
+        .extra
+        .iter()
+        .map(|(key, values)| (key.clone(), api::authorization::v1::ExtraValue { items: values.items.clone() }));
+    review.spec.user.clone_from(&request.spec.username);
+    review.spec.uid.clone_from(&request.spec.uid);
+    review.spec.groups.clone_from(&request.spec.groups);
+    review.spec.extra = extra.collect();
+    review.spec.resource_attributes = Some(ResourceAttributes {
+        group: "certificates.k8s.io".to_owned(),
+        version: "*".to_owned(),
+        resource: "certificatesigningrequests".to_owned(),
+        subresource: permission.to_owned(),
+        verb: "create".to_owned(),
+        ..ResourceAttributes::default()
+    });
+    review
+}
+
 impl Requests {
     async fn remove(&self, request: &CertificateSigningRequest) -> Result<Action, Error> {
         let (name, options) = (&request.metadata.name, DeleteOptions::default());
@@ -98,7 +128,12 @@ impl Requests {
     /// Approves what a node may have. What it may not have stays pending for a person to decide, as upstream.
     async fn judge(&self, request: &CertificateSigningRequest) -> Result<Action, Error> {
         match self.check(request) {
-            Ok(()) => {}
+            Ok(()) if self.may_approve(request).await? => {}
+            Ok(()) => {
+                let (request, user) = (&request.metadata.name, &request.spec.username);
+                tracing::info!(request, user, "not approved by itself: the user may not have node certificates");
+                return Ok(Action::Done);
+            }
             Err(CsrDenied::ForeignName(name)) if request.spec.signer_name == KUBELET_SERVING => {
                 // The node may not have told its addresses yet.
                 tracing::debug!(request = request.metadata.name, name, "a name that the node does not have");
@@ -127,6 +162,25 @@ impl Requests {
         let nodes = &self.context.caches.nodes;
         let is_own = |node: &str, san: &San| nodes.get("", node).is_some_and(|node| has_name(&node, san));
         pki::node_serving(&csr, &usages, &request.spec.username, is_own).map(drop)
+    }
+
+    /// Whether who asks may have such a certificate without a person's approval. For client certificates that is a
+    /// permission, as upstream; serving certificates go by the names alone.
+    async fn may_approve(&self, request: &CertificateSigningRequest) -> Result<bool, Error> {
+        if request.spec.signer_name != KUBELET_CLIENT {
+            return Ok(true);
+        }
+        let Some(kind) = api::kind_by_resource("authorization.k8s.io", "v1", "subjectaccessreviews") else {
+            return Ok(false);
+        };
+        for permission in node_client_permissions(&request.spec.username) {
+            let review = access_review(request, permission);
+            let answer = self.context.client.review(kind, &review).await.during("asking what a requester may do")?;
+            if answer.status.allowed {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     async fn sign(&self, request: &CertificateSigningRequest) -> Result<Action, Error> {

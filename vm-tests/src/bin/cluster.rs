@@ -93,6 +93,9 @@ struct Up {
     /// Where Debian's packages are
     #[arg(long, value_name = "URL", default_value = images::DEFAULT_MIRROR)]
     mirror: String,
+    /// Builds the agent quickly, not to be quick: for those who change it
+    #[arg(long)]
+    quick_build: bool,
 }
 
 fn route(text: &str) -> Result<forward::Route> {
@@ -151,6 +154,7 @@ impl Up {
             workers: self.workers,
             registry_mirror: self.registry_mirror.clone(),
             mirror: self.mirror.clone(),
+            is_quick_build: self.quick_build,
         }
     }
 }

@@ -70,7 +70,7 @@ fn generated_name(base: &str) -> String {
 }
 
 async fn create_named(call: &Call, mut value: Value) -> Result<Creation> {
-    strategy::prepare_create(call.kind, &mut value);
+    strategy::prepare_create(call.kind, &mut value, &call.user);
     admission::admit(call, admission::Operation::Create, &mut value, None).await?;
     let mut errors = strategy::validate_meta(call.kind, &value);
     errors.extend(strategy::validate(call.kind, &value));

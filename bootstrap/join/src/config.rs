@@ -23,12 +23,14 @@ pub struct Config {
     pub cluster: String,
     /// How the cluster is recognized.
     pub trust: Trust,
-    /// What the machine shows while it has no certificate.
-    pub token: JoinToken,
+    /// What the machine shows while it has no certificate; none where it was given one ([`crate::adopt`]).
+    pub token: Option<JoinToken>,
     /// Name of the Node.
     pub node: String,
     /// Addresses in the serving certificate.
     pub addresses: Vec<IpAddr>,
+    /// Whether a serving certificate is asked for, too.
+    pub wants_serving: bool,
     /// Where the files are kept.
     pub dir: PathBuf,
 }
@@ -45,9 +47,10 @@ impl Config {
             server: manifest.cluster.endpoint.as_ref()?.to_string(),
             cluster: manifest.cluster.name.to_string(),
             trust,
-            token: manifest.cluster.token.clone()?,
+            token: Some(manifest.cluster.token.clone()?),
             node: manifest.machine.hostname.to_string(),
             addresses: addresses.to_vec(),
+            wants_serving: true,
             dir: dir.to_owned(),
         })
     }

@@ -17,6 +17,9 @@ pub enum Error {
     /// `cluster-info` is not as it should be.
     #[error("the ConfigMap kube-public/cluster-info has no CA certificates")]
     ClusterInfo,
+    /// The certificate was given to the machine and is of no use any more.
+    #[error("the machine's certificate is not valid any more, and there is no token to get another one with")]
+    NoToken,
     /// The cluster is another one, or somebody stands in between.
     #[error("no CA of the cluster at the endpoint has the hash {0} of the manifest")]
     ForeignCluster(manifest::CaHash),

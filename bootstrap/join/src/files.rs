@@ -106,6 +106,17 @@ pub(crate) fn keep(config: &Config, name: &str, pair: &Pair) -> Result<(), Error
     write(&config.dir.join(format!("{name}.pem")), &format!("{}{}", pair.key_pem, pair.cert_pem), true)
 }
 
+/// Takes over a client certificate that the machine was given, unless it has got one by itself already.
+///
+/// # Errors
+/// When a file cannot be read or written.
+pub fn adopt(config: &Config, pair: &Pair) -> Result<(), Error> {
+    match read(&config.dir.join(format!("{CLIENT}.pem")))? {
+        Some(_) => Ok(()),
+        None => keep(config, CLIENT, pair),
+    }
+}
+
 /// Brings the copies up to date with the files that count.
 pub(crate) fn export(config: &Config, identity: &NodeIdentity) -> Result<(), Error> {
     let path = |name: &str, ending: &str| config.dir.join(format!("{name}.{ending}"));

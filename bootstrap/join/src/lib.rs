@@ -27,6 +27,6 @@ mod task;
 
 pub use config::{Config, Trust};
 pub use error::Error;
-pub use files::{NodeIdentity, Pair};
+pub use files::{NodeIdentity, Pair, adopt};
 pub use plan::{Credential, Observed, Step, plan, rotation_time};
 pub use task::{Certificates, Join};

@@ -45,9 +45,9 @@ pub enum Step {
     SleepUntil(SystemTime),
 }
 
-/// Says the next step. `sans` is what the serving certificate has to name.
+/// Says the next step. `sans` is what the serving certificate has to name; none where none is wished.
 #[must_use]
-pub fn plan(observed: &Observed, sans: &BTreeSet<San>, now: SystemTime) -> Step {
+pub fn plan(observed: &Observed, sans: Option<&BTreeSet<San>>, now: SystemTime) -> Step {
     if !observed.has_authority {
         return Step::Discover;
     }
@@ -59,6 +59,9 @@ pub fn plan(observed: &Observed, sans: &BTreeSet<San>, now: SystemTime) -> Step 
     if renew_client <= now {
         return Step::RequestClient(Credential::Certificate);
     }
+    let Some(sans) = sans else {
+        return Step::SleepUntil(renew_client);
+    };
     let serving = observed.serving.as_ref().filter(|serving| serving.is_valid_at(now) && serving.sans == *sans);
     match serving.map(rotation_time) {
         Some(renew_serving) if renew_serving > now => Step::SleepUntil(renew_client.min(renew_serving)),
@@ -128,8 +131,9 @@ mod tests {
             (&rejected, start(), Step::RequestClient(Credential::Token)),
         ];
         for (observed, now, step) in table {
-            assert_eq!(plan(observed, &sans(), now), step, "{observed:?}");
+            assert_eq!(plan(observed, Some(&sans()), now), step, "{observed:?}");
         }
+        assert_eq!(plan(&with_client, None, start()), Step::SleepUntil(rotation_time(&client)));
     }
 
     #[test]

@@ -95,7 +95,7 @@ impl Join {
         let (mut observed, identity) = files::observe(&self.config)?;
         observed.client_rejected = self.client_rejected;
         let now = SystemTime::now();
-        let step = plan(&observed, &self.sans, now);
+        let step = plan(&observed, self.config.wants_serving.then_some(&self.sans), now);
         let is_usable = !matches!(step, Step::Discover | Step::RequestClient(Credential::Token));
         if let (true, Some(identity)) = (is_usable, &identity) {
             files::export(&self.config, identity)?;
@@ -150,7 +150,9 @@ impl Join {
                 cert_pem: identity.client.cert_pem.into_bytes(),
                 key_pem: identity.client.key_pem.into_bytes(),
             },
-            (Credential::Certificate, None) | (Credential::Token, _) => Identity::Token(self.config.token.bearer()),
+            (Credential::Certificate, None) | (Credential::Token, _) => {
+                Identity::Token(self.config.token.as_ref().ok_or(Error::NoToken)?.bearer())
+            }
         };
         let client = connect(&self.config, Some(&ca_pem), identity)?;
         obtain(&self.config, &client, &ca_pem, wanted).await

@@ -4,17 +4,26 @@
 //! cargo run -p apiserver --example serve -- 127.0.0.1:8080
 //! kubectl --server http://127.0.0.1:8080 get namespaces
 //! ```
+//!
+//! With a folder as second argument it serves TLS and asks who may do what. The folder holds `server.crt`,
+//! `server.key`, `ca.crt`, `sa.key`, `tokens.csv`, and `admin.crt` with `admin.key` to show to kubelets.
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use apiserver::{Authorization, Config};
+use apiserver::{Authorization, Config, KubeletClient, Tls};
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     tracing_subscriber::fmt().with_writer(std::io::stderr).init();
-    let bind = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:8080".to_owned()).parse()?;
+    let mut arguments = std::env::args().skip(1);
+    let bind = arguments.next().unwrap_or_else(|| "127.0.0.1:8080".to_owned()).parse()?;
     let store = store::Embedded::in_memory().await?;
-    let config = Config { bind, authorization: Authorization::AlwaysAllow, ..Config::default() };
+    let config = match arguments.next() {
+        None => Config { authorization: Authorization::AlwaysAllow, ..Config::default() },
+        Some(folder) => secure(Path::new(&folder)),
+    };
+    let config = Config { bind, ..config };
     let shutdown = lifecycle::Shutdown::new();
     let stop = shutdown.clone();
     tokio::spawn(async move {
@@ -24,4 +33,15 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     });
     apiserver::run(config, Arc::new(store), shutdown).await?;
     Ok(())
+}
+
+fn secure(folder: &Path) -> Config {
+    let file = |name: &str| -> PathBuf { folder.join(name) };
+    Config {
+        tls: Some(Tls { certificate: file("server.crt"), key: file("server.key"), client_ca: Some(file("ca.crt")) }),
+        token_signing_key: Some(file("sa.key")),
+        token_file: Some(file("tokens.csv")),
+        kubelet: Some(KubeletClient { certificate: file("admin.crt"), key: file("admin.key"), ca: None }),
+        ..Config::default()
+    }
 }

@@ -20,6 +20,7 @@ mod admission;
 mod answer;
 mod app;
 pub mod auth;
+mod backend;
 mod cache;
 mod codec;
 mod config;
@@ -44,6 +45,7 @@ mod table;
 mod task;
 mod tree;
 mod user;
+mod websocket;
 mod wire;
 
 pub use answer::{Body, BodyError, BoxError};

@@ -3,10 +3,11 @@
 mod binding;
 mod eviction;
 mod kubelet;
+mod proxy;
 mod review;
 mod scale;
 mod token;
-mod tunnel;
+pub(crate) mod tunnel;
 
 use http::request::Parts;
 use http::{Method, Response, StatusCode};
@@ -24,7 +25,8 @@ use crate::strategy::Part;
 
 pub(super) async fn dispatch(call: &Call, parts: Parts, body: Body) -> Result<Response<Body>> {
     let Some(row) = call.kind.subresource(&call.info.subresource) else { return Err(Failure::no_such_path()) };
-    if !row.verbs.contains(&call.info.verb) {
+    // A proxy takes every method; what it is good for the other side says.
+    if !row.verbs.contains(&call.info.verb) && row.name != "proxy" {
         return Err(Failure::method_not_allowed());
     }
     let part = match row.name {
@@ -37,7 +39,8 @@ pub(super) async fn dispatch(call: &Call, parts: Parts, body: Body) -> Result<Re
         "binding" => return binding::bind(call, &call.info.name, &read_body(body).await?).await,
         "eviction" => return eviction::evict(call, &read_body(body).await?).await,
         "token" => return token::request(call, &read_body(body).await?).await,
-        "log" | "exec" | "attach" | "portforward" | "proxy" => return kubelet::serve(call, parts, body).await,
+        "proxy" => return proxy::serve(call, parts, body).await,
+        "log" | "exec" | "attach" | "portforward" => return kubelet::serve(call, parts, body).await,
         other => return Err(Failure::not_implemented(&format!("the subresource {other}"))),
     };
     match parts.method {

@@ -1,42 +1,152 @@
 //! Subresources that the kubelet answers: logs and streams.
 
+use std::sync::Arc;
+
+use http::header::{CONNECTION, CONTENT_TYPE, HOST, UPGRADE};
 use http::request::Parts;
-use http::{Response, Uri};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Uri};
+use http_body_util::BodyExt;
+use hyper_util::rt::TokioIo;
+use rustls::ClientConfig;
 use serde_json::Value;
 
-use super::tunnel::{self, Target};
-use crate::answer::Body;
-use crate::app::Call;
+use super::tunnel;
+use crate::answer::{self, Body, BodyError};
+use crate::app::{App, Call};
+use crate::backend::{self, Target};
 use crate::codec;
-use crate::handlers::read;
-use crate::request::Query;
-use crate::status::{Failure, Result};
-use crate::tree;
+use crate::handlers::{read, read_body};
+use crate::request::{Query, RequestInfo};
+use crate::status::{Failure, Result, Subject};
+use crate::{tree, websocket};
 
 /// Where kubelets listen when their node does not say.
 const KUBELET_PORT: i64 = 10_250;
 
 pub(super) async fn serve(call: &Call, parts: Parts, body: Body) -> Result<Response<Body>> {
+    let is_log = call.info.subresource == "log";
+    if !is_log && call.info.verb == "get" {
+        // Running a command is a creation whatever method a WebSocket begins with.
+        let info = RequestInfo { verb: "create", ..call.info.clone() };
+        call.app.access.authorize(&call.user, &info, &call.query)?;
+    }
     let object = read::current(call).await?;
     let value = codec::to_value(call.storage()?, call.kind, &object)?;
-    if call.info.subresource == "proxy" {
-        return Err(Failure::not_implemented(&format!("the proxy of {}", call.kind.plural)));
-    }
+    let path = path_of(call, &value)?;
     let node = tree::text(&value, "/spec/nodeName");
+    if node.is_empty() && is_log {
+        let mut response = Response::new(answer::full(""));
+        *response.status_mut() = StatusCode::NO_CONTENT;
+        return Ok(response);
+    }
     if node.is_empty() {
         let text = format!("pod {} does not have a host assigned", call.info.name);
         return Err(Failure::bad_request(text));
     }
     let (host, port) = address_of(call, node)?;
-    let path = path_of(call, &value)?;
     let uri: Uri = path.parse().map_err(|e| Failure::bad_request(format!("the path cannot be asked for: {e}")))?;
-    let settings = call.app.config.kubelet.as_ref();
+    let target = Target { tls: Some((tls(&call.app)?, host.clone())), host, port };
+    if is_log {
+        return log(call, &target, uri, parts).await;
+    }
+    if !parts.headers.contains_key(UPGRADE) {
+        return Err(Failure::bad_request("Upgrade request required"));
+    }
+    let offered = websocket::offered(&parts.headers);
+    if websocket::is_asked_for(&parts.headers) && offered.iter().any(|p| p == TUNNEL_PROTOCOL) {
+        return tunnel_spdy(&target, uri, parts).await;
+    }
+    tunnel::forward(&target, uri, parts, body).await.map_err(dialing)
+}
+
+fn dialing(error: backend::DialError) -> Failure {
+    Failure::internal(format!("error dialing backend: {error}"))
+}
+
+/// TLS settings towards kubelets.
+pub(super) fn tls(app: &Arc<App>) -> Result<Arc<ClientConfig>> {
+    let settings = app.config.kubelet.as_ref();
     let settings = settings.ok_or_else(|| Failure::internal("no client certificate for kubelets is configured"))?;
-    tunnel::forward(settings, &Target { host, port, uri }, parts, body).await
+    backend::kubelet_config(settings).map_err(|e| Failure::internal(stdx::chain(&e)))
+}
+
+/// Logs are read here and handed on, so that failures become Statuses and WebSockets work.
+async fn log(call: &Call, target: &Target, uri: Uri, mut parts: Parts) -> Result<Response<Body>> {
+    let mut request = Request::new(answer::full(""));
+    let url = format!("https://{}{uri}", target.authority());
+    *request.uri_mut() = uri;
+    answer::set(request.headers_mut(), HOST, &target.authority());
+    let response = target.send(request).await.map_err(|e| Failure::internal(format!("Get {url:?}: {e}")))?;
+    let status = response.status();
+    let body = response.into_body().map_err(BodyError::new).boxed_unsync();
+    if !status.is_success() {
+        let text = String::from_utf8_lossy(&read_body(body).await?).into_owned();
+        return Err(log_failure(call, status, &text));
+    }
+    if websocket::is_asked_for(&parts.headers) {
+        return websocket::stream(&mut parts, body, false);
+    }
+    let mut response = Response::new(body);
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
+    Ok(response)
+}
+
+fn log_failure(call: &Call, status: StatusCode, text: &str) -> Failure {
+    let subject = Subject { group: "", resource: "pods/log" };
+    let name = &call.info.name;
+    let failure = match status {
+        StatusCode::INTERNAL_SERVER_ERROR => return Failure::internal(text),
+        StatusCode::BAD_REQUEST => return Failure::bad_request(text),
+        StatusCode::NOT_FOUND => {
+            let message = format!("the server could not find the requested resource ( {subject} {name})");
+            Failure::new(status, "NotFound", message)
+        }
+        _ => {
+            let code = status.as_u16();
+            let message = format!(
+                "the server responded with the status code {code} but did not return more information ( {subject} {name})"
+            );
+            Failure::new(status, "", message)
+        }
+    };
+    failure.with_subject(subject, name).with_cause("UnexpectedServerResponse", text)
+}
+
+/// The WebSocket protocol that carries SPDY, as port forwarding uses it.
+const TUNNEL_PROTOCOL: &str = "SPDY/3.1+portforward.k8s.io";
+/// The protocol that is spoken over SPDY then.
+const FORWARD_PROTOCOL: &str = "portforward.k8s.io";
+
+/// Opens SPDY to the kubelet and carries its bytes over the client's WebSocket.
+async fn tunnel_spdy(target: &Target, uri: Uri, mut parts: Parts) -> Result<Response<Body>> {
+    let mut request = Request::new(answer::full(""));
+    *request.method_mut() = Method::POST;
+    *request.uri_mut() = uri;
+    let headers = request.headers_mut();
+    answer::set(headers, HOST, &target.authority());
+    answer::set(headers, CONNECTION, "Upgrade");
+    answer::set(headers, UPGRADE, "SPDY/3.1");
+    answer::set(headers, "x-stream-protocol-version", FORWARD_PROTOCOL);
+    let mut response = target.send(request).await.map_err(dialing)?;
+    if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+        let (head, body) = response.into_parts();
+        let text = read_body(body.map_err(BodyError::new).boxed_unsync()).await?;
+        let text = format!("unable to upgrade to SPDY: {} {}", head.status, String::from_utf8_lossy(&text));
+        return Err(Failure::internal(text));
+    }
+    let far = hyper::upgrade::on(&mut response);
+    let (answer, near) = websocket::accept(&mut parts, TUNNEL_PROTOCOL)?.split();
+    tokio::spawn(async move {
+        match far.await {
+            Ok(far) => websocket::tunnel(near, TokioIo::new(far)).await,
+            Err(error) => tracing::debug!(%error, "a kubelet did not upgrade"),
+        }
+    });
+    Ok(answer)
 }
 
 /// Address and port of a node's kubelet.
-fn address_of(call: &Call, node: &str) -> Result<(String, u16)> {
+pub(super) fn address_of(call: &Call, node: &str) -> Result<(String, u16)> {
     let storage = call.app.cache.known("", "nodes");
     let subject = crate::app::resource_subject(storage.kind);
     let object = storage.get("", node).ok_or_else(|| Failure::not_found(subject, node))?;
@@ -64,11 +174,17 @@ fn container_of(call: &Call, pod: &Value) -> Result<String> {
     }
     match names("containers").as_slice() {
         [one] => Ok(one.clone()),
-        _ => Err(Failure::bad_request(format!(
-            "a container name must be specified for pod {}, choose one of: [{}]",
-            call.info.name,
-            all.join(" ")
-        ))),
+        containers => {
+            let mut text = format!("a container name must be specified for pod {}", call.info.name);
+            if !containers.is_empty() {
+                text.push_str(&format!(", choose one of: [{}]", containers.join(" ")));
+            }
+            let init = names("initContainers");
+            if !init.is_empty() {
+                text.push_str(&format!(" or one of the init containers: [{}]", init.join(" ")));
+            }
+            Err(Failure::bad_request(text))
+        }
     }
 }
 

@@ -1,0 +1,204 @@
+//! WebSockets that clients open to this server: to read a stream from, or as a tunnel for another protocol.
+
+use base64::Engine as _;
+use bytes::Bytes;
+use futures::{SinkExt, StreamExt};
+use http::header::{CONNECTION, UPGRADE};
+use http::request::Parts;
+use http::{HeaderMap, HeaderName, Response, StatusCode};
+use http_body_util::BodyExt;
+use hyper::upgrade::{OnUpgrade, Upgraded};
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+use tokio_tungstenite::tungstenite::protocol::Role;
+use tokio_tungstenite::tungstenite::{Error, Message};
+
+use crate::answer::{self, Body};
+use crate::backend::Duplex;
+use crate::status::{Failure, Result};
+
+const KEY: HeaderName = HeaderName::from_static("sec-websocket-key");
+const ACCEPT: HeaderName = HeaderName::from_static("sec-websocket-accept");
+const PROTOCOL: HeaderName = HeaderName::from_static("sec-websocket-protocol");
+
+/// Bytes read from the far side of a tunnel at once.
+const CHUNK_BYTES: usize = 32 << 10;
+
+/// Whether a request asks for a WebSocket.
+#[must_use]
+pub fn is_asked_for(headers: &HeaderMap) -> bool {
+    let has = |name: &HeaderName, word: &str| {
+        headers.get_all(name).iter().filter_map(|v| v.to_str().ok()).any(|v| v.to_ascii_lowercase().contains(word))
+    };
+    has(&CONNECTION, "upgrade") && has(&UPGRADE, "websocket") && headers.contains_key(KEY)
+}
+
+/// The protocols that the client offers, best first.
+#[must_use]
+pub fn offered(headers: &HeaderMap) -> Vec<String> {
+    let lists = headers.get_all(PROTOCOL).iter().filter_map(|v| v.to_str().ok());
+    lists.flat_map(|l| l.split(',')).map(|p| p.trim().to_owned()).filter(|p| !p.is_empty()).collect()
+}
+
+/// A WebSocket that has been agreed on: the answer to send, and what becomes of the connection.
+pub struct Handshake {
+    /// The answer.
+    pub response: Response<Body>,
+    upgrade: OnUpgrade,
+}
+
+/// Agrees to a WebSocket with this protocol, which may be empty.
+///
+/// # Errors
+/// When the connection cannot be upgraded.
+pub fn accept(parts: &mut Parts, protocol: &str) -> Result<Handshake> {
+    let upgrade = parts.extensions.remove::<OnUpgrade>();
+    let upgrade = upgrade.ok_or_else(|| Failure::bad_request("the connection cannot be upgraded"))?;
+    let key = parts.headers.get(KEY).map(|k| derive_accept_key(k.as_bytes())).unwrap_or_default();
+    let mut response = Response::new(answer::full(""));
+    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    let headers = response.headers_mut();
+    answer::set(headers, CONNECTION, "Upgrade");
+    answer::set(headers, UPGRADE, "websocket");
+    answer::set(headers, ACCEPT, &key);
+    if !protocol.is_empty() {
+        answer::set(headers, PROTOCOL, protocol);
+    }
+    Ok(Handshake { response, upgrade })
+}
+
+async fn open(upgrade: OnUpgrade) -> Option<WebSocketStream<TokioIo<Upgraded>>> {
+    match upgrade.await {
+        Ok(upgraded) => Some(WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Server, None).await),
+        Err(error) => {
+            tracing::debug!(%error, "an upgrade did not happen");
+            None
+        }
+    }
+}
+
+/// How the frames of a stream are sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Framing {
+    /// As text, as JSON watches are.
+    Text,
+    /// As they are.
+    Binary,
+    /// As text in base64.
+    Base64,
+}
+
+/// Answers a request with a body as the messages of a WebSocket.
+///
+/// # Errors
+/// When the client offers only protocols that are unknown here.
+pub fn stream(parts: &mut Parts, body: Body, text: bool) -> Result<Response<Body>> {
+    let plain = if text { Framing::Text } else { Framing::Binary };
+    let known = |p: &str| match p {
+        "" | "binary.k8s.io" => Some(plain),
+        "base64.binary.k8s.io" => Some(Framing::Base64),
+        _ => None,
+    };
+    let offered = offered(&parts.headers);
+    let chosen = if offered.is_empty() {
+        (String::new(), plain)
+    } else {
+        let found = offered.iter().find_map(|p| known(p).map(|f| (p.clone(), f)));
+        found.ok_or_else(|| Failure::bad_request(format!("unexpected websocket protocols: {offered:?}")))?
+    };
+    let handshake = accept(parts, &chosen.0)?;
+    tokio::spawn(async move {
+        if let Some(socket) = open(handshake.upgrade).await
+            && let Err(error) = send_body(socket, body, chosen.1).await
+        {
+            tracing::debug!(%error, "a stream over a WebSocket ended");
+        }
+    });
+    Ok(handshake.response)
+}
+
+async fn send_body(
+    socket: WebSocketStream<TokioIo<Upgraded>>,
+    mut body: Body,
+    framing: Framing,
+) -> std::result::Result<(), Error> {
+    let (mut sink, mut source) = socket.split();
+    loop {
+        tokio::select! {
+            frame = body.frame() => match frame {
+                Some(Ok(frame)) => {
+                    let Ok(data) = frame.into_data() else { continue };
+                    sink.send(message(&data, framing)).await?;
+                }
+                Some(Err(_)) | None => break,
+            },
+            // What clients say is of no interest, but that they leave is.
+            said = source.next() => match said {
+                Some(Ok(Message::Close(_)) | Err(_)) | None => break,
+                Some(Ok(_)) => {}
+            },
+        }
+    }
+    sink.close().await
+}
+
+fn message(data: &Bytes, framing: Framing) -> Message {
+    match framing {
+        Framing::Binary => Message::Binary(data.clone()),
+        Framing::Base64 => Message::text(base64::engine::general_purpose::STANDARD.encode(data)),
+        Framing::Text => Message::text(String::from_utf8_lossy(data).trim_end_matches('\n')),
+    }
+}
+
+/// Carries the bytes of another connection in the messages of a WebSocket until either side ends.
+pub async fn tunnel(handshake_upgrade: Tunnel, far: impl Duplex) {
+    let Some(socket) = open(handshake_upgrade.0).await else { return };
+    let (mut sink, mut source) = socket.split();
+    let (mut reader, mut writer) = tokio::io::split(far);
+    let down = async {
+        let mut buffer = vec![0; CHUNK_BYTES];
+        loop {
+            match reader.read(&mut buffer).await {
+                Ok(0) | Err(_) => break,
+                Ok(count) => {
+                    if sink.send(Message::Binary(Bytes::copy_from_slice(&buffer[..count]))).await.is_err() {
+                        break;
+                    }
+                }
+            }
+        }
+        // The client may have gone first.
+        if let Err(error) = sink.close().await {
+            tracing::debug!(%error, "a tunnel's WebSocket was closed already");
+        }
+    };
+    let up = async {
+        while let Some(Ok(message)) = source.next().await {
+            let data = match message {
+                Message::Binary(data) => data,
+                Message::Close(_) => break,
+                Message::Text(_) | Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => continue,
+            };
+            if writer.write_all(&data).await.is_err() {
+                break;
+            }
+        }
+    };
+    tokio::select! {
+        () = down => {}
+        () = up => {}
+    }
+}
+
+/// The client's side of a tunnel that begins when the answer has been sent.
+pub struct Tunnel(OnUpgrade);
+
+impl Handshake {
+    /// The answer, and the client's side.
+    #[must_use]
+    pub fn split(self) -> (Response<Body>, Tunnel) {
+        (self.response, Tunnel(self.upgrade))
+    }
+}

@@ -4,6 +4,8 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use api::meta::v1::ObjectMeta;
+
 use crate::controller::Key;
 
 /// After so long a write's effect is not coming; the cache is believed again.
@@ -77,9 +79,54 @@ impl Expectations {
     }
 }
 
+/// The newest versions that a controller wrote of its objects: an older one in the cache must not be acted upon.
+#[derive(Default)]
+pub(crate) struct Writes {
+    versions: Mutex<HashMap<Key, (String, u64)>>,
+}
+
+impl Writes {
+    /// The object was written and has this metadata now.
+    pub(crate) fn wrote(&self, meta: &ObjectMeta) {
+        if let Ok(version) = meta.resource_version.parse() {
+            self.lock().insert(Key::of(meta), (meta.uid.clone(), version));
+        }
+    }
+
+    /// Whether this state is not older than what was written.
+    pub(crate) fn are_shown(&self, meta: &ObjectMeta) -> bool {
+        let versions = self.lock();
+        let Some((uid, written)) = versions.get(&Key::of(meta)) else { return true };
+        *uid != meta.uid || meta.resource_version.parse::<u64>().is_ok_and(|shown| shown >= *written)
+    }
+
+    /// The object is gone.
+    pub(crate) fn forget(&self, key: &Key) {
+        self.lock().remove(key);
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Key, (String, u64)>> {
+        self.versions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_state_older_than_what_was_written_is_not_shown() {
+        let meta = |uid: &str, version: &str| ObjectMeta {
+            name: "a".to_owned(),
+            uid: uid.to_owned(),
+            resource_version: version.to_owned(),
+            ..ObjectMeta::default()
+        };
+        let writes = Writes::default();
+        writes.wrote(&meta("u", "10"));
+        assert!(!writes.are_shown(&meta("u", "9")));
+        assert!(writes.are_shown(&meta("u", "10")) && writes.are_shown(&meta("other", "3")));
+    }
 
     #[test]
     fn the_cache_is_believed_once_it_shows_every_write() {

@@ -20,6 +20,7 @@ mod error;
 mod expectations;
 mod garbage;
 mod history;
+mod job;
 mod namespace;
 mod node_fit;
 mod nodeipam;
@@ -64,6 +65,9 @@ async fn lead(config: Config, client: Client, shutdown: Shutdown) {
     starter.add::<replicas::ReplicationControllers>();
     starter.add::<deployment::Deployments>();
     starter.add::<daemonset::DaemonSets>();
+    starter.add::<job::Jobs>();
+    starter.add::<job::Orphans>();
+    starter.add::<job::Expiry>();
     starter.add::<endpoints::EndpointSlices>();
     starter.add::<endpoints::EndpointsObjects>();
     starter.add::<namespace::Namespaces>();

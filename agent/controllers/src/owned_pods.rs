@@ -23,12 +23,26 @@ pub(crate) type SelectorOf<K> = fn(&K) -> Result<Selector, Error>;
 pub(crate) struct OwnedPods<K> {
     context: Context,
     selector_of: SelectorOf<K>,
+    /// Put on adopted pods and taken off released ones.
+    finalizer: Option<&'static str>,
+    /// Whether orphans that ended are adopted too.
+    adopts_finished: bool,
     pub(crate) expectations: Arc<Expectations>,
 }
 
 impl<K: Resource> OwnedPods<K> {
     pub(crate) fn new(context: Context, selector_of: SelectorOf<K>) -> Self {
-        Self { context, selector_of, expectations: Arc::default() }
+        Self { context, selector_of, finalizer: None, adopts_finished: true, expectations: Arc::default() }
+    }
+
+    /// Pods carry this finalizer as long as they are the owner's.
+    pub(crate) fn with_finalizer(self, finalizer: &'static str) -> Self {
+        Self { finalizer: Some(finalizer), ..self }
+    }
+
+    /// Orphans that ended stay orphans.
+    pub(crate) fn adopting_active(self) -> Self {
+        Self { adopts_finished: false, ..self }
     }
 
     /// Queues the owners of pods that change, and those an orphan could belong to.
@@ -46,21 +60,51 @@ impl<K: Resource> OwnedPods<K> {
             if selector.matches(&pod.metadata.labels) {
                 claimed.push(pod);
             } else if meta.deletion_timestamp.is_none() {
-                self.patch(&pod, Patch::Strategic(release(&meta.uid, &pod.metadata))).await?;
+                let mut body = release(&meta.uid, &pod.metadata);
+                if let Some(finalizer) = self.finalizer {
+                    body["metadata"]["$deleteFromPrimitiveList/finalizers"] = serde_json::json!([finalizer]);
+                }
+                self.patch(&pod, Patch::Strategic(body)).await?;
             }
         }
-        if meta.deletion_timestamp.is_none() {
-            let orphans = self.context.caches.pods.list_namespace(&meta.namespace).into_iter().filter(|pod| {
-                controller_of(&pod.metadata).is_none() && is_active(pod) && selector.matches(&pod.metadata.labels)
-            });
-            for orphan in orphans {
-                self.patch(&orphan, Patch::Strategic(adoption(owner, &orphan.metadata))).await?;
-                let mut adopted = (*orphan).clone();
-                adopted.metadata.owner_references.push(controller_reference(owner));
-                claimed.push(Arc::new(adopted));
-            }
-        }
+        claimed.extend(self.adopt(owner, &selector).await?);
         Ok(claimed)
+    }
+
+    async fn adopt(&self, owner: &K, selector: &Selector) -> Result<Vec<Arc<Pod>>, Error> {
+        let meta = owner.metadata();
+        if meta.deletion_timestamp.is_some() {
+            return Ok(Vec::new());
+        }
+        let wanted = |pod: &Arc<Pod>| {
+            let alive = if self.adopts_finished { pod.metadata.deletion_timestamp.is_none() } else { is_active(pod) };
+            controller_of(&pod.metadata).is_none() && alive && selector.matches(&pod.metadata.labels)
+        };
+        let orphans: Vec<_> =
+            self.context.caches.pods.list_namespace(&meta.namespace).into_iter().filter(wanted).collect();
+        if orphans.is_empty() {
+            return Ok(orphans);
+        }
+        // The cache may not know yet that the owner is going, and these are what it leaves behind.
+        match self.context.client.get::<K>(Some(&meta.namespace), &meta.name).await {
+            Ok(fresh) if fresh.metadata().uid == meta.uid && fresh.metadata().deletion_timestamp.is_none() => {}
+            Ok(_) => return Ok(Vec::new()),
+            Err(error) if error.is_not_found() => return Ok(Vec::new()),
+            Err(error) => return Err(error).during("looking whether an owner is there"),
+        }
+        let mut adopted = Vec::new();
+        for orphan in orphans {
+            let mut body = adoption(owner, &orphan.metadata);
+            let mut pod = (*orphan).clone();
+            if let Some(finalizer) = self.finalizer {
+                body["metadata"]["finalizers"] = serde_json::json!([finalizer]);
+                pod.metadata.finalizers.push(finalizer.to_owned());
+            }
+            self.patch(&orphan, Patch::Strategic(body)).await?;
+            pod.metadata.owner_references.push(controller_reference(owner));
+            adopted.push(Arc::new(pod));
+        }
+        Ok(adopted)
     }
 
     /// Changes a pod; one that is gone or another one by now is no failure, its own event follows.

@@ -58,7 +58,7 @@ impl<K: Replicated> Controller for Replicas<K> {
     }
 
     fn new(context: Context) -> Self {
-        let pods = OwnedPods::new(context.clone(), K::selector);
+        let pods = OwnedPods::new(context.clone(), K::selector).adopting_active();
         Self { context, pods }
     }
 

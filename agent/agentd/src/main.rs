@@ -5,10 +5,13 @@
 //! them; it decides nothing itself.
 
 mod arguments;
+mod flags;
+mod host;
 mod node;
 mod paths;
 mod process;
 mod roles;
+mod settings;
 
 use std::process::ExitCode;
 

@@ -8,9 +8,11 @@ mod controller_manager;
 mod import_images;
 mod init;
 mod kubeconfig;
+mod kubelet;
 mod machine;
 mod manifest;
 mod node;
+mod proxy;
 mod sample;
 mod scheduler;
 
@@ -45,6 +47,10 @@ pub(crate) enum Role {
     ControllerManager(Box<controller_manager::Options>),
     /// The scheduler alone, with upstream's flags.
     Scheduler(scheduler::Options),
+    /// The kubelet alone, with upstream's flags and configuration file.
+    Kubelet(kubelet::Options),
+    /// The service proxy alone, with upstream's flags and configuration file.
+    Proxy(proxy::Options),
     /// The CNI plugin; the container runtime calls it.
     #[command(hide = true)]
     Cni,
@@ -67,6 +73,8 @@ impl Role {
             Self::Apiserver(options) => done(apiserver::run(*options)),
             Self::ControllerManager(options) => done(controller_manager::run(&options)),
             Self::Scheduler(options) => done(scheduler::run(&options)),
+            Self::Kubelet(options) => kubelet::run(options),
+            Self::Proxy(options) => proxy::run(options),
             Self::Cni => cni::run(),
             Self::SampleServer(options) => done(sample::run(&options)),
         }

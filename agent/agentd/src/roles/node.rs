@@ -7,7 +7,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use api::core::v1::Taint;
 use client::Client;
-use join::{Join, NodeIdentity, Pair};
+use join::{Certificates, Join, NodeIdentity, Pair};
 use kubelet::{ServerConfig, ServingCertificate};
 use lifecycle::{Shutdown, Tasks};
 use manifest::Manifest;
@@ -70,19 +70,9 @@ impl Access {
             () = shutdown.wait() => return Ok(None),
             identity = certificates.joined() => identity.context("joining was given up")?,
         };
-        let client = client(&server, &identity.ca_pem, &identity.client)?;
-        let (serving, receiver) = watch::channel(serving(&identity));
-        let (renewed, stop) = (client.clone(), shutdown.clone());
-        tasks.spawn("certificates", async move {
-            loop {
-                let next = tokio::select! {
-                    () = stop.wait() => return,
-                    next = certificates.changed() => next,
-                };
-                let Some(identity) = next else { return };
-                renew(&renewed, &serving, &identity);
-            }
-        });
+        let client = client(&server, &identity.ca_pem, &identity.client, "node")?;
+        let (sender, receiver) = watch::channel(serving(&identity));
+        tasks.spawn("certificates", follow(certificates, client.clone(), sender, shutdown.clone()));
         Ok(Some(Self { client, serving: receiver, ca_pem: identity.ca_pem.clone().into_bytes() }))
     }
 
@@ -96,18 +86,20 @@ impl Access {
         };
         let identity =
             NodeIdentity { ca_pem: read("ca.crt")?, client: pair("kubelet")?, serving: Some(pair("kubelet-server")?) };
-        let client = client(&format!("https://127.0.0.1:{}", manifest::API_PORT), &identity.ca_pem, &identity.client)?;
+        let server = format!("https://127.0.0.1:{}", manifest::API_PORT);
+        let client = client(&server, &identity.ca_pem, &identity.client, "node")?;
         // The files are renewed at boot; a receiver without a sender keeps its value.
         let (_sender, serving) = watch::channel(serving(&identity));
         Ok(Self { client, serving, ca_pem: identity.ca_pem.into_bytes() })
     }
 }
 
-fn client(server: &str, ca_pem: &str, pair: &Pair) -> Result<Client> {
+/// A client with a node's certificate.
+pub(super) fn client(server: &str, ca_pem: &str, pair: &Pair, component: &str) -> Result<Client> {
     let mut config = client::Config::new(server.parse().context("the API server's address")?);
     config.ca_pem = Some(ca_pem.as_bytes().to_vec());
     config.identity = identity(pair);
-    Client::new(config.with_component("node")).context("making a client")
+    Client::new(config.with_component(component)).context("making a client")
 }
 
 fn identity(pair: &Pair) -> client::Identity {
@@ -117,8 +109,25 @@ fn identity(pair: &Pair) -> client::Identity {
     }
 }
 
+/// Hands renewed certificates on to the client and to the server, until shutdown.
+pub(super) async fn follow(
+    mut certificates: Certificates,
+    client: Client,
+    sender: watch::Sender<ServingCertificate>,
+    shutdown: Shutdown,
+) {
+    loop {
+        let next = tokio::select! {
+            () = shutdown.wait() => return,
+            next = certificates.changed() => next,
+        };
+        let Some(identity) = next else { return };
+        renew(&client, &sender, &identity);
+    }
+}
+
 /// What the kubelet's server shows: nothing yet where the certificate is still being asked for.
-fn serving(identity: &NodeIdentity) -> ServingCertificate {
+pub(super) fn serving(identity: &NodeIdentity) -> ServingCertificate {
     identity.serving.as_ref().map_or_else(ServingCertificate::default, |pair| ServingCertificate {
         cert_pem: pair.cert_pem.clone().into_bytes(),
         key_pem: pair.key_pem.clone().into_bytes(),

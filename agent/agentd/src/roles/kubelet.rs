@@ -1,0 +1,187 @@
+//! `keelson kubelet`: the kubelet alone, with upstream's flags and configuration file.
+
+mod access;
+mod config;
+mod fields;
+mod flags;
+mod labels;
+mod serving;
+
+use std::ffi::OsString;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, bail, ensure};
+use clap::Args;
+use kubelet::{Config, ServerConfig};
+use lifecycle::Tasks;
+
+use crate::flags::{self as command_line, Given};
+use crate::settings::Settings;
+use crate::{host, process};
+use access::Access;
+use config::{KubeletConfiguration, parse_taint};
+
+const ABOUT: &str = "The kubelet alone, with upstream's flags and its KubeletConfiguration file.";
+/// What the parts beside the kubelet get to end.
+const DRAIN: std::time::Duration = std::time::Duration::from_secs(5);
+
+/// The words of the command line; upstream's flags are a table of ours, not of clap's.
+#[derive(Args)]
+#[command(disable_help_flag = true)]
+pub(crate) struct Options {
+    /// Upstream's flags; `--help` lists them.
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "FLAGS")]
+    words: Vec<OsString>,
+}
+
+pub(crate) fn run(options: Options) -> Result<ExitCode> {
+    let words = command_line::words(options.words)?;
+    if command_line::wants_help(&words) {
+        print!("{}", command_line::help("kubelet", ABOUT, flags::FLAGS));
+        return Ok(ExitCode::SUCCESS);
+    }
+    let plan = Plan::read(&words)?;
+    process::run(2, |shutdown| async move {
+        plan.given.tell();
+        for (field, reason) in &plan.without_effect {
+            tracing::warn!("{field} changes nothing: {reason}");
+        }
+        host::set_oom_score(plan.settings.oom_score_adj);
+        let tasks = Tasks::new();
+        let Some(access) = Access::get(&plan, &tasks, &shutdown).await? else { return Ok(()) };
+        let config = plan.with_server(&access)?;
+        let ended = kubelet::run(config, access.client, shutdown.clone()).await;
+        shutdown.trigger();
+        tasks.drain(DRAIN).await;
+        ended.context("running the kubelet")
+    })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Everything that flags and file say.
+struct Plan {
+    given: Given,
+    settings: KubeletConfiguration,
+    without_effect: Vec<(String, &'static str)>,
+    kubelet: Config,
+}
+
+impl Plan {
+    fn read(words: &[String]) -> Result<Self> {
+        let given = command_line::parse("kubelet", flags::FLAGS, words)?;
+        let (settings, without_effect) = settings(&given)?.typed::<KubeletConfiguration>(&fields::SCHEMA)?;
+        check_host(&settings)?;
+        let kubelet = kubelet(&given, &settings)?;
+        // What is wrong with the server's settings should be told before anything is done.
+        settings.listen()?;
+        Ok(Self { given, settings, without_effect, kubelet })
+    }
+
+    fn with_server(&self, access: &Access) -> Result<Config> {
+        let mut config = self.kubelet.clone();
+        if let Some(listen) = self.settings.listen()? {
+            config.server = Some(ServerConfig {
+                listen: listen.server,
+                certificate: access.serving.clone(),
+                client_ca_pem: self.settings.client_ca()?,
+                healthz: listen.healthz,
+            });
+        }
+        Ok(config)
+    }
+
+    fn path(&self, flag: &str) -> Option<PathBuf> {
+        self.given.get(flag).filter(|path| !path.is_empty()).map(PathBuf::from)
+    }
+
+    fn cert_dir(&self) -> PathBuf {
+        self.path("cert-dir").unwrap_or_else(|| PathBuf::from("/var/lib/kubelet/pki"))
+    }
+}
+
+/// The file, then the files beside it, then the flags: what comes later counts.
+fn settings(given: &Given) -> Result<Settings> {
+    let mut settings = Settings::default();
+    if let Some(path) = given.get("config") {
+        settings.merge(Settings::read(&fields::SCHEMA, Path::new(path))?);
+    }
+    if let Some(folder) = given.get("config-dir") {
+        for path in drop_ins(Path::new(folder))? {
+            settings.merge(Settings::read(&fields::SCHEMA, &path)?);
+        }
+    }
+    for (path, value) in &given.fields {
+        settings.set(path, value.clone());
+    }
+    Ok(settings)
+}
+
+/// Files that end in `.conf`, by name.
+fn drop_ins(folder: &Path) -> Result<Vec<PathBuf>> {
+    let entries = std::fs::read_dir(folder).with_context(|| format!("reading {}", folder.display()))?;
+    let paths: std::io::Result<Vec<PathBuf>> = entries.map(|entry| entry.map(|entry| entry.path())).collect();
+    let mut paths = paths.with_context(|| format!("reading {}", folder.display()))?;
+    paths.retain(|path| path.extension().is_some_and(|extension| extension == "conf"));
+    paths.sort();
+    Ok(paths)
+}
+
+fn kubelet(given: &Given, settings: &KubeletConfiguration) -> Result<Config> {
+    let mut kubelet = settings.kubelet(&node_name(given)?, node_ips(given)?)?;
+    if let Some(root) = given.get("root-dir").filter(|root| !root.is_empty()) {
+        kubelet.root_dir = root.into();
+    }
+    kubelet.labels = labels::parse(&given.all("node-labels"))?;
+    let taints: Result<Vec<_>> = given.all("register-with-taints").into_iter().map(parse_taint).collect();
+    kubelet.taints.extend(taints.context("--register-with-taints")?);
+    match given.get("cloud-provider") {
+        None | Some("") => {}
+        // The Node waits for its cloud; upstream's cloud controllers take this taint away.
+        Some("external") => {
+            kubelet.taints.push(parse_taint("node.cloudprovider.kubernetes.io/uninitialized=true:NoSchedule")?)
+        }
+        Some(other) => bail!("--cloud-provider={other} is not supported: clouds are `external` or none"),
+    }
+    Ok(kubelet)
+}
+
+fn node_name(given: &Given) -> Result<String> {
+    let name = match given.get("hostname-override").filter(|name| !name.is_empty()) {
+        Some(name) => name.to_owned(),
+        None => host::name()?,
+    };
+    Ok(name.trim().to_lowercase())
+}
+
+fn node_ips(given: &Given) -> Result<Vec<IpAddr>> {
+    let given: Result<Vec<IpAddr>> = given
+        .all("node-ip")
+        .into_iter()
+        .map(|text| text.trim().parse().with_context(|| format!("--node-ip: {text:?} is no address")))
+        .collect();
+    let mut ips = given?;
+    ensure!(ips.len() <= 2, "--node-ip takes one address of each family");
+    match ips.as_slice() {
+        [] => ips.push(host::address().context("finding the node's address; --node-ip gives it")?),
+        [ip] if ip.is_unspecified() => ips = vec![host::address_of(ip.is_ipv4()).context("--node-ip")?],
+        _ if ips.iter().any(IpAddr::is_unspecified) => bail!("--node-ip: of two addresses none can be unspecified"),
+        _ => {}
+    }
+    Ok(ips)
+}
+
+/// What upstream wants to know of the machine before it starts.
+fn check_host(settings: &KubeletConfiguration) -> Result<()> {
+    if settings.fail_swap_on && host::has_swap() {
+        bail!("the machine swaps, which pods' memory limits do not cover; switch swap off or set failSwapOn: false");
+    }
+    if settings.fail_cgroup_v1 && host::has_cgroup_v1() {
+        bail!("the machine has cgroups v1; boot it with v2 or set failCgroupV1: false");
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

@@ -30,6 +30,7 @@ mod owner;
 mod pods;
 mod replicas;
 mod serviceaccount;
+mod statefulset;
 mod tolerations;
 
 pub use config::{Config, Signer};
@@ -68,6 +69,7 @@ async fn lead(config: Config, client: Client, shutdown: Shutdown) {
     starter.add::<job::Jobs>();
     starter.add::<job::Orphans>();
     starter.add::<job::Expiry>();
+    starter.add::<statefulset::StatefulSets>();
     starter.add::<endpoints::EndpointSlices>();
     starter.add::<endpoints::EndpointsObjects>();
     starter.add::<namespace::Namespaces>();

@@ -27,12 +27,21 @@ pub(crate) struct OwnedPods<K> {
     finalizer: Option<&'static str>,
     /// Whether orphans that ended are adopted too.
     adopts_finished: bool,
+    /// Whether an orphan can be the owner's at all.
+    is_member: fn(&K, &Pod) -> bool,
     pub(crate) expectations: Arc<Expectations>,
 }
 
 impl<K: Resource> OwnedPods<K> {
     pub(crate) fn new(context: Context, selector_of: SelectorOf<K>) -> Self {
-        Self { context, selector_of, finalizer: None, adopts_finished: true, expectations: Arc::default() }
+        Self {
+            context,
+            selector_of,
+            finalizer: None,
+            adopts_finished: true,
+            is_member: |_, _| true,
+            expectations: Arc::default(),
+        }
     }
 
     /// Pods carry this finalizer as long as they are the owner's.
@@ -43,6 +52,11 @@ impl<K: Resource> OwnedPods<K> {
     /// Orphans that ended stay orphans.
     pub(crate) fn adopting_active(self) -> Self {
         Self { adopts_finished: false, ..self }
+    }
+
+    /// Only such pods are adopted.
+    pub(crate) fn of_members(self, is_member: fn(&K, &Pod) -> bool) -> Self {
+        Self { is_member, ..self }
     }
 
     /// Queues the owners of pods that change, and those an orphan could belong to.
@@ -78,7 +92,10 @@ impl<K: Resource> OwnedPods<K> {
         }
         let wanted = |pod: &Arc<Pod>| {
             let alive = if self.adopts_finished { pod.metadata.deletion_timestamp.is_none() } else { is_active(pod) };
-            controller_of(&pod.metadata).is_none() && alive && selector.matches(&pod.metadata.labels)
+            controller_of(&pod.metadata).is_none()
+                && alive
+                && selector.matches(&pod.metadata.labels)
+                && (self.is_member)(owner, pod)
         };
         let orphans: Vec<_> =
             self.context.caches.pods.list_namespace(&meta.namespace).into_iter().filter(wanted).collect();

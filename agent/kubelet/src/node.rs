@@ -100,13 +100,20 @@ async fn update_labels(node: &NodeContext, found: Node) -> Result<Node, Error> {
 }
 
 async fn keep_status(node: &NodeContext, table: &PodTable, mut known: NodeStatus) {
-    let mut ticks = tokio::time::interval(node.config.status_interval);
-    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    // A node that is not ready yet waits for its runtime or its network, which take a moment and do not call.
+    let mut looks = Backoff::new(RETRY_FIRST, node.config.status_interval);
+    let mut pause = Duration::ZERO;
     let mut reported: Option<Instant> = None;
     loop {
-        ticks.tick().await;
+        tokio::time::sleep(pause).await;
         let findings = NodeFindings::observe(node).await;
         let status = node_status(node, &findings, &known, clock::now());
+        pause = if is_ready(&status) {
+            looks.reset();
+            node.config.status_interval
+        } else {
+            looks.next_pause()
+        };
         crate::eviction::relieve(node, table, &findings);
         let is_due = reported.is_none_or(|at| at.elapsed() >= node.config.status_report);
         if !is_due && same_but_heartbeats(&status, &known) {
@@ -127,6 +134,10 @@ async fn keep_status(node: &NodeContext, table: &PodTable, mut known: NodeStatus
             }
         }
     }
+}
+
+fn is_ready(status: &NodeStatus) -> bool {
+    status.conditions.iter().any(|c| c.r#type == "Ready" && c.status == "True")
 }
 
 fn same_but_heartbeats(a: &NodeStatus, b: &NodeStatus) -> bool {

@@ -200,14 +200,7 @@ pub fn build_programs(workspace: &Path, build: Build) -> Result<Programs> {
     tools::require(TOOLS)?;
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = std::process::Command::new(cargo);
-    command.current_dir(workspace).args([
-        "build",
-        "--quiet",
-        "--package",
-        "agentd",
-        "--package",
-        "images",
-    ]);
+    command.current_dir(workspace).args(["build", "--quiet", "--package", "agentd", "--package", "images"]);
     if build == Build::Optimized {
         command.arg("--release");
     }

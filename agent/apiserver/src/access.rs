@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use api::rbac::v1::PolicyRule;
+use api::rbac::v1::{PolicyRule, RoleRef};
 use futures::FutureExt as _;
 use http::HeaderMap;
 use http::request::Parts;
@@ -172,6 +172,11 @@ impl Access {
     /// All rules that apply to a user in a namespace.
     pub fn rules_for(&self, user: &User, namespace: &str) -> Vec<PolicyRule> {
         self.rbac.rules_for(user, namespace)
+    }
+
+    /// The rules of the role that a binding refers to.
+    pub fn role_rules(&self, reference: &RoleRef, namespace: &str) -> Option<Arc<[PolicyRule]>> {
+        self.rbac.role_rules(reference, namespace)
     }
 
     /// Refuses what the user may not do.

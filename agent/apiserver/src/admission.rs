@@ -3,9 +3,11 @@
 
 mod limits;
 mod namespaces;
-mod nodes;
+pub mod nodes;
+mod pod_security;
 mod priority;
 mod quota;
+mod rbac;
 mod runtime_class;
 mod service_accounts;
 mod storage;
@@ -56,6 +58,9 @@ pub async fn admit(call: &Call, operation: Operation, new: &mut Value, _old: Opt
 /// Steps that only look at the finished object.
 pub async fn check(call: &Call, operation: Operation, new: &Value, old: Option<&Value>) -> Result<()> {
     nodes::restrict(call, operation, new, old)?;
+    rbac::check(call, operation, new, old)?;
+    rbac::check_signer(call, operation, new, old)?;
+    pod_security::check(call, operation, new)?;
     if operation == Operation::Create {
         limits::check(call, new)?;
         quota::check(call, new)?;

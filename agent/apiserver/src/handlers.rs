@@ -38,7 +38,14 @@ pub async fn dispatch(call: &Call, parts: Parts, body: Body) -> Result<Response<
     match call.info.verb {
         "get" => read::get(call).await,
         "list" => list::list(call).await,
-        "watch" => watch::watch(call).await,
+        "watch" => {
+            let response = watch::watch(call).await?;
+            let (mut parts, answer) = (parts, response);
+            if crate::websocket::is_asked_for(&parts.headers) {
+                return crate::websocket::stream(&mut parts, answer.into_body(), true);
+            }
+            Ok(answer)
+        }
         "create" => create::create(call, read_body(body).await?).await,
         "update" => update::update(call, read_body(body).await?).await,
         "patch" => patch::patch(call, read_body(body).await?).await,

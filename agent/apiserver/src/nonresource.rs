@@ -140,13 +140,29 @@ fn tagged(parts: &Parts, media_type: &str, body: Bytes, tag: &str) -> Response<B
 }
 
 fn describe(app: &App, parts: &Parts, path: &str) -> Result<Response<Body>> {
+    let proto = wants_protobuf(&parts.headers);
     let document = match path.trim_start_matches("/openapi/") {
+        "v2" if proto => {
+            let document = app.openapi.v2_protobuf();
+            return Ok(tagged(parts, OPENAPI_V2_PROTOBUF, document.text, &document.hash));
+        }
         "v2" => Some(app.openapi.v2()),
         "v3" => Some(app.openapi.v3_index()),
         other => other.strip_prefix("v3/").and_then(|p| app.openapi.v3(p)),
     };
     let document = document.ok_or_else(Failure::no_such_path)?;
     Ok(tagged(parts, "application/json", document.text, &document.hash))
+}
+
+/// What a body of OpenAPI v2 in protobuf is called in answers.
+const OPENAPI_V2_PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
+
+/// Whether a client prefers OpenAPI in protobuf; the older spelling has an at sign.
+fn wants_protobuf(headers: &http::HeaderMap) -> bool {
+    let accept = headers.get(http::header::ACCEPT).and_then(|v| v.to_str().ok()).unwrap_or_default();
+    let first = accept.split(',').next().unwrap_or_default();
+    let media = first.split(';').next().unwrap_or_default().trim();
+    media == OPENAPI_V2_PROTOBUF || media == "application/com.github.proto-openapi.spec.v2@v1.0+protobuf"
 }
 
 fn version() -> serde_json::Value {

@@ -3,6 +3,7 @@
 //! Documents are made when first asked for and kept as text; their hash is their ETag and part of the v3 URLs.
 //! Descriptions are not in the tables yet: `kubectl explain` shows types and structure without prose.
 
+mod gnostic;
 mod paths;
 mod schemas;
 
@@ -63,6 +64,16 @@ impl OpenApi {
         })
     }
 
+    /// `/openapi/v2` as protobuf.
+    #[must_use]
+    pub fn v2_protobuf(&self) -> Document {
+        let json = self.v2();
+        self.cached_bytes("v2.pb", || {
+            let value: Value = serde_json::from_slice(&json.text).unwrap_or_default();
+            gnostic::encode(&value).into()
+        })
+    }
+
     /// `/openapi/v3`: where the documents of the group versions are.
     #[must_use]
     pub fn v3_index(&self) -> Document {
@@ -98,11 +109,15 @@ impl OpenApi {
     }
 
     fn cached(&self, key: &str, make: impl FnOnce() -> Value) -> Document {
+        self.cached_bytes(key, || Bytes::from(make().to_string()))
+    }
+
+    fn cached_bytes(&self, key: &str, make: impl FnOnce() -> Bytes) -> Document {
         if let Some(document) = self.made.lock().unwrap_or_else(PoisonError::into_inner).get(key) {
             return document.clone();
         }
         // Made outside the lock: the index asks for the others while it is being made.
-        let text = Bytes::from(make().to_string());
+        let text = make();
         let digest = Sha512::digest(&text);
         let hash: String = digest.iter().map(|byte| format!("{byte:02X}")).collect();
         let document = Document { text, hash: hash.into() };

@@ -25,70 +25,242 @@ fn node_of(call: &Call) -> Option<&str> {
     call.user.name.strip_prefix("system:node:")
 }
 
-fn refuse(call: &Call, name: &str, why: &str) -> Failure {
-    Failure::forbidden(call.subject(), name, why)
+fn refuse(call: &Call, name: &str, why: impl AsRef<str>) -> Failure {
+    Failure::forbidden(call.subject(), name, why.as_ref())
 }
 
-/// A node writes only itself, its pods and its lease.
+/// A node writes only itself, its pods, its lease and what describes its hardware.
 pub(super) fn restrict(call: &Call, operation: Operation, new: &Value, old: Option<&Value>) -> Result<()> {
     let Some(node) = node_of(call) else { return Ok(()) };
     let name = tree::text(new, "/metadata/name");
     match (call.kind.group, call.kind.plural) {
-        ("", "nodes") if name != node => {
-            Err(refuse(call, name, &format!("node {node:?} is not allowed to modify node {name:?}")))
-        }
-        ("", "nodes") if operation == Operation::Update(Part::Main) => {
-            let taints = |v: &Value| v["spec"]["taints"].clone();
-            if old.is_some_and(|old| !tree::same(&taints(old), &taints(new))) {
-                let text = format!("node {node:?} is not allowed to modify taints");
-                return Err(refuse(call, name, &text));
-            }
-            Ok(())
-        }
-        ("", "pods") => {
-            if tree::text(new, "/spec/nodeName") != node {
-                let text = format!("node {node:?} can only create or update pods with spec.nodeName set to itself");
-                return Err(refuse(call, name, &text));
-            }
-            let mirror = "/metadata/annotations/kubernetes.io~1config.mirror";
-            if operation == Operation::Create && !tree::has(new, mirror) {
-                return Err(refuse(
-                    call,
-                    name,
-                    &format!(
-                        "pod does not have \"kubernetes.io/config.mirror\" annotation, node {node:?} can only create mirror pods"
-                    ),
-                ));
-            }
-            Ok(())
-        }
+        ("", "nodes") => own_node(call, node, (operation, new, old)),
+        ("", "pods") => own_pod(call, node, (operation, new, old)),
+        ("", "persistentvolumeclaims") => own_claim(call, operation, new, old),
         ("coordination.k8s.io", "leases") => {
-            if call.namespace() != "kube-node-lease" || name != node {
-                let text = format!("can only access node lease with the same name as the requesting node ({node:?})");
-                return Err(refuse(call, name, &text));
+            if call.namespace() != "kube-node-lease" {
+                let text = "can only access leases in the \"kube-node-lease\" system namespace";
+                return Err(refuse(call, name, text));
+            }
+            if name != node {
+                let text = "can only access node lease with the same name as the requesting node";
+                return Err(refuse(call, name, text));
             }
             Ok(())
+        }
+        ("storage.k8s.io", "csinodes") if name != node => {
+            Err(refuse(call, name, "can only access CSINode with the same name as the requesting node"))
+        }
+        ("resource.k8s.io", "resourceslices") if tree::text(new, "/spec/nodeName") != node => {
+            let text = "can only create or delete ResourceSlice objects with spec.nodeName set to the requesting node";
+            Err(refuse(call, name, text))
         }
         _ => Ok(()),
     }
 }
 
-/// A node deletes only its own pods, and never a node.
+/// Labels of nodes that nodes may set themselves although they are Kubernetes' own.
+const OWN_LABELS: [&str; 14] = [
+    "kubernetes.io/hostname",
+    "topology.kubernetes.io/zone",
+    "topology.kubernetes.io/region",
+    "failure-domain.beta.kubernetes.io/zone",
+    "failure-domain.beta.kubernetes.io/region",
+    "node.kubernetes.io/instance-type",
+    "beta.kubernetes.io/instance-type",
+    "kubernetes.io/os",
+    "kubernetes.io/arch",
+    "beta.kubernetes.io/os",
+    "beta.kubernetes.io/arch",
+    "node.kubernetes.io/exclude-from-external-load-balancers",
+    "node.kubernetes.io/windows-build",
+    "kubernetes.io/metadata.name",
+];
+const OWN_LABEL_DOMAINS: [&str; 2] = ["kubelet.kubernetes.io", "node.kubernetes.io"];
+
+/// Whether a label is for administrators to set.
+fn is_restricted(label: &str) -> bool {
+    let Some((domain, _)) = label.split_once('/') else { return false };
+    let below = |parent: &str| domain == parent || domain.ends_with(&format!(".{parent}"));
+    if below("node-restriction.kubernetes.io") {
+        return true;
+    }
+    if !below("kubernetes.io") && !below("k8s.io") {
+        return false;
+    }
+    !OWN_LABELS.contains(&label) && !OWN_LABEL_DOMAINS.iter().any(|d| below(d))
+}
+
+fn own_node(call: &Call, node: &str, (operation, new, old): (Operation, &Value, Option<&Value>)) -> Result<()> {
+    let name = tree::text(new, "/metadata/name");
+    if name != node {
+        return Err(refuse(call, name, format!("node {node:?} is not allowed to modify node {name:?}")));
+    }
+    let empty = serde_json::Map::new();
+    let labels =
+        |v: Option<&'_ Value>| v.and_then(|v| v["metadata"]["labels"].as_object()).cloned().unwrap_or(empty.clone());
+    let (now, before) = (labels(Some(new)), labels(old));
+    let mut touched: Vec<&String> =
+        now.keys().chain(before.keys()).filter(|k| is_restricted(k) && now.get(*k) != before.get(*k)).collect();
+    touched.sort();
+    touched.dedup();
+    let list = || touched.iter().map(|l| l.as_str()).collect::<Vec<_>>().join(", ");
+    if !touched.is_empty() {
+        let verb = if operation == Operation::Create { "set the following labels" } else { "modify labels" };
+        return Err(refuse(call, name, format!("node {node:?} is not allowed to {verb}: {}", list())));
+    }
+    let Some(old) = old else { return Ok(()) };
+    let taints = |v: &Value| v["spec"]["taints"].clone();
+    if operation == Operation::Update(Part::Main) && !tree::same(&taints(old), &taints(new)) {
+        return Err(refuse(call, name, format!("node {node:?} is not allowed to modify taints")));
+    }
+    if !tree::same(&old["metadata"]["ownerReferences"], &new["metadata"]["ownerReferences"]) {
+        return Err(refuse(call, name, format!("node {node:?} is not allowed to modify ownerReferences")));
+    }
+    Ok(())
+}
+
+fn own_pod(call: &Call, node: &str, (operation, new, old): (Operation, &Value, Option<&Value>)) -> Result<()> {
+    let name = tree::text(new, "/metadata/name");
+    let no = |why: String| Err(refuse(call, name, why));
+    match operation {
+        Operation::Create => mirror_pod(call, node, new),
+        Operation::Update(Part::Status) => {
+            let bound = old.map_or("", |old| tree::text(old, "/spec/nodeName"));
+            if bound != node {
+                return no(format!(
+                    "node {node:?} can only update pod status for pods with spec.nodeName set to itself"
+                ));
+            }
+            let labels = |v: &Value| v["metadata"]["labels"].clone();
+            if old.is_some_and(|old| !tree::same(&labels(old), &labels(new))) {
+                return no(format!("node {node:?} cannot update labels through pod status"));
+            }
+            Ok(())
+        }
+        Operation::Update(_) => {
+            no(format!("unexpected operation \"UPDATE\", node {node:?} can only create and delete mirror pods"))
+        }
+    }
+}
+
+/// A node shows what it runs from files, and such pods refer to nothing that only the API has.
+fn mirror_pod(call: &Call, node: &str, pod: &Value) -> Result<()> {
+    let name = tree::text(pod, "/metadata/name");
+    let no = |why: String| Err(refuse(call, name, why));
+    if !tree::has(pod, "/metadata/annotations/kubernetes.io~1config.mirror") {
+        return no(format!(
+            "pod does not have \"kubernetes.io/config.mirror\" annotation, node {node:?} can only create mirror pods"
+        ));
+    }
+    if tree::text(pod, "/spec/nodeName") != node {
+        return no(format!("node {node:?} can only create pods with spec.nodeName set to itself"));
+    }
+    let owners = tree::list(pod, "/metadata/ownerReferences");
+    let own = |o: &Value| o["kind"] == "Node" && o["name"] == node;
+    if owners.len() > 1 || owners.iter().any(|o| !own(o)) {
+        return no(format!("node {node:?} can only create pods with an owner reference set to itself"));
+    }
+    if !tree::text(pod, "/spec/serviceAccountName").is_empty() {
+        return no(format!("node {node:?} can not create pods that reference a service account"));
+    }
+    let volumes = tree::list(pod, "/spec/volumes");
+    for (key, what) in
+        [("secret", "secrets"), ("configMap", "configmaps"), ("persistentVolumeClaim", "persistentvolumeclaims")]
+    {
+        let sources = ["containers", "initContainers"];
+        let containers = || sources.iter().flat_map(|list| tree::list(&pod["spec"], &format!("/{list}")));
+        let by_env = containers().any(|c| {
+            let from = tree::list(c, "/envFrom").iter().any(|e| e[format!("{key}Ref")].is_object());
+            from || tree::list(c, "/env").iter().any(|e| e["valueFrom"][format!("{key}KeyRef")].is_object())
+        });
+        if by_env || volumes.iter().any(|v| v[key].is_object()) {
+            return no(format!("node {node:?} can not create pods that reference {what}"));
+        }
+    }
+    Ok(())
+}
+
+/// Of claims a node changes only what resizing needs.
+fn own_claim(call: &Call, operation: Operation, new: &Value, old: Option<&Value>) -> Result<()> {
+    let name = tree::text(new, "/metadata/name");
+    if operation != Operation::Update(Part::Status) {
+        return Err(refuse(call, name, "unexpected operation: nodes can only update the status of claims"));
+    }
+    let rest = |value: &Value| {
+        let mut value = value.clone();
+        for key in ["capacity", "allocatedResources", "allocatedResourceStatuses", "conditions"] {
+            tree::remove(&mut value["status"], key);
+        }
+        for key in ["managedFields", "resourceVersion"] {
+            tree::remove(&mut value["metadata"], key);
+        }
+        value
+    };
+    if old.is_some_and(|old| !tree::same(&rest(old), &rest(new))) {
+        let text = format!(
+            "node is not allowed to update fields other than status.capacity and status.conditions of {name:?}"
+        );
+        return Err(refuse(call, name, text));
+    }
+    Ok(())
+}
+
+/// A node deletes and evicts only its own pods, and never another node.
 pub(super) fn restrict_delete(call: &Call, name: &str) -> Result<()> {
     let Some(node) = node_of(call) else { return Ok(()) };
     match (call.kind.group, call.kind.plural) {
         ("", "nodes") if name != node => {
-            Err(refuse(call, name, &format!("node {node:?} is not allowed to modify node {name:?}")))
+            Err(refuse(call, name, format!("node {node:?} is not allowed to modify node {name:?}")))
         }
         ("", "pods") => {
             let index = crate::cache::selectable("", "pods").position(|(n, _)| n == "spec.nodeName").unwrap_or(0);
             let pod = call.storage()?.get(call.namespace(), name);
             if pod.is_some_and(|p| p.field(index) != node) {
-                let text = format!("node {node:?} can only delete pods with spec.nodeName set to itself");
-                return Err(refuse(call, name, &text));
+                let doing = if call.info.subresource == "eviction" { "evict" } else { "delete" };
+                let text = format!("node {node:?} can only {doing} pods with spec.nodeName set to itself");
+                return Err(refuse(call, name, text));
             }
             Ok(())
         }
+        ("coordination.k8s.io", "leases") | ("storage.k8s.io", "csinodes") if name != node => {
+            Err(refuse(call, name, "can only access objects with the same name as the requesting node"))
+        }
         _ => Ok(()),
+    }
+}
+
+/// A node asks for tokens only for the pods that it runs.
+pub fn restrict_token(call: &Call, request: &Value) -> Result<()> {
+    let Some(node) = node_of(call) else { return Ok(()) };
+    let bound = &request["spec"]["boundObjectRef"];
+    let account = &call.info.name;
+    if bound.is_null() {
+        return Err(refuse(call, account, "node requested token not bound to a pod"));
+    }
+    if bound["apiVersion"] != "v1" || bound["kind"] != "Pod" {
+        return Err(refuse(call, account, "node requested token bound to a non-pod object"));
+    }
+    let index = crate::cache::selectable("", "pods").position(|(n, _)| n == "spec.nodeName").unwrap_or(0);
+    let pod = call.app.cache.known("", "pods").get(call.namespace(), tree::text(bound, "/name"));
+    if pod.is_some_and(|p| p.field(index) != node) {
+        let text = format!("node requested token bound to a pod scheduled on a different node: {node}");
+        return Err(refuse(call, account, text));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_of_administrators_are_not_for_nodes() {
+        for label in ["node-restriction.kubernetes.io/a", "node-role.kubernetes.io/master", "k8s.io/x", "a.k8s.io/x"] {
+            assert!(is_restricted(label), "{label}");
+        }
+        for label in ["a", "example.org/a", "kubernetes.io/os", "node.kubernetes.io/x", "x.kubelet.kubernetes.io/y"] {
+            assert!(!is_restricted(label), "{label}");
+        }
     }
 }

@@ -99,7 +99,9 @@ pub fn node_rules() -> Vec<PolicyRule> {
     role.map(|role| parse_rules(&role.value)).unwrap_or_default()
 }
 
-fn parse_rules(role: &Value) -> Vec<PolicyRule> {
+/// The rules in the tree of a role.
+#[must_use]
+pub fn parse_rules(role: &Value) -> Vec<PolicyRule> {
     let rules = role.get("rules").and_then(Value::as_array).into_iter().flatten();
     rules.filter_map(Value::as_object).map(parse_rule).collect()
 }

@@ -191,13 +191,12 @@ fn container_of(call: &Call, pod: &Value) -> Result<String> {
 /// The kubelet's path of a request.
 fn path_of(call: &Call, pod: &Value) -> Result<String> {
     let (namespace, name) = (call.namespace(), call.info.name.as_str());
-    let uid = tree::text(pod, "/metadata/uid");
     let subresource = call.info.subresource.as_str();
     let query = kubelet_query(&call.query, subresource);
     let path = match subresource {
         "log" => format!("/containerLogs/{namespace}/{name}/{}", container_of(call, pod)?),
-        "portforward" => format!("/portForward/{namespace}/{name}/{uid}"),
-        verb => format!("/{verb}/{namespace}/{name}/{uid}/{}", container_of(call, pod)?),
+        "portforward" => format!("/portForward/{namespace}/{name}"),
+        verb => format!("/{verb}/{namespace}/{name}/{}", container_of(call, pod)?),
     };
     Ok(if query.is_empty() { path } else { format!("{path}?{query}") })
 }

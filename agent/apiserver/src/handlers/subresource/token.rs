@@ -23,6 +23,7 @@ pub(super) async fn request(call: &Call, body: &[u8]) -> Result<Response<Body>> 
     defaults::apply_message(REQUEST, &mut request);
     let seconds = tree::integer(&request, "/spec/expirationSeconds").unwrap_or(0);
     check_seconds(call, seconds)?;
+    crate::admission::nodes::restrict_token(call, &request)?;
     let signer =
         call.app.access.signer.as_ref().ok_or_else(|| Failure::not_implemented("signing service account tokens"))?;
     let object = read::current(call).await?;

@@ -1,0 +1,197 @@
+//! Lists and watches of many pods, against one or several API servers in turn.
+//!
+//! ```text
+//! cargo bench -p apiserver --bench load -- KUBECONFIG=PID...
+//! ```
+//!
+//! Each server is named by an administrator's kubeconfig and its process, whose processor time and memory are read
+//! from `/proc`. Where upstream's server is the first, the last column is the ratio to it. Servers keep the pods that
+//! were made, so give each a fresh store.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use api::core::v1::{Container, EnvVar, Namespace, Pod};
+use api::{Resource as _, ResourceList as _};
+use bytes::Bytes;
+use client::{Client, Config, Patch, WatchEvent, WatchParams};
+use futures::StreamExt as _;
+use futures::stream;
+use http::{Request, header};
+use http_body_util::BodyExt as _;
+
+type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+const NAMESPACE: &str = "load";
+const PODS: usize = 10_000;
+const LISTS: usize = 20;
+const WATCHERS: usize = 1_000;
+const CHANGES: usize = 100;
+/// Requests under way at a time while pods are made.
+const WIDTH: usize = 32;
+/// Clock ticks of `/proc/PID/stat` in a second.
+const TICKS: f64 = 100.0;
+
+struct Server {
+    client: Client,
+    pid: u32,
+}
+
+/// What one measurement found.
+struct Figure {
+    name: &'static str,
+    wall: Duration,
+    cpu: f64,
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), Failure> {
+    let mut first: Vec<Figure> = Vec::new();
+    let targets = std::env::args().skip(1).filter(|argument| argument.contains('='));
+    for argument in targets {
+        let server = Server::parse(&argument)?;
+        println!("{argument}");
+        let figures = server.measure().await?;
+        for (index, figure) in figures.iter().enumerate() {
+            let ratio = first.get(index).map(|base| base.cpu / figure.cpu.max(1.0 / TICKS));
+            let ratio = ratio.map(|ratio| format!("{ratio:6.1} x")).unwrap_or_default();
+            println!("  {:34} {:8.2} s  {:8.2} CPU s  {ratio}", figure.name, figure.wall.as_secs_f64(), figure.cpu);
+        }
+        println!("  memory: {} kB (PSS)", server.memory()?);
+        if first.is_empty() {
+            first = figures;
+        }
+    }
+    Ok(())
+}
+
+impl Server {
+    fn parse(argument: &str) -> Result<Self, Failure> {
+        let (path, pid) = argument.rsplit_once('=').ok_or("not KUBECONFIG=PID")?;
+        let client = Client::new(Config::from_kubeconfig(&PathBuf::from(path))?)?;
+        Ok(Self { client, pid: pid.parse()? })
+    }
+
+    async fn measure(&self) -> Result<Vec<Figure>, Failure> {
+        let mut namespace = Namespace::default();
+        NAMESPACE.clone_into(&mut namespace.metadata.name);
+        self.client.create(&namespace).await.or_else(|e| if e.is_already_exists() { Ok(namespace) } else { Err(e) })?;
+        Ok(vec![
+            self.figure("create 10,000 pods", self.create_pods()).await?,
+            self.figure("20 lists of them as JSON", self.list("application/json")).await?,
+            self.figure("20 lists of them as protobuf", self.list("application/vnd.kubernetes.protobuf")).await?,
+            self.figure("20 lists of them as Table", self.list(TABLE)).await?,
+            self.watch().await?,
+        ])
+    }
+
+    async fn figure(
+        &self,
+        name: &'static str,
+        work: impl Future<Output = Result<(), Failure>>,
+    ) -> Result<Figure, Failure> {
+        let (start, cpu) = (Instant::now(), self.cpu()?);
+        work.await?;
+        Ok(Figure { name, wall: start.elapsed(), cpu: self.cpu()? - cpu })
+    }
+
+    async fn create_pods(&self) -> Result<(), Failure> {
+        let made = stream::iter(0..PODS).map(|n| async move {
+            match self.client.create(&pod(n)).await {
+                Err(error) if !error.is_already_exists() => Err(error),
+                _ => Ok(()),
+            }
+        });
+        made.buffer_unordered(WIDTH).collect::<Vec<_>>().await.into_iter().collect::<Result<(), _>>()?;
+        Ok(())
+    }
+
+    async fn list(&self, accept: &str) -> Result<(), Failure> {
+        for _ in 0..LISTS {
+            let request = Request::get(format!("/api/v1/namespaces/{NAMESPACE}/pods"))
+                .header(header::ACCEPT, accept)
+                .body(Bytes::new())?;
+            let response = self.client.raw(request).await?;
+            if !response.status().is_success() {
+                return Err(format!("list: {}", response.status()).into());
+            }
+            let mut body = response.into_body();
+            while let Some(frame) = body.frame().await {
+                frame.map_err(|error| error.to_string())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Opens watches and changes pods; ends when every watch has seen every change.
+    async fn watch(&self) -> Result<Figure, Failure> {
+        let one = client::ListParams { limit: 1, ..Default::default() };
+        let newest = self.client.list::<Pod>(Some(NAMESPACE), &one).await?;
+        let resource_version = newest.metadata().resource_version.clone();
+        let params = WatchParams { resource_version, ..WatchParams::default() };
+        let mut watches = Vec::with_capacity(WATCHERS);
+        for _ in 0..WATCHERS {
+            watches.push(Box::pin(self.client.watch::<Pod>(Some(NAMESPACE), &params).await?));
+        }
+        self.figure("100 changes to 1,000 watches", async {
+            let changes = async {
+                for n in 0..CHANGES {
+                    let patch = Patch::Merge(serde_json::json!({"metadata": {"labels": {"round": n.to_string()}}}));
+                    self.client.patch::<Pod>(Some(NAMESPACE), &pod(n).metadata().name, None, &patch).await?;
+                }
+                Ok::<_, Failure>(())
+            };
+            let seen = async {
+                for watch in &mut watches {
+                    let mut left = CHANGES;
+                    while left > 0 {
+                        match watch.next().await.ok_or("a watch ended")?? {
+                            WatchEvent::Modified(_) => left -= 1,
+                            WatchEvent::Added(_) | WatchEvent::Deleted(_) | WatchEvent::Bookmark { .. } => {}
+                        }
+                    }
+                }
+                Ok::<_, Failure>(())
+            };
+            futures::try_join!(changes, seen).map(|_| ())
+        })
+        .await
+    }
+
+    /// Seconds of processor time that the process has used.
+    fn cpu(&self) -> Result<f64, Failure> {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid))?;
+        let after = stat.rsplit_once(')').ok_or("no process")?.1;
+        let ticks: Vec<f64> = after.split_whitespace().skip(11).take(2).map(str::parse).collect::<Result<_, _>>()?;
+        Ok(ticks.iter().sum::<f64>() / TICKS)
+    }
+
+    fn memory(&self) -> Result<String, Failure> {
+        let rollup = std::fs::read_to_string(format!("/proc/{}/smaps_rollup", self.pid))?;
+        let line = rollup.lines().find_map(|line| line.strip_prefix("Pss:")).ok_or("no Pss")?;
+        Ok(line.trim().trim_end_matches(" kB").to_owned())
+    }
+}
+
+const TABLE: &str = "application/json;as=Table;v=v1;g=meta.k8s.io";
+
+/// A pod as a Deployment would make it.
+fn pod(n: usize) -> Pod {
+    let mut pod = Pod::default();
+    pod.metadata.name = format!("load-{n:05}");
+    NAMESPACE.clone_into(&mut pod.metadata.namespace);
+    for key in ["app", "tier", "pod-template-hash"] {
+        pod.metadata.labels.insert(key.to_owned(), format!("value-of-{key}"));
+    }
+    let mut container =
+        Container { name: "web".to_owned(), image: "example.com/web:1.2.3".to_owned(), ..Default::default() };
+    container.env = (0..8)
+        .map(|i| EnvVar {
+            name: format!("SETTING_{i}"),
+            value: "a value of usual length".to_owned(),
+            ..EnvVar::default()
+        })
+        .collect();
+    pod.spec.containers.push(container);
+    pod
+}

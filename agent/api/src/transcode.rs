@@ -3,6 +3,7 @@
 //! Protobuf to JSON follows Go's `encoding/json` on upstream's structs: field order of the struct, `omitempty`,
 //! `null` for unset lists without it, HTML escapes, sorted map keys. JSON to protobuf gives upstream's canonical bytes.
 
+mod fields;
 mod read;
 mod write;
 

@@ -39,6 +39,7 @@ fn secure(folder: &Path) -> Config {
     let file = |name: &str| -> PathBuf { folder.join(name) };
     Config {
         tls: Some(Tls { certificate: file("server.crt"), key: file("server.key"), client_ca: Some(file("ca.crt")) }),
+        advertise: std::net::IpAddr::from([192, 0, 2, 10]),
         token_signing_key: Some(file("sa.key")),
         token_file: Some(file("tokens.csv")),
         kubelet: Some(KubeletClient { certificate: file("admin.crt"), key: file("admin.key"), ca: None }),

@@ -12,10 +12,14 @@ use tokio::sync::Semaphore;
 use crate::cache::{Cache, Storage};
 use crate::codec::{JsonCache, Renderer};
 use crate::config::Config;
+use crate::managed::Manager;
 use crate::negotiate::Accept;
 use crate::request::{Query, RequestInfo};
 use crate::status::{Failure, Result, Subject};
 use crate::user::User;
+
+/// The media type of server-side apply.
+pub const APPLY_MEDIA_TYPE: &str = "application/apply-patch+yaml";
 
 /// What all requests share.
 pub struct App {
@@ -35,6 +39,8 @@ pub struct App {
     pub metrics: crate::metrics::Metrics,
     /// Who asks and whether they may.
     pub access: crate::access::Access,
+    /// Which flow schema a request belongs to.
+    pub flows: crate::flow::Flows,
     /// OpenAPI documents.
     pub openapi: crate::openapi::OpenApi,
     /// Node ports given out a moment ago.
@@ -62,6 +68,7 @@ impl App {
             bootstrapped: AtomicBool::new(false),
             shutdown,
             metrics: crate::metrics::Metrics::default(),
+            flows: Default::default(),
             openapi: crate::openapi::OpenApi::new(api::kinds()),
             reserved_ports: Default::default(),
         }))
@@ -137,6 +144,26 @@ impl Call {
         if !warnings.contains(&text) {
             warnings.push(text);
         }
+    }
+
+    /// Who this request is booked for in `managedFields`.
+    #[must_use]
+    pub fn manager(&self) -> Manager {
+        let internal = self.headers.is_empty() && self.user.name == "system:apiserver";
+        let given = if internal { "kube-apiserver" } else { self.query.get("fieldManager") };
+        Manager {
+            name: crate::managed::manager_name(given, &self.headers),
+            applies: self.is_apply(),
+            api_version: self.kind.api_version(),
+            subresource: self.info.subresource.clone(),
+        }
+    }
+
+    /// Whether the request is a server-side apply.
+    #[must_use]
+    pub fn is_apply(&self) -> bool {
+        let media = self.headers.get(http::header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
+        self.info.verb == "patch" && media.split(';').next().unwrap_or_default().trim() == APPLY_MEDIA_TYPE
     }
 
     /// Whether nothing is to be stored.

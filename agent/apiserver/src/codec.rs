@@ -3,6 +3,7 @@
 mod convert;
 mod parse;
 mod render;
+mod yaml;
 
 use api::Kind;
 use api::schema::Message;
@@ -41,7 +42,9 @@ pub fn to_value(storage: &Storage, kind: &Kind, object: &Object) -> Result<Value
     value = convert::from_stored(storage, kind, value);
     value["apiVersion"] = kind.api_version().into();
     value["kind"] = kind.kind.into();
-    value["metadata"]["resourceVersion"] = object.revision.to_string().into();
+    if object.revision > 0 {
+        value["metadata"]["resourceVersion"] = object.revision.to_string().into();
+    }
     Ok(value)
 }
 
@@ -70,11 +73,16 @@ pub fn to_proto(storage: &Storage, kind: &Kind, object: &Object) -> Result<Bytes
         && let Ok(view) = api::envelope::view(&object.data)
         && let Some(splice) = Splice::find(view.raw)
     {
-        return Ok(splice.to_bytes(&object.revision.to_string()));
+        return Ok(splice.to_bytes(&version_text(object)));
     }
     let value = to_value(storage, kind, object)?;
     let raw = transcode::value_to_proto(kind.schema(), &value, &mut Report::default()).map_err(Failure::internal)?;
     Ok(raw.into())
+}
+
+/// The resource version; empty for what was never stored.
+fn version_text(object: &Object) -> String {
+    if object.revision > 0 { object.revision.to_string() } else { String::new() }
 }
 
 /// The JSON object of an object in the version of `kind`, without `kind` and `apiVersion`.
@@ -91,6 +99,45 @@ pub fn canonical(kind: &Kind, value: &Value) -> Result<Value> {
         transcode::value_to_proto(kind.schema(), value, &mut Report::default()).map_err(|e| bad_field(kind, &e))?;
     let name = kind.api_version();
     transcode::proto_to_value(kind.schema(), &raw, Some((&name, kind.kind))).map_err(Failure::internal)
+}
+
+/// The tree with the fields that it names itself, values canonical: nothing is added for fields it does not name.
+pub fn declared(kind: &Kind, value: &Value) -> Result<Value> {
+    let mut out = value.clone();
+    let whole = canonical(kind, value)?;
+    adopt(&mut out, &whole);
+    Ok(out)
+}
+
+/// Takes the values of `whole` over for what is named, and drops what `whole` does not know.
+fn adopt(named: &mut Value, whole: &Value) {
+    match (named, whole) {
+        (Value::Object(named), Value::Object(whole)) => {
+            named.retain(|key, value| whole.contains_key(key) || is_empty(value));
+            for (key, value) in named.iter_mut() {
+                if let Some(canonical) = whole.get(key) {
+                    adopt(value, canonical);
+                }
+            }
+        }
+        (Value::Array(named), Value::Array(whole)) if named.len() == whole.len() => {
+            named.iter_mut().zip(whole).for_each(|(value, canonical)| adopt(value, canonical));
+        }
+        (named, whole) if !named.is_null() => *named = whole.clone(),
+        _ => {}
+    }
+}
+
+/// Whether the canonical form leaves the value out although the field is known.
+fn is_empty(value: &Value) -> bool {
+    match value {
+        Value::Null | Value::Bool(false) => true,
+        Value::String(text) => text.is_empty(),
+        Value::Number(number) => number.as_f64() == Some(0.0),
+        Value::Array(list) => list.is_empty(),
+        Value::Object(map) => map.is_empty(),
+        Value::Bool(true) => false,
+    }
 }
 
 /// The failure for a value that does not fit its field, in the words of the JSON decoder that clients know.

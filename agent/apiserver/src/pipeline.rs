@@ -10,6 +10,7 @@ use parking_lot::Mutex;
 
 use crate::answer::{self, Body};
 use crate::app::{App, Call};
+use crate::flow::Flow;
 use crate::negotiate::{self, Accept};
 use crate::request::{Query, RequestInfo};
 use crate::status::{Failure, Result};
@@ -27,11 +28,11 @@ pub async fn serve(app: Arc<App>, request: Request<Body>) -> Response<Body> {
     let info = RequestInfo::parse(&parts.method, parts.uri.path(), &query);
     let verb = info.verb;
     let kind = api::kind_by_resource(&info.group, &info.version, &info.resource).filter(|_| info.is_resource);
-    let mut warnings = Vec::new();
+    let mut marks = Marks::default();
     let audit_id = audit_id(&parts.headers);
     let headers = parts.headers.clone();
     let limit = if info.is_long_running() { None } else { Some(app.config.request_timeout) };
-    let work = handle(&app, parts, body, (query, info), &mut warnings);
+    let work = handle(&app, parts, body, (query, info), &mut marks);
     let result = match limit {
         None => work.await,
         Some(limit) => tokio::time::timeout(limit, work)
@@ -43,7 +44,10 @@ pub async fn serve(app: Arc<App>, request: Request<Body>) -> Response<Body> {
         accept.pretty |= negotiate::is_pretty(&headers, &Query::default());
         answer::failure(&failure, accept)
     });
-    answer::common_headers(response.headers_mut(), &audit_id, &warnings);
+    answer::common_headers(response.headers_mut(), &audit_id, &marks.warnings);
+    if let Some(flow) = marks.flow {
+        flow.put(response.headers_mut());
+    }
     let resource = kind.map_or("", |k| k.plural);
     app.metrics.observe(verb, resource, response.status().as_u16(), started.elapsed().as_secs_f64());
     response
@@ -54,14 +58,24 @@ fn audit_id(headers: &HeaderMap) -> String {
     given.map_or_else(|| uuid::Uuid::new_v4().to_string(), str::to_owned)
 }
 
+/// What a request leaves behind for the headers of its answer.
+#[derive(Default)]
+struct Marks {
+    warnings: Vec<String>,
+    flow: Option<Flow>,
+}
+
 async fn handle(
     app: &Arc<App>,
     parts: Parts,
     body: Body,
     (query, info): (Query, RequestInfo),
-    warnings: &mut Vec<String>,
+    marks: &mut Marks,
 ) -> Result<Response<Body>> {
     let user = app.access.identify(&parts).await?;
+    if !info.is_long_running() || info.verb == "watch" {
+        marks.flow = app.flows.classify(&app.cache, &user, &info);
+    }
     let _permit = permit(app, &info)?;
     app.access.authorize(&user, &info, &query)?;
     if !info.is_resource {
@@ -86,7 +100,7 @@ async fn handle(
         warnings: Mutex::new(Vec::new()),
     };
     let result = handlers::dispatch(&call, parts, body).boxed().await;
-    *warnings = call.warnings.into_inner();
+    marks.warnings = call.warnings.into_inner();
     result
 }
 

@@ -219,6 +219,12 @@ impl Failure {
         self.cause(reason, message, "")
     }
 
+    /// Adds a cause with a reason, a text and the field it speaks of.
+    #[must_use]
+    pub fn with_field_cause(self, reason: &str, message: &str, field: &str) -> Self {
+        self.cause(reason, message, field)
+    }
+
     /// Names the object the failure speaks of.
     #[must_use]
     pub fn with_subject(self, subject: Subject<'_>, name: &str) -> Self {
@@ -357,8 +363,7 @@ impl FieldError {
 
     /// The value is none of those allowed.
     pub fn not_supported(field: impl Into<String>, value: impl Into<Value>, allowed: &[&str]) -> Self {
-        let mut allowed: Vec<String> = allowed.iter().map(|a| format!("{a:?}")).collect();
-        allowed.sort();
+        let allowed: Vec<String> = allowed.iter().map(|a| format!("{a:?}")).collect();
         Self::new(Fault::NotSupported, field, Some(value.into()), format!("supported values: {}", allowed.join(", ")))
     }
 

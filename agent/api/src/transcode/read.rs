@@ -204,6 +204,9 @@ impl<'v> Reader<'v> {
         match (message.shape, value) {
             (Shape::RawJson, Value::Null) if message.name.ends_with("JSON") => put_bytes(out, 1, b"null"),
             (Shape::RawJson, Value::Null) => {}
+            (Shape::RawJson, Value::Object(_)) if message.name.ends_with("FieldsV1") => {
+                put_bytes(out, 1, super::fields::text(value).as_bytes());
+            }
             (Shape::RawJson, other) => put_bytes(out, 1, compact(other).as_bytes()),
             (Shape::List, value) => return self.field(message, &message.fields[0], value, out),
             (Shape::Time | Shape::MicroTime, Value::Null) => {}

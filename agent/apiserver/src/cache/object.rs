@@ -16,6 +16,8 @@ pub struct Object {
     pub revision: i64,
     /// The stored form.
     pub data: Bytes,
+    /// Whether it was only tried: its revision then tells nothing of its content.
+    pub dry: bool,
     labels: Box<[(Box<str>, Box<str>)]>,
     fields: Box<[Box<str>]>,
 }
@@ -103,7 +105,13 @@ impl Object {
                 (json_labels(&json), paths.iter().map(|p| p.from_json(&json)).collect())
             }
         };
-        Self { key, revision, data, labels, fields }
+        Self { key, revision, data, dry: false, labels, fields }
+    }
+
+    /// The same object, as one that was only tried.
+    #[must_use]
+    pub fn tried(self, dry: bool) -> Self {
+        Self { dry, ..self }
     }
 
     /// The same object at another revision, as the event of its deletion carries it.
@@ -113,6 +121,7 @@ impl Object {
             key: self.key.clone(),
             revision,
             data: self.data.clone(),
+            dry: self.dry,
             labels: self.labels.clone(),
             fields: self.fields.clone(),
         }

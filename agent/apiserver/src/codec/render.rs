@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::cache::{Object, Storage};
 use crate::negotiate::Encoding;
-use crate::status::{Failure, Result};
+use crate::status::Result;
 use crate::wire::{put_varint, varint_len};
 
 /// Bytes of JSON forms that are kept for reading again.
@@ -66,6 +66,10 @@ impl Renderer<'_> {
     /// The JSON object without type names.
     pub fn json(&self, object: &Object) -> Result<Bytes> {
         let key = (self.storage.index, self.kind.message, object.revision);
+        // What was never stored has no version to find it by.
+        if object.dry {
+            return super::to_json(self.storage, self.kind, object);
+        }
         if let Some(form) = self.cache.get(&key) {
             return Ok(form);
         }
@@ -161,7 +165,7 @@ pub fn proto_frame(event: &str, object: &[u8]) -> Bytes {
 
 /// A tree as YAML.
 pub fn yaml(value: &Value) -> Result<Bytes> {
-    Ok(serde_yaml_ng::to_string(value).map_err(Failure::internal)?.into())
+    Ok(super::yaml::text(value).into())
 }
 
 /// JSON text indented by two spaces, keys in their order.

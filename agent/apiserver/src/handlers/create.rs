@@ -6,10 +6,11 @@ use serde_json::Value;
 use super::write::{check_namespace, check_type, decode, ttl};
 use super::{read, subresource};
 use crate::answer::Body;
-use crate::app::{Call, random_suffix};
+use crate::app::{Call, now_text, random_suffix};
 use crate::cache::{Object, store_failure};
 use crate::status::{Failure, Result};
-use crate::{admission, codec, strategy, tree};
+use crate::strategy::{self, Part};
+use crate::{admission, codec, managed, tree};
 
 /// Names that are tried for an object with a generateName.
 const NAME_ATTEMPTS: usize = 8;
@@ -44,6 +45,9 @@ pub async fn create_object(call: &Call, mut value: Value) -> Result<Creation> {
     let generated = tree::text(&value, "/metadata/name").is_empty();
     let base = tree::text(&value, "/metadata/generateName").to_owned();
     crate::defaults::apply(call.kind, &mut value);
+    if !call.is_apply() {
+        managed::track(call.kind, Part::Main, None, &mut value, call.manager(), &now_text());
+    }
     for attempt in 1.. {
         let mut candidate = value.clone();
         if generated && !base.is_empty() {
@@ -102,7 +106,8 @@ async fn store(call: &Call, name: &str, value: &Value) -> Result<Creation> {
         if storage.get(call.namespace(), name).is_some() {
             return Err(exists());
         }
-        return Ok(Creation { object: storage.read_object(&key, 0, data) });
+        let object = storage.read_object(&key, 0, data).tried(true);
+        return Ok(Creation { object });
     }
     let written = call.app.cache.store().create(key.clone().into(), data.clone(), ttl(call)).await;
     match written.map_err(store_failure)? {

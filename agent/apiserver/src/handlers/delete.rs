@@ -66,7 +66,7 @@ impl DeleteOptions {
     fn check(&self) -> Result<()> {
         let subject = Subject { group: "meta.k8s.io", resource: "DeleteOptions" };
         if !matches!(self.propagation.as_str(), "" | "Orphan" | "Background" | "Foreground") {
-            let allowed = ["Background", "Foreground", "Orphan", "nil"];
+            let allowed = ["Foreground", "Background", "Orphan", "nil"];
             let error = FieldError::not_supported("propagationPolicy", self.propagation.as_str(), &allowed);
             return Err(Failure::invalid(subject, "", &[error]));
         }
@@ -168,7 +168,8 @@ async fn write(
         Some(new) => {
             let data = codec::to_stored(storage, call.kind, new)?;
             let done = |revision| {
-                Step::Done(Deleted { object: storage.read_object(key, revision, data.clone()), gone: false })
+                let object = storage.read_object(key, revision, data.clone()).tried(dry_run);
+                Step::Done(Deleted { object, gone: false })
             };
             if dry_run || data == old.data {
                 return Ok(done(old.revision));

@@ -106,7 +106,9 @@ pub(super) async fn page(call: &Call) -> Result<Page> {
         }
         if limit > 0 && page.objects.len() == limit {
             if let Some(last) = page.objects.last() {
-                page.next = Some(encode_token(revision, &last.key[prefix.len()..]));
+                // Below a whole kind's prefix the rest of a key begins with the slash.
+                let slash = if prefix.is_empty() { "/" } else { "" };
+                page.next = Some(encode_token(revision, &format!("{slash}{}", &last.key[prefix.len()..])));
             }
             page.remaining = selection.is_all().then(|| range.count() + 1);
             storage.keep_snapshot(revision, objects.clone());
@@ -186,7 +188,7 @@ async fn resume(call: &Call, storage: &Storage, token: &str, prefix: &str) -> Re
     if token.v != TOKEN_VERSION || token.start.is_empty() {
         return Err(bad("incorrect encoded start resourceVersion"));
     }
-    let start = format!("{prefix}{}", token.start);
+    let start = format!("{prefix}{}", token.start.trim_start_matches('/'));
     if token.rv == -1 {
         let (objects, newest) = storage.snapshot_and_cursor();
         return Ok((objects, call.app.cache.revision().max(newest), start));

@@ -4,18 +4,22 @@ use http::header::CONTENT_TYPE;
 use http::{Response, StatusCode};
 use serde_json::Value;
 
-use super::read;
-use super::write::{Changed, check_fields, modify};
+use super::write::{Changed, check_fields, check_type, modify};
+use super::{create_object, read};
 use crate::answer::Body;
-use crate::app::Call;
+use crate::app::{Call, now_text};
 use crate::codec::{self, Parsed};
+use crate::managed::{self, Applying};
+use crate::negotiate::Encoding;
 use crate::patch::{self, Patch};
-use crate::status::{Failure, Result};
+use crate::status::{Failure, FieldError, Result, Subject};
 use crate::strategy::Part;
+use crate::tree;
 
 pub(super) async fn patch(call: &Call, body: bytes::Bytes) -> Result<Response<Body>> {
     let changed = apply(call, Part::Main, &body).await?;
-    read::respond(call, StatusCode::OK, &changed.object)
+    let code = if changed.created { StatusCode::CREATED } else { StatusCode::OK };
+    read::respond(call, code, &changed.object)
 }
 
 /// Reads the patch of a request.
@@ -27,7 +31,6 @@ pub(super) fn read_patch(call: &Call, body: &[u8]) -> Result<Patch> {
         "application/json-patch+json" => patch::json_patch(body),
         "application/merge-patch+json" => Ok(Patch::Merge(value()?)),
         "application/strategic-merge-patch+json" => Ok(Patch::Strategic(value()?)),
-        "application/apply-patch+yaml" => Err(Failure::not_implemented("server-side apply")),
         _ => Err(Failure::unsupported_media_type(
             "the body of the request was in an unknown format - accepted media types include: \
              application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml, \
@@ -36,19 +39,73 @@ pub(super) fn read_patch(call: &Call, body: &[u8]) -> Result<Patch> {
     }
 }
 
+/// Server-side apply.
+async fn apply_configuration(call: &Call, part: Part, body: &[u8]) -> Result<Changed> {
+    check_options(call)?;
+    let parsed = codec::parse_body(body, Encoding::Yaml, call.kind.schema())?;
+    check_fields(call, &parsed, call.kind.schema())?;
+    let mut config = parsed.value;
+    if tree::has(&config, "/metadata/managedFields") {
+        return Err(Failure::bad_request("metadata.managedFields must be nil"));
+    }
+    check_type(call, &mut config)?;
+    let config = codec::declared(call.kind, &config)?;
+    let now = now_text();
+    let applying = || Applying { config: &config, manager: call.manager(), force: call.query.flag("force"), now: &now };
+    let changed = modify(call, part, |old| {
+        let mut new = managed::apply(call.kind, part, Some(old), &applying())?.object;
+        new["metadata"]["resourceVersion"] = config
+            .pointer("/metadata/resourceVersion")
+            .or(old.pointer("/metadata/resourceVersion"))
+            .cloned()
+            .unwrap_or_default();
+        same_name(call, &new)?;
+        Ok(new)
+    });
+    match changed.await {
+        Err(failure) if failure.code() == StatusCode::NOT_FOUND && part == Part::Main => {
+            let mut new = managed::apply(call.kind, part, None, &applying())?.object;
+            if tree::text(&new, "/metadata/name").is_empty() {
+                new["metadata"]["name"] = call.info.name.as_str().into();
+            }
+            same_name(call, &new)?;
+            let created = create_object(call, new).await?;
+            Ok(Changed { object: created.object, created: true })
+        }
+        other => other,
+    }
+}
+
+fn check_options(call: &Call) -> Result<()> {
+    if !call.query.get("fieldManager").is_empty() {
+        return Ok(());
+    }
+    let subject = Subject { group: "meta.k8s.io", resource: "PatchOptions" };
+    let error = FieldError::required("fieldManager", "is required for apply patch");
+    Err(Failure::invalid(subject, "", &[error]))
+}
+
+fn same_name(call: &Call, new: &Value) -> Result<()> {
+    let name = tree::text(new, "/metadata/name");
+    if name == call.info.name {
+        return Ok(());
+    }
+    Err(Failure::bad_request(format!(
+        "the name of the object ({name}) does not match the name on the URL ({})",
+        call.info.name
+    )))
+}
+
 /// Applies the patch of a request to a part of its object.
 pub(super) async fn apply(call: &Call, part: Part, body: &[u8]) -> Result<Changed> {
+    if call.is_apply() {
+        return apply_configuration(call, part, body).await;
+    }
     let patch = read_patch(call, body)?;
     modify(call, part, |old| {
         let new = patch.apply(call.kind.schema(), old)?;
         check_fields(call, &Parsed { value: new.clone(), duplicates: Vec::new() }, call.kind.schema())?;
-        if new["metadata"]["name"] != old["metadata"]["name"] {
-            return Err(Failure::bad_request(format!(
-                "the name of the object ({}) does not match the name on the URL ({})",
-                new["metadata"]["name"].as_str().unwrap_or_default(),
-                call.info.name
-            )));
-        }
+        same_name(call, &new)?;
         Ok(new)
     })
     .await

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use api::schema::Message;
 use serde_json::Value;
 
-use crate::app::Call;
+use crate::app::{Call, now_text};
 use crate::cache::{Object, Storage, store_failure};
 use crate::codec::{self, Parsed};
 use crate::negotiate;
 use crate::status::{Failure, Result};
 use crate::strategy::{self, Part};
-use crate::{admission, tree};
+use crate::{admission, managed, tree};
 
 /// How often an unconditional change is tried again when others write the same object.
 const MAX_ATTEMPTS: usize = 24;
@@ -179,6 +179,12 @@ async fn prepare(call: &Call, part: Part, mut new: Value, old: &Value) -> Result
     check_namespace(call, &mut new)?;
     let mut new = codec::canonical(call.kind, &new)?;
     crate::defaults::apply(call.kind, &mut new);
+    if part != Part::Internal {
+        if !call.is_apply() {
+            managed::track(call.kind, part, Some(old), &mut new, call.manager(), &now_text());
+        }
+        managed::keep_times(old, &mut new);
+    }
     strategy::prepare_update(call.kind, part, &mut new, old)?;
     admission::admit(call, admission::Operation::Update(part), &mut new, Some(old)).await?;
     let mut errors = strategy::validate_meta_update(&new, old);
@@ -211,7 +217,8 @@ async fn write(call: &Call, storage: &Storage, key: &str, (old, new): (&Object, 
         return Ok(done(old.revision));
     }
     if call.is_dry_run()? {
-        return Ok(done(old.revision));
+        let object = storage.read_object(key, old.revision, data).tried(true);
+        return Ok(Written::Done(Changed { object, created: false }));
     }
     let store = call.app.cache.store();
     let result = if gone {

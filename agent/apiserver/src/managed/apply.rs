@@ -1,0 +1,153 @@
+//! Server-side apply: what the configuration names is the applier's, what it no longer names goes.
+
+use api::Kind;
+use serde_json::Value;
+
+use super::compare::{Comparison, field_set};
+use super::entries::{self, Entry, Manager};
+use super::merge::{merge, remove, with_named_fields};
+use super::reset;
+use super::schema::Type;
+use super::set::{Set, path_text};
+use super::update::book;
+use crate::status::{Failure, Result};
+use crate::strategy::Part;
+use crate::{codec, tree};
+
+/// An applied configuration with who applies it.
+pub struct Applying<'a> {
+    /// The configuration.
+    pub config: &'a Value,
+    /// Who.
+    pub manager: Manager,
+    /// Whether fields of others are taken.
+    pub force: bool,
+    /// Now.
+    pub now: &'a str,
+}
+
+/// What an apply comes to, before defaults.
+pub struct Applied {
+    /// The object with the configuration in it.
+    pub object: Value,
+}
+
+/// Who owns what was there before anybody tracked it.
+const BEFORE: &str = "before-first-apply";
+/// Where kubectl keeps what it last applied by itself.
+const LAST_APPLIED: &str = "/metadata/annotations/kubectl.kubernetes.io~1last-applied-configuration";
+
+/// Applies a configuration to an object; to nothing when `live` is none.
+pub fn apply(kind: &'static Kind, part: Part, live: Option<&Value>, applying: &Applying<'_>) -> Result<Applied> {
+    let ty = Type::of_message(kind.schema());
+    let empty = codec::canonical(kind, &Value::Object(Default::default()))?;
+    let mut base = live.cloned().unwrap_or_else(|| empty.clone());
+    let mut entries = entries::read(&base);
+    tree::remove(&mut base["metadata"], "managedFields");
+    if entries.is_empty() && live.is_some() {
+        let before = Manager {
+            name: BEFORE.to_owned(),
+            applies: false,
+            api_version: kind.api_version(),
+            subresource: applying.manager.subresource.clone(),
+        };
+        book(kind, part, (&empty, &base), &mut entries, (&before, applying.now));
+    }
+    let at = entries.iter().position(|e| e.manager.is_same(&applying.manager));
+    let last = at.map(|at| entries.remove(at));
+    let ignored = reset::ignored(kind, part);
+    let mut fields = field_set(ty, applying.config).without(&ignored).difference(&reset::stripped());
+    if let Some(only) = reset::only(kind, part) {
+        fields = fields.within(&only);
+    }
+    let merged = merge(ty, Some(&base), Some(applying.config));
+    let object = match &last {
+        Some(last) if !last.fields.is_empty() => prune(ty, &merged, &last.fields, (&entries, &fields)),
+        _ => merged,
+    };
+    let compared = Comparison::of(ty, &base, &object).without(&ignored);
+    let written = compared.written();
+    resolve(&mut entries, &written, &base, applying)?;
+    for entry in &mut entries {
+        entry.fields = entry.fields.difference(&compared.removed);
+    }
+    let unchanged = object == base && last.as_ref().is_some_and(|l| l.fields == fields);
+    let time = match &last {
+        Some(last) if unchanged => last.time.clone(),
+        _ => Some(applying.now.to_owned()),
+    };
+    entries.push(Entry { manager: applying.manager.clone(), time, fields });
+    let mut object = object;
+    entries::write(&mut object, entries);
+    Ok(Applied { object })
+}
+
+/// Takes away what the applier named before and nobody names now.
+fn prune(ty: Type, merged: &Value, last: &Set, (others, own): (&[Entry], &Set)) -> Value {
+    let pruned = remove(ty, merged, &with_named_fields(ty, last));
+    let managed = others.iter().fold(own.clone(), |all, entry| all.union(&entry.fields));
+    let in_merged = with_named_fields(ty, &field_set(ty, merged));
+    let in_pruned = with_named_fields(ty, &field_set(ty, &pruned));
+    // What somebody owns comes back.
+    let kept = in_pruned.union(&with_named_fields(ty, &managed));
+    let pruned = remove(ty, merged, &in_merged.difference(&kept));
+    // So does what the applier never owned.
+    let in_pruned = with_named_fields(ty, &field_set(ty, &pruned));
+    let gone = in_merged.difference(&in_pruned).intersection(&with_named_fields(ty, last));
+    remove(ty, merged, &gone)
+}
+
+/// Fails on fields of other managers that would change, or takes them.
+fn resolve(entries: &mut [Entry], written: &Set, live: &Value, applying: &Applying<'_>) -> Result<()> {
+    let mut conflicts: Vec<(Manager, String)> = Vec::new();
+    let kubectl = last_applied(live, applying);
+    for entry in entries.iter_mut() {
+        let taken = entry.fields.intersection(written);
+        let disputed = match &kubectl {
+            Some(own) => taken.difference(own),
+            None => taken.clone(),
+        };
+        conflicts.extend(disputed.paths().iter().map(|path| (entry.manager.clone(), path_text(path))));
+        entry.fields = entry.fields.difference(&taken);
+    }
+    if conflicts.is_empty() || applying.force {
+        return Ok(());
+    }
+    conflicts.sort();
+    Err(conflict(&conflicts))
+}
+
+/// What kubectl applied by itself before it applied through the server: changing that is no conflict.
+fn last_applied(live: &Value, applying: &Applying<'_>) -> Option<Set> {
+    if applying.manager.name != "kubectl" {
+        return None;
+    }
+    let config: Value = serde_json::from_str(live.pointer(LAST_APPLIED)?.as_str()?).ok()?;
+    let kind = api::kind_by_name(config["apiVersion"].as_str()?, config["kind"].as_str()?)?;
+    let ty = Type::of_message(kind.schema());
+    Some(field_set(ty, &config))
+}
+
+fn conflict(conflicts: &[(Manager, String)]) -> Failure {
+    let message = match conflicts {
+        [(manager, path)] => format!("Apply failed with 1 conflict: conflict with {}: {path}", manager.shown()),
+        many => {
+            let mut lines = Vec::new();
+            let mut last: Option<&Manager> = None;
+            for (manager, path) in many {
+                if last != Some(manager) {
+                    lines.push(format!("conflicts with {}:", manager.shown()));
+                    last = Some(manager);
+                }
+                lines.push(format!("- {path}"));
+            }
+            format!("Apply failed with {} conflicts: {}", many.len(), lines.join("\n"))
+        }
+    };
+    let mut failure = Failure::new(http::StatusCode::CONFLICT, "Conflict", message);
+    for (manager, path) in conflicts {
+        let text = format!("conflict with {}", manager.shown());
+        failure = failure.with_field_cause("FieldManagerConflict", &text, path);
+    }
+    failure
+}

@@ -1,0 +1,143 @@
+//! Merging an applied configuration into an object, and taking fields out of one.
+
+use serde_json::{Map, Value};
+
+use super::schema::Type;
+use super::set::{Set, Step};
+
+/// The object with everything the configuration says.
+pub fn merge(ty: Type, live: Option<&Value>, config: Option<&Value>) -> Value {
+    match (live, config) {
+        (None, None) => Value::Null,
+        (Some(live), None) => live.clone(),
+        (live, Some(config)) => merge_into(ty, live, config),
+    }
+}
+
+fn merge_into(ty: Type, live: Option<&Value>, config: &Value) -> Value {
+    match (ty, config) {
+        (Type::Struct(_) | Type::Map(_) | Type::Deduced, Value::Object(map)) => {
+            let empty = Map::new();
+            let live = live.and_then(Value::as_object).unwrap_or(&empty);
+            let mut out = Map::new();
+            for key in live.keys().chain(map.keys().filter(|k| !live.contains_key(*k))) {
+                let below = ty.below(&Step::Field(key.clone()));
+                out.insert(key.clone(), merge(below, live.get(key), map.get(key)));
+            }
+            Value::Object(out)
+        }
+        (Type::Keyed(..) | Type::Set, Value::Array(items)) => {
+            let live = live.and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+            Value::Array(merge_lists(ty, live, items))
+        }
+        _ => config.clone(),
+    }
+}
+
+fn find<'v>(side: &[(Step, &'v Value)], step: &Step) -> Option<&'v Value> {
+    side.iter().find(|(s, _)| s == step).map(|(_, v)| *v)
+}
+
+/// Members of the configuration in its order; what only the object has stays where it was among the shared ones.
+fn merge_lists(ty: Type, live: &[Value], config: &[Value]) -> Vec<Value> {
+    fn steps(ty: Type, list: &[Value]) -> Vec<(Step, &Value)> {
+        list.iter().filter_map(|item| Some((ty.item_step(item)?, item))).collect()
+    }
+    let (left, right) = (steps(ty, live), steps(ty, config));
+    let both = |step: &Step| {
+        let below = if matches!(ty, Type::Set) { Type::Leaf } else { ty.below(step) };
+        merge(below, find(&left, step), find(&right, step))
+    };
+    let mut shared = right.iter().map(|(s, _)| s).filter(|s| find(&left, s).is_some());
+    let mut next = shared.next();
+    let mut done: Vec<&Step> = Vec::new();
+    let (mut l, mut r) = (0, 0);
+    let mut out = Vec::new();
+    while l < left.len() || r < right.len() {
+        if let (Some((own, _)), Some((theirs, _))) = (left.get(l), right.get(r)) {
+            if own == theirs {
+                done.push(own);
+                out.push(both(own));
+                (l, r, next) = (l + 1, r + 1, shared.next());
+                continue;
+            }
+            if find(&right, own).is_some() && next.is_some_and(|n| n != own) {
+                l += 1;
+                continue;
+            }
+        }
+        if let Some((own, item)) = left.get(l) {
+            if find(&right, own).is_none() {
+                out.push((*item).clone());
+                l += 1;
+                continue;
+            }
+            if done.contains(&own) {
+                l += 1;
+            }
+        }
+        if let Some((theirs, _)) = right.get(r) {
+            done.push(theirs);
+            out.push(both(theirs));
+            r += 1;
+            if next == Some(theirs) {
+                next = shared.next();
+            }
+        }
+    }
+    out
+}
+
+/// The object without the members of a set.
+pub fn remove(ty: Type, value: &Value, gone: &Set) -> Value {
+    match (ty, value) {
+        (Type::Struct(_) | Type::Map(_) | Type::Deduced, Value::Object(map)) if !map.is_empty() => {
+            let mut out = Map::new();
+            for (key, inner) in map {
+                let step = Step::Field(key.clone());
+                if gone.has(&step) {
+                    continue;
+                }
+                let kept = match gone.below(&step) {
+                    Some(below) => remove(ty.below(&step), inner, below),
+                    None => inner.clone(),
+                };
+                out.insert(key.clone(), kept);
+            }
+            if out.is_empty() { Value::Null } else { Value::Object(out) }
+        }
+        (Type::Keyed(..) | Type::Set, Value::Array(items)) if !items.is_empty() => {
+            let mut out = Vec::new();
+            for item in items {
+                let Some(step) = ty.item_step(item) else { continue };
+                if gone.has(&step) {
+                    continue;
+                }
+                out.push(match gone.below(&step) {
+                    Some(below) => remove(ty.below(&step), item, below),
+                    None => item.clone(),
+                });
+            }
+            if out.is_empty() { Value::Null } else { Value::Array(out) }
+        }
+        _ => value.clone(),
+    }
+}
+
+/// The set with every declared field on the way to a member made a member too.
+pub fn with_named_fields(ty: Type, set: &Set) -> Set {
+    let mut out = Set::default();
+    for (step, is_member, below) in set.iter() {
+        let named = matches!(step, Step::Field(name) if ty.declares(name));
+        if is_member || (named && !below.is_empty()) {
+            out.insert(std::slice::from_ref(step));
+        }
+        let inner = with_named_fields(ty.below(step), below);
+        for path in inner.paths() {
+            let mut whole = vec![step.clone()];
+            whole.extend(path);
+            out.insert(&whole);
+        }
+    }
+    out
+}

@@ -1,0 +1,285 @@
+//! Sets of field paths.
+
+use std::cmp::Ordering;
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value, json};
+
+/// One step of a path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// A field of a struct or a key of a map.
+    Field(String),
+    /// The member of a list with these values in its key fields.
+    Key(Vec<(String, Value)>),
+    /// The member of a set with this value.
+    Value(Value),
+    /// The member at this place of a list without keys.
+    Index(i64),
+}
+
+impl Step {
+    fn rank(&self) -> u8 {
+        match self {
+            Self::Field(_) => 0,
+            Self::Key(_) => 1,
+            Self::Value(_) => 2,
+            Self::Index(_) => 3,
+        }
+    }
+
+    /// As `fieldsV1` has it.
+    fn text(&self) -> String {
+        match self {
+            Self::Field(name) => format!("f:{name}"),
+            Self::Key(pairs) => {
+                let pairs = pairs.iter().map(|(k, v)| format!("{}:{v}", json!(k)));
+                format!("k:{{{}}}", pairs.collect::<Vec<_>>().join(","))
+            }
+            Self::Value(value) => format!("v:{value}"),
+            Self::Index(index) => format!("i:{index}"),
+        }
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        let (prefix, rest) = text.split_at_checked(2)?;
+        Some(match prefix {
+            "f:" => Self::Field(rest.to_owned()),
+            "v:" => Self::Value(serde_json::from_str(rest).ok()?),
+            "i:" => Self::Index(rest.parse().ok()?),
+            "k:" => {
+                let map: Map<String, Value> = serde_json::from_str(rest).ok()?;
+                Self::Key(map.into_iter().collect())
+            }
+            _ => return None,
+        })
+    }
+}
+
+impl PartialOrd for Step {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Step {
+    fn cmp(&self, other: &Self) -> Ordering {
+        match (self, other) {
+            (Self::Field(a), Self::Field(b)) => a.cmp(b),
+            (Self::Value(a), Self::Value(b)) => compare_values(a, b),
+            (Self::Index(a), Self::Index(b)) => a.cmp(b),
+            (Self::Key(a), Self::Key(b)) => {
+                let pairs = a.iter().zip(b).map(|(x, y)| x.0.cmp(&y.0).then_with(|| compare_values(&x.1, &y.1)));
+                pairs.fold(Ordering::Equal, Ordering::then).then_with(|| a.len().cmp(&b.len()))
+            }
+            _ => self.rank().cmp(&other.rank()),
+        }
+    }
+}
+
+/// Numbers before texts before booleans before nothing, each in their own order.
+fn compare_values(a: &Value, b: &Value) -> Ordering {
+    let rank = |v: &Value| match v {
+        Value::Number(_) => 0,
+        Value::String(_) => 1,
+        Value::Bool(_) => 2,
+        Value::Array(_) => 3,
+        Value::Object(_) => 4,
+        Value::Null => 5,
+    };
+    match (a, b) {
+        (Value::Number(x), Value::Number(y)) => match (x.as_i64(), y.as_i64()) {
+            (Some(x), Some(y)) => x.cmp(&y),
+            _ => x.as_f64().unwrap_or(0.0).total_cmp(&y.as_f64().unwrap_or(0.0)),
+        },
+        (Value::String(x), Value::String(y)) => x.cmp(y),
+        (Value::Bool(x), Value::Bool(y)) => x.cmp(y),
+        _ => rank(a).cmp(&rank(b)).then_with(|| a.to_string().cmp(&b.to_string())),
+    }
+}
+
+/// A set of paths, as a tree.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Set {
+    nodes: BTreeMap<Step, Node>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Node {
+    /// Whether the path that ends here is in the set.
+    is_member: bool,
+    below: Set,
+}
+
+impl Set {
+    /// Whether there is nothing in it.
+    pub fn is_empty(&self) -> bool {
+        self.nodes.is_empty()
+    }
+
+    /// Puts a path in. The empty path is no member of any set.
+    pub fn insert(&mut self, path: &[Step]) {
+        let Some((first, rest)) = path.split_first() else { return };
+        let node = self.nodes.entry(first.clone()).or_default();
+        if rest.is_empty() { node.is_member = true } else { node.below.insert(rest) }
+    }
+
+    /// Whether the step is a member.
+    pub fn has(&self, step: &Step) -> bool {
+        self.nodes.get(step).is_some_and(|n| n.is_member)
+    }
+
+    /// What lies below a step.
+    pub fn below(&self, step: &Step) -> Option<&Self> {
+        self.nodes.get(step).map(|n| &n.below).filter(|s| !s.is_empty())
+    }
+
+    /// The steps with what they hold: whether each is a member, and what is below.
+    pub fn iter(&self) -> impl Iterator<Item = (&Step, bool, &Self)> {
+        self.nodes.iter().map(|(step, node)| (step, node.is_member, &node.below))
+    }
+
+    /// What is in either.
+    pub fn union(&self, other: &Self) -> Self {
+        let mut out = self.clone();
+        for (step, node) in &other.nodes {
+            let own = out.nodes.entry(step.clone()).or_default();
+            own.is_member |= node.is_member;
+            own.below = own.below.union(&node.below);
+        }
+        out
+    }
+
+    fn combine(&self, other: &Self, keep: impl Fn(bool, bool) -> bool + Copy) -> Self {
+        let empty = Node::default();
+        let mut out = Self::default();
+        for (step, node) in &self.nodes {
+            let theirs = other.nodes.get(step).unwrap_or(&empty);
+            let joined = Node {
+                is_member: keep(node.is_member, theirs.is_member),
+                below: node.below.combine(&theirs.below, keep),
+            };
+            if joined.is_member || !joined.below.is_empty() {
+                out.nodes.insert(step.clone(), joined);
+            }
+        }
+        out
+    }
+
+    /// What is in this one and not in the other.
+    pub fn difference(&self, other: &Self) -> Self {
+        self.combine(other, |own, theirs| own && !theirs)
+    }
+
+    /// What is in both.
+    pub fn intersection(&self, other: &Self) -> Self {
+        self.combine(other, |own, theirs| own && theirs)
+    }
+
+    /// This one without the members of the other and everything below them.
+    pub fn without(&self, other: &Self) -> Self {
+        let mut out = Self::default();
+        for (step, node) in &self.nodes {
+            let kept = match other.nodes.get(step) {
+                Some(theirs) if theirs.is_member => continue,
+                Some(theirs) => Node { is_member: node.is_member, below: node.below.without(&theirs.below) },
+                None => node.clone(),
+            };
+            if kept.is_member || !kept.below.is_empty() {
+                out.nodes.insert(step.clone(), kept);
+            }
+        }
+        out
+    }
+
+    /// Only what lies at or below the members of the other.
+    pub fn within(&self, other: &Self) -> Self {
+        let mut out = Self::default();
+        for (step, node) in &self.nodes {
+            let kept = match other.nodes.get(step) {
+                Some(theirs) if theirs.is_member => node.clone(),
+                Some(theirs) => Node { is_member: false, below: node.below.within(&theirs.below) },
+                None => continue,
+            };
+            if kept.is_member || !kept.below.is_empty() {
+                out.nodes.insert(step.clone(), kept);
+            }
+        }
+        out
+    }
+
+    /// Every path whose end is a member, in order.
+    pub fn paths(&self) -> Vec<Vec<Step>> {
+        let mut out = Vec::new();
+        self.collect(&mut Vec::new(), &mut out);
+        out
+    }
+
+    fn collect(&self, prefix: &mut Vec<Step>, out: &mut Vec<Vec<Step>>) {
+        for (step, node) in &self.nodes {
+            prefix.push(step.clone());
+            if node.is_member {
+                out.push(prefix.clone());
+            }
+            node.below.collect(prefix, out);
+            prefix.pop();
+        }
+    }
+
+    /// The tree of `fieldsV1`.
+    pub fn to_value(&self) -> Value {
+        let mut map = Map::new();
+        for (step, node) in &self.nodes {
+            let mut inner = node.below.to_value();
+            if node.is_member
+                && !node.below.is_empty()
+                && let Some(inner) = inner.as_object_mut()
+            {
+                inner.insert(".".into(), json!({}));
+            }
+            map.insert(step.text(), inner);
+        }
+        Value::Object(map)
+    }
+
+    /// Reads the tree of `fieldsV1`.
+    pub fn from_value(value: &Value) -> Option<Self> {
+        let mut set = Self::default();
+        for (text, inner) in value.as_object()? {
+            if text == "." {
+                continue;
+            }
+            let below = Self::from_value(inner)?;
+            let is_member = below.is_empty() || inner.get(".").is_some();
+            set.nodes.insert(Step::parse(text)?, Node { is_member, below });
+        }
+        Some(set)
+    }
+}
+
+/// A path as texts show it: `.spec.containers[name="a"].image`.
+pub fn path_text(path: &[Step]) -> String {
+    let mut out = String::new();
+    for step in path {
+        match step {
+            Step::Field(name) => out.push_str(&format!(".{name}")),
+            Step::Key(pairs) => {
+                let pairs: Vec<String> = pairs.iter().map(|(k, v)| format!("{k}={v}")).collect();
+                out.push_str(&format!("[{}]", pairs.join(",")));
+            }
+            Step::Value(value) => out.push_str(&format!("[={value}]")),
+            Step::Index(index) => out.push_str(&format!("[{index}]")),
+        }
+    }
+    out
+}
+
+/// A set of fields that are named by dotted paths.
+pub fn of_paths(paths: &[&str]) -> Set {
+    let mut set = Set::default();
+    for path in paths {
+        let steps: Vec<Step> = path.split('.').map(|name| Step::Field(name.to_owned())).collect();
+        set.insert(&steps);
+    }
+    set
+}

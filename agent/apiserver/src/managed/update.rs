@@ -1,0 +1,91 @@
+//! A write by any verb but apply: what it changed is the writer's from now on.
+
+use api::Kind;
+use serde_json::{Value, json};
+
+use super::compare::Comparison;
+use super::entries::{self, Entry, Manager};
+use super::reset;
+use super::schema::Type;
+use crate::strategy::Part;
+use crate::{codec, tree};
+
+/// Books what the step from `live` (none: the object is new) to `new` changed for `manager`.
+pub fn track(kind: &'static Kind, part: Part, live: Option<&Value>, new: &mut Value, manager: Manager, now: &str) {
+    let mut before = match live {
+        Some(live) => live.clone(),
+        None => codec::canonical(kind, &json!({})).unwrap_or_default(),
+    };
+    let mut entries = current(live, new, !manager.subresource.is_empty());
+    tree::remove(&mut before["metadata"], "managedFields");
+    tree::remove(&mut new["metadata"], "managedFields");
+    book(kind, part, (&before, new), &mut entries, (&manager, now));
+    entries::write(new, entries);
+}
+
+/// The entries to go on from: those the client sends, if it sends any it may send.
+fn current(live: Option<&Value>, new: &Value, subresource: bool) -> Vec<Entry> {
+    let of_live = || live.map(entries::read).unwrap_or_default();
+    if subresource {
+        return of_live();
+    }
+    if entries::is_reset(new) {
+        return Vec::new();
+    }
+    let sent = entries::read(new);
+    if sent.is_empty() { of_live() } else { sent }
+}
+
+/// Moves what changed from its managers to the writer.
+pub(super) fn book(
+    kind: &'static Kind,
+    part: Part,
+    (old, new): (&Value, &Value),
+    entries: &mut Vec<Entry>,
+    (manager, now): (&Manager, &str),
+) {
+    let compared = Comparison::of(Type::of_message(kind.schema()), old, new);
+    let mut compared = compared.without(&reset::ignored(kind, part));
+    if let Some(only) = reset::only(kind, part) {
+        compared.added = compared.added.within(&only);
+        compared.modified = compared.modified.within(&only);
+        compared.removed = compared.removed.within(&only);
+    }
+    let written = compared.written();
+    for entry in entries.iter_mut() {
+        entry.fields = entry.fields.difference(&written).difference(&compared.removed);
+    }
+    let own = written.difference(&reset::stripped());
+    if !own.is_empty() {
+        let at = entries.iter().position(|e| e.manager.is_same(manager));
+        let kept = at.map(|at| entries.remove(at).fields).unwrap_or_default();
+        let fields = kept.union(&own);
+        entries.push(Entry { manager: manager.clone(), time: Some(now.to_owned()), fields });
+    }
+    entries.retain(|e| !e.fields.is_empty());
+}
+
+/// Takes the times of the old entries over where nothing but those differs, so that a write without effect has none.
+pub fn keep_times(old: &Value, new: &mut Value) {
+    let bare = |object: &Value| {
+        let mut object = object.clone();
+        for key in ["managedFields", "resourceVersion", "generation"] {
+            tree::remove(&mut object["metadata"], key);
+        }
+        object
+    };
+    let timeless = |object: &Value| {
+        let strip = |entry: &Value| {
+            let mut entry = entry.clone();
+            tree::remove(&mut entry, "time");
+            entry
+        };
+        tree::list(object, "/metadata/managedFields").iter().map(strip).collect::<Vec<_>>()
+    };
+    if timeless(old) == timeless(new) && bare(old) == bare(new) {
+        let list = old["metadata"]["managedFields"].clone();
+        if list.is_array() {
+            new["metadata"]["managedFields"] = list;
+        }
+    }
+}

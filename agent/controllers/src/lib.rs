@@ -12,6 +12,7 @@
 mod caches;
 mod config;
 mod controller;
+mod cronjob;
 mod csr;
 mod daemonset;
 mod deployment;
@@ -70,6 +71,7 @@ async fn lead(config: Config, client: Client, shutdown: Shutdown) {
     starter.add::<job::Orphans>();
     starter.add::<job::Expiry>();
     starter.add::<statefulset::StatefulSets>();
+    starter.add::<cronjob::CronJobs>();
     starter.add::<endpoints::EndpointSlices>();
     starter.add::<endpoints::EndpointsObjects>();
     starter.add::<namespace::Namespaces>();

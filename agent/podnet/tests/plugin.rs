@@ -143,7 +143,7 @@ fn pods_of_two_nodes_reach_each_other_and_a_node_port_leads_to_its_pod() {
     runtime.block_on(connect(&left, &right));
     let (a, b) = (Pod::new("a"), Pod::new("b"));
     let ports = r#"{"hostPort":8888,"containerPort":80,"protocol":"tcp"},
-        {"hostPort":8889,"containerPort":80,"protocol":"tcp","hostIP":"127.0.0.1"}"#;
+        {"HostPort":8889,"ContainerPort":80,"Protocol":"tcp","HostIP":"127.0.0.1"}"#;
     let (at_a, at_b) = (left.add(&a, "")[0], right.add(&b, ports)[0]);
     let server = SocketAddr::new(at_b, 80);
     assert_eq!(talk(&a.namespace, &b.namespace, server, server).ip(), at_a);

@@ -83,14 +83,17 @@ struct RuntimeConfig {
     port_mappings: Option<Vec<PortMapping>>,
 }
 
+/// The convention's names; containerd writes them with a capital.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct PortMapping {
+    #[serde(alias = "HostPort")]
     host_port: i32,
+    #[serde(alias = "ContainerPort")]
     container_port: i32,
-    #[serde(default)]
+    #[serde(default, alias = "Protocol")]
     protocol: String,
-    #[serde(default, rename = "hostIP")]
+    #[serde(default, rename = "hostIP", alias = "HostIP")]
     host_address: String,
 }
 

@@ -5,6 +5,7 @@ mod bootstrap;
 mod cni;
 mod control_plane;
 mod controller_manager;
+mod dev;
 mod import_images;
 mod init;
 mod kubeconfig;
@@ -24,6 +25,8 @@ use clap::Subcommand;
 /// What the process is.
 #[derive(Subcommand)]
 pub(crate) enum Role {
+    /// API server, controllers and scheduler in one process, for a trial.
+    Dev(dev::Options),
     /// Checks and explains manifests.
     #[command(subcommand)]
     Manifest(manifest::Command),
@@ -62,6 +65,7 @@ pub(crate) enum Role {
 impl Role {
     pub(crate) fn run(self) -> Result<ExitCode> {
         match self {
+            Self::Dev(options) => done(dev::run(options)),
             Self::Manifest(command) => manifest::run(command),
             Self::Init(options) => init::run(options),
             Self::Machine => done(machine::run()),

@@ -1,7 +1,8 @@
 //! What an API server needs to be told.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Settings of one API server. Everything is a plain value; files are read by [`crate::run`].
@@ -9,6 +10,8 @@ use std::time::Duration;
 pub struct Config {
     /// Address and port to serve on.
     pub bind: SocketAddr,
+    /// A socket that listens already, in place of `bind`: for callers that have to know the port first.
+    pub listener: Option<Arc<TcpListener>>,
     /// Address that the `kubernetes` Service leads to.
     pub advertise: IpAddr,
     /// Certificate and key to serve with; without them plain HTTP is served, which is for tests on loopback only.
@@ -98,6 +101,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             bind: SocketAddr::from(([127, 0, 0, 1], 6443)),
+            listener: None,
             advertise: IpAddr::V4(Ipv4Addr::LOCALHOST),
             tls: None,
             service_ranges: vec![IpRange { base: IpAddr::V4(Ipv4Addr::new(10, 96, 0, 0)), prefix: 16 }],

@@ -22,14 +22,13 @@ const TASK_TIMEOUT: Duration = Duration::from_secs(5);
 /// When it cannot start: files, address, or the first objects.
 pub async fn run(config: Config, store: Arc<dyn store::Store>, shutdown: Shutdown) -> Result<(), Error> {
     let tls = config.tls.as_ref().map(|tls| serve::acceptor(tls, config.front_proxy.as_ref())).transpose()?;
-    let address = config.bind;
-    let listener = TcpListener::bind(address).await.map_err(|source| Error::Listen { address, source })?;
+    let listener = listener(&config).await.map_err(|source| Error::Listen { address: config.bind, source })?;
     let tasks = Tasks::new();
     // Watches end first, so that the connections they run on can drain.
     let background = Shutdown::new();
     let app = App::new(config, store, shutdown.clone())?;
     spawn(&app, &tasks, &background);
-    tracing::info!(%address, "serving");
+    tracing::info!(address = ?listener.local_addr().ok(), "serving");
     serve::listen(app, listener, tls, shutdown).await;
     background.trigger();
     let left = tasks.drain(TASK_TIMEOUT).await;
@@ -37,6 +36,13 @@ pub async fn run(config: Config, store: Arc<dyn store::Store>, shutdown: Shutdow
         tracing::warn!(?left, "tasks did not end in time");
     }
     Ok(())
+}
+
+async fn listener(config: &Config) -> std::io::Result<TcpListener> {
+    let Some(bound) = &config.listener else { return TcpListener::bind(config.bind).await };
+    let bound = bound.try_clone()?;
+    bound.set_nonblocking(true)?;
+    TcpListener::from_std(bound)
 }
 
 /// A server without a socket, for the same process and for tests. It serves until shutdown; the future returned

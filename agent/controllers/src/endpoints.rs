@@ -1,7 +1,10 @@
 //! `endpointslice-controller` and `endpoints-controller`: which pods stand behind a Service.
 
 mod legacy;
+mod mirror;
 mod slices;
+
+pub(crate) use mirror::Mirrors;
 
 use std::sync::Arc;
 

@@ -10,12 +10,14 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod caches;
+mod clusterrole;
 mod config;
 mod controller;
 mod cronjob;
 mod csr;
 mod daemonset;
 mod deployment;
+mod disruption;
 mod endpoints;
 mod error;
 mod expectations;
@@ -28,7 +30,9 @@ mod nodeipam;
 mod nodelifecycle;
 mod owned_pods;
 mod owner;
+mod podgc;
 mod pods;
+mod protection;
 mod replicas;
 mod serviceaccount;
 mod statefulset;
@@ -72,6 +76,13 @@ async fn lead(config: Config, client: Client, shutdown: Shutdown) {
     starter.add::<job::Expiry>();
     starter.add::<statefulset::StatefulSets>();
     starter.add::<cronjob::CronJobs>();
+    starter.add::<disruption::Budgets>();
+    starter.add::<disruption::StaleDisruptions>();
+    starter.add::<clusterrole::Aggregation>();
+    starter.add::<podgc::PodCollector>();
+    starter.add::<protection::Claims>();
+    starter.add::<protection::Volumes>();
+    starter.add::<endpoints::Mirrors>();
     starter.add::<endpoints::EndpointSlices>();
     starter.add::<endpoints::EndpointsObjects>();
     starter.add::<namespace::Namespaces>();

@@ -18,6 +18,7 @@ use reconcile::{Action, EventType, Queue};
 use crate::caches::{BY_NODE, Need, Reflectors, need};
 use crate::controller::{Context, Controller, Key, enqueue, now, subject};
 use crate::error::{During, Error};
+use crate::podgc::force_delete;
 
 /// A node that was not heard of for so long is not known to be ready any more.
 const GRACE: Duration = Duration::from_secs(50);
@@ -187,16 +188,7 @@ impl NodeHealth {
             Ok(_) => return Ok(Action::Done),
         }
         for pod in pods {
-            let options = DeleteOptions {
-                grace_period_seconds: Some(0),
-                uid: Some(pod.metadata.uid.clone()),
-                ..DeleteOptions::default()
-            };
-            let (namespace, name) = (Some(pod.metadata.namespace.as_str()), pod.metadata.name.as_str());
-            match self.context.client.delete::<Pod>(namespace, name, &options).await {
-                Err(error) if !error.is_not_found() => return Err(error).during("deleting a pod of a lost node"),
-                _ => {}
-            }
+            force_delete(&self.context, pod, Some("PodGC: node no longer exists")).await?;
         }
         Ok(Action::Done)
     }

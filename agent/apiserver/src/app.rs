@@ -43,6 +43,10 @@ pub struct App {
     pub flows: crate::flow::Flows,
     /// OpenAPI documents.
     pub openapi: crate::openapi::OpenApi,
+    /// Custom resources.
+    pub custom: crate::custom::Registry,
+    /// Whether the definitions that were stored before the start are served.
+    pub custom_ready: tokio::sync::watch::Sender<bool>,
     /// Node ports given out a moment ago.
     pub reserved_ports: crate::services::Reserved,
 }
@@ -70,6 +74,8 @@ impl App {
             metrics: crate::metrics::Metrics::default(),
             flows: Default::default(),
             openapi: crate::openapi::OpenApi::new(api::kinds()),
+            custom: crate::custom::Registry::default(),
+            custom_ready: tokio::sync::watch::Sender::new(false),
             reserved_ports: Default::default(),
         }))
     }

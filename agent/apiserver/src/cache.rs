@@ -25,6 +25,7 @@ pub use object::{FieldPath, Object};
 pub use ring::{Change, Event, Ring};
 pub use selector::{Selection, selectable};
 
+use crate::custom::Definition;
 use crate::status::{Failure, Result};
 
 /// Under which all objects lie.
@@ -49,6 +50,8 @@ pub struct Storage {
     /// `apiVersion` of what is stored.
     pub api_version: &'static str,
     paths: Vec<FieldPath>,
+    /// What a custom resource's definition says.
+    definition: RwLock<Option<Arc<Definition>>>,
     state: RwLock<State>,
     /// Revision of the newest event of this kind.
     newest: watch::Sender<i64>,
@@ -70,6 +73,9 @@ pub struct Cache {
     storages: Vec<Storage>,
     by_prefix: HashMap<String, usize>,
     by_kind: HashMap<(&'static str, &'static str), usize>,
+    /// Storages of custom resources. They are never freed: watchers and rows refer to them, and a definition that
+    /// comes back gets the one it had.
+    custom: RwLock<Vec<&'static Storage>>,
     store: Arc<dyn store::Store>,
     /// Every event up to here has been applied.
     revision: watch::Sender<i64>,
@@ -87,10 +93,22 @@ impl Storage {
             kind,
             api_version: kind.storage_version,
             paths,
+            definition: RwLock::default(),
             state: RwLock::default(),
             newest: watch::Sender::new(0),
             kept: Mutex::default(),
         }
+    }
+
+    /// What the definition of a custom resource says.
+    #[must_use]
+    pub fn definition(&self) -> Option<Arc<Definition>> {
+        self.definition.read().clone()
+    }
+
+    /// Takes over what a definition says now.
+    pub fn set_definition(&self, definition: Option<Arc<Definition>>) {
+        *self.definition.write() = definition;
     }
 
     /// Keeps a snapshot for the pages that follow.
@@ -173,6 +191,7 @@ impl Cache {
             storages: Vec::new(),
             by_prefix: HashMap::new(),
             by_kind: HashMap::new(),
+            custom: RwLock::default(),
             store,
             revision: watch::Sender::new(0),
             progress: RwLock::new(None),
@@ -198,8 +217,10 @@ impl Cache {
     #[must_use]
     pub fn storage(&self, group: &str, plural: &str) -> Option<&Storage> {
         // The key's strings are static only in the table; looking up with shorter-lived ones is a plain comparison.
-        let index = self.by_kind.iter().find(|((g, p), _)| *g == group && *p == plural)?.1;
-        self.storages.get(*index)
+        match self.by_kind.iter().find(|((g, p), _)| *g == group && *p == plural) {
+            Some((_, index)) => self.storages.get(*index),
+            None => self.custom.read().iter().find(|s| s.kind.group == group && s.kind.plural == plural).copied(),
+        }
     }
 
     /// The storage of a core kind that is known to exist.
@@ -212,10 +233,45 @@ impl Cache {
         self.storage(group, plural).expect("a kind of the table")
     }
 
-    /// All storages.
+    /// The storage at a position.
+    ///
+    /// # Panics
+    /// When there is no such position; positions come from storages.
     #[must_use]
-    pub fn storages(&self) -> &[Storage] {
-        &self.storages
+    pub fn storage_at(&self, index: usize) -> &Storage {
+        match self.storages.get(index) {
+            Some(storage) => storage,
+            None => self.custom.read()[index - self.storages.len()],
+        }
+    }
+
+    /// All storages.
+    fn all(&self) -> Vec<&Storage> {
+        let custom: Vec<&'static Storage> = self.custom.read().clone();
+        self.storages.iter().chain(custom).collect()
+    }
+
+    /// The storage of a custom resource, made and loaded if it is not there.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn add_custom(&self, kind: &'static Kind) -> Result<&'static Storage> {
+        let known = |s: &&'static Storage| s.kind.group == kind.group && s.kind.plural == kind.plural;
+        let storage = {
+            let mut custom = self.custom.write();
+            if let Some(storage) = custom.iter().copied().find(|s| known(s)) {
+                return Ok(storage);
+            }
+            let index = self.storages.len() + custom.len();
+            let storage: &'static Storage = Box::leak(Box::new(Storage::new(index, kind)));
+            custom.push(storage);
+            storage
+        };
+        // From here on events are applied; what they brought is newer than what is read.
+        let page =
+            self.store.range(store::RangeRequest::prefix(storage.prefix.clone())).await.map_err(store_failure)?;
+        storage.load(page.revision, page.kvs);
+        Ok(storage)
     }
 
     /// The store behind the cache.
@@ -270,6 +326,11 @@ impl Cache {
         let below = key.strip_prefix(ROOT)?;
         let mut slashes = below.match_indices('/').map(|(at, _)| at + ROOT.len());
         let (first, second) = (slashes.next()?, slashes.next());
+        if let Some(second) = second
+            && let Some(storage) = self.custom.read().iter().copied().find(|s| s.prefix == key[..=second])
+        {
+            return Some((storage, &key[second + 1..]));
+        }
         for cut in second.into_iter().chain([first]) {
             if let Some(index) = self.by_prefix.get(&key[..cut]) {
                 return Some((&self.storages[*index], &key[cut + 1..]));

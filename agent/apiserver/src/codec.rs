@@ -39,6 +39,9 @@ pub fn to_value(storage: &Storage, kind: &Kind, object: &Object) -> Result<Value
         }
         Err(_) => serde_json::from_slice(&object.data).map_err(Failure::internal)?,
     };
+    if crate::custom::is_custom(kind) {
+        value = crate::custom::shown(storage, kind, value)?;
+    }
     value = convert::from_stored(storage, kind, value);
     value["apiVersion"] = kind.api_version().into();
     value["kind"] = kind.kind.into();
@@ -54,6 +57,9 @@ pub fn to_stored(storage: &Storage, kind: &Kind, value: &Value) -> Result<Bytes>
     if let Some(meta) = value.get_mut("metadata").and_then(Value::as_object_mut) {
         meta.remove("resourceVersion");
         meta.remove("selfLink");
+    }
+    if crate::custom::is_custom(kind) {
+        return crate::custom::to_stored(storage, kind, value);
     }
     let message = stored_schema(storage);
     let raw = transcode::value_to_proto(message, &value, &mut Report::default()).map_err(|e| bad_field(kind, &e))?;
@@ -87,6 +93,10 @@ fn version_text(object: &Object) -> String {
 
 /// The JSON object of an object in the version of `kind`, without `kind` and `apiVersion`.
 pub fn to_json(storage: &Storage, kind: &Kind, object: &Object) -> Result<Bytes> {
+    if crate::custom::is_custom(kind) {
+        let value = to_value(storage, kind, object)?;
+        return serde_json::to_vec(&value).map(Bytes::from).map_err(Failure::internal);
+    }
     let raw = to_proto(storage, kind, object)?;
     let mut out = Vec::with_capacity(raw.len() * 2);
     transcode::proto_to_json(kind.schema(), &raw, None, &mut out).map_err(Failure::internal)?;
@@ -98,6 +108,12 @@ pub fn canonical(kind: &Kind, value: &Value) -> Result<Value> {
     let raw =
         transcode::value_to_proto(kind.schema(), value, &mut Report::default()).map_err(|e| bad_field(kind, &e))?;
     let name = kind.api_version();
+    if crate::custom::is_custom(kind) {
+        let meta = transcode::proto_to_value(kind.schema(), &raw, None).map_err(Failure::internal)?;
+        let mut whole = value.clone();
+        whole["metadata"] = meta["metadata"].clone();
+        return Ok(whole);
+    }
     transcode::proto_to_value(kind.schema(), &raw, Some((&name, kind.kind))).map_err(Failure::internal)
 }
 

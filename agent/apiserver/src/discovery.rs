@@ -75,22 +75,22 @@ pub fn core_versions(server_address: &str) -> Document {
 
 /// `/apis`: all groups but core.
 #[must_use]
-pub fn groups(kinds: &[Kind]) -> Document {
+pub fn groups(kinds: &[&Kind]) -> Document {
     let groups = group_names(kinds).into_iter().filter(|g| !g.is_empty()).map(|g| group_of(kinds, g)).collect();
     Document::new("APIGroupList", &ApiGroupList { groups })
 }
 
 /// `/apis/GROUP`, `None` where the group is not served.
 #[must_use]
-pub fn group(kinds: &[Kind], group: &str) -> Option<Document> {
+pub fn group(kinds: &[&Kind], group: &str) -> Option<Document> {
     let served = !group.is_empty() && kinds.iter().any(|k| k.group == group);
     served.then(|| Document::new("APIGroup", &group_of(kinds, group)))
 }
 
 /// `/api/v1` and `/apis/GROUP/VERSION`, `None` where that is not served.
 #[must_use]
-pub fn resources(kinds: &[Kind], group: &str, version: &str) -> Option<Document> {
-    let rows: Vec<&Kind> = kinds.iter().filter(|k| k.group == group && k.version == version).collect();
+pub fn resources(kinds: &[&Kind], group: &str, version: &str) -> Option<Document> {
+    let rows: Vec<&Kind> = kinds.iter().copied().filter(|k| k.group == group && k.version == version).collect();
     let group_version = rows.first()?.api_version();
     let mut resources: Vec<ApiResource> =
         rows.iter().flat_map(|kind| std::iter::once(resource_of(kind)).chain(subresources_of(kind))).collect();
@@ -100,7 +100,7 @@ pub fn resources(kinds: &[Kind], group: &str, version: &str) -> Option<Document>
 
 /// The aggregated form of `/api` (`core`) and `/apis`.
 #[must_use]
-pub fn aggregated(kinds: &[Kind], core: bool) -> ApiGroupDiscoveryList {
+pub fn aggregated(kinds: &[&Kind], core: bool) -> ApiGroupDiscoveryList {
     let items = group_names(kinds)
         .into_iter()
         .filter(|group| group.is_empty() == core)
@@ -114,11 +114,11 @@ pub fn aggregated(kinds: &[Kind], core: bool) -> ApiGroupDiscoveryList {
     ApiGroupDiscoveryList { items, ..Default::default() }
 }
 
-fn group_names(kinds: &[Kind]) -> Vec<&str> {
+fn group_names<'a>(kinds: &'a [&Kind]) -> Vec<&'a str> {
     unique(kinds.iter().map(|k| k.group))
 }
 
-fn versions_of<'a>(kinds: &'a [Kind], group: &str) -> Vec<&'a str> {
+fn versions_of<'a>(kinds: &'a [&Kind], group: &str) -> Vec<&'a str> {
     unique(kinds.iter().filter(|k| k.group == group).map(|k| k.version))
 }
 
@@ -133,7 +133,7 @@ fn unique<'a>(names: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
     seen
 }
 
-fn group_of(kinds: &[Kind], group: &str) -> ApiGroup {
+fn group_of(kinds: &[&Kind], group: &str) -> ApiGroup {
     let versions: Vec<GroupVersionForDiscovery> = versions_of(kinds, group)
         .into_iter()
         .map(|version| GroupVersionForDiscovery {
@@ -171,7 +171,7 @@ fn subresources_of<'a>(kind: &'a Kind) -> impl Iterator<Item = ApiResource> + 'a
     })
 }
 
-fn version_of(kinds: &[Kind], group: &str, version: &str) -> ApiVersionDiscovery {
+fn version_of(kinds: &[&Kind], group: &str, version: &str) -> ApiVersionDiscovery {
     let mut resources: Vec<ApiResourceDiscovery> = kinds
         .iter()
         .filter(|k| k.group == group && k.version == version)
@@ -218,9 +218,13 @@ fn strings(words: &[&str]) -> Vec<String> {
 mod tests {
     use super::*;
 
+    fn all() -> Vec<&'static Kind> {
+        api::kinds().iter().collect()
+    }
+
     #[test]
     fn a_resource_list_has_subresources_and_hashes_in_order() {
-        let text = String::from_utf8(resources(api::kinds(), "apps", "v1").unwrap().json()).unwrap();
+        let text = String::from_utf8(resources(&all(), "apps", "v1").unwrap().json()).unwrap();
         assert!(text.starts_with(
             r#"{"kind":"APIResourceList","apiVersion":"v1","groupVersion":"apps/v1","resources":[{"name":"controllerrevisions","singularName":"controllerrevision","namespaced":true,"kind":"ControllerRevision","verbs":["create","delete","deletecollection","get","list","patch","update","watch"],"storageVersionHash":"85nkx63pcBU="},{"name":"daemonsets""#
         ), "{text}");
@@ -229,17 +233,17 @@ mod tests {
 
     #[test]
     fn groups_prefer_their_first_version() {
-        let text = String::from_utf8(group(api::kinds(), "autoscaling").unwrap().json()).unwrap();
+        let text = String::from_utf8(group(&all(), "autoscaling").unwrap().json()).unwrap();
         assert_eq!(
             text,
             r#"{"kind":"APIGroup","apiVersion":"v1","name":"autoscaling","versions":[{"groupVersion":"autoscaling/v2","version":"v2"},{"groupVersion":"autoscaling/v1","version":"v1"}],"preferredVersion":{"groupVersion":"autoscaling/v2","version":"v2"}}"#
         );
-        assert!(group(api::kinds(), "nothing.example").is_none());
+        assert!(group(&all(), "nothing.example").is_none());
     }
 
     #[test]
     fn the_aggregated_form_nests_subresources() {
-        let list = aggregated(api::kinds(), true);
+        let list = aggregated(&all(), true);
         let pods = list.items[0].versions[0].resources.iter().find(|r| r.resource == "pods").unwrap();
         assert_eq!(
             pods.subresources

@@ -1,7 +1,7 @@
 //! One handler per verb, over the kind table; a module per subresource that is more than a view of its object.
 
 mod create;
-mod delete;
+pub mod delete;
 mod list;
 mod patch;
 mod read;

@@ -24,6 +24,7 @@ mod backend;
 mod cache;
 mod codec;
 mod config;
+mod custom;
 mod defaults;
 pub mod discovery;
 mod error;

@@ -99,6 +99,26 @@ fn clause(text: &str) -> Clause<'_> {
 }
 
 impl Accept {
+    /// The same for objects that have no protobuf form: the next clause that has another.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn without_protobuf(self, headers: &HeaderMap) -> Result<Self> {
+        if self.encoding != Encoding::Protobuf || self.form != Form::Object {
+            return Ok(self);
+        }
+        let text = headers.get(ACCEPT).and_then(|v| v.to_str().ok()).unwrap_or_default();
+        let others: Vec<&str> =
+            text.split(',').filter(|c| !c.contains("vnd.kubernetes.protobuf") || c.contains("as=")).collect();
+        let value = others.join(",").parse().map_err(|_| Failure::not_acceptable(&MEDIA_TYPES[..2]))?;
+        if others.is_empty() {
+            return Err(Failure::not_acceptable(&MEDIA_TYPES[..2]));
+        }
+        let mut headers = HeaderMap::new();
+        headers.insert(ACCEPT, value);
+        Self::parse(&headers, true)
+    }
+
     /// Plain JSON.
     pub const JSON: Self = Self { encoding: Encoding::Json, form: Form::Object, pretty: false };
 

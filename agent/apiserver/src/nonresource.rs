@@ -41,14 +41,14 @@ pub async fn serve(app: &Arc<App>, parts: &Parts, info: &RequestInfo, query: &Qu
             let found = app.access.openid(&app.config, path).ok_or_else(Failure::no_such_path)?;
             Ok(answer::json(StatusCode::OK, &found))
         }
-        "" => Ok(answer::json(StatusCode::OK, &root_paths())),
+        "" => Ok(answer::json(StatusCode::OK, &root_paths(&app.custom.kinds()))),
         _ => Err(Failure::no_such_path()),
     }
 }
 
-fn root_paths() -> Value {
+fn root_paths(kinds: &[&api::Kind]) -> Value {
     let mut paths: Vec<String> = vec!["/api".into(), "/apis".into()];
-    for kind in api::kinds() {
+    for kind in kinds {
         let root = kind.path(None);
         let version = root.rsplit_once('/').map_or("", |(v, _)| v);
         paths.push(version.to_owned());
@@ -72,9 +72,9 @@ fn discover(app: &App, parts: &Parts, path: &str) -> Result<Response<Body>> {
     if segments.len() == 1
         && let Some(encoding) = Accept::wants_aggregated_discovery(&parts.headers)
     {
-        return aggregated(parts, encoding, segments[0] == "api");
+        return aggregated(&app.custom.kinds(), parts, encoding, segments[0] == "api");
     }
-    let kinds = api::kinds();
+    let kinds = &app.custom.kinds();
     let document = match segments.as_slice() {
         ["api"] => Some(discovery::core_versions(&format!("{}:{}", app.config.advertise, app.config.bind.port()))),
         ["api", version] => discovery::resources(kinds, "", version),
@@ -103,8 +103,8 @@ fn discover(app: &App, parts: &Parts, path: &str) -> Result<Response<Body>> {
 /// Schema of aggregated discovery.
 const DISCOVERY: &str = "k8s.io.api.apidiscovery.v2.APIGroupDiscoveryList";
 
-fn aggregated(parts: &Parts, encoding: Encoding, core: bool) -> Result<Response<Body>> {
-    let list = discovery::aggregated(api::kinds(), core);
+fn aggregated(kinds: &[&api::Kind], parts: &Parts, encoding: Encoding, core: bool) -> Result<Response<Body>> {
+    let list = discovery::aggregated(kinds, core);
     let name = ("apidiscovery.k8s.io/v2", "APIGroupDiscoveryList");
     let body: Bytes = match encoding {
         Encoding::Protobuf => api::envelope::encode_as(name.0, name.1, &list).into(),

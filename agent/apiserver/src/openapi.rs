@@ -15,6 +15,8 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha512};
 
+use crate::custom::Definition;
+
 /// Which version of OpenAPI a document is written in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Style {
@@ -23,12 +25,15 @@ enum Style {
 }
 
 impl Style {
-    fn reference(self, name: &str) -> Value {
-        let root = match self {
+    fn root(self) -> &'static str {
+        match self {
             Self::V2 => "#/definitions/",
             Self::V3 => "#/components/schemas/",
-        };
-        json!({ "$ref": format!("{root}{name}") })
+        }
+    }
+
+    fn reference(self, name: &str) -> Value {
+        json!({ "$ref": format!("{}{name}", self.root()) })
     }
 }
 
@@ -44,6 +49,7 @@ pub struct Document {
 /// The documents of a set of kinds.
 pub struct OpenApi {
     kinds: &'static [Kind],
+    custom: Mutex<Vec<Arc<Definition>>>,
     made: Mutex<BTreeMap<String, Document>>,
 }
 
@@ -51,15 +57,33 @@ impl OpenApi {
     /// Documents over these kinds; nothing is built yet.
     #[must_use]
     pub fn new(kinds: &'static [Kind]) -> Self {
-        Self { kinds, made: Mutex::default() }
+        Self { kinds, custom: Mutex::default(), made: Mutex::default() }
+    }
+
+    /// Takes over the custom resources that are served now.
+    pub fn set_custom(&self, definitions: Vec<Arc<Definition>>) {
+        let mut custom = self.custom.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+        made.retain(|key, _| {
+            let old = |d: &Arc<Definition>| key.starts_with(&format!("v3/apis/{}/", d.group));
+            key.starts_with("v3/") && !custom.iter().any(old) && !definitions.iter().any(old)
+        });
+        *custom = definitions;
+    }
+
+    fn custom(&self) -> Vec<Arc<Definition>> {
+        self.custom.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// `/openapi/v2`.
     #[must_use]
     pub fn v2(&self) -> Document {
         self.cached("v2", || {
-            let definitions = schemas::reachable(self.kinds.iter(), Style::V2);
-            json!({"swagger": "2.0", "info": info(), "paths": paths::of(self.kinds.iter(), Style::V2), "definitions": definitions,
+            let custom = self.custom();
+            let rows = || self.kinds.iter().chain(custom.iter().flat_map(|d| d.versions.iter().map(|v| v.kind)));
+            let mut definitions = schemas::reachable(rows(), Style::V2);
+            add_custom(&custom, &mut definitions, (Style::V2, ""));
+            json!({"swagger": "2.0", "info": info(), "paths": paths::of(rows(), Style::V2), "definitions": definitions,
                 "securityDefinitions": {"BearerToken": bearer()}, "security": [{"BearerToken": []}]})
         })
     }
@@ -92,18 +116,26 @@ impl OpenApi {
     /// `/openapi/v3/api/v1`, `/openapi/v3/apis/GROUP/VERSION`; `path` is what follows `/openapi/v3/`.
     #[must_use]
     pub fn v3(&self, path: &str) -> Option<Document> {
-        let mut rows = self.kinds.iter().filter(|k| group_version_path(k) == path).peekable();
-        rows.peek()?;
-        let rows: Vec<&Kind> = rows.collect();
+        let custom = self.custom();
+        let all = self.kinds.iter().chain(custom.iter().flat_map(|d| d.versions.iter().map(|v| v.kind)));
+        let rows: Vec<&Kind> = all.filter(|k| group_version_path(k) == path).collect();
+        rows.first()?;
         Some(self.cached(&format!("v3/{path}"), || {
+            let mut schemas = schemas::reachable(rows.iter().copied(), Style::V3);
+            add_custom(&custom, &mut schemas, (Style::V3, path));
             json!({"openapi": "3.0.0", "info": info(), "paths": paths::of(rows.iter().copied(), Style::V3),
-                "components": {"schemas": schemas::reachable(rows.iter().copied(), Style::V3),
+                "components": {"schemas": schemas,
                     "securitySchemes": {"BearerToken": bearer()}}})
         }))
     }
 
     fn group_versions(&self) -> Vec<String> {
         let mut paths: Vec<String> = self.kinds.iter().map(group_version_path).collect();
+        let custom = self.custom();
+        let mut more: Vec<String> =
+            custom.iter().flat_map(|d| d.versions.iter().map(|v| group_version_path(v.kind))).collect();
+        more.sort();
+        paths.extend(more);
         paths.dedup();
         paths
     }
@@ -123,6 +155,21 @@ impl OpenApi {
         let document = Document { text, hash: hash.into() };
         self.made.lock().unwrap_or_else(PoisonError::into_inner).insert(key.to_owned(), document.clone());
         document
+    }
+}
+
+/// Adds the schemas of custom resources; all of them, or those of the group version at `path`.
+fn add_custom(
+    definitions: &[Arc<Definition>],
+    schemas: &mut serde_json::Map<String, Value>,
+    (style, path): (Style, &str),
+) {
+    for definition in definitions {
+        for version in definition.versions.iter().filter(|v| path.is_empty() || group_version_path(v.kind) == path) {
+            for document in crate::custom::documents(definition, version, style.root()) {
+                schemas.insert(document.name, document.schema);
+            }
+        }
     }
 }
 

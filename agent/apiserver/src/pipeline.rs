@@ -27,7 +27,7 @@ pub async fn serve(app: Arc<App>, request: Request<Body>) -> Response<Body> {
     let query = Query::parse(parts.uri.query().unwrap_or_default());
     let info = RequestInfo::parse(&parts.method, parts.uri.path(), &query);
     let verb = info.verb;
-    let kind = api::kind_by_resource(&info.group, &info.version, &info.resource).filter(|_| info.is_resource);
+    let kind = app.custom.kind(&info.group, &info.version, &info.resource).filter(|_| info.is_resource);
     let mut marks = Marks::default();
     let audit_id = audit_id(&parts.headers);
     let headers = parts.headers.clone();
@@ -81,12 +81,14 @@ async fn handle(
     if !info.is_resource {
         return nonresource::serve(app, &parts, &info, &query).await;
     }
-    let kind = api::kind_by_resource(&info.group, &info.version, &info.resource).ok_or_else(Failure::no_such_path)?;
+    let kind = app.custom.kind(&info.group, &info.version, &info.resource).ok_or_else(Failure::no_such_path)?;
     let plain_body = matches!(info.subresource.as_str(), "proxy" | "log" | "exec" | "attach" | "portforward");
     let mut accept = if plain_body {
         Accept::JSON
     } else {
-        Accept::parse(&parts.headers, matches!(info.verb, "get" | "list" | "watch"))?
+        let forms = matches!(info.verb, "get" | "list" | "watch");
+        let accept = Accept::parse(&parts.headers, forms)?;
+        if crate::custom::is_custom(kind) { accept.without_protobuf(&parts.headers)? } else { accept }
     };
     accept.pretty |= negotiate::is_pretty(&parts.headers, &query);
     let call = Call {

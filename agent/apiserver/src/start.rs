@@ -34,6 +34,10 @@ pub async fn run(app: &Arc<App>) {
         tracing::warn!(%failure, "the first objects could not be written, trying again");
         tokio::time::sleep(PAUSE).await;
     }
+    let mut ready = app.custom_ready.subscribe();
+    if ready.wait_for(|ready| *ready).await.is_err() {
+        return;
+    }
     app.bootstrapped.store(true, Ordering::Release);
 }
 

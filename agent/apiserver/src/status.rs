@@ -317,6 +317,7 @@ enum Fault {
     Duplicate,
     Forbidden,
     TooLong,
+    TooMany,
     NotFound,
 }
 
@@ -329,6 +330,7 @@ impl Fault {
             Self::Duplicate => "FieldValueDuplicate",
             Self::Forbidden => "FieldValueForbidden",
             Self::TooLong => "FieldValueTooLong",
+            Self::TooMany => "FieldValueTooMany",
             Self::NotFound => "FieldValueNotFound",
         }
     }
@@ -341,6 +343,7 @@ impl Fault {
             Self::Duplicate => "Duplicate value",
             Self::Forbidden => "Forbidden",
             Self::TooLong => "Too long",
+            Self::TooMany => "Too many",
             Self::NotFound => "Not found",
         }
     }
@@ -380,6 +383,12 @@ impl FieldError {
     /// The value is longer than `max` bytes.
     pub fn too_long(field: impl Into<String>, max: usize) -> Self {
         Self::new(Fault::TooLong, field, None, format!("may not be more than {max} bytes"))
+    }
+
+    /// The list or map holds more than `max`.
+    pub fn too_many(field: impl Into<String>, count: usize, max: u64) -> Self {
+        let s = if max == 1 { "" } else { "s" };
+        Self::new(Fault::TooMany, field, Some(count.into()), format!("must have at most {max} item{s}"))
     }
 
     /// The value names something that is not there.

@@ -63,7 +63,7 @@ const NO_GENERATION: &[&str] = &[
 const GENERATION: &[&str] = &["validatingwebhookconfigurations", "mutatingwebhookconfigurations", "priorityclasses"];
 
 fn has_generation(kind: &Kind) -> bool {
-    let has_spec = kind.schema().field("spec").is_some();
+    let has_spec = kind.schema().field("spec").is_some() || crate::custom::is_custom(kind);
     (has_spec && !NO_GENERATION.contains(&kind.plural)) || GENERATION.contains(&kind.plural)
 }
 
@@ -74,26 +74,27 @@ fn has_status(kind: &Kind) -> bool {
 /// Whether a write without a resource version is taken.
 #[must_use]
 pub fn allows_unconditional_update(kind: &Kind) -> bool {
-    !matches!(
-        kind.plural,
-        "leases"
-            | "customresourcedefinitions"
-            | "apiservices"
-            | "poddisruptionbudgets"
-            | "validatingwebhookconfigurations"
-            | "mutatingwebhookconfigurations"
-            | "validatingadmissionpolicies"
-            | "validatingadmissionpolicybindings"
-            | "mutatingadmissionpolicies"
-            | "mutatingadmissionpolicybindings"
-            | "csinodes"
-            | "csidrivers"
-            | "volumeattachments"
-            | "runtimeclasses"
-            | "ipaddresses"
-            | "servicecidrs"
-            | "volumeattributesclasses"
-    )
+    !crate::custom::is_custom(kind)
+        && !matches!(
+            kind.plural,
+            "leases"
+                | "customresourcedefinitions"
+                | "apiservices"
+                | "poddisruptionbudgets"
+                | "validatingwebhookconfigurations"
+                | "mutatingwebhookconfigurations"
+                | "validatingadmissionpolicies"
+                | "validatingadmissionpolicybindings"
+                | "mutatingadmissionpolicies"
+                | "mutatingadmissionpolicybindings"
+                | "csinodes"
+                | "csidrivers"
+                | "volumeattachments"
+                | "runtimeclasses"
+                | "ipaddresses"
+                | "servicecidrs"
+                | "volumeattributesclasses"
+        )
 }
 
 /// Whether a PUT to a name that is not there makes the object.
@@ -298,6 +299,14 @@ fn bump_generation(kind: &'static Kind, new: &mut Value, old: &Value) {
         return;
     }
     let body = |v: &Value| {
+        if crate::custom::is_custom(kind) {
+            let mut rest = v.clone();
+            tree::remove(&mut rest, "metadata");
+            if has_status(kind) {
+                tree::remove(&mut rest, "status");
+            }
+            return rest;
+        }
         if v.get("spec").is_some() || kind.schema().field("spec").is_some() {
             return v["spec"].clone();
         }

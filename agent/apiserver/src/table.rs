@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use crate::cache::Object;
 use crate::codec::{self, Renderer};
+use crate::custom;
 use crate::negotiate::Accept;
 use crate::printers::{self, Now};
 use crate::status::{Failure, Result};
@@ -58,11 +59,28 @@ pub fn of_objects<'o>(
         objects.into_iter().map(|object| row(renderer, include, object, now)).collect::<Result<_>>()?;
     Ok(json!({
         "kind": "Table", "apiVersion": "meta.k8s.io/v1", "metadata": metadata,
-        "columnDefinitions": printers::columns(renderer.kind), "rows": rows,
+        "columnDefinitions": columns(renderer), "rows": rows,
     }))
 }
 
+fn columns(renderer: &Renderer) -> Vec<Value> {
+    let definition = renderer.storage.definition();
+    match definition.as_ref().and_then(|d| d.version(renderer.kind.version)) {
+        Some(version) => custom::column_definitions(version),
+        None => printers::columns(renderer.kind),
+    }
+}
+
 fn row(renderer: &Renderer, include: Include, object: &Object, now: Now) -> Result<Value> {
+    if let Some(definition) = renderer.storage.definition()
+        && let Some(version) = definition.version(renderer.kind.version)
+    {
+        let mut row = json!({"cells": custom::cells(version, &renderer.value(object)?, now)});
+        if let Some(part) = include.of(renderer, object)? {
+            row["object"] = part;
+        }
+        return Ok(row);
+    }
     let stored = Renderer { kind: renderer.storage.kind, ..*renderer };
     let printed = printers::row(stored.kind, &stored.proto(object)?, now).map_err(Failure::internal)?;
     let mut row = json!({"cells": printed.cells});

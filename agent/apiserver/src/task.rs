@@ -76,6 +76,8 @@ fn spawn(app: &Arc<App>, tasks: &Tasks, shutdown: &Shutdown) {
     tasks.spawn("cache", async move { cache.run(stop).await });
     let (fed, stop) = (app.clone(), shutdown.clone());
     tasks.spawn("access", async move { fed.access.follow(&fed.cache, &stop).await });
+    let (defined, stop) = (app.clone(), shutdown.clone());
+    tasks.spawn("custom-resources", async move { crate::custom::run(&defined, &stop).await });
     let (app, stop) = (app.clone(), shutdown.clone());
     tasks.spawn("first-objects", async move {
         tokio::select! {

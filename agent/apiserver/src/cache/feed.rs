@@ -74,7 +74,8 @@ impl Cache {
 
     /// Reads everything at one revision. Watchers of before start anew.
     async fn load(&self) -> store::Result<i64> {
-        let mut maps: Vec<Objects> = self.storages.iter().map(|_| Objects::new()).collect();
+        let storages = self.all();
+        let mut maps: Vec<Objects> = storages.iter().map(|_| Objects::new()).collect();
         let mut request = RangeRequest::prefix(ROOT).limit(PAGE);
         let mut revision = 0;
         loop {
@@ -89,7 +90,7 @@ impl Cache {
             request.start = next.into();
             for kv in page.kvs {
                 let Ok(key) = std::str::from_utf8(&kv.key) else { continue };
-                if let Some((storage, below)) = self.locate(key) {
+                if let Some((storage, below)) = self.locate(key).filter(|(s, _)| s.index < maps.len()) {
                     let object = Object::new(below.into(), kv.mod_revision, kv.value, &storage.paths);
                     maps[storage.index].insert(object.key.clone(), Arc::new(object));
                 }
@@ -98,7 +99,7 @@ impl Cache {
                 break;
             }
         }
-        for (storage, objects) in self.storages.iter().zip(maps) {
+        for (storage, objects) in storages.into_iter().zip(maps) {
             let mut state = storage.state.write();
             state.objects = objects;
             state.ring.reset(revision);
@@ -117,6 +118,22 @@ impl Cache {
 }
 
 impl Storage {
+    /// Takes over what was read of the store at a revision, but for what events have changed since.
+    pub(super) fn load(&self, revision: i64, kvs: Vec<store::KeyValue>) {
+        let mut state = self.state.write();
+        for kv in kvs {
+            let key = String::from_utf8_lossy(&kv.key).into_owned();
+            let object = self.read_object(&key, kv.mod_revision, kv.value);
+            if !state.objects.contains_key(&object.key) {
+                state.objects.insert(object.key.clone(), Arc::new(object));
+            }
+        }
+        if state.ring.newest() < revision {
+            state.ring.reset(revision);
+            self.newest.send_replace(revision);
+        }
+    }
+
     fn apply(&self, key: &str, kind: EventKind, revision: i64, value: bytes::Bytes) {
         let mut state = self.state.write();
         let previous = state.objects.get(key).cloned();

@@ -45,6 +45,8 @@ pub async fn create_object(call: &Call, mut value: Value) -> Result<Creation> {
     let generated = tree::text(&value, "/metadata/name").is_empty();
     let base = tree::text(&value, "/metadata/generateName").to_owned();
     crate::defaults::apply(call.kind, &mut value);
+    crate::custom::check_create(call)?;
+    crate::custom::complete(call, &mut value)?;
     if !call.is_apply() {
         managed::track(call.kind, Part::Main, None, &mut value, call.manager(), &now_text());
     }
@@ -78,6 +80,7 @@ async fn create_named(call: &Call, mut value: Value) -> Result<Creation> {
     admission::admit(call, admission::Operation::Create, &mut value, None).await?;
     let mut errors = strategy::validate_meta(call.kind, &value);
     errors.extend(strategy::validate(call.kind, &value));
+    errors.extend(crate::custom::all_errors(call, &value)?);
     let name = tree::text(&value, "/metadata/name").to_owned();
     if !errors.is_empty() {
         return Err(Failure::invalid(call.kind_subject(), &name, &errors));

@@ -127,6 +127,9 @@ async fn remove_object(call: &Call, name: &str, options: &DeleteOptions) -> Resu
         }
         from_cache = false;
         let mut new = value.clone();
+        if call.kind.plural == "customresourcedefinitions" && !tree::has(&value, "/metadata/deletionTimestamp") {
+            crate::custom::mark_terminating(&mut new);
+        }
         let pending = mark_deleted(call, &mut new, options);
         match write(call, storage, &key, (&old, &value, pending.then_some(&new))).await? {
             Step::Done(deleted) => return Ok(deleted),

@@ -30,6 +30,12 @@ pub(super) fn read_patch(call: &Call, body: &[u8]) -> Result<Patch> {
     match media {
         "application/json-patch+json" => patch::json_patch(body),
         "application/merge-patch+json" => Ok(Patch::Merge(value()?)),
+        "application/strategic-merge-patch+json" if crate::custom::is_custom(call.kind) => {
+            Err(Failure::unsupported_media_type(
+                "the body of the request was in an unknown format - accepted media types include: \
+                 application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml",
+            ))
+        }
         "application/strategic-merge-patch+json" => Ok(Patch::Strategic(value()?)),
         _ => Err(Failure::unsupported_media_type(
             "the body of the request was in an unknown format - accepted media types include: \

@@ -199,7 +199,7 @@ impl Watcher {
     fn take_events(&mut self) {
         self.news.mark_unchanged();
         loop {
-            let events = match self.app.cache.storages()[self.index].events_after(self.cursor, BATCH) {
+            let events = match self.app.cache.storage_at(self.index).events_after(self.cursor, BATCH) {
                 Ok(events) => events,
                 Err(failure) => {
                     self.ready.extend(self.error_frame(&failure));
@@ -240,7 +240,7 @@ impl Watcher {
             }
         };
         let app = self.app.clone();
-        let own_version = app.cache.storages()[self.index].kind.message == self.kind.message;
+        let own_version = same_form(app.cache.storage_at(self.index).kind, self.kind);
         if self.accept.form != Form::Object || !own_version {
             return self.render(name, &event.object);
         }
@@ -250,7 +250,7 @@ impl Watcher {
     }
 
     fn renderer<'a>(&self, app: &'a App) -> Renderer<'a> {
-        Renderer { storage: &app.cache.storages()[self.index], kind: self.kind, cache: &app.forms }
+        Renderer { storage: app.cache.storage_at(self.index), kind: self.kind, cache: &app.forms }
     }
 
     fn render(&mut self, event: &str, object: &Object) -> Option<Bytes> {
@@ -282,7 +282,7 @@ impl Watcher {
             value["metadata"]["annotations"] = json!({INITIAL_END: "true"});
         }
         let app = self.app.clone();
-        let storage = &app.cache.storages()[self.index];
+        let storage = app.cache.storage_at(self.index);
         let data = codec::to_stored(storage, storage.kind, &value).ok()?;
         let object = storage.read_object("", revision, data);
         if self.accept.form == Form::Object {
@@ -300,6 +300,11 @@ impl Watcher {
     fn error_frame(&self, failure: &Failure) -> Option<Bytes> {
         message_frame("ERROR", STATUS, &failure.to_value(), self.accept.encoding).ok()
     }
+}
+
+/// Whether objects stored as one kind are shown the same as another.
+fn same_form(stored: &'static Kind, shown: &'static Kind) -> bool {
+    stored.message == shown.message && (!crate::custom::is_custom(shown) || std::ptr::eq(stored, shown))
 }
 
 /// A frame around a tree of the schema.

@@ -30,6 +30,11 @@ pub fn decode(call: &Call, body: &[u8], message: &'static Message) -> Result<Val
     if body.is_empty() {
         return Err(Failure::bad_request("unexpected end of JSON input"));
     }
+    if crate::custom::is_custom(call.kind) && encoding == negotiate::Encoding::Protobuf {
+        let text = "the body of the request was in an unknown format - accepted media types include: application/json, \
+                    application/yaml";
+        return Err(Failure::unsupported_media_type(text));
+    }
     let parsed = codec::parse_body(body, encoding, message)?;
     check_fields(call, &parsed, message)?;
     Ok(parsed.value)
@@ -38,16 +43,25 @@ pub fn decode(call: &Call, body: &[u8], message: &'static Message) -> Result<Val
 /// Treats unknown and duplicate fields as the query says.
 pub fn check_fields(call: &Call, parsed: &Parsed, message: &'static Message) -> Result<()> {
     let mode = call.query.get("fieldValidation");
+    let complaints = || -> Result<Vec<String>> {
+        if crate::custom::is_custom(call.kind) && std::ptr::eq(message, call.kind.schema()) {
+            return crate::custom::complaints(call, parsed);
+        }
+        Ok(parsed.complaints(message))
+    };
     match mode {
         "Ignore" => Ok(()),
         "" | "Warn" => {
-            for complaint in parsed.complaints(message) {
+            for complaint in complaints()? {
                 call.warn(complaint);
             }
             Ok(())
         }
         "Strict" => {
-            let complaints = parsed.complaints(message);
+            let complaints = complaints()?;
+            if crate::custom::is_custom(call.kind) && !complaints.is_empty() {
+                return Err(Failure::bad_request(format!("strict decoding error: {}", complaints.join(", "))));
+            }
             if complaints.is_empty() {
                 return Ok(());
             }
@@ -179,6 +193,7 @@ async fn prepare(call: &Call, part: Part, mut new: Value, old: &Value) -> Result
     check_namespace(call, &mut new)?;
     let mut new = codec::canonical(call.kind, &new)?;
     crate::defaults::apply(call.kind, &mut new);
+    crate::custom::complete(call, &mut new)?;
     if part != Part::Internal {
         if !call.is_apply() {
             managed::track(call.kind, part, Some(old), &mut new, call.manager(), &now_text());
@@ -190,6 +205,9 @@ async fn prepare(call: &Call, part: Part, mut new: Value, old: &Value) -> Result
     let mut errors = strategy::validate_meta_update(&new, old);
     errors.extend(strategy::validate(call.kind, &new));
     errors.extend(strategy::validate_update(call.kind, part, &new, old));
+    if part != Part::Internal {
+        errors.extend(crate::custom::all_errors(call, &new)?);
+    }
     if !errors.is_empty() {
         return Err(Failure::invalid(call.kind_subject(), &call.info.name, &errors));
     }

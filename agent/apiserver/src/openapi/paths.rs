@@ -115,7 +115,12 @@ impl Target<'_> {
 
     fn operation(&self, operation: &Operation) -> Value {
         let own = self.message.map_or(STATUS, |index| MESSAGES[index].openapi);
+        let custom = (crate::custom::is_custom(self.kind) && self.message == Some(self.kind.message))
+            .then(|| crate::custom::schema_name(self.kind));
+        let custom_list = custom.as_ref().map(|name| format!("{name}List"));
+        let own = custom.as_deref().unwrap_or(own);
         let list = self.kind.list_message.map_or(own, |index| MESSAGES[index].openapi);
+        let list = custom_list.as_deref().unwrap_or(list);
         let answer = match operation.action {
             "list" => list,
             "delete" | "deletecollection" => STATUS,

@@ -27,7 +27,9 @@ pub(super) fn reachable<'a>(kinds: impl Iterator<Item = &'a Kind>, style: Style)
     for kind in kinds {
         let subresources = kind.subresources.iter().filter_map(|s| subresource_message(kind, s));
         todo.extend([kind.message].into_iter().chain(kind.list_message).chain(subresources));
-        owners.push((kind.message, kind));
+        if !crate::custom::is_custom(kind) {
+            owners.push((kind.message, kind));
+        }
     }
     todo.extend(MESSAGES.iter().enumerate().filter(|(_, m)| ALWAYS.contains(&m.name)).map(|(i, _)| i));
     while let Some(index) = todo.pop() {

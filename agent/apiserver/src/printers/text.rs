@@ -50,7 +50,7 @@ impl Now {
     }
 
     /// As [`Now::since`], in nanoseconds since 1970.
-    pub(super) fn since_nanos(self, nanos: Option<i64>) -> String {
+    pub(crate) fn since_nanos(self, nanos: Option<i64>) -> String {
         nanos.map_or_else(|| "<unknown>".to_owned(), |nanos| duration(self.0.saturating_sub(nanos)))
     }
 }

@@ -1,0 +1,307 @@
+//! The life of definitions: names are accepted, versions are served, and with a definition its objects go.
+//!
+//! ```text
+//!  made ─▶ names accepted ─▶ established ─▶ deleted: terminating ─▶ objects deleted ─▶ finalizer removed ─▶ gone
+//! ```
+//! One task looks at every definition that changed. Nothing here polls: it waits for news of definitions and, while
+//! one is terminating, for any news.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use lifecycle::Shutdown;
+use serde_json::{Value, json};
+
+use super::Definition;
+use crate::app::{App, now_text};
+use crate::codec;
+use crate::handlers::delete::{DeleteOptions, remove};
+use crate::handlers::write::modify;
+use crate::start::internal_call;
+use crate::status::{Failure, Result};
+use crate::strategy::Part;
+use crate::tree;
+
+const GROUP: &str = "apiextensions.k8s.io";
+const PLURAL: &str = "customresourcedefinitions";
+/// Keeps a definition until its objects are gone.
+const FINALIZER: &str = "customresourcecleanup.apiextensions.k8s.io";
+
+/// Pause before what failed is tried again.
+const RETRY: Duration = Duration::from_millis(500);
+
+/// Begins the end of a definition: called when it is deleted.
+pub fn mark_terminating(definition: &mut Value) {
+    let finalizers = tree::list_at(&mut definition["metadata"], "finalizers");
+    if !finalizers.iter().any(|f| f == FINALIZER) {
+        finalizers.push(FINALIZER.into());
+    }
+    let text = "CustomResourceDefinition marked for deletion; CustomResource deletion will begin soon";
+    set_condition(definition, "Terminating", ("True", "InstanceDeletionPending", text));
+}
+
+/// Sets a condition; its time changes only with its status.
+fn set_condition(definition: &mut Value, kind: &str, (status, reason, message): (&str, &str, &str)) {
+    let conditions = tree::list_at(&mut definition["status"], "conditions");
+    let mut condition = json!({
+        "type": kind, "status": status, "lastTransitionTime": now_text(), "reason": reason, "message": message,
+    });
+    match conditions.iter_mut().find(|c| c["type"] == kind) {
+        Some(old) => {
+            if old["status"] == status {
+                condition["lastTransitionTime"] = old["lastTransitionTime"].clone();
+            }
+            if let Some(generation) = old.get("observedGeneration") {
+                condition["observedGeneration"] = generation.clone();
+            }
+            *old = condition;
+        }
+        None => conditions.push(condition),
+    }
+}
+
+fn is_true(definition: &Value, kind: &str) -> bool {
+    tree::list(definition, "/status/conditions").iter().any(|c| c["type"] == kind && c["status"] == "True")
+}
+
+/// Follows the definitions until shutdown.
+pub async fn run(app: &Arc<App>, shutdown: &Shutdown) {
+    let storage = app.cache.known(GROUP, PLURAL);
+    let mut news = storage.subscribe();
+    let mut any_news = app.cache.revisions();
+    let mut seen: HashMap<String, i64> = HashMap::new();
+    let mut cursor = -1;
+    loop {
+        any_news.mark_unchanged();
+        news.mark_unchanged();
+        let applied = app.cache.revision();
+        let mut waiting = false;
+        let mut failed = false;
+        if applied > 0 {
+            match turn(app, &mut seen).await {
+                Ok(terminating) => waiting = terminating,
+                Err(failure) => {
+                    tracing::warn!(%failure, "a custom resource definition could not be looked after, trying again");
+                    failed = true;
+                }
+            }
+            if cursor < 0 {
+                cursor = 0;
+                app.custom_ready.send_replace(true);
+            }
+        }
+        tokio::select! {
+            changed = news.changed() => if changed.is_err() { return },
+            _ = any_news.changed(), if waiting || applied == 0 => {}
+            () = tokio::time::sleep(RETRY), if failed => {}
+            () = shutdown.wait() => return,
+        }
+    }
+}
+
+/// Looks at every definition that changed. Says whether one is terminating.
+async fn turn(app: &Arc<App>, seen: &mut HashMap<String, i64>) -> Result<bool> {
+    let storage = app.cache.known(GROUP, PLURAL);
+    let objects = storage.snapshot();
+    let gone: Vec<String> = seen.keys().filter(|name| !objects.contains_key(name.as_str())).cloned().collect();
+    let mut changed = false;
+    for name in gone {
+        seen.remove(&name);
+        changed |= app.custom.remove(&name);
+    }
+    let mut terminating = false;
+    for (name, object) in &objects {
+        let value = codec::to_value(storage, storage.kind, object)?;
+        let deleting = tree::has(&value, "/metadata/deletionTimestamp");
+        if deleting {
+            terminating = true;
+            clean_up(app, &value).await?;
+            continue;
+        }
+        let accepted = is_true(&value, "NamesAccepted");
+        if seen.get(&**name) == Some(&object.revision) && accepted {
+            continue;
+        }
+        let others: Vec<Value> = objects
+            .iter()
+            .filter(|(other, _)| *other != name)
+            .map(|(_, o)| codec::to_value(storage, storage.kind, o))
+            .collect::<Result<_>>()?;
+        let wanted = with_conditions(&value, &others);
+        if !tree::same(&wanted["status"], &value["status"]) {
+            // The write comes back as news.
+            put_status(app, name, &others).await?;
+        }
+        if is_true(&wanted, "Established") {
+            serve(app, app.custom.rows.definition(&wanted)).await?;
+            changed = true;
+        }
+        seen.insert(name.to_string(), object.revision);
+    }
+    if changed {
+        app.openapi.set_custom(app.custom.all());
+    }
+    Ok(terminating)
+}
+
+/// The definition with its names accepted, or with what keeps them from being.
+fn with_conditions(definition: &Value, others: &[Value]) -> Value {
+    let mut new = definition.clone();
+    let names = &definition["spec"]["names"];
+    match conflict(definition, others) {
+        None => {
+            new["status"]["acceptedNames"] = names.clone();
+            set_condition(&mut new, "NamesAccepted", ("True", "NoConflicts", "no conflicts found"));
+            if !is_true(definition, "Established") {
+                let text = "the initial names have been accepted";
+                set_condition(&mut new, "Established", ("True", "InitialNamesAccepted", text));
+            }
+        }
+        Some((reason, text)) => {
+            set_condition(&mut new, "NamesAccepted", ("False", reason, &text));
+            if !is_true(definition, "Established") {
+                let text = "not all names are accepted";
+                set_condition(&mut new, "Established", ("False", "NotAccepted", text));
+            }
+        }
+    }
+    super::check::note_stored_version(&mut new);
+    new
+}
+
+/// The first name that another definition of the group has already.
+fn conflict(definition: &Value, others: &[Value]) -> Option<(&'static str, String)> {
+    let group = &definition["spec"]["group"];
+    let others = || others.iter().filter(|o| &o["spec"]["group"] == group).map(|o| &o["status"]["acceptedNames"]);
+    let resources = |names: &Value| -> Vec<Value> {
+        let list = tree::list(names, "/shortNames").iter().cloned();
+        [names["plural"].clone(), names["singular"].clone()].into_iter().chain(list).collect()
+    };
+    let taken: Vec<Value> = others().flat_map(resources).collect();
+    let kinds: Vec<Value> = others().flat_map(|n| [n["kind"].clone(), n["listKind"].clone()]).collect();
+    let names = &definition["spec"]["names"];
+    let text = |name: &Value| format!("{name} is already in use");
+    for (key, reason, used) in [
+        ("plural", "PluralConflict", &taken),
+        ("singular", "SingularConflict", &taken),
+        ("kind", "KindConflict", &kinds),
+        ("listKind", "ListKindConflict", &kinds),
+    ] {
+        if used.contains(&names[key]) {
+            return Some((reason, text(&names[key])));
+        }
+    }
+    let short = tree::list(names, "/shortNames").iter().find(|n| taken.contains(n))?;
+    Some(("ShortNamesConflict", text(short)))
+}
+
+async fn put_status(app: &Arc<App>, name: &str, others: &[Value]) -> Result<()> {
+    let kind = app.cache.known(GROUP, PLURAL).kind;
+    let mut call = internal_call(app, kind, "", "update");
+    call.info.name = name.to_owned();
+    call.info.subresource = "status".to_owned();
+    let result = modify(&call, Part::Status, |old| Ok(with_conditions(old, others))).await;
+    unless_gone(result.map(|_| ()))
+}
+
+fn unless_gone(result: Result<()>) -> Result<()> {
+    match result {
+        Err(failure) if failure.code() == http::StatusCode::NOT_FOUND => Ok(()),
+        other => other,
+    }
+}
+
+/// Makes the versions of a definition known to requests.
+async fn serve(app: &Arc<App>, definition: Definition) -> Result<()> {
+    let Some(first) = definition.versions.first() else {
+        app.custom.remove(&definition.name);
+        return Ok(());
+    };
+    let storage = app.cache.add_custom(first.kind).await?;
+    let name = definition.name.clone();
+    app.custom.put(definition);
+    let (group, plural) = (storage.kind.group, storage.kind.plural);
+    storage.set_definition(app.custom.definition(group, plural));
+    tracing::info!(definition = %name, "a custom resource is served");
+    Ok(())
+}
+
+/// Deletes the objects of a definition that ends and, once they are gone, lets it go.
+async fn clean_up(app: &Arc<App>, definition: &Value) -> Result<()> {
+    let name = tree::text(definition, "/metadata/name");
+    if !tree::list(definition, "/metadata/finalizers").iter().any(|f| f == FINALIZER) {
+        return Ok(());
+    }
+    let (group, plural) = (tree::text(definition, "/spec/group"), tree::text(definition, "/spec/names/plural"));
+    let mut left = 0;
+    if let Some(storage) = app.cache.storage(group, plural).filter(|s| super::is_custom(s.kind)) {
+        app.cache.fresh().await?;
+        for object in storage.snapshot().values() {
+            let call = internal_call(app, storage.kind, object.namespace(), "delete");
+            match remove(&call, object.name(), &DeleteOptions::default()).await {
+                Ok(gone) => left += usize::from(!gone),
+                Err(failure) if failure.code() == http::StatusCode::NOT_FOUND => {}
+                Err(failure) => return Err(failure),
+            }
+        }
+    }
+    if left > 0 {
+        return Ok(());
+    }
+    let kind = app.cache.known(GROUP, PLURAL).kind;
+    let mut call = internal_call(app, kind, "", "update");
+    call.info.name = name.to_owned();
+    let result = modify(&call, Part::Internal, |old| {
+        let mut new = old.clone();
+        tree::list_at(&mut new["metadata"], "finalizers").retain(|f| f != FINALIZER);
+        let text = "removed all instances";
+        set_condition(&mut new, "Terminating", ("False", "InstanceDeletionCompleted", text));
+        Ok(new)
+    });
+    unless_gone(result.await.map(|_| ()))
+}
+
+/// Refuses new objects of a definition that ends.
+pub(super) fn refuse_while_terminating(app: &App, name: &str) -> Result<()> {
+    let storage = app.cache.known(GROUP, PLURAL);
+    let Some(object) = storage.get("", name) else { return Ok(()) };
+    let value = codec::to_value(storage, storage.kind, &object)?;
+    if tree::has(&value, "/metadata/deletionTimestamp") {
+        let text = "create not allowed while custom resource definition is terminating";
+        return Err(Failure::new(http::StatusCode::METHOD_NOT_ALLOWED, "MethodNotAllowed", text));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn definition(name: &str, plural: &str, kind: &str) -> Value {
+        json!({"metadata": {"name": name}, "spec": {"group": "example.com",
+            "names": {"plural": plural, "singular": kind.to_lowercase(), "kind": kind, "listKind": format!("{kind}List")},
+            "versions": [{"name": "v1", "storage": true}]}})
+    }
+
+    #[test]
+    fn names_without_conflict_are_accepted_at_once() {
+        let new = with_conditions(&definition("foos.example.com", "foos", "Foo"), &[]);
+        assert!(is_true(&new, "NamesAccepted") && is_true(&new, "Established"));
+        assert_eq!(new["status"]["acceptedNames"]["kind"], "Foo");
+        let again = with_conditions(&new, &[]);
+        assert_eq!(again, new);
+    }
+
+    #[test]
+    fn a_kind_that_is_taken_is_not_accepted() {
+        let first = with_conditions(&definition("foos.example.com", "foos", "Foo"), &[]);
+        let new = with_conditions(&definition("bars.example.com", "bars", "Foo"), &[first]);
+        assert!(!is_true(&new, "NamesAccepted") && !is_true(&new, "Established"));
+        let condition = &new["status"]["conditions"][0];
+        assert_eq!(
+            (&condition["reason"], &condition["message"]),
+            (&json!("SingularConflict"), &json!("\"foo\" is already in use"))
+        );
+    }
+}

@@ -51,6 +51,13 @@ where
     result
 }
 
+/// Does one short thing, by a deadline: what a person at a terminal waits for.
+pub(crate) fn ask<T>(within: Duration, work: impl Future<Output = Result<T>>) -> Result<T> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("starting the runtime")?;
+    let done = runtime.block_on(async { tokio::time::timeout(within, work).await });
+    done.with_context(|| format!("there was no answer within {} s", within.as_secs()))?
+}
+
 /// Tells the supervisor something, where there is one: `READY=1`, `STATUS=what is waited for`.
 pub(crate) fn notify(message: &str) {
     let Some(path) = std::env::var_os("NOTIFY_SOCKET") else { return };

@@ -16,6 +16,8 @@ mod node;
 mod proxy;
 mod sample;
 mod scheduler;
+mod status;
+mod token;
 
 use std::process::ExitCode;
 
@@ -42,6 +44,11 @@ pub(crate) enum Role {
     ControlPlane,
     /// Kubelet, service proxy, pod network and DNS of a machine.
     Node,
+    /// What a machine says of itself.
+    Status(status::Options),
+    /// Bootstrap tokens, with which machines join.
+    #[command(subcommand)]
+    Token(token::Command),
     /// Prints an administrator's kubeconfig.
     Kubeconfig(kubeconfig::Options),
     /// The API server alone, with upstream's flags.
@@ -79,6 +86,8 @@ impl Role {
             Self::Scheduler(options) => done(scheduler::run(&options)),
             Self::Kubelet(options) => kubelet::run(options),
             Self::Proxy(options) => proxy::run(options),
+            Self::Status(options) => status::run(&options),
+            Self::Token(command) => done(token::run(command)),
             Self::Cni => cni::run(),
             Self::SampleServer(options) => done(sample::run(&options)),
         }

@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use api::Resource;
-use api::core::v1::{ConfigMap, Node, Secret, Service, ServicePort};
+use api::core::v1::{ConfigMap, Node, Service, ServicePort};
 use api::rbac::v1::{PolicyRule, Role, RoleBinding, RoleRef, Subject};
 use client::{Client, Patch};
 use lifecycle::{Shutdown, Tasks};
-use manifest::{JoinToken, Manifest};
+use manifest::Manifest;
 
 /// Pause before what could not be written is tried again.
 const PAUSE: Duration = Duration::from_millis(300);
@@ -53,7 +53,7 @@ async fn label_master(client: &Client, name: &str) -> client::Result<()> {
 
 async fn write_all(client: &Client, manifest: &Manifest, ca: &str) -> Result<()> {
     if let Some(token) = &manifest.cluster.token {
-        keep(client, token_secret(token), |old, new| old.data == new.data).await?;
+        keep(client, crate::roles::token::secret(token, None, ""), |old, new| old.data == new.data).await?;
     }
     if let Some(endpoint) = &manifest.cluster.endpoint {
         let info = cluster_info(&endpoint.to_string(), ca);
@@ -80,22 +80,6 @@ async fn keep<K: Resource>(client: &Client, mut wanted: K, is_same: fn(&K, &K) -
     }
     wanted.metadata_mut().resource_version.clone_from(&found.metadata().resource_version);
     client.update(&wanted).await.with_context(|| format!("updating {}", about())).map(drop)
-}
-
-/// The bootstrap token of the manifest, as the API server looks for it.
-fn token_secret(token: &JoinToken) -> Secret {
-    let data = [
-        ("token-id", token.id()),
-        ("token-secret", token.secret()),
-        ("usage-bootstrap-authentication", "true"),
-        ("usage-bootstrap-signing", "true"),
-        ("auth-extra-groups", "system:bootstrappers:keelson:default-node-token"),
-    ];
-    let mut secret = Secret { r#type: "bootstrap.kubernetes.io/token".to_owned(), ..Secret::default() };
-    secret.metadata.namespace = "kube-system".to_owned();
-    secret.metadata.name = format!("bootstrap-token-{}", token.id());
-    secret.data = data.into_iter().map(|(k, v)| (k.to_owned(), v.as_bytes().to_vec())).collect();
-    secret
 }
 
 /// Where the API is and its CA: public, so that a machine that knows only the CA's hash can find it.

@@ -13,6 +13,7 @@ use lifecycle::{Shutdown, Tasks};
 use reconcile::{Cache, Recorder};
 use sys::System;
 
+use crate::allocation::Grants;
 use crate::config::Config;
 use crate::images::Images;
 use crate::sources::Sources;
@@ -33,6 +34,7 @@ pub(crate) struct NodeContext {
     pub(crate) shutdown: Shutdown,
     /// Bytes of memory that the machine has.
     pub(crate) machine_memory: i64,
+    pub(crate) grants: Grants,
     pub(crate) allocatable: RwLock<BTreeMap<String, Quantity>>,
 }
 

@@ -14,6 +14,7 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+mod allocation;
 mod clock;
 mod config;
 mod context;

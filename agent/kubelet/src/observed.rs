@@ -38,6 +38,8 @@ pub(crate) struct SeenContainer {
     pub(crate) restarts: u32,
     pub(crate) life: Life,
     pub(crate) status: v1::ContainerStatus,
+    /// It was ended to begin anew with something changed, whatever its restart policy.
+    pub(crate) is_revived: bool,
 }
 
 impl SeenContainer {
@@ -57,6 +59,7 @@ impl SeenContainer {
             restarts: restarts.unwrap_or(metadata.attempt),
             life,
             status,
+            is_revived: false,
         }
     }
 

@@ -9,6 +9,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use crate::allocation::{Allocation, Amounts};
 use crate::observed::{Life, Nanos, Observed, SeenContainer};
 use crate::pod::{ContainerKind, PodContainer, PodView, RestartPolicy};
 
@@ -78,6 +79,8 @@ pub(crate) struct PlanInput<'a> {
     pub(crate) seen: &'a Observed,
     pub(crate) health: &'a BTreeMap<String, Health>,
     pub(crate) backoff: &'a CrashBackoff,
+    /// The resources that running containers have.
+    pub(crate) actuated: &'a Allocation,
     pub(crate) now: Nanos,
 }
 
@@ -90,8 +93,17 @@ pub(crate) enum KillReason {
     Startup,
     /// Its image was changed in the spec.
     ImageChanged,
+    /// It gets other resources and asked to be restarted for that.
+    Resized,
     /// The runtime lost track of it.
     Unknown,
+}
+
+impl KillReason {
+    /// Whether the container ends only to begin anew with something changed.
+    pub(crate) fn is_change(self) -> bool {
+        matches!(self, Self::ImageChanged | Self::Resized)
+    }
 }
 
 /// One step.
@@ -103,6 +115,8 @@ pub(crate) enum PodAction {
     CreateSandbox(u32),
     /// Kill a container; whether it starts again is for the next plan.
     KillContainer { id: String, name: String, reason: KillReason, restarts: bool },
+    /// Change the resources of these running containers, and of the pod.
+    Resize(Vec<String>),
     /// Remove what is left of a start that did not come about.
     RemoveContainer(String),
     /// Start a container for the `restarts`-th time after its first; `after` is when the one before ended.
@@ -139,6 +153,7 @@ pub(crate) fn plan_pod(input: &PlanInput<'_>) -> PodPlan {
         return plan;
     }
     plan_ephemeral(input, &mut plan);
+    plan_resize(input, &mut plan);
     match plan_init(input, &mut plan) {
         InitState::Done => plan_regular(input, &mut plan),
         InitState::Waiting => {}
@@ -151,7 +166,7 @@ fn is_over(input: &PlanInput<'_>) -> bool {
     let policy = input.view.restart_policy;
     let ended = |c: &PodContainer| {
         let latest = input.seen.latest(c.name());
-        latest.is_some_and(|s| s.life == Life::Exited && !c.is_restarted(policy, s.status.exit_code))
+        latest.is_some_and(|s| s.life == Life::Exited && !s.is_revived && !c.is_restarted(policy, s.status.exit_code))
     };
     let init_failed = input.view.of_kind(ContainerKind::Init).any(|c| {
         let latest = input.seen.latest(c.name());
@@ -232,11 +247,61 @@ fn plan_running(input: &PlanInput<'_>, container: &PodContainer, seen: &SeenCont
         KillReason::Liveness
     } else if seen.spec_image().is_some_and(|image| image != container.spec.image) {
         KillReason::ImageChanged
+    } else if resize_of(input.actuated, container) == Some(ResizeKind::Restart) {
+        KillReason::Resized
     } else {
         return;
     };
-    let restarts = container.policy(input.view.restart_policy) != RestartPolicy::Never;
+    let restarts = reason.is_change() || container.policy(input.view.restart_policy) != RestartPolicy::Never;
     plan.actions.push(PodAction::KillContainer { id: seen.id.clone(), name: seen.name.clone(), reason, restarts });
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum ResizeKind {
+    InPlace,
+    Restart,
+}
+
+/// Whether a running container has other resources than it was granted, and what that takes.
+fn resize_of(actuated: &Allocation, container: &PodContainer) -> Option<ResizeKind> {
+    let had = Amounts::of(actuated.containers.get(container.name())?);
+    let gets = Amounts::of(&container.spec.resources);
+    let restarts = |name: &str| {
+        let mut policies = container.spec.resize_policy.iter();
+        policies.any(|p| p.resource_name == name && p.restart_policy == "RestartContainer")
+    };
+    let restart = (had.cpu != gets.cpu && restarts("cpu")) || (had.memory != gets.memory && restarts("memory"));
+    (had != gets).then_some(if restart { ResizeKind::Restart } else { ResizeKind::InPlace })
+}
+
+/// Running containers that do not have what they were granted.
+fn resizes<'a>(
+    view: &'a PodView,
+    seen: &Observed,
+    actuated: &Allocation,
+) -> impl Iterator<Item = (&'a str, ResizeKind)> {
+    let is_up = |c: &PodContainer| seen.current(c.name()).is_some_and(|seen| seen.life == Life::Running);
+    let running = view.containers.iter().filter(move |c| is_up(c));
+    running.filter_map(|c| Some((c.name(), resize_of(actuated, c)?)))
+}
+
+fn is_pod_resized(view: &PodView, actuated: &Allocation) -> bool {
+    view.spec().resources.as_ref().map(Amounts::of) != actuated.pod_amounts()
+}
+
+/// Whether what was granted is not yet in effect.
+pub(crate) fn is_resizing(view: &PodView, seen: &Observed, actuated: &Allocation) -> bool {
+    is_pod_resized(view, actuated) || resizes(view, seen, actuated).next().is_some()
+}
+
+/// Changes the resources of what runs. Containers that start later get theirs then.
+fn plan_resize(input: &PlanInput<'_>, plan: &mut PodPlan) {
+    let found = resizes(input.view, input.seen, input.actuated);
+    let kept = found.filter(|(_, kind)| *kind == ResizeKind::InPlace);
+    let names: Vec<String> = kept.map(|(name, _)| name.to_owned()).collect();
+    if !names.is_empty() || is_pod_resized(input.view, input.actuated) {
+        plan.actions.push(PodAction::Resize(names));
+    }
 }
 
 /// Starts a container that does not run, if its restart policy and back-off let it.
@@ -264,6 +329,11 @@ fn plan_start(input: &PlanInput<'_>, container: &PodContainer, plan: &mut PodPla
 fn plan_restart(input: &PlanInput<'_>, container: &PodContainer, last: &SeenContainer, plan: &mut PodPlan) {
     let is_current = input.seen.current(&last.name).is_some();
     let is_rerun_of_init = container.kind == ContainerKind::Init && !is_current;
+    if last.is_revived {
+        let (name, restarts) = (last.name.clone(), last.restarts + 1);
+        plan.actions.push(PodAction::StartContainer { name, restarts, after: None });
+        return;
+    }
     if !is_rerun_of_init && !container.is_restarted(input.view.restart_policy, last.status.exit_code) {
         return;
     }

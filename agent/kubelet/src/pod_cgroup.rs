@@ -50,6 +50,15 @@ pub(crate) fn apply_group(node: &NodeContext, view: &PodView) -> Result<String, 
     Ok(group.parent)
 }
 
+/// Changes the limits of a pod's group.
+pub(crate) fn set_pod_limits(node: &NodeContext, view: &PodView, limits: &PodLimits) -> Result<(), cgroups::Error> {
+    let Some(hierarchy) = node.hierarchy.as_ref().filter(|_| node.config.cgroups_per_qos) else {
+        return Ok(());
+    };
+    let group = pod_group(node.config.cgroup_driver, &node.config.cgroup_root, qos_of(&view.pod), view.uid());
+    apply_pod_group(node.system.as_ref(), hierarchy, &group.path, limits).map(drop)
+}
+
 /// Makes the groups that all pods lie in.
 pub(crate) fn apply_classes(node: &NodeContext, memory: i64, cpu_shares: i64) -> Result<(), cgroups::Error> {
     let Some(hierarchy) = node.hierarchy.as_ref().filter(|_| node.config.cgroups_per_qos) else {

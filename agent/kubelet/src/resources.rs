@@ -8,6 +8,7 @@ use api::quantity::Amount;
 use cgroups::PodLimits;
 use cri::v1::LinuxContainerResources;
 
+use crate::allocation::Amounts;
 use crate::pod::{ContainerKind, PodView};
 
 /// The scheduler period of cpu limits, in microseconds.
@@ -152,6 +153,44 @@ pub(crate) fn pod_limits(view: &PodView) -> PodLimits {
         cpu_quota: cpu_quota(cpu_limit.unwrap_or(0)),
         memory: memory_limit.unwrap_or(0),
     }
+}
+
+/// Thousandths of processors and bytes of memory that the pod asks for.
+pub(crate) fn pod_requests(view: &PodView) -> (i64, i64) {
+    let own = view.spec().resources.as_ref();
+    let request = |name: &str, value: fn(&Quantity) -> i64| {
+        let of_pod = own.and_then(|r| r.requests.get(name).or_else(|| r.limits.get(name)).map(value));
+        of_pod.or_else(|| aggregate(view, &|c| Some(request_or_limit(c, name, value).unwrap_or(0)), name, value))
+    };
+    (request("cpu", milli).unwrap_or(0), request("memory", whole).unwrap_or(0))
+}
+
+/// For each resource the looser of two limits; 0 is none.
+pub(crate) fn loosest(a: PodLimits, b: PodLimits) -> PodLimits {
+    let looser = |a: i64, b: i64| if a == 0 || b == 0 { 0 } else { a.max(b) };
+    PodLimits {
+        cpu_shares: a.cpu_shares.max(b.cpu_shares),
+        cpu_quota: looser(a.cpu_quota, b.cpu_quota),
+        memory: looser(a.memory, b.memory),
+    }
+}
+
+/// What the runtime is told for a container that runs with limits; a limit that is no more is lifted.
+pub(crate) fn changed_resources(
+    view: &PodView,
+    spec: &Container,
+    machine_memory: i64,
+    before: Amounts,
+) -> LinuxContainerResources {
+    let mut resources = container_resources(view, spec, machine_memory);
+    if resources.cpu_quota == 0 && before.cpu.1 > 0 {
+        resources.cpu_quota = -1;
+    }
+    if resources.memory_limit_in_bytes == 0 && before.memory.1 > 0 {
+        resources.memory_limit_in_bytes = -1;
+        resources.memory_swap_limit_in_bytes = -1;
+    }
+    resources
 }
 
 fn request_or_limit(c: &Container, name: &str, value: fn(&Quantity) -> i64) -> Option<i64> {

@@ -152,7 +152,7 @@ async fn keep_mirror(node: &NodeContext, pod: &Arc<Pod>, status: &api::core::v1:
     if mirror.status == *status {
         return Ok(());
     }
-    patch_status(&node.client, &mirror, status).await
+    patch_status(&node.client, &mirror, &mirror.status, status).await
 }
 
 async fn create_mirror(node: &NodeContext, pod: &Pod) -> Result<Pod, Error> {

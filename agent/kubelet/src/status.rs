@@ -8,6 +8,7 @@ use api::core::v1::{
 };
 use api::meta::v1::Time;
 
+use crate::allocation::Allocation;
 use crate::clock::time;
 use crate::observed::{Life, Nanos, Observed, SeenContainer};
 use crate::plan::Health;
@@ -15,6 +16,8 @@ use crate::pod::{ContainerKind, PodContainer, PodView, RestartPolicy};
 use crate::resources::qos_of;
 
 mod conditions;
+
+pub(crate) use conditions::{RESIZE_IN_PROGRESS, RESIZE_PENDING};
 
 /// Why a container does not run although it should.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -32,6 +35,26 @@ pub(crate) struct Verdict {
     pub(crate) is_disruption: bool,
 }
 
+/// Resources that a pod asks for and the node does not grant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct PendingResize {
+    pub(crate) reason: &'static str,
+    pub(crate) message: String,
+    /// Of the pod that asks.
+    pub(crate) generation: i64,
+}
+
+/// How the resources of a pod stand that runs.
+pub(crate) struct ResizeState<'a> {
+    /// The resources that are in effect.
+    pub(crate) actuated: &'a Allocation,
+    pub(crate) pending: Option<&'a PendingResize>,
+    /// Why what was granted is not in effect.
+    pub(crate) failure: Option<&'a str>,
+    /// Of the pod that asked for what was granted.
+    pub(crate) generation: i64,
+}
+
 /// Everything a status is made from.
 pub(crate) struct StatusInput<'a> {
     pub(crate) view: &'a PodView,
@@ -43,6 +66,7 @@ pub(crate) struct StatusInput<'a> {
     /// Messages that ended containers left, by container id.
     pub(crate) messages: &'a BTreeMap<String, String>,
     pub(crate) verdict: Option<&'a Verdict>,
+    pub(crate) resize: ResizeState<'a>,
     /// Whether everything has been stopped for good.
     pub(crate) is_over: bool,
     pub(crate) host_ips: &'a [String],
@@ -130,7 +154,8 @@ fn container_status(input: &StatusInput<'_>, container: &PodContainer) -> Contai
     }
     if container.kind != ContainerKind::Ephemeral && input.seen.latest(name).is_some() {
         status.allocated_resources = container.spec.resources.requests.clone();
-        status.resources = Some(container.spec.resources.clone());
+        let actuated = input.resize.actuated.containers.get(name).filter(|_| is_running);
+        status.resources = Some(actuated.unwrap_or(&container.spec.resources).clone());
     }
     status.volume_mounts = container
         .spec
@@ -187,10 +212,9 @@ fn unseen_state(
         status.state = ContainerState { terminated: Some(lost("")), ..ContainerState::default() };
         return;
     }
-    let is_behind_init = container.kind != ContainerKind::Ephemeral
-        && (container.kind != ContainerKind::Regular || input.view.init().next().is_some())
-        && !is_initialized(input);
-    status.state = waiting(if is_behind_init { "PodInitializing" } else { "ContainerCreating" }, "");
+    // Of a pod with init containers all wait for that, the init containers themselves too.
+    let has_init = container.kind != ContainerKind::Ephemeral && input.view.init().next().is_some();
+    status.state = waiting(if has_init { "PodInitializing" } else { "ContainerCreating" }, "");
 }
 
 fn lost(container_id: &str) -> ContainerStateTerminated {
@@ -247,8 +271,9 @@ fn seen_state(input: &StatusInput<'_>, container: &PodContainer, seen: &SeenCont
             status.state = end;
         }
     }
-    let will_restart =
-        container.is_restarted(input.view.restart_policy, runtime.exit_code) || !is_in_newest_sandbox(input, seen);
+    let will_restart = seen.is_revived
+        || container.is_restarted(input.view.restart_policy, runtime.exit_code)
+        || !is_in_newest_sandbox(input, seen);
     if let Some(reason) = input.waiting.get(&seen.name)
         && seen.life != Life::Running
         && will_restart
@@ -309,7 +334,9 @@ fn tally(input: &StatusInput<'_>, status: &PodStatus) -> Tally {
         } else if let Some(end) = &status.state.terminated {
             tally.stopped += 1;
             tally.succeeded += usize::from(end.exit_code == 0);
-            tally.restarting += usize::from(container.is_restarted(input.view.restart_policy, end.exit_code));
+            let is_revived = input.seen.latest(container.name()).is_some_and(|seen| seen.is_revived);
+            let is_restarted = container.is_restarted(input.view.restart_policy, end.exit_code);
+            tally.restarting += usize::from(is_revived || is_restarted);
         } else if status.last_state.terminated.is_some() {
             tally.stopped += 1;
             tally.restarting += 1;

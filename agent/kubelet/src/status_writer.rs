@@ -12,6 +12,7 @@ use tokio::sync::watch;
 
 use crate::context::NodeContext;
 use crate::pod::is_static;
+use crate::status::{RESIZE_IN_PROGRESS, RESIZE_PENDING};
 
 const RETRY_FIRST: Duration = Duration::from_millis(200);
 const RETRY_LONGEST: Duration = Duration::from_secs(30);
@@ -87,7 +88,8 @@ impl Task {
 
     async fn write(&mut self, report: &Report) -> Result<(), Error> {
         if self.written.as_ref() != Some(&report.status) {
-            patch_status(&self.client, &report.pod, &report.status).await?;
+            let before = self.written.as_ref().unwrap_or(&report.pod.status);
+            patch_status(&self.client, &report.pod, before, &report.status).await?;
             self.written = Some(report.status.clone());
         }
         if report.deletes {
@@ -104,13 +106,19 @@ impl Task {
 }
 
 /// Writes a status over the one that the server has; conditions of others stay.
-pub(crate) async fn patch_status(client: &Client, pod: &Pod, status: &PodStatus) -> Result<(), Error> {
+/// `before` is what was written last.
+pub(crate) async fn patch_status(
+    client: &Client,
+    pod: &Pod,
+    before: &PodStatus,
+    status: &PodStatus,
+) -> Result<(), Error> {
     let meta = &pod.metadata;
-    let patch = Patch::Strategic(status_patch(pod, status));
+    let patch = Patch::Strategic(status_patch(pod, before, status));
     client.patch::<Pod>(Some(&meta.namespace), &meta.name, Some("status"), &patch).await.map(drop)
 }
 
-fn status_patch(pod: &Pod, status: &PodStatus) -> Value {
+fn status_patch(pod: &Pod, before: &PodStatus, status: &PodStatus) -> Value {
     let whole = Pod { status: status.clone(), ..Pod::default() };
     let mut value = object_value(&whole).get("status").cloned().unwrap_or_default();
     if let Some(fields) = value.as_object_mut() {
@@ -124,6 +132,16 @@ fn status_patch(pod: &Pod, status: &PodStatus) -> Value {
         // Conditions are merged by type: what is not said would stay.
         let conditions = fields.get_mut("conditions").and_then(Value::as_array_mut);
         conditions.into_iter().flatten().filter_map(Value::as_object_mut).for_each(clear_unset);
+        let has = |status: &PodStatus, kind: &str| status.conditions.iter().any(|c| c.r#type == kind);
+        for kind in [RESIZE_PENDING, RESIZE_IN_PROGRESS] {
+            let was_there = has(before, kind) || has(&pod.status, kind);
+            if was_there
+                && !has(status, kind)
+                && let Some(Value::Array(conditions)) = fields.get_mut("conditions")
+            {
+                conditions.push(json!({"type": kind, "$patch": "delete"}));
+            }
+        }
     }
     json!({"metadata": {"uid": pod.metadata.uid}, "status": value})
 }

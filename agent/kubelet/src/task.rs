@@ -13,6 +13,7 @@ use reconcile::{Recorder, Reflector, ReflectorConfig};
 use sys::System;
 use tokio::sync::mpsc;
 
+use crate::allocation::Grants;
 use crate::config::{CgroupDriver, Config};
 use crate::context::NodeContext;
 use crate::error::Error;
@@ -82,6 +83,7 @@ async fn run_tasks(
         hierarchy: Hierarchy::detect(system.as_ref()).ok(),
         machine_memory: i64::try_from(facts::memory().total).unwrap_or(i64::MAX),
         services: services.cache(),
+        grants: Grants::default(),
         allocatable: RwLock::default(),
         tasks: tasks.clone(),
         shutdown: shutdown.clone(),

@@ -19,6 +19,7 @@ use reconcile::EventType;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
+use crate::allocation::{Allocation, Share};
 use crate::clock;
 use crate::context::NodeContext;
 use crate::events::PodEvents;
@@ -27,7 +28,7 @@ use crate::observed::Observed;
 use crate::plan::{PlanInput, PodAction, PodPlan, plan_pod};
 use crate::pod::PodView;
 use crate::probes::{ProbeBoard, ProbeTools, Probes};
-use crate::status::{StatusInput, Verdict, Waiting, pod_status};
+use crate::status::{PendingResize, ResizeState, StatusInput, Verdict, Waiting, pod_status};
 use crate::status_writer::{Report, StatusWriter};
 
 mod admission;
@@ -36,11 +37,12 @@ mod messages;
 mod mounts;
 mod notes;
 mod ops;
+mod resize;
 mod start;
 mod stop;
 mod volumes;
 
-use notes::{Notes, SANDBOX};
+use notes::{Notes, RESIZE, SANDBOX};
 use ops::PodOps;
 use volumes::PodVolumes;
 
@@ -89,6 +91,13 @@ pub(crate) struct PodWorker {
     wishes: watch::Receiver<Wish>,
     wake: Arc<Notify>,
     objects_changed: Arc<Notify>,
+    /// The pod as its object is; `view` has the resources that the node granted.
+    desired: Arc<Pod>,
+    allocation: Allocation,
+    pending_resize: Option<PendingResize>,
+    /// Of the pod that asked for what was granted last, until that is in effect.
+    resize_generation: Option<i64>,
+    freed: watch::Receiver<()>,
     view: Arc<PodView>,
     events: PodEvents,
     observer: Observer,
@@ -110,7 +119,10 @@ pub(crate) struct PodWorker {
 impl PodWorker {
     /// The worker of a pod, and what others see of it.
     pub(crate) fn new(node: Arc<NodeContext>, wish: Wish) -> (Self, WorkerHandle) {
-        let view = Arc::new(PodView::new(wish.pod.clone()));
+        let desired = wish.pod.clone();
+        let allocation = Allocation::recorded(&desired);
+        let view = Arc::new(PodView::new(allocation.granted(&desired)));
+        node.grants.note(view.uid(), Share::of(&view));
         let (wake, objects_changed) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
         let (sender, wishes) = watch::channel(wish);
         let (status, status_seen) = watch::channel(view.pod.status.clone());
@@ -120,7 +132,7 @@ impl PodWorker {
         let volumes = PodVolumes::new(node.clone(), objects_changed.clone());
         let worker = Self {
             writer: StatusWriter::spawn(&node, &view.pod),
-            notes: Arc::new(Notes::new(node.config.max_crash_backoff)),
+            notes: Arc::new(Notes::new(node.config.max_crash_backoff, allocation.clone())),
             volumes: Arc::new(tokio::sync::Mutex::new(volumes)),
             probes: Probes::new(board.clone(), tools),
             observer: Observer::default(),
@@ -132,6 +144,11 @@ impl PodWorker {
             is_cleaned: false,
             under_way: None,
             wake: wake.clone(),
+            freed: node.grants.freed(),
+            desired,
+            allocation,
+            pending_resize: None,
+            resize_generation: None,
             node,
             wishes,
             objects_changed,
@@ -165,6 +182,7 @@ impl PodWorker {
                     self.volumes_are_due = true;
                     self.notes.lock().try_again();
                 }
+                Ok(()) = self.freed.changed(), if self.pending_resize.is_some() => self.grant(),
                 () = poll_step(&mut self.under_way) => self.under_way = None,
                 () = tokio::time::sleep(next) => {}
             }
@@ -174,12 +192,10 @@ impl PodWorker {
     /// Takes over what is newest of the pod; a wish to stop overtakes what is under way.
     fn take_wish(&mut self) {
         let wish = self.wishes.borrow_and_update().clone();
-        if !Arc::ptr_eq(&wish.pod, &self.view.pod) {
-            self.volumes_are_due |= wish.pod.metadata.labels != self.view.pod.metadata.labels
-                || wish.pod.metadata.annotations != self.view.pod.metadata.annotations;
-            self.view = Arc::new(PodView::new(wish.pod));
-            self.events = self.events.for_view(&self.view);
-        }
+        let (old, new) = (&self.desired.metadata, &wish.pod.metadata);
+        self.volumes_are_due |= new.labels != old.labels || new.annotations != old.annotations;
+        self.desired = wish.pod;
+        self.grant();
         if let Some(verdict) = wish.eviction.filter(|_| self.verdict.is_none()) {
             self.events.pod(EventType::Warning, "Evicted", verdict.message.clone());
             self.verdict = Some(verdict);
@@ -211,7 +227,7 @@ impl PodWorker {
     async fn step(&mut self) -> Next {
         let uid = self.view.uid().to_owned();
         match self.observer.observe(self.node.runtime.as_ref(), &uid).await {
-            Ok(seen) => self.seen = Arc::new(seen),
+            Ok(seen) => self.seen = Arc::new(self.notes.lock().mark_revived(seen)),
             Err(error) => {
                 tracing::warn!(pod = self.view.name(), %error, "runtime not observed");
                 return Next::Wait(OBSERVE_RETRY);
@@ -244,7 +260,14 @@ impl PodWorker {
         let plan = {
             let notes = self.notes.lock();
             let now = clock::now();
-            let input = PlanInput { view: &self.view, seen: &self.seen, health: &health, backoff: &notes.backoff, now };
+            let input = PlanInput {
+                view: &self.view,
+                seen: &self.seen,
+                health: &health,
+                backoff: &notes.backoff,
+                actuated: &notes.actuated,
+                now,
+            };
             plan_pod(&input)
         };
         if plan.is_finished {
@@ -274,6 +297,7 @@ impl PodWorker {
         for action in actions {
             let wait = match &action {
                 PodAction::CreateSandbox(_) => sandbox_wait,
+                PodAction::Resize(_) => notes.wait_of(RESIZE),
                 PodAction::StartContainer { name, .. } => sandbox_wait.or_else(|| notes.wait_of(name)),
                 PodAction::StopSandbox(_) | PodAction::KillContainer { .. } | PodAction::RemoveContainer(_) => None,
             };
@@ -305,6 +329,7 @@ impl PodWorker {
         }
         if self.seen.is_stopped() {
             self.stage = Stage::Stopped;
+            self.node.grants.release(self.view.uid());
             return self.step_stopped().await;
         }
         self.under_way = Some(self.ops().stop_pod(deadline).boxed());
@@ -353,6 +378,7 @@ impl PodWorker {
     }
 
     fn publish(&mut self) {
+        self.tell_resized();
         let is_over = matches!(self.stage, Stage::Stopped);
         let health = self.board.snapshot();
         let previous = self.status.borrow().clone();
@@ -367,6 +393,12 @@ impl PodWorker {
                 starting: &notes.starting,
                 messages: &self.messages,
                 verdict: self.verdict.as_ref(),
+                resize: ResizeState {
+                    actuated: &notes.actuated,
+                    pending: self.pending_resize.as_ref(),
+                    failure: notes.resize_failure.as_deref(),
+                    generation: self.resize_generation.unwrap_or(self.view.pod.metadata.generation),
+                },
                 is_over,
                 host_ips: &host_ips,
                 previous: &previous,

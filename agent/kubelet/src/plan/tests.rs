@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use api::core::v1::{Container, Pod};
+use api::core::v1::{Container, ContainerResizePolicy, Pod};
 use cri::v1;
 
 use super::*;
@@ -39,6 +39,7 @@ fn with(mut seen: Observed, name: &str, life: Life, exit_code: i32) -> Observed 
         restarts: 0,
         life,
         status,
+        is_revived: false,
     };
     seen.containers.push(container);
     seen
@@ -48,7 +49,8 @@ fn plan(view: &PodView, seen: &Observed, started: &[&str]) -> PodPlan {
     let healthy = Health { is_started: true, is_ready: true, ..Health::default() };
     let health = started.iter().map(|name| ((*name).to_owned(), healthy)).collect();
     let backoff = CrashBackoff::new(Duration::from_secs(300));
-    plan_pod(&PlanInput { view, seen, health: &health, backoff: &backoff, now: 2 * SECOND })
+    let actuated = Allocation::of(&view.pod);
+    plan_pod(&PlanInput { view, seen, health: &health, backoff: &backoff, actuated: &actuated, now: 2 * SECOND })
 }
 
 fn start(name: &str, restarts: u32) -> PodAction {
@@ -125,7 +127,9 @@ fn a_dead_container_is_killed() {
     let seen = with(ready_sandbox(), "a", Life::Running, 0);
     let health = BTreeMap::from([("a".to_owned(), Health { is_dead: true, ..Health::default() })]);
     let backoff = CrashBackoff::new(Duration::from_secs(300));
-    let plan = plan_pod(&PlanInput { view: &view, seen: &seen, health: &health, backoff: &backoff, now: SECOND });
+    let actuated = &Allocation::of(&view.pod);
+    let plan =
+        plan_pod(&PlanInput { view: &view, seen: &seen, health: &health, backoff: &backoff, actuated, now: SECOND });
     let (id, name) = ("id-a".to_owned(), "a".to_owned());
     assert_eq!(plan.actions, [PodAction::KillContainer { id, name, reason: KillReason::Liveness, restarts: true }]);
 }
@@ -144,4 +148,47 @@ fn crashes_are_backed_off_and_forgotten_after_a_long_run() {
     }
     assert_eq!(delay(&backoff, 13 * SECOND), Some(300));
     assert_eq!(delay(&backoff, 700 * SECOND), None);
+}
+
+fn asking(mut view: PodView, cpu: &str, policy: &str) -> PodView {
+    let mut pod = Pod::clone(&view.pod);
+    for container in &mut pod.spec.containers {
+        container.resources.requests.insert("cpu".to_owned(), api::Quantity::new(cpu));
+        container.resize_policy =
+            vec![ContainerResizePolicy { resource_name: "cpu".to_owned(), restart_policy: policy.to_owned() }];
+    }
+    view = PodView::new(Arc::new(pod));
+    view
+}
+
+#[test]
+fn running_containers_get_other_resources_as_their_policy_says() {
+    let before = asking(pod("OnFailure", &[], &["a"]), "1", "NotRequired");
+    let backoff = CrashBackoff::new(Duration::from_secs(300));
+    let healthy = Health { is_started: true, is_ready: true, ..Health::default() };
+    let health = BTreeMap::from([("a".to_owned(), healthy)]);
+    let actuated = Allocation::of(&before.pod);
+    let plan = |view: &PodView, seen: &Observed| {
+        let (health, backoff, actuated) = (&health, &backoff, &actuated);
+        plan_pod(&PlanInput { view, seen, health, backoff, actuated, now: SECOND })
+    };
+    let up = with(ready_sandbox(), "a", Life::Running, 0);
+    let same = asking(before.clone(), "1000m", "RestartContainer");
+    assert_eq!(plan(&same, &up).actions, []);
+    let in_place = asking(before.clone(), "2", "NotRequired");
+    assert_eq!(plan(&in_place, &up).actions, [PodAction::Resize(vec!["a".to_owned()])]);
+    let anew = asking(before, "2", "RestartContainer");
+    let kill = PodAction::KillContainer {
+        id: "id-a".to_owned(),
+        name: "a".to_owned(),
+        reason: KillReason::Resized,
+        restarts: true,
+    };
+    assert_eq!(plan(&anew, &up).actions, [kill]);
+    // It begins anew even if it ended well.
+    let mut ended = with(ready_sandbox(), "a", Life::Exited, 0);
+    assert!(plan(&anew, &ended).is_finished);
+    ended.containers[0].is_revived = true;
+    let start = PodAction::StartContainer { name: "a".to_owned(), restarts: 1, after: None };
+    assert_eq!(plan(&anew, &ended).actions, [start]);
 }

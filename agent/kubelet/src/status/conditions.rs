@@ -5,7 +5,13 @@ use api::meta::v1::Time;
 
 use super::{StatusInput, is_initialized};
 use crate::clock::time;
+use crate::plan::is_resizing;
 use crate::pod::{ContainerKind, is_static};
+
+/// The pod asks for resources that the node did not grant.
+pub(crate) const RESIZE_PENDING: &str = "PodResizePending";
+/// Resources were granted that are not in effect.
+pub(crate) const RESIZE_IN_PROGRESS: &str = "PodResizeInProgress";
 
 struct Finding {
     kind: &'static str,
@@ -36,13 +42,38 @@ pub(super) fn pod_conditions(input: &StatusInput<'_>, status: &PodStatus) -> Vec
         let message = verdict.message.clone();
         findings.push(Finding { kind: "DisruptionTarget", is_true: true, reason: "TerminationByKubelet", message });
     }
+    let resizes = resize_findings(input, status);
     let mut conditions: Vec<_> = findings.into_iter().map(|finding| condition(input, finding)).collect();
     if let Some(scheduled) = input.view.pod.status.conditions.iter().find(|c| c.r#type == "PodScheduled")
         && !is_static(&input.view.pod)
     {
         conditions.push(scheduled.clone());
     }
+    for (finding, generation) in resizes {
+        conditions.push(PodCondition { observed_generation: generation, ..condition(input, finding) });
+    }
     conditions
+}
+
+/// What a pod waits for that asked for other resources, each with the generation that asked.
+fn resize_findings(input: &StatusInput<'_>, status: &PodStatus) -> Vec<(Finding, i64)> {
+    let is_terminal = matches!(status.phase.as_str(), "Succeeded" | "Failed");
+    let mut findings = Vec::new();
+    if is_terminal {
+        return findings;
+    }
+    if let Some(pending) = input.resize.pending {
+        let message = pending.message.clone();
+        let finding = Finding { kind: RESIZE_PENDING, is_true: true, reason: pending.reason, message };
+        findings.push((finding, pending.generation));
+    }
+    if is_resizing(input.view, input.seen, input.resize.actuated) {
+        let reason = if input.resize.failure.is_some() { "Error" } else { "" };
+        let message = input.resize.failure.unwrap_or_default().to_owned();
+        let finding = Finding { kind: RESIZE_IN_PROGRESS, is_true: true, reason, message };
+        findings.push((finding, input.resize.generation));
+    }
+    findings
 }
 
 fn condition(input: &StatusInput<'_>, finding: Finding) -> PodCondition {

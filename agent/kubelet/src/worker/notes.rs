@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::allocation::Allocation;
+use crate::observed::{Life, Observed};
 use crate::plan::CrashBackoff;
 use crate::status::Waiting;
 
@@ -14,6 +16,8 @@ const RETRY_FIRST: Duration = Duration::from_secs(1);
 const RETRY_LONGEST: Duration = Duration::from_secs(30);
 /// The sandbox's name among things to try again; no container can have it.
 pub(super) const SANDBOX: &str = "";
+/// The same for other resources.
+pub(super) const RESIZE: &str = "/resize";
 
 struct Retry {
     wait: Duration,
@@ -29,15 +33,24 @@ pub(super) struct Inner {
     pub(super) waiting: BTreeMap<String, Waiting>,
     pub(super) starting: BTreeSet<String>,
     pub(super) backoff: CrashBackoff,
+    /// The resources that are in effect.
+    pub(super) actuated: Allocation,
+    /// Why those that were granted are not.
+    pub(super) resize_failure: Option<String>,
+    /// Containers that were ended to begin anew, by id.
+    pub(super) revived: BTreeSet<String>,
     retries: BTreeMap<String, Retry>,
 }
 
 impl Notes {
-    pub(super) fn new(longest_crash_backoff: Duration) -> Self {
+    pub(super) fn new(longest_crash_backoff: Duration, actuated: Allocation) -> Self {
         let inner = Inner {
             waiting: BTreeMap::new(),
             starting: BTreeSet::new(),
             backoff: CrashBackoff::new(longest_crash_backoff),
+            actuated,
+            resize_failure: None,
+            revived: BTreeSet::new(),
             retries: BTreeMap::new(),
         };
         Self { inner: Mutex::new(inner) }
@@ -64,9 +77,24 @@ impl Inner {
         self.retries.remove(name);
     }
 
+    /// The pod got other resources than those that could not be brought into effect.
+    pub(super) fn forget_resize_failure(&mut self) {
+        self.resize_failure = None;
+        self.succeed(RESIZE);
+    }
+
     /// How long `name` has to wait before it is tried again.
     pub(super) fn wait_of(&self, name: &str) -> Option<Duration> {
         self.retries.get(name)?.at.checked_duration_since(Instant::now()).filter(|wait| !wait.is_zero())
+    }
+
+    /// Marks the ended containers that shall begin anew; others are forgotten once they are gone.
+    pub(super) fn mark_revived(&mut self, mut seen: Observed) -> Observed {
+        self.revived.retain(|id| seen.containers.iter().any(|c| c.id == *id));
+        for container in &mut seen.containers {
+            container.is_revived = container.life == Life::Exited && self.revived.contains(&container.id);
+        }
+        seen
     }
 
     /// Something that failures may have been due to has changed: try everything again now.

@@ -49,9 +49,16 @@ impl PodOps {
     pub(super) async fn apply(self, actions: Vec<PodAction>) {
         let (kills, starts): (Vec<_>, Vec<_>) = actions.into_iter().partition(|action| match action {
             PodAction::StopSandbox(_) | PodAction::KillContainer { .. } | PodAction::RemoveContainer(_) => true,
-            PodAction::CreateSandbox(_) | PodAction::StartContainer { .. } => false,
+            PodAction::Resize(_) | PodAction::CreateSandbox(_) | PodAction::StartContainer { .. } => false,
         });
         futures::future::join_all(kills.iter().map(|action| self.apply_kill(action))).await;
+        let (resizes, starts): (Vec<_>, Vec<_>) =
+            starts.into_iter().partition(|action| matches!(action, PodAction::Resize(_)));
+        for action in resizes {
+            if let PodAction::Resize(names) = action {
+                self.resize(&names).await;
+            }
+        }
         if starts.is_empty() {
             return;
         }
@@ -67,7 +74,10 @@ impl PodOps {
                 PodAction::StartContainer { name, restarts, after } => {
                     self.start_container(&name, restarts, after, &paths).await;
                 }
-                PodAction::StopSandbox(_) | PodAction::KillContainer { .. } | PodAction::RemoveContainer(_) => {}
+                PodAction::StopSandbox(_)
+                | PodAction::KillContainer { .. }
+                | PodAction::RemoveContainer(_)
+                | PodAction::Resize(_) => {}
             }
         }
     }

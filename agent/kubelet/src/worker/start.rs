@@ -61,7 +61,11 @@ impl From<ImageError> for StartError {
 impl PodOps {
     pub(super) async fn create_sandbox(&self, attempt: u32) {
         match self.run_sandbox(attempt).await {
-            Ok(()) => self.notes.lock().succeed(SANDBOX),
+            Ok(()) => {
+                let mut notes = self.notes.lock();
+                notes.actuated.pod.clone_from(&self.view.spec().resources);
+                notes.succeed(SANDBOX);
+            }
             Err(why) => {
                 let text = format!("Failed to create pod sandbox: {why}");
                 self.events.pod(EventType::Warning, "FailedCreatePodSandBox", text);
@@ -164,6 +168,7 @@ impl PodOps {
         let created = runtime.create_container(request).await;
         let id = created.map_err(|error| StartError::new("CreateContainerError", error.message()))?;
         self.events.container(name, EventType::Normal, "Created", "Container created".to_owned());
+        self.notes.lock().actuated.containers.insert(name.to_owned(), container.spec.resources.clone());
         let started = runtime.start_container(&id).await;
         started.map_err(|error| StartError::new("RunContainerError", error.message()))?;
         self.events.container(name, EventType::Normal, "Started", "Container started".to_owned());

@@ -30,6 +30,9 @@ impl PodOps {
             }
             PodAction::KillContainer { id, name, reason, restarts } => {
                 let text = kill_message(name, *reason, *restarts);
+                if reason.is_change() {
+                    self.notes.lock().revived.insert(id.clone());
+                }
                 self.kill_container(name, id, *reason, &text).await;
             }
             PodAction::RemoveContainer(id) => {
@@ -37,7 +40,7 @@ impl PodOps {
                     tracing::warn!(container = id, %error, "container not removed");
                 }
             }
-            PodAction::CreateSandbox(_) | PodAction::StartContainer { .. } => {}
+            PodAction::CreateSandbox(_) | PodAction::StartContainer { .. } | PodAction::Resize(_) => {}
         }
     }
 
@@ -53,7 +56,7 @@ impl PodOps {
         let probe = spec.and_then(|spec| match reason {
             KillReason::Liveness => spec.liveness_probe.as_ref(),
             KillReason::Startup => spec.startup_probe.as_ref(),
-            KillReason::ImageChanged | KillReason::Unknown => None,
+            KillReason::ImageChanged | KillReason::Resized | KillReason::Unknown => None,
         });
         let own = probe.and_then(|p| p.termination_grace_period_seconds);
         let grace = seconds(own.unwrap_or_else(|| self.view.grace_seconds()));
@@ -112,6 +115,7 @@ fn kill_message(name: &str, reason: KillReason, restarts: bool) -> String {
         KillReason::Liveness => format!("Container {name} failed liveness probe{then}"),
         KillReason::Startup => format!("Container {name} failed startup probe{then}"),
         KillReason::ImageChanged => format!("Container {name} definition changed{then}"),
+        KillReason::Resized => format!("Container {name} resize requires restart"),
         KillReason::Unknown => format!("Container {name} is in an unknown state{then}"),
     }
 }

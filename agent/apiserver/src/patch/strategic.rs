@@ -99,19 +99,23 @@ fn merge_key(
                 *target = Value::Array(Vec::new());
             }
             let Value::Array(list) = target else { return Ok(()) };
+            let before = list.clone();
             if merge_key.is_empty() || items.iter().all(|i| !i.is_object()) && !items.is_empty() {
                 for item in items.iter().filter(|i| !i.is_object()) {
                     if !list.contains(item) {
                         list.push(item.clone());
                     }
                 }
-                Ok(())
             } else {
-                merge_list(below, list, items, merge_key)
+                merge_list(below, list, items, merge_key)?;
             }
+            // Without an order of its own, a patch's items come in its order.
+            if !patch.contains_key(&format!("{ORDER}{key}")) {
+                sort(list, items, (&before, items), merge_key);
+            }
+            Ok(())
         }
         _ => {
-            let _names_nothing = patch;
             map.insert(key.clone(), value.clone());
             Ok(())
         }
@@ -187,7 +191,7 @@ mod tests {
     fn containers_merge_by_name() {
         let old = json!({"spec": {"containers": [{"name": "a", "image": "1", "args": ["x"]}, {"name": "b"}]}});
         let new = patched(old, json!({"spec": {"containers": [{"name": "a", "image": "2"}, {"name": "c"}]}}));
-        let expected = json!([{"name": "a", "image": "2", "args": ["x"]}, {"name": "b"}, {"name": "c"}]);
+        let expected = json!([{"name": "a", "image": "2", "args": ["x"]}, {"name": "c"}, {"name": "b"}]);
         assert_eq!(new["spec"]["containers"], expected);
     }
 
@@ -213,7 +217,7 @@ mod tests {
         let old = json!({"metadata": {"finalizers": ["a", "b"], "labels": {"x": "1"}}});
         let patch = json!({"metadata": {"finalizers": ["c"], "$deleteFromPrimitiveList/finalizers": ["a"], "labels": {"x": null}}});
         let new = patched(old, patch);
-        assert_eq!(new["metadata"]["finalizers"], json!(["b", "c"]));
+        assert_eq!(new["metadata"]["finalizers"], json!(["c", "b"]));
         assert_eq!(new["metadata"]["labels"], json!({}));
     }
 }

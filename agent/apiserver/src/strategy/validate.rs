@@ -159,6 +159,7 @@ fn pod_spec(spec: &Value, path: &str, errors: &mut Errors) {
     if containers.is_empty() {
         errors.push(FieldError::required(format!("{path}.containers"), ""));
     }
+    super::pod::validate_sysctls(spec, path, errors);
     let volumes: Vec<&str> = tree::list(spec, "/volumes").iter().filter_map(|v| v["name"].as_str()).collect();
     let mut seen: Vec<&str> = Vec::new();
     for (list, items) in [("initContainers", tree::list(spec, "/initContainers")), ("containers", containers)] {
@@ -315,8 +316,14 @@ fn pod_update(new: &Value, old: &Value, errors: &mut Errors) {
              `spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)",
         ));
     }
-    let kept = tree::list(new, "/spec/tolerations");
-    if tree::list(old, "/spec/tolerations").iter().any(|t| !kept.contains(t)) {
+    // How long a taint is tolerated may change; what is tolerated may only grow.
+    let tolerated = |pod: &Value| -> Vec<Value> {
+        let mut tolerations = tree::list(pod, "/spec/tolerations").to_vec();
+        tolerations.iter_mut().for_each(|t| tree::remove(t, "tolerationSeconds"));
+        tolerations
+    };
+    let kept = tolerated(new);
+    if tolerated(old).iter().any(|t| !kept.contains(t)) {
         errors.push(FieldError::forbidden(
             "spec.tolerations",
             "existing toleration can not be modified except its tolerationSeconds",

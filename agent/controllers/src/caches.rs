@@ -84,6 +84,7 @@ caches! {
     claims: PersistentVolumeClaim = plain::<PersistentVolumeClaim>,
     volumes: PersistentVolume = plain::<PersistentVolume>,
     account_tokens: Secret = account_tokens,
+    bootstrap_tokens: Secret = bootstrap_tokens,
     node_leases: Lease = node_leases,
     signing_requests: CertificateSigningRequest = plain::<CertificateSigningRequest>,
 }
@@ -111,6 +112,11 @@ fn root_certificates(client: &Client) -> Reflector<ConfigMap> {
 fn account_tokens(client: &Client) -> Reflector<Secret> {
     let field_selector = "type=kubernetes.io/service-account-token".to_owned();
     Reflector::new(client.clone(), ReflectorConfig { field_selector, ..config() })
+}
+
+fn bootstrap_tokens(client: &Client) -> Reflector<Secret> {
+    let (namespace, field_selector) = (Some("kube-system".to_owned()), "type=bootstrap.kubernetes.io/token".to_owned());
+    Reflector::new(client.clone(), ReflectorConfig { namespace, field_selector, ..config() })
 }
 
 fn node_leases(client: &Client) -> Reflector<Lease> {

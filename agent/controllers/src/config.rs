@@ -3,7 +3,7 @@
 use ipnet::IpNet;
 
 /// Configuration of all controllers.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Config {
     /// Ranges that nodes get their pod ranges from; none leaves nodes without.
     pub cluster_cidrs: Vec<IpNet>,
@@ -15,8 +15,16 @@ pub struct Config {
     pub root_ca_pem: String,
     /// Signs certificate signing requests; without one they stay pending.
     pub signer: Option<Signer>,
+    /// The key that signs service account tokens, PEM; without one, Secrets that ask for a token stay empty.
+    pub service_account_key_pem: Option<String>,
     /// Lead under a lease with this identity; `None` leads at once.
     pub leader_identity: Option<String>,
+}
+
+impl std::fmt::Debug for Config {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Config(..)")
+    }
 }
 
 /// The cluster CA.

@@ -12,6 +12,7 @@ use reconcile::{Action, Event, Queue, Recorder, run_workers};
 use crate::caches::{Caches, Need, Reflectors};
 use crate::config::Config;
 use crate::error::Error;
+use crate::garbage::Objects;
 
 /// Time for the event that shows what others wrote.
 const RACE_PAUSE: Duration = Duration::from_millis(50);
@@ -40,6 +41,8 @@ pub(crate) struct Context {
     pub(crate) caches: Caches,
     pub(crate) recorder: Recorder,
     pub(crate) config: Arc<Config>,
+    /// All objects, by what the garbage collector knows of them.
+    pub(crate) objects: Objects,
 }
 
 /// One controller.
@@ -72,11 +75,11 @@ pub(crate) struct Starter {
 }
 
 impl Starter {
-    pub(crate) fn new(config: Config, client: Client, shutdown: Shutdown, tasks: Tasks) -> Self {
+    pub(crate) fn new(config: Config, objects: Objects, client: Client, shutdown: Shutdown, tasks: Tasks) -> Self {
         let reflectors = Reflectors::new(&client);
         let (recorder, sending) = Recorder::new(client.clone(), "controller-manager", "", shutdown.clone());
         tasks.spawn("events", sending);
-        let context = Context { client, caches: reflectors.caches(), recorder, config: Arc::new(config) };
+        let context = Context { client, caches: reflectors.caches(), recorder, config: Arc::new(config), objects };
         Self { context, reflectors, shutdown, tasks, starts: Vec::new() }
     }
 

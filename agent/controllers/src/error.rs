@@ -1,5 +1,8 @@
 //! Why a run of a controller failed. All of it is tried again with back-off.
 
+/// The step that writes an object's own status.
+const STATUS: &str = "writing the status";
+
 /// A failed run.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -30,7 +33,8 @@ impl Error {
     /// Whether this run decided on a state that was not the newest.
     pub(crate) fn is_race(&self) -> bool {
         match self {
-            Self::Request { source, .. } => source.is_conflict(),
+            // A status that has no object any more: the event that says so is under way.
+            Self::Request { step, source } => source.is_conflict() || (*step == STATUS && source.is_not_found()),
             Self::Behind => true,
             Self::Lease(_) | Self::Selector(_) | Self::ContentRemains(_) => false,
         }

@@ -10,10 +10,12 @@
 mod graph;
 mod source;
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use api::Kind;
+use api::meta::v1::ObjectMeta;
 use client::{Client, DeleteOptions, Patch, Propagation};
 use lifecycle::{Shutdown, Tasks};
 use reconcile::{Action, Queue, run_workers};
@@ -26,35 +28,104 @@ const WORKERS: usize = 20;
 /// Pause before an owner that the graph does not know is asked for again.
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
 
-/// Starts the watches and the workers.
-pub(crate) fn start(client: &Client, tasks: &Tasks, shutdown: &Shutdown) {
-    let collector = Arc::new(Collector { client: client.clone(), graph: Mutex::default() });
-    let queue: Queue<String> = Queue::with_backoff(Duration::from_millis(50), Duration::from_secs(60));
-    let synced = source::start(&collector, &queue, client, tasks, shutdown);
-    let shutdown = shutdown.clone();
-    tasks.spawn("garbage-collector-controller", async move {
-        tokio::select! {
-            () = shutdown.wait() => return,
-            () = synced => {}
-        }
-        // What was there before the graph was whole is judged now.
-        collector.lock().uids().for_each(|uid| queue.add(uid.to_owned()));
-        let work = move |uid: String| {
-            let collector = collector.clone();
-            async move { collector.attend(&uid).await }
+/// Called with a namespace whose number of objects changed.
+type CountHandler = Box<dyn Fn(&str) + Send + Sync>;
+
+/// All objects of the cluster, by their metadata.
+#[derive(Clone)]
+pub(crate) struct Objects {
+    collector: Arc<Collector>,
+}
+
+impl Objects {
+    /// Nothing is known before [`Objects::collect`].
+    pub(crate) fn new(client: &Client) -> Self {
+        let collector = Collector {
+            client: client.clone(),
+            graph: Mutex::default(),
+            known: AtomicBool::new(false),
+            on_count: Mutex::default(),
         };
-        run_workers(queue, WORKERS, shutdown, work).await;
-    });
+        Self { collector: Arc::new(collector) }
+    }
+
+    /// Whether every kind was listed.
+    pub(crate) fn are_known(&self) -> bool {
+        self.collector.known.load(Ordering::Acquire)
+    }
+
+    /// How many objects of a kind a namespace holds.
+    pub(crate) fn count(&self, group: &str, plural: &str, namespace: &str) -> usize {
+        self.collector.lock().count(group, plural, namespace)
+    }
+
+    /// Calls `handler` with the namespace of every object that is new or gone. It must not block.
+    pub(crate) fn on_count(&self, handler: impl Fn(&str) + Send + Sync + 'static) {
+        self.collector.handlers().push(Box::new(handler));
+    }
+
+    /// Starts the watches and the workers.
+    pub(crate) fn collect(&self, tasks: &Tasks, shutdown: &Shutdown) {
+        let collector = self.collector.clone();
+        let queue: Queue<String> = Queue::with_backoff(Duration::from_millis(50), Duration::from_secs(60));
+        let synced = source::start(&collector, &queue, &collector.client, tasks, shutdown);
+        let shutdown = shutdown.clone();
+        tasks.spawn("garbage-collector-controller", async move {
+            tokio::select! {
+                () = shutdown.wait() => return,
+                () = synced => {}
+            }
+            collector.known.store(true, Ordering::Release);
+            // What was there before the graph was whole is judged now.
+            collector.lock().uids().for_each(|uid| queue.add(uid.to_owned()));
+            let work = move |uid: String| {
+                let collector = collector.clone();
+                async move { collector.attend(&uid).await }
+            };
+            run_workers(queue, WORKERS, shutdown, work).await;
+        });
+    }
 }
 
 struct Collector {
     client: Client,
     graph: Mutex<Graph>,
+    known: AtomicBool,
+    on_count: Mutex<Vec<CountHandler>>,
 }
 
 impl Collector {
     fn lock(&self) -> std::sync::MutexGuard<'_, Graph> {
         self.graph.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn handlers(&self) -> std::sync::MutexGuard<'_, Vec<CountHandler>> {
+        self.on_count.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes an object's state into the graph; whom to look at.
+    fn apply_state(&self, kind: &'static Kind, meta: &ObjectMeta) -> Vec<String> {
+        let is_new = self.lock().node(&meta.uid).is_none();
+        let attend = self.lock().apply(kind, meta);
+        if is_new && self.are_counted() {
+            self.handlers().iter().for_each(|handler| handler(&meta.namespace));
+        }
+        attend
+    }
+
+    /// Takes an object out of the graph; whom to look at.
+    fn remove_state(&self, uid: &str) -> Vec<String> {
+        let namespace = self.lock().node(uid).map(|node| node.namespace.clone());
+        let attend = self.lock().remove(uid);
+        if let Some(namespace) = namespace.filter(|_| self.are_counted()) {
+            self.handlers().iter().for_each(|handler| handler(&namespace));
+        }
+        attend
+    }
+
+    /// While kinds are still being listed, nobody can count.
+    fn are_counted(&self) -> bool {
+        self.known.load(Ordering::Acquire)
     }
 
     async fn attend(&self, uid: &str) -> Result<Action, Error> {

@@ -116,7 +116,9 @@ impl History {
         wanted: Wanted,
     ) -> Result<Found, Error> {
         let newest = revisions.last().map_or(0, |r| r.revision);
-        let Some(same) = revisions.iter().rev().find(|r| holds(r, &wanted.data)) else {
+        // Of several the oldest: its hash is on the pods.
+        let age = |r: &&Arc<ControllerRevision>| (r.metadata.creation_timestamp.unix(), r.metadata.name.clone());
+        let Some(same) = revisions.iter().filter(|r| holds(r, &wanted.data)).min_by_key(age) else {
             return self.create(owner, newest + 1, wanted).await;
         };
         let others = revisions.iter().filter(|r| r.metadata.uid != same.metadata.uid);

@@ -33,9 +33,11 @@ mod owner;
 mod podgc;
 mod pods;
 mod protection;
+mod quota;
 mod replicas;
 mod serviceaccount;
 mod statefulset;
+mod tokens;
 mod tolerations;
 
 pub use config::{Config, Signer};
@@ -65,8 +67,8 @@ pub async fn run(config: Config, client: Client, shutdown: Shutdown) -> Result<(
 
 async fn lead(config: Config, client: Client, shutdown: Shutdown) {
     let tasks = Tasks::new();
-    let garbage_client = client.clone();
-    let mut starter = Starter::new(config, client, shutdown.clone(), tasks.clone());
+    let objects = garbage::Objects::new(&client);
+    let mut starter = Starter::new(config, objects.clone(), client, shutdown.clone(), tasks.clone());
     starter.add::<replicas::ReplicaSets>();
     starter.add::<replicas::ReplicationControllers>();
     starter.add::<deployment::Deployments>();
@@ -83,6 +85,9 @@ async fn lead(config: Config, client: Client, shutdown: Shutdown) {
     starter.add::<protection::Claims>();
     starter.add::<protection::Volumes>();
     starter.add::<endpoints::Mirrors>();
+    starter.add::<quota::Quotas>();
+    starter.add::<tokens::AccountTokens>();
+    starter.add::<tokens::BootstrapTokens>();
     starter.add::<endpoints::EndpointSlices>();
     starter.add::<endpoints::EndpointsObjects>();
     starter.add::<namespace::Namespaces>();
@@ -92,7 +97,7 @@ async fn lead(config: Config, client: Client, shutdown: Shutdown) {
     starter.add::<nodelifecycle::NodeHealth>();
     starter.add::<csr::Requests>();
     starter.start();
-    garbage::start(&garbage_client, &tasks, &shutdown);
+    objects.collect(&tasks, &shutdown);
     shutdown.wait().await;
     let stuck = tasks.drain(std::time::Duration::from_secs(10)).await;
     if !stuck.is_empty() {

@@ -158,12 +158,21 @@ impl<K: Resource> OwnedPods<K> {
             }
             if let Some(error) = failed {
                 left.iter().for_each(|_| self.expectations.created(key));
+                if self.is_closing(&key.namespace) {
+                    return Ok(());
+                }
                 let message = format!("Error creating: {error}");
                 self.context.recorder.event(owner, EventType::Warning, "FailedCreate", message);
                 return Err(error).during("creating a pod");
             }
         }
         Ok(())
+    }
+
+    /// Whether the namespace takes no new objects any more: then there is nothing to repeat.
+    fn is_closing(&self, namespace: &str) -> bool {
+        let namespace = self.context.caches.namespaces.get("", namespace);
+        namespace.is_some_and(|namespace| namespace.metadata.deletion_timestamp.is_some())
     }
 
     /// Deletes pods, all of them before the first failure is told.

@@ -124,6 +124,7 @@ fn start_controllers(tasks: &Tasks, shutdown: &Shutdown, manifest: &Manifest) ->
         cluster_cidrs: manifest.cluster.pod_cidrs.iter().map(|range| range.net()).collect(),
         root_ca_pem: text("ca.crt")?,
         signer: Some(controllers::Signer { cert_pem: text("ca.crt")?, key_pem: text("ca.key")? }),
+        service_account_key_pem: Some(text("sa.key")?),
         leader_identity: Some(process::identity()),
         ..controllers::Config::default()
     };

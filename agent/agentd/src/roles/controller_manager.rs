@@ -24,6 +24,9 @@ pub(crate) struct Options {
     /// Its key.
     #[arg(long)]
     cluster_signing_key_file: Option<PathBuf>,
+    /// Key that signs the tokens of Secrets that ask for one.
+    #[arg(long)]
+    service_account_private_key_file: Option<PathBuf>,
     /// Whether nodes get pod ranges.
     #[arg(long, num_args = 0..=1, default_value_t = false, default_missing_value = "true", require_equals = true, action = ArgAction::Set)]
     allocate_node_cidrs: bool,
@@ -58,9 +61,6 @@ struct WithoutEffect {
     /// There is no server to authenticate for.
     #[arg(long)]
     requestheader_client_ca_file: Option<PathBuf>,
-    /// Token Secrets are not filled yet.
-    #[arg(long)]
-    service_account_private_key_file: Option<PathBuf>,
     /// All controllers act as the user of the kubeconfig.
     #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true)]
     use_service_account_credentials: Option<bool>,
@@ -98,6 +98,7 @@ fn config(options: &Options) -> Result<Config> {
         node_mask_v6: 0,
         root_ca_pem: options.root_ca_file.as_ref().map(read).transpose()?.unwrap_or_default(),
         signer,
+        service_account_key_pem: options.service_account_private_key_file.as_ref().map(read).transpose()?,
         leader_identity: options.leader_elect.then(process::identity),
     })
 }
@@ -109,7 +110,6 @@ impl WithoutEffect {
             ("--authorization-kubeconfig", self.authorization_kubeconfig.is_some()),
             ("--client-ca-file", self.client_ca_file.is_some()),
             ("--requestheader-client-ca-file", self.requestheader_client_ca_file.is_some()),
-            ("--service-account-private-key-file", self.service_account_private_key_file.is_some()),
             ("--use-service-account-credentials", self.use_service_account_credentials == Some(true)),
             ("--service-cluster-ip-range", self.service_cluster_ip_range.is_some()),
             ("--v", self.v.is_some()),

@@ -52,6 +52,8 @@ pub(super) enum Step {
 pub(super) struct Graph {
     nodes: HashMap<String, Node>,
     dependents: BTreeMap<String, BTreeSet<String>>,
+    /// Number of objects by group, plural and namespace.
+    counts: HashMap<(&'static str, &'static str), HashMap<String, usize>>,
 }
 
 impl Graph {
@@ -83,19 +85,35 @@ impl Graph {
         if node.deleting && node.foreground {
             attend.extend(self.dependents.get(&node.uid).into_iter().flatten().cloned());
         }
-        self.nodes.insert(node.uid.clone(), node);
+        let (kind, namespace) = ((node.kind.group, node.kind.plural), node.namespace.clone());
+        if self.nodes.insert(node.uid.clone(), node).is_none() {
+            *self.counts.entry(kind).or_default().entry(namespace).or_default() += 1;
+        }
         attend
     }
 
     /// An object is gone. Returns whom to look at.
     pub(super) fn remove(&mut self, uid: &str) -> Vec<String> {
         let Some(node) = self.nodes.remove(uid) else { return Vec::new() };
+        let namespaces = self.counts.entry((node.kind.group, node.kind.plural)).or_default();
+        if let Some(count) = namespaces.get_mut(&node.namespace) {
+            *count -= 1;
+            if *count == 0 {
+                namespaces.remove(&node.namespace);
+            }
+        }
         for owner in &node.owners {
             self.unlink(&owner.uid, uid);
         }
         let mut attend: Vec<String> = self.dependents.get(uid).into_iter().flatten().cloned().collect();
         attend.extend(node.owners.into_iter().map(|owner| owner.uid));
         attend
+    }
+
+    /// How many objects of a kind there are in a namespace.
+    pub(super) fn count(&self, group: &str, plural: &str, namespace: &str) -> usize {
+        let of_kind = self.counts.iter().find(|((g, p), _)| *g == group && *p == plural);
+        of_kind.and_then(|(_, namespaces)| namespaces.get(namespace)).copied().unwrap_or(0)
     }
 
     /// Uids of a kind that are not among `present`: what a new list no longer shows.
@@ -226,7 +244,9 @@ mod tests {
         graph.apply(kind(), &meta("b", &[]));
         graph.apply(kind(), &meta("one", &["a"]));
         graph.apply(kind(), &meta("two", &["a", "b"]));
+        assert_eq!(graph.count("", "configmaps", ""), 4);
         let attend = graph.remove("a");
+        assert_eq!(graph.count("", "configmaps", ""), 3);
         assert_eq!(attend, ["one", "two"]);
         assert_eq!(graph.unknown_owners(graph.node("one").unwrap())[0].uid, "a");
         assert_eq!(plan(&graph, "one", &["a"]), "delete Background");

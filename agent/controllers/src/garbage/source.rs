@@ -96,11 +96,11 @@ impl Source {
         let present: BTreeSet<String> = list.items.iter().map(|item| item.metadata.uid.clone()).collect();
         let gone = self.collector.lock().missing(self.kind, &present);
         for uid in gone {
-            let attend = self.collector.lock().remove(&uid);
+            let attend = self.collector.remove_state(&uid);
             attend.into_iter().for_each(|uid| self.queue.add(uid));
         }
         for item in &list.items {
-            let attend = self.collector.lock().apply(self.kind, &item.metadata);
+            let attend = self.collector.apply_state(self.kind, &item.metadata);
             attend.into_iter().for_each(|uid| self.queue.add(uid));
         }
         if let Some(synced) = self.synced.take() {
@@ -113,11 +113,11 @@ impl Source {
     fn take(&self, event: WatchEvent<api::meta::v1::PartialObjectMetadata>) -> String {
         let (attend, version) = match event {
             WatchEvent::Added(object) | WatchEvent::Modified(object) => {
-                let attend = self.collector.lock().apply(self.kind, &object.metadata);
+                let attend = self.collector.apply_state(self.kind, &object.metadata);
                 (attend, object.metadata.resource_version)
             }
             WatchEvent::Deleted(object) => {
-                (self.collector.lock().remove(&object.metadata.uid), object.metadata.resource_version)
+                (self.collector.remove_state(&object.metadata.uid), object.metadata.resource_version)
             }
             WatchEvent::Bookmark { resource_version, .. } => (Vec::new(), resource_version),
         };

@@ -1,0 +1,106 @@
+//! `resourcequota-controller`: how much of its quotas a namespace uses.
+//!
+//! Admission adds to the used amounts when objects are made; this brings them down again when objects go, and right
+//! whatever happened in between.
+
+mod scopes;
+mod usage;
+
+use std::time::Duration;
+
+use api::core::v1::{Pod, ResourceQuota};
+use reconcile::{Action, Event, Queue};
+
+use crate::caches::{Need, Reflectors, need};
+use crate::controller::{Context, Controller, Key, enqueue};
+use crate::error::{During, Error};
+use crate::pods::is_finished;
+use usage::Holdings;
+
+/// Several changes in a row are counted together.
+const BATCH: Duration = Duration::from_millis(200);
+/// Pause until all kinds have been listed once.
+const SYNC_PAUSE: Duration = Duration::from_secs(1);
+/// Everything is counted anew so often, as upstream.
+const PERIOD: Duration = Duration::from_secs(300);
+
+pub(crate) struct Quotas {
+    context: Context,
+}
+
+impl Controller for Quotas {
+    const NAME: &'static str = "resourcequota-controller";
+    const WORKERS: usize = 5;
+    const NEEDS: &'static [Need] = &[need::quotas, need::pods, need::services, need::claims];
+
+    fn watch(&self, queue: &Queue<Key>, reflectors: &mut Reflectors) {
+        reflectors.quotas.handle(enqueue(queue));
+        let (own, quotas) = (queue.clone(), self.context.caches.quotas.clone());
+        let recount = move |namespace: &str| {
+            quotas.list_namespace(namespace).iter().for_each(|quota| own.add_after(Key::of(&quota.metadata), BATCH));
+        };
+        let of_pods = recount.clone();
+        reflectors.pods.handle(move |event| {
+            if let Some(pod) = changes_usage(event) {
+                of_pods(&pod.metadata.namespace);
+            }
+        });
+        let of_services = recount.clone();
+        reflectors.services.handle(move |event| {
+            if let Event::Applied { new: service, .. } | Event::Deleted(service) = event {
+                of_services(&service.metadata.namespace);
+            }
+        });
+        let of_claims = recount.clone();
+        reflectors.claims.handle(move |event| {
+            if let Event::Applied { new: claim, .. } | Event::Deleted(claim) = event {
+                of_claims(&claim.metadata.namespace);
+            }
+        });
+        self.context.objects.on_count(recount);
+    }
+
+    fn new(context: Context) -> Self {
+        Self { context }
+    }
+
+    async fn reconcile(&self, key: Key) -> Result<Action, Error> {
+        let caches = &self.context.caches;
+        let Some(quota) = caches.quotas.get(&key.namespace, &key.name) else { return Ok(Action::Done) };
+        if !self.context.objects.are_known() {
+            return Ok(Action::RequeueAfter(SYNC_PAUSE));
+        }
+        let (objects, namespace) = (self.context.objects.clone(), key.namespace.clone());
+        let holdings = Holdings {
+            pods: caches.pods.list_namespace(&key.namespace),
+            services: caches.services.list_namespace(&key.namespace),
+            claims: caches.claims.list_namespace(&key.namespace),
+            count: Box::new(move |group, plural| objects.count(group, plural, &namespace)),
+        };
+        let used = usage::plan(&quota, &holdings);
+        if used != quota.status.used || quota.spec.hard != quota.status.hard {
+            let mut changed: ResourceQuota = (*quota).clone();
+            changed.status.hard.clone_from(&quota.spec.hard);
+            changed.status.used = used;
+            match self.context.client.update_status(&changed).await {
+                Err(error) if !error.is_not_found() => return Err(error).during("writing the status"),
+                _ => {}
+            }
+        }
+        Ok(Action::RequeueAfter(PERIOD))
+    }
+}
+
+/// The pod of an event that can change what is used.
+fn changes_usage(event: &Event<Pod>) -> Option<&Pod> {
+    match event {
+        Event::Applied { old: None, new } => Some(new),
+        Event::Applied { old: Some(old), new } => {
+            let facts =
+                |pod: &Pod| (is_finished(pod), pod.metadata.deletion_timestamp, pod.spec.active_deadline_seconds);
+            (facts(old) != facts(new) || old.metadata.generation != new.metadata.generation).then_some(&**new)
+        }
+        Event::Deleted(last) => Some(last),
+        Event::Synced | Event::Resync => None,
+    }
+}

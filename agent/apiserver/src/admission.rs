@@ -49,6 +49,7 @@ pub async fn admit(call: &Call, operation: Operation, new: &mut Value, _old: Opt
             storage::protect(new, storage::CLAIM_PROTECTION);
         }
         ("", "persistentvolumes") => storage::protect(new, storage::VOLUME_PROTECTION),
+        ("storage.k8s.io", "volumeattributesclasses") => storage::protect(new, storage::CLASS_PROTECTION),
         ("networking.k8s.io", "ingresses") => storage::set_ingress_class(call, new),
         _ => {}
     }

@@ -3,6 +3,7 @@
 mod convert;
 mod parse;
 mod render;
+mod syntax;
 mod yaml;
 
 use api::Kind;
@@ -11,7 +12,7 @@ use api::transcode::{self, Report};
 use bytes::Bytes;
 use serde_json::Value;
 
-pub use parse::{Parsed, parse_body, parse_json};
+pub use parse::{Parsed, go_map, parse_body, parse_patch};
 pub use render::{JsonCache, Renderer, indent, json_frame, proto_frame, put_type_names, yaml};
 
 use crate::cache::{Object, Storage};

@@ -34,6 +34,8 @@ struct Rules {
     relevant: Vec<bool>,
 }
 
+const JOB_SPEC: &str = "k8s.io.api.batch.v1.JobSpec";
+
 static RULES: LazyLock<Rules> = LazyLock::new(|| read_rules(include_str!("../facts/defaults.tsv")));
 
 /// Sets every default of an object of this kind.
@@ -136,7 +138,10 @@ fn message(rules: &Rules, root: &str, index: usize, map: &mut Map<String, Value>
     if !rules.relevant[index] || message_row.shape != Shape::Struct {
         return;
     }
-    for rule in rules.by_message.get(message_row.name).into_iter().flatten() {
+    // A CronJob's template gets its defaults once a Job is made of it; its pods get theirs at once.
+    let template_of_job = root == "CronJob" && message_row.name == JOB_SPEC;
+    let own = rules.by_message.get(message_row.name).filter(|_| !template_of_job);
+    for rule in own.into_iter().flatten() {
         if is_unset(rule.field, map.get(rule.field.json)) && rule.condition.holds(root, map) {
             map.insert(rule.field.json.to_owned(), rule.value.clone());
         }

@@ -22,8 +22,8 @@ const MAX_OPERATIONS: usize = 10_000;
 
 /// Reads a JSON patch.
 pub fn json_patch(body: &[u8]) -> Result<Patch> {
-    let patch: json_patch::Patch =
-        serde_json::from_slice(body).map_err(|e| Failure::bad_request(format!("error decoding patch: {e}")))?;
+    let value: Value = crate::codec::parse_patch(body)?;
+    let patch: json_patch::Patch = serde_json::from_value(value).map_err(|_| rejected())?;
     if patch.0.len() > MAX_OPERATIONS {
         return Err(Failure::too_large(format!(
             "The allowed maximum operations in a JSON patch is {MAX_OPERATIONS}, got {}",
@@ -33,18 +33,18 @@ pub fn json_patch(body: &[u8]) -> Result<Patch> {
     Ok(Patch::Json(patch))
 }
 
+/// The answer to a patch that does not fit the object: what does not is not told.
+fn rejected() -> Failure {
+    let text = "the server rejected our request due to an error in our request";
+    Failure::new(http::StatusCode::UNPROCESSABLE_ENTITY, "Invalid", text)
+}
+
 impl Patch {
     /// The patched object.
     pub fn apply(&self, message: &'static Message, old: &Value) -> Result<Value> {
         let mut new = old.clone();
         match self {
-            Self::Json(patch) => json_patch::patch(&mut new, patch).map_err(|e| {
-                Failure::new(
-                    http::StatusCode::UNPROCESSABLE_ENTITY,
-                    "Invalid",
-                    format!("the server rejected our request due to an error in our request: {e}"),
-                )
-            })?,
+            Self::Json(patch) => json_patch::patch(&mut new, patch).map_err(|_| rejected())?,
             Self::Merge(patch) => json_patch::merge(&mut new, patch),
             Self::Strategic(patch) => strategic::apply(Some(message), &mut new, patch)?,
         }

@@ -40,7 +40,8 @@ pub async fn serve(app: Arc<App>, request: Request<Body>) -> Response<Body> {
             .unwrap_or_else(|_| Err(Failure::timeout("Timeout: request did not complete within the allotted timeout"))),
     };
     let mut response = result.unwrap_or_else(|failure| {
-        let mut accept = Accept::parse(&headers, true).unwrap_or(Accept::JSON);
+        // A client that takes none of our encodings gets what a person reads.
+        let mut accept = Accept::parse(&headers, true).unwrap_or(Accept { pretty: true, ..Accept::JSON });
         accept.pretty |= negotiate::is_pretty(&headers, &Query::default());
         answer::failure(&failure, accept)
     });

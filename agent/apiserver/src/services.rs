@@ -210,7 +210,10 @@ async fn take_any(call: &Call, service: &Value, range: IpRange) -> Result<String
     let size = range.size();
     let offset = (size / 16).clamp(16, 256).min(size / 2);
     let storage = call.app.cache.known("networking.k8s.io", "ipaddresses");
-    let dry_run = call.is_dry_run()?;
+    if call.is_dry_run()? {
+        // A try takes nothing, so it shows the range's first address.
+        return Ok(range.base.to_string());
+    }
     let random = |from: u128, to: u128| rand::rng().random_range(from..to.max(from + 1));
     let chance = (0..RANDOM_ATTEMPTS).map(|_| random(offset.max(1), size.saturating_sub(1)));
     let linear = 1..size.saturating_sub(1).min(LINEAR_ATTEMPTS);
@@ -218,9 +221,6 @@ async fn take_any(call: &Call, service: &Value, range: IpRange) -> Result<String
         let address = range.nth(index);
         if storage.get("", &address.to_string()).is_some() {
             continue;
-        }
-        if dry_run {
-            return Ok(address.to_string());
         }
         match take(call, service, address).await {
             Ok(()) => return Ok(address.to_string()),

@@ -60,7 +60,14 @@ const NO_GENERATION: &[&str] = &[
 ];
 
 /// Kinds without a spec that have a generation all the same.
-const GENERATION: &[&str] = &["validatingwebhookconfigurations", "mutatingwebhookconfigurations", "priorityclasses"];
+const GENERATION: &[&str] = &[
+    "validatingwebhookconfigurations",
+    "mutatingwebhookconfigurations",
+    "priorityclasses",
+    "csidrivers",
+    "endpointslices",
+    "podtemplates",
+];
 
 fn has_generation(kind: &Kind) -> bool {
     let has_spec = kind.schema().field("spec").is_some() || crate::custom::is_custom(kind);
@@ -170,7 +177,9 @@ pub fn prepare_create(kind: &'static Kind, value: &mut Value, user: &User) {
             value["spec"]["finalizers"] = json!(["kubernetes"]);
             value["status"] = json!({"phase": "Active"});
         }
-        ("", "persistentvolumes") => value["status"] = json!({"phase": "Pending"}),
+        ("", "persistentvolumes") => {
+            value["status"] = json!({"phase": "Pending", "lastPhaseTransitionTime": now_text()});
+        }
         ("", "persistentvolumeclaims") => value["status"] = json!({"phase": "Pending"}),
         ("batch", "jobs") => workload::prepare_job(value),
         ("certificates.k8s.io", "certificatesigningrequests") => certificate::prepare_create(value, user),

@@ -1,12 +1,12 @@
 //! The Table form of objects, as printers write it.
 
 use bytes::Bytes;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::cache::Object;
 use crate::codec::{self, Renderer};
 use crate::custom;
-use crate::negotiate::Accept;
+use crate::negotiate::{Accept, Encoding};
 use crate::printers::{self, Now};
 use crate::status::{Failure, Result};
 
@@ -35,71 +35,116 @@ impl Include {
         }
     }
 
-    fn of(self, renderer: &Renderer, object: &Object) -> Result<Option<Value>> {
-        Ok(match self {
-            Self::None => None,
-            Self::Metadata => Some(json!({
-                "kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1",
-                "metadata": renderer.value(object)?["metadata"].take(),
-            })),
-            Self::Object => Some(renderer.value(object)?),
-        })
+    fn put(self, renderer: &Renderer, object: &Object, out: &mut Vec<u8>) -> Result<()> {
+        match self {
+            Self::None => out.extend_from_slice(b"null"),
+            Self::Metadata => out.extend_from_slice(&partial(renderer, object)?),
+            Self::Object => {
+                let text = renderer.object(object, Encoding::Json)?;
+                out.extend_from_slice(text.strip_suffix(b"\n").unwrap_or(&text));
+            }
+        }
+        Ok(())
     }
 }
 
-/// A Table of objects. `metadata` is the list's.
+/// Schema of what all objects have.
+const META: &str = "k8s.io.apimachinery.pkg.apis.meta.v1.ObjectMeta";
+
+/// The JSON text of an object's metadata form.
+pub fn partial(renderer: &Renderer, object: &Object) -> Result<Vec<u8>> {
+    let raw = renderer.proto(object)?;
+    let meta = crate::wire::bytes_field(&raw, 1).unwrap_or_default();
+    let mut out = br#"{"kind":"PartialObjectMetadata","apiVersion":"meta.k8s.io/v1","metadata":"#.to_vec();
+    api::transcode::proto_to_json(codec::schema(META), meta, None, &mut out).map_err(Failure::internal)?;
+    out.push(b'}');
+    Ok(out)
+}
+
+/// What stands before the rows of a Table: the list's metadata as JSON text, and whether columns are described.
+#[derive(Clone, Copy)]
+pub struct Head<'a> {
+    /// JSON text.
+    pub metadata: &'a str,
+    /// Later frames of a watch do not describe them again.
+    pub columns: bool,
+}
+
+/// The JSON text of a Table of objects.
 pub fn of_objects<'o>(
     renderer: &Renderer,
     include: Include,
     objects: impl IntoIterator<Item = &'o Object>,
-    metadata: Value,
-) -> Result<Value> {
+    head: Head<'_>,
+) -> Result<Vec<u8>> {
     let now = Now::from_clock();
-    let rows: Vec<Value> =
-        objects.into_iter().map(|object| row(renderer, include, object, now)).collect::<Result<_>>()?;
-    Ok(json!({
-        "kind": "Table", "apiVersion": "meta.k8s.io/v1", "metadata": metadata,
-        "columnDefinitions": columns(renderer), "rows": rows,
-    }))
+    let mut out = br#"{"kind":"Table","apiVersion":"meta.k8s.io/v1","metadata":"#.to_vec();
+    out.extend_from_slice(head.metadata.as_bytes());
+    out.extend_from_slice(b",\"columnDefinitions\":");
+    let columns = if head.columns { columns(renderer) } else { "null".to_owned() };
+    put_escaped(&columns, &mut out);
+    out.extend_from_slice(b",\"rows\":[");
+    for (i, object) in objects.into_iter().enumerate() {
+        if i > 0 {
+            out.push(b',');
+        }
+        row(renderer, include, (object, now), &mut out)?;
+    }
+    out.extend_from_slice(b"]}");
+    Ok(out)
 }
 
-fn columns(renderer: &Renderer) -> Vec<Value> {
+fn columns(renderer: &Renderer) -> String {
     let definition = renderer.storage.definition();
     match definition.as_ref().and_then(|d| d.version(renderer.kind.version)) {
-        Some(version) => custom::column_definitions(version),
+        Some(version) => Value::Array(custom::column_definitions(version)).to_string(),
         None => printers::columns(renderer.kind),
     }
 }
 
-fn row(renderer: &Renderer, include: Include, object: &Object, now: Now) -> Result<Value> {
+fn row(renderer: &Renderer, include: Include, (object, now): (&Object, Now), out: &mut Vec<u8>) -> Result<()> {
     if let Some(definition) = renderer.storage.definition()
         && let Some(version) = definition.version(renderer.kind.version)
     {
-        let mut row = json!({"cells": custom::cells(version, &renderer.value(object)?, now)});
-        if let Some(part) = include.of(renderer, object)? {
-            row["object"] = part;
-        }
-        return Ok(row);
+        out.extend_from_slice(b"{\"cells\":");
+        put_escaped(&Value::Array(custom::cells(version, &renderer.value(object)?, now)).to_string(), out);
+        out.extend_from_slice(b",\"object\":");
+        include.put(renderer, object, out)?;
+        out.push(b'}');
+        return Ok(());
     }
     let stored = Renderer { kind: renderer.storage.kind, ..*renderer };
     let printed = printers::row(stored.kind, &stored.proto(object)?, now).map_err(Failure::internal)?;
-    let mut row = json!({"cells": printed.cells});
+    out.extend_from_slice(b"{\"cells\":");
+    put_escaped(&Value::Array(printed.cells.clone()).to_string(), out);
     if let Some(conditions) = printed.conditions() {
-        row["conditions"] = conditions;
+        out.extend_from_slice(b",\"conditions\":");
+        put_escaped(&conditions, out);
     }
-    if let Some(part) = include.of(renderer, object)? {
-        row["object"] = part;
-    }
-    Ok(row)
+    out.extend_from_slice(b",\"object\":");
+    include.put(renderer, object, out)?;
+    out.push(b'}');
+    Ok(())
 }
 
-/// The text of a Table.
-pub fn bytes(table: &Value, accept: Accept) -> Result<Bytes> {
-    let mut text = serde_json::to_vec(table).map_err(Failure::internal)?;
-    text.push(b'\n');
-    match accept.encoding {
-        crate::negotiate::Encoding::Yaml => codec::yaml(table),
-        _ if accept.pretty => Ok(codec::indent(&text)),
-        _ => Ok(text.into()),
+/// Appends JSON text with the characters escaped that upstream escapes in strings; they stand nowhere else.
+fn put_escaped(text: &str, out: &mut Vec<u8>) {
+    for byte in text.bytes() {
+        match byte {
+            b'<' => out.extend_from_slice(b"\\u003c"),
+            b'>' => out.extend_from_slice(b"\\u003e"),
+            b'&' => out.extend_from_slice(b"\\u0026"),
+            other => out.push(other),
+        }
     }
+}
+
+/// A JSON text in the encoding the client wants.
+pub fn bytes(mut text: Vec<u8>, accept: Accept) -> Result<Bytes> {
+    if accept.encoding == Encoding::Yaml {
+        let value: Value = serde_json::from_slice(&text).map_err(Failure::internal)?;
+        return codec::yaml(&value);
+    }
+    text.push(b'\n');
+    Ok(if accept.pretty { codec::indent(&text) } else { text.into() })
 }

@@ -10,6 +10,8 @@ use crate::tree;
 pub(super) const CLAIM_PROTECTION: &str = "kubernetes.io/pvc-protection";
 /// Keeps a volume while a claim uses it.
 pub(super) const VOLUME_PROTECTION: &str = "kubernetes.io/pv-protection";
+/// Finalizer of volume attributes classes in use.
+pub(super) const CLASS_PROTECTION: &str = "kubernetes.io/vac-protection";
 
 /// Adds a finalizer.
 pub(super) fn protect(value: &mut Value, finalizer: &str) {

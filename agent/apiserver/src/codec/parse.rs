@@ -7,6 +7,7 @@ use api::transcode::{self, Report};
 use serde::de::{DeserializeSeed, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
+use super::syntax;
 use crate::negotiate::Encoding;
 use crate::status::{Failure, Result};
 
@@ -29,13 +30,28 @@ pub fn parse_body(bytes: &[u8], encoding: Encoding, message: &'static Message) -
 }
 
 /// Reads JSON and notes duplicate fields.
-pub fn parse_json(bytes: &[u8]) -> Result<Parsed> {
+fn parse_json(bytes: &[u8]) -> Result<Parsed> {
     let mut duplicates = Vec::new();
     let mut reader = serde_json::Deserializer::from_slice(bytes);
     let seed = Tree { path: String::new(), duplicates: &mut duplicates };
     let value = seed.deserialize(&mut reader).and_then(|v| reader.end().map(|()| v));
-    let value = value.map_err(|e| Failure::bad_request(format!("couldn't get version/kind; json parse error: {e}")))?;
+    let value = value.map_err(|_| {
+        let why = syntax::complaint(bytes);
+        Failure::bad_request(format!("couldn't get version/kind; json parse error: {why}"))
+    })?;
     Ok(Parsed { value, duplicates })
+}
+
+/// Reads the JSON of a patch.
+pub fn parse_patch(bytes: &[u8]) -> Result<Value> {
+    serde_json::from_slice(bytes)
+        .map_err(|_| Failure::bad_request(format!("error decoding patch: {}", syntax::complaint(bytes))))
+}
+
+/// A value as Go prints maps and lists of interfaces.
+#[must_use]
+pub fn go_map(value: &Value) -> String {
+    syntax::go_map(value)
 }
 
 fn parse_yaml(bytes: &[u8]) -> Result<Parsed> {

@@ -37,7 +37,7 @@ pub async fn create_object(call: &Call, mut value: Value) -> Result<Creation> {
         return Err(Failure::bad_request("an empty namespace may not be set during creation"));
     }
     check_namespace(call, &mut value)?;
-    if !tree::text(&value, "/metadata/resourceVersion").is_empty() {
+    if !tree::text(&value, "/metadata/resourceVersion").is_empty() && !call.is_dry_run()? {
         let text = "resourceVersion should not be set on objects to be created";
         return Err(Failure::new(StatusCode::INTERNAL_SERVER_ERROR, "", text));
     }

@@ -27,6 +27,8 @@ pub struct DeleteOptions {
     pub uid: Option<String>,
     /// The version that the object must have.
     pub version: Option<String>,
+    /// Whether it is only tried.
+    pub dry_run: bool,
 }
 
 /// What became of a deletion.
@@ -47,31 +49,49 @@ impl DeleteOptions {
         } else {
             codec::parse_body(body, negotiate::body_encoding(&call.headers)?, schema)?.value
         };
+        check(call, &value)?;
         let propagation = match (tree::text(&value, "/propagationPolicy"), value["orphanDependents"].as_bool()) {
             ("", Some(true)) => "Orphan",
             ("", Some(false)) => "Background",
             (policy, _) => policy,
         };
         let text = |pointer: &str| value.pointer(pointer).and_then(Value::as_str).map(str::to_owned);
-        let options = Self {
+        Ok(Self {
             grace: value["gracePeriodSeconds"].as_i64(),
             propagation: propagation.to_owned(),
             uid: text("/preconditions/uid"),
             version: text("/preconditions/resourceVersion"),
-        };
-        options.check()?;
-        Ok(options)
+            dry_run: call.is_dry_run()? || !tree::list(&value, "/dryRun").is_empty(),
+        })
     }
+}
 
-    fn check(&self) -> Result<()> {
-        let subject = Subject { group: "meta.k8s.io", resource: "DeleteOptions" };
-        if !matches!(self.propagation.as_str(), "" | "Orphan" | "Background" | "Foreground") {
-            let allowed = ["Foreground", "Background", "Orphan", "nil"];
-            let error = FieldError::not_supported("propagationPolicy", self.propagation.as_str(), &allowed);
-            return Err(Failure::invalid(subject, "", &[error]));
-        }
-        Ok(())
+fn check(call: &Call, value: &Value) -> Result<()> {
+    let kind = tree::text(value, "/kind");
+    if !kind.is_empty() && kind != "DeleteOptions" && kind != call.kind.kind {
+        let version = tree::text(value, "/apiVersion");
+        let api_version = if version.is_empty() { "v1" } else { version };
+        return Err(Failure::bad_request(format!(
+            "no kind {kind:?} is registered for version {api_version:?} in scheme \"k8s.io/kubernetes/pkg/api/legacyscheme/scheme.go:30\""
+        )));
     }
+    let mut errors = Vec::new();
+    let policy = tree::text(value, "/propagationPolicy");
+    if !policy.is_empty() && tree::has(value, "/orphanDependents") {
+        let text = "orphanDependents and deletionPropagation cannot be both set";
+        errors.push(FieldError::invalid("propagationPolicy", policy, text));
+    }
+    if !matches!(policy, "" | "Orphan" | "Background" | "Foreground") {
+        let allowed = ["Foreground", "Background", "Orphan", "nil"];
+        errors.push(FieldError::not_supported("propagationPolicy", policy, &allowed));
+    }
+    if tree::list(value, "/dryRun").iter().any(|v| v != "All") {
+        errors.push(FieldError::not_supported("dryRun", value["dryRun"].clone(), &["All"]));
+    }
+    if errors.is_empty() {
+        return Ok(());
+    }
+    Err(Failure::invalid(Subject { group: "meta.k8s.io", resource: "DeleteOptions" }, "", &errors))
 }
 
 pub(super) async fn delete(call: &Call, body: bytes::Bytes) -> Result<Response<Body>> {
@@ -131,7 +151,7 @@ async fn remove_object(call: &Call, name: &str, options: &DeleteOptions) -> Resu
             crate::custom::mark_terminating(&mut new);
         }
         let pending = mark_deleted(call, &mut new, options);
-        match write(call, storage, &key, (&old, &value, pending.then_some(&new))).await? {
+        match write(call, storage, &key, (&old, &value, pending.then_some(&new)), options.dry_run).await? {
             Step::Done(deleted) => return Ok(deleted),
             Step::Gone => return Err(not_found()),
             Step::Raced(current) => old = current,
@@ -143,8 +163,12 @@ async fn remove_object(call: &Call, name: &str, options: &DeleteOptions) -> Resu
 fn check_preconditions(call: &Call, name: &str, value: &Value, options: &DeleteOptions) -> Result<()> {
     let compare = |what: &str, wanted: Option<&String>, actual: &str| match wanted {
         Some(wanted) if wanted != actual => {
-            let why = format!("Precondition failed: {what} in precondition: {wanted}, {what} in object meta: {actual}");
-            Err(Failure::conflict(call.subject(), name, &why))
+            let rest = if what == "UID" { "deleted and then recreated" } else { "modified" };
+            let why = format!(
+                "the {what} in the precondition ({wanted}) does not match the {what} in record ({actual}). \
+                 The object might have been {rest}"
+            );
+            Err(Failure::conflict(call.kind_subject(), name, &why))
         }
         _ => Ok(()),
     };
@@ -164,8 +188,8 @@ async fn write(
     storage: &Storage,
     key: &str,
     (old, value, marked): (&Object, &Value, Option<&Value>),
+    dry_run: bool,
 ) -> Result<Step> {
-    let dry_run = call.is_dry_run()?;
     let store = call.app.cache.store();
     let result = match marked {
         Some(new) => {
@@ -228,7 +252,9 @@ fn mark_deleted(call: &Call, value: &mut Value, options: &DeleteOptions) -> bool
         return true;
     }
     value["metadata"]["deletionTimestamp"] = api::time::format_seconds(now() + grace).into();
-    value["metadata"]["deletionGracePeriodSeconds"] = grace.into();
+    if call.kind.plural != "namespaces" {
+        value["metadata"]["deletionGracePeriodSeconds"] = grace.into();
+    }
     if let Some(generation) = tree::integer(value, "/metadata/generation").filter(|g| *g > 0) {
         value["metadata"]["generation"] = (generation + 1).into();
     }

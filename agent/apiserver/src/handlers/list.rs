@@ -17,7 +17,7 @@ use crate::cache::{Object, Objects, Selection, Storage, store_failure};
 use crate::codec::{self, Renderer};
 use crate::negotiate::{Encoding, Form};
 use crate::status::{Failure, FieldError, Result, Subject};
-use crate::table::{self, Include};
+use crate::table::{self, Head, Include};
 use crate::wire::{put_varint, varint_len};
 
 /// Objects of one page, and what its metadata says.
@@ -60,8 +60,10 @@ pub(super) fn respond(call: &Call, page: &Page) -> Result<Response<Body>> {
         (Form::Table, _) => {
             let include = Include::parse(call.query.get("includeObject"))?;
             let objects = page.objects.iter().map(AsRef::as_ref);
-            table::bytes(&table::of_objects(&renderer, include, objects, page.metadata())?, accept)?
+            let head = Head { metadata: &page.metadata_text(), columns: true };
+            table::bytes(table::of_objects(&renderer, include, objects, head)?, accept)?
         }
+        (Form::Metadata, Encoding::Json | Encoding::Yaml) => table::bytes(metadata_list(&renderer, page)?, accept)?,
         (Form::Metadata, _) => {
             let items: Vec<Value> =
                 page.objects.iter().map(|o| renderer.value(o).map(metadata_of)).collect::<Result<_>>()?;
@@ -84,6 +86,11 @@ pub(super) fn selection(call: &Call, storage: &Storage) -> Result<Selection> {
 /// The objects that a query asks for.
 pub(super) async fn page(call: &Call) -> Result<Page> {
     let storage = call.storage()?;
+    call.query.integer("timeoutSeconds")?;
+    if call.info.verb == "list" && call.query.has("sendInitialEvents") {
+        let error = FieldError::forbidden("sendInitialEvents", "sendInitialEvents is forbidden for list");
+        return Err(Failure::invalid(Subject { group: "meta.k8s.io", resource: "ListOptions" }, "", &[error]));
+    }
     let selection = selection(call, storage)?;
     let limit = call.query.integer("limit")?.and_then(|l| usize::try_from(l).ok()).unwrap_or(0);
     let prefix = if call.namespace().is_empty() { String::new() } else { format!("{}/", call.namespace()) };
@@ -133,7 +140,11 @@ async fn snapshot(call: &Call, storage: &Storage) -> Result<(Objects, i64)> {
         "" => cache.fresh().await?,
         "0" => cache.revision(),
         text if rule == "Exact" => return exact(call, storage, parse_version(text)?).await,
-        text => cache.wait_for(parse_version(text)?).await?,
+        text => {
+            let parsed = parse_version(text);
+            let parsed = parsed.map_err(|f| Failure::bad_request(format!("invalid resource version: {}", f.message())))?;
+            cache.wait_for(parsed).await?
+        }
     };
     let (objects, newest) = storage.snapshot_and_cursor();
     Ok((objects, wanted.max(newest)))
@@ -207,7 +218,35 @@ async fn resume(call: &Call, storage: &Storage, token: &str, prefix: &str) -> Re
     }
 }
 
+/// The JSON text of a list in metadata form.
+fn metadata_list(renderer: &Renderer<'_>, page: &Page) -> Result<Vec<u8>> {
+    let mut out = br#"{"kind":"PartialObjectMetadataList","apiVersion":"meta.k8s.io/v1","metadata":"#.to_vec();
+    out.extend_from_slice(page.metadata_text().as_bytes());
+    out.extend_from_slice(b",\"items\":[");
+    for (i, object) in page.objects.iter().enumerate() {
+        if i > 0 {
+            out.push(b',');
+        }
+        out.extend_from_slice(&table::partial(renderer, object)?);
+    }
+    out.extend_from_slice(b"]}");
+    Ok(out)
+}
+
 impl Page {
+    /// The list's metadata as JSON text, in the order of its fields.
+    fn metadata_text(&self) -> String {
+        let mut text = format!(r#"{{"resourceVersion":"{}""#, self.revision);
+        if let Some(next) = &self.next {
+            text.push_str(&format!(r#","continue":"{next}""#));
+        }
+        if let Some(remaining) = self.remaining {
+            text.push_str(&format!(r#","remainingItemCount":{remaining}"#));
+        }
+        text.push('}');
+        text
+    }
+
     fn metadata(&self) -> Value {
         let mut metadata = json!({"resourceVersion": self.revision.to_string()});
         if let Some(next) = &self.next {
@@ -223,16 +262,9 @@ impl Page {
 fn json_list(renderer: &Renderer<'_>, page: &Page) -> Result<Bytes> {
     let mut out = BytesMut::with_capacity(page.objects.iter().map(|o| o.data.len() * 2).sum::<usize>() + 256);
     codec::put_type_names(&mut out, &format!("{}List", renderer.kind.kind), &renderer.kind.api_version());
-    out.put_slice(b",\"metadata\":{\"resourceVersion\":\"");
-    out.put_slice(page.revision.to_string().as_bytes());
-    out.put_u8(b'"');
-    if let Some(next) = &page.next {
-        out.put_slice(format!(",\"continue\":\"{next}\"").as_bytes());
-    }
-    if let Some(remaining) = page.remaining {
-        out.put_slice(format!(",\"remainingItemCount\":{remaining}").as_bytes());
-    }
-    out.put_slice(b"},\"items\":[");
+    out.put_slice(b",\"metadata\":");
+    out.put_slice(page.metadata_text().as_bytes());
+    out.put_slice(b",\"items\":[");
     for (i, object) in page.objects.iter().enumerate() {
         if i > 0 {
             out.put_u8(b',');

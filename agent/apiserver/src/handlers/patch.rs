@@ -26,7 +26,7 @@ pub(super) async fn patch(call: &Call, body: bytes::Bytes) -> Result<Response<Bo
 pub(super) fn read_patch(call: &Call, body: &[u8]) -> Result<Patch> {
     let media = call.headers.get(CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
     let media = media.split(';').next().unwrap_or_default().trim();
-    let value = || Ok::<Value, Failure>(codec::parse_json(body)?.value);
+    let value = || codec::parse_patch(body);
     match media {
         "application/json-patch+json" => patch::json_patch(body),
         "application/merge-patch+json" => Ok(Patch::Merge(value()?)),
@@ -37,12 +37,27 @@ pub(super) fn read_patch(call: &Call, body: &[u8]) -> Result<Patch> {
             ))
         }
         "application/strategic-merge-patch+json" => Ok(Patch::Strategic(value()?)),
-        _ => Err(Failure::unsupported_media_type(
-            "the body of the request was in an unknown format - accepted media types include: \
-             application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml, \
-             application/strategic-merge-patch+json",
-        )),
+        _ => Err(Failure::unsupported_media_type("415: Unsupported Media Type")),
     }
+}
+
+/// Field validation of a patched object: strict complaints are about the patch.
+fn check_patched(call: &Call, patch: &Patch, new: &Value) -> Result<()> {
+    let parsed = Parsed { value: new.clone(), duplicates: Vec::new() };
+    if call.query.get("fieldValidation") != "Strict" {
+        return check_fields(call, &parsed, call.kind.schema());
+    }
+    let complaints = parsed.complaints(call.kind.schema());
+    if complaints.is_empty() {
+        return Ok(());
+    }
+    let shown = match patch {
+        Patch::Strategic(value) => codec::go_map(value),
+        Patch::Json(_) | Patch::Merge(_) => new.to_string(),
+    };
+    let text = format!("strict decoding error: {}", complaints.join(", "));
+    let error = FieldError::invalid("patch", shown, text);
+    Err(Failure::invalid(Subject { group: "", resource: "" }, "", &[error]))
 }
 
 /// Server-side apply.
@@ -108,9 +123,13 @@ pub(super) async fn apply(call: &Call, part: Part, body: &[u8]) -> Result<Change
         return apply_configuration(call, part, body).await;
     }
     let patch = read_patch(call, body)?;
+    if call.query.has("force") {
+        let error = FieldError::forbidden("force", "may not be specified for non-apply patch");
+        return Err(Failure::invalid(Subject { group: "meta.k8s.io", resource: "PatchOptions" }, "", &[error]));
+    }
     modify(call, part, |old| {
         let new = patch.apply(call.kind.schema(), old)?;
-        check_fields(call, &Parsed { value: new.clone(), duplicates: Vec::new() }, call.kind.schema())?;
+        check_patched(call, &patch, &new)?;
         same_name(call, &new)?;
         Ok(new)
     })

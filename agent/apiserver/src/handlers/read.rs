@@ -11,7 +11,7 @@ use crate::cache::Object;
 use crate::codec;
 use crate::negotiate::{Encoding, Form};
 use crate::status::{Failure, Result};
-use crate::table::{self, Include};
+use crate::table::{self, Head, Include};
 
 pub(super) async fn get(call: &Call) -> Result<Response<Body>> {
     let object = current(call).await?;
@@ -37,7 +37,7 @@ async fn wait_for_version(call: &Call) -> Result<()> {
 /// A resource version from a query.
 pub(super) fn parse_version(text: &str) -> Result<i64> {
     text.parse::<i64>().ok().filter(|v| *v >= 0).ok_or_else(|| {
-        Failure::bad_request(format!("Invalid value: {text:?}: strconv.ParseUint: parsing {text:?}: invalid syntax"))
+        Failure::bad_request(format!("resourceVersion: Invalid value: {text:?}: strconv.ParseUint: parsing {text:?}: invalid syntax"))
     })
 }
 
@@ -54,9 +54,10 @@ pub(super) fn respond(call: &Call, code: StatusCode, object: &Object) -> Result<
         Form::Metadata => answer::message(code, METADATA, &metadata_of(renderer.value(object)?), accept),
         Form::Table => {
             let include = Include::parse(call.query.get("includeObject"))?;
-            let metadata = json!({"resourceVersion": object.revision.to_string()});
-            let table = table::of_objects(&renderer, include, [object], metadata)?;
-            Ok(answer::compress(&call.headers, code, "application/json", table::bytes(&table, accept)?))
+            let metadata = format!(r#"{{"resourceVersion":"{}"}}"#, object.revision);
+            let head = Head { metadata: &metadata, columns: true };
+            let text = table::of_objects(&renderer, include, [object], head)?;
+            Ok(answer::compress(&call.headers, code, accept.encoding.media_type(), table::bytes(text, accept)?))
         }
     }
 }

@@ -22,7 +22,7 @@ use crate::cache::{Change, Event, Object, Objects, Selection, Storage};
 use crate::codec::{self, Renderer};
 use crate::negotiate::{Accept, Encoding, Form};
 use crate::status::{Failure, FieldError, Result, Subject};
-use crate::table::{self, Include};
+use crate::table::{self, Head, Include};
 
 /// Events that one turn takes out of the ring.
 const BATCH: usize = 256;
@@ -268,12 +268,9 @@ impl Watcher {
 
     fn table_frame(&mut self, event: &str, object: &Object) -> Result<Bytes> {
         let app = self.app.clone();
-        let metadata = json!({"resourceVersion": object.revision.to_string()});
-        let mut table = table::of_objects(&self.renderer(&app), self.include, [object], metadata)?;
-        if !std::mem::take(&mut self.first_table) {
-            table["columnDefinitions"] = Value::Null;
-        }
-        Ok(codec::json_frame(event, &serde_json::to_vec(&table).map_err(Failure::internal)?))
+        let metadata = format!(r#"{{"resourceVersion":"{}"}}"#, object.revision);
+        let head = Head { metadata: &metadata, columns: std::mem::take(&mut self.first_table) };
+        Ok(codec::json_frame(event, &table::of_objects(&self.renderer(&app), self.include, [object], head)?))
     }
 
     fn bookmark(&mut self, revision: i64, initial_end: bool) -> Option<Bytes> {

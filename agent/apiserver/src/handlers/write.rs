@@ -203,6 +203,8 @@ async fn prepare(call: &Call, part: Part, mut new: Value, old: &Value) -> Result
     strategy::prepare_update(call.kind, part, &mut new, old)?;
     admission::admit(call, admission::Operation::Update(part), &mut new, Some(old)).await?;
     let mut errors = strategy::validate_meta_update(&new, old);
+    // The metadata is looked at for every object and again by the kind's own validation.
+    errors.extend(errors.clone());
     errors.extend(strategy::validate(call.kind, &new));
     errors.extend(strategy::validate_update(call.kind, part, &new, old));
     if part != Part::Internal {

@@ -31,7 +31,7 @@ pub fn ignored(kind: &Kind, part: Part) -> Set {
     let has_status = kind.subresource("status").is_some();
     match part {
         Part::Main if !has_status => Set::default(),
-        Part::Main if kind.plural == "certificatesigningrequests" => of_paths(&["status"]),
+        Part::Main if kind.plural == "certificatesigningrequests" => of_paths(&["spec", "status"]),
         Part::Main => of_paths(&["status"]),
         Part::Status => of_paths(match (kind.group, kind.plural) {
             ("", "pods") => &["spec", "metadata.deletionTimestamp", "metadata.ownerReferences"],

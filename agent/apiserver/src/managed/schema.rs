@@ -26,7 +26,7 @@ impl Type {
     /// The type of an object.
     pub fn of_message(message: &'static Message) -> Self {
         match message.shape {
-            Shape::RawJson => Self::Deduced,
+            Shape::RawJson => Self::Leaf,
             Shape::Struct if message.atomic => Self::Leaf,
             Shape::Struct => Self::Struct(message),
             _ => Self::Leaf,

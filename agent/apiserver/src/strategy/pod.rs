@@ -3,6 +3,8 @@
 use api::quantity::Amount;
 use serde_json::{Value, json};
 
+use super::Errors;
+use crate::status::FieldError;
 use crate::tree;
 
 pub(super) fn prepare_create(pod: &mut Value) {
@@ -50,6 +52,38 @@ pub(super) fn copy_resources(pod: &mut Value, wanted: &Value) {
     tree::copy_key(&mut pod["spec"], &spec.take(), "resources");
 }
 
+/// Longest name of a kernel parameter.
+const SYSCTL_LEN: usize = 253;
+
+/// The names of kernel parameters have the form of such, each once.
+pub(super) fn validate_sysctls(spec: &Value, path: &str, errors: &mut Errors) {
+    let names: Vec<&str> =
+        tree::list(spec, "/securityContext/sysctls").iter().filter_map(|s| s["name"].as_str()).collect();
+    for (i, name) in names.iter().enumerate().filter(|(_, name)| !name.is_empty()) {
+        let field = format!("{path}.securityContext.sysctls[{i}].name");
+        if !is_sysctl_name(name) {
+            let why = format!(
+                "must have at most {SYSCTL_LEN} characters and match regex \
+                 ^([a-z0-9]([-_a-z0-9]*[a-z0-9])?[\\./])*[a-z0-9]([-_a-z0-9]*[a-z0-9])?$"
+            );
+            errors.push(FieldError::invalid(field, *name, why));
+        } else if names[..i].contains(name) {
+            errors.push(FieldError::duplicate(field, *name));
+        }
+    }
+}
+
+fn is_sysctl_name(name: &str) -> bool {
+    let is_alphanumeric = |b: Option<u8>| b.is_some_and(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
+    let is_segment = |part: &str| {
+        let mut bytes = part.bytes();
+        is_alphanumeric(bytes.clone().next())
+            && is_alphanumeric(bytes.clone().next_back())
+            && bytes.all(|b| is_alphanumeric(Some(b)) || matches!(b, b'-' | b'_'))
+    };
+    name.len() <= SYSCTL_LEN && name.split(['.', '/']).all(is_segment)
+}
+
 /// The quality of service class that follows from a pod's resources.
 #[must_use]
 pub fn qos_class(pod: &Value) -> &'static str {
@@ -87,6 +121,17 @@ fn class_of<'a>(holders: impl Iterator<Item = &'a Value>) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn kernel_parameters_need_names() {
+        let names = ["foo-", "kernel.shmmax", "net/ipv4/ip_forward", "bar..", "kernel.shmmax", "A"];
+        let sysctls: Vec<Value> = names.iter().map(|name| json!({"name": name, "value": "1"})).collect();
+        let mut errors = Vec::new();
+        validate_sysctls(&json!({"securityContext": {"sysctls": sysctls}}), "spec", &mut errors);
+        let fields: Vec<&str> = errors.iter().map(|e| e.field.as_str()).collect();
+        let of = |i: usize| format!("spec.securityContext.sysctls[{i}].name");
+        assert_eq!(fields, [of(0), of(3), of(4), of(5)]);
+    }
 
     #[test]
     fn qos_follows_from_requests_and_limits() {

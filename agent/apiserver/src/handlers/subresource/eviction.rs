@@ -28,6 +28,7 @@ pub(super) async fn evict(call: &Call, body: &[u8]) -> Result<Response<Body>> {
     let options = &eviction["deleteOptions"];
     let text = |pointer: &str| options.pointer(pointer).and_then(Value::as_str).map(str::to_owned);
     let delete = DeleteOptions {
+        dry_run: call.is_dry_run()?,
         grace: options["gracePeriodSeconds"].as_i64(),
         propagation: text("/propagationPolicy").unwrap_or_default(),
         uid: text("/preconditions/uid"),

@@ -12,12 +12,15 @@ mod runtime_class;
 mod service_accounts;
 mod storage;
 mod tolerations;
+mod webhooks;
 
 use serde_json::Value;
 
 use crate::app::Call;
 use crate::status::Result;
 use crate::strategy::Part;
+
+pub use webhooks::Hooks;
 
 /// What is being done to the object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,7 +32,22 @@ pub enum Operation {
 }
 
 /// Steps that may change the object.
-pub async fn admit(call: &Call, operation: Operation, new: &mut Value, _old: Option<&Value>) -> Result<()> {
+pub async fn admit(call: &Call, operation: Operation, new: &mut Value, old: Option<&Value>) -> Result<()> {
+    complete(call, operation, new).await?;
+    if webhooks::mutate(call, operation, new, old).await? {
+        // Others write what they like: the object gets its form back.
+        *new = crate::codec::canonical(call.kind, new)?;
+        crate::defaults::apply(call.kind, new);
+        crate::custom::complete(call, new)?;
+        if (call.kind.group, call.kind.plural, operation) == ("", "pods", Operation::Create) {
+            crate::strategy::refresh_pod_status(new);
+        }
+    }
+    Ok(())
+}
+
+/// The steps of this server itself.
+async fn complete(call: &Call, operation: Operation, new: &mut Value) -> Result<()> {
     if operation != Operation::Create {
         return Ok(());
     }
@@ -62,6 +80,10 @@ pub async fn check(call: &Call, operation: Operation, new: &Value, old: Option<&
     rbac::check(call, operation, new, old)?;
     rbac::check_signer(call, operation, new, old)?;
     pod_security::check(call, operation, new)?;
+    webhooks::check_configuration(call, new)?;
+    if let Some(event) = webhooks::Event::of_write(operation, new, old) {
+        webhooks::validate(call, event).await?;
+    }
     if operation == Operation::Create {
         limits::check(call, new)?;
         quota::check(call, new)?;
@@ -72,5 +94,11 @@ pub async fn check(call: &Call, operation: Operation, new: &Value, old: Option<&
 /// Steps that look at a deletion.
 pub async fn check_delete(call: &Call, name: &str) -> Result<()> {
     nodes::restrict_delete(call, name)?;
-    namespaces::check_delete(call, name)
+    namespaces::check_delete(call, name)?;
+    webhooks::look_at_deletion(call, name).await
+}
+
+/// Steps that look at a connection to a pod, service or node.
+pub async fn check_connect(call: &Call) -> Result<()> {
+    webhooks::look_at_connection(call).await
 }

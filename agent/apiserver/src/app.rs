@@ -43,6 +43,8 @@ pub struct App {
     pub flows: crate::flow::Flows,
     /// OpenAPI documents.
     pub openapi: crate::openapi::OpenApi,
+    /// Webhooks that look at objects.
+    pub hooks: crate::admission::Hooks,
     /// Custom resources.
     pub custom: crate::custom::Registry,
     /// Whether the definitions that were stored before the start are served.
@@ -74,6 +76,7 @@ impl App {
             metrics: crate::metrics::Metrics::default(),
             flows: Default::default(),
             openapi: crate::openapi::OpenApi::new(api::kinds()),
+            hooks: crate::admission::Hooks::default(),
             custom: crate::custom::Registry::default(),
             custom_ready: tokio::sync::watch::Sender::new(false),
             reserved_ports: Default::default(),

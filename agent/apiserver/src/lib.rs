@@ -39,6 +39,7 @@ mod patch;
 mod pipeline;
 mod printers;
 mod request;
+mod resolve;
 mod serve;
 mod services;
 mod start;

@@ -57,6 +57,13 @@ impl Query {
         self.values.get(key).map_or("", String::as_str)
     }
 
+    /// All values of a key.
+    #[must_use]
+    pub fn all(&self, key: &str) -> Vec<String> {
+        let pairs = self.raw.split('&').filter_map(|p| p.split_once('='));
+        pairs.filter(|(k, _)| percent_decode(k, true) == key).map(|(_, v)| percent_decode(v, true)).collect()
+    }
+
     /// Whether the key occurs.
     #[must_use]
     pub fn has(&self, key: &str) -> bool {

@@ -29,6 +29,9 @@ pub(super) async fn dispatch(call: &Call, parts: Parts, body: Body) -> Result<Re
     if !row.verbs.contains(&call.info.verb) && row.name != "proxy" {
         return Err(Failure::method_not_allowed());
     }
+    if matches!(row.name, "exec" | "attach" | "portforward" | "proxy") {
+        crate::admission::check_connect(call).await?;
+    }
     let part = match row.name {
         "status" => Part::Status,
         "finalize" => Part::Finalize,

@@ -5,8 +5,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use api::core::v1::{Endpoints, Pod, Service};
-use api::discovery::v1::EndpointSlice;
+use api::core::v1::{Pod, Service};
 use http::header::LOCATION;
 use http::request::Parts;
 use http::{Method, Response, StatusCode, Uri};
@@ -188,46 +187,12 @@ async fn service(call: &Call, address: &Address<'_>) -> Result<Place> {
         let none = || Failure::unavailable(format!("no service port {number} found for service {:?}", address.name));
         port.clone_from(&own.ok_or_else(none)?.name);
     }
-    let found = endpoints_of(call, address.name, &port)?;
+    let found = crate::resolve::endpoints(&call.app.cache, (call.namespace(), address.name), &port);
     let none = |name: &str| Failure::unavailable(format!("no endpoints available for service {name:?}"));
     let found = found.ok_or_else(|| none(address.name))?;
     let (host, port) = found.choose(&mut rand::rng()).cloned().ok_or_else(|| none(&call.info.name))?;
     check_address(&host)?;
     Ok(Place { scheme: scheme_of(address), host, port, is_kubelet: false })
-}
-
-/// Addresses and ports behind a service port; `None` where the service has no endpoints at all.
-fn endpoints_of(call: &Call, name: &str, port: &str) -> Result<Option<Vec<(String, u16)>>> {
-    let namespace = call.namespace();
-    let slices = call.app.cache.known("discovery.k8s.io", "endpointslices");
-    let prefix = format!("{namespace}/");
-    let mut found: Option<Vec<(String, u16)>> = None;
-    for (_, object) in slices.snapshot().iter().filter(|(key, _)| key.starts_with(&prefix)) {
-        if object.label("kubernetes.io/service-name") != Some(name) {
-            continue;
-        }
-        let slice: EndpointSlice = api::envelope::decode_message(&object.data).map_err(Failure::internal)?;
-        let all = found.get_or_insert_default();
-        let Some(number) = slice.ports.iter().find(|p| p.name.as_deref().unwrap_or_default() == port) else { continue };
-        let number = number.port.and_then(|p| u16::try_from(p).ok()).unwrap_or_default();
-        let ready = slice.endpoints.iter().filter(|e| e.conditions.ready.unwrap_or(true));
-        all.extend(ready.flat_map(|e| e.addresses.first()).map(|a| (a.clone(), number)));
-    }
-    if found.is_some() {
-        return Ok(found);
-    }
-    let Some(object) = call.app.cache.known("", "endpoints").get(namespace, name) else { return Ok(None) };
-    let endpoints: Endpoints = api::envelope::decode_message(&object.data).map_err(Failure::internal)?;
-    if endpoints.subsets.is_empty() {
-        return Ok(None);
-    }
-    let mut all = Vec::new();
-    for subset in &endpoints.subsets {
-        let Some(number) = subset.ports.iter().find(|p| p.name == port) else { continue };
-        let number = u16::try_from(number.port).unwrap_or_default();
-        all.extend(subset.addresses.iter().map(|a| (a.ip.clone(), number)));
-    }
-    Ok(Some(all))
 }
 
 async fn node(call: &Call, address: &Address<'_>) -> Result<Place> {

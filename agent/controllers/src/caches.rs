@@ -10,6 +10,7 @@ use api::core::v1::{
     ResourceQuota, Secret, Service, ServiceAccount,
 };
 use api::discovery::v1::EndpointSlice;
+use api::networking::v1::{IpAddress, ServiceCidr};
 use api::policy::v1::PodDisruptionBudget;
 use api::rbac::v1::ClusterRole;
 use client::Client;
@@ -80,6 +81,8 @@ caches! {
     cron_jobs: CronJob = plain::<CronJob>,
     disruption_budgets: PodDisruptionBudget = plain::<PodDisruptionBudget>,
     quotas: ResourceQuota = plain::<ResourceQuota>,
+    service_cidrs: ServiceCidr = plain::<ServiceCidr>,
+    ip_addresses: IpAddress = plain::<IpAddress>,
     cluster_roles: ClusterRole = plain::<ClusterRole>,
     claims: PersistentVolumeClaim = plain::<PersistentVolumeClaim>,
     volumes: PersistentVolume = plain::<PersistentVolume>,

@@ -36,6 +36,7 @@ mod protection;
 mod quota;
 mod replicas;
 mod serviceaccount;
+mod servicecidr;
 mod statefulset;
 mod tokens;
 mod tolerations;
@@ -86,6 +87,7 @@ async fn lead(config: Config, client: Client, shutdown: Shutdown) {
     starter.add::<protection::Volumes>();
     starter.add::<endpoints::Mirrors>();
     starter.add::<quota::Quotas>();
+    starter.add::<servicecidr::ServiceRanges>();
     starter.add::<tokens::AccountTokens>();
     starter.add::<tokens::BootstrapTokens>();
     starter.add::<endpoints::EndpointSlices>();

@@ -17,6 +17,14 @@ pub(crate) struct PodGroup {
     pub(crate) path: String,
 }
 
+/// Names the group that all pods lie in, as a path of folders.
+pub(crate) fn pods_group(driver: CgroupDriver, root: &str) -> String {
+    match driver {
+        CgroupDriver::Cgroupfs => format!("{}/{ROOT}", root.trim_matches('/')).trim_start_matches('/').to_owned(),
+        CgroupDriver::Systemd => format!("{ROOT}.slice"),
+    }
+}
+
 /// Names the group of a pod.
 pub(crate) fn pod_group(driver: CgroupDriver, root: &str, qos: Qos, uid: &str) -> PodGroup {
     let class = match qos {

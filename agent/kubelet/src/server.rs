@@ -5,7 +5,7 @@
 //! the runtime's own streaming server on loopback, and bytes are copied both ways.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use http::{Request, Response, StatusCode};
@@ -18,15 +18,20 @@ use tokio::sync::Semaphore;
 use crate::context::NodeContext;
 use crate::error::Error;
 use crate::manager::PodTable;
+use crate::observed::Nanos;
 
 mod auth;
 mod body;
+mod cadvisor;
+mod disk;
 mod log_stream;
+mod machine;
 mod metrics;
 mod routes;
 mod stats;
 mod tls;
 mod tunnel;
+mod usage;
 
 use auth::{Gate, Refusal};
 use body::{Answer, text};
@@ -45,13 +50,20 @@ pub(crate) struct Server {
     node: Arc<NodeContext>,
     table: PodTable,
     gate: Gate,
+    /// When the machine's processor time was read last, and what it was.
+    node_cpu: Mutex<Option<(Nanos, u64)>>,
 }
 
 /// Starts to listen. Returns once the addresses are taken.
 pub(crate) async fn start(node: &Arc<NodeContext>, table: &PodTable) -> Result<(), Error> {
     let Some(config) = node.config.server.clone() else { return Ok(()) };
     let tls = TlsSource::try_new(config.certificate.clone(), config.client_ca_pem.as_deref())?;
-    let server = Arc::new(Server { node: node.clone(), table: table.clone(), gate: Gate::new(node.client.clone()) });
+    let server = Arc::new(Server {
+        node: node.clone(),
+        table: table.clone(),
+        gate: Gate::new(node.client.clone()),
+        node_cpu: Mutex::default(),
+    });
     let listener = listen(config.listen).await?;
     let shutdown = node.shutdown.clone();
     let plain = match config.healthz {

@@ -83,7 +83,8 @@ fn keyed(text: &str, key: &str) -> Option<u64> {
 fn busy_nanos(stat: &str) -> u64 {
     let Some(line) = stat.lines().find(|line| line.starts_with("cpu ")) else { return 0 };
     let ticks: Vec<u64> = line.split_whitespace().skip(1).filter_map(|word| word.parse().ok()).collect();
-    let busy: u64 = ticks.iter().take(8).enumerate().filter(|(at, _)| !matches!(at, 3 | 4)).map(|(_, ticks)| ticks).sum();
+    let busy: u64 =
+        ticks.iter().take(8).enumerate().filter(|(at, _)| !matches!(at, 3 | 4)).map(|(_, ticks)| ticks).sum();
     busy * (NANOS / TICKS)
 }
 
@@ -111,7 +112,17 @@ fn interfaces(text: &str) -> Vec<Interface> {
             return None;
         };
         let name = name.trim().to_owned();
-        Some(Interface { name, rx_bytes, rx_packets, rx_errors, rx_dropped, tx_bytes, tx_packets, tx_errors, tx_dropped })
+        Some(Interface {
+            name,
+            rx_bytes,
+            rx_packets,
+            rx_errors,
+            rx_dropped,
+            tx_bytes,
+            tx_packets,
+            tx_errors,
+            tx_dropped,
+        })
     };
     text.lines().filter_map(parse).filter(|interface| interface.name != "lo").collect()
 }
@@ -131,7 +142,8 @@ mod tests {
         assert_eq!(busy_nanos("cpu  100 0 50 1000 70 0 0 0 9 9\ncpu0 1 1\n"), 1_500_000_000);
         let found = memory("MemTotal: 4 kB\nMemFree: 1 kB\nAnonPages:  2 kB\n", "pgfault 7\npgmajfault 3\n");
         assert_eq!((found.total, found.rss, found.page_faults, found.major_page_faults), (4096, 2048, 7, 3));
-        let dev = "Inter-| x\n face |bytes\n lo: 1 1 0 0 0 0 0 0 1 1 0 0 0 0 0 0\neth0: 10 2 0 0 0 0 0 0 20 3 1 0 0 0 0 0\n";
+        let dev =
+            "Inter-| x\n face |bytes\n lo: 1 1 0 0 0 0 0 0 1 1 0 0 0 0 0 0\neth0: 10 2 0 0 0 0 0 0 20 3 1 0 0 0 0 0\n";
         let found = interfaces(dev);
         assert_eq!(found.len(), 1);
         assert_eq!((found[0].rx_bytes, found[0].tx_bytes, found[0].tx_errors), (10, 20, 1));

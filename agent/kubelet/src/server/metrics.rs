@@ -1,21 +1,25 @@
 //! `/metrics` and `/metrics/resource` in the Prometheus text format.
 
-use std::collections::HashMap;
-
+use cri::v1;
 use http::{Response, StatusCode};
 
 use super::Server;
-use super::body::{Answer, text, whole};
-use crate::node::facts;
-use crate::observed::keys;
+use super::body::{Answer, whole};
+use super::machine::Machine;
+use super::usage::PodUsage;
+use crate::clock;
+use crate::observed::Nanos;
 
 /// The format's media type.
-pub(super) const KIND: &str = "text/plain; version=0.0.4; charset=utf-8";
+const KIND: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-struct Page(String);
+/// A page of metrics.
+#[derive(Default)]
+pub(super) struct Page(String);
 
 impl Page {
-    fn head(&mut self, name: &str, kind: &str, help: &str) {
+    /// Begins a metric; its values follow.
+    pub(super) fn family(&mut self, name: &str, kind: &str, help: &str) {
         self.line(&format!("# HELP {name} {help}"));
         self.line(&format!("# TYPE {name} {kind}"));
     }
@@ -25,85 +29,225 @@ impl Page {
         self.0.push('\n');
     }
 
-    fn value(&mut self, name: &str, labels: &str, value: f64) {
+    pub(super) fn value(&mut self, name: &str, labels: &str, value: f64) {
         self.line(&format!("{name}{labels} {value}"));
     }
 
-    fn answer(self) -> Response<Answer> {
+    #[cfg(test)]
+    pub(super) fn text(&self) -> &str {
+        &self.0
+    }
+
+    /// A value with the time it was measured at.
+    pub(super) fn value_at(&mut self, name: &str, labels: &str, value: f64, at: Nanos) {
+        self.line(&format!("{name}{labels} {value} {}", at / 1_000_000));
+    }
+
+    pub(super) fn answer(self) -> Response<Answer> {
         whole(StatusCode::OK, KIND, self.0.into())
     }
 }
 
-fn seconds(nanos: u64) -> f64 {
+pub(super) fn seconds(nanos: u64) -> f64 {
     std::time::Duration::from_nanos(nanos).as_secs_f64()
 }
 
 /// A count as the format has it; beyond 2^53 the last digits do not matter to anybody.
 #[allow(clippy::cast_precision_loss, reason = "metrics are floating point numbers")]
-fn number(value: u64) -> f64 {
+pub(super) fn number(value: u64) -> f64 {
     value as f64
+}
+
+/// A time in seconds since 1970.
+pub(super) fn whole_seconds(seconds: i64) -> f64 {
+    number(u64::try_from(seconds).unwrap_or(0))
 }
 
 impl Server {
     pub(super) fn metrics(&self) -> Response<Answer> {
-        let mut page = Page(String::new());
+        let mut page = Page::default();
         let pods = self.table.list();
         let running = pods.iter().filter(|(_, status)| status.phase == "Running").count();
         let containers = pods.iter().flat_map(|(_, s)| &s.container_statuses).filter(|c| c.state.running.is_some());
-        page.head("kubelet_running_pods", "gauge", "Number of pods that have a running pod sandbox");
+        page.family("kubelet_running_pods", "gauge", "Number of pods that have a running pod sandbox");
         page.value("kubelet_running_pods", "", number(running as u64));
-        page.head("kubelet_running_containers", "gauge", "Number of containers currently running");
+        page.family("kubelet_running_containers", "gauge", "Number of containers currently running");
         page.value("kubelet_running_containers", "{container_state=\"running\"}", number(containers.count() as u64));
-        page.head("kubelet_node_name", "gauge", "The node's name. The count is always 1.");
+        page.family("kubelet_node_name", "gauge", "The node's name. The count is always 1.");
         page.value("kubelet_node_name", &format!("{{node=\"{}\"}}", self.node.config.node_name), 1.0);
-        page.head("kubelet_desired_pods", "gauge", "The number of pods the kubelet is being instructed to run");
+        page.family("kubelet_desired_pods", "gauge", "The number of pods the kubelet is being instructed to run");
         page.value("kubelet_desired_pods", "", number(self.table.len() as u64));
         page.answer()
     }
 
+    /// What metrics servers and autoscalers read.
     pub(super) async fn resource_metrics(&self) -> Response<Answer> {
-        let stats = match self.node.runtime.container_stats(HashMap::new()).await {
-            Ok(stats) => stats,
-            Err(error) => return text(StatusCode::INTERNAL_SERVER_ERROR, &format!("{error}\n")),
+        let mut page = Page::default();
+        let usage = self.pod_usage().await;
+        let (failed, usage) = match usage {
+            Ok(usage) => (0.0, usage),
+            Err(error) => {
+                tracing::warn!(%error, "the runtime does not tell what pods use");
+                (1.0, Vec::new())
+            }
         };
-        let mut page = Page(String::new());
-        let rows: Vec<(String, u64, u64)> = stats
-            .iter()
-            .filter_map(|item| {
-                let attributes = item.attributes.as_ref()?;
-                let label = |key: &str| attributes.labels.get(key).cloned().unwrap_or_default();
-                let labels = format!(
-                    "{{container=\"{}\",namespace=\"{}\",pod=\"{}\"}}",
-                    label(keys::CONTAINER_NAME),
-                    label(keys::POD_NAMESPACE),
-                    label(keys::POD_NAME)
-                );
-                let cpu = item.cpu.as_ref()?.usage_core_nano_seconds.as_ref()?.value;
-                let memory = item.memory.as_ref()?.working_set_bytes.as_ref()?.value;
-                Some((labels, cpu, memory))
-            })
-            .collect();
-        const CPU: &str = "container_cpu_usage_seconds_total";
-        page.head(CPU, "counter", "Cumulative cpu time consumed by the container in core-seconds");
-        rows.iter().for_each(|(labels, cpu, _)| page.value(CPU, labels, seconds(*cpu)));
-        const MEMORY: &str = "container_memory_working_set_bytes";
-        page.head(MEMORY, "gauge", "Current working set of the container in bytes");
-        rows.iter().for_each(|(labels, _, memory)| page.value(MEMORY, labels, number(*memory)));
-        let ram = facts::memory();
-        page.head("node_memory_working_set_bytes", "gauge", "Current working set of the node in bytes");
-        page.value("node_memory_working_set_bytes", "", number(ram.total.saturating_sub(ram.available)));
-        page.head(
-            "node_cpu_usage_seconds_total",
-            "counter",
-            "Cumulative cpu time consumed by the node in core-seconds",
-        );
-        page.value("node_cpu_usage_seconds_total", "", seconds(rows.iter().map(|(_, cpu, _)| cpu).sum()));
-        page.head(
+        resource_page(&mut page, &usage, &Machine::observe(), clock::now());
+        page.family(
             "resource_scrape_error",
             "gauge",
             "1 if there was an error while getting container metrics, 0 otherwise",
         );
-        page.value("resource_scrape_error", "", 0.0);
+        page.value("resource_scrape_error", "", failed);
         page.answer()
+    }
+}
+
+/// A reading with the time it was taken at, in nanoseconds since 1970.
+type Reading = (String, f64, Nanos);
+
+fn resource_page(page: &mut Page, usage: &[PodUsage], machine: &Machine, now: Nanos) {
+    let mut all = |name: &str, kind: &str, help: &str, readings: Vec<Reading>| {
+        if !readings.is_empty() {
+            page.family(name, kind, help);
+            readings.iter().for_each(|(labels, value, at)| page.value_at(name, labels, *value, *at));
+        }
+    };
+    let memory = &machine.memory;
+    let swapped = memory.swap_total.saturating_sub(memory.swap_free);
+    let busy = memory.total.saturating_sub(memory.available);
+    let of_node = |value: f64| vec![(String::new(), value, now)];
+    let cpu = |usage: &Option<v1::CpuUsage>| {
+        let usage = usage.as_ref()?;
+        Some((seconds(usage.usage_core_nano_seconds.as_ref()?.value), usage.timestamp))
+    };
+    let working_set = |usage: &Option<v1::MemoryUsage>| {
+        let usage = usage.as_ref()?;
+        Some((number(usage.working_set_bytes.as_ref()?.value), usage.timestamp))
+    };
+    let swap = |usage: &Option<v1::SwapUsage>| {
+        let usage = usage.as_ref()?;
+        Some((number(usage.swap_usage_bytes.as_ref()?.value), usage.timestamp))
+    };
+    let of_containers = |read: &dyn Fn(i64, &v1::ContainerStats) -> Option<(f64, Nanos)>| {
+        usage
+            .iter()
+            .flat_map(|pod| pod.containers().map(move |item| (pod, item)))
+            .filter_map(|(pod, (name, started, stats))| {
+                let (value, at) = read(started, stats)?;
+                Some((container_labels(pod, name), value, at))
+            })
+            .collect::<Vec<Reading>>()
+    };
+    let of_pods = |read: &dyn Fn(&PodUsage) -> Option<(f64, Nanos)>| {
+        usage
+            .iter()
+            .filter_map(|pod| read(pod).map(|(value, at)| (pod_labels(pod), value, at)))
+            .collect::<Vec<Reading>>()
+    };
+    let (counter, gauge) = ("counter", "gauge");
+    all(
+        "container_cpu_usage_seconds_total",
+        counter,
+        "Cumulative cpu time consumed by the container in core-seconds",
+        of_containers(&|_, stats| cpu(&stats.cpu)),
+    );
+    all(
+        "container_memory_working_set_bytes",
+        gauge,
+        "Current working set of the container in bytes",
+        of_containers(&|_, stats| working_set(&stats.memory)),
+    );
+    all(
+        "container_start_time_seconds",
+        gauge,
+        "Start time of the container since unix epoch in seconds",
+        of_containers(&|started, _| Some((whole_seconds(started), now))),
+    );
+    all(
+        "container_swap_usage_bytes",
+        gauge,
+        "Current amount of the container swap usage in bytes. Reported only on non-windows systems",
+        of_containers(&|_, stats| swap(&stats.swap)),
+    );
+    all(
+        "node_cpu_usage_seconds_total",
+        counter,
+        "Cumulative cpu time consumed by the node in core-seconds",
+        of_node(seconds(machine.cpu_nanos)),
+    );
+    all("node_memory_working_set_bytes", gauge, "Current working set of the node in bytes", of_node(number(busy)));
+    all(
+        "node_swap_usage_bytes",
+        gauge,
+        "Current swap usage of the node in bytes. Reported only on non-windows systems",
+        of_node(number(swapped)),
+    );
+    all(
+        "pod_cpu_usage_seconds_total",
+        counter,
+        "Cumulative cpu time consumed by the pod in core-seconds",
+        of_pods(&|pod| cpu(&pod.linux.cpu)),
+    );
+    all(
+        "pod_memory_working_set_bytes",
+        gauge,
+        "Current working set of the pod in bytes",
+        of_pods(&|pod| working_set(&pod.linux.memory)),
+    );
+}
+
+fn container_labels(pod: &PodUsage, name: &str) -> String {
+    let meta = &pod.pod.metadata;
+    format!("{{container=\"{name}\",namespace=\"{}\",pod=\"{}\"}}", meta.namespace, meta.name)
+}
+
+fn pod_labels(pod: &PodUsage) -> String {
+    let meta = &pod.pod.metadata;
+    format!("{{namespace=\"{}\",pod=\"{}\"}}", meta.namespace, meta.name)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use api::core::v1::{Pod, PodStatus};
+
+    use super::*;
+
+    pub(super) fn usage() -> PodUsage {
+        let mut pod = Pod::default();
+        (pod.metadata.namespace, pod.metadata.name) = ("ns".to_owned(), "p".to_owned());
+        let cpu = |nanos| {
+            Some(v1::CpuUsage {
+                timestamp: 2_000_000_000,
+                usage_core_nano_seconds: Some(v1::UInt64Value { value: nanos }),
+                ..v1::CpuUsage::default()
+            })
+        };
+        let metadata = Some(v1::ContainerMetadata { name: "c".to_owned(), ..v1::ContainerMetadata::default() });
+        let attributes = Some(v1::ContainerAttributes { metadata, ..v1::ContainerAttributes::default() });
+        let container = v1::ContainerStats { attributes, cpu: cpu(1_500_000_000), ..v1::ContainerStats::default() };
+        let linux = v1::LinuxPodSandboxStats {
+            cpu: cpu(2_500_000_000),
+            containers: vec![container],
+            ..v1::LinuxPodSandboxStats::default()
+        };
+        PodUsage { pod: Arc::new(pod), status: PodStatus::default(), linux }
+    }
+
+    #[test]
+    fn readings_have_upstream_s_names_and_their_own_time() {
+        let mut page = Page::default();
+        resource_page(&mut page, &[usage()], &Machine::default(), 3_000_000_000);
+        let lines: Vec<&str> = page.0.lines().collect();
+        for line in [
+            "# TYPE container_cpu_usage_seconds_total counter",
+            "container_cpu_usage_seconds_total{container=\"c\",namespace=\"ns\",pod=\"p\"} 1.5 2000",
+            "pod_cpu_usage_seconds_total{namespace=\"ns\",pod=\"p\"} 2.5 2000",
+            "node_memory_working_set_bytes 0 3000",
+        ] {
+            assert!(lines.contains(&line), "{line} is not in {}", page.0);
+        }
+        assert!(!page.0.contains("pod_memory_working_set_bytes"), "nothing is said of what was not measured");
     }
 }

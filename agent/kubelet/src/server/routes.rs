@@ -89,11 +89,12 @@ impl Server {
             ["pods"] if is_get => self.pods(),
             ["runningpods" | "runningpods", ""] | ["runningpods"] if is_get => self.running_pods().await,
             ["configz"] if is_get => json(&self.configz()),
-            ["stats", "summary"] => self.summary().await,
+            ["stats", "summary"] => self.summary(query.is_set(&["only_cpu_and_memory"])).await,
             ["metrics"] => self.metrics(),
             ["metrics", "resource"] => self.resource_metrics().await,
-            ["metrics", "probes" | "cadvisor"] => {
-                whole(StatusCode::OK, super::metrics::KIND, hyper::body::Bytes::new())
+            ["metrics", "cadvisor"] => self.cadvisor().await,
+            ["metrics", "probes"] => {
+                whole(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", hyper::body::Bytes::new())
             }
             ["containerLogs", namespace, pod, container] if is_get => {
                 self.container_logs(namespace, pod, container, &query).await

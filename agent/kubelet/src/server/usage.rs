@@ -9,7 +9,7 @@ use cri::v1;
 
 use super::Server;
 use crate::observed::keys;
-use crate::status_writer::log_folder;
+use crate::runtime_config::pod_log_dir;
 
 /// One pod of this node that the runtime knows.
 pub(super) struct PodUsage {
@@ -68,6 +68,7 @@ impl Server {
 
     /// Where a pod's logs lie.
     pub(super) fn log_dir(&self, pod: &Pod) -> PathBuf {
-        log_folder(&self.node.config.pod_logs_dir, pod)
+        let meta = &pod.metadata;
+        pod_log_dir(&self.node.config.pod_logs_dir, &meta.namespace, &meta.name, &meta.uid)
     }
 }

@@ -158,6 +158,16 @@ pub fn user_cache() -> Result<PathBuf> {
     Ok(folder.context("neither XDG_CACHE_HOME nor HOME is set")?.join("keelson"))
 }
 
+/// Upstream's kubectl, as the newer Debian release has it. It is no part of an image; scenarios use it.
+///
+/// # Errors
+/// The package cannot be had.
+pub fn fetch_kubectl(cache: &Path, mirror: &str, say: &dyn Fn(&str)) -> Result<PathBuf> {
+    tools::require(TOOLS)?;
+    let program = packages::fetch_unpacked(cache, mirror, "kubernetes-client", say)?.join("usr/bin/kubectl");
+    if program.is_file() { Ok(program) } else { bail!("the package kubernetes-client holds no {}", program.display()) }
+}
+
 /// For people.
 #[must_use]
 #[allow(clippy::cast_precision_loss, reason = "three digits are shown")]

@@ -42,6 +42,33 @@ pub(crate) fn fetch(cache: &Path, mirror: &str, refresh: bool, say: &dyn Fn(&str
     Ok(Packages { files })
 }
 
+/// Downloads one package of the newer release into a folder of its own and unpacks it there. What is unpacked stays for
+/// some days.
+pub(crate) fn fetch_unpacked(cache: &Path, mirror: &str, package: &str, say: &dyn Fn(&str)) -> Result<PathBuf> {
+    let unpacked = cache.join("unpacked").join(package);
+    let age = fs::metadata(&unpacked).and_then(|it| it.modified()).ok().and_then(|time| time.elapsed().ok());
+    if age.is_some_and(|age| age < LISTS_LAST) {
+        return Ok(unpacked);
+    }
+    let apt = Apt::new(cache, mirror)?;
+    say(&format!("downloading {package}"));
+    apt.update()?;
+    let draft = cache.join("unpacked.new");
+    crate::fingerprint::remove(&draft)?;
+    fs::create_dir_all(&draft).with_context(|| format!("make {}", draft.display()))?;
+    let mut download = apt.command("apt-get");
+    download.current_dir(&draft).args(["download", "-qq", &format!("{package}/{NEWER_SUITE}")]);
+    tools::run(&mut download)?;
+    let file = fs::read_dir(&draft)?.next().transpose()?.context("apt downloaded nothing")?.path();
+    let tree = draft.join("tree");
+    tools::run(tools::command("dpkg-deb").arg("--extract").arg(&file).arg(&tree))?;
+    crate::fingerprint::remove(&unpacked)?;
+    fs::create_dir_all(cache.join("unpacked")).context("make the folder of unpacked packages")?;
+    fs::rename(&tree, &unpacked).with_context(|| format!("keep {}", unpacked.display()))?;
+    crate::fingerprint::remove(&draft)?;
+    Ok(unpacked)
+}
+
 fn cached(stamp: &Path, wanted: &str) -> Option<Vec<PathBuf>> {
     let age = SystemTime::now().duration_since(fs::metadata(stamp).ok()?.modified().ok()?).ok()?;
     let text = fs::read_to_string(stamp).ok()?;

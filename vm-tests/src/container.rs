@@ -117,7 +117,7 @@ pub fn enter(folder: &Path, tree: &Path) -> Result<()> {
 }
 
 /// The control group hierarchies of the host: each v1 controller's, or the one of v2.
-fn hierarchies() -> Result<Vec<PathBuf>> {
+pub(crate) fn hierarchies() -> Result<Vec<PathBuf>> {
     let table = fs::read_to_string("/proc/self/mounts").context("read the mounts")?;
     let mounted = |kind: &str| -> Vec<PathBuf> {
         let rows = table.lines().map(|line| line.split(' ').collect::<Vec<_>>());

@@ -12,6 +12,7 @@
 pub mod cluster;
 pub mod container;
 pub mod forward;
+pub mod leftovers;
 pub mod manifests;
 pub mod network;
 pub mod observe;
@@ -22,4 +23,5 @@ pub mod qemu;
 pub mod scenarios;
 pub mod state;
 pub mod switch;
+pub mod visitor;
 pub mod wait;

@@ -8,7 +8,7 @@ use images::tools::{command, run};
 use crate::plan::{Machine, gateway};
 
 /// The bridge in its namespace.
-const BRIDGE: &str = "br0";
+pub(crate) const BRIDGE: &str = "br0";
 
 /// The namespace of a machine in the cluster `cluster`.
 #[must_use]

@@ -1,5 +1,6 @@
 //! The cluster as its users see it: through its API, and through the sample application's port.
 
+use std::net::IpAddr;
 use std::path::Path;
 use std::time::Duration;
 
@@ -32,6 +33,41 @@ pub struct Node {
     pub pod_cidr: Option<String>,
 }
 
+/// A pod of one container, as far as the harness cares.
+#[derive(Clone, Debug)]
+pub struct Pod {
+    /// Its name.
+    pub name: String,
+    /// Unlike the name, never used again.
+    pub uid: String,
+    /// Where it runs.
+    pub node: String,
+    /// In the pod network.
+    pub address: Option<IpAddr>,
+    /// Pending, Running, ...
+    pub phase: String,
+    /// Whether Services lead to it.
+    pub is_ready: bool,
+    /// Whether it was told to end.
+    pub is_ending: bool,
+    /// The container that runs, or the last one.
+    pub container: String,
+    /// How often the container was started again.
+    pub restarts: u64,
+    /// Why the container does not run, in one word.
+    pub waiting: Option<String>,
+    /// How the container before this one ended.
+    pub last_exit: Option<i64>,
+}
+
+impl Pod {
+    /// Whether it is here to stay and works.
+    #[must_use]
+    pub fn serves(&self) -> bool {
+        self.is_ready && !self.is_ending
+    }
+}
+
 impl Api {
     /// By a kubeconfig file.
     ///
@@ -42,17 +78,18 @@ impl Api {
         Ok(Self(Client::new(config).context("make a client")?))
     }
 
-    /// Sends a request; answers its code and body.
+    /// Sends a request; answers its code and body. A patch is a merge patch.
     ///
     /// # Errors
     /// No answer comes.
     pub async fn send(&self, method: Method, path: &str, body: Option<&Value>) -> Result<(StatusCode, Bytes)> {
+        let kind = if method == Method::PATCH { "application/merge-patch+json" } else { "application/json" };
         let body = body.map(|value| Bytes::from(value.to_string())).unwrap_or_default();
         let request = Request::builder()
             .method(method)
             .uri(path)
-            .header(header::ACCEPT, "application/json")
-            .header(header::CONTENT_TYPE, "application/json")
+            .header(header::ACCEPT, "application/json, */*")
+            .header(header::CONTENT_TYPE, kind)
             .body(body)?;
         let answer = async {
             let response = self.0.raw(request).await?;
@@ -68,11 +105,40 @@ impl Api {
     /// # Errors
     /// The server refuses.
     pub async fn get(&self, path: &str) -> Result<Value> {
+        self.call(Method::GET, path, None).await
+    }
+
+    /// Sends a request that must succeed; answers the object that comes back.
+    ///
+    /// # Errors
+    /// The server refuses.
+    pub async fn call(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Value> {
+        let (status, answer) = self.send(method.clone(), path, body).await?;
+        if !status.is_success() {
+            bail!("{method} {path}: {status}: {}", message(&answer));
+        }
+        serde_json::from_slice(&answer).with_context(|| format!("{method} {path}: not JSON"))
+    }
+
+    /// Gets plain text, such as a log.
+    ///
+    /// # Errors
+    /// The server refuses.
+    pub async fn text(&self, path: &str) -> Result<String> {
         let (status, body) = self.send(Method::GET, path, None).await?;
         if !status.is_success() {
             bail!("GET {path}: {status}: {}", message(&body));
         }
-        serde_json::from_slice(&body).with_context(|| format!("GET {path}: not JSON"))
+        Ok(String::from_utf8_lossy(&body).into_owned())
+    }
+
+    /// The pods of the namespace `default` with the label `app`.
+    ///
+    /// # Errors
+    /// The server refuses.
+    pub async fn pods(&self, app: &str) -> Result<Vec<Pod>> {
+        let list = self.get(&format!("/api/v1/namespaces/default/pods?labelSelector=app%3D{app}")).await?;
+        Ok(list["items"].as_array().into_iter().flatten().map(pod).collect())
     }
 
     /// Whether the server says it is ready; if not, why.
@@ -121,6 +187,26 @@ fn node(object: &Value) -> Node {
         is_ready: ready.is_some_and(|condition| condition["status"] == "True"),
         message: ready.map_or_else(|| "no condition Ready yet".to_owned(), |condition| text(&condition["message"])),
         pod_cidr: object["spec"]["podCIDR"].as_str().map(str::to_owned),
+    }
+}
+
+fn pod(object: &Value) -> Pod {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let (metadata, status) = (&object["metadata"], &object["status"]);
+    let container = &status["containerStatuses"][0];
+    let mut conditions = status["conditions"].as_array().into_iter().flatten();
+    Pod {
+        name: text(&metadata["name"]),
+        uid: text(&metadata["uid"]),
+        node: text(&object["spec"]["nodeName"]),
+        address: status["podIP"].as_str().and_then(|address| address.parse().ok()),
+        phase: text(&status["phase"]),
+        is_ready: conditions.any(|condition| condition["type"] == "Ready" && condition["status"] == "True"),
+        is_ending: metadata["deletionTimestamp"].is_string(),
+        container: text(&container["containerID"]),
+        restarts: container["restartCount"].as_u64().unwrap_or_default(),
+        waiting: container["state"]["waiting"]["reason"].as_str().map(str::to_owned),
+        last_exit: container["lastState"]["terminated"]["exitCode"].as_i64(),
     }
 }
 

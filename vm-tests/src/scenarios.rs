@@ -1,11 +1,35 @@
-//! What `cargo cluster test` runs: each scenario gets a cluster that serves.
+//! What `cargo cluster test` runs: each scenario has a cluster of its own, prepared but not started.
 
-use anyhow::{Result, bail};
-use http::Method;
+mod bad_manifest;
+mod boot;
+mod control_plane_outage;
+mod end;
+mod kubectl;
+mod reboots;
+mod restarts;
+mod scene;
+mod services;
+mod three_masters;
 
-use crate::cluster::Cluster;
-use crate::observe::Api;
-use crate::progress::Progress;
+use std::pin::Pin;
+
+use anyhow::Result;
+
+pub use scene::Scene;
+
+use crate::state::Provider;
+
+/// A scenario at work.
+pub type Work<'a> = Pin<Box<dyn Future<Output = Result<Outcome>> + 'a>>;
+
+/// How a scenario ended that found nothing wrong.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// All was looked at.
+    Passed,
+    /// It could not be looked at, for this reason.
+    Skipped(String),
+}
 
 /// A scenario's row.
 pub struct Scenario {
@@ -13,35 +37,92 @@ pub struct Scenario {
     pub name: &'static str,
     /// For people.
     pub about: &'static str,
+    /// What its machines can be made of.
+    pub providers: &'static [Provider],
+    /// It needs so many masters, no more and no less; any number if this is 0.
+    pub masters: u8,
+    /// It needs at least so many workers.
+    pub workers: u8,
+    /// Its work. It finds the cluster prepared, and starts it.
+    pub run: for<'a> fn(&'a mut Scene) -> Work<'a>,
 }
+
+const ANY: &[Provider] = &[Provider::Qemu, Provider::Netns];
+/// It looks into the machines' processes, or from places in their network.
+const NETNS: &[Provider] = &[Provider::Netns];
 
 /// All scenarios, in the order they run.
-pub const SCENARIOS: &[Scenario] =
-    &[Scenario { name: "boot", about: "machines boot, form a cluster and run the sample" }];
-
-/// Runs one scenario.
-///
-/// # Errors
-/// Something is not as it must be.
-pub async fn run(name: &str, _cluster: &mut Cluster, api: &Api, progress: &Progress) -> Result<()> {
-    match name {
-        "boot" => boot(api, progress).await,
-        _ => bail!("no scenario is called {name}"),
-    }
-}
-
-/// The cluster serves when it gets here; what is left is that the API means what it says.
-async fn boot(api: &Api, progress: &Progress) -> Result<()> {
-    let version = api.get("/version").await?;
-    progress.say(&format!("the API server is {}", version["gitVersion"].as_str().unwrap_or("of no version")));
-    let pods = api.get("/api/v1/namespaces/default/pods?labelSelector=app%3Dsample").await?;
-    let running = pods["items"].as_array().into_iter().flatten().filter(|pod| pod["status"]["phase"] == "Running");
-    if running.count() == 0 {
-        bail!("the sample answers, but the API knows of no running pod of it");
-    }
-    let (status, _) = api.send(Method::GET, "/api/v1/namespaces/default/pods/absent", None).await?;
-    if status != http::StatusCode::NOT_FOUND {
-        bail!("an absent pod is answered with {status}");
-    }
-    Ok(())
-}
+pub const SCENARIOS: &[Scenario] = &[
+    Scenario {
+        name: "boot",
+        about: "machines boot, form a cluster and run the sample",
+        providers: ANY,
+        masters: 0,
+        workers: 0,
+        run: |scene| Box::pin(boot::run(scene)),
+    },
+    Scenario {
+        name: "services",
+        about: "Services answer by address, by name, on every node, and with affinity",
+        providers: ANY,
+        masters: 0,
+        workers: 2,
+        run: |scene| Box::pin(services::run(scene)),
+    },
+    Scenario {
+        name: "kubectl",
+        about: "upstream's kubectl does what it is used for",
+        providers: ANY,
+        masters: 0,
+        workers: 1,
+        run: |scene| Box::pin(kubectl::run(scene)),
+    },
+    Scenario {
+        name: "restarts",
+        about: "killed containers and deleted pods come back; a rolling update loses no request",
+        providers: NETNS,
+        masters: 0,
+        workers: 2,
+        run: |scene| Box::pin(restarts::run(scene)),
+    },
+    Scenario {
+        name: "control-plane-outage",
+        about: "without its control plane the cluster goes on serving",
+        providers: NETNS,
+        masters: 1,
+        workers: 2,
+        run: |scene| Box::pin(control_plane_outage::run(scene)),
+    },
+    Scenario {
+        name: "reboots",
+        about: "rebooted machines and machines whose power was cut come back with all they had",
+        providers: ANY,
+        masters: 1,
+        workers: 1,
+        run: |scene| Box::pin(reboots::run(scene)),
+    },
+    Scenario {
+        name: "bad-manifest",
+        about: "a machine with a bad manifest says so and takes a corrected one",
+        providers: ANY,
+        masters: 1,
+        workers: 0,
+        run: |scene| Box::pin(bad_manifest::run(scene)),
+    },
+    Scenario {
+        name: "three-masters",
+        about: "a cluster with three masters goes on with two",
+        providers: ANY,
+        masters: 3,
+        workers: 1,
+        run: |scene| Box::pin(three_masters::run(scene)),
+    },
+    Scenario {
+        name: "end",
+        about: "down and Ctrl-C leave nothing behind",
+        providers: ANY,
+        masters: 1,
+        workers: 0,
+        run: |scene| Box::pin(end::run(scene)),
+    },
+];

@@ -39,6 +39,24 @@ pub async fn until_ok<T>(time: Duration, mut attempt: impl FnMut() -> Result<T>)
     }
 }
 
+/// Tries until `attempt` gives a value, for at most `time`.
+///
+/// # Errors
+/// It took too long; the error tells what was waited for and why it had not come.
+pub async fn until<T>(what: &str, time: Duration, mut attempt: impl AsyncFnMut() -> Result<T>) -> Result<T> {
+    let end = tokio::time::Instant::now() + time;
+    loop {
+        let error = match attempt().await {
+            Ok(value) => return Ok(value),
+            Err(error) => error,
+        };
+        if tokio::time::Instant::now() > end {
+            return Err(error.context(format!("{what} did not come within {} s", time.as_secs())));
+        }
+        tokio::time::sleep(INTERVAL).await;
+    }
+}
+
 /// Looks at a cluster until it serves its users.
 pub struct Watcher<'a> {
     /// The cluster.

@@ -1,6 +1,7 @@
 //! The sample application: says which pod answers, and asks others the same. Small, for it is in every image.
 //!
-//! `sample-server` answers on port 8080: `/` the host's name, `/healthz` ok. `get URL` prints what a server answers.
+//! `sample-server` answers on port 8080: `/` the host's name, `/healthz` ok. `get URL [TIMES]` prints what a server
+//! answers, `resolve NAME` the addresses of a name, `echo` what it reads.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream, ToSocketAddrs};
@@ -19,7 +20,10 @@ fn main() -> ExitCode {
     let result = match words.as_slice() {
         [] | ["sample-server"] => serve(),
         ["get", url] => get(url).map(|body| print!("{body}")),
-        _ => Err("usage: sample sample-server | sample get http://HOST[:PORT][/PATH]".into()),
+        ["get", url, times] => get_often(url, times),
+        ["resolve", name] => resolve(name),
+        ["echo"] => std::io::copy(&mut std::io::stdin(), &mut std::io::stdout()).map(drop).map_err(Into::into),
+        _ => Err("usage: sample sample-server | get http://HOST[:PORT][/PATH] [TIMES] | resolve NAME | echo".into()),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -72,6 +76,20 @@ fn answer(stream: TcpStream, name: &str) -> std::io::Result<()> {
     };
     let head = format!("HTTP/1.1 {status}\r\nContent-Type: text/plain\r\nContent-Length: {}\r\n", body.len());
     write!(&stream, "{head}Connection: close\r\n\r\n{body}")
+}
+
+fn get_often(url: &str, times: &str) -> Result<()> {
+    for _ in 0..times.parse::<u32>()? {
+        print!("{}", get(url)?);
+    }
+    Ok(())
+}
+
+fn resolve(name: &str) -> Result<()> {
+    for address in (name, PORT).to_socket_addrs()? {
+        println!("{}", address.ip());
+    }
+    Ok(())
 }
 
 fn get(url: &str) -> Result<String> {

@@ -12,10 +12,10 @@ use vm_tests::cluster::{Cluster, Request, down};
 use vm_tests::observe::Api;
 use vm_tests::process::{Process, last_lines};
 use vm_tests::progress::Progress;
-use vm_tests::scenarios::{self, SCENARIOS};
+use vm_tests::scenarios::{Outcome, SCENARIOS, Scenario, Scene};
 use vm_tests::state::{Folder, Provider, State};
 use vm_tests::wait::Watcher;
-use vm_tests::{container, forward, switch};
+use vm_tests::{container, forward, leftovers, switch};
 
 /// Clusters on this machine, for trial and tests.
 #[derive(Parser)]
@@ -58,9 +58,8 @@ enum Action {
         scenarios: Vec<String>,
         #[command(flatten)]
         up: Up,
-        /// Leaves the cluster up when a scenario fails
-        #[arg(long)]
-        keep: bool,
+        #[command(flatten)]
+        options: TestOptions,
     },
     #[command(hide = true)]
     Machine { folder: PathBuf, tree: PathBuf, network: PathBuf, group: String },
@@ -74,6 +73,16 @@ enum Action {
         #[arg(value_parser = route)]
         routes: Vec<forward::Route>,
     },
+}
+
+#[derive(Args)]
+struct TestOptions {
+    /// Leaves the cluster up when a scenario fails, and tries no other
+    #[arg(long)]
+    keep: bool,
+    /// The kubectl to test with; Debian's newest, if none is named
+    #[arg(long, value_name = "FILE")]
+    kubectl: Option<PathBuf>,
 }
 
 #[derive(Args)]
@@ -140,7 +149,9 @@ async fn command(arguments: Arguments) -> Result<()> {
         Action::Status => status(&folder).await,
         Action::Logs { machine, lines } => logs(&folder, &machine, lines),
         Action::Restart { machine, power_cut } => restart(name, &machine, power_cut).await,
-        Action::Test { scenarios, up, keep } => test(&scenarios, &up.request(&format!("{name}-test")), keep).await,
+        Action::Test { scenarios, up, options } => {
+            test(&scenarios, &options, &up.request(&format!("{name}-test"))).await
+        }
         Action::Machine { .. } | Action::MachineRoot { .. } | Action::Switch { .. } | Action::Forward { .. } => Ok(()),
     }
 }
@@ -271,35 +282,81 @@ async fn restart(name: &str, machine: &str, is_power_cut: bool) -> Result<()> {
     Ok(())
 }
 
-async fn test(names: &[String], request: &Request, keep: bool) -> Result<()> {
-    let all: Vec<String> = SCENARIOS.iter().map(|scenario| scenario.name.to_owned()).collect();
-    let names = if names.is_empty() { &all } else { names };
-    if let Some(unknown) = names.iter().find(|name| !all.contains(name)) {
+async fn test(names: &[String], options: &TestOptions, request: &Request) -> Result<()> {
+    let all: Vec<&str> = SCENARIOS.iter().map(|scenario| scenario.name).collect();
+    if let Some(unknown) = names.iter().find(|name| !all.contains(&name.as_str())) {
         bail!("no scenario is called {unknown}; there are {}", all.join(", "));
     }
-    for name in names {
+    let chosen = SCENARIOS.iter().filter(|scenario| names.is_empty() || names.iter().any(|name| name == scenario.name));
+    let mut results: Vec<(&str, Result<Outcome>)> = Vec::new();
+    for scenario in chosen {
         let progress = Progress::start();
-        progress.say(&format!("scenario {name}"));
-        let mut cluster = Cluster::prepare(request, &progress).await?;
-        let folder = cluster.folder.clone();
-        let result = tokio::select! {
-            result = scenario(name, &mut cluster, &progress) => result,
-            signal = tokio::signal::ctrl_c() => signal.context("listen for Ctrl-C").and_then(|()| bail!("interrupted")),
-        };
-        if result.is_ok() || !keep {
-            down(&folder).await?;
+        progress.say(&format!("scenario {}: {}", scenario.name, scenario.about));
+        let result = try_scenario(scenario, options, request, progress).await;
+        match &result {
+            Ok(Outcome::Passed) => progress.say(&format!("scenario {}: passed", scenario.name)),
+            Ok(Outcome::Skipped(why)) => progress.say(&format!("scenario {}: SKIPPED: {why}", scenario.name)),
+            Err(error) => progress.say(&format!("scenario {}: FAILED: {error:#}", scenario.name)),
         }
-        result.with_context(|| format!("scenario {name}"))?;
-        progress.say(&format!("scenario {name}: passed"));
+        let is_failure = result.is_err();
+        results.push((scenario.name, result));
+        if is_failure && options.keep {
+            break;
+        }
     }
-    Ok(())
+    let count = |is_one: fn(&Result<Outcome>) -> bool| results.iter().filter(|(_, result)| is_one(result)).count();
+    let passed = count(|result| matches!(result, Ok(Outcome::Passed)));
+    let skipped = count(|result| matches!(result, Ok(Outcome::Skipped(_))));
+    println!("{passed} passed, {skipped} skipped, {} failed", count(Result::is_err));
+    let failed: Vec<&str> = results.iter().filter(|(_, result)| result.is_err()).map(|(name, _)| *name).collect();
+    if failed.is_empty() { Ok(()) } else { bail!("failed: {}", failed.join(", ")) }
 }
 
-async fn scenario(name: &str, cluster: &mut Cluster, progress: &Progress) -> Result<()> {
+/// On a cluster of its own, of which nothing must be left afterwards.
+async fn try_scenario(
+    scenario: &Scenario,
+    options: &TestOptions,
+    request: &Request,
+    progress: Progress,
+) -> Result<Outcome> {
     const DEADLINE: Duration = Duration::from_secs(1800);
-    let work = async {
-        let api = serve(cluster, progress).await?;
-        scenarios::run(name, cluster, &api, progress).await
+    if !scenario.providers.contains(&request.provider) {
+        return Ok(Outcome::Skipped("it needs machines made of another provider: --provider netns".to_owned()));
+    }
+    let masters = if scenario.masters == 0 { request.masters } else { scenario.masters };
+    let request = Request { masters, workers: request.workers.max(scenario.workers), ..request.clone() };
+    let cluster = Cluster::prepare(&request, &progress).await?;
+    let folder = cluster.folder.clone();
+    let mut scene = Scene { cluster, request, kubectl: options.kubectl.clone(), progress };
+    let result = tokio::select! {
+        result = tokio::time::timeout(DEADLINE, (scenario.run)(&mut scene)) => result.context("it took too long").flatten(),
+        signal = tokio::signal::ctrl_c() => {
+            signal.context("listen for Ctrl-C")?;
+            down(&folder).await?;
+            // The scenarios that would follow are not wanted either.
+            eprintln!("interrupted");
+            std::process::exit(130);
+        }
     };
-    tokio::time::timeout(DEADLINE, work).await.context("it took too long")?
+    if result.is_err() && options.keep {
+        return result;
+    }
+    // What went wrong first is what matters.
+    let ended = down(&folder).await.and_then(|()| {
+        let left = leftovers::find(&scene.request.name, folder.path())?;
+        if left.is_empty() { Ok(()) } else { bail!("these are left:\n{}", left.join("\n")) }
+    });
+    result.and_then(|outcome| ended.map(|()| outcome))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn arguments_are_sound() {
+        Arguments::command().debug_assert();
+    }
 }

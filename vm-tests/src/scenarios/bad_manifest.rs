@@ -1,0 +1,85 @@
+//! A machine whose manifest is wrong: it tells, and takes a corrected one.
+
+use std::fs;
+use std::net::{Ipv6Addr, SocketAddr, SocketAddrV6};
+
+use anyhow::{Context, Result, bail, ensure};
+
+use super::Outcome;
+use super::scene::{SHORTLY, Scene};
+use crate::network;
+use crate::plan::Machine;
+use crate::visitor;
+use crate::wait::until;
+
+const PORT: u16 = 50_000;
+/// What is wrong, and what is said about it.
+const WRONG: (&str, &str) = ("hostname", "hostnaem");
+
+pub(super) async fn run(scene: &mut Scene) -> Result<Outcome> {
+    let master = scene.cluster.master().context("the cluster has no master")?.clone();
+    let path = scene.cluster.folder.manifest(&master.name);
+    let good = fs::read_to_string(&path).context("read the manifest")?;
+    let bad = good.replacen(WRONG.0, WRONG.1, 1);
+    fs::write(&path, &bad)?;
+    scene.cluster.start(&scene.progress)?;
+    // What the harness reads it for needs the good one.
+    fs::write(&path, &good)?;
+    diagnosed(scene, &master, 0).await?;
+    scene.say("the console tells what is wrong, where, and what was meant");
+
+    let status = until("the machine API", SHORTLY, async || call(scene, &master, "GET", "/status", "").await).await?;
+    ensure!(status.0 == 200 && status.1.contains(WRONG.1), "the machine API tells {status:?}");
+    let refused = call(scene, &master, "PUT", "/manifest", &bad).await?;
+    ensure!(refused.0 == 422 && refused.1.contains(WRONG.0), "the bad manifest is answered with {refused:?}");
+    let taken = call(scene, &master, "PUT", "/manifest", &good).await?;
+    ensure!(taken.0 == 202, "the corrected manifest is answered with {taken:?}");
+    scene.serve().await?;
+    scene.say("the corrected manifest was taken; the cluster serves");
+
+    // The bad one is still where the machine starts from; the last good one counts.
+    let seen = console(scene, &master)?.len();
+    scene.cluster.stop_machine(&master.name, false).await?;
+    fs::write(&path, &bad)?;
+    scene.cluster.start_machine(&master.name)?;
+    fs::write(&path, &good)?;
+    diagnosed(scene, &master, seen).await?;
+    scene.serve().await?;
+    scene.say("started again with the bad manifest, it tells, and goes on with the last good one");
+    Ok(Outcome::Passed)
+}
+
+fn console(scene: &Scene, machine: &Machine) -> Result<String> {
+    let path = scene.cluster.folder.machine(&machine.name).join("console.log");
+    Ok(String::from_utf8_lossy(&fs::read(path).context("read the console")?).into_owned())
+}
+
+/// Waits for the diagnostics on the console after its first `seen` bytes.
+async fn diagnosed(scene: &Scene, machine: &Machine, seen: usize) -> Result<()> {
+    until("the diagnostics on the console", SHORTLY, async || {
+        let text = console(scene, machine)?.split_off(seen);
+        let line = text.lines().find(|line| line.contains(WRONG.1)).context("nothing is said")?;
+        let has_place = line.split(':').filter(|part| part.trim().parse::<u32>().is_ok()).count() >= 2;
+        if has_place && text.contains(WRONG.0) { Ok(()) } else { bail!("it says {line:?}") }
+    })
+    .await
+}
+
+/// Calls the machine API of a machine that may have no address yet but the one that the kernel gives to every card.
+async fn call(scene: &Scene, machine: &Machine, method: &str, path: &str, body: &str) -> Result<(u16, String)> {
+    let (head, body) = (format!("{method} {path} HTTP/1.1\r\n"), body.to_owned());
+    if !scene.is_netns() {
+        let to = SocketAddr::from(([127, 0, 0, 1], scene.cluster.state.ports.machine));
+        return tokio::task::spawn_blocking(move || visitor::request(to, &head, &body)).await.context("call")?;
+    }
+    let [a, b, c, d] = machine.address.octets();
+    let own = [0x5054, u16::from_be_bytes([a, 0xff]), u16::from_be_bytes([0xfe, b]), u16::from_be_bytes([c, d])];
+    let address = Ipv6Addr::new(0xfe80, 0, 0, 0, own[0], own[1], own[2], own[3]);
+    scene
+        .outside()?
+        .run(move || {
+            let bridge = nix::net::if_::if_nametoindex(network::BRIDGE).context("find the bridge")?;
+            visitor::request(SocketAddrV6::new(address, PORT, 0, bridge).into(), &head, &body)
+        })
+        .await
+}

@@ -37,6 +37,8 @@ pub struct Request {
     pub mirror: String,
     /// Whether the agent is built quickly rather than to be quick.
     pub is_quick_build: bool,
+    /// Whether the agent was built a moment ago, so that what is there is taken.
+    pub is_built: bool,
 }
 
 impl Request {
@@ -84,8 +86,12 @@ impl Cluster {
             }
             down(&folder).await?;
         }
-        progress.say("building the agent");
-        let programs = images::build_programs(&workspace, request.build())?;
+        let programs = if request.is_built {
+            images::programs(&workspace, request.build())
+        } else {
+            progress.say("building the agent");
+            images::build_programs(&workspace, request.build())?
+        };
         let options = images::Options {
             work: workspace.join("target/images"),
             cache: images::user_cache()?,

@@ -150,7 +150,7 @@ async fn command(arguments: Arguments) -> Result<()> {
         Action::Logs { machine, lines } => logs(&folder, &machine, lines),
         Action::Restart { machine, power_cut } => restart(name, &machine, power_cut).await,
         Action::Test { scenarios, up, options } => {
-            test(&scenarios, &options, &up.request(&format!("{name}-test"))).await
+            test(&scenarios, &options, up.request(&format!("{name}-test"))).await
         }
         Action::Machine { .. } | Action::MachineRoot { .. } | Action::Switch { .. } | Action::Forward { .. } => Ok(()),
     }
@@ -166,6 +166,7 @@ impl Up {
             registry_mirror: self.registry_mirror.clone(),
             mirror: self.mirror.clone(),
             is_quick_build: self.quick_build,
+            is_built: false,
         }
     }
 }
@@ -282,7 +283,7 @@ async fn restart(name: &str, machine: &str, is_power_cut: bool) -> Result<()> {
     Ok(())
 }
 
-async fn test(names: &[String], options: &TestOptions, request: &Request) -> Result<()> {
+async fn test(names: &[String], options: &TestOptions, mut request: Request) -> Result<()> {
     let all: Vec<&str> = SCENARIOS.iter().map(|scenario| scenario.name).collect();
     if let Some(unknown) = names.iter().find(|name| !all.contains(&name.as_str())) {
         bail!("no scenario is called {unknown}; there are {}", all.join(", "));
@@ -292,7 +293,7 @@ async fn test(names: &[String], options: &TestOptions, request: &Request) -> Res
     for scenario in chosen {
         let progress = Progress::start();
         progress.say(&format!("scenario {}: {}", scenario.name, scenario.about));
-        let result = try_scenario(scenario, options, request, progress).await;
+        let result = try_scenario(scenario, options, &mut request, progress).await;
         match &result {
             Ok(Outcome::Passed) => progress.say(&format!("scenario {}: passed", scenario.name)),
             Ok(Outcome::Skipped(why)) => progress.say(&format!("scenario {}: SKIPPED: {why}", scenario.name)),
@@ -316,16 +317,17 @@ async fn test(names: &[String], options: &TestOptions, request: &Request) -> Res
 async fn try_scenario(
     scenario: &Scenario,
     options: &TestOptions,
-    request: &Request,
+    common: &mut Request,
     progress: Progress,
 ) -> Result<Outcome> {
     const DEADLINE: Duration = Duration::from_secs(1800);
-    if !scenario.providers.contains(&request.provider) {
+    if !scenario.providers.contains(&common.provider) {
         return Ok(Outcome::Skipped("it needs machines made of another provider: --provider netns".to_owned()));
     }
-    let masters = if scenario.masters == 0 { request.masters } else { scenario.masters };
-    let request = Request { masters, workers: request.workers.max(scenario.workers), ..request.clone() };
+    let masters = if scenario.masters == 0 { common.masters } else { scenario.masters };
+    let request = Request { masters, workers: common.workers.max(scenario.workers), ..common.clone() };
     let cluster = Cluster::prepare(&request, &progress).await?;
+    common.is_built = true;
     let folder = cluster.folder.clone();
     let mut scene = Scene { cluster, request, kubectl: options.kubectl.clone(), progress };
     let result = tokio::select! {

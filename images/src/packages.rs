@@ -64,6 +64,8 @@ pub(crate) fn fetch_unpacked(cache: &Path, mirror: &str, package: &str, say: &dy
     tools::run(tools::command("dpkg-deb").arg("--extract").arg(&file).arg(&tree))?;
     crate::fingerprint::remove(&unpacked)?;
     fs::create_dir_all(cache.join("unpacked")).context("make the folder of unpacked packages")?;
+    // The package's folder has the age of the package.
+    fs::File::open(&tree)?.set_modified(SystemTime::now()).context("date the package")?;
     fs::rename(&tree, &unpacked).with_context(|| format!("keep {}", unpacked.display()))?;
     crate::fingerprint::remove(&draft)?;
     Ok(unpacked)

@@ -144,7 +144,7 @@ async fn describe(kubectl: &Kubectl, pod: &str, node: &str) -> Result<()> {
     kubectl.expect(&["describe", "node", node], &["Capacity:", "KubeletReady", "Allocated resources:", pod]).await?;
     kubectl.expect(&["describe", "service", "sample"], &["NodePort:", "30080", "Endpoints:"]).await?;
     kubectl.expect(&["explain", "pod.spec.containers"], &["FIELDS:", "livenessProbe", "<[]Container>"]).await?;
-    kubectl.expect(&["explain", "deployment.spec.replicas"], &["apps", "<integer>", "Number of desired pods"]).await?;
+    kubectl.expect(&["explain", "deployment.spec.replicas"], &["apps", "FIELD: replicas <integer>"]).await?;
     Ok(())
 }
 
@@ -190,7 +190,7 @@ async fn rollout(kubectl: &Kubectl) -> Result<()> {
     kubectl.expect(&["scale", SAMPLE, "--replicas", "5"], &["scaled"]).await?;
     let ready = "jsonpath={.status.readyReplicas}=5";
     kubectl.expect(&["wait", SAMPLE, "--for", ready, "--timeout", "150s"], &["condition met"]).await?;
-    kubectl.refuse(&["scale", SAMPLE, "--current-replicas", "9", "--replicas", "2"], "expected").await?;
+    kubectl.refuse(&["scale", SAMPLE, "--current-replicas", "9", "--replicas", "2"], "Expected replicas").await?;
     kubectl.expect(&["scale", SAMPLE, "--replicas", "3"], &["scaled"]).await?;
     Ok(())
 }

@@ -14,7 +14,7 @@ use crate::wait::until;
 
 const CONFIG_MAPS: &str = "/api/v1/namespaces/default/configmaps";
 /// Writes that were acknowledged before the machine goes down.
-const BEFORE: usize = 20;
+const BEFORE: usize = 200;
 
 pub(super) async fn run(scene: &mut Scene) -> Result<Outcome> {
     let api = scene.up().await?;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use api::Resource;
-use api::core::v1::{Pod, PodStatus};
+use api::core::v1::{Pod, PodCondition, PodStatus};
 use client::{Client, DeleteOptions, Error, Patch};
 use reconcile::Backoff;
 use serde_json::{Map, Value, json};
@@ -50,13 +50,24 @@ impl StatusWriter {
 
     pub(crate) fn write(&self, report: Report) {
         self.reports.send_if_modified(|known| {
-            let is_new = known.as_ref().is_none_or(|k| k.status != report.status || k.deletes != report.deletes);
+            let is_new = known.as_ref().is_none_or(|k| {
+                let is_seen_anew = k.pod.metadata.resource_version != report.pod.metadata.resource_version;
+                k.status != report.status || k.deletes != report.deletes || (is_seen_anew && is_overwritten(&report))
+            });
             if is_new {
                 *known = Some(report);
             }
             is_new
         });
     }
+}
+
+/// Whether somebody else has changed a condition that is this node's to tell: the controllers do while they take the node
+/// for lost.
+fn is_overwritten(report: &Report) -> bool {
+    let known = &report.pod.status.conditions;
+    let differs = |own: &PodCondition| known.iter().any(|c| c.r#type == own.r#type && c.status != own.status);
+    report.status.conditions.iter().any(differs)
 }
 
 struct Task {
@@ -87,7 +98,7 @@ impl Task {
     }
 
     async fn write(&mut self, report: &Report) -> Result<(), Error> {
-        if self.written.as_ref() != Some(&report.status) {
+        if self.written.as_ref() != Some(&report.status) || is_overwritten(report) {
             let before = self.written.as_ref().unwrap_or(&report.pod.status);
             patch_status(&self.client, &report.pod, before, &report.status).await?;
             self.written = Some(report.status.clone());
@@ -158,4 +169,38 @@ pub(crate) fn object_value<K: Resource>(object: &K) -> Value {
     let name = Some((version.as_str(), K::KIND.kind));
     // A message that was just encoded decodes.
     api::transcode::proto_to_value(K::KIND.schema(), &object.encode_to_vec(), name).unwrap_or(Value::Null)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_condition_that_others_changed_is_told_again() {
+        let status = |ready: &str| PodStatus {
+            conditions: vec![PodCondition {
+                r#type: "Ready".to_owned(),
+                status: ready.to_owned(),
+                ..PodCondition::default()
+            }],
+            ..PodStatus::default()
+        };
+        let pod = |version: &str, ready: &str| {
+            let mut pod = Pod { status: status(ready), ..Pod::default() };
+            version.clone_into(&mut pod.metadata.resource_version);
+            Arc::new(pod)
+        };
+        let (reports, mut queue) = watch::channel(None);
+        let writer = StatusWriter { reports };
+        let mut is_told = |pod| {
+            writer.write(Report { status: status("True"), pod, deletes: false });
+            let is_new = queue.has_changed().unwrap();
+            queue.mark_unchanged();
+            is_new
+        };
+        assert!(is_told(pod("1", "False")));
+        assert!(!is_told(pod("1", "False")));
+        assert!(!is_told(pod("2", "True")));
+        assert!(is_told(pod("3", "False")));
+    }
 }

@@ -15,7 +15,9 @@ use sys::System;
 
 use crate::allocation::Grants;
 use crate::config::Config;
+use crate::host_ports::HostPorts;
 use crate::images::Images;
+use crate::probe_counts::ProbeCounts;
 use crate::sources::Sources;
 use crate::volumes::pod_dir;
 
@@ -35,6 +37,8 @@ pub(crate) struct NodeContext {
     /// Bytes of memory that the machine has.
     pub(crate) machine_memory: i64,
     pub(crate) grants: Grants,
+    pub(crate) probe_counts: ProbeCounts,
+    pub(crate) host_ports: HostPorts,
     pub(crate) allocatable: RwLock<BTreeMap<String, Quantity>>,
 }
 

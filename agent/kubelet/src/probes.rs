@@ -12,6 +12,7 @@ use cri::Runtime;
 use reconcile::EventType;
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
+use tokio::time::Instant;
 
 use crate::clock;
 use crate::events::PodEvents;
@@ -19,6 +20,7 @@ use crate::handler::{grpc_health, http_get, port_number, tcp_connect, within};
 use crate::observed::{Nanos, Observed};
 use crate::plan::Health;
 use crate::pod::{ContainerKind, PodContainer, PodView};
+use crate::probe_counts::PodProbes;
 
 /// The user agent of probes; servers under test look for its beginning.
 const AGENT: &str = "kube-probe/1.36";
@@ -92,6 +94,7 @@ impl ProbeBoard {
 pub(crate) struct ProbeTools {
     pub(crate) runtime: Arc<dyn Runtime>,
     pub(crate) events: PodEvents,
+    pub(crate) counts: Arc<PodProbes>,
 }
 
 /// The probe tasks of one pod.
@@ -231,7 +234,11 @@ impl ProbeTask {
                 ticks.reset_after(Duration::from_secs(1).min(ticks.period()));
                 continue;
             }
-            match self.ask().await {
+            let asked_at = Instant::now();
+            let answer = self.ask().await;
+            let name = &self.container.name;
+            self.tools.counts.note(self.kind.title(), name, answer.is_ok(), asked_at.elapsed());
+            match answer {
                 Ok(()) => (good, bad) = (good + 1, 0),
                 Err(output) => {
                     (good, bad) = (0, bad + 1);

@@ -95,7 +95,7 @@ pub(crate) fn pod_status(input: &StatusInput<'_>) -> PodStatus {
         ..PodStatus::default()
     };
     status.phase = phase(input, &status).to_owned();
-    if let Some(verdict) = input.verdict {
+    if let Some(verdict) = input.verdict.filter(|_| has_stopped(input)) {
         status.reason.clone_from(&verdict.reason);
         status.message.clone_from(&verdict.message);
     }
@@ -212,9 +212,13 @@ fn unseen_state(
         status.state = ContainerState { terminated: Some(lost("")), ..ContainerState::default() };
         return;
     }
-    // Of a pod with init containers all wait for that, the init containers themselves too.
+    status.state = starting(input, container);
+}
+
+/// The state of a container that is to run. In a pod with init containers all wait for those, they themselves too.
+fn starting(input: &StatusInput<'_>, container: &PodContainer) -> ContainerState {
     let has_init = container.kind != ContainerKind::Ephemeral && input.view.init().next().is_some();
-    status.state = waiting(if has_init { "PodInitializing" } else { "ContainerCreating" }, "");
+    waiting(if has_init { "PodInitializing" } else { "ContainerCreating" }, "")
 }
 
 fn lost(container_id: &str) -> ContainerStateTerminated {
@@ -260,12 +264,12 @@ fn seen_state(input: &StatusInput<'_>, container: &PodContainer, seen: &SeenCont
         status.last_state.terminated = Some(terminated(input, previous));
     }
     match seen.life {
-        Life::Running if input.starting.contains(&seen.name) => status.state = waiting("ContainerCreating", ""),
+        Life::Running if input.starting.contains(&seen.name) => status.state = starting(input, container),
         Life::Running => {
             let running = ContainerStateRunning { started_at: time(runtime.started_at) };
             status.state = ContainerState { running: Some(running), ..ContainerState::default() };
         }
-        Life::Created => status.state = waiting("ContainerCreating", ""),
+        Life::Created => status.state = starting(input, container),
         Life::Exited | Life::Unknown => {
             let end = ContainerState { terminated: Some(terminated(input, seen)), ..ContainerState::default() };
             status.state = end;
@@ -317,6 +321,11 @@ fn terminated(input: &StatusInput<'_>, seen: &SeenContainer) -> ContainerStateTe
     }
 }
 
+/// Whether nothing of the pod can run any more: only then is its end told, for then others may take its place.
+fn has_stopped(input: &StatusInput<'_>) -> bool {
+    input.is_over || input.seen.is_stopped()
+}
+
 #[derive(Default)]
 struct Tally {
     running: usize,
@@ -348,7 +357,7 @@ fn tally(input: &StatusInput<'_>, status: &PodStatus) -> Tally {
 }
 
 fn phase(input: &StatusInput<'_>, status: &PodStatus) -> &'static str {
-    if input.verdict.is_some() {
+    if input.verdict.is_some() && has_stopped(input) {
         return "Failed";
     }
     let tally = tally(input, status);

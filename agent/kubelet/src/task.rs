@@ -17,10 +17,12 @@ use crate::allocation::Grants;
 use crate::config::{CgroupDriver, Config};
 use crate::context::NodeContext;
 use crate::error::Error;
+use crate::host_ports::HostPorts;
 use crate::images::Images;
 use crate::manager::{Manager, PodSources, PodTable, STATIC_LEN};
 use crate::node::facts;
 use crate::pod_cgroup::apply_classes;
+use crate::probe_counts::ProbeCounts;
 use crate::resources::cpu_shares;
 use crate::sources::Sources;
 
@@ -84,6 +86,8 @@ async fn run_tasks(
         machine_memory: i64::try_from(facts::memory().total).unwrap_or(i64::MAX),
         services: services.cache(),
         grants: Grants::default(),
+        probe_counts: ProbeCounts::default(),
+        host_ports: HostPorts::default(),
         allocatable: RwLock::default(),
         tasks: tasks.clone(),
         shutdown: shutdown.clone(),

@@ -128,7 +128,11 @@ impl PodWorker {
         let (status, status_seen) = watch::channel(view.pod.status.clone());
         let events = PodEvents::new(node.recorder.clone(), view.pod.clone());
         let board = ProbeBoard::new(wake.clone());
-        let tools = ProbeTools { runtime: node.runtime.clone(), events: events.clone() };
+        let tools = ProbeTools {
+            runtime: node.runtime.clone(),
+            events: events.clone(),
+            counts: node.probe_counts.of(&view.pod),
+        };
         let volumes = PodVolumes::new(node.clone(), objects_changed.clone());
         let worker = Self {
             writer: StatusWriter::spawn(&node, &view.pod),
@@ -162,6 +166,7 @@ impl PodWorker {
 
     /// Runs until the pod is gone from this node, or the node's agent stops (pods then stay as they are).
     pub(crate) async fn run(mut self) {
+        self.admit();
         self.take_wish();
         loop {
             let next = match self.step().await {
@@ -330,6 +335,7 @@ impl PodWorker {
         if self.seen.is_stopped() {
             self.stage = Stage::Stopped;
             self.node.grants.release(self.view.uid());
+            self.node.host_ports.release(self.view.uid());
             return self.step_stopped().await;
         }
         self.under_way = Some(self.ops().stop_pod(deadline).boxed());

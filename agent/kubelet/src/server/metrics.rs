@@ -1,5 +1,7 @@
 //! `/metrics` and `/metrics/resource` in the Prometheus text format.
 
+use std::collections::BTreeMap;
+
 use cri::v1;
 use http::{Response, StatusCode};
 
@@ -9,6 +11,7 @@ use super::machine::Machine;
 use super::usage::PodUsage;
 use crate::clock;
 use crate::observed::Nanos;
+use crate::probe_counts::{BUCKETS_MILLIS, Counts, Series};
 
 /// The format's media type.
 const KIND: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -80,6 +83,13 @@ impl Server {
         page.answer()
     }
 
+    /// How probes went and how long they took.
+    pub(super) fn probe_metrics(&self) -> Response<Answer> {
+        let mut page = Page::default();
+        probe_page(&mut page, &self.node.probe_counts.snapshot());
+        page.answer()
+    }
+
     /// What metrics servers and autoscalers read.
     pub(super) async fn resource_metrics(&self) -> Response<Answer> {
         let mut page = Page::default();
@@ -99,6 +109,44 @@ impl Server {
         );
         page.value("resource_scrape_error", "", failed);
         page.answer()
+    }
+}
+
+fn probe_page(page: &mut Page, all: &BTreeMap<Series, Counts>) {
+    let labels = |series: &Series| {
+        let Series { kind, container, namespace, pod, .. } = series;
+        format!("container=\"{container}\",namespace=\"{namespace}\",pod=\"{pod}\",probe_type=\"{kind}\"")
+    };
+    const TOOK: &str = "prober_probe_duration_seconds";
+    if !all.is_empty() {
+        page.family(TOOK, "histogram", "Duration in seconds for a probe response.");
+    }
+    for (series, counts) in all {
+        let (labels, total) = (labels(series), number(counts.successful + counts.failed));
+        for (count, end) in counts.buckets.iter().zip(BUCKETS_MILLIS) {
+            let labels = format!("{{{labels},le=\"{}\"}}", number(end) / 1000.0);
+            page.value(&format!("{TOOK}_bucket"), &labels, number(*count));
+        }
+        page.value(&format!("{TOOK}_bucket"), &format!("{{{labels},le=\"+Inf\"}}"), total);
+        page.value(&format!("{TOOK}_sum"), &format!("{{{labels}}}"), counts.took.as_secs_f64());
+        page.value(&format!("{TOOK}_count"), &format!("{{{labels}}}"), total);
+    }
+    const TOTAL: &str = "prober_probe_total";
+    let help = "Cumulative number of a liveness, readiness or startup probe for a container by result.";
+    if !all.is_empty() {
+        page.family(TOTAL, "counter", help);
+    }
+    for (series, counts) in all {
+        for (result, count) in [("failed", counts.failed), ("successful", counts.successful)] {
+            let Series { kind, container, namespace, pod, uid } = series;
+            let labels = format!(
+                "{{container=\"{container}\",namespace=\"{namespace}\",pod=\"{pod}\",pod_uid=\"{uid}\",\
+                 probe_type=\"{kind}\",result=\"{result}\"}}"
+            );
+            if count > 0 {
+                page.value(TOTAL, &labels, number(count));
+            }
+        }
     }
 }
 
@@ -233,6 +281,23 @@ mod tests {
             ..v1::LinuxPodSandboxStats::default()
         };
         PodUsage { pod: Arc::new(pod), status: PodStatus::default(), linux }
+    }
+
+    #[test]
+    fn probes_have_upstream_s_names() {
+        let pod = |text: &str| text.to_owned();
+        let series =
+            Series { kind: "Readiness", container: pod("c"), namespace: pod("n"), pod: pod("p"), uid: pod("u") };
+        let counts = Counts { successful: 2, failed: 1, ..Counts::default() };
+        let mut page = Page::default();
+        probe_page(&mut page, &BTreeMap::from([(series, counts)]));
+        for line in [
+            "prober_probe_duration_seconds_bucket{container=\"c\",namespace=\"n\",pod=\"p\",probe_type=\"Readiness\",le=\"0.005\"} 0",
+            "prober_probe_duration_seconds_count{container=\"c\",namespace=\"n\",pod=\"p\",probe_type=\"Readiness\"} 3",
+            "prober_probe_total{container=\"c\",namespace=\"n\",pod=\"p\",pod_uid=\"u\",probe_type=\"Readiness\",result=\"successful\"} 2",
+        ] {
+            assert!(page.0.lines().any(|found| found == line), "{line} is not in {}", page.0);
+        }
     }
 
     #[test]

@@ -93,9 +93,7 @@ impl Server {
             ["metrics"] => self.metrics(),
             ["metrics", "resource"] => self.resource_metrics().await,
             ["metrics", "cadvisor"] => self.cadvisor().await,
-            ["metrics", "probes"] => {
-                whole(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", hyper::body::Bytes::new())
-            }
+            ["metrics", "probes"] => self.probe_metrics(),
             ["containerLogs", namespace, pod, container] if is_get => {
                 self.container_logs(namespace, pod, container, &query).await
             }

@@ -6,12 +6,13 @@
 //! ```
 //!
 //! With a folder as second argument it serves TLS and asks who may do what. The folder holds `server.crt`,
-//! `server.key`, `ca.crt`, `sa.key`, `tokens.csv`, and `admin.crt` with `admin.key` to show to kubelets.
+//! `server.key`, `ca.crt`, `sa.key`, `tokens.csv`, `admin.crt` with `admin.key` to show to kubelets, and `front-proxy.crt`
+//! with `front-proxy.key` to show to aggregated servers.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use apiserver::{Authorization, Config, KubeletClient, Tls};
+use apiserver::{Authorization, Config, FrontProxy, KubeletClient, ProxyClient, Tls};
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -42,6 +43,8 @@ fn secure(folder: &Path) -> Config {
         advertise: std::net::IpAddr::from([192, 0, 2, 10]),
         token_signing_key: Some(file("sa.key")),
         token_file: Some(file("tokens.csv")),
+        front_proxy: Some(FrontProxy { ca: file("ca.crt"), allowed_names: Vec::new() }),
+        proxy_client: Some(ProxyClient { certificate: file("front-proxy.crt"), key: file("front-proxy.key") }),
         kubelet: Some(KubeletClient { certificate: file("admin.crt"), key: file("admin.key"), ca: None }),
         ..Config::default()
     }

@@ -45,6 +45,8 @@ pub struct App {
     pub openapi: crate::openapi::OpenApi,
     /// Webhooks that look at objects.
     pub hooks: crate::admission::Hooks,
+    /// Group versions of other servers.
+    pub aggregator: crate::aggregate::Aggregator,
     /// Custom resources.
     pub custom: crate::custom::Registry,
     /// Whether the definitions that were stored before the start are served.
@@ -77,10 +79,19 @@ impl App {
             flows: Default::default(),
             openapi: crate::openapi::OpenApi::new(api::kinds()),
             hooks: crate::admission::Hooks::default(),
+            aggregator: crate::aggregate::Aggregator::default(),
             custom: crate::custom::Registry::default(),
             custom_ready: tokio::sync::watch::Sender::new(false),
             reserved_ports: Default::default(),
         }))
+    }
+
+    /// Rows of everything that is served here or behind this server, for discovery.
+    #[must_use]
+    pub fn kinds(&self) -> Vec<&'static Kind> {
+        let mut kinds = self.custom.kinds();
+        kinds.extend(self.aggregator.kinds());
+        kinds
     }
 
     /// Whether ordinary requests can be served.

@@ -34,6 +34,8 @@ pub struct Config {
     pub authorization: Authorization,
     /// What certificates of aggregated servers' proxies are checked against, and the names allowed.
     pub front_proxy: Option<FrontProxy>,
+    /// What is shown to aggregated servers.
+    pub proxy_client: Option<ProxyClient>,
     /// How kubelets are reached for logs, exec and the like.
     pub kubelet: Option<KubeletClient>,
     /// How long Events are kept.
@@ -86,6 +88,15 @@ pub struct FrontProxy {
     pub allowed_names: Vec<String>,
 }
 
+/// What this server shows to aggregated ones, so that they believe whom it names.
+#[derive(Clone, Debug)]
+pub struct ProxyClient {
+    /// Client certificate (PEM).
+    pub certificate: PathBuf,
+    /// Its key (PEM).
+    pub key: PathBuf,
+}
+
 /// How kubelets are reached.
 #[derive(Clone, Debug)]
 pub struct KubeletClient {
@@ -113,6 +124,7 @@ impl Default for Config {
             anonymous: true,
             authorization: Authorization::NodeRbac,
             front_proxy: None,
+            proxy_client: None,
             kubelet: None,
             event_ttl: Duration::from_secs(3600),
             max_in_flight: (400, 200),

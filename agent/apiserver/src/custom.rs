@@ -45,6 +45,12 @@ static MESSAGE: LazyLock<usize> = LazyLock::new(|| {
     api::schema::MESSAGES.iter().position(|m| m.name == name).unwrap_or_default()
 });
 
+/// The schema of rows whose objects have metadata and whatever else there is.
+#[must_use]
+pub fn message() -> usize {
+    *MESSAGE
+}
+
 /// Whether a row is one of a custom resource.
 #[must_use]
 pub fn is_custom(kind: &Kind) -> bool {

@@ -19,6 +19,7 @@ use crate::app::Call;
 use crate::status::{Failure, Result};
 
 pub use create::create_object;
+pub(crate) use subresource::tunnel;
 
 /// Largest body that is read.
 pub const MAX_BODY_BYTES: usize = 3 << 20;

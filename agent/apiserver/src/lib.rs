@@ -17,6 +17,7 @@
 
 mod access;
 mod admission;
+mod aggregate;
 mod answer;
 mod app;
 pub mod auth;
@@ -53,7 +54,7 @@ mod websocket;
 mod wire;
 
 pub use answer::{Body, BodyError, BoxError};
-pub use config::{Authorization, Config, FrontProxy, IpRange, IpRangeError, KubeletClient, Tls};
+pub use config::{Authorization, Config, FrontProxy, IpRange, IpRangeError, KubeletClient, ProxyClient, Tls};
 pub use error::Error;
 pub use serve::ApiService;
 pub use task::{run, service};

@@ -41,7 +41,7 @@ pub async fn serve(app: &Arc<App>, parts: &Parts, info: &RequestInfo, query: &Qu
             let found = app.access.openid(&app.config, path).ok_or_else(Failure::no_such_path)?;
             Ok(answer::json(StatusCode::OK, &found))
         }
-        "" => Ok(answer::json(StatusCode::OK, &root_paths(&app.custom.kinds()))),
+        "" => Ok(answer::json(StatusCode::OK, &root_paths(&app.kinds()))),
         _ => Err(Failure::no_such_path()),
     }
 }
@@ -72,9 +72,9 @@ fn discover(app: &App, parts: &Parts, path: &str) -> Result<Response<Body>> {
     if segments.len() == 1
         && let Some(encoding) = Accept::wants_aggregated_discovery(&parts.headers)
     {
-        return aggregated(&app.custom.kinds(), parts, encoding, segments[0] == "api");
+        return aggregated(&app.kinds(), parts, encoding, segments[0] == "api");
     }
-    let kinds = &app.custom.kinds();
+    let kinds = &app.kinds();
     let document = match segments.as_slice() {
         ["api"] => Some(discovery::core_versions(&format!("{}:{}", app.config.advertise, app.config.bind.port()))),
         ["api", version] => discovery::resources(kinds, "", version),
@@ -147,7 +147,7 @@ fn describe(app: &App, parts: &Parts, path: &str) -> Result<Response<Body>> {
             return Ok(tagged(parts, OPENAPI_V2_PROTOBUF, document.text, &document.hash));
         }
         "v2" => Some(app.openapi.v2()),
-        "v3" => Some(app.openapi.v3_index()),
+        "v3" => Some(app.openapi.v3_index(&app.aggregator.group_versions())),
         other => other.strip_prefix("v3/").and_then(|p| app.openapi.v3(p)),
     };
     let document = document.ok_or_else(Failure::no_such_path)?;

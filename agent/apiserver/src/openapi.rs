@@ -100,14 +100,20 @@ impl OpenApi {
 
     /// `/openapi/v3`: where the documents of the group versions are.
     #[must_use]
-    pub fn v3_index(&self) -> Document {
-        self.cached("v3", || {
+    pub fn v3_index(&self, others: &[String]) -> Document {
+        self.cached(&format!("v3 {}", others.join(" ")), || {
             let mut paths = serde_json::Map::new();
             for path in self.group_versions() {
                 if let Some(document) = self.v3(&path) {
                     let url = format!("/openapi/v3/{path}?hash={}", document.hash);
                     paths.insert(path, json!({ "serverRelativeURL": url }));
                 }
+            }
+            for other in others {
+                paths.insert(
+                    format!("apis/{other}"),
+                    json!({ "serverRelativeURL": format!("/openapi/v3/apis/{other}") }),
+                );
             }
             json!({ "paths": paths })
         })

@@ -79,6 +79,9 @@ async fn handle(
     }
     let _permit = permit(app, &info)?;
     app.access.authorize(&user, &info, &query)?;
+    if let Some(remote) = remote_of(app, &info) {
+        return crate::aggregate::serve(app, remote, &user, (parts, body)).await;
+    }
     if !info.is_resource {
         return nonresource::serve(app, &parts, &info, &query).await;
     }
@@ -105,6 +108,16 @@ async fn handle(
     let result = handlers::dispatch(&call, parts, body).boxed().await;
     marks.warnings = call.warnings.into_inner();
     result
+}
+
+/// The server behind this one that a path belongs to.
+fn remote_of(app: &App, info: &RequestInfo) -> Option<(Arc<crate::aggregate::Remote>, bool)> {
+    let mut parts = info.path.trim_matches('/').split('/');
+    match (parts.next(), parts.next(), parts.next()) {
+        (Some("apis"), Some(group), Some(version)) => app.aggregator.find(group, version),
+        (Some("openapi"), Some("v3"), Some("apis")) => app.aggregator.find(parts.next()?, parts.next()?),
+        _ => None,
+    }
 }
 
 /// A place among the requests in flight; long-running ones need none.

@@ -46,7 +46,11 @@ impl Row {
     #[must_use]
     pub fn conditions(&self) -> Option<String> {
         let (reason, message) = self.completed?;
-        Some(format!(r#"[{{"type":"Completed","status":"True","reason":{},"message":{}}}]"#, json!(reason), json!(message)))
+        Some(format!(
+            r#"[{{"type":"Completed","status":"True","reason":{},"message":{}}}]"#,
+            json!(reason),
+            json!(message)
+        ))
     }
 }
 

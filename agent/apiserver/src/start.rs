@@ -45,6 +45,7 @@ async fn make_all(app: &Arc<App>) -> Result<()> {
     for wanted in bootstrap::objects(now()) {
         make_or_mend(app, &wanted).await?;
     }
+    crate::aggregate::publish_authorities(app).await?;
     crate::services::start(app).await
 }
 

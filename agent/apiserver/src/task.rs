@@ -78,6 +78,8 @@ fn spawn(app: &Arc<App>, tasks: &Tasks, shutdown: &Shutdown) {
     tasks.spawn("access", async move { fed.access.follow(&fed.cache, &stop).await });
     let (defined, stop) = (app.clone(), shutdown.clone());
     tasks.spawn("custom-resources", async move { crate::custom::run(&defined, &stop).await });
+    let (behind, stop) = (app.clone(), shutdown.clone());
+    tasks.spawn("aggregation", async move { crate::aggregate::run(&behind, &stop).await });
     let (app, stop) = (app.clone(), shutdown.clone());
     tasks.spawn("first-objects", async move {
         tokio::select! {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use apiserver::{Authorization, Config, FrontProxy, KubeletClient, Tls};
+use apiserver::{Authorization, Config, FrontProxy, KubeletClient, ProxyClient, Tls};
 use clap::{ArgAction, Args};
 use store::Store;
 
@@ -90,6 +90,12 @@ pub(crate) struct Options {
     /// Names of front proxies.
     #[arg(long, value_delimiter = ',')]
     requestheader_allowed_names: Vec<String>,
+    /// Certificate shown to aggregated servers.
+    #[arg(long, requires = "proxy_client_key_file")]
+    proxy_client_cert_file: Option<PathBuf>,
+    /// Its key.
+    #[arg(long)]
+    proxy_client_key_file: Option<PathBuf>,
     /// How long Events are kept, in seconds or as 1h0m0s.
     #[arg(long, default_value = "1h0m0s", value_parser = duration)]
     event_ttl: Duration,
@@ -121,13 +127,7 @@ struct WithoutEffect {
     /// The address `InternalIP` is used.
     #[arg(long)]
     kubelet_preferred_address_types: Option<String>,
-    /// Aggregated APIs are not served yet.
-    #[arg(long)]
-    proxy_client_cert_file: Option<PathBuf>,
-    /// Aggregated APIs are not served yet.
-    #[arg(long)]
-    proxy_client_key_file: Option<PathBuf>,
-    /// Aggregated APIs are not served yet.
+    /// Aggregated servers are always dialled by their endpoints.
     #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true)]
     enable_aggregator_routing: Option<bool>,
     /// X-Remote-User is the header.
@@ -212,6 +212,9 @@ fn config(options: &Options) -> Result<Config> {
             .requestheader_client_ca_file
             .clone()
             .map(|ca| FrontProxy { ca, allowed_names: options.requestheader_allowed_names.clone() }),
+        proxy_client: options.proxy_client_cert_file.clone().zip(options.proxy_client_key_file.clone()).map(
+            |(certificate, key)| ProxyClient { certificate, key },
+        ),
         kubelet: match (&options.kubelet_client_certificate, &options.kubelet_client_key) {
             (Some(certificate), Some(key)) => Some(KubeletClient {
                 certificate: certificate.clone(),
@@ -232,8 +235,6 @@ impl WithoutEffect {
     fn tell(&self) {
         let given = [
             ("--kubelet-preferred-address-types", self.kubelet_preferred_address_types.is_some()),
-            ("--proxy-client-cert-file", self.proxy_client_cert_file.is_some()),
-            ("--proxy-client-key-file", self.proxy_client_key_file.is_some()),
             ("--enable-aggregator-routing", self.enable_aggregator_routing.is_some()),
             ("--requestheader-username-headers", self.requestheader_username_headers.is_some()),
             ("--requestheader-group-headers", self.requestheader_group_headers.is_some()),

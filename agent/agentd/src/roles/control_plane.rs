@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use apiserver::{Authorization, FrontProxy, KubeletClient, Tls};
+use apiserver::{Authorization, FrontProxy, KubeletClient, ProxyClient, Tls};
 use client::Client;
 use lifecycle::{Shutdown, Tasks};
 use manifest::Manifest;
@@ -79,6 +79,10 @@ fn api_server(manifest: &Manifest, address: IpAddr) -> Result<apiserver::Config>
         front_proxy: Some(FrontProxy {
             ca: pki("front-proxy-ca.crt"),
             allowed_names: vec!["front-proxy-client".to_owned()],
+        }),
+        proxy_client: Some(ProxyClient {
+            certificate: pki("front-proxy-client.crt"),
+            key: pki("front-proxy-client.key"),
         }),
         kubelet: Some(KubeletClient {
             certificate: pki("apiserver-kubelet-client.crt"),

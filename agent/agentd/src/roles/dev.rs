@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result, bail};
-use apiserver::{Authorization, FrontProxy, IpRange, KubeletClient, Tls};
+use apiserver::{Authorization, FrontProxy, IpRange, KubeletClient, ProxyClient, Tls};
 use bytes::Bytes;
 use clap::Args;
 use client::Client;
@@ -182,6 +182,10 @@ impl Trial {
             front_proxy: Some(FrontProxy {
                 ca: self.pki("front-proxy-ca.crt"),
                 allowed_names: vec!["front-proxy-client".to_owned()],
+            }),
+            proxy_client: Some(ProxyClient {
+                certificate: self.pki("front-proxy-client.crt"),
+                key: self.pki("front-proxy-client.key"),
             }),
             kubelet: Some(KubeletClient {
                 certificate: self.pki("apiserver-kubelet-client.crt"),

@@ -136,7 +136,11 @@ impl Scanner<'_> {
                 return Err(self.bad(self.text.get(self.at).copied(), "in numeric literal"));
             }
         }
-        while self.text.get(self.at).is_some_and(|b| b.is_ascii_digit() || matches!(b, b'.' | b'e' | b'E' | b'+' | b'-')) {
+        while self
+            .text
+            .get(self.at)
+            .is_some_and(|b| b.is_ascii_digit() || matches!(b, b'.' | b'e' | b'E' | b'+' | b'-'))
+        {
             self.at += 1;
         }
         Ok(())

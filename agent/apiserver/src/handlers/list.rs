@@ -142,7 +142,8 @@ async fn snapshot(call: &Call, storage: &Storage) -> Result<(Objects, i64)> {
         text if rule == "Exact" => return exact(call, storage, parse_version(text)?).await,
         text => {
             let parsed = parse_version(text);
-            let parsed = parsed.map_err(|f| Failure::bad_request(format!("invalid resource version: {}", f.message())))?;
+            let parsed =
+                parsed.map_err(|f| Failure::bad_request(format!("invalid resource version: {}", f.message())))?;
             cache.wait_for(parsed).await?
         }
     };

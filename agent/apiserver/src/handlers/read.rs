@@ -37,7 +37,9 @@ async fn wait_for_version(call: &Call) -> Result<()> {
 /// A resource version from a query.
 pub(super) fn parse_version(text: &str) -> Result<i64> {
     text.parse::<i64>().ok().filter(|v| *v >= 0).ok_or_else(|| {
-        Failure::bad_request(format!("resourceVersion: Invalid value: {text:?}: strconv.ParseUint: parsing {text:?}: invalid syntax"))
+        Failure::bad_request(format!(
+            "resourceVersion: Invalid value: {text:?}: strconv.ParseUint: parsing {text:?}: invalid syntax"
+        ))
     })
 }
 

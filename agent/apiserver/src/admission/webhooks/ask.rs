@@ -135,7 +135,7 @@ impl Client<'_> {
 }
 
 /// The authorities of a bundle.
-pub(crate) fn roots(pem: &[u8]) -> Result<RootCertStore, String> {
+pub fn roots(pem: &[u8]) -> Result<RootCertStore, String> {
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(pem) {
         let certificate = certificate

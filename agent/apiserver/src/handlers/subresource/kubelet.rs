@@ -23,7 +23,7 @@ use crate::{tree, websocket};
 /// Where kubelets listen when their node does not say.
 const KUBELET_PORT: i64 = 10_250;
 
-pub(super) async fn serve(call: &Call, parts: Parts, body: Body) -> Result<Response<Body>> {
+pub(super) async fn serve(call: &Call, mut parts: Parts, body: Body) -> Result<Response<Body>> {
     let is_log = call.info.subresource == "log";
     if !is_log && call.info.verb == "get" {
         // Running a command is a creation whatever method a WebSocket begins with.
@@ -56,6 +56,7 @@ pub(super) async fn serve(call: &Call, parts: Parts, body: Body) -> Result<Respo
     if websocket::is_asked_for(&parts.headers) && offered.iter().any(|p| p == TUNNEL_PROTOCOL) {
         return tunnel_spdy(&target, uri, parts).await;
     }
+    tunnel::hide_credentials(&mut parts.headers);
     tunnel::forward(&target, uri, parts, body).await.map_err(dialing)
 }
 

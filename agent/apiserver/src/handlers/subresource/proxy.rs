@@ -70,6 +70,7 @@ pub(super) async fn serve(call: &Call, mut parts: Parts, body: Body) -> Result<R
     let uri: Uri = uri.parse().map_err(|e| Failure::bad_request(format!("the path cannot be asked for: {e}")))?;
     let target = target(&call.app, &place)?;
     let headers = &mut parts.headers;
+    tunnel::hide_credentials(headers);
     let host = headers.get(http::header::HOST).cloned();
     headers.extend(host.map(|h| (http::HeaderName::from_static("x-forwarded-host"), h)));
     answer::set(headers, "x-forwarded-uri", &format!("{root}{rest}"));

@@ -19,7 +19,7 @@ const HOP_BY_HOP: [HeaderName; 6] = [
     HeaderName::from_static("proxy-connection"),
 ];
 
-/// Sends the request on and answers as the other server does; after an upgrade bytes pass both ways untouched.
+/// Sends the request on, with all its headers but those of the connection, and answers as the other server does; after an upgrade bytes pass both ways untouched.
 pub(crate) async fn forward(
     target: &Target,
     uri: Uri,
@@ -56,7 +56,6 @@ fn request(target: &Target, uri: Uri, parts: &Parts, body: Body) -> Request<Body
     *request.uri_mut() = uri;
     *request.headers_mut() = parts.headers.clone();
     let headers = request.headers_mut();
-    hide_credentials(headers);
     if !headers.contains_key(UPGRADE) {
         strip_hop_by_hop(headers);
     }

@@ -203,6 +203,7 @@ impl Trial {
             cluster_cidrs: vec![self.options.pod_cidr],
             root_ca_pem: text("ca.crt")?,
             signer: Some(controllers::Signer { cert_pem: text("ca.crt")?, key_pem: text("ca.key")? }),
+            service_account_key_pem: Some(text("sa.key")?),
             ..controllers::Config::default()
         };
         let (client, stop) = (admin.with_component("controller-manager").context("making a client")?, shutdown.clone());

@@ -1,0 +1,95 @@
+//! What the command line takes, what it refuses, and how it says so.
+
+#![allow(clippy::unwrap_used, reason = "a test ends with the first thing that is wrong")]
+
+use std::io::{Read, Write};
+use std::os::unix::net::UnixListener;
+use std::path::Path;
+use std::process::{Command, Output};
+
+fn keelson(words: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_keelson")).args(words).output().unwrap()
+}
+
+fn refusal(words: &[&str]) -> String {
+    let output = keelson(words);
+    assert!(!output.status.success(), "{words:?} is taken");
+    String::from_utf8(output.stderr).unwrap()
+}
+
+#[test]
+fn flags_are_refused_with_a_reason() {
+    let table: &[(&[&str], &str)] = &[
+        (&["kubelet", "--runonce"], "runOnce: true is not supported, only false: a kubelet runs on"),
+        (
+            &["kubelet", "--exit-on-lock-contention"],
+            "--exit-on-lock-contention is not supported: there is no lock file",
+        ),
+        (
+            &["kubelet", "--cgroup-drivers=systemd"],
+            "--cgroup-drivers is no flag of kubelet. Did you mean --cgroup-driver?",
+        ),
+        (&["proxy", "--proxy-mode", "ipvs"], "mode: \"ipvs\" is not supported"),
+        (&["proxy", "--config=/nowhere"], "reading /nowhere"),
+        (&["apiserver", "--nonsense=1"], "unexpected argument '--nonsense'"),
+        (&["scheduler", "--nonsense=1"], "unexpected argument '--nonsense'"),
+        (&["controller-manager", "--nonsense=1"], "unexpected argument '--nonsense'"),
+        (&["dev", "--port=0", "--nonsense"], "unexpected argument '--nonsense'"),
+        (&["status", "--socket=/nowhere/machine.sock"], "asking /nowhere/machine.sock"),
+        (&["token", "create", "short"], "this is no token"),
+    ];
+    for (words, message) in table {
+        let found = refusal(words);
+        assert!(found.contains(message), "{words:?}: {found}");
+    }
+}
+
+#[test]
+fn a_link_with_upstream_s_name_takes_upstream_s_flags() {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, flag) in [("kubelet", "--container-runtime-endpoint"), ("kube-proxy", "--proxy-mode")] {
+        let link = folder.path().join(name);
+        std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_keelson"), &link).unwrap();
+        let output = Command::new(&link).arg("--help").output().unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert!(output.status.success() && text.contains(flag), "{name}: {text}");
+    }
+}
+
+#[test]
+fn a_generated_token_has_upstream_s_form() {
+    let output = keelson(&["token", "generate"]);
+    let text = String::from_utf8(output.stdout).unwrap();
+    let (id, secret) = text.trim_end().split_once('.').unwrap();
+    assert_eq!((id.len(), secret.len()), (6, 16));
+}
+
+/// Answers one request on a socket.
+fn answer_once(socket: &Path, body: &'static str) -> std::thread::JoinHandle<()> {
+    let listener = UnixListener::bind(socket).unwrap();
+    std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut head = [0; 1024];
+        let read = stream.read(&mut head).unwrap();
+        assert!(head[..read].starts_with(b"GET /status "));
+        let length = body.len();
+        write!(stream, "HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n{body}").unwrap();
+    })
+}
+
+#[test]
+fn a_machine_s_status_is_told_and_its_readiness_is_the_exit_code() {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, body, code) in [
+        ("a", r#"{"stage":"running","ready":true,"hostname":"m1"}"#, 0),
+        ("b", r#"{"stage":"maintenance","hostname":"m1","unmet":["there is no manifest"]}"#, 2),
+    ] {
+        let socket = folder.path().join(name);
+        let server = answer_once(&socket, body);
+        let output = keelson(&["status", "--socket", socket.to_str().unwrap()]);
+        server.join().unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert_eq!(output.status.code(), Some(code), "{text}");
+        assert!(text.starts_with("m1: "), "{text}");
+    }
+}

@@ -12,13 +12,15 @@ use crate::pods::is_finished;
 
 type Amounts = BTreeMap<String, Quantity>;
 
+/// Counts the objects of a kind, by group and plural.
+pub(super) type Count = Box<dyn Fn(&str, &str) -> usize + Send + Sync>;
+
 /// What there is in a namespace.
 pub(super) struct Holdings {
     pub(super) pods: Vec<Arc<Pod>>,
     pub(super) services: Vec<Arc<Service>>,
     pub(super) claims: Vec<Arc<PersistentVolumeClaim>>,
-    /// Objects of a kind, by group and plural.
-    pub(super) count: Box<dyn Fn(&str, &str) -> usize + Send + Sync>,
+    pub(super) count: Count,
 }
 
 const STORAGE_CLASS: &str = ".storageclass.storage.k8s.io/";

@@ -38,20 +38,15 @@ pub(super) async fn run(scene: &mut Scene) -> Result<Outcome> {
     scene.say("the corrected manifest was taken; the cluster serves");
 
     // The bad one is still where the machine starts from; the last good one counts.
-    let seen = console(scene, &master)?.len();
+    let seen = scene.console(&master.name)?.len();
     scene.cluster.stop_machine(&master.name, false).await?;
     fs::write(&path, &bad)?;
-    scene.cluster.start_machine(&master.name)?;
+    scene.start(&master.name).await?;
     fs::write(&path, &good)?;
     diagnosed(scene, &master, &bad, seen).await?;
     scene.serve().await?;
     scene.say("started again with the bad manifest, it tells, and goes on with the last good one");
     Ok(Outcome::Passed)
-}
-
-fn console(scene: &Scene, machine: &Machine) -> Result<String> {
-    let path = scene.cluster.folder.machine(&machine.name).join("console.log");
-    Ok(String::from_utf8_lossy(&fs::read(path).context("read the console")?).into_owned())
 }
 
 /// Waits for the diagnostics of the manifest `bad` on the console after its first `seen` bytes.
@@ -60,7 +55,8 @@ async fn diagnosed(scene: &Scene, machine: &Machine, bad: &str, seen: usize) -> 
     let wanted =
         [format!("unknown key `{}`", WRONG.1), format!(":{}:1", place + 1), format!("did you mean `{}`", WRONG.0)];
     until("the diagnostics on the console", SHORTLY, async || {
-        let text = console(scene, machine)?.split_off(seen);
+        let text = scene.console(&machine.name)?;
+        let text = text.get(seen..).unwrap_or(&text);
         match wanted.iter().find(|words| !text.contains(*words)) {
             None => Ok(()),
             Some(words) => bail!("it does not say {words:?}"),

@@ -46,7 +46,7 @@ pub(super) async fn run(scene: &mut Scene) -> Result<Outcome> {
     loads.into_iter().try_for_each(|load| load.end().map(drop))?;
     scene.say("a killed container is restarted without a control plane");
 
-    scene.cluster.start_machine(&master)?;
+    scene.start(&master).await?;
     let api = scene.serve().await?;
     until("what happened meanwhile in the status", SOON, async || {
         let now = scene::sample_pods(&api, 3).await?;

@@ -90,7 +90,29 @@ impl Scene {
     pub(super) async fn restart(&mut self, machine: &str, is_power_cut: bool) -> Result<()> {
         self.cluster.stop_machine(machine, is_power_cut).await?;
         self.say(&format!("{machine} {}", if is_power_cut { "has lost its power" } else { "has stopped" }));
-        self.cluster.start_machine(machine)
+        self.start(machine).await
+    }
+
+    /// Starts a machine that has stopped and waits until all its services are ready.
+    pub(super) async fn start(&mut self, machine: &str) -> Result<()> {
+        let seen = self.console(machine)?.len();
+        self.cluster.start_machine(machine)?;
+        until(&format!("all services of {machine}"), SOON, async || {
+            let text = self.console(machine)?;
+            let text = text.get(seen..).unwrap_or(&text);
+            match text.lines().last() {
+                _ if text.contains("all services are ready") => Ok(()),
+                last => bail!("its console ends with: {}", last.unwrap_or_default()),
+            }
+        })
+        .await
+    }
+
+    /// What a machine has said.
+    pub(super) fn console(&self, machine: &str) -> Result<String> {
+        let path = self.cluster.folder.machine(machine).join("console.log");
+        let text = fs::read(&path).with_context(|| format!("read {}", path.display()))?;
+        Ok(String::from_utf8_lossy(&text).into_owned())
     }
 }
 

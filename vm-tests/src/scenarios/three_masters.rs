@@ -30,7 +30,7 @@ pub(super) async fn run(scene: &mut Scene) -> Result<Outcome> {
             if now.iter().all(|pod| pod.uid != pods[0].uid) { Ok(()) } else { bail!("{name} is still there") }
         })
         .await?;
-        scene.cluster.start_machine(lost)?;
+        scene.start(lost).await?;
         until(&format!("{lost}"), SOON, async || {
             let nodes = api.nodes().await?;
             let node = nodes.iter().find(|node| &node.name == lost).context("it has no node")?;

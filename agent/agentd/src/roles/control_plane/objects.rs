@@ -25,7 +25,7 @@ pub(super) fn start(tasks: &Tasks, shutdown: &Shutdown, client: Client, manifest
     let label = (client.clone(), manifest.machine.hostname.to_string(), shutdown.clone());
     tasks.spawn("first-objects", async move {
         while let Err(error) = write_all(&client, &manifest, &ca).await {
-            tracing::debug!(error = format!("{error:#}"), "the cluster's first objects");
+            tracing::info!(error = format!("{error:#}"), "the cluster's first objects");
             tokio::select! {
                 () = stop.wait() => return,
                 () = tokio::time::sleep(PAUSE) => {}
@@ -68,13 +68,14 @@ async fn write_all(client: &Client, manifest: &Manifest, ca: &str) -> Result<()>
 async fn keep<K: Resource>(client: &Client, mut wanted: K, is_same: fn(&K, &K) -> bool) -> Result<()> {
     let meta = wanted.metadata().clone();
     let about = || format!("{} {}/{}", K::KIND.kind, meta.namespace, meta.name);
-    match client.create(&wanted).await {
-        Ok(_) => return Ok(()),
-        Err(error) if error.is_already_exists() => {}
-        Err(error) => return Err(error).with_context(|| format!("creating {}", about())),
-    }
-    let found: K =
-        client.get(Some(&meta.namespace), &meta.name).await.with_context(|| format!("reading {}", about()))?;
+    // Looked for first: a Service with an address of its own that is there is not refused as there, but as invalid.
+    let found: K = match client.get(Some(&meta.namespace), &meta.name).await {
+        Ok(found) => found,
+        Err(error) if error.is_not_found() => {
+            return client.create(&wanted).await.with_context(|| format!("creating {}", about())).map(drop);
+        }
+        Err(error) => return Err(error).with_context(|| format!("reading {}", about())),
+    };
     if is_same(&found, &wanted) {
         return Ok(());
     }

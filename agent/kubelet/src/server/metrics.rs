@@ -46,6 +46,16 @@ impl Page {
         self.line(&format!("{name}{labels} {value} {}", at / 1_000_000));
     }
 
+    /// A metric with its values; nothing where there are none.
+    fn readings(&mut self, (name, kind, help): (&str, &str, &str), readings: Vec<(String, (f64, Nanos))>) {
+        if !readings.is_empty() {
+            self.family(name, kind, help);
+        }
+        for (labels, (value, at)) in readings {
+            self.value_at(name, &labels, value, at);
+        }
+    }
+
     pub(super) fn answer(self) -> Response<Answer> {
         whole(StatusCode::OK, KIND, self.0.into())
     }
@@ -150,98 +160,98 @@ fn probe_page(page: &mut Page, all: &BTreeMap<Series, Counts>) {
     }
 }
 
-/// A reading with the time it was taken at, in nanoseconds since 1970.
-type Reading = (String, f64, Nanos);
+/// A value with the time it was measured at; none where the runtime does not measure it.
+type Reading = Option<(f64, Nanos)>;
+/// Name, type, help and how it is read: of the container's start, its statistics and the present.
+type OfContainer = (&'static str, &'static str, &'static str, fn(i64, &v1::ContainerStats, Nanos) -> Reading);
+/// The same of a pod.
+type OfPod = (&'static str, &'static str, &'static str, fn(&PodUsage) -> Reading);
+
+const OF_CONTAINERS: [OfContainer; 4] = [
+    (
+        "container_cpu_usage_seconds_total",
+        "counter",
+        "Cumulative cpu time consumed by the container in core-seconds",
+        |_, stats, _| cpu(stats.cpu.as_ref()),
+    ),
+    ("container_memory_working_set_bytes", "gauge", "Current working set of the container in bytes", |_, stats, _| {
+        working_set(stats.memory.as_ref())
+    }),
+    (
+        "container_start_time_seconds",
+        "gauge",
+        "Start time of the container since unix epoch in seconds",
+        |started, _, now| Some((whole_seconds(started), now)),
+    ),
+    (
+        "container_swap_usage_bytes",
+        "gauge",
+        "Current amount of the container swap usage in bytes. Reported only on non-windows systems",
+        |_, stats, _| swap(stats.swap.as_ref()),
+    ),
+];
+
+const OF_PODS: [OfPod; 2] = [
+    ("pod_cpu_usage_seconds_total", "counter", "Cumulative cpu time consumed by the pod in core-seconds", |pod| {
+        cpu(pod.linux.cpu.as_ref())
+    }),
+    ("pod_memory_working_set_bytes", "gauge", "Current working set of the pod in bytes", |pod| {
+        working_set(pod.linux.memory.as_ref())
+    }),
+];
+
+fn cpu(usage: Option<&v1::CpuUsage>) -> Reading {
+    let usage = usage?;
+    Some((seconds(usage.usage_core_nano_seconds.as_ref()?.value), usage.timestamp))
+}
+
+fn working_set(usage: Option<&v1::MemoryUsage>) -> Reading {
+    let usage = usage?;
+    Some((number(usage.working_set_bytes.as_ref()?.value), usage.timestamp))
+}
+
+fn swap(usage: Option<&v1::SwapUsage>) -> Reading {
+    let usage = usage?;
+    Some((number(usage.swap_usage_bytes.as_ref()?.value), usage.timestamp))
+}
 
 fn resource_page(page: &mut Page, usage: &[PodUsage], machine: &Machine, now: Nanos) {
-    let mut all = |name: &str, kind: &str, help: &str, readings: Vec<Reading>| {
-        if !readings.is_empty() {
-            page.family(name, kind, help);
-            readings.iter().for_each(|(labels, value, at)| page.value_at(name, labels, *value, *at));
-        }
-    };
-    let memory = &machine.memory;
-    let swapped = memory.swap_total.saturating_sub(memory.swap_free);
-    let busy = memory.total.saturating_sub(memory.available);
-    let of_node = |value: f64| vec![(String::new(), value, now)];
-    let cpu = |usage: &Option<v1::CpuUsage>| {
-        let usage = usage.as_ref()?;
-        Some((seconds(usage.usage_core_nano_seconds.as_ref()?.value), usage.timestamp))
-    };
-    let working_set = |usage: &Option<v1::MemoryUsage>| {
-        let usage = usage.as_ref()?;
-        Some((number(usage.working_set_bytes.as_ref()?.value), usage.timestamp))
-    };
-    let swap = |usage: &Option<v1::SwapUsage>| {
-        let usage = usage.as_ref()?;
-        Some((number(usage.swap_usage_bytes.as_ref()?.value), usage.timestamp))
-    };
-    let of_containers = |read: &dyn Fn(i64, &v1::ContainerStats) -> Option<(f64, Nanos)>| {
-        usage
-            .iter()
-            .flat_map(|pod| pod.containers().map(move |item| (pod, item)))
-            .filter_map(|(pod, (name, started, stats))| {
-                let (value, at) = read(started, stats)?;
-                Some((container_labels(pod, name), value, at))
+    for (name, kind, help, read) in OF_CONTAINERS {
+        let readings = usage.iter().flat_map(|pod| {
+            pod.containers().filter_map(move |(name, started, stats)| {
+                Some((container_labels(pod, name), read(started, stats, now)?))
             })
-            .collect::<Vec<Reading>>()
-    };
-    let of_pods = |read: &dyn Fn(&PodUsage) -> Option<(f64, Nanos)>| {
-        usage
-            .iter()
-            .filter_map(|pod| read(pod).map(|(value, at)| (pod_labels(pod), value, at)))
-            .collect::<Vec<Reading>>()
-    };
-    let (counter, gauge) = ("counter", "gauge");
-    all(
-        "container_cpu_usage_seconds_total",
-        counter,
-        "Cumulative cpu time consumed by the container in core-seconds",
-        of_containers(&|_, stats| cpu(&stats.cpu)),
-    );
-    all(
-        "container_memory_working_set_bytes",
-        gauge,
-        "Current working set of the container in bytes",
-        of_containers(&|_, stats| working_set(&stats.memory)),
-    );
-    all(
-        "container_start_time_seconds",
-        gauge,
-        "Start time of the container since unix epoch in seconds",
-        of_containers(&|started, _| Some((whole_seconds(started), now))),
-    );
-    all(
-        "container_swap_usage_bytes",
-        gauge,
-        "Current amount of the container swap usage in bytes. Reported only on non-windows systems",
-        of_containers(&|_, stats| swap(&stats.swap)),
-    );
-    all(
-        "node_cpu_usage_seconds_total",
-        counter,
-        "Cumulative cpu time consumed by the node in core-seconds",
-        of_node(seconds(machine.cpu_nanos)),
-    );
-    all("node_memory_working_set_bytes", gauge, "Current working set of the node in bytes", of_node(number(busy)));
-    all(
-        "node_swap_usage_bytes",
-        gauge,
-        "Current swap usage of the node in bytes. Reported only on non-windows systems",
-        of_node(number(swapped)),
-    );
-    all(
-        "pod_cpu_usage_seconds_total",
-        counter,
-        "Cumulative cpu time consumed by the pod in core-seconds",
-        of_pods(&|pod| cpu(&pod.linux.cpu)),
-    );
-    all(
-        "pod_memory_working_set_bytes",
-        gauge,
-        "Current working set of the pod in bytes",
-        of_pods(&|pod| working_set(&pod.linux.memory)),
-    );
+        });
+        page.readings((name, kind, help), readings.collect());
+    }
+    let memory = &machine.memory;
+    let of_node = [
+        (
+            "node_cpu_usage_seconds_total",
+            "counter",
+            "Cumulative cpu time consumed by the node in core-seconds",
+            seconds(machine.cpu_nanos),
+        ),
+        (
+            "node_memory_working_set_bytes",
+            "gauge",
+            "Current working set of the node in bytes",
+            number(memory.total.saturating_sub(memory.available)),
+        ),
+        (
+            "node_swap_usage_bytes",
+            "gauge",
+            "Current swap usage of the node in bytes. Reported only on non-windows systems",
+            number(memory.swap_total.saturating_sub(memory.swap_free)),
+        ),
+    ];
+    for (name, kind, help, value) in of_node {
+        page.readings((name, kind, help), vec![(String::new(), (value, now))]);
+    }
+    for (name, kind, help, read) in OF_PODS {
+        let readings = usage.iter().filter_map(|pod| Some((pod_labels(pod), read(pod)?)));
+        page.readings((name, kind, help), readings.collect());
+    }
 }
 
 fn container_labels(pod: &PodUsage, name: &str) -> String {

@@ -31,6 +31,11 @@ struct Ground {
     now: String,
 }
 
+/// containerd does not say when it read networks: that is now.
+fn time_or_now(nanos: Nanos) -> String {
+    time(if nanos == 0 { clock::now() } else { nanos })
+}
+
 fn time(nanos: Nanos) -> String {
     api::time::format_seconds(clock::seconds(nanos))
 }
@@ -88,7 +93,7 @@ fn network(usage: Option<&v1::NetworkUsage>) -> Value {
     let first = usage.default_interface.as_ref();
     let all = first.into_iter().chain(usage.interfaces.iter().filter(|i| first.is_none_or(|f| f.name != i.name)));
     let mut value = first.map_or_else(|| json!({}), interface);
-    value["time"] = time(usage.timestamp).into();
+    value["time"] = time_or_now(usage.timestamp).into();
     value["interfaces"] = all.map(interface).collect();
     value
 }

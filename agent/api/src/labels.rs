@@ -42,13 +42,15 @@ pub enum Operator {
 /// Why text is no selector.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SelectorError {
-    /// A requirement does not have a known form.
-    #[error("unable to parse requirement: {0}")]
-    Requirement(String),
+    /// The text is no selector.
+    #[error("{0}")]
+    Syntax(String),
     /// An operator of the object form is unknown.
     #[error("{0:?} is not a valid label selector operator")]
     Operator(String),
 }
+
+mod parse;
 
 impl Selector {
     /// Matches no object.
@@ -95,14 +97,7 @@ impl Selector {
     /// # Errors
     /// When a part is no requirement.
     pub fn parse(text: &str) -> Result<Self, SelectorError> {
-        let mut made = Self::default();
-        if text.trim().is_empty() {
-            return Ok(made);
-        }
-        for part in split_top(text) {
-            made.requirements.push(parse_requirement(part.trim())?);
-        }
-        Ok(made)
+        parse::requirements(text).map(|requirements| Self { requirements, ..Self::default() })
     }
 
     /// Whether an object with these labels is selected.
@@ -169,77 +164,6 @@ impl std::fmt::Display for Selector {
         }
         Ok(())
     }
-}
-
-/// Splits at commas outside parentheses.
-fn split_top(text: &str) -> Vec<&str> {
-    let (mut parts, mut start, mut depth) = (Vec::new(), 0, 0i32);
-    for (i, c) in text.char_indices() {
-        match c {
-            '(' => depth += 1,
-            ')' => depth -= 1,
-            ',' if depth == 0 => {
-                parts.push(&text[start..i]);
-                start = i + 1;
-            }
-            _ => {}
-        }
-    }
-    parts.push(&text[start..]);
-    parts
-}
-
-fn parse_requirement(part: &str) -> Result<Requirement, SelectorError> {
-    let bad = || SelectorError::Requirement(part.to_owned());
-    if let Some((key, operator, list)) = parse_list(part) {
-        return made(key, operator, list.ok_or_else(bad)?, bad);
-    }
-    for (sign, operator) in [
-        ("!=", Operator::NotIn),
-        ("==", Operator::In),
-        ("=", Operator::In),
-        (">", Operator::GreaterThan),
-        ("<", Operator::LessThan),
-    ] {
-        if let Some((key, value)) = part.split_once(sign) {
-            return made(key.trim(), operator, vec![value.trim().to_owned()], bad);
-        }
-    }
-    match part.strip_prefix('!') {
-        Some(key) => made(key.trim(), Operator::DoesNotExist, Vec::new(), bad),
-        None => made(part, Operator::Exists, Vec::new(), bad),
-    }
-}
-
-/// `key in (a, b)` and `key notin (a, b)`; the values are `None` where the parentheses are wrong.
-fn parse_list(part: &str) -> Option<(&str, Operator, Option<Vec<String>>)> {
-    let open = part.find('(').unwrap_or(part.len());
-    let mut words = part[..open].split_whitespace();
-    let (key, operator) = (words.next()?, words.next()?);
-    let operator = match operator {
-        "in" => Operator::In,
-        "notin" => Operator::NotIn,
-        _ => return None,
-    };
-    let list = part[open..].strip_prefix('(').and_then(|rest| rest.trim_end().strip_suffix(')'));
-    let values = list.map(|list| {
-        let mut values: Vec<String> = list.split(',').map(|v| v.trim().to_owned()).collect();
-        values.sort();
-        values.dedup();
-        values
-    });
-    Some((key, operator, values))
-}
-
-fn made(
-    key: &str,
-    operator: Operator,
-    values: Vec<String>,
-    bad: impl Fn() -> SelectorError,
-) -> Result<Requirement, SelectorError> {
-    let key_ok = is_qualified_name(key);
-    let values_ok = values.iter().all(|v| is_label_value(v));
-    if !key_ok || !values_ok { Err(bad()) } else { Ok(Requirement { key: key.to_owned(), operator, values }) }
 }
 
 /// Whether `text` is a label key: an optional DNS prefix, a slash, a name of at most 63 characters.

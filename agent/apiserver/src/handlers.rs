@@ -27,6 +27,13 @@ pub const MAX_BODY_BYTES: usize = 3 << 20;
 /// Hands a request on a resource to its handler.
 pub async fn dispatch(call: &Call, parts: Parts, body: Body) -> Result<Response<Body>> {
     check_scope(call)?;
+    match (call.kind.group, call.kind.plural) {
+        ("", "endpoints") => {
+            call.warn("v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice");
+        }
+        ("", "componentstatuses") => call.warn("v1 ComponentStatus is deprecated in v1.19+"),
+        _ => {}
+    }
     if !call.info.subresource.is_empty() {
         return subresource::dispatch(call, parts, body).await;
     }

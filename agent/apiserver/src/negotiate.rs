@@ -130,6 +130,11 @@ impl Accept {
         if clauses.is_empty() {
             return Ok(Self::JSON);
         }
+        // The routing layer knows whole names only, the encoders below it patterns too.
+        let routed = |c: &Clause<'_>| c.media == "*/*" || Encoding::from_media_type(c.media).is_some();
+        if !clauses.iter().any(routed) {
+            return Err(Failure::no_representation());
+        }
         clauses.sort_by(|a, b| b.quality.total_cmp(&a.quality));
         clauses.iter().find_map(|c| c.accept(forms)).ok_or_else(|| Failure::not_acceptable(&MEDIA_TYPES))
     }

@@ -19,6 +19,8 @@ struct Inner {
     message: String,
     details: Map<String, Value>,
     metadata: Map<String, Value>,
+    /// Whether details are shown even if there are none.
+    shows_details: bool,
 }
 
 /// The resource a failure speaks of: group and plural (or kind) name.
@@ -56,7 +58,7 @@ impl Subject<'_> {
 impl Failure {
     /// A failure with a code, a machine readable reason and a text.
     pub fn new(code: StatusCode, reason: &'static str, message: impl Into<String>) -> Self {
-        Self(Box::new(Inner { code, reason, message: message.into(), details: Map::new(), metadata: Map::new() }))
+        Self(Box::new(Inner { code, reason, message: message.into(), details: Map::new(), metadata: Map::new(), shows_details: false }))
     }
 
     fn about(mut self, subject: Subject<'_>, name: &str) -> Self {
@@ -130,7 +132,12 @@ impl Failure {
 
     /// 422 with one cause per field error.
     pub fn invalid(subject: Subject<'_>, name: &str, errors: &[FieldError]) -> Self {
-        let texts: Vec<String> = errors.iter().map(ToString::to_string).collect();
+        let mut texts: Vec<String> = Vec::new();
+        for text in errors.iter().map(ToString::to_string) {
+            if !texts.contains(&text) {
+                texts.push(text);
+            }
+        }
         let text = if let [one] = texts.as_slice() { one.clone() } else { format!("[{}]", texts.join(", ")) };
         let code = StatusCode::UNPROCESSABLE_ENTITY;
         let mut failure =
@@ -157,6 +164,14 @@ impl Failure {
     pub fn not_acceptable(accepted: &[&str]) -> Self {
         let text = format!("only the following media types are accepted: {}", accepted.join(", "));
         Self::new(StatusCode::NOT_ACCEPTABLE, "NotAcceptable", text)
+    }
+
+    /// 406 of the routing layer.
+    pub fn no_representation() -> Self {
+        let text = "406: Not Acceptable\n\nAvailable representations: application/json, application/yaml, \
+                    application/vnd.kubernetes.protobuf, application/json;stream=watch, \
+                    application/vnd.kubernetes.protobuf;stream=watch";
+        Self::new(StatusCode::NOT_ACCEPTABLE, "NotAcceptable", text).with_empty_details()
     }
 
     /// 415.
@@ -225,6 +240,13 @@ impl Failure {
         self.cause(reason, message, field)
     }
 
+    /// Shows details although there are none, as answers of the routing layer do.
+    #[must_use]
+    pub fn with_empty_details(mut self) -> Self {
+        self.0.shows_details = true;
+        self
+    }
+
     /// Names the object the failure speaks of.
     #[must_use]
     pub fn with_subject(self, subject: Subject<'_>, name: &str) -> Self {
@@ -271,7 +293,7 @@ impl Failure {
         });
         if !self.0.details.is_empty() {
             status["details"] = Value::Object(self.0.details.clone());
-        } else if !matches!(
+        } else if self.0.shows_details || !matches!(
             self.0.reason,
             "Unauthorized"
                 | "NotAcceptable"
@@ -279,6 +301,7 @@ impl Failure {
                 | "BadRequest"
                 | "Expired"
                 | "RequestEntityTooLarge"
+                | ""
         ) {
             status["details"] = json!({});
         }

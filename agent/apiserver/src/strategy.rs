@@ -5,7 +5,9 @@
 mod certificate;
 mod meta;
 mod pod;
+mod selectors;
 mod validate;
+mod warnings;
 mod workload;
 
 use api::Kind;
@@ -17,7 +19,8 @@ use crate::tree;
 use crate::user::User;
 
 pub use meta::{validate_meta, validate_meta_update};
-pub use validate::{validate, validate_update, warnings};
+pub use validate::{validate, validate_update};
+pub use warnings::warnings;
 
 /// The part of an object that a request changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,6 +60,7 @@ const NO_GENERATION: &[&str] = &[
     "resourceclaims",
     "resourceclaimtemplates",
     "servicecidrs",
+    "csidrivers",
 ];
 
 /// Kinds without a spec that have a generation all the same.
@@ -64,7 +68,6 @@ const GENERATION: &[&str] = &[
     "validatingwebhookconfigurations",
     "mutatingwebhookconfigurations",
     "priorityclasses",
-    "csidrivers",
     "endpointslices",
     "podtemplates",
 ];
@@ -96,12 +99,16 @@ pub fn allows_unconditional_update(kind: &Kind) -> bool {
                 | "mutatingadmissionpolicybindings"
                 | "csinodes"
                 | "csidrivers"
+                | "csistoragecapacities"
                 | "volumeattachments"
                 | "runtimeclasses"
-                | "ipaddresses"
-                | "servicecidrs"
-                | "volumeattributesclasses"
         )
+}
+
+/// Whether the kind's own validation of an update looks at the metadata that was looked at before.
+#[must_use]
+pub fn validates_meta_again(kind: &Kind) -> bool {
+    kind.group != "admissionregistration.k8s.io" && kind.plural != "leases"
 }
 
 /// Whether a PUT to a name that is not there makes the object.
@@ -120,7 +127,8 @@ pub fn allows_create_on_update(kind: &Kind) -> bool {
 /// Whether the answer to a deletion is the object, not a Status.
 #[must_use]
 pub fn returns_deleted_object(kind: &Kind) -> bool {
-    matches!(
+    kind.group == "resource.k8s.io"
+        || matches!(
         kind.plural,
         "pods"
             | "persistentvolumes"
@@ -182,6 +190,7 @@ pub fn prepare_create(kind: &'static Kind, value: &mut Value, user: &User) {
         }
         ("", "persistentvolumeclaims") => value["status"] = json!({"phase": "Pending"}),
         ("batch", "jobs") => workload::prepare_job(value),
+        ("apps", "daemonsets") => workload::set_template_generation(value, 1),
         ("certificates.k8s.io", "certificatesigningrequests") => certificate::prepare_create(value, user),
         ("apiextensions.k8s.io", _) => prepare_definition(value),
         _ => {}
@@ -270,6 +279,7 @@ fn main_keeps(kind: &'static Kind, new: &mut Value, old: &Value) {
             new["spec"]["finalizers"] = finalizers;
         }
         ("", "pods") => pod::prepare_update(new, old),
+        ("apps", "daemonsets") => workload::prepare_daemon_set_update(new, old),
         ("certificates.k8s.io", _) => tree::copy_key(new, old, "spec"),
         _ => {}
     }
@@ -315,6 +325,9 @@ fn bump_generation(kind: &'static Kind, new: &mut Value, old: &Value) {
                 tree::remove(&mut rest, "status");
             }
             return rest;
+        }
+        if kind.plural == "deployments" {
+            return json!([v["spec"], v["metadata"]["annotations"]]);
         }
         if v.get("spec").is_some() || kind.schema().field("spec").is_some() {
             return v["spec"].clone();

@@ -77,7 +77,7 @@ impl Selection {
     /// Reads the two selectors of a query. `indexed` are the names of the kind's indexed fields.
     pub fn parse(labels: &str, fields: &str, kind: &api::Kind, indexed: &[&str]) -> Result<Self> {
         let labels =
-            Labels::parse(labels).map_err(|e| Failure::bad_request(format!("unable to parse requirement: {e}")))?;
+            Labels::parse(labels).map_err(|e| Failure::bad_request(e.to_string()))?;
         let mut terms = Vec::new();
         for part in fields.split(',').filter(|p| !p.is_empty()) {
             terms.push(term(part, fields, kind, indexed)?);
@@ -127,7 +127,7 @@ fn term(part: &str, whole: &str, kind: &api::Kind, indexed: &[&str]) -> Result<F
         (name, value, true)
     } else {
         let text = format!("invalid selector: '{whole}'; can't understand '{part}'");
-        return Err(Failure::bad_request(format!("unable to parse requirement: {text}")));
+        return Err(Failure::bad_request(text));
     };
     let cluster_only = matches!(kind.plural, "namespaces" | "nodes" | "certificatesigningrequests" | "resourceslices");
     let what = match name {

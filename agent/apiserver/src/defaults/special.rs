@@ -151,6 +151,13 @@ pub(super) fn after(kind: &Kind, value: &mut Value) {
                 tree::object_at(&mut value["metadata"], "labels").insert("kubernetes.io/metadata.name".into(), name);
             }
         }
+        ("autoscaling", _) if kind.version == "v1" => {
+            let annotations = &value["metadata"]["annotations"];
+            let others = tree::has(annotations, "/autoscaling.alpha.kubernetes.io~1metrics");
+            if !others && !tree::has(value, "/spec/targetCPUUtilizationPercentage") {
+                value["spec"]["targetCPUUtilizationPercentage"] = 80.into();
+            }
+        }
         ("autoscaling", _) if kind.version == "v2" && tree::list(value, "/spec/metrics").is_empty() => {
             let target = json!({"type": "Utilization", "averageUtilization": 80});
             value["spec"]["metrics"] = json!([{"type": "Resource", "resource": {"name": "cpu", "target": target}}]);

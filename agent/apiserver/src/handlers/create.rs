@@ -8,7 +8,7 @@ use super::{read, subresource};
 use crate::answer::Body;
 use crate::app::{Call, now_text, random_suffix};
 use crate::cache::{Object, store_failure};
-use crate::status::{Failure, Result};
+use crate::status::{Failure, FieldError, Result};
 use crate::strategy::{self, Part};
 use crate::{admission, codec, managed, tree};
 
@@ -82,6 +82,9 @@ async fn create_named(call: &Call, mut value: Value) -> Result<Creation> {
     errors.extend(strategy::validate(call.kind, &value));
     errors.extend(crate::custom::all_errors(call, &value)?);
     let name = tree::text(&value, "/metadata/name").to_owned();
+    if call.kind.plural == "pods" && !tree::list(&value, "/spec/ephemeralContainers").is_empty() {
+        errors.push(FieldError::forbidden("spec.ephemeralContainers", "cannot be set on create"));
+    }
     if !errors.is_empty() {
         return Err(Failure::invalid(call.kind_subject(), &name, &errors));
     }

@@ -72,7 +72,7 @@ fn check(call: &Call, value: &Value) -> Result<()> {
         let version = tree::text(value, "/apiVersion");
         let api_version = if version.is_empty() { "v1" } else { version };
         return Err(Failure::bad_request(format!(
-            "no kind {kind:?} is registered for version {api_version:?} in scheme \"k8s.io/kubernetes/pkg/api/legacyscheme/scheme.go:30\""
+            "no kind {kind:?} is registered for version {api_version:?} in scheme \"pkg/runtime/scheme.go:111\""
         )));
     }
     let mut errors = Vec::new();
@@ -151,7 +151,16 @@ async fn remove_object(call: &Call, name: &str, options: &DeleteOptions) -> Resu
             crate::custom::mark_terminating(&mut new);
         }
         let pending = mark_deleted(call, &mut new, options);
+        if !pending && call.kind.plural == "pods" && call.kind.group.is_empty() {
+            mark_graceful(&mut new, 0);
+        }
         match write(call, storage, &key, (&old, &value, pending.then_some(&new)), options.dry_run).await? {
+            Step::Done(deleted) if deleted.gone => {
+                // What is answered is the object as it went: pods are marked even where they need no time.
+                let data = codec::to_stored(storage, call.kind, &new)?;
+                let object = storage.read_object(&key, deleted.object.revision, data).tried(true);
+                return Ok(Deleted { object, gone: true });
+            }
             Step::Done(deleted) => return Ok(deleted),
             Step::Gone => return Err(not_found()),
             Step::Raced(current) => old = current,
@@ -251,17 +260,21 @@ fn mark_deleted(call: &Call, value: &mut Value, options: &DeleteOptions) -> bool
         }
         return true;
     }
-    value["metadata"]["deletionTimestamp"] = api::time::format_seconds(now() + grace).into();
-    if call.kind.plural != "namespaces" {
-        value["metadata"]["deletionGracePeriodSeconds"] = grace.into();
-    }
-    if let Some(generation) = tree::integer(value, "/metadata/generation").filter(|g| *g > 0) {
-        value["metadata"]["generation"] = (generation + 1).into();
-    }
+    mark_graceful(value, grace);
     if call.kind.plural == "namespaces" {
+        tree::remove(&mut value["metadata"], "deletionGracePeriodSeconds");
         tree::object_at(value, "status").insert("phase".into(), "Terminating".into());
     }
     true
+}
+
+/// Sets when the object goes, which is a new generation of it.
+fn mark_graceful(value: &mut Value, grace: i64) {
+    value["metadata"]["deletionTimestamp"] = api::time::format_seconds(now() + grace).into();
+    value["metadata"]["deletionGracePeriodSeconds"] = grace.into();
+    if let Some(generation) = tree::integer(value, "/metadata/generation").filter(|g| *g > 0) {
+        value["metadata"]["generation"] = (generation + 1).into();
+    }
 }
 
 fn set_propagation(call: &Call, value: &mut Value, options: &DeleteOptions) {

@@ -108,18 +108,16 @@ pub(super) async fn page(call: &Call) -> Result<Page> {
         .take_while(|o| o.key.starts_with(&prefix));
     let single = selection.single_name();
     while let Some(object) = range.next() {
-        if single.is_some_and(|name| object.name() != name) || !selection.matches(object) {
-            continue;
-        }
         if limit > 0 && page.objects.len() == limit {
             if let Some(last) = page.objects.last() {
-                // Below a whole kind's prefix the rest of a key begins with the slash.
-                let slash = if prefix.is_empty() { "/" } else { "" };
-                page.next = Some(encode_token(revision, &format!("{slash}{}", &last.key[prefix.len()..])));
+                page.next = Some(encode_token(revision, &format!("/{}", &last.key[prefix.len()..])));
             }
             page.remaining = selection.is_all().then(|| range.count() + 1);
             storage.keep_snapshot(revision, objects.clone());
             break;
+        }
+        if single.is_some_and(|name| object.name() != name) || !selection.matches(object) {
+            continue;
         }
         page.objects.push(object.clone());
     }
@@ -189,13 +187,20 @@ async fn exact(call: &Call, storage: &Storage, revision: i64) -> Result<(Objects
     Ok((result.kvs.into_iter().map(read).collect(), revision))
 }
 
+/// Where a text stops being base64, in the words that clients know.
+fn base64_complaint(text: &str) -> String {
+    let known = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_');
+    let at = text.bytes().position(|b| !known(&b)).unwrap_or(text.len().saturating_sub(1));
+    format!("illegal base64 data at input byte {at}")
+}
+
 async fn resume(call: &Call, storage: &Storage, token: &str, prefix: &str) -> Result<(Objects, i64, String)> {
     let version = call.query.get("resourceVersion");
     if !version.is_empty() && version != "0" {
         return Err(Failure::bad_request("specifying resource version is not allowed when using continue"));
     }
-    let bad = |why: &str| Failure::bad_request(format!("continue key is not valid: {why}"));
-    let bytes = URL_SAFE_NO_PAD.decode(token.trim_end_matches('=')).map_err(|e| bad(&e.to_string()))?;
+    let bad = |why: &str| Failure::bad_request(format!("invalid continue token: continue key is not valid: {why}"));
+    let bytes = URL_SAFE_NO_PAD.decode(token.trim_end_matches('=')).map_err(|_| bad(&base64_complaint(token)))?;
     let token: Token = serde_json::from_slice(&bytes).map_err(|e| bad(&e.to_string()))?;
     if token.v != TOKEN_VERSION || token.start.is_empty() {
         return Err(bad("incorrect encoded start resourceVersion"));

@@ -37,12 +37,12 @@ pub(super) fn read_patch(call: &Call, body: &[u8]) -> Result<Patch> {
             ))
         }
         "application/strategic-merge-patch+json" => Ok(Patch::Strategic(value()?)),
-        _ => Err(Failure::unsupported_media_type("415: Unsupported Media Type")),
+        _ => Err(Failure::unsupported_media_type("415: Unsupported Media Type").with_empty_details()),
     }
 }
 
 /// Field validation of a patched object: strict complaints are about the patch.
-fn check_patched(call: &Call, patch: &Patch, new: &Value) -> Result<()> {
+fn check_patched(call: &Call, patch: &Patch, old: &Value, new: &Value) -> Result<()> {
     let parsed = Parsed { value: new.clone(), duplicates: Vec::new() };
     if call.query.get("fieldValidation") != "Strict" {
         return check_fields(call, &parsed, call.kind.schema());
@@ -53,11 +53,32 @@ fn check_patched(call: &Call, patch: &Patch, new: &Value) -> Result<()> {
     }
     let shown = match patch {
         Patch::Strategic(value) => codec::go_map(value),
-        Patch::Json(_) | Patch::Merge(_) => new.to_string(),
+        Patch::Merge(patch) => merged_text(call, patch, old)?,
+        Patch::Json(_) => new.to_string(),
     };
     let text = format!("strict decoding error: {}", complaints.join(", "));
     let error = FieldError::invalid("patch", shown, text);
     Err(Failure::invalid(Subject { group: "", resource: "" }, "", &[error]))
+}
+
+/// The JSON text of a merge: what the patch does not touch stays as the object is written.
+fn merged_text(call: &Call, patch: &Value, old: &Value) -> Result<String> {
+    let schema = call.kind.schema();
+    let raw = api::transcode::value_to_proto(schema, old, &mut api::transcode::Report::default());
+    let raw = raw.map_err(Failure::internal)?;
+    let mut text = Vec::new();
+    let version = call.kind.api_version();
+    api::transcode::proto_to_json(schema, &raw, Some((&version, call.kind.kind)), &mut text)
+        .map_err(Failure::internal)?;
+    let mut parts: std::collections::BTreeMap<String, Box<serde_json::value::RawValue>> =
+        serde_json::from_slice(&text).map_err(Failure::internal)?;
+    for (key, value) in patch.as_object().into_iter().flatten() {
+        let mut merged = old.get(key).cloned().unwrap_or_default();
+        json_patch::merge(&mut merged, value);
+        let raw = serde_json::value::to_raw_value(&merged).map_err(Failure::internal)?;
+        parts.insert(key.clone(), raw);
+    }
+    serde_json::to_string(&parts).map_err(Failure::internal)
 }
 
 /// Server-side apply.
@@ -129,7 +150,7 @@ pub(super) async fn apply(call: &Call, part: Part, body: &[u8]) -> Result<Change
     }
     modify(call, part, |old| {
         let new = patch.apply(call.kind.schema(), old)?;
-        check_patched(call, &patch, &new)?;
+        check_patched(call, &patch, old, &new)?;
         same_name(call, &new)?;
         Ok(new)
     })

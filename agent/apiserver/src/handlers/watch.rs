@@ -57,6 +57,12 @@ struct Watcher {
 }
 
 pub(super) async fn watch(call: &Call) -> Result<Response<Body>> {
+    if call.accept.encoding == Encoding::Yaml {
+        return Err(Failure::not_acceptable(&[
+            "application/json;stream=watch",
+            "application/vnd.kubernetes.protobuf;stream=watch",
+        ]));
+    }
     let storage = call.storage()?;
     let selection = super::list::selection(call, storage)?;
     let (initial, cursor, initial_end) = start(call, storage).await?;
@@ -108,7 +114,7 @@ async fn start(call: &Call, storage: &Storage) -> Result<(Objects, i64, bool)> {
             let revision = match version {
                 "" => cache.fresh().await?,
                 "0" => cache.revision(),
-                text => cache.wait_for(parse_version(text)?).await?,
+                text => cache.wait_for(watch_version(text)?).await?,
             };
             let (objects, cursor) = state(revision);
             if send {
@@ -134,7 +140,7 @@ async fn start(call: &Call, storage: &Storage) -> Result<(Objects, i64, bool)> {
                 Ok((objects, cursor, false))
             }
             text => {
-                let cursor = parse_version(text)?;
+                let cursor = watch_version(text)?;
                 cache.wait_for(cursor).await?;
                 Ok((Objects::new(), cursor, false))
             }
@@ -302,6 +308,11 @@ impl Watcher {
 /// Whether objects stored as one kind are shown the same as another.
 fn same_form(stored: &'static Kind, shown: &'static Kind) -> bool {
     stored.message == shown.message && (!crate::custom::is_custom(shown) || std::ptr::eq(stored, shown))
+}
+
+/// A resource version to watch from; upstream answers a bad one without a reason.
+fn watch_version(text: &str) -> Result<i64> {
+    parse_version(text).map_err(|f| Failure::new(http::StatusCode::INTERNAL_SERVER_ERROR, "", f.message()))
 }
 
 /// A frame around a tree of the schema.

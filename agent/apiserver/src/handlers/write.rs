@@ -180,7 +180,7 @@ fn check_version(call: &Call, new: &Value, old: &Object) -> Result<()> {
         if !strategy::allows_unconditional_update(call.kind) {
             let error =
                 crate::status::FieldError::invalid("metadata.resourceVersion", 0, "must be specified for an update");
-            return Err(Failure::invalid(call.kind_subject(), &call.info.name, &[error]));
+            return Err(Failure::invalid(call.subject(), &call.info.name, &[error]));
         }
         return Ok(());
     }
@@ -203,8 +203,10 @@ async fn prepare(call: &Call, part: Part, mut new: Value, old: &Value) -> Result
     strategy::prepare_update(call.kind, part, &mut new, old)?;
     admission::admit(call, admission::Operation::Update(part), &mut new, Some(old)).await?;
     let mut errors = strategy::validate_meta_update(&new, old);
-    // The metadata is looked at for every object and again by the kind's own validation.
-    errors.extend(errors.clone());
+    // The metadata is looked at for every object and by most kinds' own validation again.
+    if strategy::validates_meta_again(call.kind) {
+        errors.extend(errors.clone());
+    }
     errors.extend(strategy::validate(call.kind, &new));
     errors.extend(strategy::validate_update(call.kind, part, &new, old));
     if part != Part::Internal {
@@ -251,7 +253,8 @@ async fn write(call: &Call, storage: &Storage, key: &str, (old, new): (&Object, 
             if gone {
                 crate::services::after_delete(call, new).await;
             }
-            Ok(done(revision))
+            // An object that goes with its last finalizer is answered as it was stored last.
+            Ok(done(if gone { old.revision } else { revision }))
         }
         store::WriteResult::Conflict { current: None, .. } => Ok(Written::Gone),
         store::WriteResult::Conflict { current: Some(kv), .. } => {

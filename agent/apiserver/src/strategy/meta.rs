@@ -89,7 +89,10 @@ fn common(value: &Value) -> Errors {
     for (i, finalizer) in tree::list(value, "/metadata/finalizers").iter().enumerate() {
         let text = finalizer.as_str().unwrap_or_default();
         if !is_qualified_name(text) {
-            errors.push(FieldError::invalid(format!("metadata.finalizers[{i}]"), text, QUALIFIED));
+            errors.push(FieldError::invalid(format!("metadata.finalizers[{i}]"), text, qualified_complaint(text)));
+        } else if !text.contains('/') && !matches!(text, "kubernetes" | "orphan" | "foregroundDeletion") {
+            let why = "name is neither a standard finalizer name nor is it fully qualified";
+            errors.push(FieldError::invalid(format!("metadata.finalizers[{i}]"), text, why));
         }
     }
     errors
@@ -125,6 +128,11 @@ pub fn validate_meta_update(new: &Value, old: &Value) -> Errors {
     }
     errors.extend(common(new));
     errors
+}
+
+/// What is wrong with a qualified name.
+pub(super) fn qualified_complaint(name: &str) -> String {
+    if name.is_empty() { format!("name part must be non-empty; {QUALIFIED}") } else { QUALIFIED.to_owned() }
 }
 
 const QUALIFIED: &str = "name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')";

@@ -16,7 +16,6 @@ pub(super) fn prepare_create(pod: &mut Value) {
             "observedGeneration": 1,
         }]);
     }
-    tree::remove(&mut pod["spec"], "ephemeralContainers");
 }
 
 pub(super) fn prepare_update(new: &mut Value, old: &Value) {

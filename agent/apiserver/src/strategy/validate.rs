@@ -5,7 +5,7 @@ use api::labels::Selector;
 use api::schema::{FieldType, MESSAGES, Message, Shape};
 use serde_json::Value;
 
-use super::{Errors, Part};
+use super::{Errors, Part, selectors};
 use crate::status::FieldError;
 use crate::tree;
 
@@ -38,7 +38,7 @@ pub fn validate(kind: &'static Kind, value: &Value) -> Errors {
 /// Walks the schema: enums hold their members, required texts are there. Status is the server's own business.
 fn walk(message: &'static Message, value: &Value, path: &str, errors: &mut Errors) {
     let Some(map) = value.as_object() else { return };
-    if message.shape != Shape::Struct {
+    if message.shape != Shape::Struct || selectors::requirement(message.name, value, path, errors) {
         return;
     }
     for field in message.fields {
@@ -181,6 +181,32 @@ fn pod_spec(spec: &Value, path: &str, errors: &mut Errors) {
             }
             ports(container, &at, errors);
         }
+    }
+    ephemeral_containers(spec, path, errors);
+}
+
+/// Of a container that is added later only some fields can be set.
+fn ephemeral_containers(spec: &Value, path: &str, errors: &mut Errors) {
+    let containers = tree::list(spec, "/ephemeralContainers");
+    for (i, container) in containers.iter().enumerate() {
+        let at = format!("{path}.ephemeralContainers[{i}]");
+        if container["image"].as_str().unwrap_or_default().is_empty() {
+            errors.push(FieldError::required(format!("{at}.image"), ""));
+        }
+        for key in ["ports", "livenessProbe", "readinessProbe", "startupProbe", "lifecycle"] {
+            let set = match &container[key] {
+                Value::Array(list) => !list.is_empty(),
+                Value::Object(map) => key != "lifecycle" || map.keys().any(|k| k != "stopSignal"),
+                _ => false,
+            };
+            if set {
+                errors.push(FieldError::forbidden(format!("{at}.{key}"), "cannot be set for an Ephemeral Container"));
+            }
+        }
+    }
+    if !containers.is_empty() && path != "spec" {
+        let text = "ephemeral containers not allowed in pod template";
+        errors.push(FieldError::forbidden(format!("{path}.ephemeralContainers"), text));
     }
 }
 
@@ -329,18 +355,4 @@ fn pod_update(new: &Value, old: &Value, errors: &mut Errors) {
             "existing toleration can not be modified except its tolerationSeconds",
         ));
     }
-}
-
-/// Texts for `Warning` headers about a new object.
-#[must_use]
-pub fn warnings(kind: &'static Kind, value: &Value) -> Vec<String> {
-    let mut warnings = Vec::new();
-    if kind.group.is_empty() && kind.plural == "endpoints" {
-        warnings.push("v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice".to_owned());
-    }
-    if kind.group.is_empty() && kind.plural == "componentstatuses" {
-        warnings.push("v1 ComponentStatus is deprecated in v1.19+".to_owned());
-    }
-    let _no_more = value;
-    warnings
 }

@@ -33,3 +33,19 @@ pub(super) fn prepare_job(job: &mut Value) {
     tree::object_at(&mut job["spec"]["selector"], "matchLabels")
         .insert("batch.kubernetes.io/controller-uid".into(), uid);
 }
+
+/// Where a DaemonSet keeps the generation of its template.
+const TEMPLATE_GENERATION: &str = "deprecated.daemonset.template.generation";
+
+/// Sets the generation of a DaemonSet's template.
+pub(super) fn set_template_generation(set: &mut Value, generation: i64) {
+    let text = generation.to_string();
+    tree::object_at(&mut set["metadata"], "annotations").insert(TEMPLATE_GENERATION.into(), text.into());
+}
+
+/// A changed template is a new generation of it.
+pub(super) fn prepare_daemon_set_update(new: &mut Value, old: &Value) {
+    let before = old["metadata"]["annotations"][TEMPLATE_GENERATION].as_str().and_then(|t| t.parse::<i64>().ok());
+    let changed = !tree::same(&new["spec"]["template"], &old["spec"]["template"]);
+    set_template_generation(new, before.unwrap_or(0) + i64::from(changed));
+}

@@ -1,34 +1,15 @@
 //! Objects through the whole server, in process and on a store in memory.
 #![allow(clippy::unwrap_used)]
 
-use std::sync::Arc;
+mod support;
 
-use apiserver::{ApiService, Authorization, Config};
 use bytes::Bytes;
 use http::{Method, Request, StatusCode};
 use http_body_util::{BodyExt, Full};
 use serde_json::{Value, json};
+use support::{JSON, send, server};
 use tower::ServiceExt;
 
-async fn server(shutdown: &lifecycle::Shutdown) -> ApiService {
-    let store = store::Embedded::in_memory().await.unwrap();
-    let config = Config { authorization: Authorization::AlwaysAllow, ..Config::default() };
-    let (service, ready) = apiserver::service(config, Arc::new(store), shutdown).unwrap();
-    ready.await;
-    service
-}
-
-async fn send(server: &ApiService, method: Method, uri: &str, kind: &str, body: Value) -> (StatusCode, Value) {
-    let body = if body.is_null() { Bytes::new() } else { body.to_string().into() };
-    let request =
-        Request::builder().method(method).uri(uri).header("content-type", kind).body(Full::new(body)).unwrap();
-    let response = server.clone().oneshot(request).await.unwrap();
-    let status = response.status();
-    let bytes = response.into_body().collect().await.unwrap().to_bytes();
-    (status, serde_json::from_slice(&bytes).unwrap_or_default())
-}
-
-const JSON: &str = "application/json";
 const MAPS: &str = "/api/v1/namespaces/default/configmaps";
 
 #[tokio::test]
@@ -80,7 +61,7 @@ async fn what_is_not_done_says_so() {
     let shutdown = lifecycle::Shutdown::new();
     let server = server(&shutdown).await;
     let (code, _) = send(&server, Method::PATCH, &format!("{MAPS}/a"), "application/apply-patch+yaml", json!({})).await;
-    assert_eq!(code, StatusCode::NOT_IMPLEMENTED);
+    assert_eq!(code, StatusCode::UNPROCESSABLE_ENTITY, "apply needs a field manager");
     let (code, status) = send(
         &server,
         Method::POST,

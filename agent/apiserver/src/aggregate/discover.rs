@@ -65,8 +65,8 @@ impl Rows {
             let prefix = format!("{}/", name(resource));
             let below: Vec<&Value> = all.iter().filter(|r| name(r).starts_with(&prefix)).collect();
             let key = format!("{}/{} {resource} {below:?}", remote.group, remote.version);
-            let row = *self.0.lock().entry(key).or_insert_with(|| make(remote, resource, &below));
-            rows.push(row);
+            let mut kept = self.0.lock();
+            rows.push(*kept.entry(key).or_insert_with(|| make(remote, resource, &below)));
         }
         rows
     }

@@ -79,7 +79,7 @@ fn follow<'v>(value: &'v Value, step: &Step) -> Vec<&'v Value> {
         (Step::Key(key), Value::Object(map)) => map.get(key).into_iter().collect(),
         (Step::Index(index), Value::Array(items)) => {
             let at = if *index < 0 {
-                items.len().checked_sub(index.unsigned_abs() as usize)
+                items.len().checked_sub(usize::try_from(index.unsigned_abs()).unwrap_or(usize::MAX))
             } else {
                 usize::try_from(*index).ok()
             };
@@ -90,7 +90,7 @@ fn follow<'v>(value: &'v Value, step: &Step) -> Vec<&'v Value> {
         (Step::Where(keys, wanted), Value::Array(items)) => {
             let fits = |item: &&Value| {
                 let at = keys.iter().try_fold(*item, |v, key| v.get(key));
-                at.is_some_and(|v| v.as_str().map_or_else(|| v.to_string() == *wanted, |t| t == wanted))
+                at.is_some_and(|v| v.as_str().map_or_else(|| v.to_string(), str::to_owned) == *wanted)
             };
             items.iter().filter(fits).collect()
         }

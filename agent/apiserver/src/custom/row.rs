@@ -40,7 +40,7 @@ fn kept_list(texts: &[String]) -> &'static [&'static str] {
 
 impl Rows {
     fn get(&self, key: Key) -> &'static Kind {
-        *self.0.lock().entry(key).or_insert_with_key(make)
+        self.0.lock().entry(key).or_insert_with_key(make)
     }
 
     /// What a definition says, with rows for its served versions.

@@ -299,7 +299,7 @@ mod tests {
     #[test]
     fn a_pod_that_ended_completes_its_row() {
         let conditions = row_of(json!({}), json!({"phase": "Failed"})).conditions().unwrap();
-        assert_eq!(conditions[0]["reason"], "Failed");
+        assert!(conditions.contains("\"reason\":\"Failed\""), "{conditions}");
         assert_eq!(row_of(json!({}), json!({"phase": "Running"})).conditions(), None);
     }
 }

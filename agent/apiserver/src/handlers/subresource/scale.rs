@@ -20,32 +20,71 @@ use crate::tree;
 
 const SCALE: &str = "k8s.io.api.autoscaling.v1.Scale";
 
+/// Where an object keeps what a Scale shows, as JSON pointers.
+struct Places {
+    wanted: String,
+    current: String,
+    /// A text with the selector, where the object has one.
+    selector: Option<String>,
+}
+
+impl Places {
+    fn of(call: &Call) -> Self {
+        let definition = call.app.custom.definition(call.kind.group, call.kind.plural);
+        let version = definition.as_ref().and_then(|d| d.version(call.kind.version));
+        let pointer = |path: &str| path.replace('.', "/");
+        match version.map(|v| &v.spec["subresources"]["scale"]) {
+            Some(scale) => Self {
+                wanted: pointer(tree::text(scale, "/specReplicasPath")),
+                current: pointer(tree::text(scale, "/statusReplicasPath")),
+                selector: Some(pointer(tree::text(scale, "/labelSelectorPath"))),
+            },
+            None => {
+                Self { wanted: "/spec/replicas".to_owned(), current: "/status/replicas".to_owned(), selector: None }
+            }
+        }
+    }
+
+    /// Sets the number wished for; objects on the way to it are made.
+    fn set(&self, object: &mut Value, replicas: i64) {
+        let mut at = object;
+        for key in self.wanted.split('/').skip(1) {
+            if !at.is_object() {
+                *at = json!({});
+            }
+            at = &mut at[key];
+        }
+        *at = replicas.into();
+    }
+}
+
 pub(super) async fn serve(call: &Call, method: &Method, body: bytes::Bytes) -> Result<Response<Body>> {
+    let places = &Places::of(call);
     let object = match *method {
         Method::PUT => {
             let scale = decode_as(call, &body, SCALE)?;
-            modify(call, Part::Main, |old| scaled(old, &scale)).await?.object
+            modify(call, Part::Main, |old| scaled(places, old, &scale)).await?.object
         }
         Method::PATCH => {
             let patch = read_patch(call, &body)?;
             let changed = modify(call, Part::Main, |old| {
-                let scale = patch.apply(codec::schema(SCALE), &scale_of(old))?;
-                scaled(old, &scale)
+                let scale = patch.apply(codec::schema(SCALE), &scale_of(places, old))?;
+                scaled(places, old, &scale)
             });
             changed.await?.object
         }
         _ => {
             let object = read::current(call).await?;
             let value = codec::to_value(call.storage()?, call.kind, &object)?;
-            return answer::message(StatusCode::OK, SCALE, &scale_of(&value), call.accept);
+            return answer::message(StatusCode::OK, SCALE, &scale_of(places, &value), call.accept);
         }
     };
     let value = codec::to_value(call.storage()?, call.kind, &object)?;
-    answer::message(StatusCode::OK, SCALE, &scale_of(&value), call.accept)
+    answer::message(StatusCode::OK, SCALE, &scale_of(places, &value), call.accept)
 }
 
 /// The object with the replicas of a Scale.
-fn scaled(old: &Value, scale: &Value) -> Result<Value> {
+fn scaled(places: &Places, old: &Value, scale: &Value) -> Result<Value> {
     let replicas = tree::integer(scale, "/spec/replicas").unwrap_or(0);
     if replicas < 0 {
         let error = FieldError::invalid("spec.replicas", replicas, "must be greater than or equal to 0");
@@ -53,7 +92,7 @@ fn scaled(old: &Value, scale: &Value) -> Result<Value> {
         return Err(Failure::invalid(Subject { group: "autoscaling", resource: "Scale" }, name, &[error]));
     }
     let mut new = old.clone();
-    new["spec"]["replicas"] = replicas.into();
+    places.set(&mut new, replicas);
     let version = tree::text(scale, "/metadata/resourceVersion");
     if !version.is_empty() {
         new["metadata"]["resourceVersion"] = version.into();
@@ -61,18 +100,22 @@ fn scaled(old: &Value, scale: &Value) -> Result<Value> {
     Ok(new)
 }
 
-fn scale_of(object: &Value) -> Value {
+fn scale_of(places: &Places, object: &Value) -> Value {
     let meta = &object["metadata"];
+    let selector = match &places.selector {
+        Some(pointer) => tree::text(object, pointer).to_owned(),
+        None => selector_text(&object["spec"]["selector"]),
+    };
     json!({
         "kind": "Scale", "apiVersion": "autoscaling/v1",
         "metadata": {
             "name": meta["name"], "namespace": meta["namespace"], "uid": meta["uid"],
             "resourceVersion": meta["resourceVersion"], "creationTimestamp": meta["creationTimestamp"],
         },
-        "spec": {"replicas": tree::integer(object, "/spec/replicas").unwrap_or(0)},
+        "spec": {"replicas": tree::integer(object, &places.wanted).unwrap_or(0)},
         "status": {
-            "replicas": tree::integer(object, "/status/replicas").unwrap_or(0),
-            "selector": selector_text(&object["spec"]["selector"]),
+            "replicas": tree::integer(object, &places.current).unwrap_or(0),
+            "selector": selector,
         },
     })
 }

@@ -1,0 +1,182 @@
+//! Custom resources, webhooks, proxies and the like through the whole server.
+#![allow(clippy::unwrap_used)]
+
+mod support;
+
+use apiserver::ApiService;
+use bytes::Bytes;
+use http::{Method, Request, StatusCode};
+use http_body_util::{BodyExt, Full};
+use serde_json::{Value, json};
+use support::{JSON, send, server};
+use tower::ServiceExt;
+
+const DEFINITIONS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
+const FOOS: &str = "/apis/example.com/v1/namespaces/default/foos";
+const MERGE: &str = "application/merge-patch+json";
+
+fn definition() -> Value {
+    let schema = json!({"type": "object", "properties": {
+        "spec": {"type": "object", "required": ["size"], "properties": {
+            "size": {"type": "integer", "minimum": 1}, "color": {"type": "string", "default": "red"}}},
+        "status": {"type": "object", "properties": {"ready": {"type": "boolean"}}}}});
+    json!({"metadata": {"name": "foos.example.com"}, "spec": {"group": "example.com", "scope": "Namespaced",
+    "names": {"plural": "foos", "kind": "Foo", "shortNames": ["f"]},
+    "versions": [
+        {"name": "v1", "served": true, "storage": true, "schema": {"openAPIV3Schema": schema},
+            "subresources": {"status": {}, "scale": {"specReplicasPath": ".spec.size", "statusReplicasPath": ".status.size"}},
+            "additionalPrinterColumns": [{"name": "Size", "type": "integer", "jsonPath": ".spec.size"}]},
+        {"name": "v1beta1", "served": true, "storage": false, "schema": {"openAPIV3Schema": schema}},
+    ]}})
+}
+
+/// Waits for the next event of a watch that fits.
+async fn watch_until(server: &ApiService, uri: &str, fits: impl Fn(&Value) -> bool) {
+    let request = Request::builder().uri(uri).body(Full::new(Bytes::new())).unwrap();
+    let mut body = server.clone().oneshot(request).await.unwrap().into_body();
+    let found = async {
+        loop {
+            let frame = body.frame().await.unwrap().unwrap().into_data().unwrap();
+            if fits(&serde_json::from_slice(&frame).unwrap()) {
+                return;
+            }
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(10), found).await.unwrap();
+}
+
+async fn define(server: &ApiService) {
+    let (code, made) = send(server, Method::POST, DEFINITIONS, JSON, definition()).await;
+    assert_eq!(code, StatusCode::CREATED, "{made}");
+    watch_until(server, &format!("{DEFINITIONS}?watch=1"), |event| {
+        let conditions = event["object"]["status"]["conditions"].as_array().cloned().unwrap_or_default();
+        conditions.iter().any(|c| c["type"] == "Established" && c["status"] == "True")
+    })
+    .await;
+    // The condition is written before the rows are known: the second follows at once.
+    let known = async {
+        while send(server, Method::GET, FOOS, JSON, Value::Null).await.0 != StatusCode::OK {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(10), known).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_custom_resource_is_pruned_defaulted_and_validated() {
+    let shutdown = lifecycle::Shutdown::new();
+    let server = server(&shutdown).await;
+    define(&server).await;
+    let foo = json!({"apiVersion": "example.com/v1", "kind": "Foo", "metadata": {"name": "a"},
+        "spec": {"size": 2, "unknown": 1}, "status": {"ready": true}});
+    let (code, made) = send(&server, Method::POST, FOOS, JSON, foo.clone()).await;
+    assert_eq!(code, StatusCode::CREATED, "{made}");
+    assert_eq!(made["spec"], json!({"size": 2, "color": "red"}));
+    assert_eq!((&made["status"], &made["metadata"]["generation"]), (&Value::Null, &json!(1)));
+    let strict = format!("{FOOS}?fieldValidation=Strict");
+    let (code, status) = send(&server, Method::POST, &strict, JSON, foo).await;
+    assert_eq!(code, StatusCode::BAD_REQUEST);
+    assert!(status["message"].as_str().unwrap().contains("unknown field \"spec.unknown\""), "{status}");
+    let one = format!("{FOOS}/a");
+    let (code, status) = send(&server, Method::PATCH, &one, MERGE, json!({"spec": {"size": 0}})).await;
+    assert_eq!(code, StatusCode::UNPROCESSABLE_ENTITY);
+    assert!(status["message"].as_str().unwrap().contains("spec.size: Invalid value: 0"), "{status}");
+    let (_, status) = send(
+        &server,
+        Method::PATCH,
+        &format!("{one}/status"),
+        MERGE,
+        json!({"status": {"ready": true}, "spec": {"size": 9}}),
+    )
+    .await;
+    assert_eq!((&status["status"]["ready"], &status["spec"]["size"]), (&json!(true), &json!(2)));
+    let (_, scale) =
+        send(&server, Method::PATCH, &format!("{one}/scale"), MERGE, json!({"spec": {"replicas": 5}})).await;
+    assert_eq!(scale["spec"]["replicas"], 5, "{scale}");
+    let (_, old) =
+        send(&server, Method::GET, "/apis/example.com/v1beta1/namespaces/default/foos/a", JSON, Value::Null).await;
+    assert_eq!((&old["apiVersion"], &old["spec"]["size"]), (&json!("example.com/v1beta1"), &json!(5)));
+    shutdown.trigger();
+}
+
+#[tokio::test]
+async fn definitions_show_in_discovery_and_documents_and_take_their_objects_along() {
+    let shutdown = lifecycle::Shutdown::new();
+    let server = server(&shutdown).await;
+    define(&server).await;
+    let (_, list) = send(&server, Method::GET, "/apis/example.com/v1", JSON, Value::Null).await;
+    let names: Vec<&str> = list["resources"].as_array().unwrap().iter().filter_map(|r| r["name"].as_str()).collect();
+    assert_eq!(names, ["foos", "foos/scale", "foos/status"]);
+    let (_, document) = send(&server, Method::GET, "/openapi/v3/apis/example.com/v1", JSON, Value::Null).await;
+    let schema = &document["components"]["schemas"]["com.example.v1.Foo"];
+    assert_eq!(schema["properties"]["spec"]["required"], json!(["size"]));
+    assert_eq!(schema["x-kubernetes-group-version-kind"][0]["kind"], "Foo");
+    let (code, _) =
+        send(&server, Method::POST, FOOS, JSON, json!({"metadata": {"name": "a"}, "spec": {"size": 1}})).await;
+    assert_eq!(code, StatusCode::CREATED);
+    let one = format!("{DEFINITIONS}/foos.example.com");
+    let (code, _) = send(&server, Method::DELETE, &one, JSON, Value::Null).await;
+    assert_eq!(code, StatusCode::OK);
+    let gone = async {
+        while send(&server, Method::GET, &one, JSON, Value::Null).await.0 != StatusCode::NOT_FOUND
+            || send(&server, Method::GET, FOOS, JSON, Value::Null).await.0 != StatusCode::NOT_FOUND
+        {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(10), gone).await.unwrap();
+    define(&server).await;
+    let (_, list) = send(&server, Method::GET, FOOS, JSON, Value::Null).await;
+    assert_eq!(list["items"], json!([]));
+    shutdown.trigger();
+}
+
+#[tokio::test]
+async fn webhooks_that_cannot_be_asked_fail_as_configured() {
+    let shutdown = lifecycle::Shutdown::new();
+    let server = server(&shutdown).await;
+    let hook = |policy: &str| {
+        json!({"metadata": {"name": "v"}, "webhooks": [{"name": "v.example.com", "sideEffects": "None", "failurePolicy": policy,
+            "admissionReviewVersions": ["v1"], "clientConfig": {"url": "https://127.0.0.1:1/x"},
+            "rules": [{"operations": ["CREATE"], "apiGroups": [""], "apiVersions": ["v1"], "resources": ["configmaps"]}]}]})
+    };
+    let configurations = "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations";
+    let (code, made) = send(&server, Method::POST, configurations, JSON, hook("Fail")).await;
+    assert_eq!(code, StatusCode::CREATED, "{made}");
+    let maps = "/api/v1/namespaces/default/configmaps";
+    // A read waits until the configuration is seen.
+    send(&server, Method::GET, configurations, JSON, Value::Null).await;
+    let (code, status) = send(&server, Method::POST, maps, JSON, json!({"metadata": {"name": "a"}})).await;
+    assert_eq!(code, StatusCode::INTERNAL_SERVER_ERROR, "{status}");
+    assert!(status["message"].as_str().unwrap().contains("failed calling webhook \"v.example.com\""));
+    send(&server, Method::DELETE, &format!("{configurations}/v"), JSON, Value::Null).await;
+    send(&server, Method::POST, configurations, JSON, hook("Ignore")).await;
+    send(&server, Method::GET, configurations, JSON, Value::Null).await;
+    let (code, _) = send(&server, Method::POST, maps, JSON, json!({"metadata": {"name": "a"}})).await;
+    assert_eq!(code, StatusCode::CREATED);
+    let mut with_conditions = hook("Fail");
+    with_conditions["metadata"]["name"] = "c".into();
+    with_conditions["webhooks"][0]["matchConditions"] = json!([{"name": "x", "expression": "true"}]);
+    let (code, _) = send(&server, Method::POST, configurations, JSON, with_conditions).await;
+    assert_eq!(code, StatusCode::UNPROCESSABLE_ENTITY);
+    shutdown.trigger();
+}
+
+#[tokio::test]
+async fn proxies_say_why_they_reach_nothing() {
+    let shutdown = lifecycle::Shutdown::new();
+    let server = server(&shutdown).await;
+    let services = "/api/v1/namespaces/default/services";
+    let service = json!({"metadata": {"name": "web"}, "spec": {"ports": [{"port": 80}]}});
+    assert_eq!(send(&server, Method::POST, services, JSON, service).await.0, StatusCode::CREATED);
+    for (path, code, text) in [
+        ("web:80/proxy/", 503, "no endpoints available for service \"web\""),
+        ("web:81/proxy/", 503, "no service port 81 found for service \"web\""),
+        ("ftp:web:80/proxy/", 400, "invalid service request \"ftp:web:80\""),
+        ("none/proxy/", 404, "services \"none\" not found"),
+    ] {
+        let (found, status) = send(&server, Method::GET, &format!("{services}/{path}"), JSON, Value::Null).await;
+        assert_eq!((found.as_u16(), status["message"].as_str().unwrap()), (code, text));
+    }
+    shutdown.trigger();
+}

@@ -57,7 +57,7 @@ pub(crate) fn put_base64(out: &mut Vec<u8>, bytes: &[u8]) {
 /// Reads base64 as Go's standard encoding does: padded, line breaks ignored.
 pub(crate) fn read_base64(text: &str) -> Option<Vec<u8>> {
     let clean: Vec<u8> = text.bytes().filter(|b| !matches!(b, b'\n' | b'\r')).collect();
-    if clean.len() % 4 != 0 {
+    if !clean.len().is_multiple_of(4) {
         return None;
     }
     let mut out = Vec::with_capacity(clean.len() / 4 * 3);

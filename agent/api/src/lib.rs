@@ -20,6 +20,7 @@ mod messages {
 pub mod quantity;
 mod resource;
 pub mod schema;
+mod secrets;
 pub mod status;
 pub mod time;
 pub mod transcode;

@@ -159,8 +159,8 @@ fn parse_suffix(suffix: &str) -> Result<(Format, u32, i32), QuantityError> {
     if let Some((_, exponent)) = DECIMAL.iter().find(|(s, _)| *s == suffix) {
         return Ok((Format::Decimal, 0, *exponent));
     }
-    if let Some(step) = BINARY.iter().position(|s| *s == suffix) {
-        return Ok((Format::Binary, step as u32 + 1, 0));
+    if let Some((step, _)) = (1..).zip(BINARY).find(|(_, s)| *s == suffix) {
+        return Ok((Format::Binary, step, 0));
     }
     let digits = suffix.strip_prefix(['e', 'E']).ok_or(QuantityError::Suffix)?;
     let exponent: i32 = digits.parse().map_err(|_| QuantityError::Suffix)?;

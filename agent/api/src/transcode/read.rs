@@ -39,6 +39,14 @@ pub fn value_to_proto(message: &'static Message, value: &Value, report: &mut Rep
     Ok(out)
 }
 
+/// Where a value goes.
+#[derive(Clone, Copy)]
+struct Slot {
+    owner: &'static Message,
+    number: u32,
+    ty: FieldType,
+}
+
 struct Reader<'a> {
     report: &'a mut Report,
     path: Vec<Step<'a>>,
@@ -109,30 +117,25 @@ impl<'v> Reader<'v> {
     ) -> Result<(), Issue> {
         match (field.ty, value) {
             (FieldType::Map(_), Value::Null) => Ok(()),
-            (FieldType::Map(ty), Value::Object(map)) => self.map(owner, field.number, *ty, map, out),
+            (FieldType::Map(ty), Value::Object(map)) => {
+                self.map(Slot { owner, number: field.number, ty: *ty }, map, out)
+            }
             (FieldType::Map(_), other) => Err(self.issue(owner, other, "a map")),
             (_, Value::Null) if field.repeated || field.pointer || field.bytes => Ok(()),
             (ty, Value::Array(items)) if field.repeated => {
                 for (i, item) in items.iter().enumerate() {
                     self.path.push(Step::Index(i));
-                    self.value(owner, field.number, ty, item, out)?;
+                    self.value(Slot { owner, number: field.number, ty }, item, out)?;
                     self.path.pop();
                 }
                 Ok(())
             }
             (_, other) if field.repeated => Err(self.issue(owner, other, "a list")),
-            (ty, value) => self.value(owner, field.number, ty, value, out),
+            (ty, value) => self.value(Slot { owner, number: field.number, ty }, value, out),
         }
     }
 
-    fn map(
-        &mut self,
-        owner: &'static Message,
-        number: u32,
-        ty: FieldType,
-        map: &'v Map<String, Value>,
-        out: &mut Vec<u8>,
-    ) -> Result<(), Issue> {
+    fn map(&mut self, slot: Slot, map: &'v Map<String, Value>, out: &mut Vec<u8>) -> Result<(), Issue> {
         let mut keys: Vec<&String> = map.keys().collect();
         keys.sort();
         for key in keys {
@@ -140,23 +143,17 @@ impl<'v> Reader<'v> {
             let mut entry = Vec::new();
             put_bytes(&mut entry, 1, key.as_bytes());
             self.path.push(Step::Field(key));
-            if !(ty == FieldType::Bytes && value.is_null()) {
-                self.value(owner, 2, ty, value, &mut entry)?;
+            if !(slot.ty == FieldType::Bytes && value.is_null()) {
+                self.value(Slot { number: 2, ..slot }, value, &mut entry)?;
             }
             self.path.pop();
-            put_bytes(out, number, &entry);
+            put_bytes(out, slot.number, &entry);
         }
         Ok(())
     }
 
-    fn value(
-        &mut self,
-        owner: &'static Message,
-        number: u32,
-        ty: FieldType,
-        value: &'v Value,
-        out: &mut Vec<u8>,
-    ) -> Result<(), Issue> {
+    fn value(&mut self, slot: Slot, value: &'v Value, out: &mut Vec<u8>) -> Result<(), Issue> {
+        let Slot { owner, number, ty } = slot;
         match (ty, value) {
             (FieldType::String, Value::String(text)) => put_bytes(out, number, text.as_bytes()),
             (FieldType::String | FieldType::Bytes, Value::Null) => put_bytes(out, number, &[]),
@@ -258,21 +255,22 @@ impl<'v> Reader<'v> {
     fn schema_or(&mut self, message: &'static Message, value: &'v Value, out: &mut Vec<u8>) -> Result<(), Issue> {
         let is_bool = message.shape == Shape::SchemaOrBool;
         let (schema, other) = if is_bool { (2, 1) } else { (1, 2) };
-        let ty = |number| message.field_by_number(number).map_or(FieldType::String, |(_, field)| field.ty);
+        let slot = |number| {
+            let ty = message.field_by_number(number).map_or(FieldType::String, |(_, field)| field.ty);
+            Slot { owner: message, number, ty }
+        };
         match value {
             Value::Object(_) => {
                 if is_bool {
                     put_uint(out, 1, 1);
                 }
-                self.value(message, schema, ty(schema), value, out)
+                self.value(slot(schema), value, out)
             }
             Value::Bool(allows) if is_bool => {
                 put_uint(out, 1, u64::from(*allows));
                 Ok(())
             }
-            Value::Array(items) if !is_bool => {
-                items.iter().try_for_each(|item| self.value(message, other, ty(other), item, out))
-            }
+            Value::Array(items) if !is_bool => items.iter().try_for_each(|item| self.value(slot(other), item, out)),
             _ => Err(self.issue(message, value, "a schema")),
         }
     }

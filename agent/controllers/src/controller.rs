@@ -16,6 +16,8 @@ use crate::garbage::Objects;
 
 /// Time for the event that shows what others wrote.
 const RACE_PAUSE: Duration = Duration::from_millis(50);
+/// Time for a namespace to go.
+const CLOSING_PAUSE: Duration = Duration::from_secs(5);
 
 /// Names an object: its namespace is empty where the kind has none.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -123,6 +125,10 @@ fn calmly(result: Result<Action, Error>, name: &'static str, key: &Key) -> Resul
         Err(error) if error.is_race() => {
             tracing::debug!(name, ?key, %error, "decided on an old state, will be repeated");
             Ok(Action::RequeueAfter(RACE_PAUSE))
+        }
+        Err(error) if error.is_closing() => {
+            tracing::debug!(name, ?key, "the namespace is going");
+            Ok(Action::RequeueAfter(CLOSING_PAUSE))
         }
         result => result,
     }

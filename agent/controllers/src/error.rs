@@ -1,7 +1,9 @@
 //! Why a run of a controller failed. All of it is tried again with back-off.
 
-/// The step that writes an object's own status.
-const STATUS: &str = "writing the status";
+/// The steps that write the object itself.
+const OWN_WRITES: [&str; 2] = ["writing the status", "writing the revision"];
+/// How the server refuses new objects in a namespace that is going.
+const CLOSING: &str = "because it is being terminated";
 
 /// A failed run.
 #[derive(Debug, thiserror::Error)]
@@ -33,11 +35,18 @@ impl Error {
     /// Whether this run decided on a state that was not the newest.
     pub(crate) fn is_race(&self) -> bool {
         match self {
-            // A status that has no object any more: the event that says so is under way.
-            Self::Request { step, source } => source.is_conflict() || (*step == STATUS && source.is_not_found()),
+            // An object that is no more: the event that says so is under way.
+            Self::Request { step, source } => {
+                source.is_conflict() || (OWN_WRITES.contains(step) && source.is_not_found())
+            }
             Self::Behind => true,
             Self::Lease(_) | Self::Selector(_) | Self::ContentRemains(_) => false,
         }
+    }
+
+    /// Whether the namespace takes no new objects any more: what was to be made there is not needed.
+    pub(crate) fn is_closing(&self) -> bool {
+        matches!(self, Self::Request { source, .. } if source.is_forbidden() && source.to_string().contains(CLOSING))
     }
 }
 

@@ -183,10 +183,13 @@ fn pairs(text: &str) -> Option<Map<String, Value>> {
         .collect()
 }
 
+/// What is said of a flag with some effect; nothing where the flag stands in another group.
+type Note = fn(Effect) -> Option<String>;
+
 /// The table for people.
 pub(crate) fn help(role: &str, about: &str, table: &[Flag]) -> String {
     let mut text = format!("{about}\n\nUsage: keelson {role} [--FLAG=VALUE]...\n");
-    let groups: [(&str, fn(Effect) -> Option<String>); 4] = [
+    let groups: [(&str, Note); 4] = [
         ("Flags", |effect| (effect == Effect::Read).then(String::new)),
         ("Flags that come before a field of the file given by --config", |effect| match effect {
             Effect::Field(path) => Some(path.to_owned()),

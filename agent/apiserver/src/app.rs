@@ -131,7 +131,9 @@ impl Call {
     /// The kind in error texts about invalid objects.
     #[must_use]
     pub fn kind_subject(&self) -> Subject<'static> {
-        Subject { group: self.kind.group, resource: self.kind.kind }
+        // Both groups of events are told by the one they are stored in.
+        let group = if self.kind.plural == "events" { "" } else { self.kind.group };
+        Subject { group, resource: self.kind.kind }
     }
 
     /// Where objects of the kind lie.

@@ -122,6 +122,14 @@ impl Accept {
     /// Plain JSON.
     pub const JSON: Self = Self { encoding: Encoding::Json, form: Form::Object, pretty: false };
 
+    /// What a client gets that takes none of our encodings: what a person reads, unless a pattern of it fits JSON.
+    #[must_use]
+    pub fn fallback(headers: &HeaderMap) -> Self {
+        let text = headers.get(ACCEPT).and_then(|v| v.to_str().ok()).unwrap_or_default();
+        let fits = text.split(',').map(clause).any(|c| c.media == "application/*" && c.transform.is_empty());
+        Self { pretty: !fits, ..Self::JSON }
+    }
+
     /// Picks the first acceptable clause, best quality first. `forms` says whether Table and metadata forms are served
     /// here.
     pub fn parse(headers: &HeaderMap, forms: bool) -> Result<Self> {

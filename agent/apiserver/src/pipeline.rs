@@ -41,7 +41,7 @@ pub async fn serve(app: Arc<App>, request: Request<Body>) -> Response<Body> {
     };
     let mut response = result.unwrap_or_else(|failure| {
         // A client that takes none of our encodings gets what a person reads.
-        let mut accept = Accept::parse(&headers, true).unwrap_or(Accept { pretty: true, ..Accept::JSON });
+        let mut accept = Accept::parse(&headers, true).unwrap_or_else(|_| Accept::fallback(&headers));
         accept.pretty |= negotiate::is_pretty(&headers, &Query::default());
         answer::failure(&failure, accept)
     });

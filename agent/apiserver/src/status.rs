@@ -58,7 +58,14 @@ impl Subject<'_> {
 impl Failure {
     /// A failure with a code, a machine readable reason and a text.
     pub fn new(code: StatusCode, reason: &'static str, message: impl Into<String>) -> Self {
-        Self(Box::new(Inner { code, reason, message: message.into(), details: Map::new(), metadata: Map::new(), shows_details: false }))
+        Self(Box::new(Inner {
+            code,
+            reason,
+            message: message.into(),
+            details: Map::new(),
+            metadata: Map::new(),
+            shows_details: false,
+        }))
     }
 
     fn about(mut self, subject: Subject<'_>, name: &str) -> Self {
@@ -293,16 +300,18 @@ impl Failure {
         });
         if !self.0.details.is_empty() {
             status["details"] = Value::Object(self.0.details.clone());
-        } else if self.0.shows_details || !matches!(
-            self.0.reason,
-            "Unauthorized"
-                | "NotAcceptable"
-                | "UnsupportedMediaType"
-                | "BadRequest"
-                | "Expired"
-                | "RequestEntityTooLarge"
-                | ""
-        ) {
+        } else if self.0.shows_details
+            || !matches!(
+                self.0.reason,
+                "Unauthorized"
+                    | "NotAcceptable"
+                    | "UnsupportedMediaType"
+                    | "BadRequest"
+                    | "Expired"
+                    | "RequestEntityTooLarge"
+                    | ""
+            )
+        {
             status["details"] = json!({});
         }
         status

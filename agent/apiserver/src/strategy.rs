@@ -108,7 +108,18 @@ pub fn allows_unconditional_update(kind: &Kind) -> bool {
 /// Whether the kind's own validation of an update looks at the metadata that was looked at before.
 #[must_use]
 pub fn validates_meta_again(kind: &Kind) -> bool {
-    kind.group != "admissionregistration.k8s.io" && kind.plural != "leases"
+    kind.group != "admissionregistration.k8s.io"
+        && !matches!(
+            kind.plural,
+            "csinodes"
+                | "endpointslices"
+                | "events"
+                | "limitranges"
+                | "persistentvolumes"
+                | "poddisruptionbudgets"
+                | "prioritylevelconfigurations"
+                | "volumeattachments"
+        )
 }
 
 /// Whether a PUT to a name that is not there makes the object.
@@ -129,20 +140,20 @@ pub fn allows_create_on_update(kind: &Kind) -> bool {
 pub fn returns_deleted_object(kind: &Kind) -> bool {
     kind.group == "resource.k8s.io"
         || matches!(
-        kind.plural,
-        "pods"
-            | "persistentvolumes"
-            | "persistentvolumeclaims"
-            | "podtemplates"
-            | "resourcequotas"
-            | "serviceaccounts"
-            | "services"
-            | "storageclasses"
-            | "volumeattachments"
-            | "csidrivers"
-            | "csinodes"
-            | "volumeattributesclasses"
-    )
+            kind.plural,
+            "pods"
+                | "persistentvolumes"
+                | "persistentvolumeclaims"
+                | "podtemplates"
+                | "resourcequotas"
+                | "serviceaccounts"
+                | "services"
+                | "storageclasses"
+                | "volumeattachments"
+                | "csidrivers"
+                | "csinodes"
+                | "volumeattributesclasses"
+        )
 }
 
 /// What becomes of dependents when the client does not say.

@@ -76,8 +76,7 @@ pub struct Selection {
 impl Selection {
     /// Reads the two selectors of a query. `indexed` are the names of the kind's indexed fields.
     pub fn parse(labels: &str, fields: &str, kind: &api::Kind, indexed: &[&str]) -> Result<Self> {
-        let labels =
-            Labels::parse(labels).map_err(|e| Failure::bad_request(e.to_string()))?;
+        let labels = Labels::parse(labels).map_err(|e| Failure::bad_request(e.to_string()))?;
         let mut terms = Vec::new();
         for part in fields.split(',').filter(|p| !p.is_empty()) {
             terms.push(term(part, fields, kind, indexed)?);
@@ -165,10 +164,12 @@ fn unsupported(kind: &api::Kind, name: &str) -> Failure {
     let text = match (kind.group, kind.plural) {
         (_, "pods" | "nodes" | "namespaces" | "replicationcontrollers" | "secrets" | "services")
         | ("", "events")
-        | ("certificates.k8s.io", _)
-        | ("resource.k8s.io", "resourceslices") => format!("field label not supported: {name}"),
-        ("events.k8s.io", _) | ("apps", "replicasets" | "deployments" | "statefulsets" | "daemonsets") => {
+        | ("certificates.k8s.io", _) => format!("field label not supported: {name}"),
+        ("events.k8s.io", _) | ("apps", "daemonsets") => {
             format!("field label not supported: {name}")
+        }
+        ("resource.k8s.io", "resourceslices") => {
+            format!("field label not supported for resource.k8s.io/v1, Kind=ResourceSlice: {name}")
         }
         ("batch", "jobs") => format!("field label {name:?} not supported for Job"),
         _ => format!("{name:?} is not a known field selector: only \"metadata.name\", \"metadata.namespace\""),

@@ -90,7 +90,7 @@ fn autoscaler_to_v1(mut value: Value) -> Value {
     if !annotations.is_empty() && !value["metadata"]["annotations"].is_object() {
         value["metadata"]["annotations"] = json!({});
     }
-    if let Some(all) = value["metadata"]["annotations"].as_object_mut() {
+    if let Some(all) = value.pointer_mut("/metadata/annotations").and_then(Value::as_object_mut) {
         all.extend(annotations);
     }
     value

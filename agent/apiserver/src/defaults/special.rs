@@ -145,6 +145,10 @@ pub(super) fn before(kind: &Kind, value: &mut Value) {
 pub(super) fn after(kind: &Kind, value: &mut Value) {
     match (kind.group, kind.plural) {
         ("", "pods") => requests_from_limits(value),
+        ("apps", "daemonsets") => {
+            let annotations = tree::object_at(&mut value["metadata"], "annotations");
+            annotations.entry("deprecated.daemonset.template.generation").or_insert_with(|| "0".into());
+        }
         ("", "namespaces") => {
             let name = value["metadata"]["name"].clone();
             if tree::text(value, "/metadata/name") != "" {

@@ -172,6 +172,11 @@ async fn remove_object(call: &Call, name: &str, options: &DeleteOptions) -> Resu
 fn check_preconditions(call: &Call, name: &str, value: &Value, options: &DeleteOptions) -> Result<()> {
     let compare = |what: &str, wanted: Option<&String>, actual: &str| match wanted {
         Some(wanted) if wanted != actual => {
+            if matches!(call.kind.plural, "namespaces" | "customresourcedefinitions") {
+                let why =
+                    format!("Precondition failed: {what} in precondition: {wanted}, {what} in object meta: {actual}");
+                return Err(Failure::conflict(call.subject(), name, &why));
+            }
             let rest = if what == "UID" { "deleted and then recreated" } else { "modified" };
             let why = format!(
                 "the {what} in the precondition ({wanted}) does not match the {what} in record ({actual}). \
@@ -278,6 +283,10 @@ fn mark_graceful(value: &mut Value, grace: i64) {
 }
 
 fn set_propagation(call: &Call, value: &mut Value, options: &DeleteOptions) {
+    // Nothing depends on events.
+    if call.kind.plural == "events" {
+        return;
+    }
     let had = |name: &str, value: &Value| tree::list(value, "/metadata/finalizers").iter().any(|f| f == name);
     let policy = match options.propagation.as_str() {
         "" if had(ORPHAN, value) => "Orphan",

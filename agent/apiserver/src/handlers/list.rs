@@ -110,7 +110,9 @@ pub(super) async fn page(call: &Call) -> Result<Page> {
     while let Some(object) = range.next() {
         if limit > 0 && page.objects.len() == limit {
             if let Some(last) = page.objects.last() {
-                page.next = Some(encode_token(revision, &format!("/{}", &last.key[prefix.len()..])));
+                // Events are read from the store, whose tokens have no slash in front.
+                let slash = if call.kind.plural == "events" { "" } else { "/" };
+                page.next = Some(encode_token(revision, &format!("{slash}{}", &last.key[prefix.len()..])));
             }
             page.remaining = selection.is_all().then(|| range.count() + 1);
             storage.keep_snapshot(revision, objects.clone());

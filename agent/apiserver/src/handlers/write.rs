@@ -98,8 +98,8 @@ pub fn check_type(call: &Call, value: &mut Value) -> Result<()> {
     }
     if !kind.is_empty() && kind != expected.1 {
         return Err(Failure::bad_request(format!(
-            "{kind} in version {:?} cannot be handled as a {}: no kind {:?} is registered for the resource {:?}",
-            call.kind.version, expected.1, kind, call.kind.plural
+            "{kind} in version {:?} cannot be handled as a {}: no kind {kind:?} is registered for version {:?} in scheme \"pkg/runtime/scheme.go:111\"",
+            call.kind.version, expected.1, expected.0
         )));
     }
     map.insert("apiVersion".into(), expected.0.into());
@@ -253,8 +253,12 @@ async fn write(call: &Call, storage: &Storage, key: &str, (old, new): (&Object, 
             if gone {
                 crate::services::after_delete(call, new).await;
             }
-            // An object that goes with its last finalizer is answered as it was stored last.
-            Ok(done(if gone { old.revision } else { revision }))
+            if gone {
+                // An object that goes with its last finalizer is answered with the version it had.
+                let object = storage.read_object(key, old.revision, data.clone()).tried(true);
+                return Ok(Written::Done(Changed { object, created: false }));
+            }
+            Ok(done(revision))
         }
         store::WriteResult::Conflict { current: None, .. } => Ok(Written::Gone),
         store::WriteResult::Conflict { current: Some(kv), .. } => {

@@ -101,6 +101,11 @@ fn selector(kind: &'static Kind, value: &Value, errors: &mut Errors) {
         }
         return;
     }
+    // What is wrong with the selector itself is told where its requirements are.
+    let unknown = |e: &Value| !matches!(e["operator"].as_str(), Some("In" | "NotIn" | "Exists" | "DoesNotExist"));
+    if tree::list(selector, "/matchExpressions").iter().any(unknown) {
+        return;
+    }
     let own = labels.as_object().cloned().unwrap_or_default();
     let label = |key: &str| own.get(key).and_then(Value::as_str).map(str::to_owned);
     let matches = if kind.plural == "replicationcontrollers" {

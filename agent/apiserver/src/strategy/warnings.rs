@@ -27,7 +27,9 @@ pub fn warnings(kind: &'static Kind, value: &Value) -> Vec<String> {
             (&value["spec"]["jobTemplate"]["spec"]["template"]["spec"], "spec.jobTemplate.spec.template.spec")
         }
         ("", "podtemplates") => (&value["template"]["spec"], "template.spec"),
-        ("apps" | "batch", _) | ("", "replicationcontrollers") => (&value["spec"]["template"]["spec"], "spec.template.spec"),
+        ("apps" | "batch", _) | ("", "replicationcontrollers") => {
+            (&value["spec"]["template"]["spec"], "spec.template.spec")
+        }
         _ => return Vec::new(),
     };
     let mut out = Vec::new();

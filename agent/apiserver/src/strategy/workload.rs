@@ -32,6 +32,10 @@ pub(super) fn prepare_job(job: &mut Value) {
     }
     tree::object_at(&mut job["spec"]["selector"], "matchLabels")
         .insert("batch.kubernetes.io/controller-uid".into(), uid);
+    // A Job without labels of its own has those of its pods.
+    if tree::object_at(&mut job["metadata"], "labels").is_empty() {
+        job["metadata"]["labels"] = job["spec"]["template"]["metadata"]["labels"].clone();
+    }
 }
 
 /// Where a DaemonSet keeps the generation of its template.

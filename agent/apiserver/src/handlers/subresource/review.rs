@@ -17,6 +17,11 @@ pub(super) fn create(call: &Call, body: &[u8]) -> Result<Response<Body>> {
     let schema = call.kind.schema().name;
     let mut review = decode_as(call, body, schema)?;
     crate::handlers::write::check_type(call, &mut review)?;
+    if call.kind.plural != "selfsubjectreviews" {
+        review = crate::codec::canonical(call.kind, &review)?;
+        let now = crate::app::now_text();
+        crate::managed::track(call.kind, crate::strategy::Part::Main, None, &mut review, call.manager(), &now);
+    }
     tree::object_at(&mut review, "spec");
     review["status"] = match call.kind.plural {
         "selfsubjectreviews" => {
@@ -33,7 +38,7 @@ pub(super) fn create(call: &Call, body: &[u8]) -> Result<Response<Body>> {
         other => return Err(Failure::not_implemented(&format!("the creation of {other}"))),
     };
     if call.kind.plural == "selfsubjectreviews" {
-        review["metadata"]["creationTimestamp"] = crate::app::now_text().into();
+        review["metadata"] = json!({"creationTimestamp": crate::app::now_text()});
     }
     answer::message(StatusCode::CREATED, schema, &review, call.accept)
 }

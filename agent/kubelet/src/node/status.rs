@@ -89,6 +89,9 @@ fn runtime_problem(status: &v1::StatusResponse) -> Option<String> {
     if unmet.is_empty() { None } else { Some(unmet.join(", ")) }
 }
 
+/// Features that the API server lets pods use only on nodes that name them.
+const DECLARED_FEATURES: [&str; 1] = ["InPlacePodVerticalScalingInitContainers"];
+
 /// The status to report; conditions keep the time of their last change.
 pub(crate) fn node_status(node: &NodeContext, findings: &NodeFindings, before: &NodeStatus, now: Nanos) -> NodeStatus {
     let capacity = capacity(node, findings);
@@ -110,6 +113,7 @@ pub(crate) fn node_status(node: &NodeContext, findings: &NodeFindings, before: &
         images: images(findings),
         runtime_handlers: findings.handlers.iter().map(handler).collect(),
         features: Some(NodeFeatures { supplemental_groups_policy: Some(findings.supplemental_groups_policy) }),
+        declared_features: DECLARED_FEATURES.map(str::to_owned).to_vec(),
         ..NodeStatus::default()
     }
 }

@@ -151,7 +151,7 @@ fn resource_of(kind: &Kind) -> ApiResource {
         singular_name: kind.singular.to_owned(),
         namespaced: kind.namespaced,
         kind: kind.kind.to_owned(),
-        verbs: Some(Verbs { items: strings(kind.verbs) }).unwrap_or_default(),
+        verbs: Verbs { items: strings(kind.verbs) },
         short_names: strings(kind.short_names),
         categories: strings(kind.categories),
         storage_version_hash: kind.storage_version_hash.to_owned(),

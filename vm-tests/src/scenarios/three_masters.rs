@@ -31,7 +31,7 @@ pub(super) async fn run(scene: &mut Scene) -> Result<Outcome> {
         })
         .await?;
         scene.start(lost).await?;
-        until(&format!("{lost}"), SOON, async || {
+        until(lost, SOON, async || {
             let nodes = api.nodes().await?;
             let node = nodes.iter().find(|node| &node.name == lost).context("it has no node")?;
             ensure!(node.is_ready, "it is not Ready: {}", node.message);

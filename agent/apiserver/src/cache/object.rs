@@ -68,7 +68,7 @@ impl FieldPath {
         }
     }
 
-    fn from_wire(&self, raw: &[u8]) -> Box<str> {
+    fn in_wire(&self, raw: &[u8]) -> Box<str> {
         let Some((last, path)) = self.numbers.split_last() else { return "".into() };
         let mut data = raw;
         for number in path {
@@ -84,7 +84,7 @@ impl FieldPath {
         }
     }
 
-    fn from_json(&self, object: &Json) -> Box<str> {
+    fn in_json(&self, object: &Json) -> Box<str> {
         let found = self.path.iter().try_fold(object, |value, part| value.get(part));
         match found {
             Some(Json::String(text)) => text.as_str().into(),
@@ -99,10 +99,10 @@ impl Object {
     #[must_use]
     pub fn new(key: Arc<str>, revision: i64, data: Bytes, paths: &[FieldPath]) -> Self {
         let (labels, fields) = match api::envelope::view(&data) {
-            Ok(view) => (labels_of(view.raw), paths.iter().map(|p| p.from_wire(view.raw)).collect()),
+            Ok(view) => (labels_of(view.raw), paths.iter().map(|p| p.in_wire(view.raw)).collect()),
             Err(_) => {
                 let json: Json = serde_json::from_slice(&data).unwrap_or_default();
-                (json_labels(&json), paths.iter().map(|p| p.from_json(&json)).collect())
+                (json_labels(&json), paths.iter().map(|p| p.in_json(&json)).collect())
             }
         };
         Self { key, revision, data, dry: false, labels, fields }

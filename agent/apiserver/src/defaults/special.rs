@@ -151,7 +151,7 @@ pub(super) fn after(kind: &Kind, value: &mut Value) {
         }
         ("", "namespaces") => {
             let name = value["metadata"]["name"].clone();
-            if tree::text(value, "/metadata/name") != "" {
+            if !tree::text(value, "/metadata/name").is_empty() {
                 tree::object_at(&mut value["metadata"], "labels").insert("kubernetes.io/metadata.name".into(), name);
             }
         }

@@ -51,7 +51,7 @@ pub async fn create_object(call: &Call, mut value: Value) -> Result<Creation> {
     crate::custom::check_create(call)?;
     crate::custom::complete(call, &mut value)?;
     if !call.is_apply() {
-        managed::track(call.kind, Part::Main, None, &mut value, call.manager(), &now_text());
+        managed::track(call.kind, Part::Main, None, &mut value, (call.manager(), &now_text()));
     }
     for attempt in 1.. {
         let mut candidate = value.clone();

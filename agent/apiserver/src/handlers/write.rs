@@ -196,7 +196,7 @@ async fn prepare(call: &Call, part: Part, mut new: Value, old: &Value) -> Result
     crate::custom::complete(call, &mut new)?;
     if part != Part::Internal {
         if !call.is_apply() {
-            managed::track(call.kind, part, Some(old), &mut new, call.manager(), &now_text());
+            managed::track(call.kind, part, Some(old), &mut new, (call.manager(), &now_text()));
         }
         managed::keep_times(old, &mut new);
     }

@@ -11,7 +11,8 @@ use crate::strategy::Part;
 use crate::{codec, tree};
 
 /// Books what the step from `live` (none: the object is new) to `new` changed for `manager`.
-pub fn track(kind: &'static Kind, part: Part, live: Option<&Value>, new: &mut Value, manager: Manager, now: &str) {
+pub fn track(kind: &'static Kind, part: Part, live: Option<&Value>, new: &mut Value, writer: (Manager, &str)) {
+    let (manager, now) = writer;
     let mut before = match live {
         Some(live) => live.clone(),
         None => codec::canonical(kind, &json!({})).unwrap_or_default(),

@@ -54,6 +54,7 @@ pub struct State {
     /// How to reach it.
     pub ports: Ports,
     /// Whether its agent is the one built quickly.
+    #[serde(default)]
     pub is_quick_build: bool,
 }
 

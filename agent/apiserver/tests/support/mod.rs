@@ -9,9 +9,9 @@ use http_body_util::{BodyExt, Full};
 use serde_json::Value;
 use tower::ServiceExt;
 
-pub const JSON: &str = "application/json";
+pub(crate) const JSON: &str = "application/json";
 
-pub async fn server(shutdown: &lifecycle::Shutdown) -> ApiService {
+pub(crate) async fn server(shutdown: &lifecycle::Shutdown) -> ApiService {
     let store = store::Embedded::in_memory().await.unwrap();
     let config = Config { authorization: Authorization::AlwaysAllow, ..Config::default() };
     let (service, ready) = apiserver::service(config, Arc::new(store), shutdown).unwrap();
@@ -19,7 +19,7 @@ pub async fn server(shutdown: &lifecycle::Shutdown) -> ApiService {
     service
 }
 
-pub async fn send(server: &ApiService, method: Method, uri: &str, kind: &str, body: Value) -> (StatusCode, Value) {
+pub(crate) async fn send(server: &ApiService, method: Method, uri: &str, kind: &str, body: Value) -> (StatusCode, Value) {
     let body = if body.is_null() { Bytes::new() } else { body.to_string().into() };
     let request =
         Request::builder().method(method).uri(uri).header("content-type", kind).body(Full::new(body)).unwrap();

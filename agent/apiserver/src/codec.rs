@@ -160,13 +160,24 @@ fn is_empty(value: &Value) -> bool {
 /// The failure for a value that does not fit its field, in the words of the JSON decoder that clients know.
 #[must_use]
 pub fn bad_field(kind: &Kind, issue: &transcode::Issue) -> Failure {
-    let struct_name = issue.message.rsplit('.').next().unwrap_or_default();
-    let last = issue.path.rsplit('.').next().unwrap_or_default();
-    let name = last.split('[').next().unwrap_or_default();
-    let kind_name = kind.kind;
-    Failure::bad_request(format!(
-        "{kind_name} in version {:?} cannot be handled as a {kind_name}: json: cannot unmarshal {} into Go struct field \
-         {struct_name}.{name} of type {}",
-        kind.version, issue.found, issue.expected
-    ))
+    let name = kind.kind;
+    let field = &issue.go_field;
+    let go_value = |ty: &str| format!("json: cannot unmarshal {} into Go value of type {ty}", issue.found);
+    let is_text = issue.found.starts_with('"');
+    let text = match issue.expected.as_str() {
+        "an RFC 3339 time" if is_text => {
+            let layout = "\"2006-01-02T15:04:05Z07:00\"";
+            format!("parsing time {0} as {layout}: cannot parse {0} as \"2006\"", issue.found)
+        }
+        "an RFC 3339 time" | "a duration" if !is_text => go_value("string"),
+        "a duration" => format!("time: invalid duration {}", issue.found),
+        "a quantity" => {
+            "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'".to_owned()
+        }
+        "an int32 or a string" => go_value("int32"),
+        "base64 text" if is_text => "illegal base64 data at input byte 0".to_owned(),
+        "base64 text" => format!("json: cannot unmarshal {} into Go struct field {field} of type []uint8", issue.found),
+        ty => format!("json: cannot unmarshal {} into Go struct field {field} of type {ty}", issue.found),
+    };
+    Failure::bad_request(format!("{name} in version {:?} cannot be handled as a {name}: {text}", kind.version))
 }

@@ -26,6 +26,8 @@ pub struct Issue {
     pub expected: String,
     /// Name of the message that has the field.
     pub message: &'static str,
+    /// The field as Go's decoder names it: struct, then the path without list indexes, with embedded structs.
+    pub go_field: String,
 }
 
 /// Upstream's bytes for a JSON tree. Unknown fields are dropped and told in `report`.
@@ -54,7 +56,10 @@ struct Reader<'a> {
 
 #[derive(Clone, Copy)]
 enum Step<'a> {
-    Field(&'a str),
+    Field(&'static Message, &'a str),
+    /// A field of a struct whose own fields appear in the parent.
+    Inline(&'static str),
+    Key(&'a str),
     Index(usize),
 }
 
@@ -64,12 +69,12 @@ impl<'v> Reader<'v> {
             return self.shape(message, value, out);
         }
         match value {
-            Value::Null => self.fields(message, &EMPTY, out),
+            Value::Null => self.fields((message, message), &EMPTY, out),
             Value::Object(map) => {
                 self.find_unknown(message, map);
-                self.fields(message, map, out)
+                self.fields((message, message), map, out)
             }
-            other => Err(self.issue(message, other, message.name.rsplit('.').next().unwrap_or(message.name))),
+            other => Err(self.issue(message, other, &go_name(message))),
         }
     }
 
@@ -77,7 +82,7 @@ impl<'v> Reader<'v> {
         for key in map.keys() {
             let is_type_meta = message.type_meta && (key == "kind" || key == "apiVersion");
             if !is_type_meta && message.field(key).is_none() {
-                self.path.push(Step::Field(key));
+                self.path.push(Step::Key(key));
                 let path = self.path_text();
                 self.report.unknown.push(path);
                 self.path.pop();
@@ -85,9 +90,10 @@ impl<'v> Reader<'v> {
         }
     }
 
+    /// `owner` is the struct that the fields appear in; `message` the one that declares them.
     fn fields(
         &mut self,
-        message: &'static Message,
+        (owner, message): (&'static Message, &'static Message),
         map: &'v Map<String, Value>,
         out: &mut Vec<u8>,
     ) -> Result<(), Issue> {
@@ -96,12 +102,14 @@ impl<'v> Reader<'v> {
             if field.inline {
                 if let Some(inner) = field.ty.message() {
                     let mut bytes = Vec::new();
-                    self.fields(inner, map, &mut bytes)?;
+                    self.path.push(Step::Inline(inner.name.rsplit('.').next().unwrap_or(inner.name)));
+                    self.fields((owner, inner), map, &mut bytes)?;
+                    self.path.pop();
                     put_bytes(out, field.number, &bytes);
                 }
                 continue;
             }
-            self.path.push(Step::Field(field.json));
+            self.path.push(Step::Field(owner, field.json));
             self.field(message, field, map.get(field.json).unwrap_or(&Value::Null), out)?;
             self.path.pop();
         }
@@ -120,7 +128,7 @@ impl<'v> Reader<'v> {
             (FieldType::Map(ty), Value::Object(map)) => {
                 self.map(Slot { owner, number: field.number, ty: *ty }, map, out)
             }
-            (FieldType::Map(_), other) => Err(self.issue(owner, other, "a map")),
+            (FieldType::Map(_), other) => Err(self.issue(owner, other, &go_type(field))),
             (_, Value::Null) if field.repeated || field.pointer || field.bytes => Ok(()),
             (ty, Value::Array(items)) if field.repeated => {
                 for (i, item) in items.iter().enumerate() {
@@ -130,7 +138,7 @@ impl<'v> Reader<'v> {
                 }
                 Ok(())
             }
-            (_, other) if field.repeated => Err(self.issue(owner, other, "a list")),
+            (_, other) if field.repeated => Err(self.issue(owner, other, &go_type(field))),
             (ty, value) => self.value(Slot { owner, number: field.number, ty }, value, out),
         }
     }
@@ -142,7 +150,7 @@ impl<'v> Reader<'v> {
             let value = &map[key];
             let mut entry = Vec::new();
             put_bytes(&mut entry, 1, key.as_bytes());
-            self.path.push(Step::Field(key));
+            self.path.push(Step::Key(key));
             if !(slot.ty == FieldType::Bytes && value.is_null()) {
                 self.value(Slot { number: 2, ..slot }, value, &mut entry)?;
             }
@@ -279,21 +287,46 @@ impl<'v> Reader<'v> {
         let found = match found {
             Value::Null => "null".to_owned(),
             Value::Bool(_) => "bool".to_owned(),
-            Value::Number(n) => format!("number {n}"),
+            Value::Number(n) if expected.starts_with("int") || expected.ends_with("int32 or a string") => {
+                format!("number {n}")
+            }
+            Value::Number(_) => "number".to_owned(),
             Value::String(text) if expected.contains(' ') => format!("{:?}", text.chars().take(64).collect::<String>()),
             Value::String(_) => "string".to_owned(),
             Value::Array(_) => "array".to_owned(),
             Value::Object(_) => "object".to_owned(),
         };
-        Issue { path: self.path_text(), found, expected: expected.to_owned(), message: message.name }
+        Issue {
+            path: self.path_text(),
+            found,
+            expected: expected.to_owned(),
+            message: message.name,
+            go_field: self.go_field(),
+        }
+    }
+
+    fn go_field(&self) -> String {
+        let owner = self.path.iter().rev().find_map(|step| match step {
+            Step::Field(owner, _) => Some(owner.name.rsplit('.').next().unwrap_or(owner.name)),
+            _ => None,
+        });
+        let mut text = owner.unwrap_or_default().to_owned();
+        for step in &self.path {
+            if let Step::Field(_, name) | Step::Inline(name) = step {
+                text.push('.');
+                text.push_str(name);
+            }
+        }
+        text
     }
 
     fn path_text(&self) -> String {
         let mut text = String::new();
         for step in &self.path {
             match step {
-                Step::Field(name) if text.is_empty() => text.push_str(name),
-                Step::Field(name) => {
+                Step::Inline(_) => {}
+                Step::Field(_, name) | Step::Key(name) if text.is_empty() => text.push_str(name),
+                Step::Field(_, name) | Step::Key(name) => {
                     text.push('.');
                     text.push_str(name);
                 }
@@ -302,6 +335,34 @@ impl<'v> Reader<'v> {
         }
         text
     }
+}
+
+/// `v1.Pod` for `k8s.io.api.core.v1.Pod`.
+fn go_name(message: &Message) -> String {
+    let mut parts = message.name.rsplit('.');
+    let (name, package) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+    format!("{package}.{name}")
+}
+
+/// The type of a field in Go, without the names of its scalars.
+fn go_type(field: &Field) -> String {
+    fn of(ty: FieldType) -> String {
+        match ty {
+            FieldType::String => "string".to_owned(),
+            FieldType::Bytes => "[]uint8".to_owned(),
+            FieldType::Int32 => "int32".to_owned(),
+            FieldType::Int64 => "int64".to_owned(),
+            FieldType::Uint64 => "uint64".to_owned(),
+            FieldType::Bool => "bool".to_owned(),
+            FieldType::Double => "float64".to_owned(),
+            FieldType::Message(index) => go_name(&MESSAGES[index]),
+            FieldType::Map(value) => match of(*value).as_str() {
+                "resource.Quantity" => "v1.ResourceList".to_owned(),
+                value => format!("map[string]{value}"),
+            },
+        }
+    }
+    if field.repeated { format!("[]{}", of(field.ty)) } else { of(field.ty) }
 }
 
 static EMPTY: std::sync::LazyLock<Map<String, Value>> = std::sync::LazyLock::new(Map::new);

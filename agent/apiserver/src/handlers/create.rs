@@ -41,10 +41,10 @@ pub async fn create_object(call: &Call, mut value: Value) -> Result<Creation> {
         let text = "resourceVersion should not be set on objects to be created";
         return Err(Failure::new(StatusCode::INTERNAL_SERVER_ERROR, "", text));
     }
+    let mut value = codec::canonical(call.kind, &value)?;
     for key in ["selfLink", "deletionTimestamp", "deletionGracePeriodSeconds", "uid", "creationTimestamp"] {
         tree::remove(&mut value["metadata"], key);
     }
-    let mut value = codec::canonical(call.kind, &value)?;
     let generated = tree::text(&value, "/metadata/name").is_empty();
     let base = tree::text(&value, "/metadata/generateName").to_owned();
     crate::defaults::apply(call.kind, &mut value);

@@ -89,7 +89,8 @@ fn common(value: &Value) -> Errors {
     for (i, finalizer) in tree::list(value, "/metadata/finalizers").iter().enumerate() {
         let text = finalizer.as_str().unwrap_or_default();
         if !is_qualified_name(text) {
-            errors.push(FieldError::invalid(format!("metadata.finalizers[{i}]"), text, qualified_complaint(text)));
+            let field = format!("metadata.finalizers[{i}]");
+            errors.push(FieldError::invalid(field, text, qualified_complaint(text)));
         } else if !text.contains('/') && !matches!(text, "kubernetes" | "orphan" | "foregroundDeletion") {
             let why = "name is neither a standard finalizer name nor is it fully qualified";
             errors.push(FieldError::invalid(format!("metadata.finalizers[{i}]"), text, why));

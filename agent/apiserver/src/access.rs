@@ -145,8 +145,8 @@ impl Access {
         match impersonate(headers, &user, &self.authorizer) {
             Ok(None) => Ok(user),
             Ok(Some(other)) => Ok(other),
-            Err(ImpersonationError::NoUser(what)) => {
-                Err(Failure::internal(format!("requested {what} without impersonating a user")))
+            Err(ImpersonationError::NoUser(_)) => {
+                Err(Failure::bad_request(format!("requested {} without impersonating a user name", nameless(headers))))
             }
             Err(ImpersonationError::Forbidden(text)) => {
                 Err(Failure::new(http::StatusCode::FORBIDDEN, "Forbidden", text))
@@ -304,6 +304,17 @@ impl Access {
             _ => {}
         }
     }
+}
+
+/// Who is asked for without a name, as clients know it from Go's printing.
+fn nameless(headers: &HeaderMap) -> String {
+    let texts = |name: &str| -> Vec<String> {
+        headers.get_all(name).iter().filter_map(|v| v.to_str().ok()).map(|v| format!("{v:?}")).collect()
+    };
+    let (uid, groups) = (texts("impersonate-uid"), texts("impersonate-group"));
+    let groups = if groups.is_empty() { "(nil)".to_owned() } else { format!("{{{}}}", groups.join(", ")) };
+    let uid = uid.first().map_or("\"\"", String::as_str);
+    format!("&user.DefaultInfo{{Name:\"\", UID:{uid}, Groups:[]string{groups}, Extra:map[string][]string(nil)}}")
 }
 
 const RBAC: &str = "rbac.authorization.k8s.io";

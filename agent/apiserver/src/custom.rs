@@ -211,6 +211,19 @@ pub fn complaints(call: &Call, parsed: &Parsed) -> Result<Vec<String>> {
     Ok(texts)
 }
 
+/// Warns those who use a version that its definition calls deprecated.
+pub fn warn_deprecated(call: &Call) {
+    if !is_custom(call.kind) {
+        return;
+    }
+    let Ok(definition) = of(call) else { return };
+    let Some(version) = definition.version(call.kind.version).filter(|v| v.spec["deprecated"] == true) else { return };
+    match version.spec["deprecationWarning"].as_str() {
+        Some(text) => call.warn(text),
+        None => call.warn(format!("{} {} is deprecated", call.kind.api_version(), call.kind.kind)),
+    }
+}
+
 /// The stored form of a custom resource.
 pub fn to_stored(storage: &Storage, kind: &Kind, mut value: Value) -> Result<Bytes> {
     if let Some(definition) = storage.definition() {
@@ -232,6 +245,8 @@ pub fn shown(storage: &Storage, kind: &Kind, mut value: Value) -> Result<Value> 
         return Err(Failure::not_implemented("the conversion of custom resources by webhooks"));
     }
     if let Some(version) = definition.version(kind.version) {
+        // What another version knows is not for this one to show.
+        prune(version.schema(), &mut value, &mut Vec::new());
         default(version.schema(), &mut value);
     }
     Ok(value)

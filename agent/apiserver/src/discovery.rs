@@ -94,7 +94,10 @@ pub fn resources(kinds: &[&Kind], group: &str, version: &str) -> Option<Document
     let group_version = rows.first()?.api_version();
     let mut resources: Vec<ApiResource> =
         rows.iter().flat_map(|kind| std::iter::once(resource_of(kind)).chain(subresources_of(kind))).collect();
-    resources.sort_by(|a, b| a.name.cmp(&b.name));
+    // Those of custom resources keep the order of their definition.
+    if !rows.iter().any(|kind| crate::custom::is_custom(kind)) {
+        resources.sort_by(|a, b| a.name.cmp(&b.name));
+    }
     Some(Document::new("APIResourceList", &ApiResourceList { group_version, resources }))
 }
 

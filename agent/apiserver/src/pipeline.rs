@@ -46,6 +46,9 @@ pub async fn serve(app: Arc<App>, request: Request<Body>) -> Response<Body> {
         answer::failure(&failure, accept)
     });
     answer::common_headers(response.headers_mut(), &audit_id, &marks.warnings);
+    if marks.refused && matches!(response.status().as_u16(), 400 | 403) {
+        response.headers_mut().insert("X-Content-Type-Options", http::HeaderValue::from_static("nosniff"));
+    }
     if let Some(flow) = marks.flow {
         flow.put(response.headers_mut());
     }
@@ -64,6 +67,8 @@ fn audit_id(headers: &HeaderMap) -> String {
 struct Marks {
     warnings: Vec<String>,
     flow: Option<Flow>,
+    /// Whether it got no further than who asks and whether they may.
+    refused: bool,
 }
 
 async fn handle(
@@ -73,12 +78,14 @@ async fn handle(
     (query, info): (Query, RequestInfo),
     marks: &mut Marks,
 ) -> Result<Response<Body>> {
+    marks.refused = true;
     let user = app.access.identify(&parts).await?;
     if !info.is_long_running() || info.verb == "watch" {
         marks.flow = app.flows.classify(&app.cache, &user, &info);
     }
     let _permit = permit(app, &info)?;
     app.access.authorize(&user, &info, &query)?;
+    marks.refused = false;
     if let Some(remote) = remote_of(app, &info) {
         return crate::aggregate::serve(app, remote, &user, (parts, body)).await;
     }
@@ -105,6 +112,7 @@ async fn handle(
         query,
         warnings: Mutex::new(Vec::new()),
     };
+    crate::custom::warn_deprecated(&call);
     let result = handlers::dispatch(&call, parts, body).boxed().await;
     marks.warnings = call.warnings.into_inner();
     result

@@ -106,7 +106,7 @@ async fn definitions_show_in_discovery_and_documents_and_take_their_objects_alon
     define(&server).await;
     let (_, list) = send(&server, Method::GET, "/apis/example.com/v1", JSON, Value::Null).await;
     let names: Vec<&str> = list["resources"].as_array().unwrap().iter().filter_map(|r| r["name"].as_str()).collect();
-    assert_eq!(names, ["foos", "foos/scale", "foos/status"]);
+    assert_eq!(names, ["foos", "foos/status", "foos/scale"]);
     let (_, document) = send(&server, Method::GET, "/openapi/v3/apis/example.com/v1", JSON, Value::Null).await;
     let schema = &document["components"]["schemas"]["com.example.v1.Foo"];
     assert_eq!(schema["properties"]["spec"]["required"], json!(["size"]));

@@ -52,7 +52,9 @@ fn check_one(call: &Call, quota: &Value, new: &Value) -> Result<()> {
     let name = tree::text(quota, "/metadata/name");
     let object = tree::text(new, "/metadata/name");
     if !missing.is_empty() {
-        let text = format!("failed quota: {name}: must specify {} for: {}", missing.join(","), containers_of(new));
+        let containers = containers_of(new);
+        let each: Vec<String> = missing.iter().map(|resource| format!("{resource} for: {containers}")).collect();
+        let text = format!("failed quota: {name}: must specify {}", each.join("; "));
         return Err(Failure::forbidden(call.subject(), object, &text));
     }
     if over.is_empty() {

@@ -261,7 +261,11 @@ fn has_hooks(call: &Call) -> bool {
 
 /// Refuses configurations that ask for what is not done here.
 pub(super) fn check_configuration(call: &Call, new: &Value) -> Result<()> {
-    if call.kind.group != GROUP || !matches!(call.kind.plural, MUTATING | VALIDATING) {
+    if call.kind.group != GROUP {
+        return Ok(());
+    }
+    if !matches!(call.kind.plural, MUTATING | VALIDATING) {
+        call.warn(format!("{} objects are stored but not enforced by this server", call.kind.kind));
         return Ok(());
     }
     let mut errors = Vec::new();

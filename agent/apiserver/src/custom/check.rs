@@ -53,6 +53,31 @@ pub fn check(definition: &Value) -> Vec<FieldError> {
         "" => errors.push(FieldError::required("spec.scope", "")),
         other => errors.push(FieldError::not_supported("spec.scope", other, &["Cluster", "Namespaced"])),
     }
+    let versions = tree::list(definition, "/spec/versions");
+    if versions.iter().filter(|v| v["storage"] == true).count() != 1 {
+        let why = "must have exactly one version marked as storage version";
+        errors.push(FieldError::invalid("spec.versions", Value::Array(versions.to_vec()), why));
+    }
+    check_names(definition, &mut errors);
+    check_versions(definition, &mut errors);
+    if text("/spec/conversion/strategy") == "Webhook" && !tree::has(definition, "/spec/conversion/webhook/clientConfig")
+    {
+        let field = "spec.conversion.webhookClientConfig";
+        errors.push(FieldError::required(field, "required when strategy is set to Webhook"));
+    }
+    if definition["spec"]["preserveUnknownFields"] == true {
+        let why =
+            "cannot set to true, set x-kubernetes-preserve-unknown-fields to true in spec.versions[*].schema instead";
+        errors.push(FieldError::invalid("spec.preserveUnknownFields", true, why));
+    }
+    if tree::list(definition, "/status/storedVersions").is_empty() && !versions.iter().any(|v| v["storage"] == true) {
+        errors.push(FieldError::invalid("status.storedVersions", Value::Null, "must have at least one stored version"));
+    }
+    errors
+}
+
+fn check_names(definition: &Value, errors: &mut Vec<FieldError>) {
+    let text = |pointer: &str| tree::text(definition, pointer);
     for (key, lower) in [("plural", true), ("singular", true), ("kind", false), ("listKind", false)] {
         let (field, value) = (format!("spec.names.{key}"), text(&format!("/spec/names/{key}")));
         let valid = is_dns_label(&value.to_lowercase()) && (!lower || value == value.to_lowercase());
@@ -72,27 +97,10 @@ pub fn check(definition: &Value) -> Vec<FieldError> {
             "kind and listKind may not be the same",
         ));
     }
-    check_versions(definition, &mut errors);
-    if text("/spec/conversion/strategy") == "Webhook" && !tree::has(definition, "/spec/conversion/webhook/clientConfig")
-    {
-        let field = "spec.conversion.webhookClientConfig";
-        errors.push(FieldError::required(field, "required when strategy is set to Webhook"));
-    }
-    if definition["spec"]["preserveUnknownFields"] == true {
-        let why =
-            "cannot set to true, set x-kubernetes-preserve-unknown-fields to true in spec.versions[*].schema instead";
-        errors.push(FieldError::invalid("spec.preserveUnknownFields", true, why));
-    }
-    errors
 }
 
 fn check_versions(definition: &Value, errors: &mut Vec<FieldError>) {
     let versions = tree::list(definition, "/spec/versions");
-    let stored = versions.iter().filter(|v| v["storage"] == true).count();
-    if stored != 1 {
-        let why = "must have exactly one version marked as storage version";
-        errors.push(FieldError::invalid("spec.versions", Value::Array(versions.to_vec()), why));
-    }
     let mut seen: Vec<&str> = Vec::new();
     for (i, version) in versions.iter().enumerate() {
         let name = tree::text(version, "/name");

@@ -40,7 +40,8 @@ pub(super) async fn request(call: &Call, body: &[u8]) -> Result<Response<Body>> 
     let meta = &account["metadata"];
     let answer = json!({
         "kind": "TokenRequest", "apiVersion": "authentication.k8s.io/v1",
-        "metadata": {"name": meta["name"], "namespace": meta["namespace"], "creationTimestamp": crate::app::now_text()},
+        "metadata": {"name": meta["name"], "namespace": meta["namespace"], "creationTimestamp": crate::app::now_text(),
+            "uid": uuid::Uuid::new_v4().to_string()},
         "spec": {
             "audiences": issued.audiences, "expirationSeconds": seconds,
             "boundObjectRef": request["spec"]["boundObjectRef"],

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -37,7 +37,7 @@ pub struct Request {
     pub mirror: String,
     /// Whether the agent is built quickly rather than to be quick.
     pub is_quick_build: bool,
-    /// Whether the agent was built a moment ago, so that what is there is taken.
+    /// Whether agent and image were built a moment ago, so that what is there is taken.
     pub is_built: bool,
 }
 
@@ -86,23 +86,7 @@ impl Cluster {
             }
             down(&folder).await?;
         }
-        let programs = if request.is_built {
-            images::programs(&workspace, request.build())
-        } else {
-            progress.say("building the agent");
-            images::build_programs(&workspace, request.build())?
-        };
-        let options = images::Options {
-            work: workspace.join("target/images"),
-            cache: images::user_cache()?,
-            name: "cluster".to_owned(),
-            programs: programs.clone(),
-            manifest: None,
-            mirror: request.mirror.clone(),
-            refresh: false,
-            compression: Compression::Fast,
-        };
-        let built = images::build(&options, &|text| progress.say(text))?;
+        let (programs, built) = build(request, &workspace, progress)?;
         fs::create_dir_all(folder.path()).with_context(|| format!("make {}", folder.path().display()))?;
         let image = built.link(&folder.image())?;
         progress.say(&format!("image: {:.1} MB", images::megabytes(image.bytes()?)));
@@ -355,11 +339,34 @@ fn with_server(text: &str, server: &str) -> String {
     text.lines().map(line).collect()
 }
 
-fn write_private(path: &std::path::Path, text: &str) -> Result<()> {
+fn write_private(path: &Path, text: &str) -> Result<()> {
     use std::io::Write;
     use std::os::unix::fs::OpenOptionsExt;
     let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
     file.write_all(text.as_bytes()).with_context(|| format!("write {}", path.display()))
+}
+
+/// The agent and the image that machines boot.
+fn build(request: &Request, workspace: &Path, progress: &Progress) -> Result<(Programs, Image)> {
+    const NAME: &str = "cluster";
+    let work = workspace.join("target/images");
+    if request.is_built {
+        return Ok((images::programs(workspace, request.build()), Image::open(&work.join(NAME))?));
+    }
+    progress.say("building the agent");
+    let programs = images::build_programs(workspace, request.build())?;
+    let options = images::Options {
+        work,
+        cache: images::user_cache()?,
+        name: NAME.to_owned(),
+        programs: programs.clone(),
+        manifest: None,
+        mirror: request.mirror.clone(),
+        refresh: false,
+        compression: Compression::Fast,
+    };
+    let built = images::build(&options, &|text| progress.say(text))?;
+    Ok((programs, built))
 }
 
 fn check_host(request: &Request) -> Result<()> {

@@ -215,9 +215,8 @@ pub fn build_programs(workspace: &Path, build: Build) -> Result<Programs> {
         command.arg("--release");
     }
     // What cargo told this program about itself makes build scripts believe that everything has changed.
-    let is_about_us = |name: &str| {
-        name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_") || name == "LD_LIBRARY_PATH"
-    };
+    let is_about_us =
+        |name: &str| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_") || name == "LD_LIBRARY_PATH";
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_str().is_some_and(is_about_us)) {
         command.env_remove(name);
     }

@@ -33,6 +33,7 @@ pub(crate) const PACKAGES: &[&str] = &[
     "libuuid1",
     "libxtables12",
     "nftables",
+    "tzdata",
 ];
 
 /// Files kept, with the libraries that they need.
@@ -49,6 +50,9 @@ pub(crate) const FILES: &[&str] = &[
     "usr/sbin/runc",
     "etc/mke2fs.conf",
 ];
+
+/// Folders kept with all that is in them: time zones, for CronJobs that name one.
+pub(crate) const TREES: &[&str] = &["usr/share/zoneinfo"];
 
 /// Empty folders of the root: places to mount on.
 pub(crate) const FOLDERS: &[&str] = &[

@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail};
 use goblin::elf::Elf;
 
 use crate::packages::Packages;
-use crate::recipe::{FILES, FOLDERS, LINKS, TEXTS};
+use crate::recipe::{FILES, FOLDERS, LINKS, TEXTS, TREES};
 use crate::{modules, tools};
 
 /// Where the loader looks, in the packages' layout.
@@ -42,6 +42,9 @@ pub(crate) fn fill(unpacked: &Path, root: &Path) -> Result<()> {
     for path in FILES {
         copy(unpacked, root, path)?;
     }
+    for path in TREES {
+        copy_tree(unpacked, root, path)?;
+    }
     for path in libraries(unpacked, FILES)? {
         copy(unpacked, root, &path)?;
     }
@@ -55,6 +58,26 @@ fn copy(from: &Path, to: &Path, path: &str) -> Result<()> {
     make_folder(target.parent().unwrap_or(to))?;
     let source = resolve(from, path)?;
     fs::copy(&source, &target).with_context(|| format!("copy {}", source.display()))?;
+    Ok(())
+}
+
+/// Copies a folder with all that is in it; symbolic links stay links.
+fn copy_tree(from: &Path, to: &Path, path: &str) -> Result<()> {
+    let (source, target) = (from.join(path), to.join(path));
+    make_folder(&target)?;
+    for entry in fs::read_dir(&source).with_context(|| format!("no package of the recipe has {path}"))? {
+        let entry = entry.with_context(|| format!("list {path}"))?;
+        let below = format!("{path}/{}", entry.file_name().to_string_lossy());
+        let kind = entry.file_type().with_context(|| format!("look at {below}"))?;
+        if kind.is_dir() {
+            copy_tree(from, to, &below)?;
+        } else if kind.is_symlink() {
+            let link = fs::read_link(entry.path()).with_context(|| format!("read {below}"))?;
+            symlink(link, to.join(&below)).with_context(|| format!("link {below}"))?;
+        } else {
+            fs::copy(entry.path(), to.join(&below)).with_context(|| format!("copy {below}"))?;
+        }
+    }
     Ok(())
 }
 

@@ -212,9 +212,11 @@ fn config(options: &Options) -> Result<Config> {
             .requestheader_client_ca_file
             .clone()
             .map(|ca| FrontProxy { ca, allowed_names: options.requestheader_allowed_names.clone() }),
-        proxy_client: options.proxy_client_cert_file.clone().zip(options.proxy_client_key_file.clone()).map(
-            |(certificate, key)| ProxyClient { certificate, key },
-        ),
+        proxy_client: options
+            .proxy_client_cert_file
+            .clone()
+            .zip(options.proxy_client_key_file.clone())
+            .map(|(certificate, key)| ProxyClient { certificate, key }),
         kubelet: match (&options.kubelet_client_certificate, &options.kubelet_client_key) {
             (Some(certificate), Some(key)) => Some(KubeletClient {
                 certificate: certificate.clone(),

@@ -19,7 +19,13 @@ pub(crate) async fn server(shutdown: &lifecycle::Shutdown) -> ApiService {
     service
 }
 
-pub(crate) async fn send(server: &ApiService, method: Method, uri: &str, kind: &str, body: Value) -> (StatusCode, Value) {
+pub(crate) async fn send(
+    server: &ApiService,
+    method: Method,
+    uri: &str,
+    kind: &str,
+    body: Value,
+) -> (StatusCode, Value) {
     let body = if body.is_null() { Bytes::new() } else { body.to_string().into() };
     let request =
         Request::builder().method(method).uri(uri).header("content-type", kind).body(Full::new(body)).unwrap();

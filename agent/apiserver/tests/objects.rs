@@ -78,3 +78,40 @@ async fn what_is_not_done_says_so() {
     assert_eq!(code, StatusCode::NOT_FOUND);
     shutdown.trigger();
 }
+
+#[tokio::test]
+async fn an_evicted_pod_says_who_disrupted_it() {
+    let shutdown = lifecycle::Shutdown::new();
+    let server = server(&shutdown).await;
+    let account = json!({"metadata": {"name": "default"}});
+    send(&server, Method::POST, "/api/v1/namespaces/default/serviceaccounts", JSON, account).await;
+    let pods = "/api/v1/namespaces/default/pods";
+    let containers = json!([{"name": "a", "image": "a"}]);
+    let pod = json!({"metadata": {"name": "a"}, "spec": {"nodeName": "n", "containers": containers}});
+    let (code, made) = send(&server, Method::POST, pods, JSON, pod).await;
+    assert_eq!(code, StatusCode::CREATED, "{made}");
+    let eviction = json!({"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": "a"}});
+    let (code, answer) = send(&server, Method::POST, &format!("{pods}/a/eviction"), JSON, eviction).await;
+    assert_eq!(code, StatusCode::CREATED, "{answer}");
+    let (_, pod) = send(&server, Method::GET, &format!("{pods}/a"), JSON, Value::Null).await;
+    assert!(pod["metadata"]["deletionTimestamp"].is_string(), "{pod}");
+    let conditions = pod["status"]["conditions"].as_array().unwrap();
+    let told = conditions.iter().find(|c| c["type"] == "DisruptionTarget").unwrap();
+    assert_eq!((&told["status"], &told["reason"]), (&json!("True"), &json!("EvictionByEvictionAPI")));
+    shutdown.trigger();
+}
+
+#[tokio::test]
+async fn nobody_asks_for_a_certificate_in_the_name_of_others() {
+    let shutdown = lifecycle::Shutdown::new();
+    let server = server(&shutdown).await;
+    let request = json!({"metadata": {"name": "a"}, "spec": {
+        "request": "LS0tLS1CRUdJTiBDRVJUSUZJQ0FURSBSRVFVRVNULS0tLS0K", "signerName": "example.com/signer",
+        "usages": ["client auth"], "username": "system:node:other", "groups": ["system:masters"],
+    }});
+    let path = "/apis/certificates.k8s.io/v1/certificatesigningrequests";
+    let (_, made) = send(&server, Method::POST, path, JSON, request).await;
+    assert_ne!(made["spec"]["username"], "system:node:other", "{made}");
+    assert!(!made["spec"]["groups"].as_array().unwrap_or(&Vec::new()).contains(&json!("system:masters")), "{made}");
+    shutdown.trigger();
+}

@@ -3,7 +3,7 @@
 use api::labels::Selector;
 use api::policy::v1::PodDisruptionBudget;
 use http::{Response, StatusCode};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{decode_as, done};
 use crate::answer::Body;
@@ -39,8 +39,40 @@ pub(super) async fn evict(call: &Call, body: &[u8]) -> Result<Response<Body>> {
     if counts(&value) {
         spend(call, &pod, &value).await?;
     }
+    let delete = mark(call, &value, delete).await?;
     remove(call, &call.info.name, &delete).await?;
     done(call)
+}
+
+/// Writes on the pod why it goes, so that its Job can tell a disruption from a failure. A pod that goes already, or
+/// that the preconditions do not mean, stays as it is.
+async fn mark(call: &Call, pod: &Value, mut delete: DeleteOptions) -> Result<DeleteOptions> {
+    let is_meant =
+        |wanted: &Option<String>, pointer: &str| wanted.as_deref().is_none_or(|w| w == tree::text(pod, pointer));
+    let meant = is_meant(&delete.uid, "/metadata/uid") && is_meant(&delete.version, "/metadata/resourceVersion");
+    if !meant || delete.dry_run || tree::has(pod, "/metadata/deletionTimestamp") {
+        return Ok(delete);
+    }
+    let marked = modify(call, Part::Internal, |old| Ok(disrupted(old))).await?;
+    if delete.version.is_some() {
+        delete.version = Some(marked.object.revision.to_string());
+    }
+    Ok(delete)
+}
+
+/// The pod with the condition that says who disrupts it.
+fn disrupted(pod: &Value) -> Value {
+    let mut pod = pod.clone();
+    let conditions = tree::list_at(&mut pod["status"], "conditions");
+    conditions.retain(|condition| condition["type"] != "DisruptionTarget");
+    conditions.push(json!({
+        "type": "DisruptionTarget",
+        "status": "True",
+        "reason": "EvictionByEvictionAPI",
+        "message": "Eviction API: evicting",
+        "lastTransitionTime": now_text(),
+    }));
+    pod
 }
 
 /// Whether a budget speaks of the pod: those that are over, or have not begun, disrupt nobody.

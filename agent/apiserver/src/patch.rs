@@ -33,6 +33,17 @@ pub fn json_patch(body: &[u8]) -> Result<Patch> {
     Ok(Patch::Json(patch))
 }
 
+/// Replacing a key that an object does not have adds it.
+fn lenient(target: &Value, operation: &json_patch::PatchOperation) -> json_patch::PatchOperation {
+    match operation {
+        json_patch::PatchOperation::Replace(replace) if target.pointer(replace.path.as_str()).is_none() => {
+            let (path, value) = (replace.path.clone(), replace.value.clone());
+            json_patch::PatchOperation::Add(json_patch::AddOperation { path, value })
+        }
+        other => other.clone(),
+    }
+}
+
 /// The answer to a patch that does not fit the object: what does not is not told.
 fn rejected() -> Failure {
     let text = "the server rejected our request due to an error in our request";
@@ -44,7 +55,12 @@ impl Patch {
     pub fn apply(&self, message: &'static Message, old: &Value) -> Result<Value> {
         let mut new = old.clone();
         match self {
-            Self::Json(patch) => json_patch::patch(&mut new, patch).map_err(|_| rejected())?,
+            Self::Json(patch) => {
+                for operation in &patch.0 {
+                    let operation = lenient(&new, operation);
+                    json_patch::patch(&mut new, std::slice::from_ref(&operation)).map_err(|_| rejected())?;
+                }
+            }
             Self::Merge(patch) => json_patch::merge(&mut new, patch),
             Self::Strategic(patch) => strategic::apply(Some(message), &mut new, patch)?,
         }

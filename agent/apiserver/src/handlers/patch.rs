@@ -91,6 +91,9 @@ async fn apply_configuration(call: &Call, part: Part, body: &[u8]) -> Result<Cha
         return Err(Failure::bad_request("metadata.managedFields must be nil"));
     }
     check_type(call, &mut config)?;
+    if config["metadata"].is_null() {
+        config["metadata"] = Value::Object(Default::default());
+    }
     let config = codec::declared(call.kind, &config)?;
     let now = now_text();
     let applying = || Applying { config: &config, manager: call.manager(), force: call.query.flag("force"), now: &now };

@@ -22,9 +22,13 @@ pub(super) async fn update(call: &Call, body: bytes::Bytes) -> Result<Response<B
 pub(super) async fn replace(call: &Call, part: Part, mut value: Value) -> Result<Changed> {
     check_type(call, &mut value)?;
     let name = tree::text(&value, "/metadata/name");
-    if name.is_empty() && !call.info.name.is_empty() {
-        value["metadata"]["name"] = call.info.name.as_str().into();
-    } else if name != call.info.name {
+    if name.is_empty() {
+        return Err(Failure::bad_request(format!(
+            "the name of the object ({} based on URL) was undeterminable: name must be provided",
+            call.info.name
+        )));
+    }
+    if name != call.info.name {
         return Err(Failure::bad_request(format!(
             "the name of the object ({name}) does not match the name on the URL ({})",
             call.info.name

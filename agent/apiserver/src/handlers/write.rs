@@ -112,9 +112,7 @@ pub fn check_namespace(call: &Call, value: &mut Value) -> Result<()> {
     let meta = tree::object_at(value, "metadata");
     let given = meta.get("namespace").and_then(Value::as_str).unwrap_or_default().to_owned();
     if !call.kind.namespaced {
-        if call.kind.plural == "namespaces" || given.is_empty() {
-            meta.remove("namespace");
-        }
+        meta.remove("namespace");
         return Ok(());
     }
     let own = call.namespace();

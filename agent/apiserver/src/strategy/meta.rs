@@ -56,6 +56,8 @@ pub fn validate_meta(kind: &'static Kind, value: &Value) -> Errors {
 
 fn common(value: &Value) -> Errors {
     let mut errors = Vec::new();
+    // Some kinds take any qualified name.
+    let known_only = !matches!(value["kind"].as_str(), Some("APIService" | "PodDisruptionBudget" | "Event"));
     for key in ["labels", "annotations"] {
         let Some(map) = value["metadata"][key].as_object() else { continue };
         let field = format!("metadata.{key}");
@@ -76,10 +78,10 @@ fn common(value: &Value) -> Errors {
     if size > MAX_ANNOTATION_BYTES {
         errors.push(FieldError::too_long("metadata.annotations", MAX_ANNOTATION_BYTES));
     }
-    for (i, owner) in tree::list(value, "/metadata/ownerReferences").iter().enumerate() {
+    for owner in tree::list(value, "/metadata/ownerReferences") {
         for key in ["apiVersion", "kind", "name", "uid"] {
             if owner[key].as_str().unwrap_or_default().is_empty() {
-                let field = format!("metadata.ownerReferences[{i}].{key}");
+                let field = format!("metadata.ownerReferences.{key}");
                 let what = if key == "apiVersion" { "version must not be empty" } else { "must not be empty" };
                 let text = if key == "apiVersion" { what.to_owned() } else { format!("{key} {what}") };
                 errors.push(FieldError::invalid(field, "", text));
@@ -89,9 +91,11 @@ fn common(value: &Value) -> Errors {
     for (i, finalizer) in tree::list(value, "/metadata/finalizers").iter().enumerate() {
         let text = finalizer.as_str().unwrap_or_default();
         if !is_qualified_name(text) {
-            let field = format!("metadata.finalizers[{i}]");
-            errors.push(FieldError::invalid(field, text, qualified_complaint(text)));
-        } else if !text.contains('/') && !matches!(text, "kubernetes" | "orphan" | "foregroundDeletion") {
+            if text.is_empty() {
+                errors.push(FieldError::invalid("metadata.finalizers", text, "name part must be non-empty"));
+            }
+            errors.push(FieldError::invalid("metadata.finalizers", text, QUALIFIED));
+        } else if known_only && !text.contains('/') && !matches!(text, "kubernetes" | "orphan" | "foregroundDeletion") {
             let why = "name is neither a standard finalizer name nor is it fully qualified";
             errors.push(FieldError::invalid(format!("metadata.finalizers[{i}]"), text, why));
         }
@@ -168,7 +172,11 @@ fn bad_name(kind: &Kind, name: &str) -> Option<&'static str> {
         ("networking.k8s.io", "ipaddresses") => {
             name.parse::<std::net::IpAddr>().is_err().then_some("must be a valid IP address")
         }
-        ("", "events") | ("events.k8s.io", _) | ("certificates.k8s.io", _) | ("apiregistration.k8s.io", _) => None,
+        ("policy", _)
+        | ("", "events")
+        | ("events.k8s.io", _)
+        | ("certificates.k8s.io", _)
+        | ("apiregistration.k8s.io", _) => None,
         _ if name.len() > 253 => Some("must be no more than 253 bytes"),
         _ => (!name.split('.').all(is_dns_label_part)).then_some(SUBDOMAIN),
     }

@@ -19,6 +19,10 @@ pub(super) fn requirement(message: &str, value: &Value, path: &str, errors: &mut
     if !of_nodes && message != "k8s.io.apimachinery.pkg.apis.meta.v1.LabelSelectorRequirement" {
         return false;
     }
+    // Projected certificates are selected by whatever the client says.
+    if path.contains(".clusterTrustBundle.") {
+        return true;
+    }
     let operator = tree::text(value, "/operator");
     let takes = match operator {
         "In" | "NotIn" => Takes::Some,

@@ -10,6 +10,7 @@ const PACKAGES: &[(&str, &str)] = &[
     ("gcc", "the linker's driver"),
     ("libc6-dev", "static linking"),
     ("protobuf-compiler", "the container runtime's and etcd's interfaces"),
+    ("libprotobuf-dev", "what those interfaces import"),
     ("nftables", "tests of rule sets in network namespaces"),
     ("iproute2", "tests in network namespaces"),
     ("e2fsprogs", "tests of file systems"),

@@ -43,6 +43,7 @@ const TOOLS: &[tools::Tool] = &[
     ("xz", "xz-utils"),
     ("mkfs.erofs", "erofs-utils"),
     ("protoc", "protobuf-compiler"),
+    ("/usr/include/google/protobuf/descriptor.proto", "libprotobuf-dev"),
 ];
 
 /// How the root is compressed.

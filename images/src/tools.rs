@@ -15,7 +15,7 @@ fn search_path() -> String {
     format!("{own}:/usr/local/sbin:/usr/sbin:/sbin:/usr/bin:/bin")
 }
 
-/// Finds a program.
+/// Finds a program by its name, or a file by its whole path.
 #[must_use]
 pub fn find(program: &str) -> Option<PathBuf> {
     std::env::split_paths(&search_path()).map(|folder| folder.join(program)).find(|path| path.is_file())

@@ -114,8 +114,10 @@ impl Virtual<'_> {
         if self.accelerator == Accelerator::Emulation {
             kernel.push_str(" mitigations=off no_timer_check");
         }
-        let forwards: String =
-            self.ports.iter().map(|(host, guest)| format!(",hostfwd=tcp:127.0.0.1:{host}-:{guest}")).collect();
+        // To its address in the cluster's network, which it answers for here, too: Services are on no other one.
+        let address = self.machine.address;
+        let forward = |(host, guest): &(u16, u16)| format!(",hostfwd=tcp:127.0.0.1:{host}-{address}:{guest}");
+        let forwards: String = self.ports.iter().map(forward).collect();
         let mut qemu = command("qemu-system-x86_64");
         qemu.args(self.accelerator.arguments()).args(BARE);
         qemu.args(["-name", &self.machine.name, "-m", memory, "-smp", processors]);

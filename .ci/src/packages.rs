@@ -14,6 +14,7 @@ const PACKAGES: &[(&str, &str)] = &[
     ("nftables", "tests of rule sets in network namespaces"),
     ("iproute2", "tests in network namespaces"),
     ("e2fsprogs", "tests of file systems"),
+    ("mount", "tests of PID 1 in namespaces"),
 ];
 
 /// Installs what is missing.

@@ -210,7 +210,7 @@ impl Namespace {
     }
 
     fn stop(mut self) -> Self {
-        assert!(Command::new("kill").arg(self.pid.to_string()).status().unwrap().success());
+        assert!(Command::new("/bin/sh").args(["-c", "kill $0", &self.pid.to_string()]).status().unwrap().success());
         self.expect("stopped in");
         assert!(self.outer.wait().unwrap().success());
         self

@@ -27,12 +27,15 @@ const PODS: usize = 10_000;
 const LISTS: usize = 20;
 const WATCHERS: usize = 1_000;
 const CHANGES: usize = 100;
+/// Watches on one connection.
+const STREAMS: usize = 50;
 /// Requests under way at a time while pods are made.
 const WIDTH: usize = 32;
 /// Clock ticks of `/proc/PID/stat` in a second.
 const TICKS: f64 = 100.0;
 
 struct Server {
+    kubeconfig: PathBuf,
     client: Client,
     pid: u32,
 }
@@ -68,8 +71,14 @@ async fn main() -> Result<(), Failure> {
 impl Server {
     fn parse(argument: &str) -> Result<Self, Failure> {
         let (path, pid) = argument.rsplit_once('=').ok_or("not KUBECONFIG=PID")?;
-        let client = Client::new(Config::from_kubeconfig(&PathBuf::from(path))?)?;
-        Ok(Self { client, pid: pid.parse()? })
+        let kubeconfig = PathBuf::from(path);
+        let client = Client::new(Config::from_kubeconfig(&kubeconfig)?)?;
+        Ok(Self { kubeconfig, client, pid: pid.parse()? })
+    }
+
+    /// A connection of its own.
+    fn connect(&self) -> Result<Client, Failure> {
+        Ok(Client::new(Config::from_kubeconfig(&self.kubeconfig)?)?)
     }
 
     async fn measure(&self) -> Result<Vec<Figure>, Failure> {
@@ -129,9 +138,15 @@ impl Server {
         let newest = self.client.list::<Pod>(Some(NAMESPACE), &one).await?;
         let resource_version = newest.metadata().resource_version.clone();
         let params = WatchParams { resource_version, ..WatchParams::default() };
+        let mut clients: Vec<Client> = Vec::new();
         let mut watches = Vec::with_capacity(WATCHERS);
-        for _ in 0..WATCHERS {
-            watches.push(Box::pin(self.client.watch::<Pod>(Some(NAMESPACE), &params).await?));
+        for n in 0..WATCHERS {
+            // A connection carries only so many streams at a time.
+            if n % STREAMS == 0 {
+                clients.push(self.connect()?);
+            }
+            let client = &clients[n / STREAMS];
+            watches.push(Box::pin(client.watch::<Pod>(Some(NAMESPACE), &params).await?));
         }
         self.figure("100 changes to 1,000 watches", async {
             let changes = async {

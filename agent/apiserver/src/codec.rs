@@ -63,7 +63,7 @@ pub fn to_stored(storage: &Storage, kind: &Kind, value: &Value) -> Result<Bytes>
         return crate::custom::to_stored(storage, kind, value);
     }
     let message = stored_schema(storage);
-    let raw = transcode::value_to_proto(message, &value, &mut Report::default()).map_err(|e| bad_field(kind, &e))?;
+    let raw = encode(storage, kind, &value)?;
     if !storage.kind.stored_as_json {
         return Ok(api::envelope::wrap(storage.api_version, storage.kind.kind, &raw).into());
     }
@@ -72,6 +72,18 @@ pub fn to_stored(storage: &Storage, kind: &Kind, value: &Value) -> Result<Bytes>
     transcode::proto_to_json(message, &raw, Some((&name, storage.kind.kind)), &mut out).map_err(Failure::internal)?;
     out.push(b'\n');
     Ok(out.into())
+}
+
+/// The protobuf message, of the stored version, of a tree in the version of `kind`.
+pub fn to_stored_proto(storage: &Storage, kind: &Kind, value: &Value) -> Result<Vec<u8>> {
+    if convert::is_needed(storage, kind) {
+        return encode(storage, kind, &convert::to_stored(storage, kind, value.clone()));
+    }
+    encode(storage, kind, value)
+}
+
+fn encode(storage: &Storage, kind: &Kind, value: &Value) -> Result<Vec<u8>> {
+    transcode::value_to_proto(stored_schema(storage), value, &mut Report::default()).map_err(|e| bad_field(kind, &e))
 }
 
 /// The protobuf message of an object in the version of `kind`, with its resource version.

@@ -50,6 +50,7 @@ mod table;
 mod task;
 mod tree;
 mod user;
+mod validation;
 mod websocket;
 mod wire;
 

@@ -82,8 +82,7 @@ async fn create_named(call: &Call, mut value: Value) -> Result<Creation> {
     strategy::prepare_create(call.kind, &mut value, &call.user);
     admission::admit(call, admission::Operation::Create, &mut value, None).await?;
     let mut errors = strategy::validate_meta(call.kind, &value);
-    errors.extend(strategy::validate(call.kind, &value));
-    errors.extend(crate::custom::all_errors(call, &value)?);
+    errors.extend(super::write::body_errors(call, strategy::Part::Main, &value, None)?);
     let name = tree::text(&value, "/metadata/name").to_owned();
     if call.kind.plural == "pods" && !tree::list(&value, "/spec/ephemeralContainers").is_empty() {
         errors.push(FieldError::forbidden("spec.ephemeralContainers", "cannot be set on create"));

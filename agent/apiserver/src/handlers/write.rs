@@ -11,7 +11,7 @@ use crate::codec::{self, Parsed};
 use crate::negotiate;
 use crate::status::{Failure, Result};
 use crate::strategy::{self, Part};
-use crate::{admission, managed, tree};
+use crate::{admission, managed, tree, validation};
 
 /// How often an unconditional change is tried again when others write the same object.
 const MAX_ATTEMPTS: usize = 24;
@@ -205,11 +205,7 @@ async fn prepare(call: &Call, part: Part, mut new: Value, old: &Value) -> Result
     if strategy::validates_meta_again(call.kind) {
         errors.extend(errors.clone());
     }
-    errors.extend(strategy::validate(call.kind, &new));
-    errors.extend(strategy::validate_update(call.kind, part, &new, old));
-    if part != Part::Internal {
-        errors.extend(crate::custom::all_errors(call, &new)?);
-    }
+    errors.extend(body_errors(call, part, &new, Some(old))?);
     if !errors.is_empty() {
         return Err(Failure::invalid(call.kind_subject(), &call.info.name, &errors));
     }
@@ -218,6 +214,24 @@ async fn prepare(call: &Call, part: Part, mut new: Value, old: &Value) -> Result
         crate::services::allocate(call, &mut new, Some(old)).await?;
     }
     Ok(new)
+}
+
+/// What is wrong with all but the metadata.
+pub fn body_errors(call: &Call, part: Part, new: &Value, old: Option<&Value>) -> Result<validation::Errors> {
+    let kind = call.kind;
+    if part == Part::Internal {
+        return Ok(validation::Errors::new());
+    }
+    if validation::covers(kind) {
+        let storage = call.storage()?;
+        return validation::errors(kind, part, (new, old), |tree| codec::to_stored_proto(storage, kind, tree));
+    }
+    let mut errors = strategy::validate(kind, new);
+    if let Some(old) = old {
+        errors.extend(strategy::validate_update(kind, part, new, old));
+    }
+    errors.extend(crate::custom::all_errors(call, new)?);
+    Ok(errors)
 }
 
 enum Written {

@@ -21,7 +21,6 @@ pub fn validate(kind: &'static Kind, value: &Value) -> Errors {
     match (kind.group, kind.plural) {
         ("", "pods") => pod_spec(&value["spec"], "spec", &mut errors),
         ("", "services") => service(value, &mut errors),
-        ("", "configmaps" | "secrets") => data_keys(value, &mut errors),
         ("batch", "cronjobs") => {
             pod_spec(
                 &value["spec"]["jobTemplate"]["spec"]["template"]["spec"],
@@ -255,21 +254,6 @@ fn service(value: &Value, errors: &mut Errors) {
     }
 }
 
-fn data_keys(value: &Value, errors: &mut Errors) {
-    for map in ["data", "binaryData"] {
-        for key in value[map].as_object().into_iter().flat_map(|m| m.keys()) {
-            let ok = !key.is_empty()
-                && key.len() <= 253
-                && !matches!(key.as_str(), "." | "..")
-                && key.bytes().all(|c| c.is_ascii_alphanumeric() || matches!(c, b'-' | b'_' | b'.'));
-            if !ok {
-                let text = "a valid config key must consist of alphanumeric characters, '-', '_' or '.' (e.g. 'key.name',  or 'KEY_NAME',  or 'key-name', regex used for validation is '[-._a-zA-Z0-9]+')";
-                errors.push(FieldError::invalid(format!("{map}[{key}]"), key.as_str(), text));
-            }
-        }
-    }
-}
-
 /// Fields that never change once set: group, plural, pointer, path.
 const IMMUTABLE: &[(&str, &str, &str)] = &[
     ("apps", "deployments", "spec.selector"),
@@ -289,7 +273,6 @@ const IMMUTABLE: &[(&str, &str, &str)] = &[
     ("discovery.k8s.io", "endpointslices", "addressType"),
     ("networking.k8s.io", "ipaddresses", "spec.parentRef"),
     ("node.k8s.io", "runtimeclasses", "handler"),
-    ("", "secrets", "type"),
     ("apps", "controllerrevisions", "data"),
 ];
 
@@ -306,13 +289,6 @@ pub fn validate_update(kind: &'static Kind, part: Part, new: &Value, old: &Value
         let null = Value::Null;
         if !tree::same(before.unwrap_or(&null), after.unwrap_or(&null)) {
             errors.push(FieldError::invalid(*path, after.cloned().unwrap_or_default(), "field is immutable"));
-        }
-    }
-    if matches!(kind.plural, "configmaps" | "secrets") && old["immutable"] == true {
-        for key in ["data", "binaryData", "immutable"] {
-            if !tree::same(&old[key], &new[key]) {
-                errors.push(FieldError::forbidden(key, "field is immutable when `immutable` is set"));
-            }
         }
     }
     if kind.plural == "pods" && kind.group.is_empty() {

@@ -1,0 +1,96 @@
+//! What makes objects of the built-in kinds valid.
+//!
+//! ```text
+//!  tree ─▶ protobuf ─▶ typed object ─┐
+//!                                    ├─▶ the kind's rule ─▶ field errors, in upstream's order and words
+//!  stored tree ─▶ typed object ──────┘
+//! ```
+//!
+//! A rule is a pure function of a [`Change`]; `RULES` says which kind has which. Metadata is looked at for every kind
+//! before that, in `strategy`. What depends on other objects is admission.
+
+mod core;
+mod field;
+
+use api::{Kind, Resource};
+use serde_json::Value;
+
+use crate::status::{FieldError, Result};
+use crate::strategy::Part;
+
+pub use field::Path;
+
+/// Field errors, in the order in which they are told.
+pub type Errors = Vec<FieldError>;
+
+/// A typed object on its way to the store.
+pub struct Change<'a, K> {
+    /// Which part of the object the request may change.
+    pub part: Part,
+    /// The object as it would be stored.
+    pub new: &'a K,
+    /// The object as it is stored; none for a new one.
+    pub old: Option<&'a K>,
+}
+
+/// Encoded objects in, field errors out: a rule without its type.
+type Check = fn(Part, &[u8], Option<&[u8]>) -> std::result::Result<Errors, prost::DecodeError>;
+
+struct Rule {
+    group: &'static str,
+    plural: &'static str,
+    check: Check,
+}
+
+/// `rule!(group, plural, stored type, function)`.
+macro_rules! rule {
+    ($group:literal, $plural:literal, $type:ty, $check:path) => {
+        Rule { group: $group, plural: $plural, check: |part, new, old| typed::<$type>(part, new, old, $check) }
+    };
+}
+
+/// The rule of each kind, by the type that the kind is stored as.
+const RULES: &[Rule] = &[
+    rule!("", "configmaps", api::core::v1::ConfigMap, core::config::config_map),
+    rule!("", "secrets", api::core::v1::Secret, core::config::secret),
+];
+
+fn typed<K: Resource>(
+    part: Part,
+    new: &[u8],
+    old: Option<&[u8]>,
+    check: fn(&Change<'_, K>, &mut Errors),
+) -> std::result::Result<Errors, prost::DecodeError> {
+    let new = K::decode(new)?;
+    let old = old.map(K::decode).transpose()?;
+    let mut errors = Errors::new();
+    check(&Change { part, new: &new, old: old.as_ref() }, &mut errors);
+    Ok(errors)
+}
+
+/// Whether the kind's objects are looked at here.
+#[must_use]
+pub fn covers(kind: &Kind) -> bool {
+    rule(kind).is_some()
+}
+
+fn rule(kind: &Kind) -> Option<&'static Rule> {
+    RULES.iter().find(|r| r.group == kind.group && r.plural == kind.plural)
+}
+
+/// Errors of a change from `old`, if there was one, to `new`; both are trees in the version of `kind`, and `encode`
+/// makes protobuf of the stored version of them.
+///
+/// # Errors
+/// If a tree does not fit the kind's schema.
+pub fn errors(
+    kind: &'static Kind,
+    part: Part,
+    (new, old): (&Value, Option<&Value>),
+    encode: impl Fn(&Value) -> Result<Vec<u8>>,
+) -> Result<Errors> {
+    let Some(rule) = rule(kind) else { return Ok(Errors::new()) };
+    let new = encode(new)?;
+    let old = old.map(encode).transpose()?;
+    (rule.check)(part, &new, old.as_deref()).map_err(crate::status::Failure::internal)
+}

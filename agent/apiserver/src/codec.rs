@@ -174,21 +174,18 @@ fn is_empty(value: &Value) -> bool {
 pub fn bad_field(kind: &Kind, issue: &transcode::Issue) -> Failure {
     let name = kind.kind;
     let field = &issue.go_field;
-    let go_value = |ty: &str| format!("json: cannot unmarshal {} into Go value of type {ty}", issue.found);
-    let is_text = issue.found.starts_with('"');
     let text = match issue.expected.as_str() {
-        "an RFC 3339 time" if is_text => {
+        "an RFC 3339 time" => {
             let layout = "\"2006-01-02T15:04:05Z07:00\"";
             format!("parsing time {0} as {layout}: cannot parse {0} as \"2006\"", issue.found)
         }
-        "an RFC 3339 time" | "a duration" if !is_text => go_value("string"),
         "a duration" => format!("time: invalid duration {}", issue.found),
         "a quantity" => {
             "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'".to_owned()
         }
-        "an int32 or a string" => go_value("int32"),
-        "base64 text" if is_text => "illegal base64 data at input byte 0".to_owned(),
-        "base64 text" => format!("json: cannot unmarshal {} into Go struct field {field} of type []uint8", issue.found),
+        text if text.starts_with("base64 text") => {
+            format!("illegal base64 data at input {}", text.rsplit(" at ").next().unwrap_or_default())
+        }
         ty => format!("json: cannot unmarshal {} into Go struct field {field} of type {ty}", issue.found),
     };
     Failure::bad_request(format!("{name} in version {:?} cannot be handled as a {name}: {text}", kind.version))

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use api::schema::Message;
 use serde_json::Value;
+use stdx::quoted;
 
 use crate::app::{Call, now_text};
 use crate::cache::{Object, Storage, store_failure};
@@ -90,16 +91,22 @@ pub fn check_type(call: &Call, value: &mut Value) -> Result<()> {
         map.get(key).and_then(Value::as_str).unwrap_or_default().to_owned()
     };
     let (version, kind) = (text(map, "apiVersion"), text(map, "kind"));
+    let asked = if version.is_empty() { &expected.0 } else { &version };
+    let of_kind = if kind.is_empty() { expected.1 } else { &kind };
+    if *asked != expected.0 && api::kind_by_name(asked, of_kind).is_none() || of_kind != expected.1 {
+        let short = asked.rsplit('/').next().unwrap_or_default();
+        return Err(Failure::bad_request(format!(
+            "{of_kind} in version {} cannot be handled as a {}: no kind {} is registered for version {} in scheme \"pkg/runtime/scheme.go:111\"",
+            quoted(short),
+            expected.1,
+            quoted(of_kind),
+            quoted(asked)
+        )));
+    }
     if !version.is_empty() && version != expected.0 {
         return Err(Failure::bad_request(format!(
             "the API version in the data ({version}) does not match the expected API version ({})",
             expected.0
-        )));
-    }
-    if !kind.is_empty() && kind != expected.1 {
-        return Err(Failure::bad_request(format!(
-            "{kind} in version {:?} cannot be handled as a {}: no kind {kind:?} is registered for version {:?} in scheme \"pkg/runtime/scheme.go:111\"",
-            call.kind.version, expected.1, expected.0
         )));
     }
     map.insert("apiVersion".into(), expected.0.into());

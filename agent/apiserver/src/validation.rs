@@ -14,6 +14,7 @@ pub mod checks;
 mod core;
 mod field;
 pub mod labels;
+pub mod metadata;
 pub mod names;
 
 use api::{Kind, Resource};

@@ -38,7 +38,7 @@ impl Display for Quoted<'_> {
 
 /// Whether a character has a shape of its own. Rust's own escapes know, but treat combining marks as if they had none.
 fn is_shown(c: char) -> bool {
-    c.is_alphanumeric() || c.escape_debug().len() == 1
+    c == '\'' || c.is_alphanumeric() || c.escape_debug().len() == 1
 }
 
 #[cfg(test)]

@@ -210,12 +210,17 @@ impl<'v> Reader<'v> {
             (Shape::RawJson, Value::Object(_)) if message.name.ends_with("FieldsV1") => {
                 put_bytes(out, 1, super::fields::text(value).as_bytes());
             }
-            (Shape::RawJson, other) => put_bytes(out, 1, compact(other).as_bytes()),
+            (Shape::RawJson, other) => put_bytes(out, 1, go_json(other).as_bytes()),
             (Shape::List, value) => return self.field(message, &message.fields[0], value, out),
             (Shape::Time | Shape::MicroTime, Value::Null) => {}
             (Shape::Time | Shape::MicroTime, Value::String(text)) => {
                 let time = crate::time::parse(text);
-                let (seconds, nanos) = time.ok_or_else(|| self.issue(message, value, "an RFC 3339 time"))?;
+                let form = if message.shape == Shape::Time {
+                    "an RFC 3339 time"
+                } else {
+                    "an RFC 3339 time with microseconds"
+                };
+                let (seconds, nanos) = time.ok_or_else(|| self.issue(message, value, form))?;
                 let nanos = if message.shape == Shape::Time { 0 } else { nanos / 1000 * 1000 };
                 put_uint(out, 1, seconds.cast_unsigned());
                 put_uint(out, 2, i64::from(nanos).cast_unsigned());
@@ -374,8 +379,9 @@ fn go_type(field: &Field) -> String {
 
 static EMPTY: std::sync::LazyLock<Map<String, Value>> = std::sync::LazyLock::new(Map::new);
 
-/// JSON text as Go compacts it: HTML characters escaped.
-fn compact(value: &Value) -> String {
+/// JSON text as Go writes it: compact, and characters that mean something in HTML escaped.
+#[must_use]
+pub fn go_json(value: &Value) -> String {
     let text = value.to_string();
     if !text.contains(['<', '>', '&', '\u{2028}', '\u{2029}']) {
         return text;

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::family;
 use crate::app::{App, now_text};
-use crate::handlers::write::modify;
+use crate::handlers::write::modify_tree;
 use crate::start::{internal_call, make};
 use crate::status::Result;
 use crate::strategy::Part;
@@ -79,7 +79,7 @@ async fn change(
     let Some(kind) = api::kind_by_name(version, kind) else { return Ok(()) };
     let mut call = internal_call(app, kind, namespace, "update");
     call.info.name = name.to_owned();
-    modify(&call, part, |old| {
+    modify_tree(&call, part, |old| {
         let mut new = old.clone();
         change(&mut new);
         Ok(new)

@@ -20,7 +20,7 @@ use crate::app::Call;
 use crate::status::Result;
 use crate::strategy::Part;
 
-pub use webhooks::{Hooks, roots};
+pub use webhooks::{Hooks, WebhookClient, roots};
 
 /// What is being done to the object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

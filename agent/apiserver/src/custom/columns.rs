@@ -99,7 +99,7 @@ fn follow<'v>(value: &'v Value, step: &Step) -> Vec<&'v Value> {
 }
 
 fn columns(version: &Version) -> Vec<Value> {
-    let own = tree::list(&version.spec, "/additionalPrinterColumns");
+    let own = &version.columns;
     if own.is_empty() {
         let text = "CreationTimestamp is a timestamp representing the server time when this object was created. It is not \
                     guaranteed to be set in happens-before order across separate operations. Clients may not set this value. \
@@ -109,7 +109,7 @@ fn columns(version: &Version) -> Vec<Value> {
             json!({"name": "Age", "type": "date", "description": text, "jsonPath": ".metadata.creationTimestamp"}),
         ];
     }
-    own.to_vec()
+    own.clone()
 }
 
 /// The column definitions of a version.

@@ -37,6 +37,7 @@ pub fn mark_terminating(definition: &mut Value) {
     if !finalizers.iter().any(|f| f == FINALIZER) {
         finalizers.push(FINALIZER.into());
     }
+    definition["metadata"]["deletionTimestamp"] = now_text().into();
     let text = "CustomResourceDefinition marked for deletion; CustomResource deletion will begin soon";
     set_condition(definition, "Terminating", ("True", "InstanceDeletionPending", text));
 }
@@ -134,7 +135,7 @@ async fn turn(app: &Arc<App>, seen: &mut HashMap<String, i64>) -> Result<bool> {
             put_status(app, name, &others).await?;
         }
         if is_true(&wanted, "Established") {
-            serve(app, app.custom.rows.definition(&wanted)).await?;
+            serve(app, app.custom.rows.definition(&wanted, &object.data)).await?;
             changed = true;
         }
         seen.insert(name.to_string(), object.revision);

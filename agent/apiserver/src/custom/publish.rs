@@ -28,7 +28,7 @@ const LIST_META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.ListMeta";
 pub fn documents(definition: &Definition, version: &Version, root: &str) -> [Document; 2] {
     let name = schema_name(version.kind);
     let old = root == "#/definitions/";
-    let mut schema = version.schema().clone();
+    let mut schema = version.schema.tree();
     if !schema.is_object() {
         schema = json!({"type": "object"});
     }

@@ -28,7 +28,7 @@ pub(super) async fn create(call: &Call, body: bytes::Bytes) -> Result<Response<B
     let mut value = decode_object(call, &body)?;
     strategy::drop_repeated_owners(call, &mut value, false);
     let created = create_object(call, value).await?;
-    read::respond(call, StatusCode::CREATED, &created.object)
+    read::respond(call, StatusCode::CREATED, created.object).await
 }
 
 /// Makes an object out of a tree in canonical form: the whole way from defaults to the store.
@@ -95,7 +95,7 @@ async fn create_named(call: &Call, mut value: Value) -> Result<Creation> {
     if !errors.is_empty() {
         return Err(Failure::invalid(call.kind_subject(), &name, &errors));
     }
-    for warning in strategy::warnings(call.kind, &value) {
+    for warning in strategy::warnings(call.kind, &value).into_iter().chain(crate::custom::warnings(call, &value, None)) {
         call.warn(warning);
     }
     admission::check(call, admission::Operation::Create, &value, None).await?;
@@ -118,11 +118,11 @@ async fn store(call: &Call, name: &str, value: &Value) -> Result<Creation> {
         if storage.get(call.namespace(), name).is_some() {
             return Err(exists());
         }
-        let data = codec::to_tried(storage, call.kind, value.clone())?;
+        let data = crate::custom::encode_tried(&call.app, storage, call.kind, value).await?;
         let object = storage.read_object(&key, 0, data).tried(true);
         return Ok(Creation { object });
     }
-    let data = codec::to_stored(storage, call.kind, value)?;
+    let data = crate::custom::encode(&call.app, storage, call.kind, value).await?;
     let written = call.app.cache.store().create(key.clone().into(), data.clone(), ttl(call)).await;
     match written.map_err(store_failure)? {
         store::WriteResult::Committed { revision } => {

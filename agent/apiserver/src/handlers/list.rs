@@ -80,7 +80,13 @@ const METADATA_LIST: &str = "k8s.io.apimachinery.pkg.apis.meta.v1.PartialObjectM
 
 /// The selection of a list, watch or deletion of a collection.
 pub(super) fn selection(call: &Call, storage: &Storage) -> Result<Selection> {
-    Selection::parse(call.query.get("labelSelector"), call.query.get("fieldSelector"), call.kind, &storage.indexed())
+    let mut fields = storage.indexed();
+    if let Some(definition) = storage.definition() {
+        // Another version's fields keep their places, without a name to find them by.
+        let own = definition.version(call.kind.version).map_or(&[][..], |v| v.selectable.as_slice());
+        fields.iter_mut().filter(|f| !own.contains(f)).for_each(|f| *f = "");
+    }
+    Selection::parse(call.query.get("labelSelector"), call.query.get("fieldSelector"), call.kind, &fields)
 }
 
 /// The objects that a query asks for.
@@ -101,6 +107,7 @@ pub(super) async fn page(call: &Call) -> Result<Page> {
     } else {
         resume(call, storage, token, &prefix).await?
     };
+    let objects = if selection.looks_inside() { in_version(call, storage, objects).await? } else { objects };
     let mut page = Page { objects: Vec::new(), revision, next: None, remaining: None };
     let mut range = objects
         .range::<_, str>((Bound::Included(start.as_str()), Bound::Unbounded))
@@ -123,7 +130,18 @@ pub(super) async fn page(call: &Call) -> Result<Page> {
         }
         page.objects.push(object.clone());
     }
+    crate::custom::converted(&call.app, storage, call.kind, &mut page.objects).await?;
     Ok(page)
+}
+
+/// All objects as the version of the request has them: what fields hold may depend on it.
+pub(super) async fn in_version(call: &Call, storage: &Storage, objects: Objects) -> Result<Objects> {
+    if storage.definition().is_none_or(|d| d.conversion.is_none()) {
+        return Ok(objects);
+    }
+    let mut all: Vec<Arc<Object>> = objects.values().cloned().collect();
+    crate::custom::converted(&call.app, storage, call.kind, &mut all).await?;
+    Ok(all.into_iter().map(|o| (o.key.clone(), o)).collect())
 }
 
 fn encode_token(revision: i64, last: &str) -> String {

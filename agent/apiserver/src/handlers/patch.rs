@@ -19,7 +19,7 @@ use crate::tree;
 pub(super) async fn patch(call: &Call, body: bytes::Bytes) -> Result<Response<Body>> {
     let changed = apply(call, Part::Main, &body).await?;
     let code = if changed.created { StatusCode::CREATED } else { StatusCode::OK };
-    read::respond(call, code, &changed.object)
+    read::respond(call, code, changed.object).await
 }
 
 /// Reads the patch of a request.
@@ -41,13 +41,33 @@ pub(super) fn read_patch(call: &Call, body: &[u8]) -> Result<Patch> {
     }
 }
 
+/// What strict decoding says about the patch itself.
+fn said_twice(call: &Call, patch: &Patch, body: &[u8]) -> Vec<String> {
+    match patch {
+        _ if call.query.get("fieldValidation") == "Ignore" => Vec::new(),
+        Patch::Merge(_) => codec::patch_duplicates(body),
+        Patch::Json(_) => {
+            let operations: Value = serde_json::from_slice(body).unwrap_or_default();
+            let known = |key: &String| matches!(key.as_str(), "op" | "path" | "value" | "from");
+            let unknown = operations.as_array().into_iter().flatten().enumerate().flat_map(|(i, operation)| {
+                let keys = operation.as_object().into_iter().flat_map(|o| o.keys());
+                keys.filter(|k| !known(k)).map(move |key| format!("json patch unknown field \"[{i}].{key}\""))
+            });
+            codec::patch_duplicates(body).into_iter().map(|d| format!("json patch {d}")).chain(unknown).collect()
+        }
+        Patch::Strategic(_) => codec::patch_duplicates(body),
+    }
+}
+
 /// Field validation of a patched object: strict complaints are about the patch.
-fn check_patched(call: &Call, patch: &Patch, old: &Value, new: Value) -> Result<()> {
+fn check_patched(call: &Call, (patch, twice): (&Patch, &[String]), old: &Value, new: Value) -> Result<()> {
     let parsed = Parsed { value: new, duplicates: Vec::new() };
     if call.query.get("fieldValidation") != "Strict" {
+        twice.iter().for_each(|text| call.warn(text.as_str()));
         return check_fields(call, &parsed, call.kind.schema());
     }
-    let complaints = parsed.complaints(call.kind.schema());
+    let mut complaints = twice.to_vec();
+    complaints.extend(super::write::complaints(call, &parsed, call.kind.schema())?);
     if complaints.is_empty() {
         return Ok(());
     }
@@ -160,11 +180,12 @@ pub(super) async fn apply(call: &Call, part: Part, body: &[u8]) -> Result<Change
         let error = FieldError::forbidden("force", "may not be specified for non-apply patch");
         return Err(Failure::invalid(Subject { group: "meta.k8s.io", resource: "PatchOptions" }, "", &[error]));
     }
+    let twice = said_twice(call, &patch, body);
     modify(call, part, |old| {
         let mut patched = patch.apply(call.kind.schema(), old)?;
         check_type(call, &mut patched)?;
         let new = codec::canonical_request(call.kind, &patched)?;
-        check_patched(call, &patch, old, patched)?;
+        check_patched(call, (&patch, &twice), old, patched)?;
         same_name(call, &new)?;
         Ok(new)
     })

@@ -51,11 +51,11 @@ pub(super) async fn dispatch(call: &Call, parts: Parts, body: Body) -> Result<Re
         Method::PUT => {
             let value = decode_object(call, &read_body(body).await?)?;
             let changed = replace(call, part, value).await?;
-            read::respond(call, StatusCode::OK, &changed.object)
+            read::respond(call, StatusCode::OK, changed.object).await
         }
         Method::PATCH => {
             let changed = patch::apply(call, part, &read_body(body).await?).await?;
-            read::respond(call, StatusCode::OK, &changed.object)
+            read::respond(call, StatusCode::OK, changed.object).await
         }
         _ => Err(Failure::method_not_allowed()),
     }

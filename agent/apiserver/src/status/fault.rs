@@ -184,6 +184,24 @@ impl FieldError {
         Self::new(Fault::Internal, field, None, detail)
     }
 
+    /// The same, told of a field below another.
+    #[must_use]
+    pub fn below(mut self, field: &str) -> Self {
+        if !field.is_empty() {
+            self.field = format!("{field}.{}", self.field);
+        }
+        self
+    }
+
+    /// Whether values are not what their schema says, so that rules about them make no sense.
+    #[must_use]
+    pub fn is_about_shape(&self) -> bool {
+        matches!(
+            self.kind,
+            Fault::NotSupported | Fault::Required | Fault::TooLong | Fault::TooMany | Fault::TypeInvalid
+        )
+    }
+
     /// The path of the field.
     #[must_use]
     pub fn field(&self) -> &str {

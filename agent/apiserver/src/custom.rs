@@ -36,7 +36,8 @@ pub use convert::{converted, encode, encode_tried};
 pub use establish::{mark_terminating, run};
 pub use publish::{documents, schema_name};
 use row::Rows;
-use schema::{Lazy, Schema, default, drop_nulls, prune};
+pub use schema::{List, Schema, Type};
+use schema::{Lazy, default, drop_nulls, prune};
 
 use crate::app::Call;
 use crate::cache::Storage;
@@ -229,6 +230,16 @@ fn with_version<T>(call: &Call, work: impl FnOnce(&Version) -> Result<T>) -> Res
     work(definition.version(call.kind.version).ok_or_else(Failure::no_such_path)?)
 }
 
+/// The schema of the custom resources that a request is about; none for other kinds.
+#[must_use]
+pub fn schema_of(call: &Call) -> Option<Arc<Schema>> {
+    if !is_custom(call.kind) {
+        return None;
+    }
+    let definition = of(call).ok()?;
+    definition.version(call.kind.version).map(|v| v.schema.get().clone())
+}
+
 /// Completes a definition, or a custom resource by its schema: drops what is unknown and fills defaults in.
 pub fn complete(call: &Call, value: &mut Value) -> Result<()> {
     if is_definition(call.kind) {
@@ -355,8 +366,9 @@ pub fn shown(storage: &Storage, kind: &Kind, mut value: Value) -> Result<Value> 
         refresh(version, &mut value);
     }
     if let Some(version) = definition.version(kind.version).filter(|v| v.kind.api_version() != stored) {
-        // What another version knows is not for this one to show.
-        refresh(version, &mut value);
+        // What another version knows is not for this one to show; its own defaults are for new objects only.
+        prune(version.schema.get(), &mut value, &mut Vec::new());
+        drop_nulls(Some(version.schema.get()), &mut value);
     }
     Ok(value)
 }

@@ -50,7 +50,9 @@ pub async fn create_object(call: &Call, mut value: Value) -> Result<Creation> {
     crate::custom::check_create(call)?;
     crate::custom::complete(call, &mut value)?;
     if !call.is_apply() {
-        managed::track(call.kind, Part::Main, None, &mut value, (call.manager(), &now_text()));
+        let schema = crate::custom::schema_of(call);
+        let target = managed::Target { kind: call.kind, part: Part::Main, schema: schema.as_deref() };
+        managed::track(target, None, &mut value, (call.manager(), &now_text()));
     }
     for attempt in 1.. {
         let mut candidate = value.clone();

@@ -287,6 +287,9 @@ impl Page {
 
 fn json_list(renderer: &Renderer<'_>, page: &Page) -> Result<Bytes> {
     let mut out = BytesMut::with_capacity(page.objects.iter().map(|o| o.data.len() * 2).sum::<usize>() + 256);
+    if let Some(definition) = renderer.storage.definition() {
+        return custom_list(renderer, page, &definition.list_kind);
+    }
     codec::put_type_names(&mut out, &format!("{}List", renderer.kind.kind), &renderer.kind.api_version());
     out.put_slice(b",\"metadata\":");
     out.put_slice(page.metadata_text().as_bytes());
@@ -298,6 +301,25 @@ fn json_list(renderer: &Renderer<'_>, page: &Page) -> Result<Bytes> {
         out.put_slice(&renderer.json(object)?);
     }
     out.put_slice(b"]}\n");
+    Ok(out.freeze())
+}
+
+/// A list of custom resources: all keys in their order, as of everything that has no fixed form.
+fn custom_list(renderer: &Renderer<'_>, page: &Page, kind: &str) -> Result<Bytes> {
+    let mut metadata = page.metadata();
+    if page.next.is_none() {
+        metadata["continue"] = "".into();
+    }
+    let mut out = BytesMut::with_capacity(page.objects.iter().map(|o| o.data.len() * 2).sum::<usize>() + 256);
+    out.put_slice(format!(r#"{{"apiVersion":"{}","items":["#, renderer.kind.api_version()).as_bytes());
+    for (i, object) in page.objects.iter().enumerate() {
+        if i > 0 {
+            out.put_u8(b',');
+        }
+        out.put_slice(&renderer.json(object)?);
+    }
+    out.put_slice(format!(r#"],"kind":"{kind}","metadata":{metadata}}}"#).as_bytes());
+    out.put_u8(b'\n');
     Ok(out.freeze())
 }
 

@@ -105,7 +105,12 @@ fn merged_text(call: &Call, patch: &Value, old: &Value) -> Result<String> {
 async fn apply_configuration(call: &Call, part: Part, body: &[u8]) -> Result<Changed> {
     check_options(call)?;
     let parsed = codec::parse_body(body, Encoding::Yaml, call.kind.schema())?;
-    check_fields(call, &parsed, call.kind.schema())?;
+    let schema = crate::custom::schema_of(call);
+    let target = managed::Target { kind: call.kind, part, schema: schema.as_deref() };
+    match &schema {
+        Some(_) => check_duplicates(call, &parsed)?,
+        None => check_fields(call, &parsed, call.kind.schema())?,
+    }
     let mut config = parsed.value;
     if tree::has(&config, "/metadata/managedFields") {
         return Err(Failure::bad_request("metadata.managedFields must be nil"));
@@ -114,11 +119,14 @@ async fn apply_configuration(call: &Call, part: Part, body: &[u8]) -> Result<Cha
     if config["metadata"].is_null() {
         config["metadata"] = Value::Object(Default::default());
     }
+    if schema.is_some() {
+        check_typed(call, target, &config)?;
+    }
     let config = codec::declared(call.kind, &config)?;
     let now = now_text();
     let applying = || Applying { config: &config, manager: call.manager(), force: call.query.flag("force"), now: &now };
     let changed = modify(call, part, |old| {
-        let mut new = managed::apply(call.kind, part, Some(old), &applying())?.object;
+        let mut new = managed::apply(target, Some(old), &applying())?.object;
         new["metadata"]["resourceVersion"] = config
             .pointer("/metadata/resourceVersion")
             .or(old.pointer("/metadata/resourceVersion"))
@@ -130,7 +138,7 @@ async fn apply_configuration(call: &Call, part: Part, body: &[u8]) -> Result<Cha
     });
     match changed.await {
         Err(failure) if failure.code() == StatusCode::NOT_FOUND && part == Part::Main => {
-            let mut new = managed::apply(call.kind, part, None, &applying())?.object;
+            let mut new = managed::apply(target, None, &applying())?.object;
             if tree::text(&new, "/metadata/name").is_empty() {
                 new["metadata"]["name"] = call.info.name.as_str().into();
             }
@@ -141,6 +149,35 @@ async fn apply_configuration(call: &Call, part: Part, body: &[u8]) -> Result<Cha
         }
         other => other,
     }
+}
+
+/// An applied configuration of a custom resource is looked at closely anyway; only what it says twice is left.
+fn check_duplicates(call: &Call, parsed: &Parsed) -> Result<()> {
+    for text in &parsed.duplicates {
+        match call.query.get("fieldValidation") {
+            "Ignore" => {}
+            "Strict" => {
+                let text = format!("error strict decoding YAML: error converting YAML to JSON: {text}");
+                return Err(Failure::bad_request(text));
+            }
+            _ => super::write::complaint_lines(text).for_each(|line| call.warn(line)),
+        }
+    }
+    Ok(())
+}
+
+/// Fails on what is not in the schema or has another type there.
+fn check_typed(call: &Call, target: managed::Target<'_>, config: &Value) -> Result<()> {
+    let found = managed::misfits(target, config);
+    let text = match found.as_slice() {
+        [] => return Ok(()),
+        [one] => one.clone(),
+        many => format!("errors:\n  {}", many.join("\n  ")),
+    };
+    let name = format!("{}/{}", call.namespace(), tree::text(config, "/metadata/name"));
+    let about = format!("{name}; {}, Kind={}", call.kind.api_version(), call.kind.kind);
+    let text = format!("failed to create typed patch object ({about}): {text}");
+    Err(Failure::new(StatusCode::INTERNAL_SERVER_ERROR, "", text))
 }
 
 fn check_options(call: &Call) -> Result<()> {

@@ -276,7 +276,9 @@ async fn prepare(call: &Call, part: Part, mut new: Value, old: &Value) -> Result
     crate::custom::complete(call, &mut new)?;
     if part != Part::Internal {
         if !call.is_apply() {
-            managed::track(call.kind, part, Some(old), &mut new, (call.manager(), &now_text()));
+            let schema = crate::custom::schema_of(call);
+            let target = managed::Target { kind: call.kind, part, schema: schema.as_deref() };
+            managed::track(target, Some(old), &mut new, (call.manager(), &now_text()));
         }
         managed::keep_times(old, &mut new);
     }

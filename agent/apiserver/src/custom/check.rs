@@ -154,7 +154,7 @@ fn stored_versions(definition: &Value, errors: &mut Errors) {
     }
     for version in versions.iter().filter(|v| v["storage"] == true && !stored.contains(&v["name"])) {
         let why = format!("must have the storage version {}", tree::text(version, "/name"));
-        errors.push(FieldError::invalid(field, stored.to_vec(), why));
+        errors.push(FieldError::invalid(field, Value::Array(stored.to_vec()), why));
     }
     for (i, name) in stored.iter().enumerate().filter(|(_, name)| !versions.iter().any(|v| v["name"] == **name)) {
         let text = name.as_str().unwrap_or_default();

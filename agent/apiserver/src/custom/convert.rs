@@ -127,7 +127,7 @@ pub async fn encode(app: &Arc<App>, storage: &Storage, kind: &Kind, value: &Valu
 
 /// The stored form of an object that is only tried.
 pub async fn encode_tried(app: &Arc<App>, storage: &Storage, kind: &Kind, value: &Value) -> Result<Bytes> {
-    if super::is_custom(kind) {
+    if storage.definition().is_some_and(|d| d.conversion.is_some() && d.stored != kind.version) {
         return encode(app, storage, kind, value).await;
     }
     codec::to_tried(storage, kind, value.clone())

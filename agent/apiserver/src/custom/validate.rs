@@ -12,7 +12,7 @@ use serde_json::{Map, Number, Value};
 
 use super::formats;
 use super::schema::{Additional, Checks, List, Schema, Type};
-use crate::status::FieldError;
+use crate::status::{FieldError, Shown};
 
 /// Patterns that were compiled before. They come from definitions, so that their number is bounded.
 static PATTERNS: LazyLock<Mutex<HashMap<String, Option<Arc<Regex>>>>> = LazyLock::new(Mutex::default);
@@ -155,7 +155,7 @@ impl Walk<'_> {
         if self.field.is_empty() { NOWHERE } else { self.field }
     }
 
-    fn invalid(&self, path: &str, value: impl Into<Value>, text: String) -> (String, FieldError) {
+    fn invalid(&self, path: &str, value: impl Into<Shown>, text: String) -> (String, FieldError) {
         (text.clone(), FieldError::invalid(self.at(path), value, text))
     }
 

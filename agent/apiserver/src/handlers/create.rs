@@ -10,7 +10,7 @@ use crate::app::{Call, now_text, random_suffix};
 use crate::cache::{Object, store_failure};
 use crate::status::{Failure, FieldError, Result};
 use crate::strategy::{self, Part};
-use crate::{admission, codec, managed, tree, validation};
+use crate::{admission, managed, tree, validation};
 
 /// Names that are tried for an object with a generateName.
 const NAME_ATTEMPTS: usize = 8;

@@ -247,11 +247,11 @@ impl Walk {
                 Some(_) => {}
                 None => {
                     let why = "entries must all be names of item properties";
-                    self.errors.push(FieldError::invalid(&at, keys.to_vec(), why));
+                    self.errors.push(FieldError::invalid(&at, Value::Array(keys.to_vec()), why));
                 }
             }
             if keys[..i].contains(key) {
-                self.errors.push(FieldError::invalid(&at, keys.to_vec(), "must not contain duplicate entries"));
+                self.errors.push(FieldError::invalid(&at, Value::Array(keys.to_vec()), "must not contain duplicate entries"));
             }
         }
     }

@@ -263,7 +263,7 @@ fn review_versions(reviews: &[Value], old: Option<&Value>, errors: &mut Errors) 
     let lenient = !before.is_empty() && !before.iter().any(known);
     if !lenient && !reviews.iter().any(known) {
         let why = format!("must include at least one of {}", REVIEWS.join(", "));
-        errors.push(FieldError::invalid(field, reviews.to_vec(), why));
+        errors.push(FieldError::invalid(field, Value::Array(reviews.to_vec()), why));
     }
 }
 

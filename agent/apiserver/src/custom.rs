@@ -20,6 +20,7 @@ mod invariants;
 mod names;
 mod publish;
 mod row;
+mod rules;
 mod schema;
 mod validate;
 
@@ -276,7 +277,20 @@ pub fn all_errors(call: &Call, part: Part, value: &Value, old: Option<&Value>) -
     if !is_custom(call.kind) {
         return Ok(Vec::new());
     }
-    with_version(call, |version| Ok(object_errors(version, part, value, old)))
+    with_version(call, |version| {
+        let mut errors = object_errors(version, part, value, old);
+        let Some(rules) = version.schema.rules() else { return Ok(errors) };
+        if errors.iter().any(FieldError::is_about_shape) {
+            let why = "some validation rules were not checked because the object was invalid; correct the existing errors to \
+                       complete validation";
+            errors.push(FieldError::invalid("<nil>", Value::Null, why));
+            return Ok(errors);
+        }
+        let mut kept = Vec::new();
+        errors.extend(rules.validate(version.schema.get(), (value, old), "", &mut kept));
+        kept.into_iter().for_each(|text| call.warn(text));
+        Ok(errors)
+    })
 }
 
 /// What is wrong with a custom resource.

@@ -6,12 +6,15 @@
 mod defaults;
 mod openapi;
 mod parts;
+mod rules;
 mod shown;
 mod structural;
 
 use serde_json::{Value, json};
 
 use super::names::{dns_1035, dns_1035_all, subdomain_all};
+pub(super) use parts::follow;
+
 use super::formats;
 use crate::status::{FieldError, Shown};
 use crate::tree;
@@ -105,9 +108,7 @@ fn alike(a: &Value, b: &Value) -> bool {
 
 /// What a schema is judged by beside itself.
 #[derive(Clone, Copy)]
-struct Grounds<'a> {
-    /// The definition before the change.
-    old: Option<&'a Value>,
+struct Grounds {
     /// Whether the version has a subresource for its status.
     status: bool,
     /// Whether the version's schema is as it was.
@@ -225,7 +226,7 @@ fn check_spec(definition: &Value, old: Option<&Value>, errors: &mut Errors) {
     errors.extend(names(&spec["names"], "spec.names"));
     let status = versions.iter().any(|v| tree::has(v, "/subresources/status"));
     let first = versions.first().map_or("", |v| tree::text(v, "/name"));
-    let grounds = Grounds { old, status, unchanged: is_unchanged(versions.first(), old) };
+    let grounds = Grounds { status, unchanged: is_unchanged(versions.first(), old) };
     openapi::check(shared.part(shared.schema, "schema"), "spec.validation", grounds, errors);
     parts::subresources(shared.part(shared.subresources, "subresources"), "spec.subresources", errors);
     parts::columns(shared.part(shared.columns, "additionalPrinterColumns"), "spec.additionalPrinterColumns", errors);
@@ -263,7 +264,7 @@ fn check_version(shared: &Shared<'_>, version: &Value, (field, old): (&str, Opti
     parts::deprecation(version, field, errors);
     if !shared.schema {
         let status = tree::has(version, "/subresources/status");
-        let grounds = Grounds { old, status, unchanged: is_unchanged(Some(version), old) };
+        let grounds = Grounds { status, unchanged: is_unchanged(Some(version), old) };
         openapi::check(&version["schema"], &format!("{field}.schema"), grounds, errors);
     }
     if !shared.subresources {

@@ -5,6 +5,7 @@ use std::sync::{Arc, OnceLock};
 use bytes::Bytes;
 use serde_json::{Map, Value};
 
+use super::rules::Rules;
 use crate::tree;
 
 /// The JSON type that a schema asks for.
@@ -133,8 +134,6 @@ pub struct Schema {
     pub items: Option<Box<Schema>>,
     /// Other checks.
     pub checks: Option<Box<Checks>>,
-    /// Rules in CEL.
-    pub rules: Vec<Value>,
 }
 
 impl Schema {
@@ -168,7 +167,6 @@ impl Schema {
             },
             items: inner("items"),
             checks: Checks::parse(value).map(Box::new),
-            rules: tree::list(value, "/x-kubernetes-validations").to_vec(),
         }
     }
 
@@ -256,13 +254,14 @@ impl Checks {
 pub struct Lazy {
     source: Bytes,
     compiled: OnceLock<Arc<Schema>>,
+    rules: OnceLock<Option<Rules>>,
 }
 
 impl Lazy {
     /// Over the JSON text of a schema; empty for none.
     #[must_use]
     pub fn new(source: Bytes) -> Self {
-        Self { source, compiled: OnceLock::new() }
+        Self { source, compiled: OnceLock::new(), rules: OnceLock::new() }
     }
 
     /// The JSON text.
@@ -281,6 +280,12 @@ impl Lazy {
     #[must_use]
     pub fn get(&self) -> &Arc<Schema> {
         self.compiled.get_or_init(|| Arc::new(Schema::parse(&self.tree())))
+    }
+
+    /// The rules that the schema has for its values, if it has any.
+    #[must_use]
+    pub fn rules(&self) -> Option<&Rules> {
+        self.rules.get_or_init(|| Rules::compile(&self.tree(), true)).as_ref()
     }
 }
 

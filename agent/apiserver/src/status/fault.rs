@@ -121,6 +121,16 @@ impl FieldError {
         Self::new(Fault::Invalid, field, Some(value.into()), detail)
     }
 
+    /// The value given is not allowed, and is not shown.
+    pub fn invalid_omitted(field: impl Into<String>, detail: impl Into<String>) -> Self {
+        Self::new(Fault::Invalid, field, None, detail)
+    }
+
+    /// The value occurs twice, and is not shown.
+    pub fn duplicate_omitted(field: impl Into<String>) -> Self {
+        Self::new(Fault::Duplicate, field, None, "")
+    }
+
     /// The value given has the wrong type.
     pub fn type_invalid(field: impl Into<String>, value: impl Into<Shown>, detail: impl Into<String>) -> Self {
         Self::new(Fault::TypeInvalid, field, Some(value.into()), detail)

@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use super::Errors;
 use crate::custom::schema::prune_value;
+use crate::custom::rules::Rules;
 use crate::custom::{Schema, invariants, validate};
 use crate::status::FieldError;
 
@@ -46,7 +47,18 @@ fn one(schema: &Value, value: &Value, (field, in_metadata): (&str, bool), errors
         errors.extend(embedded);
         return;
     }
-    errors.extend(validate::validate(&compiled, value, None, field));
+    let found = validate::validate(&compiled, value, None, field);
+    if found.is_empty()
+        && let Some(rules) = Rules::compile(schema, schema["x-kubernetes-embedded-resource"] == true)
+    {
+        // As a value that stays, and as one that is new.
+        for old in [Some(value), None] {
+            if errors.is_empty() {
+                errors.extend(rules.validate(&compiled, (value, old), field, &mut Vec::new()));
+            }
+        }
+    }
+    errors.extend(found);
 }
 
 #[cfg(test)]

@@ -2,14 +2,14 @@
 
 use serde_json::Value;
 
-use super::{Errors, Grounds, defaults, parts, shown, structural};
+use super::{Errors, Grounds, defaults, parts, rules, shown, structural};
 use crate::status::{FieldError, Shown};
 use crate::tree;
 
 const TYPES: [&str; 6] = ["array", "boolean", "integer", "number", "object", "string"];
 
 /// Checks the validation of a version, or of all: an object with `openAPIV3Schema`.
-pub(super) fn check(validation: &Value, field: &str, grounds: Grounds<'_>, errors: &mut Errors) {
+pub(super) fn check(validation: &Value, field: &str, grounds: Grounds, errors: &mut Errors) {
     let Some(schema) = validation.get("openAPIV3Schema").filter(|s| !s.is_null()) else { return };
     let field = format!("{field}.openAPIV3Schema");
     let before = errors.len();
@@ -20,12 +20,14 @@ pub(super) fn check(validation: &Value, field: &str, grounds: Grounds<'_>, error
         errors.push(FieldError::forbidden(format!("{field}.nullable"), "nullable cannot be true at the root"));
     }
     let mut unsupported = None;
+    let mut is_sound = false;
     match structural::unsupported(schema) {
         Some(why) => unsupported = Some(FieldError::invalid(&field, "", why)),
         None => {
-            let found = structural::check(schema, &field);
+            let mut found = structural::check(schema, &field);
             if found.is_empty() {
-                defaults::check(schema, &field, errors);
+                defaults::check(schema, &field, &mut found);
+                is_sound = found.is_empty();
             }
             errors.extend(found);
         }
@@ -33,7 +35,9 @@ pub(super) fn check(validation: &Value, field: &str, grounds: Grounds<'_>, error
     let mut walk = Walk { errors: Errors::new() };
     let around = Around { defaults: None, in_metadata: false };
     walk.schema(schema, &field, (true, &around));
+    let of_rules = if is_sound { rules::check(schema, &field, grounds, &walk.errors) } else { Errors::new() };
     errors.append(&mut walk.errors);
+    errors.extend(of_rules);
     if errors.len() == before {
         errors.extend(unsupported);
     }
@@ -374,7 +378,7 @@ mod tests {
 
     fn texts(schema: &Value, status: bool) -> Vec<String> {
         let mut errors = Errors::new();
-        let grounds = Grounds { old: None, status, unchanged: false };
+        let grounds = Grounds { status, unchanged: false };
         check(&json!({"openAPIV3Schema": schema}), "v", grounds, &mut errors);
         errors.iter().map(ToString::to_string).collect()
     }

@@ -135,7 +135,7 @@ pub(super) fn selectable(fields: &Value, schema: &Value, (field, keeps): (&str, 
             continue;
         }
         let found = match follow(schema, path, false) {
-            Ok(found) => found,
+            Ok((found, _)) => found,
             Err(why) => {
                 errors.push(FieldError::invalid(field, path, format!("is an invalid path: {why}")));
                 continue;
@@ -160,9 +160,14 @@ pub(super) fn selectable(fields: &Value, schema: &Value, (field, keeps): (&str, 
     }
 }
 
-/// The schema that a path like `.spec['a.b'].c` leads to.
-pub(super) fn follow<'s>(schema: &'s Value, path: &str, brackets: bool) -> Result<&'s Value, String> {
+/// The schema that a path like `.spec['a.b'].c` leads to, and the path as errors name it.
+pub(in crate::custom) fn follow<'s>(
+    schema: &'s Value,
+    path: &str,
+    brackets: bool,
+) -> Result<(&'s Value, String), String> {
     let mut at = schema;
+    let mut told = String::new();
     let mut rest = path;
     let end = || "unexpected end of JSON path".to_owned();
     let unknown = || "does not refer to a valid field".to_owned();
@@ -201,12 +206,19 @@ pub(super) fn follow<'s>(schema: &'s Value, path: &str, brackets: bool) -> Resul
             }
         };
         at = match (at["properties"].as_object(), at.get("additionalProperties")) {
-            (Some(properties), _) if !properties.is_empty() => properties.get(&name).ok_or_else(unknown)?,
-            (_, Some(inner)) if !inner.is_null() => inner,
+            (Some(properties), _) if !properties.is_empty() => {
+                told.push_str(if told.is_empty() { "" } else { "." });
+                told.push_str(&name);
+                properties.get(&name).ok_or_else(unknown)?
+            }
+            (_, Some(inner)) if !inner.is_null() => {
+                told.push_str(&format!("[{name}]"));
+                inner
+            }
             _ => return Err(unknown()),
         };
     }
-    Ok(at)
+    Ok((at, told))
 }
 
 const REVIEWS: [&str; 2] = ["v1", "v1beta1"];
@@ -370,7 +382,8 @@ mod tests {
     #[test]
     fn paths_may_quote_names() {
         let schema = json!({"properties": {"a.b": {"additionalProperties": {"type": "string"}}}});
-        assert_eq!(follow(&schema, "['a.b'].x", true).unwrap()["type"], "string");
+        let (found, told) = follow(&schema, "['a.b'].x", true).unwrap();
+        assert_eq!((found["type"].as_str(), told.as_str()), (Some("string"), "a.b[x]"));
         assert_eq!(follow(&schema, "['a.b']", false).unwrap_err(), "array notation is not allowed");
         assert_eq!(follow(&schema, "[a]", true).unwrap_err(), "expected single quoted string but got a");
     }

@@ -1,8 +1,10 @@
 //! OpenAPI v2 and v3, derived from the schema and kind tables.
 //!
 //! Documents are made when first asked for and kept as text; their hash is their ETag and part of the v3 URLs.
-//! Descriptions are not in the tables yet: `kubectl explain` shows types and structure without prose.
+//! Of the built-in kinds only what all objects share has descriptions: the tables have none. Custom resources are
+//! described by their definitions.
 
+mod descriptions;
 mod gnostic;
 mod paths;
 mod schemas;

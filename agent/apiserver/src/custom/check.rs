@@ -11,13 +11,15 @@ mod shown;
 mod structural;
 
 use serde_json::{Value, json};
+use stdx::quoted;
 
-use super::names::{dns_1035, dns_1035_all, subdomain_all};
+use super::names::dns_1035;
 pub(super) use parts::follow;
 
 use super::formats;
 use crate::status::{FieldError, Shown};
 use crate::tree;
+use crate::validation::names::dns1123_subdomain;
 
 type Errors = Vec<FieldError>;
 
@@ -34,7 +36,7 @@ pub(super) fn complete(definition: &mut Value) {
     if !kind.is_empty() {
         set("listKind", format!("{kind}List"));
     }
-    if !tree::has(definition, "/spec/conversion") {
+    if definition["spec"]["conversion"].is_null() {
         definition["spec"]["conversion"] = json!({"strategy": "None"});
     }
     if let Some(service) = definition.pointer_mut("/spec/conversion/webhook/clientConfig/service")
@@ -121,8 +123,12 @@ pub fn check(definition: &Value, old: Option<&Value>) -> Errors {
     let mut errors = Errors::new();
     let text = |pointer: &str| tree::text(definition, pointer);
     let name = text("/metadata/name");
-    if old.is_none() && !name.is_empty() && name != format!("{}.{}", text("/spec/names/plural"), text("/spec/group")) {
-        errors.push(FieldError::invalid("metadata.name", name, "must be spec.names.plural+\".\"+spec.group"));
+    let wanted = format!("{}.{}", text("/spec/names/plural"), text("/spec/group"));
+    for (key, given) in [("generateName", text("/metadata/generateName")), ("name", name)] {
+        if old.is_none() && !given.is_empty() && given != wanted {
+            let why = "must be spec.names.plural+\".\"+spec.group";
+            errors.push(FieldError::invalid(format!("metadata.{key}"), given, why));
+        }
     }
     check_spec(definition, old, &mut errors);
     if let Some(old) = old {
@@ -153,9 +159,13 @@ fn stored_versions(definition: &Value, errors: &mut Errors) {
         errors.push(FieldError::invalid(field, Value::Null, "must have at least one stored version"));
         return;
     }
-    for version in versions.iter().filter(|v| v["storage"] == true && !stored.contains(&v["name"])) {
-        let why = format!("must have the storage version {}", tree::text(version, "/name"));
-        errors.push(FieldError::invalid(field, Value::Array(stored.to_vec()), why));
+    let mut left = stored.to_vec();
+    for version in versions {
+        let known = left.iter().position(|name| *name == version["name"]).map(|at| left.remove(at));
+        if version["storage"] == true && known.is_none() {
+            let why = format!("must have the storage version {}", tree::text(version, "/name"));
+            errors.push(FieldError::invalid(field, Value::Array(stored.to_vec()), why));
+        }
     }
     for (i, name) in stored.iter().enumerate().filter(|(_, name)| !versions.iter().any(|v| v["name"] == **name)) {
         let text = name.as_str().unwrap_or_default();
@@ -189,7 +199,7 @@ fn check_spec(definition: &Value, old: Option<&Value>, errors: &mut Errors) {
     let text = |pointer: &str| tree::text(definition, pointer);
     let spec = &definition["spec"];
     let group = text("/spec/group");
-    let bad_group = subdomain_all(group);
+    let bad_group = dns1123_subdomain(group);
     if group.is_empty() {
         errors.push(FieldError::required("spec.group", ""));
     } else if !bad_group.is_empty() {
@@ -322,9 +332,8 @@ fn names(names: &Value, field: &str) -> Errors {
     let list = |key: &str, errors: &mut Errors| {
         for (i, name) in tree::list(names, &format!("/{key}")).iter().enumerate() {
             let name = name.as_str().unwrap_or_default();
-            let found = dns_1035_all(name);
-            if !found.is_empty() {
-                errors.push(FieldError::invalid(format!("{field}.{key}[{i}]"), name, found.join(",")));
+            if let Some(why) = dns_1035(name) {
+                errors.push(FieldError::invalid(format!("{field}.{key}[{i}]"), name, why));
             }
         }
     };
@@ -342,7 +351,7 @@ fn names(names: &Value, field: &str) -> Errors {
 pub(super) fn warnings(definition: &Value, old: Option<&Value>) -> Vec<String> {
     let before = old.map(unknown_formats).unwrap_or_default();
     let found = unknown_formats(definition).into_iter().filter(|format| !before.contains(format));
-    found.map(|format| format!("unrecognized format {format:?}")).collect()
+    found.map(|format| format!("unrecognized format {}", quoted(&format))).collect()
 }
 
 fn unknown_formats(definition: &Value) -> Vec<String> {

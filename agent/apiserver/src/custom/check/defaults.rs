@@ -18,7 +18,7 @@ fn walk(schema: &Value, field: &str, (is_root, in_metadata): (bool, bool), error
         return;
     }
     if let Some(value) = schema.get("default").filter(|d| !d.is_null()) {
-        one(schema, value, (&format!("{field}.default"), in_metadata), errors);
+        one(schema, value, (&format!("{field}.default"), is_root, in_metadata), errors);
     }
     walk(&schema["items"], &format!("{field}.items"), (false, in_metadata), errors);
     for (name, inner) in schema["properties"].as_object().into_iter().flatten() {
@@ -28,7 +28,7 @@ fn walk(schema: &Value, field: &str, (is_root, in_metadata): (bool, bool), error
     }
 }
 
-fn one(schema: &Value, value: &Value, (field, in_metadata): (&str, bool), errors: &mut Errors) {
+fn one(schema: &Value, value: &Value, (field, is_root, in_metadata): (&str, bool, bool), errors: &mut Errors) {
     let compiled = Schema::parse(schema);
     if !in_metadata {
         let mut pruned = value.clone();
@@ -38,7 +38,8 @@ fn one(schema: &Value, value: &Value, (field, in_metadata): (&str, bool), errors
         }
     }
     let mut embedded = Errors::new();
-    if schema["x-kubernetes-embedded-resource"] == true {
+    let of_object = is_root || schema["x-kubernetes-embedded-resource"] == true;
+    if of_object {
         invariants::object(&compiled, value, field, &mut embedded);
     } else {
         embedded.extend(invariants::embedded(&compiled, value).into_iter().map(|e| e.below(field)));
@@ -49,7 +50,7 @@ fn one(schema: &Value, value: &Value, (field, in_metadata): (&str, bool), errors
     }
     let found = validate::validate(&compiled, value, None, field);
     if found.is_empty()
-        && let Some(rules) = Rules::compile(schema, schema["x-kubernetes-embedded-resource"] == true)
+        && let Some(rules) = Rules::compile(schema, of_object)
     {
         // As a value that stays, and as one that is new.
         for old in [Some(value), None] {

@@ -4,9 +4,9 @@ use http::Uri;
 use serde_json::Value;
 
 use super::{Errors, one_of};
-use crate::custom::names::{dns_1035_all, subdomain_all};
 use crate::status::FieldError;
 use crate::tree;
+use crate::validation::names::{dns1035_label, dns1123_subdomain};
 
 const APPROVED: &str = "api-approved.kubernetes.io";
 
@@ -269,7 +269,7 @@ fn review_versions(reviews: &[Value], old: Option<&Value>, errors: &mut Errors) 
             errors.push(FieldError::invalid(field, text, "duplicate version"));
             continue;
         }
-        errors.extend(dns_1035_all(text).into_iter().map(|why| FieldError::invalid(&field, text, why)));
+        errors.extend(dns1035_label(text).into_iter().map(|why| FieldError::invalid(&field, text, why)));
     }
     let before = old.map_or(&[][..], |old| tree::list(old, "/spec/conversion/webhook/conversionReviewVersions"));
     let lenient = !before.is_empty() && !before.iter().any(known);
@@ -345,7 +345,7 @@ fn service_of(service: &Value, field: &str, errors: &mut Errors) {
             refuse(format!("segment[{i}] may not be empty"));
             continue;
         }
-        subdomain_all(step).into_iter().for_each(|why| refuse(format!("segment[{i}]: {why}")));
+        dns1123_subdomain(step).into_iter().for_each(|why| refuse(format!("segment[{i}]: {why}")));
     }
 }
 

@@ -1,9 +1,13 @@
 //! Failures of requests, as the `Status` objects that clients read.
 
+mod fault;
+
 use std::fmt;
 
 use http::StatusCode;
 use serde_json::{Map, Value, json};
+
+pub use fault::{FieldError, Shown};
 
 /// The result of a step of request handling.
 pub type Result<T> = std::result::Result<T, Failure>;
@@ -150,7 +154,7 @@ impl Failure {
         let mut failure =
             Self::new(code, "Invalid", format!("{subject} {name:?} is invalid: {text}")).about(subject, name);
         for error in errors {
-            failure = failure.cause(error.kind.reason(), &error.body(), &error.field);
+            failure = failure.cause(error.reason(), &error.body(), error.field());
         }
         failure
     }
@@ -331,128 +335,6 @@ impl fmt::Display for Failure {
 }
 
 impl std::error::Error for Failure {}
-
-/// What is wrong with one field.
-#[derive(Clone, Debug)]
-pub struct FieldError {
-    kind: Fault,
-    field: String,
-    value: Option<Value>,
-    detail: String,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Fault {
-    Required,
-    Invalid,
-    NotSupported,
-    Duplicate,
-    Forbidden,
-    TooLong,
-    TooMany,
-    NotFound,
-}
-
-impl Fault {
-    fn reason(self) -> &'static str {
-        match self {
-            Self::Required => "FieldValueRequired",
-            Self::Invalid => "FieldValueInvalid",
-            Self::NotSupported => "FieldValueNotSupported",
-            Self::Duplicate => "FieldValueDuplicate",
-            Self::Forbidden => "FieldValueForbidden",
-            Self::TooLong => "FieldValueTooLong",
-            Self::TooMany => "FieldValueTooMany",
-            Self::NotFound => "FieldValueNotFound",
-        }
-    }
-
-    fn text(self) -> &'static str {
-        match self {
-            Self::Required => "Required value",
-            Self::Invalid => "Invalid value",
-            Self::NotSupported => "Unsupported value",
-            Self::Duplicate => "Duplicate value",
-            Self::Forbidden => "Forbidden",
-            Self::TooLong => "Too long",
-            Self::TooMany => "Too many",
-            Self::NotFound => "Not found",
-        }
-    }
-}
-
-impl FieldError {
-    fn new(kind: Fault, field: impl Into<String>, value: Option<Value>, detail: impl Into<String>) -> Self {
-        Self { kind, field: field.into(), value, detail: detail.into() }
-    }
-
-    /// A value has to be given.
-    pub fn required(field: impl Into<String>, detail: impl Into<String>) -> Self {
-        Self::new(Fault::Required, field, None, detail)
-    }
-
-    /// The value given is not allowed.
-    pub fn invalid(field: impl Into<String>, value: impl Into<Value>, detail: impl Into<String>) -> Self {
-        Self::new(Fault::Invalid, field, Some(value.into()), detail)
-    }
-
-    /// The value is none of those allowed.
-    pub fn not_supported(field: impl Into<String>, value: impl Into<Value>, allowed: &[&str]) -> Self {
-        let allowed: Vec<String> = allowed.iter().map(|a| format!("{a:?}")).collect();
-        Self::new(Fault::NotSupported, field, Some(value.into()), format!("supported values: {}", allowed.join(", ")))
-    }
-
-    /// The value occurs twice.
-    pub fn duplicate(field: impl Into<String>, value: impl Into<Value>) -> Self {
-        Self::new(Fault::Duplicate, field, Some(value.into()), "")
-    }
-
-    /// The field must not be set, or not be changed.
-    pub fn forbidden(field: impl Into<String>, detail: impl Into<String>) -> Self {
-        Self::new(Fault::Forbidden, field, None, detail)
-    }
-
-    /// The value is longer than `max` bytes.
-    pub fn too_long(field: impl Into<String>, max: usize) -> Self {
-        Self::new(Fault::TooLong, field, None, format!("may not be more than {max} bytes"))
-    }
-
-    /// The list or map holds more than `max`.
-    pub fn too_many(field: impl Into<String>, count: usize, max: u64) -> Self {
-        let s = if max == 1 { "" } else { "s" };
-        Self::new(Fault::TooMany, field, Some(count.into()), format!("must have at most {max} item{s}"))
-    }
-
-    /// The value names something that is not there.
-    pub fn not_found(field: impl Into<String>, value: impl Into<Value>) -> Self {
-        Self::new(Fault::NotFound, field, Some(value.into()), "")
-    }
-
-    /// The path of the field.
-    #[must_use]
-    pub fn field(&self) -> &str {
-        &self.field
-    }
-
-    fn body(&self) -> String {
-        let mut text = self.kind.text().to_owned();
-        if let Some(value) = &self.value {
-            text.push_str(": ");
-            text.push_str(&value.to_string());
-        }
-        if !self.detail.is_empty() {
-            text.push_str(": ");
-            text.push_str(&self.detail);
-        }
-        text
-    }
-}
-
-impl fmt::Display for FieldError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.field.is_empty() { f.write_str(&self.body()) } else { write!(f, "{}: {}", self.field, self.body()) }
-    }
-}
 
 #[cfg(test)]
 mod tests {

@@ -9,8 +9,12 @@
 //! A rule is a pure function of a [`Change`]; `RULES` says which kind has which. Metadata is looked at for every kind
 //! before that, in `strategy`. What depends on other objects is admission.
 
+pub mod addresses;
+pub mod checks;
 mod core;
 mod field;
+pub mod labels;
+pub mod names;
 
 use api::{Kind, Resource};
 use serde_json::Value;

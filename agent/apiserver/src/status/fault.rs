@@ -1,0 +1,259 @@
+//! What is wrong with a field of an object.
+
+use std::fmt;
+
+use serde_json::Value;
+
+/// What is wrong with one field.
+#[derive(Clone, Debug)]
+pub struct FieldError {
+    kind: Fault,
+    field: String,
+    value: Option<Shown>,
+    detail: String,
+}
+
+/// A value as error texts show it.
+#[derive(Clone, Debug)]
+pub struct Shown(String);
+
+impl Shown {
+    /// A structure that is already spelled as it is shown.
+    #[must_use]
+    pub fn spelled(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+}
+
+impl From<&str> for Shown {
+    fn from(text: &str) -> Self {
+        Self(quoted(text))
+    }
+}
+
+impl From<&String> for Shown {
+    fn from(text: &String) -> Self {
+        Self(quoted(text))
+    }
+}
+
+impl From<String> for Shown {
+    fn from(text: String) -> Self {
+        Self(quoted(&text))
+    }
+}
+
+impl From<Value> for Shown {
+    fn from(value: Value) -> Self {
+        match value {
+            Value::String(text) => Self(quoted(&text)),
+            // Structures are shown as JSON that is safe within HTML.
+            Value::Array(_) | Value::Object(_) => {
+                let text = value.to_string();
+                Self(text.replace('<', "\\u003c").replace('>', "\\u003e").replace('&', "\\u0026"))
+            }
+            Value::Null | Value::Bool(_) | Value::Number(_) => Self(value.to_string()),
+        }
+    }
+}
+
+macro_rules! shown_as_they_are {
+    ($($type:ty),*) => {$(
+        impl From<$type> for Shown {
+            fn from(value: $type) -> Self {
+                Self(value.to_string())
+            }
+        }
+    )*};
+}
+
+shown_as_they_are!(bool, i32, i64, u32, u64, usize);
+
+/// Text in double quotes, what is not printable as Go spells it.
+#[must_use]
+pub(crate) fn quoted(text: &str) -> String {
+    use fmt::Write;
+    let mut out = String::with_capacity(text.len() + 2);
+    out.push('"');
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => out.extend(['\\', c]),
+            '\u{7}' => out.push_str("\\a"),
+            '\u{8}' => out.push_str("\\b"),
+            '\t' => out.push_str("\\t"),
+            '\n' => out.push_str("\\n"),
+            '\u{b}' => out.push_str("\\v"),
+            '\u{c}' => out.push_str("\\f"),
+            '\r' => out.push_str("\\r"),
+            // Writing to a String cannot fail.
+            c if u32::from(c) < 0x20 || c == '\u{7f}' => drop(write!(out, "\\x{:02x}", u32::from(c))),
+            // Debug escapes what is not printable, and only that.
+            c if !c.is_ascii() && c.escape_debug().len() > 1 => match u32::from(c) {
+                code @ ..=0xffff => drop(write!(out, "\\u{code:04x}")),
+                code => drop(write!(out, "\\U{code:08x}")),
+            },
+            c => out.push(c),
+        }
+    }
+    out.push('"');
+    out
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fault {
+    Required,
+    Invalid,
+    TypeInvalid,
+    NotSupported,
+    Duplicate,
+    Forbidden,
+    TooLong,
+    TooShort,
+    TooMany,
+    TooFew,
+    NotFound,
+    Internal,
+}
+
+impl Fault {
+    /// The machine readable reason and the text.
+    fn words(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Required => ("FieldValueRequired", "Required value"),
+            Self::Invalid => ("FieldValueInvalid", "Invalid value"),
+            Self::TypeInvalid => ("FieldValueTypeInvalid", "Invalid value"),
+            Self::NotSupported => ("FieldValueNotSupported", "Unsupported value"),
+            Self::Duplicate => ("FieldValueDuplicate", "Duplicate value"),
+            Self::Forbidden => ("FieldValueForbidden", "Forbidden"),
+            Self::TooLong => ("FieldValueTooLong", "Too long"),
+            Self::TooShort => ("FieldValueTooShort", "Too short"),
+            Self::TooMany => ("FieldValueTooMany", "Too many"),
+            Self::TooFew => ("FieldValueTooFew", "Too few"),
+            Self::NotFound => ("FieldValueNotFound", "Not found"),
+            Self::Internal => ("InternalError", "Internal error"),
+        }
+    }
+}
+
+impl FieldError {
+    fn new(kind: Fault, field: impl Into<String>, value: Option<Shown>, detail: impl Into<String>) -> Self {
+        Self { kind, field: field.into(), value, detail: detail.into() }
+    }
+
+    /// A value has to be given.
+    pub fn required(field: impl Into<String>, detail: impl Into<String>) -> Self {
+        Self::new(Fault::Required, field, None, detail)
+    }
+
+    /// The value given is not allowed.
+    pub fn invalid(field: impl Into<String>, value: impl Into<Shown>, detail: impl Into<String>) -> Self {
+        Self::new(Fault::Invalid, field, Some(value.into()), detail)
+    }
+
+    /// The value given has the wrong type.
+    pub fn type_invalid(field: impl Into<String>, value: impl Into<Shown>, detail: impl Into<String>) -> Self {
+        Self::new(Fault::TypeInvalid, field, Some(value.into()), detail)
+    }
+
+    /// The value is none of those allowed.
+    pub fn not_supported(field: impl Into<String>, value: impl Into<Shown>, allowed: &[&str]) -> Self {
+        let allowed: Vec<String> = allowed.iter().map(|a| quoted(a)).collect();
+        let detail =
+            if allowed.is_empty() { String::new() } else { format!("supported values: {}", allowed.join(", ")) };
+        Self::new(Fault::NotSupported, field, Some(value.into()), detail)
+    }
+
+    /// The value occurs twice.
+    pub fn duplicate(field: impl Into<String>, value: impl Into<Shown>) -> Self {
+        Self::new(Fault::Duplicate, field, Some(value.into()), "")
+    }
+
+    /// The field must not be set, or not be changed.
+    pub fn forbidden(field: impl Into<String>, detail: impl Into<String>) -> Self {
+        Self::new(Fault::Forbidden, field, None, detail)
+    }
+
+    /// The value is longer than `max` bytes.
+    pub fn too_long(field: impl Into<String>, max: usize) -> Self {
+        let s = if max == 1 { "" } else { "s" };
+        Self::new(Fault::TooLong, field, None, format!("may not be more than {max} byte{s}"))
+    }
+
+    /// The value is longer than `max` characters.
+    pub fn too_long_characters(field: impl Into<String>, max: usize) -> Self {
+        let s = if max == 1 { "" } else { "s" };
+        Self::new(Fault::TooLong, field, None, format!("may not be more than {max} character{s}"))
+    }
+
+    /// The value is shorter than `min` characters.
+    pub fn too_short(field: impl Into<String>, min: usize) -> Self {
+        let s = if min == 1 { "" } else { "s" };
+        Self::new(Fault::TooShort, field, None, format!("must be at least {min} character{s}"))
+    }
+
+    /// The list or map holds more than `max`.
+    pub fn too_many(field: impl Into<String>, count: usize, max: u64) -> Self {
+        let s = if max == 1 { "" } else { "s" };
+        Self::new(Fault::TooMany, field, Some(count.into()), format!("must have at most {max} item{s}"))
+    }
+
+    /// The list or map holds less than `min`.
+    pub fn too_few(field: impl Into<String>, count: usize, min: u64) -> Self {
+        let s = if min == 1 { "" } else { "s" };
+        Self::new(Fault::TooFew, field, Some(count.into()), format!("must have at least {min} item{s}"))
+    }
+
+    /// The value names something that is not there.
+    pub fn not_found(field: impl Into<String>, value: impl Into<Shown>) -> Self {
+        Self::new(Fault::NotFound, field, Some(value.into()), "")
+    }
+
+    /// The field could not be looked at.
+    pub fn internal(field: impl Into<String>, detail: impl Into<String>) -> Self {
+        Self::new(Fault::Internal, field, None, detail)
+    }
+
+    /// The path of the field.
+    #[must_use]
+    pub fn field(&self) -> &str {
+        &self.field
+    }
+
+    /// The machine readable reason.
+    #[must_use]
+    pub fn reason(&self) -> &'static str {
+        self.kind.words().0
+    }
+
+    /// The text without the field.
+    #[must_use]
+    pub fn body(&self) -> String {
+        let mut text = self.kind.words().1.to_owned();
+        for part in self.value.iter().map(|v| &v.0).chain(Some(&self.detail).filter(|d| !d.is_empty())) {
+            text.push_str(": ");
+            text.push_str(part);
+        }
+        text
+    }
+}
+
+impl fmt::Display for FieldError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.field.is_empty() { f.write_str(&self.body()) } else { write!(f, "{}: {}", self.field, self.body()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_are_quoted_as_clients_know_it() {
+        let cases = [("a", "\"a\""), ("a\"\\\n\u{1}\u{7f}é", r#""a\"\\\n\x01\x7fé""#), ("\u{200b}", r#""\u200b""#)];
+        for (text, expected) in cases {
+            assert_eq!(quoted(text), expected);
+        }
+        let shown = FieldError::invalid("a", serde_json::json!({"k": "<b>"}), "no").to_string();
+        assert_eq!(shown, r#"a: Invalid value: {"k":"\u003cb\u003e"}: no"#);
+    }
+}

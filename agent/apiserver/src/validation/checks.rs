@@ -8,7 +8,7 @@ use super::{Errors, Path};
 use crate::status::{FieldError, Shown};
 
 pub const NEGATIVE: &str = "must be greater than or equal to 0";
-pub const NOT_POSITIVE: &str = "must be greater than 0";
+pub const NOT_POSITIVE: &str = "must be greater than zero";
 pub const IMMUTABLE: &str = "field is immutable";
 
 /// One error per complaint about a text.

@@ -12,9 +12,15 @@
 pub mod addresses;
 pub mod checks;
 mod core;
+pub mod diff;
 mod field;
 pub mod labels;
 pub mod names;
+mod pod;
+pub mod resources;
+pub mod shown;
+#[cfg(test)]
+mod tests;
 
 use api::{Kind, Resource};
 use serde_json::Value;
@@ -55,7 +61,15 @@ macro_rules! rule {
 
 /// The rule of each kind, by the type that the kind is stored as.
 const RULES: &[Rule] = &[
+    rule!("", "services", api::core::v1::Service, core::service::service),
+    rule!("", "endpoints", api::core::v1::Endpoints, core::endpoints::endpoints),
+    rule!("", "events", api::core::v1::Event, core::event::core_event),
+    rule!("events.k8s.io", "events", api::core::v1::Event, core::event::event),
+    rule!("", "namespaces", api::core::v1::Namespace, core::namespace::namespace),
+    rule!("", "resourcequotas", api::core::v1::ResourceQuota, core::quota::resource_quota),
+    rule!("", "limitranges", api::core::v1::LimitRange, core::quota::limit_range),
     rule!("", "configmaps", api::core::v1::ConfigMap, core::config::config_map),
+    rule!("", "pods", api::core::v1::Pod, pod::pod),
     rule!("", "secrets", api::core::v1::Secret, core::config::secret),
 ];
 

@@ -6,7 +6,7 @@ use api::Quantity;
 use api::quantity::Amount;
 
 use super::names::{self, Complaints};
-use super::{Errors, Path};
+use super::{Errors, Path, shown};
 use crate::status::{FieldError, Shown};
 
 pub const NEGATIVE: &str = "must be greater than or equal to 0";
@@ -53,7 +53,7 @@ pub fn one_of(path: &Path<'_>, value: &str, allowed: &[&str], errors: &mut Error
 /// A text that has to be one of some.
 pub fn supported(path: &Path<'_>, value: &str, allowed: &[&str], errors: &mut Errors) {
     if !allowed.contains(&value) {
-        errors.push(FieldError::not_supported(path, value, allowed));
+        errors.push(FieldError::not_supported(path, shown::word(value), allowed));
     }
 }
 

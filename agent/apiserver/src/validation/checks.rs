@@ -1,9 +1,11 @@
 //! Checks that many fields share.
 
+use std::collections::BTreeMap;
+
 use api::Quantity;
 use api::quantity::Amount;
 
-use super::names::Complaints;
+use super::names::{self, Complaints};
 use super::{Errors, Path, shown};
 use crate::status::{FieldError, Shown};
 
@@ -14,6 +16,22 @@ pub const IMMUTABLE: &str = "field is immutable";
 /// One error per complaint about a text.
 pub fn text(path: &Path<'_>, value: &str, complaints: Complaints, errors: &mut Errors) {
     errors.extend(complaints.into_iter().map(|why| FieldError::invalid(path, value, why)));
+}
+
+/// Most bytes in all annotations of an object.
+const MAX_ANNOTATION_BYTES: usize = 256 << 10;
+
+/// Keys of annotations, and their size.
+pub fn annotations(path: &Path<'_>, annotations: &BTreeMap<String, String>, errors: &mut Errors) {
+    for key in annotations.keys() {
+        // Case does not matter.
+        let complaints = names::qualified(&key.to_lowercase());
+        errors.extend(complaints.into_iter().map(|why| FieldError::invalid(path, key, why)));
+    }
+    let size: usize = annotations.iter().map(|(key, value)| key.len() + value.len()).sum();
+    if size > MAX_ANNOTATION_BYTES {
+        errors.push(FieldError::too_long(path, MAX_ANNOTATION_BYTES));
+    }
 }
 
 /// A text that has to be there.

@@ -19,6 +19,7 @@ use crate::tree;
 use crate::user::User;
 
 pub use meta::{validate_meta, validate_meta_update};
+pub use pod::qos_class;
 pub use validate::{validate, validate_update};
 pub use warnings::warnings;
 

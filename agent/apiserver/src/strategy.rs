@@ -290,7 +290,7 @@ fn main_keeps(kind: &'static Kind, new: &mut Value, old: &Value) {
             let finalizers = old.pointer("/spec/finalizers").cloned().unwrap_or(Value::Null);
             new["spec"]["finalizers"] = finalizers;
         }
-        ("", "pods") => pod::prepare_update(new, old),
+        ("", "pods") => pod::prepare_update(new),
         ("apps", "daemonsets") => workload::prepare_daemon_set_update(new, old),
         ("certificates.k8s.io", _) => tree::copy_key(new, old, "spec"),
         _ => {}

@@ -82,15 +82,13 @@ async fn create_named(call: &Call, mut value: Value) -> Result<Creation> {
     strategy::prepare_create(call.kind, &mut value, &call.user);
     admission::admit(call, admission::Operation::Create, &mut value, None).await?;
     let mut errors = strategy::validate_meta(call.kind, &value);
-    errors.extend(super::write::body_errors(call, strategy::Part::Main, &value, None)?);
+    let told = super::write::judge_body(call, strategy::Part::Main, &value, None)?;
+    errors.extend(told.errors);
     let name = tree::text(&value, "/metadata/name").to_owned();
-    if call.kind.plural == "pods" && !tree::list(&value, "/spec/ephemeralContainers").is_empty() {
-        errors.push(FieldError::forbidden("spec.ephemeralContainers", "cannot be set on create"));
-    }
     if !errors.is_empty() {
         return Err(Failure::invalid(call.kind_subject(), &name, &errors));
     }
-    for warning in strategy::warnings(call.kind, &value) {
+    for warning in told.warnings.into_iter().chain(strategy::warnings(call.kind, &value)) {
         call.warn(warning);
     }
     admission::check(call, admission::Operation::Create, &value, None).await?;

@@ -19,6 +19,7 @@ mod status;
 pub(super) mod tolerations;
 mod update;
 mod volumes;
+pub(super) mod warnings;
 mod windows;
 
 use api::core::v1::{Container, EphemeralContainerCommon, Pod, PodSpec, PodTemplateSpec};

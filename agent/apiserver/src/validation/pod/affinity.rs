@@ -34,10 +34,10 @@ pub(super) fn affinity(path: &Path<'_>, affinity: &Affinity, options: Options, e
     }
 }
 
-type PodAffinities<'a> = (&'static str, &'a [PodAffinityTerm], &'a [WeightedPodAffinityTerm]);
+pub(super) type PodAffinities<'a> = (&'static str, &'a [PodAffinityTerm], &'a [WeightedPodAffinityTerm]);
 
 /// To Pods and away from them, which is said alike.
-fn pod_affinities(affinity: &Affinity) -> impl Iterator<Item = PodAffinities<'_>> {
+pub(super) fn pod_affinities(affinity: &Affinity) -> impl Iterator<Item = PodAffinities<'_>> {
     let to = affinity.pod_affinity.as_ref().map(|a| {
         let required = a.required_during_scheduling_ignored_during_execution.as_slice();
         ("podAffinity", required, a.preferred_during_scheduling_ignored_during_execution.as_slice())

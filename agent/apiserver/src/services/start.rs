@@ -37,7 +37,7 @@ fn kubernetes_service(app: &App) -> Value {
         "apiVersion": "v1", "kind": "Service",
         "metadata": {"name": "kubernetes", "labels": {"component": "apiserver", "provider": "kubernetes"}},
         "spec": {
-            "clusterIP": address, "type": "ClusterIP", "sessionAffinity": "None",
+            "clusterIP": address, "clusterIPs": [address], "type": "ClusterIP", "sessionAffinity": "None",
             "ports": [{"name": "https", "port": 443, "protocol": "TCP", "targetPort": app.config.bind.port()}],
         },
     })

@@ -28,6 +28,11 @@ pub async fn start(app: &Arc<App>) -> Result<()> {
     })
     .await?;
     make(app, "default", kubernetes_service(app)).await?;
+    if app.config.advertise.is_loopback() {
+        // No pod reaches it there, and no endpoint may be such an address.
+        tracing::info!(address = %app.config.advertise, "the Service kubernetes gets no endpoint: this is a loopback address");
+        return Ok(());
+    }
     endpoints(app).await
 }
 

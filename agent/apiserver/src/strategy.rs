@@ -18,6 +18,7 @@ use crate::status::{FieldError, Result};
 use crate::tree;
 use crate::user::User;
 
+pub use pod::qos_class;
 pub use validate::{validate, validate_update};
 pub use warnings::warnings;
 
@@ -269,7 +270,7 @@ fn main_keeps(kind: &'static Kind, new: &mut Value, old: &Value) {
             let finalizers = old.pointer("/spec/finalizers").cloned().unwrap_or(Value::Null);
             new["spec"]["finalizers"] = finalizers;
         }
-        ("", "pods") => pod::prepare_update(new, old),
+        ("", "pods") => pod::prepare_update(new),
         ("apps", "daemonsets") => workload::prepare_daemon_set_update(new, old),
         ("certificates.k8s.io", _) => tree::copy_key(new, old, "spec"),
         _ => {}

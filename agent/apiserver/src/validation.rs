@@ -12,10 +12,16 @@
 pub mod addresses;
 pub mod checks;
 mod core;
+pub mod diff;
 mod field;
 pub mod labels;
 pub mod metadata;
 pub mod names;
+mod pod;
+pub mod resources;
+pub mod shown;
+#[cfg(test)]
+mod tests;
 
 use api::{Kind, Resource};
 use serde_json::Value;
@@ -38,8 +44,17 @@ pub struct Change<'a, K> {
     pub old: Option<&'a K>,
 }
 
-/// Encoded objects in, field errors out: a rule without its type.
-type Check = fn(Part, &[u8], Option<&[u8]>) -> std::result::Result<Errors, prost::DecodeError>;
+/// What is said of a change.
+#[derive(Default)]
+pub struct Judgement {
+    /// What is wrong with it.
+    pub errors: Errors,
+    /// What is taken, if nothing is wrong, but is not what the client may think.
+    pub warnings: Vec<String>,
+}
+
+/// Encoded objects in, judgement out: a rule without its type.
+type Check = fn(Part, &[u8], Option<&[u8]>) -> std::result::Result<Judgement, prost::DecodeError>;
 
 struct Rule {
     group: &'static str,
@@ -47,30 +62,45 @@ struct Rule {
     check: Check,
 }
 
-/// `rule!(group, plural, stored type, function)`.
+/// `rule!(group, plural, stored type, function)`, with a function for warnings if there are any.
 macro_rules! rule {
     ($group:literal, $plural:literal, $type:ty, $check:path) => {
-        Rule { group: $group, plural: $plural, check: |part, new, old| typed::<$type>(part, new, old, $check) }
+        rule!($group, $plural, $type, $check, |_, _| {})
+    };
+    ($group:literal, $plural:literal, $type:ty, $check:path, $warn:expr) => {
+        Rule { group: $group, plural: $plural, check: |part, new, old| typed::<$type>(part, (new, old), $check, $warn) }
     };
 }
 
 /// The rule of each kind, by the type that the kind is stored as.
 const RULES: &[Rule] = &[
+    rule!("", "services", api::core::v1::Service, core::service::service),
+    rule!("", "endpoints", api::core::v1::Endpoints, core::endpoints::endpoints),
+    rule!("", "events", api::core::v1::Event, core::event::core_event),
+    rule!("events.k8s.io", "events", api::core::v1::Event, core::event::event),
+    rule!("", "namespaces", api::core::v1::Namespace, core::namespace::namespace),
+    rule!("", "resourcequotas", api::core::v1::ResourceQuota, core::quota::resource_quota),
+    rule!("", "limitranges", api::core::v1::LimitRange, core::quota::limit_range),
     rule!("", "configmaps", api::core::v1::ConfigMap, core::config::config_map),
+    rule!("", "pods", api::core::v1::Pod, pod::pod, pod::warnings::pod),
     rule!("", "secrets", api::core::v1::Secret, core::config::secret),
 ];
 
 fn typed<K: Resource>(
     part: Part,
-    new: &[u8],
-    old: Option<&[u8]>,
+    (new, old): (&[u8], Option<&[u8]>),
     check: fn(&Change<'_, K>, &mut Errors),
-) -> std::result::Result<Errors, prost::DecodeError> {
+    warn: fn(&Change<'_, K>, &mut Vec<String>),
+) -> std::result::Result<Judgement, prost::DecodeError> {
     let new = K::decode(new)?;
     let old = old.map(K::decode).transpose()?;
-    let mut errors = Errors::new();
-    check(&Change { part, new: &new, old: old.as_ref() }, &mut errors);
-    Ok(errors)
+    let change = Change { part, new: &new, old: old.as_ref() };
+    let mut told = Judgement::default();
+    check(&change, &mut told.errors);
+    if told.errors.is_empty() {
+        warn(&change, &mut told.warnings);
+    }
+    Ok(told)
 }
 
 /// Whether the kind's objects are looked at here.
@@ -83,18 +113,18 @@ fn rule(kind: &Kind) -> Option<&'static Rule> {
     RULES.iter().find(|r| r.group == kind.group && r.plural == kind.plural)
 }
 
-/// Errors of a change from `old`, if there was one, to `new`; both are trees in the version of `kind`, and `encode`
+/// What is said of a change from `old`, if there was one, to `new`; both are trees in the version of `kind`, and `encode`
 /// makes protobuf of the stored version of them.
 ///
 /// # Errors
 /// If a tree does not fit the kind's schema.
-pub fn errors(
+pub fn judge(
     kind: &'static Kind,
     part: Part,
     (new, old): (&Value, Option<&Value>),
     encode: impl Fn(&Value) -> Result<Vec<u8>>,
-) -> Result<Errors> {
-    let Some(rule) = rule(kind) else { return Ok(Errors::new()) };
+) -> Result<Judgement> {
+    let Some(rule) = rule(kind) else { return Ok(Judgement::default()) };
     let new = encode(new)?;
     let old = old.map(encode).transpose()?;
     (rule.check)(part, &new, old.as_deref()).map_err(crate::status::Failure::internal)

@@ -288,11 +288,12 @@ async fn prepare(call: &Call, part: Part, mut new: Value, old: &Value) -> Result
     let mut errors = validation::Errors::new();
     let metas = (&validation::metadata::of(&new)?, &validation::metadata::of(old)?);
     validation::metadata::of_change(call.kind, part, metas, &mut errors);
-    errors.extend(body_errors(call, part, &new, Some(old))?);
+    let told = judge_body(call, part, &new, Some(old))?;
+    errors.extend(told.errors);
     if !errors.is_empty() {
         return Err(Failure::invalid(call.kind_subject(), &call.info.name, &errors));
     }
-    for warning in crate::custom::warnings(call, &new, Some(old)) {
+    for warning in told.warnings {
         call.warn(warning);
     }
     admission::check(call, admission::Operation::Update(part), &new, Some(old)).await?;
@@ -302,22 +303,22 @@ async fn prepare(call: &Call, part: Part, mut new: Value, old: &Value) -> Result
     Ok(new)
 }
 
-/// What is wrong with all but the metadata.
-pub fn body_errors(call: &Call, part: Part, new: &Value, old: Option<&Value>) -> Result<validation::Errors> {
+/// What is said of all but the metadata.
+pub fn judge_body(call: &Call, part: Part, new: &Value, old: Option<&Value>) -> Result<validation::Judgement> {
     let kind = call.kind;
     if part == Part::Internal {
-        return Ok(validation::Errors::new());
+        return Ok(validation::Judgement::default());
     }
     if validation::covers(kind) {
         let storage = call.storage()?;
-        return validation::errors(kind, part, (new, old), |tree| codec::to_stored_proto(storage, kind, tree));
+        return validation::judge(kind, part, (new, old), |tree| codec::to_stored_proto(storage, kind, tree));
     }
     let mut errors = strategy::validate(kind, new);
     if let Some(old) = old {
         errors.extend(strategy::validate_update(kind, part, new, old));
     }
     errors.extend(crate::custom::all_errors(call, part, new, old)?);
-    Ok(errors)
+    Ok(validation::Judgement { errors, warnings: crate::custom::warnings(call, new, old) })
 }
 
 enum Written {

@@ -28,6 +28,11 @@ pub async fn start(app: &Arc<App>) -> Result<()> {
     })
     .await?;
     make(app, "default", kubernetes_service(app)).await?;
+    if app.config.advertise.is_loopback() {
+        // No pod reaches it there, and no endpoint may be such an address.
+        tracing::info!(address = %app.config.advertise, "the Service kubernetes gets no endpoint: this is a loopback address");
+        return Ok(());
+    }
     endpoints(app).await
 }
 
@@ -37,7 +42,7 @@ fn kubernetes_service(app: &App) -> Value {
         "apiVersion": "v1", "kind": "Service",
         "metadata": {"name": "kubernetes", "labels": {"component": "apiserver", "provider": "kubernetes"}},
         "spec": {
-            "clusterIP": address, "type": "ClusterIP", "sessionAffinity": "None",
+            "clusterIP": address, "clusterIPs": [address], "type": "ClusterIP", "sessionAffinity": "None",
             "ports": [{"name": "https", "port": 443, "protocol": "TCP", "targetPort": app.config.bind.port()}],
         },
     })

@@ -184,6 +184,11 @@ impl FieldError {
         Self::new(Fault::TooFew, field, Some(count.into()), format!("must have at least {min} item{s}"))
     }
 
+    /// The value names something that is not there, with what would be.
+    pub fn not_found_because(field: impl Into<String>, value: impl Into<Shown>, detail: impl Into<String>) -> Self {
+        Self::new(Fault::NotFound, field, Some(value.into()), detail)
+    }
+
     /// The value names something that is not there.
     pub fn not_found(field: impl Into<String>, value: impl Into<Shown>) -> Self {
         Self::new(Fault::NotFound, field, Some(value.into()), "")

@@ -22,7 +22,6 @@ const OLD_VOLUMES: &[(&str, &str)] = &[
 #[must_use]
 pub fn warnings(kind: &'static Kind, value: &Value) -> Vec<String> {
     let (spec, path) = match (kind.group, kind.plural) {
-        ("", "pods") => (&value["spec"], "spec"),
         ("batch", "cronjobs") => {
             (&value["spec"]["jobTemplate"]["spec"]["template"]["spec"], "spec.jobTemplate.spec.template.spec")
         }

@@ -38,6 +38,21 @@ fn strict_ip(path: &Path<'_>, text: &str, errors: &mut Errors) -> Option<IpAddr>
     Some(ip)
 }
 
+/// What is wrong with the spelling of an address that is taken all the same.
+#[must_use]
+pub fn ip_warning(path: &Path<'_>, text: &str) -> Option<String> {
+    let ip = parse_sloppy(text)?;
+    match text.parse::<IpAddr>() {
+        Ok(IpAddr::V6(own)) if own.to_ipv4_mapped().is_none() => {
+            let other = own.to_string() != text;
+            let told = format!("{path}: IPv6 address {text:?} should be in RFC 5952 canonical format (\"{own}\")");
+            other.then_some(told)
+        }
+        Ok(IpAddr::V4(_)) => None,
+        _ => Some(format!("{path}: non-standard IP address {text:?} is invalid: use \"{ip}\"")),
+    }
+}
+
 /// A range as fields take it that are older than the strict rules.
 pub fn legacy_cidr(path: &Path<'_>, text: &str, old: &[String], errors: &mut Errors) {
     if old.iter().any(|o| o == text) {

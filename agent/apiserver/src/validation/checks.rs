@@ -1,10 +1,12 @@
 //! Checks that many fields share.
 
+use std::collections::BTreeMap;
+
 use api::Quantity;
 use api::quantity::Amount;
 
-use super::names::Complaints;
-use super::{Errors, Path};
+use super::names::{self, Complaints};
+use super::{Errors, Path, shown};
 use crate::status::{FieldError, Shown};
 
 pub const NEGATIVE: &str = "must be greater than or equal to 0";
@@ -14,6 +16,22 @@ pub const IMMUTABLE: &str = "field is immutable";
 /// One error per complaint about a text.
 pub fn text(path: &Path<'_>, value: &str, complaints: Complaints, errors: &mut Errors) {
     errors.extend(complaints.into_iter().map(|why| FieldError::invalid(path, value, why)));
+}
+
+/// Most bytes in all annotations of an object.
+const MAX_ANNOTATION_BYTES: usize = 256 << 10;
+
+/// Keys of annotations, and their size.
+pub fn annotations(path: &Path<'_>, annotations: &BTreeMap<String, String>, errors: &mut Errors) {
+    for key in annotations.keys() {
+        // Case does not matter.
+        let complaints = names::qualified(&key.to_lowercase());
+        errors.extend(complaints.into_iter().map(|why| FieldError::invalid(path, key, why)));
+    }
+    let size: usize = annotations.iter().map(|(key, value)| key.len() + value.len()).sum();
+    if size > MAX_ANNOTATION_BYTES {
+        errors.push(FieldError::too_long(path, MAX_ANNOTATION_BYTES));
+    }
 }
 
 /// A text that has to be there.
@@ -35,7 +53,7 @@ pub fn one_of(path: &Path<'_>, value: &str, allowed: &[&str], errors: &mut Error
 /// A text that has to be one of some.
 pub fn supported(path: &Path<'_>, value: &str, allowed: &[&str], errors: &mut Errors) {
     if !allowed.contains(&value) {
-        errors.push(FieldError::not_supported(path, value, allowed));
+        errors.push(FieldError::not_supported(path, shown::word(value), allowed));
     }
 }
 

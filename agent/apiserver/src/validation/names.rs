@@ -259,6 +259,18 @@ pub fn path_segment(text: &str) -> Complaints {
     rules.iter().filter(|(c, _)| text.contains(*c)).map(|(_, why)| (*why).into()).collect()
 }
 
+/// A name that may be the beginning of one: a dash at its end stands for what follows.
+#[must_use]
+pub fn masked_prefix(text: &str) -> Cow<'_, str> {
+    match text.strip_suffix('-') {
+        Some(rest) if !rest.is_empty() => {
+            let kept: String = rest.chars().take(rest.chars().count() - 1).collect();
+            Cow::Owned(kept + "a")
+        }
+        _ => Cow::Borrowed(text),
+    }
+}
+
 /// Whether the text is a DNS label, whatever its length.
 #[must_use]
 pub fn is_label(text: &str) -> bool {

@@ -1,0 +1,132 @@
+//! Pods, and the templates that pods are made from.
+
+mod affinity;
+mod annotations;
+mod container;
+mod containers;
+mod dns;
+mod env;
+mod handlers;
+mod mounts;
+mod options;
+mod projected;
+mod resize;
+mod resources;
+mod security;
+mod spec;
+mod spread;
+mod status;
+pub(super) mod tolerations;
+mod update;
+mod volumes;
+pub(super) mod warnings;
+mod windows;
+
+use api::core::v1::{Container, EphemeralContainerCommon, Pod, PodSpec, PodTemplateSpec};
+use prost::Message;
+
+use super::{Change, Errors, Path, checks, labels};
+use crate::status::FieldError;
+use crate::strategy::Part;
+
+pub(super) use options::Options;
+
+/// A Pod.
+pub(super) fn pod(change: &Change<'_, Pod>, errors: &mut Errors) {
+    let pod = change.new;
+    let options = Options { is_pod: true, ..Options::of(change.old.map(|old| (&old.spec, &old.metadata))) };
+    let Some(old) = change.old else {
+        whole(pod, options, errors);
+        return create(pod, errors);
+    };
+    if change.part == Part::Status {
+        return status::status(pod, old, options, errors);
+    }
+    whole(pod, options, errors);
+    match change.part {
+        Part::EphemeralContainers => {
+            update::annotation_updates(pod, old, options, errors);
+            update::ephemeral_containers(pod, old, errors);
+        }
+        Part::Resize => resize::resize(pod, old, errors),
+        _ => update::update(pod, old, options, errors),
+    }
+}
+
+/// What holds for every Pod, and not for every template of one.
+fn whole(pod: &Pod, options: Options, errors: &mut Errors) {
+    annotations::of_pod(&Path::root("metadata").child("annotations"), &pod.metadata, &pod.spec, options, errors);
+    let path = Path::root("spec");
+    spec::spec(&path, &pod.spec, Some(&pod.metadata), options, errors);
+    if pod.spec.service_account_name.is_empty() {
+        projected::no_tokens(&path.child("volumes"), &pod.spec.volumes, errors);
+    }
+    for (list, items) in [("containers", &pod.spec.containers), ("initContainers", &pod.spec.init_containers)] {
+        for (i, container) in items.iter().enumerate() {
+            containers::trimmed_image(&path.child(list).index(i), &container.image, errors);
+        }
+    }
+}
+
+fn create(pod: &Pod, errors: &mut Errors) {
+    let path = Path::root("spec");
+    if !pod.spec.ephemeral_containers.is_empty() {
+        errors.push(FieldError::forbidden(path.child("ephemeralContainers"), "cannot be set on create"));
+    }
+    if !pod.spec.node_name.is_empty() && !pod.spec.scheduling_gates.is_empty() {
+        let why = "cannot be set until all schedulingGates have been cleared";
+        errors.push(FieldError::forbidden(path.child("nodeName"), why));
+    }
+    annotations::match_fields(&path, &pod.metadata, &pod.spec, errors);
+}
+
+/// The template of Pods.
+pub(super) fn template(path: &Path<'_>, template: &PodTemplateSpec, options: Options, errors: &mut Errors) {
+    let (meta, spec) = (&template.metadata, &template.spec);
+    labels::labels(&path.child("labels"), &meta.labels, errors);
+    template_annotations(path, template, options, errors);
+    spec::spec(&path.child("spec"), spec, None, options, errors);
+    annotations::match_fields(&path.child("spec"), meta, spec, errors);
+    if !spec.ephemeral_containers.is_empty() {
+        let why = "ephemeral containers not allowed in pod template";
+        errors.push(FieldError::forbidden(path.child("spec").child("ephemeralContainers"), why));
+    }
+}
+
+/// The annotations of a template of Pods.
+pub(super) fn template_annotations(path: &Path<'_>, template: &PodTemplateSpec, options: Options, errors: &mut Errors) {
+    let path = path.child("annotations");
+    checks::annotations(&path, &template.metadata.annotations, errors);
+    annotations::of_pod(&path, &template.metadata, &template.spec, options, errors);
+}
+
+/// Every container with where it is: those that come first, the main ones, those that were added later.
+fn each_container(path: &Path<'_>, spec: &PodSpec, mut visit: impl FnMut(&Path<'_>, &Container)) {
+    for (list, items) in [("initContainers", &spec.init_containers), ("containers", &spec.containers)] {
+        for (i, container) in items.iter().enumerate() {
+            visit(&path.child(list).index(i), container);
+        }
+    }
+    for (i, container) in spec.ephemeral_containers.iter().enumerate() {
+        visit(&path.child("ephemeralContainers").index(i), &as_container(&container.ephemeral_container_common));
+    }
+}
+
+/// A container that was added later as one of the others, whose fields have the same numbers.
+fn as_container(common: &EphemeralContainerCommon) -> Container {
+    Container::decode(common.encode_to_vec().as_slice()).unwrap_or_default()
+}
+
+/// Whether it runs as long as the Pod although it starts before the main containers.
+fn is_sidecar(container: &Container) -> bool {
+    container.restart_policy.as_deref() == Some("Always")
+}
+
+/// Whether the Pod has the user namespace of its node.
+fn has_host_users(spec: &PodSpec) -> bool {
+    spec.host_users != Some(false)
+}
+
+fn is_windows(spec: &PodSpec) -> bool {
+    spec.os.as_ref().is_some_and(|os| os.name == "windows")
+}

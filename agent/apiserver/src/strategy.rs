@@ -232,7 +232,7 @@ pub fn prepare_update(kind: &'static Kind, part: Part, new: &mut Value, old: &Va
         }
         Part::Approval => {
             let conditions = new.pointer("/status/conditions").cloned().unwrap_or(Value::Null);
-            keep_all_but(new, old, &[]);
+            keep_all_but(new, old, &["metadata"]);
             new["status"]["conditions"] = conditions;
             stamp_conditions(new);
         }

@@ -10,7 +10,7 @@ const FIELDS: &[(&str, &str, &str, &str)] = &[
     ("", "events", "type", "type"),
     ("", "events", "reason", "reason"),
     ("", "events", "reportingComponent", "reportingComponent"),
-    ("", "events", "source", "source.component"),
+    ("", "events", "source", "source.component|reportingComponent"),
     ("", "events", "involvedObject.kind", "involvedObject.kind"),
     ("", "events", "involvedObject.namespace", "involvedObject.namespace"),
     ("", "events", "involvedObject.name", "involvedObject.name"),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 use http::{Response, StatusCode};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -268,19 +268,21 @@ impl Page {
 }
 
 fn json_list(renderer: &Renderer<'_>, page: &Page) -> Result<Bytes> {
-    let mut out = BytesMut::with_capacity(page.objects.iter().map(|o| o.data.len() * 2).sum::<usize>() + 256);
-    codec::put_type_names(&mut out, &format!("{}List", renderer.kind.kind), &renderer.kind.api_version());
-    out.put_slice(b",\"metadata\":");
-    out.put_slice(page.metadata_text().as_bytes());
-    out.put_slice(b",\"items\":[");
+    let mut head = BytesMut::new();
+    codec::put_type_names(&mut head, &format!("{}List", renderer.kind.kind), &renderer.kind.api_version());
+    let mut out = Vec::with_capacity(page.objects.iter().map(|o| o.data.len() * 9 / 4).sum::<usize>() + 256);
+    out.extend_from_slice(&head);
+    out.extend_from_slice(b",\"metadata\":");
+    out.extend_from_slice(page.metadata_text().as_bytes());
+    out.extend_from_slice(b",\"items\":[");
     for (i, object) in page.objects.iter().enumerate() {
         if i > 0 {
-            out.put_u8(b',');
+            out.push(b',');
         }
-        out.put_slice(&renderer.json(object)?);
+        renderer.append_json(object, &mut out)?;
     }
-    out.put_slice(b"]}\n");
-    Ok(out.freeze())
+    out.extend_from_slice(b"]}\n");
+    Ok(out.into())
 }
 
 fn proto_list(renderer: &Renderer<'_>, page: &Page) -> Result<Bytes> {

@@ -24,7 +24,9 @@ use prost::Message;
 use super::{Change, Errors, Path, checks, labels};
 use crate::status::FieldError;
 
+pub(super) use affinity::node_selector;
 pub(super) use options::Options;
+pub(super) use resources::overhead;
 
 
 /// A Pod.

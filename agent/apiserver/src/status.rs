@@ -7,6 +7,7 @@ use std::fmt;
 use http::StatusCode;
 use serde_json::{Map, Value, json};
 
+pub(crate) use fault::quoted;
 pub use fault::{FieldError, Shown};
 
 /// The result of a step of request handling.

@@ -2,7 +2,7 @@
 
 use api::apiregistration::v1::{ApiService, ApiServiceSpec};
 
-use super::{Change, Errors, Path, checks, names, shown};
+use super::{Change, Errors, Path, checks, names};
 use crate::status::FieldError;
 use crate::strategy::Part;
 
@@ -44,7 +44,8 @@ pub fn api_service(change: &Change<'_, ApiService>, errors: &mut Errors) {
 
 /// The name follows from what is served.
 fn name(name: &str, spec: &ApiServiceSpec, errors: &mut Errors) {
-    let (path, wanted) = (Path::root("metadata").child("name"), format!("{}.{}", spec.version, spec.group));
+    let path = Path::root("metadata.name");
+    let wanted = format!("{}.{}", spec.version, spec.group);
     let complaints = names::path_segment(name);
     if !complaints.is_empty() {
         checks::text(&path, name, complaints, errors);

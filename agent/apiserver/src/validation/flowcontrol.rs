@@ -19,8 +19,7 @@ const MAX_PRECEDENCE: i32 = 10_000;
 const MAX_QUEUES: i32 = 10_000_000;
 /// Bits of a hash that deals hands of queues.
 const MAX_HASH_BITS: u32 = 60;
-const VERBS: &[&str] =
-    &["create", "delete", "deletecollection", "get", "list", "patch", "proxy", "update", "watch"];
+const VERBS: &[&str] = &["create", "delete", "deletecollection", "get", "list", "patch", "proxy", "update", "watch"];
 
 pub fn flow_schema(change: &Change<'_, FlowSchema>, errors: &mut Errors) {
     let new = change.new;
@@ -102,7 +101,8 @@ fn schema_spec(name: &str, spec: &FlowSchemaSpec, errors: &mut Errors) {
         let why = "only the schema named 'exempt' may have matchingPrecedence 1";
         errors.push(FieldError::invalid(path, precedence, why));
     }
-    if let Some(method) = spec.distinguisher_method.as_ref().filter(|m| !matches!(m.r#type.as_str(), "ByNamespace" | "ByUser"))
+    if let Some(method) =
+        spec.distinguisher_method.as_ref().filter(|m| !matches!(m.r#type.as_str(), "ByNamespace" | "ByUser"))
     {
         let value = shown::structure("k8s.io.api.flowcontrol.v1.FlowDistinguisherMethod", method);
         let path = SPEC.child("distinguisherMethod");
@@ -274,7 +274,8 @@ pub fn priority_level(change: &Change<'_, PriorityLevelConfiguration>, errors: &
     const KEEPS_ZERO: &str = "flowcontrol.k8s.io/v1beta3-preserve-zero-concurrency-shares";
     if new.metadata.annotations.contains_key(KEEPS_ZERO) {
         let path = Path::root("metadata");
-        errors.push(FieldError::forbidden(path.child("annotations"), format!("annotation '{KEEPS_ZERO}' is forbidden")));
+        errors
+            .push(FieldError::forbidden(path.child("annotations"), format!("annotation '{KEEPS_ZERO}' is forbidden")));
     }
     level_spec(&new.metadata.name, &new.spec, errors);
     fixed_level(&new.metadata.name, &new.spec, errors);

@@ -28,7 +28,6 @@ pub(super) use affinity::node_selector;
 pub(super) use options::Options;
 pub(super) use resources::overhead;
 
-
 /// A Pod.
 pub(super) fn pod(change: &Change<'_, Pod>, errors: &mut Errors) {
     let pod = change.new;
@@ -80,12 +79,7 @@ pub(super) fn template(path: &Path<'_>, template: &PodTemplateSpec, options: Opt
 }
 
 /// The annotations of a template of Pods.
-pub(super) fn template_annotations(
-    path: &Path<'_>,
-    template: &PodTemplateSpec,
-    options: Options,
-    errors: &mut Errors,
-) {
+pub(super) fn template_annotations(path: &Path<'_>, template: &PodTemplateSpec, options: Options, errors: &mut Errors) {
     let path = path.child("annotations");
     checks::annotations(&path, &template.metadata.annotations, errors);
     annotations::of_pod(&path, &template.metadata, &template.spec, options, errors);

@@ -1,7 +1,7 @@
 //! PodDisruptionBudgets.
 
-use api::policy::v1::PodDisruptionBudget;
 use api::IntOrString;
+use api::policy::v1::PodDisruptionBudget;
 
 use super::conditions::conditions;
 use super::labels::{self, SelectorOptions};

@@ -43,11 +43,7 @@ fn rule(path: &Path<'_>, rule: &PolicyRule, namespaced: bool, errors: &mut Error
     }
     if !rule.non_resource_urls.is_empty() {
         let mut told = |why: &str| {
-            errors.push(FieldError::invalid(
-                path.child("nonResourceURLs"),
-                shown::texts(&rule.non_resource_urls),
-                why,
-            ));
+            errors.push(FieldError::invalid(path.child("nonResourceURLs"), shown::texts(&rule.non_resource_urls), why));
         };
         if namespaced {
             told("namespaced rules cannot apply to non-resource URLs");

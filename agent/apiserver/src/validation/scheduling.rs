@@ -8,10 +8,8 @@ use crate::status::FieldError;
 const HIGHEST_OF_USERS: i32 = 1_000_000_000;
 const SYSTEM: &str = "system-";
 /// Classes of the system: name, value.
-const OF_SYSTEM: &[(&str, i32)] = &[
-    ("system-node-critical", 2 * HIGHEST_OF_USERS + 1_000),
-    ("system-cluster-critical", 2 * HIGHEST_OF_USERS),
-];
+const OF_SYSTEM: &[(&str, i32)] =
+    &[("system-node-critical", 2 * HIGHEST_OF_USERS + 1_000), ("system-cluster-critical", 2 * HIGHEST_OF_USERS)];
 
 pub fn priority_class(change: &Change<'_, PriorityClass>, errors: &mut Errors) {
     let (new, policy) = (change.new, Path::root("preemptionPolicy"));
@@ -27,7 +25,8 @@ pub fn priority_class(change: &Change<'_, PriorityClass>, errors: &mut Errors) {
     }
     if new.metadata.name.starts_with(SYSTEM) {
         if let Some(why) = not_of_system(new) {
-            let why = format!("priority class names with '{SYSTEM}' prefix are reserved for system use only. error: {why}");
+            let why =
+                format!("priority class names with '{SYSTEM}' prefix are reserved for system use only. error: {why}");
             errors.push(FieldError::forbidden(Path::root("metadata").child("name"), why));
         }
     } else if new.value > HIGHEST_OF_USERS {

@@ -83,8 +83,7 @@ fn updated(new: &PersistentVolumeClaim, old: &PersistentVolumeClaim, errors: &mu
         && class.as_ref().is_none_or(String::is_empty)
     {
         let what = if class.is_none() { "nil" } else { "empty string" };
-        let why =
-            format!("update to {what} is forbidden when status.currentVolumeAttributesClassName is not nil");
+        let why = format!("update to {what} is forbidden when status.currentVolumeAttributesClassName is not nil");
         errors.push(FieldError::forbidden(SPEC.child("volumeAttributesClassName"), why));
     }
 }

@@ -240,10 +240,8 @@ pub fn csi_driver_name(path: &Path<'_>, name: &str, errors: &mut Errors) {
 /// A secret that a volume of its own refers to.
 pub fn secret_reference(path: &Path<'_>, secret: &SecretReference, errors: &mut Errors) {
     type Form = fn(&str) -> names::Complaints;
-    let parts: [(&str, &str, Form); 2] = [
-        ("name", &secret.name, names::dns1123_subdomain),
-        ("namespace", &secret.namespace, names::dns1123_label),
-    ];
+    let parts: [(&str, &str, Form); 2] =
+        [("name", &secret.name, names::dns1123_subdomain), ("namespace", &secret.namespace, names::dns1123_label)];
     for (field, text, form) in parts {
         let path = path.child(field);
         if text.is_empty() {

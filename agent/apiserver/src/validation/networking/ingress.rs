@@ -2,8 +2,8 @@
 
 use api::core::v1::TypedLocalObjectReference;
 use api::networking::v1::{
-    HttpIngressPath, Ingress, IngressBackend, IngressClass, IngressClassParametersReference,
-    IngressLoadBalancerStatus, IngressRule, IngressSpec,
+    HttpIngressPath, Ingress, IngressBackend, IngressClass, IngressClassParametersReference, IngressLoadBalancerStatus,
+    IngressRule, IngressSpec,
 };
 
 use super::addresses::segment;

@@ -21,7 +21,10 @@ struct Kept {
 pub fn network_policy(change: &Change<'_, NetworkPolicy>, errors: &mut Errors) {
     let kept = change.old.map_or_else(Kept::default, |old| Kept {
         selector: SelectorOptions::after([&old.spec.pod_selector]),
-        ranges: blocks(&old.spec).flat_map(|block| std::iter::once(&block.cidr).chain(&block.except)).cloned().collect(),
+        ranges: blocks(&old.spec)
+            .flat_map(|block| std::iter::once(&block.cidr).chain(&block.except))
+            .cloned()
+            .collect(),
     });
     let spec = &change.new.spec;
     labels::selector(&SPEC.child("podSelector"), &spec.pod_selector, kept.selector, errors);

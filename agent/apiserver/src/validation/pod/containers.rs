@@ -117,8 +117,7 @@ pub(super) fn ephemeral(path: &Path<'_>, scope: Scope<'_>, errors: &mut Errors) 
 /// Nothing counts on such a container, so it has no resources and is not looked after.
 fn not_for_ephemeral(path: &Path<'_>, container: &Container, added: &EphemeralContainer, errors: &mut Errors) {
     let resources = &container.resources;
-    let has_resources =
-        !(resources.limits.is_empty() && resources.requests.is_empty() && resources.claims.is_empty());
+    let has_resources = !(resources.limits.is_empty() && resources.requests.is_empty() && resources.claims.is_empty());
     let fields = [
         ("ports", !container.ports.is_empty()),
         ("resources", has_resources),

@@ -46,7 +46,8 @@ fn searches(path: &Path<'_>, searches: &[String], errors: &mut Errors) {
     }
     let chars = searches.iter().map(|s| s.len() + 1).sum::<usize>().saturating_sub(1);
     if chars > MAX_SEARCH_CHARS {
-        let why = format!("must not have more than {MAX_SEARCH_CHARS} characters (including spaces) in the search list");
+        let why =
+            format!("must not have more than {MAX_SEARCH_CHARS} characters (including spaces) in the search list");
         errors.push(FieldError::invalid(path, serde_json::json!(searches), why));
     }
     for (i, search) in searches.iter().enumerate().filter(|(_, s)| *s != ".") {

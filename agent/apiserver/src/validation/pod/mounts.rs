@@ -144,4 +144,3 @@ pub(super) fn no_backsteps(path: &Path<'_>, text: &str, errors: &mut Errors) {
 fn has_backstep(text: &str) -> bool {
     text.split('/').any(|part| part == "..")
 }
-

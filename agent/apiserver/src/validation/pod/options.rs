@@ -62,9 +62,10 @@ impl Options {
             comparing_tolerations: spec.tolerations.iter().any(compares),
             host_network_without_host_users: spec.host_network && no_host_users,
             devices_without_host_users: no_host_users && devices,
-            restarting_init_containers: spec.init_containers.iter().any(|c| {
-                !is_sidecar(c) && c.resize_policy.iter().any(|p| p.restart_policy == "RestartContainer")
-            }),
+            restarting_init_containers: spec
+                .init_containers
+                .iter()
+                .any(|c| !is_sidecar(c) && c.resize_policy.iter().any(|p| p.restart_policy == "RestartContainer")),
         }
     }
 }

@@ -1,6 +1,8 @@
 //! Volumes that several sources lie in.
 
-use api::core::v1::{KeyToPath, PodSpec, ProjectedVolumeSource, ServiceAccountTokenProjection, Volume, VolumeProjection};
+use api::core::v1::{
+    KeyToPath, PodSpec, ProjectedVolumeSource, ServiceAccountTokenProjection, Volume, VolumeProjection,
+};
 
 use super::volumes::{downward_file, key_to_path, mode};
 use super::{Options, mounts};
@@ -45,7 +47,8 @@ fn source<'a>(
     if let Some(token) = &source.service_account_token {
         self::token(volume, &path.child("serviceAccountToken"), (token, options), errors);
     }
-    let set = [secret.is_some(), config.is_some(), source.downward_api.is_some(), source.service_account_token.is_some()];
+    let set =
+        [secret.is_some(), config.is_some(), source.downward_api.is_some(), source.service_account_token.is_some()];
     if set.iter().filter(|set| **set).count() > 1 {
         errors.push(FieldError::forbidden(path, "may not specify more than 1 volume type per source"));
     }

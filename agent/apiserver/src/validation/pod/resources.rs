@@ -82,12 +82,7 @@ fn amounts(path: &Path<'_>, own: &ResourceRequirements, (name_of, partial): (Nam
     }
 }
 
-fn within_limit(
-    path: &Path<'_>,
-    name: &str,
-    (quantity, limit): (&Quantity, Option<&Quantity>),
-    errors: &mut Errors,
-) {
+fn within_limit(path: &Path<'_>, name: &str, (quantity, limit): (&Quantity, Option<&Quantity>), errors: &mut Errors) {
     let exact = !resources::may_overcommit(name);
     let Some(limit) = limit else {
         if exact {
@@ -180,10 +175,7 @@ fn whole(path: &Path<'_>, own: &ResourceRequirements, spec: &PodSpec, errors: &m
 }
 
 /// What all containers need at the time when they need most.
-fn of_all_containers(
-    spec: &PodSpec,
-    amounts: impl Fn(&ResourceRequirements) -> &Amounts,
-) -> BTreeMap<String, Amount> {
+fn of_all_containers(spec: &PodSpec, amounts: impl Fn(&ResourceRequirements) -> &Amounts) -> BTreeMap<String, Amount> {
     type Sums = BTreeMap<String, Amount>;
     let add = |sums: &mut Sums, container: &Container| {
         for (name, quantity) in amounts(&container.resources) {

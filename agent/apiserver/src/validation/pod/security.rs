@@ -13,8 +13,7 @@ const MAX_PROFILE_LEN: usize = 4095;
 /// The security context of a Pod.
 pub(super) fn of_pod(path: &Path<'_>, spec: &PodSpec, options: Options, errors: &mut Errors) {
     let Some(context) = &spec.security_context else { return };
-    let ids =
-        [("fsGroup", context.fs_group), ("runAsUser", context.run_as_user), ("runAsGroup", context.run_as_group)];
+    let ids = [("fsGroup", context.fs_group), ("runAsUser", context.run_as_user), ("runAsGroup", context.run_as_group)];
     for (name, id) in ids {
         if let Some(id) = id {
             checks::user_id(&path.child(name), id, errors);
@@ -43,12 +42,7 @@ pub(super) fn of_pod(path: &Path<'_>, spec: &PodSpec, options: Options, errors: 
     }
 }
 
-fn sysctls(
-    path: &Path<'_>,
-    context: &PodSecurityContext,
-    (spec, options): (&PodSpec, Options),
-    errors: &mut Errors,
-) {
+fn sysctls(path: &Path<'_>, context: &PodSecurityContext, (spec, options): (&PodSpec, Options), errors: &mut Errors) {
     for (i, sysctl) in context.sysctls.iter().enumerate() {
         let (path, name) = (path.index(i), sysctl.name.as_str());
         let path = path.child("name");

@@ -4,18 +4,14 @@ use api::core::v1::{PodResourceClaim, PodSchedulingGate, PodSpec};
 use api::meta::v1::ObjectMeta;
 
 use super::container::Scope;
-use super::{Options, affinity, annotations, containers, dns, env, resources, security, spread, tolerations, volumes, windows};
+use super::{
+    Options, affinity, annotations, containers, dns, env, resources, security, spread, tolerations, volumes, windows,
+};
 use crate::status::FieldError;
 use crate::validation::{Errors, Path, checks, labels, names, shown};
 
 /// The spec of a Pod, or of a template, which has no metadata of a Pod.
-pub(super) fn spec(
-    path: &Path<'_>,
-    spec: &PodSpec,
-    meta: Option<&ObjectMeta>,
-    options: Options,
-    errors: &mut Errors,
-) {
+pub(super) fn spec(path: &Path<'_>, spec: &PodSpec, meta: Option<&ObjectMeta>, options: Options, errors: &mut Errors) {
     if spec.termination_grace_period_seconds.is_none() {
         errors.push(FieldError::required(path.child("terminationGracePeriodSeconds"), ""));
     }

@@ -71,9 +71,8 @@ fn only_own_keys(path: &Path<'_>, constraint: &TopologySpreadConstraint, errors:
     }
     for (i, key) in keys.iter().enumerate() {
         checks::text(&path.index(i), key, names::qualified(key), errors);
-        let selected = selector.is_some_and(|s| {
-            s.match_labels.contains_key(key) || s.match_expressions.iter().any(|e| e.key == *key)
-        });
+        let selected = selector
+            .is_some_and(|s| s.match_labels.contains_key(key) || s.match_expressions.iter().any(|e| e.key == *key));
         if selected {
             let why = "exists in both matchLabelKeys and labelSelector";
             errors.push(FieldError::invalid(path.index(i), key, why));

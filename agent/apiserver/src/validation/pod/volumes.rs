@@ -183,12 +183,7 @@ fn claim_name_fits(path: &Path<'_>, context: Context<'_>, errors: &mut Errors) {
     }
 }
 
-fn ephemeral(
-    path: &Path<'_>,
-    own: &api::core::v1::EphemeralVolumeSource,
-    _: Context<'_>,
-    errors: &mut Errors,
-) {
+fn ephemeral(path: &Path<'_>, own: &api::core::v1::EphemeralVolumeSource, _: Context<'_>, errors: &mut Errors) {
     let path = path.child("volumeClaimTemplate");
     match &own.volume_claim_template {
         None => errors.push(FieldError::required(path, "")),

@@ -26,8 +26,9 @@ pub(super) fn options(path: &Path<'_>, options: Option<&WindowsSecurityContextOp
         }
     }
     if let Some(name) = &options.run_as_user_name {
-        let mut tell =
-            |why: &str| errors.push(FieldError::invalid(path.child("runAsUserName"), name, format!("runAsUserName{why}")));
+        let mut tell = |why: &str| {
+            errors.push(FieldError::invalid(path.child("runAsUserName"), name, format!("runAsUserName{why}")))
+        };
         user_name(name, &mut tell);
     }
 }

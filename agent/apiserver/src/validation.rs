@@ -189,6 +189,14 @@ fn rule(kind: &Kind) -> Option<&'static Rule> {
     RULES.iter().find(|r| r.group == kind.group && r.plural == kind.plural)
 }
 
+/// Errors in the addresses of a Service, which are looked at before it gets some.
+#[must_use]
+pub fn service_addresses(new: &api::core::v1::ServiceSpec, old: Option<&api::core::v1::ServiceSpec>) -> Errors {
+    let mut errors = Errors::new();
+    core::service::addresses(new, old, &mut errors);
+    errors
+}
+
 /// Errors of a change from `old`, if there was one, to `new`; both are trees in the version of `kind`, and `encode`
 /// makes protobuf of the stored version of them.
 ///

@@ -149,6 +149,9 @@ pub(super) fn after(kind: &Kind, value: &mut Value) {
             let annotations = tree::object_at(&mut value["metadata"], "annotations");
             annotations.entry("deprecated.daemonset.template.generation").or_insert_with(|| "0".into());
         }
+        ("", "services") if tree::text(value, "/spec/sessionAffinity") == "None" => {
+            tree::remove(&mut value["spec"], "sessionAffinityConfig");
+        }
         ("", "namespaces") => {
             let name = value["metadata"]["name"].clone();
             if !tree::text(value, "/metadata/name").is_empty() {

@@ -9,6 +9,7 @@ use crate::app::{Call, now_text};
 use crate::cache::{Object, Storage, store_failure};
 use crate::codec::{self, Parsed};
 use crate::negotiate;
+use crate::services::Taken;
 use crate::status::{Failure, Result};
 use crate::strategy::{self, Part};
 use crate::{admission, managed, tree, validation};
@@ -143,7 +144,7 @@ pub async fn modify(call: &Call, part: Part, change: impl Fn(&Value) -> Result<V
             check_version(call, &new, &old)?;
             prepare(call, part, new, &old_value).await
         };
-        let new = match attempt.await {
+        let (new, taken) = match attempt.await {
             // What the cache shows may be a moment old: judge by what the store holds.
             Err(failure) if from_cache && failure.code() != http::StatusCode::NOT_FOUND => {
                 from_cache = false;
@@ -156,7 +157,9 @@ pub async fn modify(call: &Call, part: Part, change: impl Fn(&Value) -> Result<V
             }
             other => other?,
         };
-        match write(call, storage, &key, (&old, &new)).await? {
+        let written = write(call, storage, &key, (&old, &new)).await;
+        taken.settle(call, matches!(written, Ok(Written::Done(_)))).await;
+        match written? {
             Written::Done(changed) => return Ok(changed),
             Written::Gone => return Err(call.not_found()),
             Written::Raced(current) => old = current,
@@ -186,7 +189,7 @@ fn check_version(call: &Call, new: &Value, old: &Object) -> Result<()> {
 }
 
 /// Everything between the client's wish and the bytes to store.
-async fn prepare(call: &Call, part: Part, mut new: Value, old: &Value) -> Result<Value> {
+async fn prepare(call: &Call, part: Part, mut new: Value, old: &Value) -> Result<(Value, Taken)> {
     check_type(call, &mut new)?;
     check_namespace(call, &mut new)?;
     let mut new = codec::canonical(call.kind, &new)?;
@@ -200,20 +203,31 @@ async fn prepare(call: &Call, part: Part, mut new: Value, old: &Value) -> Result
     }
     strategy::prepare_update(call.kind, part, &mut new, old)?;
     admission::admit(call, admission::Operation::Update(part), &mut new, Some(old)).await?;
-    let mut errors = strategy::validate_meta_update(&new, old);
+    let mut taken = Taken::default();
+    if call.kind.plural == "services" && call.kind.group.is_empty() && part == Part::Main {
+        taken = crate::services::begin(call, &mut new, Some(old)).await?;
+    }
+    match judge(call, part, &new, old).await {
+        Ok(()) => Ok((new, taken)),
+        Err(failure) => {
+            taken.settle(call, false).await;
+            Err(failure)
+        }
+    }
+}
+
+/// Whether a successor may be written.
+async fn judge(call: &Call, part: Part, new: &Value, old: &Value) -> Result<()> {
+    let mut errors = strategy::validate_meta_update(new, old);
     // The metadata is looked at for every object and by most kinds' own validation again.
     if strategy::validates_meta_again(call.kind) {
         errors.extend(errors.clone());
     }
-    errors.extend(body_errors(call, part, &new, Some(old))?);
+    errors.extend(body_errors(call, part, new, Some(old))?);
     if !errors.is_empty() {
         return Err(Failure::invalid(call.kind_subject(), &call.info.name, &errors));
     }
-    admission::check(call, admission::Operation::Update(part), &new, Some(old)).await?;
-    if call.kind.plural == "services" && call.kind.group.is_empty() && part == Part::Main {
-        crate::services::allocate(call, &mut new, Some(old)).await?;
-    }
-    Ok(new)
+    admission::check(call, admission::Operation::Update(part), new, Some(old)).await
 }
 
 /// What is wrong with all but the metadata.

@@ -9,9 +9,6 @@ use crate::status::FieldError;
 
 pub fn runtime_class(change: &Change<'_, RuntimeClass>, errors: &mut Errors) {
     let (new, handler) = (change.new, Path::root("handler"));
-    if let Some(old) = change.old {
-        return checks::immutable(&handler, (&new.handler, &old.handler), String::clone, errors);
-    }
     checks::required(&handler, &new.handler, errors);
     if !new.handler.is_empty() {
         checks::text(&handler, &new.handler, names::dns1123_label(&new.handler), errors);
@@ -21,6 +18,9 @@ pub fn runtime_class(change: &Change<'_, RuntimeClass>, errors: &mut Errors) {
     }
     if let Some(each) = &new.scheduling {
         scheduling(&Path::root("scheduling"), each, errors);
+    }
+    if let Some(old) = change.old {
+        checks::immutable(&handler, (&new.handler, &old.handler), String::clone, errors);
     }
 }
 

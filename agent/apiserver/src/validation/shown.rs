@@ -94,7 +94,7 @@ fn put_public(message: &'static Message, value: &Value, out: &mut String) {
 }
 
 fn put_fields(message: &'static Message, value: &Value, first: &mut bool, out: &mut String) {
-    for field in message.fields {
+    for field in in_order(message) {
         if let (true, Some(inner)) = (field.inline, field.ty.message()) {
             put_fields(inner, value, first, out);
             continue;
@@ -107,6 +107,27 @@ fn put_fields(message: &'static Message, value: &Value, first: &mut bool, out: &
         out.push_str("\":");
         put_field(field, &value[field.json], out);
     }
+}
+
+/// Fields that lie elsewhere inside: message, field, and the one before it.
+const MOVED: &[(&str, &str, &str)] = &[
+    (".PersistentVolumeSource", "quobyte", "rbd"),
+    (".PersistentVolumeSource", "flexVolume", "iscsi"),
+    (".VolumeSource", "quobyte", "rbd"),
+    (".ContainerResourceMetricSource", "container", "name"),
+];
+
+fn in_order(message: &'static Message) -> Vec<&'static Field> {
+    let mut fields: Vec<&'static Field> = message.fields.iter().collect();
+    for (_, moved, before) in MOVED.iter().filter(|(of, ..)| message.name.ends_with(of)) {
+        let place = |fields: &[&Field], name: &str| fields.iter().position(|field| field.json == name);
+        if let Some(from) = place(&fields, moved) {
+            let field = fields.remove(from);
+            let to = place(&fields, before).map_or(from, |at| at + 1);
+            fields.insert(to, field);
+        }
+    }
+    fields
 }
 
 fn put_field(field: &'static Field, value: &Value, out: &mut String) {

@@ -16,17 +16,40 @@ const INLINE: &str = "in the context of inline volumes";
 pub fn persistent_volume(change: &Change<'_, PersistentVolume>, errors: &mut Errors) {
     let new = change.new;
     if change.part == Part::Status {
-        if new.metadata.resource_version.is_empty() {
-            errors.push(FieldError::required("resourceVersion", ""));
-        }
         return;
     }
     let old = change.old;
     let any_values = old.is_some_and(|old| has_invalid_values(&old.spec));
     let own = Own { name: &new.metadata.name, any_values };
     volume(&Path::root("spec"), &new.spec, Some(&own), errors);
+    mount_options(new, errors);
     if let Some(old) = old {
+        // All of it is told again of a change.
+        volume(&Path::root("spec"), &new.spec, Some(&own), errors);
         updated(&new.spec, &old.spec, errors);
+    }
+}
+
+/// Only some sources take options of mounting by annotation.
+fn mount_options(volume: &PersistentVolume, errors: &mut Errors) {
+    const OPTIONS: &str = "volume.beta.kubernetes.io/mount-options";
+    let all = &volume.spec.persistent_volume_source;
+    let takes = all.gce_persistent_disk.is_some()
+        || all.aws_elastic_block_store.is_some()
+        || all.glusterfs.is_some()
+        || all.nfs.is_some()
+        || all.rbd.is_some()
+        || all.quobyte.is_some()
+        || all.iscsi.is_some()
+        || all.cinder.is_some()
+        || all.cephfs.is_some()
+        || all.azure_file.is_some()
+        || all.vsphere_volume.is_some()
+        || all.azure_disk.is_some()
+        || all.photon_persistent_disk.is_some();
+    if !takes && volume.metadata.annotations.contains_key(OPTIONS) {
+        let path = Path::root("metadata.annotations");
+        errors.push(FieldError::forbidden(path.child(OPTIONS), "may not specify mount options for this volume type"));
     }
 }
 
@@ -383,12 +406,45 @@ fn updated(new: &PersistentVolumeSpec, old: &PersistentVolumeSpec, errors: &mut 
         let value = shown::optional_text(new.volume_mode.as_ref());
         errors.push(FieldError::invalid("volumeMode", value, checks::IMMUTABLE));
     }
+    if let Some(before) = &old.node_affinity {
+        affinity_stays(new.node_affinity.as_ref(), before, errors);
+    }
     if old.volume_attributes_class_name.is_some() && new.volume_attributes_class_name.is_none() {
         let path = Path::root("spec");
         errors.push(FieldError::forbidden(
             path.child("volumeAttributesClassName"),
             "update from non-nil value to nil is forbidden",
         ));
+    }
+}
+
+/// Labels that were renamed: old, new.
+const RENAMED: &[(&str, &str)] = &[
+    ("beta.kubernetes.io/arch", "kubernetes.io/arch"),
+    ("beta.kubernetes.io/instance-type", "node.kubernetes.io/instance-type"),
+    ("beta.kubernetes.io/os", "kubernetes.io/os"),
+    ("failure-domain.beta.kubernetes.io/region", "topology.kubernetes.io/region"),
+    ("failure-domain.beta.kubernetes.io/zone", "topology.kubernetes.io/zone"),
+];
+
+/// Where a volume can be used stays, but for new names of labels.
+fn affinity_stays(new: Option<&VolumeNodeAffinity>, old: &VolumeNodeAffinity, errors: &mut Errors) {
+    let mut renamed = old.clone();
+    let terms = renamed.required.iter_mut().flat_map(|selector| &mut selector.node_selector_terms).zip(
+        new.into_iter().filter_map(|new| new.required.as_ref()).flat_map(|selector| &selector.node_selector_terms),
+    );
+    for (before, after) in terms {
+        let pairs = before.match_expressions.iter_mut().chain(&mut before.match_fields);
+        for (before, after) in pairs.zip(after.match_expressions.iter().chain(&after.match_fields)) {
+            if RENAMED.contains(&(before.key.as_str(), after.key.as_str())) {
+                before.key.clone_from(&after.key);
+            }
+        }
+    }
+    if new != Some(&renamed) {
+        let value = shown::optional("k8s.io.api.core.v1.VolumeNodeAffinity", new);
+        let why = "field is immutable, except for updating from beta label to GA";
+        errors.push(FieldError::invalid("nodeAffinity", value, why));
     }
 }
 

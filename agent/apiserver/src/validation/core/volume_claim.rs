@@ -122,9 +122,6 @@ fn storage_class(
 }
 
 fn changed_status(new: &PersistentVolumeClaim, errors: &mut Errors) {
-    if new.metadata.resource_version.is_empty() {
-        errors.push(FieldError::required("resourceVersion", ""));
-    }
     if new.spec.access_modes.is_empty() {
         errors.push(FieldError::required("Spec.accessModes", ""));
     }

@@ -11,14 +11,13 @@ const SPEC: Path<'static> = Path::root("spec");
 
 pub fn ip_address(change: &Change<'_, IpAddress>, errors: &mut Errors) {
     let (path, parent) = (SPEC.child("parentRef"), change.new.spec.parent_ref.as_ref());
-    match (change.old, parent) {
-        (Some(old), _) if old.spec.parent_ref.as_ref() != parent => {
-            let value = shown::optional("k8s.io.api.networking.v1.ParentReference", parent);
-            errors.push(FieldError::invalid(path, value, checks::IMMUTABLE));
-        }
-        (Some(_), _) => {}
-        (None, None) => errors.push(FieldError::required(path, "")),
-        (None, Some(parent)) => parent_reference(&path, parent, errors),
+    match parent {
+        Some(parent) => parent_reference(&path, parent, errors),
+        None => errors.push(FieldError::required(path, "")),
+    }
+    if change.old.is_some_and(|old| old.spec.parent_ref.as_ref() != parent) {
+        let value = shown::optional("k8s.io.api.networking.v1.ParentReference", parent);
+        errors.push(FieldError::invalid(path, value, checks::IMMUTABLE));
     }
 }
 

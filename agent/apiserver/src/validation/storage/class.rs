@@ -15,9 +15,6 @@ type Parameters = BTreeMap<String, String>;
 
 pub fn storage_class(change: &Change<'_, StorageClass>, errors: &mut Errors) {
     let new = change.new;
-    if let Some(old) = change.old {
-        return unchanged(new, old, errors);
-    }
     provisioner(&Path::root("provisioner"), &new.provisioner, errors);
     parameters(&new.parameters, true, errors);
     if let Some(policy) = new.reclaim_policy.as_ref().filter(|policy| !policy.is_empty()) {
@@ -29,6 +26,9 @@ pub fn storage_class(change: &Change<'_, StorageClass>, errors: &mut Errors) {
         None => errors.push(FieldError::required(mode, "")),
     }
     topologies(&new.allowed_topologies, errors);
+    if let Some(old) = change.old {
+        unchanged(new, old, errors);
+    }
 }
 
 fn unchanged(new: &StorageClass, old: &StorageClass, errors: &mut Errors) {

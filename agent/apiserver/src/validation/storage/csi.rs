@@ -113,19 +113,23 @@ fn node_driver(path: &Path<'_>, driver: &CsiNodeDriver, earlier: &[CsiNodeDriver
 
 pub fn csi_storage_capacity(change: &Change<'_, CsiStorageCapacity>, errors: &mut Errors) {
     let (new, topology, class) = (change.new, Path::root("nodeTopology"), Path::root("storageClassName"));
+    if let Some(selector) = &new.node_topology {
+        labels::selector(
+            &topology,
+            selector,
+            SelectorOptions::after(change.old.and_then(|old| old.node_topology.as_ref())),
+            errors,
+        );
+    }
+    checks::text(&class, &new.storage_class_name, names::dns1123_subdomain(&new.storage_class_name), errors);
+    if let Some(capacity) = &new.capacity {
+        checks::non_negative_quantity(&Path::root("capacity"), capacity, errors);
+    }
     if let Some(old) = change.old {
         let selector = |selector: &Option<_>| {
             shown::optional("k8s.io.apimachinery.pkg.apis.meta.v1.LabelSelector", selector.as_ref())
         };
         checks::immutable(&topology, (&new.node_topology, &old.node_topology), selector, errors);
         checks::immutable(&class, (&new.storage_class_name, &old.storage_class_name), String::clone, errors);
-        return;
-    }
-    if let Some(selector) = &new.node_topology {
-        labels::selector(&topology, selector, SelectorOptions::default(), errors);
-    }
-    checks::text(&class, &new.storage_class_name, names::dns1123_subdomain(&new.storage_class_name), errors);
-    if let Some(capacity) = &new.capacity {
-        checks::non_negative_quantity(&Path::root("capacity"), capacity, errors);
     }
 }

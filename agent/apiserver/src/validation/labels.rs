@@ -16,6 +16,18 @@ pub struct SelectorOptions {
     pub allow_unknown_operators: bool,
 }
 
+impl SelectorOptions {
+    /// What may be in the successor of an object with these selectors: values as they please if one broke the rules.
+    #[must_use]
+    pub fn after<'a>(old: impl IntoIterator<Item = &'a LabelSelector>) -> Self {
+        let mut found = Errors::new();
+        for each in old {
+            selector(&Path::root(""), each, Self::default(), &mut found);
+        }
+        Self { allow_invalid_values: !found.is_empty(), ..Self::default() }
+    }
+}
+
 /// Keys and values of labels.
 pub fn labels(path: &Path<'_>, labels: &BTreeMap<String, String>, errors: &mut Errors) {
     for (key, value) in labels {

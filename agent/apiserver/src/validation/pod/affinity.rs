@@ -69,7 +69,12 @@ fn node_affinity(path: &Path<'_>, affinity: &NodeAffinity, options: Options, err
 }
 
 /// A selector of nodes.
-pub(super) fn node_selector(path: &Path<'_>, selector: &NodeSelector, any_values: bool, errors: &mut Errors) {
+pub(in crate::validation) fn node_selector(
+    path: &Path<'_>,
+    selector: &NodeSelector,
+    any_values: bool,
+    errors: &mut Errors,
+) {
     let path = path.child("nodeSelectorTerms");
     if selector.node_selector_terms.is_empty() {
         errors.push(FieldError::required(path, "must have at least one node selector term"));

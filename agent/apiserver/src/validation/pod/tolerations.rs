@@ -9,7 +9,7 @@ use crate::validation::{Errors, Path, checks, names};
 const EFFECTS: [&str; 3] = ["NoSchedule", "PreferNoSchedule", "NoExecute"];
 
 /// Tolerations of taints.
-pub(super) fn tolerations(path: &Path<'_>, list: &[Toleration], options: Options, errors: &mut Errors) {
+pub(in crate::validation) fn tolerations(path: &Path<'_>, list: &[Toleration], options: Options, errors: &mut Errors) {
     for (i, toleration) in list.iter().enumerate() {
         one(&path.index(i), toleration, options, errors);
     }

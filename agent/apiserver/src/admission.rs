@@ -48,6 +48,9 @@ pub async fn admit(call: &Call, operation: Operation, new: &mut Value, old: Opti
 
 /// The steps of this server itself.
 async fn complete(call: &Call, operation: Operation, new: &mut Value) -> Result<()> {
+    if operation == Operation::Update(Part::Main) && call.kind.plural == "pods" && call.kind.group.is_empty() {
+        tolerations::add_defaults(new);
+    }
     if operation != Operation::Create {
         return Ok(());
     }

@@ -191,6 +191,7 @@ pub fn prepare_create(kind: &'static Kind, value: &mut Value, user: &User) {
     if has_status(kind) && kind.plural != "nodes" {
         tree::remove(value, "status");
     }
+    prune_template(kind, value);
     match (kind.group, kind.plural) {
         ("", "pods") => pod::prepare_create(value),
         ("", "namespaces") => {
@@ -284,7 +285,31 @@ fn keep_all_but(new: &mut Value, old: &Value, keys: &[&str]) {
     *new = kept;
 }
 
+/// Where kinds keep the spec of the Pods that they make.
+const TEMPLATES: &[(&str, &str)] = &[
+    ("deployments", "/spec/template/spec"),
+    ("replicasets", "/spec/template/spec"),
+    ("statefulsets", "/spec/template/spec"),
+    ("daemonsets", "/spec/template/spec"),
+    ("jobs", "/spec/template/spec"),
+    ("cronjobs", "/spec/jobTemplate/spec/template/spec"),
+    ("replicationcontrollers", "/spec/template/spec"),
+    ("podtemplates", "/template/spec"),
+];
+
+/// Removes from a template of Pods what is switched off.
+fn prune_template(kind: &'static Kind, value: &mut Value) {
+    if !matches!(kind.group, "" | "apps" | "batch") {
+        return;
+    }
+    let place = TEMPLATES.iter().find(|(plural, _)| *plural == kind.plural);
+    if let Some(spec) = place.and_then(|(_, pointer)| value.pointer_mut(pointer)) {
+        pod::prune_spec(spec);
+    }
+}
+
 fn main_keeps(kind: &'static Kind, new: &mut Value, old: &Value) {
+    prune_template(kind, new);
     match (kind.group, kind.plural) {
         ("", "namespaces") => {
             let finalizers = old.pointer("/spec/finalizers").cloned().unwrap_or(Value::Null);

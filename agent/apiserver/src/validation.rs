@@ -11,6 +11,7 @@
 
 pub mod addresses;
 mod apiregistration;
+mod apps;
 mod autoscaling;
 mod certificates;
 pub mod checks;
@@ -34,6 +35,7 @@ pub mod shown;
 mod storage;
 #[cfg(test)]
 mod tests;
+mod workload;
 
 use api::autoscaling::v2::HorizontalPodAutoscaler;
 use api::certificates::v1::CertificateSigningRequest;
@@ -106,6 +108,25 @@ const RULES: &[Rule] = &[
     rule!("", "limitranges", api::core::v1::LimitRange, core::quota::limit_range),
     rule!("", "configmaps", api::core::v1::ConfigMap, core::config::config_map),
     rule!("", "pods", api::core::v1::Pod, pod::pod, pod::warnings::pod),
+    rule!(
+        "",
+        "podtemplates",
+        api::core::v1::PodTemplate,
+        core::controller::pod_template,
+        core::controller::pod_template_warnings
+    ),
+    rule!(
+        "",
+        "replicationcontrollers",
+        api::core::v1::ReplicationController,
+        core::controller::replication_controller,
+        core::controller::replication_controller_warnings
+    ),
+    rule!("apps", "deployments", api::apps::v1::Deployment, apps::deployment, apps::deployment_warnings),
+    rule!("apps", "replicasets", api::apps::v1::ReplicaSet, apps::replica_set, apps::replica_set_warnings),
+    rule!("apps", "daemonsets", api::apps::v1::DaemonSet, apps::daemon_set, apps::daemon_set_warnings),
+    rule!("apps", "statefulsets", api::apps::v1::StatefulSet, apps::stateful_set, apps::stateful_set_warnings),
+    rule!("apps", "controllerrevisions", api::apps::v1::ControllerRevision, apps::controller_revision),
     rule!("", "secrets", api::core::v1::Secret, core::config::secret),
     rule!("apiregistration.k8s.io", "apiservices", api::apiregistration::v1::ApiService, apiregistration::api_service),
     rule!("autoscaling", "horizontalpodautoscalers", HorizontalPodAutoscaler, autoscaling::autoscaler),

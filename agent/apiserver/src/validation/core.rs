@@ -2,6 +2,7 @@
 
 pub(super) mod claim;
 pub(super) mod config;
+pub(super) mod controller;
 pub(super) mod endpoints;
 pub(super) mod event;
 pub(super) mod namespace;

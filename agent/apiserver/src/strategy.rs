@@ -202,6 +202,12 @@ pub fn prepare_create(kind: &'static Kind, value: &mut Value, user: &User) {
             value["status"] = json!({"phase": "Pending", "lastPhaseTransitionTime": now_text()});
         }
         ("", "persistentvolumeclaims") => value["status"] = json!({"phase": "Pending"}),
+        ("", "nodes") => {
+            tree::remove(&mut value["spec"], "configSource");
+            if value["status"].is_object() {
+                tree::remove(&mut value["status"], "config");
+            }
+        }
         ("batch", "jobs") => workload::prepare_job(value),
         ("apps", "daemonsets") => workload::set_template_generation(value, 1),
         ("certificates.k8s.io", "certificatesigningrequests") => certificate::prepare_create(value, user),
@@ -241,6 +247,9 @@ pub fn prepare_update(kind: &'static Kind, part: Part, new: &mut Value, old: &Va
             }
             if kind.plural == "certificatesigningrequests" {
                 keep_decisions(new, old);
+            }
+            if kind.plural == "nodes" && !tree::has(old, "/status/config") && new["status"].is_object() {
+                tree::remove(&mut new["status"], "config");
             }
             if kind.plural == "pods" {
                 pod::prepare_status_update(new, old);
@@ -316,6 +325,7 @@ fn main_keeps(kind: &'static Kind, new: &mut Value, old: &Value) {
             new["spec"]["finalizers"] = finalizers;
         }
         ("", "pods") => pod::prepare_update(new),
+        ("", "nodes") if !tree::has(old, "/spec/configSource") => tree::remove(&mut new["spec"], "configSource"),
         ("apps", "daemonsets") => workload::prepare_daemon_set_update(new, old),
         ("certificates.k8s.io", _) => tree::copy_key(new, old, "spec"),
         _ => {}

@@ -13,6 +13,7 @@ pub mod addresses;
 mod apiregistration;
 mod apps;
 mod autoscaling;
+mod batch;
 mod certificates;
 pub mod checks;
 mod conditions;
@@ -127,6 +128,9 @@ const RULES: &[Rule] = &[
     rule!("apps", "daemonsets", api::apps::v1::DaemonSet, apps::daemon_set, apps::daemon_set_warnings),
     rule!("apps", "statefulsets", api::apps::v1::StatefulSet, apps::stateful_set, apps::stateful_set_warnings),
     rule!("apps", "controllerrevisions", api::apps::v1::ControllerRevision, apps::controller_revision),
+    rule!("batch", "jobs", api::batch::v1::Job, batch::job, batch::job_warnings),
+    rule!("batch", "cronjobs", api::batch::v1::CronJob, batch::cron_job, batch::cron_job_warnings),
+    rule!("", "nodes", api::core::v1::Node, core::node::node, core::node::node_warnings),
     rule!("", "secrets", api::core::v1::Secret, core::config::secret),
     rule!("apiregistration.k8s.io", "apiservices", api::apiregistration::v1::ApiService, apiregistration::api_service),
     rule!("autoscaling", "horizontalpodautoscalers", HorizontalPodAutoscaler, autoscaling::autoscaler),

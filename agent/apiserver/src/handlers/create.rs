@@ -8,7 +8,7 @@ use super::{read, subresource};
 use crate::answer::Body;
 use crate::app::{Call, now_text, random_suffix};
 use crate::cache::{Object, store_failure};
-use crate::status::{Failure, FieldError, Result};
+use crate::status::{Failure, Result};
 use crate::strategy::{self, Part};
 use crate::{admission, codec, managed, tree};
 

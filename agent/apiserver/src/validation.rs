@@ -30,6 +30,7 @@ mod node;
 mod pod;
 mod policy;
 mod rbac;
+mod resource;
 pub mod resources;
 mod scheduling;
 pub mod shown;
@@ -40,6 +41,7 @@ mod workload;
 
 use api::autoscaling::v2::HorizontalPodAutoscaler;
 use api::certificates::v1::CertificateSigningRequest;
+use api::dra::v1::ResourceClaimTemplate;
 use api::flowcontrol::v1::PriorityLevelConfiguration;
 use api::{Kind, Resource};
 use serde_json::Value;
@@ -170,6 +172,10 @@ const RULES: &[Rule] = &[
     rule!("rbac.authorization.k8s.io", "clusterroles", api::rbac::v1::ClusterRole, rbac::cluster_role),
     rule!("rbac.authorization.k8s.io", "rolebindings", api::rbac::v1::RoleBinding, rbac::role_binding),
     rule!("rbac.authorization.k8s.io", "roles", api::rbac::v1::Role, rbac::role),
+    rule!("resource.k8s.io", "deviceclasses", api::dra::v1::DeviceClass, resource::class::device_class),
+    rule!("resource.k8s.io", "resourceclaims", api::dra::v1::ResourceClaim, resource::claim::resource_claim),
+    rule!("resource.k8s.io", "resourceclaimtemplates", ResourceClaimTemplate, resource::claim::resource_claim_template),
+    rule!("resource.k8s.io", "resourceslices", api::dra::v1::ResourceSlice, resource::slice::resource_slice),
     rule!("scheduling.k8s.io", "priorityclasses", api::scheduling::v1::PriorityClass, scheduling::priority_class),
     rule!("storage.k8s.io", "csidrivers", api::storage::v1::CsiDriver, storage::csi::csi_driver),
     rule!("storage.k8s.io", "csinodes", api::storage::v1::CsiNode, storage::csi::csi_node),

@@ -11,7 +11,9 @@
 
 pub mod addresses;
 mod apiregistration;
+mod apps;
 mod autoscaling;
+mod batch;
 mod certificates;
 pub mod checks;
 mod conditions;
@@ -35,6 +37,7 @@ pub mod shown;
 mod storage;
 #[cfg(test)]
 mod tests;
+mod workload;
 
 use api::autoscaling::v2::HorizontalPodAutoscaler;
 use api::certificates::v1::CertificateSigningRequest;
@@ -61,8 +64,17 @@ pub struct Change<'a, K> {
     pub old: Option<&'a K>,
 }
 
-/// Encoded objects in, field errors out: a rule without its type.
-type Check = fn(Part, &[u8], Option<&[u8]>) -> std::result::Result<Errors, prost::DecodeError>;
+/// What is said of a change.
+#[derive(Default)]
+pub struct Judgement {
+    /// What is wrong with it.
+    pub errors: Errors,
+    /// What is taken, if nothing is wrong, but is not what the client may think.
+    pub warnings: Vec<String>,
+}
+
+/// Encoded objects in, judgement out: a rule without its type.
+type Check = fn(Part, &[u8], Option<&[u8]>) -> std::result::Result<Judgement, prost::DecodeError>;
 
 struct Rule {
     group: &'static str,
@@ -70,10 +82,13 @@ struct Rule {
     check: Check,
 }
 
-/// `rule!(group, plural, stored type, function)`.
+/// `rule!(group, plural, stored type, function)`, with a function for warnings if there are any.
 macro_rules! rule {
     ($group:literal, $plural:literal, $type:ty, $check:path) => {
-        Rule { group: $group, plural: $plural, check: |part, new, old| typed::<$type>(part, new, old, $check) }
+        rule!($group, $plural, $type, $check, |_, _| {})
+    };
+    ($group:literal, $plural:literal, $type:ty, $check:path, $warn:expr) => {
+        Rule { group: $group, plural: $plural, check: |part, new, old| typed::<$type>(part, (new, old), $check, $warn) }
     };
 }
 
@@ -95,7 +110,29 @@ const RULES: &[Rule] = &[
     rule!("", "resourcequotas", api::core::v1::ResourceQuota, core::quota::resource_quota),
     rule!("", "limitranges", api::core::v1::LimitRange, core::quota::limit_range),
     rule!("", "configmaps", api::core::v1::ConfigMap, core::config::config_map),
-    rule!("", "pods", api::core::v1::Pod, pod::pod),
+    rule!("", "pods", api::core::v1::Pod, pod::pod, pod::warnings::pod),
+    rule!(
+        "",
+        "podtemplates",
+        api::core::v1::PodTemplate,
+        core::controller::pod_template,
+        core::controller::pod_template_warnings
+    ),
+    rule!(
+        "",
+        "replicationcontrollers",
+        api::core::v1::ReplicationController,
+        core::controller::replication_controller,
+        core::controller::replication_controller_warnings
+    ),
+    rule!("apps", "deployments", api::apps::v1::Deployment, apps::deployment, apps::deployment_warnings),
+    rule!("apps", "replicasets", api::apps::v1::ReplicaSet, apps::replica_set, apps::replica_set_warnings),
+    rule!("apps", "daemonsets", api::apps::v1::DaemonSet, apps::daemon_set, apps::daemon_set_warnings),
+    rule!("apps", "statefulsets", api::apps::v1::StatefulSet, apps::stateful_set, apps::stateful_set_warnings),
+    rule!("apps", "controllerrevisions", api::apps::v1::ControllerRevision, apps::controller_revision),
+    rule!("batch", "jobs", api::batch::v1::Job, batch::job, batch::job_warnings),
+    rule!("batch", "cronjobs", api::batch::v1::CronJob, batch::cron_job, batch::cron_job_warnings),
+    rule!("", "nodes", api::core::v1::Node, core::node::node, core::node::node_warnings),
     rule!("", "secrets", api::core::v1::Secret, core::config::secret),
     rule!("apiregistration.k8s.io", "apiservices", api::apiregistration::v1::ApiService, apiregistration::api_service),
     rule!("autoscaling", "horizontalpodautoscalers", HorizontalPodAutoscaler, autoscaling::autoscaler),
@@ -168,15 +205,19 @@ fn nothing<K>(_: &Change<'_, K>, _: &mut Errors) {}
 
 fn typed<K: Resource>(
     part: Part,
-    new: &[u8],
-    old: Option<&[u8]>,
+    (new, old): (&[u8], Option<&[u8]>),
     check: fn(&Change<'_, K>, &mut Errors),
-) -> std::result::Result<Errors, prost::DecodeError> {
+    warn: fn(&Change<'_, K>, &mut Vec<String>),
+) -> std::result::Result<Judgement, prost::DecodeError> {
     let new = K::decode(new)?;
     let old = old.map(K::decode).transpose()?;
-    let mut errors = Errors::new();
-    check(&Change { part, new: &new, old: old.as_ref() }, &mut errors);
-    Ok(errors)
+    let change = Change { part, new: &new, old: old.as_ref() };
+    let mut told = Judgement::default();
+    check(&change, &mut told.errors);
+    if told.errors.is_empty() {
+        warn(&change, &mut told.warnings);
+    }
+    Ok(told)
 }
 
 /// Whether the kind's objects are looked at here.
@@ -197,18 +238,18 @@ pub fn service_addresses(new: &api::core::v1::ServiceSpec, old: Option<&api::cor
     errors
 }
 
-/// Errors of a change from `old`, if there was one, to `new`; both are trees in the version of `kind`, and `encode`
+/// What is said of a change from `old`, if there was one, to `new`; both are trees in the version of `kind`, and `encode`
 /// makes protobuf of the stored version of them.
 ///
 /// # Errors
 /// If a tree does not fit the kind's schema.
-pub fn errors(
+pub fn judge(
     kind: &'static Kind,
     part: Part,
     (new, old): (&Value, Option<&Value>),
     encode: impl Fn(&Value) -> Result<Vec<u8>>,
-) -> Result<Errors> {
-    let Some(rule) = rule(kind) else { return Ok(Errors::new()) };
+) -> Result<Judgement> {
+    let Some(rule) = rule(kind) else { return Ok(Judgement::default()) };
     let new = encode(new)?;
     let old = old.map(encode).transpose()?;
     (rule.check)(part, &new, old.as_deref()).map_err(crate::status::Failure::internal)

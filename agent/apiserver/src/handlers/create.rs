@@ -8,7 +8,7 @@ use super::{read, subresource};
 use crate::answer::Body;
 use crate::app::{Call, now_text, random_suffix};
 use crate::cache::{Object, store_failure};
-use crate::status::{Failure, FieldError, Result};
+use crate::status::{Failure, Result};
 use crate::strategy::{self, Part};
 use crate::{admission, codec, managed, tree};
 
@@ -93,15 +93,13 @@ async fn create_named(call: &Call, mut value: Value) -> Result<Creation> {
 /// Looks at an object and stores it.
 async fn finish(call: &Call, value: Value) -> Result<Creation> {
     let mut errors = strategy::validate_meta(call.kind, &value);
-    errors.extend(super::write::body_errors(call, strategy::Part::Main, &value, None)?);
+    let told = super::write::judge_body(call, strategy::Part::Main, &value, None)?;
+    errors.extend(told.errors);
     let name = tree::text(&value, "/metadata/name").to_owned();
-    if call.kind.plural == "pods" && !tree::list(&value, "/spec/ephemeralContainers").is_empty() {
-        errors.push(FieldError::forbidden("spec.ephemeralContainers", "cannot be set on create"));
-    }
     if !errors.is_empty() {
         return Err(Failure::invalid(call.kind_subject(), &name, &errors));
     }
-    for warning in strategy::warnings(call.kind, &value) {
+    for warning in told.warnings.into_iter().chain(strategy::warnings(call.kind, &value)) {
         call.warn(warning);
     }
     admission::check(call, admission::Operation::Create, &value, None).await?;

@@ -223,29 +223,33 @@ async fn judge(call: &Call, part: Part, new: &Value, old: &Value) -> Result<()> 
     if strategy::validates_meta_again(call.kind) {
         errors.extend(errors.clone());
     }
-    errors.extend(body_errors(call, part, new, Some(old))?);
+    let told = judge_body(call, part, new, Some(old))?;
+    errors.extend(told.errors);
     if !errors.is_empty() {
         return Err(Failure::invalid(call.kind_subject(), &call.info.name, &errors));
+    }
+    for warning in told.warnings {
+        call.warn(warning);
     }
     admission::check(call, admission::Operation::Update(part), new, Some(old)).await
 }
 
-/// What is wrong with all but the metadata.
-pub fn body_errors(call: &Call, part: Part, new: &Value, old: Option<&Value>) -> Result<validation::Errors> {
+/// What is said of all but the metadata.
+pub fn judge_body(call: &Call, part: Part, new: &Value, old: Option<&Value>) -> Result<validation::Judgement> {
     let kind = call.kind;
     if part == Part::Internal {
-        return Ok(validation::Errors::new());
+        return Ok(validation::Judgement::default());
     }
     if validation::covers(kind) {
         let storage = call.storage()?;
-        return validation::errors(kind, part, (new, old), |tree| codec::to_stored_proto(storage, kind, tree));
+        return validation::judge(kind, part, (new, old), |tree| codec::to_stored_proto(storage, kind, tree));
     }
     let mut errors = strategy::validate(kind, new);
     if let Some(old) = old {
         errors.extend(strategy::validate_update(kind, part, new, old));
     }
     errors.extend(crate::custom::all_errors(call, new)?);
-    Ok(errors)
+    Ok(validation::Judgement { errors, warnings: Vec::new() })
 }
 
 enum Written {

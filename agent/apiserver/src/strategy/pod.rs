@@ -3,12 +3,12 @@
 use api::quantity::Amount;
 use serde_json::{Value, json};
 
-use super::Errors;
-use crate::status::FieldError;
 use crate::tree;
 
 pub(super) fn prepare_create(pod: &mut Value) {
     pod["status"] = json!({"phase": "Pending", "qosClass": qos_class(pod)});
+    prune_spec(&mut pod["spec"]);
+    at_least_a_second(pod);
     if !tree::list(pod, "/spec/schedulingGates").is_empty() {
         pod["status"]["conditions"] = json!([{
             "type": "PodScheduled", "status": "False", "reason": "SchedulingGated",
@@ -16,11 +16,19 @@ pub(super) fn prepare_create(pod: &mut Value) {
             "observedGeneration": 1,
         }]);
     }
+    merge_label_keys(pod);
 }
 
-pub(super) fn prepare_update(new: &mut Value, old: &Value) {
-    // Ephemeral containers have a subresource of their own.
-    tree::copy_key(&mut new["spec"], &old["spec"], "ephemeralContainers");
+pub(super) fn prepare_update(new: &mut Value) {
+    prune_spec(&mut new["spec"]);
+    at_least_a_second(new);
+}
+
+/// No time at all to end is a second; templates keep what they say.
+fn at_least_a_second(pod: &mut Value) {
+    if tree::integer(pod, "/spec/terminationGracePeriodSeconds").is_some_and(|seconds| seconds < 0) {
+        pod["spec"]["terminationGracePeriodSeconds"] = 1.into();
+    }
 }
 
 pub(super) fn prepare_status_update(new: &mut Value, old: &Value) {
@@ -32,6 +40,101 @@ pub(super) fn prepare_status_update(new: &mut Value, old: &Value) {
     }
     if tree::text(new, "/status/qosClass").is_empty() {
         new["status"]["qosClass"] = old["status"]["qosClass"].clone();
+    }
+    keep_observed_generations(new, old);
+    prune_status(&mut new["status"]);
+}
+
+/// What was observed stays observed, of the status and of each condition.
+fn keep_observed_generations(new: &mut Value, old: &Value) {
+    let generation = |of: &Value| of["observedGeneration"].as_i64().unwrap_or(0);
+    if generation(&new["status"]) == 0 && generation(&old["status"]) != 0 {
+        new["status"]["observedGeneration"] = old["status"]["observedGeneration"].clone();
+    }
+    let mut before: Vec<&Value> = tree::list(old, "/status/conditions").iter().collect();
+    let Some(conditions) = new.pointer_mut("/status/conditions").and_then(Value::as_array_mut) else { return };
+    for condition in conditions {
+        let Some(index) = before.iter().position(|b| b["type"] == condition["type"]) else { continue };
+        let same = before.remove(index);
+        if generation(condition) == 0 && generation(same) != 0 {
+            condition["observedGeneration"] = same["observedGeneration"].clone();
+        }
+    }
+}
+
+/// Lists of containers in a spec.
+const CONTAINERS: [&str; 3] = ["containers", "initContainers", "ephemeralContainers"];
+
+/// Removes what is switched off by default: signals to stop by, groups to schedule in, certificates in volumes.
+pub(super) fn prune_spec(spec: &mut Value) {
+    tree::remove(spec, "schedulingGroup");
+    for list in CONTAINERS {
+        for container in spec.get_mut(list).and_then(Value::as_array_mut).into_iter().flatten() {
+            let Some(lifecycle) = container.get_mut("lifecycle").and_then(Value::as_object_mut) else { continue };
+            if lifecycle.remove("stopSignal").is_some() && lifecycle.values().all(Value::is_null) {
+                tree::remove(container, "lifecycle");
+            }
+        }
+    }
+    for volume in spec.get_mut("volumes").and_then(Value::as_array_mut).into_iter().flatten() {
+        let sources = volume.pointer_mut("/projected/sources").and_then(Value::as_array_mut);
+        for source in sources.into_iter().flatten() {
+            tree::remove(source, "clusterTrustBundle");
+            tree::remove(source, "podCertificate");
+        }
+    }
+}
+
+/// Removes what is switched off by default: digests of volumes, claims of resources of nodes.
+fn prune_status(status: &mut Value) {
+    tree::remove(status, "nodeAllocatableResourceClaimStatuses");
+    for list in ["containerStatuses", "initContainerStatuses", "ephemeralContainerStatuses"] {
+        for container in status.get_mut(list).and_then(Value::as_array_mut).into_iter().flatten() {
+            for mount in container.get_mut("volumeMounts").and_then(Value::as_array_mut).into_iter().flatten() {
+                tree::remove(mount, "volumeStatus");
+            }
+        }
+    }
+}
+
+/// Adds the Pod's own labels to the selectors that ask for them by key.
+fn merge_label_keys(pod: &mut Value) {
+    let labels = pod["metadata"]["labels"].clone();
+    if !labels.is_object() {
+        return;
+    }
+    let spec = &mut pod["spec"];
+    for kind in ["podAffinity", "podAntiAffinity"] {
+        let Some(affinity) = spec.pointer_mut(&format!("/affinity/{kind}")) else { continue };
+        let preferred = affinity.get_mut("preferredDuringSchedulingIgnoredDuringExecution");
+        for term in preferred.and_then(Value::as_array_mut).into_iter().flatten() {
+            if let Some(term) = term.get_mut("podAffinityTerm") {
+                merge_into(term, &labels);
+            }
+        }
+        let required = affinity.get_mut("requiredDuringSchedulingIgnoredDuringExecution");
+        for term in required.and_then(Value::as_array_mut).into_iter().flatten() {
+            merge_into(term, &labels);
+        }
+    }
+    for constraint in spec.get_mut("topologySpreadConstraints").and_then(Value::as_array_mut).into_iter().flatten() {
+        merge_into(constraint, &labels);
+    }
+}
+
+fn merge_into(term: &mut Value, labels: &Value) {
+    if !term["labelSelector"].is_object() {
+        return;
+    }
+    for (keys, operator) in [("matchLabelKeys", "In"), ("mismatchLabelKeys", "NotIn")] {
+        let own = tree::list(term, &format!("/{keys}")).iter().filter_map(Value::as_str);
+        let added: Vec<Value> = own
+            .filter(|key| labels[*key].is_string())
+            .map(|key| json!({"key": key, "operator": operator, "values": [labels[key]]}))
+            .collect();
+        if !added.is_empty() {
+            tree::list_at(&mut term["labelSelector"], "matchExpressions").extend(added);
+        }
     }
 }
 
@@ -49,38 +152,6 @@ pub(super) fn copy_resources(pod: &mut Value, wanted: &Value) {
     }
     let mut spec = wanted["spec"].clone();
     tree::copy_key(&mut pod["spec"], &spec.take(), "resources");
-}
-
-/// Longest name of a kernel parameter.
-const SYSCTL_LEN: usize = 253;
-
-/// The names of kernel parameters have the form of such, each once.
-pub(super) fn validate_sysctls(spec: &Value, path: &str, errors: &mut Errors) {
-    let names: Vec<&str> =
-        tree::list(spec, "/securityContext/sysctls").iter().filter_map(|s| s["name"].as_str()).collect();
-    for (i, name) in names.iter().enumerate().filter(|(_, name)| !name.is_empty()) {
-        let field = format!("{path}.securityContext.sysctls[{i}].name");
-        if !is_sysctl_name(name) {
-            let why = format!(
-                "must have at most {SYSCTL_LEN} characters and match regex \
-                 ^([a-z0-9]([-_a-z0-9]*[a-z0-9])?[\\./])*[a-z0-9]([-_a-z0-9]*[a-z0-9])?$"
-            );
-            errors.push(FieldError::invalid(field, *name, why));
-        } else if names[..i].contains(name) {
-            errors.push(FieldError::duplicate(field, *name));
-        }
-    }
-}
-
-fn is_sysctl_name(name: &str) -> bool {
-    let is_alphanumeric = |b: Option<u8>| b.is_some_and(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
-    let is_segment = |part: &str| {
-        let mut bytes = part.bytes();
-        is_alphanumeric(bytes.clone().next())
-            && is_alphanumeric(bytes.clone().next_back())
-            && bytes.all(|b| is_alphanumeric(Some(b)) || matches!(b, b'-' | b'_'))
-    };
-    name.len() <= SYSCTL_LEN && name.split(['.', '/']).all(is_segment)
 }
 
 /// The quality of service class that follows from a pod's resources.
@@ -120,19 +191,6 @@ fn class_of<'a>(holders: impl Iterator<Item = &'a Value>) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn kernel_parameters_need_names() {
-        let names = ["foo-", "kernel.shmmax", "net/ipv4/ip_forward", "bar..", "kernel.shmmax", "A"];
-        let sysctls: Vec<Value> = names.iter().map(|name| json!({"name": name, "value": "1"})).collect();
-        let mut errors = Vec::new();
-        validate_sysctls(&json!({"securityContext": {"sysctls": sysctls}}), "spec", &mut errors);
-        let told = errors.iter().map(|e| format!("{e:?}")).collect::<Vec<_>>();
-        assert_eq!(told.len(), 4, "{told:?}");
-        for (error, i) in told.iter().zip([0, 3, 4, 5]) {
-            assert!(error.contains(&format!("spec.securityContext.sysctls[{i}].name")), "{error}");
-        }
-    }
 
     #[test]
     fn qos_follows_from_requests_and_limits() {

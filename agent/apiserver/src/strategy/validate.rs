@@ -19,7 +19,6 @@ pub fn validate(kind: &'static Kind, value: &Value) -> Errors {
     let mut errors = Vec::new();
     walk(kind.schema(), value, "", &mut errors);
     match (kind.group, kind.plural) {
-        ("", "pods") => pod_spec(&value["spec"], "spec", &mut errors),
         ("", "services") => service(value, &mut errors),
         ("batch", "cronjobs") => {
             pod_spec(
@@ -163,7 +162,6 @@ fn pod_spec(spec: &Value, path: &str, errors: &mut Errors) {
     if containers.is_empty() {
         errors.push(FieldError::required(format!("{path}.containers"), ""));
     }
-    super::pod::validate_sysctls(spec, path, errors);
     let volumes: Vec<&str> = tree::list(spec, "/volumes").iter().filter_map(|v| v["name"].as_str()).collect();
     let mut seen: Vec<&str> = Vec::new();
     for (list, items) in [("initContainers", tree::list(spec, "/initContainers")), ("containers", containers)] {
@@ -291,49 +289,5 @@ pub fn validate_update(kind: &'static Kind, part: Part, new: &Value, old: &Value
             errors.push(FieldError::invalid(*path, after.cloned().unwrap_or_default(), "field is immutable"));
         }
     }
-    if kind.plural == "pods" && kind.group.is_empty() {
-        pod_update(new, old, &mut errors);
-    }
     errors
-}
-
-/// Of a pod's spec only a few fields may change.
-fn pod_update(new: &Value, old: &Value, errors: &mut Errors) {
-    let reduced = |pod: &Value| {
-        let mut spec = pod["spec"].clone();
-        for key in ["activeDeadlineSeconds", "tolerations", "terminationGracePeriodSeconds", "schedulingGates"] {
-            tree::remove(&mut spec, key);
-        }
-        for list in ["containers", "initContainers", "ephemeralContainers"] {
-            for container in spec.get_mut(list).and_then(Value::as_array_mut).into_iter().flatten() {
-                tree::remove(container, "image");
-            }
-        }
-        if !tree::list(old, "/spec/schedulingGates").is_empty() {
-            tree::remove(&mut spec, "nodeSelector");
-            tree::remove(&mut spec, "affinity");
-        }
-        spec
-    };
-    if !tree::same(&reduced(new), &reduced(old)) {
-        errors.push(FieldError::forbidden(
-            "spec",
-            "pod updates may not change fields other than `spec.containers[*].image`,`spec.initContainers[*].image`,\
-             `spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing tolerations),\
-             `spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)",
-        ));
-    }
-    // How long a taint is tolerated may change; what is tolerated may only grow.
-    let tolerated = |pod: &Value| -> Vec<Value> {
-        let mut tolerations = tree::list(pod, "/spec/tolerations").to_vec();
-        tolerations.iter_mut().for_each(|t| tree::remove(t, "tolerationSeconds"));
-        tolerations
-    };
-    let kept = tolerated(new);
-    if tolerated(old).iter().any(|t| !kept.contains(t)) {
-        errors.push(FieldError::forbidden(
-            "spec.tolerations",
-            "existing toleration can not be modified except its tolerationSeconds",
-        ));
-    }
 }

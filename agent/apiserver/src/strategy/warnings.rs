@@ -22,14 +22,10 @@ const OLD_VOLUMES: &[(&str, &str)] = &[
 #[must_use]
 pub fn warnings(kind: &'static Kind, value: &Value) -> Vec<String> {
     let (spec, path) = match (kind.group, kind.plural) {
-        ("", "pods") => (&value["spec"], "spec"),
         ("batch", "cronjobs") => {
             (&value["spec"]["jobTemplate"]["spec"]["template"]["spec"], "spec.jobTemplate.spec.template.spec")
         }
-        ("", "podtemplates") => (&value["template"]["spec"], "template.spec"),
-        ("apps" | "batch", _) | ("", "replicationcontrollers") => {
-            (&value["spec"]["template"]["spec"], "spec.template.spec")
-        }
+        ("batch", _) => (&value["spec"]["template"]["spec"], "spec.template.spec"),
         _ => return Vec::new(),
     };
     let mut out = Vec::new();

@@ -38,6 +38,45 @@ fn strict_ip(path: &Path<'_>, text: &str, errors: &mut Errors) -> Option<IpAddr>
     Some(ip)
 }
 
+/// What is wrong with the spelling of an address that is taken all the same.
+#[must_use]
+pub fn ip_warning(path: &Path<'_>, text: &str) -> Option<String> {
+    let ip = parse_sloppy(text)?;
+    match text.parse::<IpAddr>() {
+        Ok(IpAddr::V6(own)) if own.to_ipv4_mapped().is_none() => {
+            let other = own.to_string() != text;
+            let told = format!("{path}: IPv6 address {text:?} should be in RFC 5952 canonical format (\"{own}\")");
+            other.then_some(told)
+        }
+        Ok(IpAddr::V4(_)) => None,
+        _ => Some(format!("{path}: non-standard IP address {text:?} is invalid: use \"{ip}\"")),
+    }
+}
+
+/// What is wrong with the spelling of a range that is taken all the same.
+#[must_use]
+pub fn cidr_warnings(path: &Path<'_>, text: &str) -> Vec<String> {
+    let Some((ip, length)) = parse_cidr_sloppy(text) else { return Vec::new() };
+    let network = masked(ip, length);
+    let mut out = Vec::new();
+    if network != ip {
+        let bits = if ip.is_ipv4() { 32 } else { 128 };
+        out.push(format!(
+            "{path}: CIDR value {text:?} is ambiguous in this context (should be \"{network}/{length}\" or \"{ip}/{bits}\"?)"
+        ));
+    }
+    let (address, digits) = text.split_once('/').unwrap_or((text, ""));
+    let odd = address.parse::<IpAddr>().is_err() || is_mapped(address) || digits.len() > 1 && digits.starts_with('0');
+    if odd {
+        out.push(format!("{path}: non-standard CIDR value {text:?} is invalid: use \"{network}/{length}\""));
+    } else if out.is_empty() && ip.is_ipv6() && format!("{ip}/{length}") != text {
+        out.push(format!(
+            "{path}: IPv6 CIDR value {text:?} should be in RFC 5952 canonical format (\"{ip}/{length}\")"
+        ));
+    }
+    out
+}
+
 /// A range as fields take it that are older than the strict rules.
 pub fn legacy_cidr(path: &Path<'_>, text: &str, old: &[String], errors: &mut Errors) {
     if old.iter().any(|o| o == text) {

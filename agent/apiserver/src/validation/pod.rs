@@ -10,12 +10,16 @@ mod handlers;
 mod mounts;
 mod options;
 mod projected;
+mod resize;
 mod resources;
 mod security;
 mod spec;
 mod spread;
+mod status;
 pub(super) mod tolerations;
+mod update;
 mod volumes;
+pub(super) mod warnings;
 mod windows;
 
 use api::core::v1::{Container, EphemeralContainerCommon, Pod, PodSpec, PodTemplateSpec};
@@ -23,6 +27,7 @@ use prost::Message;
 
 use super::{Change, Errors, Path, checks, labels};
 use crate::status::FieldError;
+use crate::strategy::Part;
 
 pub(super) use affinity::node_selector;
 pub(super) use options::Options;
@@ -32,9 +37,21 @@ pub(super) use resources::overhead;
 pub(super) fn pod(change: &Change<'_, Pod>, errors: &mut Errors) {
     let pod = change.new;
     let options = Options { is_pod: true, ..Options::of(change.old.map(|old| (&old.spec, &old.metadata))) };
+    let Some(old) = change.old else {
+        whole(pod, options, errors);
+        return create(pod, errors);
+    };
+    if change.part == Part::Status {
+        return status::status(pod, old, options, errors);
+    }
     whole(pod, options, errors);
-    if change.old.is_none() {
-        create(pod, errors);
+    match change.part {
+        Part::EphemeralContainers => {
+            update::annotation_updates(pod, old, options, errors);
+            update::ephemeral_containers(pod, old, errors);
+        }
+        Part::Resize => resize::resize(pod, old, errors),
+        _ => update::update(pod, old, options, errors),
     }
 }
 

@@ -72,7 +72,7 @@ fn put_message(message: &'static Message, value: &Value, out: &mut String) {
     match message.shape {
         Shape::Struct if !public => {
             out.push('{');
-            put_fields(message, value, &mut true, out);
+            put_fields(message, (value, &Value::Null), &mut true, out);
             out.push('}');
         }
         Shape::Struct => put_public(message, value, out),
@@ -93,41 +93,192 @@ fn put_public(message: &'static Message, value: &Value, out: &mut String) {
     }
 }
 
-fn put_fields(message: &'static Message, value: &Value, first: &mut bool, out: &mut String) {
-    for field in in_order(message) {
-        if let (true, Some(inner)) = (field.inline, field.ty.message()) {
-            put_fields(inner, value, first, out);
-            continue;
+/// Structures whose fields have another order inside; those with a `^` are fields of the spec of a Pod that holds the
+/// structure.
+const ORDERS: &[(&str, &[&str])] = &[
+    (
+        "k8s.io.api.core.v1.PodSpec",
+        &[
+            "volumes",
+            "initContainers",
+            "containers",
+            "ephemeralContainers",
+            "restartPolicy",
+            "terminationGracePeriodSeconds",
+            "activeDeadlineSeconds",
+            "dnsPolicy",
+            "nodeSelector",
+            "serviceAccountName",
+            "automountServiceAccountToken",
+            "nodeName",
+            "securityContext",
+            "imagePullSecrets",
+            "hostname",
+            "subdomain",
+            "setHostnameAsFQDN",
+            "affinity",
+            "schedulerName",
+            "tolerations",
+            "hostAliases",
+            "priorityClassName",
+            "priority",
+            "preemptionPolicy",
+            "dnsConfig",
+            "readinessGates",
+            "runtimeClassName",
+            "overhead",
+            "enableServiceLinks",
+            "topologySpreadConstraints",
+            "os",
+            "schedulingGates",
+            "resourceClaims",
+            "resources",
+            "hostnameOverride",
+            "schedulingGroup",
+        ],
+    ),
+    (
+        "k8s.io.api.core.v1.PodSecurityContext",
+        &[
+            "^hostNetwork",
+            "^hostPID",
+            "^hostIPC",
+            "^shareProcessNamespace",
+            "^hostUsers",
+            "seLinuxOptions",
+            "windowsOptions",
+            "runAsUser",
+            "runAsGroup",
+            "runAsNonRoot",
+            "supplementalGroups",
+            "supplementalGroupsPolicy",
+            "fsGroup",
+            "fsGroupChangePolicy",
+            "sysctls",
+            "seccompProfile",
+            "appArmorProfile",
+            "seLinuxChangePolicy",
+        ],
+    ),
+    (
+        "k8s.io.api.core.v1.PersistentVolumeSource",
+        &[
+            "gcePersistentDisk",
+            "awsElasticBlockStore",
+            "hostPath",
+            "glusterfs",
+            "nfs",
+            "rbd",
+            "quobyte",
+            "iscsi",
+            "flexVolume",
+            "cinder",
+            "cephfs",
+            "fc",
+            "flocker",
+            "azureFile",
+            "vsphereVolume",
+            "azureDisk",
+            "photonPersistentDisk",
+            "portworxVolume",
+            "scaleIO",
+            "local",
+            "storageos",
+            "csi",
+        ],
+    ),
+    (
+        "k8s.io.api.core.v1.VolumeSource",
+        &[
+            "hostPath",
+            "emptyDir",
+            "gcePersistentDisk",
+            "awsElasticBlockStore",
+            "gitRepo",
+            "secret",
+            "nfs",
+            "iscsi",
+            "glusterfs",
+            "persistentVolumeClaim",
+            "rbd",
+            "quobyte",
+            "flexVolume",
+            "cinder",
+            "cephfs",
+            "flocker",
+            "downwardAPI",
+            "fc",
+            "azureFile",
+            "configMap",
+            "vsphereVolume",
+            "azureDisk",
+            "photonPersistentDisk",
+            "projected",
+            "portworxVolume",
+            "scaleIO",
+            "storageos",
+            "csi",
+            "ephemeral",
+            "image",
+        ],
+    ),
+];
+
+/// Where the fields lie that a structure has inside, but not outside.
+const HOLDER: &str = "k8s.io.api.core.v1.PodSpec";
+
+/// The fields of a structure, `holder` being what holds it.
+fn put_fields(message: &'static Message, (value, holder): (&Value, &Value), first: &mut bool, out: &mut String) {
+    if let Some((_, order)) = ORDERS.iter().find(|(name, _)| *name == message.name) {
+        for name in *order {
+            let (of, value, name) = match name.strip_prefix('^') {
+                Some(name) => (schema::message(HOLDER).unwrap_or(message), holder, name),
+                None => (message, value, *name),
+            };
+            if let Some(field) = of.field(name) {
+                put_named(of, field, value, first, out);
+            }
         }
-        if !std::mem::take(first) {
-            out.push(',');
+        return;
+    }
+    for field in message.fields {
+        match field.ty.message() {
+            Some(inner) if field.inline => put_fields(inner, (value, holder), first, out),
+            // Metadata is no field of its own inside, but its fields are.
+            Some(inner) if field.json == "metadata" => {
+                let mut own = String::new();
+                put_public(inner, &value[field.json], &mut own);
+                let own = own.trim_start_matches('{').trim_end_matches('}');
+                if !own.is_empty() {
+                    comma(first, out);
+                    out.push_str(own);
+                }
+            }
+            _ => put_named(message, field, value, first, out),
         }
-        out.push('"');
-        put_name(message, field.json, out);
-        out.push_str("\":");
-        put_field(field, &value[field.json], out);
     }
 }
 
-/// Fields that lie elsewhere inside: message, field, and the one before it.
-const MOVED: &[(&str, &str, &str)] = &[
-    (".PersistentVolumeSource", "quobyte", "rbd"),
-    (".PersistentVolumeSource", "flexVolume", "iscsi"),
-    (".VolumeSource", "quobyte", "rbd"),
-    (".ContainerResourceMetricSource", "container", "name"),
-];
-
-fn in_order(message: &'static Message) -> Vec<&'static Field> {
-    let mut fields: Vec<&'static Field> = message.fields.iter().collect();
-    for (_, moved, before) in MOVED.iter().filter(|(of, ..)| message.name.ends_with(of)) {
-        let place = |fields: &[&Field], name: &str| fields.iter().position(|field| field.json == name);
-        if let Some(from) = place(&fields, moved) {
-            let field = fields.remove(from);
-            let to = place(&fields, before).map_or(from, |at| at + 1);
-            fields.insert(to, field);
-        }
+fn comma(first: &mut bool, out: &mut String) {
+    if !std::mem::take(first) {
+        out.push(',');
     }
-    fields
+}
+
+fn put_named(message: &Message, field: &'static Field, value: &Value, first: &mut bool, out: &mut String) {
+    comma(first, out);
+    out.push('"');
+    put_name(message, field.json, out);
+    out.push_str("\":");
+    let own = &value[field.json];
+    match field.ty.message() {
+        Some(inner) if ORDERS.iter().any(|(name, _)| *name == inner.name) && own.is_object() => {
+            out.push('{');
+            put_fields(inner, (own, value), &mut true, out);
+            out.push('}');
+        }
+        _ => put_field(field, own, out),
+    }
 }
 
 fn put_field(field: &'static Field, value: &Value, out: &mut String) {
@@ -191,7 +342,6 @@ fn put_json(value: &Value, out: &mut String) {
 
 /// Names in Go that are not those in JSON with a capital; of all messages, or of those that end so.
 const NAMES: &[(&str, &str, &str)] = &[
-    ("", "metadata", "ObjectMeta"),
     ("", "storageos", "StorageOS"),
     ("", "cephfs", "CephFS"),
     ("", "wwids", "WWIDs"),
@@ -202,6 +352,10 @@ const NAMES: &[(&str, &str, &str)] = &[
     ("", "chapAuthSession", "SessionCHAPAuth"),
     ("", "reportingComponent", "ReportingController"),
     ("", "pkixPublicKey", "PKIXPublicKey"),
+    ("", "pdID", "PdID"),
+    ("", "lastState", "LastTerminationState"),
+    ("", "qosClass", "QOSClass"),
+    ("", "externalID", "DoNotUseExternalID"),
     ("DeviceAttribute", "int", "IntValue"),
     ("DeviceAttribute", "bool", "BoolValue"),
     ("DeviceAttribute", "string", "StringValue"),
@@ -224,8 +378,8 @@ const NAMES: &[(&str, &str, &str)] = &[
 
 /// Abbreviations that names begin with, which Go spells in capitals.
 const ABBREVIATIONS: &[&str] = &[
-    "api", "aws", "ca", "cel", "cidr", "csi", "dns", "fc", "fs", "gce", "grpc", "http", "id", "ip", "iqn", "iscsi",
-    "json", "nfs", "os", "pd", "rbd", "ssl", "tcp", "tls", "ttl", "tty", "uid", "url", "gid",
+    "api", "aws", "ca", "cel", "cidr", "csi", "dns", "fc", "fs", "gce", "gmsa", "grpc", "http", "id", "ip", "iqn",
+    "iscsi", "json", "nfs", "os", "pd", "rbd", "ssl", "tcp", "tls", "ttl", "tty", "uid", "url", "gid",
 ];
 
 fn put_name(message: &Message, json: &str, out: &mut String) {

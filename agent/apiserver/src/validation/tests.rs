@@ -13,6 +13,6 @@ pub(super) fn told(version: &str, kind: &str, part: Part, new: &str, old: Option
         Ok(api::transcode::value_to_proto(kind.schema(), tree, &mut report).unwrap())
     };
     let (new, old) = (tree(new), old.map(tree));
-    let errors = super::errors(kind, part, (&new, old.as_ref()), encode).unwrap();
+    let errors = super::judge(kind, part, (&new, old.as_ref()), encode).unwrap().errors;
     errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
 }

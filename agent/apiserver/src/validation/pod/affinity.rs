@@ -9,7 +9,7 @@ use api::meta::v1::LabelSelector;
 use super::Options;
 use crate::status::FieldError;
 use crate::validation::labels::{self, SelectorOptions};
-use crate::validation::{Errors, Path, checks, names};
+use crate::validation::{Errors, Path, checks, names, shown};
 
 const REQUIRED: &str = "requiredDuringSchedulingIgnoredDuringExecution";
 const PREFERRED: &str = "preferredDuringSchedulingIgnoredDuringExecution";
@@ -34,10 +34,10 @@ pub(super) fn affinity(path: &Path<'_>, affinity: &Affinity, options: Options, e
     }
 }
 
-type PodAffinities<'a> = (&'static str, &'a [PodAffinityTerm], &'a [WeightedPodAffinityTerm]);
+pub(super) type PodAffinities<'a> = (&'static str, &'a [PodAffinityTerm], &'a [WeightedPodAffinityTerm]);
 
 /// To Pods and away from them, which is said alike.
-fn pod_affinities(affinity: &Affinity) -> impl Iterator<Item = PodAffinities<'_>> {
+pub(super) fn pod_affinities(affinity: &Affinity) -> impl Iterator<Item = PodAffinities<'_>> {
     let to = affinity.pod_affinity.as_ref().map(|a| {
         let required = a.required_during_scheduling_ignored_during_execution.as_slice();
         ("podAffinity", required, a.preferred_during_scheduling_ignored_during_execution.as_slice())
@@ -109,7 +109,7 @@ fn node_label(path: &Path<'_>, requirement: &NodeSelectorRequirement, any_values
             errors.push(FieldError::required(at, why));
         }
         "In" | "NotIn" | "Exists" | "DoesNotExist" | "Gt" | "Lt" => {}
-        other => errors.push(FieldError::invalid(path.child("operator"), other, BAD_OPERATOR)),
+        other => errors.push(FieldError::invalid(path.child("operator"), shown::word(other), BAD_OPERATOR)),
     }
     checks::text(&path.child("key"), key, names::qualified(key), errors);
     if !any_values {
@@ -127,7 +127,7 @@ fn node_field(path: &Path<'_>, requirement: &NodeSelectorRequirement, errors: &m
             errors.push(FieldError::required(path.child("values"), why));
         }
         "In" | "NotIn" => {}
-        other => errors.push(FieldError::invalid(path.child("operator"), other, BAD_OPERATOR)),
+        other => errors.push(FieldError::invalid(path.child("operator"), shown::word(other), BAD_OPERATOR)),
     }
     if key == "metadata.name" {
         for (i, value) in values.iter().enumerate() {

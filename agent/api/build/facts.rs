@@ -25,6 +25,7 @@ pub(crate) struct Field {
     pub(crate) default: String,
     pub(crate) values: String,
     pub(crate) format: String,
+    pub(crate) go: String,
 }
 
 impl Field {
@@ -46,7 +47,7 @@ pub(crate) struct Schema {
 impl Schema {
     pub(crate) fn read(text: &str) -> Result<Self, String> {
         let mut messages: Vec<Message> = Vec::new();
-        for row in read_rows(text, 13) {
+        for row in read_rows(text, 14) {
             if row[0] == "M" {
                 messages.push(Message {
                     name: row[1].clone(),
@@ -71,6 +72,7 @@ impl Schema {
                 default: row[10].clone(),
                 values: row[11].clone(),
                 format: row[12].clone(),
+                go: row[13].clone(),
             });
         }
         let index = messages.iter().enumerate().map(|(i, m)| (m.name.clone(), i)).collect();

@@ -59,7 +59,7 @@ fn field_row(schema: &Schema, field: &Field) -> Result<String, String> {
         _ => "ListType::Unset".to_owned(),
     };
     Ok(format!(
-        "Field {{ json: {:?}, number: {}, ty: {kind}, repeated: {}, pointer: {}, omit_empty: {}, omit_zero: {}, inline: {}, required: {}, bytes: {}, list: {list}, atomic: {}, patch: &{:?}, merge_key: {:?}, default: {:?}, values: &{:?}, format: {:?} }}, ",
+        "Field {{ json: {:?}, number: {}, ty: {kind}, repeated: {}, pointer: {}, omit_empty: {}, omit_zero: {}, inline: {}, required: {}, bytes: {}, list: {list}, atomic: {}, patch: &{:?}, merge_key: {:?}, default: {:?}, values: &{:?}, format: {:?}, go: {:?} }}, ",
         field.json,
         field.number,
         field.has('r'),
@@ -75,6 +75,7 @@ fn field_row(schema: &Schema, field: &Field) -> Result<String, String> {
         field.default,
         field.values.split('|').filter(|_| !field.values.is_empty()).collect::<Vec<_>>(),
         field.format,
+        field.go,
     ))
 }
 

@@ -54,27 +54,31 @@ pub(crate) fn put_base64(out: &mut Vec<u8>, bytes: &[u8]) {
     out.push(b'"');
 }
 
-/// Reads base64 as Go's standard encoding does: padded, line breaks ignored.
-pub(crate) fn read_base64(text: &str) -> Option<Vec<u8>> {
-    let clean: Vec<u8> = text.bytes().filter(|b| !matches!(b, b'\n' | b'\r')).collect();
-    if !clean.len().is_multiple_of(4) {
-        return None;
-    }
-    let mut out = Vec::with_capacity(clean.len() / 4 * 3);
-    let groups = clean.len() / 4;
-    for (i, group) in clean.chunks(4).enumerate() {
-        let padding = group.iter().rev().take_while(|b| **b == b'=').count();
-        if padding > 2 || (padding > 0 && i + 1 < groups) {
-            return None;
+/// Reads base64 as Go's standard encoding does: padded, line breaks ignored. The error is the place that Go names.
+pub(crate) fn read_base64(text: &str) -> Result<Vec<u8>, usize> {
+    let mut out = Vec::with_capacity(text.len() / 4 * 3);
+    let mut rest = text.bytes().enumerate().filter(|(_, b)| !matches!(b, b'\n' | b'\r'));
+    loop {
+        let (mut word, mut count, mut padding) = (0u32, 0, 0);
+        while count + padding < 4 {
+            match rest.next() {
+                None if count == 0 => return Ok(out),
+                None if padding > 0 => return Err(text.len()),
+                None => return Err(text.len() - count),
+                Some((at, b'=')) if count < 2 => return Err(at),
+                Some((_, b'=')) => padding += 1,
+                Some((at, _)) if padding > 0 => return Err(at - 1),
+                Some((at, byte)) => {
+                    word = word << 6 | u32::from(sextet(byte).ok_or(at)?);
+                    count += 1;
+                }
+            }
         }
-        let mut word = 0u32;
-        for byte in &group[..4 - padding] {
-            word = word << 6 | u32::from(sextet(*byte)?);
+        out.extend_from_slice(&(word << (6 * padding)).to_be_bytes()[1..4 - padding]);
+        if padding > 0 {
+            return rest.next().map_or(Ok(out), |(at, _)| Err(at));
         }
-        word <<= 6 * padding;
-        out.extend_from_slice(&word.to_be_bytes()[1..4 - padding]);
     }
-    Some(out)
 }
 
 fn sextet(byte: u8) -> Option<u8> {

@@ -83,6 +83,8 @@ pub struct Field {
     pub values: &'static [&'static str],
     /// OpenAPI format.
     pub format: &'static str,
+    /// The type in Go where it is a named string, list or map (`v1.SecretType`); empty for others.
+    pub go: &'static str,
 }
 
 /// Type of a value.

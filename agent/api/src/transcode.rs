@@ -7,7 +7,7 @@ mod fields;
 mod read;
 mod write;
 
-pub use read::{Issue, Report, value_to_proto};
+pub use read::{Issue, Report, go_json, value_to_proto};
 pub use write::proto_to_json;
 
 use prost::DecodeError;

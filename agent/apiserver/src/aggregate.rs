@@ -23,7 +23,7 @@ use serde_json::{Value, json};
 use crate::app::{App, now_text};
 use crate::backend::{self, Target, Trust};
 use crate::cache::Cache;
-use crate::handlers::write::modify;
+use crate::handlers::write::modify_tree;
 use crate::start::internal_call;
 use crate::status::Result;
 use crate::strategy::Part;
@@ -223,7 +223,7 @@ async fn tell(app: &Arc<App>, name: &str, outcome: &std::result::Result<Vec<&'st
     let mut call = internal_call(app, storage.kind, "", "update");
     call.info.name = name.to_owned();
     call.info.subresource = "status".to_owned();
-    let result = modify(&call, Part::Status, |old| {
+    let result = modify_tree(&call, Part::Status, |old| {
         let mut new = old.clone();
         let conditions = tree::list_at(&mut new["status"], "conditions");
         let before = conditions.iter().find(|c| c["type"] == "Available").cloned().unwrap_or(Value::Null);
@@ -275,7 +275,7 @@ pub async fn publish_authorities(app: &Arc<App>) -> Result<()> {
     let mut call = internal_call(app, kind, namespace, "update");
     call.info.name = name.to_owned();
     let data = Value::Object(data);
-    let changed = modify(&call, Part::Main, |old| {
+    let changed = modify_tree(&call, Part::Main, |old| {
         let mut new = old.clone();
         new["data"] = data.clone();
         Ok(new)

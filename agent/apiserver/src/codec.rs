@@ -54,11 +54,16 @@ pub fn to_value(storage: &Storage, kind: &Kind, object: &Object) -> Result<Value
 
 /// The stored form of a tree in the version of `kind`.
 pub fn to_stored(storage: &Storage, kind: &Kind, value: &Value) -> Result<Bytes> {
-    let mut value = convert::to_stored(storage, kind, value.clone());
+    let mut value = value.clone();
     if let Some(meta) = value.get_mut("metadata").and_then(Value::as_object_mut) {
         meta.remove("resourceVersion");
-        meta.remove("selfLink");
     }
+    to_tried(storage, kind, value)
+}
+
+/// The stored form of a tree that is not going to be stored: it keeps the version that the client gave.
+pub fn to_tried(storage: &Storage, kind: &Kind, value: Value) -> Result<Bytes> {
+    let value = convert::to_stored(storage, kind, value);
     if crate::custom::is_custom(kind) {
         return crate::custom::to_stored(storage, kind, value);
     }
@@ -92,16 +97,14 @@ pub fn to_proto(storage: &Storage, kind: &Kind, object: &Object) -> Result<Bytes
         && let Ok(view) = api::envelope::view(&object.data)
         && let Some(splice) = Splice::find(view.raw)
     {
-        return Ok(splice.to_bytes(&version_text(object)));
+        // What was never stored has the version that the client gave it.
+        let is_stored = object.revision > 0;
+        let raw = || Bytes::copy_from_slice(view.raw);
+        return Ok(if is_stored { splice.to_bytes(&object.revision.to_string()) } else { raw() });
     }
     let value = to_value(storage, kind, object)?;
     let raw = transcode::value_to_proto(kind.schema(), &value, &mut Report::default()).map_err(Failure::internal)?;
     Ok(raw.into())
-}
-
-/// The resource version; empty for what was never stored.
-fn version_text(object: &Object) -> String {
-    if object.revision > 0 { object.revision.to_string() } else { String::new() }
 }
 
 /// The JSON object of an object in the version of `kind`, without `kind` and `apiVersion`.
@@ -128,6 +131,15 @@ pub fn canonical(kind: &Kind, value: &Value) -> Result<Value> {
         return Ok(whole);
     }
     transcode::proto_to_value(kind.schema(), &raw, Some((&name, kind.kind))).map_err(Failure::internal)
+}
+
+/// The canonical form of what a client wrote. An empty list of managers, which asks for them to be dropped, stays.
+pub fn canonical_request(kind: &Kind, value: &Value) -> Result<Value> {
+    let mut whole = canonical(kind, value)?;
+    if value.pointer("/metadata/managedFields").and_then(Value::as_array).is_some_and(Vec::is_empty) {
+        whole["metadata"]["managedFields"] = Value::Array(Vec::new());
+    }
+    Ok(whole)
 }
 
 /// The tree with the fields that it names itself, values canonical: nothing is added for fields it does not name.
@@ -174,21 +186,22 @@ fn is_empty(value: &Value) -> bool {
 pub fn bad_field(kind: &Kind, issue: &transcode::Issue) -> Failure {
     let name = kind.kind;
     let field = &issue.go_field;
-    let go_value = |ty: &str| format!("json: cannot unmarshal {} into Go value of type {ty}", issue.found);
-    let is_text = issue.found.starts_with('"');
     let text = match issue.expected.as_str() {
-        "an RFC 3339 time" if is_text => {
-            let layout = "\"2006-01-02T15:04:05Z07:00\"";
+        time if time.starts_with("an RFC 3339 time") => {
+            let layout = if time.ends_with("microseconds") {
+                "\"2006-01-02T15:04:05.000000Z07:00\""
+            } else {
+                "\"2006-01-02T15:04:05Z07:00\""
+            };
             format!("parsing time {0} as {layout}: cannot parse {0} as \"2006\"", issue.found)
         }
-        "an RFC 3339 time" | "a duration" if !is_text => go_value("string"),
         "a duration" => format!("time: invalid duration {}", issue.found),
         "a quantity" => {
             "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'".to_owned()
         }
-        "an int32 or a string" => go_value("int32"),
-        "base64 text" if is_text => "illegal base64 data at input byte 0".to_owned(),
-        "base64 text" => format!("json: cannot unmarshal {} into Go struct field {field} of type []uint8", issue.found),
+        text if text.starts_with("base64 text") => {
+            format!("illegal base64 data at input {}", text.rsplit(" at ").next().unwrap_or_default())
+        }
         ty => format!("json: cannot unmarshal {} into Go struct field {field} of type {ty}", issue.found),
     };
     Failure::bad_request(format!("{name} in version {:?} cannot be handled as a {name}: {text}", kind.version))

@@ -301,6 +301,7 @@ async fn take(call: &Call, service: &Service, address: IpAddr) -> Result<()> {
         }},
     });
     // The creation of a Service is on the way here already: without the box the future would contain itself.
+    let object = crate::codec::canonical(internal.kind, &object)?;
     Box::pin(create_object(&internal, object)).await.map(|_| ())
 }
 

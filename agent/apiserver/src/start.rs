@@ -13,7 +13,7 @@ use crate::auth::bootstrap;
 use crate::cache::store_failure;
 use crate::codec;
 use crate::handlers::create_object;
-use crate::handlers::write::modify;
+use crate::handlers::write::modify_tree;
 use crate::negotiate::Accept;
 use crate::request::{Query, RequestInfo};
 use crate::status::Result;
@@ -75,7 +75,7 @@ async fn make_or_mend(app: &Arc<App>, wanted: &bootstrap::Object) -> Result<()> 
 async fn put(app: &Arc<App>, wanted: &bootstrap::Object, part: Part, value: Value) -> Result<()> {
     let mut call = internal_call(app, wanted.kind, &wanted.namespace, "update");
     call.info.name.clone_from(&wanted.name);
-    modify(&call, part, |old| {
+    modify_tree(&call, part, |old| {
         let mut new = value.clone();
         new["metadata"]["resourceVersion"] = old["metadata"]["resourceVersion"].clone();
         Ok(new)
@@ -95,7 +95,7 @@ pub async fn make(app: &Arc<App>, namespace: &str, value: Value) -> Result<()> {
         return Ok(());
     }
     let call = internal_call(app, kind, namespace, "create");
-    match create_object(&call, value).await {
+    match create_object(&call, codec::canonical(call.kind, &value)?).await {
         Err(failure) if failure.reason() != "AlreadyExists" => Err(failure),
         _ => Ok(()),
     }

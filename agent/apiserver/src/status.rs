@@ -6,8 +6,8 @@ use std::fmt;
 
 use http::StatusCode;
 use serde_json::{Map, Value, json};
+use stdx::quoted;
 
-pub(crate) use fault::quoted;
 pub use fault::{FieldError, Shown};
 
 /// The result of a step of request handling.
@@ -94,7 +94,8 @@ impl Failure {
 
     /// 404 for an object.
     pub fn not_found(subject: Subject<'_>, name: &str) -> Self {
-        Self::new(StatusCode::NOT_FOUND, "NotFound", format!("{subject} {name:?} not found")).about(subject, name)
+        Self::new(StatusCode::NOT_FOUND, "NotFound", format!("{subject} {} not found", quoted(name)))
+            .about(subject, name)
     }
 
     /// 404 for a path that names no resource.
@@ -104,13 +105,13 @@ impl Failure {
 
     /// 409 on create.
     pub fn already_exists(subject: Subject<'_>, name: &str) -> Self {
-        Self::new(StatusCode::CONFLICT, "AlreadyExists", format!("{subject} {name:?} already exists"))
+        Self::new(StatusCode::CONFLICT, "AlreadyExists", format!("{subject} {} already exists", quoted(name)))
             .about(subject, name)
     }
 
     /// 409 on update or delete.
     pub fn conflict(subject: Subject<'_>, name: &str, why: &str) -> Self {
-        let message = format!("Operation cannot be fulfilled on {subject} {name:?}: {why}");
+        let message = format!("Operation cannot be fulfilled on {subject} {}: {why}", quoted(name));
         Self::new(StatusCode::CONFLICT, "Conflict", message).about(subject, name)
     }
 
@@ -137,7 +138,7 @@ impl Failure {
         } else if name.is_empty() {
             format!("{subject} is forbidden: {why}")
         } else {
-            format!("{subject} {name:?} is forbidden: {why}")
+            format!("{subject} {} is forbidden: {why}", quoted(name))
         };
         Self::new(StatusCode::FORBIDDEN, "Forbidden", message).about(subject, name)
     }
@@ -153,7 +154,7 @@ impl Failure {
         let text = if let [one] = texts.as_slice() { one.clone() } else { format!("[{}]", texts.join(", ")) };
         let code = StatusCode::UNPROCESSABLE_ENTITY;
         let mut failure =
-            Self::new(code, "Invalid", format!("{subject} {name:?} is invalid: {text}")).about(subject, name);
+            Self::new(code, "Invalid", format!("{subject} {} is invalid: {text}", quoted(name))).about(subject, name);
         for error in errors {
             failure = failure.cause(error.reason(), &error.body(), error.field());
         }

@@ -13,12 +13,11 @@ mod workload;
 use api::Kind;
 use serde_json::{Value, json};
 
-use crate::app::now_text;
+use crate::app::{Call, now_text};
 use crate::status::{FieldError, Result};
 use crate::tree;
 use crate::user::User;
 
-pub use meta::{validate_meta, validate_meta_update};
 pub use pod::qos_class;
 pub use validate::{validate, validate_update};
 pub use warnings::warnings;
@@ -106,23 +105,6 @@ pub fn allows_unconditional_update(kind: &Kind) -> bool {
         )
 }
 
-/// Whether the kind's own validation of an update looks at the metadata that was looked at before.
-#[must_use]
-pub fn validates_meta_again(kind: &Kind) -> bool {
-    kind.group != "admissionregistration.k8s.io"
-        && !matches!(
-            kind.plural,
-            "csinodes"
-                | "endpointslices"
-                | "events"
-                | "limitranges"
-                | "persistentvolumes"
-                | "poddisruptionbudgets"
-                | "prioritylevelconfigurations"
-                | "volumeattachments"
-        )
-}
-
 /// Whether a PUT to a name that is not there makes the object.
 #[must_use]
 pub fn allows_create_on_update(kind: &Kind) -> bool {
@@ -185,8 +167,6 @@ pub fn prepare_create(kind: &'static Kind, value: &mut Value, user: &User) {
     meta::prepare_create(value);
     if has_generation(kind) {
         value["metadata"]["generation"] = 1.into();
-    } else if has_status(kind) || kind.schema().field("spec").is_some() {
-        tree::remove(&mut value["metadata"], "generation");
     }
     if has_status(kind) && kind.plural != "nodes" {
         tree::remove(value, "status");
@@ -384,7 +364,7 @@ fn bump_generation(kind: &'static Kind, new: &mut Value, old: &Value) {
         rest
     };
     let before = tree::integer(old, "/metadata/generation").unwrap_or(0);
-    let changed = !tree::same(&body(new), &body(old));
+    let changed = kind.plural != "priorityclasses" && !tree::same(&body(new), &body(old));
     if changed || before > 0 {
         new["metadata"]["generation"] = (before + i64::from(changed)).into();
     }
@@ -398,6 +378,29 @@ pub fn is_finished(kind: &Kind, value: &Value) -> bool {
     let grace = tree::integer(value, "/metadata/deletionGracePeriodSeconds").unwrap_or(0) == 0;
     let namespace = kind.plural != "namespaces" || tree::list(value, "/spec/finalizers").is_empty();
     deleting && finalizers && grace && namespace
+}
+
+/// Leaves of equal owners only the first, and warns of it.
+pub fn drop_repeated_owners(call: &Call, value: &mut Value, admitted: bool) {
+    let Some(owners) = value.pointer_mut("/metadata/ownerReferences").and_then(Value::as_array_mut) else { return };
+    let mut kept: Vec<Value> = Vec::with_capacity(owners.len());
+    let mut repeated = Vec::new();
+    for owner in owners.drain(..) {
+        if kept.contains(&owner) {
+            repeated.push(tree::text(&owner, "/uid").to_owned());
+        } else {
+            kept.push(owner);
+        }
+    }
+    *owners = kept;
+    if !repeated.is_empty() {
+        call.warn(format!(
+            ".metadata.ownerReferences contains duplicate entries{}; API server dedups owner references in 1.20+, and \
+             may reject such requests as early as 1.24; please fix your requests; duplicate UID(s) observed: {}",
+            if admitted { " after mutating admission happens" } else { "" },
+            repeated.join(", ")
+        ));
+    }
 }
 
 /// Field errors of a part of the tree, with where it lies.

@@ -24,6 +24,7 @@ mod discovery;
 mod field;
 mod flowcontrol;
 pub mod labels;
+pub mod metadata;
 pub mod names;
 mod networking;
 mod node;

@@ -48,24 +48,7 @@ fn subscript(path: &str) -> Option<(&str, &str)> {
 
 /// One `key="value"` a line.
 fn format_map(map: &BTreeMap<String, String>) -> String {
-    map.iter().map(|(key, value)| format!("{key}={}", quote(value))).collect::<Vec<_>>().join("\n")
-}
-
-fn quote(value: &str) -> String {
-    let mut out = String::from("\"");
-    for c in value.chars() {
-        match c {
-            '"' => out.push_str("\\\""),
-            '\\' => out.push_str("\\\\"),
-            '\n' => out.push_str("\\n"),
-            '\r' => out.push_str("\\r"),
-            '\t' => out.push_str("\\t"),
-            c if c.is_control() => out.push_str(&format!("\\x{:02x}", u32::from(c))),
-            c => out.push(c),
-        }
-    }
-    out.push('"');
-    out
+    map.iter().map(|(key, value)| format!("{key}={}", stdx::quoted(value))).collect::<Vec<_>>().join("\n")
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Words every crate shares: back-off, error chains, bounded containers.
+//! Words every crate shares: back-off, error chains, quotes, bounded containers.
 //!
 //! Nothing here knows the domain, a clock, a file or a socket. Randomness and time are arguments.
 
@@ -6,8 +6,10 @@
 
 mod backoff;
 mod chain;
+mod quote;
 mod ring;
 
 pub use backoff::Backoff;
 pub use chain::{Chain, chain};
+pub use quote::{Quoted, quoted};
 pub use ring::LineRing;

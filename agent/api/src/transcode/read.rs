@@ -151,9 +151,7 @@ impl<'v> Reader<'v> {
             let mut entry = Vec::new();
             put_bytes(&mut entry, 1, key.as_bytes());
             self.path.push(Step::Key(key));
-            if !(slot.ty == FieldType::Bytes && value.is_null()) {
-                self.value(Slot { number: 2, ..slot }, value, &mut entry)?;
-            }
+            self.value(Slot { number: 2, ..slot }, value, &mut entry)?;
             self.path.pop();
             put_bytes(out, slot.number, &entry);
         }
@@ -165,12 +163,12 @@ impl<'v> Reader<'v> {
         match (ty, value) {
             (FieldType::String, Value::String(text)) => put_bytes(out, number, text.as_bytes()),
             (FieldType::String | FieldType::Bytes, Value::Null) => put_bytes(out, number, &[]),
-            (FieldType::String, other) => return Err(self.issue(owner, other, "string")),
+            (FieldType::String, other) => return Err(self.issue(owner, other, self.named_text())),
             (FieldType::Bytes, Value::String(text)) => match read_base64(text) {
-                Some(bytes) => put_bytes(out, number, &bytes),
-                None => return Err(self.issue(owner, value, "base64 text")),
+                Ok(bytes) => put_bytes(out, number, &bytes),
+                Err(at) => return Err(self.issue(owner, value, &format!("base64 text, which ends at byte {at}"))),
             },
-            (FieldType::Bytes, other) => return Err(self.issue(owner, other, "base64 text")),
+            (FieldType::Bytes, other) => return Err(self.issue(owner, other, "[]uint8")),
             (FieldType::Bool, Value::Bool(on)) => put_uint(out, number, u64::from(*on)),
             (FieldType::Bool | FieldType::Int32 | FieldType::Int64 | FieldType::Uint64, Value::Null) => {
                 put_uint(out, number, 0);
@@ -212,12 +210,17 @@ impl<'v> Reader<'v> {
             (Shape::RawJson, Value::Object(_)) if message.name.ends_with("FieldsV1") => {
                 put_bytes(out, 1, super::fields::text(value).as_bytes());
             }
-            (Shape::RawJson, other) => put_bytes(out, 1, compact(other).as_bytes()),
+            (Shape::RawJson, other) => put_bytes(out, 1, go_json(other).as_bytes()),
             (Shape::List, value) => return self.field(message, &message.fields[0], value, out),
             (Shape::Time | Shape::MicroTime, Value::Null) => {}
             (Shape::Time | Shape::MicroTime, Value::String(text)) => {
                 let time = crate::time::parse(text);
-                let (seconds, nanos) = time.ok_or_else(|| self.issue(message, value, "an RFC 3339 time"))?;
+                let form = if message.shape == Shape::Time {
+                    "an RFC 3339 time"
+                } else {
+                    "an RFC 3339 time with microseconds"
+                };
+                let (seconds, nanos) = time.ok_or_else(|| self.issue(message, value, form))?;
                 let nanos = if message.shape == Shape::Time { 0 } else { nanos / 1000 * 1000 };
                 put_uint(out, 1, seconds.cast_unsigned());
                 put_uint(out, 2, i64::from(nanos).cast_unsigned());
@@ -237,12 +240,21 @@ impl<'v> Reader<'v> {
             (Shape::SchemaOrArray | Shape::SchemaOrBool | Shape::SchemaOrStrings, value) => {
                 return self.schema_or(message, value, out);
             }
-            (_, other) => {
-                let expected = message.name.rsplit('.').next().unwrap_or(message.name);
-                return Err(self.issue(message, other, expected));
-            }
+            (Shape::Quantity, other) => return Err(self.issue(message, other, "a quantity")),
+            (_, other) => return Err(self.issue(message, other, "string")),
         }
         Ok(())
+    }
+
+    /// The Go type of the text that the path leads to: the field's own, or that of its items.
+    fn named_text(&self) -> &'static str {
+        let field = self.path.iter().rev().find_map(|step| match step {
+            Step::Field(owner, name) => Some(owner.field(name)),
+            _ => None,
+        });
+        let go = field.flatten().map_or("", |field| field.go);
+        let item = go.rsplit_once(']').map_or(go, |(_, item)| item);
+        if item.is_empty() { "string" } else { item }
     }
 
     fn int_or_string(&self, message: &'static Message, value: &Value, out: &mut Vec<u8>) -> Result<(), Issue> {
@@ -251,7 +263,7 @@ impl<'v> Reader<'v> {
             Value::String(text) => (1, 0, text.as_str()),
             other => {
                 let number = other.as_i64().and_then(|v| i32::try_from(v).ok());
-                (0, number.ok_or_else(|| self.issue(message, other, "an int32 or a string"))?, "")
+                (0, number.ok_or_else(|| self.issue(message, other, "int32"))?, "")
             }
         };
         put_uint(out, 1, kind);
@@ -287,7 +299,7 @@ impl<'v> Reader<'v> {
         let found = match found {
             Value::Null => "null".to_owned(),
             Value::Bool(_) => "bool".to_owned(),
-            Value::Number(n) if expected.starts_with("int") || expected.ends_with("int32 or a string") => {
+            Value::Number(n) if expected.starts_with("int") => {
                 format!("number {n}")
             }
             Value::Number(_) => "number".to_owned(),
@@ -344,7 +356,7 @@ fn go_name(message: &Message) -> String {
     format!("{package}.{name}")
 }
 
-/// The type of a field in Go, without the names of its scalars.
+/// The type of a field in Go.
 fn go_type(field: &Field) -> String {
     fn of(ty: FieldType) -> String {
         match ty {
@@ -356,19 +368,20 @@ fn go_type(field: &Field) -> String {
             FieldType::Bool => "bool".to_owned(),
             FieldType::Double => "float64".to_owned(),
             FieldType::Message(index) => go_name(&MESSAGES[index]),
-            FieldType::Map(value) => match of(*value).as_str() {
-                "resource.Quantity" => "v1.ResourceList".to_owned(),
-                value => format!("map[string]{value}"),
-            },
+            FieldType::Map(value) => format!("map[string]{}", of(*value)),
         }
+    }
+    if !field.go.is_empty() {
+        return field.go.to_owned();
     }
     if field.repeated { format!("[]{}", of(field.ty)) } else { of(field.ty) }
 }
 
 static EMPTY: std::sync::LazyLock<Map<String, Value>> = std::sync::LazyLock::new(Map::new);
 
-/// JSON text as Go compacts it: HTML characters escaped.
-fn compact(value: &Value) -> String {
+/// JSON text as Go writes it: compact, and characters that mean something in HTML escaped.
+#[must_use]
+pub fn go_json(value: &Value) -> String {
     let text = value.to_string();
     if !text.contains(['<', '>', '&', '\u{2028}', '\u{2029}']) {
         return text;

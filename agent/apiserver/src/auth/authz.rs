@@ -146,17 +146,17 @@ impl Authorizer for AlwaysAllow {
 #[must_use]
 pub fn refusal(attributes: &Attributes<'_>, reason: &str) -> String {
     let Attributes { user, verb, group, resource, subresource, namespace, path, .. } = *attributes;
-    let mut text = format!("User {} cannot {verb} ", quote(&user.name));
+    let mut text = format!("User {} cannot {verb} ", stdx::quoted(&user.name));
     if attributes.is_resource() {
         let slash = if subresource.is_empty() { "" } else { "/" };
         let full = format!("{resource}{slash}{subresource}");
-        text.push_str(&format!("resource {} in API group {} ", quote(&full), quote(group)));
+        text.push_str(&format!("resource {} in API group {} ", stdx::quoted(&full), stdx::quoted(group)));
         match namespace {
             "" => text.push_str("at the cluster scope"),
-            namespace => text.push_str(&format!("in the namespace {}", quote(namespace))),
+            namespace => text.push_str(&format!("in the namespace {}", stdx::quoted(namespace))),
         }
     } else {
-        text.push_str(&format!("path {}", quote(path)));
+        text.push_str(&format!("path {}", stdx::quoted(path)));
     }
     // The text may end up in a page: what would be markup there is written so that it is not.
     let text = text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
@@ -174,12 +174,8 @@ pub fn forbidden_message(attributes: &Attributes<'_>, reason: &str) -> String {
     let dot = if group.is_empty() { "" } else { "." };
     match name {
         "" => format!("{resource}{dot}{group} is forbidden: {refusal}"),
-        name => format!("{resource}{dot}{group} {} is forbidden: {refusal}", quote(name)),
+        name => format!("{resource}{dot}{group} {} is forbidden: {refusal}", stdx::quoted(name)),
     }
-}
-
-fn quote(text: &str) -> String {
-    format!("{text:?}")
 }
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ use super::Definition;
 use crate::app::{App, now_text};
 use crate::codec;
 use crate::handlers::delete::{DeleteOptions, remove};
-use crate::handlers::write::modify;
+use crate::handlers::write::modify_tree;
 use crate::start::internal_call;
 use crate::status::{Failure, Result};
 use crate::strategy::Part;
@@ -201,7 +201,7 @@ async fn put_status(app: &Arc<App>, name: &str, others: &[Value]) -> Result<()> 
     let mut call = internal_call(app, kind, "", "update");
     call.info.name = name.to_owned();
     call.info.subresource = "status".to_owned();
-    let result = modify(&call, Part::Status, |old| Ok(with_conditions(old, others))).await;
+    let result = modify_tree(&call, Part::Status, |old| Ok(with_conditions(old, others))).await;
     unless_gone(result.map(|_| ()))
 }
 
@@ -252,7 +252,7 @@ async fn clean_up(app: &Arc<App>, definition: &Value) -> Result<()> {
     let kind = app.cache.known(GROUP, PLURAL).kind;
     let mut call = internal_call(app, kind, "", "update");
     call.info.name = name.to_owned();
-    let result = modify(&call, Part::Internal, |old| {
+    let result = modify_tree(&call, Part::Internal, |old| {
         let mut new = old.clone();
         tree::list_at(&mut new["metadata"], "finalizers").retain(|f| f != FINALIZER);
         let text = "removed all instances";

@@ -1,6 +1,7 @@
 //! Defaults that depend on more than the fields beside them.
 
 use api::Kind;
+use base64::prelude::{BASE64_STANDARD as STANDARD, Engine};
 use serde_json::{Map, Value, json};
 
 use crate::tree;
@@ -129,6 +130,9 @@ fn scaling(map: &mut Map<String, Value>) {
 
 /// What has to be known before the rules of the messages.
 pub(super) fn before(kind: &Kind, value: &mut Value) {
+    if kind.plural == "secrets" {
+        texts_to_data(value);
+    }
     if kind.plural == "replicationcontrollers" && !tree::has(value, "/spec/selector") {
         let labels = value.pointer("/spec/template/metadata/labels").cloned();
         if let Some(labels) = labels.filter(Value::is_object) {
@@ -140,6 +144,18 @@ pub(super) fn before(kind: &Kind, value: &mut Value) {
         if let Some(labels) = labels.filter(|l| l.as_object().is_some_and(|m| !m.is_empty())) {
             value["metadata"]["labels"] = labels;
         }
+    }
+}
+
+/// What a client writes as text is data; it is never shown as text again.
+fn texts_to_data(secret: &mut Value) {
+    let Some(Value::Object(texts)) = secret.as_object_mut().and_then(|map| map.remove("stringData")) else { return };
+    if texts.is_empty() {
+        return;
+    }
+    let data = tree::object_at(secret, "data");
+    for (key, text) in texts {
+        data.insert(key, STANDARD.encode(text.as_str().unwrap_or_default()).into());
     }
 }
 

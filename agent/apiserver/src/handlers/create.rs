@@ -3,14 +3,14 @@
 use http::{Response, StatusCode};
 use serde_json::Value;
 
-use super::write::{check_namespace, check_type, decode, ttl};
+use super::write::{check_namespace, decode_object, ttl};
 use super::{read, subresource};
 use crate::answer::Body;
 use crate::app::{Call, now_text, random_suffix};
 use crate::cache::{Object, store_failure};
 use crate::status::{Failure, Result};
 use crate::strategy::{self, Part};
-use crate::{admission, codec, managed, tree};
+use crate::{admission, codec, managed, tree, validation};
 
 /// Names that are tried for an object with a generateName.
 const NAME_ATTEMPTS: usize = 8;
@@ -25,14 +25,14 @@ pub(super) async fn create(call: &Call, body: bytes::Bytes) -> Result<Response<B
     if call.kind.etcd_prefix.is_empty() {
         return subresource::create_review(call, &body).await;
     }
-    let value = decode(call, &body, call.kind.schema())?;
+    let mut value = decode_object(call, &body)?;
+    strategy::drop_repeated_owners(call, &mut value, false);
     let created = create_object(call, value).await?;
     read::respond(call, StatusCode::CREATED, &created.object)
 }
 
-/// Makes an object out of a decoded body: the whole way from defaults to the store.
+/// Makes an object out of a tree in canonical form: the whole way from defaults to the store.
 pub async fn create_object(call: &Call, mut value: Value) -> Result<Creation> {
-    check_type(call, &mut value)?;
     if call.kind.namespaced && call.namespace().is_empty() {
         return Err(Failure::bad_request("an empty namespace may not be set during creation"));
     }
@@ -41,8 +41,7 @@ pub async fn create_object(call: &Call, mut value: Value) -> Result<Creation> {
         let text = "resourceVersion should not be set on objects to be created";
         return Err(Failure::new(StatusCode::INTERNAL_SERVER_ERROR, "", text));
     }
-    let mut value = codec::canonical(call.kind, &value)?;
-    for key in ["selfLink", "deletionTimestamp", "deletionGracePeriodSeconds", "uid", "creationTimestamp"] {
+    for key in ["deletionTimestamp", "deletionGracePeriodSeconds", "uid", "creationTimestamp"] {
         tree::remove(&mut value["metadata"], key);
     }
     let generated = tree::text(&value, "/metadata/name").is_empty();
@@ -81,6 +80,7 @@ fn generated_name(base: &str) -> String {
 async fn create_named(call: &Call, mut value: Value) -> Result<Creation> {
     strategy::prepare_create(call.kind, &mut value, &call.user);
     admission::admit(call, admission::Operation::Create, &mut value, None).await?;
+    strategy::drop_repeated_owners(call, &mut value, true);
     if !(call.kind.plural == "services" && call.kind.group.is_empty()) {
         return finish(call, value).await;
     }
@@ -92,10 +92,15 @@ async fn create_named(call: &Call, mut value: Value) -> Result<Creation> {
 
 /// Looks at an object and stores it.
 async fn finish(call: &Call, value: Value) -> Result<Creation> {
-    let mut errors = strategy::validate_meta(call.kind, &value);
+    let mut errors = validation::Errors::new();
+    let meta = validation::metadata::of(&value)?;
+    validation::metadata::of_new(call.kind, &meta, &mut errors);
     let told = super::write::judge_body(call, strategy::Part::Main, &value, None)?;
     errors.extend(told.errors);
     let name = tree::text(&value, "/metadata/name").to_owned();
+    if errors.is_empty() {
+        validation::metadata::of_any_new(call.kind, &meta, &mut errors);
+    }
     if !errors.is_empty() {
         return Err(Failure::invalid(call.kind_subject(), &name, &errors));
     }
@@ -109,15 +114,16 @@ async fn finish(call: &Call, value: Value) -> Result<Creation> {
 async fn store(call: &Call, name: &str, value: &Value) -> Result<Creation> {
     let storage = call.storage()?;
     let key = storage.store_key(call.namespace(), name);
-    let data = codec::to_stored(storage, call.kind, value)?;
     let exists = || Failure::already_exists(call.subject(), name);
     if call.is_dry_run()? {
         if storage.get(call.namespace(), name).is_some() {
             return Err(exists());
         }
+        let data = codec::to_tried(storage, call.kind, value.clone())?;
         let object = storage.read_object(&key, 0, data).tried(true);
         return Ok(Creation { object });
     }
+    let data = codec::to_stored(storage, call.kind, value)?;
     let written = call.app.cache.store().create(key.clone().into(), data.clone(), ttl(call)).await;
     match written.map_err(store_failure)? {
         store::WriteResult::Committed { revision } => {

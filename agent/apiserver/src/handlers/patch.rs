@@ -42,8 +42,8 @@ pub(super) fn read_patch(call: &Call, body: &[u8]) -> Result<Patch> {
 }
 
 /// Field validation of a patched object: strict complaints are about the patch.
-fn check_patched(call: &Call, patch: &Patch, old: &Value, new: &Value) -> Result<()> {
-    let parsed = Parsed { value: new.clone(), duplicates: Vec::new() };
+fn check_patched(call: &Call, patch: &Patch, old: &Value, new: Value) -> Result<()> {
+    let parsed = Parsed { value: new, duplicates: Vec::new() };
     if call.query.get("fieldValidation") != "Strict" {
         return check_fields(call, &parsed, call.kind.schema());
     }
@@ -54,7 +54,7 @@ fn check_patched(call: &Call, patch: &Patch, old: &Value, new: &Value) -> Result
     let shown = match patch {
         Patch::Strategic(value) => codec::go_map(value),
         Patch::Merge(patch) => merged_text(call, patch, old)?,
-        Patch::Json(_) => new.to_string(),
+        Patch::Json(_) => parsed.value.to_string(),
     };
     let text = format!("strict decoding error: {}", complaints.join(", "));
     let error = FieldError::invalid("patch", shown, text);
@@ -104,6 +104,7 @@ async fn apply_configuration(call: &Call, part: Part, body: &[u8]) -> Result<Cha
             .or(old.pointer("/metadata/resourceVersion"))
             .cloned()
             .unwrap_or_default();
+        let new = codec::canonical(call.kind, &new)?;
         same_name(call, &new)?;
         Ok(new)
     });
@@ -113,6 +114,7 @@ async fn apply_configuration(call: &Call, part: Part, body: &[u8]) -> Result<Cha
             if tree::text(&new, "/metadata/name").is_empty() {
                 new["metadata"]["name"] = call.info.name.as_str().into();
             }
+            let new = codec::canonical(call.kind, &new)?;
             same_name(call, &new)?;
             let created = create_object(call, new).await?;
             Ok(Changed { object: created.object, created: true })
@@ -130,10 +132,17 @@ fn check_options(call: &Call) -> Result<()> {
     Err(Failure::invalid(subject, "", &[error]))
 }
 
-fn same_name(call: &Call, new: &Value) -> Result<()> {
+/// The object in a body is the one that the path names.
+pub(super) fn same_name(call: &Call, new: &Value) -> Result<()> {
     let name = tree::text(new, "/metadata/name");
     if name == call.info.name {
         return Ok(());
+    }
+    if name.is_empty() {
+        return Err(Failure::bad_request(format!(
+            "the name of the object ({} based on URL) was undeterminable: name must be provided",
+            call.info.name
+        )));
     }
     Err(Failure::bad_request(format!(
         "the name of the object ({name}) does not match the name on the URL ({})",
@@ -152,8 +161,10 @@ pub async fn apply(call: &Call, part: Part, body: &[u8]) -> Result<Changed> {
         return Err(Failure::invalid(Subject { group: "meta.k8s.io", resource: "PatchOptions" }, "", &[error]));
     }
     modify(call, part, |old| {
-        let new = patch.apply(call.kind.schema(), old)?;
-        check_patched(call, &patch, old, &new)?;
+        let mut patched = patch.apply(call.kind.schema(), old)?;
+        check_type(call, &mut patched)?;
+        let new = codec::canonical_request(call.kind, &patched)?;
+        check_patched(call, &patch, old, patched)?;
         same_name(call, &new)?;
         Ok(new)
     })

@@ -14,7 +14,7 @@ use http::{Method, Response, StatusCode};
 use serde_json::{Value, json};
 
 use super::update::replace;
-use super::write::{check_fields, decode};
+use super::write::{check_fields, decode_object};
 use super::{patch, read, read_body};
 use crate::answer::{self, Body};
 use crate::app::Call;
@@ -49,7 +49,7 @@ pub(super) async fn dispatch(call: &Call, parts: Parts, body: Body) -> Result<Re
     match parts.method {
         Method::GET | Method::HEAD => read::get(call).await,
         Method::PUT => {
-            let value = decode(call, &read_body(body).await?, call.kind.schema())?;
+            let value = decode_object(call, &read_body(body).await?)?;
             let changed = replace(call, part, value).await?;
             read::respond(call, StatusCode::OK, &changed.object)
         }

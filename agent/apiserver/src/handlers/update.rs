@@ -3,7 +3,8 @@
 use http::{Response, StatusCode};
 use serde_json::Value;
 
-use super::write::{Changed, check_type, decode, modify};
+use super::patch::same_name;
+use super::write::{Changed, decode_object, modify};
 use super::{create_object, read};
 use crate::answer::Body;
 use crate::app::Call;
@@ -12,29 +13,21 @@ use crate::strategy::{self, Part};
 use crate::tree;
 
 pub(super) async fn update(call: &Call, body: bytes::Bytes) -> Result<Response<Body>> {
-    let value = decode(call, &body, call.kind.schema())?;
+    let mut value = decode_object(call, &body)?;
+    strategy::drop_repeated_owners(call, &mut value, false);
     let changed = replace(call, Part::Main, value).await?;
     let code = if changed.created { StatusCode::CREATED } else { StatusCode::OK };
     read::respond(call, code, &changed.object)
 }
 
-/// Replaces a part of an object by what a client sent.
-pub(super) async fn replace(call: &Call, part: Part, mut value: Value) -> Result<Changed> {
-    check_type(call, &mut value)?;
-    let name = tree::text(&value, "/metadata/name");
-    if name.is_empty() {
-        return Err(Failure::bad_request(format!(
-            "the name of the object ({} based on URL) was undeterminable: name must be provided",
-            call.info.name
-        )));
-    }
-    if name != call.info.name {
-        return Err(Failure::bad_request(format!(
-            "the name of the object ({name}) does not match the name on the URL ({})",
-            call.info.name
-        )));
-    }
-    match modify(call, part, |_old| Ok(value.clone())).await {
+/// Replaces a part of an object by what a client sent, in canonical form.
+pub(super) async fn replace(call: &Call, part: Part, value: Value) -> Result<Changed> {
+    same_name(call, &value)?;
+    let replaced = modify(call, part, |old| {
+        same_uid(call, &value, old)?;
+        Ok(value.clone())
+    });
+    match replaced.await {
         Err(failure) if failure.code() == StatusCode::NOT_FOUND && may_create(call, part, &value) => {
             let created = create_object(call, value).await?;
             Ok(Changed { object: created.object, created: true })
@@ -49,4 +42,19 @@ fn may_create(call: &Call, part: Part, value: &Value) -> bool {
         && strategy::allows_create_on_update(call.kind)
         && tree::text(value, "/metadata/resourceVersion").is_empty()
         && tree::text(value, "/metadata/uid").is_empty()
+}
+
+/// A replacement that names a uid is for that object alone.
+fn same_uid(call: &Call, new: &Value, old: &Value) -> Result<()> {
+    let (given, own) = (tree::text(new, "/metadata/uid"), tree::text(old, "/metadata/uid"));
+    if given.is_empty() || given == own {
+        return Ok(());
+    }
+    let key = call.storage()?.store_key(call.namespace(), &call.info.name);
+    let why = format!(
+        "StorageError: invalid object, Code: 4, Key: {}, ResourceVersion: 0, AdditionalErrorMsg: Precondition failed: \
+         UID in precondition: {given}, UID in object meta: {own}",
+        key.strip_prefix("/registry").unwrap_or(&key)
+    );
+    Err(Failure::conflict(call.subject(), &call.info.name, &why))
 }

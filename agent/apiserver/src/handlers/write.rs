@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use api::schema::Message;
 use serde_json::Value;
+use stdx::quoted;
 
 use crate::app::{Call, now_text};
 use crate::cache::{Object, Storage, store_failure};
@@ -27,6 +28,12 @@ pub struct Changed {
 
 /// Reads a body as an object of `message`, under the field validation that the query asks for.
 pub fn decode(call: &Call, body: &[u8], message: &'static Message) -> Result<Value> {
+    let parsed = parse(call, body, message)?;
+    check_fields(call, &parsed, message)?;
+    Ok(parsed.value)
+}
+
+fn parse(call: &Call, body: &[u8], message: &'static Message) -> Result<Parsed> {
     let encoding = negotiate::body_encoding(&call.headers)?;
     if body.is_empty() {
         return Err(Failure::bad_request("unexpected end of JSON input"));
@@ -36,9 +43,50 @@ pub fn decode(call: &Call, body: &[u8], message: &'static Message) -> Result<Val
                     application/yaml";
         return Err(Failure::unsupported_media_type(text));
     }
-    let parsed = codec::parse_body(body, encoding, message)?;
+    codec::parse_body(body, encoding, message)
+}
+
+/// Reads a body as an object of the request's kind, in canonical form.
+///
+/// Complaints come in the order of upstream: a type that is none, a kind that is another, values of the wrong type,
+/// and only then unknown fields.
+pub fn decode_object(call: &Call, body: &[u8]) -> Result<Value> {
+    let message = call.kind.schema();
+    let mut parsed = parse(call, body, message)?;
+    check_type_texts(call, &parsed.value, body)?;
+    check_type(call, &mut parsed.value)?;
+    let value = codec::canonical_request(call.kind, &parsed.value)?;
     check_fields(call, &parsed, message)?;
-    Ok(parsed.value)
+    Ok(value)
+}
+
+/// Most of a body that a message shows.
+const SHOWN_BYTES: usize = 30;
+
+fn check_type_texts(call: &Call, value: &Value, body: &[u8]) -> Result<()> {
+    for key in ["apiVersion", "kind"] {
+        let found = match &value[key] {
+            Value::Null | Value::String(_) => continue,
+            Value::Bool(_) => "bool",
+            Value::Number(_) => "number",
+            Value::Array(_) => "array",
+            Value::Object(_) => "object",
+        };
+        let start = &body[..body.len().min(SHOWN_BYTES)];
+        let mut shown = match start.first() {
+            Some(b'{') => String::from_utf8_lossy(start).into_owned(),
+            _ => start.iter().map(|b| format!("{b:02x}")).collect(),
+        };
+        if body.len() > SHOWN_BYTES {
+            shown.push_str(" ...");
+        }
+        return Err(Failure::bad_request(format!(
+            "the object provided is unrecognized (must be of type {}): couldn't get version/kind; json parse error: \
+             json: cannot unmarshal {found} into Go struct field .{key} of type string ({shown})",
+            call.kind.kind
+        )));
+    }
+    Ok(())
 }
 
 /// Treats unknown and duplicate fields as the query says.
@@ -91,16 +139,22 @@ pub fn check_type(call: &Call, value: &mut Value) -> Result<()> {
         map.get(key).and_then(Value::as_str).unwrap_or_default().to_owned()
     };
     let (version, kind) = (text(map, "apiVersion"), text(map, "kind"));
+    let asked = if version.is_empty() { &expected.0 } else { &version };
+    let of_kind = if kind.is_empty() { expected.1 } else { &kind };
+    if *asked != expected.0 && api::kind_by_name(asked, of_kind).is_none() || of_kind != expected.1 {
+        let short = asked.rsplit('/').next().unwrap_or_default();
+        return Err(Failure::bad_request(format!(
+            "{of_kind} in version {} cannot be handled as a {}: no kind {} is registered for version {} in scheme \"pkg/runtime/scheme.go:111\"",
+            quoted(short),
+            expected.1,
+            quoted(of_kind),
+            quoted(asked)
+        )));
+    }
     if !version.is_empty() && version != expected.0 {
         return Err(Failure::bad_request(format!(
             "the API version in the data ({version}) does not match the expected API version ({})",
             expected.0
-        )));
-    }
-    if !kind.is_empty() && kind != expected.1 {
-        return Err(Failure::bad_request(format!(
-            "{kind} in version {:?} cannot be handled as a {}: no kind {kind:?} is registered for version {:?} in scheme \"pkg/runtime/scheme.go:111\"",
-            call.kind.version, expected.1, expected.0
         )));
     }
     map.insert("apiVersion".into(), expected.0.into());
@@ -127,8 +181,13 @@ pub fn check_namespace(call: &Call, value: &mut Value) -> Result<()> {
     Ok(())
 }
 
+/// Changes an object as [`modify`] does, by a change that need not leave it in canonical form.
+pub async fn modify_tree(call: &Call, part: Part, change: impl Fn(&Value) -> Result<Value>) -> Result<Changed> {
+    modify(call, part, |old| codec::canonical(call.kind, &change(old)?)).await
+}
+
 /// Changes an object: reads it, lets `change` make its successor, and writes that unless somebody else was faster, in
-/// which case it starts over. A successor that names a resource version is only written over that very version.
+/// which case it starts over. The successor is in canonical form. A successor that names a resource version is only written over that very version.
 pub async fn modify(call: &Call, part: Part, change: impl Fn(&Value) -> Result<Value>) -> Result<Changed> {
     let storage = call.storage()?;
     let key = storage.store_key(call.namespace(), &call.info.name);
@@ -185,14 +244,24 @@ fn check_version(call: &Call, new: &Value, old: &Object) -> Result<()> {
         }
         return Ok(());
     }
+    if let Some(why) = bad_number(given) {
+        let text = format!("strconv.ParseUint: parsing {}: {why}", quoted(given));
+        return Err(Failure::new(http::StatusCode::INTERNAL_SERVER_ERROR, "", text));
+    }
     if given == old.revision.to_string() { Ok(()) } else { Err(Failure::modified(call.subject(), &call.info.name)) }
+}
+
+/// Why a text is no version.
+fn bad_number(text: &str) -> Option<&'static str> {
+    if !text.bytes().all(|b| b.is_ascii_digit()) {
+        return Some("invalid syntax");
+    }
+    text.parse::<u64>().is_err().then_some("value out of range")
 }
 
 /// Everything between the client's wish and the bytes to store.
 async fn prepare(call: &Call, part: Part, mut new: Value, old: &Value) -> Result<(Value, Taken)> {
-    check_type(call, &mut new)?;
     check_namespace(call, &mut new)?;
-    let mut new = codec::canonical(call.kind, &new)?;
     crate::defaults::apply(call.kind, &mut new);
     crate::custom::complete(call, &mut new)?;
     if part != Part::Internal {
@@ -203,6 +272,7 @@ async fn prepare(call: &Call, part: Part, mut new: Value, old: &Value) -> Result
     }
     strategy::prepare_update(call.kind, part, &mut new, old)?;
     admission::admit(call, admission::Operation::Update(part), &mut new, Some(old)).await?;
+    strategy::drop_repeated_owners(call, &mut new, true);
     let mut taken = Taken::default();
     if call.kind.plural == "services" && call.kind.group.is_empty() && part == Part::Main {
         taken = crate::services::begin(call, &mut new, Some(old)).await?;
@@ -218,11 +288,9 @@ async fn prepare(call: &Call, part: Part, mut new: Value, old: &Value) -> Result
 
 /// Whether a successor may be written.
 async fn judge(call: &Call, part: Part, new: &Value, old: &Value) -> Result<()> {
-    let mut errors = strategy::validate_meta_update(new, old);
-    // The metadata is looked at for every object and by most kinds' own validation again.
-    if strategy::validates_meta_again(call.kind) {
-        errors.extend(errors.clone());
-    }
+    let mut errors = validation::Errors::new();
+    let metas = (&validation::metadata::of(new)?, &validation::metadata::of(old)?);
+    validation::metadata::of_change(call.kind, part, metas, &mut errors);
     let told = judge_body(call, part, new, Some(old))?;
     errors.extend(told.errors);
     if !errors.is_empty() {

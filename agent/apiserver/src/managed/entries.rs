@@ -92,10 +92,11 @@ pub fn read(object: &Value) -> Vec<Entry> {
     tree::list(object, "/metadata/managedFields").iter().map(entry).collect::<Option<_>>().unwrap_or_default()
 }
 
-/// Whether the client asks for all entries to be dropped: a list of one empty entry.
+/// Whether the client asks for all entries to be dropped: an empty list, or a list of one empty entry.
 pub fn is_reset(object: &Value) -> bool {
-    let list = tree::list(object, "/metadata/managedFields");
-    list.len() == 1 && list[0].as_object().is_some_and(|e| e.values().all(|v| v.is_null() || *v == ""))
+    let Some(list) = object.pointer("/metadata/managedFields").and_then(Value::as_array) else { return false };
+    list.is_empty()
+        || list.len() == 1 && list[0].as_object().is_some_and(|e| e.values().all(|v| v.is_null() || *v == ""))
 }
 
 /// Most managers that write other than by apply; the oldest are merged.

@@ -3,6 +3,7 @@
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
+use api::transcode::go_json;
 use serde_json::{Map, Value, json};
 
 /// One step of a path.
@@ -33,10 +34,10 @@ impl Step {
         match self {
             Self::Field(name) => format!("f:{name}"),
             Self::Key(pairs) => {
-                let pairs = pairs.iter().map(|(k, v)| format!("{}:{v}", json!(k)));
+                let pairs = pairs.iter().map(|(k, v)| format!("{}:{}", json!(k), go_json(v)));
                 format!("k:{{{}}}", pairs.collect::<Vec<_>>().join(","))
             }
-            Self::Value(value) => format!("v:{value}"),
+            Self::Value(value) => format!("v:{}", go_json(value)),
             Self::Index(index) => format!("i:{index}"),
         }
     }

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::family;
 use crate::app::{App, now_text};
-use crate::handlers::write::modify;
+use crate::handlers::write::modify_tree;
 use crate::start::{internal_call, make};
 use crate::status::Result;
 use crate::strategy::Part;
@@ -28,6 +28,11 @@ pub async fn start(app: &Arc<App>) -> Result<()> {
     })
     .await?;
     make(app, "default", kubernetes_service(app)).await?;
+    if app.config.advertise.is_loopback() {
+        // No pod reaches it there, and no endpoint may be such an address.
+        tracing::info!(address = %app.config.advertise, "the Service kubernetes gets no endpoint: this is a loopback address");
+        return Ok(());
+    }
     endpoints(app).await
 }
 
@@ -37,7 +42,7 @@ fn kubernetes_service(app: &App) -> Value {
         "apiVersion": "v1", "kind": "Service",
         "metadata": {"name": "kubernetes", "labels": {"component": "apiserver", "provider": "kubernetes"}},
         "spec": {
-            "clusterIP": address, "type": "ClusterIP", "sessionAffinity": "None",
+            "clusterIP": address, "clusterIPs": [address], "type": "ClusterIP", "sessionAffinity": "None",
             "ports": [{"name": "https", "port": 443, "protocol": "TCP", "targetPort": app.config.bind.port()}],
         },
     })
@@ -79,7 +84,7 @@ async fn change(
     let Some(kind) = api::kind_by_name(version, kind) else { return Ok(()) };
     let mut call = internal_call(app, kind, namespace, "update");
     call.info.name = name.to_owned();
-    modify(&call, part, |old| {
+    modify_tree(&call, part, |old| {
         let mut new = old.clone();
         change(&mut new);
         Ok(new)

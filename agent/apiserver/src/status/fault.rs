@@ -3,6 +3,7 @@
 use std::fmt;
 
 use serde_json::Value;
+use stdx::quoted;
 
 /// What is wrong with one field.
 #[derive(Clone, Debug)]
@@ -27,26 +28,26 @@ impl Shown {
 
 impl From<&str> for Shown {
     fn from(text: &str) -> Self {
-        Self(quoted(text))
+        Self(quoted(text).to_string())
     }
 }
 
 impl From<&String> for Shown {
     fn from(text: &String) -> Self {
-        Self(quoted(text))
+        Self(quoted(text).to_string())
     }
 }
 
 impl From<String> for Shown {
     fn from(text: String) -> Self {
-        Self(quoted(&text))
+        Self(quoted(&text).to_string())
     }
 }
 
 impl From<Value> for Shown {
     fn from(value: Value) -> Self {
         match value {
-            Value::String(text) => Self(quoted(&text)),
+            Value::String(text) => Self(quoted(&text).to_string()),
             // Structures are shown as JSON that is safe within HTML.
             Value::Array(_) | Value::Object(_) => {
                 let text = value.to_string();
@@ -68,36 +69,6 @@ macro_rules! shown_as_they_are {
 }
 
 shown_as_they_are!(bool, i32, i64, u32, u64, usize);
-
-/// Text in double quotes, what is not printable as Go spells it.
-#[must_use]
-pub(crate) fn quoted(text: &str) -> String {
-    use fmt::Write;
-    let mut out = String::with_capacity(text.len() + 2);
-    out.push('"');
-    for c in text.chars() {
-        match c {
-            '"' | '\\' => out.extend(['\\', c]),
-            '\u{7}' => out.push_str("\\a"),
-            '\u{8}' => out.push_str("\\b"),
-            '\t' => out.push_str("\\t"),
-            '\n' => out.push_str("\\n"),
-            '\u{b}' => out.push_str("\\v"),
-            '\u{c}' => out.push_str("\\f"),
-            '\r' => out.push_str("\\r"),
-            // Writing to a String cannot fail.
-            c if u32::from(c) < 0x20 || c == '\u{7f}' => drop(write!(out, "\\x{:02x}", u32::from(c))),
-            // Debug escapes what is not printable, and only that.
-            c if !c.is_ascii() && c.escape_debug().len() > 1 => match u32::from(c) {
-                code @ ..=0xffff => drop(write!(out, "\\u{code:04x}")),
-                code => drop(write!(out, "\\U{code:08x}")),
-            },
-            c => out.push(c),
-        }
-    }
-    out.push('"');
-    out
-}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fault {
@@ -162,7 +133,7 @@ impl FieldError {
 
     /// The value is none of those allowed.
     pub fn not_supported(field: impl Into<String>, value: impl Into<Shown>, allowed: &[&str]) -> Self {
-        let allowed: Vec<String> = allowed.iter().map(|a| quoted(a)).collect();
+        let allowed: Vec<String> = allowed.iter().map(|a| quoted(a).to_string()).collect();
         let detail =
             if allowed.is_empty() { String::new() } else { format!("supported values: {}", allowed.join(", ")) };
         Self::new(Fault::NotSupported, field, Some(value.into()), detail)
@@ -266,7 +237,7 @@ mod tests {
     fn texts_are_quoted_as_clients_know_it() {
         let cases = [("a", "\"a\""), ("a\"\\\n\u{1}\u{7f}é", r#""a\"\\\n\x01\x7fé""#), ("\u{200b}", r#""\u200b""#)];
         for (text, expected) in cases {
-            assert_eq!(quoted(text), expected);
+            assert_eq!(quoted(text).to_string(), expected);
         }
         let shown = FieldError::invalid("a", serde_json::json!({"k": "<b>"}), "no").to_string();
         assert_eq!(shown, r#"a: Invalid value: {"k":"\u003cb\u003e"}: no"#);

@@ -58,8 +58,9 @@ pub(super) fn requirement(message: &str, value: &Value, path: &str, errors: &mut
 fn key(value: &Value, path: &str, errors: &mut Errors) {
     let name = tree::text(value, "/key");
     // Fields of nodes are named by path; those names are looked at elsewhere.
-    if !path.contains("matchFields[") && !api::labels::is_qualified_name(name) {
-        let text = super::meta::qualified_complaint(name);
-        errors.push(FieldError::invalid(format!("{path}.key"), name, text));
+    if !path.contains("matchFields[") {
+        for text in crate::validation::names::qualified(name) {
+            errors.push(FieldError::invalid(format!("{path}.key"), name, text));
+        }
     }
 }

@@ -50,7 +50,7 @@ fn name(name: &str, spec: &ApiServiceSpec, errors: &mut Errors) {
     if !complaints.is_empty() {
         checks::text(&path, name, complaints, errors);
     } else if name != wanted && !name.is_empty() {
-        let why = format!("must be `spec.version+\".\"+spec.group`: {}", crate::status::quoted(&wanted));
+        let why = format!("must be `spec.version+\".\"+spec.group`: {}", stdx::quoted(&wanted));
         errors.push(FieldError::invalid(path, name, why));
     }
 }

@@ -131,7 +131,7 @@ fn labels(path: &Path<'_>, text: &str, form: fn(&str) -> names::Complaints, erro
     let bad = text.split('.').map(|label| (label, form(label))).find(|(_, complaints)| !complaints.is_empty());
     let Some((label, complaints)) = bad else { return };
     for why in complaints {
-        let why = format!("validating label {}: {why}", crate::status::quoted(label));
+        let why = format!("validating label {}: {why}", stdx::quoted(label));
         errors.push(FieldError::invalid(path, text, why));
     }
 }
@@ -154,7 +154,7 @@ fn bad_certificate(pem: &[u8]) -> Option<String> {
     let mut blocks = 0;
     for block in Pem::iter_from_buffer(pem).map_while(Result::ok) {
         if block.label != "CERTIFICATE" {
-            let label = crate::status::quoted(&block.label);
+            let label = stdx::quoted(&block.label);
             return Some(format!("only CERTIFICATE PEM blocks are allowed, found {label}"));
         }
         blocks += 1;

@@ -178,7 +178,7 @@ fn uid(path: &Path<'_>, text: &str, errors: &mut Errors) {
         36 if plain(text) => None,
         36 => Some("invalid UUID format".to_owned()),
         45 if !text.to_ascii_lowercase().starts_with("urn:uuid:") => {
-            Some(format!("invalid urn prefix: {}", crate::status::quoted(&text[..9])))
+            Some(format!("invalid urn prefix: {}", stdx::quoted(text.get(..9).unwrap_or_default())))
         }
         45 => (!plain(&text[9..])).then(|| "invalid UUID format".to_owned()),
         38 if !text.starts_with('{') || !text.ends_with('}') => Some("invalid bracketed UUID format".to_owned()),

@@ -7,7 +7,7 @@ use super::{BINDING, decode_as, done};
 use crate::answer::Body;
 use crate::app::{Call, now_text};
 use crate::codec;
-use crate::handlers::write::modify;
+use crate::handlers::write::modify_tree;
 use crate::start::internal_call;
 use crate::status::{Failure, FieldError, Result, Subject};
 use crate::strategy::Part;
@@ -33,7 +33,7 @@ pub(super) async fn bind(call: &Call, name: &str, body: &[u8]) -> Result<Respons
     on_pod.info.name = name.to_owned();
     on_pod.query = call.query.clone();
     let labels = topology_of(call, &node);
-    modify(&on_pod, Part::Internal, |old| assigned(&on_pod, old, &binding, (&node, &labels))).await?;
+    modify_tree(&on_pod, Part::Internal, |old| assigned(&on_pod, old, &binding, (&node, &labels))).await?;
     done(call)
 }
 

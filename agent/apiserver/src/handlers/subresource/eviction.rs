@@ -11,7 +11,7 @@ use crate::app::{Call, now_text};
 use crate::cache::Object;
 use crate::codec;
 use crate::handlers::delete::{DeleteOptions, remove};
-use crate::handlers::{read, write::modify};
+use crate::handlers::{read, write::modify_tree};
 use crate::start::internal_call;
 use crate::status::{Failure, Result};
 use crate::strategy::Part;
@@ -53,7 +53,7 @@ async fn mark(call: &Call, pod: &Value, mut delete: DeleteOptions) -> Result<Del
     if !meant || delete.dry_run || tree::has(pod, "/metadata/deletionTimestamp") {
         return Ok(delete);
     }
-    let marked = modify(call, Part::Internal, |old| Ok(disrupted(old))).await?;
+    let marked = modify_tree(call, Part::Internal, |old| Ok(disrupted(old))).await?;
     if delete.version.is_some() {
         delete.version = Some(marked.object.revision.to_string());
     }
@@ -119,7 +119,7 @@ async fn spend_one(call: &Call, name: &str) -> Result<()> {
     on_budget.info.name = name.to_owned();
     on_budget.query = call.query.clone();
     let pod = call.info.name.as_str();
-    modify(&on_budget, Part::Status, |old| {
+    modify_tree(&on_budget, Part::Status, |old| {
         let number = |key: &str| old["status"][key].as_i64().unwrap_or(0);
         let refuse = |text: String, seconds: u32| {
             let main = "Cannot evict pod as it would violate the pod's disruption budget.";

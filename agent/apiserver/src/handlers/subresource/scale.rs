@@ -13,7 +13,7 @@ use crate::app::Call;
 use crate::codec;
 use crate::handlers::patch::read_patch;
 use crate::handlers::read;
-use crate::handlers::write::modify;
+use crate::handlers::write::modify_tree;
 use crate::status::{Failure, FieldError, Result, Subject};
 use crate::strategy::Part;
 use crate::tree;
@@ -63,11 +63,11 @@ pub(super) async fn serve(call: &Call, method: &Method, body: bytes::Bytes) -> R
     let object = match *method {
         Method::PUT => {
             let scale = decode_as(call, &body, SCALE)?;
-            modify(call, Part::Main, |old| scaled(places, old, &scale)).await?.object
+            modify_tree(call, Part::Main, |old| scaled(places, old, &scale)).await?.object
         }
         Method::PATCH => {
             let patch = read_patch(call, &body)?;
-            let changed = modify(call, Part::Main, |old| {
+            let changed = modify_tree(call, Part::Main, |old| {
                 let scale = patch.apply(codec::schema(SCALE), &scale_of(places, old))?;
                 scaled(places, old, &scale)
             });

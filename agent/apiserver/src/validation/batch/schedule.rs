@@ -1,6 +1,7 @@
 //! Times that come again: five fields, or a word for them.
 
-use crate::status::{FieldError, quoted};
+use crate::status::FieldError;
+use stdx::quoted;
 use crate::validation::{Errors, Path};
 
 /// The numbers that a field can have, and names of some.

@@ -82,7 +82,7 @@ fn features(features: &[String], errors: &mut Errors) {
     let path = Path::root("status");
     let path = path.child("declaredFeatures");
     for (i, feature) in features.iter().enumerate() {
-        let shown = crate::status::quoted(feature);
+        let shown = stdx::quoted(feature);
         if feature.len() > MAX_FEATURE_LEN {
             let why = format!("invalid feature name {shown}: must be no more than {MAX_FEATURE_LEN} characters");
             errors.push(FieldError::invalid(path.index(i), feature, why));

@@ -89,7 +89,7 @@ fn app_armor(path: &Path<'_>, (container, profile): (&str, &str), spec: &PodSpec
         errors.push(FieldError::invalid(path, container, "container not found"));
     }
     if !matches!(profile, "" | "runtime/default" | "unconfined") && !profile.starts_with("localhost/") {
-        let why = format!("invalid AppArmor profile name: {}", crate::status::quoted(profile));
+        let why = format!("invalid AppArmor profile name: {}", stdx::quoted(profile));
         errors.push(FieldError::invalid(path, profile, why));
     }
 }

@@ -7,8 +7,8 @@ use api::core::v1::{Container, NodeSelectorTerm, Pod, PodSpec, PodTemplateSpec};
 use api::meta::v1::ObjectMeta;
 
 use super::{annotations, each_container};
-use crate::status::quoted;
 use crate::validation::{Change, Path, addresses, checks, names};
+use stdx::quoted;
 
 pub(in crate::validation) use volumes::claim;
 

@@ -4,8 +4,8 @@ use api::core::v1::{ContainerPort, PodSpec};
 
 use super::super::each_container;
 use super::Warnings;
-use crate::status::quoted;
 use crate::validation::Path;
+use stdx::quoted;
 
 /// Warnings about the ports of all containers.
 pub(super) fn ports(path: &Path<'_>, spec: &PodSpec, out: &mut Warnings) {

@@ -5,8 +5,8 @@ use api::core::v1::{
 };
 
 use super::Warnings;
-use crate::status::quoted;
 use crate::validation::Path;
+use stdx::quoted;
 
 type IsSet = fn(&VolumeSource) -> bool;
 
@@ -56,7 +56,7 @@ struct File<'a> {
 impl File<'_> {
     fn shown(&self) -> String {
         let path = quoted(self.path);
-        if self.source.is_empty() { path } else { format!("{path} ({})", self.source) }
+        if self.source.is_empty() { path.to_string() } else { format!("{path} ({})", self.source) }
     }
 
     fn overlaps(&self, other: &File<'_>) -> bool {

@@ -33,7 +33,7 @@ pub enum Operation {
 
 /// Steps that may change the object.
 pub async fn admit(call: &Call, operation: Operation, new: &mut Value, old: Option<&Value>) -> Result<()> {
-    complete(call, operation, new).await?;
+    complete(call, operation, new, old).await?;
     if webhooks::mutate(call, operation, new, old).await? {
         // Others write what they like: the object gets its form back.
         *new = crate::codec::canonical(call.kind, new)?;
@@ -47,7 +47,11 @@ pub async fn admit(call: &Call, operation: Operation, new: &mut Value, old: Opti
 }
 
 /// The steps of this server itself.
-async fn complete(call: &Call, operation: Operation, new: &mut Value) -> Result<()> {
+async fn complete(call: &Call, operation: Operation, new: &mut Value, old: Option<&Value>) -> Result<()> {
+    if operation == Operation::Update(Part::Main) && call.kind.plural == "pods" && call.kind.group.is_empty() {
+        priority::keep(new, old);
+        tolerations::add_defaults(new);
+    }
     if operation != Operation::Create {
         return Ok(());
     }

@@ -121,6 +121,11 @@ impl FieldError {
         Self::new(Fault::Invalid, field, Some(value.into()), detail)
     }
 
+    /// What is given is not allowed, as a whole and so not shown.
+    pub fn invalid_whole(field: impl Into<String>, detail: impl Into<String>) -> Self {
+        Self::new(Fault::Invalid, field, None, detail)
+    }
+
     /// The value given has the wrong type.
     pub fn type_invalid(field: impl Into<String>, value: impl Into<Shown>, detail: impl Into<String>) -> Self {
         Self::new(Fault::TypeInvalid, field, Some(value.into()), detail)
@@ -137,6 +142,11 @@ impl FieldError {
     /// The value occurs twice.
     pub fn duplicate(field: impl Into<String>, value: impl Into<Shown>) -> Self {
         Self::new(Fault::Duplicate, field, Some(value.into()), "")
+    }
+
+    /// The value occurs twice, with what has to be unique.
+    pub fn duplicate_because(field: impl Into<String>, value: impl Into<Shown>, detail: impl Into<String>) -> Self {
+        Self::new(Fault::Duplicate, field, Some(value.into()), detail)
     }
 
     /// The field must not be set, or not be changed.

@@ -8,14 +8,21 @@ use std::sync::Arc;
 use crate::ast::{Call, Element, Entry, Expr, Fold, Kind, Literal, Select, Struct, op};
 use crate::environment::Environment;
 use crate::library::{self, Function, Overload};
+use crate::schema::is_reserved;
 use crate::types::{ObjectType, Type};
 
 use unify::{Mapping, most_general};
 
 /// Checks an expression in place.
 pub(crate) fn check(expr: &mut Expr, environment: &Environment) -> Vec<(u32, String)> {
-    let mut checker =
-        Checker { environment, mapping: Mapping::default(), scopes: Vec::new(), params: 0, problems: Vec::new() };
+    let mut checker = Checker {
+        environment,
+        mapping: Mapping::default(),
+        scopes: Vec::new(),
+        params: 0,
+        mixes: 0,
+        problems: Vec::new(),
+    };
     checker.check(expr);
     if checker.problems.is_empty() {
         checker.finish(expr);
@@ -24,12 +31,19 @@ pub(crate) fn check(expr: &mut Expr, environment: &Environment) -> Vec<(u32, Str
     checker.problems
 }
 
+/// What fails when the program is made, if anything.
+pub(crate) fn instantiate(expr: &mut Expr) -> Option<String> {
+    literals::convert(expr)
+}
+
 struct Checker<'e> {
     environment: &'e Environment,
     mapping: Mapping,
     /// Variables of comprehensions, the innermost last.
     scopes: Vec<(String, Type)>,
     params: u32,
+    /// How many calls around us take lists and maps of mixed types.
+    mixes: u32,
     problems: Vec<(u32, String)>,
 }
 
@@ -55,10 +69,7 @@ impl Checker<'_> {
         let at = expr.at;
         let ty = match &mut expr.kind {
             Kind::Literal(literal) => literal_type(literal),
-            Kind::Ident(name) => match self.variable(name) {
-                Some(ty) => ty,
-                None => self.undeclared(at, name),
-            },
+            Kind::Ident(name) => self.check_ident(at, name),
             Kind::Select(_) => return self.check_select(expr),
             Kind::Call(call) => self.check_call(at, call),
             Kind::List(elements) => self.check_list(elements),
@@ -67,6 +78,19 @@ impl Checker<'_> {
             Kind::Fold(fold) => self.check_fold(fold),
         };
         expr.ty = ty;
+    }
+
+    fn check_ident(&mut self, at: u32, name: &mut String) -> Type {
+        if let Some(global) = name.strip_prefix('.')
+            && let Some(ty) = self.environment.variable(global)
+        {
+            *name = global.to_owned();
+            return ty;
+        }
+        match self.variable(name) {
+            Some(ty) => ty,
+            None => self.undeclared(at, name),
+        }
     }
 
     fn undeclared(&mut self, at: u32, name: &str) -> Type {
@@ -126,6 +150,10 @@ impl Checker<'_> {
         if object.is_open {
             return Type::Dyn;
         }
+        // A word of the language may name a field all the same.
+        if let Some(ty) = object.fields.get(&format!("__{field}__")).filter(|_| is_reserved(field)) {
+            return ty.clone();
+        }
         self.problem(at, format!("undefined field '{field}'"));
         Type::Error
     }
@@ -134,9 +162,12 @@ impl Checker<'_> {
         if call.function == op::OPT_SELECT {
             return self.check_opt_select(at, call);
         }
+        let mixes = u32::from(call.function == "format");
+        self.mixes += mixes;
         for arg in &mut call.args {
             self.check(arg);
         }
+        self.mixes -= mixes;
         let Some(mut target) = call.target.take() else {
             let Some(function) = self.environment.function(&call.function) else {
                 let name = call.function.clone();
@@ -244,6 +275,9 @@ impl Checker<'_> {
         if self.assign(&previous, &current) {
             return most_general(&previous, &current);
         }
+        if self.mixes > 0 {
+            return Type::Dyn;
+        }
         self.problem(at, format!("expected type '{previous}' but found '{current}'"));
         Type::Error
     }
@@ -279,6 +313,10 @@ impl Checker<'_> {
         };
         let Type::Object(declared) = &ty else {
             self.problem(at, format!("'{}' is not a message type", object.name));
+            for field in &mut object.fields {
+                self.check(&mut field.value);
+                self.problem(field.at, format!("undefined field '{}'", field.name));
+            }
             return Type::Error;
         };
         for field in &mut object.fields {
@@ -286,10 +324,8 @@ impl Checker<'_> {
             let wanted = self.object_field(field.at, declared, &field.name);
             let given = self.optional_element(&field.value, field.is_optional);
             if !self.assign(&wanted, &given) {
-                let text = format!(
-                    "expected type of field '{}' is '{wanted}' but provided type is '{given}'",
-                    field.name
-                );
+                let text =
+                    format!("expected type of field '{}' is '{wanted}' but provided type is '{given}'", field.name);
                 self.problem(field.at, text);
             }
         }

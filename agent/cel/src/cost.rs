@@ -51,8 +51,22 @@ impl Rule {
             "check" => Self::Fixed(CHECK_COST),
             "fieldSelector" | "labelSelector" => Self::Selects,
             "isSorted" | "sum" | "max" | "min" | "indexOf" | "lastIndexOf" => Self::Traverses,
-            "url" | "lowerAscii" | "upperAscii" | "substring" | "trim" | "jsonpatch.escapeKey" | "cidr" | "isIP"
-            | "isCIDR" | "quantity" | "isQuantity" | "semver" | "isSemver" | "startsWith" | "endsWith" | "bytes"
+            "url"
+            | "lowerAscii"
+            | "upperAscii"
+            | "substring"
+            | "trim"
+            | "jsonpatch.escapeKey"
+            | "cidr"
+            | "isIP"
+            | "isCIDR"
+            | "quantity"
+            | "isQuantity"
+            | "semver"
+            | "isSemver"
+            | "startsWith"
+            | "endsWith"
+            | "bytes"
             | "strings.quote" => Self::Reads(1),
             "ip" if !is_member => Self::Reads(1),
             "format" if is_member => Self::Reads(1),

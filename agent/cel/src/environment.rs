@@ -51,6 +51,9 @@ impl Environment {
         if !problems.is_empty() {
             return Err(CompileError::new(source, problems));
         }
+        if let Some(failure) = check::instantiate(&mut expr) {
+            return Err(CompileError::instantiation(failure));
+        }
         Ok(Checked::new(expr, self.clone()))
     }
 
@@ -85,9 +88,10 @@ impl Environment {
             "kubernetes.URL" | "kubernetes.Quantity" | "kubernetes.Semver" | "kubernetes.NamedFormat" => {
                 Type::handle(name)
             }
-            JSON_PATCH if self.has_patch_types => {
-                Type::object(JSON_PATCH, [("op", Type::String), ("path", Type::String), ("from", Type::String), ("value", Type::Dyn)])
-            }
+            JSON_PATCH if self.has_patch_types => Type::object(
+                JSON_PATCH,
+                [("op", Type::String), ("path", Type::String), ("from", Type::String), ("value", Type::Dyn)],
+            ),
             _ if self.has_patch_types && (name == "Object" || name.starts_with("Object.")) => {
                 let object = ObjectType { name: name.to_owned(), fields: BTreeMap::new(), is_open: true };
                 Type::Object(Arc::new(object))

@@ -20,6 +20,8 @@ pub struct CompileError {
     /// Everything that is wrong, in order of the source.
     pub issues: Vec<Issue>,
     source_lines: Vec<String>,
+    /// Why no program can be made of an expression that is right by its types.
+    instantiation: Option<String>,
 }
 
 /// Messages that are listed; the rest is counted.
@@ -38,10 +40,30 @@ impl CompileError {
             let column = at as usize - starts[line - 1];
             Issue { line: line.try_into().unwrap_or(u32::MAX), column: column.try_into().unwrap_or(u32::MAX), message }
         });
-        Self { issues: issues.collect(), source_lines: source.split('\n').map(str::to_owned).collect() }
+        Self {
+            issues: issues.collect(),
+            source_lines: source.split('\n').map(str::to_owned).collect(),
+            instantiation: None,
+        }
+    }
+
+    pub(crate) fn instantiation(text: String) -> Self {
+        Self { issues: Vec::new(), source_lines: Vec::new(), instantiation: Some(text) }
+    }
+
+    /// The whole message, with what failed.
+    #[must_use]
+    pub fn detail(&self) -> String {
+        match &self.instantiation {
+            Some(_) => format!("program instantiation failed: {self}"),
+            None => format!("compilation failed: {self}"),
+        }
     }
 
     fn text(&self) -> String {
+        if let Some(text) = &self.instantiation {
+            return text.clone();
+        }
         let shown = self.issues.iter().take(MAX_ISSUES).map(|issue| self.one(issue));
         let mut lines: Vec<String> = shown.collect();
         if self.issues.len() > MAX_ISSUES {
@@ -51,6 +73,9 @@ impl CompileError {
     }
 
     fn one(&self, issue: &Issue) -> String {
+        if self.source_lines.iter().all(String::is_empty) {
+            return format!("ERROR: <input>:1:0: {}", issue.message);
+        }
         let mut text = format!("ERROR: <input>:{}:{}: {}", issue.line, issue.column + 1, issue.message);
         let line = self.source_lines.get(issue.line as usize - 1).filter(|l| l.len() <= MAX_SNIPPET_BYTES);
         if let Some(line) = line {

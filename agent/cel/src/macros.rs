@@ -40,7 +40,6 @@ pub(crate) fn member_call(parser: &mut Parser, at: u32, target: Expr, function: 
         ("optMap", 2) => optional(at, target, args, true),
         ("optFlatMap", 2) => optional(at, target, args, false),
         ("sortBy", 2) => sort_by(at, target, args),
-        ("bind", 3) if matches!(&target.kind, Kind::Ident(name) if name == "cel") => bind(at, args),
         _ => return Expr::member_call(at, target, function, args),
     };
     expanded.unwrap_or_else(|(problem_at, text)| {
@@ -202,13 +201,6 @@ fn bound(at: u32, name: String, init: Expr, body: Expr) -> Expr {
             result: body,
         },
     )
-}
-
-fn bind(at: u32, mut args: Vec<Expr>) -> Expanded {
-    let name = variable(&args[0], "cel.bind() variable names must be simple identifiers")?;
-    let (body, init) = (args.pop(), args.pop());
-    let (Some(body), Some(init)) = (body, init) else { return Err((at, "cel.bind() needs three arguments")) };
-    Ok(bound(at, name, init, body))
 }
 
 fn optional(at: u32, target: Expr, mut args: Vec<Expr>, wraps: bool) -> Expanded {

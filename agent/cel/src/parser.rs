@@ -11,8 +11,25 @@ const MAX_DEPTH: usize = 250;
 const MAX_CHARS: usize = 100_000;
 
 const RESERVED: [&str; 19] = [
-    "as", "break", "const", "continue", "else", "false", "for", "function", "if", "import", "in", "let", "loop",
-    "package", "namespace", "null", "return", "true", "var",
+    "as",
+    "break",
+    "const",
+    "continue",
+    "else",
+    "false",
+    "for",
+    "function",
+    "if",
+    "import",
+    "in",
+    "let",
+    "loop",
+    "package",
+    "namespace",
+    "null",
+    "return",
+    "true",
+    "var",
 ];
 const RESERVED_MORE: [&str; 2] = ["void", "while"];
 
@@ -103,15 +120,39 @@ impl Parser {
         if let Some(at) = self.accept(text) {
             return Ok(at);
         }
-        if self.peek().kind == TokenKind::End {
-            return self.syntax(&format!("missing '{text}' at '<EOF>'"));
+        let token = self.peek().text.clone();
+        if text == "]" || text == "}" {
+            return self.unexpected(&format!("{{'{text}', ','}}"));
         }
-        let closes = self.after().kind == TokenKind::Fixed && self.after().text == text;
-        if closes {
-            let token = self.peek().text.clone();
+        // A token left out is named where something stands that could follow it.
+        let follows = if text == ":" { self.starts(self.peek()) } else { self.peek().kind == TokenKind::End };
+        if follows {
+            return self.syntax(&format!("missing '{text}' at '{token}'"));
+        }
+        if self.after().kind == TokenKind::Fixed && self.after().text == text {
             return self.syntax(&format!("extraneous input '{token}' expecting '{text}'"));
         }
         self.unexpected(&format!("'{text}'"))
+    }
+
+    /// Whether an expression may begin with a token.
+    fn starts(&self, token: &Token) -> bool {
+        match token.kind {
+            TokenKind::Fixed => ["[", "{", "(", ".", "-", "!", "true", "false", "null"].contains(&token.text.as_str()),
+            TokenKind::EscapedIdent | TokenKind::End => false,
+            _ => true,
+        }
+    }
+
+    /// Nothing can begin here. One token too many is passed over.
+    fn no_start(&mut self, expected: &str) -> Parsed<Expr> {
+        let token = self.peek().clone();
+        if token.kind == TokenKind::End || !self.starts(self.after()) {
+            return self.unexpected(expected);
+        }
+        self.problem(token.at, format!("Syntax error: extraneous input '{}' expecting {expected}", token.text));
+        self.next += 1;
+        self.deeper(Self::primary)
     }
 
     fn whole(&mut self) -> Parsed<Expr> {
@@ -268,6 +309,9 @@ impl Parser {
         if self.accept(close).is_some() {
             return Ok(args);
         }
+        if self.peek().kind == TokenKind::End {
+            return self.unexpected(&STARTS.replacen("'(', ", "'(', ')', ", 1));
+        }
         loop {
             args.push(self.expr()?);
             if self.accept(",").is_none() {
@@ -286,7 +330,7 @@ impl Parser {
             }
             TokenKind::Ident => self.name(""),
             TokenKind::Fixed => self.fixed(&token),
-            TokenKind::EscapedIdent | TokenKind::End => self.unexpected(STARTS),
+            TokenKind::EscapedIdent | TokenKind::End => self.no_start(STARTS),
         }
     }
 
@@ -314,7 +358,7 @@ impl Parser {
             }
             "[" => return self.list(),
             "{" => return self.map(),
-            _ => return self.unexpected(STARTS),
+            _ => return self.no_start(STARTS),
         };
         self.next += 1;
         Ok(Expr::literal(token.at, simple))
@@ -323,7 +367,7 @@ impl Parser {
     /// A name, a call or a typed object.
     fn name(&mut self, dot: &str) -> Parsed<Expr> {
         let token = self.take();
-        if let Some(expr) = self.typed_object(&token, dot)? {
+        if let Some(expr) = self.typed_object(&token)? {
             return Ok(expr);
         }
         if RESERVED.contains(&token.text.as_str()) || RESERVED_MORE.contains(&token.text.as_str()) {
@@ -333,16 +377,15 @@ impl Parser {
             let args = self.args(")")?;
             return Ok(macros::global_call(self, open, &token.text, args));
         }
-        Ok(Expr::ident(token.at, &token.text))
+        Ok(Expr::ident(token.at, &format!("{dot}{}", token.text)))
     }
 
     /// `a.b.C{field: value}`, if that is what follows.
-    fn typed_object(&mut self, first: &Token, _dot: &str) -> Parsed<Option<Expr>> {
+    fn typed_object(&mut self, first: &Token) -> Parsed<Option<Expr>> {
         let mut name = first.text.clone();
         let mut next = self.next;
-        let fixed = |at: usize, text: &str| {
-            self.tokens.get(at).is_some_and(|t| t.kind == TokenKind::Fixed && t.text == text)
-        };
+        let fixed =
+            |at: usize, text: &str| self.tokens.get(at).is_some_and(|t| t.kind == TokenKind::Fixed && t.text == text);
         while fixed(next, ".") && self.tokens.get(next + 1).is_some_and(|t| t.kind == TokenKind::Ident) {
             name.push('.');
             name.push_str(&self.tokens[next + 1].text);
@@ -459,15 +502,8 @@ fn uint(text: &str) -> Option<u64> {
 
 fn balance(function: &str, signs: &[u32], terms: &mut [Option<Expr>], (low, high): (usize, usize)) -> Option<Expr> {
     let middle = (low + high).div_ceil(2);
-    let left = if middle == low {
-        terms[middle].take()?
-    } else {
-        balance(function, signs, terms, (low, middle - 1))?
-    };
-    let right = if middle == high {
-        terms[middle + 1].take()?
-    } else {
-        balance(function, signs, terms, (middle + 1, high))?
-    };
+    let left = if middle == low { terms[middle].take()? } else { balance(function, signs, terms, (low, middle - 1))? };
+    let right =
+        if middle == high { terms[middle + 1].take()? } else { balance(function, signs, terms, (middle + 1, high))? };
     Some(Expr::call(signs[middle], function, vec![left, right]))
 }

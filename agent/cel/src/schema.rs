@@ -122,7 +122,8 @@ impl Schema {
     }
 
     fn object(schema: &Json, name: &str, is_nullable: bool, is_resource: bool) -> Self {
-        let required: Vec<&str> = schema["required"].as_array().into_iter().flatten().filter_map(Json::as_str).collect();
+        let required: Vec<&str> =
+            schema["required"].as_array().into_iter().flatten().filter_map(Json::as_str).collect();
         let mut properties = BTreeMap::new();
         let mut min_bytes = 2;
         let resource = if is_resource { resource_properties() } else { Json::Null };
@@ -152,7 +153,10 @@ impl Schema {
         match &self.form {
             Form::List(items, _) => (step == "@items").then_some(items),
             Form::Map(values) => (step != "@keys").then_some(values),
-            Form::Object(properties) => properties.get(step).map(|p| &p.schema),
+            Form::Object(properties) => {
+                let property = properties.get(step).or_else(|| properties.get(&format!("__{step}__")));
+                property.map(|p| &p.schema)
+            }
             _ => None,
         }
     }
@@ -227,7 +231,9 @@ impl Schema {
         match &self.form {
             Form::Map(values) => entries.get(name).map(|v| values.read(v)),
             Form::Object(properties) => {
-                let property = properties.get(name)?;
+                let property = properties
+                    .get(name)
+                    .or_else(|| if is_reserved(name) { properties.get(&format!("__{name}__")) } else { None })?;
                 let value = entries.get(&property.name)?;
                 Some(property.schema.read(value))
             }
@@ -308,9 +314,33 @@ fn longest_text(schema: &Json) -> u64 {
 }
 
 const RESERVED: [&str; 21] = [
-    "true", "false", "null", "in", "as", "break", "const", "continue", "else", "for", "function", "if", "import",
-    "let", "loop", "package", "namespace", "return", "var", "void", "while",
+    "true",
+    "false",
+    "null",
+    "in",
+    "as",
+    "break",
+    "const",
+    "continue",
+    "else",
+    "for",
+    "function",
+    "if",
+    "import",
+    "let",
+    "loop",
+    "package",
+    "namespace",
+    "return",
+    "var",
+    "void",
+    "while",
 ];
+
+/// Whether a name is a word of the language.
+pub(crate) fn is_reserved(name: &str) -> bool {
+    RESERVED.contains(&name)
+}
 
 /// The name under which expressions see a property; `None` if they cannot.
 #[must_use]

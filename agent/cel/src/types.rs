@@ -121,6 +121,12 @@ impl Type {
         }
     }
 
+    /// The type as declarations spell it: `list(int)`, `google.protobuf.Timestamp`.
+    #[must_use]
+    pub fn declared(&self) -> String {
+        Declared(self).to_string()
+    }
+
     /// The name at run time, as `type(x)` shows it.
     #[must_use]
     pub fn name(&self) -> &str {
@@ -147,27 +153,42 @@ impl Type {
     }
 }
 
+/// A type as declarations spell it, which is what messages about results show.
+struct Declared<'t>(&'t Type);
+
+impl fmt::Display for Declared<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        spell(self.0, f, &|inner, f| write!(f, "{}", Declared(inner)))
+    }
+}
+
+fn spell(
+    ty: &Type,
+    f: &mut fmt::Formatter<'_>,
+    inner: &dyn Fn(&Type, &mut fmt::Formatter<'_>) -> fmt::Result,
+) -> fmt::Result {
+    f.write_str(ty.name())?;
+    let params = ty.params();
+    if params.is_empty() {
+        return Ok(());
+    }
+    f.write_str("(")?;
+    for (i, param) in params.into_iter().enumerate() {
+        if i > 0 {
+            f.write_str(", ")?;
+        }
+        inner(param, f)?;
+    }
+    f.write_str(")")
+}
+
 impl fmt::Display for Type {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Null => f.write_str("null"),
             Self::Timestamp => f.write_str("timestamp"),
             Self::Duration => f.write_str("duration"),
-            other => {
-                f.write_str(other.name())?;
-                let params = other.params();
-                if params.is_empty() {
-                    return Ok(());
-                }
-                f.write_str("(")?;
-                for (i, param) in params.iter().enumerate() {
-                    if i > 0 {
-                        f.write_str(", ")?;
-                    }
-                    write!(f, "{param}")?;
-                }
-                f.write_str(")")
-            }
+            other => spell(other, f, &|inner, f| write!(f, "{inner}")),
         }
     }
 }

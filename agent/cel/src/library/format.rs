@@ -45,7 +45,11 @@ static FORMATS: [Format; 13] = [
     Format { name: "uuid", check: |t| simple(is_uuid(t), "does not match the UUID format"), pattern_length: 66 },
     Format { name: "byte", check: |t| simple(is_base64(t), "invalid base64"), pattern_length: 90 },
     Format { name: "date", check: |t| simple(is_date(t), "invalid date"), pattern_length: 100 },
-    Format { name: "datetime", check: |t| simple(time::parse_timestamp(t).is_some(), "invalid datetime"), pattern_length: 100 },
+    Format {
+        name: "datetime",
+        check: |t| simple(time::parse_timestamp(t).is_some(), "invalid datetime"),
+        pattern_length: 100,
+    },
 ];
 
 fn simple(holds: bool, otherwise: &str) -> Vec<String> {

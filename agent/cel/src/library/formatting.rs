@@ -3,6 +3,7 @@
 use super::strings::quoted;
 use super::{Row, conversions};
 use crate::error::{EvalError, Result};
+use crate::types::Type;
 use crate::value::{List, Map, Value};
 
 pub(crate) const ROWS: &[Row] = &[("format", "string.(list(dyn)) -> string", format)];
@@ -31,6 +32,55 @@ fn format<'a>(args: &[Value<'a>]) -> Result<Value<'a>> {
     }
     out.push_str(rest);
     Ok(Value::from(out))
+}
+
+/// What is wrong with a template that is written out, given the types of what it shows: the place among the arguments,
+/// if it is about one of them.
+pub(crate) fn check(template: &str, types: &[Type]) -> std::result::Result<(), (Option<usize>, String)> {
+    let mut next = 0;
+    let mut rest = template;
+    while let Some(at) = rest.find('%') {
+        rest = &rest[at + 1..];
+        if let Some(after) = rest.strip_prefix('%') {
+            rest = after;
+            continue;
+        }
+        let unparsed = |error: &str| (None, format!("could not parse formatting clause: {error}"));
+        let (_, after) = precision(rest).map_err(|e| unparsed(&e.to_string()))?;
+        let verb = after.chars().next().ok_or_else(|| unparsed("unexpected end of string"))?;
+        rest = &after[verb.len_utf8()..];
+        let (what, allowed, kinds) =
+            clause(verb).ok_or_else(|| unparsed(&format!("unrecognized formatting clause \"{verb}\"")))?;
+        let Some(ty) = types.get(next) else { return Err((None, format!("index {next} out of range"))) };
+        let fits = ty.is_dyn_or_error() || kinds.is_empty() || kinds.contains(&ty.name());
+        if !fits {
+            let text = format!(
+                "error during formatting: {what} clause can only be used on {allowed}, was given {}",
+                ty.name()
+            );
+            return Err((Some(next), text));
+        }
+        next += 1;
+    }
+    if next < types.len() {
+        let text = format!("too many arguments supplied to string.format (expected {next}, got {})", types.len());
+        return Err((None, text));
+    }
+    Ok(())
+}
+
+/// What a clause is called, what it is for, and the types it takes; none means any.
+fn clause(verb: char) -> Option<(&'static str, &'static str, &'static [&'static str])> {
+    Some(match verb {
+        's' => ("string", "", &[]),
+        'd' => ("decimal", "integers", &["int", "uint"]),
+        'f' => ("fixed-point", "doubles", &["double", "string"]),
+        'e' => ("scientific", "doubles", &["double", "string"]),
+        'b' => ("binary", "integers and bools", &["int", "uint", "bool"]),
+        'o' => ("octal", "integers", &["int", "uint"]),
+        'x' | 'X' => ("hex", "integers, byte buffers, and strings", &["int", "uint", "string", "bytes"]),
+        _ => return None,
+    })
 }
 
 fn precision(text: &str) -> Result<(Option<usize>, &str)> {
@@ -97,8 +147,17 @@ fn scientific(number: f64, precision: usize) -> String {
     let text = format!("{number:.precision$e}");
     let Some((digits, exponent)) = text.split_once('e') else { return text };
     let exponent: i32 = exponent.parse().unwrap_or(0);
-    let sign = if exponent < 0 { '-' } else { '+' };
-    format!("{digits}\u{202f}\u{d7}\u{202f}10{sign}{:02}", exponent.abs())
+    let sign = if exponent < 0 { "\u{207b}" } else { "" };
+    let raised: String = format!("{:02}", exponent.abs()).chars().map(raised).collect();
+    format!("{digits}\u{d7}10{sign}{raised}")
+}
+
+fn raised(digit: char) -> char {
+    const DIGITS: [char; 10] = [
+        '\u{2070}', '\u{b9}', '\u{b2}', '\u{b3}', '\u{2074}', '\u{2075}', '\u{2076}', '\u{2077}', '\u{2078}',
+        '\u{2079}',
+    ];
+    digit.to_digit(10).map_or(digit, |d| DIGITS[d as usize])
 }
 
 fn string(value: &Value<'_>) -> Result<String> {

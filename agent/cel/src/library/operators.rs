@@ -262,6 +262,7 @@ fn place(index: &Value<'_>) -> Result<i64> {
         Value::Uint(u) => i64::try_from(*u).map_err(|_| int_overflow()),
         #[expect(clippy::cast_possible_truncation, reason = "it has no fraction and saturates")]
         Value::Double(d) if d.fract() == 0.0 => Ok(*d as i64),
+        Value::Double(d) => Err(EvalError::new(format!("unsupported index value {d} in list"))),
         other => Err(EvalError::new(format!("unsupported index type '{}' in list", other.type_of().name()))),
     }
 }

@@ -9,7 +9,7 @@ use crate::value::Value;
 pub(crate) const ROWS: &[Row] = &[
     ("quantity", "(string) -> quantity", parse),
     ("isQuantity", "(string) -> bool", is_quantity),
-    ("sign", "quantity.() -> int", sign),
+    ("sign", "(quantity) -> int", sign),
     ("isGreaterThan", "quantity.(quantity) -> bool", is_greater),
     ("isLessThan", "quantity.(quantity) -> bool", is_less),
     ("compareTo", "quantity.(quantity) -> int", compare_to),

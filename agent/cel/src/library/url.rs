@@ -43,7 +43,9 @@ pub(crate) fn read(text: &str) -> std::result::Result<Url, String> {
     let scheme_end = rest.find(|c: char| !is_scheme_char(c)).filter(|at| rest[*at..].starts_with(':'));
     let (scheme, rest) = match scheme_end {
         Some(0) => return wrong("missing protocol scheme"),
-        Some(at) if rest.starts_with(|c: char| c.is_ascii_alphabetic()) => (rest[..at].to_ascii_lowercase(), &rest[at + 1..]),
+        Some(at) if rest.starts_with(|c: char| c.is_ascii_alphabetic()) => {
+            (rest[..at].to_ascii_lowercase(), &rest[at + 1..])
+        }
         _ => (String::new(), rest),
     };
     if scheme.is_empty() && !rest.starts_with('/') {
@@ -66,7 +68,13 @@ pub(crate) fn read(text: &str) -> std::result::Result<Url, String> {
     if let Some(port) = port_of(host).filter(|p| !p.chars().all(|c| c.is_ascii_digit())) {
         return wrong(&format!("invalid port {:?} after host", format!(":{port}")));
     }
-    Ok(Url { scheme, host: host.to_owned(), path: escaped(path), query: query.to_owned(), fragment: fragment.to_owned() })
+    Ok(Url {
+        scheme,
+        host: host.to_owned(),
+        path: escaped(path),
+        query: query.to_owned(),
+        fragment: fragment.to_owned(),
+    })
 }
 
 fn bad_escape(text: &str) -> Option<&str> {

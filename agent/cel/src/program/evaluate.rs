@@ -7,7 +7,7 @@ use crate::ast::{Literal, op};
 use crate::cost::{LIST_COST, MAP_COST, STRUCT_COST};
 use crate::error::{EvalError, Result};
 use crate::library::{operators, patterns};
-use crate::value::{List, Map, StructValue, Text, Value};
+use crate::value::{Key, List, Map, StructValue, Text, Value};
 
 use super::plan::{CallNode, FoldNode, Node};
 use super::{Activation, CALL_LIMIT};
@@ -138,7 +138,7 @@ impl<'a, 'x> Evaluator<'a, 'x> {
         } else if call.function == op::OPT_INDEX {
             operators::opt_index(&args)?
         } else {
-            let overload = call.overloads.iter().find(|o| o.accepts(&args)).ok_or_else(EvalError::no_overload)?;
+            let overload = call.overloads.iter().find(|o| o.accepts(&args)).ok_or_else(|| no_overload(call, &args))?;
             (overload.run)(&args)?
         };
         self.charge(call.rule.after(&result))?;
@@ -174,7 +174,8 @@ impl<'a, 'x> Evaluator<'a, 'x> {
             let key = self.evaluate(key)?;
             let value = self.evaluate(value)?;
             if let Some(value) = present(value, *is_optional)? {
-                operators::put(&mut map, key, value)?;
+                let name = Key::of(&key).ok_or_else(|| EvalError::new("unsupported key type"))?;
+                map.insert(name, (key, value));
             }
         }
         self.charge(MAP_COST)?;
@@ -224,7 +225,7 @@ impl<'a, 'x> Evaluator<'a, 'x> {
                     }
                 }
             }
-            _ => return Err(EvalError::no_overload()),
+            other => return Err(EvalError::new(format!("got '{}', expected iterable type", foreign_name(other)))),
         }
         failure
     }
@@ -282,4 +283,34 @@ fn present(value: Value<'_>, is_optional: bool) -> Result<Option<Value<'_>>> {
             Err(EvalError::new(format!("cannot initialize optional value from non-optional {name}")))
         }
     }
+}
+
+/// What upstream calls a value's type where it speaks of its own.
+fn foreign_name(value: &Value<'_>) -> String {
+    let name = match value {
+        Value::Null => "Null",
+        Value::Bool(_) => "Bool",
+        Value::Int(_) => "Int",
+        Value::Uint(_) => "Uint",
+        Value::Double(_) => "Double",
+        Value::String(_) => "String",
+        Value::Bytes(_) => "Bytes",
+        Value::Timestamp(_) => "Timestamp",
+        Value::Duration(_) => "Duration",
+        other => return other.type_of().name().to_owned(),
+    };
+    format!("types.{name}")
+}
+
+fn no_overload(call: &CallNode, args: &[Value<'_>]) -> EvalError {
+    if call.function == "size" {
+        return EvalError::new("no such overload: size");
+    }
+    // Operators, and what is done like them, are methods of their first operand, and name nothing.
+    let is_method = matches!(call.function.as_str(), "startsWith" | "endsWith" | "contains" | "matches");
+    if is_method || !call.function.starts_with(|c: char| c.is_ascii_alphabetic()) {
+        return EvalError::no_overload();
+    }
+    let types: Vec<String> = args.iter().map(|a| a.type_of().name().to_owned()).collect();
+    EvalError::new(format!("no such overload: {}({})", call.function, types.join(", ")))
 }

@@ -73,9 +73,7 @@ impl Planner<'_> {
                 if select.is_test { Node::Test(operand, field) } else { Node::Select(operand, field) }
             }
             Kind::Call(call) => self.call(call),
-            Kind::List(elements) => {
-                Node::List(elements.iter().map(|e| (self.plan(&e.value), e.is_optional)).collect())
-            }
+            Kind::List(elements) => Node::List(elements.iter().map(|e| (self.plan(&e.value), e.is_optional)).collect()),
             Kind::Map(entries) => {
                 let entry = entries.iter().map(|e| (self.plan(&e.key), self.plan(&e.value), e.is_optional));
                 Node::Map(entry.collect())

@@ -272,10 +272,8 @@ fn small(args: &Args<'_>) -> Option<Estimate> {
             let size = args.size(0);
             let requirements = size.part((1, 2));
             let each = LIST_COST + STRUCT_COST;
-            let listed = Estimate {
-                min: requirements.min.saturating_mul(each),
-                max: requirements.max.saturating_mul(each),
-            };
+            let listed =
+                Estimate { min: requirements.min.saturating_mul(each), max: requirements.max.saturating_mul(each) };
             Some(Estimate::fixed(LIST_COST).add(size.part(READ)).add(listed))
         }
         "validate" => {

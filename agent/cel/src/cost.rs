@@ -41,6 +41,10 @@ pub(crate) enum Rule {
     Covers(bool),
     /// A named format's pattern is run.
     Validates,
+    /// Every element of an argument is compared with every other.
+    Sorts(usize),
+    /// A list is made.
+    Lists,
     /// Each element of one list is compared with each of the other.
     Products,
 }
@@ -81,6 +85,9 @@ impl Rule {
             "_==_" | "_!=_" | "_<_" | "_<=_" | "_>_" | "_>=_" => Self::Compares,
             "_+_" => Self::Joins,
             "sets.contains" | "sets.equivalent" | "sets.intersects" => Self::Products,
+            "sort" | "distinct" => Self::Sorts(0),
+            "@sortByAssociatedKeys" => Self::Sorts(1),
+            "lists.range" | "slice" | "flatten" | "reverse" => Self::Lists,
             _ => Self::Fixed(1),
         }
     }
@@ -117,6 +124,8 @@ impl Rule {
                 _ => 1,
             },
             Self::Products => size(0).saturating_mul(size(1)),
+            Self::Sorts(at) => 1 + LIST_COST + size(at).saturating_mul(size(at)).saturating_mul(2),
+            Self::Lists => 1 + LIST_COST,
             Self::Makes => 0,
         }
     }
@@ -125,6 +134,7 @@ impl Rule {
     pub(crate) fn after(self, result: &Value<'_>) -> u64 {
         match self {
             Self::Makes => tenth(result.size() * 2),
+            Self::Lists => result.size(),
             _ => 0,
         }
     }

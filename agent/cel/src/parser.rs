@@ -5,8 +5,10 @@ use crate::error::CompileError;
 use crate::lexer::{self, Token, TokenKind};
 use crate::macros;
 
-/// How deep expressions may nest.
+/// How deep the tree may be.
 const MAX_DEPTH: usize = 250;
+/// How deep brackets may nest: each level takes many steps of the parser, and threads have small stacks.
+const MAX_NESTING: usize = 100;
 /// How long an expression may be, in characters.
 const MAX_CHARS: usize = 100_000;
 
@@ -169,7 +171,7 @@ impl Parser {
 
     fn deeper<T>(&mut self, parse: impl FnOnce(&mut Self) -> Parsed<T>) -> Parsed<T> {
         self.depth += 1;
-        if self.depth > MAX_DEPTH {
+        if self.depth > MAX_NESTING {
             self.problem(0, "expression recursion limit exceeded: 250");
             return Err(Halt);
         }

@@ -161,6 +161,10 @@ impl Schema {
         }
     }
 
+    pub(crate) fn is_map(&self) -> bool {
+        matches!(self.form, Form::Map(_))
+    }
+
     pub(crate) fn is_object(&self) -> bool {
         matches!(self.form, Form::Object(_))
     }

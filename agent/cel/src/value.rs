@@ -417,7 +417,6 @@ fn equal_maps(a: &Map<'_>, b: &Map<'_>) -> bool {
 }
 
 /// The order of two numbers of any kind.
-#[expect(clippy::cast_precision_loss, reason = "what is not exact is compared as integers")]
 pub(crate) fn compare_numbers(a: &Value<'_>, b: &Value<'_>) -> Option<Ordering> {
     let whole = |value: &Value<'_>| match value {
         Value::Int(i) => Some(i128::from(*i)),

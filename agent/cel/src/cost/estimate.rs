@@ -55,7 +55,7 @@ impl Estimator<'_> {
         let mut schema: &Schema = root;
         for step in steps {
             if step == "@keys" {
-                return Some(Range { min: 0, max: 0 });
+                return schema.is_map().then_some(Range { min: 0, max: 0 });
             }
             schema = schema.child(step)?;
         }

@@ -83,6 +83,7 @@ impl<'a, 'x> Evaluator<'a, 'x> {
             Node::Call(call) => self.call(call),
             Node::Append(place, element) => self.append(*place, element),
             Node::List(elements) => self.list(elements),
+            Node::Constant(literals) => Ok(Value::list(literals.iter().map(literal).collect())),
             Node::Map(entries) => self.map(entries),
             Node::Struct(name, fields) => self.object(name, fields),
             Node::Fold(fold) => self.fold(fold),

@@ -3,7 +3,7 @@
 
 use regex::Regex;
 
-use crate::ast::{Call, Expr, Fold, Kind, Literal, RESULT, op};
+use crate::ast::{Call, Element, Expr, Fold, Kind, Literal, RESULT, op};
 use crate::cost::Rule;
 use crate::environment::Environment;
 use crate::library::{Overload, patterns};
@@ -29,6 +29,8 @@ pub(super) enum Node {
     /// The list at a place of the stack, with one more element.
     Append(usize, Box<Node>),
     List(Vec<(Node, bool)>),
+    /// A list that is written out: it is there before the evaluation, and costs nothing.
+    Constant(Vec<Literal>),
     Map(Vec<(Node, Node, bool)>),
     Struct(String, Vec<(String, Node, bool)>),
     Fold(Box<FoldNode>),
@@ -73,6 +75,9 @@ impl Planner<'_> {
                 if select.is_test { Node::Test(operand, field) } else { Node::Select(operand, field) }
             }
             Kind::Call(call) => self.call(call),
+            Kind::List(elements) if constants(elements).is_some() => {
+                Node::Constant(constants(elements).unwrap_or_default())
+            }
             Kind::List(elements) => Node::List(elements.iter().map(|e| (self.plan(&e.value), e.is_optional)).collect()),
             Kind::Map(entries) => {
                 let entry = entries.iter().map(|e| (self.plan(&e.key), self.plan(&e.value), e.is_optional));
@@ -175,4 +180,13 @@ impl Planner<'_> {
         self.scope.truncate(base);
         Node::Fold(Box::new(FoldNode { range, has_two: fold.var2.is_some(), init, condition, step, result }))
     }
+}
+
+/// The elements of a list, if all are written out.
+fn constants(elements: &[Element]) -> Option<Vec<Literal>> {
+    let constant = |e: &Element| match &e.value.kind {
+        Kind::Literal(literal) if !e.is_optional => Some(literal.clone()),
+        _ => None,
+    };
+    elements.iter().map(constant).collect()
 }

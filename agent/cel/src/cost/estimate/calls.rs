@@ -9,11 +9,11 @@ use super::size::{Estimate, Range};
 use super::{Estimator, Info, type_size};
 
 /// Reading a character of text.
-const READ: (u64, u64) = (1, 10);
+const READ: f64 = 0.1;
 /// A character of a pattern.
-const PATTERN: (u64, u64) = (1, 4);
+const PATTERN: f64 = 0.25;
 /// The longest pattern of a named format.
-const FORMAT_PATTERN: u64 = 128;
+const FORMAT_PATTERN: f64 = 128.0;
 
 /// A call's own cost and the size of its result.
 type Outcome = (Estimate, Option<Range>);
@@ -68,8 +68,9 @@ impl Estimator<'_> {
             }
             size = size.or_else(|| self.size_at(&path)).or_else(|| type_size(&expr.ty));
         }
+        let default = Estimate::fixed(u64::from(call.function == op::OPT_SELECT));
         let paid = infos.iter().map(|i| i.cost).chain(target.iter().map(|(_, i)| i.cost));
-        let cost = paid.fold(cost.unwrap_or_default(), Estimate::add);
+        let cost = paid.fold(cost.unwrap_or(default), Estimate::add);
         let entry = if call.function == op::ADD { joined(&infos) } else { None };
         Info { cost, path, size, entry }
     }
@@ -108,12 +109,24 @@ impl Estimator<'_> {
                 }
                 Some((size.part(READ), Some(size)))
             }
-            "slice" | "reverse" | "flatten" | "sort" | "distinct" | "@sortByAssociatedKeys" => {
-                let turns = match args.function {
-                    "distinct" => sized.times(sized),
+            "reverse" => Some((made(sized, 1.0), Some(sized))),
+            "flatten" => {
+                let depth = literal(args, 0).unwrap_or(1);
+                Some((made(sized.times(Range::fixed(depth)), 1.0), Some(sized)))
+            }
+            "slice" => {
+                let most = match (literal(args, 0), literal(args, 1)) {
+                    (Some(start), Some(end)) => Range::fixed(end.saturating_sub(start)),
                     _ => sized,
                 };
-                Some((turns.part((1, 1)).add(Estimate::fixed(LIST_COST)), Some(sized)))
+                Some((made(most, 1.0), Some(most)))
+            }
+            "sort" | "distinct" | "@sortByAssociatedKeys" => {
+                let keys =
+                    args.args.first().map_or((&target.ty, sized), |(arg, info)| (&arg.ty, info.size_or_unknown()));
+                let is_text = matches!(keys.0, Type::List(e) if matches!(**e, Type::String | Type::Bytes));
+                let factor = if is_text { 2.0 + READ } else { 2.0 };
+                Some((made(keys.1.times(keys.1), factor), Some(sized)))
             }
             _ => None,
         }
@@ -126,6 +139,18 @@ impl Estimator<'_> {
         }
         path.push("@items".to_owned());
         self.size_at(&path).unwrap_or(Range::UNKNOWN)
+    }
+}
+
+/// Making a list of so many elements, or going over so many to make one.
+fn made(size: Range, factor: f64) -> Estimate {
+    size.part(factor).add(Estimate::fixed(1 + LIST_COST))
+}
+
+fn literal(args: &Args<'_>, at: usize) -> Option<u64> {
+    match &args.args.get(at)?.0.kind {
+        Kind::Literal(Literal::Int(number)) => Some(u64::try_from(*number).unwrap_or(0)),
+        _ => None,
     }
 }
 
@@ -155,18 +180,22 @@ fn joined(infos: &[Info]) -> Option<super::Entry> {
 fn text(args: &Args<'_>) -> Option<Outcome> {
     let target = args.target_size();
     Some(match (args.function, target) {
+        ("lists.range", _) => {
+            let size = literal(args, 0).map_or(Range::UNKNOWN, Range::fixed);
+            (made(size, 1.0), Some(size))
+        }
         ("url" | "jsonpatch.escapeKey", _) => (args.size(0).part(READ), Some(args.size(0))),
         ("lowerAscii" | "upperAscii" | "substring" | "trim", Some(size)) => (size.part(READ), Some(size)),
         ("replace", Some(size)) => {
             let made = replaced(size, args.size(0), args.size(1));
-            (size.part((2, 10)), Some(made))
+            (size.part(2.0 * READ), Some(made))
         }
         ("split", Some(size)) => {
             let limit = args.args.get(1).and_then(|(arg, _)| match &arg.kind {
                 Kind::Literal(Literal::Int(limit)) => u64::try_from(*limit).ok(),
                 _ => None,
             });
-            (size.part((2, 10)), Some(Range { min: 0, max: limit.unwrap_or(size.max) }))
+            (size.part(2.0 * READ), Some(Range { min: 0, max: limit.unwrap_or(size.max) }))
         }
         ("find" | "findAll", Some(size)) => {
             let cost = size.add(Range::fixed(1)).part(READ).times(args.size(0).part(PATTERN));
@@ -185,7 +214,7 @@ fn text(args: &Args<'_>) -> Option<Outcome> {
             (args.size(0).part(READ), None)
         }
         ("ip", None) => (args.size(0).part(READ), None),
-        ("ip.isCanonical", _) => (args.size(0).part((2, 10)), None),
+        ("ip.isCanonical", _) => (args.size(0).part(2.0 * READ), None),
         _ => return None,
     })
 }
@@ -245,7 +274,7 @@ fn operator(overload: &Overload, args: &Args<'_>) -> Option<Estimate> {
         op::ADD if matches!(overload.params[0], Type::String | Type::Bytes) => {
             Some(args.size(0).add(args.size(1)).part(READ))
         }
-        op::IN if matches!(overload.params[1], Type::List(_)) => Some(args.size(1).part((1, 1))),
+        op::IN if matches!(overload.params[1], Type::List(_)) => Some(args.size(1).part(1.0)),
         "bytes" | "string" if matches!(overload.params[0], Type::String | Type::Bytes) => {
             (overload.params[0] != overload.result).then(|| args.size(0).part(READ))
         }
@@ -270,7 +299,7 @@ fn small(args: &Args<'_>) -> Option<Estimate> {
         "check" => Some(Estimate::fixed(CHECK_COST)),
         "fieldSelector" | "labelSelector" => {
             let size = args.size(0);
-            let requirements = size.part((1, 2));
+            let requirements = size.part(0.5);
             let each = LIST_COST + STRUCT_COST;
             let listed =
                 Estimate { min: requirements.min.saturating_mul(each), max: requirements.max.saturating_mul(each) };
@@ -278,12 +307,10 @@ fn small(args: &Args<'_>) -> Option<Estimate> {
         }
         "validate" => {
             let read = args.size(0).part(READ);
-            Some(read.part((FORMAT_PATTERN, 4)))
+            Some(read.part(FORMAT_PATTERN * PATTERN))
         }
-        "sets.contains" | "sets.intersects" => {
-            Some(args.size(0).times(args.size(1)).part((1, 1)).add(Estimate::fixed(1)))
-        }
-        "sets.equivalent" => Some(args.size(0).times(args.size(1)).part((2, 1)).add(Estimate::fixed(1))),
+        "sets.contains" | "sets.intersects" => Some(args.size(0).times(args.size(1)).part(1.0).add(Estimate::fixed(1))),
+        "sets.equivalent" => Some(args.size(0).times(args.size(1)).part(2.0).add(Estimate::fixed(1))),
         _ => None,
     }
 }

@@ -30,13 +30,15 @@ impl Entry {
     }
 }
 
-/// `numerator / denominator` of a size, rounded up.
-fn part(size: u64, (numerator, denominator): (u64, u64)) -> u64 {
-    if size == u64::MAX {
-        return if numerator >= denominator { u64::MAX } else { u64::MAX / denominator * numerator };
-    }
-    let scaled = u128::from(size) * u128::from(numerator);
-    u64::try_from(scaled.div_ceil(u128::from(denominator))).unwrap_or(u64::MAX)
+/// A cost per element, rounded up.
+#[expect(
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "upstream calculates so, and limits are compared with what comes out; the cast saturates"
+)]
+fn part(size: u64, factor: f64) -> u64 {
+    (size as f64 * factor).ceil() as u64
 }
 
 impl Range {
@@ -63,7 +65,7 @@ impl Range {
     }
 
     /// A cost per so many.
-    pub(super) fn part(self, factor: (u64, u64)) -> Estimate {
+    pub(super) fn part(self, factor: f64) -> Estimate {
         Estimate { min: part(self.min, factor), max: part(self.max, factor) }
     }
 }
@@ -85,7 +87,7 @@ impl Estimate {
         Self { min: self.min.min(other.min), max: self.max.max(other.max) }
     }
 
-    pub(super) fn part(self, factor: (u64, u64)) -> Self {
+    pub(super) fn part(self, factor: f64) -> Self {
         Self { min: part(self.min, factor), max: part(self.max, factor) }
     }
 }

@@ -10,6 +10,7 @@
 //! before that, in `strategy`. What depends on other objects is admission.
 
 pub mod addresses;
+mod admissionregistration;
 pub mod checks;
 mod core;
 pub mod diff;
@@ -23,6 +24,7 @@ pub mod shown;
 #[cfg(test)]
 mod tests;
 
+use api::admissionregistration::v1 as registration;
 use api::{Kind, Resource};
 use serde_json::Value;
 
@@ -84,6 +86,42 @@ const RULES: &[Rule] = &[
     rule!("", "configmaps", api::core::v1::ConfigMap, core::config::config_map),
     rule!("", "pods", api::core::v1::Pod, pod::pod, pod::warnings::pod),
     rule!("", "secrets", api::core::v1::Secret, core::config::secret),
+    rule!(
+        "admissionregistration.k8s.io",
+        "validatingwebhookconfigurations",
+        registration::ValidatingWebhookConfiguration,
+        admissionregistration::webhooks::validating
+    ),
+    rule!(
+        "admissionregistration.k8s.io",
+        "mutatingwebhookconfigurations",
+        registration::MutatingWebhookConfiguration,
+        admissionregistration::webhooks::mutating
+    ),
+    rule!(
+        "admissionregistration.k8s.io",
+        "validatingadmissionpolicies",
+        registration::ValidatingAdmissionPolicy,
+        admissionregistration::policies::validating
+    ),
+    rule!(
+        "admissionregistration.k8s.io",
+        "validatingadmissionpolicybindings",
+        registration::ValidatingAdmissionPolicyBinding,
+        admissionregistration::policies::validating_binding
+    ),
+    rule!(
+        "admissionregistration.k8s.io",
+        "mutatingadmissionpolicies",
+        registration::MutatingAdmissionPolicy,
+        admissionregistration::policies::mutating
+    ),
+    rule!(
+        "admissionregistration.k8s.io",
+        "mutatingadmissionpolicybindings",
+        registration::MutatingAdmissionPolicyBinding,
+        admissionregistration::policies::mutating_binding
+    ),
 ];
 
 fn typed<K: Resource>(

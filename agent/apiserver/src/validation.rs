@@ -12,6 +12,7 @@
 pub mod addresses;
 mod admissionregistration;
 pub mod checks;
+pub mod conditions;
 mod core;
 pub mod diff;
 mod field;

@@ -7,7 +7,7 @@ pub(super) mod webhooks;
 use api::admissionregistration::v1::MatchCondition;
 use cel::Type;
 
-use super::{Errors, Path, checks, names};
+use super::{Errors, Path, checks, names, shown};
 use crate::expressions::{Scope, compile, environment};
 use crate::status::FieldError;
 
@@ -43,5 +43,12 @@ fn match_conditions(path: &Path<'_>, conditions: &[MatchCondition], has_params: 
             errors.push(FieldError::duplicate(item.child("name"), name));
         }
         seen.push(name);
+    }
+}
+
+/// A word that has to be one of some.
+fn word(path: &Path<'_>, value: &str, allowed: &[&str], errors: &mut Errors) {
+    if !allowed.contains(&value) {
+        errors.push(FieldError::not_supported(path, shown::word(value), allowed));
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use api::meta::v1::{LabelSelector, LabelSelectorRequirement};
 
-use super::{Errors, Path, checks, names};
+use super::{Errors, Path, checks, names, shown};
 use crate::status::FieldError;
 
 /// What a selector may be in spite of the rules.
@@ -54,7 +54,11 @@ fn requirement(path: &Path<'_>, expression: &LabelSelectorRequirement, options: 
             }
         }
         _ if options.allow_unknown_operators => {}
-        other => errors.push(FieldError::invalid(path.child("operator"), other, "not a valid selector operator")),
+        other => errors.push(FieldError::invalid(
+            path.child("operator"),
+            shown::word(other),
+            "not a valid selector operator",
+        )),
     }
     checks::text(&path.child("key"), &expression.key, names::qualified(&expression.key), errors);
     if !options.allow_invalid_values {

@@ -12,7 +12,7 @@ use crate::expressions::{self, Scope, Variables, compile, environment};
 use crate::status::FieldError;
 use crate::strategy::Part;
 use crate::validation::labels::{self, SelectorOptions};
-use crate::validation::{Change, Errors, Path, checks, names};
+use crate::validation::{Change, Errors, Path, checks, conditions, names};
 
 const ACTIONS: [&str; 3] = ["Audit", "Deny", "Warn"];
 const REASONS: [&str; 3] = ["Forbidden", "Invalid", "RequestEntityTooLarge"];
@@ -83,7 +83,7 @@ pub(in crate::validation) fn validating(change: &Change<'_, ValidatingAdmissionP
 fn head(path: &Path<'_>, failure_policy: Option<&str>, kind: Option<&ParamKind>, errors: &mut Errors) {
     match failure_policy {
         None => errors.push(FieldError::required(path.child("failurePolicy"), "")),
-        Some(policy) => checks::supported(&path.child("failurePolicy"), policy, &FAILURE_POLICIES, errors),
+        Some(policy) => super::word(&path.child("failurePolicy"), policy, &FAILURE_POLICIES, errors),
     }
     if let Some(kind) = kind {
         param_kind(&path.child("paramKind"), kind, errors);
@@ -189,7 +189,7 @@ fn validation(
         errors.push(FieldError::invalid(path.child("message"), &one.message, "must not contain line breaks"));
     }
     if let Some(reason) = &one.reason {
-        checks::supported(&path.child("reason"), reason, &REASONS, errors);
+        super::word(&path.child("reason"), reason, &REASONS, errors);
     }
 }
 
@@ -233,6 +233,7 @@ fn status(policy: &ValidatingAdmissionPolicy, errors: &mut Errors) {
         checks::required(&item.index(i).child("warning"), &warning.warning, errors);
         checks::required(&item.index(i).child("fieldRef"), warning.field_ref.trim(), errors);
     }
+    conditions::conditions(&path.child("conditions"), &policy.status.conditions, errors);
 }
 
 pub(in crate::validation) fn mutating(change: &Change<'_, MutatingAdmissionPolicy>, errors: &mut Errors) {
@@ -368,7 +369,7 @@ fn param_ref(path: &Path<'_>, reference: &ParamRef, errors: &mut Errors) {
 
 fn actions(path: &Path<'_>, actions: &[String], errors: &mut Errors) {
     for (i, action) in actions.iter().enumerate() {
-        checks::supported(&path.index(i), action, &ACTIONS, errors);
+        super::word(&path.index(i), action, &ACTIONS, errors);
         if actions[..i].contains(action) {
             errors.push(FieldError::duplicate(path.index(i), action));
         }

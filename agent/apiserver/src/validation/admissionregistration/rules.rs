@@ -26,7 +26,7 @@ pub(super) fn rule(path: &Path<'_>, rule: &RuleWithOperations, errors: &mut Erro
         errors.push(FieldError::invalid(operations, json!(rule.operations), why));
     }
     for (i, operation) in rule.operations.iter().enumerate() {
-        checks::supported(&operations.index(i), operation, &OPERATIONS, errors);
+        super::word(&operations.index(i), operation, &OPERATIONS, errors);
     }
     let rule = &rule.rule;
     let groups = path.child("apiGroups");
@@ -50,7 +50,7 @@ pub(super) fn rule(path: &Path<'_>, rule: &RuleWithOperations, errors: &mut Erro
     }
     resources(&path.child("resources"), &rule.resources, errors);
     if let Some(scope) = &rule.scope {
-        checks::supported(&path.child("scope"), scope, &SCOPES, errors);
+        super::word(&path.child("scope"), scope, &SCOPES, errors);
     }
 }
 
@@ -113,7 +113,7 @@ fn named_rule(path: &Path<'_>, named: &NamedRuleWithOperations, errors: &mut Err
 pub(super) fn match_resources(path: &Path<'_>, resources: &MatchResources, errors: &mut Errors) {
     match &resources.match_policy {
         None => errors.push(FieldError::required(path.child("matchPolicy"), "")),
-        Some(policy) => checks::supported(&path.child("matchPolicy"), policy, &MATCH_POLICIES, errors),
+        Some(policy) => super::word(&path.child("matchPolicy"), policy, &MATCH_POLICIES, errors),
     }
     for (name, selector) in
         [("namespaceSelector", &resources.namespace_selector), ("objectSelector", &resources.object_selector)]
@@ -136,7 +136,7 @@ pub(super) fn mutable_operations(path: &Path<'_>, resources: &MatchResources, er
     let rules = path.child("resourceRules");
     for rule in &resources.resource_rules {
         for operation in &rule.rule_with_operations.operations {
-            checks::supported(&rules.child("operations"), operation, &MUTATING_OPERATIONS, errors);
+            super::word(&rules.child("operations"), operation, &MUTATING_OPERATIONS, errors);
         }
     }
 }

@@ -152,10 +152,10 @@ fn one(path: &Path<'_>, hook: &Hook<'_>, options: &Options, errors: &mut Errors)
         rules::rule(&path.child("rules").index(i), rule, errors);
     }
     if let Some(policy) = hook.failure_policy {
-        checks::supported(&path.child("failurePolicy"), policy, &FAILURE_POLICIES, errors);
+        super::word(&path.child("failurePolicy"), policy, &FAILURE_POLICIES, errors);
     }
     if let Some(policy) = hook.match_policy {
-        checks::supported(&path.child("matchPolicy"), policy, &MATCH_POLICIES, errors);
+        super::word(&path.child("matchPolicy"), policy, &MATCH_POLICIES, errors);
     }
     let allowed: &[&str] = if options.allow_side_effects { &SIDE_EFFECTS } else { &NO_SIDE_EFFECTS };
     match hook.side_effects {
@@ -163,7 +163,7 @@ fn one(path: &Path<'_>, hook: &Hook<'_>, options: &Options, errors: &mut Errors)
             let why = format!("must specify one of {}", allowed.join(", "));
             errors.push(FieldError::required(path.child("sideEffects"), why));
         }
-        Some(effects) => checks::supported(&path.child("sideEffects"), effects, allowed, errors),
+        Some(effects) => super::word(&path.child("sideEffects"), effects, allowed, errors),
     }
     if let Some(timeout) = hook.timeout.filter(|t| !(1..=30).contains(t)) {
         let why = "the timeout value must be between 1 and 30 seconds";
@@ -177,7 +177,7 @@ fn one(path: &Path<'_>, hook: &Hook<'_>, options: &Options, errors: &mut Errors)
         }
     }
     if let Some(policy) = hook.reinvocation {
-        checks::supported(&path.child("reinvocationPolicy"), policy, &REINVOCATION_POLICIES, errors);
+        super::word(&path.child("reinvocationPolicy"), policy, &REINVOCATION_POLICIES, errors);
     }
     client(&path.child("clientConfig"), hook.client, errors);
     if !options.ignore_conditions {
@@ -195,6 +195,12 @@ fn client(path: &Path<'_>, client: &WebhookClientConfig, errors: &mut Errors) {
 
 /// The parts of a URL that matter here.
 fn url(path: &Path<'_>, url: &str, errors: &mut Errors) {
+    if url.chars().any(|c| c.is_ascii_control()) {
+        let text = stdx::quoted(url);
+        let why = format!("url must be a valid URL: parse {text}: net/url: invalid control character in URL{URL_FORM}");
+        errors.push(FieldError::required(path, why));
+        return;
+    }
     let (rest, fragment) = url.split_once('#').unwrap_or((url, ""));
     let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
     let (scheme, rest) = rest.split_once(':').unwrap_or(("", rest));

@@ -15,4 +15,5 @@ mod update;
 
 pub use apply::{Applying, apply};
 pub use entries::{Manager, manager_name};
+pub use merge::merge_config;
 pub use update::{keep_times, track};

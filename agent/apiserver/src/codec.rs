@@ -1,6 +1,7 @@
 //! Between stored bytes, trees and what clients read.
 
 mod convert;
+mod lines;
 mod parse;
 mod render;
 mod syntax;
@@ -12,7 +13,7 @@ use api::transcode::{self, Report};
 use bytes::Bytes;
 use serde_json::Value;
 
-pub use parse::{Parsed, go_map, parse_body, parse_patch};
+pub use parse::{Parsed, go_map, parse_body, parse_patch, patch_duplicates};
 pub use render::{JsonCache, Renderer, indent, json_frame, proto_frame, put_type_names, yaml};
 
 use crate::cache::{Object, Storage};

@@ -222,6 +222,7 @@ async fn tell(app: &Arc<App>, name: &str, outcome: &std::result::Result<Vec<&'st
     let storage = app.cache.known(GROUP, PLURAL);
     let mut call = internal_call(app, storage.kind, "", "update");
     call.info.name = name.to_owned();
+    call.info.subresource = "status".to_owned();
     let result = modify_tree(&call, Part::Status, |old| {
         let mut new = old.clone();
         let conditions = tree::list_at(&mut new["status"], "conditions");

@@ -37,8 +37,8 @@ pub use convert::{converted, encode, encode_tried};
 pub use establish::{mark_terminating, run};
 pub use publish::{documents, schema_name};
 use row::Rows;
-pub use schema::{List, Schema, Type};
 use schema::{Lazy, default, drop_nulls, prune};
+pub use schema::{List, Schema, Type};
 
 use crate::app::Call;
 use crate::cache::Storage;

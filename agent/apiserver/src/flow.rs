@@ -6,15 +6,94 @@ use std::sync::Arc;
 
 use api::flowcontrol::v1::{FlowSchema, NonResourcePolicyRule, ResourcePolicyRule, Subject};
 use http::HeaderMap;
+use lifecycle::Shutdown;
 use parking_lot::Mutex;
+use serde_json::{Value, json};
 
 use crate::answer;
+use crate::app::App;
 use crate::auth::identity;
 use crate::cache::Cache;
-use crate::request::RequestInfo;
+use crate::request::{Query, RequestInfo};
+use crate::start::internal_call;
+use crate::status::Result;
+use crate::strategy::Part;
 use crate::user::User;
 
 const GROUP: &str = "flowcontrol.apiserver.k8s.io";
+const DANGLING: &str = "Dangling";
+/// By whom conditions are owned.
+const OWNER: &str = "fieldManager=api-priority-and-fairness-config-consumer-v1&force=true";
+
+/// Keeps telling which schemas lead to a priority level that is not there, until shutdown.
+pub async fn run(app: &Arc<App>, shutdown: &Shutdown) {
+    let (schemas, levels) =
+        (app.cache.known(GROUP, "flowschemas"), app.cache.known(GROUP, "prioritylevelconfigurations"));
+    let (mut schema_news, mut level_news) = (schemas.subscribe(), levels.subscribe());
+    loop {
+        schema_news.mark_unchanged();
+        level_news.mark_unchanged();
+        for object in schemas.snapshot().values() {
+            let Ok(schema) = api::envelope::decode_message::<FlowSchema>(&object.data) else { continue };
+            let level = &schema.spec.priority_level_configuration.name;
+            let condition = condition(level, levels.get("", level).is_some());
+            if told(&schema, &condition) {
+                continue;
+            }
+            if let Err(failure) = tell(app, &schema.metadata.name, &condition).await {
+                tracing::warn!(%failure, name = %schema.metadata.name, "the condition of a FlowSchema could not be written");
+            }
+        }
+        tokio::select! {
+            changed = schema_news.changed() => if changed.is_err() { return },
+            changed = level_news.changed() => if changed.is_err() { return },
+            () = shutdown.wait() => return,
+        }
+    }
+}
+
+fn condition(level: &str, is_there: bool) -> Value {
+    let about = format!("This FlowSchema references the PriorityLevelConfiguration object named {level:?}");
+    let (status, reason, message) = match is_there {
+        true => ("False", "Found", format!("{about} and it exists")),
+        false => ("True", "NotFound", format!("{about} but there is no such object")),
+    };
+    json!({
+        "type": DANGLING, "status": status, "reason": reason, "message": message,
+        "lastTransitionTime": crate::app::now_text(),
+    })
+}
+
+fn told(schema: &FlowSchema, wanted: &Value) -> bool {
+    schema.status.conditions.iter().any(|c| {
+        c.r#type == DANGLING
+            && wanted["status"] == *c.status
+            && wanted["reason"] == *c.reason
+            && wanted["message"] == *c.message
+    })
+}
+
+async fn tell(app: &Arc<App>, name: &str, condition: &Value) -> Result<()> {
+    let kind = app.cache.known(GROUP, "flowschemas").kind;
+    let mut call = internal_call(app, kind, "", "patch");
+    call.info.name = name.to_owned();
+    call.info.subresource = "status".to_owned();
+    call.query = Query::parse(OWNER);
+    let media = http::HeaderValue::from_static(crate::app::APPLY_MEDIA_TYPE);
+    call.headers.insert(http::header::CONTENT_TYPE, media);
+    let wanted = json!({
+        "apiVersion": kind.api_version(), "kind": kind.kind, "metadata": {"name": name},
+        "status": {"conditions": [condition]},
+    });
+    // Applying to what is not there would make it.
+    if app.cache.known(GROUP, "flowschemas").get("", name).is_none() {
+        return Ok(());
+    }
+    match crate::handlers::apply(&call, Part::Status, wanted.to_string().as_bytes()).await {
+        Err(failure) if failure.code() != http::StatusCode::NOT_FOUND => Err(failure),
+        _ => Ok(()),
+    }
+}
 
 /// All flow schemas, in the order they are tried.
 #[derive(Default)]

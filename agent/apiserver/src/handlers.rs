@@ -19,6 +19,7 @@ use crate::app::Call;
 use crate::status::{Failure, Result};
 
 pub use create::create_object;
+pub(crate) use patch::apply;
 pub(crate) use subresource::tunnel;
 
 /// Largest body that is read.

@@ -16,6 +16,7 @@ mod update;
 
 pub use apply::{Applying, apply};
 pub use entries::{Manager, manager_name};
+pub use merge::merge_config;
 pub use schema::Target;
 pub use typed::misfits;
 pub use update::{keep_times, track};

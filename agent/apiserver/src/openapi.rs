@@ -179,7 +179,8 @@ impl OpenApi {
         let digest = Sha512::digest(&text);
         let hash: String = digest.iter().map(|byte| format!("{byte:02X}")).collect();
         let document = Document { text, hash: hash.into() };
-        let kept = if keeps_text { document.clone() } else { Document { text: Bytes::new(), hash: document.hash.clone() } };
+        let kept =
+            if keeps_text { document.clone() } else { Document { text: Bytes::new(), hash: document.hash.clone() } };
         self.made.lock().unwrap_or_else(PoisonError::into_inner).insert(key.to_owned(), kept);
         document
     }

@@ -2,22 +2,29 @@
 //!
 //! An address is taken by making its IPAddress object, which only one can; so no table of taken addresses exists. Node
 //! ports are taken by the Services that have them, and for a moment by those just being written.
+//!
+//! Both are given before the Service is looked at as a whole, since its rules speak of them; what was taken for one that
+//! is then refused is given back.
 
+mod families;
 mod ports;
 mod start;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
+use api::core::v1::{Service, ServiceSpec};
 use rand::RngExt as _;
 use serde_json::{Value, json};
 
 use crate::app::{App, Call};
+use crate::codec;
 use crate::config::IpRange;
 use crate::handlers::create_object;
 use crate::start::internal_call;
 use crate::status::{Failure, FieldError, Result};
 use crate::tree;
+use crate::validation::shown;
 
 pub use ports::Reserved;
 pub use start::start;
@@ -26,187 +33,237 @@ pub use start::start;
 const RANDOM_ATTEMPTS: usize = 64;
 /// Addresses tried one after the other once chance did not help.
 const LINEAR_ATTEMPTS: u128 = 4096;
+const MESSAGE: &str = "k8s.io.api.core.v1.Service";
 
-/// Gives a Service its addresses and ports, or keeps those it has.
-pub async fn allocate(call: &Call, new: &mut Value, old: Option<&Value>) -> Result<()> {
-    if let Some(old) = old {
-        keep_allocated(new, old);
-        check_unchanged(call, new, old)?;
+/// Addresses that a change took, and those that it needs no more.
+#[derive(Default)]
+pub struct Taken {
+    taken: Vec<String>,
+    unneeded: Vec<String>,
+}
+
+impl Taken {
+    /// Lets go of what is not needed, now that the change is made or not.
+    pub async fn settle(self, call: &Call, is_done: bool) {
+        if call.is_dry_run().unwrap_or(false) {
+            return;
+        }
+        for address in if is_done { self.unneeded } else { self.taken } {
+            forget(&call.app, &address).await;
+        }
     }
-    set_families(call, new, old)?;
-    take_addresses(call, new, old).await?;
-    ports::allocate(call, new, old)?;
-    if let Some(old) = old
-        && !is_cluster(new)
-    {
-        release(call, old).await;
+}
+
+/// Gives a Service its addresses and ports, or keeps those that `old` has.
+pub async fn begin(call: &Call, new: &mut Value, old: Option<&Value>) -> Result<Taken> {
+    let mut service = typed(new)?;
+    let old = old.map(typed).transpose()?;
+    let mut taken = Taken::default();
+    let given = give(call, &mut service, old.as_ref(), &mut taken).await;
+    if let Err(failure) = given {
+        taken.settle(call, false).await;
+        return Err(failure);
+    }
+    let raw = prost::Message::encode_to_vec(&service);
+    let mut tree = api::transcode::proto_to_value(codec::schema(MESSAGE), &raw, None).map_err(Failure::internal)?;
+    for key in ["spec", "status"] {
+        new[key] = tree[key].take();
+    }
+    Ok(taken)
+}
+
+fn typed(tree: &Value) -> Result<Service> {
+    let raw = api::transcode::value_to_proto(codec::schema(MESSAGE), tree, &mut api::transcode::Report::default());
+    let raw = raw.map_err(Failure::internal)?;
+    prost::Message::decode(raw.as_slice()).map_err(Failure::internal)
+}
+
+async fn give(call: &Call, service: &mut Service, old: Option<&Service>, taken: &mut Taken) -> Result<()> {
+    let before = old.map(|old| &old.spec);
+    if let Some(before) = before {
+        keep_given(&mut service.spec, before);
+        ports::keep(&mut service.spec, before);
+    }
+    normalize(&mut service.spec, before);
+    families::set(call, service, before)?;
+    match before {
+        None => take_addresses(call, service, taken).await?,
+        Some(before) => change_addresses(call, service, before, taken).await?,
+    }
+    ports::allocate(call, service, before)?;
+    if let Some(before) = before {
+        drop_what_no_type_has(&mut service.spec, before);
+        if service.spec.r#type != "LoadBalancer" {
+            service.status.load_balancer = Default::default();
+        }
     }
     Ok(())
 }
 
-fn is_cluster(service: &Value) -> bool {
-    tree::text(service, "/spec/type") != "ExternalName"
+fn is_cluster(spec: &ServiceSpec) -> bool {
+    spec.r#type != "ExternalName"
 }
 
-fn is_headless(service: &Value) -> bool {
-    tree::text(service, "/spec/clusterIP") == "None"
+fn is_headless(spec: &ServiceSpec) -> bool {
+    spec.cluster_ip == "None"
 }
 
-/// What an update leaves out it keeps: addresses, families, ports.
-fn keep_allocated(new: &mut Value, old: &Value) {
+/// What an update leaves out it keeps.
+fn keep_given(new: &mut ServiceSpec, old: &ServiceSpec) {
     if !is_cluster(new) || !is_cluster(old) {
-        if !is_cluster(new) {
-            for key in ["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"] {
-                tree::remove(&mut new["spec"], key);
-            }
-        }
         return;
     }
-    let given = tree::text(new, "/spec/clusterIP").to_owned();
-    if given.is_empty() {
-        for key in ["clusterIP", "clusterIPs"] {
-            tree::copy_key(&mut new["spec"], &old["spec"], key);
-        }
-    } else if tree::list(new, "/spec/clusterIPs").is_empty() {
-        tree::copy_key(&mut new["spec"], &old["spec"], "clusterIPs");
+    if new.cluster_ip.is_empty() {
+        new.cluster_ip.clone_from(&old.cluster_ip);
     }
-    for key in ["ipFamilies", "ipFamilyPolicy"] {
-        if !tree::has(&new["spec"], &format!("/{key}")) {
-            tree::copy_key(&mut new["spec"], &old["spec"], key);
-        }
+    if new.cluster_ips.is_empty() {
+        new.cluster_ips.clone_from(&old.cluster_ips);
     }
-    ports::keep(new, old);
 }
 
-fn check_unchanged(call: &Call, new: &Value, old: &Value) -> Result<()> {
-    let (before, after) = (tree::text(old, "/spec/clusterIP"), tree::text(new, "/spec/clusterIP"));
-    if !before.is_empty() && is_cluster(new) && is_cluster(old) && before != after {
-        let error = FieldError::invalid("spec.clusterIPs[0]", json!([after]), "may not change once set");
-        return Err(Failure::invalid(call.kind_subject(), tree::text(new, "/metadata/name"), &[error]));
+/// Who knows only one of the two fields for addresses sets the other, too.
+fn normalize(new: &mut ServiceSpec, old: Option<&ServiceSpec>) {
+    let Some(old) = old else {
+        if !new.cluster_ip.is_empty() && new.cluster_ips.is_empty() {
+            new.cluster_ips = vec![new.cluster_ip.clone()];
+        }
+        return;
+    };
+    let same = old.cluster_ip == new.cluster_ip;
+    if same && new.cluster_ips.is_empty() {
+        new.cluster_ips.clone_from(&old.cluster_ips);
     }
-    Ok(())
+    if !same && old.cluster_ips == new.cluster_ips {
+        new.cluster_ips = if new.cluster_ip.is_empty() { Vec::new() } else { vec![new.cluster_ip.clone()] };
+    }
+}
+
+/// What depends on the type goes with it, unless the client set it anew.
+fn drop_what_no_type_has(new: &mut ServiceSpec, old: &ServiceSpec) {
+    if is_cluster(old) && !is_cluster(new) {
+        if new.cluster_ip == old.cluster_ip && new.cluster_ips == old.cluster_ips {
+            new.cluster_ip.clear();
+            new.cluster_ips.clear();
+        }
+        if new.ip_families == old.ip_families {
+            new.ip_families.clear();
+        }
+        if new.ip_family_policy == old.ip_family_policy {
+            new.ip_family_policy = None;
+        }
+    }
+    ports::drop_unused(new, old);
+    let balances = |spec: &ServiceSpec| spec.r#type == "LoadBalancer";
+    if balances(old) && !balances(new) {
+        if new.allocate_load_balancer_node_ports == old.allocate_load_balancer_node_ports {
+            new.allocate_load_balancer_node_ports = None;
+        }
+        if new.load_balancer_class == old.load_balancer_class {
+            new.load_balancer_class = None;
+        }
+    }
+    let reachable = |spec: &ServiceSpec| match spec.r#type.as_str() {
+        "LoadBalancer" | "NodePort" => true,
+        "ClusterIP" => !spec.external_ips.is_empty(),
+        _ => false,
+    };
+    if reachable(old) && !reachable(new) && new.external_traffic_policy == old.external_traffic_policy {
+        new.external_traffic_policy.clear();
+    }
 }
 
 fn family(address: IpAddr) -> &'static str {
     if address.is_ipv4() { "IPv4" } else { "IPv6" }
 }
 
-/// Sets the families and the policy that follow from the ranges and from what is asked for.
-fn set_families(call: &Call, service: &mut Value, _old: Option<&Value>) -> Result<()> {
-    if !is_cluster(service) {
+fn refused(call: &Call, service: &Service, errors: &[FieldError]) -> Failure {
+    Failure::invalid(call.kind_subject(), &service.metadata.name, errors)
+}
+
+/// Takes an address of each family.
+async fn take_addresses(call: &Call, service: &mut Service, taken: &mut Taken) -> Result<()> {
+    let first = service.spec.cluster_ips.first();
+    if !is_cluster(&service.spec) || first.is_some_and(|first| first == "None") {
         return Ok(());
     }
-    let ranges: Vec<&'static str> = call.app.config.service_ranges.iter().map(|r| family(r.base)).collect();
-    let primary = ranges.first().copied().unwrap_or("IPv4");
-    let other = |f: &str| if f == "IPv4" { "IPv6" } else { "IPv4" };
-    let selectorless = is_headless(service) && !tree::has(service, "/spec/selector");
-    let asked: Vec<String> =
-        tree::list(service, "/spec/ipFamilies").iter().filter_map(|f| f.as_str().map(str::to_owned)).collect();
-    let policy = match tree::text(service, "/spec/ipFamilyPolicy") {
-        "" if asked.len() > 1 || selectorless && asked.is_empty() => "RequireDualStack",
-        "" => "SingleStack",
-        given => given,
+    for i in 0..service.spec.ip_families.len() {
+        take_one(call, service, i, taken).await?;
     }
-    .to_owned();
-    let given = tree::text(service, "/spec/clusterIP").parse::<IpAddr>().ok().map(family);
-    let first = asked.first().map(String::as_str).or(given).unwrap_or(primary).to_owned();
-    for wanted in &asked {
-        if !ranges.contains(&wanted.as_str()) && !selectorless {
-            let error = FieldError::invalid("spec.ipFamilies[0]", wanted.as_str(), "not configured on this cluster");
-            return Err(Failure::invalid(call.kind_subject(), tree::text(service, "/metadata/name"), &[error]));
-        }
-    }
-    let both = match policy.as_str() {
-        "RequireDualStack" if ranges.len() < 2 && !selectorless => {
-            let text = "this cluster is not configured for dual-stack services";
-            let error = FieldError::invalid("spec.ipFamilyPolicy", policy.as_str(), text);
-            return Err(Failure::invalid(call.kind_subject(), tree::text(service, "/metadata/name"), &[error]));
-        }
-        "RequireDualStack" => true,
-        "PreferDualStack" => ranges.len() > 1,
-        _ => false,
-    };
-    let families = if both { vec![first.clone(), other(&first).to_owned()] } else { vec![first] };
-    service["spec"]["ipFamilies"] = json!(families);
-    service["spec"]["ipFamilyPolicy"] = policy.into();
+    service.spec.cluster_ip = service.spec.cluster_ips.first().cloned().unwrap_or_default();
     Ok(())
 }
 
-async fn take_addresses(call: &Call, service: &mut Value, old: Option<&Value>) -> Result<()> {
-    if !is_cluster(service) {
+async fn change_addresses(call: &Call, service: &mut Service, old: &ServiceSpec, taken: &mut Taken) -> Result<()> {
+    if !is_cluster(old) {
+        return take_addresses(call, service, taken).await;
+    }
+    if is_headless(old) {
         return Ok(());
     }
-    let mut addresses: Vec<String> =
-        tree::list(service, "/spec/clusterIPs").iter().filter_map(|a| a.as_str().map(str::to_owned)).collect();
-    if let (true, first @ 1..) = (addresses.is_empty(), tree::text(service, "/spec/clusterIP").len()) {
-        addresses.push(tree::text(service, "/spec/clusterIP")[..first].to_owned());
-    }
-    if addresses.first().is_some_and(|a| a == "None") {
-        service["spec"]["clusterIP"] = "None".into();
-        service["spec"]["clusterIPs"] = json!(["None"]);
+    if !is_cluster(&service.spec) {
+        taken.unneeded.clone_from(&old.cluster_ips);
         return Ok(());
     }
-    let families: Vec<String> =
-        tree::list(service, "/spec/ipFamilies").iter().filter_map(|f| f.as_str().map(str::to_owned)).collect();
-    let held: Vec<&str> =
-        old.map_or(Vec::new(), |o| tree::list(o, "/spec/clusterIPs").iter().filter_map(Value::as_str).collect());
-    addresses.truncate(families.len());
-    if !call.is_dry_run()? {
-        for (i, address) in addresses.iter().enumerate() {
-            if !held.contains(&address.as_str())
-                && let Err(failure) = take_given(call, service, address).await
-            {
-                give_back(call, &addresses[..i], &held).await;
-                return Err(failure);
-            }
+    match (old.ip_families.len(), service.spec.ip_families.len()) {
+        (1, 2) => take_one(call, service, 1, taken).await,
+        (2, 1) => {
+            taken.unneeded.extend(old.cluster_ips.get(1).cloned());
+            Ok(())
         }
+        _ => Ok(()),
     }
-    for wanted in &families[addresses.len()..] {
+}
+
+/// Takes the address of the family with this number: the one that is named, or any.
+async fn take_one(call: &Call, service: &mut Service, i: usize, taken: &mut Taken) -> Result<()> {
+    let asked = service.spec.cluster_ips.get(i).cloned().unwrap_or_default();
+    let address = if asked.is_empty() {
+        let wanted = &service.spec.ip_families[i];
         let range = call.app.config.service_ranges.iter().find(|r| family(r.base) == wanted);
         let range = *range.ok_or_else(|| Failure::internal(format!("no service range of family {wanted}")))?;
-        addresses.push(take_any(call, service, range).await?);
+        take_any(call, service, range).await?
+    } else {
+        take_given(call, service, &asked).await?;
+        asked
+    };
+    taken.taken.push(address.clone());
+    if let Some(place) = service.spec.cluster_ips.get_mut(i) {
+        *place = address;
+    } else {
+        service.spec.cluster_ips.push(address);
     }
-    service["spec"]["clusterIP"] = addresses.first().map(String::as_str).unwrap_or_default().into();
-    service["spec"]["clusterIPs"] = json!(addresses);
     Ok(())
-}
-
-async fn give_back(call: &Call, addresses: &[String], held: &[&str]) {
-    for address in addresses.iter().filter(|a| !held.contains(&a.as_str())) {
-        forget(&call.app, address).await;
-    }
 }
 
 /// Takes the address that the client named.
-async fn take_given(call: &Call, service: &Value, text: &str) -> Result<()> {
-    let name = tree::text(service, "/metadata/name");
+async fn take_given(call: &Call, service: &Service, text: &str) -> Result<()> {
     let refuse = |why: String| {
-        let error = FieldError::invalid("spec.clusterIPs", json!([text]), why);
-        Failure::invalid(call.kind_subject(), name, &[error])
+        let why = format!("failed to allocate IP {text}: {why}");
+        let error = FieldError::invalid("spec.clusterIPs", shown::texts(&service.spec.cluster_ips), why);
+        refused(call, service, &[error])
     };
-    let address: IpAddr = text.parse().map_err(|_| {
-        let why = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)";
-        let error = FieldError::invalid("spec.clusterIPs[0]", text, why);
-        Failure::invalid(call.kind_subject(), name, &[error])
-    })?;
+    let Some(address) = crate::validation::addresses::parse_sloppy(text) else {
+        return Err(Failure::internal(format!("failed to parse service IP {text:?}")));
+    };
     let ranges = &call.app.config.service_ranges;
     if !ranges.iter().any(|r| r.contains(address)) {
         let all: Vec<String> = ranges.iter().map(ToString::to_string).collect();
         return Err(refuse(format!(
-            "failed to allocate IP {text}: the provided IP ({text}) is not in the valid range. The range of valid IPs is {}",
+            "the provided IP ({text}) is not in the valid range. The range of valid IPs is {}",
             all.join(",")
         )));
     }
+    if call.is_dry_run()? {
+        return Ok(());
+    }
     match take(call, service, address).await {
-        Err(f) if f.reason() == "AlreadyExists" => {
-            Err(refuse(format!("failed to allocate IP {text}: provided IP is already allocated")))
-        }
+        Err(f) if f.reason() == "AlreadyExists" => Err(refuse("provided IP is already allocated".to_owned())),
         other => other,
     }
 }
 
 /// Takes a free address: by chance above the part that is kept for named ones, else one after the other.
-async fn take_any(call: &Call, service: &Value, range: IpRange) -> Result<String> {
+async fn take_any(call: &Call, service: &Service, range: IpRange) -> Result<String> {
     let size = range.size();
     let offset = (size / 16).clamp(16, 256).min(size / 2);
     let storage = call.app.cache.known("networking.k8s.io", "ipaddresses");
@@ -231,7 +288,7 @@ async fn take_any(call: &Call, service: &Value, range: IpRange) -> Result<String
     Err(Failure::internal("failed to allocate a serviceIP: range is full"))
 }
 
-async fn take(call: &Call, service: &Value, address: IpAddr) -> Result<()> {
+async fn take(call: &Call, service: &Service, address: IpAddr) -> Result<()> {
     let Some(kind) = api::kind_by_name("networking.k8s.io/v1", "IPAddress") else { return Ok(()) };
     let internal = internal_call(&call.app, kind, "", "create");
     let object = json!({
@@ -240,7 +297,7 @@ async fn take(call: &Call, service: &Value, address: IpAddr) -> Result<()> {
             "ipaddress.kubernetes.io/managed-by": "ipallocator.k8s.io",
         }},
         "spec": {"parentRef": {
-            "resource": "services", "namespace": service["metadata"]["namespace"], "name": service["metadata"]["name"],
+            "resource": "services", "namespace": service.metadata.namespace, "name": service.metadata.name,
         }},
     });
     // The creation of a Service is on the way here already: without the box the future would contain itself.
@@ -259,17 +316,14 @@ async fn forget(app: &Arc<App>, address: &str) {
     }
 }
 
-async fn release(call: &Call, service: &Value) {
-    for address in tree::list(service, "/spec/clusterIPs").iter().filter_map(Value::as_str).filter(|a| *a != "None") {
-        forget(&call.app, address).await;
-    }
-}
-
 /// Gives back what a deleted object held.
 pub async fn after_delete(call: &Call, value: &Value) {
     let dry_run = call.is_dry_run().unwrap_or(false);
     if call.kind.group.is_empty() && call.kind.plural == "services" && !dry_run {
-        release(call, value).await;
+        let addresses = tree::list(value, "/spec/clusterIPs").iter().filter_map(Value::as_str);
+        for address in addresses.filter(|a| *a != "None") {
+            forget(&call.app, address).await;
+        }
     }
 }
 

@@ -159,6 +159,14 @@ impl Failure {
         Self::new(StatusCode::FORBIDDEN, "Forbidden", message).about(subject, name)
     }
 
+    /// Another code and reason for the same refusal.
+    #[must_use]
+    pub fn with_code(mut self, code: StatusCode, reason: &'static str) -> Self {
+        self.0.code = code;
+        self.0.reason = reason;
+        self
+    }
+
     /// 422 with one cause per field error.
     pub fn invalid(subject: Subject<'_>, name: &str, errors: &[FieldError]) -> Self {
         let mut texts: Vec<String> = Vec::new();

@@ -171,6 +171,7 @@ pub fn prepare_create(kind: &'static Kind, value: &mut Value, user: &User) {
     if has_status(kind) && kind.plural != "nodes" {
         tree::remove(value, "status");
     }
+    prune_template(kind, value);
     match (kind.group, kind.plural) {
         ("", "pods") => pod::prepare_create(value),
         ("", "namespaces") => {
@@ -181,6 +182,12 @@ pub fn prepare_create(kind: &'static Kind, value: &mut Value, user: &User) {
             value["status"] = json!({"phase": "Pending", "lastPhaseTransitionTime": now_text()});
         }
         ("", "persistentvolumeclaims") => value["status"] = json!({"phase": "Pending"}),
+        ("", "nodes") => {
+            tree::remove(&mut value["spec"], "configSource");
+            if value["status"].is_object() {
+                tree::remove(&mut value["status"], "config");
+            }
+        }
         ("batch", "jobs") => workload::prepare_job(value),
         ("apps", "daemonsets") => workload::set_template_generation(value, 1),
         ("certificates.k8s.io", "certificatesigningrequests") => certificate::prepare_create(value, user),
@@ -221,8 +228,16 @@ pub fn prepare_update(kind: &'static Kind, part: Part, new: &mut Value, old: &Va
             if kind.plural == "certificatesigningrequests" {
                 keep_decisions(new, old);
             }
+            if kind.plural == "nodes" && !tree::has(old, "/status/config") && new["status"].is_object() {
+                tree::remove(&mut new["status"], "config");
+            }
             if kind.plural == "pods" {
                 pod::prepare_status_update(new, old);
+            }
+            if kind.plural == "validatingadmissionpolicies" {
+                for key in ["labels", "annotations", "finalizers", "ownerReferences"] {
+                    tree::copy_key(&mut new["metadata"], &old["metadata"], key);
+                }
             }
         }
         Part::Finalize => {
@@ -264,13 +279,38 @@ fn keep_all_but(new: &mut Value, old: &Value, keys: &[&str]) {
     *new = kept;
 }
 
+/// Where kinds keep the spec of the Pods that they make.
+const TEMPLATES: &[(&str, &str)] = &[
+    ("deployments", "/spec/template/spec"),
+    ("replicasets", "/spec/template/spec"),
+    ("statefulsets", "/spec/template/spec"),
+    ("daemonsets", "/spec/template/spec"),
+    ("jobs", "/spec/template/spec"),
+    ("cronjobs", "/spec/jobTemplate/spec/template/spec"),
+    ("replicationcontrollers", "/spec/template/spec"),
+    ("podtemplates", "/template/spec"),
+];
+
+/// Removes from a template of Pods what is switched off.
+fn prune_template(kind: &'static Kind, value: &mut Value) {
+    if !matches!(kind.group, "" | "apps" | "batch") {
+        return;
+    }
+    let place = TEMPLATES.iter().find(|(plural, _)| *plural == kind.plural);
+    if let Some(spec) = place.and_then(|(_, pointer)| value.pointer_mut(pointer)) {
+        pod::prune_spec(spec);
+    }
+}
+
 fn main_keeps(kind: &'static Kind, new: &mut Value, old: &Value) {
+    prune_template(kind, new);
     match (kind.group, kind.plural) {
         ("", "namespaces") => {
             let finalizers = old.pointer("/spec/finalizers").cloned().unwrap_or(Value::Null);
             new["spec"]["finalizers"] = finalizers;
         }
         ("", "pods") => pod::prepare_update(new),
+        ("", "nodes") if !tree::has(old, "/spec/configSource") => tree::remove(&mut new["spec"], "configSource"),
         ("apps", "daemonsets") => workload::prepare_daemon_set_update(new, old),
         ("certificates.k8s.io", _) => tree::copy_key(new, old, "spec"),
         _ => {}

@@ -10,19 +10,42 @@
 //! before that, in `strategy`. What depends on other objects is admission.
 
 pub mod addresses;
+mod admissionregistration;
+mod apiregistration;
+mod apps;
+mod autoscaling;
+mod batch;
+mod certificates;
 pub mod checks;
+pub mod conditions;
+mod coordination;
 mod core;
 pub mod diff;
+mod discovery;
 mod field;
+mod flowcontrol;
 pub mod labels;
 pub mod metadata;
 pub mod names;
+mod networking;
+mod node;
 mod pod;
+mod policy;
+mod rbac;
+mod resource;
 pub mod resources;
+mod scheduling;
 pub mod shown;
+mod storage;
 #[cfg(test)]
 mod tests;
+mod workload;
 
+use api::admissionregistration::v1 as registration;
+use api::autoscaling::v2::HorizontalPodAutoscaler;
+use api::certificates::v1::CertificateSigningRequest;
+use api::dra::v1::ResourceClaimTemplate;
+use api::flowcontrol::v1::PriorityLevelConfiguration;
 use api::{Kind, Resource};
 use serde_json::Value;
 
@@ -74,6 +97,14 @@ macro_rules! rule {
 
 /// The rule of each kind, by the type that the kind is stored as.
 const RULES: &[Rule] = &[
+    rule!("", "persistentvolumes", api::core::v1::PersistentVolume, core::volume::persistent_volume),
+    rule!(
+        "",
+        "persistentvolumeclaims",
+        api::core::v1::PersistentVolumeClaim,
+        core::volume_claim::persistent_volume_claim
+    ),
+    rule!("", "serviceaccounts", api::core::v1::ServiceAccount, nothing),
     rule!("", "services", api::core::v1::Service, core::service::service),
     rule!("", "endpoints", api::core::v1::Endpoints, core::endpoints::endpoints),
     rule!("", "events", api::core::v1::Event, core::event::core_event),
@@ -83,8 +114,133 @@ const RULES: &[Rule] = &[
     rule!("", "limitranges", api::core::v1::LimitRange, core::quota::limit_range),
     rule!("", "configmaps", api::core::v1::ConfigMap, core::config::config_map),
     rule!("", "pods", api::core::v1::Pod, pod::pod, pod::warnings::pod),
+    rule!(
+        "",
+        "podtemplates",
+        api::core::v1::PodTemplate,
+        core::controller::pod_template,
+        core::controller::pod_template_warnings
+    ),
+    rule!(
+        "",
+        "replicationcontrollers",
+        api::core::v1::ReplicationController,
+        core::controller::replication_controller,
+        core::controller::replication_controller_warnings
+    ),
+    rule!("apps", "deployments", api::apps::v1::Deployment, apps::deployment, apps::deployment_warnings),
+    rule!("apps", "replicasets", api::apps::v1::ReplicaSet, apps::replica_set, apps::replica_set_warnings),
+    rule!("apps", "daemonsets", api::apps::v1::DaemonSet, apps::daemon_set, apps::daemon_set_warnings),
+    rule!("apps", "statefulsets", api::apps::v1::StatefulSet, apps::stateful_set, apps::stateful_set_warnings),
+    rule!("apps", "controllerrevisions", api::apps::v1::ControllerRevision, apps::controller_revision),
+    rule!("batch", "jobs", api::batch::v1::Job, batch::job, batch::job_warnings),
+    rule!("batch", "cronjobs", api::batch::v1::CronJob, batch::cron_job, batch::cron_job_warnings),
+    rule!("", "nodes", api::core::v1::Node, core::node::node, core::node::node_warnings),
     rule!("", "secrets", api::core::v1::Secret, core::config::secret),
+    rule!("apiregistration.k8s.io", "apiservices", api::apiregistration::v1::ApiService, apiregistration::api_service),
+    rule!("autoscaling", "horizontalpodautoscalers", HorizontalPodAutoscaler, autoscaling::autoscaler),
+    rule!(
+        "certificates.k8s.io",
+        "certificatesigningrequests",
+        CertificateSigningRequest,
+        certificates::signing_request
+    ),
+    rule!("coordination.k8s.io", "leases", api::coordination::v1::Lease, coordination::lease),
+    rule!("discovery.k8s.io", "endpointslices", api::discovery::v1::EndpointSlice, discovery::endpoint_slice),
+    rule!("flowcontrol.apiserver.k8s.io", "flowschemas", api::flowcontrol::v1::FlowSchema, flowcontrol::flow_schema),
+    rule!(
+        "flowcontrol.apiserver.k8s.io",
+        "prioritylevelconfigurations",
+        PriorityLevelConfiguration,
+        flowcontrol::priority_level
+    ),
+    rule!("networking.k8s.io", "ingresses", api::networking::v1::Ingress, networking::ingress::ingress),
+    rule!("networking.k8s.io", "ingressclasses", api::networking::v1::IngressClass, networking::ingress::ingress_class),
+    rule!("networking.k8s.io", "ipaddresses", api::networking::v1::IpAddress, networking::addresses::ip_address),
+    rule!(
+        "networking.k8s.io",
+        "networkpolicies",
+        api::networking::v1::NetworkPolicy,
+        networking::policy::network_policy
+    ),
+    rule!("networking.k8s.io", "servicecidrs", api::networking::v1::ServiceCidr, networking::addresses::service_cidr),
+    rule!("node.k8s.io", "runtimeclasses", api::node::v1::RuntimeClass, node::runtime_class),
+    rule!("policy", "poddisruptionbudgets", api::policy::v1::PodDisruptionBudget, policy::disruption_budget),
+    rule!(
+        "rbac.authorization.k8s.io",
+        "clusterrolebindings",
+        api::rbac::v1::ClusterRoleBinding,
+        rbac::cluster_role_binding
+    ),
+    rule!("rbac.authorization.k8s.io", "clusterroles", api::rbac::v1::ClusterRole, rbac::cluster_role),
+    rule!("rbac.authorization.k8s.io", "rolebindings", api::rbac::v1::RoleBinding, rbac::role_binding),
+    rule!("rbac.authorization.k8s.io", "roles", api::rbac::v1::Role, rbac::role),
+    rule!("resource.k8s.io", "deviceclasses", api::dra::v1::DeviceClass, resource::class::device_class),
+    rule!("resource.k8s.io", "resourceclaims", api::dra::v1::ResourceClaim, resource::claim::resource_claim),
+    rule!("resource.k8s.io", "resourceclaimtemplates", ResourceClaimTemplate, resource::claim::resource_claim_template),
+    rule!("resource.k8s.io", "resourceslices", api::dra::v1::ResourceSlice, resource::slice::resource_slice),
+    rule!("scheduling.k8s.io", "priorityclasses", api::scheduling::v1::PriorityClass, scheduling::priority_class),
+    rule!("storage.k8s.io", "csidrivers", api::storage::v1::CsiDriver, storage::csi::csi_driver),
+    rule!("storage.k8s.io", "csinodes", api::storage::v1::CsiNode, storage::csi::csi_node),
+    rule!(
+        "storage.k8s.io",
+        "csistoragecapacities",
+        api::storage::v1::CsiStorageCapacity,
+        storage::csi::csi_storage_capacity
+    ),
+    rule!("storage.k8s.io", "storageclasses", api::storage::v1::StorageClass, storage::class::storage_class),
+    rule!(
+        "storage.k8s.io",
+        "volumeattachments",
+        api::storage::v1::VolumeAttachment,
+        storage::attachment::volume_attachment
+    ),
+    rule!(
+        "storage.k8s.io",
+        "volumeattributesclasses",
+        api::storage::v1::VolumeAttributesClass,
+        storage::class::volume_attributes_class
+    ),
+    rule!(
+        "admissionregistration.k8s.io",
+        "validatingwebhookconfigurations",
+        registration::ValidatingWebhookConfiguration,
+        admissionregistration::webhooks::validating
+    ),
+    rule!(
+        "admissionregistration.k8s.io",
+        "mutatingwebhookconfigurations",
+        registration::MutatingWebhookConfiguration,
+        admissionregistration::webhooks::mutating
+    ),
+    rule!(
+        "admissionregistration.k8s.io",
+        "validatingadmissionpolicies",
+        registration::ValidatingAdmissionPolicy,
+        admissionregistration::policies::validating
+    ),
+    rule!(
+        "admissionregistration.k8s.io",
+        "validatingadmissionpolicybindings",
+        registration::ValidatingAdmissionPolicyBinding,
+        admissionregistration::policies::validating_binding
+    ),
+    rule!(
+        "admissionregistration.k8s.io",
+        "mutatingadmissionpolicies",
+        registration::MutatingAdmissionPolicy,
+        admissionregistration::policies::mutating
+    ),
+    rule!(
+        "admissionregistration.k8s.io",
+        "mutatingadmissionpolicybindings",
+        registration::MutatingAdmissionPolicyBinding,
+        admissionregistration::policies::mutating_binding
+    ),
 ];
+
+/// Of some kinds only the metadata can be wrong.
+fn nothing<K>(_: &Change<'_, K>, _: &mut Errors) {}
 
 fn typed<K: Resource>(
     part: Part,
@@ -111,6 +267,14 @@ pub fn covers(kind: &Kind) -> bool {
 
 fn rule(kind: &Kind) -> Option<&'static Rule> {
     RULES.iter().find(|r| r.group == kind.group && r.plural == kind.plural)
+}
+
+/// Errors in the addresses of a Service, which are looked at before it gets some.
+#[must_use]
+pub fn service_addresses(new: &api::core::v1::ServiceSpec, old: Option<&api::core::v1::ServiceSpec>) -> Errors {
+    let mut errors = Errors::new();
+    core::service::addresses(new, old, &mut errors);
+    errors
 }
 
 /// What is said of a change from `old`, if there was one, to `new`; both are trees in the version of `kind`, and `encode`

@@ -83,9 +83,8 @@ async fn webhook() -> (u16, String, Arc<Asked>) {
             tokio::spawn(async move {
                 let Ok(stream) = acceptor.accept(stream).await else { return };
                 let service = hyper::service::service_fn(move |r| answer(r, asked.clone()));
-                let _ended = hyper::server::conn::http1::Builder::new()
-                    .serve_connection(TokioIo::new(stream), service)
-                    .await;
+                let _ended =
+                    hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
             });
         }
     });
@@ -136,7 +135,8 @@ async fn objects_are_read_and_written_in_every_version() {
     }
     assert_eq!(asked.reviews.load(Ordering::SeqCst), 0, "nothing was asked for in another version");
     let (_, list) = send(&server, Method::GET, V2, JSON, Value::Null).await;
-    let shown: Vec<&str> = list["items"].as_array().unwrap().iter().filter_map(|i| i["spec"]["address"].as_str()).collect();
+    let shown: Vec<&str> =
+        list["items"].as_array().unwrap().iter().filter_map(|i| i["spec"]["address"].as_str()).collect();
     assert_eq!(shown, ["a:80", "b:80", "c:80"]);
     assert_eq!((asked.reviews.load(Ordering::SeqCst), asked.objects.load(Ordering::SeqCst)), (1, 3));
     let (_, one) = send(&server, Method::GET, &format!("{V2}/a"), JSON, Value::Null).await;

@@ -88,17 +88,28 @@ impl Lexer<'_> {
         }
     }
 
-    /// How far an error reaches: to the end of the line for text without an end, else one character.
+    /// How far an error reaches: past the character with which what stands here can be nothing.
     fn error_end(&self, start: usize) -> usize {
-        let mut end = start + 1;
-        if matches!(self.chars[start], '"' | '\'') {
-            while end < self.chars.len() && !matches!(self.chars[end], '\n' | '\r') {
-                end += 1;
+        let at = match self.chars[start] {
+            quote @ ('"' | '\'') => self.unclosed(start + 1, quote),
+            '&' | '|' | '=' => start + 1,
+            '`' => self.scan(start + 1, |c| c.is_ascii_alphanumeric() || "_.-/ ".contains(c)),
+            _ => start,
+        };
+        (at + 1).min(self.chars.len())
+    }
+
+    /// Where text without an end goes wrong.
+    fn unclosed(&self, from: usize, quote: char) -> usize {
+        let mut at = from;
+        while let Some(c) = self.chars.get(at).copied().filter(|c| *c != quote && *c != '\n' && *c != '\r') {
+            match (c, self.escape(at)) {
+                ('\\', Some(length)) => at += length,
+                ('\\', None) => return at + 1,
+                _ => at += 1,
             }
-        } else if matches!(self.chars[start], '&' | '|' | '=') && self.chars.get(end).is_some_and(|c| *c == ' ') {
-            end += 1;
         }
-        end
+        at
     }
 
     fn token(&self) -> Option<(TokenKind, usize)> {

@@ -7,6 +7,15 @@ use crate::codec;
 use crate::status::{Failure, Result};
 use crate::tree;
 
+/// What the server decided when a pod was made stays, unless the client says something else.
+pub(super) fn keep(new: &mut Value, old: Option<&Value>) {
+    for key in ["priority", "preemptionPolicy"] {
+        if let Some(old) = old.filter(|_| new["spec"][key].is_null() && new["spec"].is_object()) {
+            tree::copy_key(&mut new["spec"], &old["spec"], key);
+        }
+    }
+}
+
 pub(super) fn admit(call: &Call, pod: &mut Value) -> Result<()> {
     let storage = call.app.cache.known("scheduling.k8s.io", "priorityclasses");
     let pod_name = tree::text(pod, "/metadata/name").to_owned();

@@ -137,7 +137,9 @@ pub fn check(definition: &Value, old: Option<&Value>) -> Errors {
     errors.extend(check_status(definition));
     stored_versions(definition, &mut errors);
     errors.extend(parts::approval(definition, old));
-    if definition["spec"]["preserveUnknownFields"] == true && old.is_none_or(|o| o["spec"]["preserveUnknownFields"] != true) {
+    if definition["spec"]["preserveUnknownFields"] == true
+        && old.is_none_or(|o| o["spec"]["preserveUnknownFields"] != true)
+    {
         let why =
             "cannot set to true, set x-kubernetes-preserve-unknown-fields to true in spec.versions[*].schema instead";
         errors.push(FieldError::invalid("spec.preserveUnknownFields", true, why));
@@ -301,7 +303,8 @@ fn check_version(shared: &Shared<'_>, version: &Value, (field, old): (&str, Opti
 fn shape_of_versions(definition: &Value, shared: &Shared<'_>, errors: &mut Errors) {
     let versions = tree::list(definition, "/spec/versions");
     let all = || shown::versions(shared);
-    let refuse = |errors: &mut Errors, why: &str| errors.push(FieldError::invalid("spec.versions", Shown::spelled(all()), why));
+    let refuse =
+        |errors: &mut Errors, why: &str| errors.push(FieldError::invalid("spec.versions", Shown::spelled(all()), why));
     let twice = |(i, v): (usize, &Value)| versions[..i].iter().any(|o| o["name"] == v["name"]);
     if versions.iter().enumerate().any(twice) {
         refuse(errors, "must contain unique version names");
@@ -415,7 +418,9 @@ mod tests {
         definition["spec"]["versions"].as_array_mut().unwrap().push(second);
         assert_eq!(
             texts(&definition, None),
-            ["spec.versions[1].schema.openAPIV3Schema.properties[a].type: Required value: must not be empty for specified object fields"]
+            [
+                "spec.versions[1].schema.openAPIV3Schema.properties[a].type: Required value: must not be empty for specified object fields"
+            ]
         );
     }
 

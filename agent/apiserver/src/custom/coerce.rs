@@ -76,7 +76,10 @@ fn one(value: &mut Value, field: &str, unknown: &mut Vec<String>) -> Result<(), 
         }
     }
     metadata(value, field, unknown).map_err(|issue| {
-        let why = format!("json: cannot unmarshal {} into Go struct field {} of type {}", issue.found, issue.go_field, issue.expected);
+        let why = format!(
+            "json: cannot unmarshal {} into Go struct field {} of type {}",
+            issue.found, issue.go_field, issue.expected
+        );
         misfit("metadata", &value["metadata"], why)
     })
 }
@@ -112,7 +115,8 @@ mod tests {
     fn metadata_of_embedded_objects_is_known() {
         let schema = Schema::parse(&json!({"properties": {"t": {"x-kubernetes-embedded-resource": true,
             "x-kubernetes-preserve-unknown-fields": true}}}));
-        let mut value = json!({"t": {"apiVersion": "v1", "kind": "X", "metadata": {"name": "a", "nope": 1}, "other": 1}});
+        let mut value =
+            json!({"t": {"apiVersion": "v1", "kind": "X", "metadata": {"name": "a", "nope": 1}, "other": 1}});
         let mut unknown = Vec::new();
         coerce(&schema, &mut value, &mut unknown).unwrap();
         assert_eq!(unknown, ["t.metadata.nope"]);

@@ -146,13 +146,16 @@ async fn convert(app: &Arc<App>, definition: &Definition, wanted: &str, objects:
         failure(format!("{about} failed: {text}"))
     })?;
     let is_v1 = review["apiVersion"] == "apiextensions.k8s.io/v1";
-    let done = answers(answer, is_v1.then_some(uid.as_str())).map_err(|why| failure(format!("{about} failed: {why}")))?;
+    let done =
+        answers(answer, is_v1.then_some(uid.as_str())).map_err(|why| failure(format!("{about} failed: {why}")))?;
     if done.len() != objects.len() {
         let text = format!("{about} returned {} objects, expected {}", done.len(), objects.len());
         return Err(failure(text));
     }
     let pairs = objects.iter().zip(done);
-    pairs.map(|(old, new)| accepted(old, new, wanted).map_err(|why| failure(format!("{about} returned {why}")))).collect()
+    pairs
+        .map(|(old, new)| accepted(old, new, wanted).map_err(|why| failure(format!("{about} returned {why}"))))
+        .collect()
 }
 
 fn failure(text: String) -> Failure {
@@ -209,8 +212,7 @@ fn accepted(old: &Value, mut new: Value, wanted: &str) -> std::result::Result<Va
     if kind != given {
         return Err(format!("{at}: invalid kind (expected {kind}, received {given})"));
     }
-    for (pointer, what) in
-        [("/metadata/name", "name"), ("/metadata/namespace", "namespace"), ("/metadata/uid", "UID")]
+    for (pointer, what) in [("/metadata/name", "name"), ("/metadata/namespace", "namespace"), ("/metadata/uid", "UID")]
     {
         let (before, after) = (tree::text(old, pointer), tree::text(&new, pointer));
         if before != after {
@@ -221,7 +223,9 @@ fn accepted(old: &Value, mut new: Value, wanted: &str) -> std::result::Result<Va
     let given = match new.get("metadata") {
         None => return Err(metadata("missing metadata in converted object")),
         Some(Value::Object(map)) => map.clone(),
-        Some(other) => return Err(metadata(&format!("invalid metadata of type {} in converted object", go_type(other)))),
+        Some(other) => {
+            return Err(metadata(&format!("invalid metadata of type {} in converted object", go_type(other))));
+        }
     };
     let mut kept = old["metadata"].clone();
     for key in ["labels", "annotations"] {
@@ -229,7 +233,8 @@ fn accepted(old: &Value, mut new: Value, wanted: &str) -> std::result::Result<Va
             None => tree::remove(&mut kept, key),
             Some(value @ Value::Object(map)) => {
                 if let Some((k, v)) = map.iter().find(|(_, v)| !v.is_string()) {
-                    let why = format!("metadata.{key}[{k}] must be a string, but is {} in converted object", go_type(v));
+                    let why =
+                        format!("metadata.{key}[{k}] must be a string, but is {} in converted object", go_type(v));
                     return Err(metadata(&why));
                 }
                 kept[key] = value.clone();
@@ -240,8 +245,12 @@ fn accepted(old: &Value, mut new: Value, wanted: &str) -> std::result::Result<Va
             }
         }
     }
-    let errors = super::invariants::meta_errors(&json!({"metadata": {"labels": kept["labels"], "annotations": kept["annotations"]}}));
-    if let Some(error) = errors.first().filter(|_| kept["labels"] != old["metadata"]["labels"] || kept["annotations"] != old["metadata"]["annotations"]) {
+    let errors = super::invariants::meta_errors(
+        &json!({"metadata": {"labels": kept["labels"], "annotations": kept["annotations"]}}),
+    );
+    if let Some(error) = errors.first().filter(|_| {
+        kept["labels"] != old["metadata"]["labels"] || kept["annotations"] != old["metadata"]["annotations"]
+    }) {
         return Err(metadata(&error.to_string()));
     }
     new["metadata"] = kept;
@@ -316,7 +325,8 @@ mod tests {
             client: Value::Null,
             reviews: reviews.iter().map(|r| (*r).to_owned()).collect(),
         };
-        let version = |reviews: &[&str]| review(&conversion(reviews), &[], "a.b/v1", "u").map(|r| r["apiVersion"].clone());
+        let version =
+            |reviews: &[&str]| review(&conversion(reviews), &[], "a.b/v1", "u").map(|r| r["apiVersion"].clone());
         assert_eq!(version(&["v2", "v1beta1", "v1"]).unwrap(), "apiextensions.k8s.io/v1beta1");
         assert_eq!(version(&["v2"]).unwrap_err(), "no supported conversion review versions");
     }

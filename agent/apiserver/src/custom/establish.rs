@@ -318,7 +318,10 @@ mod tests {
     #[test]
     fn a_kind_that_is_taken_is_not_accepted() {
         let first = with_conditions(&definition("foos.example.com", "foos", "Foo"), &[]);
-        let new = with_conditions(&definition("bars.example.com", "bars", "Foo"), &[first["status"]["acceptedNames"].clone()]);
+        let new = with_conditions(
+            &definition("bars.example.com", "bars", "Foo"),
+            &[first["status"]["acceptedNames"].clone()],
+        );
         assert!(!is_true(&new, "NamesAccepted") && !is_true(&new, "Established"));
         let condition = &new["status"]["conditions"][0];
         assert_eq!(

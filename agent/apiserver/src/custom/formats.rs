@@ -173,8 +173,7 @@ fn is_credit_card(text: &str) -> bool {
         return false;
     }
     let doubled = |d: &u32| if d * 2 > 9 { d * 2 - 9 } else { d * 2 };
-    let sum: u32 =
-        digits(&text).iter().rev().enumerate().map(|(i, d)| if i % 2 == 1 { doubled(d) } else { *d }).sum();
+    let sum: u32 = digits(&text).iter().rev().enumerate().map(|(i, d)| if i % 2 == 1 { doubled(d) } else { *d }).sum();
     sum.is_multiple_of(10)
 }
 
@@ -199,7 +198,9 @@ fn is_duration(text: &str) -> bool {
         EXACT.contains(&unit.as_str()) || BEGINNINGS.iter().any(|b| unit.starts_with(b))
     };
     fits(&GO_SPAN, text)
-        || SPAN.as_ref().is_some_and(|p| p.captures_iter(text).any(|found| unit(found.get(2).map_or("", |u| u.as_str()))))
+        || SPAN
+            .as_ref()
+            .is_some_and(|p| p.captures_iter(text).any(|found| unit(found.get(2).map_or("", |u| u.as_str()))))
 }
 
 /// What Go takes for the address of a request: an absolute path, or anything with a scheme.

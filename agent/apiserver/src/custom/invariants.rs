@@ -162,7 +162,11 @@ pub fn scale(paths: &super::Scale, value: &Value, spec: bool) -> Vec<FieldError>
         let field = path;
         match found.as_i64() {
             None => {
-                let why = format!("{path} accessor error: {} is of the type {}, expected int64", shown(found), go_type(found));
+                let why = format!(
+                    "{path} accessor error: {} is of the type {}, expected int64",
+                    shown(found),
+                    go_type(found)
+                );
                 errors.push(FieldError::invalid(field, 0, why));
             }
             Some(n) if n < 0 => errors.push(FieldError::invalid(field, n, "should be a non-negative integer")),
@@ -246,11 +250,10 @@ mod tests {
     #[test]
     fn embedded_objects_name_their_type() {
         let schema = Schema::parse(&json!({"properties": {"t": {"x-kubernetes-embedded-resource": true}}}));
-        assert_eq!(
-            texts(&embedded(&schema, &json!({"t": {"kind": "x_y"}})))[0],
-            "t.apiVersion: Required value"
+        assert_eq!(texts(&embedded(&schema, &json!({"t": {"kind": "x_y"}})))[0], "t.apiVersion: Required value");
+        assert!(
+            embedded(&schema, &json!({"t": {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a"}}})).is_empty()
         );
-        assert!(embedded(&schema, &json!({"t": {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a"}}})).is_empty());
     }
 
     #[test]

@@ -75,7 +75,10 @@ impl Rules {
         let rules = tree::list(schema, "/x-kubernetes-validations");
         let seen = if rules.is_empty() { None } else { cel::Schema::new(schema, "selfType", is_object) };
         Some(Self {
-            own: seen.as_ref().map(|seen| rules.iter().map(|r| Rule::compile(r, seen, schema)).collect()).unwrap_or_default(),
+            own: seen
+                .as_ref()
+                .map(|seen| rules.iter().map(|r| Rule::compile(r, seen, schema)).collect())
+                .unwrap_or_default(),
             seen,
             ty: tree::text(schema, "/type").to_owned(),
             properties: properties.filter_map(|(k, s)| Some((k.clone(), Self::compile(s, is_embedded(s))?))).collect(),
@@ -275,7 +278,9 @@ impl Run<'_> {
             }
             EvalErrorKind::CallLimit => {
                 self.is_over = true;
-                format!("'{text}': no further validation rules will be run due to call cost exceeds limit for rule: {name}")
+                format!(
+                    "'{text}': no further validation rules will be run due to call cost exceeds limit for rule: {name}"
+                )
             }
             EvalErrorKind::Value if text.starts_with("no such overload") => format!(
                 "'{text}': call arguments did not match a supported operator, function or macro signature for rule: {name}"
@@ -310,10 +315,15 @@ impl Run<'_> {
                 Err(error) => {
                     self.is_over = true;
                     let why = match error.kind {
-                        EvalErrorKind::Budget => "messageExpression evaluation failed due to running out of cost budget, \
+                        EvalErrorKind::Budget => {
+                            "messageExpression evaluation failed due to running out of cost budget, \
                                                   no further validation rules will be run"
-                            .to_owned(),
-                        _ => format!("no further validation rules will be run due to call cost exceeds limit for messageExpression: {:?}", rule.name),
+                                .to_owned()
+                        }
+                        _ => format!(
+                            "no further validation rules will be run due to call cost exceeds limit for messageExpression: {:?}",
+                            rule.name
+                        ),
                     };
                     self.refuse(rules, &at, why);
                     return;

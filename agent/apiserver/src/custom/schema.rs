@@ -215,8 +215,24 @@ impl Checks {
     /// The checks that a schema names; none if it names none.
     fn parse(value: &Value) -> Option<Self> {
         const KEYS: [&str; 18] = [
-            "format", "maximum", "minimum", "multipleOf", "maxLength", "minLength", "pattern", "maxItems", "minItems",
-            "maxProperties", "minProperties", "required", "enum", "allOf", "anyOf", "oneOf", "not", "uniqueItems",
+            "format",
+            "maximum",
+            "minimum",
+            "multipleOf",
+            "maxLength",
+            "minLength",
+            "pattern",
+            "maxItems",
+            "minItems",
+            "maxProperties",
+            "minProperties",
+            "required",
+            "enum",
+            "allOf",
+            "anyOf",
+            "oneOf",
+            "not",
+            "uniqueItems",
         ];
         if !value.as_object()?.keys().any(|key| KEYS.contains(&key.as_str())) {
             return None;

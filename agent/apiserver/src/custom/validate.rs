@@ -121,9 +121,8 @@ pub(super) fn unchanged(schema: Option<&Schema>, new: &Value, old: &Value) -> bo
     match (new, old) {
         (Value::Array(a), Value::Array(b)) => {
             let Some(schema) = schema.filter(|s| matches!(s.list, List::Map(_))) else { return new == old };
-            let item = |n: &Value| {
-                correlated(schema, n, Some(old)).is_some_and(|o| unchanged(schema.items.as_deref(), n, o))
-            };
+            let item =
+                |n: &Value| correlated(schema, n, Some(old)).is_some_and(|o| unchanged(schema.items.as_deref(), n, o));
             a.len() == b.len() && a.iter().all(item)
         }
         (Value::Object(a), Value::Object(b)) => {
@@ -331,13 +330,7 @@ impl Walk<'_> {
         out
     }
 
-    fn list(
-        &self,
-        schema: &Schema,
-        checks: &Checks,
-        (items, old): (&[Value], Option<&Value>),
-        path: &str,
-    ) -> Outcome {
+    fn list(&self, schema: &Schema, checks: &Checks, (items, old): (&[Value], Option<&Value>), path: &str) -> Outcome {
         let mut out = Outcome { matches: 1, ..Outcome::default() };
         if let Some(inner) = &schema.items {
             for (i, item) in items.iter().enumerate() {
@@ -347,8 +340,7 @@ impl Walk<'_> {
         }
         let count = items.len() as u64;
         if let Some(min) = checks.min_items.filter(|min| count < *min) {
-            let (text, error) =
-                self.invalid(path, count, format!("{path} in body should have at least {min} items"));
+            let (text, error) = self.invalid(path, count, format!("{path} in body should have at least {min} items"));
             out.add(text, error);
         }
         if let Some(max) = checks.max_items.filter(|max| count > *max) {
@@ -418,7 +410,8 @@ impl Walk<'_> {
         }
         if !checks.one_of.is_empty() {
             let (valid, chosen) = alternatives(&checks.one_of, &run, false);
-            let found = if valid == 0 { "Found none valid".to_owned() } else { format!("Found {valid} valid alternatives") };
+            let found =
+                if valid == 0 { "Found none valid".to_owned() } else { format!("Found {valid} valid alternatives") };
             if valid != 1 {
                 refuse(&mut out, format!("{path:?} must validate one and only one schema (oneOf). {found}"));
             }
@@ -565,7 +558,9 @@ mod tests {
         let found = texts(&schema, &json!({"a": {"x": 1, "y": 1}}), None);
         assert_eq!(
             found,
-            ["<nil>: Invalid value: \"\": \"a\" must validate one and only one schema (oneOf). Found 2 valid alternatives"]
+            [
+                "<nil>: Invalid value: \"\": \"a\" must validate one and only one schema (oneOf). Found 2 valid alternatives"
+            ]
         );
     }
 

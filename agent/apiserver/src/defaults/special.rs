@@ -11,18 +11,19 @@ const EPHEMERAL: &str = "k8s.io.api.core.v1.EphemeralContainer";
 const SERVICE_PORT: &str = "k8s.io.api.core.v1.ServicePort";
 const POD_SPEC: &str = "k8s.io.api.core.v1.PodSpec";
 const LIMIT_ITEM: &str = "k8s.io.api.core.v1.LimitRangeItem";
+const IMAGE_VOLUME: &str = "k8s.io.api.core.v1.ImageVolumeSource";
 const VOLUME: &str = "k8s.io.api.core.v1.Volume";
 const SCALING_RULES: &str = "k8s.io.api.autoscaling.v2.HorizontalPodAutoscalerBehavior";
 
 /// Whether a message has a function below.
 pub(super) fn has(name: &str) -> bool {
-    [CONTAINER, EPHEMERAL, SERVICE_PORT, POD_SPEC, LIMIT_ITEM, VOLUME, SCALING_RULES].contains(&name)
+    [CONTAINER, EPHEMERAL, SERVICE_PORT, POD_SPEC, LIMIT_ITEM, IMAGE_VOLUME, VOLUME, SCALING_RULES].contains(&name)
 }
 
 /// Defaults of one message.
 pub(super) fn message(name: &str, map: &mut Map<String, Value>) {
     match name {
-        CONTAINER | EPHEMERAL => pull_policy(map),
+        CONTAINER | EPHEMERAL => pull_policy(map, ("imagePullPolicy", "image")),
         SERVICE_PORT => target_port(map),
         POD_SPEC => {
             host_ports(map);
@@ -33,21 +34,22 @@ pub(super) fn message(name: &str, map: &mut Map<String, Value>) {
         VOLUME if map.iter().all(|(k, v)| k == "name" || v.is_null()) => {
             map.insert("emptyDir".into(), json!({}));
         }
+        IMAGE_VOLUME => pull_policy(map, ("pullPolicy", "reference")),
         SCALING_RULES => scaling(map),
         _ => {}
     }
 }
 
 /// `:latest`, or no tag at all, is pulled anew each time.
-fn pull_policy(map: &mut Map<String, Value>) {
-    if map.get("imagePullPolicy").and_then(Value::as_str).is_some_and(|p| !p.is_empty()) {
+fn pull_policy(map: &mut Map<String, Value>, (policy, image): (&str, &str)) {
+    if map.get(policy).and_then(Value::as_str).is_some_and(|p| !p.is_empty()) {
         return;
     }
-    let image = map.get("image").and_then(Value::as_str).unwrap_or_default();
+    let image = map.get(image).and_then(Value::as_str).unwrap_or_default();
     let last = image.rsplit('/').next().unwrap_or_default();
     let latest =
         !image.is_empty() && !image.contains('@') && last.split_once(':').is_none_or(|(_, tag)| tag == "latest");
-    map.insert("imagePullPolicy".into(), if latest { "Always" } else { "IfNotPresent" }.into());
+    map.insert(policy.into(), if latest { "Always" } else { "IfNotPresent" }.into());
 }
 
 fn target_port(map: &mut Map<String, Value>) {
@@ -164,6 +166,9 @@ pub(super) fn after(kind: &Kind, value: &mut Value) {
         ("apps", "daemonsets") => {
             let annotations = tree::object_at(&mut value["metadata"], "annotations");
             annotations.entry("deprecated.daemonset.template.generation").or_insert_with(|| "0".into());
+        }
+        ("", "services") if tree::text(value, "/spec/sessionAffinity") == "None" => {
+            tree::remove(&mut value["spec"], "sessionAffinityConfig");
         }
         ("", "namespaces") => {
             let name = value["metadata"]["name"].clone();

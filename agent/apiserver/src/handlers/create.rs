@@ -83,6 +83,17 @@ async fn create_named(call: &Call, mut value: Value) -> Result<Creation> {
     strategy::prepare_create(call.kind, &mut value, &call.user);
     admission::admit(call, admission::Operation::Create, &mut value, None).await?;
     strategy::drop_repeated_owners(call, &mut value, true);
+    if !(call.kind.plural == "services" && call.kind.group.is_empty()) {
+        return finish(call, value).await;
+    }
+    let taken = crate::services::begin(call, &mut value, None).await?;
+    let result = finish(call, value).await;
+    taken.settle(call, result.is_ok()).await;
+    result
+}
+
+/// Looks at an object and stores it.
+async fn finish(call: &Call, value: Value) -> Result<Creation> {
     let mut errors = validation::Errors::new();
     let meta = validation::metadata::of(&value)?;
     validation::metadata::of_new(call.kind, &meta, &mut errors);
@@ -99,15 +110,7 @@ async fn create_named(call: &Call, mut value: Value) -> Result<Creation> {
         call.warn(warning);
     }
     admission::check(call, admission::Operation::Create, &value, None).await?;
-    let is_service = call.kind.plural == "services";
-    if is_service {
-        crate::services::allocate(call, &mut value, None).await?;
-    }
-    let result = store(call, &name, &value).await;
-    if is_service && result.is_err() {
-        crate::services::after_delete(call, &value).await;
-    }
-    result
+    store(call, &name, &value).await
 }
 
 async fn store(call: &Call, name: &str, value: &Value) -> Result<Creation> {

@@ -148,7 +148,8 @@ async fn remove_object(call: &Call, name: &str, options: &DeleteOptions) -> Resu
         }
         from_cache = false;
         let mut new = value.clone();
-        let begins = call.kind.plural == "customresourcedefinitions" && !tree::has(&value, "/metadata/deletionTimestamp");
+        let begins =
+            call.kind.plural == "customresourcedefinitions" && !tree::has(&value, "/metadata/deletionTimestamp");
         if begins {
             crate::custom::mark_terminating(&mut new);
         }

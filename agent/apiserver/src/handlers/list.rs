@@ -286,22 +286,24 @@ impl Page {
 }
 
 fn json_list(renderer: &Renderer<'_>, page: &Page) -> Result<Bytes> {
-    let mut out = BytesMut::with_capacity(page.objects.iter().map(|o| o.data.len() * 2).sum::<usize>() + 256);
     if let Some(definition) = renderer.storage.definition() {
         return custom_list(renderer, page, &definition.list_kind);
     }
-    codec::put_type_names(&mut out, &format!("{}List", renderer.kind.kind), &renderer.kind.api_version());
-    out.put_slice(b",\"metadata\":");
-    out.put_slice(page.metadata_text().as_bytes());
-    out.put_slice(b",\"items\":[");
+    let mut head = BytesMut::new();
+    codec::put_type_names(&mut head, &format!("{}List", renderer.kind.kind), &renderer.kind.api_version());
+    let mut out = Vec::with_capacity(page.objects.iter().map(|o| o.data.len() * 9 / 4).sum::<usize>() + 256);
+    out.extend_from_slice(&head);
+    out.extend_from_slice(b",\"metadata\":");
+    out.extend_from_slice(page.metadata_text().as_bytes());
+    out.extend_from_slice(b",\"items\":[");
     for (i, object) in page.objects.iter().enumerate() {
         if i > 0 {
-            out.put_u8(b',');
+            out.push(b',');
         }
-        out.put_slice(&renderer.json(object)?);
+        renderer.append_json(object, &mut out)?;
     }
-    out.put_slice(b"]}\n");
-    Ok(out.freeze())
+    out.extend_from_slice(b"]}\n");
+    Ok(out.into())
 }
 
 /// A list of custom resources: all keys in their order, as of everything that has no fixed form.

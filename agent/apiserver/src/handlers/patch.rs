@@ -208,7 +208,7 @@ pub(super) fn same_name(call: &Call, new: &Value) -> Result<()> {
 }
 
 /// Applies the patch of a request to a part of its object.
-pub(super) async fn apply(call: &Call, part: Part, body: &[u8]) -> Result<Changed> {
+pub async fn apply(call: &Call, part: Part, body: &[u8]) -> Result<Changed> {
     if call.is_apply() {
         return apply_configuration(call, part, body).await;
     }

@@ -70,7 +70,8 @@ pub(super) async fn watch(call: &Call) -> Result<Response<Body>> {
     let (initial, cursor, initial_end) = start(call, storage).await?;
     let prefix = if call.namespace().is_empty() { String::new() } else { format!("{}/", call.namespace()) };
     let wanted = |o: &Arc<Object>| o.key.starts_with(&prefix) && selection.matches(o);
-    let initial = if selection.looks_inside() { super::list::in_version(call, storage, initial).await? } else { initial };
+    let initial =
+        if selection.looks_inside() { super::list::in_version(call, storage, initial).await? } else { initial };
     let mut initial: Vec<Arc<Object>> = initial.values().filter(|o| wanted(o)).cloned().collect();
     crate::custom::converted(&call.app, storage, call.kind, &mut initial).await?;
     let seconds = call.query.integer("timeoutSeconds")?.and_then(|s| u64::try_from(s).ok()).filter(|s| *s > 0);

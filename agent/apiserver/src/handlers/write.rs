@@ -10,6 +10,7 @@ use crate::app::{Call, now_text};
 use crate::cache::{Object, Storage, store_failure};
 use crate::codec::{self, Parsed};
 use crate::negotiate;
+use crate::services::Taken;
 use crate::status::{Failure, Result};
 use crate::strategy::{self, Part};
 use crate::{admission, managed, tree, validation};
@@ -23,13 +24,6 @@ pub struct Changed {
     pub object: Object,
     /// Whether it was made by the change.
     pub created: bool,
-}
-
-/// Reads a body as an object of `message`, under the field validation that the query asks for.
-pub fn decode(call: &Call, body: &[u8], message: &'static Message) -> Result<Value> {
-    let parsed = parse(call, body, message)?;
-    check_fields(call, &parsed, message)?;
-    Ok(parsed.value)
 }
 
 fn parse(call: &Call, body: &[u8], message: &'static Message) -> Result<Parsed> {
@@ -208,7 +202,7 @@ pub async fn modify(call: &Call, part: Part, change: impl Fn(&Value) -> Result<V
             check_version(call, &new, &old)?;
             prepare(call, part, new, &old_value).await
         };
-        let new = match attempt.await {
+        let (new, taken) = match attempt.await {
             // What the cache shows may be a moment old: judge by what the store holds.
             Err(failure) if from_cache && failure.code() != http::StatusCode::NOT_FOUND => {
                 from_cache = false;
@@ -221,7 +215,9 @@ pub async fn modify(call: &Call, part: Part, change: impl Fn(&Value) -> Result<V
             }
             other => other?,
         };
-        match write(call, storage, &key, (&old, &new)).await? {
+        let written = write(call, storage, &key, (&old, &new)).await;
+        taken.settle(call, matches!(written, Ok(Written::Done(_)))).await;
+        match written? {
             Written::Done(changed) => return Ok(changed),
             Written::Gone => return Err(call.not_found()),
             Written::Raced(current) => old = current,
@@ -270,7 +266,7 @@ fn bad_number(text: &str) -> Option<&'static str> {
 }
 
 /// Everything between the client's wish and the bytes to store.
-async fn prepare(call: &Call, part: Part, mut new: Value, old: &Value) -> Result<Value> {
+async fn prepare(call: &Call, part: Part, mut new: Value, old: &Value) -> Result<(Value, Taken)> {
     check_namespace(call, &mut new)?;
     crate::defaults::apply(call.kind, &mut new);
     crate::custom::complete(call, &mut new)?;
@@ -285,10 +281,25 @@ async fn prepare(call: &Call, part: Part, mut new: Value, old: &Value) -> Result
     strategy::prepare_update(call.kind, part, &mut new, old)?;
     admission::admit(call, admission::Operation::Update(part), &mut new, Some(old)).await?;
     strategy::drop_repeated_owners(call, &mut new, true);
+    let mut taken = Taken::default();
+    if call.kind.plural == "services" && call.kind.group.is_empty() && part == Part::Main {
+        taken = crate::services::begin(call, &mut new, Some(old)).await?;
+    }
+    match judge(call, part, &new, old).await {
+        Ok(()) => Ok((new, taken)),
+        Err(failure) => {
+            taken.settle(call, false).await;
+            Err(failure)
+        }
+    }
+}
+
+/// Whether a successor may be written.
+async fn judge(call: &Call, part: Part, new: &Value, old: &Value) -> Result<()> {
     let mut errors = validation::Errors::new();
-    let metas = (&validation::metadata::of(&new)?, &validation::metadata::of(old)?);
+    let metas = (&validation::metadata::of(new)?, &validation::metadata::of(old)?);
     validation::metadata::of_change(call.kind, part, metas, &mut errors);
-    let told = judge_body(call, part, &new, Some(old))?;
+    let told = judge_body(call, part, new, Some(old))?;
     errors.extend(told.errors);
     if !errors.is_empty() {
         return Err(Failure::invalid(call.kind_subject(), &call.info.name, &errors));
@@ -296,11 +307,7 @@ async fn prepare(call: &Call, part: Part, mut new: Value, old: &Value) -> Result
     for warning in told.warnings {
         call.warn(warning);
     }
-    admission::check(call, admission::Operation::Update(part), &new, Some(old)).await?;
-    if call.kind.plural == "services" && call.kind.group.is_empty() && part == Part::Main {
-        crate::services::allocate(call, &mut new, Some(old)).await?;
-    }
-    Ok(new)
+    admission::check(call, admission::Operation::Update(part), new, Some(old)).await
 }
 
 /// What is said of all but the metadata.

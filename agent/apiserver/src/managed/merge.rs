@@ -34,6 +34,45 @@ fn merge_into(ty: Type<'_>, live: Option<&Value>, config: &Value) -> Value {
     }
 }
 
+/// The object with a configuration merged into it, whoever owns the fields.
+///
+/// # Errors
+/// When the configuration names members of what is one value.
+pub fn merge_config(kind: &api::Kind, object: &Value, config: &Value) -> Result<Value, String> {
+    let ty = Type::of_message(kind.schema());
+    let mut whole = Vec::new();
+    whole_values(ty, config, "", &mut whole);
+    if !whole.is_empty() {
+        let list = whole.join(", ");
+        return Err(format!(
+            "error applying patch: invalid ApplyConfiguration: may not mutate atomic arrays, maps or structs: {list}"
+        ));
+    }
+    Ok(merge(ty, Some(object), Some(config)))
+}
+
+fn whole_values(ty: Type, value: &Value, path: &str, found: &mut Vec<String>) {
+    match (ty, value) {
+        (Type::Leaf, Value::Object(_) | Value::Array(_)) | (Type::Deduced | Type::Struct(_), Value::Array(_)) => {
+            found.push(path.to_owned());
+        }
+        (_, Value::Object(map)) => {
+            for (key, inner) in map {
+                let step = Step::Field(key.clone());
+                whole_values(ty.below(&step), inner, &format!("{path}.{key}"), found);
+            }
+        }
+        (Type::Keyed(..), Value::Array(items)) => {
+            for (i, item) in items.iter().enumerate() {
+                if let Some(step) = ty.item_step(item) {
+                    whole_values(ty.below(&step), item, &format!("{path}[{i}]"), found);
+                }
+            }
+        }
+        _ => {}
+    }
+}
+
 fn find<'v>(side: &[(Step, &'v Value)], step: &Step) -> Option<&'v Value> {
     side.iter().find(|(s, _)| s == step).map(|(_, v)| *v)
 }
@@ -91,7 +130,9 @@ fn merge_lists(ty: Type<'_>, live: &[Value], config: &[Value]) -> Vec<Value> {
 /// The object without the members of a set.
 pub fn remove(ty: Type<'_>, value: &Value, gone: &Set) -> Value {
     match (ty, value) {
-        (Type::Struct(_) | Type::Map(_) | Type::Object(..) | Type::Values(_) | Type::Deduced, Value::Object(map)) if !map.is_empty() => {
+        (Type::Struct(_) | Type::Map(_) | Type::Object(..) | Type::Values(_) | Type::Deduced, Value::Object(map))
+            if !map.is_empty() =>
+        {
             let mut out = Map::new();
             for (key, inner) in map {
                 let step = Step::Field(key.clone());

@@ -100,7 +100,9 @@ impl Walk {
             custom::Type::Boolean if !value.is_boolean() => {
                 self.tell(&format!("expected boolean, got &{{{}}}", codec::go_map(value)));
             }
-            custom::Type::Array if matches!(schema.list, custom::List::Unset | custom::List::Atomic) && !value.is_array() => {
+            custom::Type::Array
+                if matches!(schema.list, custom::List::Unset | custom::List::Atomic) && !value.is_array() =>
+            {
                 self.tell(&format!("expected list, got &{{{}}}", codec::go_map(value)));
             }
             _ => {}

@@ -50,8 +50,14 @@ impl From<Value> for Shown {
             Value::String(text) => Self(quoted(&text).to_string()),
             // Structures are shown as JSON that is safe within HTML.
             Value::Array(_) | Value::Object(_) => {
-                let text = value.to_string();
-                Self(text.replace('<', "\\u003c").replace('>', "\\u003e").replace('&', "\\u0026"))
+                const ESCAPED: [(char, &str); 5] = [
+                    ('<', "\\u003c"),
+                    ('>', "\\u003e"),
+                    ('&', "\\u0026"),
+                    ('\u{2028}', "\\u2028"),
+                    ('\u{2029}', "\\u2029"),
+                ];
+                Self(ESCAPED.iter().fold(value.to_string(), |text, (c, escape)| text.replace(*c, escape)))
             }
             Value::Null | Value::Bool(_) | Value::Number(_) => Self(value.to_string()),
         }
@@ -147,6 +153,11 @@ impl FieldError {
     /// The value occurs twice.
     pub fn duplicate(field: impl Into<String>, value: impl Into<Shown>) -> Self {
         Self::new(Fault::Duplicate, field, Some(value.into()), "")
+    }
+
+    /// The value occurs twice, with what has to be unique.
+    pub fn duplicate_because(field: impl Into<String>, value: impl Into<Shown>, detail: impl Into<String>) -> Self {
+        Self::new(Fault::Duplicate, field, Some(value.into()), detail)
     }
 
     /// The field must not be set, or not be changed.

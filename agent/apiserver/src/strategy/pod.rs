@@ -8,6 +8,7 @@ use crate::tree;
 pub(super) fn prepare_create(pod: &mut Value) {
     pod["status"] = json!({"phase": "Pending", "qosClass": qos_class(pod)});
     prune_spec(&mut pod["spec"]);
+    at_least_a_second(pod);
     if !tree::list(pod, "/spec/schedulingGates").is_empty() {
         pod["status"]["conditions"] = json!([{
             "type": "PodScheduled", "status": "False", "reason": "SchedulingGated",
@@ -20,6 +21,14 @@ pub(super) fn prepare_create(pod: &mut Value) {
 
 pub(super) fn prepare_update(new: &mut Value) {
     prune_spec(&mut new["spec"]);
+    at_least_a_second(new);
+}
+
+/// No time at all to end is a second; templates keep what they say.
+fn at_least_a_second(pod: &mut Value) {
+    if tree::integer(pod, "/spec/terminationGracePeriodSeconds").is_some_and(|seconds| seconds < 0) {
+        pod["spec"]["terminationGracePeriodSeconds"] = 1.into();
+    }
 }
 
 pub(super) fn prepare_status_update(new: &mut Value, old: &Value) {

@@ -25,10 +25,7 @@ pub fn warnings(kind: &'static Kind, value: &Value) -> Vec<String> {
         ("batch", "cronjobs") => {
             (&value["spec"]["jobTemplate"]["spec"]["template"]["spec"], "spec.jobTemplate.spec.template.spec")
         }
-        ("", "podtemplates") => (&value["template"]["spec"], "template.spec"),
-        ("apps" | "batch", _) | ("", "replicationcontrollers") => {
-            (&value["spec"]["template"]["spec"], "spec.template.spec")
-        }
+        ("batch", _) => (&value["spec"]["template"]["spec"], "spec.template.spec"),
         _ => return Vec::new(),
     };
     let mut out = Vec::new();

@@ -24,14 +24,16 @@ pub(super) fn prepare_job(job: &mut Value) {
     }
     tree::object_at(template, "metadata");
     let labels = tree::object_at(&mut template["metadata"], "labels");
+    // What the client gave stays, for validation to tell.
     for (label, is_uid) in JOB_LABELS {
-        labels.insert(label.to_owned(), if is_uid { uid.clone() } else { name.clone() });
+        labels.entry(label).or_insert_with(|| if is_uid { uid.clone() } else { name.clone() });
     }
     if !tree::has(job, "/spec/selector") {
         job["spec"]["selector"] = json!({});
     }
     tree::object_at(&mut job["spec"]["selector"], "matchLabels")
-        .insert("batch.kubernetes.io/controller-uid".into(), uid);
+        .entry("batch.kubernetes.io/controller-uid")
+        .or_insert(uid);
     // A Job without labels of its own has those of its pods.
     if tree::object_at(&mut job["metadata"], "labels").is_empty() {
         job["metadata"]["labels"] = job["spec"]["template"]["metadata"]["labels"].clone();

@@ -53,6 +53,30 @@ pub fn ip_warning(path: &Path<'_>, text: &str) -> Option<String> {
     }
 }
 
+/// What is wrong with the spelling of a range that is taken all the same.
+#[must_use]
+pub fn cidr_warnings(path: &Path<'_>, text: &str) -> Vec<String> {
+    let Some((ip, length)) = parse_cidr_sloppy(text) else { return Vec::new() };
+    let network = masked(ip, length);
+    let mut out = Vec::new();
+    if network != ip {
+        let bits = if ip.is_ipv4() { 32 } else { 128 };
+        out.push(format!(
+            "{path}: CIDR value {text:?} is ambiguous in this context (should be \"{network}/{length}\" or \"{ip}/{bits}\"?)"
+        ));
+    }
+    let (address, digits) = text.split_once('/').unwrap_or((text, ""));
+    let odd = address.parse::<IpAddr>().is_err() || is_mapped(address) || digits.len() > 1 && digits.starts_with('0');
+    if odd {
+        out.push(format!("{path}: non-standard CIDR value {text:?} is invalid: use \"{network}/{length}\""));
+    } else if out.is_empty() && ip.is_ipv6() && format!("{ip}/{length}") != text {
+        out.push(format!(
+            "{path}: IPv6 CIDR value {text:?} should be in RFC 5952 canonical format (\"{ip}/{length}\")"
+        ));
+    }
+    out
+}
+
 /// A range as fields take it that are older than the strict rules.
 pub fn legacy_cidr(path: &Path<'_>, text: &str, old: &[String], errors: &mut Errors) {
     if old.iter().any(|o| o == text) {

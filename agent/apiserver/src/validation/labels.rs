@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use api::meta::v1::{LabelSelector, LabelSelectorRequirement};
 
-use super::{Errors, Path, checks, names};
+use super::{Errors, Path, checks, names, shown};
 use crate::status::FieldError;
 
 /// What a selector may be in spite of the rules.
@@ -14,6 +14,18 @@ pub struct SelectorOptions {
     pub allow_invalid_values: bool,
     /// Operators need not be known.
     pub allow_unknown_operators: bool,
+}
+
+impl SelectorOptions {
+    /// What may be in the successor of an object with these selectors: values as they please if one broke the rules.
+    #[must_use]
+    pub fn after<'a>(old: impl IntoIterator<Item = &'a LabelSelector>) -> Self {
+        let mut found = Errors::new();
+        for each in old {
+            selector(&Path::root(""), each, Self::default(), &mut found);
+        }
+        Self { allow_invalid_values: !found.is_empty(), ..Self::default() }
+    }
 }
 
 /// Keys and values of labels.
@@ -54,7 +66,11 @@ fn requirement(path: &Path<'_>, expression: &LabelSelectorRequirement, options: 
             }
         }
         _ if options.allow_unknown_operators => {}
-        other => errors.push(FieldError::invalid(path.child("operator"), other, "not a valid selector operator")),
+        other => errors.push(FieldError::invalid(
+            path.child("operator"),
+            shown::word(other),
+            "not a valid selector operator",
+        )),
     }
     checks::text(&path.child("key"), &expression.key, names::qualified(&expression.key), errors);
     if !options.allow_invalid_values {

@@ -29,7 +29,9 @@ use super::{Change, Errors, Path, checks, labels};
 use crate::status::FieldError;
 use crate::strategy::Part;
 
+pub(super) use affinity::node_selector;
 pub(super) use options::Options;
+pub(super) use resources::overhead;
 
 /// A Pod.
 pub(super) fn pod(change: &Change<'_, Pod>, errors: &mut Errors) {

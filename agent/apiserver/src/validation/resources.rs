@@ -130,21 +130,6 @@ pub fn basic(path: &Path<'_>, quantity: &Quantity, errors: &mut Errors) {
     }
 }
 
-/// What a container may use at most.
-pub fn limits(path: &Path<'_>, limits: &Amounts, errors: &mut Errors) {
-    let list = path.child("limits");
-    for (name, quantity) in limits {
-        let path = list.key(name);
-        container_resource_name(&path, name, errors);
-        quantity_value(&path, name, quantity, errors);
-        huge_pages_fit(&path, name, quantity, errors);
-    }
-    let has = |wanted: fn(&str) -> bool| limits.keys().any(|name| wanted(name));
-    if has(is_huge_pages) && !has(|name| matches!(name, "cpu" | "memory")) {
-        errors.push(FieldError::forbidden(path, "HugePages require cpu or memory"));
-    }
-}
-
 /// Huge pages come as a whole.
 pub fn huge_pages_fit(path: &Path<'_>, name: &str, quantity: &Quantity, errors: &mut Errors) {
     let Some(size) = name.strip_prefix(HUGE_PAGES) else { return };

@@ -40,6 +40,14 @@ pub fn texts(values: &[String]) -> Shown {
     if values.is_empty() { Shown::spelled("null") } else { Shown::from(Value::from(values)) }
 }
 
+/// What an error says of bytes.
+#[must_use]
+pub fn bytes(value: Option<&[u8]>) -> Shown {
+    use base64::Engine as _;
+    let text = |bytes: &[u8]| format!("\"{}\"", base64::engine::general_purpose::STANDARD.encode(bytes));
+    Shown::spelled(value.map_or_else(|| "null".to_owned(), text))
+}
+
 /// What an error says of a text that is one of a type's values.
 #[must_use]
 pub fn word(text: &str) -> Shown {
@@ -150,6 +158,33 @@ const ORDERS: &[(&str, &[&str])] = &[
             "seccompProfile",
             "appArmorProfile",
             "seLinuxChangePolicy",
+        ],
+    ),
+    (
+        "k8s.io.api.core.v1.PersistentVolumeSource",
+        &[
+            "gcePersistentDisk",
+            "awsElasticBlockStore",
+            "hostPath",
+            "glusterfs",
+            "nfs",
+            "rbd",
+            "quobyte",
+            "iscsi",
+            "flexVolume",
+            "cinder",
+            "cephfs",
+            "fc",
+            "flocker",
+            "azureFile",
+            "vsphereVolume",
+            "azureDisk",
+            "photonPersistentDisk",
+            "portworxVolume",
+            "scaleIO",
+            "local",
+            "storageos",
+            "csi",
         ],
     ),
     (

@@ -3,8 +3,8 @@
 use serde_json::Value;
 
 use super::Errors;
-use crate::custom::schema::prune_value;
 use crate::custom::rules::Rules;
+use crate::custom::schema::prune_value;
 use crate::custom::{Schema, invariants, validate};
 use crate::status::FieldError;
 

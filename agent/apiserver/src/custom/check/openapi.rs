@@ -133,7 +133,11 @@ impl Walk {
             _ => true,
         };
         for key in ["id", "additionalItems", "patternProperties", "definitions", "dependencies", "$ref"] {
-            let set = if matches!(key, "additionalItems" | "dependencies" | "$ref") { !schema[key].is_null() } else { full(key) };
+            let set = if matches!(key, "additionalItems" | "dependencies" | "$ref") {
+                !schema[key].is_null()
+            } else {
+                full(key)
+            };
             if set {
                 self.forbid(field, key, &format!("{key} is not supported"));
             }
@@ -255,7 +259,11 @@ impl Walk {
                 }
             }
             if keys[..i].contains(key) {
-                self.errors.push(FieldError::invalid(&at, Value::Array(keys.to_vec()), "must not contain duplicate entries"));
+                self.errors.push(FieldError::invalid(
+                    &at,
+                    Value::Array(keys.to_vec()),
+                    "must not contain duplicate entries",
+                ));
             }
         }
     }
@@ -356,9 +364,7 @@ pub(super) fn any(schema: &Value, fits: &dyn Fn(&Value) -> bool) -> bool {
     }
     let one = |key: &str| map.get(key).is_some_and(|inner| any(inner, fits));
     let list = |key: &str| map.get(key).and_then(Value::as_array).is_some_and(|l| l.iter().any(|s| any(s, fits)));
-    let named = |key: &str| {
-        map.get(key).and_then(Value::as_object).is_some_and(|m| m.values().any(|s| any(s, fits)))
-    };
+    let named = |key: &str| map.get(key).and_then(Value::as_object).is_some_and(|m| m.values().any(|s| any(s, fits)));
     one("items")
         || list("items")
         || ["allOf", "anyOf", "oneOf"].iter().any(|key| list(key))

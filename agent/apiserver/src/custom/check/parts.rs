@@ -60,9 +60,7 @@ pub(super) fn deprecation(version: &Value, field: &str, errors: &mut Errors) {
     }
     let odd = |c: char| c.is_control() || (c.is_whitespace() && c != ' ');
     if let Some((at, _)) = text.char_indices().find(|(_, c)| odd(*c)) {
-        refuse(&format!(
-            "must only contain printable UTF-8 characters; non-printable character found at index {at}"
-        ));
+        refuse(&format!("must only contain printable UTF-8 characters; non-printable character found at index {at}"));
     }
 }
 
@@ -176,7 +174,8 @@ pub(in crate::custom) fn follow<'s>(
             '.' => {
                 let after = &rest[1..];
                 let stop = after.find(['.', '[', ']']).unwrap_or(after.len()).max(usize::from(!after.is_empty()));
-                let stop = after.char_indices().map(|(i, _)| i).chain([after.len()]).find(|i| *i >= stop).unwrap_or(stop);
+                let stop =
+                    after.char_indices().map(|(i, _)| i).chain([after.len()]).find(|i| *i >= stop).unwrap_or(stop);
                 if after.is_empty() {
                     return Err(end());
                 }
@@ -193,7 +192,8 @@ pub(in crate::custom) fn follow<'s>(
                     let token = &after[..after.find(['.', '[', ']']).unwrap_or(after.len())];
                     return Err(format!("expected single quoted string but got {token}"));
                 };
-                let close = quoted.find('\'').ok_or_else(|| format!("expected single quoted string but got {after}"))?;
+                let close =
+                    quoted.find('\'').ok_or_else(|| format!("expected single quoted string but got {after}"))?;
                 let following = &quoted[close + 1..];
                 rest = following.strip_prefix(']').ok_or_else(|| {
                     if following.is_empty() { end() } else { format!("expected ] but got {following}") }
@@ -405,9 +405,7 @@ mod tests {
 
     #[test]
     fn groups_of_the_project_need_its_approval() {
-        let definition = |note: &str| {
-            json!({"spec": {"group": "a.k8s.io"}, "metadata": {"annotations": {"api-approved.kubernetes.io": note}}})
-        };
+        let definition = |note: &str| json!({"spec": {"group": "a.k8s.io"}, "metadata": {"annotations": {"api-approved.kubernetes.io": note}}});
         assert!(approval(&definition(""), None).is_some() && approval(&definition("x"), None).is_some());
         assert!(approval(&definition("unapproved, trying"), None).is_none());
         assert!(approval(&definition("https://a.b/c"), None).is_none());

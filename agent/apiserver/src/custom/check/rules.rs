@@ -98,7 +98,8 @@ impl Walk<'_> {
 
     fn own(&mut self, schema: &Value, field: &str, place: &Place) {
         let rules = tree::list(schema, "/x-kubernetes-validations");
-        let is_below = |e: &FieldError| e.field().strip_prefix(field).is_some_and(|r| r.is_empty() || r.starts_with('.'));
+        let is_below =
+            |e: &FieldError| e.field().strip_prefix(field).is_some_and(|r| r.is_empty() || r.starts_with('.'));
         if rules.is_empty() || self.known.iter().any(is_below) {
             return;
         }
@@ -200,8 +201,10 @@ mod tests {
     fn rules_compile_to_truths() {
         let sound = json!([{"rule": "self.x > 0", "messageExpression": "string(self.x)"}]);
         assert_eq!(texts(&with(sound)), Vec::<String>::new());
-        let found = texts(&with(json!([{"rule": "self.x"}, {"rule": "self.y > 1"}, {"rule": "true", "messageExpression": "self.x"},
-            {"rule": "self.x > 0", "optionalOldSelf": true}])));
+        let found = texts(&with(
+            json!([{"rule": "self.x"}, {"rule": "self.y > 1"}, {"rule": "true", "messageExpression": "self.x"},
+            {"rule": "self.x > 0", "optionalOldSelf": true}]),
+        ));
         assert!(found[0].ends_with("cel expression must evaluate to a bool"), "{found:?}");
         assert!(found[1].contains("compilation failed: ERROR: <input>:1:5: undefined field 'y'"), "{found:?}");
         assert!(found[2].ends_with("messageExpression must evaluate to a string"), "{found:?}");
@@ -226,7 +229,9 @@ mod tests {
             "x-kubernetes-validations": [{"rule": "self == oldSelf"}]}}}});
         assert_eq!(
             texts(&schema),
-            ["s.properties[l].items.x-kubernetes-validations[0].rule: Invalid value: \"self == oldSelf\": oldSelf cannot be used on the uncorrelatable portion of the schema within s.properties[l]"]
+            [
+                "s.properties[l].items.x-kubernetes-validations[0].rule: Invalid value: \"self == oldSelf\": oldSelf cannot be used on the uncorrelatable portion of the schema within s.properties[l]"
+            ]
         );
     }
 }

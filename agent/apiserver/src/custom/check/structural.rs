@@ -29,7 +29,8 @@ pub(super) fn unsupported(schema: &Value) -> Option<String> {
         return Some(format!("OpenAPIV3Schema '{name}' is not supported"));
     }
     let list = |key: &str| tree::list(schema, &format!("/{key}")).iter().find_map(unsupported);
-    let junctions = unsupported(&schema["not"]).or_else(|| list("allOf")).or_else(|| list("anyOf")).or_else(|| list("oneOf"));
+    let junctions =
+        unsupported(&schema["not"]).or_else(|| list("allOf")).or_else(|| list("anyOf")).or_else(|| list("oneOf"));
     if junctions.is_some() {
         return junctions;
     }
@@ -89,8 +90,7 @@ fn invariants(schema: &Value, level: Level, field: &str, errors: &mut Errors) {
         flag("x-kubernetes-int-or-string"),
         flag("x-kubernetes-preserve-unknown-fields"),
     );
-    for (set, key) in
-        [(preserve, "x-kubernetes-preserve-unknown-fields"), (embedded, "x-kubernetes-embedded-resource")]
+    for (set, key) in [(preserve, "x-kubernetes-preserve-unknown-fields"), (embedded, "x-kubernetes-embedded-resource")]
     {
         if int_or_string && set {
             errors.push(FieldError::invalid(at(key), true, "must be false if x-kubernetes-int-or-string is true"));
@@ -210,7 +210,10 @@ fn complaint(text: &str) -> String {
         let operator = text.find(['*', '+', '?']).map_or("*", |at| &text[at..=at]);
         about("missing argument to repetition operator", operator)
     } else if why.contains("look-around") {
-        about("invalid or unsupported Perl syntax", &text.find("(?").map_or("(?", |at| text.get(at..at + 3).unwrap_or("(?")).to_owned())
+        about(
+            "invalid or unsupported Perl syntax",
+            &text.find("(?").map_or("(?", |at| text.get(at..at + 3).unwrap_or("(?")).to_owned(),
+        )
     } else if why.contains("unrecognized escape") {
         about("invalid escape sequence", &from('\\').chars().take(2).collect::<String>())
     } else if text.ends_with('\\') {
@@ -316,7 +319,10 @@ mod tests {
                 "s.properties[n].items: Required value: must be specified",
             ]
         );
-        assert_eq!(texts(&json!({"type": "string"})), ["s.type: Invalid value: \"string\": must be object at the root"]);
+        assert_eq!(
+            texts(&json!({"type": "string"})),
+            ["s.type: Invalid value: \"string\": must be object at the root"]
+        );
     }
 
     #[test]
@@ -336,7 +342,10 @@ mod tests {
     #[test]
     fn metadata_is_not_described_again() {
         let of = |metadata: Value| json!({"type": "object", "properties": {"metadata": metadata}});
-        assert!(texts(&of(json!({"type": "object", "properties": {"name": {"type": "string", "maxLength": 3}}}))).is_empty());
+        assert!(
+            texts(&of(json!({"type": "object", "properties": {"name": {"type": "string", "maxLength": 3}}})))
+                .is_empty()
+        );
         assert!(texts(&of(json!({"type": "object"}))).is_empty());
         assert_eq!(texts(&of(json!({"type": "object", "properties": {"labels": {"type": "object"}}}))).len(), 1);
     }
@@ -346,7 +355,9 @@ mod tests {
         let schema = json!({"type": "object", "properties": {"a": {"type": "string", "pattern": "a(b"}}});
         assert_eq!(
             texts(&schema),
-            ["s.properties[a].pattern: Invalid value: \"a(b\": must be a valid regular expression, but isn't: error parsing regexp: missing closing ): `a(b`"]
+            [
+                "s.properties[a].pattern: Invalid value: \"a(b\": must be a valid regular expression, but isn't: error parsing regexp: missing closing ): `a(b`"
+            ]
         );
     }
 }

@@ -19,9 +19,6 @@ pub fn resource_quota(change: &Change<'_, ResourceQuota>, errors: &mut Errors) {
     let new = change.new;
     let status = Path::root("status");
     if change.part == Part::Status {
-        if new.metadata.resource_version.is_empty() {
-            errors.push(FieldError::required("resourceVersion", ""));
-        }
         amounts(&status.child("hard"), &new.status.hard, errors);
         return amounts(&status.child("used"), &new.status.used, errors);
     }

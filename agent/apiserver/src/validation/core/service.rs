@@ -198,7 +198,7 @@ fn client_ip(path: &Path<'_>, config: Option<&SessionAffinityConfig>, errors: &m
     }
 }
 
-fn addresses(spec: &ServiceSpec, old: Option<&ServiceSpec>, errors: &mut Errors) {
+pub fn addresses(spec: &ServiceSpec, old: Option<&ServiceSpec>, errors: &mut Errors) {
     if is_external(spec) {
         return;
     }

@@ -9,7 +9,7 @@ use api::meta::v1::LabelSelector;
 use super::Options;
 use crate::status::FieldError;
 use crate::validation::labels::{self, SelectorOptions};
-use crate::validation::{Errors, Path, checks, names};
+use crate::validation::{Errors, Path, checks, names, shown};
 
 const REQUIRED: &str = "requiredDuringSchedulingIgnoredDuringExecution";
 const PREFERRED: &str = "preferredDuringSchedulingIgnoredDuringExecution";
@@ -69,7 +69,12 @@ fn node_affinity(path: &Path<'_>, affinity: &NodeAffinity, options: Options, err
 }
 
 /// A selector of nodes.
-pub(super) fn node_selector(path: &Path<'_>, selector: &NodeSelector, any_values: bool, errors: &mut Errors) {
+pub(in crate::validation) fn node_selector(
+    path: &Path<'_>,
+    selector: &NodeSelector,
+    any_values: bool,
+    errors: &mut Errors,
+) {
     let path = path.child("nodeSelectorTerms");
     if selector.node_selector_terms.is_empty() {
         errors.push(FieldError::required(path, "must have at least one node selector term"));
@@ -104,7 +109,7 @@ fn node_label(path: &Path<'_>, requirement: &NodeSelectorRequirement, any_values
             errors.push(FieldError::required(at, why));
         }
         "In" | "NotIn" | "Exists" | "DoesNotExist" | "Gt" | "Lt" => {}
-        other => errors.push(FieldError::invalid(path.child("operator"), other, BAD_OPERATOR)),
+        other => errors.push(FieldError::invalid(path.child("operator"), shown::word(other), BAD_OPERATOR)),
     }
     checks::text(&path.child("key"), key, names::qualified(key), errors);
     if !any_values {
@@ -122,7 +127,7 @@ fn node_field(path: &Path<'_>, requirement: &NodeSelectorRequirement, errors: &m
             errors.push(FieldError::required(path.child("values"), why));
         }
         "In" | "NotIn" => {}
-        other => errors.push(FieldError::invalid(path.child("operator"), other, BAD_OPERATOR)),
+        other => errors.push(FieldError::invalid(path.child("operator"), shown::word(other), BAD_OPERATOR)),
     }
     if key == "metadata.name" {
         for (i, value) in values.iter().enumerate() {

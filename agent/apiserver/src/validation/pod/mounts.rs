@@ -3,7 +3,7 @@
 use api::core::v1::{Container, Volume, VolumeDevice, VolumeMount};
 
 use crate::status::FieldError;
-use crate::validation::{Errors, Path, checks};
+use crate::validation::{Errors, Path, checks, shown};
 
 const PROPAGATION: [&str; 3] = ["Bidirectional", "HostToContainer", "None"];
 const RECURSION: [&str; 3] = ["Disabled", "Enabled", "IfPossible"];
@@ -77,7 +77,7 @@ fn modes(path: &Path<'_>, mount: &VolumeMount, container: &Container, errors: &m
                 errors.push(FieldError::forbidden(path, why));
             }
         }
-        other => errors.push(FieldError::not_supported(path, other, &RECURSION)),
+        other => errors.push(FieldError::not_supported(path, shown::word(other), &RECURSION)),
     }
 }
 

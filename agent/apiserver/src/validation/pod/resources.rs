@@ -24,7 +24,7 @@ pub(super) fn of_container(path: &Path<'_>, own: &ResourceRequirements, scope: S
 }
 
 /// What a Pod takes besides its containers.
-pub(super) fn overhead(path: &Path<'_>, overhead: &Amounts, partial_pages: bool, errors: &mut Errors) {
+pub(in crate::validation) fn overhead(path: &Path<'_>, overhead: &Amounts, partial_pages: bool, errors: &mut Errors) {
     if !overhead.is_empty() {
         let own = ResourceRequirements { limits: overhead.clone(), ..ResourceRequirements::default() };
         amounts(path, &own, (resources::container_resource_name, partial_pages), errors);

@@ -156,6 +156,8 @@ fn operating_system(path: &Path<'_>, spec: &PodSpec, errors: &mut Errors) {
         Some("") => errors.push(FieldError::required(path.child("os").child("name"), "")),
         Some("linux") => windows::not_on_linux(path, spec, errors),
         Some("windows") => windows::only_on_windows(path, spec, errors),
-        Some(other) => errors.push(FieldError::not_supported(path.child("os"), other, &["linux", "windows"])),
+        Some(other) => {
+            errors.push(FieldError::not_supported(path.child("os"), shown::word(other), &["linux", "windows"]))
+        }
     }
 }

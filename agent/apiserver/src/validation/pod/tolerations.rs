@@ -4,12 +4,12 @@ use api::core::v1::Toleration;
 
 use super::Options;
 use crate::status::FieldError;
-use crate::validation::{Errors, Path, checks, names};
+use crate::validation::{Errors, Path, checks, names, shown};
 
 const EFFECTS: [&str; 3] = ["NoSchedule", "PreferNoSchedule", "NoExecute"];
 
 /// Tolerations of taints.
-pub(super) fn tolerations(path: &Path<'_>, list: &[Toleration], options: Options, errors: &mut Errors) {
+pub(in crate::validation) fn tolerations(path: &Path<'_>, list: &[Toleration], options: Options, errors: &mut Errors) {
     for (i, toleration) in list.iter().enumerate() {
         one(&path.index(i), toleration, options, errors);
     }
@@ -22,11 +22,11 @@ fn one(path: &Path<'_>, toleration: &Toleration, options: Options, errors: &mut 
         checks::text(&path.child("key"), key, names::qualified(key), errors);
     } else if operator != "Exists" {
         let why = "operator must be Exists when `key` is empty, which means \"match all values and all keys\"";
-        errors.push(FieldError::invalid(at, operator, why));
+        errors.push(FieldError::invalid(at, shown::word(operator), why));
     }
     if toleration_seconds.is_some() && effect != "NoExecute" {
         let why = "effect must be 'NoExecute' when `tolerationSeconds` is set";
-        errors.push(FieldError::invalid(path.child("effect"), effect, why));
+        errors.push(FieldError::invalid(path.child("effect"), shown::word(effect), why));
     }
     match operator.as_str() {
         "Equal" | "" => {
@@ -46,8 +46,10 @@ fn one(path: &Path<'_>, toleration: &Toleration, options: Options, errors: &mut 
                 errors.push(FieldError::invalid(path.child("value"), value, why));
             }
         }
-        "Lt" | "Gt" => errors.push(FieldError::not_supported(at, operator, &["Equal", "Exists", "Lt", "Gt"])),
-        _ => errors.push(FieldError::not_supported(at, operator, &["Equal", "Exists"])),
+        "Lt" | "Gt" => {
+            errors.push(FieldError::not_supported(at, shown::word(operator), &["Equal", "Exists", "Lt", "Gt"]))
+        }
+        _ => errors.push(FieldError::not_supported(at, shown::word(operator), &["Equal", "Exists"])),
     }
     if !effect.is_empty() {
         self::effect(&path.child("effect"), effect, errors);

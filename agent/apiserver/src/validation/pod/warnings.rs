@@ -10,6 +10,8 @@ use super::{annotations, each_container};
 use crate::validation::{Change, Path, addresses, checks, names};
 use stdx::quoted;
 
+pub(in crate::validation) use volumes::claim;
+
 /// Warnings, in the order in which they are told.
 pub(in crate::validation) type Warnings = Vec<String>;
 

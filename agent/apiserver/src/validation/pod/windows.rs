@@ -4,7 +4,7 @@ use api::core::v1::{PodSpec, SecurityContext, WindowsSecurityContextOptions};
 
 use super::each_container;
 use crate::status::FieldError;
-use crate::validation::{Errors, Path, checks, names};
+use crate::validation::{Errors, Path, names, shown};
 
 const MAX_SPEC_KIB: usize = 64;
 const MAX_DOMAIN: usize = 256;
@@ -14,20 +14,26 @@ const MAX_USER: usize = 104;
 pub(super) fn options(path: &Path<'_>, options: Option<&WindowsSecurityContextOptions>, errors: &mut Errors) {
     let Some(options) = options else { return };
     if let Some(name) = &options.gmsa_credential_spec_name {
-        checks::text(&path.child("gmsaCredentialSpecName"), name, names::dns1123_subdomain(name), errors);
+        let at = path.child("gmsaCredentialSpecName");
+        let complaints = names::dns1123_subdomain(name);
+        errors.extend(complaints.into_iter().map(|why| FieldError::invalid(at, shown::word(name), why)));
     }
     if let Some(spec) = &options.gmsa_credential_spec {
         let at = path.child("gmsaCredentialSpec");
         if spec.is_empty() {
-            errors.push(FieldError::invalid(at, spec, "gmsaCredentialSpec cannot be an empty string"));
+            errors.push(FieldError::invalid(at, shown::word(spec), "gmsaCredentialSpec cannot be an empty string"));
         } else if spec.len() > MAX_SPEC_KIB << 10 {
             let why = format!("gmsaCredentialSpec size must be under {MAX_SPEC_KIB} KiB");
-            errors.push(FieldError::invalid(at, spec, why));
+            errors.push(FieldError::invalid(at, shown::word(spec), why));
         }
     }
     if let Some(name) = &options.run_as_user_name {
         let mut tell = |why: &str| {
-            errors.push(FieldError::invalid(path.child("runAsUserName"), name, format!("runAsUserName{why}")))
+            errors.push(FieldError::invalid(
+                path.child("runAsUserName"),
+                shown::word(name),
+                format!("runAsUserName{why}"),
+            ))
         };
         user_name(name, &mut tell);
     }

@@ -1,0 +1,5 @@
+//! The group of networking.
+
+pub(super) mod addresses;
+pub(super) mod ingress;
+pub(super) mod policy;

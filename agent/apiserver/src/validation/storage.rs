@@ -1,0 +1,5 @@
+//! The group of storage.
+
+pub(super) mod attachment;
+pub(super) mod class;
+pub(super) mod csi;

@@ -147,7 +147,9 @@ impl Target<'_> {
             (Some(body), Style::V3) => made["requestBody"] = request_body(operation.action, body),
             (None, _) => {}
         }
-        made["parameters"] = Value::Array(parameters);
+        if !parameters.is_empty() {
+            made["parameters"] = Value::Array(parameters);
+        }
         if self.style == Style::V2 && operation.action == "patch" {
             made["consumes"] = json!(PATCH_TYPES);
         }

@@ -15,7 +15,7 @@ use serde_json::Value;
 
 pub use parse::{Parsed, go_map, go_syntax, go_type, parse_apply, parse_body, parse_patch};
 pub use render::{JsonCache, Renderer, indent, json_frame, proto_frame, put_type_names, yaml};
-pub use unstructured::misfit;
+pub use unstructured::{fit_numbers, misfit};
 
 use crate::cache::{Object, Storage};
 use crate::status::{Failure, Result};
@@ -45,7 +45,9 @@ pub fn to_value(storage: &Storage, kind: &Kind, object: &Object) -> Result<Value
     if crate::custom::is_custom(kind) {
         value = crate::custom::shown(storage, kind, value)?;
     }
-    value = convert::from_stored(storage, kind, value);
+    if convert::is_needed(storage, kind) {
+        value = canonical(kind, &convert::from_stored(storage, kind, value))?;
+    }
     value["apiVersion"] = kind.api_version().into();
     value["kind"] = kind.kind.into();
     if object.revision > 0 {

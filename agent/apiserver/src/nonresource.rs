@@ -109,10 +109,14 @@ fn aggregated(kinds: &[&api::Kind], parts: &Parts, encoding: Encoding, core: boo
     let name = ("apidiscovery.k8s.io/v2", "APIGroupDiscoveryList");
     let body: Bytes = match encoding {
         Encoding::Protobuf => api::envelope::encode_as(name.0, name.1, &list).into(),
-        Encoding::Json | Encoding::Yaml => {
+        Encoding::Json => {
             let mut text = api::transcode::to_json(codec::schema(DISCOVERY), &list, Some(name));
             text.push(b'\n');
             text.into()
+        }
+        Encoding::Yaml => {
+            let text = api::transcode::to_json(codec::schema(DISCOVERY), &list, Some(name));
+            codec::yaml(&serde_json::from_slice(&text).map_err(Failure::internal)?)?
         }
     };
     let media_type = format!("{};g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList", encoding.media_type());
@@ -132,7 +136,9 @@ fn tagged(parts: &Parts, media_type: &str, body: Bytes, tag: &str) -> Response<B
     let tag = format!("\"{tag}\"");
     let known = parts.headers.get(http::header::IF_NONE_MATCH).and_then(|v| v.to_str().ok());
     let mut response = if known == Some(tag.as_str()) {
-        answer::bytes(StatusCode::NOT_MODIFIED, media_type, Bytes::new())
+        let mut response = answer::bytes(StatusCode::NOT_MODIFIED, media_type, Bytes::new());
+        response.headers_mut().remove(http::header::CONTENT_TYPE);
+        response
     } else {
         answer::compress(&parts.headers, StatusCode::OK, media_type, body)
     };
@@ -151,8 +157,16 @@ fn describe(app: &App, parts: &Parts, path: &str) -> Result<Response<Body>> {
         "v3" => Some(app.openapi.v3_index(&app.aggregator.group_versions())),
         other => other.strip_prefix("v3/").and_then(|p| app.openapi.v3(p)),
     };
-    let document = document.ok_or_else(Failure::no_such_path)?;
-    Ok(tagged(parts, "application/json", document.text, &document.hash))
+    let Some(document) = document else { return Ok(answer::no_page()) };
+    let mut response = tagged(parts, "application/json", document.text, &document.hash);
+    let vary = response.headers_mut().remove(http::header::VARY);
+    if path == "/openapi/v2" {
+        answer::set(response.headers_mut(), http::header::VARY, "Accept-Encoding");
+    } else if let Some(vary) = vary {
+        response.headers_mut().insert(http::header::VARY, vary);
+    }
+    response.headers_mut().append(http::header::VARY, http::HeaderValue::from_static("Accept"));
+    Ok(response)
 }
 
 /// What a body of OpenAPI v2 in protobuf is called in answers.

@@ -299,10 +299,17 @@ impl Failure {
         &self.0.message
     }
 
+    /// The same with something in front of its message.
+    #[must_use]
+    pub fn prefixed(mut self, text: &str) -> Self {
+        self.0.message.insert_str(0, text);
+        self
+    }
+
     /// Seconds for a `Retry-After` header.
     #[must_use]
     pub fn retry_seconds(&self) -> Option<u64> {
-        self.0.details.get("retryAfterSeconds").and_then(Value::as_u64)
+        self.0.details.get("retryAfterSeconds").and_then(Value::as_u64).filter(|s| *s > 0)
     }
 
     /// The `Status` object.

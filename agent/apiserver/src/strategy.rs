@@ -235,6 +235,8 @@ pub fn prepare_update(kind: &'static Kind, part: Part, new: &mut Value, old: &Va
             match kind.plural {
                 "pods" => pod::prepare_status_update(new, old),
                 "daemonsets" => workload::prepare_daemon_set_status_update(new, old),
+                "deployments" => tree::copy_key(&mut new["metadata"], &old["metadata"], "labels"),
+                "persistentvolumes" => keep_transition_time(new, old),
                 _ => {}
             }
             if kind.plural == "validatingadmissionpolicies" {
@@ -267,9 +269,26 @@ pub fn prepare_update(kind: &'static Kind, part: Part, new: &mut Value, old: &Va
         Part::Internal => {}
     }
     if part != Part::Internal {
-        bump_generation(kind, new, old);
+        bump_generation(kind, part, new, old);
     }
     Ok(())
+}
+
+/// When a volume's phase changed: now, unless the client says otherwise.
+fn keep_transition_time(new: &mut Value, old: &Value) {
+    let (phase, time) = ("/status/phase", "/status/lastPhaseTransitionTime");
+    let before = old.pointer(time).cloned().unwrap_or_default();
+    let given = new.pointer(time).cloned().unwrap_or_default();
+    let same_phase = tree::text(new, phase) == tree::text(old, phase);
+    let kept = match (same_phase, given.is_null()) {
+        (true, true) => before,
+        (false, true) => now_text().into(),
+        (false, false) if given == before => now_text().into(),
+        _ => return,
+    };
+    if !kept.is_null() {
+        tree::object_at(new, "status").insert("lastPhaseTransitionTime".into(), kept);
+    }
 }
 
 /// Puts everything back as it was but the version precondition and the keys named.
@@ -348,12 +367,13 @@ fn stamp_conditions(value: &mut Value) {
 }
 
 /// A change of what is wished for is a new generation.
-fn bump_generation(kind: &'static Kind, new: &mut Value, old: &Value) {
+fn bump_generation(kind: &'static Kind, part: Part, new: &mut Value, old: &Value) {
     if !has_generation(kind) {
         return;
     }
     let before = tree::integer(old, "/metadata/generation").unwrap_or(0);
-    let changed = kind.plural != "priorityclasses" && is_other(kind, new, old);
+    let wishes = !matches!(part, Part::Status | Part::Approval | Part::Finalize);
+    let changed = wishes && kind.plural != "priorityclasses" && is_other(kind, new, old);
     if changed || before > 0 {
         new["metadata"]["generation"] = (before + i64::from(changed)).into();
     }

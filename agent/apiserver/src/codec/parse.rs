@@ -70,7 +70,10 @@ pub fn go_type(value: &Value) -> &'static str {
 
 /// Reads an applied configuration.
 pub fn parse_apply(bytes: &[u8]) -> Result<Parsed> {
-    let parsed = parse_yaml(bytes)?;
+    let told = |f: Failure| {
+        Failure::bad_request(format!("error decoding YAML: error converting YAML to JSON: {}", f.message()))
+    };
+    let parsed = parse_yaml(bytes).map_err(told)?;
     let found = match &parsed.value {
         Value::Object(_) | Value::Null => return Ok(parsed),
         Value::Array(_) => "array",
@@ -84,13 +87,33 @@ pub fn parse_apply(bytes: &[u8]) -> Result<Parsed> {
     )))
 }
 
+/// Reads the first document of a YAML text.
 fn parse_yaml(bytes: &[u8]) -> Result<Parsed> {
-    let value: Value = serde_yaml_ng::from_slice(bytes)
-        .map_err(|e| Failure::bad_request(format!("error converting YAML to JSON: yaml: {e}")))?;
+    let first = serde_yaml_ng::Deserializer::from_slice(bytes).next();
+    let value = first.map_or(Ok(Value::Null), |first| serde::Deserialize::deserialize(first));
+    let value = value.map_err(|e| Failure::bad_request(yaml_complaint(&e.to_string())))?;
     Ok(Parsed { value, duplicates: Vec::new() })
 }
 
+/// What is wrong with a YAML text, in the words of the reader that clients know: it counts lines from nought, but not
+/// those of single words.
+fn yaml_complaint(text: &str) -> String {
+    let Some((what, place)) = text.split_once(" at line ") else { return format!("yaml: {text}") };
+    let digits = place.find(|c: char| !c.is_ascii_digit()).unwrap_or(place.len());
+    let line: usize = place[..digits].parse().unwrap_or(0);
+    let line = if text.contains("while scanning") { line } else { line.saturating_sub(1) };
+    if line == 0 { format!("yaml: {what}") } else { format!("yaml: line {line}: {what}") }
+}
+
 fn parse_protobuf(bytes: &[u8], message: &'static Message) -> Result<Parsed> {
+    if !bytes.starts_with(b"k8s\0") {
+        let text = if bytes.is_empty() {
+            "empty data"
+        } else {
+            "provided data does not appear to be a protobuf message, expected prefix [107 56 115 0]"
+        };
+        return Err(Failure::bad_request(text));
+    }
     let bad = |e: &dyn fmt::Display| Failure::bad_request(format!("the body is no protobuf object: {e}"));
     let view = api::envelope::view(bytes).map_err(|e| bad(&e))?;
     let mut value = transcode::proto_to_value(message, view.raw, None).map_err(|e| bad(&e))?;

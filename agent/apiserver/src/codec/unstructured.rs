@@ -13,6 +13,52 @@ pub fn misfit(message: &'static Message, value: &Value) -> Option<String> {
     of_message(message, value).err()
 }
 
+/// Makes numbers what the converter makes of them: whole ones integers, and those too large for their field what is left
+/// of them in its bits.
+pub fn fit_numbers(message: &'static Message, value: &mut Value) {
+    match (message.shape, value) {
+        (Shape::Struct, Value::Object(map)) => {
+            for field in message.fields {
+                match field.ty.message() {
+                    Some(inner) if field.inline => {
+                        let mut whole = Value::Object(std::mem::take(map));
+                        fit_numbers(inner, &mut whole);
+                        if let Value::Object(whole) = whole {
+                            *map = whole;
+                        }
+                    }
+                    _ => match map.get_mut(field.json) {
+                        Some(Value::Array(items)) if field.repeated => {
+                            items.iter_mut().for_each(|item| fit_number(field.ty, item));
+                        }
+                        Some(value) => fit_number(field.ty, value),
+                        None => {}
+                    },
+                }
+            }
+        }
+        (Shape::List, Value::Array(items)) => {
+            items.iter_mut().for_each(|item| fit_number(message.fields[0].ty, item));
+        }
+        _ => {}
+    }
+}
+
+fn fit_number(ty: FieldType, value: &mut Value) {
+    #[allow(clippy::cast_possible_truncation, reason = "what is left of it is what is asked for")]
+    let whole = |value: &Value| value.as_i64().or_else(|| value.as_f64().map(|n| n as i64));
+    match (ty, value) {
+        #[allow(clippy::cast_possible_truncation, reason = "what is left of it is what is asked for")]
+        (FieldType::Int32, value @ Value::Number(_)) => {
+            *value = whole(value).map_or(Value::Null, |n| (n as i32).into())
+        }
+        (FieldType::Int64, value @ Value::Number(_)) => *value = whole(value).map_or(Value::Null, Value::from),
+        (FieldType::Map(ty), Value::Object(map)) => map.values_mut().for_each(|value| fit_number(*ty, value)),
+        (FieldType::Message(index), value) => fit_numbers(&MESSAGES[index], value),
+        _ => {}
+    }
+}
+
 fn of_message(message: &'static Message, value: &Value) -> Found {
     if value.is_null() {
         return Ok(());
@@ -164,6 +210,13 @@ mod tests {
         assert_eq!(told(json!({"metadata": {"labels": []}})), "cannot restore map from slice");
         assert_eq!(told(json!({"spec": "x"})), "cannot restore struct from: string");
         assert_eq!(told(json!({"spec": {"containers": true}})), "cannot restore slice from bool");
+    }
+
+    #[test]
+    fn numbers_fit_their_fields() {
+        let mut pod = json!({"spec": {"priority": 2_147_483_648_i64, "terminationGracePeriodSeconds": 3.0}});
+        fit_numbers(crate::codec::schema("k8s.io.api.core.v1.Pod"), &mut pod);
+        assert_eq!(pod["spec"], json!({"priority": -2_147_483_648, "terminationGracePeriodSeconds": 3}));
     }
 
     #[test]

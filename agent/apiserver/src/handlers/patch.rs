@@ -21,21 +21,33 @@ pub(super) async fn patch(call: &Call, body: bytes::Bytes) -> Result<Response<Bo
     read::respond(call, code, &changed.object)
 }
 
-/// Reads the patch of a request.
-pub(super) fn read_patch(call: &Call, body: &[u8]) -> Result<Patch> {
-    let media = call.headers.get(CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
-    let media = media.split(';').next().unwrap_or_default().trim();
-    match media {
-        "application/json-patch+json" => patch::json_patch(body),
-        "application/merge-patch+json" => patch::merge_patch(body),
+/// Whether the body is a patch of a kind that there is.
+fn check_media_type(call: &Call) -> Result<()> {
+    match media_type(call) {
+        "application/json-patch+json" | "application/merge-patch+json" => Ok(()),
         "application/strategic-merge-patch+json" if crate::custom::is_custom(call.kind) => {
             Err(Failure::unsupported_media_type(
                 "the body of the request was in an unknown format - accepted media types include: \
                  application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml",
             ))
         }
-        "application/strategic-merge-patch+json" => patch::strategic_patch(body),
+        "application/strategic-merge-patch+json" => Ok(()),
         _ => Err(Failure::unsupported_media_type("415: Unsupported Media Type").with_empty_details()),
+    }
+}
+
+fn media_type(call: &Call) -> &str {
+    let media = call.headers.get(CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
+    media.split(';').next().unwrap_or_default().trim()
+}
+
+/// Reads the patch of a request.
+pub(super) fn read_patch(call: &Call, body: &[u8]) -> Result<Patch> {
+    check_media_type(call)?;
+    match media_type(call) {
+        "application/json-patch+json" => patch::json_patch(body),
+        "application/merge-patch+json" => patch::merge_patch(body),
+        _ => patch::strategic_patch(body),
     }
 }
 
@@ -51,11 +63,13 @@ fn decode_patched(call: &Call, patch: &Patch, old: &Value, patched: Value) -> Re
         Ok(new) => new,
         Err(issue) if is_custom => return Err(codec::bad_field(kind, &issue)),
         Err(issue) => {
-            let why = match patch.change {
-                Change::Strategic(_) => codec::misfit(kind.schema(), &patched),
-                _ => None,
-            };
-            return Err(rejected(&why.unwrap_or_else(|| codec::complaint(&issue)))?);
+            if !matches!(patch.change, Change::Strategic(_)) {
+                return Err(rejected(&codec::complaint(&issue))?);
+            }
+            match converted(kind, &patched) {
+                Ok(new) => new,
+                Err(why) => return Err(rejected(&why)?),
+            }
         }
     };
     let parsed = Parsed { value: patched, duplicates: Vec::new() };
@@ -95,7 +109,6 @@ fn json_text(call: &Call, object: &Value) -> Result<String> {
 
 /// Server-side apply.
 async fn apply_configuration(call: &Call, part: Part, body: &[u8]) -> Result<Changed> {
-    check_options(call)?;
     let parsed = codec::parse_apply(body)?;
     let is_custom = crate::custom::is_custom(call.kind);
     let now = now_text();
@@ -103,7 +116,6 @@ async fn apply_configuration(call: &Call, part: Part, body: &[u8]) -> Result<Cha
         check_fields(call, &parsed, call.kind.schema())?;
         custom_configuration(call, parsed.value)?
     } else {
-        check_fields(call, &Parsed::default(), call.kind.schema())?;
         configuration(call, parsed.value)?
     };
     let applying = || Applying { config: &config, manager: call.manager(), force: call.query.flag("force"), now: &now };
@@ -143,7 +155,9 @@ fn configuration(call: &Call, config: Value) -> Result<Value> {
     if (group, version, name) != (kind.group, kind.version, kind.kind) {
         return Err(Failure::bad_request(format!("invalid object type: {group}/{version}, Kind={name}")));
     }
-    if config.pointer("/metadata/managedFields").is_some_and(Value::is_array) {
+    // What is no list of entries counts as none.
+    let entries = config.pointer("/metadata/managedFields").and_then(Value::as_array);
+    if entries.is_some_and(|entries| entries.iter().all(Value::is_object)) {
         return Err(Failure::bad_request("metadata.managedFields must be nil"));
     }
     match managed::misfits(kind.schema(), &config) {
@@ -180,14 +194,25 @@ fn go_version(kind: &api::Kind) -> String {
     format!("{}/{}", kind.group, kind.version)
 }
 
+/// The canonical form of what the converter takes though the decoder does not, or why neither does.
+fn converted(kind: &'static api::Kind, tree: &Value) -> std::result::Result<Value, String> {
+    if let Some(why) = codec::misfit(kind.schema(), tree) {
+        return Err(why);
+    }
+    let mut tree = tree.clone();
+    codec::fit_numbers(kind.schema(), &mut tree);
+    codec::try_canonical(kind, &tree).map_err(|issue| codec::complaint(&issue))
+}
+
 /// What an apply made, in canonical form.
 fn applied(call: &Call, config: &Value, new: &Value) -> Result<Value> {
     let kind = call.kind;
-    codec::try_canonical(kind, new).map_err(|issue| {
-        if crate::custom::is_custom(kind) {
-            return codec::bad_field(kind, &issue);
-        }
-        let why = codec::misfit(kind.schema(), new).unwrap_or_else(|| codec::complaint(&issue));
+    match codec::try_canonical(kind, new) {
+        Ok(new) => return Ok(new),
+        Err(issue) if crate::custom::is_custom(kind) => return Err(codec::bad_field(kind, &issue)),
+        Err(_) => {}
+    }
+    converted(kind, new).map_err(|why| {
         let text = format!(
             "failed to convert new object ({}) to proper version: unable to convert unstructured object to {}, Kind={}: \
              {why}",
@@ -197,15 +222,6 @@ fn applied(call: &Call, config: &Value, new: &Value) -> Result<Value> {
         );
         Failure::new(StatusCode::INTERNAL_SERVER_ERROR, "", text)
     })
-}
-
-fn check_options(call: &Call) -> Result<()> {
-    if !call.query.get("fieldManager").is_empty() {
-        return Ok(());
-    }
-    let subject = Subject { group: "meta.k8s.io", resource: "PatchOptions" };
-    let error = FieldError::required("fieldManager", "is required for apply patch");
-    Err(Failure::invalid(subject, "", &[error]))
 }
 
 /// The object in a body is the one that the path names.
@@ -229,13 +245,12 @@ pub(super) fn same_name(call: &Call, new: &Value) -> Result<()> {
 /// Applies the patch of a request to a part of its object.
 pub async fn apply(call: &Call, part: Part, body: &[u8]) -> Result<Changed> {
     if call.is_apply() {
+        super::options::check(call, "PatchOptions")?;
         return apply_configuration(call, part, body).await;
     }
+    check_media_type(call)?;
+    super::options::check(call, "PatchOptions")?;
     let patch = read_patch(call, body)?;
-    if call.query.has("force") {
-        let error = FieldError::forbidden("force", "may not be specified for non-apply patch");
-        return Err(Failure::invalid(Subject { group: "meta.k8s.io", resource: "PatchOptions" }, "", &[error]));
-    }
     modify(call, part, |old| {
         let mut patched = patch.apply(call.kind.schema(), old)?;
         check_type(call, &mut patched)?;

@@ -29,7 +29,12 @@ async fn wait_for_version(call: &Call) -> Result<()> {
     match call.query.get("resourceVersion") {
         "" => call.app.cache.fresh().await?,
         "0" => 0,
-        text => call.app.cache.wait_for(parse_version(text)?).await?,
+        text => {
+            // Upstream tells a bad version of one object without a reason.
+            let version =
+                parse_version(text).map_err(|f| Failure::new(StatusCode::INTERNAL_SERVER_ERROR, "", f.message()))?;
+            call.app.cache.wait_for(version).await?
+        }
     };
     Ok(())
 }

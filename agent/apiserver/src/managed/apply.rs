@@ -54,6 +54,7 @@ pub fn apply(kind: &'static Kind, part: Part, live: Option<&Value>, applying: &A
         };
         book(kind, part, (&empty, &base), &mut entries, (&before, applying.now));
     }
+    entries::drop_unknown(kind, &mut entries);
     let at = entries.iter().position(|e| e.manager.is_same(&applying.manager));
     let last = at.map(|at| entries.remove(at));
     let filter = reset::filter(kind, part);

@@ -57,6 +57,10 @@ impl Type {
         if field.atomic {
             return Self::Leaf;
         }
+        // The one reference whose fields have owners of their own.
+        if let ("claimRef", Some(message)) = (field.json, field.ty.message()) {
+            return Self::Struct(message);
+        }
         if !field.repeated {
             return Self::of_value(field.ty);
         }

@@ -49,6 +49,7 @@ pub(super) fn book(
     entries: &mut Vec<Entry>,
     (manager, now): (&Manager, &str),
 ) {
+    entries::drop_unknown(kind, entries);
     let compared = Comparison::of(Type::of_message(kind.schema()), old, new);
     let compared = reset::filter(kind, part).of(compared);
     let written = compared.written();
@@ -58,9 +59,12 @@ pub(super) fn book(
     let own = written.difference(&reset::stripped());
     if !own.is_empty() {
         let at = entries.iter().position(|e| e.manager.is_same(manager));
-        let kept = at.map(|at| entries.remove(at).fields).unwrap_or_default();
-        let fields = kept.union(&own);
-        entries.push(Entry { manager: manager.clone(), time: Some(now.to_owned()), fields });
+        let kept = at.map(|at| entries.remove(at));
+        let fields = kept.as_ref().map_or_else(|| own.clone(), |kept| kept.fields.union(&own));
+        // Who scales is told without a time of its own.
+        let is_scale = manager.subresource == "scale";
+        let time = if is_scale { kept.and_then(|kept| kept.time) } else { Some(now.to_owned()) };
+        entries.push(Entry { manager: manager.clone(), time, fields });
     }
     entries.retain(|e| !e.fields.is_empty());
 }

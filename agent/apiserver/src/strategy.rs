@@ -237,6 +237,8 @@ pub fn prepare_update(kind: &'static Kind, part: Part, new: &mut Value, old: &Va
                 "daemonsets" => workload::prepare_daemon_set_status_update(new, old),
                 "deployments" => tree::copy_key(&mut new["metadata"], &old["metadata"], "labels"),
                 "persistentvolumes" => keep_transition_time(new, old),
+                // What is read has labels all the same: defaults know only the template.
+                "jobs" | "replicationcontrollers" => crate::defaults::apply(kind, new),
                 _ => {}
             }
             if kind.plural == "validatingadmissionpolicies" {

@@ -54,11 +54,46 @@ const META: &str = "k8s.io.apimachinery.pkg.apis.meta.v1.ObjectMeta";
 /// The JSON text of an object's metadata form.
 pub fn partial(renderer: &Renderer, object: &Object) -> Result<Vec<u8>> {
     let raw = renderer.proto(object)?;
-    let meta = crate::wire::bytes_field(&raw, 1).unwrap_or_default();
+    let mut meta = crate::wire::bytes_field(&raw, 1).unwrap_or_default();
+    let told;
+    if renderer.kind.plural == "daemonsets" {
+        let mut value = renderer.value(object)?["metadata"].take();
+        hide_template_generation(&mut value);
+        let report = &mut api::transcode::Report::default();
+        told = api::transcode::value_to_proto(codec::schema(META), &value, report).map_err(Failure::internal)?;
+        meta = &told;
+    }
     let mut out = br#"{"kind":"PartialObjectMetadata","apiVersion":"meta.k8s.io/v1","metadata":"#.to_vec();
     api::transcode::proto_to_json(codec::schema(META), meta, None, &mut out).map_err(Failure::internal)?;
     out.push(b'}');
     Ok(out)
+}
+
+/// Takes out what is an annotation in the versions of a DaemonSet alone: its metadata by itself does not have it.
+pub fn hide_template_generation(meta: &mut Value) {
+    let Some(annotations) = meta.get_mut("annotations").and_then(Value::as_object_mut) else { return };
+    annotations.remove("deprecated.daemonset.template.generation");
+    if annotations.is_empty() {
+        crate::tree::remove(meta, "annotations");
+    }
+}
+
+/// The JSON text of a Table of something that has no columns of its own: its name, and when it was made.
+pub fn of_plain(meta: &Value) -> Vec<u8> {
+    let columns = api::kind_by_resource("", "v1", "limitranges").map_or_else(String::new, printers::columns);
+    let partial =
+        serde_json::json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": meta});
+    let cells = serde_json::json!([meta["name"], meta["creationTimestamp"]]);
+    let mut out = br#"{"kind":"Table","apiVersion":"meta.k8s.io/v1","metadata":{"resourceVersion":"#.to_vec();
+    out.extend_from_slice(meta["resourceVersion"].to_string().as_bytes());
+    out.extend_from_slice(b"},\"columnDefinitions\":");
+    put_escaped(&columns, &mut out);
+    out.extend_from_slice(b",\"rows\":[{\"cells\":");
+    put_escaped(&cells.to_string(), &mut out);
+    out.extend_from_slice(b",\"object\":");
+    put_escaped(&partial.to_string(), &mut out);
+    out.extend_from_slice(b"}]}");
+    out
 }
 
 /// What stands before the rows of a Table: the list's metadata as JSON text, and whether columns are described.

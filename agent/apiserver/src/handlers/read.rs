@@ -74,5 +74,8 @@ pub(super) const METADATA: &str = "k8s.io.apimachinery.pkg.apis.meta.v1.PartialO
 
 /// The metadata form of an object.
 pub(super) fn metadata_of(mut object: Value) -> Value {
+    if object["kind"] == "DaemonSet" {
+        table::hide_template_generation(&mut object["metadata"]);
+    }
     json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": object["metadata"].take()})
 }

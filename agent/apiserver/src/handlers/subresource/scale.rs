@@ -14,9 +14,10 @@ use crate::codec;
 use crate::handlers::patch::read_patch;
 use crate::handlers::read;
 use crate::handlers::write::modify_tree;
+use crate::negotiate::Form;
 use crate::status::{Failure, FieldError, Result, Subject};
 use crate::strategy::Part;
-use crate::tree;
+use crate::{table, tree};
 
 const SCALE: &str = "k8s.io.api.autoscaling.v1.Scale";
 
@@ -76,11 +77,22 @@ pub(super) async fn serve(call: &Call, method: &Method, body: bytes::Bytes) -> R
         _ => {
             let object = read::current(call).await?;
             let value = codec::to_value(call.storage()?, call.kind, &object)?;
-            return answer::message(StatusCode::OK, SCALE, &scale_of(places, &value), call.accept);
+            return answered(call, &scale_of(places, &value));
         }
     };
     let value = codec::to_value(call.storage()?, call.kind, &object)?;
-    answer::message(StatusCode::OK, SCALE, &scale_of(places, &value), call.accept)
+    answered(call, &scale_of(places, &value))
+}
+
+/// The answer with a Scale in the form the client wants.
+fn answered(call: &Call, scale: &Value) -> Result<Response<Body>> {
+    match call.accept.form {
+        Form::Table => {
+            let text = table::bytes(table::of_plain(&scale["metadata"]), call.accept)?;
+            Ok(answer::bytes(StatusCode::OK, call.accept.encoding.media_type(), text))
+        }
+        _ => answer::message(StatusCode::OK, SCALE, scale, call.accept),
+    }
 }
 
 /// The object with the replicas of a Scale.

@@ -30,7 +30,7 @@ pub const MAX_BODY_BYTES: usize = 3 << 20;
 pub async fn dispatch(call: &Call, parts: Parts, body: Body) -> Result<Response<Body>> {
     check_scope(call)?;
     let proxies = call.info.subresource == "proxy";
-    if !proxies && call.info.path.contains("//") {
+    if !proxies && (call.info.path.contains("//") || call.info.name.contains('/')) {
         return Err(Failure::no_such_path());
     }
     if !proxies && parts.method == Method::HEAD {

@@ -85,7 +85,13 @@ fn discover(app: &App, parts: &Parts, path: &str) -> Result<Response<Body>> {
         _ => None,
     };
     let document = document.ok_or_else(Failure::no_such_path)?;
-    let accept = Accept::parse(&parts.headers, false)?;
+    let is_root = segments.as_slice() == ["apis"];
+    let accept = Accept::parse(&parts.headers, false).map_err(|failure| match failure.code() {
+        // This one is served below the routes of the others, which know no watches.
+        StatusCode::NOT_ACCEPTABLE if is_root => Failure::not_acceptable(&crate::negotiate::MEDIA_TYPES),
+        StatusCode::NOT_ACCEPTABLE if failure.message().contains("Available") => Failure::no_such_representation(),
+        _ => failure,
+    })?;
     let body: Bytes = match accept.encoding {
         Encoding::Protobuf => document.protobuf().into(),
         Encoding::Yaml => {
@@ -164,6 +170,12 @@ fn describe(app: &App, parts: &Parts, path: &str) -> Result<Response<Body>> {
         answer::set(response.headers_mut(), http::header::VARY, "Accept-Encoding");
     } else if let Some(vary) = vary {
         response.headers_mut().insert(http::header::VARY, vary);
+    }
+    if path == "/openapi/v3" {
+        // The index says of itself no more than that it is text.
+        answer::set(response.headers_mut(), http::header::CONTENT_TYPE, "text/plain; charset=utf-8");
+        response.headers_mut().remove(http::header::ETAG);
+        return Ok(response);
     }
     response.headers_mut().append(http::header::VARY, http::HeaderValue::from_static("Accept"));
     Ok(response)

@@ -193,9 +193,28 @@ pub fn prepare_create(kind: &'static Kind, value: &mut Value, user: &User) {
         ("apps", "daemonsets") => workload::set_template_generation(value, 1),
         ("certificates.k8s.io", "certificatesigningrequests") => certificate::prepare_create(value, user),
         ("apiextensions.k8s.io", _) => prepare_definition(value),
+        ("", "serviceaccounts") => keep_secret_names(value),
         _ => {}
     }
 }
+
+/// Of the secrets of an account only the names are told.
+fn keep_secret_names(account: &mut Value) {
+    for secret in account.get_mut("secrets").and_then(Value::as_array_mut).into_iter().flatten() {
+        let name = secret["name"].take();
+        *secret = if name.is_string() { json!({"name": name}) } else { json!({}) };
+    }
+}
+
+/// Kinds whose metadata a write of the status leaves as it is.
+const STATUS_ALONE: &[&str] = &[
+    "validatingadmissionpolicies",
+    "servicecidrs",
+    "resourceclaims",
+    "volumeattachments",
+    "flowschemas",
+    "prioritylevelconfigurations",
+];
 
 fn prepare_definition(value: &mut Value) {
     let stored: Vec<Value> = tree::list(value, "/spec/versions")
@@ -241,7 +260,7 @@ pub fn prepare_update(kind: &'static Kind, part: Part, new: &mut Value, old: &Va
                 "jobs" | "replicationcontrollers" => crate::defaults::apply(kind, new),
                 _ => {}
             }
-            if kind.plural == "validatingadmissionpolicies" {
+            if STATUS_ALONE.contains(&kind.plural) {
                 for key in ["labels", "annotations", "finalizers", "ownerReferences"] {
                     tree::copy_key(&mut new["metadata"], &old["metadata"], key);
                 }
@@ -329,6 +348,7 @@ fn prune_template(kind: &'static Kind, value: &mut Value) {
 fn main_keeps(kind: &'static Kind, new: &mut Value, old: &Value) {
     prune_template(kind, new);
     match (kind.group, kind.plural) {
+        ("", "serviceaccounts") => keep_secret_names(new),
         ("", "namespaces") => {
             let finalizers = old.pointer("/spec/finalizers").cloned().unwrap_or(Value::Null);
             new["spec"]["finalizers"] = finalizers;

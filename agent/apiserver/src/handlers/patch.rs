@@ -157,7 +157,9 @@ fn configuration(call: &Call, config: Value) -> Result<Value> {
     }
     // What is no list of entries counts as none.
     let entries = config.pointer("/metadata/managedFields").and_then(Value::as_array);
-    if entries.is_some_and(|entries| entries.iter().all(Value::is_object)) {
+    let entry = codec::schema("k8s.io.apimachinery.pkg.apis.meta.v1.ManagedFieldsEntry");
+    let is_entry = |value: &Value| value.is_object() && codec::misfit(entry, value).is_none();
+    if entries.is_some_and(|entries| entries.iter().all(is_entry)) {
         return Err(Failure::bad_request("metadata.managedFields must be nil"));
     }
     match managed::misfits(kind.schema(), &config) {

@@ -70,7 +70,7 @@ pub(super) fn respond(call: &Call, code: StatusCode, object: &Object) -> Result<
 }
 
 /// Schema of the metadata form.
-pub(super) const METADATA: &str = "k8s.io.apimachinery.pkg.apis.meta.v1.PartialObjectMetadata";
+pub(in crate::handlers) const METADATA: &str = "k8s.io.apimachinery.pkg.apis.meta.v1.PartialObjectMetadata";
 
 /// The metadata form of an object.
 pub(super) fn metadata_of(mut object: Value) -> Value {

@@ -42,6 +42,9 @@ pub(super) fn create(call: &Call, body: &[u8]) -> Result<Response<Body>> {
     if call.kind.plural == "selfsubjectreviews" {
         review["metadata"] = json!({"creationTimestamp": crate::app::now_text()});
     }
+    if call.kind.plural == "selfsubjectrulesreviews" {
+        review["spec"] = json!({});
+    }
     answer::message(StatusCode::CREATED, schema, &review, call.accept)
 }
 

@@ -88,15 +88,27 @@ pub(super) async fn serve(call: &Call, method: &Method, body: bytes::Bytes) -> R
 fn answered(call: &Call, scale: &Value) -> Result<Response<Body>> {
     match call.accept.form {
         Form::Table => {
-            let text = table::bytes(table::of_plain(&scale["metadata"]), call.accept)?;
+            let text = table::bytes(table::of_scale(scale), call.accept)?;
             Ok(answer::bytes(StatusCode::OK, call.accept.encoding.media_type(), text))
         }
-        _ => answer::message(StatusCode::OK, SCALE, scale, call.accept),
+        Form::Metadata => {
+            let partial = json!({
+                "kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": scale["metadata"],
+            });
+            answer::message(StatusCode::OK, read::METADATA, &partial, call.accept)
+        }
+        Form::Object => answer::message(StatusCode::OK, SCALE, scale, call.accept),
     }
 }
 
 /// The object with the replicas of a Scale.
 fn scaled(places: &Places, old: &Value, scale: &Value) -> Result<Value> {
+    let (given, own) = (tree::text(scale, "/metadata/name"), tree::text(old, "/metadata/name"));
+    if !given.is_empty() && given != own {
+        return Err(Failure::bad_request(format!(
+            "the name of the object ({given}) does not match the name on the URL ({own})"
+        )));
+    }
     let replicas = tree::integer(scale, "/spec/replicas").unwrap_or(0);
     if replicas < 0 {
         let error = FieldError::invalid("spec.replicas", replicas, "must be greater than or equal to 0");

@@ -26,7 +26,7 @@ use crate::status::Result;
 use crate::strategy::Part;
 
 pub use policies::Policies;
-pub use webhooks::{Hooks, roots};
+pub use webhooks::{Hooks, WebhookClient, roots};
 
 /// What is being done to the object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

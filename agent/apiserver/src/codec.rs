@@ -1,6 +1,7 @@
 //! Between stored bytes, trees and what clients read.
 
 mod convert;
+mod lines;
 mod parse;
 mod render;
 mod syntax;

@@ -48,7 +48,7 @@ pub fn json_patch(body: &[u8]) -> Result<Patch> {
         let unknown = unknown.filter(|key| !OPERATION_FIELDS.contains(&key.as_str()));
         complaints.extend(unknown.map(|key| format!("json patch unknown field \"[{at}].{key}\"")));
     }
-    complaints.extend(parsed.duplicates.iter().map(|path| format!("json patch duplicate field {path:?}")));
+    complaints.extend(parsed.duplicates.iter().map(|told| format!("json patch {told}")));
     let patch: json_patch::Patch = serde_json::from_value(parsed.value).map_err(|_| rejected())?;
     if patch.0.len() > MAX_OPERATIONS {
         return Err(Failure::too_large(format!(
@@ -65,7 +65,7 @@ pub fn merge_patch(body: &[u8]) -> Result<Patch> {
     if !parsed.value.is_object() {
         return Err(not_a("map[string]interface {}", &parsed.value));
     }
-    let complaints = parsed.duplicates.iter().map(|path| format!("duplicate field {path:?}")).collect();
+    let complaints = parsed.duplicates;
     let text = String::from_utf8_lossy(body).into_owned();
     Ok(Patch { change: Change::Merge(parsed.value), text, complaints })
 }

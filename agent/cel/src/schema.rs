@@ -142,6 +142,12 @@ impl Schema {
         Self { ty, form: Form::Object(properties), is_nullable, max_elements: None, min_bytes }
     }
 
+    /// How often values of this schema can occur in a request at most.
+    #[must_use]
+    pub fn max_occurrences(&self) -> u64 {
+        MAX_REQUEST_BYTES / (self.min_bytes + 1)
+    }
+
     /// The type that expressions see.
     #[must_use]
     pub fn ty(&self) -> &Type {

@@ -24,7 +24,7 @@ use crate::status::{Failure, Result};
 use crate::{codec, tree};
 
 use ask::Answer;
-pub use ask::roots;
+pub use ask::{Client as WebhookClient, roots};
 
 const GROUP: &str = "admissionregistration.k8s.io";
 const MUTATING: &str = "mutatingwebhookconfigurations";

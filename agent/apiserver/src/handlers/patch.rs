@@ -18,7 +18,7 @@ use crate::tree;
 pub(super) async fn patch(call: &Call, body: bytes::Bytes) -> Result<Response<Body>> {
     let changed = apply(call, Part::Main, &body).await?;
     let code = if changed.created { StatusCode::CREATED } else { StatusCode::OK };
-    read::respond(call, code, &changed.object)
+    read::respond(call, code, changed.object).await
 }
 
 /// Whether the body is a patch of a kind that there is.
@@ -74,9 +74,8 @@ fn decode_patched(call: &Call, patch: &Patch, old: &Value, patched: Value) -> Re
     };
     let parsed = Parsed { value: patched, duplicates: Vec::new() };
     match call.query.get("fieldValidation") {
-        _ if is_custom => check_fields(call, &parsed, kind.schema())?,
         mode @ ("" | "Warn" | "Strict") => {
-            let mut unknown = parsed.complaints(kind.schema());
+            let mut unknown = super::write::complaints(call, &parsed, kind.schema())?;
             if matches!(patch.change, Change::Strategic(_)) {
                 unknown.sort();
             }
@@ -110,17 +109,22 @@ fn json_text(call: &Call, object: &Value) -> Result<String> {
 /// Server-side apply.
 async fn apply_configuration(call: &Call, part: Part, body: &[u8]) -> Result<Changed> {
     let parsed = codec::parse_apply(body)?;
-    let is_custom = crate::custom::is_custom(call.kind);
+    let schema = crate::custom::schema_of(call);
+    let target = managed::Target { kind: call.kind, part, schema: schema.as_deref() };
     let now = now_text();
-    let config = if is_custom {
-        check_fields(call, &parsed, call.kind.schema())?;
-        custom_configuration(call, parsed.value)?
+    let config = if crate::custom::is_custom(call.kind) {
+        match &schema {
+            Some(_) => check_duplicates(call, &parsed)?,
+            None => check_fields(call, &parsed, call.kind.schema())?,
+        }
+        custom_configuration(call, target, parsed.value)?
     } else {
-        configuration(call, parsed.value)?
+        check_duplicates(call, &parsed)?;
+        configuration(call, target, parsed.value)?
     };
     let applying = || Applying { config: &config, manager: call.manager(), force: call.query.flag("force"), now: &now };
     let changed = modify(call, part, |old| {
-        let mut new = managed::apply(call.kind, part, Some(old), &applying())?.object;
+        let mut new = managed::apply(target, Some(old), &applying())?.object;
         new["metadata"]["resourceVersion"] = config
             .pointer("/metadata/resourceVersion")
             .or(old.pointer("/metadata/resourceVersion"))
@@ -132,7 +136,7 @@ async fn apply_configuration(call: &Call, part: Part, body: &[u8]) -> Result<Cha
     });
     match changed.await {
         Err(failure) if failure.code() == StatusCode::NOT_FOUND && part == Part::Main => {
-            let mut new = managed::apply(call.kind, part, None, &applying())?.object;
+            let mut new = managed::apply(target, None, &applying())?.object;
             if tree::text(&new, "/metadata/name").is_empty() {
                 new["metadata"]["name"] = call.info.name.as_str().into();
             }
@@ -146,7 +150,7 @@ async fn apply_configuration(call: &Call, part: Part, body: &[u8]) -> Result<Cha
 }
 
 /// The configuration in a body, checked against the schema.
-fn configuration(call: &Call, config: Value) -> Result<Value> {
+fn configuration(call: &Call, target: managed::Target<'_>, config: Value) -> Result<Value> {
     let kind = call.kind;
     let config = if config.is_null() { Value::Object(Default::default()) } else { config };
     let (group, version) =
@@ -162,23 +166,43 @@ fn configuration(call: &Call, config: Value) -> Result<Value> {
     if entries.is_some_and(|entries| entries.iter().all(is_entry)) {
         return Err(Failure::bad_request("metadata.managedFields must be nil"));
     }
-    match managed::misfits(kind.schema(), &config) {
-        None => Ok(config),
-        Some(why) => {
-            let text = format!("failed to create typed patch object ({}): {why}", in_texts(call, &config));
-            Err(Failure::new(StatusCode::INTERNAL_SERVER_ERROR, "", text))
+    check_typed(call, target, &config)?;
+    Ok(config)
+}
+
+/// Fails on what is not in the schema or has another type there.
+fn check_typed(call: &Call, target: managed::Target<'_>, config: &Value) -> Result<()> {
+    let Some(why) = managed::misfits(target, config) else { return Ok(()) };
+    let text = format!("failed to create typed patch object ({}): {why}", in_texts(call, config));
+    Err(Failure::new(StatusCode::INTERNAL_SERVER_ERROR, "", text))
+}
+
+/// An applied configuration is looked at closely anyway; only what it says twice is left.
+fn check_duplicates(call: &Call, parsed: &Parsed) -> Result<()> {
+    for text in &parsed.duplicates {
+        match call.query.get("fieldValidation") {
+            "Ignore" => {}
+            "Strict" => {
+                let text = format!("error strict decoding YAML: error converting YAML to JSON: {text}");
+                return Err(Failure::bad_request(text));
+            }
+            _ => super::write::complaint_lines(text).for_each(|line| call.warn(line)),
         }
     }
+    Ok(())
 }
 
 /// The configuration of a custom resource.
-fn custom_configuration(call: &Call, mut config: Value) -> Result<Value> {
+fn custom_configuration(call: &Call, target: managed::Target<'_>, mut config: Value) -> Result<Value> {
     if tree::has(&config, "/metadata/managedFields") {
         return Err(Failure::bad_request("metadata.managedFields must be nil"));
     }
     check_type(call, &mut config)?;
     if config["metadata"].is_null() {
         config["metadata"] = Value::Object(Default::default());
+    }
+    if target.schema.is_some() {
+        check_typed(call, target, &config)?;
     }
     codec::declared(call.kind, &config)
 }
@@ -188,6 +212,8 @@ fn in_texts(call: &Call, config: &Value) -> String {
     let text = |pointer: &str| tree::text(config, pointer);
     let kind = call.kind;
     let (namespace, name) = (text("/metadata/namespace"), text("/metadata/name"));
+    // What a custom resource is in is known from the path by now.
+    let namespace = if crate::custom::is_custom(kind) { call.namespace() } else { namespace };
     format!("{namespace}/{name}; {}, Kind={}", go_version(kind), kind.kind)
 }
 

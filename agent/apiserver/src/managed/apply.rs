@@ -1,17 +1,15 @@
 //! Server-side apply: what the configuration names is the applier's, what it no longer names goes.
 
-use api::Kind;
 use serde_json::Value;
 
 use super::compare::{Comparison, equal, field_set};
 use super::entries::{self, Entry, Manager};
 use super::merge::{merge, remove, with_named_fields};
 use super::reset;
-use super::schema::Type;
+use super::schema::{Target, Type};
 use super::set::{Set, path_text};
 use super::update::book;
 use crate::status::{Failure, Result};
-use crate::strategy::Part;
 use crate::{codec, tree};
 
 /// An applied configuration with who applies it.
@@ -39,8 +37,8 @@ const LAST_APPLIED: &str = "/metadata/annotations/kubectl.kubernetes.io~1last-ap
 const LAST_APPLIED_KEY: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
 /// Applies a configuration to an object; to nothing when `live` is none.
-pub fn apply(kind: &'static Kind, part: Part, live: Option<&Value>, applying: &Applying<'_>) -> Result<Applied> {
-    let ty = Type::of_message(kind.schema());
+pub fn apply(target: Target<'_>, live: Option<&Value>, applying: &Applying<'_>) -> Result<Applied> {
+    let (kind, part, ty) = (target.kind, target.part, target.ty());
     let empty = codec::canonical(kind, &Value::Object(Default::default()))?;
     let mut base = live.cloned().unwrap_or_else(|| empty.clone());
     let mut entries = entries::read(&base);
@@ -52,7 +50,7 @@ pub fn apply(kind: &'static Kind, part: Part, live: Option<&Value>, applying: &A
             api_version: kind.api_version(),
             subresource: applying.manager.subresource.clone(),
         };
-        book(kind, part, (&empty, &base), &mut entries, (&before, applying.now));
+        book(target, (&empty, &base), &mut entries, (&before, applying.now));
     }
     entries::drop_unknown(kind, &mut entries);
     let at = entries.iter().position(|e| e.manager.is_same(&applying.manager));
@@ -92,7 +90,7 @@ fn keep_annotation(object: &mut Value, applying: &Applying<'_>) {
 }
 
 /// Takes away what the applier named before and nobody names now.
-fn prune(ty: Type, merged: &Value, last: &Set, (others, own): (&[Entry], &Set)) -> Value {
+fn prune(ty: Type<'_>, merged: &Value, last: &Set, (others, own): (&[Entry], &Set)) -> Value {
     let pruned = remove(ty, merged, &with_named_fields(ty, last));
     let managed = others.iter().fold(own.clone(), |all, entry| all.union(&entry.fields));
     let in_merged = with_named_fields(ty, &field_set(ty, merged));
@@ -107,7 +105,7 @@ fn prune(ty: Type, merged: &Value, last: &Set, (others, own): (&[Entry], &Set)) 
 }
 
 /// Fails on fields of other managers that would change, or takes them.
-fn resolve(ty: Type, entries: &mut [Entry], written: &Set, live: &Value, applying: &Applying<'_>) -> Result<()> {
+fn resolve(ty: Type<'_>, entries: &mut [Entry], written: &Set, live: &Value, applying: &Applying<'_>) -> Result<()> {
     let mut conflicts: Vec<(Manager, String)> = Vec::new();
     let kubectl = last_applied(ty, live, applying);
     for entry in entries.iter_mut() {
@@ -128,7 +126,7 @@ fn resolve(ty: Type, entries: &mut [Entry], written: &Set, live: &Value, applyin
 
 /// What kubectl applied by itself before it applied through the server, where it still is so: changing that is no
 /// conflict.
-fn last_applied(ty: Type, live: &Value, applying: &Applying<'_>) -> Option<Set> {
+fn last_applied(ty: Type<'_>, live: &Value, applying: &Applying<'_>) -> Option<Set> {
     if applying.manager.name != "kubectl" {
         return None;
     }

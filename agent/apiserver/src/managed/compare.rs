@@ -18,7 +18,7 @@ pub struct Comparison {
 
 impl Comparison {
     /// Compares two objects of one type.
-    pub fn of(ty: Type, old: &Value, new: &Value) -> Self {
+    pub fn of(ty: Type<'_>, old: &Value, new: &Value) -> Self {
         let mut out = Self::default();
         out.walk(ty, (Some(old), Some(new)), &mut Vec::new());
         out
@@ -29,7 +29,7 @@ impl Comparison {
         self.modified.union(&self.added)
     }
 
-    fn walk(&mut self, ty: Type, pair: (Option<&Value>, Option<&Value>), path: &mut Vec<Step>) {
+    fn walk(&mut self, ty: Type<'_>, pair: (Option<&Value>, Option<&Value>), path: &mut Vec<Step>) {
         let (old, new) = pair;
         let (was, is) = (ty.form(old), ty.form(new));
         if old.is_some() && new.is_some() && was != is {
@@ -48,7 +48,13 @@ impl Comparison {
     }
 
     /// Compares as values of a form; whether they were compared as one value.
-    fn by_form(&mut self, form: Form, ty: Type, pair: (Option<&Value>, Option<&Value>), path: &mut Vec<Step>) -> bool {
+    fn by_form(
+        &mut self,
+        form: Form,
+        ty: Type<'_>,
+        pair: (Option<&Value>, Option<&Value>),
+        path: &mut Vec<Step>,
+    ) -> bool {
         let is_empty = |side: Option<&Value>| match (form, side) {
             (Form::Map, Some(Value::Object(map))) => map.is_empty(),
             (Form::List, Some(Value::Array(list))) => list.is_empty(),
@@ -68,7 +74,7 @@ impl Comparison {
         is_leaf
     }
 
-    fn maps(&mut self, ty: Type, (old, new): (Option<&Value>, Option<&Value>), path: &mut Vec<Step>) {
+    fn maps(&mut self, ty: Type<'_>, (old, new): (Option<&Value>, Option<&Value>), path: &mut Vec<Step>) {
         let empty = Map::new();
         let old = old.and_then(Value::as_object).unwrap_or(&empty);
         let new = new.and_then(Value::as_object).unwrap_or(&empty);
@@ -81,7 +87,7 @@ impl Comparison {
         }
     }
 
-    fn lists(&mut self, ty: Type, (old, new): (Option<&Value>, Option<&Value>), path: &mut Vec<Step>) {
+    fn lists(&mut self, ty: Type<'_>, (old, new): (Option<&Value>, Option<&Value>), path: &mut Vec<Step>) {
         let (old, new) = (grouped(ty, old), grouped(ty, new));
         let steps = old.iter().chain(new.iter().filter(|(s, _)| !old.iter().any(|(o, _)| o == s)));
         for (step, _) in steps {
@@ -117,7 +123,7 @@ impl Comparison {
 }
 
 /// Members of a list by the step that leads to them.
-fn grouped(ty: Type, list: Option<&Value>) -> Vec<(Step, Vec<&Value>)> {
+fn grouped<'v>(ty: Type<'_>, list: Option<&'v Value>) -> Vec<(Step, Vec<&'v Value>)> {
     let mut out: Vec<(Step, Vec<&Value>)> = Vec::new();
     for item in list.and_then(Value::as_array).into_iter().flatten() {
         let Some(step) = ty.item_step(item) else { continue };
@@ -142,15 +148,15 @@ pub fn equal(a: &Value, b: &Value) -> bool {
 }
 
 /// The fields that an object names.
-pub fn field_set(ty: Type, value: &Value) -> Set {
+pub fn field_set(ty: Type<'_>, value: &Value) -> Set {
     let mut set = Set::default();
     named(ty, value, &mut Vec::new(), &mut set);
     set
 }
 
-fn named(ty: Type, value: &Value, path: &mut Vec<Step>, set: &mut Set) {
+fn named(ty: Type<'_>, value: &Value, path: &mut Vec<Step>, set: &mut Set) {
     match (ty, value) {
-        (Type::Struct(_) | Type::Map(_) | Type::Deduced, Value::Object(map)) => {
+        (Type::Struct(_) | Type::Map(_) | Type::Object(..) | Type::Values(_) | Type::Deduced, Value::Object(map)) => {
             for (key, inner) in map {
                 let step = Step::Field(key.clone());
                 let below = ty.below(&step);
@@ -163,7 +169,7 @@ fn named(ty: Type, value: &Value, path: &mut Vec<Step>, set: &mut Set) {
                 path.pop();
             }
         }
-        (Type::Keyed(..) | Type::Set, Value::Array(_)) => {
+        (Type::Keyed(..) | Type::Members(..) | Type::Set, Value::Array(_)) => {
             for (step, members) in grouped(ty, Some(value)) {
                 let below = if matches!(ty, Type::Set) { Type::Leaf } else { ty.below(&step) };
                 path.push(step);

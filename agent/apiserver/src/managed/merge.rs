@@ -6,7 +6,7 @@ use super::schema::{Form, Type};
 use super::set::{Set, Step};
 
 /// The object with everything the configuration says.
-pub fn merge(ty: Type, live: Option<&Value>, config: Option<&Value>) -> Value {
+pub fn merge(ty: Type<'_>, live: Option<&Value>, config: Option<&Value>) -> Value {
     let form = ty.form(config.or(live));
     let leaf = || config.or(live).cloned().unwrap_or_default();
     match form {
@@ -54,7 +54,7 @@ pub fn merge_config(kind: &api::Kind, object: &Value, config: &Value) -> Result<
     Ok(merge(ty, Some(object), Some(config)))
 }
 
-fn whole_values(ty: Type, value: &Value, path: &str, found: &mut Vec<String>) {
+fn whole_values(ty: Type<'_>, value: &Value, path: &str, found: &mut Vec<String>) {
     match (ty, value) {
         (Type::Leaf, Value::Object(_) | Value::Array(_)) | (Type::Deduced | Type::Struct(_), Value::Array(_)) => {
             found.push(path.to_owned());
@@ -81,8 +81,8 @@ fn find<'v>(side: &[(Step, &'v Value)], step: &Step) -> Option<&'v Value> {
 }
 
 /// Members of the configuration in its order; what only the object has stays where it was among the shared ones.
-fn merge_lists(ty: Type, live: &[Value], config: &[Value]) -> Vec<Value> {
-    fn steps(ty: Type, list: &[Value]) -> Vec<(Step, &Value)> {
+fn merge_lists(ty: Type<'_>, live: &[Value], config: &[Value]) -> Vec<Value> {
+    fn steps<'v>(ty: Type<'_>, list: &'v [Value]) -> Vec<(Step, &'v Value)> {
         list.iter().filter_map(|item| Some((ty.item_step(item)?, item))).collect()
     }
     let (left, right) = (steps(ty, live), steps(ty, config));
@@ -133,9 +133,11 @@ fn merge_lists(ty: Type, live: &[Value], config: &[Value]) -> Vec<Value> {
 }
 
 /// The object without the members of a set.
-pub fn remove(ty: Type, value: &Value, gone: &Set) -> Value {
+pub fn remove(ty: Type<'_>, value: &Value, gone: &Set) -> Value {
     match (ty, value) {
-        (Type::Struct(_) | Type::Map(_) | Type::Deduced, Value::Object(map)) if !map.is_empty() => {
+        (Type::Struct(_) | Type::Map(_) | Type::Object(..) | Type::Values(_) | Type::Deduced, Value::Object(map))
+            if !map.is_empty() =>
+        {
             let mut out = Map::new();
             for (key, inner) in map {
                 let step = Step::Field(key.clone());
@@ -150,7 +152,7 @@ pub fn remove(ty: Type, value: &Value, gone: &Set) -> Value {
             }
             if out.is_empty() { Value::Null } else { Value::Object(out) }
         }
-        (Type::Keyed(..) | Type::Set, Value::Array(items)) if !items.is_empty() => {
+        (Type::Keyed(..) | Type::Members(..) | Type::Set, Value::Array(items)) if !items.is_empty() => {
             let mut out = Vec::new();
             for item in items {
                 let Some(step) = ty.item_step(item) else { continue };
@@ -169,7 +171,7 @@ pub fn remove(ty: Type, value: &Value, gone: &Set) -> Value {
 }
 
 /// The set with every declared field on the way to a member made a member too.
-pub fn with_named_fields(ty: Type, set: &Set) -> Set {
+pub fn with_named_fields(ty: Type<'_>, set: &Set) -> Set {
     let mut out = Set::default();
     for (step, is_member, below) in set.iter() {
         let named = matches!(step, Step::Field(name) if ty.declares(name));

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Applying, Manager, apply, keep_times, track};
+use super::{Applying, Manager, Target, apply, keep_times, track};
 use crate::codec;
 use crate::status::Failure;
 use crate::strategy::Part;
@@ -12,6 +12,10 @@ const LATE: &str = "2026-01-02T00:00:00Z";
 
 fn deployments() -> &'static api::Kind {
     api::kind_by_resource("apps", "v1", "deployments").unwrap()
+}
+
+fn target() -> Target<'static> {
+    Target { kind: deployments(), part: Part::Main, schema: None }
 }
 
 fn manager(name: &str, applies: bool) -> Manager {
@@ -30,13 +34,13 @@ fn config(spec: Value) -> Value {
 fn applied(live: Option<&Value>, spec: Value, (name, force, now): (&str, bool, &str)) -> Result<Value, Failure> {
     let config = config(spec);
     let applying = Applying { config: &config, manager: manager(name, true), force, now };
-    let object = apply(deployments(), Part::Main, live, &applying)?.object;
+    let object = apply(target(), live, &applying)?.object;
     Ok(codec::canonical(deployments(), &object).unwrap())
 }
 
 fn updated(live: &Value, spec: Value, name: &str) -> Value {
     let mut new = object(spec);
-    track(deployments(), Part::Main, Some(live), &mut new, (manager(name, false), LATE));
+    track(target(), Some(live), &mut new, (manager(name, false), LATE));
     new
 }
 
@@ -138,7 +142,7 @@ fn maps_and_sets_have_owners_by_member() {
     };
     let apply_as = |live: Option<&Value>, config: &Value, name: &str| {
         let applying = Applying { config, manager: manager(name, true), force: false, now: EARLY };
-        apply(deployments(), Part::Main, live, &applying).unwrap().object
+        apply(target(), live, &applying).unwrap().object
     };
     let made = apply_as(None, &with(json!({"a": "1"}), json!(["x/1"])), "a");
     let both = apply_as(Some(&made), &with(json!({"b": "2"}), json!(["y/2"])), "b");
@@ -173,7 +177,7 @@ fn dropped_tracking_stays_dropped_until_an_apply() {
     let made = applied(None, json!({"replicas": 1}), ("a", false, EARLY)).unwrap();
     let mut bare = object(json!({"replicas": 1}));
     bare["metadata"]["managedFields"] = json!([]);
-    track(deployments(), Part::Main, Some(&made), &mut bare, (manager("u", false), LATE));
+    track(target(), Some(&made), &mut bare, (manager("u", false), LATE));
     assert_eq!(bare["metadata"].get("managedFields"), None);
     let later = updated(&bare, json!({"replicas": 2}), "u");
     assert_eq!(later["metadata"].get("managedFields"), None);
@@ -194,7 +198,7 @@ fn kubectl_takes_over_what_it_applied_by_itself() {
     let before = config(json!({"replicas": 1}));
     let mut live = object(json!({"replicas": 1}));
     live["metadata"]["annotations"] = json!({annotation: before.to_string()});
-    track(deployments(), Part::Main, None, &mut live, (manager("kubectl-client-side-apply", false), EARLY));
+    track(target(), None, &mut live, (manager("kubectl-client-side-apply", false), EARLY));
     let done = applied(Some(&live), json!({"replicas": 2}), ("kubectl", false, LATE)).unwrap();
     assert_eq!(done["spec"]["replicas"], 2);
     assert!(done["metadata"]["annotations"][annotation].as_str().unwrap().contains("\"replicas\":2"));
@@ -205,13 +209,13 @@ fn kubectl_takes_over_what_it_applied_by_itself() {
 #[test]
 fn the_oldest_of_many_updaters_become_one() {
     let mut live = object(json!({"replicas": 0}));
-    track(deployments(), Part::Main, None, &mut live, (manager("u0", false), EARLY));
+    track(target(), None, &mut live, (manager("u0", false), EARLY));
     for at in 1..12 {
         let mut new = live.clone();
         new["metadata"]["labels"][format!("l{at}")] = "x".into();
         let name = format!("u{at}");
         let now = format!("2026-01-01T00:00:{at:02}Z");
-        track(deployments(), Part::Main, Some(&live), &mut new, (manager(&name, false), &now));
+        track(target(), Some(&live), &mut new, (manager(&name, false), &now));
         live = new;
     }
     let list = live["metadata"]["managedFields"].as_array().unwrap();

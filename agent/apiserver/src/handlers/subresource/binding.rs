@@ -1,6 +1,6 @@
 //! Binding: a pod gets its node.
 
-use http::Response;
+use http::{Response, StatusCode};
 use serde_json::{Value, json};
 
 use super::{BINDING, decode_as, done};

@@ -20,8 +20,9 @@ pub(super) fn create(call: &Call, body: &[u8]) -> Result<Response<Body>> {
     if call.kind.plural != "selfsubjectreviews" {
         review = crate::codec::canonical(call.kind, &review)?;
         let now = crate::app::now_text();
+        let target = crate::managed::Target { kind: call.kind, part: crate::strategy::Part::Main, schema: None };
         if call.kind.plural != "selfsubjectrulesreviews" {
-            crate::managed::track(call.kind, crate::strategy::Part::Main, None, &mut review, (call.manager(), &now));
+            crate::managed::track(target, None, &mut review, (call.manager(), &now));
         }
     }
     tree::object_at(&mut review, "spec");

@@ -12,6 +12,7 @@
 pub mod addresses;
 mod apiregistration;
 mod apps;
+pub mod authorization;
 mod autoscaling;
 mod batch;
 mod certificates;

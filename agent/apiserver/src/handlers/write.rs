@@ -26,13 +26,6 @@ pub struct Changed {
     pub created: bool,
 }
 
-/// Reads a body as an object of `message`, under the field validation that the query asks for.
-pub fn decode(call: &Call, body: &[u8], message: &'static Message) -> Result<Value> {
-    let parsed = parse(call, body, message)?;
-    check_fields(call, &parsed, message)?;
-    Ok(parsed.value)
-}
-
 fn parse(call: &Call, body: &[u8], message: &'static Message) -> Result<Parsed> {
     let encoding = negotiate::body_encoding(&call.headers)?;
     if body.is_empty() {

@@ -51,7 +51,12 @@ pub fn has_invalid_values(selector: &LabelSelector) -> bool {
 }
 
 /// A requirement of a selector.
-pub fn requirement(path: &Path<'_>, expression: &LabelSelectorRequirement, options: SelectorOptions, errors: &mut Errors) {
+pub fn requirement(
+    path: &Path<'_>,
+    expression: &LabelSelectorRequirement,
+    options: SelectorOptions,
+    errors: &mut Errors,
+) {
     let values = &expression.values;
     match expression.operator.as_str() {
         "In" | "NotIn" => {

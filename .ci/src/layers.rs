@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail};
 
 /// Layers from the bottom; a crate may use crates of lower layers, and what [`SIDEWAYS`] names.
 const LAYERS: &[(&str, &[&str])] = &[
-    ("L0 words", &["stdx", "api", "machine-api", "manifest"]),
+    ("L0 words", &["stdx", "api", "cel", "machine-api", "manifest"]),
     ("L1 kernel and wire", &["sys", "cgroups", "netlink", "nft", "cri"]),
     ("L2 mechanisms", &["lifecycle", "store", "client", "reconcile", "pki", "etcd"]),
     (
@@ -31,6 +31,8 @@ const LAYERS: &[(&str, &[&str])] = &[
 
 /// Edges inside a layer.
 const SIDEWAYS: &[(&str, &[&str])] = &[
+    // Expressions calculate with quantities.
+    ("cel", &["api"]),
     ("cgroups", &["sys"]),
     ("netlink", &["sys"]),
     ("nft", &["sys"]),

@@ -18,6 +18,7 @@ use crate::process::{self, Process};
 use crate::progress::Progress;
 use crate::qemu::{self, Accelerator, Virtual};
 use crate::state::{Folder, Ports, Provider, Running, State};
+use crate::upstream::Part;
 use crate::{network, wait};
 
 /// What `up` was asked for.
@@ -33,6 +34,8 @@ pub struct Request {
     pub workers: u8,
     /// A registry that stands for all others.
     pub registry_mirror: Option<String>,
+    /// Parts of the control plane that the masters leave to others.
+    pub external: Vec<Part>,
     /// Where Debian's packages are.
     pub mirror: String,
     /// Whether the agent is built quickly rather than to be quick.
@@ -48,7 +51,7 @@ impl Request {
 }
 
 /// The API server's port, and others, on the machines.
-const API_PORT: u16 = 6443;
+pub(crate) const API_PORT: u16 = 6443;
 const MACHINE_PORT: u16 = 50000;
 const SAMPLE_PORT: u16 = 30080;
 /// A machine stops its services within this.
@@ -202,7 +205,8 @@ impl Cluster {
         Ok(path)
     }
 
-    fn start_helper(&mut self, name: &str, mut command: Command) -> Result<()> {
+    /// Starts a process that belongs to the cluster and runs beside its machines.
+    pub(crate) fn start_helper(&mut self, name: &str, mut command: Command) -> Result<()> {
         let log = self.folder.path().join(format!("{name}.log"));
         self.state.helpers.push(process::start_detached(name, &mut command, &log)?);
         self.folder.save(&self.state)
@@ -331,7 +335,7 @@ impl Cluster {
 }
 
 /// The text of a kubeconfig with another server.
-fn with_server(text: &str, server: &str) -> String {
+pub(crate) fn with_server(text: &str, server: &str) -> String {
     let line = |line: &str| match line.split_once("server:") {
         Some((before, _)) => format!("{before}server: {server}\n"),
         None => format!("{line}\n"),
@@ -339,7 +343,7 @@ fn with_server(text: &str, server: &str) -> String {
     text.lines().map(line).collect()
 }
 
-fn write_private(path: &Path, text: &str) -> Result<()> {
+pub(crate) fn write_private(path: &Path, text: &str) -> Result<()> {
     use std::io::Write;
     use std::os::unix::fs::OpenOptionsExt;
     let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
@@ -388,7 +392,8 @@ fn write_manifests(request: &Request, folder: &Folder, machines: &[Machine], pro
         Provider::Netns => Card::Eth0,
         Provider::Qemu => Card::WithUplink,
     };
-    let settings = Settings { configs: &configs, machines, card, registry_mirror: request.registry_mirror.as_deref() };
+    let registry_mirror = request.registry_mirror.as_deref();
+    let settings = Settings { configs: &configs, machines, card, registry_mirror, external: &request.external };
     let mut check = Command::new(&programs.keelson);
     check.args(["manifest", "check"]);
     for machine in machines {

@@ -1,7 +1,8 @@
 //! Boots clusters in virtual machines or namespaces and watches them.
 //!
 //! [`cluster`] is a cluster's life, [`plan`] and [`manifests`] what it consists of, [`qemu`] with [`switch`] and
-//! [`container`] with [`network`] the two ways to make machines, [`observe`] and [`wait`] how it is seen from outside.
+//! [`container`] with [`network`] the two ways to make machines, [`observe`] and [`wait`] how it is seen from outside,
+//! [`upstream`] what others run in place of a part of it.
 //! The agent is an artifact here: nothing of it is linked in but the API client.
 //!
 //! All that is started is recorded before it is used, so that a cluster can be taken down whatever became of the
@@ -23,5 +24,6 @@ pub mod qemu;
 pub mod scenarios;
 pub mod state;
 pub mod switch;
+pub mod upstream;
 pub mod visitor;
 pub mod wait;

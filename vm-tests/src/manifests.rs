@@ -6,6 +6,7 @@ use anyhow::{Context, Result};
 use toml_edit::{Array, ArrayOfTables, DocumentMut, InlineTable, Item, Table, value};
 
 use crate::plan::{self, Machine, Role};
+use crate::upstream::Part;
 
 /// How a machine finds its card in the cluster's network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,6 +28,8 @@ pub struct Settings<'a> {
     pub card: Card,
     /// `ADDRESS:PORT` of a plain HTTP registry that stands for all others.
     pub registry_mirror: Option<&'a str>,
+    /// Parts of the control plane that the masters leave to others.
+    pub external: &'a [Part],
 }
 
 /// Registries that a mirror stands for.
@@ -95,7 +98,11 @@ impl Settings<'_> {
         if !machine.is_master() {
             return;
         }
-        section(document.as_table_mut(), "control-plane")["extra-sans"] = list(["127.0.0.1".to_owned()]);
+        let control_plane = section(document.as_table_mut(), "control-plane");
+        control_plane["extra-sans"] = list(["127.0.0.1".to_owned()]);
+        if !self.external.is_empty() {
+            control_plane["external"] = list(self.external.iter().map(|part| part.name().to_owned()));
+        }
         if masters.len() > 1 {
             let mut members = ArrayOfTables::new();
             for master in masters {
@@ -152,6 +159,7 @@ mod tests {
             machines: &machines,
             card: Card::Eth0,
             registry_mirror: Some("10.250.0.1:5000"),
+            external: &[Part::Scheduler],
         };
         for machine in &machines {
             let text = settings.manifest(machine).unwrap();
@@ -162,6 +170,8 @@ mod tests {
             assert_eq!(mirror.as_str(), Some("http://10.250.0.1:5000"));
             let members = document.get("etcd").map(|etcd| etcd["members"].as_array_of_tables().unwrap().len());
             assert_eq!(members, machine.is_master().then_some(3));
+            let external = document.get("control-plane").and_then(|part| part["external"][0].as_str());
+            assert_eq!(external, machine.is_master().then_some("scheduler"));
         }
     }
 }

@@ -10,6 +10,7 @@ mod restarts;
 mod scene;
 mod services;
 mod three_masters;
+mod upstream_peers;
 
 use std::pin::Pin;
 
@@ -116,6 +117,14 @@ pub const SCENARIOS: &[Scenario] = &[
         masters: 3,
         workers: 1,
         run: |scene| Box::pin(three_masters::run(scene)),
+    },
+    Scenario {
+        name: "upstream-peers",
+        about: "upstream's scheduler and controller manager work in place of ours",
+        providers: NETNS,
+        masters: 1,
+        workers: 2,
+        run: |scene| Box::pin(upstream_peers::run(scene)),
     },
     Scenario {
         name: "end",

@@ -7,8 +7,10 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fmt::Write as _;
+use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
+use clap::Args;
 use serde_json::{Map, Value};
 
 /// How a flag's value is written.
@@ -67,6 +69,26 @@ pub(crate) const fn refused(name: &'static str, shape: Shape, reason: &'static s
     Flag { name, shape, effect: Effect::Refused(reason) }
 }
 
+/// The words of a role's command line, left to its table.
+#[derive(Args)]
+#[command(disable_help_flag = true)]
+pub(crate) struct Words {
+    /// Upstream's flags; `--help` lists them.
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "FLAGS")]
+    words: Vec<OsString>,
+}
+
+/// The command line of a role that stands in for an upstream component.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Surface {
+    /// The role.
+    pub(crate) role: &'static str,
+    /// What it is, for people.
+    pub(crate) about: &'static str,
+    /// The role's table, in one or more pieces.
+    pub(crate) tables: &'static [&'static [Flag]],
+}
+
 /// What the command line says.
 #[derive(Debug, Default, PartialEq)]
 pub(crate) struct Given {
@@ -74,8 +96,8 @@ pub(crate) struct Given {
     read: BTreeMap<&'static str, Vec<String>>,
     /// Fields of the configuration file by path.
     pub(crate) fields: Vec<(&'static str, Value)>,
-    /// Flags that change nothing, with the reason.
-    pub(crate) without_effect: Vec<(&'static str, &'static str)>,
+    /// Flags, and fields of the configuration file, that change nothing, with the reason.
+    without_effect: Vec<(String, &'static str)>,
 }
 
 impl Given {
@@ -90,44 +112,85 @@ impl Given {
         values.iter().flat_map(|value| value.split(',')).filter(|value| !value.is_empty()).collect()
     }
 
-    /// Writes to the log which flags change nothing.
+    /// A switch, which is `default` where it is not given.
+    pub(crate) fn switch(&self, name: &str, default: bool) -> bool {
+        self.get(name).and_then(switch).unwrap_or(default)
+    }
+
+    /// The file of a flag's last value.
+    pub(crate) fn path(&self, name: &str) -> Option<PathBuf> {
+        self.get(name).filter(|path| !path.is_empty()).map(PathBuf::from)
+    }
+
+    /// Adds fields of the configuration file that change nothing.
+    pub(crate) fn add_without_effect(&mut self, fields: Vec<(String, &'static str)>) {
+        self.without_effect.extend(fields);
+    }
+
+    /// What was given and changes nothing, with the reason.
+    #[cfg(test)]
+    pub(crate) fn without_effect(&self) -> &[(String, &'static str)] {
+        &self.without_effect
+    }
+
+    /// Writes to the log what was given and changes nothing.
     pub(crate) fn tell(&self) {
-        for (flag, reason) in &self.without_effect {
-            tracing::warn!("--{flag} changes nothing: {reason}");
+        for (name, reason) in &self.without_effect {
+            tracing::warn!("{name} changes nothing: {reason}");
         }
     }
 }
 
-/// Reads a command line by a role's table.
-pub(crate) fn parse(role: &str, table: &[Flag], words: &[String]) -> Result<Given> {
-    let mut given = Given::default();
-    let mut words = words.iter();
-    while let Some(word) = words.next() {
-        let Some(body) = word.strip_prefix('-') else { bail!("{word:?} is no flag; {role} takes nothing else") };
-        let body = body.strip_prefix('-').unwrap_or(body);
-        let (name, attached) = body.split_once('=').map_or((body, None), |(name, value)| (name, Some(value)));
-        let name = name.replace('_', "-");
-        let flag = find(role, table, &name)?;
-        if let Effect::Refused(reason) = flag.effect {
-            bail!("--{name} is not supported: {reason}");
+impl Surface {
+    /// Reads a command line. `None` where it asked for help, which was printed.
+    pub(crate) fn read(&self, words: Words) -> Result<Option<Given>> {
+        let text = |word: OsString| word.into_string().map_err(|word| anyhow::anyhow!("{word:?} is no UTF-8"));
+        let words = words.words.into_iter().map(text).collect::<Result<Vec<String>>>()?;
+        if words.iter().any(|word| matches!(word.as_str(), "--help" | "-h")) {
+            print!("{}", self.help());
+            return Ok(None);
         }
-        let value = match attached {
-            Some(value) => value.to_owned(),
-            None if flag.shape == Shape::Switch => "true".to_owned(),
-            None => words.next().with_context(|| format!("--{name} needs a value"))?.clone(),
-        };
-        note(&mut given, flag, value)?;
+        self.parse(&words).map(Some)
     }
-    Ok(given)
-}
 
-fn find<'a>(role: &str, table: &'a [Flag], name: &str) -> Result<&'a Flag> {
-    if let Some(flag) = table.iter().find(|flag| flag.name == name) {
-        return Ok(flag);
+    /// Reads the words of a command line.
+    pub(crate) fn parse(&self, words: &[String]) -> Result<Given> {
+        let mut given = Given::default();
+        let mut words = words.iter();
+        while let Some(word) = words.next() {
+            let Some(body) = word.strip_prefix('-') else {
+                bail!("{word:?} is no flag; {} takes nothing else", self.role)
+            };
+            let body = body.strip_prefix('-').unwrap_or(body);
+            let (name, attached) = body.split_once('=').map_or((body, None), |(name, value)| (name, Some(value)));
+            let name = name.replace('_', "-");
+            let flag = self.find(&name)?;
+            if let Effect::Refused(reason) = flag.effect {
+                bail!("--{name} is not supported: {reason}");
+            }
+            let value = match attached {
+                Some(value) => value.to_owned(),
+                None if flag.shape == Shape::Switch => "true".to_owned(),
+                None => words.next().with_context(|| format!("--{name} needs a value"))?.clone(),
+            };
+            note(&mut given, flag, value)?;
+        }
+        Ok(given)
     }
-    let similar = table.iter().filter(|flag| flag.name.contains(name) || name.contains(flag.name));
-    let hint = similar.max_by_key(|flag| flag.name.len()).map(|flag| format!(" Did you mean --{}?", flag.name));
-    bail!("--{name} is no flag of {role}.{}", hint.unwrap_or_default())
+
+    /// Every flag.
+    pub(crate) fn flags(&self) -> impl Iterator<Item = &'static Flag> + use<> {
+        self.tables.iter().copied().flatten()
+    }
+
+    fn find(&self, name: &str) -> Result<&'static Flag> {
+        if let Some(flag) = self.flags().find(|flag| flag.name == name) {
+            return Ok(flag);
+        }
+        let similar = self.flags().filter(|flag| flag.name.contains(name) || name.contains(flag.name));
+        let hint = similar.max_by_key(|flag| flag.name.len()).map(|flag| format!(" Did you mean --{}?", flag.name));
+        bail!("--{name} is no flag of {}.{}", self.role, hint.unwrap_or_default())
+    }
 }
 
 fn note(given: &mut Given, flag: &Flag, value: String) -> Result<()> {
@@ -138,7 +201,7 @@ fn note(given: &mut Given, flag: &Flag, value: String) -> Result<()> {
             Some((_, before)) => add(before, parsed),
             None => given.fields.push((path, parsed)),
         },
-        Effect::Nothing(reason) => given.without_effect.push((flag.name, reason)),
+        Effect::Nothing(reason) => given.without_effect.push((format!("--{}", flag.name), reason)),
         Effect::Refused(_) => {}
     }
     Ok(())
@@ -186,42 +249,40 @@ fn pairs(text: &str) -> Option<Map<String, Value>> {
 /// What is said of a flag with some effect; nothing where the flag stands in another group.
 type Note = fn(Effect) -> Option<String>;
 
-/// The table for people.
-pub(crate) fn help(role: &str, about: &str, table: &[Flag]) -> String {
-    let mut text = format!("{about}\n\nUsage: keelson {role} [--FLAG=VALUE]...\n");
-    let groups: [(&str, Note); 4] = [
-        ("Flags", |effect| (effect == Effect::Read).then(String::new)),
-        ("Flags that come before a field of the file given by --config", |effect| match effect {
-            Effect::Field(path) => Some(path.to_owned()),
-            Effect::Read | Effect::Nothing(_) | Effect::Refused(_) => None,
-        }),
-        ("Flags of upstream's that change nothing here", |effect| match effect {
-            Effect::Nothing(reason) => Some(reason.to_owned()),
-            Effect::Read | Effect::Field(_) | Effect::Refused(_) => None,
-        }),
-        ("Flags of upstream's that are refused", |effect| match effect {
-            Effect::Refused(reason) => Some(reason.to_owned()),
-            Effect::Read | Effect::Field(_) | Effect::Nothing(_) => None,
-        }),
-    ];
-    for (title, pick) in groups {
-        // Writing to a string cannot fail, here and below.
-        let _infallible = writeln!(text, "\n{title}:");
-        for (flag, note) in table.iter().filter_map(|flag| Some((flag, pick(flag.effect)?))) {
-            let _infallible = writeln!(text, "{}", format!("  --{:<40} {note}", flag.name).trim_end());
+impl Surface {
+    /// The tables for people.
+    fn help(&self) -> String {
+        let mut text = format!("{}\n\nUsage: keelson {} [--FLAG=VALUE]...\n", self.about, self.role);
+        let groups: [(&str, Note); 4] = [
+            ("Flags", |effect| (effect == Effect::Read).then(String::new)),
+            ("Flags that come before a field of the file given by --config", |effect| match effect {
+                Effect::Field(path) => Some(path.to_owned()),
+                Effect::Read | Effect::Nothing(_) | Effect::Refused(_) => None,
+            }),
+            ("Flags of upstream's that change nothing here", |effect| match effect {
+                Effect::Nothing(reason) => Some(reason.to_owned()),
+                Effect::Read | Effect::Field(_) | Effect::Refused(_) => None,
+            }),
+            ("Flags of upstream's that are refused", |effect| match effect {
+                Effect::Refused(reason) => Some(reason.to_owned()),
+                Effect::Read | Effect::Field(_) | Effect::Nothing(_) => None,
+            }),
+        ];
+        for (title, pick) in groups {
+            let mut rows: Vec<(&Flag, String)> =
+                self.flags().filter_map(|flag| Some((flag, pick(flag.effect)?))).collect();
+            if rows.is_empty() {
+                continue;
+            }
+            rows.sort_by_key(|(flag, _)| flag.name);
+            // Writing to a string cannot fail, here and below.
+            let _infallible = writeln!(text, "\n{title}:");
+            for (flag, note) in rows {
+                let _infallible = writeln!(text, "{}", format!("  --{:<40} {note}", flag.name).trim_end());
+            }
         }
+        text
     }
-    text
-}
-
-/// The words of a command line as text.
-pub(crate) fn words(words: Vec<OsString>) -> Result<Vec<String>> {
-    words.into_iter().map(|word| word.into_string().map_err(|word| anyhow::anyhow!("{word:?} is no UTF-8"))).collect()
-}
-
-/// Whether the words ask for the table.
-pub(crate) fn wants_help(words: &[String]) -> bool {
-    words.iter().any(|word| matches!(word.as_str(), "--help" | "-h"))
 }
 
 #[cfg(test)]
@@ -239,7 +300,8 @@ mod tests {
     ];
 
     fn read(words: &[&str]) -> Result<Given> {
-        parse("kubelet", TABLE, &words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>())
+        let surface = Surface { role: "kubelet", about: "The kubelet.", tables: &[TABLE] };
+        surface.parse(&words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>())
     }
 
     #[test]
@@ -252,7 +314,7 @@ mod tests {
             read(&["--eviction-hard=memory.available<1Gi,nodefs.available<5%", "--fail-swap-on", "-v=4"]).unwrap();
         let map = serde_json::json!({"memory.available": "1Gi", "nodefs.available": "5%"});
         assert_eq!(given.fields, [("evictionHard", map), ("failSwapOn", true.into())]);
-        assert_eq!(given.without_effect, [("v", "logs")]);
+        assert_eq!(given.without_effect, [("--v".to_owned(), "logs")]);
     }
 
     #[test]

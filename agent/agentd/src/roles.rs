@@ -10,6 +10,7 @@ mod import_images;
 mod init;
 mod kubeconfig;
 mod kubelet;
+mod leading;
 mod machine;
 mod manifest;
 mod node;
@@ -23,6 +24,8 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::Subcommand;
+
+use crate::flags::Words;
 
 /// What the process is.
 #[derive(Subcommand)]
@@ -54,13 +57,13 @@ pub(crate) enum Role {
     /// The API server alone, with upstream's flags.
     Apiserver(Box<apiserver::Options>),
     /// The controllers alone, with upstream's flags.
-    ControllerManager(Box<controller_manager::Options>),
+    ControllerManager(Words),
     /// The scheduler alone, with upstream's flags.
-    Scheduler(scheduler::Options),
+    Scheduler(Words),
     /// The kubelet alone, with upstream's flags and configuration file.
-    Kubelet(kubelet::Options),
+    Kubelet(Words),
     /// The service proxy alone, with upstream's flags and configuration file.
-    Proxy(proxy::Options),
+    Proxy(Words),
     /// The CNI plugin; the container runtime calls it.
     #[command(hide = true)]
     Cni,
@@ -82,10 +85,10 @@ impl Role {
             Self::Node => done(node::run()),
             Self::Kubeconfig(options) => done(kubeconfig::run(&options)),
             Self::Apiserver(options) => done(apiserver::run(*options)),
-            Self::ControllerManager(options) => done(controller_manager::run(&options)),
-            Self::Scheduler(options) => done(scheduler::run(&options)),
-            Self::Kubelet(options) => kubelet::run(options),
-            Self::Proxy(options) => proxy::run(options),
+            Self::ControllerManager(words) => done(controller_manager::run(words)),
+            Self::Scheduler(words) => done(scheduler::run(words)),
+            Self::Kubelet(words) => done(kubelet::run(words)),
+            Self::Proxy(words) => done(proxy::run(words)),
             Self::Status(options) => status::run(&options),
             Self::Token(command) => done(token::run(command)),
             Self::Cni => cni::run(),

@@ -28,9 +28,54 @@ pub(crate) fn put_string(out: &mut Vec<u8>, text: &str) {
     out.push(b'"');
 }
 
+/// Appends bytes that should be UTF-8 as a JSON string.
+pub(crate) fn put_text(out: &mut Vec<u8>, text: &[u8]) {
+    if is_plain(text) {
+        out.reserve(text.len() + 2);
+        out.push(b'"');
+        out.extend_from_slice(text);
+        out.push(b'"');
+    } else {
+        put_string(out, &String::from_utf8_lossy(text));
+    }
+}
+
+/// Whether a text is ASCII of which nothing has to be escaped. Looked at in blocks, which the compiler makes vectors.
+fn is_plain(text: &[u8]) -> bool {
+    let plain =
+        |b: u8| (b' '..0x80).contains(&b) & (b != b'"') & (b != b'\\') & (b != b'<') & (b != b'>') & (b != b'&');
+    text.chunks(32).all(|block| block.iter().fold(true, |ok, b| ok & plain(*b)))
+}
+
+/// Appends the name of a field and a colon. Names hold nothing to escape.
+pub(crate) fn put_key(out: &mut Vec<u8>, name: &str) {
+    out.reserve(name.len() + 3);
+    out.push(b'"');
+    out.extend_from_slice(name.as_bytes());
+    out.extend_from_slice(b"\":");
+}
+
 /// Appends an integer.
 pub(crate) fn put_int(out: &mut Vec<u8>, value: i64) {
-    out.extend_from_slice(value.to_string().as_bytes());
+    if value < 0 {
+        out.push(b'-');
+    }
+    put_uint(out, value.unsigned_abs());
+}
+
+/// Appends an integer.
+pub(crate) fn put_uint(out: &mut Vec<u8>, mut value: u64) {
+    let mut digits = [0; 20];
+    let mut at = digits.len();
+    loop {
+        at -= 1;
+        digits[at] = b'0' + (value % 10) as u8;
+        value /= 10;
+        if value == 0 {
+            break;
+        }
+    }
+    out.extend_from_slice(&digits[at..]);
 }
 
 /// Appends a floating point number in Go's shortest form.

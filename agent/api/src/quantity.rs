@@ -61,6 +61,12 @@ impl Amount {
         Ok(Self { nanos: if text.starts_with('-') { -nanos } else { nanos }, format })
     }
 
+    /// The value in 10^-9.
+    #[must_use]
+    pub fn nanos(&self) -> i128 {
+        self.nanos
+    }
+
     /// A whole number of units.
     #[must_use]
     pub fn from_units(units: i64, format: Format) -> Self {

@@ -47,6 +47,47 @@ pub fn format_seconds(seconds: i64) -> String {
     format_with(seconds, "%Y-%m-%dT%H:%M:%SZ", 0)
 }
 
+/// Appends [`format_seconds`] as a JSON string.
+pub(crate) fn put_seconds(out: &mut Vec<u8>, seconds: i64) {
+    const DAY: i64 = 86_400;
+    // Years of four digits, counted in days since 1970.
+    if !(-719_162 * DAY..2_932_897 * DAY).contains(&seconds) {
+        out.push(b'"');
+        out.extend_from_slice(format_seconds(seconds).as_bytes());
+        out.push(b'"');
+        return;
+    }
+    let (days, rest) = (seconds.div_euclid(DAY), seconds.rem_euclid(DAY));
+    let (year, month, day) = date(days);
+    let mut text = *b"\"0000-00-00T00:00:00Z\"";
+    let mut put = |at: usize, width: usize, mut value: i64| {
+        for digit in text[at..at + width].iter_mut().rev() {
+            *digit = b'0' + (value % 10) as u8;
+            value /= 10;
+        }
+    };
+    put(1, 4, year);
+    put(6, 2, month);
+    put(9, 2, day);
+    put(12, 2, rest / 3600);
+    put(15, 2, rest / 60 % 60);
+    put(18, 2, rest % 60);
+    out.extend_from_slice(&text);
+}
+
+/// Year, month and day, counted from 1, of a number of days since 1970 in the Gregorian calendar.
+fn date(days: i64) -> (i64, i64, i64) {
+    // Years that begin in March end with the leap day; cycles of 400 of them are all alike.
+    let since = days + 719_468;
+    let (cycle, day_of_cycle) = (since.div_euclid(146_097), since.rem_euclid(146_097));
+    let year_of_cycle = (day_of_cycle - day_of_cycle / 1_460 + day_of_cycle / 36_524 - day_of_cycle / 146_096) / 365;
+    let day_of_year = day_of_cycle - (365 * year_of_cycle + year_of_cycle / 4 - year_of_cycle / 100);
+    let month_of_year = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month_of_year + 2) / 5 + 1;
+    let month = if month_of_year < 10 { month_of_year + 3 } else { month_of_year - 9 };
+    (cycle * 400 + year_of_cycle + i64::from(month <= 2), month, day)
+}
+
 /// RFC 3339 in UTC with six fraction digits, as `metav1.MicroTime` is written.
 #[must_use]
 pub fn format_micros(seconds: i64, nanos: i32) -> String {
@@ -69,4 +110,20 @@ pub fn parse(text: &str) -> Option<(i64, i32)> {
 #[must_use]
 pub fn parse_duration(text: &str) -> Option<i64> {
     crate::json::read_duration(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn seconds_are_written_as_the_calendar_says() {
+        let edges = [0, -1, 951_782_399, 951_868_800, 1_709_164_800, 4_107_542_400, -62_135_596_800, 253_402_207_200];
+        let spread = (-62_135_596_800..253_402_207_200).step_by(86_399 * 37 + 11);
+        for seconds in edges.into_iter().chain(spread).chain([-62_135_596_801]) {
+            let mut out = Vec::new();
+            put_seconds(&mut out, seconds);
+            assert_eq!(String::from_utf8(out).unwrap(), format!("\"{}\"", format_seconds(seconds)), "{seconds}");
+        }
+    }
 }

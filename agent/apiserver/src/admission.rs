@@ -1,13 +1,18 @@
 //! The steps between a decoded object and its validation, in upstream's order. A step is a function in its own
 //! module; it may change the object, or refuse it.
 
+mod condition;
+mod event;
 mod limits;
+mod matching;
 mod namespaces;
 pub mod nodes;
 mod pod_security;
+mod policies;
 mod priority;
 mod quota;
 mod rbac;
+mod rules;
 mod runtime_class;
 mod service_accounts;
 mod storage;
@@ -20,7 +25,8 @@ use crate::app::Call;
 use crate::status::Result;
 use crate::strategy::Part;
 
-pub use webhooks::{Hooks, roots};
+pub use policies::Policies;
+pub use webhooks::{Hooks, WebhookClient, roots};
 
 /// What is being done to the object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,14 +40,20 @@ pub enum Operation {
 /// Steps that may change the object.
 pub async fn admit(call: &Call, operation: Operation, new: &mut Value, old: Option<&Value>) -> Result<()> {
     complete(call, operation, new, old).await?;
+    policies::mutate(call, operation, new, old)?;
     if webhooks::mutate(call, operation, new, old).await? {
-        // Others write what they like: the object gets its form back.
-        *new = crate::codec::canonical(call.kind, new)?;
-        crate::defaults::apply(call.kind, new);
-        crate::custom::complete(call, new)?;
-        if (call.kind.group, call.kind.plural, operation) == ("", "pods", Operation::Create) {
-            crate::strategy::refresh_pod_status(new);
-        }
+        reform(call, operation, new)?;
+    }
+    Ok(())
+}
+
+/// Others write what they like: the object gets its form back.
+fn reform(call: &Call, operation: Operation, new: &mut Value) -> Result<()> {
+    *new = crate::codec::canonical(call.kind, new)?;
+    crate::defaults::apply(call.kind, new);
+    crate::custom::complete(call, new)?;
+    if (call.kind.group, call.kind.plural, operation) == ("", "pods", Operation::Create) {
+        crate::strategy::refresh_pod_status(new);
     }
     Ok(())
 }
@@ -84,8 +96,8 @@ pub async fn check(call: &Call, operation: Operation, new: &Value, old: Option<&
     rbac::check(call, operation, new, old)?;
     rbac::check_signer(call, operation, new, old)?;
     pod_security::check(call, operation, new)?;
-    webhooks::check_configuration(call, new)?;
-    if let Some(event) = webhooks::Event::of_write(operation, new, old) {
+    if let Some(event) = event::Event::of_write(operation, new, old) {
+        policies::validate(call, event)?;
         webhooks::validate(call, event).await?;
     }
     if operation == Operation::Create {

@@ -106,6 +106,9 @@ pub const STATUS: &str = "k8s.io.apimachinery.pkg.apis.meta.v1.Status";
 /// The answer to a request that failed.
 #[must_use]
 pub fn failure(failure: &Failure, accept: Accept) -> Response<Body> {
+    if failure.is_page() {
+        return text(failure.code(), "404 page not found\n");
+    }
     let value = failure.to_value();
     let mut response = message(failure.code(), STATUS, &value, accept)
         .unwrap_or_else(|_| text(failure.code(), failure.message().to_owned()));

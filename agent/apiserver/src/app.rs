@@ -45,6 +45,8 @@ pub struct App {
     pub openapi: crate::openapi::OpenApi,
     /// Webhooks that look at objects.
     pub hooks: crate::admission::Hooks,
+    /// Policies that look at objects.
+    pub policies: crate::admission::Policies,
     /// Group versions of other servers.
     pub aggregator: crate::aggregate::Aggregator,
     /// Custom resources.
@@ -79,6 +81,7 @@ impl App {
             flows: Default::default(),
             openapi: crate::openapi::OpenApi::new(api::kinds()),
             hooks: crate::admission::Hooks::default(),
+            policies: crate::admission::Policies::default(),
             aggregator: crate::aggregate::Aggregator::default(),
             custom: crate::custom::Registry::default(),
             custom_ready: tokio::sync::watch::Sender::new(false),

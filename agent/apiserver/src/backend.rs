@@ -6,12 +6,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use client::AnyCertificate;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::{CertificateError, ClientConfig, RootCertStore};
-use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls_pki_types::{CertificateDer, ServerName};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -134,7 +134,7 @@ fn tls_text(error: &std::io::Error) -> String {
 
 /// How servers' certificates are checked.
 pub enum Trust {
-    /// Not at all.
+    /// Not at all: upstream's rule for pods behind a proxy, and for kubelets without an authority.
     Anyone,
     /// Against these authorities.
     Roots(RootCertStore),
@@ -152,7 +152,7 @@ pub fn client_config(
     let builder = ClientConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions()?;
     let builder = match trust {
         Trust::Roots(roots) => builder.with_root_certificates(roots),
-        Trust::Anyone => builder.dangerous().with_custom_certificate_verifier(Arc::new(Unchecked(provider))),
+        Trust::Anyone => builder.dangerous().with_custom_certificate_verifier(Arc::new(AnyCertificate::new(provider))),
     };
     Ok(Arc::new(match identity {
         Some((chain, key)) => builder.with_client_auth_cert(chain, key)?,
@@ -176,43 +176,4 @@ pub fn kubelet_config(settings: &KubeletClient) -> Result<Arc<ClientConfig>, Err
         None => Trust::Anyone,
     };
     Ok(client_config(trust, Some((certificates(&settings.certificate)?, key(&settings.key)?)))?)
-}
-
-/// Takes any serving certificate: upstream's rule for pods behind a proxy, and for kubelets without an authority.
-#[derive(Debug)]
-struct Unchecked(Arc<rustls::crypto::CryptoProvider>);
-
-impl ServerCertVerifier for Unchecked {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &rustls::DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        rustls::crypto::verify_tls12_signature(message, cert, dss, &self.0.signature_verification_algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &rustls::DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        rustls::crypto::verify_tls13_signature(message, cert, dss, &self.0.signature_verification_algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<rustls::SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
-    }
 }

@@ -49,7 +49,8 @@ pub struct Storage {
     pub kind: &'static Kind,
     /// `apiVersion` of what is stored.
     pub api_version: &'static str,
-    paths: Vec<FieldPath>,
+    /// Fields that selectors may name; those of custom resources change with their definition.
+    paths: RwLock<Arc<[FieldPath]>>,
     /// What a custom resource's definition says.
     definition: RwLock<Option<Arc<Definition>>>,
     state: RwLock<State>,
@@ -84,7 +85,7 @@ pub struct Cache {
 
 impl Storage {
     fn new(index: usize, kind: &'static Kind) -> Self {
-        let paths = selectable(kind.group, kind.plural)
+        let paths: Vec<FieldPath> = selectable(kind.group, kind.plural)
             .filter_map(|(name, path)| FieldPath::resolve(name, path, kind.schema()))
             .collect();
         Self {
@@ -92,7 +93,7 @@ impl Storage {
             prefix: format!("{}/", kind.etcd_prefix),
             kind,
             api_version: kind.storage_version,
-            paths,
+            paths: RwLock::new(paths.into()),
             definition: RwLock::default(),
             state: RwLock::default(),
             newest: watch::Sender::new(0),
@@ -108,7 +109,17 @@ impl Storage {
 
     /// Takes over what a definition says now.
     pub fn set_definition(&self, definition: Option<Arc<Definition>>) {
+        let fields = definition.as_ref().map(|d| d.selectable()).unwrap_or_default();
         *self.definition.write() = definition;
+        if fields == self.indexed() {
+            return;
+        }
+        let paths: Arc<[FieldPath]> = fields.into_iter().map(FieldPath::of_json).collect();
+        *self.paths.write() = paths.clone();
+        // Events that come meanwhile wait for the lock, and are read with the new paths.
+        let mut state = self.state.write();
+        let read = |o: &Arc<Object>| Arc::new(Object::new(o.key.clone(), o.revision, o.data.clone(), &paths));
+        state.objects = state.objects.iter().map(|(key, object)| (key.clone(), read(object))).collect();
     }
 
     /// Keeps a snapshot for the pages that follow.
@@ -132,7 +143,7 @@ impl Storage {
     /// Names of the indexed fields.
     #[must_use]
     pub fn indexed(&self) -> Vec<&'static str> {
-        self.paths.iter().map(|p| p.name).collect()
+        self.paths.read().iter().map(|p| p.name).collect()
     }
 
     /// The store's key of an object.
@@ -161,7 +172,8 @@ impl Storage {
     /// Reads a stored value as an object.
     #[must_use]
     pub fn read_object(&self, key: &str, revision: i64, data: bytes::Bytes) -> Object {
-        Object::new(key.strip_prefix(&self.prefix).unwrap_or(key).into(), revision, data, &self.paths)
+        let paths = self.paths.read().clone();
+        Object::new(key.strip_prefix(&self.prefix).unwrap_or(key).into(), revision, data, &paths)
     }
 
     /// A receiver that learns of every new event of this kind.

@@ -1,6 +1,7 @@
 //! Between stored bytes, trees and what clients read.
 
 mod convert;
+mod lines;
 mod parse;
 mod render;
 mod syntax;
@@ -12,7 +13,7 @@ use api::transcode::{self, Report};
 use bytes::Bytes;
 use serde_json::Value;
 
-pub use parse::{Parsed, go_map, parse_body, parse_patch};
+pub use parse::{Parsed, go_map, parse_body, parse_patch, patch_duplicates};
 pub use render::{JsonCache, Renderer, indent, json_frame, proto_frame, put_type_names, yaml};
 
 use crate::cache::{Object, Storage};
@@ -113,10 +114,15 @@ pub fn to_json(storage: &Storage, kind: &Kind, object: &Object) -> Result<Bytes>
         let value = to_value(storage, kind, object)?;
         return serde_json::to_vec(&value).map(Bytes::from).map_err(Failure::internal);
     }
-    let raw = to_proto(storage, kind, object)?;
-    let mut out = Vec::with_capacity(raw.len() * 2);
-    transcode::proto_to_json(kind.schema(), &raw, None, &mut out).map_err(Failure::internal)?;
+    let mut out = Vec::with_capacity(object.data.len() * 3);
+    append_json(storage, kind, object, &mut out)?;
     Ok(out.into())
+}
+
+/// Appends [`to_json`] of a kind that is no custom one.
+pub fn append_json(storage: &Storage, kind: &Kind, object: &Object, out: &mut Vec<u8>) -> Result<()> {
+    let raw = to_proto(storage, kind, object)?;
+    transcode::proto_to_json(kind.schema(), &raw, None, out).map_err(Failure::internal)
 }
 
 /// The tree in the form clients read it: known fields only, values canonical.

@@ -11,10 +11,16 @@
 //! Objects are stored as JSON; what the schema says is kept as JSON too and walked.
 
 mod check;
+mod coerce;
 mod columns;
+mod convert;
 mod establish;
+mod formats;
+mod invariants;
+mod names;
 mod publish;
 mod row;
+mod rules;
 mod schema;
 mod validate;
 
@@ -24,19 +30,21 @@ use std::sync::{Arc, LazyLock};
 use api::Kind;
 use bytes::Bytes;
 use parking_lot::RwLock;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 pub use columns::{cells, definitions as column_definitions};
+pub use convert::{converted, encode, encode_tried};
 pub use establish::{mark_terminating, run};
 pub use publish::{documents, schema_name};
 use row::Rows;
-use schema::{default, prune};
-use validate::validate;
+use schema::{Lazy, default, drop_nulls, prune};
+pub use schema::{List, Schema, Type};
 
 use crate::app::Call;
 use crate::cache::Storage;
 use crate::codec::Parsed;
 use crate::status::{Failure, FieldError, Result};
+use crate::strategy::Part;
 use crate::tree;
 
 /// The schema of rows of custom resources: metadata, and whatever else there is.
@@ -57,12 +65,40 @@ pub fn is_custom(kind: &Kind) -> bool {
     kind.message == *MESSAGE
 }
 
-/// One served version of a definition.
+/// One version of a definition.
 pub struct Version {
     /// Its row.
     pub kind: &'static Kind,
-    /// The part of the definition that speaks of this version.
-    pub spec: Value,
+    /// Whether requests may name it.
+    pub served: bool,
+    /// Its schema.
+    pub schema: Lazy,
+    /// Its printer columns, as the definition has them.
+    pub columns: Vec<Value>,
+    /// Where objects keep what a scale shows.
+    pub scale: Option<Scale>,
+    /// Paths of the fields that field selectors may name.
+    pub selectable: Vec<&'static str>,
+    /// What those are told who use it although it is deprecated.
+    pub deprecation: Option<String>,
+}
+
+/// Where objects keep what a scale shows: paths like `.spec.replicas`.
+pub struct Scale {
+    /// The number wished for.
+    pub spec: String,
+    /// The number there is.
+    pub status: String,
+    /// The selector of pods.
+    pub selector: Option<String>,
+}
+
+/// A webhook that converts objects between versions.
+pub struct Conversion {
+    /// Where it is.
+    pub client: Value,
+    /// Versions of reviews that it understands, most preferred first.
+    pub reviews: Vec<String>,
 }
 
 /// What a definition says, as far as requests need it.
@@ -73,27 +109,44 @@ pub struct Definition {
     pub group: String,
     /// Served versions, most preferred first.
     pub versions: Vec<Version>,
+    /// Versions that are not served.
+    pub hidden: Vec<Version>,
     /// The version that is stored.
     pub stored: String,
-    /// Whether versions are converted by a webhook.
-    pub converts: bool,
+    /// The webhook that converts, if versions differ in more than their name.
+    pub conversion: Option<Conversion>,
     /// Kind of lists.
     pub list_kind: String,
 }
 
 impl Definition {
-    /// The version of this name.
+    /// The served version of this name.
     #[must_use]
     pub fn version(&self, name: &str) -> Option<&Version> {
         self.versions.iter().find(|v| v.kind.version == name)
     }
-}
 
-impl Version {
-    /// The schema of the version.
+    /// The version of an `apiVersion`, served or not.
     #[must_use]
-    pub fn schema(&self) -> &Value {
-        self.spec.pointer("/schema/openAPIV3Schema").unwrap_or(&Value::Null)
+    pub fn any_version(&self, api_version: &str) -> Option<&Version> {
+        let name = api_version.strip_prefix(self.group.as_str())?.strip_prefix('/')?;
+        self.versions.iter().chain(&self.hidden).find(|v| v.kind.version == name)
+    }
+
+    /// The `apiVersion` of what is stored.
+    #[must_use]
+    pub fn stored_api_version(&self) -> String {
+        format!("{}/{}", self.group, self.stored)
+    }
+
+    /// The fields that field selectors may name in any version.
+    #[must_use]
+    pub fn selectable(&self) -> Vec<&'static str> {
+        let mut all: Vec<&'static str> =
+            self.versions.iter().chain(&self.hidden).flat_map(|v| v.selectable.iter().copied()).collect();
+        all.sort_unstable();
+        all.dedup();
+        all
     }
 }
 
@@ -102,6 +155,8 @@ impl Version {
 pub struct Registry {
     definitions: RwLock<HashMap<String, Arc<Definition>>>,
     rows: Rows,
+    /// Objects that webhooks converted before.
+    converted: convert::Converted,
 }
 
 impl Registry {
@@ -170,45 +225,121 @@ pub fn check_create(call: &Call) -> Result<()> {
     establish::refuse_while_terminating(&call.app, &of(call)?.name)
 }
 
+/// The served version behind a request on a custom resource.
+fn with_version<T>(call: &Call, work: impl FnOnce(&Version) -> Result<T>) -> Result<T> {
+    let definition = of(call)?;
+    work(definition.version(call.kind.version).ok_or_else(Failure::no_such_path)?)
+}
+
+/// The schema of the custom resources that a request is about; none for other kinds.
+#[must_use]
+pub fn schema_of(call: &Call) -> Option<Arc<Schema>> {
+    if !is_custom(call.kind) {
+        return None;
+    }
+    let definition = of(call).ok()?;
+    definition.version(call.kind.version).map(|v| v.schema.get().clone())
+}
+
 /// Completes a definition, or a custom resource by its schema: drops what is unknown and fills defaults in.
 pub fn complete(call: &Call, value: &mut Value) -> Result<()> {
     if is_definition(call.kind) {
         check::complete(value);
         return Ok(());
     }
-    if is_custom(call.kind) {
-        let definition = of(call)?;
-        let version = definition.version(call.kind.version).ok_or_else(Failure::no_such_path)?;
-        prune(version.schema(), value, &mut Vec::new());
-        default(version.schema(), value);
+    if !is_custom(call.kind) {
+        return Ok(());
     }
-    Ok(())
+    with_version(call, |version| {
+        let schema = version.schema.get();
+        prune(schema, value, &mut Vec::new());
+        drop_nulls(Some(schema), value);
+        coerce::coerce(schema, value, &mut Vec::new()).map_err(|error| undecodable(call, &error))?;
+        default(schema, value);
+        Ok(())
+    })
 }
 
-/// Everything that is wrong with a definition, or with a custom resource by its schema.
-pub fn all_errors(call: &Call, value: &Value) -> Result<Vec<FieldError>> {
+/// The failure for a body with a value that does not fit.
+fn undecodable(call: &Call, error: &impl std::fmt::Display) -> Failure {
+    let kind = call.kind.kind;
+    Failure::bad_request(format!("{kind} in version {:?} cannot be handled as a {kind}: {error}", call.kind.version))
+}
+
+/// Everything that is wrong with a definition, or with a custom resource by its schema. `old` is what is changed.
+pub fn all_errors(call: &Call, part: Part, value: &Value, old: Option<&Value>) -> Result<Vec<FieldError>> {
     if is_definition(call.kind) {
-        check::warnings(value).into_iter().for_each(|text| call.warn(text));
-        return Ok(check::check(value));
+        return Ok(match part {
+            Part::Status => check::check_status(value),
+            _ => check::check(value, old),
+        });
     }
     if !is_custom(call.kind) {
         return Ok(Vec::new());
     }
-    let definition = of(call)?;
-    let version = definition.version(call.kind.version).ok_or_else(Failure::no_such_path)?;
-    Ok(validate(version.schema(), value))
+    with_version(call, |version| {
+        let mut errors = object_errors(version, part, value, old);
+        let Some(rules) = version.schema.rules() else { return Ok(errors) };
+        if errors.iter().any(FieldError::is_about_shape) {
+            let why = "some validation rules were not checked because the object was invalid; correct the existing errors to \
+                       complete validation";
+            errors.push(FieldError::invalid("<nil>", Value::Null, why));
+            return Ok(errors);
+        }
+        let mut kept = Vec::new();
+        errors.extend(rules.validate(version.schema.get(), (value, old), "", &mut kept));
+        kept.into_iter().for_each(|text| call.warn(text));
+        Ok(errors)
+    })
+}
+
+/// What is wrong with a custom resource.
+fn object_errors(version: &Version, part: Part, value: &Value, old: Option<&Value>) -> Vec<FieldError> {
+    let schema = version.schema.get();
+    let mut errors = if part == Part::Status {
+        let status = schema.property("status").filter(|_| tree::has(value, "/status"));
+        let old = old.and_then(|o| o.get("status"));
+        status.map(|s| validate::validate(s, &value["status"], old, "status")).unwrap_or_default()
+    } else {
+        validate::validate(schema, value, old, "")
+    };
+    if let Some(scale) = &version.scale {
+        errors.extend(invariants::scale(scale, value, part != Part::Status));
+    }
+    if part != Part::Status {
+        errors.extend(invariants::embedded(schema, value));
+    }
+    // Lists that had members twice before may keep them.
+    if old.is_none_or(|old| invariants::duplicates(schema, old).is_empty()) {
+        errors.extend(invariants::duplicates(schema, value));
+    }
+    errors
+}
+
+/// Texts for clients about an object that will be stored.
+#[must_use]
+pub fn warnings(call: &Call, value: &Value, old: Option<&Value>) -> Vec<String> {
+    if is_definition(call.kind) {
+        return check::warnings(value, old);
+    }
+    if is_custom(call.kind) { coerce::finalizer_warnings(value, old) } else { Vec::new() }
 }
 
 /// Fields of a body that the schema does not know, and fields that occur twice.
 pub fn complaints(call: &Call, parsed: &Parsed) -> Result<Vec<String>> {
-    let definition = of(call)?;
-    let version = definition.version(call.kind.version).ok_or_else(Failure::no_such_path)?;
-    let mut unknown = Vec::new();
-    prune(version.schema(), &mut parsed.value.clone(), &mut unknown);
-    let meta = Parsed { value: json!({"metadata": parsed.value["metadata"]}), duplicates: parsed.duplicates.clone() };
-    let mut texts: Vec<String> = unknown.iter().map(|path| format!("unknown field {path:?}")).collect();
-    texts.extend(meta.complaints(call.kind.schema()));
-    Ok(texts)
+    with_version(call, |version| {
+        let mut texts = parsed.duplicates.clone();
+        let mut value = parsed.value.clone();
+        let (mut in_metadata, mut unknown) = (Vec::new(), Vec::new());
+        coerce::metadata(&mut value, "", &mut in_metadata).ok();
+        prune(version.schema.get(), &mut value, &mut unknown);
+        let mut inside = Vec::new();
+        coerce::coerce(version.schema.get(), &mut value, &mut inside).ok();
+        inside.sort();
+        let all = in_metadata.into_iter().chain(unknown).chain(inside);
+        texts.extend(all.map(|path| format!("unknown field {path:?}")));
+        Ok(texts)
+    })
 }
 
 /// Warns those who use a version that its definition calls deprecated.
@@ -217,20 +348,18 @@ pub fn warn_deprecated(call: &Call) {
         return;
     }
     let Ok(definition) = of(call) else { return };
-    let Some(version) = definition.version(call.kind.version).filter(|v| v.spec["deprecated"] == true) else { return };
-    match version.spec["deprecationWarning"].as_str() {
-        Some(text) => call.warn(text),
-        None => call.warn(format!("{} {} is deprecated", call.kind.api_version(), call.kind.kind)),
+    if let Some(text) = definition.version(call.kind.version).and_then(|v| v.deprecation.as_deref()) {
+        call.warn(text);
     }
 }
 
-/// The stored form of a custom resource.
+/// The stored form of a custom resource that is in the version to be stored, or whose versions differ in name only.
 pub fn to_stored(storage: &Storage, kind: &Kind, mut value: Value) -> Result<Bytes> {
     if let Some(definition) = storage.definition() {
-        if definition.converts && definition.stored != kind.version {
-            return Err(Failure::not_implemented("the conversion of custom resources by webhooks"));
+        if definition.conversion.is_some() && definition.stored != kind.version && convert::is_object(&value) {
+            return Err(Failure::internal("an object was to be stored before it was converted"));
         }
-        value["apiVersion"] = format!("{}/{}", definition.group, definition.stored).into();
+        value["apiVersion"] = definition.stored_api_version().into();
     }
     let mut text = serde_json::to_vec(&value).map_err(Failure::internal)?;
     text.push(b'\n');
@@ -240,14 +369,28 @@ pub fn to_stored(storage: &Storage, kind: &Kind, mut value: Value) -> Result<Byt
 /// An object as a version shows it: the version's name and defaults that came later.
 pub fn shown(storage: &Storage, kind: &Kind, mut value: Value) -> Result<Value> {
     let Some(definition) = storage.definition() else { return Ok(value) };
-    let stored = tree::text(&value, "/apiVersion");
-    if definition.converts && stored != kind.api_version() && !stored.is_empty() {
-        return Err(Failure::not_implemented("the conversion of custom resources by webhooks"));
+    if !convert::is_object(&value) {
+        return Ok(value);
     }
-    if let Some(version) = definition.version(kind.version) {
-        // What another version knows is not for this one to show.
-        prune(version.schema(), &mut value, &mut Vec::new());
-        default(version.schema(), &mut value);
+    let stored = tree::text(&value, "/apiVersion").to_owned();
+    if definition.conversion.is_some() && stored != kind.api_version() && !stored.is_empty() {
+        return Err(Failure::internal("an object was to be shown before it was converted"));
+    }
+    if let Some(version) = definition.any_version(&stored) {
+        refresh(version, &mut value);
+    }
+    if let Some(version) = definition.version(kind.version).filter(|v| v.kind.api_version() != stored) {
+        // What another version knows is not for this one to show; its own defaults are for new objects only.
+        prune(version.schema.get(), &mut value, &mut Vec::new());
+        drop_nulls(Some(version.schema.get()), &mut value);
     }
     Ok(value)
+}
+
+/// Brings a stored object up to date with its version's schema.
+fn refresh(version: &Version, value: &mut Value) {
+    let schema = version.schema.get();
+    prune(schema, value, &mut Vec::new());
+    drop_nulls(Some(schema), value);
+    default(schema, value);
 }

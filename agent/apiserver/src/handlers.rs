@@ -72,7 +72,10 @@ pub async fn dispatch(call: &Call, parts: Parts, body: Body) -> Result<Response<
 fn check_scope(call: &Call) -> Result<()> {
     let in_namespace = !call.info.namespace.is_empty() && call.kind.plural != "namespaces";
     match (call.kind.namespaced, in_namespace) {
-        (false, true) => Err(Failure::no_such_path()),
+        (false, true) => Err(Failure::no_such_resource(call.kind.group)),
+        (true, false) if crate::custom::is_custom(call.kind) && !matches!(call.info.verb, "list" | "watch") => {
+            Err(Failure::no_such_resource(call.kind.group))
+        }
         (true, false) if !matches!(call.info.verb, "list" | "watch" | "create") => Err(Failure::method_not_allowed()),
         (true, false) if call.info.verb == "create" && !call.info.name.is_empty() => Err(Failure::no_such_path()),
         _ => Ok(()),

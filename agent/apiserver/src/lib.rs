@@ -29,6 +29,7 @@ mod custom;
 mod defaults;
 pub mod discovery;
 mod error;
+mod expressions;
 mod flow;
 mod handlers;
 mod managed;

@@ -110,9 +110,9 @@ impl Accept {
         let text = headers.get(ACCEPT).and_then(|v| v.to_str().ok()).unwrap_or_default();
         let others: Vec<&str> =
             text.split(',').filter(|c| !c.contains("vnd.kubernetes.protobuf") || c.contains("as=")).collect();
-        let value = others.join(",").parse().map_err(|_| Failure::not_acceptable(&MEDIA_TYPES[..2]))?;
+        let value = others.join(",").parse().map_err(|_| Failure::not_acceptable(&MEDIA_TYPES))?;
         if others.is_empty() {
-            return Err(Failure::not_acceptable(&MEDIA_TYPES[..2]));
+            return Err(Failure::not_acceptable(&MEDIA_TYPES));
         }
         let mut headers = HeaderMap::new();
         headers.insert(ACCEPT, value);

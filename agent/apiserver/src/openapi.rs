@@ -1,8 +1,10 @@
 //! OpenAPI v2 and v3, derived from the schema and kind tables.
 //!
 //! Documents are made when first asked for and kept as text; their hash is their ETag and part of the v3 URLs.
-//! Descriptions are not in the tables yet: `kubectl explain` shows types and structure without prose.
+//! Of the built-in kinds only what all objects share has descriptions: the tables have none. Custom resources are
+//! described by their definitions.
 
+mod descriptions;
 mod gnostic;
 mod paths;
 mod schemas;
@@ -64,11 +66,25 @@ impl OpenApi {
     pub fn set_custom(&self, definitions: Vec<Arc<Definition>>) {
         let mut custom = self.custom.lock().unwrap_or_else(PoisonError::into_inner);
         let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
-        made.retain(|key, _| {
-            let old = |d: &Arc<Definition>| key.starts_with(&format!("v3/apis/{}/", d.group));
-            key.starts_with("v3/") && !custom.iter().any(old) && !definitions.iter().any(old)
-        });
+        let is_in = |list: &[Arc<Definition>], d: &Arc<Definition>| list.iter().any(|o| Arc::ptr_eq(o, d));
+        let gone = custom.iter().filter(|d| !is_in(&definitions, d));
+        let new = definitions.iter().filter(|d| !is_in(&custom, d));
+        let stale: Vec<String> = gone.chain(new).map(|d| format!("v3/apis/{}/", d.group)).collect();
+        made.retain(|key, _| key.starts_with("v3/") && !stale.iter().any(|group| key.starts_with(group)));
         *custom = definitions;
+    }
+
+    fn is_custom(&self, path: &str) -> bool {
+        !self.kinds.iter().any(|kind| group_version_path(kind) == path)
+    }
+
+    /// The hash of a document, without keeping what can be made again.
+    fn hash(&self, path: &str) -> Option<Arc<str>> {
+        let key = format!("v3/{path}");
+        if let Some(document) = self.made.lock().unwrap_or_else(PoisonError::into_inner).get(&key) {
+            return Some(document.hash.clone());
+        }
+        Some(self.v3(path)?.hash)
     }
 
     fn custom(&self) -> Vec<Arc<Definition>> {
@@ -104,8 +120,8 @@ impl OpenApi {
         self.cached(&format!("v3 {}", others.join(" ")), || {
             let mut paths = serde_json::Map::new();
             for path in self.group_versions() {
-                if let Some(document) = self.v3(&path) {
-                    let url = format!("/openapi/v3/{path}?hash={}", document.hash);
+                if let Some(hash) = self.hash(&path) {
+                    let url = format!("/openapi/v3/{path}?hash={hash}");
                     paths.insert(path, json!({ "serverRelativeURL": url }));
                 }
             }
@@ -151,7 +167,11 @@ impl OpenApi {
     }
 
     fn cached_bytes(&self, key: &str, make: impl FnOnce() -> Bytes) -> Document {
-        if let Some(document) = self.made.lock().unwrap_or_else(PoisonError::into_inner).get(key) {
+        // Of custom resources only the hash is kept: there may be many, and clients keep what they fetched.
+        let keeps_text = !key.strip_prefix("v3/").is_some_and(|path| self.is_custom(path));
+        if let Some(document) = self.made.lock().unwrap_or_else(PoisonError::into_inner).get(key)
+            && keeps_text
+        {
             return document.clone();
         }
         // Made outside the lock: the index asks for the others while it is being made.
@@ -159,7 +179,9 @@ impl OpenApi {
         let digest = Sha512::digest(&text);
         let hash: String = digest.iter().map(|byte| format!("{byte:02X}")).collect();
         let document = Document { text, hash: hash.into() };
-        self.made.lock().unwrap_or_else(PoisonError::into_inner).insert(key.to_owned(), document.clone());
+        let kept =
+            if keeps_text { document.clone() } else { Document { text: Bytes::new(), hash: document.hash.clone() } };
+        self.made.lock().unwrap_or_else(PoisonError::into_inner).insert(key.to_owned(), kept);
         document
     }
 }

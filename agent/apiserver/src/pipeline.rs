@@ -92,7 +92,8 @@ async fn handle(
     if !info.is_resource {
         return nonresource::serve(app, &parts, &info, &query).await;
     }
-    let kind = app.custom.kind(&info.group, &info.version, &info.resource).ok_or_else(Failure::no_such_path)?;
+    let kind = app.custom.kind(&info.group, &info.version, &info.resource);
+    let kind = kind.ok_or_else(|| Failure::no_such_resource(&info.group))?;
     let plain_body = matches!(info.subresource.as_str(), "proxy" | "log" | "exec" | "attach" | "portforward");
     let mut accept = if plain_body {
         Accept::JSON

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use futures::{FutureExt, StreamExt, TryStreamExt, stream};
 use http::{HeaderMap, Method};
 use parking_lot::Mutex;
 use serde_json::Value;
@@ -41,9 +42,18 @@ pub async fn run(app: &Arc<App>) {
     app.bootstrapped.store(true, Ordering::Release);
 }
 
+/// Objects that are written at the same time. Each write waits for the store's disk, and it takes many in one go.
+const WRITERS: usize = 32;
+
 async fn make_all(app: &Arc<App>) -> Result<()> {
-    for wanted in bootstrap::objects(now()) {
-        make_or_mend(app, &wanted).await?;
+    let objects = bootstrap::objects(now());
+    let (namespaces, others): (Vec<_>, Vec<_>) = objects.into_iter().partition(|o| o.kind.plural == "namespaces");
+    for wanted in [namespaces, others] {
+        let writes = wanted.into_iter().map(|wanted| {
+            let app = app.clone();
+            async move { make_or_mend(&app, &wanted).await }.boxed()
+        });
+        stream::iter(writes).buffer_unordered(WRITERS).try_collect::<()>().await?;
     }
     crate::aggregate::publish_authorities(app).await?;
     crate::services::start(app).await

@@ -26,6 +26,8 @@ struct Inner {
     metadata: Map<String, Value>,
     /// Whether details are shown even if there are none.
     shows_details: bool,
+    /// Whether the answer is a plain text and no `Status`.
+    is_page: bool,
 }
 
 /// The resource a failure speaks of: group and plural (or kind) name.
@@ -70,6 +72,7 @@ impl Failure {
             details: Map::new(),
             metadata: Map::new(),
             shows_details: false,
+            is_page: false,
         }))
     }
 
@@ -96,6 +99,19 @@ impl Failure {
     pub fn not_found(subject: Subject<'_>, name: &str) -> Self {
         Self::new(StatusCode::NOT_FOUND, "NotFound", format!("{subject} {} not found", quoted(name)))
             .about(subject, name)
+    }
+
+    /// 404 for a path below `/apis` in a group that is not built in: the text of the last handler there is.
+    pub fn no_such_resource(group: &str) -> Self {
+        let mut failure = Self::no_such_path();
+        failure.0.is_page = !api::kinds().iter().any(|kind| kind.group == group);
+        failure
+    }
+
+    /// Whether the answer is a plain text.
+    #[must_use]
+    pub fn is_page(&self) -> bool {
+        self.0.is_page
     }
 
     /// 404 for a path that names no resource.
@@ -141,6 +157,14 @@ impl Failure {
             format!("{subject} {} is forbidden: {why}", quoted(name))
         };
         Self::new(StatusCode::FORBIDDEN, "Forbidden", message).about(subject, name)
+    }
+
+    /// Another code and reason for the same refusal.
+    #[must_use]
+    pub fn with_code(mut self, code: StatusCode, reason: &'static str) -> Self {
+        self.0.code = code;
+        self.0.reason = reason;
+        self
     }
 
     /// 422 with one cause per field error.

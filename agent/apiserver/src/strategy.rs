@@ -239,6 +239,11 @@ pub fn prepare_update(kind: &'static Kind, part: Part, new: &mut Value, old: &Va
             if kind.plural == "pods" {
                 pod::prepare_status_update(new, old);
             }
+            if kind.plural == "validatingadmissionpolicies" {
+                for key in ["labels", "annotations", "finalizers", "ownerReferences"] {
+                    tree::copy_key(&mut new["metadata"], &old["metadata"], key);
+                }
+            }
         }
         Part::Finalize => {
             let finalizers = new.pointer("/spec/finalizers").cloned().unwrap_or(Value::Null);

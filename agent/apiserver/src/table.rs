@@ -97,7 +97,7 @@ pub fn of_objects<'o>(
 fn columns(renderer: &Renderer) -> String {
     let definition = renderer.storage.definition();
     match definition.as_ref().and_then(|d| d.version(renderer.kind.version)) {
-        Some(version) => Value::Array(custom::column_definitions(version)).to_string(),
+        Some(version) => custom::column_definitions(version),
         None => printers::columns(renderer.kind),
     }
 }

@@ -10,6 +10,7 @@
 //! before that, in `strategy`. What depends on other objects is admission.
 
 pub mod addresses;
+mod admissionregistration;
 mod apiregistration;
 mod apps;
 pub mod authorization;
@@ -17,7 +18,7 @@ mod autoscaling;
 mod batch;
 mod certificates;
 pub mod checks;
-mod conditions;
+pub mod conditions;
 mod coordination;
 mod core;
 pub mod diff;
@@ -42,6 +43,7 @@ mod tests;
 mod warnings;
 mod workload;
 
+use api::admissionregistration::v1 as registration;
 use api::autoscaling::v2::HorizontalPodAutoscaler;
 use api::certificates::v1::CertificateSigningRequest;
 use api::dra::v1::ResourceClaimTemplate;
@@ -227,6 +229,42 @@ const RULES: &[Rule] = &[
         "volumeattributesclasses",
         api::storage::v1::VolumeAttributesClass,
         storage::class::volume_attributes_class
+    ),
+    rule!(
+        "admissionregistration.k8s.io",
+        "validatingwebhookconfigurations",
+        registration::ValidatingWebhookConfiguration,
+        admissionregistration::webhooks::validating
+    ),
+    rule!(
+        "admissionregistration.k8s.io",
+        "mutatingwebhookconfigurations",
+        registration::MutatingWebhookConfiguration,
+        admissionregistration::webhooks::mutating
+    ),
+    rule!(
+        "admissionregistration.k8s.io",
+        "validatingadmissionpolicies",
+        registration::ValidatingAdmissionPolicy,
+        admissionregistration::policies::validating
+    ),
+    rule!(
+        "admissionregistration.k8s.io",
+        "validatingadmissionpolicybindings",
+        registration::ValidatingAdmissionPolicyBinding,
+        admissionregistration::policies::validating_binding
+    ),
+    rule!(
+        "admissionregistration.k8s.io",
+        "mutatingadmissionpolicies",
+        registration::MutatingAdmissionPolicy,
+        admissionregistration::policies::mutating
+    ),
+    rule!(
+        "admissionregistration.k8s.io",
+        "mutatingadmissionpolicybindings",
+        registration::MutatingAdmissionPolicyBinding,
+        admissionregistration::policies::mutating_binding
     ),
 ];
 

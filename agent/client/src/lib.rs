@@ -23,6 +23,7 @@ mod params;
 mod path;
 mod tls;
 mod transport;
+mod unverified;
 mod watch;
 
 pub use client::Client;
@@ -31,4 +32,5 @@ pub use error::{BoxError, ConfigError, DecodeError, Error, Result};
 pub use params::{DeleteOptions, ListParams, Patch, Propagation, WatchParams};
 pub use path::ObjectPath;
 pub use transport::{RequestBody, ResponseBody};
+pub use unverified::AnyCertificate;
 pub use watch::WatchEvent;

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use crate::words::{
-    ByteSize, CaHash, Cidr, ClusterName, ClusterSecret, Cpu, DevicePath, DhcpMode, DnsName, Endpoint, FeatureName,
-    Host, Hostname, InterfaceAddress, InterfaceName, JoinToken, LabelKey, LabelValue, MacAddress, MirrorUrl,
-    ModuleName, ModuleParameters, PemCertificates, PodNetworkMode, RegistryHost, Role, RouteDestination, SysctlName,
-    Taint, Threshold, TimeSpan,
+    ByteSize, CaHash, Cidr, ClusterName, ClusterSecret, ControlPlanePart, Cpu, DevicePath, DhcpMode, DnsName, Endpoint,
+    FeatureName, Host, Hostname, InterfaceAddress, InterfaceName, JoinToken, LabelKey, LabelValue, MacAddress,
+    MirrorUrl, ModuleName, ModuleParameters, PemCertificates, PodNetworkMode, RegistryHost, Role, RouteDestination,
+    SysctlName, Taint, Threshold, TimeSpan,
 };
 
 /// The port on which masters serve the API.
@@ -167,6 +167,8 @@ pub struct ControlPlane {
     pub extra_sans: Vec<Host>,
     /// The masters' shared secret; always there with more than one master.
     pub secret: Option<ClusterSecret>,
+    /// Parts that others run.
+    pub external: Vec<ControlPlanePart>,
     /// Feature gates.
     pub features: BTreeMap<FeatureName, bool>,
 }

@@ -167,6 +167,7 @@ fn control_plane(section: &Section<'_>) -> ControlPlane {
     ControlPlane {
         extra_sans: section.list("extra-sans"),
         secret: section.one("secret"),
+        external: section.list("external"),
         features: flags(section, "features"),
     }
 }

@@ -10,7 +10,7 @@ mod net;
 mod quantity;
 mod secret;
 
-pub use choice::{DhcpMode, PodNetworkMode, Role, TaintEffect};
+pub use choice::{ControlPlanePart, DhcpMode, PodNetworkMode, Role, TaintEffect};
 pub use names::{
     ClusterName, DevicePath, DnsName, FeatureName, Hostname, InterfaceName, LabelKey, LabelValue, ModuleName,
     ModuleParameters, RegistryHost, SysctlName, Taint,

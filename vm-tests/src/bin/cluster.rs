@@ -83,6 +83,9 @@ struct TestOptions {
     /// The kubectl to test with; Debian's newest, if none is named
     #[arg(long, value_name = "FILE")]
     kubectl: Option<PathBuf>,
+    /// Upstream's kube-scheduler and kube-controller-manager are in this folder; without, they are not tested with
+    #[arg(long, value_name = "FOLDER")]
+    upstream: Option<PathBuf>,
 }
 
 #[derive(Args)]
@@ -164,6 +167,7 @@ impl Up {
             masters: self.masters,
             workers: self.workers,
             registry_mirror: self.registry_mirror.clone(),
+            external: Vec::new(),
             mirror: self.mirror.clone(),
             is_quick_build: self.quick_build,
             is_built: false,
@@ -329,7 +333,8 @@ async fn try_scenario(
     let cluster = Cluster::prepare(&request, &progress).await?;
     common.is_built = true;
     let folder = cluster.folder.clone();
-    let mut scene = Scene { cluster, request, kubectl: options.kubectl.clone(), progress };
+    let mut scene =
+        Scene { cluster, request, kubectl: options.kubectl.clone(), upstream: options.upstream.clone(), progress };
     let result = tokio::select! {
         result = tokio::time::timeout(DEADLINE, (scenario.run)(&mut scene)) => result.context("it took too long").flatten(),
         signal = tokio::signal::ctrl_c() => {

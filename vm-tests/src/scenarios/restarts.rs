@@ -64,7 +64,7 @@ async fn restart_after_kill(api: &Api, pod: &Pod) -> Result<Pod> {
     Ok(after)
 }
 
-async fn check_pod(scene: &Scene, api: &Api) -> Result<()> {
+pub(super) async fn check_pod(scene: &Scene, api: &Api) -> Result<()> {
     let before = scene::sample_pods(api, 3).await?;
     let name = &before[0].name;
     api.call(Method::DELETE, &format!("/api/v1/namespaces/default/pods/{name}"), None).await?;
@@ -85,7 +85,7 @@ async fn check_pod(scene: &Scene, api: &Api) -> Result<()> {
 }
 
 /// Clients of all kinds, while every pod is replaced.
-async fn check_rolling_update(scene: &Scene, api: &Api) -> Result<()> {
+pub(super) async fn check_rolling_update(scene: &Scene, api: &Api) -> Result<()> {
     let before = scene::sample_pods(api, 3).await?;
     let address = SocketAddr::from((scene::service_address(api, "sample").await?, 80));
     let mut loads = Vec::new();

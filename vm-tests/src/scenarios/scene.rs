@@ -28,7 +28,7 @@ pub(super) const SOON: Duration = Duration::from_secs(300);
 pub(super) const SAMPLE_PORT: u16 = 30080;
 pub(super) const SAMPLE: &str = "/apis/apps/v1/namespaces/default/deployments/sample";
 const PODS: &str = "/api/v1/namespaces/default/pods";
-const SAMPLE_IMAGE: &str = "localhost/keelson-sample:1";
+pub(super) const SAMPLE_IMAGE: &str = "localhost/keelson-sample:1";
 
 /// A scenario's cluster, and how it is watched.
 pub struct Scene {
@@ -38,6 +38,8 @@ pub struct Scene {
     pub request: Request,
     /// A kubectl to use in place of Debian's.
     pub kubectl: Option<PathBuf>,
+    /// Where upstream's scheduler and controller manager are.
+    pub upstream: Option<PathBuf>,
     /// Where to tell.
     pub progress: Progress,
 }

@@ -11,7 +11,7 @@ use anyhow::{Context, Result};
 use apiserver::{Authorization, FrontProxy, KubeletClient, ProxyClient, Tls};
 use client::Client;
 use lifecycle::{Shutdown, Tasks};
-use manifest::Manifest;
+use manifest::{ControlPlanePart, Manifest};
 
 use crate::{node, paths, process};
 
@@ -33,8 +33,13 @@ pub(crate) fn run() -> Result<()> {
         tasks.spawn("compactor", async move {
             store::run_compactor(&*compacted, COMPACT_EVERY, async move { stop.wait().await }).await;
         });
-        start_scheduler(&tasks, &shutdown)?;
-        start_controllers(&tasks, &shutdown, &manifest)?;
+        let is_ours = |part| !manifest.control_plane.external.contains(&part);
+        if is_ours(ControlPlanePart::Scheduler) {
+            start_scheduler(&tasks, &shutdown)?;
+        }
+        if is_ours(ControlPlanePart::ControllerManager) {
+            start_controllers(&tasks, &shutdown, &manifest)?;
+        }
         objects::start(&tasks, &shutdown, admin("bootstrap")?, &manifest)?;
         let served = apiserver::run(api_server(&manifest, first)?, store, shutdown.clone()).await;
         shutdown.trigger();
@@ -44,6 +49,14 @@ pub(crate) fn run() -> Result<()> {
         }
         served.context("serving the API")
     })
+}
+
+/// What is told of a control plane that serves.
+fn serving(external: &[ControlPlanePart]) -> String {
+    match external.iter().map(|part| part.as_str()).collect::<Vec<_>>().as_slice() {
+        [] => "serving".to_owned(),
+        parts => format!("serving; run by others: {}", parts.join(", ")),
+    }
 }
 
 fn pki(name: &str) -> PathBuf {
@@ -157,5 +170,17 @@ where
             () = shutdown.wait() => return,
             () = tokio::time::sleep(RESTART_PAUSE) => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_that_others_run_are_told() {
+        assert_eq!(serving(&[]), "serving");
+        let both = [ControlPlanePart::Scheduler, ControlPlanePart::ControllerManager];
+        assert_eq!(serving(&both), "serving; run by others: scheduler, controller-manager");
     }
 }

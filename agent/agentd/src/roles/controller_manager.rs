@@ -1,121 +1,149 @@
 //! `keelson controller-manager`: the controllers alone, with upstream's flags.
 
+mod flags;
+
 use std::path::PathBuf;
 
-use anyhow::{Context, Result, bail};
-use clap::{ArgAction, Args};
+use anyhow::{Context, Result, bail, ensure};
 use controllers::{Config, Signer};
 use ipnet::IpNet;
 
+use super::leading;
+use crate::flags::{Given, Surface, Words};
 use crate::process;
 
-/// Upstream's flags. A flag that is not here is refused.
-#[derive(Args)]
-pub(crate) struct Options {
-    /// How the API server is reached.
-    #[arg(long)]
-    kubeconfig: PathBuf,
-    /// CA that is published in every namespace.
-    #[arg(long)]
-    root_ca_file: Option<PathBuf>,
-    /// Certificate of the CA that signs requests.
-    #[arg(long, requires = "cluster_signing_key_file")]
-    cluster_signing_cert_file: Option<PathBuf>,
-    /// Its key.
-    #[arg(long)]
-    cluster_signing_key_file: Option<PathBuf>,
-    /// Key that signs the tokens of Secrets that ask for one.
-    #[arg(long)]
-    service_account_private_key_file: Option<PathBuf>,
-    /// Whether nodes get pod ranges.
-    #[arg(long, num_args = 0..=1, default_value_t = false, default_missing_value = "true", require_equals = true, action = ArgAction::Set)]
-    allocate_node_cidrs: bool,
-    /// Where they come from.
-    #[arg(long, value_delimiter = ',')]
-    cluster_cidr: Vec<IpNet>,
-    /// Size of a node's range; 24 for IPv4 and 64 for IPv6 without.
-    #[arg(long, default_value_t = 0)]
-    node_cidr_mask_size: u8,
-    /// Whether to lead under a lease.
-    #[arg(long, num_args = 0..=1, default_value_t = true, default_missing_value = "true", require_equals = true, action = ArgAction::Set)]
-    leader_elect: bool,
-    /// Controllers to run; only `*` is supported, further names that are off by default upstream are ignored with a word.
-    #[arg(long, value_delimiter = ',', default_value = "*")]
-    controllers: Vec<String>,
-    #[command(flatten)]
-    without_effect: WithoutEffect,
-}
+const SURFACE: Surface = Surface {
+    role: "controller-manager",
+    about: "The controllers alone, with upstream's flags.",
+    tables: &[leading::FLAGS, flags::FLAGS],
+};
 
-/// Flags of upstream that change nothing here. Each that is given is named in the log.
-#[derive(Args)]
-struct WithoutEffect {
-    /// There is no server to authenticate for.
-    #[arg(long)]
-    authentication_kubeconfig: Option<PathBuf>,
-    /// There is no server to authorize for.
-    #[arg(long)]
-    authorization_kubeconfig: Option<PathBuf>,
-    /// There is no server to authenticate for.
-    #[arg(long)]
-    client_ca_file: Option<PathBuf>,
-    /// There is no server to authenticate for.
-    #[arg(long)]
-    requestheader_client_ca_file: Option<PathBuf>,
-    /// All controllers act as the user of the kubeconfig.
-    #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true)]
-    use_service_account_credentials: Option<bool>,
-    /// No controller needs it.
-    #[arg(long)]
-    service_cluster_ip_range: Option<String>,
-    /// Log detail is set by KEELSON_LOG.
-    #[arg(long, short)]
-    v: Option<String>,
-}
+/// The controller that upstream has and we have not, by its old name and its new one.
+const SIGNER: [&str; 2] = ["bootstrapsigner", "bootstrap-signer-controller"];
 
-pub(crate) fn run(options: &Options) -> Result<()> {
-    let config = config(options)?;
-    let connection = client::Config::from_kubeconfig(&options.kubeconfig)
-        .with_context(|| format!("reading {}", options.kubeconfig.display()))?;
+pub(crate) fn run(words: Words) -> Result<()> {
+    let Some(mut given) = SURFACE.read(words)? else { return Ok(()) };
+    let config = config(&given)?;
+    if given.all("controllers").iter().any(|name| SIGNER.contains(name)) {
+        let reason = "cluster-info is not signed; who reads it knows the CA's hash";
+        given.add_without_effect(vec![(format!("--controllers={}", SIGNER[0]), reason)]);
+    }
+    let connection = leading::connection(&given)?;
     process::run(2, |shutdown| async move {
-        options.without_effect.tell();
+        given.tell();
         let client = client::Client::new(connection.with_component("controller-manager")).context("making a client")?;
         controllers::run(config, client, shutdown).await.context("running the controllers")
     })
 }
 
-fn config(options: &Options) -> Result<Config> {
-    if !options.controllers.iter().any(|c| c == "*") {
-        bail!("--controllers {}: choosing single controllers is not supported", options.controllers.join(","));
-    }
-    let read = |path: &PathBuf| std::fs::read_to_string(path).with_context(|| format!("reading {}", path.display()));
-    let signer = match (&options.cluster_signing_cert_file, &options.cluster_signing_key_file) {
-        (Some(certificate), Some(key)) => Some(Signer { cert_pem: read(certificate)?, key_pem: read(key)? }),
-        _ => None,
+fn config(given: &Given) -> Result<Config> {
+    check_controllers(&given.all("controllers"))?;
+    let read = |path: PathBuf| std::fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()));
+    let file = |flag: &str| given.path(flag).map(read).transpose();
+    let signer = match (file("cluster-signing-cert-file")?, file("cluster-signing-key-file")?) {
+        (Some(cert_pem), Some(key_pem)) => Some(Signer { cert_pem, key_pem }),
+        (None, None) => None,
+        _ => bail!("--cluster-signing-cert-file and --cluster-signing-key-file belong together"),
     };
+    let (node_mask_v4, node_mask_v6) = masks(given)?;
     Ok(Config {
-        cluster_cidrs: if options.allocate_node_cidrs { options.cluster_cidr.clone() } else { Vec::new() },
-        node_mask_v4: options.node_cidr_mask_size,
-        node_mask_v6: 0,
-        root_ca_pem: options.root_ca_file.as_ref().map(read).transpose()?.unwrap_or_default(),
+        cluster_cidrs: if given.switch("allocate-node-cidrs", false) { ranges(given)? } else { Vec::new() },
+        node_mask_v4,
+        node_mask_v6,
+        root_ca_pem: file("root-ca-file")?.unwrap_or_default(),
         signer,
-        service_account_key_pem: options.service_account_private_key_file.as_ref().map(read).transpose()?,
-        leader_identity: options.leader_elect.then(process::identity),
+        service_account_key_pem: file("service-account-private-key-file")?,
+        leader_identity: leading::identity(given),
     })
 }
 
-impl WithoutEffect {
-    fn tell(&self) {
-        let given = [
-            ("--authentication-kubeconfig", self.authentication_kubeconfig.is_some()),
-            ("--authorization-kubeconfig", self.authorization_kubeconfig.is_some()),
-            ("--client-ca-file", self.client_ca_file.is_some()),
-            ("--requestheader-client-ca-file", self.requestheader_client_ca_file.is_some()),
-            ("--use-service-account-credentials", self.use_service_account_credentials == Some(true)),
-            ("--service-cluster-ip-range", self.service_cluster_ip_range.is_some()),
-            ("--v", self.v.is_some()),
+/// All controllers run or none; those that upstream runs only by name may be named.
+fn check_controllers(names: &[&str]) -> Result<()> {
+    const CLEANER: [&str; 2] = ["tokencleaner", "token-cleaner-controller"];
+    let is_all = names.is_empty() || names.contains(&"*");
+    let may_be_named = |name: &str| name == "*" || CLEANER.contains(&name) || SIGNER.contains(&name);
+    match names.iter().find(|name| !is_all || !may_be_named(name)) {
+        Some(name) => bail!("--controllers: {name:?}: choosing single controllers is not supported"),
+        None => Ok(()),
+    }
+}
+
+fn ranges(given: &Given) -> Result<Vec<IpNet>> {
+    let range = |text: &str| text.trim().parse().with_context(|| format!("--cluster-cidr: {text:?} is no range"));
+    given.all("cluster-cidr").into_iter().map(range).collect()
+}
+
+/// Prefix lengths of nodes' IPv4 and IPv6 ranges; 0 leaves them at the default. The flag without a family is for
+/// clusters that have one.
+fn masks(given: &Given) -> Result<(u8, u8)> {
+    let mask = |flag: &str, limit: u8| {
+        let Some(text) = given.get(flag) else { return Ok(None) };
+        let mask: u8 = text.parse().with_context(|| format!("--{flag}: {text:?} is no prefix length"))?;
+        ensure!(mask <= limit, "--{flag}: {mask} is no prefix length");
+        Ok(Some(mask))
+    };
+    let either = mask("node-cidr-mask-size", 128)?;
+    let own = (mask("node-cidr-mask-size-ipv4", 32)?, mask("node-cidr-mask-size-ipv6", 128)?);
+    if either.is_some() && (own.0.is_some() || own.1.is_some()) {
+        bail!("--node-cidr-mask-size cannot be combined with the flags of one address family");
+    }
+    let ranges = ranges(given)?;
+    let (has_v4, has_v6) =
+        (ranges.iter().any(|range| range.addr().is_ipv4()), ranges.iter().any(|range| range.addr().is_ipv6()));
+    ensure!(
+        either.is_none() || !(has_v4 && has_v6),
+        "--node-cidr-mask-size: of two address families each needs a flag of its own, such as \
+         --node-cidr-mask-size-ipv4"
+    );
+    ensure!(has_v6 || either.is_none_or(|mask| mask <= 32), "--node-cidr-mask-size: too long for IPv4");
+    let v4 = own.0.or(either.filter(|_| !has_v6));
+    let v6 = own.1.or(either.filter(|_| has_v6));
+    Ok((v4.unwrap_or_default(), v6.unwrap_or_default()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn given(words: &[&str]) -> Result<Given> {
+        SURFACE.parse(&words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn flags_of_both_tables_are_read() {
+        let words = ["--allocate-node-cidrs", "--cluster-cidr=10.0.0.0/8,fd00::/48", "--node-cidr-mask-size-ipv4=26"];
+        let config = config(&given(&words).unwrap()).unwrap();
+        assert_eq!((config.cluster_cidrs.len(), config.node_mask_v4, config.node_mask_v6), (2, 26, 0));
+        assert!(config.leader_identity.is_some());
+        let alone = given(&["--leader-elect=false", "--cluster-cidr=fd00::/48", "--node-cidr-mask-size=80"]).unwrap();
+        let config = super::config(&alone).unwrap();
+        assert_eq!((config.cluster_cidrs.len(), config.node_mask_v4, config.node_mask_v6), (0, 0, 80));
+        assert_eq!(config.leader_identity, None);
+    }
+
+    #[test]
+    fn what_is_not_supported_is_refused() {
+        let table: &[(&[&str], &str)] = &[
+            (&["--controllers=*,-job"], "--controllers: \"-job\": choosing single controllers is not supported"),
+            (&["--controllers=job"], "--controllers: \"job\": choosing single controllers is not supported"),
+            (&["--cluster-signing-key-file=/dev/null"], "--cluster-signing-cert-file and"),
+            (&["--cluster-cidr=10.0.0.0/8,fd00::/48", "--node-cidr-mask-size=24"], "--node-cidr-mask-size: of two"),
+            (&["--cloud-provider=aws"], "--cloud-provider is not supported: clouds have"),
+            (&["--leader-elect-lease-duration=5s"], "--leader-elect-lease-duration is not supported"),
         ];
-        for (flag, _) in given.iter().filter(|(_, is_given)| *is_given) {
-            tracing::warn!(flag, "this flag has no effect here");
+        for (words, message) in table {
+            let found = given(words).and_then(|given| config(&given)).err().map(|error| error.to_string());
+            assert!(found.as_ref().is_some_and(|found| found.starts_with(message)), "{words:?}: {found:?}");
         }
+        config(&given(&["--controllers=*,bootstrapsigner,tokencleaner"]).unwrap()).unwrap();
+    }
+
+    #[test]
+    fn no_flag_stands_in_two_tables() {
+        let mut names: Vec<&str> = SURFACE.flags().map(|flag| flag.name).collect();
+        names.sort_unstable();
+        let count = names.len();
+        names.dedup();
+        assert_eq!(names.len(), count);
     }
 }

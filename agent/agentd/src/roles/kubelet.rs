@@ -7,47 +7,32 @@ mod flags;
 mod labels;
 mod serving;
 
-use std::ffi::OsString;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail, ensure};
-use clap::Args;
 use kubelet::{Config, ServerConfig};
 use lifecycle::Tasks;
 
-use crate::flags::{self as command_line, Given};
+use crate::flags::{Given, Surface, Words};
 use crate::settings::Settings;
 use crate::{host, process};
 use access::Access;
 use config::{KubeletConfiguration, parse_taint};
 
-const ABOUT: &str = "The kubelet alone, with upstream's flags and its KubeletConfiguration file.";
+const SURFACE: Surface = Surface {
+    role: "kubelet",
+    about: "The kubelet alone, with upstream's flags and its KubeletConfiguration file.",
+    tables: &[flags::FLAGS],
+};
 /// What the parts beside the kubelet get to end.
 const DRAIN: std::time::Duration = std::time::Duration::from_secs(5);
 
-/// The words of the command line; upstream's flags are a table of ours, not of clap's.
-#[derive(Args)]
-#[command(disable_help_flag = true)]
-pub(crate) struct Options {
-    /// Upstream's flags; `--help` lists them.
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "FLAGS")]
-    words: Vec<OsString>,
-}
-
-pub(crate) fn run(options: Options) -> Result<ExitCode> {
-    let words = command_line::words(options.words)?;
-    if command_line::wants_help(&words) {
-        print!("{}", command_line::help("kubelet", ABOUT, flags::FLAGS));
-        return Ok(ExitCode::SUCCESS);
-    }
-    let plan = Plan::read(&words)?;
+pub(crate) fn run(words: Words) -> Result<()> {
+    let Some(given) = SURFACE.read(words)? else { return Ok(()) };
+    let plan = Plan::new(given)?;
     process::run(2, |shutdown| async move {
         plan.given.tell();
-        for (field, reason) in &plan.without_effect {
-            tracing::warn!("{field} changes nothing: {reason}");
-        }
         host::set_oom_score(plan.settings.oom_score_adj);
         let tasks = Tasks::new();
         let Some(access) = Access::get(&plan, &tasks, &shutdown).await? else { return Ok(()) };
@@ -56,27 +41,25 @@ pub(crate) fn run(options: Options) -> Result<ExitCode> {
         shutdown.trigger();
         tasks.drain(DRAIN).await;
         ended.context("running the kubelet")
-    })?;
-    Ok(ExitCode::SUCCESS)
+    })
 }
 
 /// Everything that flags and file say.
 struct Plan {
     given: Given,
     settings: KubeletConfiguration,
-    without_effect: Vec<(String, &'static str)>,
     kubelet: Config,
 }
 
 impl Plan {
-    fn read(words: &[String]) -> Result<Self> {
-        let given = command_line::parse("kubelet", flags::FLAGS, words)?;
+    fn new(mut given: Given) -> Result<Self> {
         let (settings, without_effect) = settings(&given)?.typed::<KubeletConfiguration>(&fields::SCHEMA)?;
+        given.add_without_effect(without_effect);
         check_host(&settings)?;
         let kubelet = kubelet(&given, &settings)?;
         // What is wrong with the server's settings should be told before anything is done.
         settings.listen()?;
-        Ok(Self { given, settings, without_effect, kubelet })
+        Ok(Self { given, settings, kubelet })
     }
 
     fn with_server(&self, access: &Access) -> Result<Config> {
@@ -92,12 +75,8 @@ impl Plan {
         Ok(config)
     }
 
-    fn path(&self, flag: &str) -> Option<PathBuf> {
-        self.given.get(flag).filter(|path| !path.is_empty()).map(PathBuf::from)
-    }
-
     fn cert_dir(&self) -> PathBuf {
-        self.path("cert-dir").unwrap_or_else(|| PathBuf::from("/var/lib/kubelet/pki"))
+        self.given.path("cert-dir").unwrap_or_else(|| PathBuf::from("/var/lib/kubelet/pki"))
     }
 }
 
@@ -130,8 +109,8 @@ fn drop_ins(folder: &Path) -> Result<Vec<PathBuf>> {
 
 fn kubelet(given: &Given, settings: &KubeletConfiguration) -> Result<Config> {
     let mut kubelet = settings.kubelet(&node_name(given)?, node_ips(given)?)?;
-    if let Some(root) = given.get("root-dir").filter(|root| !root.is_empty()) {
-        kubelet.root_dir = root.into();
+    if let Some(root) = given.path("root-dir") {
+        kubelet.root_dir = root;
     }
     kubelet.labels = labels::parse(&given.all("node-labels"))?;
     let taints: Result<Vec<_>> = given.all("register-with-taints").into_iter().map(parse_taint).collect();

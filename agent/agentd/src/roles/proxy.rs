@@ -4,65 +4,48 @@ mod config;
 mod fields;
 mod flags;
 
-use std::ffi::OsString;
 use std::path::Path;
-use std::process::ExitCode;
 
 use anyhow::{Context, Result};
-use clap::Args;
 
-use crate::flags::{self as command_line, Given};
+use crate::flags::{Given, Surface, Words};
 use crate::settings::Settings;
 use crate::{host, process};
 use config::KubeProxyConfiguration;
 
-const ABOUT: &str = "The service proxy alone, with upstream's flags and its KubeProxyConfiguration file.";
+const SURFACE: Surface = Surface {
+    role: "proxy",
+    about: "The service proxy alone, with upstream's flags and its KubeProxyConfiguration file.",
+    tables: &[flags::FLAGS],
+};
 
-/// The words of the command line; upstream's flags are a table of ours, not of clap's.
-#[derive(Args)]
-#[command(disable_help_flag = true)]
-pub(crate) struct Options {
-    /// Upstream's flags; `--help` lists them.
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "FLAGS")]
-    words: Vec<OsString>,
-}
-
-pub(crate) fn run(options: Options) -> Result<ExitCode> {
-    let words = command_line::words(options.words)?;
-    if command_line::wants_help(&words) {
-        print!("{}", command_line::help("proxy", ABOUT, flags::FLAGS));
-        return Ok(ExitCode::SUCCESS);
-    }
-    let plan = Plan::read(&words)?;
+pub(crate) fn run(words: Words) -> Result<()> {
+    let Some(given) = SURFACE.read(words)? else { return Ok(()) };
+    let plan = Plan::new(given)?;
     process::run(2, |shutdown| async move {
         plan.given.tell();
-        for (field, reason) in &plan.without_effect {
-            tracing::warn!("{field} changes nothing: {reason}");
-        }
         host::set_oom_score(plan.oom_score);
         let client = client::Client::new(plan.connection).context("making a client")?;
         proxy::run(plan.proxy, client, shutdown).await.context("running the service proxy")
-    })?;
-    Ok(ExitCode::SUCCESS)
+    })
 }
 
 /// Everything that flags and file say.
 struct Plan {
     given: Given,
-    without_effect: Vec<(String, &'static str)>,
     oom_score: i32,
     connection: client::Config,
     proxy: proxy::Config,
 }
 
 impl Plan {
-    fn read(words: &[String]) -> Result<Self> {
-        let given = command_line::parse("proxy", flags::FLAGS, words)?;
+    fn new(mut given: Given) -> Result<Self> {
         let (settings, without_effect) = settings(&given)?.typed::<KubeProxyConfiguration>(&fields::SCHEMA)?;
+        given.add_without_effect(without_effect);
         let name = settings.node_name()?;
         let proxy = settings.proxy(&name, given.get("healthz-port"))?;
         let connection = settings.connection(given.get("master"))?;
-        Ok(Self { given, without_effect, oom_score: settings.oom_score_adj, connection, proxy })
+        Ok(Self { given, oom_score: settings.oom_score_adj, connection, proxy })
     }
 }
 
@@ -84,8 +67,8 @@ mod tests {
 
     #[test]
     fn every_field_that_a_flag_stands_for_is_in_the_table_of_fields() {
-        for flag in flags::FLAGS {
-            if let command_line::Effect::Field(path) = flag.effect {
+        for flag in SURFACE.flags() {
+            if let crate::flags::Effect::Field(path) = flag.effect {
                 let known = |field: &crate::settings::Field| {
                     path == field.path || path.strip_prefix(field.path).is_some_and(|rest| rest.starts_with('.'))
                 };
@@ -106,7 +89,12 @@ mod tests {
             ("--hostname-override=n1", "clientConnection.kubeconfig is needed"),
         ];
         for (word, message) in table {
-            let found = Plan::read(&[word.to_owned()]).err().map(|error| error.to_string()).unwrap_or_default();
+            let found = SURFACE
+                .parse(&[word.to_owned()])
+                .and_then(Plan::new)
+                .err()
+                .map(|error| error.to_string())
+                .unwrap_or_default();
             assert!(found.starts_with(message), "{word}: {found}");
         }
     }

@@ -1,50 +1,36 @@
 //! `keelson scheduler`: the scheduler alone, with upstream's flags.
 
-use std::path::PathBuf;
-
 use anyhow::{Context, Result};
-use clap::{ArgAction, Args};
 
+use super::leading;
+use crate::flags::Shape::Text;
+use crate::flags::{Flag, Surface, Words, refused};
 use crate::process;
 
-/// Upstream's flags. A flag that is not here is refused.
-#[derive(Args)]
-pub(crate) struct Options {
-    /// How the API server is reached.
-    #[arg(long)]
-    kubeconfig: PathBuf,
-    /// Whether to lead under a lease.
-    #[arg(long, num_args = 0..=1, default_value_t = true, default_missing_value = "true", require_equals = true, action = ArgAction::Set)]
-    leader_elect: bool,
-    /// Without effect: there is no server to authenticate for.
-    #[arg(long)]
-    authentication_kubeconfig: Option<PathBuf>,
-    /// Without effect: there is no server to authorize for.
-    #[arg(long)]
-    authorization_kubeconfig: Option<PathBuf>,
-    /// Without effect: log detail is set by KEELSON_LOG.
-    #[arg(long, short)]
-    v: Option<String>,
-}
+const SURFACE: Surface = Surface {
+    role: "scheduler",
+    about: "The scheduler alone, with upstream's flags.",
+    tables: &[leading::FLAGS, FLAGS],
+};
 
-pub(crate) fn run(options: &Options) -> Result<()> {
-    let connection = client::Config::from_kubeconfig(&options.kubeconfig)
-        .with_context(|| format!("reading {}", options.kubeconfig.display()))?;
-    let config = if options.leader_elect {
-        scheduler::Config::with_leader_election(&process::identity())
-    } else {
-        scheduler::Config::default()
-    };
+/// The flags that only the scheduler has.
+const FLAGS: &[Flag] = &[
+    refused("config", Text, "there is one profile, upstream's default"),
+    refused(
+        "pod-max-in-unschedulable-pods-duration",
+        Text,
+        "what no node could take is tried again when something changes",
+    ),
+    refused("write-config-to", Text, "defaults are not written to a file"),
+];
+
+pub(crate) fn run(words: Words) -> Result<()> {
+    let Some(given) = SURFACE.read(words)? else { return Ok(()) };
+    let connection = leading::connection(&given)?;
+    let identity = leading::identity(&given);
+    let config = identity.map_or_else(scheduler::Config::default, |id| scheduler::Config::with_leader_election(&id));
     process::run(2, |shutdown| async move {
-        for (flag, given) in [
-            ("--authentication-kubeconfig", options.authentication_kubeconfig.is_some()),
-            ("--authorization-kubeconfig", options.authorization_kubeconfig.is_some()),
-            ("--v", options.v.is_some()),
-        ] {
-            if given {
-                tracing::warn!(flag, "this flag has no effect here");
-            }
-        }
+        given.tell();
         let client = client::Client::new(connection.with_component("scheduler")).context("making a client")?;
         scheduler::run(config, client, shutdown).await.context("running the scheduler")
     })

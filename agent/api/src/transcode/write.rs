@@ -1,12 +1,14 @@
 //! Protobuf to JSON.
-
-use std::borrow::Cow;
+//!
+//! Lists of ten thousand objects come through here, so nothing is allocated per message, field or text: the fields of
+//! the message at hand lie on one stack that all levels share, and texts are copied as they are where nothing in them
+//! has to be escaped.
 
 use prost::DecodeError;
 
-use crate::json::{duration, put_base64, put_float, put_int, put_string};
-use crate::schema::{Field, FieldType, Message, Shape};
-use crate::time::{format_micros, format_seconds};
+use crate::json::{duration, put_base64, put_float, put_int, put_key, put_string, put_text, put_uint};
+use crate::schema::{Field, FieldType, MESSAGES, Message, Shape};
+use crate::time::{format_micros, put_seconds};
 use crate::transcode::TypeName;
 use crate::wire::{self, Value, malformed};
 
@@ -20,59 +22,258 @@ pub fn proto_to_json(
     name: Option<TypeName<'_>>,
     out: &mut Vec<u8>,
 ) -> Result<(), DecodeError> {
+    let mut writer = Writer { stack: Vec::with_capacity(STACK), out };
     if message.shape != Shape::Struct {
-        return put_shape(message, bytes, out);
+        return writer.shape(message, bytes);
     }
-    out.push(b'{');
+    writer.out.push(b'{');
     let mut first = true;
     if let Some((api_version, kind)) = name {
-        out.extend_from_slice(b"\"kind\":");
-        put_string(out, kind);
-        out.extend_from_slice(b",\"apiVersion\":");
-        put_string(out, api_version);
+        writer.out.extend_from_slice(b"\"kind\":");
+        put_string(writer.out, kind);
+        writer.out.extend_from_slice(b",\"apiVersion\":");
+        put_string(writer.out, api_version);
         first = false;
     }
-    put_fields(message, bytes, &mut first, out)?;
-    out.push(b'}');
+    writer.fields(message, bytes, &mut first)?;
+    writer.out.push(b'}');
     Ok(())
 }
 
-/// Fields on the wire come by number; JSON wants the struct's order.
-fn put_fields(message: &Message, bytes: &[u8], first: &mut bool, out: &mut Vec<u8>) -> Result<(), DecodeError> {
-    let mut seen: Vec<(usize, Value<'_>)> = Vec::with_capacity(message.fields.len());
-    for field in wire::fields(bytes) {
-        let field = field?;
-        if let Some((index, _)) = message.field_by_number(field.number) {
-            seen.push((index, field.value));
+/// Fields of a pod, from its metadata to the deepest, that are usually open at a time.
+const STACK: usize = 128;
+
+struct Writer<'a, 'o> {
+    /// Fields of the messages that are being written, the outermost first: index in the message's table, and value.
+    stack: Vec<(usize, Value<'a>)>,
+    out: &'o mut Vec<u8>,
+}
+
+/// Places on the stack.
+type Range = std::ops::Range<usize>;
+
+impl<'a> Writer<'a, '_> {
+    fn object(&mut self, message: &Message, bytes: &'a [u8]) -> Result<(), DecodeError> {
+        if message.shape != Shape::Struct {
+            return self.shape(message, bytes);
         }
+        self.out.push(b'{');
+        self.fields(message, bytes, &mut true)?;
+        self.out.push(b'}');
+        Ok(())
     }
-    seen.sort_by_key(|(index, _)| *index);
-    let mut rest = seen.as_slice();
-    for (index, field) in message.fields.iter().enumerate() {
-        let end = rest.iter().position(|(i, _)| *i != index).unwrap_or(rest.len());
-        let (values, others) = rest.split_at(end);
-        rest = others;
-        if field.inline {
-            if let Some(inner) = field.ty.message() {
-                put_fields(inner, &merged(values)?, first, out)?;
+
+    /// Fields on the wire come by number; JSON wants the struct's order.
+    fn fields(&mut self, message: &Message, bytes: &'a [u8], first: &mut bool) -> Result<(), DecodeError> {
+        let base = self.stack.len();
+        let (mut last, mut is_sorted) = (0, true);
+        for field in wire::fields(bytes) {
+            let field = field?;
+            if let Some((index, _)) = message.field_by_number(field.number) {
+                is_sorted &= last <= index;
+                last = index;
+                self.stack.push((index, field.value));
             }
-            continue;
         }
-        if is_left_out(field, values) {
-            continue;
+        let end = self.stack.len();
+        if !is_sorted {
+            self.stack[base..].sort_by_key(|(index, _)| *index);
+        }
+        let mut at = base;
+        for (index, field) in message.fields.iter().enumerate() {
+            let start = at;
+            while at < end && self.stack[at].0 == index {
+                at += 1;
+            }
+            self.field(field, start..at, first)?;
+        }
+        self.stack.truncate(base);
+        Ok(())
+    }
+
+    /// A field with its name; `values` are its occurrences.
+    fn field(&mut self, field: &Field, values: Range, first: &mut bool) -> Result<(), DecodeError> {
+        if field.inline {
+            let Some(inner) = field.ty.message() else { return Ok(()) };
+            return match self.message_bytes(values)? {
+                Ok(bytes) => self.fields(inner, bytes, first),
+                Err(merged) => Writer { stack: Vec::new(), out: self.out }.fields(inner, &merged, first),
+            };
+        }
+        let last = self.stack[values.clone()].last().map(|(_, value)| *value);
+        if is_left_out(field, last.as_ref()) {
+            return Ok(());
         }
         if !std::mem::take(first) {
-            out.push(b',');
+            self.out.push(b',');
         }
-        put_string(out, field.json);
-        out.push(b':');
-        put_field(field, values, out)?;
+        put_key(self.out, field.json);
+        if let FieldType::Map(ty) = field.ty {
+            return self.map(*ty, values);
+        }
+        if field.repeated {
+            return self.list(field.ty, values);
+        }
+        match (last, field.ty) {
+            (None, _) if field.pointer || field.bytes => self.out.extend_from_slice(b"null"),
+            (None, ty) => self.value(ty, zero(ty))?,
+            (Some(_), FieldType::Message(index)) => match self.message_bytes(values)? {
+                Ok(bytes) => self.object(&MESSAGES[index], bytes)?,
+                Err(merged) => proto_to_json(&MESSAGES[index], &merged, None, self.out)?,
+            },
+            (Some(value), ty) => self.value(ty, value)?,
+        }
+        Ok(())
     }
-    Ok(())
+
+    /// The bytes of a message. One that appears several times is the merge of them: protobuf merges by concatenation.
+    fn message_bytes(&self, values: Range) -> Result<Result<&'a [u8], Vec<u8>>, DecodeError> {
+        let bytes = |value: &Value<'a>| match value {
+            Value::Bytes(bytes) => Ok(*bytes),
+            _ => Err(malformed("wire type of a message")),
+        };
+        match &self.stack[values] {
+            [] => Ok(Ok(&[])),
+            [(_, one)] => Ok(Ok(bytes(one)?)),
+            many => {
+                let parts = many.iter().map(|(_, value)| bytes(value)).collect::<Result<Vec<_>, _>>()?;
+                Ok(Err(parts.concat()))
+            }
+        }
+    }
+
+    fn list(&mut self, ty: FieldType, values: Range) -> Result<(), DecodeError> {
+        if values.is_empty() {
+            self.out.extend_from_slice(b"null");
+            return Ok(());
+        }
+        let start = values.start;
+        self.out.push(b'[');
+        for at in values {
+            if at > start {
+                self.out.push(b',');
+            }
+            let (_, value) = self.stack[at];
+            self.value(ty, value)?;
+        }
+        self.out.push(b']');
+        Ok(())
+    }
+
+    /// A map, by key. What upstream and we store has this order already.
+    fn map(&mut self, ty: FieldType, values: Range) -> Result<(), DecodeError> {
+        if values.is_empty() {
+            self.out.extend_from_slice(b"null");
+            return Ok(());
+        }
+        let mut entries = Vec::new();
+        let is_sorted = self.stack[values.clone()].is_sorted_by(|(_, a), (_, b)| entry(a).0 < entry(b).0);
+        if !is_sorted {
+            entries.extend(self.stack[values.clone()].iter().map(|(_, value)| *value));
+            entries.sort_by_key(|value| entry(value).0);
+        }
+        let count = values.len();
+        self.out.push(b'{');
+        for i in 0..count {
+            if i > 0 {
+                self.out.push(b',');
+            }
+            let (key, value) = read_entry(entries.get(i).copied().unwrap_or_else(|| self.stack[values.start + i].1))?;
+            put_text(self.out, key);
+            self.out.push(b':');
+            match (value, ty) {
+                (None, FieldType::Bytes) => self.out.extend_from_slice(b"null"),
+                (value, _) => self.value(ty, value.unwrap_or_else(|| zero(ty)))?,
+            }
+        }
+        self.out.push(b'}');
+        Ok(())
+    }
+
+    fn value(&mut self, ty: FieldType, value: Value<'a>) -> Result<(), DecodeError> {
+        match (ty, value) {
+            (FieldType::String, Value::Bytes(bytes)) => put_text(self.out, bytes),
+            (FieldType::Bytes, Value::Bytes(bytes)) => put_base64(self.out, bytes),
+            (FieldType::Bool, Value::Varint(v)) => {
+                self.out.extend_from_slice(if v == 0 { b"false" } else { b"true" });
+            }
+            (FieldType::Int32 | FieldType::Int64, Value::Varint(v)) => put_int(self.out, v.cast_signed()),
+            (FieldType::Uint64, Value::Varint(v)) => put_uint(self.out, v),
+            (FieldType::Double, Value::Fixed64(v)) => put_float(self.out, f64::from_bits(v)),
+            (FieldType::Message(index), Value::Bytes(bytes)) => return self.object(&MESSAGES[index], bytes),
+            _ => return Err(malformed("wire type")),
+        }
+        Ok(())
+    }
+
+    /// Messages whose JSON is not an object of their fields.
+    fn shape(&mut self, message: &Message, bytes: &'a [u8]) -> Result<(), DecodeError> {
+        let parts = Parts::read(bytes)?;
+        match message.shape {
+            Shape::Struct => return self.object(message, bytes),
+            Shape::List => {
+                let base = self.stack.len();
+                for field in wire::fields(bytes) {
+                    let field = field?;
+                    if field.number == 1 {
+                        self.stack.push((0, field.value));
+                    }
+                }
+                let end = self.stack.len();
+                self.list(message.fields[0].ty, base..end)?;
+                self.stack.truncate(base);
+            }
+            Shape::Time | Shape::MicroTime if bytes.is_empty() => self.out.extend_from_slice(b"null"),
+            Shape::Time => put_seconds(self.out, parts.int(1)),
+            Shape::MicroTime => {
+                let nanos = i32::try_from(parts.int(2)).map_err(|_| malformed("nanoseconds"))?;
+                put_string(self.out, &format_micros(parts.int(1), nanos));
+            }
+            Shape::Duration => put_string(self.out, &duration(parts.int(1))),
+            Shape::Quantity => {
+                let text = parts.bytes(1).unwrap_or(b"0");
+                put_text(self.out, if text.is_empty() { b"0" } else { text });
+            }
+            Shape::IntOrString if parts.int(1) == 0 => put_int(self.out, parts.int(2)),
+            Shape::IntOrString => put_text(self.out, parts.bytes(3).unwrap_or_default()),
+            Shape::RawJson => {
+                self.out.extend_from_slice(parts.bytes(1).filter(|raw| !raw.is_empty()).unwrap_or(b"null"));
+            }
+            Shape::SchemaOrArray | Shape::SchemaOrBool | Shape::SchemaOrStrings => {
+                return self.schema_or(message, bytes, &parts);
+            }
+        }
+        Ok(())
+    }
+
+    fn schema_or(&mut self, message: &Message, bytes: &'a [u8], parts: &Parts<'a>) -> Result<(), DecodeError> {
+        let (number, other) = if message.shape == Shape::SchemaOrBool { (2, 1) } else { (1, 2) };
+        let ty = |number: usize| {
+            let number = u32::try_from(number).unwrap_or_default();
+            message.field_by_number(number).map(|(_, field)| field.ty).ok_or_else(|| malformed("schema"))
+        };
+        if let Some(schema) = parts.bytes(number) {
+            return self.value(ty(number)?, Value::Bytes(schema));
+        }
+        if message.shape == Shape::SchemaOrBool {
+            self.out.extend_from_slice(if parts.int(1) == 0 { b"false" } else { b"true" });
+            return Ok(());
+        }
+        let base = self.stack.len();
+        for field in wire::fields(bytes) {
+            let field = field?;
+            if field.number as usize == other {
+                self.stack.push((0, field.value));
+            }
+        }
+        let end = self.stack.len();
+        self.list(ty(other)?, base..end)?;
+        self.stack.truncate(base);
+        Ok(())
+    }
 }
 
-fn is_left_out(field: &Field, values: &[(usize, Value<'_>)]) -> bool {
-    let last = values.last().map(|(_, value)| value);
+fn is_left_out(field: &Field, last: Option<&Value<'_>>) -> bool {
     if field.omit_zero {
         return last.is_none_or(is_zero);
     }
@@ -80,7 +281,7 @@ fn is_left_out(field: &Field, values: &[(usize, Value<'_>)]) -> bool {
         return false;
     }
     if field.repeated || matches!(field.ty, FieldType::Map(_)) {
-        return values.is_empty();
+        return last.is_none();
     }
     match (last, field.ty.message()) {
         (None, _) if field.pointer => true,
@@ -100,41 +301,6 @@ fn is_zero(value: &Value<'_>) -> bool {
     }
 }
 
-fn put_field(field: &Field, values: &[(usize, Value<'_>)], out: &mut Vec<u8>) -> Result<(), DecodeError> {
-    if let FieldType::Map(value) = field.ty {
-        return put_map(*value, values, out);
-    }
-    if field.repeated {
-        return put_list(field.ty, values, out);
-    }
-    match values {
-        [] if field.pointer || field.bytes => out.extend_from_slice(b"null"),
-        [] => put_value(field.ty, zero(field.ty), out)?,
-        [.., _] if field.ty.message().is_some() => put_value(field.ty, Value::Bytes(&merged(values)?), out)?,
-        [.., (_, last)] => put_value(field.ty, *last, out)?,
-    }
-    Ok(())
-}
-
-/// A message that appears several times is the merge of them: protobuf merges by concatenation.
-fn merged<'a>(values: &[(usize, Value<'a>)]) -> Result<Cow<'a, [u8]>, DecodeError> {
-    let bytes = |value: &Value<'a>| match value {
-        Value::Bytes(bytes) => Ok(*bytes),
-        _ => Err(malformed("wire type of a message")),
-    };
-    match values {
-        [] => Ok(Cow::Borrowed(&[])),
-        [(_, one)] => Ok(Cow::Borrowed(bytes(one)?)),
-        many => {
-            let mut all = Vec::new();
-            for (_, value) in many {
-                all.extend_from_slice(bytes(value)?);
-            }
-            Ok(Cow::Owned(all))
-        }
-    }
-}
-
 fn zero(ty: FieldType) -> Value<'static> {
     match ty {
         FieldType::String | FieldType::Bytes | FieldType::Message(_) | FieldType::Map(_) => Value::Bytes(&[]),
@@ -143,141 +309,49 @@ fn zero(ty: FieldType) -> Value<'static> {
     }
 }
 
-fn put_list(ty: FieldType, values: &[(usize, Value<'_>)], out: &mut Vec<u8>) -> Result<(), DecodeError> {
-    if values.is_empty() {
-        out.extend_from_slice(b"null");
-        return Ok(());
-    }
-    out.push(b'[');
-    for (i, (_, value)) in values.iter().enumerate() {
-        if i > 0 {
-            out.push(b',');
-        }
-        put_value(ty, *value, out)?;
-    }
-    out.push(b']');
-    Ok(())
+/// Key and value of a map's entry; nothing, if it is malformed, which [`read_entry`] tells.
+fn entry<'a>(value: &Value<'a>) -> (&'a [u8], Option<Value<'a>>) {
+    read_entry(*value).unwrap_or_default()
 }
 
-fn put_map(ty: FieldType, values: &[(usize, Value<'_>)], out: &mut Vec<u8>) -> Result<(), DecodeError> {
-    if values.is_empty() {
-        out.extend_from_slice(b"null");
-        return Ok(());
-    }
-    let mut entries = Vec::with_capacity(values.len());
-    for (_, entry) in values {
-        let Value::Bytes(entry) = entry else { return Err(malformed("wire type of a map entry")) };
-        let (mut key, mut value): (&[u8], Option<Value<'_>>) = (&[], None);
-        for field in wire::fields(entry) {
-            let field = field?;
-            match (field.number, field.value) {
-                (1, Value::Bytes(bytes)) => key = bytes,
-                (2, found) => value = Some(found),
-                _ => {}
-            }
-        }
-        entries.push((key, value));
-    }
-    entries.sort_by_key(|(key, _)| *key);
-    out.push(b'{');
-    for (i, (key, value)) in entries.iter().enumerate() {
-        if i > 0 {
-            out.push(b',');
-        }
-        put_string(out, &String::from_utf8_lossy(key));
-        out.push(b':');
-        match (value, ty) {
-            (None, FieldType::Bytes) => out.extend_from_slice(b"null"),
-            (value, _) => put_value(ty, value.unwrap_or_else(|| zero(ty)), out)?,
+fn read_entry(entry: Value<'_>) -> Result<(&[u8], Option<Value<'_>>), DecodeError> {
+    let Value::Bytes(entry) = entry else { return Err(malformed("wire type of a map entry")) };
+    let (mut key, mut value): (&[u8], Option<Value<'_>>) = (&[], None);
+    for field in wire::fields(entry) {
+        let field = field?;
+        match (field.number, field.value) {
+            (1, Value::Bytes(bytes)) => key = bytes,
+            (2, found) => value = Some(found),
+            _ => {}
         }
     }
-    out.push(b'}');
-    Ok(())
+    Ok((key, value))
 }
 
-fn put_value(ty: FieldType, value: Value<'_>, out: &mut Vec<u8>) -> Result<(), DecodeError> {
-    match (ty, value) {
-        (FieldType::String, Value::Bytes(bytes)) => put_string(out, &String::from_utf8_lossy(bytes)),
-        (FieldType::Bytes, Value::Bytes(bytes)) => put_base64(out, bytes),
-        (FieldType::Bool, Value::Varint(v)) => out.extend_from_slice(if v == 0 { b"false" } else { b"true" }),
-        (FieldType::Int32 | FieldType::Int64, Value::Varint(v)) => put_int(out, v.cast_signed()),
-        (FieldType::Uint64, Value::Varint(v)) => out.extend_from_slice(v.to_string().as_bytes()),
-        (FieldType::Double, Value::Fixed64(v)) => put_float(out, f64::from_bits(v)),
-        (FieldType::Message(index), Value::Bytes(bytes)) => {
-            return proto_to_json(&crate::schema::MESSAGES[index], bytes, None, out);
-        }
-        _ => return Err(malformed("wire type")),
-    }
-    Ok(())
-}
-
-/// Messages whose JSON is not an object of their fields.
-fn put_shape(message: &Message, bytes: &[u8], out: &mut Vec<u8>) -> Result<(), DecodeError> {
-    let parts = Parts::read(bytes)?;
-    match message.shape {
-        Shape::Struct => return proto_to_json(message, bytes, None, out),
-        Shape::List => {
-            let values: Vec<_> = parts.all(1).map(|v| (0, v)).collect();
-            return put_list(message.fields[0].ty, &values, out);
-        }
-        Shape::Time | Shape::MicroTime if parts.0.is_empty() => out.extend_from_slice(b"null"),
-        Shape::Time => put_string(out, &format_seconds(parts.int(1))),
-        Shape::MicroTime => {
-            let nanos = i32::try_from(parts.int(2)).map_err(|_| malformed("nanoseconds"))?;
-            put_string(out, &format_micros(parts.int(1), nanos));
-        }
-        Shape::Duration => put_string(out, &duration(parts.int(1))),
-        Shape::Quantity => {
-            let text = parts.bytes(1).unwrap_or(b"0");
-            put_string(out, &String::from_utf8_lossy(if text.is_empty() { b"0" } else { text }));
-        }
-        Shape::IntOrString if parts.int(1) == 0 => put_int(out, parts.int(2)),
-        Shape::IntOrString => put_string(out, &String::from_utf8_lossy(parts.bytes(3).unwrap_or_default())),
-        Shape::RawJson => out.extend_from_slice(parts.bytes(1).filter(|raw| !raw.is_empty()).unwrap_or(b"null")),
-        Shape::SchemaOrArray | Shape::SchemaOrBool | Shape::SchemaOrStrings => {
-            return put_schema_or(message, &parts, out);
-        }
-    }
-    Ok(())
-}
-
-fn put_schema_or(message: &Message, parts: &Parts<'_>, out: &mut Vec<u8>) -> Result<(), DecodeError> {
-    let number = if message.shape == Shape::SchemaOrBool { 2 } else { 1 };
-    let list = if message.shape == Shape::SchemaOrBool { 1 } else { 2 };
-    if let Some(schema) = parts.bytes(number) {
-        let ty = message.field_by_number(number).map(|(_, f)| f.ty).ok_or_else(|| malformed("schema"))?;
-        return put_value(ty, Value::Bytes(schema), out);
-    }
-    if message.shape == Shape::SchemaOrBool {
-        out.extend_from_slice(if parts.int(1) == 0 { b"false" } else { b"true" });
-        return Ok(());
-    }
-    let ty = message.field_by_number(list).map(|(_, f)| f.ty).ok_or_else(|| malformed("schema"))?;
-    let values: Vec<_> = parts.all(list).map(|v| (0, v)).collect();
-    put_list(ty, &values, out)
-}
-
-/// The few fields of a message with a shape of its own.
-struct Parts<'a>(Vec<wire::WireField<'a>>);
+/// The first fields of a message with a shape of its own, by number; the last occurrence counts.
+struct Parts<'a>([Option<Value<'a>>; 4]);
 
 impl<'a> Parts<'a> {
     fn read(bytes: &'a [u8]) -> Result<Self, DecodeError> {
-        wire::fields(bytes).collect::<Result<_, _>>().map(Self)
+        let mut parts = [None; 4];
+        for field in wire::fields(bytes) {
+            let field = field?;
+            if let Some(part) = parts.get_mut(field.number as usize) {
+                *part = Some(field.value);
+            }
+        }
+        Ok(Self(parts))
     }
 
-    fn all(&self, number: u32) -> impl Iterator<Item = Value<'a>> {
-        self.0.iter().filter(move |f| f.number == number).map(|f| f.value)
-    }
-
-    fn int(&self, number: u32) -> i64 {
-        match self.all(number).last() {
+    fn int(&self, number: usize) -> i64 {
+        match self.0[number] {
             Some(Value::Varint(v)) => v.cast_signed(),
             _ => 0,
         }
     }
 
-    fn bytes(&self, number: u32) -> Option<&'a [u8]> {
-        match self.all(number).last() {
+    fn bytes(&self, number: usize) -> Option<&'a [u8]> {
+        match self.0[number] {
             Some(Value::Bytes(bytes)) => Some(bytes),
             _ => None,
         }

@@ -91,7 +91,7 @@ impl Cache {
             for kv in page.kvs {
                 let Ok(key) = std::str::from_utf8(&kv.key) else { continue };
                 if let Some((storage, below)) = self.locate(key).filter(|(s, _)| s.index < maps.len()) {
-                    let object = Object::new(below.into(), kv.mod_revision, kv.value, &storage.paths);
+                    let object = Object::new(below.into(), kv.mod_revision, kv.value, &storage.paths.read());
                     maps[storage.index].insert(object.key.clone(), Arc::new(object));
                 }
             }
@@ -140,7 +140,7 @@ impl Storage {
         let event = match (kind, previous) {
             (EventKind::Put, previous) => {
                 let key = previous.as_ref().map_or_else(|| key.into(), |p| p.key.clone());
-                let object = Arc::new(Object::new(key, revision, value, &self.paths));
+                let object = Arc::new(Object::new(key, revision, value, &self.paths.read()));
                 state.objects.insert(object.key.clone(), object.clone());
                 let change = if previous.is_some() { Change::Modified } else { Change::Added };
                 Event::new(revision, change, object, previous)

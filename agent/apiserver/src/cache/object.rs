@@ -27,7 +27,7 @@ pub struct FieldPath {
     /// The selector's name.
     pub name: &'static str,
     /// JSON names of the path in the stored version.
-    path: Vec<&'static str>,
+    path: Box<[&'static str]>,
     /// Protobuf numbers of the same path.
     numbers: Vec<u32>,
     kind: Leaf,
@@ -57,7 +57,13 @@ impl FieldPath {
                 _ => Leaf::Text,
             };
         }
-        Some(Self { name, path, numbers, kind })
+        Some(Self { name, path: path.into(), numbers, kind })
+    }
+
+    /// A path in objects that are stored as JSON and have no message.
+    #[must_use]
+    pub fn of_json(name: &'static str) -> Self {
+        Self { name, path: name.split('.').collect(), numbers: Vec::new(), kind: Leaf::Text }
     }
 
     fn empty(&self) -> &'static str {

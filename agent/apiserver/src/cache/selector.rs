@@ -84,6 +84,12 @@ impl Selection {
         Ok(Self { labels, fields: terms })
     }
 
+    /// Whether something is asked of fields beyond name and namespace.
+    #[must_use]
+    pub fn looks_inside(&self) -> bool {
+        self.fields.iter().any(|f| matches!(f.what, FieldName::Indexed(_)))
+    }
+
     /// Whether everything is selected.
     #[must_use]
     pub fn is_all(&self) -> bool {
@@ -128,7 +134,8 @@ fn term(part: &str, whole: &str, kind: &api::Kind, indexed: &[&str]) -> Result<F
         let text = format!("invalid selector: '{whole}'; can't understand '{part}'");
         return Err(Failure::bad_request(text));
     };
-    let cluster_only = matches!(kind.plural, "namespaces" | "nodes" | "certificatesigningrequests" | "resourceslices");
+    let cluster_only = matches!(kind.plural, "namespaces" | "nodes" | "certificatesigningrequests" | "resourceslices")
+        || (crate::custom::is_custom(kind) && !kind.namespaced);
     let what = match name {
         "metadata.name" => FieldName::Name,
         "metadata.namespace" if !cluster_only => FieldName::Namespace,
@@ -162,6 +169,7 @@ fn supported(kind: &api::Kind, name: &str) -> bool {
 
 fn unsupported(kind: &api::Kind, name: &str) -> Failure {
     let text = match (kind.group, kind.plural) {
+        _ if crate::custom::is_custom(kind) => format!("field label not supported: {name}"),
         (_, "pods" | "nodes" | "namespaces" | "replicationcontrollers" | "secrets" | "services")
         | ("", "events")
         | ("certificates.k8s.io", _) => format!("field label not supported: {name}"),

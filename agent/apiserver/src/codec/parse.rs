@@ -7,7 +7,7 @@ use api::transcode::{self, Report};
 use serde::de::{DeserializeSeed, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
-use super::syntax;
+use super::{lines, syntax};
 use crate::negotiate::Encoding;
 use crate::status::{Failure, Result};
 
@@ -16,7 +16,7 @@ use crate::status::{Failure, Result};
 pub struct Parsed {
     /// The tree, with `kind` and `apiVersion` where the body names them.
     pub value: Value,
-    /// Paths of fields that occur twice.
+    /// What strict decoding says about fields that occur twice.
     pub duplicates: Vec<String>,
 }
 
@@ -39,7 +39,17 @@ fn parse_json(bytes: &[u8]) -> Result<Parsed> {
         let why = syntax::complaint(bytes);
         Failure::bad_request(format!("couldn't get version/kind; json parse error: {why}"))
     })?;
-    Ok(Parsed { value, duplicates })
+    Ok(Parsed { value, duplicates: told(duplicates) })
+}
+
+fn told(duplicates: Vec<String>) -> Vec<String> {
+    duplicates.into_iter().map(|path| format!("duplicate field {path:?}")).collect()
+}
+
+/// What strict decoding says about fields that a patch names twice.
+#[must_use]
+pub fn patch_duplicates(bytes: &[u8]) -> Vec<String> {
+    parse_json(bytes).map(|parsed| parsed.duplicates).unwrap_or_default()
 }
 
 /// Reads the JSON of a patch.
@@ -55,9 +65,15 @@ pub fn go_map(value: &Value) -> String {
 }
 
 fn parse_yaml(bytes: &[u8]) -> Result<Parsed> {
-    let value: Value = serde_yaml_ng::from_slice(bytes)
+    let mut duplicates = Vec::new();
+    let reader = serde_yaml_ng::Deserializer::from_slice(bytes);
+    let seed = Tree { path: String::new(), duplicates: &mut duplicates };
+    let value = seed
+        .deserialize(reader)
         .map_err(|e| Failure::bad_request(format!("error converting YAML to JSON: yaml: {e}")))?;
-    Ok(Parsed { value, duplicates: Vec::new() })
+    let lines = lines::of_duplicates(bytes, &duplicates);
+    let text = format!("yaml: unmarshal errors:\n  {}", lines.join("\n  "));
+    Ok(Parsed { value, duplicates: if lines.is_empty() { Vec::new() } else { vec![text] } })
 }
 
 fn parse_protobuf(bytes: &[u8], message: &'static Message) -> Result<Parsed> {
@@ -82,7 +98,7 @@ impl Parsed {
         // Values that do not fit are told by the decoding itself, later.
         let _told_later = transcode::value_to_proto(message, &self.value, &mut report);
         let unknown = report.unknown.iter().map(|path| format!("unknown field {path:?}"));
-        unknown.chain(self.duplicates.iter().map(|path| format!("duplicate field {path:?}"))).collect()
+        unknown.chain(self.duplicates.iter().cloned()).collect()
     }
 }
 
@@ -166,7 +182,11 @@ mod tests {
     #[test]
     fn duplicate_fields_are_noted_with_their_path() {
         let parsed = parse_json(br#"{"a":[{"b":1,"b":2}],"c":1}"#).unwrap();
-        assert_eq!(parsed.duplicates, ["a[0].b"]);
+        assert_eq!(parsed.duplicates, ["duplicate field \"a[0].b\""]);
+        let parsed = parse_yaml(b"a: 1\nb:\n  c: 1\n  c: 2\n").unwrap();
+        assert_eq!(parsed.duplicates, ["yaml: unmarshal errors:\n  line 4: key \"c\" already set in map"]);
+        assert_eq!(parsed.value["b"]["c"], 2);
+        let parsed = parse_json(br#"{"a":[{"b":1,"b":2}],"c":1}"#).unwrap();
         assert_eq!(parsed.value["a"][0]["b"], 2);
         assert!(parse_json(b"{").is_err());
     }

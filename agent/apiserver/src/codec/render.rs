@@ -82,6 +82,22 @@ impl Renderer<'_> {
         Ok(form)
     }
 
+    /// Appends the JSON object without type names.
+    ///
+    /// For lists: a form that is there is used, but none is kept, since a list that is larger than the cache would
+    /// drive out all that others read.
+    pub fn append_json(&self, object: &Object, out: &mut Vec<u8>) -> Result<()> {
+        let key = (self.storage.index, self.kind.message, object.revision);
+        if crate::custom::is_custom(self.kind) {
+            out.extend_from_slice(&self.json(object)?);
+        } else if let Some(form) = self.cache.get(&key).filter(|_| !object.dry) {
+            out.extend_from_slice(&form);
+        } else {
+            super::append_json(self.storage, self.kind, object, out)?;
+        }
+        Ok(())
+    }
+
     /// The protobuf message without envelope.
     pub fn proto(&self, object: &Object) -> Result<Bytes> {
         super::to_proto(self.storage, self.kind, object)

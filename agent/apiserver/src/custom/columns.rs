@@ -99,7 +99,7 @@ fn follow<'v>(value: &'v Value, step: &Step) -> Vec<&'v Value> {
 }
 
 fn columns(version: &Version) -> Vec<Value> {
-    let own = tree::list(&version.spec, "/additionalPrinterColumns");
+    let own = &version.columns;
     if own.is_empty() {
         let text = "CreationTimestamp is a timestamp representing the server time when this object was created. It is not \
                     guaranteed to be set in happens-before order across separate operations. Clients may not set this value. \
@@ -109,29 +109,36 @@ fn columns(version: &Version) -> Vec<Value> {
             json!({"name": "Age", "type": "date", "description": text, "jsonPath": ".metadata.creationTimestamp"}),
         ];
     }
-    own.to_vec()
+    own.clone()
 }
 
-/// The column definitions of a version.
+/// The column definitions of a version as JSON text, in the order of their fields.
 #[must_use]
-pub fn definitions(version: &Version) -> Vec<Value> {
+pub fn definitions(version: &Version) -> String {
     let text = "Name must be unique within a namespace. Is required when creating resources, although some resources may \
                 allow a client to request the generation of an appropriate name automatically. Name is primarily intended \
                 for creation idempotence and configuration definition. Cannot be updated. More info: \
                 https://kubernetes.io/docs/concepts/overview/working-with-objects/names#names";
-    let name = json!({"name": "Name", "type": "string", "format": "name", "description": text, "priority": 0});
-    let mut all = vec![name];
-    all.extend(columns(version).into_iter().map(|c| {
+    let shown = |[name, ty, format, description]: [&str; 4], priority: i64| {
+        let quoted = |text: &str| Value::from(text).to_string();
+        format!(
+            r#"{{"name":{},"type":{},"format":{},"description":{},"priority":{priority}}}"#,
+            quoted(name),
+            quoted(ty),
+            quoted(format),
+            quoted(description)
+        )
+    };
+    let mut all = vec![shown(["Name", "string", "name", text], 0)];
+    all.extend(columns(version).iter().map(|c| {
+        let of = |key: &str| c[key].as_str().unwrap_or_default();
         let description = c["description"].as_str().filter(|d| !d.is_empty()).map_or_else(
-            || format!("Custom resource definition column (in JSONPath format): {}", tree::text(&c, "/jsonPath")),
+            || format!("Custom resource definition column (in JSONPath format): {}", of("jsonPath")),
             str::to_owned,
         );
-        json!({
-            "name": c["name"], "type": c["type"], "format": c["format"].as_str().unwrap_or_default(),
-            "description": description, "priority": c["priority"].as_i64().unwrap_or(0),
-        })
+        shown([of("name"), of("type"), of("format"), &description], c["priority"].as_i64().unwrap_or(0))
     }));
-    all
+    format!("[{}]", all.join(","))
 }
 
 /// The cells of an object.

@@ -37,6 +37,7 @@ pub fn mark_terminating(definition: &mut Value) {
     if !finalizers.iter().any(|f| f == FINALIZER) {
         finalizers.push(FINALIZER.into());
     }
+    definition["metadata"]["deletionTimestamp"] = now_text().into();
     let text = "CustomResourceDefinition marked for deletion; CustomResource deletion will begin soon";
     set_condition(definition, "Terminating", ("True", "InstanceDeletionPending", text));
 }
@@ -70,7 +71,7 @@ pub async fn run(app: &Arc<App>, shutdown: &Shutdown) {
     let storage = app.cache.known(GROUP, PLURAL);
     let mut news = storage.subscribe();
     let mut any_news = app.cache.revisions();
-    let mut seen: HashMap<String, i64> = HashMap::new();
+    let mut seen: HashMap<String, Seen> = HashMap::new();
     let mut cursor = -1;
     loop {
         any_news.mark_unchanged();
@@ -100,8 +101,19 @@ pub async fn run(app: &Arc<App>, shutdown: &Shutdown) {
     }
 }
 
+/// What is remembered of a definition.
+struct Seen {
+    /// The revision that was looked at last.
+    revision: i64,
+    group: String,
+    /// The names that it has been given.
+    names: Value,
+    /// Whether there is nothing left to do for this revision.
+    done: bool,
+}
+
 /// Looks at every definition that changed. Says whether one is terminating.
-async fn turn(app: &Arc<App>, seen: &mut HashMap<String, i64>) -> Result<bool> {
+async fn turn(app: &Arc<App>, seen: &mut HashMap<String, Seen>) -> Result<bool> {
     let storage = app.cache.known(GROUP, PLURAL);
     let objects = storage.snapshot();
     let gone: Vec<String> = seen.keys().filter(|name| !objects.contains_key(name.as_str())).cloned().collect();
@@ -110,34 +122,41 @@ async fn turn(app: &Arc<App>, seen: &mut HashMap<String, i64>) -> Result<bool> {
         seen.remove(&name);
         changed |= app.custom.remove(&name);
     }
-    let mut terminating = false;
+    let mut news = Vec::new();
     for (name, object) in &objects {
+        if seen.get(&**name).is_some_and(|s| s.done && s.revision == object.revision) {
+            continue;
+        }
         let value = codec::to_value(storage, storage.kind, object)?;
-        let deleting = tree::has(&value, "/metadata/deletionTimestamp");
-        if deleting {
+        let group = tree::text(&value, "/spec/group").to_owned();
+        let names = value["status"]["acceptedNames"].clone();
+        seen.insert(name.to_string(), Seen { revision: object.revision, group, names, done: false });
+        news.push((name, object, value));
+    }
+    let mut terminating = false;
+    for (name, object, value) in news {
+        if tree::has(&value, "/metadata/deletionTimestamp") {
             terminating = true;
             clean_up(app, &value).await?;
             continue;
         }
-        let accepted = is_true(&value, "NamesAccepted");
-        if seen.get(&**name) == Some(&object.revision) && accepted {
-            continue;
-        }
-        let others: Vec<Value> = objects
-            .iter()
-            .filter(|(other, _)| *other != name)
-            .map(|(_, o)| codec::to_value(storage, storage.kind, o))
-            .collect::<Result<_>>()?;
+        let own = tree::text(&value, "/spec/group");
+        let others = seen.iter().filter(|(other, s)| other.as_str() != &**name && s.group == own);
+        let others: Vec<Value> = others.map(|(_, s)| s.names.clone()).collect();
         let wanted = with_conditions(&value, &others);
         if !tree::same(&wanted["status"], &value["status"]) {
             // The write comes back as news.
             put_status(app, name, &others).await?;
         }
         if is_true(&wanted, "Established") {
-            serve(app, app.custom.rows.definition(&wanted)).await?;
+            serve(app, app.custom.rows.definition(&wanted, &object.data)).await?;
             changed = true;
         }
-        seen.insert(name.to_string(), object.revision);
+        if let Some(known) = seen.get_mut(&**name) {
+            known.names = wanted["status"]["acceptedNames"].clone();
+            // What waits for a name looks again at every turn.
+            known.done = is_true(&wanted, "NamesAccepted");
+        }
     }
     if changed {
         app.openapi.set_custom(app.custom.all());
@@ -145,7 +164,7 @@ async fn turn(app: &Arc<App>, seen: &mut HashMap<String, i64>) -> Result<bool> {
     Ok(terminating)
 }
 
-/// The definition with its names accepted, or with what keeps them from being.
+/// The definition with its names accepted, or with what keeps them from being: `others` are the names in its group.
 fn with_conditions(definition: &Value, others: &[Value]) -> Value {
     let mut new = definition.clone();
     let names = &definition["spec"]["names"];
@@ -172,8 +191,7 @@ fn with_conditions(definition: &Value, others: &[Value]) -> Value {
 
 /// The first name that another definition of the group has already.
 fn conflict(definition: &Value, others: &[Value]) -> Option<(&'static str, String)> {
-    let group = &definition["spec"]["group"];
-    let others = || others.iter().filter(|o| &o["spec"]["group"] == group).map(|o| &o["status"]["acceptedNames"]);
+    let others = || others.iter();
     let resources = |names: &Value| -> Vec<Value> {
         let list = tree::list(names, "/shortNames").iter().cloned();
         [names["plural"].clone(), names["singular"].clone()].into_iter().chain(list).collect()
@@ -237,8 +255,12 @@ async fn clean_up(app: &Arc<App>, definition: &Value) -> Result<()> {
     let mut left = 0;
     if let Some(storage) = app.cache.storage(group, plural).filter(|s| super::is_custom(s.kind)) {
         app.cache.fresh().await?;
+        // In the version that is stored: nothing has to be converted for this.
+        let definition = storage.definition();
+        let stored = definition.as_ref().and_then(|d| d.any_version(&d.stored_api_version()));
+        let kind = stored.map_or(storage.kind, |v| v.kind);
         for object in storage.snapshot().values() {
-            let call = internal_call(app, storage.kind, object.namespace(), "delete");
+            let call = internal_call(app, kind, object.namespace(), "delete");
             match remove(&call, object.name(), &DeleteOptions::default()).await {
                 Ok(gone) => left += usize::from(!gone),
                 Err(failure) if failure.code() == http::StatusCode::NOT_FOUND => {}
@@ -296,7 +318,10 @@ mod tests {
     #[test]
     fn a_kind_that_is_taken_is_not_accepted() {
         let first = with_conditions(&definition("foos.example.com", "foos", "Foo"), &[]);
-        let new = with_conditions(&definition("bars.example.com", "bars", "Foo"), &[first]);
+        let new = with_conditions(
+            &definition("bars.example.com", "bars", "Foo"),
+            &[first["status"]["acceptedNames"].clone()],
+        );
         assert!(!is_true(&new, "NamesAccepted") && !is_true(&new, "Established"));
         let condition = &new["status"]["conditions"][0];
         assert_eq!(

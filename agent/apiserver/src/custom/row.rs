@@ -5,11 +5,15 @@ use std::collections::HashMap;
 
 use api::{Kind, Subresource};
 use base64::Engine as _;
+use bytes::Bytes;
 use parking_lot::Mutex;
+use serde::Deserialize;
 use serde_json::Value;
+use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
-use super::{Definition, MESSAGE, Version};
+use super::{Conversion, Definition, MESSAGE, Scale, Version};
+use crate::custom::schema::Lazy;
 use crate::tree;
 
 /// Everything that makes rows differ.
@@ -43,8 +47,8 @@ impl Rows {
         self.0.lock().entry(key).or_insert_with_key(make)
     }
 
-    /// What a definition says, with rows for its served versions.
-    pub fn definition(&self, object: &Value) -> Definition {
+    /// What a definition says, with rows for its versions. `data` are its stored bytes, which schemas stay part of.
+    pub fn definition(&self, object: &Value, data: &Bytes) -> Definition {
         let text = |pointer: &str| tree::text(object, pointer).to_owned();
         let names = |key: &str| -> Vec<String> {
             let list = tree::list(object, &format!("/status/acceptedNames/{key}"));
@@ -52,38 +56,122 @@ impl Rows {
         };
         let versions = tree::list(object, "/spec/versions");
         let stored = versions.iter().find(|v| v["storage"] == true).map_or("", |v| tree::text(v, "/name")).to_owned();
-        let mut served: Vec<Version> = versions
+        let sources = sources(data);
+        let row = |version: &Value| {
+            self.get(Key {
+                names: [
+                    text("/spec/group"),
+                    tree::text(version, "/name").to_owned(),
+                    text("/spec/names/kind"),
+                    text("/spec/names/plural"),
+                    text("/status/acceptedNames/singular"),
+                    stored.clone(),
+                ],
+                short_names: names("shortNames"),
+                categories: names("categories"),
+                namespaced: object["spec"]["scope"] == "Namespaced",
+                status: tree::has(version, "/subresources/status"),
+                scale: tree::has(version, "/subresources/scale"),
+            })
+        };
+        let mut all: Vec<Version> = versions
             .iter()
-            .filter(|v| v["served"] == true)
-            .map(|version| {
-                let key = Key {
-                    names: [
-                        text("/spec/group"),
-                        tree::text(version, "/name").to_owned(),
-                        text("/spec/names/kind"),
-                        text("/spec/names/plural"),
-                        text("/status/acceptedNames/singular"),
-                        stored.clone(),
-                    ],
-                    short_names: names("shortNames"),
-                    categories: names("categories"),
-                    namespaced: object["spec"]["scope"] == "Namespaced",
-                    status: tree::has(version, "/subresources/status"),
-                    scale: tree::has(version, "/subresources/scale"),
-                };
-                Version { kind: self.get(key), spec: version.clone() }
+            .enumerate()
+            .map(|(i, version)| Version {
+                kind: row(version),
+                served: version["served"] == true,
+                schema: Lazy::new(sources.get(i).cloned().unwrap_or_default()),
+                columns: tree::list(version, "/additionalPrinterColumns").to_vec(),
+                scale: version.pointer("/subresources/scale").filter(|s| s.is_object()).map(scale),
+                selectable: selectable(version),
+                deprecation: deprecation(object, version),
             })
             .collect();
-        served.sort_by(|a, b| version_order(a.kind.version, b.kind.version));
+        all.sort_by(|a, b| version_order(a.kind.version, b.kind.version));
+        let (served, hidden) = all.into_iter().partition(|v| v.served);
+        let webhook = &object["spec"]["conversion"]["webhook"];
+        let reviews = tree::list(webhook, "/conversionReviewVersions").iter().filter_map(Value::as_str);
         Definition {
             name: text("/metadata/name"),
             group: text("/spec/group"),
             versions: served,
+            hidden,
             stored,
-            converts: object["spec"]["conversion"]["strategy"] == "Webhook",
+            conversion: (object["spec"]["conversion"]["strategy"] == "Webhook").then(|| Conversion {
+                client: webhook["clientConfig"].clone(),
+                reviews: reviews.map(str::to_owned).collect(),
+            }),
             list_kind: text("/status/acceptedNames/listKind"),
         }
     }
+}
+
+fn scale(paths: &Value) -> Scale {
+    let text = |key: &str| paths[key].as_str().unwrap_or_default().to_owned();
+    Scale {
+        spec: text("specReplicasPath"),
+        status: text("statusReplicasPath"),
+        selector: Some(text("labelSelectorPath")).filter(|t| !t.is_empty()),
+    }
+}
+
+fn selectable(version: &Value) -> Vec<&'static str> {
+    let paths = tree::list(version, "/selectableFields").iter();
+    paths.map(|f| kept(tree::text(f, "/jsonPath").trim_start_matches('.'))).collect()
+}
+
+/// What those are told who use a deprecated version.
+fn deprecation(definition: &Value, version: &Value) -> Option<String> {
+    if version["deprecated"] != true {
+        return None;
+    }
+    if let Some(text) = version["deprecationWarning"].as_str() {
+        return Some(text.to_owned());
+    }
+    let (group, kind) = (tree::text(definition, "/spec/group"), tree::text(definition, "/spec/names/kind"));
+    let name = tree::text(version, "/name");
+    let mut better: Vec<&str> = tree::list(definition, "/spec/versions")
+        .iter()
+        .filter(|v| v["served"] == true && v["deprecated"] != true)
+        .map(|v| tree::text(v, "/name"))
+        .filter(|other| version_order(other, name) == Ordering::Less)
+        .collect();
+    better.sort_by(|a, b| version_order(a, b));
+    let mut text = format!("{group}/{name} {kind} is deprecated");
+    if let Some(best) = better.first() {
+        text.push_str(&format!("; use {group}/{best} {kind}"));
+    }
+    Some(text)
+}
+
+/// Where the schemas of the versions lie in the stored definition.
+fn sources(data: &Bytes) -> Vec<Bytes> {
+    #[derive(Deserialize)]
+    struct Object<'a> {
+        #[serde(borrow)]
+        spec: Spec<'a>,
+    }
+    #[derive(Deserialize)]
+    struct Spec<'a> {
+        #[serde(borrow)]
+        versions: Vec<Listed<'a>>,
+    }
+    #[derive(Deserialize)]
+    struct Listed<'a> {
+        #[serde(borrow)]
+        schema: Option<Validation<'a>>,
+    }
+    #[derive(Deserialize)]
+    struct Validation<'a> {
+        #[serde(borrow, rename = "openAPIV3Schema")]
+        schema: Option<&'a RawValue>,
+    }
+    let Ok(object) = serde_json::from_slice::<Object<'_>>(data) else { return Vec::new() };
+    let source = |v: &Listed<'_>| {
+        let text = v.schema.as_ref().and_then(|s| s.schema)?.get();
+        Some(data.slice_ref(text.as_bytes()))
+    };
+    object.spec.versions.iter().map(|v| source(v).unwrap_or_default()).collect()
 }
 
 /// The hash that discovery shows of what a kind is stored as.
@@ -172,6 +260,22 @@ mod tests {
         let mut versions = ["foo1", "v1alpha1", "v10", "v2", "v1beta2", "v11beta1", "v1beta1", "foo10"];
         versions.sort_by(|a, b| version_order(a, b));
         assert_eq!(versions, ["v10", "v2", "v11beta1", "v1beta2", "v1beta1", "v1alpha1", "foo1", "foo10"]);
+    }
+
+    #[test]
+    fn schemas_stay_where_they_are_stored() {
+        let object = serde_json::json!({"metadata": {"name": "foos.a.b"}, "spec": {"group": "a.b", "names": {"kind": "Foo", "plural": "foos"},
+            "versions": [{"name": "v1", "served": true, "storage": true, "deprecated": true,
+                "schema": {"openAPIV3Schema": {"type": "object", "properties": {"a": {"type": "string"}}}}},
+                {"name": "v2", "served": true, "storage": false}]}});
+        let data = Bytes::from(object.to_string());
+        let definition = Rows::default().definition(&object, &data);
+        let v1 = definition.version("v1").unwrap();
+        assert!(v1.schema.get().property("a").is_some());
+        let (all, own) = (data.as_ptr_range(), v1.schema.source().as_ptr_range());
+        assert!(all.start < own.start && own.end < all.end);
+        assert_eq!(v1.deprecation.as_deref(), Some("a.b/v1 Foo is deprecated; use a.b/v2 Foo"));
+        assert!(definition.version("v2").unwrap().schema.source().is_empty());
     }
 
     #[test]

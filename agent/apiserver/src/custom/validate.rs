@@ -1,13 +1,18 @@
-//! Validation by an OpenAPI v3 schema, in the words that clients know; pure.
+//! Validation by a schema, in the words that clients know; pure.
+//!
+//! What an update leaves as it was is not held against it: errors in a part that is equal to its old self are dropped.
+//! Members of lists have an old self only in lists that merge by keys.
 
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock};
 
 use parking_lot::Mutex;
 use regex::Regex;
-use serde_json::{Map, Value};
+use serde_json::{Map, Number, Value};
 
-use crate::status::FieldError;
+use super::formats;
+use super::schema::{Additional, Checks, List, Schema, Type};
+use crate::status::{FieldError, Shown};
 
 /// Patterns that were compiled before. They come from definitions, so that their number is bounded.
 static PATTERNS: LazyLock<Mutex<HashMap<String, Option<Arc<Regex>>>>> = LazyLock::new(Mutex::default);
@@ -15,7 +20,10 @@ static PATTERNS: LazyLock<Mutex<HashMap<String, Option<Arc<Regex>>>>> = LazyLock
 /// Most patterns that are kept.
 const MAX_PATTERNS: usize = 10_000;
 
-fn pattern(text: &str) -> Option<Arc<Regex>> {
+/// Where errors are told that belong to no field.
+const NOWHERE: &str = "<nil>";
+
+pub(super) fn pattern(text: &str) -> Option<Arc<Regex>> {
     let mut known = PATTERNS.lock();
     if known.len() > MAX_PATTERNS {
         known.clear();
@@ -23,256 +31,469 @@ fn pattern(text: &str) -> Option<Arc<Regex>> {
     known.entry(text.to_owned()).or_insert_with(|| Regex::new(text).ok().map(Arc::new)).clone()
 }
 
-/// What is wrong with an object.
+/// What is wrong with a value, told below `field`. `old` is what it was.
 #[must_use]
-pub fn validate(schema: &Value, object: &Value) -> Vec<FieldError> {
-    let mut errors = Vec::new();
-    check(schema, object, "", &mut errors);
-    errors
+pub fn validate(schema: &Schema, value: &Value, old: Option<&Value>, field: &str) -> Vec<FieldError> {
+    let found = Walk { field }.node(schema, value, old, "");
+    found.errors.into_iter().map(|(_, error)| error).collect()
 }
 
+/// What came of a check: errors with their texts, and how much was found right.
+#[derive(Default)]
+struct Outcome {
+    errors: Vec<(String, FieldError)>,
+    matches: usize,
+}
+
+impl Outcome {
+    fn add(&mut self, text: String, error: FieldError) {
+        if !self.errors.iter().any(|(known, _)| *known == text) {
+            self.errors.push((text, error));
+        }
+    }
+
+    fn merge(&mut self, other: Self) {
+        self.matches += other.matches;
+        for (text, error) in other.errors {
+            self.add(text, error);
+        }
+    }
+
+    fn is_valid(&self) -> bool {
+        self.errors.is_empty()
+    }
+}
+
+/// A number as Go prints it.
+pub(super) fn go_number(value: f64) -> String {
+    let size = value.abs();
+    if size != 0.0 && !(1e-4..1e21).contains(&size) {
+        let text = format!("{value:e}");
+        let (digits, exponent) = text.split_once('e').unwrap_or((&text, "0"));
+        let (sign, exponent) = exponent.strip_prefix('-').map_or(('+', exponent), |e| ('-', e));
+        return format!("{digits}e{sign}{exponent:0>2}");
+    }
+    if value.fract() == 0.0 { format!("{value:.0}") } else { value.to_string() }
+}
+
+/// The type of a value in messages.
 fn type_of(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
         Value::Bool(_) => "boolean",
-        Value::Number(number) if number.is_f64() => "number",
-        Value::Number(_) => "integer",
+        Value::Number(number) if number.is_i64() => "integer",
+        Value::Number(_) => "number",
         Value::String(_) => "string",
         Value::Array(_) => "array",
         Value::Object(_) => "object",
     }
 }
 
-fn is_type(value: &Value, wanted: &str) -> bool {
-    match (wanted, value) {
-        ("number", Value::Number(_)) => true,
-        ("integer", Value::Number(n)) => n.as_f64().is_some_and(|f| f.fract() == 0.0),
-        (wanted, value) => type_of(value) == wanted,
+/// Whether a number is whole, and one that clients of any language can read.
+fn is_whole(number: f64) -> bool {
+    number.fract() == 0.0 && number.abs() < 9_007_199_254_740_992.0
+}
+
+fn type_name(schema: &Schema) -> &'static str {
+    if schema.int_or_string {
+        return "integer,string";
+    }
+    match schema.ty {
+        Type::Unset => "",
+        Type::Object => "object",
+        Type::Array => "array",
+        Type::String => "string",
+        Type::Integer => "integer",
+        Type::Number => "number",
+        Type::Boolean => "boolean",
     }
 }
 
-fn check(schema: &Value, value: &Value, path: &str, errors: &mut Vec<FieldError>) {
-    let Some(schema) = schema.as_object() else { return };
-    if value.is_null() && schema.get("nullable") == Some(&Value::Bool(true)) {
-        return;
-    }
-    if !check_type(schema, value, path, errors) {
-        return;
-    }
-    if let Some(allowed) = schema.get("enum").and_then(Value::as_array)
-        && !allowed.contains(value)
-    {
-        let allowed: Vec<String> =
-            allowed.iter().map(|a| a.as_str().map_or_else(|| a.to_string(), str::to_owned)).collect();
-        let allowed: Vec<&str> = allowed.iter().map(String::as_str).collect();
-        errors.push(FieldError::not_supported(path, value.clone(), &allowed));
-    }
-    match value {
-        Value::String(text) => check_text(schema, text, path, errors),
-        Value::Number(number) => check_number(schema, number, path, errors),
-        Value::Array(items) => check_list(schema, items, path, errors),
-        Value::Object(map) => check_map(schema, map, path, errors),
-        Value::Null | Value::Bool(_) => {}
-    }
-    check_junctions(schema, value, path, errors);
+/// The old member of a keyed list that a new one succeeds.
+pub(super) fn correlated<'v>(schema: &Schema, new: &Value, old: Option<&'v Value>) -> Option<&'v Value> {
+    let List::Map(keys) = &schema.list else { return None };
+    let same = |other: &&Value| keys.iter().all(|key| other.get(key) == new.get(key));
+    old?.as_array()?.iter().find(same)
 }
 
-fn check_type(schema: &Map<String, Value>, value: &Value, path: &str, errors: &mut Vec<FieldError>) -> bool {
-    if schema.get("x-kubernetes-int-or-string") == Some(&Value::Bool(true)) {
-        let fits = is_type(value, "integer") || value.is_string();
+/// Whether nothing changed; the order of keyed lists does not count.
+pub(super) fn unchanged(schema: Option<&Schema>, new: &Value, old: &Value) -> bool {
+    match (new, old) {
+        (Value::Array(a), Value::Array(b)) => {
+            let Some(schema) = schema.filter(|s| matches!(s.list, List::Map(_))) else { return new == old };
+            let item =
+                |n: &Value| correlated(schema, n, Some(old)).is_some_and(|o| unchanged(schema.items.as_deref(), n, o));
+            a.len() == b.len() && a.iter().all(item)
+        }
+        (Value::Object(a), Value::Object(b)) => {
+            let below = |key: &str| schema.and_then(|s| s.below(key).ok().flatten());
+            a.len() == b.len() && a.iter().all(|(k, v)| b.get(k).is_some_and(|o| unchanged(below(k), v, o)))
+        }
+        _ => new == old,
+    }
+}
+
+struct Walk<'a> {
+    field: &'a str,
+}
+
+impl Walk<'_> {
+    /// The name of a field in a `Status`.
+    fn at(&self, path: &str) -> String {
+        let path = path.trim_start_matches('.');
+        match (self.field.is_empty(), path.is_empty()) {
+            (true, true) => NOWHERE.to_owned(),
+            (true, false) => path.to_owned(),
+            (false, true) => self.field.to_owned(),
+            (false, false) => format!("{}.{path}", self.field),
+        }
+    }
+
+    /// Where errors are told that name their field in their text.
+    fn around(&self) -> &str {
+        if self.field.is_empty() { NOWHERE } else { self.field }
+    }
+
+    fn invalid(&self, path: &str, value: impl Into<Shown>, text: String) -> (String, FieldError) {
+        (text.clone(), FieldError::invalid(self.at(path), value, text))
+    }
+
+    fn general(&self, text: String) -> (String, FieldError) {
+        (text.clone(), FieldError::invalid(self.around(), "", text))
+    }
+
+    fn node(&self, schema: &Schema, value: &Value, old: Option<&Value>, path: &str) -> Outcome {
+        let found = self.run(schema, value, old, path);
+        if !found.is_valid() && old.is_some_and(|old| unchanged(Some(schema), value, old)) {
+            return Outcome::default();
+        }
+        found
+    }
+
+    fn run(&self, schema: &Schema, value: &Value, old: Option<&Value>, path: &str) -> Outcome {
+        let mut out = Outcome::default();
+        let add = |out: &mut Outcome, found: Option<Outcome>| {
+            if let Some(found) = found {
+                out.merge(found);
+            }
+            out.matches += 1;
+        };
+        let empty = Checks::default();
+        let checks = schema.checks.as_deref().unwrap_or(&empty);
+        if value.is_null() {
+            out.merge(self.of_type(schema, checks, value, path));
+            out.merge(self.of_enum(checks, value, path));
+            return out;
+        }
+        if schema.ty != Type::Unset || schema.int_or_string || checks.format.is_some() {
+            add(&mut out, Some(self.of_type(schema, checks, value, path)));
+        }
+        add(&mut out, Some(self.junctions(checks, (value, old), path)));
+        match value {
+            Value::String(text) => {
+                add(&mut out, self.text(checks, text, path));
+                if checks.format.is_some() {
+                    add(&mut out, self.format(checks, text, path));
+                }
+            }
+            Value::Number(number) => add(&mut out, Some(self.number(schema, checks, number, path))),
+            Value::Array(items) => add(&mut out, Some(self.list(schema, checks, (items, old), path))),
+            Value::Null | Value::Bool(_) | Value::Object(_) => {}
+        }
+        add(&mut out, Some(self.of_enum(checks, value, path)));
+        if let Value::Object(map) = value {
+            add(&mut out, Some(self.object(schema, checks, (map, old), path)));
+        }
+        out.matches += 1;
+        out
+    }
+
+    fn of_type(&self, schema: &Schema, checks: &Checks, value: &Value, path: &str) -> Outcome {
+        let mut out = Outcome { matches: 1, ..Outcome::default() };
+        let mut refuse = |wanted: &str, given: &str| {
+            let text = format!("{path} in body must be of type {wanted}: {given:?}");
+            out = Outcome::default();
+            out.add(text.clone(), FieldError::type_invalid(self.at(path), given, text));
+        };
+        let wanted = type_name(schema);
+        let given = type_of(value);
+        if value.is_null() {
+            if !wanted.is_empty() && !schema.nullable {
+                refuse(wanted, "null");
+            }
+            return out;
+        }
+        let whole = wanted.contains("integer") && value.as_f64().is_some_and(|n| !value.is_i64() && is_whole(n));
+        let fits = wanted.split(',').any(|w| w == given) || whole || (given == "integer" && wanted == "number");
+        let textual = value.is_string() || value.is_array();
+        if let Some(format) = &checks.format {
+            let own = match given {
+                "integer" => "int64",
+                "number" => "double",
+                _ => "",
+            };
+            if !textual && !fits && own != &**format {
+                refuse(format, own);
+                return out;
+            }
+            if textual && !wanted.contains("number") && !wanted.contains("integer") {
+                return out;
+            }
+        }
         if !fits {
-            let text = format!("{path} in body must be of type integer,string: {:?}", type_of(value));
-            errors.push(FieldError::invalid(path, type_of(value), text));
+            refuse(wanted, given);
         }
-        return fits;
+        out
     }
-    let Some(wanted) = schema.get("type").and_then(Value::as_str).filter(|t| !t.is_empty()) else { return true };
-    let fits = is_type(value, wanted);
-    if !fits {
-        let name = if path.is_empty() { "<nil>" } else { path };
-        let text = format!("{name} in body must be of type {wanted}: {:?}", type_of(value));
-        errors.push(FieldError::invalid(path, type_of(value), text));
+
+    fn of_enum(&self, checks: &Checks, value: &Value, path: &str) -> Outcome {
+        let mut out = Outcome::default();
+        let equal = |allowed: &Value| match (allowed, value) {
+            (Value::Number(a), Value::Number(b)) => a.as_f64() == b.as_f64(),
+            _ => !value.is_null() && allowed == value,
+        };
+        if !checks.allowed.is_empty() && !checks.allowed.iter().any(equal) {
+            let names: Vec<String> =
+                checks.allowed.iter().map(|a| a.as_str().map_or_else(|| a.to_string(), str::to_owned)).collect();
+            let names: Vec<&str> = names.iter().map(String::as_str).collect();
+            let error = FieldError::not_supported(self.at(path), value.clone(), &names);
+            out.add(format!("{path} in body should be one of {names:?}"), error);
+        }
+        out
     }
-    fits
+
+    fn text(&self, checks: &Checks, text: &str, path: &str) -> Option<Outcome> {
+        let mut out = Outcome::default();
+        let length = text.chars().count() as u64;
+        if let Some(max) = checks.max_length.filter(|max| length > *max) {
+            let error = FieldError::too_long(self.at(path), usize::try_from(max).unwrap_or(usize::MAX));
+            out.add(format!("{path} in body should be at most {max} chars long"), error);
+            return Some(out);
+        }
+        let why = match (checks.min_length.filter(|min| length < *min), &checks.pattern) {
+            (Some(min), _) => format!("{path} in body should be at least {min} chars long"),
+            (None, Some(wanted)) => match pattern(wanted) {
+                Some(pattern) if !pattern.is_match(text) => format!("{path} in body should match '{wanted}'"),
+                _ => return None,
+            },
+            (None, None) => return None,
+        };
+        let (text, error) = self.invalid(path, text, why);
+        out.add(text, error);
+        Some(out)
+    }
+
+    fn format(&self, checks: &Checks, text: &str, path: &str) -> Option<Outcome> {
+        let format = checks.format.as_ref().filter(|format| !formats::has(text, format))?;
+        let mut out = Outcome::default();
+        let why = format!("{path} in body must be of type {format}: {text:?}");
+        out.add(why.clone(), FieldError::type_invalid(self.at(path), text, why));
+        Some(out)
+    }
+
+    fn number(&self, schema: &Schema, checks: &Checks, number: &Number, path: &str) -> Outcome {
+        let mut out = Outcome { matches: 1, ..Outcome::default() };
+        let integer = schema.ty == Type::Integer && !schema.int_or_string;
+        let format = checks.format.as_deref().filter(|_| !schema.int_or_string).unwrap_or_default();
+        let value = number.as_f64().unwrap_or_default();
+        let fits = |value: f64, whole: Option<i64>| match (integer, format) {
+            (true, "int32") => whole.is_some_and(|n| i32::try_from(n).is_ok()),
+            (true, _) => whole.is_some(),
+            (false, "float") => value.abs() <= f64::from(f32::MAX),
+            (false, _) => true,
+        };
+        let mut check = |what: &str, value: f64, whole: Option<i64>| {
+            if fits(value, whole) {
+                return;
+            }
+            let ty = if integer { "integer" } else { "number" };
+            let suffix =
+                if format.is_empty() { "(default format)".to_owned() } else { format!("with format {format}") };
+            let (text, error) = self.general(format!("{what} value must be of type {ty} {suffix} in {path}"));
+            out.add(text, error);
+        };
+        let whole = number.as_i64().or_else(|| whole_of(value));
+        check("Checked", value, whole);
+        for (what, bound) in [
+            ("MultipleOf", checks.multiple_of),
+            ("Minimum boundary", checks.minimum.map(|m| m.0)),
+            ("Maximum boundary", checks.maximum.map(|m| m.0)),
+        ] {
+            if let Some(bound) = bound {
+                check(what, bound, whole_of(bound));
+            }
+        }
+        for why in bounds(checks, number, path) {
+            let (text, error) = self.invalid(path, Value::Number(number.clone()), why);
+            out.add(text, error);
+        }
+        out
+    }
+
+    fn list(&self, schema: &Schema, checks: &Checks, (items, old): (&[Value], Option<&Value>), path: &str) -> Outcome {
+        let mut out = Outcome { matches: 1, ..Outcome::default() };
+        if let Some(inner) = &schema.items {
+            for (i, item) in items.iter().enumerate() {
+                let old = correlated(schema, item, old);
+                out.merge(self.node(inner, item, old, &format!("{path}[{i}]")));
+            }
+        }
+        let count = items.len() as u64;
+        if let Some(min) = checks.min_items.filter(|min| count < *min) {
+            let (text, error) = self.invalid(path, count, format!("{path} in body should have at least {min} items"));
+            out.add(text, error);
+        }
+        if let Some(max) = checks.max_items.filter(|max| count > *max) {
+            let error = FieldError::too_many(self.at(path), items.len(), max);
+            out.add(format!("{path} in body should have at most {max} items"), error);
+        }
+        out
+    }
+
+    fn object(
+        &self,
+        schema: &Schema,
+        checks: &Checks,
+        (map, old): (&Map<String, Value>, Option<&Value>),
+        path: &str,
+    ) -> Outcome {
+        let mut out = Outcome::default();
+        let count = map.len() as u64;
+        if let Some(min) = checks.min_properties.filter(|min| count < *min) {
+            let (text, error) =
+                self.invalid(path, count, format!("{path} in body should have at least {min} properties"));
+            out.add(text, error);
+        }
+        if let Some(max) = checks.max_properties.filter(|max| count > *max) {
+            let error = FieldError::too_many(self.at(path), map.len(), max);
+            out.add(format!("{path} in body should have at most {max} properties"), error);
+        }
+        // What a type says of itself is the same in both, whatever it was before.
+        let old_of = |key: &str| old.filter(|_| !(path.is_empty() && matches!(key, "kind" | "apiVersion")))?.get(key);
+        for (key, value) in map.iter().filter(|(key, _)| schema.property(key).is_none()) {
+            match &schema.additional {
+                Additional::Schema(inner) => {
+                    out.merge(self.node(inner, value, old_of(key), &format!("{path}.{key}")));
+                }
+                Additional::Allowed(false) => {
+                    let text = format!("{path}.{key} in body is a forbidden property");
+                    out.add(text.clone(), FieldError::invalid(self.at(path), "", text));
+                }
+                Additional::Unset | Additional::Allowed(true) => {}
+            }
+        }
+        for (key, inner) in &schema.properties {
+            let Some(value) = map.get(&**key) else { continue };
+            let below = if path.is_empty() { key.to_string() } else { format!("{path}.{key}") };
+            out.merge(self.node(inner, value, old_of(key), &below));
+        }
+        for key in checks.required.iter().filter(|key| !map.contains_key(&***key)) {
+            let below = format!("{path}.{key}");
+            out.add(format!("{below} in body is required"), FieldError::required(self.at(&below), ""));
+        }
+        out
+    }
+
+    fn junctions(&self, checks: &Checks, (value, old): (&Value, Option<&Value>), path: &str) -> Outcome {
+        let mut out = Outcome::default();
+        let run = |schema: &Schema| self.run(schema, value, old, path);
+        let refuse = |out: &mut Outcome, text: String| {
+            let (text, error) = self.general(text);
+            out.add(text, error);
+        };
+        if !checks.any_of.is_empty() {
+            let (valid, chosen) = alternatives(&checks.any_of, &run, true);
+            if valid == 0 {
+                refuse(&mut out, format!("{path:?} must validate at least one schema (anyOf)"));
+            }
+            out.merge(chosen);
+        }
+        if !checks.one_of.is_empty() {
+            let (valid, chosen) = alternatives(&checks.one_of, &run, false);
+            let found =
+                if valid == 0 { "Found none valid".to_owned() } else { format!("Found {valid} valid alternatives") };
+            if valid != 1 {
+                refuse(&mut out, format!("{path:?} must validate one and only one schema (oneOf). {found}"));
+            }
+            if valid < 2 {
+                out.merge(chosen);
+            }
+        }
+        if !checks.all_of.is_empty() {
+            let mut valid = 0;
+            for schema in &checks.all_of {
+                let found = run(schema);
+                valid += usize::from(found.is_valid());
+                out.merge(found);
+            }
+            if valid < checks.all_of.len() {
+                let none = if valid == 0 { ". None validated" } else { "" };
+                refuse(&mut out, format!("{path:?} must validate all the schemas (allOf){none}"));
+            }
+        }
+        if checks.not.as_ref().is_some_and(|schema| run(schema).is_valid()) {
+            refuse(&mut out, format!("{path:?} must not validate the schema (not)"));
+        }
+        out.matches += 1;
+        out
+    }
 }
 
-fn check_text(schema: &Map<String, Value>, text: &str, path: &str, errors: &mut Vec<FieldError>) {
-    let number = |key: &str| schema.get(key).and_then(Value::as_u64);
-    let length = text.chars().count() as u64;
-    if let Some(max) = number("maxLength").filter(|max| length > *max) {
-        errors.push(FieldError::too_long(path, usize::try_from(max).unwrap_or(usize::MAX)));
+/// How many alternatives hold, and what one of them found: the first that holds, or else the nearest.
+fn alternatives(schemas: &[Schema], run: &impl Fn(&Schema) -> Outcome, first_only: bool) -> (usize, Outcome) {
+    let mut valid = 0;
+    let mut chosen: Option<Outcome> = None;
+    for schema in schemas {
+        let found = run(schema);
+        if found.is_valid() {
+            if valid == 0 {
+                chosen = Some(found);
+            }
+            valid += 1;
+            if first_only {
+                break;
+            }
+        } else if valid == 0 && chosen.as_ref().is_none_or(|best| found.matches > best.matches) {
+            chosen = Some(found);
+        }
     }
-    if let Some(min) = number("minLength").filter(|min| length < *min) {
-        let why = format!("{path} in body should be at least {min} chars long");
-        errors.push(FieldError::invalid(path, text, why));
+    (valid, chosen.unwrap_or_default())
+}
+
+#[allow(clippy::cast_possible_truncation, reason = "the number is whole and checked to fit")]
+fn whole_of(value: f64) -> Option<i64> {
+    (value.fract() == 0.0 && value.abs() < 9.2e18).then_some(value as i64)
+}
+
+/// What is wrong with the size of a number.
+fn bounds(checks: &Checks, number: &Number, path: &str) -> Vec<String> {
+    let mut out = Vec::new();
+    let value = number.as_f64().unwrap_or_default();
+    // Whole numbers are compared with the whole part of a bound.
+    let bound = |bound: f64| if number.is_i64() { bound.trunc() } else { bound };
+    if let Some(step) = checks.multiple_of.map(bound) {
+        if step <= 0.0 {
+            out.push(format!("factor MultipleOf declared for {path} must be positive: {}", go_number(step)));
+        } else {
+            let times = if step < 1.0 { 1.0 / step * value } else { value / step };
+            if times.fract() != 0.0 {
+                out.push(format!("{path} in body should be a multiple of {}", go_number(step)));
+            }
+        }
     }
-    if let Some(wanted) = schema.get("pattern").and_then(Value::as_str)
-        && pattern(wanted).is_some_and(|p| !p.is_match(text))
+    if let Some((min, excluded)) = checks.minimum.map(|(b, e)| (bound(b), e))
+        && (value < min || excluded && value <= min)
     {
-        errors.push(FieldError::invalid(path, text, format!("{path} in body should match '{wanted}'")));
+        let than = if excluded { "greater than" } else { "greater than or equal to" };
+        out.push(format!("{path} in body should be {than} {}", go_number(min)));
     }
-    let Some(format) = schema.get("format").and_then(Value::as_str) else { return };
-    if !has_format(text, format) {
-        errors.push(FieldError::invalid(path, text, format!("{path} in body must be of type {format}: {text:?}")));
+    if let Some((max, excluded)) = checks.maximum.map(|(b, e)| (bound(b), e))
+        && (value > max || excluded && value >= max)
+    {
+        let than = if excluded { "less than" } else { "less than or equal to" };
+        out.push(format!("{path} in body should be {than} {}", go_number(max)));
     }
-}
-
-/// Whether a text has a format that is checked; others are taken.
-fn has_format(text: &str, format: &str) -> bool {
-    use base64::Engine as _;
-    match format {
-        "date-time" => text.parse::<jiff::Timestamp>().is_ok(),
-        "date" => text.parse::<jiff::civil::Date>().is_ok(),
-        "byte" => base64::engine::general_purpose::STANDARD.decode(text).is_ok(),
-        "ipv4" => text.parse::<std::net::Ipv4Addr>().is_ok(),
-        "ipv6" => text.parse::<std::net::Ipv6Addr>().is_ok(),
-        "uuid" => uuid::Uuid::try_parse(text).is_ok(),
-        "uri" => !text.is_empty() && text.parse::<http::Uri>().is_ok(),
-        "cidr" => text.split_once('/').is_some_and(|(ip, bits)| {
-            ip.parse::<std::net::IpAddr>()
-                .is_ok_and(|ip| bits.parse::<u8>().is_ok_and(|bits| bits <= if ip.is_ipv4() { 32 } else { 128 }))
-        }),
-        _ => true,
-    }
-}
-
-fn check_number(schema: &Map<String, Value>, number: &serde_json::Number, path: &str, errors: &mut Vec<FieldError>) {
-    let Some(value) = number.as_f64() else { return };
-    let bound = |key: &str| schema.get(key).and_then(Value::as_f64);
-    let flag = |key: &str| schema.get(key) == Some(&Value::Bool(true));
-    let shown = |bound: f64| if bound.fract() == 0.0 { format!("{bound:.0}") } else { bound.to_string() };
-    let mut refuse = |why: String| errors.push(FieldError::invalid(path, Value::Number(number.clone()), why));
-    match bound("maximum") {
-        Some(max) if flag("exclusiveMaximum") && value >= max => {
-            refuse(format!("{path} in body should be less than {}", shown(max)));
-        }
-        Some(max) if value > max => refuse(format!("{path} in body should be less than or equal to {}", shown(max))),
-        _ => {}
-    }
-    match bound("minimum") {
-        Some(min) if flag("exclusiveMinimum") && value <= min => {
-            refuse(format!("{path} in body should be greater than {}", shown(min)));
-        }
-        Some(min) if value < min => refuse(format!("{path} in body should be greater than or equal to {}", shown(min))),
-        _ => {}
-    }
-    if let Some(step) = bound("multipleOf").filter(|s| *s > 0.0 && (value / s).fract() != 0.0) {
-        refuse(format!("{path} in body should be a multiple of {}", shown(step)));
-    }
-    let fits = match schema.get("format").and_then(Value::as_str) {
-        Some("int32") => {
-            number.as_i64().is_none_or(|n| i32::try_from(n).is_ok())
-                && number.as_u64().is_none_or(|n| i32::try_from(n).is_ok())
-        }
-        Some("int64") => number.is_i64() || number.is_f64(),
-        _ => true,
-    };
-    if !fits {
-        let format = schema.get("format").and_then(Value::as_str).unwrap_or_default();
-        refuse(format!("Checked value must be of type integer with format {format} in {path}"));
-    }
-}
-
-fn check_list(schema: &Map<String, Value>, items: &[Value], path: &str, errors: &mut Vec<FieldError>) {
-    let number = |key: &str| schema.get(key).and_then(Value::as_u64);
-    let count = items.len() as u64;
-    if let Some(max) = number("maxItems").filter(|max| count > *max) {
-        errors.push(FieldError::too_many(path, items.len(), max));
-    }
-    if let Some(min) = number("minItems").filter(|min| count < *min) {
-        let why = format!("{path} in body should have at least {min} items");
-        errors.push(FieldError::invalid(path, items.len(), why));
-    }
-    let key_of = |item: &Value| -> Option<Value> {
-        match schema.get("x-kubernetes-list-type").and_then(Value::as_str) {
-            Some("set") => Some(item.clone()),
-            Some("map") => {
-                let keys = schema.get("x-kubernetes-list-map-keys")?.as_array()?;
-                let key =
-                    keys.iter().filter_map(Value::as_str).filter_map(|k| Some((k.to_owned(), item.get(k)?.clone())));
-                Some(Value::Object(key.collect()))
-            }
-            _ if schema.get("uniqueItems") == Some(&Value::Bool(true)) => Some(item.clone()),
-            _ => None,
-        }
-    };
-    let mut seen: Vec<Value> = Vec::new();
-    for (i, item) in items.iter().enumerate() {
-        let path = format!("{path}[{i}]");
-        if let Some(key) = key_of(item) {
-            if seen.contains(&key) {
-                errors.push(FieldError::duplicate(&path, key.clone()));
-            }
-            seen.push(key);
-        }
-        check(schema.get("items").unwrap_or(&Value::Null), item, &path, errors);
-    }
-}
-
-fn check_map(schema: &Map<String, Value>, map: &Map<String, Value>, path: &str, errors: &mut Vec<FieldError>) {
-    let below = |key: &str| if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") };
-    let number = |key: &str| schema.get(key).and_then(Value::as_u64);
-    let count = map.len() as u64;
-    if let Some(max) = number("maxProperties").filter(|max| count > *max) {
-        errors.push(FieldError::too_many(path, map.len(), max));
-    }
-    if let Some(min) = number("minProperties").filter(|min| count < *min) {
-        errors.push(FieldError::invalid(
-            path,
-            map.len(),
-            format!("{path} in body should have at least {min} properties"),
-        ));
-    }
-    for key in schema.get("required").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str) {
-        if !map.contains_key(key) {
-            errors.push(FieldError::required(below(key), ""));
-        }
-    }
-    let properties = schema.get("properties").and_then(Value::as_object);
-    let additional = schema.get("additionalProperties").filter(|a| a.is_object());
-    for (key, value) in map {
-        if path.is_empty() && key == "metadata" {
-            continue;
-        }
-        if let Some(inner) = properties.and_then(|p| p.get(key)) {
-            check(inner, value, &below(key), errors);
-        } else if let Some(inner) = additional {
-            check(inner, value, &format!("{path}[{key}]"), errors);
-        }
-    }
-}
-
-fn check_junctions(schema: &Map<String, Value>, value: &Value, path: &str, errors: &mut Vec<FieldError>) {
-    let list = |key: &str| schema.get(key).and_then(Value::as_array);
-    let fails = |schema: &Value| {
-        let mut errors = Vec::new();
-        check(schema, value, path, &mut errors);
-        errors
-    };
-    let mut refuse = |rule: &str| {
-        let why = format!("{path:?} must validate {rule}");
-        errors.push(FieldError::invalid(path, value.clone(), why));
-    };
-    if let Some(all) = list("allOf") {
-        let found: Vec<FieldError> = all.iter().flat_map(&fails).collect();
-        if !found.is_empty() {
-            refuse("all the schemas (allOf)");
-            errors.extend(found);
-        }
-    }
-    let mut refuse = |rule: &str| {
-        let why = format!("{path:?} must {rule}");
-        errors.push(FieldError::invalid(path, value.clone(), why));
-    };
-    if list("anyOf").is_some_and(|any| !any.is_empty() && any.iter().all(|s| !fails(s).is_empty())) {
-        refuse("validate at least one schema (anyOf)");
-    }
-    if list("oneOf").is_some_and(|one| !one.is_empty() && one.iter().filter(|s| fails(s).is_empty()).count() != 1) {
-        refuse("validate one and only one schema (oneOf)");
-    }
-    if schema.get("not").is_some_and(|not| fails(not).is_empty()) {
-        refuse("not validate the schema (not)");
-    }
+    out
 }
 
 #[cfg(test)]
@@ -280,31 +501,86 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    #[test]
-    fn errors_read_like_upstreams() {
-        let schema = json!({"type": "object", "properties": {"spec": {"type": "object", "required": ["r"], "properties": {
+    fn texts(schema: &Value, object: &Value, old: Option<&Value>) -> Vec<String> {
+        validate(&Schema::parse(schema), object, old, "").iter().map(ToString::to_string).collect()
+    }
+
+    fn schema() -> Value {
+        json!({"type": "object", "properties": {"spec": {"type": "object", "required": ["r"], "properties": {
             "n": {"type": "integer", "minimum": 1, "maximum": 10},
             "s": {"type": "string", "pattern": "^a+$"},
             "e": {"type": "string", "enum": ["x", "y"]},
             "q": {"x-kubernetes-int-or-string": true},
-            "l": {"type": "array", "maxItems": 1, "x-kubernetes-list-type": "set", "items": {"type": "string"}},
-        }}}});
+            "l": {"type": "array", "maxItems": 1, "items": {"type": "string"}},
+            "k": {"type": "array", "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["k"],
+                "items": {"type": "object", "properties": {"k": {"type": "string"}, "v": {"type": "integer"}}}},
+        }}}})
+    }
+
+    #[test]
+    fn errors_read_like_upstreams() {
         let object = json!({"spec": {"n": 0, "s": "b", "e": "z", "q": true, "l": ["a", "a"]}});
-        let texts: Vec<String> = validate(&schema, &object).iter().map(ToString::to_string).collect();
+        let texts = texts(&schema(), &object, None);
         for text in [
             "spec.n: Invalid value: 0: spec.n in body should be greater than or equal to 1",
             "spec.s: Invalid value: \"b\": spec.s in body should match '^a+$'",
             "spec.e: Unsupported value: \"z\": supported values: \"x\", \"y\"",
             "spec.q: Invalid value: \"boolean\": spec.q in body must be of type integer,string: \"boolean\"",
             "spec.l: Too many: 2: must have at most 1 item",
-            "spec.l[1]: Duplicate value: \"a\"",
             "spec.r: Required value",
         ] {
             assert!(texts.iter().any(|t| t == text), "{text} is not in {texts:#?}");
         }
-        let object = json!({"spec": {"n": "one", "r": 1}});
-        let texts: Vec<String> = validate(&schema, &object).iter().map(ToString::to_string).collect();
-        assert_eq!(texts, ["spec.n: Invalid value: \"string\": spec.n in body must be of type integer: \"string\""]);
-        assert!(validate(&schema, &json!({"spec": {"r": 1, "n": 3, "q": 1}})).is_empty());
+        assert_eq!(texts.len(), 6);
+    }
+
+    #[test]
+    fn types_are_told_once() {
+        let found = texts(&schema(), &json!({"spec": {"n": "one", "r": 1}}), None);
+        assert_eq!(found, ["spec.n: Invalid value: \"string\": spec.n in body must be of type integer: \"string\""]);
+        assert!(texts(&schema(), &json!({"spec": {"r": 1, "n": 3, "q": 1}}), None).is_empty());
+        assert!(texts(&schema(), &json!({"spec": {"r": 1, "n": 3.0}}), None).is_empty());
+    }
+
+    #[test]
+    fn junctions_name_the_nearest_alternative() {
+        let schema = json!({"type": "object", "properties": {"a": {"type": "object",
+            "oneOf": [{"required": ["x"]}, {"required": ["y"]}], "not": {"required": ["z"]}}}});
+        let found = texts(&schema, &json!({"a": {"z": 1}}), None);
+        assert_eq!(
+            found,
+            [
+                "<nil>: Invalid value: \"\": \"a\" must validate one and only one schema (oneOf). Found none valid",
+                "a.x: Required value",
+                "<nil>: Invalid value: \"\": \"a\" must not validate the schema (not)",
+            ]
+        );
+        let found = texts(&schema, &json!({"a": {"x": 1, "y": 1}}), None);
+        assert_eq!(
+            found,
+            [
+                "<nil>: Invalid value: \"\": \"a\" must validate one and only one schema (oneOf). Found 2 valid alternatives"
+            ]
+        );
+    }
+
+    #[test]
+    fn what_an_update_leaves_alone_is_not_held_against_it() {
+        let old = json!({"spec": {"n": 0, "r": 1, "k": [{"k": "a", "v": "bad"}, {"k": "b", "v": 1}]}});
+        let mut new = old.clone();
+        new["spec"]["s"] = "aa".into();
+        new["spec"]["k"][1]["v"] = 2.into();
+        assert!(texts(&schema(), &new, Some(&old)).is_empty());
+        new["spec"]["n"] = 11.into();
+        assert_eq!(texts(&schema(), &new, Some(&old)).len(), 1);
+        // A member without its old self is judged anew.
+        new["spec"]["n"] = 0.into();
+        new["spec"]["k"][0]["k"] = "c".into();
+        assert_eq!(texts(&schema(), &new, Some(&old)).len(), 1);
+    }
+
+    #[test]
+    fn numbers_are_printed_as_go_does() {
+        assert_eq!((go_number(10.0), go_number(0.5), go_number(1e21)), ("10".into(), "0.5".into(), "1e+21".into()));
     }
 }

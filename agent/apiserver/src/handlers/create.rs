@@ -10,7 +10,7 @@ use crate::app::{Call, now_text, random_suffix};
 use crate::cache::{Object, store_failure};
 use crate::status::{Failure, Result};
 use crate::strategy::{self, Part};
-use crate::{admission, codec, managed, tree, validation};
+use crate::{admission, managed, tree, validation};
 
 /// Names that are tried for an object with a generateName.
 const NAME_ATTEMPTS: usize = 8;
@@ -28,7 +28,7 @@ pub(super) async fn create(call: &Call, body: bytes::Bytes) -> Result<Response<B
     let mut value = decode_object(call, &body)?;
     strategy::drop_repeated_owners(call, &mut value, false);
     let created = create_object(call, value).await?;
-    read::respond(call, StatusCode::CREATED, &created.object)
+    read::respond(call, StatusCode::CREATED, created.object).await
 }
 
 /// Makes an object out of a tree in canonical form: the whole way from defaults to the store.
@@ -50,7 +50,9 @@ pub async fn create_object(call: &Call, mut value: Value) -> Result<Creation> {
     crate::custom::check_create(call)?;
     crate::custom::complete(call, &mut value)?;
     if !call.is_apply() {
-        managed::track(call.kind, Part::Main, None, &mut value, (call.manager(), &now_text()));
+        let schema = crate::custom::schema_of(call);
+        let target = managed::Target { kind: call.kind, part: Part::Main, schema: schema.as_deref() };
+        managed::track(target, None, &mut value, (call.manager(), &now_text()));
     }
     for attempt in 1.. {
         let mut candidate = value.clone();
@@ -119,11 +121,11 @@ async fn store(call: &Call, name: &str, value: &Value) -> Result<Creation> {
         if storage.get(call.namespace(), name).is_some() {
             return Err(exists());
         }
-        let data = codec::to_tried(storage, call.kind, value.clone())?;
+        let data = crate::custom::encode_tried(&call.app, storage, call.kind, value).await?;
         let object = storage.read_object(&key, 0, data).tried(true);
         return Ok(Creation { object });
     }
-    let data = codec::to_stored(storage, call.kind, value)?;
+    let data = crate::custom::encode(&call.app, storage, call.kind, value).await?;
     let written = call.app.cache.store().create(key.clone().into(), data.clone(), ttl(call)).await;
     match written.map_err(store_failure)? {
         store::WriteResult::Committed { revision } => {

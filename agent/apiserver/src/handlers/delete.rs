@@ -98,9 +98,10 @@ pub(super) async fn delete(call: &Call, body: bytes::Bytes) -> Result<Response<B
     let options = DeleteOptions::parse(call, &body)?;
     let deleted = remove_object(call, &call.info.name, &options).await?;
     if !deleted.gone || strategy::returns_deleted_object(call.kind) {
-        return read::respond(call, StatusCode::OK, &deleted.object);
+        return read::respond(call, StatusCode::OK, deleted.object).await;
     }
-    let value = codec::to_value(call.storage()?, call.kind, &deleted.object)?;
+    let object = Arc::new(deleted.object);
+    let value = super::write::value_of(call, call.storage()?, &object).await?;
     let mut details = json!({"name": call.info.name, "kind": call.kind.plural, "uid": value["metadata"]["uid"]});
     if !call.kind.group.is_empty() {
         details["group"] = call.kind.group.into();
@@ -137,7 +138,7 @@ async fn remove_object(call: &Call, name: &str, options: &DeleteOptions) -> Resu
     };
     let mut from_cache = true;
     for _ in 0..MAX_ATTEMPTS {
-        let value = codec::to_value(storage, call.kind, &old)?;
+        let value = super::write::value_of(call, storage, &old).await?;
         if let Err(failure) = check_preconditions(call, name, &value, options) {
             if !std::mem::take(&mut from_cache) {
                 return Err(failure);
@@ -147,17 +148,19 @@ async fn remove_object(call: &Call, name: &str, options: &DeleteOptions) -> Resu
         }
         from_cache = false;
         let mut new = value.clone();
-        if call.kind.plural == "customresourcedefinitions" && !tree::has(&value, "/metadata/deletionTimestamp") {
+        let begins =
+            call.kind.plural == "customresourcedefinitions" && !tree::has(&value, "/metadata/deletionTimestamp");
+        if begins {
             crate::custom::mark_terminating(&mut new);
         }
-        let pending = mark_deleted(call, &mut new, options);
+        let pending = begins || mark_deleted(call, &mut new, options);
         if !pending && call.kind.plural == "pods" && call.kind.group.is_empty() {
             mark_graceful(&mut new, 0);
         }
         match write(call, storage, &key, (&old, &value, pending.then_some(&new)), options.dry_run).await? {
             Step::Done(deleted) if deleted.gone => {
                 // What is answered is the object as it went: pods are marked even where they need no time.
-                let data = codec::to_stored(storage, call.kind, &new)?;
+                let data = crate::custom::encode(&call.app, storage, call.kind, &new).await?;
                 let object = storage.read_object(&key, deleted.object.revision, data).tried(true);
                 return Ok(Deleted { object, gone: true });
             }
@@ -207,7 +210,7 @@ async fn write(
     let store = call.app.cache.store();
     let result = match marked {
         Some(new) => {
-            let data = codec::to_stored(storage, call.kind, new)?;
+            let data = crate::custom::encode(&call.app, storage, call.kind, new).await?;
             let done = |revision| {
                 let object = storage.read_object(key, revision, data.clone()).tried(dry_run);
                 Step::Done(Deleted { object, gone: false })

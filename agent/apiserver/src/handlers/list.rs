@@ -80,7 +80,13 @@ const METADATA_LIST: &str = "k8s.io.apimachinery.pkg.apis.meta.v1.PartialObjectM
 
 /// The selection of a list, watch or deletion of a collection.
 pub(super) fn selection(call: &Call, storage: &Storage) -> Result<Selection> {
-    Selection::parse(call.query.get("labelSelector"), call.query.get("fieldSelector"), call.kind, &storage.indexed())
+    let mut fields = storage.indexed();
+    if let Some(definition) = storage.definition() {
+        // Another version's fields keep their places, without a name to find them by.
+        let own = definition.version(call.kind.version).map_or(&[][..], |v| v.selectable.as_slice());
+        fields.iter_mut().filter(|f| !own.contains(f)).for_each(|f| *f = "");
+    }
+    Selection::parse(call.query.get("labelSelector"), call.query.get("fieldSelector"), call.kind, &fields)
 }
 
 /// The objects that a query asks for.
@@ -101,6 +107,7 @@ pub(super) async fn page(call: &Call) -> Result<Page> {
     } else {
         resume(call, storage, token, &prefix).await?
     };
+    let objects = if selection.looks_inside() { in_version(call, storage, objects).await? } else { objects };
     let mut page = Page { objects: Vec::new(), revision, next: None, remaining: None };
     let mut range = objects
         .range::<_, str>((Bound::Included(start.as_str()), Bound::Unbounded))
@@ -123,7 +130,18 @@ pub(super) async fn page(call: &Call) -> Result<Page> {
         }
         page.objects.push(object.clone());
     }
+    crate::custom::converted(&call.app, storage, call.kind, &mut page.objects).await?;
     Ok(page)
+}
+
+/// All objects as the version of the request has them: what fields hold may depend on it.
+pub(super) async fn in_version(call: &Call, storage: &Storage, objects: Objects) -> Result<Objects> {
+    if storage.definition().is_none_or(|d| d.conversion.is_none()) {
+        return Ok(objects);
+    }
+    let mut all: Vec<Arc<Object>> = objects.values().cloned().collect();
+    crate::custom::converted(&call.app, storage, call.kind, &mut all).await?;
+    Ok(all.into_iter().map(|o| (o.key.clone(), o)).collect())
 }
 
 fn encode_token(revision: i64, last: &str) -> String {
@@ -268,18 +286,42 @@ impl Page {
 }
 
 fn json_list(renderer: &Renderer<'_>, page: &Page) -> Result<Bytes> {
+    if let Some(definition) = renderer.storage.definition() {
+        return custom_list(renderer, page, &definition.list_kind);
+    }
+    let mut head = BytesMut::new();
+    codec::put_type_names(&mut head, &format!("{}List", renderer.kind.kind), &renderer.kind.api_version());
+    let mut out = Vec::with_capacity(page.objects.iter().map(|o| o.data.len() * 9 / 4).sum::<usize>() + 256);
+    out.extend_from_slice(&head);
+    out.extend_from_slice(b",\"metadata\":");
+    out.extend_from_slice(page.metadata_text().as_bytes());
+    out.extend_from_slice(b",\"items\":[");
+    for (i, object) in page.objects.iter().enumerate() {
+        if i > 0 {
+            out.push(b',');
+        }
+        renderer.append_json(object, &mut out)?;
+    }
+    out.extend_from_slice(b"]}\n");
+    Ok(out.into())
+}
+
+/// A list of custom resources: all keys in their order, as of everything that has no fixed form.
+fn custom_list(renderer: &Renderer<'_>, page: &Page, kind: &str) -> Result<Bytes> {
+    let mut metadata = page.metadata();
+    if page.next.is_none() {
+        metadata["continue"] = "".into();
+    }
     let mut out = BytesMut::with_capacity(page.objects.iter().map(|o| o.data.len() * 2).sum::<usize>() + 256);
-    codec::put_type_names(&mut out, &format!("{}List", renderer.kind.kind), &renderer.kind.api_version());
-    out.put_slice(b",\"metadata\":");
-    out.put_slice(page.metadata_text().as_bytes());
-    out.put_slice(b",\"items\":[");
+    out.put_slice(format!(r#"{{"apiVersion":"{}","items":["#, renderer.kind.api_version()).as_bytes());
     for (i, object) in page.objects.iter().enumerate() {
         if i > 0 {
             out.put_u8(b',');
         }
         out.put_slice(&renderer.json(object)?);
     }
-    out.put_slice(b"]}\n");
+    out.put_slice(format!(r#"],"kind":"{kind}","metadata":{metadata}}}"#).as_bytes());
+    out.put_u8(b'\n');
     Ok(out.freeze())
 }
 

@@ -19,7 +19,7 @@ use crate::tree;
 pub(super) async fn patch(call: &Call, body: bytes::Bytes) -> Result<Response<Body>> {
     let changed = apply(call, Part::Main, &body).await?;
     let code = if changed.created { StatusCode::CREATED } else { StatusCode::OK };
-    read::respond(call, code, &changed.object)
+    read::respond(call, code, changed.object).await
 }
 
 /// Reads the patch of a request.
@@ -41,13 +41,33 @@ pub(super) fn read_patch(call: &Call, body: &[u8]) -> Result<Patch> {
     }
 }
 
+/// What strict decoding says about the patch itself.
+fn said_twice(call: &Call, patch: &Patch, body: &[u8]) -> Vec<String> {
+    match patch {
+        _ if call.query.get("fieldValidation") == "Ignore" => Vec::new(),
+        Patch::Merge(_) => codec::patch_duplicates(body),
+        Patch::Json(_) => {
+            let operations: Value = serde_json::from_slice(body).unwrap_or_default();
+            let known = |key: &String| matches!(key.as_str(), "op" | "path" | "value" | "from");
+            let unknown = operations.as_array().into_iter().flatten().enumerate().flat_map(|(i, operation)| {
+                let keys = operation.as_object().into_iter().flat_map(|o| o.keys());
+                keys.filter(|k| !known(k)).map(move |key| format!("json patch unknown field \"[{i}].{key}\""))
+            });
+            codec::patch_duplicates(body).into_iter().map(|d| format!("json patch {d}")).chain(unknown).collect()
+        }
+        Patch::Strategic(_) => codec::patch_duplicates(body),
+    }
+}
+
 /// Field validation of a patched object: strict complaints are about the patch.
-fn check_patched(call: &Call, patch: &Patch, old: &Value, new: Value) -> Result<()> {
+fn check_patched(call: &Call, (patch, twice): (&Patch, &[String]), old: &Value, new: Value) -> Result<()> {
     let parsed = Parsed { value: new, duplicates: Vec::new() };
     if call.query.get("fieldValidation") != "Strict" {
+        twice.iter().for_each(|text| call.warn(text.as_str()));
         return check_fields(call, &parsed, call.kind.schema());
     }
-    let complaints = parsed.complaints(call.kind.schema());
+    let mut complaints = twice.to_vec();
+    complaints.extend(super::write::complaints(call, &parsed, call.kind.schema())?);
     if complaints.is_empty() {
         return Ok(());
     }
@@ -85,7 +105,12 @@ fn merged_text(call: &Call, patch: &Value, old: &Value) -> Result<String> {
 async fn apply_configuration(call: &Call, part: Part, body: &[u8]) -> Result<Changed> {
     check_options(call)?;
     let parsed = codec::parse_body(body, Encoding::Yaml, call.kind.schema())?;
-    check_fields(call, &parsed, call.kind.schema())?;
+    let schema = crate::custom::schema_of(call);
+    let target = managed::Target { kind: call.kind, part, schema: schema.as_deref() };
+    match &schema {
+        Some(_) => check_duplicates(call, &parsed)?,
+        None => check_fields(call, &parsed, call.kind.schema())?,
+    }
     let mut config = parsed.value;
     if tree::has(&config, "/metadata/managedFields") {
         return Err(Failure::bad_request("metadata.managedFields must be nil"));
@@ -94,11 +119,14 @@ async fn apply_configuration(call: &Call, part: Part, body: &[u8]) -> Result<Cha
     if config["metadata"].is_null() {
         config["metadata"] = Value::Object(Default::default());
     }
+    if schema.is_some() {
+        check_typed(call, target, &config)?;
+    }
     let config = codec::declared(call.kind, &config)?;
     let now = now_text();
     let applying = || Applying { config: &config, manager: call.manager(), force: call.query.flag("force"), now: &now };
     let changed = modify(call, part, |old| {
-        let mut new = managed::apply(call.kind, part, Some(old), &applying())?.object;
+        let mut new = managed::apply(target, Some(old), &applying())?.object;
         new["metadata"]["resourceVersion"] = config
             .pointer("/metadata/resourceVersion")
             .or(old.pointer("/metadata/resourceVersion"))
@@ -110,7 +138,7 @@ async fn apply_configuration(call: &Call, part: Part, body: &[u8]) -> Result<Cha
     });
     match changed.await {
         Err(failure) if failure.code() == StatusCode::NOT_FOUND && part == Part::Main => {
-            let mut new = managed::apply(call.kind, part, None, &applying())?.object;
+            let mut new = managed::apply(target, None, &applying())?.object;
             if tree::text(&new, "/metadata/name").is_empty() {
                 new["metadata"]["name"] = call.info.name.as_str().into();
             }
@@ -121,6 +149,35 @@ async fn apply_configuration(call: &Call, part: Part, body: &[u8]) -> Result<Cha
         }
         other => other,
     }
+}
+
+/// An applied configuration of a custom resource is looked at closely anyway; only what it says twice is left.
+fn check_duplicates(call: &Call, parsed: &Parsed) -> Result<()> {
+    for text in &parsed.duplicates {
+        match call.query.get("fieldValidation") {
+            "Ignore" => {}
+            "Strict" => {
+                let text = format!("error strict decoding YAML: error converting YAML to JSON: {text}");
+                return Err(Failure::bad_request(text));
+            }
+            _ => super::write::complaint_lines(text).for_each(|line| call.warn(line)),
+        }
+    }
+    Ok(())
+}
+
+/// Fails on what is not in the schema or has another type there.
+fn check_typed(call: &Call, target: managed::Target<'_>, config: &Value) -> Result<()> {
+    let found = managed::misfits(target, config);
+    let text = match found.as_slice() {
+        [] => return Ok(()),
+        [one] => one.clone(),
+        many => format!("errors:\n  {}", many.join("\n  ")),
+    };
+    let name = format!("{}/{}", call.namespace(), tree::text(config, "/metadata/name"));
+    let about = format!("{name}; {}, Kind={}", call.kind.api_version(), call.kind.kind);
+    let text = format!("failed to create typed patch object ({about}): {text}");
+    Err(Failure::new(StatusCode::INTERNAL_SERVER_ERROR, "", text))
 }
 
 fn check_options(call: &Call) -> Result<()> {
@@ -160,11 +217,12 @@ pub async fn apply(call: &Call, part: Part, body: &[u8]) -> Result<Changed> {
         let error = FieldError::forbidden("force", "may not be specified for non-apply patch");
         return Err(Failure::invalid(Subject { group: "meta.k8s.io", resource: "PatchOptions" }, "", &[error]));
     }
+    let twice = said_twice(call, &patch, body);
     modify(call, part, |old| {
         let mut patched = patch.apply(call.kind.schema(), old)?;
         check_type(call, &mut patched)?;
         let new = codec::canonical_request(call.kind, &patched)?;
-        check_patched(call, &patch, old, patched)?;
+        check_patched(call, (&patch, &twice), old, patched)?;
         same_name(call, &new)?;
         Ok(new)
     })

@@ -15,7 +15,7 @@ use crate::table::{self, Head, Include};
 
 pub(super) async fn get(call: &Call) -> Result<Response<Body>> {
     let object = current(call).await?;
-    respond(call, StatusCode::OK, &object)
+    respond_shared(call, StatusCode::OK, object).await
 }
 
 /// The object of the path, at least as new as the query asks for.
@@ -43,8 +43,18 @@ pub(super) fn parse_version(text: &str) -> Result<i64> {
     })
 }
 
-/// The answer with one object in the form the client wants.
-pub(super) fn respond(call: &Call, code: StatusCode, object: &Object) -> Result<Response<Body>> {
+/// The answer with one object in the version and form the client wants.
+pub(super) async fn respond(call: &Call, code: StatusCode, object: Object) -> Result<Response<Body>> {
+    respond_shared(call, code, Arc::new(object)).await
+}
+
+async fn respond_shared(call: &Call, code: StatusCode, object: Arc<Object>) -> Result<Response<Body>> {
+    let mut shown = [object];
+    crate::custom::converted(&call.app, call.storage()?, call.kind, &mut shown).await?;
+    render(call, code, &shown[0])
+}
+
+fn render(call: &Call, code: StatusCode, object: &Object) -> Result<Response<Body>> {
     let renderer = call.renderer()?;
     let accept = call.accept;
     match accept.form {

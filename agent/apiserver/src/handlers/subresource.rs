@@ -24,7 +24,11 @@ use crate::status::{Failure, Result};
 use crate::strategy::Part;
 
 pub(super) async fn dispatch(call: &Call, parts: Parts, body: Body) -> Result<Response<Body>> {
-    let Some(row) = call.kind.subresource(&call.info.subresource) else { return Err(Failure::no_such_path()) };
+    let Some(row) = call.kind.subresource(&call.info.subresource) else {
+        // What a definition could give its objects is missing from the object, not from the server.
+        let could = crate::custom::is_custom(call.kind) && matches!(call.info.subresource.as_str(), "status" | "scale");
+        return Err(if could { call.not_found() } else { Failure::no_such_resource(call.kind.group) });
+    };
     // A proxy takes every method; what it is good for the other side says.
     if !row.verbs.contains(&call.info.verb) && row.name != "proxy" {
         return Err(Failure::method_not_allowed());
@@ -51,11 +55,11 @@ pub(super) async fn dispatch(call: &Call, parts: Parts, body: Body) -> Result<Re
         Method::PUT => {
             let value = decode_object(call, &read_body(body).await?)?;
             let changed = replace(call, part, value).await?;
-            read::respond(call, StatusCode::OK, &changed.object)
+            read::respond(call, StatusCode::OK, changed.object).await
         }
         Method::PATCH => {
             let changed = patch::apply(call, part, &read_body(body).await?).await?;
-            read::respond(call, StatusCode::OK, &changed.object)
+            read::respond(call, StatusCode::OK, changed.object).await
         }
         _ => Err(Failure::method_not_allowed()),
     }

@@ -17,7 +17,7 @@ pub(super) async fn update(call: &Call, body: bytes::Bytes) -> Result<Response<B
     strategy::drop_repeated_owners(call, &mut value, false);
     let changed = replace(call, Part::Main, value).await?;
     let code = if changed.created { StatusCode::CREATED } else { StatusCode::OK };
-    read::respond(call, code, &changed.object)
+    read::respond(call, code, changed.object).await
 }
 
 /// Replaces a part of an object by what a client sent, in canonical form.

@@ -52,6 +52,8 @@ struct Watcher {
     /// Whether a bookmark has to follow the initial state.
     initial_end: bool,
     first_table: bool,
+    /// Events that have to be converted to the version of the watch before they can be told.
+    raw: Vec<Arc<Event>>,
     ready: VecDeque<Bytes>,
     ended: bool,
 }
@@ -68,7 +70,10 @@ pub(super) async fn watch(call: &Call) -> Result<Response<Body>> {
     let (initial, cursor, initial_end) = start(call, storage).await?;
     let prefix = if call.namespace().is_empty() { String::new() } else { format!("{}/", call.namespace()) };
     let wanted = |o: &Arc<Object>| o.key.starts_with(&prefix) && selection.matches(o);
-    let initial: Vec<Arc<Object>> = initial.values().filter(|o| wanted(o)).cloned().collect();
+    let initial =
+        if selection.looks_inside() { super::list::in_version(call, storage, initial).await? } else { initial };
+    let mut initial: Vec<Arc<Object>> = initial.values().filter(|o| wanted(o)).cloned().collect();
+    crate::custom::converted(&call.app, storage, call.kind, &mut initial).await?;
     let seconds = call.query.integer("timeoutSeconds")?.and_then(|s| u64::try_from(s).ok()).filter(|s| *s > 0);
     let seconds = seconds.unwrap_or_else(|| rand::rng().random_range(DEFAULT_SECONDS));
     let watcher = Watcher {
@@ -86,6 +91,7 @@ pub(super) async fn watch(call: &Call) -> Result<Response<Body>> {
         initial: initial.into_iter(),
         initial_end,
         first_table: true,
+        raw: Vec::new(),
         ready: VecDeque::new(),
         ended: false,
     };
@@ -177,7 +183,9 @@ impl Watcher {
                 continue;
             }
             self.take_events();
-            if self.ready.is_empty() && !self.ended {
+            if !self.raw.is_empty() {
+                self.convert_events().await;
+            } else if self.ready.is_empty() && !self.ended {
                 self.wait().await;
             }
         }
@@ -213,18 +221,49 @@ impl Watcher {
                     return;
                 }
             };
+            let converts = self.converts();
             for event in &events {
                 self.cursor = event.revision;
-                let frame = self.frame_of(event);
-                self.ready.extend(frame);
+                if converts {
+                    self.raw.push(event.clone());
+                } else {
+                    let frame = self.frame_of(event);
+                    self.ready.extend(frame);
+                }
             }
             // With frames to write the rest can wait for the client; without, look on.
-            if events.len() < BATCH || !self.ready.is_empty() {
+            if events.len() < BATCH || !self.ready.is_empty() || !self.raw.is_empty() {
                 if events.len() == BATCH {
                     self.news.mark_changed();
                 }
                 return;
             }
+        }
+    }
+
+    /// Whether objects may be stored in another version than the one that is watched.
+    fn converts(&self) -> bool {
+        let definition = self.app.cache.storage_at(self.index).definition();
+        definition.is_some_and(|d| d.conversion.is_some())
+    }
+
+    /// Tells the events that wait for their conversion, which is one question for all of them.
+    async fn convert_events(&mut self) {
+        let events = std::mem::take(&mut self.raw);
+        let before = events.iter().filter_map(|e| e.previous.clone());
+        let mut objects: Vec<Arc<Object>> = events.iter().map(|e| e.object.clone()).chain(before).collect();
+        let app = self.app.clone();
+        let storage = app.cache.storage_at(self.index);
+        if let Err(failure) = crate::custom::converted(&app, storage, self.kind, &mut objects).await {
+            self.ready.extend(self.error_frame(&failure));
+            self.ended = true;
+            return;
+        }
+        let mut before = objects.split_off(events.len()).into_iter();
+        for (event, object) in events.iter().zip(objects) {
+            let previous = event.previous.as_ref().and_then(|_| before.next());
+            let frame = self.frame_of(&Event::new(event.revision, event.change, object, previous));
+            self.ready.extend(frame);
         }
     }
 

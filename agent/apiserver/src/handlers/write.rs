@@ -82,32 +82,38 @@ fn check_type_texts(call: &Call, value: &Value, body: &[u8]) -> Result<()> {
     Ok(())
 }
 
+/// Everything strict decoding objects to.
+pub fn complaints(call: &Call, parsed: &Parsed, message: &'static Message) -> Result<Vec<String>> {
+    if crate::custom::is_custom(call.kind) && std::ptr::eq(message, call.kind.schema()) {
+        return crate::custom::complaints(call, parsed);
+    }
+    Ok(parsed.complaints(message))
+}
+
+/// A complaint as warnings: what is said of YAML are several, one a line.
+pub fn complaint_lines(text: &str) -> impl Iterator<Item = &str> {
+    text.strip_prefix("yaml: unmarshal errors:\n  ").unwrap_or(text).split("\n  ")
+}
+
 /// Treats unknown and duplicate fields as the query says.
 pub fn check_fields(call: &Call, parsed: &Parsed, message: &'static Message) -> Result<()> {
     let mode = call.query.get("fieldValidation");
-    let complaints = || -> Result<Vec<String>> {
-        if crate::custom::is_custom(call.kind) && std::ptr::eq(message, call.kind.schema()) {
-            return crate::custom::complaints(call, parsed);
-        }
-        Ok(parsed.complaints(message))
-    };
+    let complaints = || complaints(call, parsed, message);
     match mode {
         "Ignore" => Ok(()),
         "" | "Warn" => {
             for complaint in complaints()? {
-                call.warn(complaint);
+                complaint_lines(&complaint).for_each(|line| call.warn(line));
             }
             Ok(())
         }
         "Strict" => {
             let complaints = complaints()?;
-            if crate::custom::is_custom(call.kind) && !complaints.is_empty() {
-                return Err(Failure::bad_request(format!("strict decoding error: {}", complaints.join(", "))));
-            }
             if complaints.is_empty() {
                 return Ok(());
             }
-            let kind = message.name.rsplit('.').next().unwrap_or_default();
+            let own = crate::custom::is_custom(call.kind) && std::ptr::eq(message, call.kind.schema());
+            let kind = if own { call.kind.kind } else { message.name.rsplit('.').next().unwrap_or_default() };
             Err(Failure::bad_request(format!(
                 "{kind} in version {:?} cannot be handled as a {kind}: strict decoding error: {}",
                 call.kind.version,
@@ -190,7 +196,7 @@ pub async fn modify(call: &Call, part: Part, change: impl Fn(&Value) -> Result<V
     };
     let mut from_cache = true;
     for _ in 0..MAX_ATTEMPTS {
-        let old_value = codec::to_value(storage, call.kind, &old)?;
+        let old_value = value_of(call, storage, &old).await?;
         let attempt = async {
             let new = change(&old_value)?;
             check_version(call, &new, &old)?;
@@ -219,6 +225,13 @@ pub async fn modify(call: &Call, part: Part, change: impl Fn(&Value) -> Result<V
         from_cache = false;
     }
     Err(Failure::modified(call.subject(), &call.info.name))
+}
+
+/// An object's tree in the version of the request.
+pub async fn value_of(call: &Call, storage: &Storage, object: &Arc<Object>) -> Result<Value> {
+    let mut shown = [object.clone()];
+    crate::custom::converted(&call.app, storage, call.kind, &mut shown).await?;
+    codec::to_value(storage, call.kind, &shown[0])
 }
 
 /// The object as the store holds it.
@@ -259,7 +272,9 @@ async fn prepare(call: &Call, part: Part, mut new: Value, old: &Value) -> Result
     crate::custom::complete(call, &mut new)?;
     if part != Part::Internal {
         if !call.is_apply() {
-            managed::track(call.kind, part, Some(old), &mut new, (call.manager(), &now_text()));
+            let schema = crate::custom::schema_of(call);
+            let target = managed::Target { kind: call.kind, part, schema: schema.as_deref() };
+            managed::track(target, Some(old), &mut new, (call.manager(), &now_text()));
         }
         managed::keep_times(old, &mut new);
     }
@@ -309,8 +324,8 @@ pub fn judge_body(call: &Call, part: Part, new: &Value, old: Option<&Value>) -> 
     if let Some(old) = old {
         errors.extend(strategy::validate_update(kind, part, new, old));
     }
-    errors.extend(crate::custom::all_errors(call, new)?);
-    Ok(validation::Judgement { errors, warnings: Vec::new() })
+    errors.extend(crate::custom::all_errors(call, part, new, old)?);
+    Ok(validation::Judgement { errors, warnings: crate::custom::warnings(call, new, old) })
 }
 
 enum Written {
@@ -320,7 +335,7 @@ enum Written {
 }
 
 async fn write(call: &Call, storage: &Storage, key: &str, (old, new): (&Object, &Value)) -> Result<Written> {
-    let data = codec::to_stored(storage, call.kind, new)?;
+    let data = crate::custom::encode(&call.app, storage, call.kind, new).await?;
     let done = |revision: i64| {
         let object = storage.read_object(key, revision, data.clone());
         Written::Done(Changed { object, created: false })

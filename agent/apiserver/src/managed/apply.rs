@@ -1,17 +1,15 @@
 //! Server-side apply: what the configuration names is the applier's, what it no longer names goes.
 
-use api::Kind;
 use serde_json::Value;
 
 use super::compare::{Comparison, field_set};
 use super::entries::{self, Entry, Manager};
 use super::merge::{merge, remove, with_named_fields};
 use super::reset;
-use super::schema::Type;
+use super::schema::{Target, Type};
 use super::set::{Set, path_text};
 use super::update::book;
 use crate::status::{Failure, Result};
-use crate::strategy::Part;
 use crate::{codec, tree};
 
 /// An applied configuration with who applies it.
@@ -38,8 +36,8 @@ const BEFORE: &str = "before-first-apply";
 const LAST_APPLIED: &str = "/metadata/annotations/kubectl.kubernetes.io~1last-applied-configuration";
 
 /// Applies a configuration to an object; to nothing when `live` is none.
-pub fn apply(kind: &'static Kind, part: Part, live: Option<&Value>, applying: &Applying<'_>) -> Result<Applied> {
-    let ty = Type::of_message(kind.schema());
+pub fn apply(target: Target<'_>, live: Option<&Value>, applying: &Applying<'_>) -> Result<Applied> {
+    let (kind, part, ty) = (target.kind, target.part, target.ty());
     let empty = codec::canonical(kind, &Value::Object(Default::default()))?;
     let mut base = live.cloned().unwrap_or_else(|| empty.clone());
     let mut entries = entries::read(&base);
@@ -51,7 +49,7 @@ pub fn apply(kind: &'static Kind, part: Part, live: Option<&Value>, applying: &A
             api_version: kind.api_version(),
             subresource: applying.manager.subresource.clone(),
         };
-        book(kind, part, (&empty, &base), &mut entries, (&before, applying.now));
+        book(target, (&empty, &base), &mut entries, (&before, applying.now));
     }
     let at = entries.iter().position(|e| e.manager.is_same(&applying.manager));
     let last = at.map(|at| entries.remove(at));
@@ -83,7 +81,7 @@ pub fn apply(kind: &'static Kind, part: Part, live: Option<&Value>, applying: &A
 }
 
 /// Takes away what the applier named before and nobody names now.
-fn prune(ty: Type, merged: &Value, last: &Set, (others, own): (&[Entry], &Set)) -> Value {
+fn prune(ty: Type<'_>, merged: &Value, last: &Set, (others, own): (&[Entry], &Set)) -> Value {
     let pruned = remove(ty, merged, &with_named_fields(ty, last));
     let managed = others.iter().fold(own.clone(), |all, entry| all.union(&entry.fields));
     let in_merged = with_named_fields(ty, &field_set(ty, merged));

@@ -18,7 +18,7 @@ pub struct Comparison {
 
 impl Comparison {
     /// Compares two objects of one type.
-    pub fn of(ty: Type, old: &Value, new: &Value) -> Self {
+    pub fn of(ty: Type<'_>, old: &Value, new: &Value) -> Self {
         let mut out = Self::default();
         out.walk(ty, (Some(old), Some(new)), &mut Vec::new(), false);
         out
@@ -38,7 +38,7 @@ impl Comparison {
         self.modified.union(&self.added)
     }
 
-    fn walk(&mut self, ty: Type, pair: (Option<&Value>, Option<&Value>), path: &mut Vec<Step>, in_leaf: bool) {
+    fn walk(&mut self, ty: Type<'_>, pair: (Option<&Value>, Option<&Value>), path: &mut Vec<Step>, in_leaf: bool) {
         if in_leaf {
             return;
         }
@@ -52,9 +52,9 @@ impl Comparison {
         };
         let both_empty = size(old) == 0 && size(new) == 0;
         let merges = match ty {
-            Type::Struct(_) | Type::Map(_) => is_map(old) && is_map(new),
+            Type::Struct(_) | Type::Map(_) | Type::Object(..) | Type::Values(_) => is_map(old) && is_map(new),
             Type::Deduced => is_map(old) && is_map(new) && (size(old) + size(new) > 0),
-            Type::Keyed(..) | Type::Set => is_list(old) && is_list(new),
+            Type::Keyed(..) | Type::Members(..) | Type::Set => is_list(old) && is_list(new),
             Type::Leaf => false,
         };
         let leaf = !merges || both_empty;
@@ -68,7 +68,7 @@ impl Comparison {
             return;
         }
         match ty {
-            Type::Keyed(..) | Type::Set => self.lists(ty, pair, path),
+            Type::Keyed(..) | Type::Members(..) | Type::Set => self.lists(ty, pair, path),
             _ => self.maps(ty, pair, path),
         }
         match (old, new) {
@@ -78,7 +78,7 @@ impl Comparison {
         }
     }
 
-    fn maps(&mut self, ty: Type, (old, new): (Option<&Value>, Option<&Value>), path: &mut Vec<Step>) {
+    fn maps(&mut self, ty: Type<'_>, (old, new): (Option<&Value>, Option<&Value>), path: &mut Vec<Step>) {
         let empty = Map::new();
         let old = old.and_then(Value::as_object).unwrap_or(&empty);
         let new = new.and_then(Value::as_object).unwrap_or(&empty);
@@ -91,7 +91,7 @@ impl Comparison {
         }
     }
 
-    fn lists(&mut self, ty: Type, (old, new): (Option<&Value>, Option<&Value>), path: &mut Vec<Step>) {
+    fn lists(&mut self, ty: Type<'_>, (old, new): (Option<&Value>, Option<&Value>), path: &mut Vec<Step>) {
         let (old, new) = (grouped(ty, old), grouped(ty, new));
         let steps = old.iter().chain(new.iter().filter(|(s, _)| !old.iter().any(|(o, _)| o == s)));
         for (step, _) in steps {
@@ -120,7 +120,7 @@ impl Comparison {
 }
 
 /// Members of a list by the step that leads to them.
-fn grouped(ty: Type, list: Option<&Value>) -> Vec<(Step, Vec<&Value>)> {
+fn grouped<'v>(ty: Type<'_>, list: Option<&'v Value>) -> Vec<(Step, Vec<&'v Value>)> {
     let mut out: Vec<(Step, Vec<&Value>)> = Vec::new();
     for item in list.and_then(Value::as_array).into_iter().flatten() {
         let Some(step) = ty.item_step(item) else { continue };
@@ -141,15 +141,15 @@ fn equal(a: &Value, b: &Value) -> bool {
 }
 
 /// The fields that an object names.
-pub fn field_set(ty: Type, value: &Value) -> Set {
+pub fn field_set(ty: Type<'_>, value: &Value) -> Set {
     let mut set = Set::default();
     named(ty, value, &mut Vec::new(), &mut set);
     set
 }
 
-fn named(ty: Type, value: &Value, path: &mut Vec<Step>, set: &mut Set) {
+fn named(ty: Type<'_>, value: &Value, path: &mut Vec<Step>, set: &mut Set) {
     match (ty, value) {
-        (Type::Struct(_) | Type::Map(_) | Type::Deduced, Value::Object(map)) => {
+        (Type::Struct(_) | Type::Map(_) | Type::Object(..) | Type::Values(_) | Type::Deduced, Value::Object(map)) => {
             for (key, inner) in map {
                 let step = Step::Field(key.clone());
                 let below = ty.below(&step);
@@ -162,7 +162,7 @@ fn named(ty: Type, value: &Value, path: &mut Vec<Step>, set: &mut Set) {
                 path.pop();
             }
         }
-        (Type::Keyed(..) | Type::Set, Value::Array(items)) => {
+        (Type::Keyed(..) | Type::Members(..) | Type::Set, Value::Array(items)) => {
             for item in items {
                 let Some(step) = ty.item_step(item) else { continue };
                 let below = if matches!(ty, Type::Set) { Type::Leaf } else { ty.below(&step) };

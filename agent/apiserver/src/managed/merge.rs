@@ -6,7 +6,7 @@ use super::schema::Type;
 use super::set::{Set, Step};
 
 /// The object with everything the configuration says.
-pub fn merge(ty: Type, live: Option<&Value>, config: Option<&Value>) -> Value {
+pub fn merge(ty: Type<'_>, live: Option<&Value>, config: Option<&Value>) -> Value {
     match (live, config) {
         (None, None) => Value::Null,
         (Some(live), None) => live.clone(),
@@ -14,9 +14,9 @@ pub fn merge(ty: Type, live: Option<&Value>, config: Option<&Value>) -> Value {
     }
 }
 
-fn merge_into(ty: Type, live: Option<&Value>, config: &Value) -> Value {
+fn merge_into(ty: Type<'_>, live: Option<&Value>, config: &Value) -> Value {
     match (ty, config) {
-        (Type::Struct(_) | Type::Map(_) | Type::Deduced, Value::Object(map)) => {
+        (Type::Struct(_) | Type::Map(_) | Type::Object(..) | Type::Values(_) | Type::Deduced, Value::Object(map)) => {
             let empty = Map::new();
             let live = live.and_then(Value::as_object).unwrap_or(&empty);
             let mut out = Map::new();
@@ -26,11 +26,50 @@ fn merge_into(ty: Type, live: Option<&Value>, config: &Value) -> Value {
             }
             Value::Object(out)
         }
-        (Type::Keyed(..) | Type::Set, Value::Array(items)) => {
+        (Type::Keyed(..) | Type::Members(..) | Type::Set, Value::Array(items)) => {
             let live = live.and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
             Value::Array(merge_lists(ty, live, items))
         }
         _ => config.clone(),
+    }
+}
+
+/// The object with a configuration merged into it, whoever owns the fields.
+///
+/// # Errors
+/// When the configuration names members of what is one value.
+pub fn merge_config(kind: &api::Kind, object: &Value, config: &Value) -> Result<Value, String> {
+    let ty = Type::of_message(kind.schema());
+    let mut whole = Vec::new();
+    whole_values(ty, config, "", &mut whole);
+    if !whole.is_empty() {
+        let list = whole.join(", ");
+        return Err(format!(
+            "error applying patch: invalid ApplyConfiguration: may not mutate atomic arrays, maps or structs: {list}"
+        ));
+    }
+    Ok(merge(ty, Some(object), Some(config)))
+}
+
+fn whole_values(ty: Type, value: &Value, path: &str, found: &mut Vec<String>) {
+    match (ty, value) {
+        (Type::Leaf, Value::Object(_) | Value::Array(_)) | (Type::Deduced | Type::Struct(_), Value::Array(_)) => {
+            found.push(path.to_owned());
+        }
+        (_, Value::Object(map)) => {
+            for (key, inner) in map {
+                let step = Step::Field(key.clone());
+                whole_values(ty.below(&step), inner, &format!("{path}.{key}"), found);
+            }
+        }
+        (Type::Keyed(..), Value::Array(items)) => {
+            for (i, item) in items.iter().enumerate() {
+                if let Some(step) = ty.item_step(item) {
+                    whole_values(ty.below(&step), item, &format!("{path}[{i}]"), found);
+                }
+            }
+        }
+        _ => {}
     }
 }
 
@@ -39,8 +78,8 @@ fn find<'v>(side: &[(Step, &'v Value)], step: &Step) -> Option<&'v Value> {
 }
 
 /// Members of the configuration in its order; what only the object has stays where it was among the shared ones.
-fn merge_lists(ty: Type, live: &[Value], config: &[Value]) -> Vec<Value> {
-    fn steps(ty: Type, list: &[Value]) -> Vec<(Step, &Value)> {
+fn merge_lists(ty: Type<'_>, live: &[Value], config: &[Value]) -> Vec<Value> {
+    fn steps<'v>(ty: Type<'_>, list: &'v [Value]) -> Vec<(Step, &'v Value)> {
         list.iter().filter_map(|item| Some((ty.item_step(item)?, item))).collect()
     }
     let (left, right) = (steps(ty, live), steps(ty, config));
@@ -89,9 +128,11 @@ fn merge_lists(ty: Type, live: &[Value], config: &[Value]) -> Vec<Value> {
 }
 
 /// The object without the members of a set.
-pub fn remove(ty: Type, value: &Value, gone: &Set) -> Value {
+pub fn remove(ty: Type<'_>, value: &Value, gone: &Set) -> Value {
     match (ty, value) {
-        (Type::Struct(_) | Type::Map(_) | Type::Deduced, Value::Object(map)) if !map.is_empty() => {
+        (Type::Struct(_) | Type::Map(_) | Type::Object(..) | Type::Values(_) | Type::Deduced, Value::Object(map))
+            if !map.is_empty() =>
+        {
             let mut out = Map::new();
             for (key, inner) in map {
                 let step = Step::Field(key.clone());
@@ -106,7 +147,7 @@ pub fn remove(ty: Type, value: &Value, gone: &Set) -> Value {
             }
             if out.is_empty() { Value::Null } else { Value::Object(out) }
         }
-        (Type::Keyed(..) | Type::Set, Value::Array(items)) if !items.is_empty() => {
+        (Type::Keyed(..) | Type::Members(..) | Type::Set, Value::Array(items)) if !items.is_empty() => {
             let mut out = Vec::new();
             for item in items {
                 let Some(step) = ty.item_step(item) else { continue };
@@ -125,7 +166,7 @@ pub fn remove(ty: Type, value: &Value, gone: &Set) -> Value {
 }
 
 /// The set with every declared field on the way to a member made a member too.
-pub fn with_named_fields(ty: Type, set: &Set) -> Set {
+pub fn with_named_fields(ty: Type<'_>, set: &Set) -> Set {
     let mut out = Set::default();
     for (step, is_member, below) in set.iter() {
         let named = matches!(step, Step::Field(name) if ty.declares(name));

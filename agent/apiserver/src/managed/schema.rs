@@ -1,13 +1,37 @@
 //! Which values are one and which merge.
 
+use api::Kind;
 use api::schema::{Field, FieldType, ListType, MESSAGES, Message, Shape};
 use serde_json::Value;
 
 use super::set::Step;
+use crate::codec;
+use crate::custom::{self, Schema};
+use crate::strategy::Part;
+
+const META: &str = "k8s.io.apimachinery.pkg.apis.meta.v1.ObjectMeta";
+
+/// What a write is about.
+#[derive(Clone, Copy)]
+pub struct Target<'s> {
+    /// The kind of the object.
+    pub kind: &'static Kind,
+    /// The part that is written.
+    pub part: Part,
+    /// The schema of a custom resource.
+    pub schema: Option<&'s Schema>,
+}
+
+impl<'s> Target<'s> {
+    /// The type of the object.
+    pub fn ty(self) -> Type<'s> {
+        self.schema.map_or_else(|| Type::of_message(self.kind.schema()), |schema| Type::Object(schema, true))
+    }
+}
 
 /// What the schema says about a value.
 #[derive(Clone, Copy, Debug)]
-pub enum Type {
+pub enum Type<'s> {
     /// One value, whatever it holds.
     Leaf,
     /// The fields of a message.
@@ -16,13 +40,19 @@ pub enum Type {
     Map(&'static FieldType),
     /// A list that merges by keys.
     Keyed(&'static [&'static str], FieldType),
+    /// The fields that a custom resource's schema names, and whether it is one of an object with metadata.
+    Object(&'s Schema, bool),
+    /// A map in a custom resource, with the schema of its values.
+    Values(&'s Schema),
+    /// A list in a custom resource that merges by keys, with the schema of its members.
+    Members(&'s [String], &'s Schema),
     /// A list that is a set of scalars.
     Set,
     /// Nothing is known: maps merge, lists are one value.
     Deduced,
 }
 
-impl Type {
+impl<'s> Type<'s> {
     /// The type of an object.
     pub fn of_message(message: &'static Message) -> Self {
         match message.shape {
@@ -56,12 +86,42 @@ impl Type {
         }
     }
 
+    /// The type that a custom resource's schema gives a value.
+    pub fn of_schema(schema: &'s Schema) -> Self {
+        match (schema.ty, &schema.items) {
+            _ if schema.int_or_string => Self::Leaf,
+            (custom::Type::Array, Some(items)) => match &schema.list {
+                custom::List::Map(keys) => Self::Members(keys, items),
+                custom::List::Set => Self::Set,
+                custom::List::Unset | custom::List::Atomic => Self::Leaf,
+            },
+            (custom::Type::Object | custom::Type::Unset, _) => {
+                if schema.atomic {
+                    Self::Leaf
+                } else if schema.embedded || !schema.properties.is_empty() {
+                    Self::Object(schema, schema.embedded)
+                } else if let Some(values) = schema.values() {
+                    Self::Values(values)
+                } else {
+                    Self::Deduced
+                }
+            }
+            _ => Self::Leaf,
+        }
+    }
+
     /// The type below a step.
     pub fn below(self, step: &Step) -> Self {
         match (self, step) {
             (Self::Struct(message), Step::Field(name)) => message.field(name).map_or(Self::Deduced, Self::of_field),
             (Self::Map(value), _) => Self::of_value(*value),
             (Self::Keyed(_, item), _) => Self::of_value(item),
+            (Self::Object(_, true), Step::Field(name)) if name == "metadata" => Self::of_message(codec::schema(META)),
+            (Self::Object(_, true), Step::Field(name)) if name == "apiVersion" || name == "kind" => Self::Leaf,
+            (Self::Object(schema, _), Step::Field(name)) => {
+                schema.below(name).ok().flatten().map_or(Self::Deduced, Self::of_schema)
+            }
+            (Self::Values(inner) | Self::Members(_, inner), _) => Self::of_schema(inner),
             (Self::Deduced, _) => Self::Deduced,
             _ => Self::Leaf,
         }
@@ -73,6 +133,9 @@ impl Type {
             Self::Struct(message) => {
                 message.field(name).is_some() || message.type_meta && matches!(name, "kind" | "apiVersion")
             }
+            Self::Object(schema, of_object) => {
+                schema.property(name).is_some() || of_object && matches!(name, "kind" | "apiVersion" | "metadata")
+            }
             _ => false,
         }
     }
@@ -83,22 +146,32 @@ impl Type {
             Self::Set => Some(Step::Value(item.clone())),
             Self::Keyed(keys, ty) => {
                 let message = ty.message();
-                let mut sorted = keys.to_vec();
-                sorted.sort_unstable();
-                let mut pairs = Vec::new();
-                for key in sorted {
-                    let default = || {
-                        let field = message.and_then(|m| m.field(key))?;
-                        serde_json::from_str(field.default).ok()
-                    };
-                    let found = item.get(key).filter(|v| !v.is_null()).cloned();
-                    if let Some(value) = found.or_else(default) {
-                        pairs.push((key.to_owned(), value));
-                    }
-                }
-                (!pairs.is_empty()).then_some(Step::Key(pairs))
+                keyed(keys.iter().copied(), item, |key| {
+                    let field = message.and_then(|m| m.field(key))?;
+                    serde_json::from_str(field.default).ok()
+                })
             }
+            Self::Members(keys, schema) => keyed(keys.iter().map(String::as_str), item, |key| {
+                schema.property(key).and_then(|property| property.default.clone())
+            }),
             _ => None,
         }
     }
+}
+
+fn keyed<'k>(
+    keys: impl Iterator<Item = &'k str>,
+    item: &Value,
+    default: impl Fn(&str) -> Option<Value>,
+) -> Option<Step> {
+    let mut sorted: Vec<&str> = keys.collect();
+    sorted.sort_unstable();
+    let mut pairs = Vec::new();
+    for key in sorted {
+        let found = item.get(key).filter(|v| !v.is_null()).cloned();
+        if let Some(value) = found.or_else(|| default(key)) {
+            pairs.push((key.to_owned(), value));
+        }
+    }
+    (!pairs.is_empty()).then_some(Step::Key(pairs))
 }

@@ -1,26 +1,24 @@
 //! A write by any verb but apply: what it changed is the writer's from now on.
 
-use api::Kind;
 use serde_json::{Value, json};
 
 use super::compare::Comparison;
 use super::entries::{self, Entry, Manager};
 use super::reset;
-use super::schema::Type;
-use crate::strategy::Part;
+use super::schema::Target;
 use crate::{codec, tree};
 
 /// Books what the step from `live` (none: the object is new) to `new` changed for `manager`.
-pub fn track(kind: &'static Kind, part: Part, live: Option<&Value>, new: &mut Value, writer: (Manager, &str)) {
+pub fn track(target: Target<'_>, live: Option<&Value>, new: &mut Value, writer: (Manager, &str)) {
     let (manager, now) = writer;
     let mut before = match live {
         Some(live) => live.clone(),
-        None => codec::canonical(kind, &json!({})).unwrap_or_default(),
+        None => codec::canonical(target.kind, &json!({})).unwrap_or_default(),
     };
     let mut entries = current(live, new, !manager.subresource.is_empty());
     tree::remove(&mut before["metadata"], "managedFields");
     tree::remove(&mut new["metadata"], "managedFields");
-    book(kind, part, (&before, new), &mut entries, (&manager, now));
+    book(target, (&before, new), &mut entries, (&manager, now));
     entries::write(new, entries);
 }
 
@@ -39,13 +37,13 @@ fn current(live: Option<&Value>, new: &Value, subresource: bool) -> Vec<Entry> {
 
 /// Moves what changed from its managers to the writer.
 pub(super) fn book(
-    kind: &'static Kind,
-    part: Part,
+    target: Target<'_>,
     (old, new): (&Value, &Value),
     entries: &mut Vec<Entry>,
     (manager, now): (&Manager, &str),
 ) {
-    let compared = Comparison::of(Type::of_message(kind.schema()), old, new);
+    let (kind, part) = (target.kind, target.part);
+    let compared = Comparison::of(target.ty(), old, new);
     let mut compared = compared.without(&reset::ignored(kind, part));
     if let Some(only) = reset::only(kind, part) {
         compared.added = compared.added.within(&only);

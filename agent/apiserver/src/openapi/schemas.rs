@@ -70,6 +70,12 @@ fn message_of(ty: FieldType) -> Option<usize> {
 }
 
 fn schema(index: usize, owners: &[(usize, &Kind)], style: Style) -> Value {
+    let mut schema = bare(index, owners, style);
+    super::descriptions::add(MESSAGES[index].openapi, &mut schema);
+    schema
+}
+
+fn bare(index: usize, owners: &[(usize, &Kind)], style: Style) -> Value {
     let message = &MESSAGES[index];
     if message.shape != Shape::Struct {
         return shape(message, style);

@@ -50,8 +50,14 @@ impl From<Value> for Shown {
             Value::String(text) => Self(quoted(&text).to_string()),
             // Structures are shown as JSON that is safe within HTML.
             Value::Array(_) | Value::Object(_) => {
-                let text = value.to_string();
-                Self(text.replace('<', "\\u003c").replace('>', "\\u003e").replace('&', "\\u0026"))
+                const ESCAPED: [(char, &str); 5] = [
+                    ('<', "\\u003c"),
+                    ('>', "\\u003e"),
+                    ('&', "\\u0026"),
+                    ('\u{2028}', "\\u2028"),
+                    ('\u{2029}', "\\u2029"),
+                ];
+                Self(ESCAPED.iter().fold(value.to_string(), |text, (c, escape)| text.replace(*c, escape)))
             }
             Value::Null | Value::Bool(_) | Value::Number(_) => Self(value.to_string()),
         }
@@ -121,9 +127,14 @@ impl FieldError {
         Self::new(Fault::Invalid, field, Some(value.into()), detail)
     }
 
-    /// What is given is not allowed, as a whole and so not shown.
-    pub fn invalid_whole(field: impl Into<String>, detail: impl Into<String>) -> Self {
+    /// The value given is not allowed, and is not shown.
+    pub fn invalid_omitted(field: impl Into<String>, detail: impl Into<String>) -> Self {
         Self::new(Fault::Invalid, field, None, detail)
+    }
+
+    /// The value occurs twice, and is not shown.
+    pub fn duplicate_omitted(field: impl Into<String>) -> Self {
+        Self::new(Fault::Duplicate, field, None, "")
     }
 
     /// The value given has the wrong type.
@@ -197,6 +208,24 @@ impl FieldError {
     /// The field could not be looked at.
     pub fn internal(field: impl Into<String>, detail: impl Into<String>) -> Self {
         Self::new(Fault::Internal, field, None, detail)
+    }
+
+    /// The same, told of a field below another.
+    #[must_use]
+    pub fn below(mut self, field: &str) -> Self {
+        if !field.is_empty() {
+            self.field = format!("{field}.{}", self.field);
+        }
+        self
+    }
+
+    /// Whether values are not what their schema says, so that rules about them make no sense.
+    #[must_use]
+    pub fn is_about_shape(&self) -> bool {
+        matches!(
+            self.kind,
+            Fault::NotSupported | Fault::Required | Fault::TooLong | Fault::TooMany | Fault::TypeInvalid
+        )
     }
 
     /// The path of the field.

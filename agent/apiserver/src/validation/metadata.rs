@@ -119,6 +119,21 @@ pub fn of_change(kind: &Kind, part: Part, (new, old): (&ObjectMeta, &ObjectMeta)
     }
 }
 
+/// Errors of the metadata of an object inside another.
+pub fn of_embedded(meta: &ObjectMeta, errors: &mut Errors) {
+    if !meta.name.is_empty() {
+        checks::text(&METADATA.child("name"), &meta.name, names::path_segment(&meta.name), errors);
+    }
+    if !meta.namespace.is_empty() {
+        let complaints = names::dns1123_label(&meta.namespace);
+        checks::text(&METADATA.child("namespace"), &meta.namespace, complaints, errors);
+    }
+    checks::non_negative(&METADATA.child("generation"), meta.generation, errors);
+    changeable(meta, errors);
+    finalizers(meta, errors);
+    managers(&meta.managed_fields, errors);
+}
+
 impl Rule {
     fn whole(&self, kind: &Kind, meta: &ObjectMeta, errors: &mut Errors) {
         whole(kind, meta, self.name, errors);

@@ -2,10 +2,10 @@
 
 use super::{Key, Kind, Presence, Scalar};
 use crate::words::{
-    ByteSize, CaHash, Cidr, ClusterName, ClusterSecret, Cpu, DevicePath, DhcpMode, DnsName, Endpoint, FeatureName,
-    Host, Hostname, InterfaceAddress, InterfaceName, IpWord, JoinToken, LabelKey, LabelValue, MacAddress, MirrorUrl,
-    ModuleName, ModuleParameters, PemCertificates, PodNetworkMode, RegistryHost, Role, RouteDestination, SysctlName,
-    Taint, Threshold, TimeSpan, Word,
+    ByteSize, CaHash, Cidr, ClusterName, ClusterSecret, ControlPlanePart, Cpu, DevicePath, DhcpMode, DnsName, Endpoint,
+    FeatureName, Host, Hostname, InterfaceAddress, InterfaceName, IpWord, JoinToken, LabelKey, LabelValue, MacAddress,
+    MirrorUrl, ModuleName, ModuleParameters, PemCertificates, PodNetworkMode, RegistryHost, Role, RouteDestination,
+    SysctlName, Taint, Threshold, TimeSpan, Word,
 };
 use Presence::{Default, Optional, Required};
 
@@ -127,6 +127,9 @@ pub(super) const KEYS: &[Key] = &[
         "Secret that all masters of a cluster share and from which the CA keys are derived. Needed with more than one \
          master; without it, a master makes its own keys on its first start. `openssl rand -hex 32` makes one.",
         "\"...64 hexadecimal digits...\""),
+    key("control-plane.external", list::<ControlPlanePart>(), Default("[]"),
+        "Parts of the control plane that do not run here because others are run in their place, such as upstream's.",
+        "[\"scheduler\"]"),
     key("control-plane.features", map::<FeatureName>(), Optional,
         "Feature gates of the control plane's components.", "InPlacePodVerticalScaling = true"),
     key("control-plane.features.*", BOOL, Optional, "Whether the feature is on.", "true"),

@@ -67,6 +67,15 @@ fn master(rules: &mut Rules<'_>) {
             rules.warning(key, format!("`{key}` has no effect on a master, which makes the CA itself"));
         }
     }
+    let Some(control_plane) = &rules.parts.control_plane else { return };
+    let external = &control_plane.external;
+    // Places in the text are only those in the list if every element was good.
+    if rules.has(&format!("control-plane.external[{}]", external.len())) {
+        return;
+    }
+    for (index, part) in external.iter().enumerate().filter(|(index, part)| external[..*index].contains(part)) {
+        rules.error(&format!("control-plane.external[{index}]"), format!("`{part}` is there twice"));
+    }
 }
 
 fn ranges(rules: &mut Rules<'_>, cluster: &Cluster) {

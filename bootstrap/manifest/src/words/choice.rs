@@ -87,6 +87,16 @@ impl DhcpMode {
 }
 
 choice! {
+    /// A part of the control plane that somebody else may run in place of ours.
+    ControlPlanePart, "part of the control plane", "`scheduler` or `controller-manager`", {
+        /// Finds nodes for pods.
+        Scheduler = "scheduler",
+        /// All controllers.
+        ControllerManager = "controller-manager",
+    }
+}
+
+choice! {
     /// How packets between pods of different nodes travel.
     PodNetworkMode, "pod network mode", "`auto`, `direct` or `vxlan`", {
         /// Direct routes to nodes on the same segment, VXLAN to the others.

@@ -31,7 +31,7 @@ pub(super) fn start(tasks: &Tasks, shutdown: &Shutdown, client: Client, manifest
                 () = tokio::time::sleep(PAUSE) => {}
             }
         }
-        crate::process::notify("READY=1\nSTATUS=serving");
+        crate::process::notify(&format!("READY=1\nSTATUS={}", super::serving(&manifest.control_plane.external)));
     });
     tasks.spawn("master-label", async move {
         let (client, name, stop) = label;

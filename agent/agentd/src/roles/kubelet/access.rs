@@ -29,8 +29,8 @@ pub(super) struct Access {
 impl Access {
     /// `None` where a shutdown came first.
     pub(super) async fn get(plan: &Plan, tasks: &Tasks, shutdown: &Shutdown) -> Result<Option<Self>> {
-        let kubeconfig = plan.path("kubeconfig");
-        let bootstrap = plan.path("bootstrap-kubeconfig");
+        let kubeconfig = plan.given.path("kubeconfig");
+        let bootstrap = plan.given.path("bootstrap-kubeconfig");
         let known = match &kubeconfig {
             Some(path) if path.exists() => Some(load(path)?),
             Some(_) if bootstrap.is_some() => None,

@@ -3,15 +3,16 @@ use std::io::Write;
 use super::*;
 
 fn plan(words: &[&str]) -> Result<Plan> {
-    Plan::read(&words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>())
+    let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
+    SURFACE.parse(&words).and_then(Plan::new)
 }
 
 const HERE: [&str; 3] = ["--node-ip=10.0.0.7", "--fail-swap-on=false", "--fail-cgroupv1=false"];
 
 #[test]
 fn every_field_that_a_flag_stands_for_is_in_the_table_of_fields() {
-    for flag in flags::FLAGS {
-        if let command_line::Effect::Field(path) = flag.effect {
+    for flag in SURFACE.flags() {
+        if let crate::flags::Effect::Field(path) = flag.effect {
             assert!(fields::SCHEMA.fields.iter().any(|field| field.path == path), "--{}: {path}", flag.name);
         }
     }
@@ -43,7 +44,7 @@ fn flags_come_before_the_file() {
     assert_eq!(kubelet.labels.len(), 2);
     assert_eq!(kubelet.taints[0].key, "x");
     assert_eq!(kubelet.root_dir, PathBuf::from("/r"));
-    assert_eq!(plan.without_effect.len(), 1, "{:?}", plan.without_effect);
+    assert_eq!(plan.given.without_effect().len(), 1, "{:?}", plan.given.without_effect());
 }
 
 #[test]

@@ -27,11 +27,13 @@ pub(super) struct Answer {
 }
 
 /// A webhook to ask.
-pub(crate) struct Client<'a> {
-    pub(crate) app: &'a Arc<App>,
+pub struct Client<'a> {
+    /// What all requests share.
+    pub app: &'a Arc<App>,
     /// Its `clientConfig`.
-    pub(crate) config: &'a Value,
-    pub(crate) seconds: u64,
+    pub config: &'a Value,
+    /// How long it may take.
+    pub seconds: u64,
 }
 
 impl Client<'_> {
@@ -73,7 +75,7 @@ impl Client<'_> {
     }
 
     /// Sends a document and reads one back.
-    pub(crate) async fn post(&self, document: &Value) -> Result<Value, String> {
+    pub async fn post(&self, document: &Value) -> Result<Value, String> {
         let (target, uri, url) = self.target()?;
         let url = format!("{url}?timeout={}s", self.seconds);
         let failed = |e: &dyn std::fmt::Display| format!("failed to call webhook: Post {url:?}: {e}");

@@ -24,7 +24,8 @@ pub(super) fn create(call: &Call, body: &[u8]) -> Result<Response<Body>> {
         tree::remove(&mut review["metadata"], key);
     }
     let now = crate::app::now_text();
-    crate::managed::track(call.kind, crate::strategy::Part::Main, None, &mut review, (call.manager(), &now));
+    let target = crate::managed::Target { kind: call.kind, part: crate::strategy::Part::Main, schema: None };
+    crate::managed::track(target, None, &mut review, (call.manager(), &now));
     tree::object_at(&mut review, "spec");
     match call.kind.plural {
         // Of these only the answer is told.

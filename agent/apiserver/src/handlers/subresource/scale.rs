@@ -1,6 +1,7 @@
 //! The scale subresource of workloads.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use api::labels::Selector;
 use api::meta::v1::{LabelSelector, LabelSelectorRequirement};
@@ -13,7 +14,7 @@ use crate::app::Call;
 use crate::codec;
 use crate::handlers::patch::read_patch;
 use crate::handlers::read;
-use crate::handlers::write::modify_tree;
+use crate::handlers::write::{modify_tree, value_of};
 use crate::status::{Failure, FieldError, Result, Subject};
 use crate::strategy::Part;
 use crate::tree;
@@ -33,11 +34,11 @@ impl Places {
         let definition = call.app.custom.definition(call.kind.group, call.kind.plural);
         let version = definition.as_ref().and_then(|d| d.version(call.kind.version));
         let pointer = |path: &str| path.replace('.', "/");
-        match version.map(|v| &v.spec["subresources"]["scale"]) {
+        match version.and_then(|v| v.scale.as_ref()) {
             Some(scale) => Self {
-                wanted: pointer(tree::text(scale, "/specReplicasPath")),
-                current: pointer(tree::text(scale, "/statusReplicasPath")),
-                selector: Some(pointer(tree::text(scale, "/labelSelectorPath"))),
+                wanted: pointer(&scale.spec),
+                current: pointer(&scale.status),
+                selector: Some(pointer(scale.selector.as_deref().unwrap_or_default())),
             },
             None => {
                 Self { wanted: "/spec/replicas".to_owned(), current: "/status/replicas".to_owned(), selector: None }
@@ -75,11 +76,11 @@ pub(super) async fn serve(call: &Call, method: &Method, body: bytes::Bytes) -> R
         }
         _ => {
             let object = read::current(call).await?;
-            let value = codec::to_value(call.storage()?, call.kind, &object)?;
+            let value = value_of(call, call.storage()?, &object).await?;
             return answer::message(StatusCode::OK, SCALE, &scale_of(places, &value), call.accept);
         }
     };
-    let value = codec::to_value(call.storage()?, call.kind, &object)?;
+    let value = value_of(call, call.storage()?, &Arc::new(object)).await?;
     answer::message(StatusCode::OK, SCALE, &scale_of(places, &value), call.accept)
 }
 

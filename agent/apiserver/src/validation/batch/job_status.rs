@@ -99,7 +99,7 @@ fn uncounted(path: &Path<'_>, status: &JobStatus, errors: &mut Errors) {
 
 fn tell(path: &Path<'_>, rules: &[(bool, &str)], errors: &mut Errors) {
     for (_, why) in rules.iter().filter(|(broken, _)| *broken) {
-        errors.push(FieldError::invalid_whole(path.child("conditions"), *why));
+        errors.push(FieldError::invalid_omitted(path.child("conditions"), *why));
     }
 }
 

@@ -55,7 +55,7 @@ fn failure_rule(path: &Path<'_>, rule: &PodFailurePolicyRule, spec: &JobSpec, er
         (None, true) => "specifying one of OnExitCodes and OnPodConditions is required",
         _ => return,
     };
-    errors.push(FieldError::invalid_whole(path, why));
+    errors.push(FieldError::invalid_omitted(path, why));
 }
 
 fn exit_codes(path: &Path<'_>, codes: &PodFailurePolicyOnExitCodesRequirement, spec: &JobSpec, errors: &mut Errors) {

@@ -1,4 +1,4 @@
-//! Whether the rules of a webhook speak of a resource; pure.
+//! Whether the rules of a webhook or a policy speak of a resource; pure.
 
 use serde_json::Value;
 
@@ -12,6 +12,7 @@ pub(super) struct Resource<'a> {
     pub(super) plural: &'a str,
     pub(super) subresource: &'a str,
     pub(super) namespaced: bool,
+    pub(super) name: &'a str,
 }
 
 /// Whether one of the rules matches.
@@ -28,8 +29,11 @@ fn matches_one(rule: &Value, operation: &str, resource: Resource<'_>) -> bool {
         Some("Cluster") => !resource.namespaced,
         _ => true,
     };
+    let names = tree::list(rule, "/resourceNames");
+    let by_name = names.is_empty() || names.iter().any(|n| n == resource.name);
     let resources = || tree::list(rule, "/resources").iter().filter_map(Value::as_str);
     scope
+        && by_name
         && has("operations", operation)
         && has("apiGroups", resource.group)
         && has("apiVersions", resource.version)
@@ -49,7 +53,7 @@ mod tests {
 
     #[test]
     fn patterns_of_resources() {
-        let pods = Resource { group: "", version: "v1", plural: "pods", subresource: "", namespaced: true };
+        let pods = Resource { group: "", version: "v1", plural: "pods", subresource: "", namespaced: true, name: "a" };
         let exec = Resource { subresource: "exec", ..pods };
         let rule = |resources: Value, scope: &str| json!([{"operations": ["CREATE"], "apiGroups": [""], "apiVersions": ["*"], "resources": resources, "scope": scope}]);
         for (patterns, plain, below) in [

@@ -1,0 +1,271 @@
+//! Policies that change objects.
+
+use cel::{Budget, OBJECT_BUDGET, Value};
+use serde_json::Value as Json;
+
+use super::{Binding, Hook, Policy, params};
+use crate::admission::condition::{Expression, Inputs, Verdict};
+use crate::admission::event::{Event, is_looked_at};
+use crate::admission::{Operation, reform};
+use crate::app::Call;
+use crate::expressions::{Scope, Variables, environment, json_patch_type, object_type};
+use crate::managed;
+use crate::status::{Failure, Result};
+use crate::tree;
+
+/// What a policy changes.
+pub(super) struct Rules {
+    mutations: Vec<Mutation>,
+    reinvoke: bool,
+}
+
+enum Mutation {
+    /// A configuration that is merged into the object.
+    Apply(Expression),
+    /// A list of JSON patch operations.
+    Patch(Expression),
+}
+
+impl super::Rules for Rules {
+    const KINDS: (&'static str, &'static str) = ("mutatingadmissionpolicies", "mutatingadmissionpolicybindings");
+
+    fn read(spec: &Json, scope: Scope, variables: &Variables) -> Self {
+        let full = environment(Scope { patches: true, ..scope }, Some(variables));
+        let mutations = tree::list(spec, "/mutations").iter().map(|m| {
+            if m["patchType"] == "JSONPatch" {
+                let text = tree::text(m, "/jsonPatch/expression");
+                Mutation::Patch(Expression::new(text, &full, &[json_patch_type()]))
+            } else {
+                let text = tree::text(m, "/applyConfiguration/expression");
+                Mutation::Apply(Expression::new(text, &full, &[object_type()]))
+            }
+        });
+        Self { mutations: mutations.collect(), reinvoke: spec["reinvocationPolicy"] == "IfNeeded" }
+    }
+}
+
+/// Someone's change to an object on its way to the store.
+struct Change<'a> {
+    operation: Operation,
+    new: &'a mut Json,
+    old: Option<&'a Json>,
+}
+
+/// What could not be done, for the answer.
+struct Trouble {
+    text: String,
+    is_invalid: bool,
+}
+
+/// Lets the mutating policies change an object.
+pub(in crate::admission) fn mutate(
+    call: &Call,
+    operation: Operation,
+    new: &mut Json,
+    old: Option<&Json>,
+) -> Result<()> {
+    let hooks = call.app.policies.mutating.current(&call.app);
+    if hooks.is_empty() || !is_looked_at(call) {
+        return Ok(());
+    }
+    let mut change = Change { operation, new, old };
+    let mut troubles = Vec::new();
+    let mut last_change = None;
+    let mut invoked = Vec::new();
+    for (at, hook) in hooks.iter().enumerate() {
+        match by_policy(call, hook, &mut change, &mut troubles)? {
+            Some(true) => {
+                last_change = Some(at);
+                invoked.push(at);
+            }
+            Some(false) => invoked.push(at),
+            None => {}
+        }
+    }
+    if let Some(last) = last_change {
+        // Those that ran before the last change see what came of it.
+        for at in invoked.into_iter().filter(|at| *at < last && hooks[*at].policy.rules.reinvoke) {
+            by_policy(call, &hooks[at], &mut change, &mut troubles)?;
+        }
+    }
+    let Some(first) = troubles.first() else { return Ok(()) };
+    let reason = if first.is_invalid { "Invalid" } else { "Forbidden" };
+    let name = Event::of_write(operation, new, old).map_or(String::new(), |event| super::object_name(call, event));
+    let failure =
+        Failure::new(http::StatusCode::FORBIDDEN, reason, first.text.clone()).with_subject(call.subject(), &name);
+    Err(troubles.iter().fold(failure, |failure, trouble| failure.with_cause("", &trouble.text)))
+}
+
+/// Lets one policy change the object. `None` if it is not for the request, else whether the object changed.
+fn by_policy(
+    call: &Call,
+    hook: &Hook<Rules>,
+    change: &mut Change<'_>,
+    troubles: &mut Vec<Trouble>,
+) -> Result<Option<bool>> {
+    let policy = &*hook.policy;
+    let Some(event) = Event::of_write(change.operation, change.new, change.old) else { return Ok(None) };
+    let Some(version) = policy.matching.version(call, event) else { return Ok(None) };
+    let kind = match policy.param_kind.as_ref().map(|k| k.resolve(call)).transpose() {
+        Ok(kind) => kind,
+        Err(why) if policy.ignores_failure => {
+            tracing::debug!(policy = %policy.name, %why, "a policy is not in force");
+            return Ok(None);
+        }
+        Err(why) => {
+            let text = format!("policy {:?} denied request: failed to configure policy: {why}", policy.name);
+            troubles.push(Trouble { text, is_invalid: false });
+            return Ok(None);
+        }
+    };
+    let before = change.new.clone();
+    let mut is_invoked = false;
+    for binding in &hook.bindings {
+        let Some(event) = Event::of_write(change.operation, change.new, change.old) else { continue };
+        if !binding.concerns(call, event) {
+            continue;
+        }
+        match params::collect(call, kind, binding.params.as_ref()) {
+            Ok(params) => {
+                for params in &params {
+                    let outcome = by_binding(call, policy, (version, params.as_ref()), change)?;
+                    is_invoked |= outcome.is_invoked;
+                    let invalid = |why: &String| trouble(policy, binding, why, true);
+                    troubles.extend(outcome.failures.iter().filter(|_| !policy.ignores_failure).map(invalid));
+                }
+            }
+            Err(why) if !policy.ignores_failure => {
+                troubles.push(trouble(policy, binding, &format!("failed to configure binding: {why}"), false));
+            }
+            Err(_) => {}
+        }
+    }
+    Ok(is_invoked.then(|| before != *change.new))
+}
+
+fn trouble(policy: &Policy<Rules>, binding: &Binding, why: &str, is_invalid: bool) -> Trouble {
+    let text = format!("policy '{}' with binding '{}' denied request: {why}", policy.name, binding.name);
+    Trouble { text, is_invalid }
+}
+
+#[derive(Default)]
+struct Outcome {
+    is_invoked: bool,
+    failures: Vec<String>,
+}
+
+fn by_binding(
+    call: &Call,
+    policy: &Policy<Rules>,
+    (version, params): (&str, Option<&Json>),
+    change: &mut Change<'_>,
+) -> Result<Outcome> {
+    let mut outcome = Outcome::default();
+    let Some(event) = Event::of_write(change.operation, change.new, change.old) else { return Ok(outcome) };
+    match policy.conditions.judge(&Inputs::new(call, event, version)?, params, &policy.named) {
+        Verdict::Holds => outcome.is_invoked = true,
+        Verdict::Fails => return Ok(outcome),
+        Verdict::Unknown(why) => {
+            outcome.failures.push(why);
+            return Ok(outcome);
+        }
+    }
+    for mutation in &policy.rules.mutations {
+        let Some(event) = Event::of_write(change.operation, change.new, change.old) else { continue };
+        let inputs = Inputs::new(call, event, version)?;
+        match changed(call, policy, (mutation, &inputs, params), change.new) {
+            Ok(Some(object)) => {
+                *change.new = object;
+                reform(call, change.operation, change.new)?;
+            }
+            Ok(None) => {}
+            Err(why) => outcome.failures.push(why),
+        }
+    }
+    Ok(outcome)
+}
+
+/// The object as a mutation would have it; none if it stays as it is.
+fn changed(
+    call: &Call,
+    policy: &Policy<Rules>,
+    (mutation, inputs, params): (&Mutation, &Inputs<'_>, Option<&Json>),
+    object: &Json,
+) -> std::result::Result<Option<Json>, String> {
+    let budget = Budget::new(OBJECT_BUDGET);
+    let activation = inputs.activation(params, &policy.named, &budget, true);
+    match mutation {
+        Mutation::Apply(expression) => {
+            let value = expression.evaluate(&activation, &budget)??;
+            applied(call, object, &value).map(Some)
+        }
+        Mutation::Patch(expression) => {
+            let value = expression.evaluate(&activation, &budget)??;
+            patched(object, &value)
+        }
+    }
+}
+
+fn applied(call: &Call, object: &Json, value: &Value<'_>) -> std::result::Result<Json, String> {
+    check_names(value)?;
+    let mut config = cel::to_json(value).map_err(|e| format!("invalid return type: {e}"))?;
+    config["apiVersion"] = object["apiVersion"].clone();
+    config["kind"] = object["kind"].clone();
+    managed::merge_config(call.kind, object, &config)
+}
+
+/// Types of values that are written out say where in the object they belong.
+fn check_names(value: &Value<'_>) -> std::result::Result<(), String> {
+    let Value::Struct(object) = value else { return Ok(()) };
+    let mut wrong = Vec::new();
+    mismatches(value, object.name, &mut wrong);
+    if wrong.is_empty() { Ok(()) } else { Err(format!("type mismatch: {}", wrong.join("\n"))) }
+}
+
+fn mismatches(value: &Value<'_>, place: &str, wrong: &mut Vec<String>) {
+    match value {
+        Value::Struct(object) => {
+            if object.name != place {
+                wrong.push(format!(
+                    "unexpected type name {:?}, expected {place:?}, which matches field name path from root Object type",
+                    object.name
+                ));
+            }
+            for (name, field) in &object.fields {
+                mismatches(field, &format!("{place}.{name}"), wrong);
+            }
+        }
+        Value::List(list) => list.iter().flatten().for_each(|item| mismatches(&item, place, wrong)),
+        _ => {}
+    }
+}
+
+fn patched(object: &Json, value: &Value<'_>) -> std::result::Result<Option<Json>, String> {
+    let Value::List(list) = value else {
+        return Err("type mismatch: JSONPatchType.expression should evaluate to array".to_owned());
+    };
+    let mut operations = Vec::new();
+    for item in list.iter() {
+        let item = item.map_err(|e| e.to_string())?;
+        if let Value::Struct(operation) = &item {
+            operation.fields.iter().filter(|(name, _)| *name == "value").try_for_each(|(_, v)| check_names(v))?;
+        }
+        let operation = cel::to_json(&item);
+        operations.push(operation.map_err(|e| {
+            format!("JSONPath valueExpression evaluated to a type that could not marshal to JSON: {e}")
+        })?);
+    }
+    let is_test = |at: usize| operations.get(at).is_some_and(|o: &Json| o["op"] == "test");
+    let all: Vec<json_patch::PatchOperation> =
+        serde_json::from_value(Json::Array(operations.clone())).map_err(|e| format!("JSON Patch: {e}"))?;
+    let mut changed = object.clone();
+    for (at, operation) in all.iter().enumerate() {
+        match json_patch::patch(&mut changed, std::slice::from_ref(operation)) {
+            Ok(()) => {}
+            // A test that fails says that the patch is not to be applied.
+            Err(_) if is_test(at) => return Ok(None),
+            Err(error) => return Err(format!("JSON Patch: {}", error.kind)),
+        }
+    }
+    Ok(Some(changed))
+}

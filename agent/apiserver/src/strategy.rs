@@ -3,9 +3,11 @@
 //! All of it is pure: trees in, trees and field errors out. What needs other objects is admission.
 
 mod certificate;
+mod gated;
 mod meta;
 mod pod;
 mod selectors;
+mod storage;
 mod validate;
 mod warnings;
 mod workload;
@@ -14,6 +16,7 @@ use api::Kind;
 use serde_json::{Value, json};
 
 use crate::app::{Call, now_text};
+use crate::codec;
 use crate::status::{FieldError, Result};
 use crate::tree;
 use crate::user::User;
@@ -172,6 +175,7 @@ pub fn prepare_create(kind: &'static Kind, value: &mut Value, user: &User) {
         tree::remove(value, "status");
     }
     prune_template(kind, value);
+    gated::drop(kind, value, None);
     match (kind.group, kind.plural) {
         ("", "pods") => pod::prepare_create(value),
         ("", "namespaces") => {
@@ -181,7 +185,11 @@ pub fn prepare_create(kind: &'static Kind, value: &mut Value, user: &User) {
         ("", "persistentvolumes") => {
             value["status"] = json!({"phase": "Pending", "lastPhaseTransitionTime": now_text()});
         }
-        ("", "persistentvolumeclaims") => value["status"] = json!({"phase": "Pending"}),
+        ("", "persistentvolumeclaims") => {
+            value["status"] = json!({"phase": "Pending"});
+            storage::normalize_claim(value, None);
+        }
+        ("apiregistration.k8s.io", _) => storage::local_api_service(value),
         ("", "nodes") => {
             tree::remove(&mut value["spec"], "configSource");
             if value["status"].is_object() {
@@ -192,9 +200,28 @@ pub fn prepare_create(kind: &'static Kind, value: &mut Value, user: &User) {
         ("apps", "daemonsets") => workload::set_template_generation(value, 1),
         ("certificates.k8s.io", "certificatesigningrequests") => certificate::prepare_create(value, user),
         ("apiextensions.k8s.io", _) => prepare_definition(value),
+        ("", "serviceaccounts") => keep_secret_names(value),
         _ => {}
     }
 }
+
+/// Of the secrets of an account only the names are told.
+fn keep_secret_names(account: &mut Value) {
+    for secret in account.get_mut("secrets").and_then(Value::as_array_mut).into_iter().flatten() {
+        let name = secret["name"].take();
+        *secret = if name.is_string() { json!({"name": name}) } else { json!({}) };
+    }
+}
+
+/// Kinds whose metadata a write of the status leaves as it is.
+const STATUS_ALONE: &[&str] = &[
+    "validatingadmissionpolicies",
+    "servicecidrs",
+    "resourceclaims",
+    "volumeattachments",
+    "flowschemas",
+    "prioritylevelconfigurations",
+];
 
 fn prepare_definition(value: &mut Value) {
     let stored: Vec<Value> = tree::list(value, "/spec/versions")
@@ -225,16 +252,20 @@ pub fn prepare_update(kind: &'static Kind, part: Part, new: &mut Value, old: &Va
             } else {
                 new["status"] = status;
             }
-            if kind.plural == "certificatesigningrequests" {
-                keep_decisions(new, old);
-            }
+            status_keeps(kind, new, old);
             if kind.plural == "nodes" && !tree::has(old, "/status/config") && new["status"].is_object() {
                 tree::remove(&mut new["status"], "config");
             }
-            if kind.plural == "pods" {
-                pod::prepare_status_update(new, old);
+            match kind.plural {
+                "pods" => pod::prepare_status_update(new, old),
+                "daemonsets" => workload::prepare_daemon_set_status_update(new, old),
+                "deployments" => tree::copy_key(&mut new["metadata"], &old["metadata"], "labels"),
+                "persistentvolumes" => keep_transition_time(new, old),
+                // What is read has labels all the same: defaults know only the template.
+                "jobs" | "replicationcontrollers" => crate::defaults::apply(kind, new),
+                _ => {}
             }
-            if kind.plural == "validatingadmissionpolicies" {
+            if STATUS_ALONE.contains(&kind.plural) {
                 for key in ["labels", "annotations", "finalizers", "ownerReferences"] {
                     tree::copy_key(&mut new["metadata"], &old["metadata"], key);
                 }
@@ -249,7 +280,7 @@ pub fn prepare_update(kind: &'static Kind, part: Part, new: &mut Value, old: &Va
             let conditions = new.pointer("/status/conditions").cloned().unwrap_or(Value::Null);
             keep_all_but(new, old, &["metadata"]);
             new["status"]["conditions"] = conditions;
-            stamp_conditions(new);
+            certificate::stamp(new, old);
         }
         Part::EphemeralContainers => {
             let containers = new.pointer("/spec/ephemeralContainers").cloned().unwrap_or(Value::Null);
@@ -264,9 +295,26 @@ pub fn prepare_update(kind: &'static Kind, part: Part, new: &mut Value, old: &Va
         Part::Internal => {}
     }
     if part != Part::Internal {
-        bump_generation(kind, new, old);
+        bump_generation(kind, part, new, old);
     }
     Ok(())
+}
+
+/// When a volume's phase changed: now, unless the client says otherwise.
+fn keep_transition_time(new: &mut Value, old: &Value) {
+    let (phase, time) = ("/status/phase", "/status/lastPhaseTransitionTime");
+    let before = old.pointer(time).cloned().unwrap_or_default();
+    let given = new.pointer(time).cloned().unwrap_or_default();
+    let same_phase = tree::text(new, phase) == tree::text(old, phase);
+    let kept = match (same_phase, given.is_null()) {
+        (true, true) => before,
+        (false, true) => now_text().into(),
+        (false, false) if given == before => now_text().into(),
+        _ => return,
+    };
+    if !kept.is_null() {
+        tree::object_at(new, "status").insert("lastPhaseTransitionTime".into(), kept);
+    }
 }
 
 /// Puts everything back as it was but the version precondition and the keys named.
@@ -304,7 +352,10 @@ fn prune_template(kind: &'static Kind, value: &mut Value) {
 
 fn main_keeps(kind: &'static Kind, new: &mut Value, old: &Value) {
     prune_template(kind, new);
+    gated::drop(kind, new, Some(old));
     match (kind.group, kind.plural) {
+        ("", "serviceaccounts") => keep_secret_names(new),
+        ("", "persistentvolumeclaims") => storage::normalize_claim(new, Some(old)),
         ("", "namespaces") => {
             let finalizers = old.pointer("/spec/finalizers").cloned().unwrap_or(Value::Null);
             new["spec"]["finalizers"] = finalizers;
@@ -317,62 +368,72 @@ fn main_keeps(kind: &'static Kind, new: &mut Value, old: &Value) {
     }
 }
 
-/// Approval and denial are not for those who write certificates.
-fn keep_decisions(new: &mut Value, old: &Value) {
-    let decision = |c: &&Value| matches!(c["type"].as_str(), Some("Approved" | "Denied"));
-    let others = tree::list(new, "/status/conditions").iter().filter(|c| !decision(c));
-    let kept = tree::list(old, "/status/conditions").iter().filter(decision);
-    let all: Vec<Value> = kept.chain(others).cloned().collect();
-    if !all.is_empty() {
-        new["status"]["conditions"] = Value::Array(all);
+/// What a change of the status may not change, besides the spec.
+fn status_keeps(kind: &'static Kind, new: &mut Value, old: &Value) {
+    let kept: &[&str] = match (kind.group, kind.plural) {
+        ("networking.k8s.io", "servicecidrs")
+        | ("resource.k8s.io", "resourceclaims")
+        | ("storage.k8s.io", "volumeattachments") => {
+            &["deletionTimestamp", "generation", "labels", "annotations", "finalizers", "ownerReferences"]
+        }
+        ("apiregistration.k8s.io", _) => &["labels", "annotations", "finalizers", "ownerReferences"],
+        _ => &[],
+    };
+    for key in kept {
+        tree::copy_key(&mut new["metadata"], &old["metadata"], key);
     }
-    stamp_conditions(new);
-}
-
-fn stamp_conditions(value: &mut Value) {
-    let now = now_text();
-    let Some(conditions) = value.pointer_mut("/status/conditions").and_then(Value::as_array_mut) else { return };
-    for condition in conditions {
-        for key in ["lastUpdateTime", "lastTransitionTime"] {
-            if condition[key].is_null() {
-                condition[key] = now.as_str().into();
-            }
-        }
-        if condition["status"].as_str().unwrap_or_default().is_empty() {
-            condition["status"] = "True".into();
-        }
+    match (kind.group, kind.plural) {
+        ("", "persistentvolumes") => storage::stamp_phase(new, old),
+        ("resource.k8s.io", "resourceclaims") => storage::forget_devices(new, old),
+        ("certificates.k8s.io", _) => certificate::keep_decisions(new, old),
+        _ => {}
     }
 }
 
 /// A change of what is wished for is a new generation.
-fn bump_generation(kind: &'static Kind, new: &mut Value, old: &Value) {
+fn bump_generation(kind: &'static Kind, part: Part, new: &mut Value, old: &Value) {
     if !has_generation(kind) {
         return;
     }
-    let body = |v: &Value| {
-        if crate::custom::is_custom(kind) {
+    let before = tree::integer(old, "/metadata/generation").unwrap_or(0);
+    let wishes = !matches!(part, Part::Status | Part::Approval | Part::Finalize);
+    let changed = wishes && kind.plural != "priorityclasses" && is_other(kind, new, old);
+    if changed || before > 0 {
+        new["metadata"]["generation"] = (before + i64::from(changed)).into();
+    }
+}
+
+/// Whether two objects wish for different things: empty lists and maps are as good as none, empty structs are not.
+fn is_other(kind: &'static Kind, new: &Value, old: &Value) -> bool {
+    if crate::custom::is_custom(kind) {
+        let body = |v: &Value| {
             let mut rest = v.clone();
             tree::remove(&mut rest, "metadata");
             if has_status(kind) {
                 tree::remove(&mut rest, "status");
             }
-            return rest;
-        }
-        if kind.plural == "deployments" {
-            return json!([v["spec"], v["metadata"]["annotations"]]);
-        }
-        if v.get("spec").is_some() || kind.schema().field("spec").is_some() {
-            return v["spec"].clone();
-        }
+            rest
+        };
+        return !tree::same(&body(new), &body(old));
+    }
+    let annotations = |v: &'_ Value| v["metadata"]["annotations"].clone();
+    if kind.plural == "deployments" && !tree::same(&annotations(new), &annotations(old)) {
+        return true;
+    }
+    if let Some(message) = kind.schema().field("spec").and_then(|spec| spec.ty.message()) {
+        return new["spec"] != old["spec"] && !codec::is_same(message, &new["spec"], &old["spec"]);
+    }
+    // Slices are found by their labels.
+    let labels = |v: &'_ Value| v["metadata"]["labels"].clone();
+    if kind.plural == "endpointslices" && !tree::same(&labels(new), &labels(old)) {
+        return true;
+    }
+    let body = |v: &Value| {
         let mut rest = v.clone();
         tree::remove(&mut rest, "metadata");
         rest
     };
-    let before = tree::integer(old, "/metadata/generation").unwrap_or(0);
-    let changed = kind.plural != "priorityclasses" && !tree::same(&body(new), &body(old));
-    if changed || before > 0 {
-        new["metadata"]["generation"] = (before + i64::from(changed)).into();
-    }
+    !codec::is_same(kind.schema(), &body(new), &body(old))
 }
 
 /// Whether nothing keeps an object that is being deleted.

@@ -13,11 +13,13 @@ const POD_SPEC: &str = "k8s.io.api.core.v1.PodSpec";
 const LIMIT_ITEM: &str = "k8s.io.api.core.v1.LimitRangeItem";
 const IMAGE_VOLUME: &str = "k8s.io.api.core.v1.ImageVolumeSource";
 const VOLUME: &str = "k8s.io.api.core.v1.Volume";
+const DEVICE_TAINT: &str = "k8s.io.api.resource.v1.DeviceTaint";
 const SCALING_RULES: &str = "k8s.io.api.autoscaling.v2.HorizontalPodAutoscalerBehavior";
 
 /// Whether a message has a function below.
 pub(super) fn has(name: &str) -> bool {
-    [CONTAINER, EPHEMERAL, SERVICE_PORT, POD_SPEC, LIMIT_ITEM, IMAGE_VOLUME, VOLUME, SCALING_RULES].contains(&name)
+    [CONTAINER, EPHEMERAL, SERVICE_PORT, POD_SPEC, LIMIT_ITEM, IMAGE_VOLUME, VOLUME, SCALING_RULES, DEVICE_TAINT]
+        .contains(&name)
 }
 
 /// Defaults of one message.
@@ -36,6 +38,9 @@ pub(super) fn message(name: &str, map: &mut Map<String, Value>) {
         }
         IMAGE_VOLUME => pull_policy(map, ("pullPolicy", "reference")),
         SCALING_RULES => scaling(map),
+        DEVICE_TAINT if map.get("timeAdded").is_none_or(Value::is_null) => {
+            map.insert("timeAdded".into(), crate::app::now_text().into());
+        }
         _ => {}
     }
 }

@@ -11,8 +11,10 @@ mod merge;
 mod reset;
 mod schema;
 mod set;
+mod typed;
 mod update;
 
 pub use apply::{Applying, apply};
 pub use entries::{Manager, manager_name};
+pub use typed::misfits;
 pub use update::{keep_times, track};

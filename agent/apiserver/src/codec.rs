@@ -155,6 +155,13 @@ pub fn try_canonical(kind: &Kind, value: &Value) -> std::result::Result<Value, B
     Ok(whole)
 }
 
+/// Whether two trees are the same message: nothing is told apart that has no place of its own in it.
+#[must_use]
+pub fn is_same(message: &'static Message, a: &Value, b: &Value) -> bool {
+    let raw = |value: &Value| transcode::value_to_proto(message, value, &mut Report::default()).ok();
+    raw(a) == raw(b)
+}
+
 /// The tree with the fields that it names itself, values canonical: nothing is added for fields it does not name.
 pub fn declared(kind: &Kind, value: &Value) -> Result<Value> {
     let mut out = value.clone();

@@ -120,7 +120,7 @@ impl Patch {
                 }
             }
             Change::Merge(patch) => json_patch::merge(&mut new, patch),
-            Change::Strategic(patch) => strategic::apply(Some(message), &mut new, patch)?,
+            Change::Strategic(patch) => strategic::apply(message, &mut new, patch)?,
         }
         Ok(new)
     }

@@ -38,6 +38,10 @@ pub async fn dispatch(call: &Call, parts: Parts, body: Body) -> Result<Response<
     if !call.info.subresource.is_empty() {
         return subresource::dispatch(call, parts, body).await;
     }
+    // What is only ever created has no names.
+    if call.kind.etcd_prefix.is_empty() && !call.kind.has_verb("get") && !call.info.name.is_empty() {
+        return Err(Failure::no_such_path());
+    }
     if !call.kind.has_verb(call.info.verb) {
         return Err(Failure::method_not_allowed());
     }

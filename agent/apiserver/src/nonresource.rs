@@ -25,15 +25,16 @@ const READY: &[&str] =
 
 /// Answers a request whose path is no resource.
 pub async fn serve(app: &Arc<App>, parts: &Parts, info: &RequestInfo, query: &Query) -> Result<Response<Body>> {
-    if !matches!(parts.method, Method::GET | Method::HEAD) {
-        return Err(Failure::method_not_allowed());
-    }
     let path = info.path.trim_end_matches('/');
     let first = path.trim_start_matches('/').split('/').next().unwrap_or_default();
+    let any_method = matches!(first, "healthz" | "livez" | "readyz");
+    if !any_method && !matches!(parts.method, Method::GET | Method::HEAD) {
+        return Err(Failure::method_not_allowed());
+    }
     match first {
         "healthz" | "livez" => health(app, path, LIVE, query).await,
         "readyz" => health(app, path, READY, query).await,
-        "version" => Ok(answer::json(StatusCode::OK, &version())),
+        "version" => Ok(answer::indented_json(StatusCode::OK, &version())),
         "metrics" => Ok(answer::bytes(StatusCode::OK, "text/plain; version=0.0.4", app.metrics.text())),
         "api" | "apis" => discover(app, parts, path),
         "openapi" => describe(app, parts, path),
@@ -41,8 +42,8 @@ pub async fn serve(app: &Arc<App>, parts: &Parts, info: &RequestInfo, query: &Qu
             let found = app.access.openid(&app.config, path).ok_or_else(Failure::no_such_path)?;
             Ok(answer::json(StatusCode::OK, &found))
         }
-        "" => Ok(answer::json(StatusCode::OK, &root_paths(&app.kinds()))),
-        _ => Err(Failure::no_such_path()),
+        "" => Ok(answer::indented_json(StatusCode::OK, &root_paths(&app.kinds()))),
+        _ => Ok(answer::no_page()),
     }
 }
 
@@ -179,7 +180,10 @@ async fn health(app: &App, path: &str, checks: &[&str], query: &Query) -> Result
     let mut parts = path.trim_start_matches('/').splitn(2, '/');
     let (endpoint, single) = (parts.next().unwrap_or_default(), parts.next());
     let checks: Vec<&str> = match single {
-        Some(name) => vec![*checks.iter().find(|c| **c == name).ok_or_else(Failure::no_such_path)?],
+        Some(name) => match checks.iter().find(|c| **c == name) {
+            Some(check) => vec![*check],
+            None => return Ok(answer::no_page()),
+        },
         None => checks.to_vec(),
     };
     let excluded = query.get("exclude");

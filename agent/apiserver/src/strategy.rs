@@ -14,6 +14,7 @@ use api::Kind;
 use serde_json::{Value, json};
 
 use crate::app::{Call, now_text};
+use crate::codec;
 use crate::status::{FieldError, Result};
 use crate::tree;
 use crate::user::User;
@@ -228,11 +229,13 @@ pub fn prepare_update(kind: &'static Kind, part: Part, new: &mut Value, old: &Va
             if kind.plural == "certificatesigningrequests" {
                 keep_decisions(new, old);
             }
-            if kind.plural == "nodes" && !tree::has(old, "/status/config") && new["status"].is_object() {
-                tree::remove(&mut new["status"], "config");
-            }
-            if kind.plural == "pods" {
-                pod::prepare_status_update(new, old);
+            match kind.plural {
+                "pods" => pod::prepare_status_update(new, old),
+                "nodes" if !tree::has(old, "/status/config") && new["status"].is_object() => {
+                    tree::remove(&mut new["status"], "config");
+                }
+                "daemonsets" => workload::prepare_daemon_set_status_update(new, old),
+                _ => {}
             }
         }
         Part::Finalize => {
@@ -344,30 +347,39 @@ fn bump_generation(kind: &'static Kind, new: &mut Value, old: &Value) {
     if !has_generation(kind) {
         return;
     }
-    let body = |v: &Value| {
-        if crate::custom::is_custom(kind) {
+    let before = tree::integer(old, "/metadata/generation").unwrap_or(0);
+    let changed = kind.plural != "priorityclasses" && is_other(kind, new, old);
+    if changed || before > 0 {
+        new["metadata"]["generation"] = (before + i64::from(changed)).into();
+    }
+}
+
+/// Whether two objects wish for different things: empty lists and maps are as good as none, empty structs are not.
+fn is_other(kind: &'static Kind, new: &Value, old: &Value) -> bool {
+    if crate::custom::is_custom(kind) {
+        let body = |v: &Value| {
             let mut rest = v.clone();
             tree::remove(&mut rest, "metadata");
             if has_status(kind) {
                 tree::remove(&mut rest, "status");
             }
-            return rest;
-        }
-        if kind.plural == "deployments" {
-            return json!([v["spec"], v["metadata"]["annotations"]]);
-        }
-        if v.get("spec").is_some() || kind.schema().field("spec").is_some() {
-            return v["spec"].clone();
-        }
+            rest
+        };
+        return !tree::same(&body(new), &body(old));
+    }
+    let annotations = |v: &'_ Value| v["metadata"]["annotations"].clone();
+    if kind.plural == "deployments" && !tree::same(&annotations(new), &annotations(old)) {
+        return true;
+    }
+    if let Some(message) = kind.schema().field("spec").and_then(|spec| spec.ty.message()) {
+        return new["spec"] != old["spec"] && !codec::is_same(message, &new["spec"], &old["spec"]);
+    }
+    let body = |v: &Value| {
         let mut rest = v.clone();
         tree::remove(&mut rest, "metadata");
         rest
     };
-    let before = tree::integer(old, "/metadata/generation").unwrap_or(0);
-    let changed = kind.plural != "priorityclasses" && !tree::same(&body(new), &body(old));
-    if changed || before > 0 {
-        new["metadata"]["generation"] = (before + i64::from(changed)).into();
-    }
+    !codec::is_same(kind.schema(), &body(new), &body(old))
 }
 
 /// Whether nothing keeps an object that is being deleted.

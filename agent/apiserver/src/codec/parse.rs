@@ -31,27 +31,57 @@ pub fn parse_body(bytes: &[u8], encoding: Encoding, message: &'static Message) -
 
 /// Reads JSON and notes duplicate fields.
 fn parse_json(bytes: &[u8]) -> Result<Parsed> {
+    read_json(bytes).ok_or_else(|| {
+        let why = syntax::complaint(bytes);
+        Failure::bad_request(format!("couldn't get version/kind; json parse error: {why}"))
+    })
+}
+
+fn read_json(bytes: &[u8]) -> Option<Parsed> {
     let mut duplicates = Vec::new();
     let mut reader = serde_json::Deserializer::from_slice(bytes);
     let seed = Tree { path: String::new(), duplicates: &mut duplicates };
-    let value = seed.deserialize(&mut reader).and_then(|v| reader.end().map(|()| v));
-    let value = value.map_err(|_| {
-        let why = syntax::complaint(bytes);
-        Failure::bad_request(format!("couldn't get version/kind; json parse error: {why}"))
-    })?;
-    Ok(Parsed { value, duplicates })
+    let value = seed.deserialize(&mut reader).and_then(|v| reader.end().map(|()| v)).ok()?;
+    Some(Parsed { value, duplicates })
 }
 
 /// Reads the JSON of a patch.
-pub fn parse_patch(bytes: &[u8]) -> Result<Value> {
-    serde_json::from_slice(bytes)
-        .map_err(|_| Failure::bad_request(format!("error decoding patch: {}", syntax::complaint(bytes))))
+pub fn parse_patch(bytes: &[u8]) -> Result<Parsed> {
+    read_json(bytes).ok_or_else(|| Failure::bad_request(format!("error decoding patch: {}", syntax::complaint(bytes))))
 }
 
 /// A value as Go prints maps and lists of interfaces.
 #[must_use]
 pub fn go_map(value: &Value) -> String {
     syntax::go_map(value)
+}
+
+/// A value as Go prints it with its types.
+#[must_use]
+pub fn go_syntax(value: &Value) -> String {
+    syntax::go_syntax(value)
+}
+
+/// The type that a decoded value has in Go.
+#[must_use]
+pub fn go_type(value: &Value) -> &'static str {
+    syntax::go_type(value)
+}
+
+/// Reads an applied configuration.
+pub fn parse_apply(bytes: &[u8]) -> Result<Parsed> {
+    let parsed = parse_yaml(bytes)?;
+    let found = match &parsed.value {
+        Value::Object(_) | Value::Null => return Ok(parsed),
+        Value::Array(_) => "array",
+        Value::String(_) => "string",
+        Value::Number(_) => "number",
+        Value::Bool(_) => "bool",
+    };
+    Err(Failure::bad_request(format!(
+        "error decoding YAML: error unmarshaling JSON: while decoding JSON: json: cannot unmarshal {found} into Go value \
+         of type map[string]interface {{}}"
+    )))
 }
 
 fn parse_yaml(bytes: &[u8]) -> Result<Parsed> {

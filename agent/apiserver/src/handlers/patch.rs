@@ -10,8 +10,7 @@ use crate::answer::Body;
 use crate::app::{Call, now_text};
 use crate::codec::{self, Parsed};
 use crate::managed::{self, Applying};
-use crate::negotiate::Encoding;
-use crate::patch::{self, Patch};
+use crate::patch::{self, Change, Patch};
 use crate::status::{Failure, FieldError, Result, Subject};
 use crate::strategy::Part;
 use crate::tree;
@@ -26,76 +25,87 @@ pub(super) async fn patch(call: &Call, body: bytes::Bytes) -> Result<Response<Bo
 pub(super) fn read_patch(call: &Call, body: &[u8]) -> Result<Patch> {
     let media = call.headers.get(CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
     let media = media.split(';').next().unwrap_or_default().trim();
-    let value = || codec::parse_patch(body);
     match media {
         "application/json-patch+json" => patch::json_patch(body),
-        "application/merge-patch+json" => Ok(Patch::Merge(value()?)),
+        "application/merge-patch+json" => patch::merge_patch(body),
         "application/strategic-merge-patch+json" if crate::custom::is_custom(call.kind) => {
             Err(Failure::unsupported_media_type(
                 "the body of the request was in an unknown format - accepted media types include: \
                  application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml",
             ))
         }
-        "application/strategic-merge-patch+json" => Ok(Patch::Strategic(value()?)),
+        "application/strategic-merge-patch+json" => patch::strategic_patch(body),
         _ => Err(Failure::unsupported_media_type("415: Unsupported Media Type").with_empty_details()),
     }
 }
 
-/// Field validation of a patched object: strict complaints are about the patch.
-fn check_patched(call: &Call, patch: &Patch, old: &Value, new: Value) -> Result<()> {
-    let parsed = Parsed { value: new, duplicates: Vec::new() };
-    if call.query.get("fieldValidation") != "Strict" {
-        return check_fields(call, &parsed, call.kind.schema());
-    }
-    let complaints = parsed.complaints(call.kind.schema());
-    if complaints.is_empty() {
-        return Ok(());
-    }
-    let shown = match patch {
-        Patch::Strategic(value) => codec::go_map(value),
-        Patch::Merge(patch) => merged_text(call, patch, old)?,
-        Patch::Json(_) => parsed.value.to_string(),
+/// The patched object in canonical form, or why it is none.
+fn decode_patched(call: &Call, patch: &Patch, old: &Value, patched: Value) -> Result<Value> {
+    let kind = call.kind;
+    let rejected = |why: &str| -> Result<Failure> {
+        let error = FieldError::invalid("patch", patch.shown(&json_text(call, old)?), why);
+        Ok(Failure::invalid(Subject { group: "", resource: "" }, "", &[error]))
     };
-    let text = format!("strict decoding error: {}", complaints.join(", "));
-    let error = FieldError::invalid("patch", shown, text);
-    Err(Failure::invalid(Subject { group: "", resource: "" }, "", &[error]))
+    let is_custom = crate::custom::is_custom(kind);
+    let new = match codec::try_canonical(kind, &patched) {
+        Ok(new) => new,
+        Err(issue) if is_custom => return Err(codec::bad_field(kind, &issue)),
+        Err(issue) => {
+            let why = match patch.change {
+                Change::Strategic(_) => codec::misfit(kind.schema(), &patched),
+                _ => None,
+            };
+            return Err(rejected(&why.unwrap_or_else(|| codec::complaint(&issue)))?);
+        }
+    };
+    let parsed = Parsed { value: patched, duplicates: Vec::new() };
+    match call.query.get("fieldValidation") {
+        _ if is_custom => check_fields(call, &parsed, kind.schema())?,
+        mode @ ("" | "Warn" | "Strict") => {
+            let mut unknown = parsed.complaints(kind.schema());
+            if matches!(patch.change, Change::Strategic(_)) {
+                unknown.sort();
+            }
+            let complaints = patch.complaints.iter().cloned().chain(unknown);
+            if mode != "Strict" {
+                complaints.for_each(|complaint| call.warn(complaint));
+                return Ok(new);
+            }
+            let complaints: Vec<String> = complaints.collect();
+            if !complaints.is_empty() {
+                return Err(rejected(&format!("strict decoding error: {}", complaints.join(", ")))?);
+            }
+        }
+        _ => check_fields(call, &parsed, kind.schema())?,
+    }
+    Ok(new)
 }
 
-/// The JSON text of a merge: what the patch does not touch stays as the object is written.
-fn merged_text(call: &Call, patch: &Value, old: &Value) -> Result<String> {
+/// An object's JSON as it is written, with the names of its type.
+fn json_text(call: &Call, object: &Value) -> Result<String> {
     let schema = call.kind.schema();
-    let raw = api::transcode::value_to_proto(schema, old, &mut api::transcode::Report::default());
+    let raw = api::transcode::value_to_proto(schema, object, &mut api::transcode::Report::default());
     let raw = raw.map_err(Failure::internal)?;
     let mut text = Vec::new();
     let version = call.kind.api_version();
     api::transcode::proto_to_json(schema, &raw, Some((&version, call.kind.kind)), &mut text)
         .map_err(Failure::internal)?;
-    let mut parts: std::collections::BTreeMap<String, Box<serde_json::value::RawValue>> =
-        serde_json::from_slice(&text).map_err(Failure::internal)?;
-    for (key, value) in patch.as_object().into_iter().flatten() {
-        let mut merged = old.get(key).cloned().unwrap_or_default();
-        json_patch::merge(&mut merged, value);
-        let raw = serde_json::value::to_raw_value(&merged).map_err(Failure::internal)?;
-        parts.insert(key.clone(), raw);
-    }
-    serde_json::to_string(&parts).map_err(Failure::internal)
+    String::from_utf8(text).map_err(Failure::internal)
 }
 
 /// Server-side apply.
 async fn apply_configuration(call: &Call, part: Part, body: &[u8]) -> Result<Changed> {
     check_options(call)?;
-    let parsed = codec::parse_body(body, Encoding::Yaml, call.kind.schema())?;
-    check_fields(call, &parsed, call.kind.schema())?;
-    let mut config = parsed.value;
-    if tree::has(&config, "/metadata/managedFields") {
-        return Err(Failure::bad_request("metadata.managedFields must be nil"));
-    }
-    check_type(call, &mut config)?;
-    if config["metadata"].is_null() {
-        config["metadata"] = Value::Object(Default::default());
-    }
-    let config = codec::declared(call.kind, &config)?;
+    let parsed = codec::parse_apply(body)?;
+    let is_custom = crate::custom::is_custom(call.kind);
     let now = now_text();
+    let config = if is_custom {
+        check_fields(call, &parsed, call.kind.schema())?;
+        custom_configuration(call, parsed.value)?
+    } else {
+        check_fields(call, &Parsed::default(), call.kind.schema())?;
+        configuration(call, parsed.value)?
+    };
     let applying = || Applying { config: &config, manager: call.manager(), force: call.query.flag("force"), now: &now };
     let changed = modify(call, part, |old| {
         let mut new = managed::apply(call.kind, part, Some(old), &applying())?.object;
@@ -104,7 +114,7 @@ async fn apply_configuration(call: &Call, part: Part, body: &[u8]) -> Result<Cha
             .or(old.pointer("/metadata/resourceVersion"))
             .cloned()
             .unwrap_or_default();
-        let new = codec::canonical(call.kind, &new)?;
+        let new = applied(call, &config, &new)?;
         same_name(call, &new)?;
         Ok(new)
     });
@@ -114,13 +124,79 @@ async fn apply_configuration(call: &Call, part: Part, body: &[u8]) -> Result<Cha
             if tree::text(&new, "/metadata/name").is_empty() {
                 new["metadata"]["name"] = call.info.name.as_str().into();
             }
-            let new = codec::canonical(call.kind, &new)?;
+            let new = applied(call, &config, &new)?;
             same_name(call, &new)?;
             let created = create_object(call, new).await?;
             Ok(Changed { object: created.object, created: true })
         }
         other => other,
     }
+}
+
+/// The configuration in a body, checked against the schema.
+fn configuration(call: &Call, config: Value) -> Result<Value> {
+    let kind = call.kind;
+    let config = if config.is_null() { Value::Object(Default::default()) } else { config };
+    let (group, version) =
+        tree::text(&config, "/apiVersion").rsplit_once('/').unwrap_or(("", tree::text(&config, "/apiVersion")));
+    let name = tree::text(&config, "/kind");
+    if (group, version, name) != (kind.group, kind.version, kind.kind) {
+        return Err(Failure::bad_request(format!("invalid object type: {group}/{version}, Kind={name}")));
+    }
+    if config.pointer("/metadata/managedFields").is_some_and(Value::is_array) {
+        return Err(Failure::bad_request("metadata.managedFields must be nil"));
+    }
+    match managed::misfits(kind.schema(), &config) {
+        None => Ok(config),
+        Some(why) => {
+            let text = format!("failed to create typed patch object ({}): {why}", in_texts(call, &config));
+            Err(Failure::new(StatusCode::INTERNAL_SERVER_ERROR, "", text))
+        }
+    }
+}
+
+/// The configuration of a custom resource.
+fn custom_configuration(call: &Call, mut config: Value) -> Result<Value> {
+    if tree::has(&config, "/metadata/managedFields") {
+        return Err(Failure::bad_request("metadata.managedFields must be nil"));
+    }
+    check_type(call, &mut config)?;
+    if config["metadata"].is_null() {
+        config["metadata"] = Value::Object(Default::default());
+    }
+    codec::declared(call.kind, &config)
+}
+
+/// An object that is applied, as error texts name it.
+fn in_texts(call: &Call, config: &Value) -> String {
+    let text = |pointer: &str| tree::text(config, pointer);
+    let kind = call.kind;
+    let (namespace, name) = (text("/metadata/namespace"), text("/metadata/name"));
+    format!("{namespace}/{name}; {}, Kind={}", go_version(kind), kind.kind)
+}
+
+/// Group and version as Go prints them within a kind: with a slash even where there is no group.
+fn go_version(kind: &api::Kind) -> String {
+    format!("{}/{}", kind.group, kind.version)
+}
+
+/// What an apply made, in canonical form.
+fn applied(call: &Call, config: &Value, new: &Value) -> Result<Value> {
+    let kind = call.kind;
+    codec::try_canonical(kind, new).map_err(|issue| {
+        if crate::custom::is_custom(kind) {
+            return codec::bad_field(kind, &issue);
+        }
+        let why = codec::misfit(kind.schema(), new).unwrap_or_else(|| codec::complaint(&issue));
+        let text = format!(
+            "failed to convert new object ({}) to proper version: unable to convert unstructured object to {}, Kind={}: \
+             {why}",
+            in_texts(call, config),
+            go_version(kind),
+            kind.kind
+        );
+        Failure::new(StatusCode::INTERNAL_SERVER_ERROR, "", text)
+    })
 }
 
 fn check_options(call: &Call) -> Result<()> {
@@ -163,8 +239,7 @@ pub async fn apply(call: &Call, part: Part, body: &[u8]) -> Result<Changed> {
     modify(call, part, |old| {
         let mut patched = patch.apply(call.kind.schema(), old)?;
         check_type(call, &mut patched)?;
-        let new = codec::canonical_request(call.kind, &patched)?;
-        check_patched(call, &patch, old, patched)?;
+        let new = decode_patched(call, &patch, old, patched)?;
         same_name(call, &new)?;
         Ok(new)
     })

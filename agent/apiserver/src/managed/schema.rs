@@ -22,6 +22,17 @@ pub enum Type {
     Deduced,
 }
 
+/// What a value is made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// Nothing that has an owner of its own.
+    Leaf,
+    /// Values by name.
+    Map,
+    /// Members.
+    List,
+}
+
 impl Type {
     /// The type of an object.
     pub fn of_message(message: &'static Message) -> Self {
@@ -67,6 +78,17 @@ impl Type {
         }
     }
 
+    /// The form that a value of this type takes: with nothing known, that of the value.
+    pub fn form(self, value: Option<&Value>) -> Form {
+        match self {
+            Self::Leaf => Form::Leaf,
+            Self::Struct(_) | Self::Map(_) => Form::Map,
+            Self::Keyed(..) | Self::Set => Form::List,
+            Self::Deduced if value.is_some_and(|v| v.is_object() || v.is_null()) => Form::Map,
+            Self::Deduced => Form::Leaf,
+        }
+    }
+
     /// Whether the name is a declared field of this type.
     pub fn declares(self, name: &str) -> bool {
         match self {
@@ -91,7 +113,7 @@ impl Type {
                         let field = message.and_then(|m| m.field(key))?;
                         serde_json::from_str(field.default).ok()
                     };
-                    let found = item.get(key).filter(|v| !v.is_null()).cloned();
+                    let found = item.get(key).cloned();
                     if let Some(value) = found.or_else(default) {
                         pairs.push((key.to_owned(), value));
                     }

@@ -20,6 +20,10 @@ pub fn track(kind: &'static Kind, part: Part, live: Option<&Value>, new: &mut Va
     let mut entries = current(live, new, !manager.subresource.is_empty());
     tree::remove(&mut before["metadata"], "managedFields");
     tree::remove(&mut new["metadata"], "managedFields");
+    // An object whose tracking was dropped stays without until it is applied.
+    if entries.is_empty() && live.is_some() {
+        return;
+    }
     book(kind, part, (&before, new), &mut entries, (&manager, now));
     entries::write(new, entries);
 }
@@ -46,12 +50,7 @@ pub(super) fn book(
     (manager, now): (&Manager, &str),
 ) {
     let compared = Comparison::of(Type::of_message(kind.schema()), old, new);
-    let mut compared = compared.without(&reset::ignored(kind, part));
-    if let Some(only) = reset::only(kind, part) {
-        compared.added = compared.added.within(&only);
-        compared.modified = compared.modified.within(&only);
-        compared.removed = compared.removed.within(&only);
-    }
+    let compared = reset::filter(kind, part).of(compared);
     let written = compared.written();
     for entry in entries.iter_mut() {
         entry.fields = entry.fields.difference(&written).difference(&compared.removed);

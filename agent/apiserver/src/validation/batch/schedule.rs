@@ -1,8 +1,8 @@
 //! Times that come again: five fields, or a word for them.
 
 use crate::status::FieldError;
-use stdx::quoted;
 use crate::validation::{Errors, Path};
+use stdx::quoted;
 
 /// The numbers that a field can have, and names of some.
 struct Bounds {

@@ -3,11 +3,12 @@
 //! All of it is pure: trees in, trees and field errors out. What needs other objects is admission.
 
 mod certificate;
+mod gated;
 mod meta;
 mod pod;
 mod selectors;
+mod storage;
 mod validate;
-mod warnings;
 mod workload;
 
 use api::Kind;
@@ -20,8 +21,7 @@ use crate::tree;
 use crate::user::User;
 
 pub use pod::qos_class;
-pub use validate::{validate, validate_update};
-pub use warnings::warnings;
+pub use validate::validate;
 
 /// The part of an object that a request changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -173,6 +173,7 @@ pub fn prepare_create(kind: &'static Kind, value: &mut Value, user: &User) {
         tree::remove(value, "status");
     }
     prune_template(kind, value);
+    gated::drop(kind, value, None);
     match (kind.group, kind.plural) {
         ("", "pods") => pod::prepare_create(value),
         ("", "namespaces") => {
@@ -182,7 +183,11 @@ pub fn prepare_create(kind: &'static Kind, value: &mut Value, user: &User) {
         ("", "persistentvolumes") => {
             value["status"] = json!({"phase": "Pending", "lastPhaseTransitionTime": now_text()});
         }
-        ("", "persistentvolumeclaims") => value["status"] = json!({"phase": "Pending"}),
+        ("", "persistentvolumeclaims") => {
+            value["status"] = json!({"phase": "Pending"});
+            storage::normalize_claim(value, None);
+        }
+        ("apiregistration.k8s.io", _) => storage::local_api_service(value),
         ("", "nodes") => {
             tree::remove(&mut value["spec"], "configSource");
             if value["status"].is_object() {
@@ -226,9 +231,7 @@ pub fn prepare_update(kind: &'static Kind, part: Part, new: &mut Value, old: &Va
             } else {
                 new["status"] = status;
             }
-            if kind.plural == "certificatesigningrequests" {
-                keep_decisions(new, old);
-            }
+            status_keeps(kind, new, old);
             match kind.plural {
                 "pods" => pod::prepare_status_update(new, old),
                 "nodes" if !tree::has(old, "/status/config") && new["status"].is_object() => {
@@ -245,9 +248,9 @@ pub fn prepare_update(kind: &'static Kind, part: Part, new: &mut Value, old: &Va
         }
         Part::Approval => {
             let conditions = new.pointer("/status/conditions").cloned().unwrap_or(Value::Null);
-            keep_all_but(new, old, &[]);
+            keep_all_but(new, old, &["metadata"]);
             new["status"]["conditions"] = conditions;
-            stamp_conditions(new);
+            certificate::stamp(new, old);
         }
         Part::EphemeralContainers => {
             let containers = new.pointer("/spec/ephemeralContainers").cloned().unwrap_or(Value::Null);
@@ -298,11 +301,19 @@ fn prune_template(kind: &'static Kind, value: &mut Value) {
     if let Some(spec) = place.and_then(|(_, pointer)| value.pointer_mut(pointer)) {
         pod::prune_spec(spec);
     }
+    // How many Pods may be missing at once is switched off for StatefulSets.
+    if let (true, Some(update)) =
+        (kind.plural == "statefulsets", value.pointer_mut("/spec/updateStrategy/rollingUpdate"))
+    {
+        tree::remove(update, "maxUnavailable");
+    }
 }
 
 fn main_keeps(kind: &'static Kind, new: &mut Value, old: &Value) {
     prune_template(kind, new);
+    gated::drop(kind, new, Some(old));
     match (kind.group, kind.plural) {
+        ("", "persistentvolumeclaims") => storage::normalize_claim(new, Some(old)),
         ("", "namespaces") => {
             let finalizers = old.pointer("/spec/finalizers").cloned().unwrap_or(Value::Null);
             new["spec"]["finalizers"] = finalizers;
@@ -315,30 +326,25 @@ fn main_keeps(kind: &'static Kind, new: &mut Value, old: &Value) {
     }
 }
 
-/// Approval and denial are not for those who write certificates.
-fn keep_decisions(new: &mut Value, old: &Value) {
-    let decision = |c: &&Value| matches!(c["type"].as_str(), Some("Approved" | "Denied"));
-    let others = tree::list(new, "/status/conditions").iter().filter(|c| !decision(c));
-    let kept = tree::list(old, "/status/conditions").iter().filter(decision);
-    let all: Vec<Value> = kept.chain(others).cloned().collect();
-    if !all.is_empty() {
-        new["status"]["conditions"] = Value::Array(all);
+/// What a change of the status may not change, besides the spec.
+fn status_keeps(kind: &'static Kind, new: &mut Value, old: &Value) {
+    let kept: &[&str] = match (kind.group, kind.plural) {
+        ("networking.k8s.io", "servicecidrs")
+        | ("resource.k8s.io", "resourceclaims")
+        | ("storage.k8s.io", "volumeattachments") => {
+            &["deletionTimestamp", "generation", "labels", "annotations", "finalizers", "ownerReferences"]
+        }
+        ("apiregistration.k8s.io", _) => &["labels", "annotations", "finalizers", "ownerReferences"],
+        _ => &[],
+    };
+    for key in kept {
+        tree::copy_key(&mut new["metadata"], &old["metadata"], key);
     }
-    stamp_conditions(new);
-}
-
-fn stamp_conditions(value: &mut Value) {
-    let now = now_text();
-    let Some(conditions) = value.pointer_mut("/status/conditions").and_then(Value::as_array_mut) else { return };
-    for condition in conditions {
-        for key in ["lastUpdateTime", "lastTransitionTime"] {
-            if condition[key].is_null() {
-                condition[key] = now.as_str().into();
-            }
-        }
-        if condition["status"].as_str().unwrap_or_default().is_empty() {
-            condition["status"] = "True".into();
-        }
+    match (kind.group, kind.plural) {
+        ("", "persistentvolumes") => storage::stamp_phase(new, old),
+        ("resource.k8s.io", "resourceclaims") => storage::forget_devices(new, old),
+        ("certificates.k8s.io", _) => certificate::keep_decisions(new, old),
+        _ => {}
     }
 }
 
@@ -376,10 +382,29 @@ fn is_other(kind: &'static Kind, new: &Value, old: &Value) -> bool {
     }
     let body = |v: &Value| {
         let mut rest = v.clone();
+        // Slices are found by their labels.
+        let labels = if kind.plural == "endpointslices" { v["metadata"]["labels"].clone() } else { Value::Null };
         tree::remove(&mut rest, "metadata");
-        rest
+        json!([rest, labels])
     };
     !codec::is_same(kind.schema(), &body(new), &body(old))
+}
+
+fn is_daemon_set(kind: &Kind) -> bool {
+    kind.plural == "daemonsets" && kind.group == "apps"
+}
+
+/// Encoded metadata as it is shown apart from its object, if that differs.
+#[must_use]
+pub fn shown_meta(kind: &Kind, meta: &[u8]) -> Option<Vec<u8>> {
+    if is_daemon_set(kind) { workload::without_template_generation(meta) } else { None }
+}
+
+/// Makes an object's metadata that which is shown apart from it.
+pub fn make_shown_meta(kind: &Kind, object: &mut Value) {
+    if is_daemon_set(kind) {
+        workload::hide_template_generation(&mut object["metadata"]);
+    }
 }
 
 /// Whether nothing keeps an object that is being deleted.

@@ -55,6 +55,8 @@ const META: &str = "k8s.io.apimachinery.pkg.apis.meta.v1.ObjectMeta";
 pub fn partial(renderer: &Renderer, object: &Object) -> Result<Vec<u8>> {
     let raw = renderer.proto(object)?;
     let meta = crate::wire::bytes_field(&raw, 1).unwrap_or_default();
+    let shown = crate::strategy::shown_meta(renderer.kind, meta);
+    let meta = shown.as_deref().unwrap_or(meta);
     let mut out = br#"{"kind":"PartialObjectMetadata","apiVersion":"meta.k8s.io/v1","metadata":"#.to_vec();
     api::transcode::proto_to_json(codec::schema(META), meta, None, &mut out).map_err(Failure::internal)?;
     out.push(b'}');

@@ -12,6 +12,7 @@
 pub mod addresses;
 mod apiregistration;
 mod apps;
+pub mod authorization;
 mod autoscaling;
 mod batch;
 mod certificates;
@@ -38,6 +39,7 @@ pub mod shown;
 mod storage;
 #[cfg(test)]
 mod tests;
+mod warnings;
 mod workload;
 
 use api::autoscaling::v2::HorizontalPodAutoscaler;
@@ -95,16 +97,23 @@ macro_rules! rule {
 
 /// The rule of each kind, by the type that the kind is stored as.
 const RULES: &[Rule] = &[
-    rule!("", "persistentvolumes", api::core::v1::PersistentVolume, core::volume::persistent_volume),
+    rule!(
+        "",
+        "persistentvolumes",
+        api::core::v1::PersistentVolume,
+        core::volume::persistent_volume,
+        warnings::persistent_volume
+    ),
     rule!(
         "",
         "persistentvolumeclaims",
         api::core::v1::PersistentVolumeClaim,
-        core::volume_claim::persistent_volume_claim
+        core::volume_claim::persistent_volume_claim,
+        warnings::persistent_volume_claim
     ),
-    rule!("", "serviceaccounts", api::core::v1::ServiceAccount, nothing),
-    rule!("", "services", api::core::v1::Service, core::service::service),
-    rule!("", "endpoints", api::core::v1::Endpoints, core::endpoints::endpoints),
+    rule!("", "serviceaccounts", api::core::v1::ServiceAccount, nothing, warnings::service_account),
+    rule!("", "services", api::core::v1::Service, core::service::service, warnings::service),
+    rule!("", "endpoints", api::core::v1::Endpoints, core::endpoints::endpoints, warnings::endpoints),
     rule!("", "events", api::core::v1::Event, core::event::core_event),
     rule!("events.k8s.io", "events", api::core::v1::Event, core::event::event),
     rule!("", "namespaces", api::core::v1::Namespace, core::namespace::namespace),
@@ -144,7 +153,13 @@ const RULES: &[Rule] = &[
         certificates::signing_request
     ),
     rule!("coordination.k8s.io", "leases", api::coordination::v1::Lease, coordination::lease),
-    rule!("discovery.k8s.io", "endpointslices", api::discovery::v1::EndpointSlice, discovery::endpoint_slice),
+    rule!(
+        "discovery.k8s.io",
+        "endpointslices",
+        api::discovery::v1::EndpointSlice,
+        discovery::endpoint_slice,
+        warnings::endpoint_slice
+    ),
     rule!("flowcontrol.apiserver.k8s.io", "flowschemas", api::flowcontrol::v1::FlowSchema, flowcontrol::flow_schema),
     rule!(
         "flowcontrol.apiserver.k8s.io",
@@ -152,17 +167,24 @@ const RULES: &[Rule] = &[
         PriorityLevelConfiguration,
         flowcontrol::priority_level
     ),
-    rule!("networking.k8s.io", "ingresses", api::networking::v1::Ingress, networking::ingress::ingress),
+    rule!(
+        "networking.k8s.io",
+        "ingresses",
+        api::networking::v1::Ingress,
+        networking::ingress::ingress,
+        warnings::ingress
+    ),
     rule!("networking.k8s.io", "ingressclasses", api::networking::v1::IngressClass, networking::ingress::ingress_class),
     rule!("networking.k8s.io", "ipaddresses", api::networking::v1::IpAddress, networking::addresses::ip_address),
     rule!(
         "networking.k8s.io",
         "networkpolicies",
         api::networking::v1::NetworkPolicy,
-        networking::policy::network_policy
+        networking::policy::network_policy,
+        warnings::network_policy
     ),
     rule!("networking.k8s.io", "servicecidrs", api::networking::v1::ServiceCidr, networking::addresses::service_cidr),
-    rule!("node.k8s.io", "runtimeclasses", api::node::v1::RuntimeClass, node::runtime_class),
+    rule!("node.k8s.io", "runtimeclasses", api::node::v1::RuntimeClass, node::runtime_class, warnings::runtime_class),
     rule!("policy", "poddisruptionbudgets", api::policy::v1::PodDisruptionBudget, policy::disruption_budget),
     rule!(
         "rbac.authorization.k8s.io",
@@ -178,15 +200,22 @@ const RULES: &[Rule] = &[
     rule!("resource.k8s.io", "resourceclaimtemplates", ResourceClaimTemplate, resource::claim::resource_claim_template),
     rule!("resource.k8s.io", "resourceslices", api::dra::v1::ResourceSlice, resource::slice::resource_slice),
     rule!("scheduling.k8s.io", "priorityclasses", api::scheduling::v1::PriorityClass, scheduling::priority_class),
-    rule!("storage.k8s.io", "csidrivers", api::storage::v1::CsiDriver, storage::csi::csi_driver),
+    rule!("storage.k8s.io", "csidrivers", api::storage::v1::CsiDriver, storage::csi::csi_driver, warnings::csi_driver),
     rule!("storage.k8s.io", "csinodes", api::storage::v1::CsiNode, storage::csi::csi_node),
     rule!(
         "storage.k8s.io",
         "csistoragecapacities",
         api::storage::v1::CsiStorageCapacity,
-        storage::csi::csi_storage_capacity
+        storage::csi::csi_storage_capacity,
+        warnings::csi_storage_capacity
     ),
-    rule!("storage.k8s.io", "storageclasses", api::storage::v1::StorageClass, storage::class::storage_class),
+    rule!(
+        "storage.k8s.io",
+        "storageclasses",
+        api::storage::v1::StorageClass,
+        storage::class::storage_class,
+        warnings::storage_class
+    ),
     rule!(
         "storage.k8s.io",
         "volumeattachments",

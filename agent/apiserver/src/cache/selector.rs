@@ -165,9 +165,7 @@ fn unsupported(kind: &api::Kind, name: &str) -> Failure {
         (_, "pods" | "nodes" | "namespaces" | "replicationcontrollers" | "secrets" | "services")
         | ("", "events")
         | ("certificates.k8s.io", _) => format!("field label not supported: {name}"),
-        ("events.k8s.io", _) | ("apps", "daemonsets") => {
-            format!("field label not supported: {name}")
-        }
+        ("events.k8s.io", _) => format!("field label not supported: {name}"),
         ("resource.k8s.io", "resourceslices") => {
             format!("field label not supported for resource.k8s.io/v1, Kind=ResourceSlice: {name}")
         }

@@ -13,11 +13,13 @@ const POD_SPEC: &str = "k8s.io.api.core.v1.PodSpec";
 const LIMIT_ITEM: &str = "k8s.io.api.core.v1.LimitRangeItem";
 const IMAGE_VOLUME: &str = "k8s.io.api.core.v1.ImageVolumeSource";
 const VOLUME: &str = "k8s.io.api.core.v1.Volume";
+const DEVICE_TAINT: &str = "k8s.io.api.resource.v1.DeviceTaint";
 const SCALING_RULES: &str = "k8s.io.api.autoscaling.v2.HorizontalPodAutoscalerBehavior";
 
 /// Whether a message has a function below.
 pub(super) fn has(name: &str) -> bool {
-    [CONTAINER, EPHEMERAL, SERVICE_PORT, POD_SPEC, LIMIT_ITEM, IMAGE_VOLUME, VOLUME, SCALING_RULES].contains(&name)
+    [CONTAINER, EPHEMERAL, SERVICE_PORT, POD_SPEC, LIMIT_ITEM, IMAGE_VOLUME, VOLUME, SCALING_RULES, DEVICE_TAINT]
+        .contains(&name)
 }
 
 /// Defaults of one message.
@@ -36,6 +38,9 @@ pub(super) fn message(name: &str, map: &mut Map<String, Value>) {
         }
         IMAGE_VOLUME => pull_policy(map, ("pullPolicy", "reference")),
         SCALING_RULES => scaling(map),
+        DEVICE_TAINT if map.get("timeAdded").is_none_or(Value::is_null) => {
+            map.insert("timeAdded".into(), crate::app::now_text().into());
+        }
         _ => {}
     }
 }
@@ -47,9 +52,18 @@ fn pull_policy(map: &mut Map<String, Value>, (policy, image): (&str, &str)) {
     }
     let image = map.get(image).and_then(Value::as_str).unwrap_or_default();
     let last = image.rsplit('/').next().unwrap_or_default();
-    let latest =
-        !image.is_empty() && !image.contains('@') && last.split_once(':').is_none_or(|(_, tag)| tag == "latest");
+    let latest = is_image(image) && !image.contains('@') && last.split_once(':').is_none_or(|(_, tag)| tag == "latest");
     map.insert(policy.into(), if latest { "Always" } else { "IfNotPresent" }.into());
+}
+
+/// Whether the text can be an image's name; what cannot has no tag.
+fn is_image(text: &str) -> bool {
+    let word = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-' | '/' | ':' | '@');
+    let (first, rest) = text.split_once('/').unwrap_or(("", text));
+    let is_host = first.contains(['.', ':']) || first == "localhost";
+    let path = if is_host { rest } else { text };
+    let path = path.split([':', '@']).next().unwrap_or_default();
+    text.chars().all(word) && !path.is_empty() && !path.contains(|c: char| c.is_ascii_uppercase())
 }
 
 fn target_port(map: &mut Map<String, Value>) {

@@ -104,7 +104,7 @@ async fn finish(call: &Call, value: Value) -> Result<Creation> {
     if !errors.is_empty() {
         return Err(Failure::invalid(call.kind_subject(), &name, &errors));
     }
-    for warning in told.warnings.into_iter().chain(strategy::warnings(call.kind, &value)) {
+    for warning in told.warnings {
         call.warn(warning);
     }
     admission::check(call, admission::Operation::Create, &value, None).await?;

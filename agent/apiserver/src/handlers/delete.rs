@@ -55,6 +55,9 @@ impl DeleteOptions {
             ("", Some(false)) => "Background",
             (policy, _) => policy,
         };
+        if propagation.is_empty() && call.kind.plural == "jobs" && call.kind.group == "batch" {
+            call.warn(PODS_STAY.to_owned());
+        }
         let text = |pointer: &str| value.pointer(pointer).and_then(Value::as_str).map(str::to_owned);
         Ok(Self {
             grace: value["gracePeriodSeconds"].as_i64(),
@@ -65,6 +68,9 @@ impl DeleteOptions {
         })
     }
 }
+
+const PODS_STAY: &str = "child pods are preserved by default when jobs are deleted; set propagationPolicy=Background \
+    to remove them or set propagationPolicy=Orphan to suppress this warning";
 
 fn check(call: &Call, value: &Value) -> Result<()> {
     let kind = tree::text(value, "/kind");

@@ -53,7 +53,7 @@ pub(super) fn respond(call: &Call, code: StatusCode, object: &Object) -> Result<
             let body = if accept.pretty && accept.encoding == Encoding::Json { codec::indent(&body) } else { body };
             Ok(answer::compress(&call.headers, code, accept.encoding.media_type(), body))
         }
-        Form::Metadata => answer::message(code, METADATA, &metadata_of(renderer.value(object)?), accept),
+        Form::Metadata => answer::message(code, METADATA, &metadata_of(call.kind, renderer.value(object)?), accept),
         Form::Table => {
             let include = Include::parse(call.query.get("includeObject"))?;
             let metadata = format!(r#"{{"resourceVersion":"{}"}}"#, object.revision);
@@ -68,6 +68,7 @@ pub(super) fn respond(call: &Call, code: StatusCode, object: &Object) -> Result<
 pub(super) const METADATA: &str = "k8s.io.apimachinery.pkg.apis.meta.v1.PartialObjectMetadata";
 
 /// The metadata form of an object.
-pub(super) fn metadata_of(mut object: Value) -> Value {
+pub(super) fn metadata_of(kind: &api::Kind, mut object: Value) -> Value {
+    crate::strategy::make_shown_meta(kind, &mut object);
     json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": object["metadata"].take()})
 }

@@ -266,7 +266,7 @@ impl Watcher {
             Form::Object => renderer.frame(event, object, self.accept.encoding),
             Form::Metadata => renderer
                 .value(object)
-                .and_then(|v| message_frame(event, METADATA, &metadata_of(v), self.accept.encoding)),
+                .and_then(|v| message_frame(event, METADATA, &metadata_of(self.kind, v), self.accept.encoding)),
             Form::Table => self.table_frame(event, object),
         };
         frame.map_err(|failure| tracing::error!(key = %object.key, %failure, "an object could not be written")).ok()
@@ -281,11 +281,16 @@ impl Watcher {
 
     fn bookmark(&mut self, revision: i64, initial_end: bool) -> Option<Bytes> {
         let mut value = json!({"metadata": {}});
+        let app = self.app.clone();
+        let storage = app.cache.storage_at(self.index);
+        // These have a number of replicas inside, also if there is no object.
+        if storage.kind.group == "apps" && matches!(storage.kind.plural, "deployments" | "replicasets" | "statefulsets")
+        {
+            value["spec"] = json!({"replicas": 0});
+        }
         if initial_end {
             value["metadata"]["annotations"] = json!({INITIAL_END: "true"});
         }
-        let app = self.app.clone();
-        let storage = app.cache.storage_at(self.index);
         let data = codec::to_stored(storage, storage.kind, &value).ok()?;
         let object = storage.read_object("", revision, data);
         if self.accept.form == Form::Object {
@@ -296,7 +301,7 @@ impl Watcher {
         value["metadata"]["resourceVersion"] = revision.to_string().into();
         match self.accept.form {
             Form::Table => self.table_frame("BOOKMARK", &object).ok(),
-            _ => message_frame("BOOKMARK", METADATA, &metadata_of(value), self.accept.encoding).ok(),
+            _ => message_frame("BOOKMARK", METADATA, &metadata_of(self.kind, value), self.accept.encoding).ok(),
         }
     }
 

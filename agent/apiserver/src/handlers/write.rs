@@ -26,13 +26,6 @@ pub struct Changed {
     pub created: bool,
 }
 
-/// Reads a body as an object of `message`, under the field validation that the query asks for.
-pub fn decode(call: &Call, body: &[u8], message: &'static Message) -> Result<Value> {
-    let parsed = parse(call, body, message)?;
-    check_fields(call, &parsed, message)?;
-    Ok(parsed.value)
-}
-
 fn parse(call: &Call, body: &[u8], message: &'static Message) -> Result<Parsed> {
     let encoding = negotiate::body_encoding(&call.headers)?;
     if body.is_empty() {
@@ -313,9 +306,6 @@ pub fn judge_body(call: &Call, part: Part, new: &Value, old: Option<&Value>) -> 
         return validation::judge(kind, part, (new, old), |tree| codec::to_stored_proto(storage, kind, tree));
     }
     let mut errors = strategy::validate(kind, new);
-    if let Some(old) = old {
-        errors.extend(strategy::validate_update(kind, part, new, old));
-    }
     errors.extend(crate::custom::all_errors(call, new)?);
     Ok(validation::Judgement { errors, warnings: Vec::new() })
 }

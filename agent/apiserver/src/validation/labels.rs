@@ -50,7 +50,13 @@ pub fn has_invalid_values(selector: &LabelSelector) -> bool {
     selector.match_expressions.iter().flat_map(|e| &e.values).any(|value| !names::label_value(value).is_empty())
 }
 
-fn requirement(path: &Path<'_>, expression: &LabelSelectorRequirement, options: SelectorOptions, errors: &mut Errors) {
+/// A requirement of a selector.
+pub fn requirement(
+    path: &Path<'_>,
+    expression: &LabelSelectorRequirement,
+    options: SelectorOptions,
+    errors: &mut Errors,
+) {
     let values = &expression.values;
     match expression.operator.as_str() {
         "In" | "NotIn" => {

@@ -1,44 +1,48 @@
 //! Questions about users: who is this, may they.
 
-use std::collections::BTreeMap;
-
+use api::authorization::v1::SubjectAccessReview;
+use api::transcode;
 use http::{Response, StatusCode};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
-use super::decode_as;
 use crate::answer::{self, Body};
 use crate::app::Call;
+use crate::auth::authn::AuthnError;
 use crate::auth::authz::{Attributes, Decision};
-use crate::status::{Failure, FieldError, Result};
+use crate::codec;
+use crate::handlers::write::{check_namespace, decode_object};
+use crate::status::{Failure, Result, Subject};
 use crate::tree;
 use crate::user::User;
+use crate::validation::authorization::{self, Review};
 
 pub(super) fn create(call: &Call, body: &[u8]) -> Result<Response<Body>> {
     let schema = call.kind.schema().name;
-    let mut review = decode_as(call, body, schema)?;
-    crate::handlers::write::check_type(call, &mut review)?;
-    if call.kind.plural != "selfsubjectreviews" {
-        review = crate::codec::canonical(call.kind, &review)?;
-        let now = crate::app::now_text();
-        crate::managed::track(call.kind, crate::strategy::Part::Main, None, &mut review, (call.manager(), &now));
+    let mut review = decode_object(call, body)?;
+    check_namespace(call, &mut review)?;
+    for key in ["selfLink", "deletionTimestamp", "deletionGracePeriodSeconds", "uid", "creationTimestamp"] {
+        tree::remove(&mut review["metadata"], key);
     }
+    let now = crate::app::now_text();
+    crate::managed::track(call.kind, crate::strategy::Part::Main, None, &mut review, (call.manager(), &now));
     tree::object_at(&mut review, "spec");
-    review["status"] = match call.kind.plural {
+    match call.kind.plural {
+        // Of these only the answer is told.
         "selfsubjectreviews" => {
             tree::remove(&mut review, "spec");
-            json!({"userInfo": user_value(&call.user)})
+            review["metadata"] = json!({"creationTimestamp": now});
+            review["status"] = json!({"userInfo": user_value(&call.user)});
+        }
+        "selfsubjectrulesreviews" => {
+            review["status"] = rules(call, &review)?;
+            review["metadata"] = json!({});
+            review["spec"] = json!({});
         }
         "tokenreviews" => return token(call, schema, review),
-        "selfsubjectrulesreviews" => rules(call, &review)?,
-        "selfsubjectaccessreviews" => access(call, &review, &call.user)?,
-        "subjectaccessreviews" | "localsubjectaccessreviews" => {
-            let user = subject(call, &review)?;
-            access(call, &review, &user)?
-        }
+        "selfsubjectaccessreviews" => review["status"] = access(call, &review, Review::Own)?,
+        "subjectaccessreviews" => review["status"] = access(call, &review, Review::Any)?,
+        "localsubjectaccessreviews" => review["status"] = access(call, &review, Review::Local)?,
         other => return Err(Failure::not_implemented(&format!("the creation of {other}"))),
-    };
-    if call.kind.plural == "selfsubjectreviews" {
-        review["metadata"] = json!({"creationTimestamp": crate::app::now_text()});
     }
     answer::message(StatusCode::CREATED, schema, &review, call.accept)
 }
@@ -63,6 +67,13 @@ fn token(call: &Call, schema: &str, mut review: Value) -> Result<Response<Body>>
     let asked: Vec<String> =
         tree::list(&review, "/spec/audiences").iter().filter_map(|a| a.as_str().map(str::to_owned)).collect();
     let found = call.app.access.review_token(&token, (!asked.is_empty()).then_some(asked.as_slice()));
+    // Who holds a token for others than those named is nobody.
+    let found = found.and_then(|mut found| {
+        if !asked.is_empty() {
+            found.audiences.retain(|audience| asked.contains(audience));
+        }
+        if asked.is_empty() || !found.audiences.is_empty() { Ok(found) } else { Err(AuthnError::UnknownToken) }
+    });
     review["status"] = match found {
         Ok(found) => json!({"authenticated": true, "user": user_value(&found.user), "audiences": found.audiences}),
         Err(error) => json!({"user": {}, "error": error.to_string()}),
@@ -70,66 +81,48 @@ fn token(call: &Call, schema: &str, mut review: Value) -> Result<Response<Body>>
     answer::message(StatusCode::CREATED, schema, &review, call.accept)
 }
 
-/// The user a review asks about.
-fn subject(call: &Call, review: &Value) -> Result<User> {
-    let spec = &review["spec"];
-    let texts = |value: &Value| -> Vec<String> {
-        value.as_array().into_iter().flatten().filter_map(|g| g.as_str().map(str::to_owned)).collect()
+/// What the authorizers think of a question.
+fn access(call: &Call, review: &Value, about: Review) -> Result<Value> {
+    // All three kinds have the same fields, but for the user.
+    let schema = codec::schema("k8s.io.api.authorization.v1.SubjectAccessReview");
+    let raw = transcode::value_to_proto(schema, review, &mut transcode::Report::default());
+    let raw = raw.map_err(Failure::internal)?;
+    let typed: SubjectAccessReview = prost::Message::decode(raw.as_slice()).map_err(Failure::internal)?;
+    let errors = authorization::access(about, &typed.metadata, &typed.spec);
+    if !errors.is_empty() {
+        return Err(Failure::invalid(Subject { group: call.kind.group, resource: "" }, "", &errors));
+    }
+    let spec = typed.spec;
+    let asked = User {
+        name: spec.user,
+        uid: spec.uid,
+        groups: spec.groups,
+        extra: spec.extra.into_iter().map(|(key, values)| (key, values.items)).collect(),
     };
-    let extra: BTreeMap<String, Vec<String>> = spec["extra"]
-        .as_object()
-        .map(|map: &Map<String, Value>| map.iter().map(|(k, v)| (k.clone(), texts(v))).collect())
-        .unwrap_or_default();
-    let user = User {
-        name: tree::text(spec, "/user").to_owned(),
-        uid: tree::text(spec, "/uid").to_owned(),
-        groups: texts(&spec["groups"]),
-        extra,
-    };
-    if user.name.is_empty() && user.groups.is_empty() {
-        let error = FieldError::invalid("spec.user", "", "at least one of user or group must be specified");
-        return Err(Failure::invalid(call.kind_subject(), "", &[error]));
-    }
-    Ok(user)
-}
-
-fn access(call: &Call, review: &Value, user: &User) -> Result<Value> {
-    let spec = &review["spec"];
-    let resource = &spec["resourceAttributes"];
-    let other = &spec["nonResourceAttributes"];
-    let text = |value: &'_ Value, key: &str| value[key].as_str().unwrap_or_default().to_owned();
-    if resource.is_null() == other.is_null() {
-        let detail = "exactly one of nonResourceAttributes or resourceAttributes must be specified";
-        let error = FieldError::invalid("spec.resourceAttributes", resource.clone(), detail);
-        return Err(Failure::invalid(call.kind_subject(), "", &[error]));
-    }
-    let verb = text(if resource.is_null() { other } else { resource }, "verb");
-    let keys = ["group", "version", "resource", "subresource", "namespace", "name"];
-    let [group, version, plural, subresource, namespace, name] = keys.map(|k| text(resource, k));
-    if call.kind.plural == "localsubjectaccessreviews" && namespace != call.namespace() {
-        let detail = "must match metadata.namespace";
-        let error = FieldError::invalid("spec.resourceAttributes.namespace", namespace.as_str(), detail);
-        return Err(Failure::invalid(call.kind_subject(), "", &[error]));
-    }
-    let path = text(other, "path");
-    let attributes = if resource.is_null() {
-        Attributes::path(user, &verb, &path)
-    } else {
-        Attributes {
-            version: &version,
-            subresource: &subresource,
-            namespace: &namespace,
-            name: &name,
-            ..Attributes::resource(user, &verb, &group, &plural)
+    let user = if about == Review::Own { &call.user } else { &asked };
+    let unread = spec.resource_attributes.as_ref().map(authorization::unread_selectors).unwrap_or_default();
+    let decision = match (&spec.resource_attributes, &spec.non_resource_attributes) {
+        (Some(resource), _) => call.app.access.decide(&Attributes {
+            version: &resource.version,
+            subresource: &resource.subresource,
+            namespace: &resource.namespace,
+            name: &resource.name,
+            ..Attributes::resource(user, &resource.verb, &resource.group, &resource.resource)
+        }),
+        (None, other) => {
+            let (verb, path) = other.as_ref().map_or(("", ""), |other| (&other.verb, &other.path));
+            call.app.access.decide(&Attributes::path(user, verb, path))
         }
     };
-    let decision = call.app.access.decide(&attributes);
     let mut status = json!({"allowed": decision.is_allow()});
     if matches!(decision, Decision::Deny(_)) {
         status["denied"] = true.into();
     }
     if !decision.reason().is_empty() {
         status["reason"] = decision.reason().into();
+    }
+    if !unread.is_empty() {
+        status["evaluationError"] = unread.into();
     }
     Ok(status)
 }

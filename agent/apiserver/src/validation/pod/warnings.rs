@@ -107,7 +107,7 @@ fn whole(
     ips(path, spec, out);
 }
 
-fn old_label(key: &str) -> Option<&'static str> {
+pub(in crate::validation) fn old_label(key: &str) -> Option<&'static str> {
     OLD_LABELS.iter().find(|(old, _)| *old == key).map(|(_, text)| *text)
 }
 
@@ -139,7 +139,7 @@ fn old_labels(path: &Path<'_>, spec: &PodSpec, out: &mut Warnings) {
     }
 }
 
-fn node_term(path: &Path<'_>, term: &NodeSelectorTerm, values: bool, out: &mut Warnings) {
+pub(in crate::validation) fn node_term(path: &Path<'_>, term: &NodeSelectorTerm, values: bool, out: &mut Warnings) {
     for (i, expression) in term.match_expressions.iter().enumerate() {
         let at = path.child("matchExpressions");
         let (at, key) = (at.index(i), &expression.key);

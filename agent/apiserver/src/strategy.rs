@@ -380,12 +380,15 @@ fn is_other(kind: &'static Kind, new: &Value, old: &Value) -> bool {
     if let Some(message) = kind.schema().field("spec").and_then(|spec| spec.ty.message()) {
         return new["spec"] != old["spec"] && !codec::is_same(message, &new["spec"], &old["spec"]);
     }
+    let labels = |v: &'_ Value| v["metadata"]["labels"].clone();
+    // Slices are found by their labels.
+    if kind.plural == "endpointslices" && !tree::same(&labels(new), &labels(old)) {
+        return true;
+    }
     let body = |v: &Value| {
         let mut rest = v.clone();
-        // Slices are found by their labels.
-        let labels = if kind.plural == "endpointslices" { v["metadata"]["labels"].clone() } else { Value::Null };
         tree::remove(&mut rest, "metadata");
-        json!([rest, labels])
+        rest
     };
     !codec::is_same(kind.schema(), &body(new), &body(old))
 }
@@ -442,6 +445,13 @@ pub fn drop_repeated_owners(call: &Call, value: &mut Value, admitted: bool) {
 
 /// Field errors of a part of the tree, with where it lies.
 pub(crate) type Errors = Vec<FieldError>;
+
+/// Whether the labels of a new object are those of its template, before defaults say so: these are one inside, so that
+/// what is added to the ones is added to the others.
+#[must_use]
+pub fn shares_labels(kind: &Kind, value: &Value) -> bool {
+    kind.plural == "jobs" && kind.group == "batch" && !tree::has(value, "/metadata/labels")
+}
 
 /// Sets what admission may have changed the grounds of: a new pod's quality of service class.
 pub fn refresh_pod_status(value: &mut Value) {

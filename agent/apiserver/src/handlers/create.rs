@@ -46,11 +46,15 @@ pub async fn create_object(call: &Call, mut value: Value) -> Result<Creation> {
     }
     let generated = tree::text(&value, "/metadata/name").is_empty();
     let base = tree::text(&value, "/metadata/generateName").to_owned();
+    let shares_labels = strategy::shares_labels(call.kind, &value);
     crate::defaults::apply(call.kind, &mut value);
     crate::custom::check_create(call)?;
     crate::custom::complete(call, &mut value)?;
     if !call.is_apply() {
         managed::track(call.kind, Part::Main, None, &mut value, (call.manager(), &now_text()));
+    }
+    if shares_labels {
+        tree::remove(&mut value["metadata"], "labels");
     }
     for attempt in 1.. {
         let mut candidate = value.clone();

@@ -55,9 +55,6 @@ impl DeleteOptions {
             ("", Some(false)) => "Background",
             (policy, _) => policy,
         };
-        if propagation.is_empty() && call.kind.plural == "jobs" && call.kind.group == "batch" {
-            call.warn(PODS_STAY.to_owned());
-        }
         let text = |pointer: &str| value.pointer(pointer).and_then(Value::as_str).map(str::to_owned);
         Ok(Self {
             grace: value["gracePeriodSeconds"].as_i64(),
@@ -68,9 +65,6 @@ impl DeleteOptions {
         })
     }
 }
-
-const PODS_STAY: &str = "child pods are preserved by default when jobs are deleted; set propagationPolicy=Background \
-    to remove them or set propagationPolicy=Orphan to suppress this warning";
 
 fn check(call: &Call, value: &Value) -> Result<()> {
     let kind = tree::text(value, "/kind");
@@ -100,8 +94,19 @@ fn check(call: &Call, value: &Value) -> Result<()> {
     Err(Failure::invalid(Subject { group: "meta.k8s.io", resource: "DeleteOptions" }, "", &errors))
 }
 
+/// The pods of Jobs stay, unless the client says otherwise.
+fn warn_of_orphans(call: &Call, options: &DeleteOptions) {
+    if options.propagation.is_empty() && call.kind.plural == "jobs" && call.kind.group == "batch" {
+        call.warn(
+            "child pods are preserved by default when jobs are deleted; set propagationPolicy=Background to remove them \
+             or set propagationPolicy=Orphan to suppress this warning",
+        );
+    }
+}
+
 pub(super) async fn delete(call: &Call, body: bytes::Bytes) -> Result<Response<Body>> {
     let options = DeleteOptions::parse(call, &body)?;
+    warn_of_orphans(call, &options);
     let deleted = remove_object(call, &call.info.name, &options).await?;
     if !deleted.gone || strategy::returns_deleted_object(call.kind) {
         return read::respond(call, StatusCode::OK, &deleted.object);
@@ -117,6 +122,7 @@ pub(super) async fn delete(call: &Call, body: bytes::Bytes) -> Result<Response<B
 pub(super) async fn delete_collection(call: &Call, body: bytes::Bytes) -> Result<Response<Body>> {
     let options = DeleteOptions::parse(call, &body)?;
     let page = list::page(call).await?;
+    warn_of_orphans(call, &options);
     for object in &page.objects {
         match remove_object(call, object.name(), &options).await {
             Err(failure) if failure.code() != StatusCode::NOT_FOUND => return Err(failure),
@@ -304,12 +310,6 @@ fn set_propagation(call: &Call, value: &mut Value, options: &DeleteOptions) {
         "" => strategy::default_propagation(call.kind),
         given => given,
     };
-    if options.propagation.is_empty() && policy == "Orphan" && call.kind.plural == "jobs" {
-        call.warn(
-            "child pods are preserved by default when jobs are deleted; set propagationPolicy=Background to remove them \
-             or set propagationPolicy=Orphan to suppress this warning",
-        );
-    }
     let wanted = match policy {
         "Orphan" => Some(ORPHAN),
         "Foreground" => Some(FOREGROUND),

@@ -9,7 +9,6 @@ mod pod;
 mod selectors;
 mod storage;
 mod validate;
-mod warnings;
 mod workload;
 
 use api::Kind;
@@ -22,8 +21,7 @@ use crate::tree;
 use crate::user::User;
 
 pub use pod::qos_class;
-pub use validate::{validate, validate_update};
-pub use warnings::warnings;
+pub use validate::validate;
 
 /// The part of an object that a request changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -348,6 +346,12 @@ fn prune_template(kind: &'static Kind, value: &mut Value) {
     if let Some(spec) = place.and_then(|(_, pointer)| value.pointer_mut(pointer)) {
         pod::prune_spec(spec);
     }
+    // How many Pods may be missing at once is switched off for StatefulSets.
+    if let (true, Some(update)) =
+        (kind.plural == "statefulsets", value.pointer_mut("/spec/updateStrategy/rollingUpdate"))
+    {
+        tree::remove(update, "maxUnavailable");
+    }
 }
 
 fn main_keeps(kind: &'static Kind, new: &mut Value, old: &Value) {
@@ -436,6 +440,23 @@ fn is_other(kind: &'static Kind, new: &Value, old: &Value) -> bool {
     !codec::is_same(kind.schema(), &body(new), &body(old))
 }
 
+fn is_daemon_set(kind: &Kind) -> bool {
+    kind.plural == "daemonsets" && kind.group == "apps"
+}
+
+/// Encoded metadata as it is shown apart from its object, if that differs.
+#[must_use]
+pub fn shown_meta(kind: &Kind, meta: &[u8]) -> Option<Vec<u8>> {
+    if is_daemon_set(kind) { workload::without_template_generation(meta) } else { None }
+}
+
+/// Makes an object's metadata that which is shown apart from it.
+pub fn make_shown_meta(kind: &Kind, object: &mut Value) {
+    if is_daemon_set(kind) {
+        workload::hide_template_generation(&mut object["metadata"]);
+    }
+}
+
 /// Whether nothing keeps an object that is being deleted.
 #[must_use]
 pub fn is_finished(kind: &Kind, value: &Value) -> bool {
@@ -471,6 +492,13 @@ pub fn drop_repeated_owners(call: &Call, value: &mut Value, admitted: bool) {
 
 /// Field errors of a part of the tree, with where it lies.
 pub(crate) type Errors = Vec<FieldError>;
+
+/// Whether the labels of a new object are those of its template, before defaults say so: these are one inside, so that
+/// what is added to the ones is added to the others.
+#[must_use]
+pub fn shares_labels(kind: &Kind, value: &Value) -> bool {
+    kind.plural == "jobs" && kind.group == "batch" && !tree::has(value, "/metadata/labels")
+}
 
 /// Sets what admission may have changed the grounds of: a new pod's quality of service class.
 pub fn refresh_pod_status(value: &mut Value) {

@@ -54,28 +54,13 @@ const META: &str = "k8s.io.apimachinery.pkg.apis.meta.v1.ObjectMeta";
 /// The JSON text of an object's metadata form.
 pub fn partial(renderer: &Renderer, object: &Object) -> Result<Vec<u8>> {
     let raw = renderer.proto(object)?;
-    let mut meta = crate::wire::bytes_field(&raw, 1).unwrap_or_default();
-    let told;
-    if renderer.kind.plural == "daemonsets" {
-        let mut value = renderer.value(object)?["metadata"].take();
-        hide_template_generation(&mut value);
-        let report = &mut api::transcode::Report::default();
-        told = api::transcode::value_to_proto(codec::schema(META), &value, report).map_err(Failure::internal)?;
-        meta = &told;
-    }
+    let meta = crate::wire::bytes_field(&raw, 1).unwrap_or_default();
+    let shown = crate::strategy::shown_meta(renderer.kind, meta);
+    let meta = shown.as_deref().unwrap_or(meta);
     let mut out = br#"{"kind":"PartialObjectMetadata","apiVersion":"meta.k8s.io/v1","metadata":"#.to_vec();
     api::transcode::proto_to_json(codec::schema(META), meta, None, &mut out).map_err(Failure::internal)?;
     out.push(b'}');
     Ok(out)
-}
-
-/// Takes out what is an annotation in the versions of a DaemonSet alone: its metadata by itself does not have it.
-pub fn hide_template_generation(meta: &mut Value) {
-    let Some(annotations) = meta.get_mut("annotations").and_then(Value::as_object_mut) else { return };
-    annotations.remove("deprecated.daemonset.template.generation");
-    if annotations.is_empty() {
-        crate::tree::remove(meta, "annotations");
-    }
 }
 
 /// The JSON text of a Table of a Scale.

@@ -10,6 +10,7 @@ const CONTAINER: &str = "k8s.io.api.core.v1.Container";
 const EPHEMERAL: &str = "k8s.io.api.core.v1.EphemeralContainer";
 const SERVICE_PORT: &str = "k8s.io.api.core.v1.ServicePort";
 const POD_SPEC: &str = "k8s.io.api.core.v1.PodSpec";
+const NODE_SPEC: &str = "k8s.io.api.core.v1.NodeSpec";
 const LIMIT_ITEM: &str = "k8s.io.api.core.v1.LimitRangeItem";
 const IMAGE_VOLUME: &str = "k8s.io.api.core.v1.ImageVolumeSource";
 const VOLUME: &str = "k8s.io.api.core.v1.Volume";
@@ -18,8 +19,19 @@ const SCALING_RULES: &str = "k8s.io.api.autoscaling.v2.HorizontalPodAutoscalerBe
 
 /// Whether a message has a function below.
 pub(super) fn has(name: &str) -> bool {
-    [CONTAINER, EPHEMERAL, SERVICE_PORT, POD_SPEC, LIMIT_ITEM, IMAGE_VOLUME, VOLUME, SCALING_RULES, DEVICE_TAINT]
-        .contains(&name)
+    [
+        CONTAINER,
+        EPHEMERAL,
+        SERVICE_PORT,
+        POD_SPEC,
+        NODE_SPEC,
+        LIMIT_ITEM,
+        IMAGE_VOLUME,
+        VOLUME,
+        SCALING_RULES,
+        DEVICE_TAINT,
+    ]
+    .contains(&name)
 }
 
 /// Defaults of one message.
@@ -31,6 +43,7 @@ pub(super) fn message(name: &str, map: &mut Map<String, Value>) {
             host_ports(map);
             account_alias(map);
         }
+        NODE_SPEC => range_alias(map),
         LIMIT_ITEM => limits(map),
         // A volume without any source is an emptyDir.
         VOLUME if map.iter().all(|(k, v)| k == "name" || v.is_null()) => {
@@ -52,9 +65,18 @@ fn pull_policy(map: &mut Map<String, Value>, (policy, image): (&str, &str)) {
     }
     let image = map.get(image).and_then(Value::as_str).unwrap_or_default();
     let last = image.rsplit('/').next().unwrap_or_default();
-    let latest =
-        !image.is_empty() && !image.contains('@') && last.split_once(':').is_none_or(|(_, tag)| tag == "latest");
+    let latest = is_image(image) && !image.contains('@') && last.split_once(':').is_none_or(|(_, tag)| tag == "latest");
     map.insert(policy.into(), if latest { "Always" } else { "IfNotPresent" }.into());
+}
+
+/// Whether the text can be an image's name; what cannot has no tag.
+fn is_image(text: &str) -> bool {
+    let word = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-' | '/' | ':' | '@');
+    let (first, rest) = text.split_once('/').unwrap_or(("", text));
+    let is_host = first.contains(['.', ':']) || first == "localhost";
+    let path = if is_host { rest } else { text };
+    let path = path.split([':', '@']).next().unwrap_or_default();
+    text.chars().all(word) && !path.is_empty() && !path.contains(|c: char| c.is_ascii_uppercase())
 }
 
 fn target_port(map: &mut Map<String, Value>) {
@@ -62,6 +84,23 @@ fn target_port(map: &mut Map<String, Value>) {
         || map.get("targetPort").is_some_and(|t| t == 0 || t == "");
     if let (true, Some(port)) = (unset, map.get("port").cloned()) {
         map.insert("targetPort".into(), port);
+    }
+}
+
+/// The first range of a node's pods is also called by itself; where they differ, that counts.
+fn range_alias(map: &mut Map<String, Value>) {
+    let list = map.get("podCIDRs").and_then(Value::as_array).filter(|list| !list.is_empty());
+    let first = list.map(|list| list[0].clone());
+    match map.get("podCIDR").filter(|own| own.as_str().is_some_and(|text| !text.is_empty())).cloned() {
+        Some(own) if first.as_ref() != Some(&own) => {
+            map.insert("podCIDRs".into(), json!([own]));
+        }
+        None => {
+            if let Some(first) = first {
+                map.insert("podCIDR".into(), first);
+            }
+        }
+        Some(_) => {}
     }
 }
 

@@ -47,6 +47,7 @@ pub async fn create_object(call: &Call, mut value: Value) -> Result<Creation> {
     }
     let generated = tree::text(&value, "/metadata/name").is_empty();
     let base = tree::text(&value, "/metadata/generateName").to_owned();
+    let shares_labels = strategy::shares_labels(call.kind, &value);
     crate::defaults::apply(call.kind, &mut value);
     crate::custom::check_create(call)?;
     crate::custom::complete(call, &mut value)?;
@@ -54,6 +55,9 @@ pub async fn create_object(call: &Call, mut value: Value) -> Result<Creation> {
         let schema = crate::custom::schema_of(call);
         let target = managed::Target { kind: call.kind, part: Part::Main, schema: schema.as_deref() };
         managed::track(target, None, &mut value, (call.manager(), &now_text()));
+    }
+    if shares_labels {
+        tree::remove(&mut value["metadata"], "labels");
     }
     for attempt in 1.. {
         let mut candidate = value.clone();
@@ -107,7 +111,7 @@ async fn finish(call: &Call, value: Value) -> Result<Creation> {
     if !errors.is_empty() {
         return Err(Failure::invalid(call.kind_subject(), &name, &errors));
     }
-    for warning in told.warnings.into_iter().chain(strategy::warnings(call.kind, &value)) {
+    for warning in told.warnings {
         call.warn(warning);
     }
     admission::check(call, admission::Operation::Create, &value, None).await?;

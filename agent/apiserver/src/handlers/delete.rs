@@ -94,8 +94,19 @@ fn check(call: &Call, value: &Value) -> Result<()> {
     Err(Failure::invalid(Subject { group: "meta.k8s.io", resource: "DeleteOptions" }, "", &errors))
 }
 
+/// The pods of Jobs stay, unless the client says otherwise.
+fn warn_of_orphans(call: &Call, options: &DeleteOptions) {
+    if options.propagation.is_empty() && call.kind.plural == "jobs" && call.kind.group == "batch" {
+        call.warn(
+            "child pods are preserved by default when jobs are deleted; set propagationPolicy=Background to remove them \
+             or set propagationPolicy=Orphan to suppress this warning",
+        );
+    }
+}
+
 pub(super) async fn delete(call: &Call, body: bytes::Bytes) -> Result<Response<Body>> {
     let options = DeleteOptions::parse(call, &body)?;
+    warn_of_orphans(call, &options);
     let deleted = remove_object(call, &call.info.name, &options).await?;
     if !deleted.gone || strategy::returns_deleted_object(call.kind) {
         return read::respond(call, StatusCode::OK, deleted.object).await;
@@ -112,6 +123,7 @@ pub(super) async fn delete(call: &Call, body: bytes::Bytes) -> Result<Response<B
 pub(super) async fn delete_collection(call: &Call, body: bytes::Bytes) -> Result<Response<Body>> {
     let options = DeleteOptions::parse(call, &body)?;
     let page = list::page(call).await?;
+    warn_of_orphans(call, &options);
     for object in &page.objects {
         match remove_object(call, object.name(), &options).await {
             Err(failure) if failure.code() != StatusCode::NOT_FOUND => return Err(failure),
@@ -301,12 +313,6 @@ fn set_propagation(call: &Call, value: &mut Value, options: &DeleteOptions) {
         "" => strategy::default_propagation(call.kind),
         given => given,
     };
-    if options.propagation.is_empty() && policy == "Orphan" && call.kind.plural == "jobs" {
-        call.warn(
-            "child pods are preserved by default when jobs are deleted; set propagationPolicy=Background to remove them \
-             or set propagationPolicy=Orphan to suppress this warning",
-        );
-    }
     let wanted = match policy {
         "Orphan" => Some(ORPHAN),
         "Foreground" => Some(FOREGROUND),

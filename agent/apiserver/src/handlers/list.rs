@@ -65,8 +65,11 @@ pub(super) fn respond(call: &Call, page: &Page) -> Result<Response<Body>> {
         }
         (Form::Metadata, Encoding::Json | Encoding::Yaml) => table::bytes(metadata_list(&renderer, page)?, accept)?,
         (Form::Metadata, _) => {
-            let items: Vec<Value> =
-                page.objects.iter().map(|o| renderer.value(o).map(metadata_of)).collect::<Result<_>>()?;
+            let items: Vec<Value> = page
+                .objects
+                .iter()
+                .map(|o| renderer.value(o).map(|v| metadata_of(renderer.kind, v)))
+                .collect::<Result<_>>()?;
             let kind = "PartialObjectMetadataList";
             let value =
                 json!({"kind": kind, "apiVersion": "meta.k8s.io/v1", "metadata": page.metadata(), "items": items});

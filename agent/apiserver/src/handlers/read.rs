@@ -68,7 +68,7 @@ fn render(call: &Call, code: StatusCode, object: &Object) -> Result<Response<Bod
             let body = if accept.pretty && accept.encoding == Encoding::Json { codec::indent(&body) } else { body };
             Ok(answer::compress(&call.headers, code, accept.encoding.media_type(), body))
         }
-        Form::Metadata => answer::message(code, METADATA, &metadata_of(renderer.value(object)?), accept),
+        Form::Metadata => answer::message(code, METADATA, &metadata_of(call.kind, renderer.value(object)?), accept),
         Form::Table => {
             let include = Include::parse(call.query.get("includeObject"))?;
             let metadata = format!(r#"{{"resourceVersion":"{}"}}"#, object.revision);
@@ -83,9 +83,7 @@ fn render(call: &Call, code: StatusCode, object: &Object) -> Result<Response<Bod
 pub(in crate::handlers) const METADATA: &str = "k8s.io.apimachinery.pkg.apis.meta.v1.PartialObjectMetadata";
 
 /// The metadata form of an object.
-pub(super) fn metadata_of(mut object: Value) -> Value {
-    if object["kind"] == "DaemonSet" {
-        table::hide_template_generation(&mut object["metadata"]);
-    }
+pub(super) fn metadata_of(kind: &api::Kind, mut object: Value) -> Value {
+    crate::strategy::make_shown_meta(kind, &mut object);
     json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": object["metadata"].take()})
 }

@@ -305,7 +305,7 @@ impl Watcher {
             Form::Object => renderer.frame(event, object, self.accept.encoding),
             Form::Metadata => renderer
                 .value(object)
-                .and_then(|v| message_frame(event, METADATA, &metadata_of(v), self.accept.encoding)),
+                .and_then(|v| message_frame(event, METADATA, &metadata_of(renderer.kind, v), self.accept.encoding)),
             Form::Table => self.table_frame(event, object),
         };
         frame.map_err(|failure| tracing::error!(key = %object.key, %failure, "an object could not be written")).ok()
@@ -338,7 +338,7 @@ impl Watcher {
         value["metadata"]["resourceVersion"] = revision.to_string().into();
         match self.accept.form {
             Form::Table => self.table_frame("BOOKMARK", &object).ok(),
-            _ => message_frame("BOOKMARK", METADATA, &metadata_of(value), self.accept.encoding).ok(),
+            _ => message_frame("BOOKMARK", METADATA, &metadata_of(self.kind, value), self.accept.encoding).ok(),
         }
     }
 

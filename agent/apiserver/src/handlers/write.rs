@@ -369,9 +369,6 @@ pub fn judge_body(call: &Call, part: Part, new: &Value, old: Option<&Value>) -> 
         return validation::judge(kind, part, (new, old), |tree| codec::to_stored_proto(storage, kind, tree));
     }
     let mut errors = strategy::validate(kind, new);
-    if let Some(old) = old {
-        errors.extend(strategy::validate_update(kind, part, new, old));
-    }
     errors.extend(crate::custom::all_errors(call, part, new, old)?);
     Ok(validation::Judgement { errors, warnings: crate::custom::warnings(call, new, old) })
 }

@@ -13,6 +13,7 @@ pub(super) fn prepare_create(pod: &mut Value) {
         pod["status"]["conditions"] = json!([{
             "type": "PodScheduled", "status": "False", "reason": "SchedulingGated",
             "message": "Scheduling is blocked due to non-empty scheduling gates",
+            "lastTransitionTime": crate::app::now_text(),
         }]);
     }
     merge_label_keys(pod);

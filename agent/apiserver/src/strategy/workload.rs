@@ -1,5 +1,7 @@
 //! Jobs and the like.
 
+use api::meta::v1::ObjectMeta;
+use prost::Message;
 use serde_json::{Value, json};
 
 use crate::{codec, tree};
@@ -42,6 +44,23 @@ pub(super) fn prepare_job(job: &mut Value) {
 
 /// Where a DaemonSet keeps the generation of its template.
 const TEMPLATE_GENERATION: &str = "deprecated.daemonset.template.generation";
+
+/// A DaemonSet's metadata, encoded, without what is no annotation inside; none if there is no such.
+pub(super) fn without_template_generation(meta: &[u8]) -> Option<Vec<u8>> {
+    let mut meta = ObjectMeta::decode(meta).ok()?;
+    meta.annotations.remove(TEMPLATE_GENERATION)?;
+    Some(meta.encode_to_vec())
+}
+
+/// Removes from a DaemonSet's metadata what is no annotation inside.
+pub(super) fn hide_template_generation(meta: &mut Value) {
+    if let Some(annotations) = meta.get_mut("annotations").and_then(Value::as_object_mut) {
+        annotations.remove(TEMPLATE_GENERATION);
+        if annotations.is_empty() {
+            tree::remove(meta, "annotations");
+        }
+    }
+}
 
 /// Sets the generation of a DaemonSet's template.
 pub(super) fn set_template_generation(set: &mut Value, generation: i64) {

@@ -32,3 +32,44 @@ fn is_new(new: &ObjectMeta, old: Option<&ObjectMeta>) -> bool {
 fn template_warnings(template: &PodTemplateSpec, out: &mut Vec<String>) {
     warnings::template(&Path::root("spec").child("template"), template, out);
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::strategy::Part;
+    use crate::validation::tests::told;
+
+    const TEMPLATE: &str = r#""template":{"metadata":{"labels":{"a":"b"}},"spec":{"restartPolicy":"Always","dnsPolicy":"ClusterFirst",
+        "terminationGracePeriodSeconds":30,"containers":[{"name":"c","image":"i","terminationMessagePolicy":"File","imagePullPolicy":"Always"}]}}"#;
+
+    #[test]
+    fn deployments_select_their_pods() {
+        let strategy = r#""strategy":{"type":"RollingUpdate","rollingUpdate":{"maxUnavailable":0,"maxSurge":"0%"}}"#;
+        let cases = [
+            (
+                r#""selector":{"matchLabels":{"a":"b"}}"#,
+                "spec.strategy.rollingUpdate.maxUnavailable: Invalid value: 0: may not be 0 when `maxSurge` is 0",
+            ),
+            (
+                r#""replicas":-1,"selector":{}"#,
+                "spec.replicas: Invalid value: -1: must be greater than or equal to 0\nspec.selector: Invalid value: {}: empty selector is invalid for deployment\nspec.strategy.rollingUpdate.maxUnavailable: Invalid value: 0: may not be 0 when `maxSurge` is 0",
+            ),
+        ];
+        for (fields, expected) in cases {
+            let deployment = format!(r#"{{"metadata":{{"name":"d"}},"spec":{{{fields},{TEMPLATE},{strategy}}}}}"#);
+            assert_eq!(told("apps/v1", "Deployment", Part::Main, &deployment, None), expected, "{fields}");
+        }
+    }
+
+    #[test]
+    fn counters_of_a_status_agree() {
+        let status = |ready: i32, count: i32| {
+            format!(
+                r#"{{"metadata":{{"name":"d"}},"status":{{"replicas":1,"readyReplicas":{ready},"collisionCount":{count}}}}}"#
+            )
+        };
+        assert_eq!(
+            told("apps/v1", "Deployment", Part::Status, &status(2, 1), Some(&status(1, 2))),
+            "status.readyReplicas: Invalid value: 2: cannot be greater than status.replicas\nstatus.collisionCount: Invalid value: 1: cannot be decremented"
+        );
+    }
+}

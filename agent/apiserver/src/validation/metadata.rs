@@ -49,13 +49,17 @@ fn rule(kind: &Kind) -> Rule {
     match (kind.group, kind.plural) {
         _ if crate::custom::is_custom(kind) => ANY_FINALIZER,
         ("", "configmaps" | "secrets" | "endpoints" | "serviceaccounts" | "persistentvolumeclaims")
+        | ("", "pods")
+        | ("apps", "controllerrevisions")
         | ("networking.k8s.io", "ingressclasses")
         | ("storage.k8s.io", "volumeattributesclasses") => CHANGE_THEN_WHOLE,
         ("", "limitranges" | "persistentvolumes")
         | ("discovery.k8s.io", "endpointslices")
         | ("flowcontrol.apiserver.k8s.io", _)
         | ("storage.k8s.io", "volumeattachments" | "csinodes") => WHOLE,
-        ("storage.k8s.io", "storageclasses" | "csistoragecapacities")
+        ("", "nodes")
+        | ("batch", "jobs")
+        | ("storage.k8s.io", "storageclasses" | "csistoragecapacities")
         | ("resource.k8s.io", "deviceclasses" | "resourceclaims" | "resourceclaimtemplates") => WHOLE_THEN_CHANGE,
         ("", "namespaces") => Rule { name: names::dns1123_label, ..COMMON },
         ("", "services") | ("apps", "statefulsets") => Rule { name: names::dns1123_label, ..COMMON },

@@ -132,3 +132,94 @@ fn has_host_users(spec: &PodSpec) -> bool {
 fn is_windows(spec: &PodSpec) -> bool {
     spec.os.as_ref().is_some_and(|os| os.name == "windows")
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::strategy::Part;
+    use crate::validation::tests::told;
+
+    /// A Pod with a spec beside its container's, and fields of that container.
+    fn pod(container: &str, spec: &str) -> String {
+        format!(
+            r#"{{"metadata":{{"name":"a"}},"spec":{{"restartPolicy":"Always","dnsPolicy":"ClusterFirst","terminationGracePeriodSeconds":30,
+            "containers":[{{"name":"c","image":"i","terminationMessagePolicy":"File","imagePullPolicy":"Always"{container}}}]{spec}}}}}"#
+        )
+    }
+
+    fn of_new(container: &str, spec: &str) -> String {
+        told("v1", "Pod", Part::Main, &pod(container, spec), None)
+    }
+
+    #[test]
+    fn containers_follow_the_rules() {
+        let cases = [
+            ("", ""),
+            (
+                r#","ports":[{"containerPort":0,"protocol":"TCP"}]"#,
+                "spec.containers[0].ports[0].containerPort: Required value",
+            ),
+            (
+                r#","env":[{"name":"A","value":"x","valueFrom":{"secretKeyRef":{"name":"s","key":"k"}}}]"#,
+                "spec.containers[0].env[0].valueFrom: Invalid value: \"\": may not be specified when `value` is not empty",
+            ),
+            (
+                r#","volumeMounts":[{"name":"v","mountPath":"/a","subPath":"/b"}]"#,
+                "spec.containers[0].volumeMounts[0].name: Not found: \"v\"\nspec.containers[0].volumeMounts.subPath: Invalid value: \"/b\": must be a relative path",
+            ),
+            (
+                r#","resources":{"requests":{"cpu":"2"},"limits":{"cpu":"1"}}"#,
+                "spec.containers[0].resources.requests: Invalid value: \"2\": must be less than or equal to cpu limit of 1",
+            ),
+            (
+                r#","livenessProbe":{"successThreshold":2}"#,
+                "spec.containers[0].livenessProbe: Required value: must specify a handler type\nspec.containers[0].livenessProbe.successThreshold: Invalid value: 2: must be 1",
+            ),
+            (
+                r#","securityContext":{"seccompProfile":{"type":"Unconfined","localhostProfile":"p"}}"#,
+                "spec.containers[0].securityContext.seccompProfile.localhostProfile: Invalid value: {\"Type\":\"Unconfined\",\"LocalhostProfile\":\"p\"}: can only be set when seccomp type is Localhost",
+            ),
+        ];
+        for (container, expected) in cases {
+            assert_eq!(of_new(container, ""), expected, "{container}");
+        }
+    }
+
+    #[test]
+    fn specs_follow_the_rules() {
+        let cases = [
+            (r#","volumes":[{"name":"v"}]"#, "spec.volumes[0]: Required value: must specify a volume type"),
+            (
+                r#","volumes":[{"name":"v","emptyDir":{},"cephfs":{"monitors":["m"]}}]"#,
+                "spec.volumes[0].cephFS: Forbidden: may not specify more than 1 volume type",
+            ),
+            (
+                r#","tolerations":[{"operator":"Equal","value":"a b"}]"#,
+                "spec.tolerations[0].operator: Invalid value: \"Equal\": operator must be Exists when `key` is empty, which means \"match all values and all keys\"\nspec.tolerations[0].operator: Invalid value: \"a b\": a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyValue',  or 'my_value',  or '12345', regex used for validation is '(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?')",
+            ),
+            (
+                r#","securityContext":{"sysctls":[{"name":"a-"},{"name":"b"},{"name":"b"}]}"#,
+                "spec.securityContext.sysctls[0].name: Invalid value: \"a-\": must have at most 253 characters and match regex ^([a-z0-9]([-_a-z0-9]*[a-z0-9])?[\\./])*[a-z0-9]([-_a-z0-9]*[a-z0-9])?$\nspec.securityContext.sysctls[2].name: Duplicate value: \"b\"",
+            ),
+            (
+                r#","dnsConfig":{"nameservers":["010.0.0.1"]}"#,
+                "spec.dnsConfig.nameservers[0]: Invalid value: \"010.0.0.1\": must not have leading 0s",
+            ),
+        ];
+        for (spec, expected) in cases {
+            assert_eq!(of_new("", spec), expected, "{spec}");
+        }
+    }
+
+    #[test]
+    fn a_pod_changes_only_in_some_fields() {
+        let update = |spec: &str| told("v1", "Pod", Part::Main, &pod("", spec), Some(&pod("", "")));
+        assert_eq!(update(r#","tolerations":[{"key":"a","operator":"Exists"}]"#), "");
+        let told = update(r#","hostname":"h""#);
+        assert!(
+            told.starts_with(
+                "spec: Forbidden: pod updates may not change fields other than `spec.containers[*].image`"
+            )
+        );
+        assert!(told.contains("\n- \"Hostname\": \"\",\n+ \"Hostname\": \"h\",\n"), "{told}");
+    }
+}

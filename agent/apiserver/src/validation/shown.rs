@@ -248,7 +248,7 @@ fn put_fields(message: &'static Message, (value, holder): (&Value, &Value), firs
             Some(inner) if field.json == "metadata" => {
                 let mut own = String::new();
                 put_public(inner, &value[field.json], &mut own);
-                let own = own.trim_start_matches('{').trim_end_matches('}');
+                let own = own.strip_prefix('{').and_then(|own| own.strip_suffix('}')).unwrap_or_default();
                 if !own.is_empty() {
                     comma(first, out);
                     out.push_str(own);

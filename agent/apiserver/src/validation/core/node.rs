@@ -213,3 +213,35 @@ fn config(path: &Path<'_>, source: &NodeConfigSource, is_status: bool, errors: &
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::strategy::Part;
+    use crate::validation::tests::told;
+
+    #[test]
+    fn nodes_keep_what_identifies_them() {
+        let node = |spec: &str| format!(r#"{{"metadata":{{"name":"n"}},"spec":{{{spec}}}}}"#);
+        let cases = [
+            (r#""podCIDRs":["10.0.0.0/24"]"#, r#""podCIDRs":["10.0.0.0/24"]"#, ""),
+            (
+                r#""podCIDRs":["10.0.1.0/24"]"#,
+                r#""podCIDRs":["10.0.0.0/24"]"#,
+                "spec.podCIDRs: Forbidden: node updates may not change podCIDR except from \"\" to valid",
+            ),
+            (
+                r#""podCIDRs":["10.0.1.0/24","10.0.2.0/24"]"#,
+                "",
+                "spec.podCIDRs: Invalid value: [\"10.0.1.0/24\",\"10.0.2.0/24\"]: may specify no more than one CIDR for each IP family",
+            ),
+            (
+                r#""providerID":"b""#,
+                r#""providerID":"a""#,
+                "spec.providerID: Forbidden: node updates may not change providerID except from \"\" to valid",
+            ),
+        ];
+        for (new, old, expected) in cases {
+            assert_eq!(told("v1", "Node", Part::Main, &node(new), Some(&node(old))), expected, "{new}");
+        }
+    }
+}

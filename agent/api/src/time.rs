@@ -106,6 +106,14 @@ pub fn parse(text: &str) -> Option<(i64, i32)> {
     Some((time.as_second(), time.subsec_nanosecond()))
 }
 
+/// Reads RFC 3339 with six fraction digits, no more and no fewer, as `metav1.MicroTime` is read.
+#[must_use]
+pub fn parse_micros(text: &str) -> Option<(i64, i32)> {
+    let fraction = text.get(19..)?.strip_prefix('.')?;
+    let digits = fraction.bytes().take_while(u8::is_ascii_digit).count();
+    if digits == 6 { parse(text) } else { None }
+}
+
 /// Reads a Go duration such as `1h30m0.5s`: nanoseconds.
 #[must_use]
 pub fn parse_duration(text: &str) -> Option<i64> {
@@ -124,6 +132,15 @@ mod tests {
             let mut out = Vec::new();
             put_seconds(&mut out, seconds);
             assert_eq!(String::from_utf8(out).unwrap(), format!("\"{}\"", format_seconds(seconds)), "{seconds}");
+        }
+    }
+
+    #[test]
+    fn microseconds_are_six_digits() {
+        assert_eq!(parse_micros("2024-05-06T07:08:09.000123Z").map(|(_, nanos)| nanos), Some(123_000));
+        assert!(parse_micros("2024-05-06T07:08:09.000123+02:00").is_some());
+        for text in ["2024-05-06T07:08:09Z", "2024-05-06T07:08:09.123Z", "2024-05-06T07:08:09.0001234Z", "x"] {
+            assert_eq!(parse_micros(text), None, "{text}");
         }
     }
 }

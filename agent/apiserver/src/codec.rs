@@ -194,12 +194,13 @@ pub fn bad_field(kind: &Kind, issue: &transcode::Issue) -> Failure {
     let field = &issue.go_field;
     let text = match issue.expected.as_str() {
         time if time.starts_with("an RFC 3339 time") => {
-            let layout = if time.ends_with("microseconds") {
-                "\"2006-01-02T15:04:05.000000Z07:00\""
-            } else {
-                "\"2006-01-02T15:04:05Z07:00\""
-            };
-            format!("parsing time {0} as {layout}: cannot parse {0} as \"2006\"", issue.found)
+            let is_micro = time.ends_with("microseconds");
+            let layout = if is_micro { "2006-01-02T15:04:05.000000Z07:00" } else { "2006-01-02T15:04:05Z07:00" };
+            let text = issue.found.trim_matches('"');
+            // A time that is right but for its fraction is told from there.
+            let rest = text.get(19..).filter(|_| is_micro && api::time::parse(text).is_some());
+            let (rest, part) = rest.map_or((text, "2006"), |rest| (rest, ".000000"));
+            format!("parsing time \"{text}\" as \"{layout}\": cannot parse \"{rest}\" as \"{part}\"")
         }
         "a duration" => format!("time: invalid duration {}", issue.found),
         "a quantity" => {

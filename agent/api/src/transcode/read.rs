@@ -214,14 +214,14 @@ impl<'v> Reader<'v> {
             (Shape::List, value) => return self.field(message, &message.fields[0], value, out),
             (Shape::Time | Shape::MicroTime, Value::Null) => {}
             (Shape::Time | Shape::MicroTime, Value::String(text)) => {
-                let time = crate::time::parse(text);
-                let form = if message.shape == Shape::Time {
-                    "an RFC 3339 time"
+                let is_whole = message.shape == Shape::Time;
+                let (form, time) = if is_whole {
+                    ("an RFC 3339 time", crate::time::parse(text))
                 } else {
-                    "an RFC 3339 time with microseconds"
+                    ("an RFC 3339 time with microseconds", crate::time::parse_micros(text))
                 };
                 let (seconds, nanos) = time.ok_or_else(|| self.issue(message, value, form))?;
-                let nanos = if message.shape == Shape::Time { 0 } else { nanos / 1000 * 1000 };
+                let nanos = if is_whole { 0 } else { nanos };
                 put_uint(out, 1, seconds.cast_unsigned());
                 put_uint(out, 2, i64::from(nanos).cast_unsigned());
             }

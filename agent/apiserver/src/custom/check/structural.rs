@@ -201,7 +201,7 @@ fn complaint(text: &str) -> String {
     let about = |what: &str, part: &str| format!("error parsing regexp: {what}: `{part}`");
     let from = |c: char| text.rfind(c).map_or(text, |at| &text[at..]).to_owned();
     if why.contains("unclosed character class") {
-        about("missing closing ]", &text.find('[').map_or(text, |at| &text[at..]).to_owned())
+        about("missing closing ]", text.find('[').map_or(text, |at| &text[at..]))
     } else if why.contains("unclosed group") {
         about("missing closing )", text)
     } else if why.contains("unopened group") {
@@ -212,7 +212,7 @@ fn complaint(text: &str) -> String {
     } else if why.contains("look-around") {
         about(
             "invalid or unsupported Perl syntax",
-            &text.find("(?").map_or("(?", |at| text.get(at..at + 3).unwrap_or("(?")).to_owned(),
+            text.find("(?").map_or("(?", |at| text.get(at..at + 3).unwrap_or("(?")),
         )
     } else if why.contains("unrecognized escape") {
         about("invalid escape sequence", &from('\\').chars().take(2).collect::<String>())

@@ -79,7 +79,6 @@ fn port(path: &Path<'_>, port: &EndpointPort, needs_name: bool, errors: &mut Err
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use crate::strategy::Part;
     use crate::validation::tests::told;
 

@@ -3,12 +3,14 @@
 
 use std::fs::{self, File};
 use std::io::{self, Write};
+use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::signal::Signal;
 
@@ -73,8 +75,12 @@ pub fn keep(folder: &Path, tree: &Path, network: &Path, group: &str) -> Result<(
         CloneFlags::CLONE_NEWPID | CloneFlags::CLONE_NEWUTS | CloneFlags::CLONE_NEWIPC | CloneFlags::CLONE_NEWCGROUP;
     unshare(namespaces).context("make namespaces")?;
     let own = std::env::current_exe().context("find this program")?;
+    // Nothing comes through the pipe; its end tells the child whether this process lives.
+    let (alive, _held_until_the_end) = io::pipe().context("make a pipe")?;
+    let mut command = Command::new(own);
+    command.arg("machine-root").arg(folder).arg(tree).stdin(alive);
     // The first child is the first process of the new process namespace.
-    let mut child = Command::new(own).arg("machine-root").arg(folder).arg(tree).spawn().context("start the machine")?;
+    let mut child = command.spawn().context("start the machine")?;
     // This process is no part of the machine, so it must not count as one of its processes.
     for procs in &mut before {
         procs.write_all(b"0").ok();
@@ -92,6 +98,10 @@ pub fn keep(folder: &Path, tree: &Path, network: &Path, group: &str) -> Result<(
 pub fn enter(folder: &Path, tree: &Path) -> Result<()> {
     // The machine ends with its keeper, as a virtual one ends with its emulator.
     nix::sys::prctl::set_pdeathsig(Signal::SIGKILL).context("tie the machine to its keeper")?;
+    if is_forsaken().context("look for the machine's keeper")? {
+        bail!("the machine's keeper has ended");
+    }
+    let nothing = File::open("/dev/null").context("open /dev/null")?;
     nix::unistd::setsid().context("leave the terminal")?;
     unshare(CloneFlags::CLONE_NEWNS).context("make a mount namespace")?;
     mount(NONE, "/", NONE, MsFlags::MS_REC | MsFlags::MS_PRIVATE, NONE).context("part the mounts from the host's")?;
@@ -111,9 +121,17 @@ pub fn enter(folder: &Path, tree: &Path) -> Result<()> {
     umount2(".", MntFlags::MNT_DETACH).context("leave the host's files")?;
     nix::unistd::chdir("/").context("enter the root")?;
     let mut agent = Command::new(AGENT);
-    agent.arg0("keelson").arg("init").env_clear().env("PATH", "/usr/sbin:/usr/bin");
+    agent.arg0("keelson").arg("init").stdin(nothing).env_clear().env("PATH", "/usr/sbin:/usr/bin");
     let error = agent.exec();
     Err(error).with_context(|| format!("execute {AGENT}"))
+}
+
+/// Whether the keeper ended before this process could ask for a signal at its end: then its end of the pipe is closed.
+fn is_forsaken() -> nix::Result<bool> {
+    let stdin = io::stdin();
+    let mut end = [PollFd::new(stdin.as_fd(), PollFlags::empty())];
+    poll(&mut end, PollTimeout::ZERO)?;
+    Ok(end[0].revents().is_some_and(|events| events.contains(PollFlags::POLLHUP)))
 }
 
 /// The control group hierarchies of the host: each v1 controller's, or the one of v2.

@@ -100,7 +100,10 @@ pub(crate) fn put_base64(out: &mut Vec<u8>, bytes: &[u8]) {
 }
 
 /// Reads base64 as Go's standard encoding does: padded, line breaks ignored. The error is the place that Go names.
-pub(crate) fn read_base64(text: &str) -> Result<Vec<u8>, usize> {
+///
+/// # Errors
+/// The place of the first byte that does not fit.
+pub fn read_base64(text: &str) -> Result<Vec<u8>, usize> {
     let mut out = Vec::with_capacity(text.len() / 4 * 3);
     let mut rest = text.bytes().enumerate().filter(|(_, b)| !matches!(b, b'\n' | b'\r'));
     loop {

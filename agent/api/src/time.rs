@@ -101,17 +101,185 @@ fn format_with(seconds: i64, format: &str, nanos: i32) -> String {
 /// Reads RFC 3339: seconds and nanoseconds since 1970.
 #[must_use]
 pub fn parse(text: &str) -> Option<(i64, i32)> {
-    let shaped = text.len() >= 20 && text.as_bytes()[10] == b'T' && !text.contains('[');
-    let time: jiff::Timestamp = if shaped { text.parse().ok()? } else { return None };
-    Some((time.as_second(), time.subsec_nanosecond()))
+    parse_as(text, false).ok()
 }
 
-/// Reads RFC 3339 with six fraction digits, no more and no fewer, as `metav1.MicroTime` is read.
+/// Layout of `metav1.Time`.
+const SECONDS_LAYOUT: &str = "2006-01-02T15:04:05Z07:00";
+/// Layout of `metav1.MicroTime`.
+const MICROS_LAYOUT: &str = "2006-01-02T15:04:05.000000Z07:00";
+
+/// Reads RFC 3339, for `micros` with exactly six fraction digits: seconds and nanoseconds since 1970.
+///
+/// # Errors
+/// What is wrong with the text, in the words of Go's decoder.
+pub fn parse_as(text: &str, micros: bool) -> Result<(i64, i32), String> {
+    let mut reader =
+        TimeReader { whole: text, rest: text, layout: if micros { MICROS_LAYOUT } else { SECONDS_LAYOUT } };
+    let year = reader.year()?;
+    reader.literal("-")?;
+    let month = reader.number("01", true, "month", 1..=12)?;
+    reader.literal("-")?;
+    let day = reader.number("02", true, "day", 0..=99)?;
+    reader.literal("T")?;
+    let hour = reader.number("15", false, "hour", 0..=23)?;
+    reader.literal(":")?;
+    let minute = reader.number("04", true, "minute", 0..=59)?;
+    reader.literal(":")?;
+    let second = reader.number("05", true, "second", 0..=59)?;
+    let nanos = if micros { reader.micros()? } else { reader.fraction() };
+    let offset = reader.offset()?;
+    if !reader.rest.is_empty() {
+        return Err(reader.because(&format!("extra text: {}", go_quoted(reader.rest))));
+    }
+    let [month, day, hour, minute, second] = [month, day, hour, minute, second].map(|n| i8::try_from(n).unwrap_or(0));
+    let civil = jiff::civil::DateTime::new(year, month, day, hour, minute, second, 0);
+    let civil = civil.map_err(|_| reader.because("day out of range"))?;
+    let utc = civil.to_zoned(jiff::tz::TimeZone::UTC).map_err(|_| reader.because("day out of range"))?;
+    Ok((utc.timestamp().as_second() - offset, nanos))
+}
+
+/// Reads a time piece by piece, as Go does by a layout.
+struct TimeReader<'a> {
+    whole: &'a str,
+    rest: &'a str,
+    layout: &'static str,
+}
+
+impl<'a> TimeReader<'a> {
+    fn because(&self, why: &str) -> String {
+        format!("parsing time {}: {why}", go_quoted(self.whole))
+    }
+
+    fn unlike(&self, value: &str, layout: &str) -> String {
+        let why = format!("cannot parse {} as {}", go_quoted(value), go_quoted(layout));
+        format!("parsing time {} as {}: {why}", go_quoted(self.whole), go_quoted(self.layout))
+    }
+
+    fn digit(&self, at: usize) -> Option<i64> {
+        self.rest.as_bytes().get(at).filter(|b| b.is_ascii_digit()).map(|b| i64::from(b - b'0'))
+    }
+
+    fn literal(&mut self, text: &'static str) -> Result<(), String> {
+        self.rest = self.rest.strip_prefix(text).ok_or_else(|| self.unlike(self.rest, text))?;
+        Ok(())
+    }
+
+    fn year(&mut self) -> Result<i16, String> {
+        let year = self.rest.get(..4).filter(|y| y.bytes().all(|b| b.is_ascii_digit())).and_then(|y| y.parse().ok());
+        let year = year.ok_or_else(|| self.unlike(self.rest, "2006"))?;
+        self.rest = &self.rest[4..];
+        Ok(year)
+    }
+
+    fn number(
+        &mut self,
+        layout: &'static str,
+        two_digits: bool,
+        name: &str,
+        range: std::ops::RangeInclusive<i64>,
+    ) -> Result<i64, String> {
+        let (number, len) = match (self.digit(0), self.digit(1)) {
+            (Some(tens), Some(ones)) => (tens * 10 + ones, 2),
+            (Some(ones), None) if !two_digits => (ones, 1),
+            _ => return Err(self.unlike(self.rest, layout)),
+        };
+        self.rest = &self.rest[len..];
+        if range.contains(&number) { Ok(number) } else { Err(self.because(&format!("{name} out of range"))) }
+    }
+
+    /// A fraction that the layout does not ask for.
+    fn fraction(&mut self) -> i32 {
+        if !self.rest.starts_with(['.', ',']) || self.digit(1).is_none() {
+            return 0;
+        }
+        let digits = &self.rest[1..];
+        let end = digits.find(|c: char| !c.is_ascii_digit()).unwrap_or(digits.len());
+        self.rest = &digits[end..];
+        let nanos: String = digits[..end].chars().chain("000000000".chars()).take(9).collect();
+        nanos.parse().unwrap_or(0)
+    }
+
+    fn micros(&mut self) -> Result<i32, String> {
+        const LEN: usize = ".000000".len();
+        let digits = self.rest.get(..LEN).and_then(|f| f.strip_prefix(['.', ',']));
+        let digits = digits.filter(|d| d.bytes().all(|b| b.is_ascii_digit())).and_then(|d| d.parse::<i32>().ok());
+        let micros = digits.ok_or_else(|| self.unlike(self.rest, ".000000"))?;
+        self.rest = &self.rest[LEN..];
+        Ok(micros * 1000)
+    }
+
+    /// Seconds east of UTC.
+    fn offset(&mut self) -> Result<i64, String> {
+        const LEN: usize = "+00:00".len();
+        if let Some(rest) = self.rest.strip_prefix('Z') {
+            self.rest = rest;
+            return Ok(0);
+        }
+        let bad = || self.unlike(self.rest, "Z07:00");
+        let text = self.rest.get(..LEN).ok_or_else(bad)?.as_bytes();
+        let sign = match (text[0], text[3]) {
+            (b'+', b':') => 1,
+            (b'-', b':') => -1,
+            _ => return Err(bad()),
+        };
+        let two = |at: usize| Some(self.digit(at)? * 10 + self.digit(at + 1)?);
+        let (hours, minutes) = (two(1).ok_or_else(bad)?, two(4).ok_or_else(bad)?);
+        self.rest = &self.rest[LEN..];
+        match (hours, minutes) {
+            (25.., _) => Err(self.because("time zone offset hour out of range")),
+            (_, 61..) => Err(self.because("time zone offset minute out of range")),
+            _ => Ok(sign * (hours * 3600 + minutes * 60)),
+        }
+    }
+}
+
+/// Text in quotes, as errors about times and durations have it: bytes that are not plain ASCII are escaped.
+fn go_quoted(text: &str) -> String {
+    use std::fmt::Write;
+    let mut out = String::with_capacity(text.len() + 2);
+    out.push('"');
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => {
+                out.push('\\');
+                out.push(c);
+            }
+            ' '..='~' => out.push(c),
+            other => {
+                for byte in other.encode_utf8(&mut [0; 4]).bytes() {
+                    let _infallible = write!(out, "\\x{byte:02x}");
+                }
+            }
+        }
+    }
+    out.push('"');
+    out
+}
+
+/// What is wrong with a duration, in the words of Go's decoder.
 #[must_use]
-pub fn parse_micros(text: &str) -> Option<(i64, i32)> {
-    let fraction = text.get(19..)?.strip_prefix('.')?;
-    let digits = fraction.bytes().take_while(u8::is_ascii_digit).count();
-    if digits == 6 { parse(text) } else { None }
+pub fn duration_complaint(text: &str) -> String {
+    let invalid = || format!("time: invalid duration {}", go_quoted(text));
+    let mut rest = text.strip_prefix(['-', '+']).unwrap_or(text);
+    while !rest.is_empty() {
+        let end = rest.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(rest.len());
+        let number = &rest[..end];
+        if !number.bytes().any(|b| b.is_ascii_digit()) || number.matches('.').count() > 1 {
+            return invalid();
+        }
+        rest = &rest[end..];
+        let end = rest.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(rest.len());
+        let unit = &rest[..end];
+        if unit.is_empty() {
+            return format!("time: missing unit in duration {}", go_quoted(text));
+        }
+        if !["ns", "us", "µs", "μs", "ms", "s", "m", "h"].contains(&unit) {
+            return format!("time: unknown unit {} in duration {}", go_quoted(unit), go_quoted(text));
+        }
+        rest = &rest[end..];
+    }
+    invalid()
 }
 
 /// Reads a Go duration such as `1h30m0.5s`: nanoseconds.
@@ -136,11 +304,31 @@ mod tests {
     }
 
     #[test]
-    fn microseconds_are_six_digits() {
-        assert_eq!(parse_micros("2024-05-06T07:08:09.000123Z").map(|(_, nanos)| nanos), Some(123_000));
-        assert!(parse_micros("2024-05-06T07:08:09.000123+02:00").is_some());
-        for text in ["2024-05-06T07:08:09Z", "2024-05-06T07:08:09.123Z", "2024-05-06T07:08:09.0001234Z", "x"] {
-            assert_eq!(parse_micros(text), None, "{text}");
-        }
+    fn times_are_read_by_the_layout() {
+        assert_eq!(parse("1970-01-02T00:00:01Z"), Some((86_401, 0)));
+        assert_eq!(parse("1970-01-01T01:00:00.5+01:00"), Some((0, 500_000_000)));
+        assert_eq!(parse_as("1970-01-01T00:00:00.000001Z", true), Ok((0, 1000)));
+        assert_eq!(parse_as("1970-01-01T0:00:00Z", false), Ok((0, 0)));
+    }
+
+    #[test]
+    fn complaints_name_the_piece() {
+        let told = |text: &str| parse_as(text, false).unwrap_err();
+        let layout = "as \"2006-01-02T15:04:05Z07:00\": cannot parse";
+        assert_eq!(told("foo"), format!("parsing time \"foo\" {layout} \"foo\" as \"2006\""));
+        assert_eq!(told(""), format!("parsing time \"\" {layout} \"\" as \"2006\""));
+        assert_eq!(told("2020-01-01"), format!("parsing time \"2020-01-01\" {layout} \"\" as \"T\""));
+        assert_eq!(told("2020-13-01T00:00:00Z"), "parsing time \"2020-13-01T00:00:00Z\": month out of range");
+        assert_eq!(told("2020-02-30T00:00:00Z"), "parsing time \"2020-02-30T00:00:00Z\": day out of range");
+        assert_eq!(told("2020-02-01T00:00:00Zx"), "parsing time \"2020-02-01T00:00:00Zx\": extra text: \"x\"");
+        let micro = parse_as("1970-01-01T00:00:00Z", true).unwrap_err();
+        assert!(micro.ends_with("cannot parse \"Z\" as \".000000\""));
+    }
+
+    #[test]
+    fn complaints_about_durations() {
+        assert_eq!(duration_complaint("x"), "time: invalid duration \"x\"");
+        assert_eq!(duration_complaint("5"), "time: missing unit in duration \"5\"");
+        assert_eq!(duration_complaint("5d"), "time: unknown unit \"d\" in duration \"5d\"");
     }
 }

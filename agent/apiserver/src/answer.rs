@@ -75,6 +75,18 @@ pub fn json(code: StatusCode, value: &Value) -> Response<Body> {
     bytes(code, "application/json", text)
 }
 
+/// A JSON answer for people: indented, without a line's end.
+#[must_use]
+pub fn indented_json(code: StatusCode, value: &Value) -> Response<Body> {
+    bytes(code, "application/json", codec::indent(value.to_string().as_bytes()))
+}
+
+/// The answer where there is nothing.
+#[must_use]
+pub fn no_page() -> Response<Body> {
+    text(StatusCode::NOT_FOUND, "404 page not found\n")
+}
+
 /// A tree of a message of the schema in the encoding the client wants.
 pub fn message(code: StatusCode, name: &str, value: &Value, accept: Accept) -> Result<Response<Body>> {
     let schema = codec::schema(name);

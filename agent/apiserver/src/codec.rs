@@ -5,6 +5,7 @@ mod lines;
 mod parse;
 mod render;
 mod syntax;
+mod unstructured;
 mod yaml;
 
 use api::Kind;
@@ -13,8 +14,9 @@ use api::transcode::{self, Report};
 use bytes::Bytes;
 use serde_json::Value;
 
-pub use parse::{Parsed, go_map, parse_body, parse_patch, patch_duplicates};
+pub use parse::{Parsed, go_map, go_syntax, go_type, parse_apply, parse_body, parse_patch};
 pub use render::{JsonCache, Renderer, indent, json_frame, proto_frame, put_type_names, yaml};
+pub use unstructured::{fit_numbers, misfit};
 
 use crate::cache::{Object, Storage};
 use crate::status::{Failure, Result};
@@ -44,7 +46,9 @@ pub fn to_value(storage: &Storage, kind: &Kind, object: &Object) -> Result<Value
     if crate::custom::is_custom(kind) {
         value = crate::custom::shown(storage, kind, value)?;
     }
-    value = convert::from_stored(storage, kind, value);
+    if convert::is_needed(storage, kind) {
+        value = canonical(kind, &convert::from_stored(storage, kind, value))?;
+    }
     value["apiVersion"] = kind.api_version().into();
     value["kind"] = kind.kind.into();
     if object.revision > 0 {
@@ -129,23 +133,41 @@ pub fn append_json(storage: &Storage, kind: &Kind, object: &Object, out: &mut Ve
 pub fn canonical(kind: &Kind, value: &Value) -> Result<Value> {
     let raw =
         transcode::value_to_proto(kind.schema(), value, &mut Report::default()).map_err(|e| bad_field(kind, &e))?;
+    read_back(kind, value, &raw)
+}
+
+fn read_back(kind: &Kind, value: &Value, raw: &[u8]) -> Result<Value> {
     let name = kind.api_version();
     if crate::custom::is_custom(kind) {
-        let meta = transcode::proto_to_value(kind.schema(), &raw, None).map_err(Failure::internal)?;
+        let meta = transcode::proto_to_value(kind.schema(), raw, None).map_err(Failure::internal)?;
         let mut whole = value.clone();
         whole["metadata"] = meta["metadata"].clone();
         return Ok(whole);
     }
-    transcode::proto_to_value(kind.schema(), &raw, Some((&name, kind.kind))).map_err(Failure::internal)
+    transcode::proto_to_value(kind.schema(), raw, Some((&name, kind.kind))).map_err(Failure::internal)
 }
 
 /// The canonical form of what a client wrote. An empty list of managers, which asks for them to be dropped, stays.
 pub fn canonical_request(kind: &Kind, value: &Value) -> Result<Value> {
-    let mut whole = canonical(kind, value)?;
+    try_canonical(kind, value).map_err(|issue| bad_field(kind, &issue))
+}
+
+/// As [`canonical_request`], with what is wrong for the caller to tell.
+pub fn try_canonical(kind: &Kind, value: &Value) -> std::result::Result<Value, Box<transcode::Issue>> {
+    let raw = transcode::value_to_proto(kind.schema(), value, &mut Report::default())?;
+    // Bytes that were just written can be read.
+    let mut whole = read_back(kind, value, &raw).unwrap_or_default();
     if value.pointer("/metadata/managedFields").and_then(Value::as_array).is_some_and(Vec::is_empty) {
         whole["metadata"]["managedFields"] = Value::Array(Vec::new());
     }
     Ok(whole)
+}
+
+/// Whether two trees are the same message: nothing is told apart that has no place of its own in it.
+#[must_use]
+pub fn is_same(message: &'static Message, a: &Value, b: &Value) -> bool {
+    let raw = |value: &Value| transcode::value_to_proto(message, value, &mut Report::default()).ok();
+    raw(a) == raw(b)
 }
 
 /// The tree with the fields that it names itself, values canonical: nothing is added for fields it does not name.
@@ -190,26 +212,27 @@ fn is_empty(value: &Value) -> bool {
 /// The failure for a value that does not fit its field, in the words of the JSON decoder that clients know.
 #[must_use]
 pub fn bad_field(kind: &Kind, issue: &transcode::Issue) -> Failure {
-    let name = kind.kind;
+    let (name, text) = (kind.kind, complaint(issue));
+    Failure::bad_request(format!("{name} in version {:?} cannot be handled as a {name}: {text}", kind.version))
+}
+
+/// What is wrong with a value that does not fit its field, in the words of the JSON decoder that clients know.
+#[must_use]
+pub fn complaint(issue: &transcode::Issue) -> String {
     let field = &issue.go_field;
-    let text = match issue.expected.as_str() {
-        time if time.starts_with("an RFC 3339 time") => {
-            let is_micro = time.ends_with("microseconds");
-            let layout = if is_micro { "2006-01-02T15:04:05.000000Z07:00" } else { "2006-01-02T15:04:05Z07:00" };
-            let text = issue.found.trim_matches('"');
-            // A time that is right but for its fraction is told from there.
-            let rest = text.get(19..).filter(|_| is_micro && api::time::parse(text).is_some());
-            let (rest, part) = rest.map_or((text, "2006"), |rest| (rest, ".000000"));
-            format!("parsing time \"{text}\" as \"{layout}\": cannot parse \"{rest}\" as \"{part}\"")
-        }
-        "a duration" => format!("time: invalid duration {}", issue.found),
-        "a quantity" => {
-            "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'".to_owned()
-        }
+    let text = || serde_json::from_str::<String>(&issue.found).ok();
+    let micros = issue.expected.ends_with("microseconds");
+    match issue.expected.as_str() {
+        time if time.starts_with("an RFC 3339 time") => match text() {
+            Some(text) => api::time::parse_as(&text, micros).err().unwrap_or_default(),
+            None => format!("json: cannot unmarshal {} into Go value of type string", issue.found),
+        },
+        "a duration" => api::time::duration_complaint(&text().unwrap_or_default()),
+        "a quantity" => api::quantity::Amount::parse(&text().unwrap_or_default())
+            .map_or_else(|wrong| wrong.to_string(), |_| String::new()),
         text if text.starts_with("base64 text") => {
             format!("illegal base64 data at input {}", text.rsplit(" at ").next().unwrap_or_default())
         }
         ty => format!("json: cannot unmarshal {} into Go struct field {field} of type {ty}", issue.found),
-    };
-    Failure::bad_request(format!("{name} in version {:?} cannot be handled as a {name}: {text}", kind.version))
+    }
 }

@@ -23,8 +23,8 @@ pub struct Document {
 
 impl Document {
     fn new(kind: &'static str, message: &impl Message) -> Self {
-        // Upstream's legacy documents say v1 here; APIVersions and APIGroupList say nothing at all.
-        let api_version = if matches!(kind, "APIVersions" | "APIGroupList") { "" } else { "v1" };
+        // The older documents of the core group have none.
+        let api_version = if kind == "APIVersions" { "" } else { "v1" };
         let schema = match kind {
             "APIVersions" => "k8s.io.apimachinery.pkg.apis.meta.v1.APIVersions",
             "APIGroupList" => "k8s.io.apimachinery.pkg.apis.meta.v1.APIGroupList",
@@ -59,8 +59,7 @@ impl Document {
     /// The document in a protobuf envelope.
     #[must_use]
     pub fn protobuf(&self) -> Vec<u8> {
-        let version = if self.api_version.is_empty() { "v1" } else { self.api_version };
-        api::envelope::wrap(version, self.kind, &self.proto)
+        api::envelope::wrap(self.api_version, self.kind, &self.proto)
     }
 }
 
@@ -98,7 +97,8 @@ pub fn resources(kinds: &[&Kind], group: &str, version: &str) -> Option<Document
     if !rows.iter().any(|kind| crate::custom::is_custom(kind)) {
         resources.sort_by(|a, b| a.name.cmp(&b.name));
     }
-    Some(Document::new("APIResourceList", &ApiResourceList { group_version, resources }))
+    let document = Document::new("APIResourceList", &ApiResourceList { group_version, resources });
+    Some(if group.is_empty() { Document { api_version: "", ..document } } else { document })
 }
 
 /// The aggregated form of `/api` (`core`) and `/apis`.

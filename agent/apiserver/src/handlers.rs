@@ -3,6 +3,7 @@
 mod create;
 pub mod delete;
 mod list;
+mod options;
 mod patch;
 mod read;
 mod subresource;
@@ -28,6 +29,16 @@ pub const MAX_BODY_BYTES: usize = 3 << 20;
 /// Hands a request on a resource to its handler.
 pub async fn dispatch(call: &Call, parts: Parts, body: Body) -> Result<Response<Body>> {
     check_scope(call)?;
+    let proxies = call.info.subresource == "proxy";
+    if !proxies && (call.info.path.contains("//") || call.info.name.contains('/')) {
+        return Err(Failure::no_such_path());
+    }
+    if !proxies && parts.method == Method::HEAD {
+        return Err(Failure::method_not_allowed());
+    }
+    if matches!(call.info.verb, "update" | "patch") && call.info.name.is_empty() {
+        return Err(Failure::method_not_allowed());
+    }
     match (call.kind.group, call.kind.plural) {
         ("", "endpoints") => {
             call.warn("v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice");
@@ -38,8 +49,8 @@ pub async fn dispatch(call: &Call, parts: Parts, body: Body) -> Result<Response<
     if !call.info.subresource.is_empty() {
         return subresource::dispatch(call, parts, body).await;
     }
-    // What is only ever asked has no objects.
-    if call.kind.etcd_prefix.is_empty() && call.kind.verbs == ["create"] && !call.info.name.is_empty() {
+    // What is only ever created has no names.
+    if call.kind.etcd_prefix.is_empty() && !call.kind.has_verb("get") && !call.info.name.is_empty() {
         return Err(Failure::no_such_path());
     }
     if !call.kind.has_verb(call.info.verb) {
@@ -78,6 +89,7 @@ fn check_scope(call: &Call) -> Result<()> {
         }
         (true, false) if !matches!(call.info.verb, "list" | "watch" | "create") => Err(Failure::method_not_allowed()),
         (true, false) if call.info.verb == "create" && !call.info.name.is_empty() => Err(Failure::no_such_path()),
+        (true, false) if call.info.verb == "create" => Err(Failure::method_not_allowed()),
         _ => Ok(()),
     }
 }

@@ -2,10 +2,12 @@
 //!
 //! `set` holds sets of field paths, `schema` says what lists and maps are one value and which merge, `compare` finds
 //! what a change touched, `entries` reads and writes the list in the metadata, `update` books a write by any other
-//! verb, `apply` merges an applied configuration. All of it is pure: trees in, trees out.
+//! verb, `apply` merges an applied configuration that `typed` (for
+//! custom resources `custom`) found to fit. All of it is pure: trees in, trees out.
 
 mod apply;
 mod compare;
+mod custom;
 mod entries;
 mod merge;
 mod reset;
@@ -18,5 +20,21 @@ pub use apply::{Applying, apply};
 pub use entries::{Manager, manager_name};
 pub use merge::merge_config;
 pub use schema::Target;
-pub use typed::misfits;
 pub use update::{keep_times, track};
+
+/// What in an applied configuration does not fit the target's schema, as one text; `None` if all does.
+#[must_use]
+pub fn misfits(target: Target<'_>, config: &serde_json::Value) -> Option<String> {
+    let found = match target.schema {
+        Some(_) => custom::misfits(target, config),
+        None => return typed::misfits(target.kind.schema(), config),
+    };
+    match found.as_slice() {
+        [] => None,
+        [one] => Some(one.clone()),
+        many => Some(format!("errors:\n  {}", many.join("\n  "))),
+    }
+}
+
+#[cfg(test)]
+mod tests;

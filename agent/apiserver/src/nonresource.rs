@@ -25,15 +25,16 @@ const READY: &[&str] =
 
 /// Answers a request whose path is no resource.
 pub async fn serve(app: &Arc<App>, parts: &Parts, info: &RequestInfo, query: &Query) -> Result<Response<Body>> {
-    if !matches!(parts.method, Method::GET | Method::HEAD) {
-        return Err(Failure::method_not_allowed());
-    }
     let path = info.path.trim_end_matches('/');
     let first = path.trim_start_matches('/').split('/').next().unwrap_or_default();
+    let any_method = matches!(first, "healthz" | "livez" | "readyz");
+    if !any_method && !matches!(parts.method, Method::GET | Method::HEAD) {
+        return Err(Failure::method_not_allowed());
+    }
     match first {
         "healthz" | "livez" => health(app, path, LIVE, query).await,
         "readyz" => health(app, path, READY, query).await,
-        "version" => Ok(answer::json(StatusCode::OK, &version())),
+        "version" => Ok(answer::indented_json(StatusCode::OK, &version())),
         "metrics" => Ok(answer::bytes(StatusCode::OK, "text/plain; version=0.0.4", app.metrics.text())),
         "api" | "apis" => discover(app, parts, path),
         "openapi" => describe(app, parts, path),
@@ -41,8 +42,8 @@ pub async fn serve(app: &Arc<App>, parts: &Parts, info: &RequestInfo, query: &Qu
             let found = app.access.openid(&app.config, path).ok_or_else(Failure::no_such_path)?;
             Ok(answer::json(StatusCode::OK, &found))
         }
-        "" => Ok(answer::json(StatusCode::OK, &root_paths(&app.kinds()))),
-        _ => Err(Failure::no_such_path()),
+        "" => Ok(answer::indented_json(StatusCode::OK, &root_paths(&app.kinds()))),
+        _ => Ok(answer::no_page()),
     }
 }
 
@@ -84,7 +85,13 @@ fn discover(app: &App, parts: &Parts, path: &str) -> Result<Response<Body>> {
         _ => None,
     };
     let document = document.ok_or_else(Failure::no_such_path)?;
-    let accept = Accept::parse(&parts.headers, false)?;
+    let is_root = segments.as_slice() == ["apis"];
+    let accept = Accept::parse(&parts.headers, false).map_err(|failure| match failure.code() {
+        // This one is served below the routes of the others, which know no watches.
+        StatusCode::NOT_ACCEPTABLE if is_root => Failure::not_acceptable(&crate::negotiate::MEDIA_TYPES),
+        StatusCode::NOT_ACCEPTABLE if failure.message().contains("Available") => Failure::no_such_representation(),
+        _ => failure,
+    })?;
     let body: Bytes = match accept.encoding {
         Encoding::Protobuf => document.protobuf().into(),
         Encoding::Yaml => {
@@ -108,10 +115,14 @@ fn aggregated(kinds: &[&api::Kind], parts: &Parts, encoding: Encoding, core: boo
     let name = ("apidiscovery.k8s.io/v2", "APIGroupDiscoveryList");
     let body: Bytes = match encoding {
         Encoding::Protobuf => api::envelope::encode_as(name.0, name.1, &list).into(),
-        Encoding::Json | Encoding::Yaml => {
+        Encoding::Json => {
             let mut text = api::transcode::to_json(codec::schema(DISCOVERY), &list, Some(name));
             text.push(b'\n');
             text.into()
+        }
+        Encoding::Yaml => {
+            let text = api::transcode::to_json(codec::schema(DISCOVERY), &list, Some(name));
+            codec::yaml(&serde_json::from_slice(&text).map_err(Failure::internal)?)?
         }
     };
     let media_type = format!("{};g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList", encoding.media_type());
@@ -131,7 +142,9 @@ fn tagged(parts: &Parts, media_type: &str, body: Bytes, tag: &str) -> Response<B
     let tag = format!("\"{tag}\"");
     let known = parts.headers.get(http::header::IF_NONE_MATCH).and_then(|v| v.to_str().ok());
     let mut response = if known == Some(tag.as_str()) {
-        answer::bytes(StatusCode::NOT_MODIFIED, media_type, Bytes::new())
+        let mut response = answer::bytes(StatusCode::NOT_MODIFIED, media_type, Bytes::new());
+        response.headers_mut().remove(http::header::CONTENT_TYPE);
+        response
     } else {
         answer::compress(&parts.headers, StatusCode::OK, media_type, body)
     };
@@ -150,8 +163,22 @@ fn describe(app: &App, parts: &Parts, path: &str) -> Result<Response<Body>> {
         "v3" => Some(app.openapi.v3_index(&app.aggregator.group_versions())),
         other => other.strip_prefix("v3/").and_then(|p| app.openapi.v3(p)),
     };
-    let document = document.ok_or_else(Failure::no_such_path)?;
-    Ok(tagged(parts, "application/json", document.text, &document.hash))
+    let Some(document) = document else { return Ok(answer::no_page()) };
+    let mut response = tagged(parts, "application/json", document.text, &document.hash);
+    let vary = response.headers_mut().remove(http::header::VARY);
+    if path == "/openapi/v2" {
+        answer::set(response.headers_mut(), http::header::VARY, "Accept-Encoding");
+    } else if let Some(vary) = vary {
+        response.headers_mut().insert(http::header::VARY, vary);
+    }
+    if path == "/openapi/v3" {
+        // The index says of itself no more than that it is text.
+        answer::set(response.headers_mut(), http::header::CONTENT_TYPE, "text/plain; charset=utf-8");
+        response.headers_mut().remove(http::header::ETAG);
+        return Ok(response);
+    }
+    response.headers_mut().append(http::header::VARY, http::HeaderValue::from_static("Accept"));
+    Ok(response)
 }
 
 /// What a body of OpenAPI v2 in protobuf is called in answers.
@@ -179,7 +206,10 @@ async fn health(app: &App, path: &str, checks: &[&str], query: &Query) -> Result
     let mut parts = path.trim_start_matches('/').splitn(2, '/');
     let (endpoint, single) = (parts.next().unwrap_or_default(), parts.next());
     let checks: Vec<&str> = match single {
-        Some(name) => vec![*checks.iter().find(|c| **c == name).ok_or_else(Failure::no_such_path)?],
+        Some(name) => match checks.iter().find(|c| **c == name) {
+            Some(check) => vec![*check],
+            None => return Ok(answer::no_page()),
+        },
         None => checks.to_vec(),
     };
     let excluded = query.get("exclude");

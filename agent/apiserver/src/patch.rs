@@ -1,6 +1,7 @@
 //! Patches on trees: JSON patch, merge patch, and strategic merge driven by the schema.
 
 mod strategic;
+mod text;
 
 use api::schema::Message;
 use serde_json::Value;
@@ -8,7 +9,19 @@ use serde_json::Value;
 use crate::status::{Failure, Result};
 
 /// A patch that was read.
-pub enum Patch {
+#[derive(Clone, Debug)]
+pub struct Patch {
+    /// What it changes.
+    pub change: Change,
+    /// As it was written.
+    text: String,
+    /// What strict decoding objects to in the patch itself.
+    pub complaints: Vec<String>,
+}
+
+/// What a patch changes.
+#[derive(Clone, Debug)]
+pub enum Change {
     /// RFC 6902.
     Json(json_patch::Patch),
     /// RFC 7386.
@@ -20,17 +33,62 @@ pub enum Patch {
 /// Most operations of one JSON patch.
 const MAX_OPERATIONS: usize = 10_000;
 
+/// Names of what an operation of a JSON patch has.
+const OPERATION_FIELDS: [&str; 4] = ["op", "path", "from", "value"];
+
 /// Reads a JSON patch.
 pub fn json_patch(body: &[u8]) -> Result<Patch> {
-    let value: Value = crate::codec::parse_patch(body)?;
-    let patch: json_patch::Patch = serde_json::from_value(value).map_err(|_| rejected())?;
+    let parsed = crate::codec::parse_patch(body)?;
+    let Value::Array(operations) = &parsed.value else {
+        return Err(not_a("[]handlers.jsonPatchOp", &parsed.value));
+    };
+    let mut complaints = Vec::new();
+    for (at, operation) in operations.iter().enumerate() {
+        let unknown = operation.as_object().into_iter().flat_map(|o| o.keys());
+        let unknown = unknown.filter(|key| !OPERATION_FIELDS.contains(&key.as_str()));
+        complaints.extend(unknown.map(|key| format!("json patch unknown field \"[{at}].{key}\"")));
+    }
+    complaints.extend(parsed.duplicates.iter().map(|told| format!("json patch {told}")));
+    let patch: json_patch::Patch = serde_json::from_value(parsed.value).map_err(|_| rejected())?;
     if patch.0.len() > MAX_OPERATIONS {
         return Err(Failure::too_large(format!(
             "The allowed maximum operations in a JSON patch is {MAX_OPERATIONS}, got {}",
             patch.0.len()
         )));
     }
-    Ok(Patch::Json(patch))
+    Ok(Patch { change: Change::Json(patch), text: String::new(), complaints })
+}
+
+/// Reads a merge patch.
+pub fn merge_patch(body: &[u8]) -> Result<Patch> {
+    let parsed = crate::codec::parse_patch(body)?;
+    if !parsed.value.is_object() {
+        return Err(not_a("map[string]interface {}", &parsed.value));
+    }
+    let complaints = parsed.duplicates;
+    let text = String::from_utf8_lossy(body).into_owned();
+    Ok(Patch { change: Change::Merge(parsed.value), text, complaints })
+}
+
+/// Reads a strategic merge patch.
+pub fn strategic_patch(body: &[u8]) -> Result<Patch> {
+    let mut patch = merge_patch(body)?;
+    if let Change::Merge(value) = patch.change {
+        patch.change = Change::Strategic(value);
+    }
+    Ok(patch)
+}
+
+fn not_a(ty: &str, value: &Value) -> Failure {
+    let found = match value {
+        Value::Null => "null",
+        Value::Bool(_) => "bool",
+        Value::Number(_) => "number",
+        Value::String(_) => "string",
+        Value::Array(_) => "array",
+        Value::Object(_) => "object",
+    };
+    Failure::bad_request(format!("error decoding patch: json: cannot unmarshal {found} into Go value of type {ty}"))
 }
 
 /// Replacing a key that an object does not have adds it.
@@ -54,16 +112,27 @@ impl Patch {
     /// The patched object.
     pub fn apply(&self, message: &'static Message, old: &Value) -> Result<Value> {
         let mut new = old.clone();
-        match self {
-            Self::Json(patch) => {
+        match &self.change {
+            Change::Json(patch) => {
                 for operation in &patch.0 {
                     let operation = lenient(&new, operation);
                     json_patch::patch(&mut new, std::slice::from_ref(&operation)).map_err(|_| rejected())?;
                 }
             }
-            Self::Merge(patch) => json_patch::merge(&mut new, patch),
-            Self::Strategic(patch) => strategic::apply(Some(message), &mut new, patch)?,
+            Change::Merge(patch) => json_patch::merge(&mut new, patch),
+            Change::Strategic(patch) => strategic::apply(message, &mut new, patch)?,
         }
         Ok(new)
+    }
+
+    /// What errors about the patched object show, given the JSON text of the object before.
+    #[must_use]
+    pub fn shown(&self, old: &str) -> String {
+        let text = match &self.change {
+            Change::Json(patch) => text::patched(old, patch),
+            Change::Merge(_) => text::merged(old, &self.text),
+            Change::Strategic(patch) => Some(crate::codec::go_map(patch)),
+        };
+        text.unwrap_or_default()
     }
 }

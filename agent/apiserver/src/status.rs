@@ -211,6 +211,13 @@ impl Failure {
         Self::new(StatusCode::NOT_ACCEPTABLE, "NotAcceptable", text).with_empty_details()
     }
 
+    /// 406 of what has no watches.
+    pub fn no_such_representation() -> Self {
+        let text = "406: Not Acceptable\n\nAvailable representations: application/json, application/yaml, \
+                    application/vnd.kubernetes.protobuf";
+        Self::new(StatusCode::NOT_ACCEPTABLE, "NotAcceptable", text).with_empty_details()
+    }
+
     /// 415.
     pub fn unsupported_media_type(message: impl Into<String>) -> Self {
         Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "UnsupportedMediaType", message)
@@ -315,10 +322,17 @@ impl Failure {
         &self.0.message
     }
 
+    /// The same with something in front of its message.
+    #[must_use]
+    pub fn prefixed(mut self, text: &str) -> Self {
+        self.0.message.insert_str(0, text);
+        self
+    }
+
     /// Seconds for a `Retry-After` header.
     #[must_use]
     pub fn retry_seconds(&self) -> Option<u64> {
-        self.0.details.get("retryAfterSeconds").and_then(Value::as_u64)
+        self.0.details.get("retryAfterSeconds").and_then(Value::as_u64).filter(|s| *s > 0)
     }
 
     /// The `Status` object.

@@ -16,6 +16,7 @@ use api::Kind;
 use serde_json::{Value, json};
 
 use crate::app::{Call, now_text};
+use crate::codec;
 use crate::status::{FieldError, Result};
 use crate::tree;
 use crate::user::User;
@@ -199,9 +200,28 @@ pub fn prepare_create(kind: &'static Kind, value: &mut Value, user: &User) {
         ("apps", "daemonsets") => workload::set_template_generation(value, 1),
         ("certificates.k8s.io", "certificatesigningrequests") => certificate::prepare_create(value, user),
         ("apiextensions.k8s.io", _) => prepare_definition(value),
+        ("", "serviceaccounts") => keep_secret_names(value),
         _ => {}
     }
 }
+
+/// Of the secrets of an account only the names are told.
+fn keep_secret_names(account: &mut Value) {
+    for secret in account.get_mut("secrets").and_then(Value::as_array_mut).into_iter().flatten() {
+        let name = secret["name"].take();
+        *secret = if name.is_string() { json!({"name": name}) } else { json!({}) };
+    }
+}
+
+/// Kinds whose metadata a write of the status leaves as it is.
+const STATUS_ALONE: &[&str] = &[
+    "validatingadmissionpolicies",
+    "servicecidrs",
+    "resourceclaims",
+    "volumeattachments",
+    "flowschemas",
+    "prioritylevelconfigurations",
+];
 
 fn prepare_definition(value: &mut Value) {
     let stored: Vec<Value> = tree::list(value, "/spec/versions")
@@ -236,10 +256,16 @@ pub fn prepare_update(kind: &'static Kind, part: Part, new: &mut Value, old: &Va
             if kind.plural == "nodes" && !tree::has(old, "/status/config") && new["status"].is_object() {
                 tree::remove(&mut new["status"], "config");
             }
-            if kind.plural == "pods" {
-                pod::prepare_status_update(new, old);
+            match kind.plural {
+                "pods" => pod::prepare_status_update(new, old),
+                "daemonsets" => workload::prepare_daemon_set_status_update(new, old),
+                "deployments" => tree::copy_key(&mut new["metadata"], &old["metadata"], "labels"),
+                "persistentvolumes" => keep_transition_time(new, old),
+                // What is read has labels all the same: defaults know only the template.
+                "jobs" | "replicationcontrollers" => crate::defaults::apply(kind, new),
+                _ => {}
             }
-            if kind.plural == "validatingadmissionpolicies" {
+            if STATUS_ALONE.contains(&kind.plural) {
                 for key in ["labels", "annotations", "finalizers", "ownerReferences"] {
                     tree::copy_key(&mut new["metadata"], &old["metadata"], key);
                 }
@@ -269,9 +295,26 @@ pub fn prepare_update(kind: &'static Kind, part: Part, new: &mut Value, old: &Va
         Part::Internal => {}
     }
     if part != Part::Internal {
-        bump_generation(kind, new, old);
+        bump_generation(kind, part, new, old);
     }
     Ok(())
+}
+
+/// When a volume's phase changed: now, unless the client says otherwise.
+fn keep_transition_time(new: &mut Value, old: &Value) {
+    let (phase, time) = ("/status/phase", "/status/lastPhaseTransitionTime");
+    let before = old.pointer(time).cloned().unwrap_or_default();
+    let given = new.pointer(time).cloned().unwrap_or_default();
+    let same_phase = tree::text(new, phase) == tree::text(old, phase);
+    let kept = match (same_phase, given.is_null()) {
+        (true, true) => before,
+        (false, true) => now_text().into(),
+        (false, false) if given == before => now_text().into(),
+        _ => return,
+    };
+    if !kept.is_null() {
+        tree::object_at(new, "status").insert("lastPhaseTransitionTime".into(), kept);
+    }
 }
 
 /// Puts everything back as it was but the version precondition and the keys named.
@@ -311,6 +354,7 @@ fn main_keeps(kind: &'static Kind, new: &mut Value, old: &Value) {
     prune_template(kind, new);
     gated::drop(kind, new, Some(old));
     match (kind.group, kind.plural) {
+        ("", "serviceaccounts") => keep_secret_names(new),
         ("", "persistentvolumeclaims") => storage::normalize_claim(new, Some(old)),
         ("", "namespaces") => {
             let finalizers = old.pointer("/spec/finalizers").cloned().unwrap_or(Value::Null);
@@ -347,36 +391,49 @@ fn status_keeps(kind: &'static Kind, new: &mut Value, old: &Value) {
 }
 
 /// A change of what is wished for is a new generation.
-fn bump_generation(kind: &'static Kind, new: &mut Value, old: &Value) {
+fn bump_generation(kind: &'static Kind, part: Part, new: &mut Value, old: &Value) {
     if !has_generation(kind) {
         return;
     }
-    let body = |v: &Value| {
-        if crate::custom::is_custom(kind) {
+    let before = tree::integer(old, "/metadata/generation").unwrap_or(0);
+    let wishes = !matches!(part, Part::Status | Part::Approval | Part::Finalize);
+    let changed = wishes && kind.plural != "priorityclasses" && is_other(kind, new, old);
+    if changed || before > 0 {
+        new["metadata"]["generation"] = (before + i64::from(changed)).into();
+    }
+}
+
+/// Whether two objects wish for different things: empty lists and maps are as good as none, empty structs are not.
+fn is_other(kind: &'static Kind, new: &Value, old: &Value) -> bool {
+    if crate::custom::is_custom(kind) {
+        let body = |v: &Value| {
             let mut rest = v.clone();
             tree::remove(&mut rest, "metadata");
             if has_status(kind) {
                 tree::remove(&mut rest, "status");
             }
-            return rest;
-        }
-        if kind.plural == "deployments" {
-            return json!([v["spec"], v["metadata"]["annotations"]]);
-        }
-        if v.get("spec").is_some() || kind.schema().field("spec").is_some() {
-            return v["spec"].clone();
-        }
-        let mut rest = v.clone();
-        // Slices are found by their labels.
-        let labels = if kind.plural == "endpointslices" { v["metadata"]["labels"].clone() } else { Value::Null };
-        tree::remove(&mut rest, "metadata");
-        json!([rest, labels])
-    };
-    let before = tree::integer(old, "/metadata/generation").unwrap_or(0);
-    let changed = kind.plural != "priorityclasses" && !tree::same(&body(new), &body(old));
-    if changed || before > 0 {
-        new["metadata"]["generation"] = (before + i64::from(changed)).into();
+            rest
+        };
+        return !tree::same(&body(new), &body(old));
     }
+    let annotations = |v: &'_ Value| v["metadata"]["annotations"].clone();
+    if kind.plural == "deployments" && !tree::same(&annotations(new), &annotations(old)) {
+        return true;
+    }
+    if let Some(message) = kind.schema().field("spec").and_then(|spec| spec.ty.message()) {
+        return new["spec"] != old["spec"] && !codec::is_same(message, &new["spec"], &old["spec"]);
+    }
+    // Slices are found by their labels.
+    let labels = |v: &'_ Value| v["metadata"]["labels"].clone();
+    if kind.plural == "endpointslices" && !tree::same(&labels(new), &labels(old)) {
+        return true;
+    }
+    let body = |v: &Value| {
+        let mut rest = v.clone();
+        tree::remove(&mut rest, "metadata");
+        rest
+    };
+    !codec::is_same(kind.schema(), &body(new), &body(old))
 }
 
 /// Whether nothing keeps an object that is being deleted.

@@ -54,11 +54,69 @@ const META: &str = "k8s.io.apimachinery.pkg.apis.meta.v1.ObjectMeta";
 /// The JSON text of an object's metadata form.
 pub fn partial(renderer: &Renderer, object: &Object) -> Result<Vec<u8>> {
     let raw = renderer.proto(object)?;
-    let meta = crate::wire::bytes_field(&raw, 1).unwrap_or_default();
+    let mut meta = crate::wire::bytes_field(&raw, 1).unwrap_or_default();
+    let told;
+    if renderer.kind.plural == "daemonsets" {
+        let mut value = renderer.value(object)?["metadata"].take();
+        hide_template_generation(&mut value);
+        let report = &mut api::transcode::Report::default();
+        told = api::transcode::value_to_proto(codec::schema(META), &value, report).map_err(Failure::internal)?;
+        meta = &told;
+    }
     let mut out = br#"{"kind":"PartialObjectMetadata","apiVersion":"meta.k8s.io/v1","metadata":"#.to_vec();
     api::transcode::proto_to_json(codec::schema(META), meta, None, &mut out).map_err(Failure::internal)?;
     out.push(b'}');
     Ok(out)
+}
+
+/// Takes out what is an annotation in the versions of a DaemonSet alone: its metadata by itself does not have it.
+pub fn hide_template_generation(meta: &mut Value) {
+    let Some(annotations) = meta.get_mut("annotations").and_then(Value::as_object_mut) else { return };
+    annotations.remove("deprecated.daemonset.template.generation");
+    if annotations.is_empty() {
+        crate::tree::remove(meta, "annotations");
+    }
+}
+
+/// The JSON text of a Table of a Scale.
+pub fn of_scale(scale: &Value) -> Vec<u8> {
+    let meta = &scale["metadata"];
+    let known = api::kind_by_resource("", "v1", "limitranges").map_or_else(String::new, printers::columns);
+    let known: Value = serde_json::from_str(&known).unwrap_or_default();
+    let column = |name: &str, ty: &str, description: &Value| {
+        let (name, description) = (serde_json::json!(name), description.to_string());
+        format!(r#"{{"name":{name},"type":"{ty}","format":"","description":{description},"priority":0}}"#)
+    };
+    let columns = [
+        column("Name", "string", &known[0]["description"]),
+        column("Desired", "integer", &"replicas is the desired number of instances for the scaled object.".into()),
+        column(
+            "Available",
+            "integer",
+            &"replicas is the actual number of observed instances of the scaled object.".into(),
+        ),
+        column("Age", "string", &known[1]["description"]),
+    ];
+    let made = meta["creationTimestamp"].as_str().and_then(api::time::parse);
+    let age = Now::from_clock().since_nanos(made.map(|(seconds, _)| seconds * 1_000_000_000));
+    let cells = serde_json::json!([meta["name"], scale["spec"]["replicas"], scale["status"]["replicas"], age]);
+    let report = &mut api::transcode::Report::default();
+    let mut partial = Vec::new();
+    if let Ok(raw) = api::transcode::value_to_proto(codec::schema(META), meta, report)
+        && api::transcode::proto_to_json(codec::schema(META), &raw, None, &mut partial).is_err()
+    {
+        partial.clear();
+    }
+    let mut out = br#"{"kind":"Table","apiVersion":"meta.k8s.io/v1","metadata":{"resourceVersion":"#.to_vec();
+    out.extend_from_slice(meta["resourceVersion"].to_string().as_bytes());
+    out.extend_from_slice(b"},\"columnDefinitions\":[");
+    put_escaped(&columns.join(","), &mut out);
+    out.extend_from_slice(b"],\"rows\":[{\"cells\":");
+    put_escaped(&cells.to_string(), &mut out);
+    out.extend_from_slice(br#","object":{"kind":"PartialObjectMetadata","apiVersion":"meta.k8s.io/v1","metadata":"#);
+    out.extend_from_slice(&partial);
+    out.extend_from_slice(b"}}]}");
+    out
 }
 
 /// What stands before the rows of a Table: the list's metadata as JSON text, and whether columns are described.

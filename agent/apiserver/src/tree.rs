@@ -81,10 +81,9 @@ pub fn remove(value: &mut Value, key: &str) {
 pub fn same(a: &Value, b: &Value) -> bool {
     match (a, b) {
         (Value::Object(x), Value::Object(y)) => {
-            let half = |x: &Map<String, Value>, y: &Map<String, Value>| {
-                x.iter().all(|(k, v)| same(v, y.get(k).unwrap_or(&Value::Null)))
-            };
-            half(x, y) && half(y, x)
+            // Each pair is compared once: comparing from both sides would double the work at every level.
+            x.iter().all(|(k, v)| same(v, y.get(k).unwrap_or(&Value::Null)))
+                && y.iter().all(|(k, v)| x.contains_key(k) || same(v, &Value::Null))
         }
         (Value::Array(x), Value::Array(y)) => x.len() == y.len() && x.iter().zip(y).all(|(a, b)| same(a, b)),
         _ => a == b || (is_empty(a) && is_empty(b)),
@@ -110,5 +109,13 @@ mod tests {
         assert!(same(&json!({"a": null, "b": {"c": []}}), &json!({})));
         assert!(!same(&json!({"a": 0}), &json!({})));
         assert!(!same(&json!([1]), &json!([2])));
+        assert!(!same(&json!({}), &json!({"a": 0})));
+    }
+
+    #[test]
+    fn deep_values_are_compared_once() {
+        let deep = |leaf: i32| (0..100).fold(json!(leaf), |inner, _| json!({"a": inner}));
+        assert!(same(&deep(1), &deep(1)));
+        assert!(!same(&deep(1), &deep(2)));
     }
 }

@@ -156,9 +156,18 @@ async fn webhooks_that_cannot_be_asked_fail_as_configured() {
     assert_eq!(code, StatusCode::CREATED);
     let mut with_conditions = hook("Fail");
     with_conditions["metadata"]["name"] = "c".into();
-    with_conditions["webhooks"][0]["matchConditions"] = json!([{"name": "x", "expression": "true"}]);
-    let (code, _) = send(&server, Method::POST, configurations, JSON, with_conditions).await;
+    with_conditions["webhooks"][0]["matchConditions"] = json!([{"name": "x", "expression": "no such thing"}]);
+    let (code, _) = send(&server, Method::POST, configurations, JSON, with_conditions.clone()).await;
     assert_eq!(code, StatusCode::UNPROCESSABLE_ENTITY);
+    with_conditions["webhooks"][0]["matchConditions"] =
+        json!([{"name": "x", "expression": "object.metadata.name == 'b'"}]);
+    let (code, _) = send(&server, Method::POST, configurations, JSON, with_conditions).await;
+    assert_eq!(code, StatusCode::CREATED);
+    send(&server, Method::GET, configurations, JSON, Value::Null).await;
+    for (name, expected) in [("b", StatusCode::INTERNAL_SERVER_ERROR), ("c", StatusCode::CREATED)] {
+        let (code, _) = send(&server, Method::POST, maps, JSON, json!({"metadata": {"name": name}})).await;
+        assert_eq!(code, expected, "{name}");
+    }
     shutdown.trigger();
 }
 

@@ -27,7 +27,9 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+pub mod admission;
 mod ast;
+mod built_in;
 mod check;
 mod cost;
 mod environment;
@@ -41,6 +43,7 @@ mod schema;
 mod types;
 mod value;
 
+pub use built_in::type_of_kind;
 pub use cost::Estimate;
 pub use environment::Environment;
 pub use error::{CompileError, EvalError, EvalErrorKind, Issue};

@@ -1,6 +1,7 @@
 //! The kinds that controllers watch, each once.
 
 use api::Resource;
+use api::admissionregistration::v1::ValidatingAdmissionPolicy;
 use api::apps::v1::{ControllerRevision, DaemonSet, Deployment, ReplicaSet, StatefulSet};
 use api::batch::v1::{CronJob, Job};
 use api::certificates::v1::CertificateSigningRequest;
@@ -89,6 +90,7 @@ caches! {
     account_tokens: Secret = account_tokens,
     bootstrap_tokens: Secret = bootstrap_tokens,
     node_leases: Lease = node_leases,
+    validating_policies: ValidatingAdmissionPolicy = plain::<ValidatingAdmissionPolicy>,
     signing_requests: CertificateSigningRequest = plain::<CertificateSigningRequest>,
 }
 

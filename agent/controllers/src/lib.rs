@@ -32,6 +32,7 @@ mod owned_pods;
 mod owner;
 mod podgc;
 mod pods;
+mod policycheck;
 mod protection;
 mod quota;
 mod replicas;
@@ -98,6 +99,7 @@ async fn lead(config: Config, client: Client, shutdown: Shutdown) {
     starter.add::<nodeipam::PodRanges>();
     starter.add::<nodelifecycle::NodeHealth>();
     starter.add::<csr::Requests>();
+    starter.add::<policycheck::PolicyTypes>();
     starter.start();
     objects.collect(&tasks, &shutdown);
     shutdown.wait().await;

@@ -60,6 +60,7 @@ async fn round(scene: &mut Scene, external: &[Part], programs: &Path, host: &str
         let is_external = external.contains(&part);
         check_holder(scene, &api, part, if is_external { host } else { &master }).await?;
     }
+    check_ranges(&api).await?;
     if external.contains(&Part::ControllerManager) {
         approve_serving(scene, &api).await?;
     }
@@ -89,6 +90,19 @@ async fn check_holder(scene: &Scene, api: &Api, part: Part, machine: &str) -> Re
     let holder = holder.await?;
     ensure!(holder.starts_with(&format!("{machine}_")), "{} is led by {holder}, not from {machine}", part.program());
     scene.say(&format!("{} is led by {holder}", part.program()));
+    Ok(())
+}
+
+/// Every node has one range of pod addresses, its own. A controller that looks at an old state gives a second one, which
+/// the server has to refuse.
+async fn check_ranges(api: &Api) -> Result<()> {
+    let nodes = api.get("/api/v1/nodes").await?;
+    let mut taken = BTreeSet::new();
+    for spec in nodes["items"].as_array().into_iter().flatten().map(|node| &node["spec"]) {
+        let range = spec["podCIDR"].as_str().context("a node has no range of pod addresses")?;
+        ensure!(spec["podCIDRs"] == json!([range]), "a node has the range {range} and the ranges {}", spec["podCIDRs"]);
+        ensure!(taken.insert(range), "two nodes have the range {range}");
+    }
     Ok(())
 }
 

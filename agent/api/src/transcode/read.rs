@@ -214,14 +214,11 @@ impl<'v> Reader<'v> {
             (Shape::List, value) => return self.field(message, &message.fields[0], value, out),
             (Shape::Time | Shape::MicroTime, Value::Null) => {}
             (Shape::Time | Shape::MicroTime, Value::String(text)) => {
-                let is_whole = message.shape == Shape::Time;
-                let (form, time) = if is_whole {
-                    ("an RFC 3339 time", crate::time::parse(text))
-                } else {
-                    ("an RFC 3339 time with microseconds", crate::time::parse_micros(text))
-                };
-                let (seconds, nanos) = time.ok_or_else(|| self.issue(message, value, form))?;
-                let nanos = if is_whole { 0 } else { nanos };
+                let micros = message.shape == Shape::MicroTime;
+                let form = if micros { "an RFC 3339 time with microseconds" } else { "an RFC 3339 time" };
+                let time = crate::time::parse_as(text, micros);
+                let (seconds, nanos) = time.map_err(|_| self.issue(message, value, form))?;
+                let nanos = if micros { nanos / 1000 * 1000 } else { 0 };
                 put_uint(out, 1, seconds.cast_unsigned());
                 put_uint(out, 2, i64::from(nanos).cast_unsigned());
             }
@@ -303,7 +300,7 @@ impl<'v> Reader<'v> {
                 format!("number {n}")
             }
             Value::Number(_) => "number".to_owned(),
-            Value::String(text) if expected.contains(' ') => format!("{:?}", text.chars().take(64).collect::<String>()),
+            Value::String(_) if expected.contains(' ') => found.to_string(),
             Value::String(_) => "string".to_owned(),
             Value::Array(_) => "array".to_owned(),
             Value::Object(_) => "object".to_owned(),

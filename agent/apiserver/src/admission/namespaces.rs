@@ -1,6 +1,6 @@
 //! NamespaceLifecycle: nothing is made in namespaces that are not there or going.
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::app::Call;
 use crate::status::{Failure, Result, Subject};
@@ -31,9 +31,8 @@ pub(super) async fn check_create(call: &Call, new: &Value) -> Result<()> {
     let object = tree::text(new, "/metadata/name");
     let why = format!("unable to create new content in namespace {name} because it is being terminated");
     let text = format!("namespace {name} is being terminated");
-    let failure = Failure::forbidden(call.subject(), object, &why).with_cause("NamespaceTerminating", &text);
-    let _details = json!({});
-    Err(failure)
+    let failure = Failure::forbidden(call.subject(), object, &why);
+    Err(failure.with_field_cause("NamespaceTerminating", &text, "metadata.namespace"))
 }
 
 /// Keeps the namespaces that a cluster cannot do without.

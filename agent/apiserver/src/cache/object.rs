@@ -31,6 +31,8 @@ pub struct FieldPath {
     /// Protobuf numbers of the same path.
     numbers: Vec<u32>,
     kind: Leaf,
+    /// Where the value is looked for if there is none here.
+    otherwise: Option<Box<FieldPath>>,
 }
 
 #[derive(Clone, Copy)]
@@ -41,10 +43,14 @@ enum Leaf {
 }
 
 impl FieldPath {
-    /// Resolves a JSON path against a message.
-    pub fn resolve(name: &'static str, path: &'static str, message: &'static Message) -> Option<Self> {
+    /// Resolves a JSON path against a message. Paths after a bar are for objects without a value at those before it.
+    pub fn resolve(name: &'static str, path: &'static str, root: &'static Message) -> Option<Self> {
+        if let Some((first, rest)) = path.split_once('|') {
+            let otherwise = Self::resolve(name, rest, root).map(Box::new);
+            return Some(Self { otherwise, ..Self::resolve(name, first, root)? });
+        }
         let mut numbers = Vec::new();
-        let mut message = Some(message);
+        let mut message = Some(root);
         let mut kind = Leaf::Text;
         let path: Vec<&'static str> = path.split('.').collect();
         for part in &path {
@@ -57,13 +63,13 @@ impl FieldPath {
                 _ => Leaf::Text,
             };
         }
-        Some(Self { name, path: path.into(), numbers, kind })
+        Some(Self { name, path: path.into(), numbers, kind, otherwise: None })
     }
 
     /// A path in objects that are stored as JSON and have no message.
     #[must_use]
     pub fn of_json(name: &'static str) -> Self {
-        Self { name, path: name.split('.').collect(), numbers: Vec::new(), kind: Leaf::Text }
+        Self { name, path: name.split('.').collect(), numbers: Vec::new(), kind: Leaf::Text, otherwise: None }
     }
 
     fn empty(&self) -> &'static str {
@@ -75,6 +81,14 @@ impl FieldPath {
     }
 
     fn in_wire(&self, raw: &[u8]) -> Box<str> {
+        let found = self.here_in_wire(raw);
+        match &self.otherwise {
+            Some(other) if found.is_empty() => other.in_wire(raw),
+            _ => found,
+        }
+    }
+
+    fn here_in_wire(&self, raw: &[u8]) -> Box<str> {
         let Some((last, path)) = self.numbers.split_last() else { return "".into() };
         let mut data = raw;
         for number in path {

@@ -10,7 +10,7 @@ const FIELDS: &[(&str, &str, &str, &str)] = &[
     ("", "events", "type", "type"),
     ("", "events", "reason", "reason"),
     ("", "events", "reportingComponent", "reportingComponent"),
-    ("", "events", "source", "source.component"),
+    ("", "events", "source", "source.component|reportingComponent"),
     ("", "events", "involvedObject.kind", "involvedObject.kind"),
     ("", "events", "involvedObject.namespace", "involvedObject.namespace"),
     ("", "events", "involvedObject.name", "involvedObject.name"),
@@ -173,7 +173,7 @@ fn unsupported(kind: &api::Kind, name: &str) -> Failure {
         (_, "pods" | "nodes" | "namespaces" | "replicationcontrollers" | "secrets" | "services")
         | ("", "events")
         | ("certificates.k8s.io", _) => format!("field label not supported: {name}"),
-        ("events.k8s.io", _) | ("apps", "daemonsets") => {
+        ("events.k8s.io", _) => {
             format!("field label not supported: {name}")
         }
         ("resource.k8s.io", "resourceslices") => {

@@ -31,31 +31,27 @@ pub fn parse_body(bytes: &[u8], encoding: Encoding, message: &'static Message) -
 
 /// Reads JSON and notes duplicate fields.
 fn parse_json(bytes: &[u8]) -> Result<Parsed> {
+    read_json(bytes).ok_or_else(|| {
+        let why = syntax::complaint(bytes);
+        Failure::bad_request(format!("couldn't get version/kind; json parse error: {why}"))
+    })
+}
+
+fn read_json(bytes: &[u8]) -> Option<Parsed> {
     let mut duplicates = Vec::new();
     let mut reader = serde_json::Deserializer::from_slice(bytes);
     let seed = Tree { path: String::new(), duplicates: &mut duplicates };
-    let value = seed.deserialize(&mut reader).and_then(|v| reader.end().map(|()| v));
-    let value = value.map_err(|_| {
-        let why = syntax::complaint(bytes);
-        Failure::bad_request(format!("couldn't get version/kind; json parse error: {why}"))
-    })?;
-    Ok(Parsed { value, duplicates: told(duplicates) })
+    let value = seed.deserialize(&mut reader).and_then(|v| reader.end().map(|()| v)).ok()?;
+    Some(Parsed { value, duplicates: told(duplicates) })
 }
 
 fn told(duplicates: Vec<String>) -> Vec<String> {
     duplicates.into_iter().map(|path| format!("duplicate field {path:?}")).collect()
 }
 
-/// What strict decoding says about fields that a patch names twice.
-#[must_use]
-pub fn patch_duplicates(bytes: &[u8]) -> Vec<String> {
-    parse_json(bytes).map(|parsed| parsed.duplicates).unwrap_or_default()
-}
-
 /// Reads the JSON of a patch.
-pub fn parse_patch(bytes: &[u8]) -> Result<Value> {
-    serde_json::from_slice(bytes)
-        .map_err(|_| Failure::bad_request(format!("error decoding patch: {}", syntax::complaint(bytes))))
+pub fn parse_patch(bytes: &[u8]) -> Result<Parsed> {
+    read_json(bytes).ok_or_else(|| Failure::bad_request(format!("error decoding patch: {}", syntax::complaint(bytes))))
 }
 
 /// A value as Go prints maps and lists of interfaces.
@@ -64,19 +60,69 @@ pub fn go_map(value: &Value) -> String {
     syntax::go_map(value)
 }
 
+/// A value as Go prints it with its types.
+#[must_use]
+pub fn go_syntax(value: &Value) -> String {
+    syntax::go_syntax(value)
+}
+
+/// The type that a decoded value has in Go.
+#[must_use]
+pub fn go_type(value: &Value) -> &'static str {
+    syntax::go_type(value)
+}
+
+/// Reads an applied configuration.
+pub fn parse_apply(bytes: &[u8]) -> Result<Parsed> {
+    let told = |f: Failure| {
+        Failure::bad_request(format!("error decoding YAML: error converting YAML to JSON: {}", f.message()))
+    };
+    let parsed = parse_yaml(bytes).map_err(told)?;
+    let found = match &parsed.value {
+        Value::Object(_) | Value::Null => return Ok(parsed),
+        Value::Array(_) => "array",
+        Value::String(_) => "string",
+        Value::Number(_) => "number",
+        Value::Bool(_) => "bool",
+    };
+    Err(Failure::bad_request(format!(
+        "error decoding YAML: error unmarshaling JSON: while decoding JSON: json: cannot unmarshal {found} into Go value \
+         of type map[string]interface {{}}"
+    )))
+}
+
+/// Reads the first document of a YAML text.
 fn parse_yaml(bytes: &[u8]) -> Result<Parsed> {
     let mut duplicates = Vec::new();
-    let reader = serde_yaml_ng::Deserializer::from_slice(bytes);
+    let Some(reader) = serde_yaml_ng::Deserializer::from_slice(bytes).next() else {
+        return Ok(Parsed::default());
+    };
     let seed = Tree { path: String::new(), duplicates: &mut duplicates };
-    let value = seed
-        .deserialize(reader)
-        .map_err(|e| Failure::bad_request(format!("error converting YAML to JSON: yaml: {e}")))?;
+    let value = seed.deserialize(reader).map_err(|e| Failure::bad_request(yaml_complaint(&e.to_string())))?;
     let lines = lines::of_duplicates(bytes, &duplicates);
     let text = format!("yaml: unmarshal errors:\n  {}", lines.join("\n  "));
     Ok(Parsed { value, duplicates: if lines.is_empty() { Vec::new() } else { vec![text] } })
 }
 
+/// What is wrong with a YAML text, in the words of the reader that clients know: it counts lines from nought, but not
+/// those of single words.
+fn yaml_complaint(text: &str) -> String {
+    let Some((what, place)) = text.split_once(" at line ") else { return format!("yaml: {text}") };
+    let digits = place.find(|c: char| !c.is_ascii_digit()).unwrap_or(place.len());
+    let line: usize = place[..digits].parse().unwrap_or(0);
+    let line = if text.contains("while scanning") { line } else { line.saturating_sub(1) };
+    if line == 0 { format!("yaml: {what}") } else { format!("yaml: line {line}: {what}") }
+}
+
 fn parse_protobuf(bytes: &[u8], message: &'static Message) -> Result<Parsed> {
+    if !bytes.starts_with(b"k8s\0") {
+        let text = if bytes.is_empty() {
+            "empty data"
+        } else {
+            "provided data does not appear to be a protobuf message, expected prefix [107 56 115 0]"
+        };
+        return Err(Failure::bad_request(text));
+    }
     let bad = |e: &dyn fmt::Display| Failure::bad_request(format!("the body is no protobuf object: {e}"));
     let view = api::envelope::view(bytes).map_err(|e| bad(&e))?;
     let mut value = transcode::proto_to_value(message, view.raw, None).map_err(|e| bad(&e))?;

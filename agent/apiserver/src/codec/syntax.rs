@@ -158,8 +158,56 @@ pub(super) fn go_map(value: &serde_json::Value) -> String {
         Value::Array(list) => format!("[{}]", list.iter().map(go_map).collect::<Vec<_>>().join(" ")),
         Value::String(text) => text.clone(),
         Value::Null => "<nil>".to_owned(),
-        other => other.to_string(),
+        Value::Number(number) => go_number(number),
+        Value::Bool(on) => on.to_string(),
     }
+}
+
+/// A value as Go prints it with its types, nested ones as interfaces.
+pub(super) fn go_syntax(value: &serde_json::Value) -> String {
+    use serde_json::Value;
+    let quoted = |text: &str| stdx::quoted(text).to_string();
+    match value {
+        Value::Object(map) => {
+            let entries: Vec<String> = map.iter().map(|(k, v)| format!("{}:{}", quoted(k), go_syntax(v))).collect();
+            format!("map[string]interface {{}}{{{}}}", entries.join(", "))
+        }
+        Value::Array(list) => {
+            let items: Vec<String> = list.iter().map(go_syntax).collect();
+            format!("[]interface {{}}{{{}}}", items.join(", "))
+        }
+        Value::String(text) => quoted(text),
+        Value::Null => "interface {}(nil)".to_owned(),
+        Value::Bool(on) => on.to_string(),
+        Value::Number(number) => go_number(number),
+    }
+}
+
+/// The type that a decoded value has in Go.
+pub(super) fn go_type(value: &serde_json::Value) -> &'static str {
+    use serde_json::Value;
+    match value {
+        Value::Object(_) => "map[string]interface {}",
+        Value::Array(_) => "[]interface {}",
+        Value::String(_) => "string",
+        Value::Null => "<nil>",
+        Value::Bool(_) => "bool",
+        Value::Number(number) if number.is_f64() => "float64",
+        Value::Number(_) => "int64",
+    }
+}
+
+/// A number as Go prints it: fractions in the shortest form, with an exponent from 10^6 on or below 10^-4.
+fn go_number(number: &serde_json::Number) -> String {
+    let Some(float) = number.as_f64().filter(|_| number.is_f64()) else { return number.to_string() };
+    let scientific = format!("{float:e}");
+    let Some((mantissa, exponent)) = scientific.split_once('e') else { return scientific };
+    let power: i32 = exponent.parse().unwrap_or(0);
+    if (-4..6).contains(&power) {
+        return format!("{float}");
+    }
+    let sign = if power < 0 { '-' } else { '+' };
+    format!("{mantissa}e{sign}{:02}", power.abs())
 }
 
 #[cfg(test)]

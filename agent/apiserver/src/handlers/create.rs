@@ -10,7 +10,7 @@ use crate::app::{Call, now_text, random_suffix};
 use crate::cache::{Object, store_failure};
 use crate::status::{Failure, Result};
 use crate::strategy::{self, Part};
-use crate::{admission, managed, tree, validation};
+use crate::{admission, codec, managed, tree, validation};
 
 /// Names that are tried for an object with a generateName.
 const NAME_ATTEMPTS: usize = 8;
@@ -25,6 +25,7 @@ pub(super) async fn create(call: &Call, body: bytes::Bytes) -> Result<Response<B
     if call.kind.etcd_prefix.is_empty() {
         return subresource::create_review(call, &body).await;
     }
+    super::options::check(call, "CreateOptions")?;
     let mut value = decode_object(call, &body)?;
     strategy::drop_repeated_owners(call, &mut value, false);
     let created = create_object(call, value).await?;
@@ -116,7 +117,14 @@ async fn finish(call: &Call, value: Value) -> Result<Creation> {
 async fn store(call: &Call, name: &str, value: &Value) -> Result<Creation> {
     let storage = call.storage()?;
     let key = storage.store_key(call.namespace(), name);
-    let exists = || Failure::already_exists(call.subject(), name);
+    let exists = || {
+        let failure = Failure::already_exists(call.subject(), name);
+        let old = storage.get(call.namespace(), name).and_then(|old| codec::to_value(storage, call.kind, &old).ok());
+        if old.is_some_and(|old| tree::has(&old, "/metadata/deletionTimestamp")) {
+            return failure.prefixed("object is being deleted: ");
+        }
+        failure
+    };
     if call.is_dry_run()? {
         if storage.get(call.namespace(), name).is_some() {
             return Err(exists());

@@ -268,6 +268,10 @@ fn mark_deleted(call: &Call, value: &mut Value, options: &DeleteOptions) -> bool
         }
         return true;
     }
+    if call.kind.plural == "customresourcedefinitions" {
+        value["metadata"]["deletionTimestamp"] = crate::app::now_text().into();
+        return true;
+    }
     mark_graceful(value, grace);
     if call.kind.plural == "namespaces" {
         tree::remove(&mut value["metadata"], "deletionGracePeriodSeconds");

@@ -102,7 +102,7 @@ pub(super) async fn page(call: &Call) -> Result<Page> {
     let prefix = if call.namespace().is_empty() { String::new() } else { format!("{}/", call.namespace()) };
     let token = call.query.get("continue");
     let (objects, revision, start) = if token.is_empty() {
-        let (objects, revision) = snapshot(call, storage).await?;
+        let (objects, revision) = snapshot(call, storage, limit).await?;
         (objects, revision, prefix.clone())
     } else {
         resume(call, storage, token, &prefix).await?
@@ -150,14 +150,17 @@ fn encode_token(revision: i64, last: &str) -> String {
 }
 
 /// The objects and the revision that a query without token asks for.
-async fn snapshot(call: &Call, storage: &Storage) -> Result<(Objects, i64)> {
+async fn snapshot(call: &Call, storage: &Storage, limit: usize) -> Result<(Objects, i64)> {
     let (version, rule) = (call.query.get("resourceVersion"), call.query.get("resourceVersionMatch"));
     check_match(version, rule)?;
     let cache = &call.app.cache;
     let wanted = match version {
         "" => cache.fresh().await?,
         "0" => cache.revision(),
-        text if rule == "Exact" => return exact(call, storage, parse_version(text)?).await,
+        // A page of a version is of that very version.
+        text if rule == "Exact" || rule.is_empty() && limit > 0 => {
+            return exact(call, storage, parse_version(text)?).await;
+        }
         text => {
             let parsed = parse_version(text);
             let parsed =
@@ -222,8 +225,15 @@ async fn resume(call: &Call, storage: &Storage, token: &str, prefix: &str) -> Re
     let bad = |why: &str| Failure::bad_request(format!("invalid continue token: continue key is not valid: {why}"));
     let bytes = URL_SAFE_NO_PAD.decode(token.trim_end_matches('=')).map_err(|_| bad(&base64_complaint(token)))?;
     let token: Token = serde_json::from_slice(&bytes).map_err(|e| bad(&e.to_string()))?;
-    if token.v != TOKEN_VERSION || token.start.is_empty() {
+    if token.v != TOKEN_VERSION {
+        return Err(bad(&format!("server does not recognize this encoded version {}", token.v)));
+    }
+    if token.rv == 0 || token.start.is_empty() {
         return Err(bad("incorrect encoded start resourceVersion"));
+    }
+    let leaves = |part: &str| matches!(part, "." | "..");
+    if token.start.trim_start_matches('/').split('/').any(leaves) {
+        return Err(bad(&token.start));
     }
     let start = format!("{prefix}{}", token.start.trim_start_matches('/'));
     if token.rv == -1 {

@@ -10,8 +10,7 @@ use crate::answer::Body;
 use crate::app::{Call, now_text};
 use crate::codec::{self, Parsed};
 use crate::managed::{self, Applying};
-use crate::negotiate::Encoding;
-use crate::patch::{self, Patch};
+use crate::patch::{self, Change, Patch};
 use crate::status::{Failure, FieldError, Result, Subject};
 use crate::strategy::Part;
 use crate::tree;
@@ -22,108 +21,107 @@ pub(super) async fn patch(call: &Call, body: bytes::Bytes) -> Result<Response<Bo
     read::respond(call, code, changed.object).await
 }
 
-/// Reads the patch of a request.
-pub(super) fn read_patch(call: &Call, body: &[u8]) -> Result<Patch> {
-    let media = call.headers.get(CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
-    let media = media.split(';').next().unwrap_or_default().trim();
-    let value = || codec::parse_patch(body);
-    match media {
-        "application/json-patch+json" => patch::json_patch(body),
-        "application/merge-patch+json" => Ok(Patch::Merge(value()?)),
+/// Whether the body is a patch of a kind that there is.
+fn check_media_type(call: &Call) -> Result<()> {
+    match media_type(call) {
+        "application/json-patch+json" | "application/merge-patch+json" => Ok(()),
         "application/strategic-merge-patch+json" if crate::custom::is_custom(call.kind) => {
             Err(Failure::unsupported_media_type(
                 "the body of the request was in an unknown format - accepted media types include: \
                  application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml",
             ))
         }
-        "application/strategic-merge-patch+json" => Ok(Patch::Strategic(value()?)),
+        "application/strategic-merge-patch+json" => Ok(()),
         _ => Err(Failure::unsupported_media_type("415: Unsupported Media Type").with_empty_details()),
     }
 }
 
-/// What strict decoding says about the patch itself.
-fn said_twice(call: &Call, patch: &Patch, body: &[u8]) -> Vec<String> {
-    match patch {
-        _ if call.query.get("fieldValidation") == "Ignore" => Vec::new(),
-        Patch::Merge(_) => codec::patch_duplicates(body),
-        Patch::Json(_) => {
-            let operations: Value = serde_json::from_slice(body).unwrap_or_default();
-            let known = |key: &String| matches!(key.as_str(), "op" | "path" | "value" | "from");
-            let unknown = operations.as_array().into_iter().flatten().enumerate().flat_map(|(i, operation)| {
-                let keys = operation.as_object().into_iter().flat_map(|o| o.keys());
-                keys.filter(|k| !known(k)).map(move |key| format!("json patch unknown field \"[{i}].{key}\""))
-            });
-            codec::patch_duplicates(body).into_iter().map(|d| format!("json patch {d}")).chain(unknown).collect()
-        }
-        Patch::Strategic(_) => codec::patch_duplicates(body),
+fn media_type(call: &Call) -> &str {
+    let media = call.headers.get(CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
+    media.split(';').next().unwrap_or_default().trim()
+}
+
+/// Reads the patch of a request.
+pub(super) fn read_patch(call: &Call, body: &[u8]) -> Result<Patch> {
+    check_media_type(call)?;
+    match media_type(call) {
+        "application/json-patch+json" => patch::json_patch(body),
+        "application/merge-patch+json" => patch::merge_patch(body),
+        _ => patch::strategic_patch(body),
     }
 }
 
-/// Field validation of a patched object: strict complaints are about the patch.
-fn check_patched(call: &Call, (patch, twice): (&Patch, &[String]), old: &Value, new: Value) -> Result<()> {
-    let parsed = Parsed { value: new, duplicates: Vec::new() };
-    if call.query.get("fieldValidation") != "Strict" {
-        twice.iter().for_each(|text| call.warn(text.as_str()));
-        return check_fields(call, &parsed, call.kind.schema());
-    }
-    let mut complaints = twice.to_vec();
-    complaints.extend(super::write::complaints(call, &parsed, call.kind.schema())?);
-    if complaints.is_empty() {
-        return Ok(());
-    }
-    let shown = match patch {
-        Patch::Strategic(value) => codec::go_map(value),
-        Patch::Merge(patch) => merged_text(call, patch, old)?,
-        Patch::Json(_) => parsed.value.to_string(),
+/// The patched object in canonical form, or why it is none.
+fn decode_patched(call: &Call, patch: &Patch, old: &Value, patched: Value) -> Result<Value> {
+    let kind = call.kind;
+    let rejected = |why: &str| -> Result<Failure> {
+        let error = FieldError::invalid("patch", patch.shown(&json_text(call, old)?), why);
+        Ok(Failure::invalid(Subject { group: "", resource: "" }, "", &[error]))
     };
-    let text = format!("strict decoding error: {}", complaints.join(", "));
-    let error = FieldError::invalid("patch", shown, text);
-    Err(Failure::invalid(Subject { group: "", resource: "" }, "", &[error]))
+    let is_custom = crate::custom::is_custom(kind);
+    let new = match codec::try_canonical(kind, &patched) {
+        Ok(new) => new,
+        Err(issue) if is_custom => return Err(codec::bad_field(kind, &issue)),
+        Err(issue) => {
+            if !matches!(patch.change, Change::Strategic(_)) {
+                return Err(rejected(&codec::complaint(&issue))?);
+            }
+            match converted(kind, &patched) {
+                Ok(new) => new,
+                Err(why) => return Err(rejected(&why)?),
+            }
+        }
+    };
+    let parsed = Parsed { value: patched, duplicates: Vec::new() };
+    match call.query.get("fieldValidation") {
+        mode @ ("" | "Warn" | "Strict") => {
+            let mut unknown = super::write::complaints(call, &parsed, kind.schema())?;
+            if matches!(patch.change, Change::Strategic(_)) {
+                unknown.sort();
+            }
+            let complaints = patch.complaints.iter().cloned().chain(unknown);
+            if mode != "Strict" {
+                complaints.for_each(|complaint| call.warn(complaint));
+                return Ok(new);
+            }
+            let complaints: Vec<String> = complaints.collect();
+            if !complaints.is_empty() {
+                return Err(rejected(&format!("strict decoding error: {}", complaints.join(", ")))?);
+            }
+        }
+        _ => check_fields(call, &parsed, kind.schema())?,
+    }
+    Ok(new)
 }
 
-/// The JSON text of a merge: what the patch does not touch stays as the object is written.
-fn merged_text(call: &Call, patch: &Value, old: &Value) -> Result<String> {
+/// An object's JSON as it is written, with the names of its type.
+fn json_text(call: &Call, object: &Value) -> Result<String> {
     let schema = call.kind.schema();
-    let raw = api::transcode::value_to_proto(schema, old, &mut api::transcode::Report::default());
+    let raw = api::transcode::value_to_proto(schema, object, &mut api::transcode::Report::default());
     let raw = raw.map_err(Failure::internal)?;
     let mut text = Vec::new();
     let version = call.kind.api_version();
     api::transcode::proto_to_json(schema, &raw, Some((&version, call.kind.kind)), &mut text)
         .map_err(Failure::internal)?;
-    let mut parts: std::collections::BTreeMap<String, Box<serde_json::value::RawValue>> =
-        serde_json::from_slice(&text).map_err(Failure::internal)?;
-    for (key, value) in patch.as_object().into_iter().flatten() {
-        let mut merged = old.get(key).cloned().unwrap_or_default();
-        json_patch::merge(&mut merged, value);
-        let raw = serde_json::value::to_raw_value(&merged).map_err(Failure::internal)?;
-        parts.insert(key.clone(), raw);
-    }
-    serde_json::to_string(&parts).map_err(Failure::internal)
+    String::from_utf8(text).map_err(Failure::internal)
 }
 
 /// Server-side apply.
 async fn apply_configuration(call: &Call, part: Part, body: &[u8]) -> Result<Changed> {
-    check_options(call)?;
-    let parsed = codec::parse_body(body, Encoding::Yaml, call.kind.schema())?;
+    let parsed = codec::parse_apply(body)?;
     let schema = crate::custom::schema_of(call);
     let target = managed::Target { kind: call.kind, part, schema: schema.as_deref() };
-    match &schema {
-        Some(_) => check_duplicates(call, &parsed)?,
-        None => check_fields(call, &parsed, call.kind.schema())?,
-    }
-    let mut config = parsed.value;
-    if tree::has(&config, "/metadata/managedFields") {
-        return Err(Failure::bad_request("metadata.managedFields must be nil"));
-    }
-    check_type(call, &mut config)?;
-    if config["metadata"].is_null() {
-        config["metadata"] = Value::Object(Default::default());
-    }
-    if schema.is_some() {
-        check_typed(call, target, &config)?;
-    }
-    let config = codec::declared(call.kind, &config)?;
     let now = now_text();
+    let config = if crate::custom::is_custom(call.kind) {
+        match &schema {
+            Some(_) => check_duplicates(call, &parsed)?,
+            None => check_fields(call, &parsed, call.kind.schema())?,
+        }
+        custom_configuration(call, target, parsed.value)?
+    } else {
+        check_duplicates(call, &parsed)?;
+        configuration(call, target, parsed.value)?
+    };
     let applying = || Applying { config: &config, manager: call.manager(), force: call.query.flag("force"), now: &now };
     let changed = modify(call, part, |old| {
         let mut new = managed::apply(target, Some(old), &applying())?.object;
@@ -132,7 +130,7 @@ async fn apply_configuration(call: &Call, part: Part, body: &[u8]) -> Result<Cha
             .or(old.pointer("/metadata/resourceVersion"))
             .cloned()
             .unwrap_or_default();
-        let new = codec::canonical(call.kind, &new)?;
+        let new = applied(call, &config, &new)?;
         same_name(call, &new)?;
         Ok(new)
     });
@@ -142,7 +140,7 @@ async fn apply_configuration(call: &Call, part: Part, body: &[u8]) -> Result<Cha
             if tree::text(&new, "/metadata/name").is_empty() {
                 new["metadata"]["name"] = call.info.name.as_str().into();
             }
-            let new = codec::canonical(call.kind, &new)?;
+            let new = applied(call, &config, &new)?;
             same_name(call, &new)?;
             let created = create_object(call, new).await?;
             Ok(Changed { object: created.object, created: true })
@@ -151,7 +149,35 @@ async fn apply_configuration(call: &Call, part: Part, body: &[u8]) -> Result<Cha
     }
 }
 
-/// An applied configuration of a custom resource is looked at closely anyway; only what it says twice is left.
+/// The configuration in a body, checked against the schema.
+fn configuration(call: &Call, target: managed::Target<'_>, config: Value) -> Result<Value> {
+    let kind = call.kind;
+    let config = if config.is_null() { Value::Object(Default::default()) } else { config };
+    let (group, version) =
+        tree::text(&config, "/apiVersion").rsplit_once('/').unwrap_or(("", tree::text(&config, "/apiVersion")));
+    let name = tree::text(&config, "/kind");
+    if (group, version, name) != (kind.group, kind.version, kind.kind) {
+        return Err(Failure::bad_request(format!("invalid object type: {group}/{version}, Kind={name}")));
+    }
+    // What is no list of entries counts as none.
+    let entries = config.pointer("/metadata/managedFields").and_then(Value::as_array);
+    let entry = codec::schema("k8s.io.apimachinery.pkg.apis.meta.v1.ManagedFieldsEntry");
+    let is_entry = |value: &Value| value.is_object() && codec::misfit(entry, value).is_none();
+    if entries.is_some_and(|entries| entries.iter().all(is_entry)) {
+        return Err(Failure::bad_request("metadata.managedFields must be nil"));
+    }
+    check_typed(call, target, &config)?;
+    Ok(config)
+}
+
+/// Fails on what is not in the schema or has another type there.
+fn check_typed(call: &Call, target: managed::Target<'_>, config: &Value) -> Result<()> {
+    let Some(why) = managed::misfits(target, config) else { return Ok(()) };
+    let text = format!("failed to create typed patch object ({}): {why}", in_texts(call, config));
+    Err(Failure::new(StatusCode::INTERNAL_SERVER_ERROR, "", text))
+}
+
+/// An applied configuration is looked at closely anyway; only what it says twice is left.
 fn check_duplicates(call: &Call, parsed: &Parsed) -> Result<()> {
     for text in &parsed.duplicates {
         match call.query.get("fieldValidation") {
@@ -166,27 +192,64 @@ fn check_duplicates(call: &Call, parsed: &Parsed) -> Result<()> {
     Ok(())
 }
 
-/// Fails on what is not in the schema or has another type there.
-fn check_typed(call: &Call, target: managed::Target<'_>, config: &Value) -> Result<()> {
-    let found = managed::misfits(target, config);
-    let text = match found.as_slice() {
-        [] => return Ok(()),
-        [one] => one.clone(),
-        many => format!("errors:\n  {}", many.join("\n  ")),
-    };
-    let name = format!("{}/{}", call.namespace(), tree::text(config, "/metadata/name"));
-    let about = format!("{name}; {}, Kind={}", call.kind.api_version(), call.kind.kind);
-    let text = format!("failed to create typed patch object ({about}): {text}");
-    Err(Failure::new(StatusCode::INTERNAL_SERVER_ERROR, "", text))
+/// The configuration of a custom resource.
+fn custom_configuration(call: &Call, target: managed::Target<'_>, mut config: Value) -> Result<Value> {
+    if tree::has(&config, "/metadata/managedFields") {
+        return Err(Failure::bad_request("metadata.managedFields must be nil"));
+    }
+    check_type(call, &mut config)?;
+    if config["metadata"].is_null() {
+        config["metadata"] = Value::Object(Default::default());
+    }
+    if target.schema.is_some() {
+        check_typed(call, target, &config)?;
+    }
+    codec::declared(call.kind, &config)
 }
 
-fn check_options(call: &Call) -> Result<()> {
-    if !call.query.get("fieldManager").is_empty() {
-        return Ok(());
+/// An object that is applied, as error texts name it.
+fn in_texts(call: &Call, config: &Value) -> String {
+    let text = |pointer: &str| tree::text(config, pointer);
+    let kind = call.kind;
+    let (namespace, name) = (text("/metadata/namespace"), text("/metadata/name"));
+    // What a custom resource is in is known from the path by now.
+    let namespace = if crate::custom::is_custom(kind) { call.namespace() } else { namespace };
+    format!("{namespace}/{name}; {}, Kind={}", go_version(kind), kind.kind)
+}
+
+/// Group and version as Go prints them within a kind: with a slash even where there is no group.
+fn go_version(kind: &api::Kind) -> String {
+    format!("{}/{}", kind.group, kind.version)
+}
+
+/// The canonical form of what the converter takes though the decoder does not, or why neither does.
+fn converted(kind: &'static api::Kind, tree: &Value) -> std::result::Result<Value, String> {
+    if let Some(why) = codec::misfit(kind.schema(), tree) {
+        return Err(why);
     }
-    let subject = Subject { group: "meta.k8s.io", resource: "PatchOptions" };
-    let error = FieldError::required("fieldManager", "is required for apply patch");
-    Err(Failure::invalid(subject, "", &[error]))
+    let mut tree = tree.clone();
+    codec::fit_numbers(kind.schema(), &mut tree);
+    codec::try_canonical(kind, &tree).map_err(|issue| codec::complaint(&issue))
+}
+
+/// What an apply made, in canonical form.
+fn applied(call: &Call, config: &Value, new: &Value) -> Result<Value> {
+    let kind = call.kind;
+    match codec::try_canonical(kind, new) {
+        Ok(new) => return Ok(new),
+        Err(issue) if crate::custom::is_custom(kind) => return Err(codec::bad_field(kind, &issue)),
+        Err(_) => {}
+    }
+    converted(kind, new).map_err(|why| {
+        let text = format!(
+            "failed to convert new object ({}) to proper version: unable to convert unstructured object to {}, Kind={}: \
+             {why}",
+            in_texts(call, config),
+            go_version(kind),
+            kind.kind
+        );
+        Failure::new(StatusCode::INTERNAL_SERVER_ERROR, "", text)
+    })
 }
 
 /// The object in a body is the one that the path names.
@@ -210,19 +273,16 @@ pub(super) fn same_name(call: &Call, new: &Value) -> Result<()> {
 /// Applies the patch of a request to a part of its object.
 pub async fn apply(call: &Call, part: Part, body: &[u8]) -> Result<Changed> {
     if call.is_apply() {
+        super::options::check(call, "PatchOptions")?;
         return apply_configuration(call, part, body).await;
     }
+    check_media_type(call)?;
+    super::options::check(call, "PatchOptions")?;
     let patch = read_patch(call, body)?;
-    if call.query.has("force") {
-        let error = FieldError::forbidden("force", "may not be specified for non-apply patch");
-        return Err(Failure::invalid(Subject { group: "meta.k8s.io", resource: "PatchOptions" }, "", &[error]));
-    }
-    let twice = said_twice(call, &patch, body);
     modify(call, part, |old| {
         let mut patched = patch.apply(call.kind.schema(), old)?;
         check_type(call, &mut patched)?;
-        let new = codec::canonical_request(call.kind, &patched)?;
-        check_patched(call, (&patch, &twice), old, patched)?;
+        let new = decode_patched(call, &patch, old, patched)?;
         same_name(call, &new)?;
         Ok(new)
     })

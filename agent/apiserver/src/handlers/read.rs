@@ -29,7 +29,12 @@ async fn wait_for_version(call: &Call) -> Result<()> {
     match call.query.get("resourceVersion") {
         "" => call.app.cache.fresh().await?,
         "0" => 0,
-        text => call.app.cache.wait_for(parse_version(text)?).await?,
+        text => {
+            // Upstream tells a bad version of one object without a reason.
+            let version =
+                parse_version(text).map_err(|f| Failure::new(StatusCode::INTERNAL_SERVER_ERROR, "", f.message()))?;
+            call.app.cache.wait_for(version).await?
+        }
     };
     Ok(())
 }
@@ -75,9 +80,12 @@ fn render(call: &Call, code: StatusCode, object: &Object) -> Result<Response<Bod
 }
 
 /// Schema of the metadata form.
-pub(super) const METADATA: &str = "k8s.io.apimachinery.pkg.apis.meta.v1.PartialObjectMetadata";
+pub(in crate::handlers) const METADATA: &str = "k8s.io.apimachinery.pkg.apis.meta.v1.PartialObjectMetadata";
 
 /// The metadata form of an object.
 pub(super) fn metadata_of(mut object: Value) -> Value {
+    if object["kind"] == "DaemonSet" {
+        table::hide_template_generation(&mut object["metadata"]);
+    }
     json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": object["metadata"].take()})
 }

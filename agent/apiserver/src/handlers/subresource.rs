@@ -53,6 +53,7 @@ pub(super) async fn dispatch(call: &Call, parts: Parts, body: Body) -> Result<Re
     match parts.method {
         Method::GET | Method::HEAD => read::get(call).await,
         Method::PUT => {
+            super::options::check(call, "UpdateOptions")?;
             let value = decode_object(call, &read_body(body).await?)?;
             let changed = replace(call, part, value).await?;
             read::respond(call, StatusCode::OK, changed.object).await

@@ -13,6 +13,7 @@ use crate::strategy::{self, Part};
 use crate::tree;
 
 pub(super) async fn update(call: &Call, body: bytes::Bytes) -> Result<Response<Body>> {
+    super::options::check(call, "UpdateOptions")?;
     let mut value = decode_object(call, &body)?;
     strategy::drop_repeated_owners(call, &mut value, false);
     let changed = replace(call, Part::Main, value).await?;

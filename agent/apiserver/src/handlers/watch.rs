@@ -325,6 +325,9 @@ impl Watcher {
         }
         let app = self.app.clone();
         let storage = app.cache.storage_at(self.index);
+        if let ("apps", "deployments" | "replicasets" | "statefulsets") = (storage.kind.group, storage.kind.plural) {
+            value["spec"] = json!({"replicas": 0});
+        }
         let data = codec::to_stored(storage, storage.kind, &value).ok()?;
         let object = storage.read_object("", revision, data);
         if self.accept.form == Form::Object {

@@ -28,15 +28,32 @@ pub struct Changed {
 
 fn parse(call: &Call, body: &[u8], message: &'static Message) -> Result<Parsed> {
     let encoding = negotiate::body_encoding(&call.headers)?;
-    if body.is_empty() {
-        return Err(Failure::bad_request("unexpected end of JSON input"));
-    }
     if crate::custom::is_custom(call.kind) && encoding == negotiate::Encoding::Protobuf {
         let text = "the body of the request was in an unknown format - accepted media types include: application/json, \
                     application/yaml";
         return Err(Failure::unsupported_media_type(text));
     }
-    codec::parse_body(body, encoding, message)
+    let parsed = codec::parse_body(body, encoding, message);
+    let mut parsed = parsed.map_err(|failure| unrecognized(call, body, failure.message()))?;
+    if parsed.value.is_null() {
+        parsed.value = Value::Object(Default::default());
+    }
+    Ok(parsed)
+}
+
+/// The failure of a body that does not even say what it is.
+fn unrecognized(call: &Call, body: &[u8], why: &str) -> Failure {
+    let start = &body[..body.len().min(SHOWN_BYTES)];
+    let mut shown = match start.first() {
+        None => "<empty>".to_owned(),
+        Some(b'{') => String::from_utf8_lossy(start).into_owned(),
+        Some(_) => start.iter().map(|b| format!("{b:02x}")).collect(),
+    };
+    if body.len() > SHOWN_BYTES {
+        shown.push_str(" ...");
+    }
+    let kind = call.kind.kind;
+    Failure::bad_request(format!("the object provided is unrecognized (must be of type {kind}): {why} ({shown})"))
 }
 
 /// Reads a body as an object of the request's kind, in canonical form.
@@ -56,30 +73,39 @@ pub fn decode_object(call: &Call, body: &[u8]) -> Result<Value> {
 /// Most of a body that a message shows.
 const SHOWN_BYTES: usize = 30;
 
+/// The Go type that the names of an object's type are read into.
+const TYPE_NAMES: &str =
+    r#"struct { APIVersion string "json:\"apiVersion,omitempty\""; Kind string "json:\"kind,omitempty\"" }"#;
+
 fn check_type_texts(call: &Call, value: &Value, body: &[u8]) -> Result<()> {
+    let told = |what: &str| {
+        let why = format!("couldn't get version/kind; json parse error: json: cannot unmarshal {what}");
+        Err(unrecognized(call, body, &why))
+    };
+    if !value.is_object() {
+        return told(&format!("{} into Go value of type {TYPE_NAMES}", json_type(value)));
+    }
     for key in ["apiVersion", "kind"] {
-        let found = match &value[key] {
-            Value::Null | Value::String(_) => continue,
-            Value::Bool(_) => "bool",
-            Value::Number(_) => "number",
-            Value::Array(_) => "array",
-            Value::Object(_) => "object",
-        };
-        let start = &body[..body.len().min(SHOWN_BYTES)];
-        let mut shown = match start.first() {
-            Some(b'{') => String::from_utf8_lossy(start).into_owned(),
-            _ => start.iter().map(|b| format!("{b:02x}")).collect(),
-        };
-        if body.len() > SHOWN_BYTES {
-            shown.push_str(" ...");
+        if !value[key].is_null() && !value[key].is_string() {
+            return told(&format!("{} into Go struct field .{key} of type string", json_type(&value[key])));
         }
-        return Err(Failure::bad_request(format!(
-            "the object provided is unrecognized (must be of type {}): couldn't get version/kind; json parse error: \
-             json: cannot unmarshal {found} into Go struct field .{key} of type string ({shown})",
-            call.kind.kind
-        )));
+    }
+    let version = tree::text(value, "/apiVersion");
+    if version.matches('/').count() > 1 {
+        return Err(unrecognized(call, body, &format!("unexpected GroupVersion string: {version}")));
     }
     Ok(())
+}
+
+fn json_type(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "bool",
+        Value::Number(_) => "number",
+        Value::String(_) => "string",
+        Value::Array(_) => "array",
+        Value::Object(_) => "object",
+    }
 }
 
 /// Everything strict decoding objects to.
@@ -142,12 +168,25 @@ pub fn check_type(call: &Call, value: &mut Value) -> Result<()> {
     let of_kind = if kind.is_empty() { expected.1 } else { &kind };
     if *asked != expected.0 && api::kind_by_name(asked, of_kind).is_none() || of_kind != expected.1 {
         let short = asked.rsplit('/').next().unwrap_or_default();
+        let why = match api::kind_by_name(asked, of_kind) {
+            // A kind there is, but none that this one could be made of.
+            Some(other) if !crate::custom::is_custom(call.kind) => format!(
+                "converting ({}.{}) to ({}.{}): unknown conversion",
+                other.version,
+                other.kind,
+                go_package(call.kind.group),
+                call.kind.kind
+            ),
+            _ => format!(
+                "no kind {} is registered for version {} in scheme \"pkg/runtime/scheme.go:111\"",
+                quoted(of_kind),
+                quoted(asked)
+            ),
+        };
         return Err(Failure::bad_request(format!(
-            "{of_kind} in version {} cannot be handled as a {}: no kind {} is registered for version {} in scheme \"pkg/runtime/scheme.go:111\"",
+            "{of_kind} in version {} cannot be handled as a {}: {why}",
             quoted(short),
-            expected.1,
-            quoted(of_kind),
-            quoted(asked)
+            expected.1
         )));
     }
     if !version.is_empty() && version != expected.0 {
@@ -159,6 +198,15 @@ pub fn check_type(call: &Call, value: &mut Value) -> Result<()> {
     map.insert("apiVersion".into(), expected.0.into());
     map.insert("kind".into(), expected.1.into());
     Ok(())
+}
+
+/// The Go package of a group's own types.
+fn go_package(group: &str) -> &str {
+    match group {
+        "" | "events.k8s.io" => "core",
+        "internal.apiserver.k8s.io" => "apiserverinternal",
+        group => group.split('.').next().unwrap_or(group),
+    }
 }
 
 /// Checks the namespace of a body against the one in the path.

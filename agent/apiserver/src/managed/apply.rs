@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::compare::{Comparison, field_set};
+use super::compare::{Comparison, equal, field_set};
 use super::entries::{self, Entry, Manager};
 use super::merge::{merge, remove, with_named_fields};
 use super::reset;
@@ -34,6 +34,7 @@ pub struct Applied {
 const BEFORE: &str = "before-first-apply";
 /// Where kubectl keeps what it last applied by itself.
 const LAST_APPLIED: &str = "/metadata/annotations/kubectl.kubernetes.io~1last-applied-configuration";
+const LAST_APPLIED_KEY: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
 /// Applies a configuration to an object; to nothing when `live` is none.
 pub fn apply(target: Target<'_>, live: Option<&Value>, applying: &Applying<'_>) -> Result<Applied> {
@@ -51,33 +52,41 @@ pub fn apply(target: Target<'_>, live: Option<&Value>, applying: &Applying<'_>) 
         };
         book(target, (&empty, &base), &mut entries, (&before, applying.now));
     }
+    entries::drop_unknown(kind, &mut entries);
     let at = entries.iter().position(|e| e.manager.is_same(&applying.manager));
     let last = at.map(|at| entries.remove(at));
-    let ignored = reset::ignored(kind, part);
-    let mut fields = field_set(ty, applying.config).without(&ignored).difference(&reset::stripped());
-    if let Some(only) = reset::only(kind, part) {
-        fields = fields.within(&only);
-    }
+    let filter = reset::filter(kind, part);
+    let fields = filter.of_set(&field_set(ty, applying.config));
     let merged = merge(ty, Some(&base), Some(applying.config));
     let object = match &last {
         Some(last) if !last.fields.is_empty() => prune(ty, &merged, &last.fields, (&entries, &fields)),
         _ => merged,
     };
-    let compared = Comparison::of(ty, &base, &object).without(&ignored);
+    let compared = filter.of(Comparison::of(ty, &base, &object));
     let written = compared.written();
-    resolve(&mut entries, &written, &base, applying)?;
+    resolve(ty, &mut entries, &written, &base, applying)?;
     for entry in &mut entries {
         entry.fields = entry.fields.difference(&compared.removed);
     }
-    let unchanged = object == base && last.as_ref().is_some_and(|l| l.fields == fields);
-    let time = match &last {
-        Some(last) if unchanged => last.time.clone(),
-        _ => Some(applying.now.to_owned()),
-    };
+    // An apply that changes nothing leaves the time, or the lack of one, as it was.
+    let time = if equal(&object, &base) { last.and_then(|last| last.time) } else { Some(applying.now.to_owned()) };
+    let fields = fields.difference(&reset::stripped());
     entries.push(Entry { manager: applying.manager.clone(), time, fields });
     let mut object = object;
     entries::write(&mut object, entries);
+    keep_annotation(&mut object, applying);
     Ok(Applied { object })
+}
+
+/// Where kubectl once kept what it applied by itself, it finds there what it applied last, whichever way.
+fn keep_annotation(object: &mut Value, applying: &Applying<'_>) {
+    let kept = object.pointer_mut(LAST_APPLIED).filter(|text| text.as_str().is_some_and(|text| !text.is_empty()));
+    let Some(kept) = kept.filter(|_| applying.manager.name == "kubectl") else { return };
+    let mut config = applying.config.clone();
+    if let Some(all) = config.pointer_mut("/metadata/annotations").and_then(Value::as_object_mut) {
+        all.remove(LAST_APPLIED_KEY);
+    }
+    *kept = format!("{}\n", api::transcode::go_json(&config)).into();
 }
 
 /// Takes away what the applier named before and nobody names now.
@@ -96,9 +105,9 @@ fn prune(ty: Type<'_>, merged: &Value, last: &Set, (others, own): (&[Entry], &Se
 }
 
 /// Fails on fields of other managers that would change, or takes them.
-fn resolve(entries: &mut [Entry], written: &Set, live: &Value, applying: &Applying<'_>) -> Result<()> {
+fn resolve(ty: Type<'_>, entries: &mut [Entry], written: &Set, live: &Value, applying: &Applying<'_>) -> Result<()> {
     let mut conflicts: Vec<(Manager, String)> = Vec::new();
-    let kubectl = last_applied(live, applying);
+    let kubectl = last_applied(ty, live, applying);
     for entry in entries.iter_mut() {
         let taken = entry.fields.intersection(written);
         let disputed = match &kubectl {
@@ -115,15 +124,19 @@ fn resolve(entries: &mut [Entry], written: &Set, live: &Value, applying: &Applyi
     Err(conflict(&conflicts))
 }
 
-/// What kubectl applied by itself before it applied through the server: changing that is no conflict.
-fn last_applied(live: &Value, applying: &Applying<'_>) -> Option<Set> {
+/// What kubectl applied by itself before it applied through the server, where it still is so: changing that is no
+/// conflict.
+fn last_applied(ty: Type<'_>, live: &Value, applying: &Applying<'_>) -> Option<Set> {
     if applying.manager.name != "kubectl" {
         return None;
     }
     let config: Value = serde_json::from_str(live.pointer(LAST_APPLIED)?.as_str()?).ok()?;
-    let kind = api::kind_by_name(config["apiVersion"].as_str()?, config["kind"].as_str()?)?;
-    let ty = Type::of_message(kind.schema());
-    Some(field_set(ty, &config))
+    if config["apiVersion"] != applying.manager.api_version.as_str() {
+        return None;
+    }
+    let compared = Comparison::of(ty, &config, live);
+    let own = field_set(ty, &config).difference(&compared.modified).difference(&compared.added);
+    Some(own.difference(&compared.removed))
 }
 
 fn conflict(conflicts: &[(Manager, String)]) -> Failure {

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use super::schema::Type;
+use super::schema::{Form, Type};
 use super::set::{Set, Step};
 
 /// The paths that a change touched.
@@ -20,17 +20,8 @@ impl Comparison {
     /// Compares two objects of one type.
     pub fn of(ty: Type<'_>, old: &Value, new: &Value) -> Self {
         let mut out = Self::default();
-        out.walk(ty, (Some(old), Some(new)), &mut Vec::new(), false);
+        out.walk(ty, (Some(old), Some(new)), &mut Vec::new());
         out
-    }
-
-    /// Without the members of a set and everything below.
-    pub fn without(&self, ignored: &Set) -> Self {
-        Self {
-            added: self.added.without(ignored),
-            modified: self.modified.without(ignored),
-            removed: self.removed.without(ignored),
-        }
     }
 
     /// What the new object says otherwise than the old one.
@@ -38,44 +29,49 @@ impl Comparison {
         self.modified.union(&self.added)
     }
 
-    fn walk(&mut self, ty: Type<'_>, pair: (Option<&Value>, Option<&Value>), path: &mut Vec<Step>, in_leaf: bool) {
-        if in_leaf {
-            return;
-        }
+    fn walk(&mut self, ty: Type<'_>, pair: (Option<&Value>, Option<&Value>), path: &mut Vec<Step>) {
         let (old, new) = pair;
-        let is_map = |v: Option<&Value>| v.is_none_or(|v| v.is_null() || v.is_object());
-        let is_list = |v: Option<&Value>| v.is_none_or(|v| v.is_null() || v.is_array());
-        let size = |v: Option<&Value>| match v {
-            Some(Value::Object(map)) => map.len(),
-            Some(Value::Array(list)) => list.len(),
-            _ => 0,
-        };
-        let both_empty = size(old) == 0 && size(new) == 0;
-        let merges = match ty {
-            Type::Struct(_) | Type::Map(_) | Type::Object(..) | Type::Values(_) => is_map(old) && is_map(new),
-            Type::Deduced => is_map(old) && is_map(new) && (size(old) + size(new) > 0),
-            Type::Keyed(..) | Type::Members(..) | Type::Set => is_list(old) && is_list(new),
-            Type::Leaf => false,
-        };
-        let leaf = !merges || both_empty;
-        if leaf {
-            match (old, new) {
-                (None, Some(_)) => self.added.insert(path),
-                (Some(_), None) => self.removed.insert(path),
-                (Some(a), Some(b)) if !equal(a, b) => self.modified.insert(path),
-                _ => {}
-            }
+        let (was, is) = (ty.form(old), ty.form(new));
+        if old.is_some() && new.is_some() && was != is {
+            // A value of another form: what was below the old one goes.
+            self.by_form(was, ty, pair, path);
+        }
+        let form = if new.is_some() { is } else { was };
+        if self.by_form(form, ty, pair, path) {
             return;
         }
-        match ty {
-            Type::Keyed(..) | Type::Members(..) | Type::Set => self.lists(ty, pair, path),
-            _ => self.maps(ty, pair, path),
-        }
-        match (old, new) {
+        match pair {
             (None, Some(_)) => self.added.insert(path),
             (Some(_), None) => self.removed.insert(path),
             _ => {}
         }
+    }
+
+    /// Compares as values of a form; whether they were compared as one value.
+    fn by_form(
+        &mut self,
+        form: Form,
+        ty: Type<'_>,
+        pair: (Option<&Value>, Option<&Value>),
+        path: &mut Vec<Step>,
+    ) -> bool {
+        let is_empty = |side: Option<&Value>| match (form, side) {
+            (Form::Map, Some(Value::Object(map))) => map.is_empty(),
+            (Form::List, Some(Value::Array(list))) => list.is_empty(),
+            _ => true,
+        };
+        let is_leaf = form == Form::Leaf || is_empty(pair.0) && is_empty(pair.1);
+        match (is_leaf, form) {
+            (true, _) => match pair {
+                (None, Some(_)) => self.added.insert(path),
+                (Some(_), None) => self.removed.insert(path),
+                (Some(old), Some(new)) if !equal(old, new) => self.modified.insert(path),
+                _ => {}
+            },
+            (_, Form::List) => self.lists(ty, pair, path),
+            _ => self.maps(ty, pair, path),
+        }
+        is_leaf
     }
 
     fn maps(&mut self, ty: Type<'_>, (old, new): (Option<&Value>, Option<&Value>), path: &mut Vec<Step>) {
@@ -86,7 +82,7 @@ impl Comparison {
             let step = Step::Field(key.clone());
             let below = ty.below(&step);
             path.push(step);
-            self.walk(below, (old.get(key), new.get(key)), path, false);
+            self.walk(below, (old.get(key), new.get(key)), path);
             path.pop();
         }
     }
@@ -101,18 +97,25 @@ impl Comparison {
             };
             let (before, after) = (find(&old), find(&new));
             path.push(step.clone());
+            let item = if matches!(ty, Type::Set) { Type::Leaf } else { ty.below(step) };
             match (before.as_slice(), after.as_slice()) {
-                ([] | [_], [] | [_]) => {
-                    let item = match ty {
-                        Type::Set => Type::Leaf,
-                        _ => ty.below(step),
-                    };
-                    self.walk(item, (before.first(), after.first()), path, false);
+                ([] | [_], [] | [_]) => self.walk(item, (before.first(), after.first()), path),
+                ([_, _, ..], [_, _, ..]) if before == after => {}
+                ([_, _, ..], [_, _, ..]) => self.modified.insert(path),
+                // Several became one or none.
+                ([_, _, ..], _) => {
+                    if let Some(one) = after.first() {
+                        self.walk(item, (None, Some(one)), path);
+                    }
+                    self.removed.insert(path);
                 }
-                ([], _) => self.added.insert(path),
-                (_, []) => self.removed.insert(path),
-                (a, b) if a != b => self.modified.insert(path),
-                _ => {}
+                // One or none became several.
+                (_, _) => {
+                    if let Some(one) = before.first() {
+                        self.walk(item, (Some(one), None), path);
+                    }
+                    self.added.insert(path);
+                }
             }
             path.pop();
         }
@@ -133,9 +136,13 @@ fn grouped<'v>(ty: Type<'_>, list: Option<&'v Value>) -> Vec<(Step, Vec<&'v Valu
 }
 
 /// Whether two values are the same, numbers by their value.
-fn equal(a: &Value, b: &Value) -> bool {
+pub fn equal(a: &Value, b: &Value) -> bool {
     match (a, b) {
-        (Value::Number(x), Value::Number(y)) => x == y || x.as_f64() == y.as_f64(),
+        (Value::Number(x), Value::Number(y)) => x == y || (x.is_f64() || y.is_f64()) && x.as_f64() == y.as_f64(),
+        (Value::Array(x), Value::Array(y)) => x.len() == y.len() && x.iter().zip(y).all(|(a, b)| equal(a, b)),
+        (Value::Object(x), Value::Object(y)) => {
+            x.len() == y.len() && x.iter().all(|(key, a)| y.get(key).is_some_and(|b| equal(a, b)))
+        }
         _ => a == b,
     }
 }
@@ -162,12 +169,14 @@ fn named(ty: Type<'_>, value: &Value, path: &mut Vec<Step>, set: &mut Set) {
                 path.pop();
             }
         }
-        (Type::Keyed(..) | Type::Members(..) | Type::Set, Value::Array(items)) => {
-            for item in items {
-                let Some(step) = ty.item_step(item) else { continue };
+        (Type::Keyed(..) | Type::Members(..) | Type::Set, Value::Array(_)) => {
+            for (step, members) in grouped(ty, Some(value)) {
                 let below = if matches!(ty, Type::Set) { Type::Leaf } else { ty.below(&step) };
                 path.push(step);
-                named(below, item, path, set);
+                // Several members with one key are one value.
+                if let [one] = members.as_slice() {
+                    named(below, one, path, set);
+                }
                 set.insert(path);
                 path.pop();
             }

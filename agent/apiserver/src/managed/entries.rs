@@ -1,5 +1,6 @@
 //! `metadata.managedFields` as entries, one a manager.
 
+use api::Kind;
 use http::HeaderMap;
 use serde_json::{Value, json};
 
@@ -74,7 +75,7 @@ pub fn read(object: &Value) -> Vec<Entry> {
             Some("Update") => false,
             _ => return None,
         };
-        if value["fieldsType"] != "FieldsV1" {
+        if value["fieldsType"] != "FieldsV1" || text("apiVersion").is_empty() {
             return None;
         }
         let fields = match &value["fieldsV1"] {
@@ -90,6 +91,16 @@ pub fn read(object: &Value) -> Vec<Entry> {
         Some(Entry { manager, time: value["time"].as_str().map(str::to_owned), fields })
     };
     tree::list(object, "/metadata/managedFields").iter().map(entry).collect::<Option<_>>().unwrap_or_default()
+}
+
+/// Leaves out entries of versions that the kind does not have: nothing can be told about their fields.
+pub fn drop_unknown(kind: &Kind, entries: &mut Vec<Entry>) {
+    let custom = crate::custom::is_custom(kind);
+    entries.retain(|entry| {
+        let version = &entry.manager.api_version;
+        let group = version.rsplit_once('/').map_or("", |(group, _)| group);
+        group == kind.group && (custom || api::kind_by_name(version, kind.kind).is_some())
+    });
 }
 
 /// Whether the client asks for all entries to be dropped: an empty list, or a list of one empty entry.

@@ -2,35 +2,38 @@
 
 use serde_json::{Map, Value};
 
-use super::schema::Type;
+use super::schema::{Form, Type};
 use super::set::{Set, Step};
 
 /// The object with everything the configuration says.
 pub fn merge(ty: Type<'_>, live: Option<&Value>, config: Option<&Value>) -> Value {
-    match (live, config) {
-        (None, None) => Value::Null,
-        (Some(live), None) => live.clone(),
-        (live, Some(config)) => merge_into(ty, live, config),
-    }
-}
-
-fn merge_into(ty: Type<'_>, live: Option<&Value>, config: &Value) -> Value {
-    match (ty, config) {
-        (Type::Struct(_) | Type::Map(_) | Type::Object(..) | Type::Values(_) | Type::Deduced, Value::Object(map)) => {
+    let form = ty.form(config.or(live));
+    let leaf = || config.or(live).cloned().unwrap_or_default();
+    match form {
+        Form::Leaf => leaf(),
+        Form::Map => {
             let empty = Map::new();
-            let live = live.and_then(Value::as_object).unwrap_or(&empty);
-            let mut out = Map::new();
-            for key in live.keys().chain(map.keys().filter(|k| !live.contains_key(*k))) {
-                let below = ty.below(&Step::Field(key.clone()));
-                out.insert(key.clone(), merge(below, live.get(key), map.get(key)));
+            let old = live.and_then(Value::as_object).unwrap_or(&empty);
+            let new = config.and_then(Value::as_object).unwrap_or(&empty);
+            if old.is_empty() && new.is_empty() {
+                return leaf();
             }
-            Value::Object(out)
+            let keys = old.keys().chain(new.keys().filter(|k| !old.contains_key(*k)));
+            let merged = keys.map(|key| {
+                let below = ty.below(&Step::Field(key.clone()));
+                (key.clone(), merge(below, old.get(key), new.get(key)))
+            });
+            Value::Object(merged.collect())
         }
-        (Type::Keyed(..) | Type::Members(..) | Type::Set, Value::Array(items)) => {
-            let live = live.and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
-            Value::Array(merge_lists(ty, live, items))
+        Form::List => {
+            fn of(side: Option<&Value>) -> &[Value] {
+                side.and_then(Value::as_array).map_or(&[], Vec::as_slice)
+            }
+            match (of(live), of(config)) {
+                ([], []) => leaf(),
+                (live, config) => Value::Array(merge_lists(ty, live, config)),
+            }
         }
-        _ => config.clone(),
     }
 }
 
@@ -51,7 +54,7 @@ pub fn merge_config(kind: &api::Kind, object: &Value, config: &Value) -> Result<
     Ok(merge(ty, Some(object), Some(config)))
 }
 
-fn whole_values(ty: Type, value: &Value, path: &str, found: &mut Vec<String>) {
+fn whole_values(ty: Type<'_>, value: &Value, path: &str, found: &mut Vec<String>) {
     match (ty, value) {
         (Type::Leaf, Value::Object(_) | Value::Array(_)) | (Type::Deduced | Type::Struct(_), Value::Array(_)) => {
             found.push(path.to_owned());
@@ -85,7 +88,9 @@ fn merge_lists(ty: Type<'_>, live: &[Value], config: &[Value]) -> Vec<Value> {
     let (left, right) = (steps(ty, live), steps(ty, config));
     let both = |step: &Step| {
         let below = if matches!(ty, Type::Set) { Type::Leaf } else { ty.below(step) };
-        merge(below, find(&left, step), find(&right, step))
+        // Nothing tells which of several members with one key is meant: the configuration's takes their place.
+        let is_single = left.iter().filter(|(s, _)| s == step).count() == 1;
+        merge(below, find(&left, step).filter(|_| is_single), find(&right, step))
     };
     let mut shared = right.iter().map(|(s, _)| s).filter(|s| find(&left, s).is_some());
     let mut next = shared.next();

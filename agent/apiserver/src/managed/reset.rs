@@ -2,6 +2,7 @@
 
 use api::Kind;
 
+use super::compare::Comparison;
 use super::set::{Set, of_paths};
 use crate::strategy::Part;
 
@@ -26,34 +27,111 @@ pub fn stripped() -> Set {
     of_paths(STRIPPED)
 }
 
-/// What a write to a part of an object leaves as it is.
-pub fn ignored(kind: &Kind, part: Part) -> Set {
-    let has_status = kind.subresource("status").is_some();
-    match part {
-        Part::Main if !has_status => Set::default(),
-        Part::Main if kind.plural == "certificatesigningrequests" => of_paths(&["spec", "status"]),
-        Part::Main => of_paths(&["status"]),
-        Part::Status => of_paths(match (kind.group, kind.plural) {
-            ("", "pods") => &["spec", "metadata.deletionTimestamp", "metadata.ownerReferences"],
-            ("apps", "deployments") => &["spec", "metadata.labels"],
-            ("apiextensions.k8s.io" | "flowcontrol.apiserver.k8s.io" | "storage.k8s.io", _) => &["metadata", "spec"],
-            ("admissionregistration.k8s.io" | "apiregistration.k8s.io", _) => &["metadata", "spec"],
-            ("resource.k8s.io", _) => &["metadata", "spec"],
-            _ => &["spec"],
-        }),
-        Part::Finalize => of_paths(&["status"]),
-        Part::Approval => of_paths(&["spec"]),
-        Part::EphemeralContainers | Part::Resize | Part::Internal => Set::default(),
+/// What of a change counts.
+pub enum Filter {
+    /// All but these fields and what is below them.
+    Without(&'static [&'static str]),
+    /// Only what leads to these fields, they and what is below them.
+    Only(&'static [&'static [&'static str]]),
+}
+
+impl Filter {
+    /// What of a set counts.
+    pub fn of_set(&self, set: &Set) -> Set {
+        match self {
+            Self::Without([]) => set.clone(),
+            Self::Without(paths) => set.without(&of_paths(paths)),
+            Self::Only(patterns) => set.matching(patterns),
+        }
+    }
+
+    /// What of a comparison counts.
+    pub fn of(&self, compared: Comparison) -> Comparison {
+        match self {
+            Self::Without([]) => compared,
+            _ => Comparison {
+                added: self.of_set(&compared.added),
+                modified: self.of_set(&compared.modified),
+                removed: self.of_set(&compared.removed),
+            },
+        }
     }
 }
 
-/// What alone a write to a part of an object sets; `None` for anything.
-pub fn only(kind: &Kind, part: Part) -> Option<Set> {
-    match part {
-        Part::EphemeralContainers => Some(of_paths(&["spec.ephemeralContainers"])),
-        Part::Resize if kind.plural == "pods" => {
-            Some(of_paths(&["spec.containers", "spec.initContainers", "spec.resources"]))
+/// Where the status of an object is written, what else of it is left as it is; `spec` for all that are not named.
+const WITH_STATUS: &[(&str, &str, &[&str])] = &[
+    ("", "pods", &["spec", "metadata.deletionTimestamp", "metadata.ownerReferences"]),
+    ("apps", "deployments", &["spec", "metadata.labels"]),
+    ("certificates.k8s.io", "certificatesigningrequests", &["spec", "status.conditions"]),
+    ("admissionregistration.k8s.io", "validatingadmissionpolicies", &["metadata", "spec"]),
+    ("apiregistration.k8s.io", "apiservices", &["metadata", "spec"]),
+    ("flowcontrol.apiserver.k8s.io", "flowschemas", &["metadata", "spec"]),
+    ("flowcontrol.apiserver.k8s.io", "prioritylevelconfigurations", &["metadata", "spec"]),
+    ("networking.k8s.io", "servicecidrs", &["metadata", "spec"]),
+    ("resource.k8s.io", "resourceclaims", &["metadata", "spec"]),
+    ("storage.k8s.io", "volumeattachments", &["metadata", "spec"]),
+];
+
+/// What of a write to a part of an object counts.
+pub fn filter(kind: &Kind, part: Part) -> Filter {
+    Filter::Without(match part {
+        Part::Main if kind.subresource("status").is_none() => &[],
+        Part::Main if kind.plural == "certificatesigningrequests" => &["spec", "status"],
+        Part::Main | Part::Finalize => &["status"],
+        Part::Status => {
+            let row = WITH_STATUS.iter().find(|(group, plural, _)| (*group, *plural) == (kind.group, kind.plural));
+            row.map_or(&["spec"], |(_, _, paths)| paths)
         }
-        _ => None,
+        Part::Approval => &["spec", "status.certificate"],
+        Part::EphemeralContainers => return Filter::Only(&[&["spec", "ephemeralContainers"]]),
+        Part::Resize if kind.plural == "pods" => {
+            return Filter::Only(&[
+                &["spec", "containers", "*", "resources"],
+                &["spec", "containers", "*", "resizePolicy"],
+                &["spec", "initContainers", "*", "resources"],
+                &["spec", "initContainers", "*", "resizePolicy"],
+            ]);
+        }
+        Part::Resize | Part::Internal => &[],
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::managed::compare::field_set;
+    use crate::managed::schema::Type;
+
+    fn left(group: &str, plural: &str, part: Part, object: serde_json::Value) -> Vec<String> {
+        let kind =
+            api::kind_by_resource(group, if group == "certificates.k8s.io" { "v1" } else { "v1" }, plural).unwrap();
+        let set = field_set(Type::of_message(kind.schema()), &object);
+        filter(kind, part).of_set(&set).paths().iter().map(|p| crate::managed::set::path_text(p)).collect()
+    }
+
+    #[test]
+    fn each_part_sets_its_own() {
+        let pod = serde_json::json!({
+            "metadata": {"labels": {"a": "b"}, "ownerReferences": [{"uid": "u"}]},
+            "spec": {"nodeName": "n", "containers": [{"name": "c", "image": "i", "resources": {"limits": {"cpu": "1"}}}]},
+            "status": {"phase": "Running"},
+        });
+        assert_eq!(left("", "pods", Part::Status, pod.clone()), [".metadata.labels.a", ".status.phase"]);
+        let resized = left("", "pods", Part::Resize, pod.clone());
+        assert_eq!(resized, [".spec.containers[name=\"c\"]", ".spec.containers[name=\"c\"].resources.limits.cpu"]);
+        assert!(left("", "pods", Part::Main, pod).iter().all(|path| !path.starts_with(".status")));
+        let request = serde_json::json!({"spec": {"signerName": "s"}, "status": {"certificate": "eA=="}});
+        let group = "certificates.k8s.io";
+        assert!(left(group, "certificatesigningrequests", Part::Main, request.clone()).is_empty());
+        assert!(left(group, "certificatesigningrequests", Part::Approval, request.clone()).is_empty());
+        assert_eq!(left(group, "certificatesigningrequests", Part::Status, request), [".status.certificate"]);
+    }
+
+    #[test]
+    fn the_rows_are_of_kinds() {
+        for (group, plural, _) in WITH_STATUS {
+            let known = api::kinds().iter().any(|kind| (kind.group, kind.plural) == (*group, *plural));
+            assert!(known, "{group} {plural}");
+        }
     }
 }

@@ -52,6 +52,17 @@ pub enum Type<'s> {
     Deduced,
 }
 
+/// What a value is made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// Nothing that has an owner of its own.
+    Leaf,
+    /// Values by name.
+    Map,
+    /// Members.
+    List,
+}
+
 impl<'s> Type<'s> {
     /// The type of an object.
     pub fn of_message(message: &'static Message) -> Self {
@@ -75,6 +86,10 @@ impl<'s> Type<'s> {
     pub fn of_field(field: &'static Field) -> Self {
         if field.atomic {
             return Self::Leaf;
+        }
+        // The one reference whose fields have owners of their own.
+        if let ("claimRef", Some(message)) = (field.json, field.ty.message()) {
+            return Self::Struct(message);
         }
         if !field.repeated {
             return Self::of_value(field.ty);
@@ -127,6 +142,17 @@ impl<'s> Type<'s> {
         }
     }
 
+    /// The form that a value of this type takes: with nothing known, that of the value.
+    pub fn form(self, value: Option<&Value>) -> Form {
+        match self {
+            Self::Leaf => Form::Leaf,
+            Self::Struct(_) | Self::Map(_) | Self::Object(..) | Self::Values(_) => Form::Map,
+            Self::Keyed(..) | Self::Members(..) | Self::Set => Form::List,
+            Self::Deduced if value.is_some_and(|v| v.is_object() || v.is_null()) => Form::Map,
+            Self::Deduced => Form::Leaf,
+        }
+    }
+
     /// Whether the name is a declared field of this type.
     pub fn declares(self, name: &str) -> bool {
         match self {
@@ -168,7 +194,7 @@ fn keyed<'k>(
     sorted.sort_unstable();
     let mut pairs = Vec::new();
     for key in sorted {
-        let found = item.get(key).filter(|v| !v.is_null()).cloned();
+        let found = item.get(key).cloned();
         if let Some(value) = found.or_else(|| default(key)) {
             pairs.push((key.to_owned(), value));
         }

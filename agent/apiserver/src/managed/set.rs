@@ -193,17 +193,22 @@ impl Set {
         out
     }
 
-    /// Only what lies at or below the members of the other.
-    pub fn within(&self, other: &Self) -> Self {
+    /// Only what lies on the way to one of the patterns, at its end or below it; `*` stands for any step.
+    pub fn matching(&self, patterns: &[&[&str]]) -> Self {
         let mut out = Self::default();
         for (step, node) in &self.nodes {
-            let kept = match other.nodes.get(step) {
-                Some(theirs) if theirs.is_member => node.clone(),
-                Some(theirs) => Node { is_member: false, below: node.below.within(&theirs.below) },
-                None => continue,
-            };
-            if kept.is_member || !kept.below.is_empty() {
-                out.nodes.insert(step.clone(), kept);
+            let fits = |first: &str| first == "*" || matches!(step, Step::Field(name) if name == first);
+            let rest: Vec<&[&str]> = patterns
+                .iter()
+                .filter_map(|pattern| pattern.split_first().filter(|(first, _)| fits(first)).map(|(_, rest)| rest))
+                .collect();
+            if rest.is_empty() {
+                continue;
+            }
+            let below =
+                if rest.iter().any(|rest| rest.is_empty()) { node.below.clone() } else { node.below.matching(&rest) };
+            if node.is_member || !below.is_empty() {
+                out.nodes.insert(step.clone(), Node { is_member: node.is_member, below });
             }
         }
         out
@@ -265,14 +270,24 @@ pub fn path_text(path: &[Step]) -> String {
         match step {
             Step::Field(name) => out.push_str(&format!(".{name}")),
             Step::Key(pairs) => {
-                let pairs: Vec<String> = pairs.iter().map(|(k, v)| format!("{k}={v}")).collect();
+                let pairs: Vec<String> = pairs.iter().map(|(k, v)| format!("{k}={}", shown(v))).collect();
                 out.push_str(&format!("[{}]", pairs.join(",")));
             }
-            Step::Value(value) => out.push_str(&format!("[={value}]")),
+            Step::Value(value) => out.push_str(&format!("[={}]", shown(value))),
             Step::Index(index) => out.push_str(&format!("[{index}]")),
         }
     }
     out
+}
+
+/// A value as paths show it.
+pub fn shown(value: &Value) -> String {
+    match value {
+        Value::String(text) => stdx::quoted(text).to_string(),
+        Value::Array(items) => format!("[{}]", items.iter().map(shown).collect::<Vec<_>>().join(",")),
+        Value::Object(map) => map.iter().map(|(key, value)| format!("{key}={}", shown(value))).collect(),
+        other => other.to_string(),
+    }
 }
 
 /// A set of fields that are named by dotted paths.

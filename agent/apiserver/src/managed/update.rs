@@ -18,6 +18,10 @@ pub fn track(target: Target<'_>, live: Option<&Value>, new: &mut Value, writer: 
     let mut entries = current(live, new, !manager.subresource.is_empty());
     tree::remove(&mut before["metadata"], "managedFields");
     tree::remove(&mut new["metadata"], "managedFields");
+    // An object whose tracking was dropped stays without until it is applied.
+    if entries.is_empty() && live.is_some() {
+        return;
+    }
     book(target, (&before, new), &mut entries, (&manager, now));
     entries::write(new, entries);
 }
@@ -42,14 +46,9 @@ pub(super) fn book(
     entries: &mut Vec<Entry>,
     (manager, now): (&Manager, &str),
 ) {
-    let (kind, part) = (target.kind, target.part);
+    entries::drop_unknown(target.kind, entries);
     let compared = Comparison::of(target.ty(), old, new);
-    let mut compared = compared.without(&reset::ignored(kind, part));
-    if let Some(only) = reset::only(kind, part) {
-        compared.added = compared.added.within(&only);
-        compared.modified = compared.modified.within(&only);
-        compared.removed = compared.removed.within(&only);
-    }
+    let compared = reset::filter(target.kind, target.part).of(compared);
     let written = compared.written();
     for entry in entries.iter_mut() {
         entry.fields = entry.fields.difference(&written).difference(&compared.removed);
@@ -57,9 +56,12 @@ pub(super) fn book(
     let own = written.difference(&reset::stripped());
     if !own.is_empty() {
         let at = entries.iter().position(|e| e.manager.is_same(manager));
-        let kept = at.map(|at| entries.remove(at).fields).unwrap_or_default();
-        let fields = kept.union(&own);
-        entries.push(Entry { manager: manager.clone(), time: Some(now.to_owned()), fields });
+        let kept = at.map(|at| entries.remove(at));
+        let fields = kept.as_ref().map_or_else(|| own.clone(), |kept| kept.fields.union(&own));
+        // Who scales is told without a time of its own.
+        let is_scale = manager.subresource == "scale";
+        let time = if is_scale { kept.and_then(|kept| kept.time) } else { Some(now.to_owned()) };
+        entries.push(Entry { manager: manager.clone(), time, fields });
     }
     entries.retain(|e| !e.fields.is_empty());
 }

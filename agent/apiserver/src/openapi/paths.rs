@@ -32,6 +32,22 @@ const LIST: &[(&str, &str)] = &[
     ("watch", "boolean"),
 ];
 
+/// What deletions of collections take: how to select, and how to delete.
+const DELETE_COLLECTION: &[(&str, &str)] = &[
+    ("continue", "string"),
+    ("dryRun", "string"),
+    ("fieldSelector", "string"),
+    ("gracePeriodSeconds", "integer"),
+    ("labelSelector", "string"),
+    ("limit", "integer"),
+    ("orphanDependents", "boolean"),
+    ("propagationPolicy", "string"),
+    ("resourceVersion", "string"),
+    ("resourceVersionMatch", "string"),
+    ("sendInitialEvents", "boolean"),
+    ("timeoutSeconds", "integer"),
+];
+
 /// One operation: HTTP method, action in upstream's words, verb it needs, query parameters.
 struct Operation {
     method: &'static str,
@@ -43,7 +59,7 @@ struct Operation {
 const COLLECTION: &[Operation] = &[
     Operation { method: "get", action: "list", verb: "list", parameters: LIST },
     Operation { method: "post", action: "post", verb: "create", parameters: WRITE },
-    Operation { method: "delete", action: "deletecollection", verb: "deletecollection", parameters: LIST },
+    Operation { method: "delete", action: "deletecollection", verb: "deletecollection", parameters: DELETE_COLLECTION },
 ];
 const ITEM: &[Operation] = &[
     Operation { method: "get", action: "get", verb: "get", parameters: &[] },
@@ -64,10 +80,13 @@ pub(super) fn of<'a>(kinds: impl Iterator<Item = &'a Kind>, style: Style) -> Map
             version: kind.version,
             name: kind.kind,
             message: Some(kind.message),
+            subresource: "",
+            everywhere: false,
             style,
         };
         if kind.namespaced && kind.has_verb("list") {
-            paths.insert(kind.path(None), target.item(&COLLECTION[..1], kind.verbs, &[]));
+            let everywhere = Target { everywhere: true, ..target };
+            paths.insert(kind.path(None), everywhere.item(&COLLECTION[..1], kind.verbs, &[]));
         }
         paths.insert(collection.clone(), target.item(COLLECTION, kind.verbs, &namespace_parameter(kind, style)));
         if kind.has_verb("get") {
@@ -82,6 +101,8 @@ pub(super) fn of<'a>(kinds: impl Iterator<Item = &'a Kind>, style: Style) -> Map
                 version: if own { sub.version } else { kind.version },
                 name: sub.kind,
                 message: subresource_message(kind, sub),
+                subresource: sub.name,
+                everywhere: false,
                 style,
             };
             let operations = if sub.verbs.contains(&"create") { &COLLECTION[1..2] } else { ITEM };
@@ -92,12 +113,16 @@ pub(super) fn of<'a>(kinds: impl Iterator<Item = &'a Kind>, style: Style) -> Map
     paths
 }
 
+#[derive(Clone, Copy)]
 struct Target<'a> {
     kind: &'a Kind,
     group: &'a str,
     version: &'a str,
     name: &'a str,
     message: Option<usize>,
+    subresource: &'a str,
+    /// Whether it is over all namespaces of a kind that is in some.
+    everywhere: bool,
     style: Style,
 }
 
@@ -107,9 +132,20 @@ impl Target<'_> {
         for operation in operations.iter().filter(|o| verbs.contains(&o.verb)) {
             item.insert(operation.method.to_owned(), self.operation(operation));
         }
-        if !parameters.is_empty() {
-            item.insert("parameters".to_owned(), json!(parameters));
+        let mut shared = parameters.to_vec();
+        shared.push(parameter("query", "pretty", "string", self.style));
+        // What all operations of a path take stands with the path.
+        if let (1, Some(Value::Object(only))) = (item.len(), item.values_mut().next())
+            && let Some(Value::Array(own)) = only.remove("parameters")
+        {
+            let (own, bodies): (Vec<Value>, Vec<Value>) = own.into_iter().partition(|p| p["in"] != "body");
+            if !bodies.is_empty() {
+                only.insert("parameters".to_owned(), Value::Array(bodies));
+            }
+            shared.extend(own);
         }
+        shared.sort_by(|a, b| a["name"].as_str().cmp(&b["name"].as_str()));
+        item.insert("parameters".to_owned(), Value::Array(shared));
         Value::Object(item)
     }
 
@@ -135,24 +171,127 @@ impl Target<'_> {
         let mut parameters: Vec<Value> =
             operation.parameters.iter().map(|(name, ty)| parameter("query", name, ty, self.style)).collect();
         let mut made = json!({
-            "operationId": format!("{}{}{}", operation.verb, self.kind.kind, self.name),
-            "responses": {"200": response(answer, self.style), "401": {"description": "Unauthorized"}},
+            "tags": [self.tag()],
+            "operationId": self.operation_id(operation.action),
+            "responses": self.responses(operation.action, answer),
             "x-kubernetes-action": operation.action,
             "x-kubernetes-group-version-kind": {"group": self.group, "version": self.version, "kind": self.name},
         });
         match (body, self.style) {
             (Some(body), Style::V2) => {
-                parameters.push(json!({"name": "body", "in": "body", "schema": self.style.reference(body)}));
+                let mut body = json!({"name": "body", "in": "body", "schema": self.style.reference(body)});
+                if !operation.action.starts_with("delete") {
+                    body["required"] = json!(true);
+                }
+                parameters.insert(0, body);
             }
-            (Some(body), Style::V3) => made["requestBody"] = request_body(operation.action, body),
+            (Some(body), Style::V3) => made["requestBody"] = self.request_body(operation.action, body),
             (None, _) => {}
         }
-        made["parameters"] = Value::Array(parameters);
-        if self.style == Style::V2 && operation.action == "patch" {
-            made["consumes"] = json!(PATCH_TYPES);
+        if !parameters.is_empty() {
+            made["parameters"] = Value::Array(parameters);
+        }
+        if self.style == Style::V2 {
+            made["consumes"] = if operation.action == "patch" { json!(self.patch_types()) } else { json!(["*/*"]) };
+            made["produces"] = json!(self.media_types(operation.action));
+            made["schemes"] = json!(["https"]);
         }
         made
     }
+
+    /// `apps_v1`, `rbacAuthorization_v1`.
+    fn tag(&self) -> String {
+        let group = group_name(self.kind.group);
+        let mut letters = group.chars();
+        let first = letters.next().map(|c| c.to_ascii_lowercase());
+        format!("{}{}_{}", first.unwrap_or_default(), letters.as_str(), self.kind.version)
+    }
+
+    /// `listAppsV1NamespacedDeployment`.
+    fn operation_id(&self, action: &str) -> String {
+        let word = match action {
+            "post" => "create",
+            "get" => "read",
+            "put" => "replace",
+            "deletecollection" => "delete",
+            other => other,
+        };
+        let collection = if action == "deletecollection" { "Collection" } else { "" };
+        let namespaced = if self.kind.namespaced && !self.everywhere { "Namespaced" } else { "" };
+        let everywhere = if self.everywhere { "ForAllNamespaces" } else { "" };
+        let (group, version) = (group_name(self.kind.group), capital(self.kind.version));
+        let (kind, sub) = (self.kind.kind, capital(self.subresource));
+        format!("{word}{group}{version}{collection}{namespaced}{kind}{sub}{everywhere}")
+    }
+
+    fn is_custom(&self) -> bool {
+        crate::custom::is_custom(self.kind)
+    }
+
+    fn patch_types(&self) -> Vec<&'static str> {
+        let strategic = "application/strategic-merge-patch+json";
+        PATCH_TYPES.into_iter().filter(|ty| !self.is_custom() || *ty != strategic).collect()
+    }
+
+    /// What answers are written in.
+    fn media_types(&self, action: &str) -> Vec<&'static str> {
+        let mut types = vec!["application/json", "application/yaml"];
+        if !self.is_custom() {
+            types.push("application/vnd.kubernetes.protobuf");
+            if action == "list" {
+                types.extend(["application/json;stream=watch", "application/vnd.kubernetes.protobuf;stream=watch"]);
+            }
+        }
+        types
+    }
+
+    fn request_body(&self, action: &str, schema: &str) -> Value {
+        let schema = json!({"schema": Style::V3.reference(schema)});
+        let types = if action == "patch" { self.patch_types() } else { vec!["*/*"] };
+        let content: Map<String, Value> = types.iter().map(|ty| ((*ty).to_owned(), schema.clone())).collect();
+        if action.starts_with("delete") {
+            json!({"content": content})
+        } else {
+            json!({"content": content, "required": true})
+        }
+    }
+
+    fn responses(&self, action: &str, schema: &str) -> Value {
+        let codes: &[(&str, &str)] = match action {
+            "post" => &[("200", "OK"), ("201", "Created"), ("202", "Accepted")],
+            "put" | "patch" => &[("200", "OK"), ("201", "Created")],
+            "delete" => &[("200", "OK"), ("202", "Accepted")],
+            _ => &[("200", "OK")],
+        };
+        let schema = self.style.reference(schema);
+        let mut made = Map::new();
+        for (code, description) in codes {
+            let response = match self.style {
+                Style::V2 => json!({"description": description, "schema": schema}),
+                Style::V3 => {
+                    let content =
+                        self.media_types(action).into_iter().map(|ty| (ty.to_owned(), json!({"schema": schema})));
+                    json!({"description": description, "content": content.collect::<Map<_, _>>()})
+                }
+            };
+            made.insert((*code).to_owned(), response);
+        }
+        made.insert("401".to_owned(), json!({"description": "Unauthorized"}));
+        Value::Object(made)
+    }
+}
+
+/// `RbacAuthorization` for `rbac.authorization.k8s.io`.
+fn group_name(group: &str) -> String {
+    if group.is_empty() {
+        return "Core".to_owned();
+    }
+    group.strip_suffix(".k8s.io").unwrap_or(group).split('.').map(capital).collect()
+}
+
+fn capital(text: &str) -> String {
+    let mut letters = text.chars();
+    letters.next().map(|c| c.to_ascii_uppercase()).into_iter().chain(letters.as_str().chars()).collect()
 }
 
 const PATCH_TYPES: [&str; 4] = [
@@ -161,20 +300,6 @@ const PATCH_TYPES: [&str; 4] = [
     "application/strategic-merge-patch+json",
     "application/apply-patch+yaml",
 ];
-
-fn request_body(action: &str, schema: &str) -> Value {
-    let schema = json!({"schema": Style::V3.reference(schema)});
-    let types: &[&str] = if action == "patch" { &PATCH_TYPES } else { &["*/*"] };
-    let content: Map<String, Value> = types.iter().map(|ty| ((*ty).to_owned(), schema.clone())).collect();
-    json!({"content": content})
-}
-
-fn response(schema: &str, style: Style) -> Value {
-    match style {
-        Style::V2 => json!({"description": "OK", "schema": style.reference(schema)}),
-        Style::V3 => json!({"description": "OK", "content": {"application/json": {"schema": style.reference(schema)}}}),
-    }
-}
 
 fn namespace_parameter(kind: &Kind, style: Style) -> Vec<Value> {
     if kind.namespaced { vec![parameter("path", "namespace", "string", style)] } else { Vec::new() }

@@ -23,12 +23,13 @@ pub(super) const PATCH: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.Patch";
 pub(super) fn reachable<'a>(kinds: impl Iterator<Item = &'a Kind>, style: Style) -> Map<String, Value> {
     let mut seen = BTreeSet::new();
     let mut todo: Vec<usize> = Vec::new();
-    let mut owners: Vec<(usize, &Kind)> = Vec::new();
+    let mut owners: Vec<Owner<'_>> = Vec::new();
     for kind in kinds {
         let subresources = kind.subresources.iter().filter_map(|s| subresource_message(kind, s));
         todo.extend([kind.message].into_iter().chain(kind.list_message).chain(subresources));
         if !crate::custom::is_custom(kind) {
-            owners.push((kind.message, kind));
+            owners.push((kind.message, kind, kind.kind.to_owned()));
+            owners.extend(kind.list_message.map(|list| (list, kind, format!("{}List", kind.kind))));
         }
     }
     todo.extend(MESSAGES.iter().enumerate().filter(|(_, m)| ALWAYS.contains(&m.name)).map(|(i, _)| i));
@@ -69,13 +70,16 @@ fn message_of(ty: FieldType) -> Option<usize> {
     }
 }
 
-fn schema(index: usize, owners: &[(usize, &Kind)], style: Style) -> Value {
+/// A message that is a kind of its own, with the kind's group and version and its name.
+type Owner<'a> = (usize, &'a Kind, String);
+
+fn schema(index: usize, owners: &[Owner<'_>], style: Style) -> Value {
     let mut schema = bare(index, owners, style);
     super::descriptions::add(MESSAGES[index].openapi, &mut schema);
     schema
 }
 
-fn bare(index: usize, owners: &[(usize, &Kind)], style: Style) -> Value {
+fn bare(index: usize, owners: &[Owner<'_>], style: Style) -> Value {
     let message = &MESSAGES[index];
     if message.shape != Shape::Struct {
         return shape(message, style);
@@ -90,7 +94,9 @@ fn bare(index: usize, owners: &[(usize, &Kind)], style: Style) -> Value {
     let mut made = Map::new();
     made.insert("type".to_owned(), json!("object"));
     if !required.is_empty() {
-        required.sort_unstable();
+        if style == Style::V2 {
+            required.sort_unstable();
+        }
         made.insert("required".to_owned(), json!(required));
     }
     if !properties.is_empty() {
@@ -101,8 +107,8 @@ fn bare(index: usize, owners: &[(usize, &Kind)], style: Style) -> Value {
     }
     let of_kinds: Vec<Value> = owners
         .iter()
-        .filter(|(owner, _)| *owner == index)
-        .map(|(_, k)| json!({"group": k.group, "version": k.version, "kind": k.kind}))
+        .filter(|(owner, _, _)| *owner == index)
+        .map(|(_, k, name)| json!({"group": k.group, "version": k.version, "kind": name}))
         .collect();
     if !of_kinds.is_empty() {
         made.insert("x-kubernetes-group-version-kind".to_owned(), Value::Array(of_kinds));
@@ -134,7 +140,7 @@ fn property(field: &Field, style: Style) -> Value {
         }
     } else if field.repeated {
         made.insert("type".to_owned(), json!("array"));
-        made.insert("items".to_owned(), item(field.ty, style));
+        made.insert("items".to_owned(), member(field.ty, style));
         add_list_type(field, &mut made);
     } else {
         made = single(field, style);
@@ -157,6 +163,10 @@ fn single(field: &Field, style: Style) -> Map<String, Value> {
             made.insert("default".to_owned(), default);
             made.insert("allOf".to_owned(), json!([style.reference(message.openapi)]));
             return made;
+        }
+        // A reference has room for more beside it only within a list.
+        (Some(message), None) if style == Style::V3 => {
+            Map::from_iter([("allOf".to_owned(), json!([style.reference(message.openapi)]))])
         }
         (Some(message), None) => as_map(style.reference(message.openapi)),
         (None, default) => {
@@ -218,6 +228,16 @@ fn shape(message: &Message, style: Style) -> Value {
         Shape::RawJson if message.name.ends_with("JSON") => json!({}),
         Shape::RawJson | Shape::Struct => json!({"type": "object"}),
         Shape::SchemaOrArray | Shape::SchemaOrBool | Shape::SchemaOrStrings => json!({}),
+    }
+}
+
+/// A member of a list: structs are empty unless said otherwise.
+fn member(ty: FieldType, style: Style) -> Value {
+    match ty.message() {
+        Some(message) if style == Style::V3 && message.shape == Shape::Struct => {
+            json!({"default": {}, "allOf": [style.reference(message.openapi)]})
+        }
+        _ => item(ty, style),
     }
 }
 

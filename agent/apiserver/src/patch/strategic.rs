@@ -1,178 +1,274 @@
 //! Strategic merge: lists of structs merge by key, lists of scalars as sets, as the schema says.
 //!
-//! Directives: `$patch: replace|delete|merge`, `$retainKeys`, `$deleteFromPrimitiveList/FIELD`,
-//! `$setElementOrder/FIELD`.
+//! Directives: `$patch: replace|delete`, `$retainKeys`, `$deleteFromPrimitiveList/FIELD`, `$setElementOrder/FIELD`.
 
-use api::schema::{Field, Message};
+mod order;
+
+use api::schema::{Field, FieldType, Message};
+use http::StatusCode;
 use serde_json::{Map, Value};
 
+use crate::codec::{go_map, go_type};
 use crate::status::{Failure, Result};
 
 const PATCH: &str = "$patch";
 const RETAIN: &str = "$retainKeys";
-const DELETE_PRIMITIVES: &str = "$deleteFromPrimitiveList/";
-const ORDER: &str = "$setElementOrder/";
+const DELETE_PRIMITIVES: &str = "$deleteFromPrimitiveList";
+const ORDER: &str = "$setElementOrder";
 
-/// Merges `patch` into `target`. Without a message the merge is by JSON types alone.
-pub(super) fn apply(message: Option<&'static Message>, target: &mut Value, patch: &Value) -> Result<()> {
-    let Some(patch) = patch.as_object() else {
-        *target = patch.clone();
-        return Ok(());
+/// Merges `patch` into `target`, an object of the message.
+pub(super) fn apply(message: &'static Message, target: &mut Value, patch: &Value) -> Result<()> {
+    let (Value::Object(old), Value::Object(patch)) = (std::mem::take(target), patch) else {
+        return Err(Failure::bad_request("invalid JSON document"));
     };
-    if !target.is_object() {
-        *target = Value::Object(Map::new());
-    }
-    match patch.get(PATCH).and_then(Value::as_str) {
-        Some("replace") => {
-            let rest = patch.iter().filter(|(k, _)| *k != PATCH).map(|(k, v)| (k.clone(), v.clone()));
-            *target = Value::Object(rest.collect());
-            return Ok(());
-        }
-        Some("delete") => {
-            *target = Value::Object(Map::new());
-            return Ok(());
-        }
-        None | Some("merge") => {}
-        Some(other) => return Err(Failure::bad_request(format!("Unknown patch type found: {other}"))),
-    }
-    let Value::Object(map) = target else { return Ok(()) };
-    if let Some(keep) = patch.get(RETAIN).and_then(Value::as_array) {
-        map.retain(|key, _| keep.iter().any(|k| k == key));
-    }
-    let before = map.clone();
-    for (key, value) in patch.iter().filter(|(k, _)| !k.starts_with('$')) {
-        let field = message.and_then(|m| m.field(key));
-        merge_key(field, map, (key, value), patch)?;
-    }
-    for (key, value) in patch {
-        if let Some(name) = key.strip_prefix(DELETE_PRIMITIVES)
-            && let (Some(Value::Array(list)), Some(gone)) = (map.get_mut(name), value.as_array())
-        {
-            list.retain(|item| !gone.contains(item));
-        }
-    }
-    for (key, order) in patch {
-        if let Some(name) = key.strip_prefix(ORDER)
-            && let (Some(Value::Array(list)), Some(order)) = (map.get_mut(name), order.as_array())
-        {
-            let field = message.and_then(|m| m.field(name));
-            let merge_key = field.map_or("", |f| f.merge_key);
-            let in_patch = patch.get(name).and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
-            let server = before.get(name).and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
-            sort(list, order, (server, in_patch), merge_key);
-        }
-    }
+    *target = Value::Object(merge_map(Below::Message(message), old, patch.clone())?);
     Ok(())
 }
 
-fn merge_key(
-    field: Option<&'static Field>,
-    map: &mut Map<String, Value>,
-    (key, value): (&String, &Value),
-    patch: &Map<String, Value>,
-) -> Result<()> {
-    if value.is_null() {
-        map.remove(key);
-        return Ok(());
+/// What the schema says about the members of a map.
+#[derive(Clone, Copy)]
+enum Below {
+    /// They are the fields of a struct.
+    Message(&'static Message),
+    /// It is no struct but this kind of a Go type.
+    Other(&'static str),
+}
+
+impl Below {
+    fn of(ty: FieldType) -> Self {
+        match (ty, ty.message()) {
+            (_, Some(message)) => Self::Message(message),
+            (FieldType::Map(_), _) => Self::Other("map"),
+            (FieldType::String, _) => Self::Other("string"),
+            (FieldType::Bytes, _) => Self::Other("slice"),
+            _ => Self::Other("interface"),
+        }
     }
-    let merges = field.is_some_and(|f| f.patch.contains(&"merge"));
-    let replaces = field.is_some_and(|f| f.patch.contains(&"replace"));
-    match value {
-        Value::Object(_) if !replaces => {
-            let below = field.and_then(|f| match f.ty {
-                api::schema::FieldType::Map(ty) => ty.message(),
-                ty => ty.message(),
-            });
-            // Of a map the schema describes the values, not the object itself.
-            let is_map = field.is_some_and(|f| matches!(f.ty, api::schema::FieldType::Map(_)));
-            let target = map.entry(key.clone()).or_insert(Value::Null);
-            if target.is_null() {
-                *target = Value::Object(Map::new());
-            }
-            apply(if is_map { None } else { below }, target, value)
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Message(_) => "struct",
+            Self::Other(kind) => kind,
         }
-        Value::Array(items) if merges => {
-            let merge_key = field.map_or("", |f| f.merge_key);
-            let below = field.and_then(|f| f.ty.message());
-            let target = map.entry(key.clone()).or_insert_with(|| Value::Array(Vec::new()));
-            if !target.is_array() {
-                *target = Value::Array(Vec::new());
+    }
+
+    fn field(self, name: &str) -> Result<&'static Field> {
+        match self {
+            Self::Message(message) => message.field(name).ok_or_else(|| {
+                let ty = message.name.rsplit('.').next().unwrap_or_default();
+                failed(format!("unable to find api field in struct {ty} for the json field {name:?}"))
+            }),
+            Self::Other(kind) => {
+                Err(failed(format!("merging an object in json but data type is not struct, instead is: {kind}")))
             }
-            let Value::Array(list) = target else { return Ok(()) };
-            let before = list.clone();
-            if merge_key.is_empty() || items.iter().all(|i| !i.is_object()) && !items.is_empty() {
-                for item in items.iter().filter(|i| !i.is_object()) {
-                    if !list.contains(item) {
-                        list.push(item.clone());
-                    }
-                }
-            } else {
-                merge_list(below, list, items, merge_key)?;
-            }
-            // Without an order of its own, a patch's items come in its order.
-            if !patch.contains_key(&format!("{ORDER}{key}")) {
-                sort(list, items, (&before, items), merge_key);
-            }
-            Ok(())
-        }
-        _ => {
-            map.insert(key.clone(), value.clone());
-            Ok(())
         }
     }
 }
 
-fn merge_list(below: Option<&'static Message>, list: &mut Vec<Value>, items: &[Value], key: &str) -> Result<()> {
-    if items.iter().any(|i| i.get(PATCH).and_then(Value::as_str) == Some("replace")) {
-        *list = items.iter().filter(|i| i.get(PATCH).is_none()).cloned().collect();
-        return Ok(());
-    }
-    for item in items {
-        let Some(id) = item.get(key) else {
-            let text = format!("map: {item} does not contain declared merge key: {key}");
-            return Err(Failure::bad_request(text));
+/// The failure of a patch that cannot be merged.
+fn failed(text: String) -> Failure {
+    Failure::new(StatusCode::INTERNAL_SERVER_ERROR, "", text)
+}
+
+fn bad_format(what: &str) -> Failure {
+    Failure::bad_request(format!("invalid patch format of {what}"))
+}
+
+fn no_merge_key(map: &Value, key: &str) -> Failure {
+    failed(format!("map: {} does not contain declared merge key: {key}", go_map(map)))
+}
+
+fn bad_type(expected: &str, found: &Value) -> Failure {
+    failed(format!("expected a {expected}, but received a {}", go_type(found)))
+}
+
+const MAP: &str = "map[string]interface {}";
+const LIST: &str = "[]interface {}";
+
+fn merge_map(below: Below, mut old: Map<String, Value>, mut patch: Map<String, Value>) -> Result<Map<String, Value>> {
+    if let Some(directive) = patch.remove(PATCH) {
+        return match directive.as_str() {
+            Some("replace") => Ok(patch),
+            Some("delete") => Ok(Map::new()),
+            _ => {
+                patch.insert(PATCH.to_owned(), directive.clone());
+                let shown = go_map(&Value::Object(patch));
+                Err(failed(format!("unknown patch type: {} in map: {shown}", go_map(&directive))))
+            }
         };
-        let at = list.iter().position(|have| have.get(key) == Some(id));
-        if item.get(PATCH).and_then(Value::as_str) == Some("delete") {
-            list.retain(|have| have.get(key) != Some(id));
+    }
+    retain(&mut old, &mut patch)?;
+    order::merge_ordered(below, &mut old, &mut patch)?;
+    for (key, change) in patch {
+        let (key, deletes) = match key.strip_prefix(DELETE_PRIMITIVES) {
+            Some(rest) => {
+                let name = rest.strip_prefix('/').ok_or_else(|| bad_format("primitive list"))?;
+                (name.to_owned(), true)
+            }
+            None => (key, false),
+        };
+        if change.is_null() {
+            old.remove(&key);
             continue;
         }
-        match at.and_then(|at| list.get_mut(at)) {
-            Some(have) => apply(below, have, item)?,
-            None => {
-                let mut made = Value::Object(Map::new());
-                apply(below, &mut made, item)?;
-                list.push(made);
+        match (old.remove(&key), change) {
+            (Some(Value::Object(had)), Value::Object(change)) => {
+                let field = below.field(&key)?;
+                let merged =
+                    if strategy(field) == "replace" { change } else { merge_map(Below::of(field.ty), had, change)? };
+                old.insert(key, Value::Object(merged));
             }
+            (Some(Value::Array(had)), Value::Array(change)) => {
+                let field = below.field(&key)?;
+                old.insert(key, Value::Array(merge_list(field, had, change, deletes)?));
+            }
+            (had, change) if deletes => {
+                drop(change);
+                old.extend(had.map(|had| (key, had)));
+            }
+            (_, change) => old.extend(made(change).map(|made| (key, made))),
         }
     }
+    Ok(old)
+}
+
+fn strategy(field: &Field) -> &'static str {
+    field.patch.iter().copied().find(|s| *s != "retainKeys").unwrap_or_default()
+}
+
+/// A part of a patch where there was nothing to merge into; `None` if it is only a directive.
+fn made(mut patch: Value) -> Option<Value> {
+    discard_nulls(&mut patch);
+    without_directives(patch)
+}
+
+fn discard_nulls(value: &mut Value) {
+    match value {
+        Value::Object(map) => {
+            map.retain(|_, value| !value.is_null());
+            map.values_mut().for_each(discard_nulls);
+        }
+        Value::Array(list) => list.iter_mut().for_each(discard_nulls),
+        _ => {}
+    }
+}
+
+fn without_directives(value: Value) -> Option<Value> {
+    match value {
+        Value::Object(map) if map.contains_key(PATCH) => None,
+        Value::Object(map) => {
+            let kept = map.into_iter().filter_map(|(key, value)| Some((key, without_directives(value)?)));
+            Some(Value::Object(kept.collect()))
+        }
+        Value::Array(list) => Some(Value::Array(list.into_iter().filter_map(without_directives).collect())),
+        other => Some(other),
+    }
+}
+
+/// Drops what the patch does not say to keep.
+fn retain(old: &mut Map<String, Value>, patch: &mut Map<String, Value>) -> Result<()> {
+    let Some(keep) = patch.remove(RETAIN) else { return Ok(()) };
+    let Value::Array(keep) = keep else { return Err(bad_format("retainKeys")) };
+    let is_kept = |key: &str| keep.iter().any(|k| k == key);
+    let is_directive = |key: &str| key.starts_with(DELETE_PRIMITIVES) || key.starts_with(ORDER);
+    if patch.iter().any(|(key, value)| !value.is_null() && !is_directive(key) && !is_kept(key)) {
+        return Err(bad_format("retainKeys"));
+    }
+    old.retain(|key, _| is_kept(key));
     Ok(())
 }
 
-/// Puts what the patch names into its order and leaves what only the server has where it was among the others.
-fn sort(list: &mut Vec<Value>, order: &[Value], (before, in_patch): (&[Value], &[Value]), key: &str) {
-    let id = |item: &Value| if key.is_empty() { item.clone() } else { item.get(key).cloned().unwrap_or_default() };
-    let wanted: Vec<Value> = order.iter().map(|o| if o.is_object() { id(o) } else { o.clone() }).collect();
-    let added = |item: &Value| in_patch.iter().any(|p| id(p) == id(item));
-    let server: Vec<Value> = before.iter().map(id).collect();
-    let mut ours: Vec<Value> = list.iter().filter(|i| wanted.contains(&id(i)) || added(i)).cloned().collect();
-    ours.sort_by_key(|i| wanted.iter().position(|w| *w == id(i)).unwrap_or(usize::MAX));
-    let theirs: Vec<Value> = list.iter().filter(|i| !ours.iter().any(|o| id(o) == id(i))).cloned().collect();
-    // What the server did not have goes where the patch puts it.
-    let place = |item: &Value| server.iter().position(|s| *s == id(item)).unwrap_or(0);
-    let (mut left, mut right) = (ours.into_iter().peekable(), theirs.into_iter().peekable());
-    list.clear();
-    loop {
-        let next = match (left.peek(), right.peek()) {
-            (Some(l), Some(r)) if place(r) < place(l) => right.next(),
-            (Some(_), _) => left.next(),
-            (None, _) => right.next(),
-        };
-        match next {
-            Some(item) => list.push(item),
-            None => return,
+fn merge_list(field: &'static Field, old: Vec<Value>, patch: Vec<Value>, deletes: bool) -> Result<Vec<Value>> {
+    if strategy(field) != "merge" && !deletes {
+        return Ok(patch);
+    }
+    if old.is_empty() && patch.is_empty() {
+        return Ok(old);
+    }
+    let of_maps = are_maps(&old, &patch)?;
+    let key = field.merge_key;
+    let (merged, old, patch) = if !of_maps {
+        if deletes {
+            return Ok(old.into_iter().filter(|item| !patch.contains(item)).collect());
+        }
+        let mut merged: Vec<Value> = Vec::new();
+        for item in old.iter().chain(&patch) {
+            if !merged.contains(item) {
+                merged.push(item.clone());
+            }
+        }
+        (merged, old, patch)
+    } else {
+        let below = Below::of(field.ty);
+        if key.is_empty() {
+            return Err(failed(format!("cannot merge lists without merge key for {}", below.name())));
+        }
+        let (old, patch) = special_items(old, patch, key)?;
+        (merge_items(below, old.clone(), &patch, key)?, old, patch)
+    };
+    let (of_patch, of_server) = order::split(merged, &patch, key)?;
+    order::arranged((of_patch, of_server), (&patch, &old), key, of_maps)
+}
+
+/// Whether the lists hold maps; all items have to be of one type.
+fn are_maps(old: &[Value], patch: &[Value]) -> Result<bool> {
+    let mut types = old.iter().chain(patch).map(go_type);
+    let Some(first) = types.next() else {
+        return Err(failed("no elements in any of the given slices".to_owned()));
+    };
+    if first == LIST {
+        return Err(Failure::new(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "Invalid",
+            "the server rejected our request due to an error in our request",
+        ));
+    }
+    if types.any(|ty| ty != first) {
+        let lists = Value::from(vec![Value::from(old), Value::from(patch)]);
+        return Err(failed(format!("list element types are not identical: {}", go_map(&lists))));
+    }
+    Ok(first == MAP)
+}
+
+/// Follows the directives among the items of a patch.
+fn special_items(mut old: Vec<Value>, patch: Vec<Value>, key: &str) -> Result<(Vec<Value>, Vec<Value>)> {
+    let mut plain = Vec::new();
+    let mut replaces = false;
+    for item in patch {
+        match item.get(PATCH) {
+            None => plain.push(item),
+            Some(directive) => match directive.as_str() {
+                Some("delete") => {
+                    let id = item.get(key).ok_or_else(|| no_merge_key(&item, key))?;
+                    old.retain(|have| have.get(key) != Some(id));
+                }
+                Some("replace") => replaces = true,
+                Some("merge") => {
+                    return Err(failed("merging lists cannot yet be specified in the patch".to_owned()));
+                }
+                _ => {
+                    let shown = go_map(directive);
+                    return Err(failed(format!("unknown patch type: {shown} in map: {}", go_map(&item))));
+                }
+            },
         }
     }
+    if replaces { Ok((plain, Vec::new())) } else { Ok((old, plain)) }
+}
+
+fn merge_items(below: Below, mut old: Vec<Value>, patch: &[Value], key: &str) -> Result<Vec<Value>> {
+    for item in patch {
+        let id = item.get(key).ok_or_else(|| no_merge_key(item, key))?;
+        let found = old.iter_mut().find(|have| have.get(key) == Some(id));
+        match (found, item) {
+            (Some(have), Value::Object(change)) => {
+                let Value::Object(had) = std::mem::take(have) else { continue };
+                *have = Value::Object(merge_map(below, had, change.clone())?);
+            }
+            _ => old.push(item.clone()),
+        }
+    }
+    Ok(old)
 }
 
 #[cfg(test)]
@@ -181,10 +277,52 @@ mod tests {
     use serde_json::json;
 
     fn patched(old: Value, patch: Value) -> Value {
-        let message = api::schema::message("k8s.io.api.core.v1.Pod");
         let mut new = old;
-        apply(message, &mut new, &patch).unwrap();
+        apply(crate::codec::schema("k8s.io.api.core.v1.Pod"), &mut new, &patch).unwrap();
         new
+    }
+
+    fn told(old: Value, patch: Value) -> String {
+        let mut new = old;
+        let failure = apply(crate::codec::schema("k8s.io.api.core.v1.Pod"), &mut new, &patch).unwrap_err();
+        format!("{} {}", failure.code().as_u16(), failure.message())
+    }
+
+    #[test]
+    fn patches_that_cannot_be_merged_are_told() {
+        let old = json!({"spec": {"containers": [{"name": "a"}], "volumes": [{"name": "v", "emptyDir": {}}]}});
+        let of_spec = |spec: Value| told(old.clone(), json!({"spec": spec}));
+        assert_eq!(
+            of_spec(json!({"containers": [{"image": "i"}]})),
+            "500 map: map[image:i] does not contain declared merge key: name"
+        );
+        assert_eq!(of_spec(json!({"$patch": "x"})), "500 unknown patch type: x in map: map[$patch:x]");
+        assert_eq!(
+            of_spec(json!({"containers": [{"name": "a", "$patch": "merge"}]})),
+            "500 merging lists cannot yet be specified in the patch"
+        );
+        assert_eq!(of_spec(json!({"$retainKeys": 1})), "400 invalid patch format of retainKeys");
+        assert_eq!(of_spec(json!({"$retainKeys": ["a"], "b": 1})), "400 invalid patch format of retainKeys");
+        let order = json!({"$setElementOrder/containers": [{"name": "a"}], "containers": [{"name": "b"}]});
+        assert!(of_spec(order).starts_with("500 The order in patch list:\n[map[name:b]]\n doesn't match"));
+        assert_eq!(
+            of_spec(json!({"containers": ["x"]})),
+            "500 list element types are not identical: [[map[name:a]] [x]]"
+        );
+    }
+
+    #[test]
+    fn volumes_keep_what_the_patch_retains() {
+        let old = json!({"spec": {"volumes": [{"name": "v", "emptyDir": {}}]}});
+        let volume = json!({"name": "v", "hostPath": {"path": "/"}, "$retainKeys": ["name", "hostPath"]});
+        let new = patched(old, json!({"spec": {"volumes": [volume]}}));
+        assert_eq!(new["spec"]["volumes"], json!([{"name": "v", "hostPath": {"path": "/"}}]));
+    }
+
+    #[test]
+    fn what_is_made_has_no_directives() {
+        let patch = json!({"spec": {"containers": [{"name": "a", "image": null}, {"$patch": "delete", "name": "b"}]}});
+        assert_eq!(patched(json!({}), patch)["spec"], json!({"containers": [{"name": "a"}]}));
     }
 
     #[test]

@@ -13,7 +13,6 @@ pub(super) fn prepare_create(pod: &mut Value) {
         pod["status"]["conditions"] = json!([{
             "type": "PodScheduled", "status": "False", "reason": "SchedulingGated",
             "message": "Scheduling is blocked due to non-empty scheduling gates",
-            "observedGeneration": 1,
         }]);
     }
     merge_label_keys(pod);

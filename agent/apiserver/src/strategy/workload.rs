@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::tree;
+use crate::{codec, tree};
 
 /// Labels that tie a Job's pods to it.
 const JOB_LABELS: [(&str, bool); 4] = [
@@ -49,9 +49,19 @@ pub(super) fn set_template_generation(set: &mut Value, generation: i64) {
     tree::object_at(&mut set["metadata"], "annotations").insert(TEMPLATE_GENERATION.into(), text.into());
 }
 
+fn template_generation(set: &Value) -> i64 {
+    let text = set["metadata"]["annotations"][TEMPLATE_GENERATION].as_str();
+    text.and_then(|t| t.parse::<i64>().ok()).unwrap_or(0)
+}
+
 /// A changed template is a new generation of it.
 pub(super) fn prepare_daemon_set_update(new: &mut Value, old: &Value) {
-    let before = old["metadata"]["annotations"][TEMPLATE_GENERATION].as_str().and_then(|t| t.parse::<i64>().ok());
-    let changed = !tree::same(&new["spec"]["template"], &old["spec"]["template"]);
-    set_template_generation(new, before.unwrap_or(0) + i64::from(changed));
+    let template = codec::schema("k8s.io.api.core.v1.PodTemplateSpec");
+    let changed = !codec::is_same(template, &new["spec"]["template"], &old["spec"]["template"]);
+    set_template_generation(new, template_generation(old) + i64::from(changed));
+}
+
+/// The template's generation belongs to the spec, wherever it is written.
+pub(super) fn prepare_daemon_set_status_update(new: &mut Value, old: &Value) {
+    set_template_generation(new, template_generation(old));
 }

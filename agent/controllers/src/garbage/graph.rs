@@ -172,13 +172,39 @@ impl Graph {
         if !node.foreground {
             return Vec::new();
         }
-        let blocks = |d: &&Node| d.owners.iter().any(|o| o.uid == node.uid && o.blocks);
-        let blocked = dependents().any(|d| blocks(&d));
+        let blocked = dependents().any(|d| d.blocks(&node.uid) && !self.waits_for(d, &node.uid));
         if blocked { Vec::new() } else { vec![Step::DropFinalizer(FOREGROUND)] }
     }
 }
 
+impl Graph {
+    /// Whether an object that is being deleted in the foreground waits, at last, for another: those two would wait for
+    /// each other for ever.
+    fn waits_for(&self, node: &Node, other: &str) -> bool {
+        let mut seen: BTreeSet<&str> = BTreeSet::new();
+        let mut todo = vec![node];
+        while let Some(node) = todo.pop() {
+            if !(node.deleting && node.foreground && seen.insert(&node.uid)) {
+                continue;
+            }
+            let dependents = self.dependents.get(&node.uid).into_iter().flatten().filter_map(|uid| self.nodes.get(uid));
+            for dependent in dependents.filter(|d| d.blocks(&node.uid)) {
+                if dependent.uid == other {
+                    return true;
+                }
+                todo.push(dependent);
+            }
+        }
+        false
+    }
+}
+
 impl Node {
+    /// Whether it keeps an owner from going before it.
+    fn blocks(&self, owner: &str) -> bool {
+        self.owners.iter().any(|o| o.uid == owner && o.blocks)
+    }
+
     fn new(kind: &'static Kind, meta: &ObjectMeta) -> Self {
         let has = |finalizer: &str| meta.finalizers.iter().any(|f| f == finalizer);
         let owner = |o: &api::meta::v1::OwnerReference| Owner {
@@ -263,6 +289,19 @@ mod tests {
         assert_eq!(plan(&graph, "child", &[]), "delete Background");
         assert!(graph.remove("child").contains(&"parent".to_owned()));
         assert_eq!(plan(&graph, "parent", &[]), "finalizer foregroundDeletion");
+    }
+
+    #[test]
+    fn objects_that_wait_for_each_other_go_all_the_same() {
+        let mut graph = Graph::default();
+        for (uid, owner) in [("a", "c"), ("b", "a"), ("c", "b")] {
+            graph.apply(kind(), &deleting(meta(uid, &[owner]), FOREGROUND));
+        }
+        graph.apply(kind(), &meta("child", &["a"]));
+        assert_eq!(plan(&graph, "a", &[]), "", "the child is not part of the circle");
+        assert_eq!(plan(&graph, "b", &[]), "finalizer foregroundDeletion");
+        graph.remove("child");
+        assert_eq!(plan(&graph, "a", &[]), "finalizer foregroundDeletion");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Binding: a pod gets its node.
 
-use http::Response;
+use http::{Response, StatusCode};
 use serde_json::{Value, json};
 
 use super::{BINDING, decode_as, done};
@@ -26,6 +26,11 @@ pub(super) async fn bind(call: &Call, name: &str, body: &[u8]) -> Result<Respons
     }
     if node.is_empty() {
         let error = FieldError::required("target.name", "");
+        if call.kind.plural == "bindings" {
+            // Upstream tells the bare field error here.
+            let text = "target.name: Required value";
+            return Err(Failure::new(StatusCode::INTERNAL_SERVER_ERROR, "", text));
+        }
         return Err(Failure::invalid(Subject { group: "", resource: "Binding" }, name, &[error]));
     }
     let pods = api::kind_by_name("v1", "Pod").ok_or_else(Failure::no_such_path)?;

@@ -15,9 +15,10 @@ use crate::codec;
 use crate::handlers::patch::read_patch;
 use crate::handlers::read;
 use crate::handlers::write::{modify_tree, value_of};
+use crate::negotiate::Form;
 use crate::status::{Failure, FieldError, Result, Subject};
 use crate::strategy::Part;
-use crate::tree;
+use crate::{table, tree};
 
 const SCALE: &str = "k8s.io.api.autoscaling.v1.Scale";
 
@@ -77,15 +78,38 @@ pub(super) async fn serve(call: &Call, method: &Method, body: bytes::Bytes) -> R
         _ => {
             let object = read::current(call).await?;
             let value = value_of(call, call.storage()?, &object).await?;
-            return answer::message(StatusCode::OK, SCALE, &scale_of(places, &value), call.accept);
+            return answered(call, &scale_of(places, &value));
         }
     };
     let value = value_of(call, call.storage()?, &Arc::new(object)).await?;
-    answer::message(StatusCode::OK, SCALE, &scale_of(places, &value), call.accept)
+    answered(call, &scale_of(places, &value))
+}
+
+/// The answer with a Scale in the form the client wants.
+fn answered(call: &Call, scale: &Value) -> Result<Response<Body>> {
+    match call.accept.form {
+        Form::Table => {
+            let text = table::bytes(table::of_scale(scale), call.accept)?;
+            Ok(answer::bytes(StatusCode::OK, call.accept.encoding.media_type(), text))
+        }
+        Form::Metadata => {
+            let partial = json!({
+                "kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": scale["metadata"],
+            });
+            answer::message(StatusCode::OK, read::METADATA, &partial, call.accept)
+        }
+        Form::Object => answer::message(StatusCode::OK, SCALE, scale, call.accept),
+    }
 }
 
 /// The object with the replicas of a Scale.
 fn scaled(places: &Places, old: &Value, scale: &Value) -> Result<Value> {
+    let (given, own) = (tree::text(scale, "/metadata/name"), tree::text(old, "/metadata/name"));
+    if !given.is_empty() && given != own {
+        return Err(Failure::bad_request(format!(
+            "the name of the object ({given}) does not match the name on the URL ({own})"
+        )));
+    }
     let replicas = tree::integer(scale, "/spec/replicas").unwrap_or(0);
     if replicas < 0 {
         let error = FieldError::invalid("spec.replicas", replicas, "must be greater than or equal to 0");

@@ -82,6 +82,8 @@ fn autoscaler_to_v1(mut value: Value) -> Value {
         keep(BEHAVIOR, spec.remove("behavior"));
     }
     if let Some(status) = value.get_mut("status").and_then(Value::as_object_mut) {
+        // This version always writes it.
+        status.entry("currentReplicas").or_insert_with(|| 0.into());
         let (percent, others) = split_metrics(status.remove("currentMetrics"), "current");
         status.extend(percent.map(|p| ("currentCPUUtilizationPercentage".to_owned(), p)));
         keep(CURRENT, Some(others));

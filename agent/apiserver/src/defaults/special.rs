@@ -203,6 +203,16 @@ fn texts_to_data(secret: &mut Value) {
     }
 }
 
+fn service(spec: &mut Value) {
+    if tree::text(spec, "/sessionAffinity") == "None" {
+        tree::remove(spec, "sessionAffinityConfig");
+    }
+    let is_reachable = spec["type"] == "ClusterIP" && spec["externalIPs"].as_array().is_some_and(|ips| !ips.is_empty());
+    if is_reachable && tree::text(spec, "/externalTrafficPolicy").is_empty() {
+        spec["externalTrafficPolicy"] = "Cluster".into();
+    }
+}
+
 /// What follows from the whole object.
 pub(super) fn after(kind: &Kind, value: &mut Value) {
     match (kind.group, kind.plural) {
@@ -211,8 +221,10 @@ pub(super) fn after(kind: &Kind, value: &mut Value) {
             let annotations = tree::object_at(&mut value["metadata"], "annotations");
             annotations.entry("deprecated.daemonset.template.generation").or_insert_with(|| "0".into());
         }
-        ("", "services") if tree::text(value, "/spec/sessionAffinity") == "None" => {
-            tree::remove(&mut value["spec"], "sessionAffinityConfig");
+        ("", "services") => {
+            if let Some(spec) = value.get_mut("spec") {
+                service(spec);
+            }
         }
         ("", "namespaces") => {
             let name = value["metadata"]["name"].clone();

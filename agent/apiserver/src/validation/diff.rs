@@ -26,7 +26,7 @@ pub fn unified(old: &str, new: &str) -> String {
         let (Some(first), Some(last)) = (hunk.first(), hunk.last()) else { continue };
         let ranges = (range(first.old.0, last.old.1), range(first.new.0, last.new.1));
         // Writing to a String cannot fail.
-        let _ = writeln!(out, "@@ -{} +{} @@", ranges.0, ranges.1);
+        _ = writeln!(out, "@@ -{} +{} @@", ranges.0, ranges.1);
         for run in hunk {
             if run.equal {
                 put(' ', &old[run.old.0..run.old.1], &mut out);

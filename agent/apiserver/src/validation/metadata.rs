@@ -51,9 +51,10 @@ fn rule(kind: &Kind) -> Rule {
         ("", "configmaps" | "secrets" | "endpoints" | "serviceaccounts" | "persistentvolumeclaims")
         | ("", "pods")
         | ("apps", "controllerrevisions")
-        | ("networking.k8s.io", "ingressclasses")
+        | ("networking.k8s.io", "ingresses" | "ingressclasses")
         | ("storage.k8s.io", "volumeattributesclasses") => CHANGE_THEN_WHOLE,
-        ("", "limitranges" | "persistentvolumes")
+        ("", "persistentvolumes") => Rule { update: &[Look::Whole, Look::Whole], ..COMMON },
+        ("", "limitranges")
         | ("discovery.k8s.io", "endpointslices")
         | ("flowcontrol.apiserver.k8s.io", _)
         | ("storage.k8s.io", "volumeattachments" | "csinodes") => WHOLE,
@@ -61,7 +62,7 @@ fn rule(kind: &Kind) -> Rule {
         | ("batch", "jobs")
         | ("storage.k8s.io", "storageclasses" | "csistoragecapacities")
         | ("resource.k8s.io", "deviceclasses" | "resourceclaims" | "resourceclaimtemplates") => WHOLE_THEN_CHANGE,
-        ("", "namespaces") => Rule { name: names::dns1123_label, ..COMMON },
+        ("", "namespaces") => Rule { name: names::dns1123_label, ..WHOLE_THEN_CHANGE },
         ("", "services") | ("apps", "statefulsets") => Rule { name: names::dns1123_label, ..COMMON },
         ("", "events") => NOTHING,
         ("events.k8s.io", _) => COMMON,

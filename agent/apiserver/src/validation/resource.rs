@@ -42,8 +42,7 @@ fn items<T>(
 /// Items of a list that have keys of their own.
 fn distinct<'a, T, K: Eq + Hash>(
     path: &Path<'_>,
-    list: &'a [T],
-    max: usize,
+    (list, max): (&'a [T], usize),
     each: impl FnMut(&Path<'_>, &T, &mut Errors),
     (key, shown): (impl Fn(&'a T) -> K, impl Fn(&'a T) -> Shown),
     errors: &mut Errors,
@@ -68,7 +67,7 @@ fn distinct_names(
     errors: &mut Errors,
 ) {
     let key = (|name: &String| name.clone(), |name: &String| Shown::from(name));
-    distinct(path, list, max, |path, name, errors| each(path, name, errors), key, errors);
+    distinct(path, (list, max), |path, name, errors| each(path, name, errors), key, errors);
 }
 
 fn label(path: &Path<'_>, name: &str, errors: &mut Errors) {

@@ -51,9 +51,15 @@ pub fn bytes(value: Option<&[u8]>) -> Shown {
 /// What an error says of a text that is one of a type's values.
 #[must_use]
 pub fn word(text: &str) -> Shown {
+    Shown::spelled(quoted(text))
+}
+
+/// A text as a JSON string, escaped as upstream escapes it.
+#[must_use]
+pub fn quoted(text: &str) -> String {
     let mut out = String::with_capacity(text.len() + 2);
     put_json(&Value::from(text), &mut out);
-    Shown::spelled(out)
+    out
 }
 
 /// The structure's JSON.

@@ -225,11 +225,14 @@ fn amounts_agree(path: &Path<'_>, item: &LimitRangeItem, name: &str, errors: &mu
     }
 }
 
+/// A quantity as it is written and what it amounts to, where there is one.
+type Bound = Option<(Quantity, Amount)>;
+
 #[allow(clippy::cast_precision_loss, reason = "ratios are compared as floating point numbers on the wire")]
 fn ratio_holds(
     path: &Path<'_>,
     (text, ratio): (&Quantity, &Amount),
-    (min, max): (&Option<(Quantity, Amount)>, &Option<(Quantity, Amount)>),
+    (min, max): (&Bound, &Bound),
     errors: &mut Errors,
 ) {
     if *ratio < Amount::from_units(1, api::quantity::Format::Decimal) {

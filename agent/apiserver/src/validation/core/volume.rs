@@ -166,7 +166,10 @@ fn node_affinity(path: &Path<'_>, affinity: &VolumeNodeAffinity, any_values: boo
 }
 
 /// A source by its field, and what is wrong with it.
-type Source<'a> = (&'static str, Option<Box<dyn FnOnce(&Path<'_>, &mut Errors) + 'a>>);
+type Source<'a> = (&'static str, Option<Check<'a>>);
+
+/// What looks at a source that was found.
+type Check<'a> = Box<dyn FnOnce(&Path<'_>, &mut Errors) + 'a>;
 
 fn sources(path: &Path<'_>, spec: &PersistentVolumeSpec, name: &str, errors: &mut Errors) {
     let mut found = false;
@@ -197,7 +200,7 @@ fn all_sources<'a>(spec: &'a PersistentVolumeSpec, name: &'a str) -> Vec<Source<
     macro_rules! own {
         ($found:expr, $check:expr) => {
             $found.as_ref().map(|found| {
-                let check: Box<dyn FnOnce(&Path<'_>, &mut Errors) + 'a> =
+                let check: Check<'a> =
                     Box::new(move |path: &Path<'_>, errors: &mut Errors| $check(path, found, errors));
                 check
             })
@@ -206,7 +209,7 @@ fn all_sources<'a>(spec: &'a PersistentVolumeSpec, name: &'a str) -> Vec<Source<
     macro_rules! texts {
         ($found:expr, $($json:literal: $field:ident),+) => {
             $found.as_ref().map(|found| {
-                let check: Box<dyn FnOnce(&Path<'_>, &mut Errors) + 'a> = Box::new(move |path: &Path<'_>, errors: &mut Errors| {
+                let check: Check<'a> = Box::new(move |path: &Path<'_>, errors: &mut Errors| {
                     source::all_required(path, &[$(($json, &found.$field)),+], errors);
                 });
                 check
@@ -331,10 +334,7 @@ mod own {
     }
 
     /// A check that knows the name of the volume, too.
-    pub fn iscsi<'a>(
-        found: &'a IscsiPersistentVolumeSource,
-        name: &'a str,
-    ) -> Box<dyn FnOnce(&Path<'_>, &mut Errors) + 'a> {
+    pub fn iscsi<'a>(found: &'a IscsiPersistentVolumeSource, name: &'a str) -> super::Check<'a> {
         Box::new(move |path, errors| {
             let common = source::Iscsi {
                 target_portal: &found.target_portal,

@@ -82,7 +82,7 @@ impl<'a> Names<'a> {
 fn device_claim(path: &Path<'_>, claim: &DeviceClaim, errors: &mut Errors) {
     let names = Names::of(claim);
     let key = (|r: &DeviceRequest| r.name.clone(), |r: &DeviceRequest| Shown::from(&r.name));
-    distinct(&path.child("requests"), &claim.requests, MAX_REQUESTS, request, key, errors);
+    distinct(&path.child("requests"), (&claim.requests, MAX_REQUESTS), request, key, errors);
     let each = |path: &Path<'_>, c: &DeviceConstraint, errors: &mut Errors| constraint(path, c, &names, errors);
     items(&path.child("constraints"), &claim.constraints, MAX_CONSTRAINTS, each, errors);
     let each = |path: &Path<'_>, config: &DeviceClaimConfiguration, errors: &mut Errors| {
@@ -106,7 +106,7 @@ fn request(path: &Path<'_>, request: &DeviceRequest, errors: &mut Errors) {
         (None, false) => {
             let key = (|r: &DeviceSubRequest| r.name.clone(), |r: &DeviceSubRequest| Shown::from(&r.name));
             let path = path.child("firstAvailable");
-            distinct(&path, &request.first_available, MAX_ALTERNATIVES, sub_request, key, errors);
+            distinct(&path, (&request.first_available, MAX_ALTERNATIVES), sub_request, key, errors);
         }
     }
 }

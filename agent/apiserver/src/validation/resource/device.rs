@@ -58,7 +58,7 @@ pub(super) fn device(
         |c: &DeviceCounterConsumption| Shown::from(&c.counter_set),
     );
     let list = path.child("consumesCounters");
-    distinct(&list, &device.consumes_counters, MAX_CONSUMPTIONS, consumption, key, errors);
+    distinct(&list, (&device.consumes_counters, MAX_CONSUMPTIONS), consumption, key, errors);
     nodes(path, device, of_devices, errors);
     binding(path, &device.binding_conditions, &device.binding_failure_conditions, errors);
     mappings(&path.child("nodeAllocatableResourceMappings"), device, errors);
@@ -173,7 +173,7 @@ fn valid_values(path: &Path<'_>, (values, default, max): (&[Quantity], &Quantity
     };
     let key =
         (|value: &Quantity| amount(value).value(), |value: &Quantity| Shown::from(amount(value).value().to_string()));
-    distinct(path, values, MAX_VALID_VALUES, each, key, errors);
+    distinct(path, (values, MAX_VALID_VALUES), each, key, errors);
     let is_default = |value: &Quantity| same(value, default);
     if values.len() > MAX_VALID_VALUES || !values.iter().any(is_default) {
         let why = "default value is not valid according to the requestPolicy";

@@ -37,10 +37,10 @@ pub fn resource_slice(change: &Change<'_, ResourceSlice>, errors: &mut Errors) {
         device::device(path, each, (before, of_devices), errors);
     };
     let key = (|device: &Device| device.name.clone(), |device: &Device| Shown::from(&device.name));
-    distinct(&SPEC.child("devices"), &new.devices, max, each, key, errors);
+    distinct(&SPEC.child("devices"), (&new.devices, max), each, key, errors);
     let key = (|set: &CounterSet| set.name.clone(), |set: &CounterSet| Shown::from(&set.name));
     let list = SPEC.child("sharedCounters");
-    distinct(&list, &new.shared_counters, MAX_COUNTER_SETS, counter_set, key, errors);
+    distinct(&list, (&new.shared_counters, MAX_COUNTER_SETS), counter_set, key, errors);
 }
 
 fn is_advanced(device: &Device) -> bool {

@@ -33,7 +33,7 @@ pub(super) fn claim_status(claim: &ResourceClaim, old: &ResourceClaimStatus, err
     let reserved = STATUS.child("reservedFor");
     let key =
         (|r: &ResourceClaimConsumerReference| r.uid.clone(), |r: &ResourceClaimConsumerReference| shown::word(&r.uid));
-    distinct(&reserved, &new.reserved_for, MAX_RESERVED, consumer, key, errors);
+    distinct(&reserved, (&new.reserved_for, MAX_RESERVED), consumer, key, errors);
     let results = new.allocation.iter().flat_map(|allocation| &allocation.devices.results);
     let allocated: HashSet<Id<'_>> =
         results.map(|r| (&*r.driver, &*r.pool, &*r.device, r.share_id.as_deref())).collect();
@@ -41,7 +41,7 @@ pub(super) fn claim_status(claim: &ResourceClaim, old: &ResourceClaimStatus, err
         device_status(path, device, allocated.contains(&id(device)), errors);
     };
     let key = (|device| id(device), |device: &AllocatedDeviceStatus| shown_id(device));
-    distinct(&STATUS.child("devices"), &new.devices, usize::MAX, each, key, errors);
+    distinct(&STATUS.child("devices"), (&new.devices, usize::MAX), each, key, errors);
     let deleted = claim.metadata.deletion_timestamp.is_some();
     if !new.reserved_for.is_empty() {
         if new.allocation.is_none() {
@@ -66,11 +66,17 @@ fn id(device: &AllocatedDeviceStatus) -> Id<'_> {
     (&device.driver, &device.pool, &device.device, device.share_id.as_deref())
 }
 
+/// A device as its identity is shown: a structure of its own with fields in this order.
 fn shown_id(device: &AllocatedDeviceStatus) -> Shown {
-    let share = device.share_id.as_deref().unwrap_or_default();
-    Shown::from(serde_json::json!({
-        "Driver": device.driver, "Pool": device.pool, "Device": device.device, "ShareID": share,
-    }))
+    let (driver, pool, name, share) = id(device);
+    let parts = [("{\"Driver\":", driver), (",\"Pool\":", pool), (",\"Device\":", name)];
+    let mut text = String::new();
+    for (key, part) in parts.into_iter().chain([(",\"ShareID\":", share.unwrap_or_default())]) {
+        text.push_str(key);
+        text.push_str(&shown::quoted(part));
+    }
+    text.push('}');
+    Shown::spelled(text)
 }
 
 fn consumer(path: &Path<'_>, consumer: &ResourceClaimConsumerReference, errors: &mut Errors) {

@@ -103,8 +103,7 @@ mod tests {
     use crate::managed::schema::Type;
 
     fn left(group: &str, plural: &str, part: Part, object: serde_json::Value) -> Vec<String> {
-        let kind =
-            api::kind_by_resource(group, if group == "certificates.k8s.io" { "v1" } else { "v1" }, plural).unwrap();
+        let kind = api::kind_by_resource(group, "v1", plural).unwrap();
         let set = field_set(Type::of_message(kind.schema()), &object);
         filter(kind, part).of_set(&set).paths().iter().map(|p| crate::managed::set::path_text(p)).collect()
     }

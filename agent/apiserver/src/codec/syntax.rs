@@ -1,7 +1,7 @@
 //! What is wrong with a JSON text, in the words of the decoder that clients know.
 
 /// The complaint about a text that is no JSON value.
-pub(super) fn complaint(text: &[u8]) -> String {
+pub fn complaint(text: &[u8]) -> String {
     let mut scanner = Scanner { text, at: 0 };
     let found = scanner.value("looking for beginning of value").and_then(|()| scanner.end());
     found.err().unwrap_or_else(|| "invalid character".to_owned())

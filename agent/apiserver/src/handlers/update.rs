@@ -51,11 +51,15 @@ fn same_uid(call: &Call, new: &Value, old: &Value) -> Result<()> {
     if given.is_empty() || given == own {
         return Ok(());
     }
-    let key = call.storage()?.store_key(call.namespace(), &call.info.name);
+    let mut key = call.storage()?.store_key(call.namespace(), &call.info.name);
+    if call.is_dry_run()? {
+        // Upstream looks there without its prefix.
+        key = key.trim_start_matches("/registry").to_owned();
+    }
     let why = format!(
         "StorageError: invalid object, Code: 4, Key: {}, ResourceVersion: 0, AdditionalErrorMsg: Precondition failed: \
          UID in precondition: {given}, UID in object meta: {own}",
-        key.strip_prefix("/registry").unwrap_or(&key)
+        key
     );
     Err(Failure::conflict(call.subject(), &call.info.name, &why))
 }

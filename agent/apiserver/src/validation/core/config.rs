@@ -49,6 +49,60 @@ pub fn secret(change: &Change<'_, Secret>, errors: &mut Errors) {
     if bytes(&new.data) > MAX_DATA_BYTES {
         errors.push(FieldError::too_long("data", MAX_DATA_BYTES));
     }
+    contents(new, errors);
+}
+
+const ACCOUNT: &str = "kubernetes.io/service-account.name";
+
+/// What a Secret holds by its type.
+fn contents(secret: &Secret, errors: &mut Errors) {
+    let data = Path::root("data");
+    let mut require = |keys: &[&str], there: fn(Option<&Vec<u8>>) -> bool| {
+        let missing = keys.iter().filter(|key| !there(secret.data.get(**key)));
+        errors.extend(missing.map(|key| FieldError::required(data.key(key), "")));
+    };
+    let (given, filled) = (|v: Option<&Vec<u8>>| v.is_some(), |v: Option<&Vec<u8>>| v.is_some_and(|v| !v.is_empty()));
+    match secret.r#type.as_str() {
+        "kubernetes.io/service-account-token" => {
+            if secret.metadata.annotations.get(ACCOUNT).is_none_or(String::is_empty) {
+                errors.push(FieldError::required(Path::root("metadata").child("annotations").key(ACCOUNT), ""));
+            }
+        }
+        "kubernetes.io/dockercfg" => json_map(secret, ".dockercfg", errors),
+        "kubernetes.io/dockerconfigjson" => json_map(secret, ".dockerconfigjson", errors),
+        "kubernetes.io/basic-auth" => {
+            let keys = ["username", "password"];
+            if !keys.iter().any(|key| secret.data.contains_key(*key)) {
+                require(&keys, given);
+            }
+        }
+        "kubernetes.io/ssh-auth" => require(&["ssh-privatekey"], filled),
+        "kubernetes.io/tls" => require(&["tls.crt", "tls.key"], given),
+        _ => {}
+    }
+}
+
+/// A file of registries' credentials is a JSON object. What it holds is not shown.
+fn json_map(secret: &Secret, key: &str, errors: &mut Errors) {
+    let data = Path::root("data");
+    let Some(text) = secret.data.get(key) else {
+        errors.push(FieldError::required(data.key(key), ""));
+        return;
+    };
+    let found = match serde_json::from_slice(text) {
+        Ok(serde_json::Value::Object(_) | serde_json::Value::Null) => return,
+        Ok(serde_json::Value::Bool(_)) => "bool",
+        Ok(serde_json::Value::Number(_)) => "number",
+        Ok(serde_json::Value::String(_)) => "string",
+        Ok(serde_json::Value::Array(_)) => "array",
+        Err(_) => "",
+    };
+    let why = if found.is_empty() {
+        crate::codec::syntax_complaint(text)
+    } else {
+        format!("json: cannot unmarshal {found} into Go value of type map[string]interface {{}}")
+    };
+    errors.push(FieldError::invalid(data.key(key), "<secret contents redacted>", why));
 }
 
 /// Each field with whether it stayed as it was.
@@ -66,6 +120,33 @@ fn keys<'a>(path: &Path<'_>, keys: impl Iterator<Item = &'a String>, errors: &mu
         let word = |c: u8| c.is_ascii_alphanumeric() || matches!(c, b'-' | b'_' | b'.');
         if key.is_empty() || key.len() > MAX_KEY_LEN || key.starts_with("..") || key == "." || !key.bytes().all(word) {
             errors.push(FieldError::invalid(path.key(key), key.as_str(), BAD_KEY));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::strategy::Part;
+
+    #[test]
+    fn secrets_hold_what_their_type_says() {
+        let cases: [(&str, &[(&str, &str)], &str); 6] = [
+            ("Opaque", &[("a b", "")], "data[a b]: Invalid value: \"a b\": a valid config key"),
+            ("kubernetes.io/tls", &[("tls.crt", "x")], "data[tls.key]: Required value"),
+            ("kubernetes.io/basic-auth", &[("password", "x")], ""),
+            ("kubernetes.io/ssh-auth", &[("ssh-privatekey", "")], "data[ssh-privatekey]: Required value"),
+            ("kubernetes.io/dockercfg", &[(".dockercfg", "[]")], "cannot unmarshal array into Go value"),
+            ("kubernetes.io/dockerconfigjson", &[(".dockerconfigjson", "{}")], ""),
+        ];
+        for (kind, data, expected) in cases {
+            let data = data.iter().map(|(k, v)| ((*k).to_owned(), v.as_bytes().to_vec())).collect();
+            let new = Secret { r#type: kind.to_owned(), data, ..Secret::default() };
+            let mut errors = Errors::new();
+            secret(&Change { part: Part::Main, new: &new, old: None }, &mut errors);
+            let told = errors.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+            assert_eq!(expected.is_empty(), told.is_empty(), "{kind}: {told}");
+            assert!(told.contains(expected), "{kind}: {told}");
         }
     }
 }

@@ -12,6 +12,7 @@ pub(crate) mod tunnel;
 use http::request::Parts;
 use http::{Method, Response, StatusCode};
 use serde_json::{Value, json};
+use stdx::quoted;
 
 use super::update::replace;
 use super::write::{check_fields, decode_object};
@@ -84,8 +85,31 @@ const BINDING: &str = "k8s.io.api.core.v1.Binding";
 fn decode_as(call: &Call, body: &[u8], name: &str) -> Result<Value> {
     let schema = codec::schema(name);
     let parsed = codec::parse_body(body, negotiate::body_encoding(&call.headers)?, schema)?;
+    check_names(&parsed.value, name)?;
     check_fields(call, &parsed, schema)?;
     Ok(parsed.value)
+}
+
+/// The type names that a body gives, if any, are those of the message: its kind, in a version of its group.
+fn check_names(value: &Value, name: &str) -> Result<()> {
+    let mut parts = name.rsplit('.');
+    let (kind, _version, group) = (parts.next(), parts.next(), parts.next().unwrap_or_default());
+    let (expected, group) = (kind.unwrap_or_default(), if group == "core" { "" } else { group });
+    let given = |key: &str| value[key].as_str().unwrap_or_default();
+    let (version, kind) = (given("apiVersion"), given("kind"));
+    let (given_group, short) = version.rsplit_once('/').unwrap_or(("", version));
+    let of_group = version.is_empty() || given_group.split('.').next() == Some(group);
+    let is_version = short.is_empty() || short.starts_with("v1");
+    if of_group && is_version && (kind.is_empty() || kind == expected) {
+        return Ok(());
+    }
+    let kind = if kind.is_empty() { expected } else { kind };
+    Err(Failure::bad_request(format!(
+        "{kind} in version {} cannot be handled as a {expected}: no kind {} is registered for version {} in scheme \"pkg/runtime/scheme.go:111\"",
+        quoted(short),
+        quoted(kind),
+        quoted(version)
+    )))
 }
 
 /// The answer of subresources that only do something.

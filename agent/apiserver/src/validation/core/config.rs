@@ -63,10 +63,10 @@ fn contents(secret: &Secret, errors: &mut Errors) {
     };
     let (given, filled) = (|v: Option<&Vec<u8>>| v.is_some(), |v: Option<&Vec<u8>>| v.is_some_and(|v| !v.is_empty()));
     match secret.r#type.as_str() {
-        "kubernetes.io/service-account-token" => {
-            if secret.metadata.annotations.get(ACCOUNT).is_none_or(String::is_empty) {
-                errors.push(FieldError::required(Path::root("metadata").child("annotations").key(ACCOUNT), ""));
-            }
+        "kubernetes.io/service-account-token"
+            if secret.metadata.annotations.get(ACCOUNT).is_none_or(String::is_empty) =>
+        {
+            errors.push(FieldError::required(Path::root("metadata").child("annotations").key(ACCOUNT), ""));
         }
         "kubernetes.io/dockercfg" => json_map(secret, ".dockercfg", errors),
         "kubernetes.io/dockerconfigjson" => json_map(secret, ".dockerconfigjson", errors),

@@ -131,16 +131,16 @@ mod tests {
 
     #[test]
     fn secrets_hold_what_their_type_says() {
-        let cases: [(&str, &[(&str, &str)], &str); 6] = [
-            ("Opaque", &[("a b", "")], "data[a b]: Invalid value: \"a b\": a valid config key"),
-            ("kubernetes.io/tls", &[("tls.crt", "x")], "data[tls.key]: Required value"),
-            ("kubernetes.io/basic-auth", &[("password", "x")], ""),
-            ("kubernetes.io/ssh-auth", &[("ssh-privatekey", "")], "data[ssh-privatekey]: Required value"),
-            ("kubernetes.io/dockercfg", &[(".dockercfg", "[]")], "cannot unmarshal array into Go value"),
-            ("kubernetes.io/dockerconfigjson", &[(".dockerconfigjson", "{}")], ""),
+        let cases = [
+            ("Opaque", ("a b", ""), "data[a b]: Invalid value: \"a b\": a valid config key"),
+            ("kubernetes.io/tls", ("tls.crt", "x"), "data[tls.key]: Required value"),
+            ("kubernetes.io/basic-auth", ("password", "x"), ""),
+            ("kubernetes.io/ssh-auth", ("ssh-privatekey", ""), "data[ssh-privatekey]: Required value"),
+            ("kubernetes.io/dockercfg", (".dockercfg", "[]"), "cannot unmarshal array into Go value"),
+            ("kubernetes.io/dockerconfigjson", (".dockerconfigjson", "{}"), ""),
         ];
-        for (kind, data, expected) in cases {
-            let data = data.iter().map(|(k, v)| ((*k).to_owned(), v.as_bytes().to_vec())).collect();
+        for (kind, (key, value), expected) in cases {
+            let data = BTreeMap::from([(key.to_owned(), value.as_bytes().to_vec())]);
             let new = Secret { r#type: kind.to_owned(), data, ..Secret::default() };
             let mut errors = Errors::new();
             secret(&Change { part: Part::Main, new: &new, old: None }, &mut errors);

@@ -367,6 +367,7 @@ fn main_keeps(kind: &'static Kind, new: &mut Value, old: &Value) {
         ("", "pods") => pod::prepare_update(new),
         ("", "nodes") if !tree::has(old, "/spec/configSource") => tree::remove(&mut new["spec"], "configSource"),
         ("apps", "daemonsets") => workload::prepare_daemon_set_update(new, old),
+        ("apiextensions.k8s.io", _) => note_storage_version(new),
         ("certificates.k8s.io", _) => tree::copy_key(new, old, "spec"),
         _ => {}
     }
@@ -438,6 +439,17 @@ fn is_other(kind: &'static Kind, new: &Value, old: &Value) -> bool {
         rest
     };
     !codec::is_same(kind.schema(), &body(new), &body(old))
+}
+
+/// A definition's status lists every version that objects may be stored in, from the change that makes it so.
+fn note_storage_version(definition: &mut Value) {
+    let is_stored = |version: &&Value| version["storage"] == true;
+    let stored = tree::list(definition, "/spec/versions").iter().find(is_stored).map(|version| version["name"].clone());
+    let Some(stored) = stored else { return };
+    let versions = tree::list_at(&mut definition["status"], "storedVersions");
+    if !versions.contains(&stored) {
+        versions.push(stored);
+    }
 }
 
 fn is_daemon_set(kind: &Kind) -> bool {

@@ -189,3 +189,22 @@ async fn proxies_say_why_they_reach_nothing() {
     }
     shutdown.trigger();
 }
+
+#[tokio::test]
+async fn a_new_storage_version_is_one_that_objects_may_be_stored_in() {
+    let shutdown = lifecycle::Shutdown::new();
+    let server = server(&shutdown).await;
+    define(&server).await;
+    let path = format!("{DEFINITIONS}/{}", definition()["metadata"]["name"].as_str().unwrap());
+    let mut versions = definition()["spec"]["versions"].as_array().unwrap().clone();
+    let first = versions[0]["name"].clone();
+    let mut second = versions[0].clone();
+    second["name"] = "v2".into();
+    versions[0]["storage"] = false.into();
+    versions.push(second);
+    let patch = json!({"spec": {"versions": versions}});
+    let (code, changed) = send(&server, Method::PATCH, &path, MERGE, patch).await;
+    assert_eq!(code, StatusCode::OK, "{changed}");
+    assert_eq!(changed["status"]["storedVersions"], json!([first, "v2"]));
+    shutdown.trigger();
+}

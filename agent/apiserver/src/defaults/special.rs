@@ -177,6 +177,9 @@ pub(super) fn before(kind: &Kind, value: &mut Value) {
     if kind.plural == "secrets" {
         texts_to_data(value);
     }
+    if kind.plural == "services" && tree::text(value, "/spec/type") == "LoadBalancer" {
+        balanced_addresses(value);
+    }
     if kind.plural == "replicationcontrollers" && !tree::has(value, "/spec/selector") {
         let labels = value.pointer("/spec/template/metadata/labels").cloned();
         if let Some(labels) = labels.filter(Value::is_object) {
@@ -188,6 +191,14 @@ pub(super) fn before(kind: &Kind, value: &mut Value) {
         if let Some(labels) = labels.filter(|l| l.as_object().is_some_and(|m| !m.is_empty())) {
             value["metadata"]["labels"] = labels;
         }
+    }
+}
+
+/// Addresses of a load balancer are virtual ones unless something else is said.
+fn balanced_addresses(service: &mut Value) {
+    let ingress = service.pointer_mut("/status/loadBalancer/ingress").and_then(Value::as_array_mut);
+    for address in ingress.into_iter().flatten().filter(|a| !tree::text(a, "/ip").is_empty() && a["ipMode"].is_null()) {
+        address["ipMode"] = "VIP".into();
     }
 }
 

@@ -115,3 +115,40 @@ async fn nobody_asks_for_a_certificate_in_the_name_of_others() {
     assert!(!made["spec"]["groups"].as_array().unwrap_or(&Vec::new()).contains(&json!("system:masters")), "{made}");
     shutdown.trigger();
 }
+
+#[tokio::test]
+async fn a_subresource_takes_bodies_of_its_own_kind() {
+    let shutdown = lifecycle::Shutdown::new();
+    let server = server(&shutdown).await;
+    let controllers = "/api/v1/namespaces/default/replicationcontrollers";
+    let container = json!({"name": "c", "image": "i"});
+    let controller = json!({"metadata": {"name": "a"}, "spec": {"selector": {"a": "b"}, "template": {
+        "metadata": {"labels": {"a": "b"}}, "spec": {"containers": [container]}}}});
+    let (code, made) = send(&server, Method::POST, controllers, JSON, controller).await;
+    assert_eq!(code, StatusCode::CREATED, "{made}");
+    let scale = format!("{controllers}/a/scale");
+    let cases =
+        [("v1", "Scale", 400), ("autoscaling/v1", "Bogus", 400), ("autoscaling/v1", "Scale", 200), ("", "", 200)];
+    for (version, kind, expected) in cases {
+        let body = json!({"apiVersion": version, "kind": kind, "metadata": {"name": "a", "namespace": "default"},
+            "spec": {"replicas": 0}});
+        let (code, answer) = send(&server, Method::PUT, &scale, JSON, body).await;
+        assert_eq!(code.as_u16(), expected, "{version} {kind}: {answer}");
+    }
+    shutdown.trigger();
+}
+
+#[tokio::test]
+async fn addresses_of_load_balancers_are_virtual_by_default() {
+    let shutdown = lifecycle::Shutdown::new();
+    let server = server(&shutdown).await;
+    let service = json!({"metadata": {"name": "s"}, "spec": {"type": "LoadBalancer", "ports": [{"port": 80}]}});
+    let (code, made) = send(&server, Method::POST, "/api/v1/namespaces/default/services", JSON, service).await;
+    assert_eq!(code, StatusCode::CREATED, "{made}");
+    let patch = json!({"status": {"loadBalancer": {"ingress": [{"ip": "203.0.113.1"}]}}});
+    let path = "/api/v1/namespaces/default/services/s/status";
+    let (code, changed) = send(&server, Method::PATCH, path, "application/merge-patch+json", patch).await;
+    assert_eq!(code, StatusCode::OK, "{changed}");
+    assert_eq!(changed["status"]["loadBalancer"]["ingress"], json!([{"ip": "203.0.113.1", "ipMode": "VIP"}]));
+    shutdown.trigger();
+}

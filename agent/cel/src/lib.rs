@@ -49,6 +49,6 @@ pub use environment::Environment;
 pub use error::{CompileError, EvalError, EvalErrorKind, Issue};
 pub use library::authorizer::{Authorization, Authorizer, Decision, Question};
 pub use program::{Activation, Budget, CALL_LIMIT, CONDITIONS_BUDGET, Checked, OBJECT_BUDGET, Program};
-pub use schema::{Schema, escape};
+pub use schema::{Schema, escape, is_reserved};
 pub use types::{ObjectType, Type};
 pub use value::{Fields, Key, List, Map, StructValue, Text, Value, equal, to_json};

@@ -348,7 +348,8 @@ const RESERVED: [&str; 21] = [
 ];
 
 /// Whether a name is a word of the language.
-pub(crate) fn is_reserved(name: &str) -> bool {
+#[must_use]
+pub fn is_reserved(name: &str) -> bool {
     RESERVED.contains(&name)
 }
 

@@ -85,30 +85,32 @@ const BINDING: &str = "k8s.io.api.core.v1.Binding";
 fn decode_as(call: &Call, body: &[u8], name: &str) -> Result<Value> {
     let schema = codec::schema(name);
     let parsed = codec::parse_body(body, negotiate::body_encoding(&call.headers)?, schema)?;
-    check_names(&parsed.value, name)?;
+    check_names(call, &parsed.value)?;
     check_fields(call, &parsed, schema)?;
     Ok(parsed.value)
 }
 
-/// The type names that a body gives, if any, are those of the message: its kind, in a version of its group.
-fn check_names(value: &Value, name: &str) -> Result<()> {
-    let mut parts = name.rsplit('.');
-    let (kind, _version, group) = (parts.next(), parts.next(), parts.next().unwrap_or_default());
-    let (expected, group) = (kind.unwrap_or_default(), if group == "core" { "" } else { group });
+/// The type names that a body gives, if any, are those of the subresource: its kind, in a version of its group that
+/// is as stable.
+fn check_names(call: &Call, value: &Value) -> Result<()> {
+    let own = (call.kind.group, call.kind.version, call.kind.kind);
+    let (group, version, kind) = call.kind.subresource(&call.info.subresource).map_or(own, |row| {
+        let is_own = row.group.is_empty() && row.version.is_empty();
+        (if is_own { own.0 } else { row.group }, if row.version.is_empty() { own.1 } else { row.version }, row.kind)
+    });
     let given = |key: &str| value[key].as_str().unwrap_or_default();
-    let (version, kind) = (given("apiVersion"), given("kind"));
-    let (given_group, short) = version.rsplit_once('/').unwrap_or(("", version));
-    let of_group = version.is_empty() || given_group.split('.').next() == Some(group);
-    let is_version = short.is_empty() || short.starts_with("v1");
-    if of_group && is_version && (kind.is_empty() || kind == expected) {
+    let (given_version, given_kind) = (given("apiVersion"), given("kind"));
+    let (given_group, short) = given_version.rsplit_once('/').unwrap_or(("", given_version));
+    let is_version = given_version.is_empty() || (given_group == group && short.starts_with(version));
+    if is_version && (given_kind.is_empty() || given_kind == kind) {
         return Ok(());
     }
-    let kind = if kind.is_empty() { expected } else { kind };
+    let given_kind = if given_kind.is_empty() { kind } else { given_kind };
     Err(Failure::bad_request(format!(
-        "{kind} in version {} cannot be handled as a {expected}: no kind {} is registered for version {} in scheme \"pkg/runtime/scheme.go:111\"",
+        "{given_kind} in version {} cannot be handled as a {kind}: no kind {} is registered for version {} in scheme \"pkg/runtime/scheme.go:111\"",
         quoted(short),
-        quoted(kind),
-        quoted(version)
+        quoted(given_kind),
+        quoted(given_version)
     )))
 }
 

@@ -7,10 +7,11 @@ mod revision;
 mod stateful_set;
 
 use api::core::v1::PodTemplateSpec;
-use api::meta::v1::ObjectMeta;
+use api::meta::v1::{LabelSelector, ObjectMeta};
 
-use super::Path;
 use super::pod::{Options, warnings};
+use super::{Errors, Path, workload};
+use crate::status::FieldError;
 
 pub(super) use daemon_set::{daemon_set, daemon_set_warnings};
 pub(super) use deployment::{deployment, deployment_warnings};
@@ -26,6 +27,24 @@ fn options(old: Option<&PodTemplateSpec>) -> Options {
 /// Whether the object is new, or what it wishes for is.
 fn is_new(new: &ObjectMeta, old: Option<&ObjectMeta>) -> bool {
     old.is_none_or(|old| old.generation != new.generation)
+}
+
+/// A selector and the template of the pods that it selects, below `path`.
+fn selected(
+    path: &Path<'_>,
+    (selector, template): (Option<&LabelSelector>, &PodTemplateSpec),
+    options: Options,
+    errors: &mut Errors,
+) {
+    let at = path.child("selector");
+    workload::selector(&at, selector, "deployment", errors);
+    let Some(usable) = workload::usable(selector) else {
+        errors.push(FieldError::invalid(at, workload::shown_selector(selector), "invalid label selector"));
+        return;
+    };
+    let at = path.child("template");
+    workload::labels_match(&at, template, &usable, errors);
+    workload::running_template(&at, template, ("ReplicaSet", options), errors);
 }
 
 /// Warnings about the template of an object.

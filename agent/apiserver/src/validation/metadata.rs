@@ -1,7 +1,7 @@
 //! Metadata, for every kind.
 //!
 //! Each kind's own rules look at it, and what all kinds share looks at it again: clients see an error as often as it
-//! was found. What a kind adds to the common rules is a row of [`RULES`].
+//! was found. What a kind adds to the common rules is a row of `rule`.
 
 use api::Kind;
 use api::meta::v1::{ManagedFieldsEntry, ObjectMeta, OwnerReference, Time};

@@ -22,31 +22,6 @@ const MAX_ANNOTATIONS: usize = 20;
 const MAX_VALUE_EXPRESSION_BYTES: usize = 5 * 1024;
 const NOTHING: &str = "validations or auditAnnotations must contain at least one item";
 
-/// Words that are no names in expressions.
-const RESERVED: [&str; 21] = [
-    "true",
-    "false",
-    "null",
-    "in",
-    "as",
-    "break",
-    "const",
-    "continue",
-    "else",
-    "for",
-    "function",
-    "if",
-    "import",
-    "let",
-    "loop",
-    "package",
-    "namespace",
-    "return",
-    "var",
-    "void",
-    "while",
-];
-
 pub(in crate::validation) fn validating(change: &Change<'_, ValidatingAdmissionPolicy>, errors: &mut Errors) {
     let new = change.new;
     if change.part == Part::Status {
@@ -133,7 +108,7 @@ fn param_kind(path: &Path<'_>, kind: &ParamKind, errors: &mut Errors) {
 
 fn is_identifier(name: &str) -> bool {
     let first = |c: char| c.is_ascii_alphabetic() || c == '_';
-    name.starts_with(first) && name.chars().all(|c| first(c) || c.is_ascii_digit()) && !RESERVED.contains(&name)
+    name.starts_with(first) && name.chars().all(|c| first(c) || c.is_ascii_digit()) && !cel::is_reserved(name)
 }
 
 /// Variables may refer to those before them.

@@ -38,19 +38,7 @@ pub fn deployment_warnings(change: &Change<'_, Deployment>, out: &mut Vec<String
 fn spec(spec: &DeploymentSpec, options: Options, errors: &mut Errors) {
     let path = Path::root("spec");
     checks::non_negative(&path.child("replicas"), spec.replicas.unwrap_or(0), errors);
-    let selector = spec.selector.as_ref();
-    workload::selector(&path.child("selector"), selector, "deployment", errors);
-    match workload::usable(selector) {
-        None => {
-            let shown = workload::shown_selector(selector);
-            errors.push(FieldError::invalid(path.child("selector"), shown, "invalid label selector"));
-        }
-        Some(usable) => {
-            let path = path.child("template");
-            workload::labels_match(&path, &spec.template, &usable, errors);
-            workload::running_template(&path, &spec.template, ("ReplicaSet", options), errors);
-        }
-    }
+    super::selected(&path, (spec.selector.as_ref(), &spec.template), options, errors);
     strategy(&path.child("strategy"), &spec.strategy, errors);
     checks::non_negative(&path.child("minReadySeconds"), spec.min_ready_seconds, errors);
     checks::non_negative_if_set(&path.child("revisionHistoryLimit"), spec.revision_history_limit, errors);

@@ -3,7 +3,6 @@
 use api::apps::v1::{ReplicaSet, ReplicaSetSpec, ReplicaSetStatus};
 
 use super::{is_new, options, template_warnings};
-use crate::status::FieldError;
 use crate::strategy::Part;
 use crate::validation::pod::{Options, warnings};
 use crate::validation::workload::{self, at_most, counters};
@@ -34,19 +33,7 @@ fn spec(spec: &ReplicaSetSpec, options: Options, errors: &mut Errors) {
     let path = Path::root("spec");
     checks::non_negative(&path.child("replicas"), spec.replicas.unwrap_or(0), errors);
     checks::non_negative(&path.child("minReadySeconds"), spec.min_ready_seconds, errors);
-    let selector = spec.selector.as_ref();
-    workload::selector(&path.child("selector"), selector, "deployment", errors);
-    match workload::usable(selector) {
-        None => {
-            let shown = workload::shown_selector(selector);
-            errors.push(FieldError::invalid(path.child("selector"), shown, "invalid label selector"));
-        }
-        Some(usable) => {
-            let path = path.child("template");
-            workload::labels_match(&path, &spec.template, &usable, errors);
-            workload::running_template(&path, &spec.template, ("ReplicaSet", options), errors);
-        }
-    }
+    super::selected(&path, (spec.selector.as_ref(), &spec.template), options, errors);
 }
 
 fn status(status: &ReplicaSetStatus, errors: &mut Errors) {

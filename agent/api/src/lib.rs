@@ -19,6 +19,7 @@ mod messages {
     include!(concat!(env!("OUT_DIR"), "/messages.rs"));
 }
 pub mod quantity;
+pub mod quota;
 mod resource;
 pub mod schema;
 mod secrets;

@@ -26,6 +26,7 @@ use crate::status::Result;
 use crate::strategy::Part;
 
 pub use policies::Policies;
+pub use quota::Turns as QuotaTurns;
 pub use webhooks::{Hooks, WebhookClient, roots};
 
 /// What is being done to the object.
@@ -102,9 +103,8 @@ pub async fn check(call: &Call, operation: Operation, new: &Value, old: Option<&
     }
     if operation == Operation::Create {
         limits::check(call, new)?;
-        quota::check(call, new)?;
     }
-    Ok(())
+    quota::check(call, operation, new, old).await
 }
 
 /// Steps that look at a deletion.

@@ -47,6 +47,8 @@ pub struct App {
     pub hooks: crate::admission::Hooks,
     /// Policies that look at objects.
     pub policies: crate::admission::Policies,
+    /// Who is charged next by the quotas of a namespace.
+    pub quota_turns: crate::admission::QuotaTurns,
     /// Group versions of other servers.
     pub aggregator: crate::aggregate::Aggregator,
     /// Custom resources.
@@ -81,6 +83,7 @@ impl App {
             flows: Default::default(),
             openapi: crate::openapi::OpenApi::new(api::kinds()),
             hooks: crate::admission::Hooks::default(),
+            quota_turns: crate::admission::QuotaTurns::default(),
             policies: crate::admission::Policies::default(),
             aggregator: crate::aggregate::Aggregator::default(),
             custom: crate::custom::Registry::default(),

@@ -130,6 +130,15 @@ pub fn append_json(storage: &Storage, kind: &Kind, object: &Object, out: &mut Ve
     transcode::proto_to_json(kind.schema(), &raw, None, out).map_err(Failure::internal)
 }
 
+/// A tree as a typed message.
+///
+/// # Errors
+/// When a value does not fit its field.
+pub fn typed<M: prost::Message + Default>(message: &'static Message, value: &Value) -> Result<M> {
+    let raw = transcode::value_to_proto(message, value, &mut transcode::Report::default());
+    M::decode(raw.map_err(Failure::internal)?.as_slice()).map_err(Failure::internal)
+}
+
 /// The tree in the form clients read it: known fields only, values canonical.
 pub fn canonical(kind: &Kind, value: &Value) -> Result<Value> {
     let raw =

@@ -56,8 +56,8 @@ impl Taken {
 
 /// Gives a Service its addresses and ports, or keeps those that `old` has.
 pub async fn begin(call: &Call, new: &mut Value, old: Option<&Value>) -> Result<Taken> {
-    let mut service = typed(new)?;
-    let old = old.map(typed).transpose()?;
+    let mut service = codec::typed::<Service>(codec::schema(MESSAGE), new)?;
+    let old = old.map(|old| codec::typed::<Service>(codec::schema(MESSAGE), old)).transpose()?;
     let mut taken = Taken::default();
     let given = give(call, &mut service, old.as_ref(), &mut taken).await;
     if let Err(failure) = given {
@@ -70,12 +70,6 @@ pub async fn begin(call: &Call, new: &mut Value, old: Option<&Value>) -> Result<
         new[key] = tree[key].take();
     }
     Ok(taken)
-}
-
-fn typed(tree: &Value) -> Result<Service> {
-    let raw = api::transcode::value_to_proto(codec::schema(MESSAGE), tree, &mut api::transcode::Report::default());
-    let raw = raw.map_err(Failure::internal)?;
-    prost::Message::decode(raw.as_slice()).map_err(Failure::internal)
 }
 
 async fn give(call: &Call, service: &mut Service, old: Option<&Service>, taken: &mut Taken) -> Result<()> {

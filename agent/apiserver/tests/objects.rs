@@ -152,3 +152,32 @@ async fn addresses_of_load_balancers_are_virtual_by_default() {
     assert_eq!(changed["status"]["loadBalancer"]["ingress"], json!([{"ip": "203.0.113.1", "ipMode": "VIP"}]));
     shutdown.trigger();
 }
+
+#[tokio::test]
+async fn a_quota_gives_out_what_it_has_and_no_more() {
+    let shutdown = lifecycle::Shutdown::new();
+    let server = server(&shutdown).await;
+    let quotas = "/api/v1/namespaces/default/resourcequotas";
+    let hard = json!({"count/configmaps": "3"});
+    let quota = json!({"metadata": {"name": "q"}, "spec": {"hard": hard}});
+    let (code, mut quota) = send(&server, Method::POST, quotas, JSON, quota).await;
+    assert_eq!(code, StatusCode::CREATED);
+    quota["status"] = json!({"hard": hard, "used": {"count/configmaps": "0"}});
+    let (code, _) = send(&server, Method::PUT, &format!("{quotas}/q/status"), JSON, quota).await;
+    assert_eq!(code, StatusCode::OK);
+    let make = async |n: usize| {
+        let map = json!({"metadata": {"name": format!("m{n}")}});
+        send(&server, Method::POST, MAPS, JSON, map).await
+    };
+    let answers = futures::future::join_all((0..8).map(make)).await;
+    let made = answers.iter().filter(|(code, _)| *code == StatusCode::CREATED).count();
+    let refused: Vec<_> = answers.iter().filter(|(code, _)| *code == StatusCode::FORBIDDEN).collect();
+    assert_eq!((made, refused.len()), (3, 5), "{answers:?}");
+    let message = refused[0].1["message"].as_str().unwrap();
+    let reason =
+        "exceeded quota: q, requested: count/configmaps=1, used: count/configmaps=3, limited: count/configmaps=3";
+    assert!(message.ends_with(reason), "{message}");
+    let (_, quota) = send(&server, Method::GET, &format!("{quotas}/q"), JSON, Value::Null).await;
+    assert_eq!(quota["status"]["used"], json!({"count/configmaps": "3"}));
+    shutdown.trigger();
+}

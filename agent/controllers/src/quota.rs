@@ -3,7 +3,6 @@
 //! Admission adds to the used amounts when objects are made; this brings them down again when objects go, and right
 //! whatever happened in between.
 
-mod scopes;
 mod usage;
 
 use std::time::Duration;

@@ -1,141 +1,126 @@
 //! ResourceQuota: what a namespace may hold.
 //!
-//! Used amounts are counted from the cache at each creation, so that nothing has to be reserved and given back; two
-//! creations at the very same moment can both pass.
+//! An object is charged to every quota that is about it before it is written, in the quota's status and only over the
+//! version that was looked at, so that two servers, or two requests at one moment, never give out the same rest
+//! twice. What was charged for an object that then did not come about, and what goes, the quota controller gives
+//! back.
 
-use api::quantity::Amount;
+mod charge;
+
+use std::ops::Bound;
+use std::time::Duration;
+
+use api::core::v1::ResourceQuota;
+use api::quota::Family;
+use futures::future::try_join_all;
 use serde_json::Value;
+use tokio::sync::{Mutex, MutexGuard};
 
+use crate::admission::Operation;
 use crate::app::Call;
 use crate::codec;
+use crate::handlers::write::modify;
+use crate::start::internal_call;
 use crate::status::{Failure, Result};
+use crate::strategy::Part;
 use crate::tree;
+use charge::{Asked, charge};
 
-/// Refuses an object that would take a namespace over its quota.
-pub(super) fn check(call: &Call, new: &Value) -> Result<()> {
-    if !call.kind.namespaced {
-        return Ok(());
+/// Kinds that are counted by no quota, as upstream.
+const IGNORED: [&str; 2] = ["events", "bindings"];
+/// How long a request waits for those before it in its namespace, as upstream.
+const PATIENCE: Duration = Duration::from_secs(10);
+const LANES: usize = 64;
+
+/// Requests of a namespace with quotas are charged one after the other: side by side they would only undo each
+/// other's writes. Namespaces share lanes.
+#[derive(Debug)]
+pub struct Turns([Mutex<()>; LANES]);
+
+impl Default for Turns {
+    fn default() -> Self {
+        Self(std::array::from_fn(|_| Mutex::new(())))
     }
-    let storage = call.app.cache.known("", "resourcequotas");
-    let prefix = format!("{}/", call.namespace());
-    let all = storage.snapshot();
-    for (_, object) in all.iter().filter(|(k, _)| k.starts_with(&prefix)) {
-        let quota = codec::to_value(storage, storage.kind, object)?;
-        // Quotas with scopes count a part of the pods only; that part is the quota controller's to judge.
-        if tree::has(&quota, "/spec/scopes") || tree::has(&quota, "/spec/scopeSelector") {
-            continue;
-        }
-        check_one(call, &quota, new)?;
-    }
-    Ok(())
 }
 
-fn check_one(call: &Call, quota: &Value, new: &Value) -> Result<()> {
-    let mut over: Vec<(String, String, String, String)> = Vec::new();
-    let mut missing: Vec<&str> = Vec::new();
-    for (resource, hard) in quota["spec"]["hard"].as_object().into_iter().flatten() {
-        let Some(limit) = hard.as_str().and_then(|t| Amount::parse(t).ok()) else { continue };
-        let Some(asked) = usage(call, resource, new) else { continue };
-        if must_be_set(call, resource) && asked.is_zero() {
-            missing.push(resource);
-            continue;
-        }
-        if asked.is_zero() {
-            continue;
-        }
-        let used = used(call, resource)?;
-        if limit.minus(&used.plus(&asked)).is_negative() {
-            let text = |amount: &Amount| format!("{resource}={}", amount.canonical());
-            over.push((resource.clone(), text(&asked), text(&used), text(&limit)));
-        }
+impl Turns {
+    async fn take(&self, namespace: &str) -> Result<MutexGuard<'_, ()>> {
+        let lane = namespace.bytes().fold(0_usize, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte.into()));
+        tokio::time::timeout(PATIENCE, self.0[lane % LANES].lock())
+            .await
+            .map_err(|_| Failure::internal("resource quota evaluation timed out"))
     }
-    let name = tree::text(quota, "/metadata/name");
-    let object = tree::text(new, "/metadata/name");
-    if !missing.is_empty() {
-        let containers = containers_of(new);
-        let each: Vec<String> = missing.iter().map(|resource| format!("{resource} for: {containers}")).collect();
-        let text = format!("failed quota: {name}: must specify {}", each.join("; "));
-        return Err(Failure::forbidden(call.subject(), object, &text));
-    }
-    if over.is_empty() {
+}
+
+/// Charges an object that is made, or what a change adds to it, to the namespace's quotas, or refuses it.
+pub(super) async fn check(call: &Call, operation: Operation, new: &Value, old: Option<&Value>) -> Result<()> {
+    if !call.kind.namespaced || !concerns(call, operation) {
         return Ok(());
     }
-    let join = |pick: fn(&(String, String, String, String)) -> &String| {
-        over.iter().map(|o| pick(o).as_str()).collect::<Vec<_>>().join(",")
+    let quotas = quotas_of(call);
+    if quotas.is_empty() {
+        return Ok(());
+    }
+    let asked = Asked::read(call, new, old.filter(|_| operation != Operation::Create))?;
+    if operation == Operation::Update(Part::Main) && asked.is_pod_within_its_scope() {
+        return Ok(());
+    }
+    let mut due = Vec::new();
+    for quota in &quotas {
+        if judge(call, new, quota, &asked)?.is_some() {
+            due.push(quota.metadata.name.as_str());
+        }
+    }
+    if due.is_empty() || call.is_dry_run()? {
+        return Ok(());
+    }
+    let _turn = call.app.quota_turns.take(call.namespace()).await?;
+    try_join_all(due.into_iter().map(|name| write(call, new, name, &asked))).await.map(|_| ())
+}
+
+/// Whether quotas look at such an operation on such a kind.
+fn concerns(call: &Call, operation: Operation) -> bool {
+    let family = Family::of_kind(call.kind.group, call.kind.plural);
+    match operation {
+        Operation::Create => !IGNORED.contains(&call.kind.plural),
+        Operation::Update(Part::Main) => !matches!(family, Family::Objects { .. }),
+        Operation::Update(Part::Resize) => family == Family::Pods,
+        Operation::Update(Part::Status) => family == Family::Claims,
+        Operation::Update(_) => false,
+    }
+}
+
+fn quotas_of(call: &Call) -> Vec<ResourceQuota> {
+    let prefix = format!("{}/", call.namespace());
+    let objects = call.app.cache.known("", "resourcequotas").snapshot();
+    let own = objects.range::<_, str>((Bound::Included(prefix.as_str()), Bound::Unbounded));
+    own.take_while(|(key, _)| key.starts_with(&prefix))
+        .filter_map(|(_, object)| api::envelope::decode_message(&object.data).ok())
+        .collect()
+}
+
+/// The used amounts with the object; `None` where the quota has nothing to do with it.
+fn judge(call: &Call, new: &Value, quota: &ResourceQuota, asked: &Asked) -> Result<Option<api::quota::Amounts>> {
+    let refuse = |text: String| Failure::forbidden(call.subject(), tree::text(new, "/metadata/name"), &text);
+    charge(quota, asked).map_err(refuse)
+}
+
+async fn write(call: &Call, new: &Value, name: &str, asked: &Asked) -> Result<()> {
+    let kind = api::kind_by_name("v1", "ResourceQuota").ok_or_else(Failure::no_such_path)?;
+    let mut on_quota = internal_call(&call.app, kind, call.namespace(), "update");
+    on_quota.info.name = name.to_owned();
+    let charged = |old: &Value| {
+        let quota: ResourceQuota = codec::typed(kind.schema(), old)?;
+        let mut charged = old.clone();
+        if let Some(used) = judge(call, new, &quota, asked)? {
+            let used = used.into_iter().map(|(resource, amount)| (resource, Value::String(amount.string)));
+            charged["status"]["used"] = Value::Object(used.collect());
+        }
+        Ok(charged)
     };
-    let text = format!(
-        "exceeded quota: {name}, requested: {}, used: {}, limited: {}",
-        join(|o| &o.1),
-        join(|o| &o.2),
-        join(|o| &o.3)
-    );
-    Err(Failure::forbidden(call.subject(), object, &text))
-}
-
-fn containers_of(pod: &Value) -> String {
-    let names: Vec<&str> = tree::list(pod, "/spec/containers").iter().filter_map(|c| c["name"].as_str()).collect();
-    names.join(",")
-}
-
-/// Compute resources under quota have to be named by every pod.
-fn must_be_set(call: &Call, resource: &str) -> bool {
-    call.kind.plural == "pods"
-        && matches!(resource, "cpu" | "memory" | "requests.cpu" | "requests.memory" | "limits.cpu" | "limits.memory")
-}
-
-/// How much of a resource an object takes; `None` if the resource is not of its kind.
-fn usage(call: &Call, resource: &str, object: &Value) -> Option<Amount> {
-    let (group, plural) = (call.kind.group, call.kind.plural);
-    let one = || Amount::parse("1").ok();
-    let counted = if group.is_empty() { format!("count/{plural}") } else { format!("count/{plural}.{group}") };
-    if resource == counted || (resource == plural && group.is_empty()) {
-        return one();
+    // A quota that was deleted meanwhile limits nothing; boxed, since the status of a quota is admitted, too.
+    match Box::pin(modify(&on_quota, Part::Status, charged)).await {
+        Err(failure) if failure.code() == http::StatusCode::NOT_FOUND => Ok(()),
+        other => other.map(|_| ()),
     }
-    match (plural, resource) {
-        ("pods", "cpu") => sum(object, "requests", "cpu"),
-        ("pods", "memory") => sum(object, "requests", "memory"),
-        ("pods", other) => match other.split_once('.') {
-            Some((list @ ("requests" | "limits"), name)) => sum(object, list, name),
-            _ => None,
-        },
-        ("persistentvolumeclaims", "requests.storage") => {
-            Amount::parse(object["spec"]["resources"]["requests"]["storage"].as_str().unwrap_or("0")).ok()
-        }
-        ("services", "services.nodeports") => {
-            let wanted = matches!(tree::text(object, "/spec/type"), "NodePort" | "LoadBalancer");
-            let ports = tree::list(object, "/spec/ports").len();
-            Amount::parse(&if wanted { ports } else { 0 }.to_string()).ok()
-        }
-        ("services", "services.loadbalancers") => {
-            Amount::parse(if tree::text(object, "/spec/type") == "LoadBalancer" { "1" } else { "0" }).ok()
-        }
-        _ => None,
-    }
-}
-
-fn sum(pod: &Value, list: &str, name: &str) -> Option<Amount> {
-    if matches!(tree::text(pod, "/status/phase"), "Succeeded" | "Failed") {
-        return Amount::parse("0").ok();
-    }
-    let zero = Amount::parse("0").ok()?;
-    let amounts = tree::list(pod, "/spec/containers")
-        .iter()
-        .filter_map(|c| Amount::parse(c["resources"][list][name].as_str()?).ok());
-    Some(amounts.fold(zero, |total, a| total.plus(&a)))
-}
-
-/// How much of a resource the namespace holds.
-fn used(call: &Call, resource: &str) -> Result<Amount> {
-    let storage = call.storage()?;
-    let prefix = format!("{}/", call.namespace());
-    let mut total = Amount::parse("0").map_err(Failure::internal)?;
-    for (_, object) in storage.snapshot().iter().filter(|(k, _)| k.starts_with(&prefix)) {
-        let value = codec::to_value(storage, call.kind, object)?;
-        let finished =
-            call.kind.plural == "pods" && matches!(tree::text(&value, "/status/phase"), "Succeeded" | "Failed");
-        if let (false, Some(own)) = (finished, usage(call, resource, &value)) {
-            total = total.plus(&own);
-        }
-    }
-    Ok(total)
 }

@@ -3,6 +3,7 @@
 mod binding;
 mod eviction;
 mod kubelet;
+mod links;
 mod proxy;
 mod review;
 mod scale;

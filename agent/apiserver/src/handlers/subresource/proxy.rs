@@ -6,13 +6,12 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use api::core::v1::{Pod, Service};
-use http::header::LOCATION;
+use http::header::{HOST, LOCATION};
 use http::request::Parts;
 use http::{Method, Response, StatusCode, Uri};
 use rand::seq::IndexedRandom as _;
 
-use super::kubelet;
-use super::tunnel;
+use super::{kubelet, links, tunnel};
 use crate::answer::{self, Body};
 use crate::app::{App, Call};
 use crate::backend::{self, Target, Trust};
@@ -71,15 +70,16 @@ pub(super) async fn serve(call: &Call, mut parts: Parts, body: Body) -> Result<R
     let target = target(&call.app, &place)?;
     let headers = &mut parts.headers;
     tunnel::hide_credentials(headers);
-    let host = headers.get(http::header::HOST).cloned();
+    let host = headers.get(HOST).cloned();
     headers.extend(host.map(|h| (http::HeaderName::from_static("x-forwarded-host"), h)));
     answer::set(headers, "x-forwarded-uri", &format!("{root}{rest}"));
     answer::set(headers, "x-forwarded-proto", if call.app.config.tls.is_some() { "https" } else { "http" });
-    let mut response = tunnel::forward(&target, uri, parts, body)
+    let client_host = headers.get(HOST).and_then(|host| host.to_str().ok()).map(str::to_owned);
+    let response = tunnel::forward(&target, uri, parts, body)
         .await
         .map_err(|e| Failure::unavailable(format!("error trying to reach service: {e}")))?;
-    rewrite_location(&mut response, &root, &target.authority());
-    Ok(response)
+    let hosts = [Some(target.authority()), client_host].into_iter().flatten().collect();
+    Ok(links::rewrite(response, links::Place { root, hosts }))
 }
 
 /// The path up to `/proxy`, and what follows.
@@ -96,25 +96,6 @@ fn redirect_to_root(parts: &Parts) -> Response<Body> {
     response.headers_mut().remove(http::header::CONTENT_TYPE);
     answer::set(response.headers_mut(), LOCATION, &format!("{}/{query}", parts.uri.path()));
     response
-}
-
-/// A redirection within the other server stays behind the proxy.
-fn rewrite_location(response: &mut Response<Body>, root: &str, authority: &str) {
-    let Some(location) = response.headers().get(LOCATION).and_then(|v| v.to_str().ok()) else { return };
-    let path = match location.split_once("://") {
-        Some((_, rest)) => match rest.strip_prefix(authority) {
-            Some("") => "/",
-            Some(path) if path.starts_with('/') => path,
-            _ => return,
-        },
-        None if location.starts_with('/') && !location.starts_with("//") => location,
-        None => return,
-    };
-    if path.starts_with(root) {
-        return;
-    }
-    let new = format!("{root}{path}");
-    answer::set(response.headers_mut(), LOCATION, &new);
 }
 
 fn target(app: &Arc<App>, place: &Place) -> Result<Target> {
@@ -237,19 +218,5 @@ mod tests {
             assert!(check_address(refused).is_err(), "{refused}");
         }
         assert!(check_address("10.244.0.3").is_ok());
-    }
-
-    #[test]
-    fn redirections_stay_behind_the_proxy() {
-        let rewritten = |location: &str| {
-            let mut response = answer::text(StatusCode::FOUND, "");
-            answer::set(response.headers_mut(), LOCATION, location);
-            rewrite_location(&mut response, "/root/proxy", "10.0.0.1:80");
-            response.headers()[LOCATION].to_str().unwrap().to_owned()
-        };
-        assert_eq!(rewritten("/a?b"), "/root/proxy/a?b");
-        assert_eq!(rewritten("http://10.0.0.1:80/a"), "/root/proxy/a");
-        assert_eq!(rewritten("https://example.org/a"), "https://example.org/a");
-        assert_eq!(rewritten("a/b"), "a/b");
     }
 }

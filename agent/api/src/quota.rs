@@ -2,7 +2,7 @@
 
 mod scopes;
 
-pub use scopes::{Scoped, ends, take_in};
+pub use scopes::{Scoped, attributes_classes, ends, take_in};
 
 use std::collections::BTreeMap;
 

@@ -13,7 +13,9 @@ use api::core::v1::{
 use api::discovery::v1::EndpointSlice;
 use api::networking::v1::{IpAddress, ServiceCidr};
 use api::policy::v1::PodDisruptionBudget;
+use api::quota::attributes_classes;
 use api::rbac::v1::ClusterRole;
+use api::storage::v1::VolumeAttributesClass;
 use client::Client;
 use futures::future::BoxFuture;
 use lifecycle::{Shutdown, Tasks};
@@ -30,6 +32,9 @@ pub(crate) const BY_CONTROLLER: &str = "controller";
 pub(crate) const BY_NODE: &str = "node";
 /// Index of slices by `NAMESPACE/SERVICE`.
 pub(crate) const BY_SERVICE: &str = "service";
+
+/// Index of claims and volumes by the volume attributes classes that they name.
+pub(crate) const BY_CLASS: &str = "class";
 
 macro_rules! caches {
     ($($field:ident: $kind:ty = $make:expr),* $(,)?) => {
@@ -85,8 +90,14 @@ caches! {
     service_cidrs: ServiceCidr = plain::<ServiceCidr>,
     ip_addresses: IpAddress = plain::<IpAddress>,
     cluster_roles: ClusterRole = plain::<ClusterRole>,
-    claims: PersistentVolumeClaim = plain::<PersistentVolumeClaim>,
-    volumes: PersistentVolume = plain::<PersistentVolume>,
+    claims: PersistentVolumeClaim = |client: &Client| {
+        plain::<PersistentVolumeClaim>(client).add_index(BY_CLASS, |claim| owned_names(attributes_classes(claim)))
+    },
+    volumes: PersistentVolume = |client: &Client| {
+        plain::<PersistentVolume>(client)
+            .add_index(BY_CLASS, |volume| owned_names(volume.spec.volume_attributes_class_name.as_deref()))
+    },
+    volume_classes: VolumeAttributesClass = plain::<VolumeAttributesClass>,
     account_tokens: Secret = account_tokens,
     bootstrap_tokens: Secret = bootstrap_tokens,
     node_leases: Lease = node_leases,
@@ -126,6 +137,10 @@ fn bootstrap_tokens(client: &Client) -> Reflector<Secret> {
 
 fn node_leases(client: &Client) -> Reflector<Lease> {
     Reflector::new(client.clone(), ReflectorConfig { namespace: Some("kube-node-lease".to_owned()), ..config() })
+}
+
+fn owned_names<'a>(names: impl IntoIterator<Item = &'a str>) -> Vec<String> {
+    names.into_iter().map(str::to_owned).collect()
 }
 
 fn service_of_slice(slice: &EndpointSlice) -> Vec<String> {

@@ -86,6 +86,7 @@ async fn lead(config: Config, client: Client, shutdown: Shutdown) {
     starter.add::<podgc::PodCollector>();
     starter.add::<protection::Claims>();
     starter.add::<protection::Volumes>();
+    starter.add::<protection::Classes>();
     starter.add::<endpoints::Mirrors>();
     starter.add::<quota::Quotas>();
     starter.add::<servicecidr::ServiceRanges>();

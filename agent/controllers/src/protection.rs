@@ -1,17 +1,20 @@
-//! `persistentvolumeclaim-protection-controller` and `persistentvolume-protection-controller`: what is in use stays.
+//! `persistentvolumeclaim-protection-controller`, `persistentvolume-protection-controller` and
+//! `volumeattributesclass-protection-controller`: what is in use stays.
 
 use api::Resource;
 use api::core::v1::{PersistentVolume, Pod};
+use api::quota::attributes_classes;
 use client::{ListParams, Patch};
 use reconcile::{Action, Event, Queue};
 
-use crate::caches::{Need, Reflectors, need};
+use crate::caches::{BY_CLASS, Need, Reflectors, need};
 use crate::controller::{Context, Controller, Key, enqueue};
 use crate::error::{During, Error};
 use crate::pods::is_finished;
 
 const CLAIM_FINALIZER: &str = "kubernetes.io/pvc-protection";
 const VOLUME_FINALIZER: &str = "kubernetes.io/pv-protection";
+const CLASS_FINALIZER: &str = "kubernetes.io/vac-protection";
 
 /// Keeps claims that pods use.
 pub(crate) struct Claims {
@@ -77,6 +80,48 @@ impl Controller for Volumes {
         let Some(volume) = self.context.caches.volumes.get("", &key.name) else { return Ok(Action::Done) };
         let may_go = volume.metadata.deletion_timestamp.is_some() && !is_bound(&volume);
         protect(&self.context, &*volume, VOLUME_FINALIZER, may_go).await
+    }
+}
+
+/// Keeps volume attributes classes that claims or volumes name.
+pub(crate) struct Classes {
+    context: Context,
+}
+
+impl Controller for Classes {
+    const NAME: &'static str = "volumeattributesclass-protection-controller";
+    const NEEDS: &'static [Need] = &[need::volume_classes, need::claims, need::volumes];
+
+    fn watch(&self, queue: &Queue<Key>, reflectors: &mut Reflectors) {
+        reflectors.volume_classes.handle(enqueue(queue));
+        let of_claims = queue.clone();
+        reflectors.claims.handle(move |event| {
+            if let Event::Deleted(claim) | Event::Applied { old: Some(claim), .. } = event {
+                attributes_classes(claim).for_each(|class| of_claims.add(Key::new("", class)));
+            }
+        });
+        let of_volumes = queue.clone();
+        reflectors.volumes.handle(move |event| {
+            if let Event::Deleted(volume) | Event::Applied { old: Some(volume), .. } = event {
+                let class = volume.spec.volume_attributes_class_name.iter();
+                class.for_each(|class| of_volumes.add(Key::new("", class)));
+            }
+        });
+    }
+
+    fn new(context: Context) -> Self {
+        Self { context }
+    }
+
+    async fn reconcile(&self, key: Key) -> Result<Action, Error> {
+        let caches = &self.context.caches;
+        let Some(class) = caches.volume_classes.get("", &key.name) else { return Ok(Action::Done) };
+        let is_used = || {
+            !caches.claims.by_index(BY_CLASS, &key.name).is_empty()
+                || !caches.volumes.by_index(BY_CLASS, &key.name).is_empty()
+        };
+        let may_go = class.metadata.deletion_timestamp.is_some() && !is_used();
+        protect(&self.context, &*class, CLASS_FINALIZER, may_go).await
     }
 }
 

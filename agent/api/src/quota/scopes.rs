@@ -22,7 +22,7 @@ pub fn take_in(quota: &ResourceQuota, object: Scoped<'_>) -> bool {
             quota.spec.scopes.iter().all(|scope| is_in(scope, pod)) && selected.iter().all(|r| selects(r, pod))
         }
         Scoped::Claim(claim) => {
-            let has_class = || classes(claim).next().is_some();
+            let has_class = || attributes_classes(claim).next().is_some();
             quota.spec.scopes.iter().all(|scope| scope == CLASS_SCOPE && has_class())
                 && selected.iter().all(|r| r.scope_name == CLASS_SCOPE && selects_claim(r, claim))
         }
@@ -33,7 +33,7 @@ pub fn take_in(quota: &ResourceQuota, object: Scoped<'_>) -> bool {
 const CLASS_SCOPE: &str = "VolumeAttributesClass";
 
 /// The volume attributes classes that a claim has, wants, or is being given.
-fn classes(claim: &PersistentVolumeClaim) -> impl Iterator<Item = &str> {
+pub fn attributes_classes(claim: &PersistentVolumeClaim) -> impl Iterator<Item = &str> {
     let changing = claim.status.modify_volume_status.as_ref().map(|s| s.target_volume_attributes_class_name.as_str());
     let current = claim.status.current_volume_attributes_class_name.as_deref();
     [claim.spec.volume_attributes_class_name.as_deref(), current, changing]
@@ -43,7 +43,7 @@ fn classes(claim: &PersistentVolumeClaim) -> impl Iterator<Item = &str> {
 }
 
 fn selects_claim(requirement: &ScopedResourceSelectorRequirement, claim: &PersistentVolumeClaim) -> bool {
-    let mut names = classes(claim).peekable();
+    let mut names = attributes_classes(claim).peekable();
     if names.peek().is_none() {
         return accepts(requirement, "");
     }

@@ -11,7 +11,7 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use api::core::v1::{Container, EnvVar, Namespace, Pod};
+use api::core::v1::{Container, EnvVar, Namespace, Pod, ServiceAccount};
 use api::{Resource as _, ResourceList as _};
 use bytes::Bytes;
 use client::{Client, Config, Patch, WatchEvent, WatchParams};
@@ -85,6 +85,11 @@ impl Server {
         let mut namespace = Namespace::default();
         NAMESPACE.clone_into(&mut namespace.metadata.name);
         self.client.create(&namespace).await.or_else(|e| if e.is_already_exists() { Ok(namespace) } else { Err(e) })?;
+        // Where no controller runs, nobody else makes it.
+        let mut account = ServiceAccount::default();
+        "default".clone_into(&mut account.metadata.name);
+        NAMESPACE.clone_into(&mut account.metadata.namespace);
+        self.client.create(&account).await.or_else(|e| if e.is_already_exists() { Ok(account) } else { Err(e) })?;
         Ok(vec![
             self.figure("create 10,000 pods", self.create_pods()).await?,
             self.figure("20 lists of them as JSON", self.list("application/json")).await?,
@@ -156,18 +161,17 @@ impl Server {
                 }
                 Ok::<_, Failure>(())
             };
-            let seen = async {
-                for watch in &mut watches {
-                    let mut left = CHANGES;
-                    while left > 0 {
-                        match watch.next().await.ok_or("a watch ended")?? {
-                            WatchEvent::Modified(_) => left -= 1,
-                            WatchEvent::Added(_) | WatchEvent::Deleted(_) | WatchEvent::Bookmark { .. } => {}
-                        }
+            // All at once: a watch that nobody reads would keep the others of its connection waiting.
+            let seen = futures::future::try_join_all(watches.iter_mut().map(|watch| async move {
+                let mut left = CHANGES;
+                while left > 0 {
+                    match watch.next().await.ok_or("a watch ended")?? {
+                        WatchEvent::Modified(_) => left -= 1,
+                        WatchEvent::Added(_) | WatchEvent::Deleted(_) | WatchEvent::Bookmark { .. } => {}
                     }
                 }
                 Ok::<_, Failure>(())
-            };
+            }));
             futures::try_join!(changes, seen).map(|_| ())
         })
         .await

@@ -28,8 +28,8 @@ const WORKERS: usize = 20;
 /// Pause before an owner that the graph does not know is asked for again.
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
 
-/// Called with a namespace whose number of objects changed.
-type CountHandler = Box<dyn Fn(&str) + Send + Sync>;
+/// Called with a namespace that lost an object.
+type RemovalHandler = Box<dyn Fn(&str) + Send + Sync>;
 
 /// All objects of the cluster, by their metadata.
 #[derive(Clone)]
@@ -44,7 +44,7 @@ impl Objects {
             client: client.clone(),
             graph: Mutex::default(),
             known: AtomicBool::new(false),
-            on_count: Mutex::default(),
+            on_removal: Mutex::default(),
         };
         Self { collector: Arc::new(collector) }
     }
@@ -59,8 +59,8 @@ impl Objects {
         self.collector.lock().count(group, plural, namespace)
     }
 
-    /// Calls `handler` with the namespace of every object that is new or gone. It must not block.
-    pub(crate) fn on_count(&self, handler: impl Fn(&str) + Send + Sync + 'static) {
+    /// Calls `handler` with the namespace of every object that is gone. It must not block.
+    pub(crate) fn on_removal(&self, handler: impl Fn(&str) + Send + Sync + 'static) {
         self.collector.handlers().push(Box::new(handler));
     }
 
@@ -91,7 +91,7 @@ struct Collector {
     client: Client,
     graph: Mutex<Graph>,
     known: AtomicBool,
-    on_count: Mutex<Vec<CountHandler>>,
+    on_removal: Mutex<Vec<RemovalHandler>>,
 }
 
 impl Collector {
@@ -99,18 +99,13 @@ impl Collector {
         self.graph.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn handlers(&self) -> std::sync::MutexGuard<'_, Vec<CountHandler>> {
-        self.on_count.lock().unwrap_or_else(PoisonError::into_inner)
+    fn handlers(&self) -> std::sync::MutexGuard<'_, Vec<RemovalHandler>> {
+        self.on_removal.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Takes an object's state into the graph; whom to look at.
     fn apply_state(&self, kind: &'static Kind, meta: &ObjectMeta) -> Vec<String> {
-        let is_new = self.lock().node(&meta.uid).is_none();
-        let attend = self.lock().apply(kind, meta);
-        if is_new && self.are_counted() {
-            self.handlers().iter().for_each(|handler| handler(&meta.namespace));
-        }
-        attend
+        self.lock().apply(kind, meta)
     }
 
     /// Takes an object out of the graph; whom to look at.

@@ -1,7 +1,8 @@
 //! `resourcequota-controller`: how much of its quotas a namespace uses.
 //!
 //! Admission adds to the used amounts when objects are made; this brings them down again when objects go, and right
-//! whatever happened in between.
+//! whatever happened in between. New objects are no reason to count: here they are seen after they were charged, so that
+//! counting in between would take the charge back.
 
 mod usage;
 
@@ -11,7 +12,7 @@ use api::core::v1::{Pod, ResourceQuota};
 use reconcile::{Action, Event, Queue};
 
 use crate::caches::{Need, Reflectors, need};
-use crate::controller::{Context, Controller, Key, enqueue};
+use crate::controller::{Context, Controller, Key};
 use crate::error::{During, Error};
 use crate::pods::is_finished;
 use usage::Holdings;
@@ -33,30 +34,37 @@ impl Controller for Quotas {
     const NEEDS: &'static [Need] = &[need::quotas, need::pods, need::services, need::claims];
 
     fn watch(&self, queue: &Queue<Key>, reflectors: &mut Reflectors) {
-        reflectors.quotas.handle(enqueue(queue));
+        let changed = queue.clone();
+        reflectors.quotas.handle(move |event| {
+            if let Event::Applied { old, new } = event
+                && old.as_ref().is_none_or(|old| old.spec != new.spec)
+            {
+                changed.add(Key::of(&new.metadata));
+            }
+        });
         let (own, quotas) = (queue.clone(), self.context.caches.quotas.clone());
         let recount = move |namespace: &str| {
             quotas.list_namespace(namespace).iter().for_each(|quota| own.add_after(Key::of(&quota.metadata), BATCH));
         };
         let of_pods = recount.clone();
         reflectors.pods.handle(move |event| {
-            if let Some(pod) = changes_usage(event) {
+            if let Some(pod) = lessened(event, takes_less) {
                 of_pods(&pod.metadata.namespace);
             }
         });
         let of_services = recount.clone();
         reflectors.services.handle(move |event| {
-            if let Event::Applied { new: service, .. } | Event::Deleted(service) = event {
+            if let Some(service) = lessened(event, |old, new| old.spec != new.spec) {
                 of_services(&service.metadata.namespace);
             }
         });
         let of_claims = recount.clone();
         reflectors.claims.handle(move |event| {
-            if let Event::Applied { new: claim, .. } | Event::Deleted(claim) = event {
+            if let Some(claim) = lessened(event, |old, new| (&old.spec, &old.status) != (&new.spec, &new.status)) {
                 of_claims(&claim.metadata.namespace);
             }
         });
-        self.context.objects.on_count(recount);
+        self.context.objects.on_removal(recount);
     }
 
     fn new(context: Context) -> Self {
@@ -90,16 +98,17 @@ impl Controller for Quotas {
     }
 }
 
-/// The pod of an event that can change what is used.
-fn changes_usage(event: &Event<Pod>) -> Option<&Pod> {
+/// The object of an event that can give back some of a quota.
+fn lessened<K>(event: &Event<K>, by_change: impl Fn(&K, &K) -> bool) -> Option<&K> {
     match event {
-        Event::Applied { old: None, new } => Some(new),
-        Event::Applied { old: Some(old), new } => {
-            let facts =
-                |pod: &Pod| (is_finished(pod), pod.metadata.deletion_timestamp, pod.spec.active_deadline_seconds);
-            (facts(old) != facts(new) || old.metadata.generation != new.metadata.generation).then_some(&**new)
-        }
         Event::Deleted(last) => Some(last),
-        Event::Synced | Event::Resync => None,
+        Event::Applied { old: Some(old), new } if by_change(old, new) => Some(new),
+        Event::Applied { .. } | Event::Synced | Event::Resync => None,
     }
+}
+
+/// Whether a change of a pod can give back some of a quota.
+fn takes_less(old: &Pod, new: &Pod) -> bool {
+    let facts = |pod: &Pod| (is_finished(pod), pod.metadata.deletion_timestamp, pod.spec.active_deadline_seconds);
+    facts(old) != facts(new) || old.metadata.generation != new.metadata.generation
 }

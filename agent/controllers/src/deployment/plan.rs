@@ -201,7 +201,11 @@ impl<'a> View<'a> {
         });
         let new_unavailable = new_size - new_available;
         let all: i32 = self.sets.iter().map(|s| s.original.spec.replicas.unwrap_or(1)).sum();
-        let mut spare = (all - minimum - new_unavailable).max(0);
+        let mut spare = all - minimum - new_unavailable;
+        // What the old ones say is available may already be going.
+        if spare <= 0 {
+            return;
+        }
         let order: Vec<usize> = self.old().filter(|(_, s)| s.size > 0).map(|(i, _)| i).collect();
         for index in &order {
             let set = &mut self.sets[*index];

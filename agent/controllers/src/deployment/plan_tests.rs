@@ -57,6 +57,20 @@ fn a_new_template_starts_with_the_surge() {
 }
 
 #[test]
+fn pods_that_go_already_are_not_counted_on_twice() {
+    let (mut old, mut new) = (deployment(10, "a"), deployment(10, "b"));
+    let limits = api::apps::v1::RollingUpdateDeployment {
+        max_surge: Some(IntOrString { int_val: 3, ..IntOrString::default() }),
+        max_unavailable: Some(IntOrString { int_val: 2, ..IntOrString::default() }),
+    };
+    old.spec.strategy.rolling_update = Some(limits.clone());
+    new.spec.strategy.rolling_update = Some(limits);
+    // The old one was told to shrink to 8 a moment ago and still reports 10.
+    let sets = [set(&old, "old", 8, 10, 1), set(&new, "now", 3, 0, 2)];
+    assert_eq!(sizes(&plan(&new, &sets, &|| true, 0)), sized(&[("now", 5)]));
+}
+
+#[test]
 fn old_pods_go_as_new_ones_become_available() {
     let (old, new) = (deployment(4, "a"), deployment(4, "b"));
     let waiting = [set(&old, "old", 3, 3, 1), set(&new, "new", 2, 0, 2)];

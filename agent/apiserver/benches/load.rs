@@ -153,10 +153,12 @@ impl Server {
             let client = &clients[n / STREAMS];
             watches.push(Box::pin(client.watch::<Pod>(Some(NAMESPACE), &params).await?));
         }
+        // A label that is there already would be no change.
+        let round = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?.as_secs().to_string();
         self.figure("100 changes to 1,000 watches", async {
             let changes = async {
                 for n in 0..CHANGES {
-                    let patch = Patch::Merge(serde_json::json!({"metadata": {"labels": {"round": n.to_string()}}}));
+                    let patch = Patch::Merge(serde_json::json!({"metadata": {"labels": {"round": &round}}}));
                     self.client.patch::<Pod>(Some(NAMESPACE), &pod(n).metadata().name, None, &patch).await?;
                 }
                 Ok::<_, Failure>(())

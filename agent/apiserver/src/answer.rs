@@ -3,6 +3,7 @@
 use std::io::Write as _;
 
 use bytes::Bytes;
+use flate2::write::GzEncoder;
 use http::header::{ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER, VARY};
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use http_body_util::combinators::UnsyncBoxBody;
@@ -42,7 +43,7 @@ impl std::error::Error for BodyError {
 }
 
 /// Bodies above this size are compressed for clients that accept it.
-const COMPRESS_ABOVE: usize = 128 << 10;
+pub const COMPRESS_ABOVE: usize = 128 << 10;
 
 /// A body that is there already.
 #[must_use]
@@ -157,19 +158,35 @@ pub fn common_headers(headers: &mut HeaderMap, audit_id: &str, warnings: &[Strin
     }
 }
 
+/// Whether the client takes compressed bodies.
+#[must_use]
+pub fn accepts_gzip(request: &HeaderMap) -> bool {
+    request.get(ACCEPT_ENCODING).and_then(|v| v.to_str().ok()).is_some_and(|v| v.contains("gzip"))
+}
+
 /// Compresses a large body for a client that accepts it.
 #[must_use]
-pub fn compress(request: &HeaderMap, code: StatusCode, media_type: &str, body: Bytes) -> Response<Body> {
-    let accepts = request.get(ACCEPT_ENCODING).and_then(|v| v.to_str().ok()).is_some_and(|v| v.contains("gzip"));
-    if !accepts || body.len() <= COMPRESS_ABOVE {
+pub fn compress(request: &HeaderMap, code: StatusCode, media_type: &str, body: impl Into<Bytes>) -> Response<Body> {
+    let body = body.into();
+    if body.len() <= COMPRESS_ABOVE || !accepts_gzip(request) {
         return bytes(code, media_type, body);
     }
-    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-    let Ok(packed) = encoder.write_all(&body).and_then(|()| encoder.finish()) else {
-        return bytes(code, media_type, body);
-    };
-    let mut response = bytes(code, media_type, packed);
-    response.headers_mut().insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
-    response.headers_mut().insert(VARY, HeaderValue::from_static("Accept-Encoding"));
+    let mut encoder = GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    match encoder.write_all(&body).and_then(|()| encoder.finish()) {
+        Ok(packed) => large(code, media_type, full(packed), true),
+        Err(_) => bytes(code, media_type, body),
+    }
+}
+
+/// An answer with a large body, packed where the client accepts that.
+#[must_use]
+pub fn large(code: StatusCode, media_type: &str, body: Body, is_packed: bool) -> Response<Body> {
+    let mut response = Response::new(body);
+    *response.status_mut() = code;
+    set(response.headers_mut(), CONTENT_TYPE, media_type);
+    if is_packed {
+        response.headers_mut().insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+        response.headers_mut().insert(VARY, HeaderValue::from_static("Accept-Encoding"));
+    }
     response
 }

@@ -20,6 +20,7 @@ pub use syntax::complaint as syntax_complaint;
 pub use unstructured::{fit_numbers, misfit};
 
 use crate::cache::{Object, Storage};
+use crate::negotiate::{Accept, Encoding};
 use crate::status::{Failure, Result};
 use crate::wire::Splice;
 
@@ -97,20 +98,51 @@ fn encode(storage: &Storage, kind: &Kind, value: &Value) -> Result<Vec<u8>> {
     transcode::value_to_proto(stored_schema(storage), value, &mut Report::default()).map_err(|e| bad_field(kind, &e))
 }
 
+/// The stored message of an object that is served as it lies in the store, but for its resource version.
+fn spliced<'a>(storage: &Storage, kind: &Kind, object: &'a Object) -> Option<Splice<'a>> {
+    if convert::is_needed(storage, kind) {
+        return None;
+    }
+    Splice::find(api::envelope::view(&object.data).ok()?.raw)
+}
+
 /// The protobuf message of an object in the version of `kind`, with its resource version.
 pub fn to_proto(storage: &Storage, kind: &Kind, object: &Object) -> Result<Bytes> {
-    if !convert::is_needed(storage, kind)
-        && let Ok(view) = api::envelope::view(&object.data)
-        && let Some(splice) = Splice::find(view.raw)
-    {
+    let mut out = Vec::with_capacity(object.data.len() + 32);
+    append_proto(storage, kind, object, &mut out)?;
+    Ok(out.into())
+}
+
+/// Appends [`to_proto`].
+pub fn append_proto(storage: &Storage, kind: &Kind, object: &Object, out: &mut Vec<u8>) -> Result<()> {
+    match spliced(storage, kind, object) {
+        Some(splice) if object.revision > 0 => splice.write(itoa::Buffer::new().format(object.revision), out),
         // What was never stored has the version that the client gave it.
-        let is_stored = object.revision > 0;
-        let raw = || Bytes::copy_from_slice(view.raw);
-        return Ok(if is_stored { splice.to_bytes(&object.revision.to_string()) } else { raw() });
+        Some(splice) => out.extend_from_slice(splice.raw()),
+        None => {
+            let value = to_value(storage, kind, object)?;
+            let raw = transcode::value_to_proto(kind.schema(), &value, &mut Report::default());
+            out.extend_from_slice(&raw.map_err(Failure::internal)?);
+        }
     }
-    let value = to_value(storage, kind, object)?;
-    let raw = transcode::value_to_proto(kind.schema(), &value, &mut Report::default()).map_err(Failure::internal)?;
-    Ok(raw.into())
+    Ok(())
+}
+
+/// Length of [`to_proto`].
+pub fn proto_len(storage: &Storage, kind: &Kind, object: &Object) -> Result<usize> {
+    match spliced(storage, kind, object) {
+        Some(splice) if object.revision > 0 => Ok(splice.len(itoa::Buffer::new().format(object.revision))),
+        _ => to_proto(storage, kind, object).map(|raw| raw.len()),
+    }
+}
+
+/// JSON text in a form for people: YAML, or indented where it is JSON.
+pub fn for_people(json: &[u8], accept: Accept) -> Result<Bytes> {
+    if accept.encoding == Encoding::Yaml {
+        let value: Value = serde_json::from_slice(json).map_err(Failure::internal)?;
+        return yaml(&value);
+    }
+    Ok(indent(json))
 }
 
 /// The JSON object of an object in the version of `kind`, without `kind` and `apiVersion`.

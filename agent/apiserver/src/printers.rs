@@ -15,6 +15,7 @@ mod device;
 mod network;
 mod node;
 mod pod;
+mod slim;
 mod storage;
 mod text;
 mod workload;
@@ -24,6 +25,7 @@ use std::sync::LazyLock;
 
 use prost::DecodeError;
 use serde_json::{Value, json};
+use slim::Slim;
 pub use text::Now;
 
 /// What a row shows of an object.
@@ -80,6 +82,20 @@ macro_rules! printer {
             },
         }
     };
+    ($group:literal, $plural:literal, $function:path, $type:ty, $shown:expr) => {
+        Printer {
+            group: $group,
+            plural: $plural,
+            print: |raw, now| {
+                static SLIM: LazyLock<Slim> =
+                    LazyLock::new(|| Slim::of(<$type as api::Resource>::KIND.schema(), $shown));
+                let mut shown = Vec::with_capacity(raw.len() / 2);
+                SLIM.copy(raw, &mut shown);
+                let object: $type = prost::Message::decode(shown.as_slice())?;
+                Ok(Row::from($function(&object, now)))
+            },
+        }
+    };
 }
 
 static PRINTERS: &[Printer] = &[
@@ -91,7 +107,7 @@ static PRINTERS: &[Printer] = &[
     printer!("", "nodes", node::node),
     printer!("", "persistentvolumeclaims", storage::persistent_volume_claim),
     printer!("", "persistentvolumes", storage::persistent_volume),
-    printer!("", "pods", pod::pod),
+    printer!("", "pods", pod::pod, api::core::v1::Pod, pod::SHOWN),
     printer!("", "podtemplates", workload::pod_template),
     printer!("", "replicationcontrollers", workload::replication_controller),
     printer!("", "resourcequotas", core::resource_quota),

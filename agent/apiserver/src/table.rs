@@ -38,7 +38,7 @@ impl Include {
     fn put(self, renderer: &Renderer, object: &Object, out: &mut Vec<u8>) -> Result<()> {
         match self {
             Self::None => out.extend_from_slice(b"null"),
-            Self::Metadata => out.extend_from_slice(&partial(renderer, object)?),
+            Self::Metadata => put_partial(renderer, object, out)?,
             Self::Object => {
                 let text = renderer.object(object, Encoding::Json)?;
                 out.extend_from_slice(text.strip_suffix(b"\n").unwrap_or(&text));
@@ -51,16 +51,19 @@ impl Include {
 /// Schema of what all objects have.
 const META: &str = "k8s.io.apimachinery.pkg.apis.meta.v1.ObjectMeta";
 
-/// The JSON text of an object's metadata form.
-pub fn partial(renderer: &Renderer, object: &Object) -> Result<Vec<u8>> {
-    let raw = renderer.proto(object)?;
-    let meta = crate::wire::bytes_field(&raw, 1).unwrap_or_default();
-    let shown = crate::strategy::shown_meta(renderer.kind, meta);
+/// Appends the JSON text of an object's metadata form.
+pub fn put_partial(renderer: &Renderer, object: &Object, out: &mut Vec<u8>) -> Result<()> {
+    put_metadata(renderer.kind, &renderer.proto(object)?, out)
+}
+
+fn put_metadata(kind: &api::Kind, raw: &[u8], out: &mut Vec<u8>) -> Result<()> {
+    let meta = crate::wire::bytes_field(raw, 1).unwrap_or_default();
+    let shown = crate::strategy::shown_meta(kind, meta);
     let meta = shown.as_deref().unwrap_or(meta);
-    let mut out = br#"{"kind":"PartialObjectMetadata","apiVersion":"meta.k8s.io/v1","metadata":"#.to_vec();
-    api::transcode::proto_to_json(codec::schema(META), meta, None, &mut out).map_err(Failure::internal)?;
+    out.extend_from_slice(br#"{"kind":"PartialObjectMetadata","apiVersion":"meta.k8s.io/v1","metadata":"#);
+    api::transcode::proto_to_json(codec::schema(META), meta, None, out).map_err(Failure::internal)?;
     out.push(b'}');
-    Ok(out)
+    Ok(())
 }
 
 /// The JSON text of a Table of a Scale.
@@ -121,12 +124,7 @@ pub fn of_objects<'o>(
     head: Head<'_>,
 ) -> Result<Vec<u8>> {
     let now = Now::from_clock();
-    let mut out = br#"{"kind":"Table","apiVersion":"meta.k8s.io/v1","metadata":"#.to_vec();
-    out.extend_from_slice(head.metadata.as_bytes());
-    out.extend_from_slice(b",\"columnDefinitions\":");
-    let columns = if head.columns { columns(renderer) } else { "null".to_owned() };
-    put_escaped(&columns, &mut out);
-    out.extend_from_slice(b",\"rows\":[");
+    let mut out = self::head(renderer, head);
     for (i, object) in objects.into_iter().enumerate() {
         if i > 0 {
             out.push(b',');
@@ -137,6 +135,17 @@ pub fn of_objects<'o>(
     Ok(out)
 }
 
+/// The JSON text of a Table up to its rows.
+pub fn head(renderer: &Renderer, head: Head<'_>) -> Vec<u8> {
+    let mut out = br#"{"kind":"Table","apiVersion":"meta.k8s.io/v1","metadata":"#.to_vec();
+    out.extend_from_slice(head.metadata.as_bytes());
+    out.extend_from_slice(b",\"columnDefinitions\":");
+    let columns = if head.columns { columns(renderer) } else { "null".to_owned() };
+    put_escaped(&columns, &mut out);
+    out.extend_from_slice(b",\"rows\":[");
+    out
+}
+
 fn columns(renderer: &Renderer) -> String {
     let definition = renderer.storage.definition();
     match definition.as_ref().and_then(|d| d.version(renderer.kind.version)) {
@@ -145,7 +154,8 @@ fn columns(renderer: &Renderer) -> String {
     }
 }
 
-fn row(renderer: &Renderer, include: Include, (object, now): (&Object, Now), out: &mut Vec<u8>) -> Result<()> {
+/// Appends the JSON text of a row.
+pub fn row(renderer: &Renderer, include: Include, (object, now): (&Object, Now), out: &mut Vec<u8>) -> Result<()> {
     if let Some(definition) = renderer.storage.definition()
         && let Some(version) = definition.version(renderer.kind.version)
     {
@@ -157,37 +167,45 @@ fn row(renderer: &Renderer, include: Include, (object, now): (&Object, Now), out
         return Ok(());
     }
     let stored = Renderer { kind: renderer.storage.kind, ..*renderer };
-    let printed = printers::row(stored.kind, &stored.proto(object)?, now).map_err(Failure::internal)?;
+    let raw = stored.proto(object)?;
+    let printed = printers::row(stored.kind, &raw, now).map_err(Failure::internal)?;
     out.extend_from_slice(b"{\"cells\":");
-    put_escaped(&Value::Array(printed.cells.clone()).to_string(), out);
-    if let Some(conditions) = printed.conditions() {
+    let conditions = printed.conditions();
+    put_escaped(&Value::Array(printed.cells).to_string(), out);
+    if let Some(conditions) = conditions {
         out.extend_from_slice(b",\"conditions\":");
         put_escaped(&conditions, out);
     }
     out.extend_from_slice(b",\"object\":");
-    include.put(renderer, object, out)?;
+    if include == Include::Metadata && renderer.kind.version == stored.kind.version {
+        put_metadata(renderer.kind, &raw, out)?;
+    } else {
+        include.put(renderer, object, out)?;
+    }
     out.push(b'}');
     Ok(())
 }
 
 /// Appends JSON text with the characters escaped that upstream escapes in strings; they stand nowhere else.
 fn put_escaped(text: &str, out: &mut Vec<u8>) {
-    for byte in text.bytes() {
-        match byte {
-            b'<' => out.extend_from_slice(b"\\u003c"),
-            b'>' => out.extend_from_slice(b"\\u003e"),
-            b'&' => out.extend_from_slice(b"\\u0026"),
-            other => out.push(other),
-        }
+    let mut rest = text;
+    while let Some(at) = rest.find(['<', '>', '&']) {
+        out.extend_from_slice(&rest.as_bytes()[..at]);
+        out.extend_from_slice(match rest.as_bytes()[at] {
+            b'<' => b"\\u003c",
+            b'>' => b"\\u003e",
+            _ => b"\\u0026",
+        });
+        rest = &rest[at + 1..];
     }
+    out.extend_from_slice(rest.as_bytes());
 }
 
 /// A JSON text in the encoding the client wants.
 pub fn bytes(mut text: Vec<u8>, accept: Accept) -> Result<Bytes> {
-    if accept.encoding == Encoding::Yaml {
-        let value: Value = serde_json::from_slice(&text).map_err(Failure::internal)?;
-        return codec::yaml(&value);
+    if accept.encoding == Encoding::Yaml || accept.pretty {
+        return codec::for_people(&text, accept);
     }
     text.push(b'\n');
-    Ok(if accept.pretty { codec::indent(&text) } else { text.into() })
+    Ok(text.into())
 }

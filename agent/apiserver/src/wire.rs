@@ -1,6 +1,6 @@
 //! The protobuf wire form of stored objects, read in place, and the one change that reads make to it.
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::BufMut;
 
 /// A field as it lies on the wire: its number, and its bytes or integer.
 pub(crate) enum Value<'a> {
@@ -138,11 +138,9 @@ impl<'a> Splice<'a> {
         out.put_slice(&self.raw[self.version_end..]);
     }
 
-    /// The message with this version in it.
-    pub(crate) fn to_bytes(self, version: &str) -> Bytes {
-        let mut out = BytesMut::with_capacity(self.len(version));
-        self.write(version, &mut out);
-        out.freeze()
+    /// The message as it is stored.
+    pub(crate) fn raw(&self) -> &'a [u8] {
+        self.raw
     }
 }
 
@@ -155,10 +153,12 @@ mod tests {
         // metadata { name: "a", resource_version: "", generation: 1 }, then field 2.
         let raw = [0x0a, 7, 0x0a, 1, b'a', 0x32, 0, 0x38, 1, 0x12, 0];
         let splice = Splice::find(&raw).unwrap();
-        let out = splice.to_bytes("17");
+        let mut out = Vec::new();
+        splice.write("17", &mut out);
         assert_eq!(&out[..], &[0x0a, 9, 0x0a, 1, b'a', 0x32, 2, b'1', b'7', 0x38, 1, 0x12, 0]);
         assert_eq!(out.len(), splice.len("17"));
-        let again = Splice::find(&out).unwrap().to_bytes("");
+        let mut again = Vec::new();
+        Splice::find(&out).unwrap().write("", &mut again);
         assert_eq!(&again[..], &raw[..]);
     }
 }

@@ -181,3 +181,33 @@ async fn a_quota_gives_out_what_it_has_and_no_more() {
     assert_eq!(quota["status"]["used"], json!({"count/configmaps": "3"}));
     shutdown.trigger();
 }
+
+#[tokio::test]
+async fn a_list_that_is_sent_in_pieces_is_one_list() {
+    const MANY: usize = 60;
+    let shutdown = lifecycle::Shutdown::new();
+    let server = server(&shutdown).await;
+    for n in 0..MANY {
+        let map = json!({"metadata": {"name": format!("m{n:02}")}, "data": {"x": format!("{n}").repeat(8_000)}});
+        assert_eq!(send(&server, Method::POST, MAPS, JSON, map).await.0, StatusCode::CREATED);
+    }
+    let get = async |accept: &str, coding: &str| {
+        let request = Request::get(MAPS).header("accept", accept).header("accept-encoding", coding);
+        let response = server.clone().oneshot(request.body(Full::new(Bytes::new())).unwrap()).await.unwrap();
+        assert_eq!(response.headers().get("content-encoding").is_some(), coding == "gzip");
+        response.into_body().collect().await.unwrap().to_bytes()
+    };
+    let plain = get(JSON, "identity").await;
+    let list: Value = serde_json::from_slice(&plain).unwrap();
+    let names: Vec<&str> =
+        list["items"].as_array().unwrap().iter().filter_map(|m| m["metadata"]["name"].as_str()).collect();
+    assert!(names.is_sorted() && names.len() == MANY, "{names:?}");
+    let packed = get(JSON, "gzip").await;
+    let mut unpacked = Vec::new();
+    std::io::Read::read_to_end(&mut flate2::read::GzDecoder::new(&packed[..]), &mut unpacked).unwrap();
+    assert!(packed.len() < plain.len() / 4 && unpacked == plain);
+    let proto = get("application/vnd.kubernetes.protobuf", "identity").await;
+    let list: api::core::v1::ConfigMapList = api::envelope::decode_message(&proto).unwrap();
+    assert_eq!(list.items.len(), MANY);
+    shutdown.trigger();
+}

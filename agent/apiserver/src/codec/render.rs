@@ -103,6 +103,16 @@ impl Renderer<'_> {
         super::to_proto(self.storage, self.kind, object)
     }
 
+    /// Appends [`Renderer::proto`].
+    pub fn append_proto(&self, object: &Object, out: &mut Vec<u8>) -> Result<()> {
+        super::append_proto(self.storage, self.kind, object, out)
+    }
+
+    /// Length of [`Renderer::proto`].
+    pub fn proto_len(&self, object: &Object) -> Result<usize> {
+        super::proto_len(self.storage, self.kind, object)
+    }
+
     /// The tree.
     pub fn value(&self, object: &Object) -> Result<Value> {
         super::to_value(self.storage, self.kind, object)

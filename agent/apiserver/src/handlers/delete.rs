@@ -130,7 +130,7 @@ pub(super) async fn delete_collection(call: &Call, body: bytes::Bytes) -> Result
             _ => {}
         }
     }
-    list::respond(call, &page)
+    list::respond(call, page)
 }
 
 /// Deletes an object, or starts its deletion. Returns whether it is gone.

@@ -1,12 +1,14 @@
 //! LIST: a snapshot, selected, cut into pages, written without decoding.
 
+mod writer;
+
 use std::ops::Bound;
 use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use bytes::{BufMut, Bytes, BytesMut};
 use http::{Response, StatusCode};
+use http_body_util::BodyExt as _;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -14,11 +16,10 @@ use super::read::{metadata_of, parse_version};
 use crate::answer::{self, Body};
 use crate::app::Call;
 use crate::cache::{Object, Objects, Selection, Storage, store_failure};
-use crate::codec::{self, Renderer};
+use crate::codec;
 use crate::negotiate::{Encoding, Form};
 use crate::status::{Failure, FieldError, Result, Subject};
-use crate::table::{self, Head, Include};
-use crate::wire::{put_varint, varint_len};
+use writer::{Pieces, Writer};
 
 /// Objects of one page, and what its metadata says.
 pub(super) struct Page {
@@ -40,43 +41,37 @@ const TOKEN_VERSION: &str = "meta.k8s.io/v1";
 
 pub(super) async fn list(call: &Call) -> Result<Response<Body>> {
     let page = page(call).await?;
-    respond(call, &page)
+    respond(call, page)
 }
 
 /// The answer with a page of objects in the form the client wants.
-pub(super) fn respond(call: &Call, page: &Page) -> Result<Response<Body>> {
-    let renderer = call.renderer()?;
+pub(super) fn respond(call: &Call, page: Page) -> Result<Response<Body>> {
     let accept = call.accept;
-    let body = match (accept.form, accept.encoding) {
-        (Form::Object, Encoding::Json) => {
-            let body = json_list(&renderer, page)?;
-            if accept.pretty { codec::indent(&body) } else { body }
-        }
-        (Form::Object, Encoding::Protobuf) => proto_list(&renderer, page)?,
-        (Form::Object, Encoding::Yaml) => {
-            let json: Value = serde_json::from_slice(&json_list(&renderer, page)?).map_err(Failure::internal)?;
-            codec::yaml(&json)?
-        }
-        (Form::Table, _) => {
-            let include = Include::parse(call.query.get("includeObject"))?;
-            let objects = page.objects.iter().map(AsRef::as_ref);
-            let head = Head { metadata: &page.metadata_text(), columns: true };
-            table::bytes(table::of_objects(&renderer, include, objects, head)?, accept)?
-        }
-        (Form::Metadata, Encoding::Json | Encoding::Yaml) => table::bytes(metadata_list(&renderer, page)?, accept)?,
-        (Form::Metadata, _) => {
-            let items: Vec<Value> = page
-                .objects
-                .iter()
-                .map(|o| renderer.value(o).map(|v| metadata_of(renderer.kind, v)))
-                .collect::<Result<_>>()?;
-            let kind = "PartialObjectMetadataList";
-            let value =
-                json!({"kind": kind, "apiVersion": "meta.k8s.io/v1", "metadata": page.metadata(), "items": items});
-            return answer::message(StatusCode::OK, METADATA_LIST, &value, accept);
-        }
-    };
-    Ok(answer::compress(&call.headers, StatusCode::OK, accept.encoding.media_type(), body))
+    if accept.form == Form::Metadata && accept.encoding == Encoding::Protobuf {
+        return proto_metadata_list(call, &page);
+    }
+    let media_type = accept.encoding.media_type();
+    let mut writer = Writer::new(call, page)?;
+    let mut out = Vec::new();
+    if accept.encoding == Encoding::Yaml || accept.pretty {
+        writer.fill(usize::MAX, &mut out)?;
+        return Ok(answer::compress(&call.headers, StatusCode::OK, media_type, codec::for_people(&out, accept)?));
+    }
+    if writer.fill(answer::COMPRESS_ABOVE, &mut out)? {
+        let is_packed = answer::accepts_gzip(&call.headers);
+        let body = Pieces::new(writer, out, is_packed).boxed_unsync();
+        return Ok(answer::large(StatusCode::OK, media_type, body, is_packed));
+    }
+    Ok(answer::compress(&call.headers, StatusCode::OK, media_type, out))
+}
+
+fn proto_metadata_list(call: &Call, page: &Page) -> Result<Response<Body>> {
+    let renderer = call.renderer()?;
+    let metadata = |object: &Arc<Object>| renderer.value(object).map(|value| metadata_of(renderer.kind, value));
+    let items: Vec<Value> = page.objects.iter().map(metadata).collect::<Result<_>>()?;
+    let kind = "PartialObjectMetadataList";
+    let value = json!({"kind": kind, "apiVersion": "meta.k8s.io/v1", "metadata": page.metadata(), "items": items});
+    answer::message(StatusCode::OK, METADATA_LIST, &value, call.accept)
 }
 
 const METADATA_LIST: &str = "k8s.io.apimachinery.pkg.apis.meta.v1.PartialObjectMetadataList";
@@ -257,21 +252,6 @@ async fn resume(call: &Call, storage: &Storage, token: &str, prefix: &str) -> Re
     }
 }
 
-/// The JSON text of a list in metadata form.
-fn metadata_list(renderer: &Renderer<'_>, page: &Page) -> Result<Vec<u8>> {
-    let mut out = br#"{"kind":"PartialObjectMetadataList","apiVersion":"meta.k8s.io/v1","metadata":"#.to_vec();
-    out.extend_from_slice(page.metadata_text().as_bytes());
-    out.extend_from_slice(b",\"items\":[");
-    for (i, object) in page.objects.iter().enumerate() {
-        if i > 0 {
-            out.push(b',');
-        }
-        out.extend_from_slice(&table::partial(renderer, object)?);
-    }
-    out.extend_from_slice(b"]}");
-    Ok(out)
-}
-
 impl Page {
     /// The list's metadata as JSON text, in the order of its fields.
     fn metadata_text(&self) -> String {
@@ -296,74 +276,4 @@ impl Page {
         }
         metadata
     }
-}
-
-fn json_list(renderer: &Renderer<'_>, page: &Page) -> Result<Bytes> {
-    if let Some(definition) = renderer.storage.definition() {
-        return custom_list(renderer, page, &definition.list_kind);
-    }
-    let mut head = BytesMut::new();
-    codec::put_type_names(&mut head, &format!("{}List", renderer.kind.kind), &renderer.kind.api_version());
-    let mut out = Vec::with_capacity(page.objects.iter().map(|o| o.data.len() * 9 / 4).sum::<usize>() + 256);
-    out.extend_from_slice(&head);
-    out.extend_from_slice(b",\"metadata\":");
-    out.extend_from_slice(page.metadata_text().as_bytes());
-    out.extend_from_slice(b",\"items\":[");
-    for (i, object) in page.objects.iter().enumerate() {
-        if i > 0 {
-            out.push(b',');
-        }
-        renderer.append_json(object, &mut out)?;
-    }
-    out.extend_from_slice(b"]}\n");
-    Ok(out.into())
-}
-
-/// A list of custom resources: all keys in their order, as of everything that has no fixed form.
-fn custom_list(renderer: &Renderer<'_>, page: &Page, kind: &str) -> Result<Bytes> {
-    let mut metadata = page.metadata();
-    if page.next.is_none() {
-        metadata["continue"] = "".into();
-    }
-    let mut out = BytesMut::with_capacity(page.objects.iter().map(|o| o.data.len() * 2).sum::<usize>() + 256);
-    out.put_slice(format!(r#"{{"apiVersion":"{}","items":["#, renderer.kind.api_version()).as_bytes());
-    for (i, object) in page.objects.iter().enumerate() {
-        if i > 0 {
-            out.put_u8(b',');
-        }
-        out.put_slice(&renderer.json(object)?);
-    }
-    out.put_slice(format!(r#"],"kind":"{kind}","metadata":{metadata}}}"#).as_bytes());
-    out.put_u8(b'\n');
-    Ok(out.freeze())
-}
-
-fn proto_list(renderer: &Renderer<'_>, page: &Page) -> Result<Bytes> {
-    let mut meta = vec![0x0a, 0];
-    let mut text = |number: u8, text: &str| {
-        meta.push(number << 3 | 2);
-        put_varint(&mut meta, text.len());
-        meta.extend_from_slice(text.as_bytes());
-    };
-    text(2, &page.revision.to_string());
-    text(3, page.next.as_deref().unwrap_or_default());
-    if let Some(remaining) = page.remaining {
-        meta.push(0x20);
-        put_varint(&mut meta, remaining);
-    }
-    let items: Vec<Bytes> = page.objects.iter().map(|o| renderer.proto(o)).collect::<Result<_>>()?;
-    let framed = |len: usize| 1 + varint_len(len) + len;
-    let raw_len = framed(meta.len()) + items.iter().map(|i| framed(i.len())).sum::<usize>();
-    let mut out = Vec::with_capacity(raw_len + 80);
-    api::envelope::wrap_head(&renderer.kind.api_version(), &format!("{}List", renderer.kind.kind), raw_len, &mut out);
-    out.push(0x0a);
-    put_varint(&mut out, meta.len());
-    out.extend_from_slice(&meta);
-    for item in items {
-        out.push(0x12);
-        put_varint(&mut out, item.len());
-        out.extend_from_slice(&item);
-    }
-    out.extend_from_slice(api::envelope::TAIL);
-    Ok(out.into())
 }

@@ -9,6 +9,19 @@ const COMPLETED: &str = "Completed";
 /// `status.reason` of pods whose node cannot be reached.
 const NODE_LOST: &str = "NodeLost";
 
+/// All that a row looks at.
+pub(super) const SHOWN: &[&str] = &[
+    "metadata.name",
+    "metadata.creationTimestamp",
+    "metadata.deletionTimestamp",
+    "spec.containers.name",
+    "spec.initContainers.name",
+    "spec.initContainers.restartPolicy",
+    "spec.nodeName",
+    "spec.readinessGates",
+    "status",
+];
+
 /// A row of a pod.
 pub(super) fn pod(pod: &Pod, now: Now) -> Row {
     let seen = Seen::of(pod);

@@ -1,0 +1,229 @@
+//! A list as it is written: a piece at a time, as the connection takes it. A list of any length needs the memory of a
+//! piece, and its first bytes are on their way before the last object is looked at.
+
+use std::io::Write as _;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use api::Kind;
+use bytes::Bytes;
+use flate2::write::GzEncoder;
+use http_body::Frame;
+
+use super::Page;
+use crate::answer::BodyError;
+use crate::app::{App, Call};
+use crate::cache::Object;
+use crate::codec::{self, Renderer};
+use crate::negotiate::{Encoding, Form};
+use crate::printers::Now;
+use crate::status::Result;
+use crate::table::{self, Head, Include};
+use crate::wire::{put_varint, varint_len};
+
+/// Bytes of a piece, and so about what a list holds while it is sent.
+const PIECE: usize = 64 << 10;
+/// Room for the object that fills a piece.
+const ROOM: usize = 16 << 10;
+
+/// How an object of the list is written.
+#[derive(Clone, Copy)]
+enum Item {
+    Json,
+    Protobuf,
+    Metadata,
+    Row(Include, Now),
+}
+
+/// Writes a list from its first byte to its last.
+pub(super) struct Writer {
+    app: Arc<App>,
+    /// Position of the storage.
+    storage: usize,
+    kind: &'static Kind,
+    item: Item,
+    head: Vec<u8>,
+    is_first: bool,
+    separator: &'static [u8],
+    objects: std::vec::IntoIter<Arc<Object>>,
+    tail: Vec<u8>,
+}
+
+impl Writer {
+    /// A writer of the page in the form that the client wants, as JSON unless it wants protobuf.
+    pub(super) fn new(call: &Call, page: Page) -> Result<Self> {
+        let renderer = call.renderer()?;
+        let (item, head, tail) = match (call.accept.form, call.accept.encoding) {
+            (Form::Object, Encoding::Protobuf) => {
+                (Item::Protobuf, proto_head(&renderer, &page)?, api::envelope::TAIL.to_vec())
+            }
+            (Form::Object, _) => {
+                let (head, tail) = json_frame(&renderer, &page);
+                (Item::Json, head, tail)
+            }
+            (Form::Table, _) => {
+                let include = Include::parse(call.query.get("includeObject"))?;
+                let head = table::head(&renderer, Head { metadata: &page.metadata_text(), columns: true });
+                (Item::Row(include, Now::from_clock()), head, b"]}\n".to_vec())
+            }
+            (Form::Metadata, _) => {
+                let metadata = page.metadata_text();
+                let names = r#"{"kind":"PartialObjectMetadataList","apiVersion":"meta.k8s.io/v1""#;
+                let head = format!(r#"{names},"metadata":{metadata},"items":["#);
+                (Item::Metadata, head.into_bytes(), b"]}\n".to_vec())
+            }
+        };
+        Ok(Self {
+            app: call.app.clone(),
+            storage: renderer.storage.index,
+            kind: call.kind,
+            item,
+            head,
+            is_first: true,
+            separator: if matches!(item, Item::Protobuf) { b"" } else { b"," },
+            objects: page.objects.into_iter(),
+            tail,
+        })
+    }
+
+    /// Appends objects until `out` has `size` bytes. Whether there is more to come.
+    pub(super) fn fill(&mut self, size: usize, out: &mut Vec<u8>) -> Result<bool> {
+        let app = self.app.clone();
+        let renderer = Renderer { storage: app.cache.storage_at(self.storage), kind: self.kind, cache: &app.forms };
+        out.append(&mut self.head);
+        while out.len() < size {
+            let Some(object) = self.objects.next() else {
+                out.append(&mut self.tail);
+                return Ok(false);
+            };
+            if !std::mem::take(&mut self.is_first) {
+                out.extend_from_slice(self.separator);
+            }
+            self.item.put(&renderer, &object, out)?;
+        }
+        Ok(true)
+    }
+}
+
+impl Item {
+    fn put(self, renderer: &Renderer<'_>, object: &Object, out: &mut Vec<u8>) -> Result<()> {
+        match self {
+            Self::Json => renderer.append_json(object, out),
+            Self::Protobuf => {
+                out.push(0x12);
+                put_varint(out, renderer.proto_len(object)?);
+                renderer.append_proto(object, out)
+            }
+            Self::Metadata => table::put_partial(renderer, object, out),
+            Self::Row(include, now) => table::row(renderer, include, (object, now), out),
+        }
+    }
+}
+
+/// What stands before and after the objects.
+fn json_frame(renderer: &Renderer<'_>, page: &Page) -> (Vec<u8>, Vec<u8>) {
+    let api_version = renderer.kind.api_version();
+    // Custom resources have all keys in their order, as everything that has no fixed form.
+    if let Some(definition) = renderer.storage.definition() {
+        let mut metadata = page.metadata();
+        if page.next.is_none() {
+            metadata["continue"] = "".into();
+        }
+        let head = format!(r#"{{"apiVersion":"{api_version}","items":["#);
+        let tail = format!("],\"kind\":\"{}\",\"metadata\":{metadata}}}\n", definition.list_kind);
+        return (head.into_bytes(), tail.into_bytes());
+    }
+    let mut head = bytes::BytesMut::new();
+    codec::put_type_names(&mut head, &format!("{}List", renderer.kind.kind), &api_version);
+    let mut head = Vec::from(head);
+    head.extend_from_slice(b",\"metadata\":");
+    head.extend_from_slice(page.metadata_text().as_bytes());
+    head.extend_from_slice(b",\"items\":[");
+    (head, b"]}\n".to_vec())
+}
+
+/// The envelope and the list's metadata. The envelope says how long the whole list is.
+fn proto_head(renderer: &Renderer<'_>, page: &Page) -> Result<Vec<u8>> {
+    let mut meta = vec![0x0a, 0];
+    let mut text = |number: u8, text: &str| {
+        meta.push(number << 3 | 2);
+        put_varint(&mut meta, text.len());
+        meta.extend_from_slice(text.as_bytes());
+    };
+    text(2, &page.revision.to_string());
+    text(3, page.next.as_deref().unwrap_or_default());
+    if let Some(remaining) = page.remaining {
+        meta.push(0x20);
+        put_varint(&mut meta, remaining);
+    }
+    let framed = |len: usize| 1 + varint_len(len) + len;
+    let mut length = framed(meta.len());
+    for object in &page.objects {
+        length += framed(renderer.proto_len(object)?);
+    }
+    let mut out = Vec::with_capacity(meta.len() + 80);
+    let list_kind = format!("{}List", renderer.kind.kind);
+    api::envelope::wrap_head(&renderer.kind.api_version(), &list_kind, length, &mut out);
+    out.push(0x0a);
+    put_varint(&mut out, meta.len());
+    out.extend_from_slice(&meta);
+    Ok(out)
+}
+
+/// The body of a list that does not fit into one piece.
+pub(super) struct Pieces {
+    writer: Writer,
+    /// What was written before it was known that there is more.
+    ready: Vec<u8>,
+    has_more: bool,
+    packer: Option<GzEncoder<Vec<u8>>>,
+}
+
+impl Pieces {
+    /// The rest of a list that begins with `ready`.
+    pub(super) fn new(writer: Writer, ready: Vec<u8>, is_packed: bool) -> Self {
+        let packer = is_packed.then(|| GzEncoder::new(Vec::new(), flate2::Compression::fast()));
+        Self { writer, ready, has_more: true, packer }
+    }
+
+    /// The next bytes; none at the end.
+    fn next(&mut self) -> std::result::Result<Bytes, BodyError> {
+        let mut out = std::mem::take(&mut self.ready);
+        if !out.is_empty() {
+            self.pack(&mut out)?;
+        }
+        while out.is_empty() && self.has_more {
+            out.reserve(PIECE + ROOM);
+            let more = self.writer.fill(PIECE, &mut out);
+            self.has_more = more.map_err(|failure| BodyError::new(failure.message().to_owned()))?;
+            self.pack(&mut out)?;
+        }
+        Ok(out.into())
+    }
+
+    fn pack(&mut self, piece: &mut Vec<u8>) -> std::result::Result<(), BodyError> {
+        let Some(packer) = &mut self.packer else { return Ok(()) };
+        packer.write_all(piece).map_err(BodyError::new)?;
+        if !self.has_more {
+            packer.try_finish().map_err(BodyError::new)?;
+        }
+        *piece = std::mem::take(packer.get_mut());
+        Ok(())
+    }
+}
+
+impl http_body::Body for Pieces {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<std::result::Result<Frame<Bytes>, BodyError>>> {
+        match self.next() {
+            Ok(bytes) if bytes.is_empty() => Poll::Ready(None),
+            next => Poll::Ready(Some(next.map(Frame::data))),
+        }
+    }
+}

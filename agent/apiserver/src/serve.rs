@@ -1,5 +1,6 @@
 //! The listener: TLS, HTTP/1 and HTTP/2, draining.
 
+mod cork;
 mod tls;
 
 use std::convert::Infallible;
@@ -22,6 +23,7 @@ use tokio_rustls::TlsAcceptor;
 use crate::answer::{Body, BodyError, BoxError};
 use crate::app::App;
 use crate::pipeline::{self, PeerCertificates};
+use cork::Corked;
 
 pub use tls::{acceptor, certificates, key};
 
@@ -104,10 +106,13 @@ async fn connection(
     let mut builder = Builder::new(TokioExecutor::new());
     builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
     builder.http2().timer(TokioTimer::new()).max_concurrent_streams(MAX_STREAMS).enable_connect_protocol();
+    let stream = Corked::new(stream);
+    let cork = stream.handle();
     let result = match tls {
         None => {
             let service = hyper::service::service_fn(move |r| answer(app.clone(), r, None));
-            watcher.watch(builder.serve_connection_with_upgrades(TokioIo::new(stream), service)).await
+            let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
+            cork.run(Box::pin(watcher.watch(connection))).await
         }
         Some(acceptor) => {
             let Ok(Ok(stream)) = tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await else { return };
@@ -117,7 +122,8 @@ async fn connection(
                 .peer_certificates()
                 .map(|c| PeerCertificates(Arc::new(c.iter().map(|c| c.clone().into_owned()).collect())));
             let service = hyper::service::service_fn(move |r| answer(app.clone(), r, peer.clone()));
-            watcher.watch(builder.serve_connection_with_upgrades(TokioIo::new(stream), service)).await
+            let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
+            cork.run(Box::pin(watcher.watch(connection))).await
         }
     };
     if let Err(error) = result {

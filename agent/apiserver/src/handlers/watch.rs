@@ -1,11 +1,12 @@
 //! WATCH: a cursor in the ring of a kind, written out as frames that all watchers share.
 
 use std::collections::VecDeque;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use api::Kind;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use futures::StreamExt;
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Response};
@@ -13,7 +14,7 @@ use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
 use rand::RngExt as _;
 use serde_json::{Value, json};
-use tokio::time::Instant;
+use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::read::{METADATA, metadata_of, parse_version};
 use crate::answer::{Body, STATUS};
@@ -26,6 +27,8 @@ use crate::table::{self, Head, Include};
 
 /// Events that one turn takes out of the ring.
 const BATCH: usize = 256;
+/// Bytes of frames that are sent as one piece: each piece has a price of its own on the way out.
+const TOGETHER: usize = 16 << 10;
 /// Time between two bookmarks.
 const BOOKMARK_INTERVAL: Duration = Duration::from_secs(60);
 /// Watches that name no timeout end after a random time in this range, so that they do not all end at once.
@@ -46,7 +49,10 @@ struct Watcher {
     cursor: i64,
     news: tokio::sync::watch::Receiver<i64>,
     deadline: Instant,
-    bookmark_at: Option<Instant>,
+    /// Rings when a bookmark is due, or else at the deadline; one timer for the whole watch.
+    alarm: Pin<Box<Sleep>>,
+    /// Bytes that may leave as one piece; none where each frame is a message.
+    together: usize,
     /// State to send before any event.
     initial: std::vec::IntoIter<Arc<Object>>,
     /// Whether a bookmark has to follow the initial state.
@@ -76,6 +82,8 @@ pub(super) async fn watch(call: &Call) -> Result<Response<Body>> {
     crate::custom::converted(&call.app, storage, call.kind, &mut initial).await?;
     let seconds = call.query.integer("timeoutSeconds")?.and_then(|s| u64::try_from(s).ok()).filter(|s| *s > 0);
     let seconds = seconds.unwrap_or_else(|| rand::rng().random_range(DEFAULT_SECONDS));
+    let deadline = Instant::now() + Duration::from_secs(seconds);
+    let bookmark_at = call.query.flag("allowWatchBookmarks").then(|| Instant::now() + BOOKMARK_INTERVAL);
     let watcher = Watcher {
         app: call.app.clone(),
         kind: call.kind,
@@ -86,8 +94,9 @@ pub(super) async fn watch(call: &Call) -> Result<Response<Body>> {
         prefix,
         cursor,
         news: storage.subscribe(),
-        deadline: Instant::now() + Duration::from_secs(seconds),
-        bookmark_at: call.query.flag("allowWatchBookmarks").then(|| Instant::now() + BOOKMARK_INTERVAL),
+        deadline,
+        alarm: Box::pin(sleep_until(bookmark_at.map_or(deadline, |at| at.min(deadline)))),
+        together: if crate::websocket::is_asked_for(&call.headers) { 0 } else { TOGETHER },
         initial: initial.into_iter(),
         initial_end,
         first_table: true,
@@ -166,15 +175,14 @@ fn check_initial(rule: &str) -> Result<()> {
 impl Watcher {
     async fn next(&mut self) -> Option<Bytes> {
         loop {
-            if let Some(frame) = self.ready.pop_front() {
-                return Some(frame);
+            if let Some(piece) = self.take_ready() {
+                return Some(piece);
             }
             if self.ended {
                 return None;
             }
-            if let Some(object) = self.initial.next() {
-                let frame = self.render("ADDED", &object);
-                self.ready.extend(frame);
+            if self.initial.len() > 0 {
+                self.take_initial();
                 continue;
             }
             if std::mem::take(&mut self.initial_end) {
@@ -191,23 +199,60 @@ impl Watcher {
         }
     }
 
-    async fn wait(&mut self) {
-        let bookmark_at = self.bookmark_at.unwrap_or(self.deadline);
-        let shutdown = self.app.shutdown.clone();
-        tokio::select! {
-            changed = self.news.changed() => self.ended |= changed.is_err(),
-            () = tokio::time::sleep_until(self.deadline) => self.ended = true,
-            () = shutdown.wait() => self.ended = true,
-            () = tokio::time::sleep_until(bookmark_at), if self.bookmark_at.is_some() => {
-                // Everything of this kind up to the global revision has been seen, or is in the ring.
-                let revision = self.app.cache.revision();
-                self.take_events();
-                self.cursor = self.cursor.max(revision);
-                let frame = self.bookmark(self.cursor, false);
-                self.ready.extend(frame);
-                self.bookmark_at = Some(Instant::now() + BOOKMARK_INTERVAL);
+    /// The frames that are ready, as far as they may leave together.
+    fn take_ready(&mut self) -> Option<Bytes> {
+        let first = self.ready.pop_front()?;
+        let mut length = first.len();
+        let fits = |frame: &Bytes| {
+            length += frame.len();
+            length <= self.together
+        };
+        let count = self.ready.iter().map(fits).take_while(|fits| *fits).count();
+        if count == 0 {
+            return Some(first);
+        }
+        let mut piece = BytesMut::with_capacity(self.together);
+        piece.extend_from_slice(&first);
+        self.ready.drain(..count).for_each(|frame| piece.extend_from_slice(&frame));
+        Some(piece.freeze())
+    }
+
+    /// Writes the next objects of the initial state, as many as leave together.
+    fn take_initial(&mut self) {
+        let mut length = 0;
+        while let Some(object) = self.initial.next() {
+            let frame = self.render("ADDED", &object);
+            length += frame.as_ref().map_or(0, Bytes::len);
+            self.ready.extend(frame);
+            if length >= self.together {
+                return;
             }
         }
+    }
+
+    async fn wait(&mut self) {
+        let app = self.app.clone();
+        tokio::select! {
+            changed = self.news.changed() => self.ended |= changed.is_err(),
+            () = &mut self.alarm => self.alarm_rang(),
+            () = app.shutdown.wait() => self.ended = true,
+        }
+    }
+
+    /// It is time for a bookmark, or for the end.
+    fn alarm_rang(&mut self) {
+        let now = Instant::now();
+        if now >= self.deadline {
+            self.ended = true;
+            return;
+        }
+        // Everything of this kind up to the global revision has been seen, or is in the ring.
+        let revision = self.app.cache.revision();
+        self.take_events();
+        self.cursor = self.cursor.max(revision);
+        let frame = self.bookmark(self.cursor, false);
+        self.ready.extend(frame);
+        self.alarm.as_mut().reset(self.deadline.min(now + BOOKMARK_INTERVAL));
     }
 
     fn take_events(&mut self) {

@@ -1,8 +1,10 @@
 //! Between stored bytes, trees and what clients read.
 
+mod autoscaling;
 mod convert;
 mod lines;
 mod parse;
+mod plain;
 mod render;
 mod syntax;
 mod unstructured;

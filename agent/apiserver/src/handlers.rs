@@ -1,5 +1,6 @@
 //! One handler per verb, over the kind table; a module per subresource that is more than a view of its object.
 
+mod components;
 mod create;
 pub mod delete;
 mod list;
@@ -46,6 +47,9 @@ pub async fn dispatch(call: &Call, parts: Parts, body: Body) -> Result<Response<
         ("", "componentstatuses") => call.warn("v1 ComponentStatus is deprecated in v1.19+"),
         _ => {}
     }
+    if call.info.is_old_watch && !is_watchable(call) {
+        return Err(Failure::no_such_path());
+    }
     if !call.info.subresource.is_empty() {
         return subresource::dispatch(call, parts, body).await;
     }
@@ -54,12 +58,19 @@ pub async fn dispatch(call: &Call, parts: Parts, body: Body) -> Result<Response<
         return Err(Failure::no_such_path());
     }
     if !call.kind.has_verb(call.info.verb) {
-        return Err(Failure::method_not_allowed());
+        let is_watch = call.info.verb == "watch" && call.kind.has_verb("list");
+        return Err(if is_watch {
+            Failure::verb_not_supported(call.subject(), "watch")
+        } else {
+            Failure::method_not_allowed()
+        });
     }
     if parts.method == Method::POST && !call.info.name.is_empty() {
         return Err(Failure::method_not_allowed());
     }
     match call.info.verb {
+        "get" if components::is(call.kind) => components::get(call).await,
+        "list" if components::is(call.kind) => components::list(call).await,
         "get" => read::get(call).await,
         "list" => list::list(call).await,
         "watch" => {
@@ -92,6 +103,13 @@ fn check_scope(call: &Call) -> Result<()> {
         (true, false) if call.info.verb == "create" => Err(Failure::method_not_allowed()),
         _ => Ok(()),
     }
+}
+
+/// Whether a path of the old form leads to what can be watched: no part of an object, and no object that is in no
+/// namespace though its kind is.
+fn is_watchable(call: &Call) -> bool {
+    let named = !call.info.name.is_empty() && !call.query.has("fieldSelector");
+    call.info.subresource.is_empty() && !(named && call.kind.namespaced && call.info.namespace.is_empty())
 }
 
 /// A whole body, up to the limit.

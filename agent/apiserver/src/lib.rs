@@ -32,6 +32,7 @@ mod error;
 mod expressions;
 mod flow;
 mod handlers;
+mod health;
 mod managed;
 mod metrics;
 mod negotiate;

@@ -79,7 +79,7 @@ async fn handle(
     marks: &mut Marks,
 ) -> Result<Response<Body>> {
     marks.refused = true;
-    let user = app.access.identify(&parts).await?;
+    let user = app.access.identify(&parts, &info, &query).await?;
     if !info.is_long_running() || info.verb == "watch" {
         marks.flow = app.flows.classify(&app.cache, &user, &info);
     }

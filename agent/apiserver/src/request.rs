@@ -30,6 +30,8 @@ pub struct RequestInfo {
     pub name: String,
     /// What follows the subresource (proxy paths), without a leading slash.
     pub rest: String,
+    /// Whether the path has the old form of a watch: `/api/v1/watch/pods`.
+    pub is_old_watch: bool,
 }
 
 /// The decoded query, in which the first value of a key counts.
@@ -146,6 +148,7 @@ impl RequestInfo {
 
     fn read_resource(&mut self, method: &Method, parts: &[String], query: &Query) {
         let legacy_watch = parts.first().is_some_and(|p| p == "watch") && parts.len() > 1;
+        self.is_old_watch = legacy_watch;
         let parts = if legacy_watch { &parts[1..] } else { parts };
         let own = |part: Option<&String>| part.cloned().unwrap_or_default();
         let below_namespace = parts.first().is_some_and(|p| p == "namespaces")

@@ -237,6 +237,7 @@ pub async fn modify_tree(call: &Call, part: Part, change: impl Fn(&Value) -> Res
 /// which case it starts over. The successor is in canonical form. A successor that names a resource version is only written over that very version.
 pub async fn modify(call: &Call, part: Part, change: impl Fn(&Value) -> Result<Value>) -> Result<Changed> {
     let storage = call.storage()?;
+    call.check_name()?;
     let key = storage.store_key(call.namespace(), &call.info.name);
     let mut old = match storage.get(call.namespace(), &call.info.name) {
         Some(object) => object,

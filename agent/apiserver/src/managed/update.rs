@@ -1,11 +1,12 @@
 //! A write by any verb but apply: what it changed is the writer's from now on.
 
+use api::schema::Message;
 use serde_json::{Value, json};
 
-use super::compare::Comparison;
+use super::compare::{Comparison, field_set};
 use super::entries::{self, Entry, Manager};
 use super::reset;
-use super::schema::Target;
+use super::schema::{Target, Type};
 use crate::{codec, tree};
 
 /// Books what the step from `live` (none: the object is new) to `new` changed for `manager`.
@@ -24,6 +25,14 @@ pub fn track(target: Target<'_>, live: Option<&Value>, new: &mut Value, writer: 
     }
     book(target, (&before, new), &mut entries, (&manager, now));
     entries::write(new, entries);
+}
+
+/// The entries of an object that is made and never stored: all it says is the writer's.
+pub fn of_new(message: &'static Message, object: &Value, (manager, now): (Manager, &str)) -> Value {
+    let fields = field_set(Type::of_message(message), object).difference(&reset::stripped());
+    let mut holder = json!({"metadata": {}});
+    entries::write(&mut holder, vec![Entry { manager, time: Some(now.to_owned()), fields }]);
+    holder["metadata"]["managedFields"].take()
 }
 
 /// The entries to go on from: those the client sends, if it sends any it may send.

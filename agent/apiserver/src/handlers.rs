@@ -47,7 +47,8 @@ pub async fn dispatch(call: &Call, parts: Parts, body: Body) -> Result<Response<
         ("", "componentstatuses") => call.warn("v1 ComponentStatus is deprecated in v1.19+"),
         _ => {}
     }
-    if call.info.is_old_watch && !is_watchable(call) {
+    // Nothing is served any more at the paths where proxies once were.
+    if call.info.verb == "proxy" || call.info.is_old_watch && !is_watchable(call) {
         return Err(Failure::no_such_path());
     }
     if !call.info.subresource.is_empty() {

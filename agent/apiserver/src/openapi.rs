@@ -6,6 +6,8 @@
 
 mod descriptions;
 mod gnostic;
+mod operations;
+mod parameters;
 mod paths;
 mod schemas;
 
@@ -75,7 +77,9 @@ impl OpenApi {
     }
 
     fn is_custom(&self, path: &str) -> bool {
-        !self.kinds.iter().any(|kind| group_version_path(kind) == path)
+        path.starts_with("apis/")
+            && path.matches('/').count() == 2
+            && !self.kinds.iter().any(|kind| group_version_path(kind) == path)
     }
 
     /// The hash of a document, without keeping what can be made again.
@@ -96,11 +100,16 @@ impl OpenApi {
     pub fn v2(&self) -> Document {
         self.cached("v2", || {
             let custom = self.custom();
-            let rows = || self.kinds.iter().chain(custom.iter().flat_map(|d| d.versions.iter().map(|v| v.kind)));
-            let mut definitions = schemas::reachable(rows(), Style::V2);
+            let rows = self.kinds.iter().chain(custom.iter().flat_map(|d| d.versions.iter().map(|v| v.kind)));
+            let mut paths = paths::of(rows, Style::V2);
+            paths.extend(paths::others(&self.groups(), Style::V2).into_iter().map(|(_, path, item)| (path, item)));
+            let mut definitions = serde_json::Map::new();
             add_custom(&custom, &mut definitions, (Style::V2, ""));
-            json!({"swagger": "2.0", "info": info(), "paths": paths::of(rows(), Style::V2), "definitions": definitions,
-                "securityDefinitions": {"BearerToken": bearer()}, "security": [{"BearerToken": []}]})
+            schemas::complete(&paths, &mut definitions, Style::V2);
+            let parameters = parameters::share(&mut paths);
+            json!({"swagger": "2.0", "info": info(), "paths": paths, "definitions": definitions,
+                "parameters": parameters, "securityDefinitions": {"BearerToken": bearer()},
+                "security": [{"BearerToken": []}]})
         })
     }
 
@@ -141,14 +150,33 @@ impl OpenApi {
         let custom = self.custom();
         let all = self.kinds.iter().chain(custom.iter().flat_map(|d| d.versions.iter().map(|v| v.kind)));
         let rows: Vec<&Kind> = all.filter(|k| group_version_path(k) == path).collect();
-        rows.first()?;
+        let others = paths::others(&self.groups(), Style::V3);
+        let other = others.into_iter().find(|(document, ..)| document == path).map(|(_, at, item)| (at, item));
+        if rows.is_empty() && other.is_none() {
+            return None;
+        }
         Some(self.cached(&format!("v3/{path}"), || {
-            let mut schemas = schemas::reachable(rows.iter().copied(), Style::V3);
+            let mut paths = paths::of(rows.iter().copied(), Style::V3);
+            paths.extend(other);
+            let mut schemas = serde_json::Map::new();
             add_custom(&custom, &mut schemas, (Style::V3, path));
-            json!({"openapi": "3.0.0", "info": info(), "paths": paths::of(rows.iter().copied(), Style::V3),
-                "components": {"schemas": schemas,
-                    "securitySchemes": {"BearerToken": bearer()}}})
+            schemas::complete(&paths, &mut schemas, Style::V3);
+            if rows.first().is_some_and(|kind| crate::custom::is_custom(kind)) {
+                let info = json!({"title": "Kubernetes CRD Swagger", "version": "v0.1.0"});
+                return json!({"openapi": "3.0.0", "info": info, "paths": paths, "components": {"schemas": schemas}});
+            }
+            let mut components = json!({"securitySchemes": {"BearerToken": bearer()}});
+            if !schemas.is_empty() {
+                components["schemas"] = schemas.into();
+            }
+            json!({"openapi": "3.0.0", "info": info(), "paths": paths, "components": components})
         }))
+    }
+
+    /// Groups of the kinds that are built in, each once.
+    fn groups(&self) -> Vec<&'static str> {
+        let groups: std::collections::BTreeSet<_> = self.kinds.iter().map(|kind| kind.group).collect();
+        groups.into_iter().collect()
     }
 
     fn group_versions(&self) -> Vec<String> {
@@ -158,6 +186,7 @@ impl OpenApi {
             custom.iter().flat_map(|d| d.versions.iter().map(|v| group_version_path(v.kind))).collect();
         more.sort();
         paths.extend(more);
+        paths.extend(paths::others(&self.groups(), Style::V3).into_iter().map(|(document, ..)| document));
         paths.dedup();
         paths
     }

@@ -166,9 +166,7 @@ pub fn of_values(kind: &'static api::Kind, include: Include, values: &[Value]) -
                 continue;
             }
             Include::Metadata => {
-                out.extend_from_slice(
-                    br#"{"kind":"PartialObjectMetadata","apiVersion":"meta.k8s.io/v1","metadata":"#,
-                );
+                out.extend_from_slice(br#"{"kind":"PartialObjectMetadata","apiVersion":"meta.k8s.io/v1","metadata":"#);
                 (codec::schema(META), crate::wire::bytes_field(&raw, 1).unwrap_or_default(), None)
             }
             Include::Object => (kind.schema(), raw.as_slice(), Some((kind.version, kind.kind))),

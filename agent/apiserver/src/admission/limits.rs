@@ -238,10 +238,12 @@ fn too_generous((kind, resource): (&str, &str), bound: &Amount, (request, limit)
         return Some(format!("{start}, but no limit is specified or limit is 0"));
     };
     let ratio = to_float(limit) / to_float(request);
-    (ratio > to_float(bound)).then(|| format!("{start}, but provided ratio is {ratio:.6}"))
+    (ratio > to_float(bound) / NANOS).then(|| format!("{start}, but provided ratio is {ratio:.6}"))
 }
 
-/// As floating point, which is exact enough for a ratio.
+const NANOS: f64 = 1e9;
+
+/// Billionths as floating point, which is exact enough for a ratio.
 #[allow(clippy::cast_precision_loss, reason = "a ratio is shown with six digits")]
 fn to_float(amount: &Amount) -> f64 {
     amount.nanos() as f64
@@ -259,8 +261,10 @@ mod tests {
                 "maxLimitRequestRatio": {"cpu": "10"}}),
             json!({"type": "Pod", "max": {"cpu": "2"}}),
         ];
-        let container = |cpu: &str| json!({"name": "c", "resources": {
-            "limits": {"cpu": cpu, "memory": "32Mi"}, "requests": {"cpu": "10m", "memory": "32Mi"}}});
+        let container = |cpu: &str| {
+            json!({"name": "c", "resources": {
+            "limits": {"cpu": cpu, "memory": "32Mi"}, "requests": {"cpu": "10m", "memory": "32Mi"}}})
+        };
         let pod = json!({"spec": {"containers": [container("4")]}});
         assert_eq!(
             of_pod(&range, &pod),

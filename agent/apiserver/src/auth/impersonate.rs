@@ -337,7 +337,8 @@ mod tests {
 
     #[test]
     fn narrow_rights_are_enough() {
-        let allowed = vec!["impersonate-on:user-info:list||pods", "impersonate:user-info|authentication.k8s.io|users|||"];
+        let allowed =
+            vec!["impersonate-on:user-info:list||pods", "impersonate:user-info|authentication.k8s.io|users|||"];
         let notes = Notes { allowed, ..Notes::default() };
         let user = impersonate(&headers(&[("Impersonate-User", "jane")]), &list_pods(&joe()), &notes);
         assert_eq!(user.unwrap().unwrap().groups, ["system:authenticated"]);

@@ -49,3 +49,12 @@ fn renamed(value: Value, name: impl Fn(&str) -> Option<&'static str>) -> Value {
     let rename = |(key, value): (String, Value)| (name(&key).map_or(key, str::to_owned), value);
     Value::Object(map.into_iter().map(rename).collect::<Map<_, _>>())
 }
+
+/// An object of one version of a kind in another.
+pub fn between(from: &Kind, to: &Kind, value: Value) -> Value {
+    match (from.group, from.version, to.version) {
+        ("autoscaling", "v1", "v2") => autoscaling::from_v1(value),
+        ("autoscaling", "v2", "v1") => autoscaling::to_v1(value),
+        _ => value,
+    }
+}

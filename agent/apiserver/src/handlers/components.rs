@@ -46,8 +46,7 @@ pub(super) async fn get(call: &Call) -> Result<Response<Body>> {
         Form::Object => answer::message(StatusCode::OK, STATUS, &value, call.accept),
         Form::Table => tabled(call, &[value]),
         Form::Metadata => {
-            let partial =
-                json!({"kind": "PartialObjectMetadata", "apiVersion": META, "metadata": value["metadata"]});
+            let partial = json!({"kind": "PartialObjectMetadata", "apiVersion": META, "metadata": value["metadata"]});
             answer::message(StatusCode::OK, METADATA, &partial, call.accept)
         }
     }
@@ -63,13 +62,9 @@ pub(super) async fn list(call: &Call) -> Result<Response<Body>> {
         let name: Arc<str> = value["metadata"]["name"].as_str().unwrap_or_default().into();
         selection.matches(&Object::new(name, 0, bytes::Bytes::new(), &[]))
     });
-    let named = |kind: &str, version: &str, items: Vec<Value>| {
-        json!({"kind": kind, "apiVersion": version, "metadata": {}, "items": items})
-    };
+    let named = |kind: &str, version: &str, items: Vec<Value>| json!({"kind": kind, "apiVersion": version, "metadata": {}, "items": items});
     match call.accept.form {
-        Form::Object => {
-            answer::message(StatusCode::OK, LIST, &named("ComponentStatusList", "v1", all), call.accept)
-        }
+        Form::Object => answer::message(StatusCode::OK, LIST, &named("ComponentStatusList", "v1", all), call.accept),
         Form::Table => tabled(call, &all),
         Form::Metadata => {
             let items = all
@@ -124,4 +119,3 @@ async fn ask(port: u16) -> std::result::Result<(u16, String), String> {
     let body = Limited::new(response.into_body(), SHOWN_BYTES).collect().await.map_err(|e| e.to_string())?;
     Ok((code, String::from_utf8_lossy(&body.to_bytes()).into_owned()))
 }
-

@@ -1,5 +1,6 @@
 //! A write by any verb but apply: what it changed is the writer's from now on.
 
+use api::Kind;
 use api::schema::Message;
 use serde_json::{Value, json};
 
@@ -60,7 +61,12 @@ pub(super) fn book(
     let compared = reset::filter(target.kind, target.part).of(compared);
     let written = compared.written();
     for entry in entries.iter_mut() {
-        entry.fields = entry.fields.difference(&written).difference(&compared.removed);
+        let in_other = other_version(target.kind, &entry.manager.api_version).map(|other| {
+            let shown = |object: &Value| codec::between(target.kind, other, object.clone());
+            Comparison::of(Type::of_message(other.schema()), &shown(old), &shown(new))
+        });
+        let compared = in_other.as_ref().unwrap_or(&compared);
+        entry.fields = entry.fields.difference(&compared.written()).difference(&compared.removed);
     }
     let own = written.difference(&reset::stripped());
     if !own.is_empty() {
@@ -73,6 +79,14 @@ pub(super) fn book(
         entries.push(Entry { manager: manager.clone(), time, fields });
     }
     entries.retain(|e| !e.fields.is_empty());
+}
+
+/// The version of a kind that has other fields than the one written.
+fn other_version(kind: &'static Kind, version: &str) -> Option<&'static Kind> {
+    if crate::custom::is_custom(kind) || version == kind.api_version() {
+        return None;
+    }
+    api::kind_by_name(version, kind.kind).filter(|other| other.message != kind.message)
 }
 
 /// Takes the times of the old entries over where nothing but those differs, so that a write without effect has none.

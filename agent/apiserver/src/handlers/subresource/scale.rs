@@ -11,14 +11,14 @@ use serde_json::{Value, json};
 use super::decode_as;
 use crate::answer::{self, Body};
 use crate::app::Call;
+use crate::cache::Object;
 use crate::codec;
 use crate::handlers::patch::read_patch;
 use crate::handlers::read;
 use crate::handlers::write::{modify_tree, value_of};
+use crate::managed::{self, Scaling};
 use crate::negotiate::Form;
 use crate::status::{Failure, FieldError, Result, Subject};
-use crate::cache::Object;
-use crate::managed::{self, Scaling};
 use crate::strategy::Part;
 use crate::{table, tree};
 
@@ -81,6 +81,10 @@ pub(super) async fn serve(call: &Call, method: &Method, body: bytes::Bytes) -> R
         _ => {
             let object = read::current(call).await?;
             let value = value_of(call, call.storage()?, &object).await?;
+            if places.selector.is_some() && value.pointer(&places.wanted).is_none_or(Value::is_null) {
+                let path = places.wanted.replace('/', ".");
+                return Err(Failure::internal(format!("the spec replicas field {path:?} does not exist")));
+            }
             return answered(call, &scale_of(places, &value));
         }
     };
@@ -152,7 +156,8 @@ fn scaled(places: &Places, old: &Value, scale: &Value) -> Result<Value> {
         )));
     }
     let replicas = tree::integer(scale, "/spec/replicas").unwrap_or(0);
-    if replicas < 0 {
+    // Of custom resources this is told by their own validation.
+    if replicas < 0 && places.selector.is_none() {
         let error = FieldError::invalid("spec.replicas", replicas, "must be greater than or equal to 0");
         let name = tree::text(old, "/metadata/name");
         return Err(Failure::invalid(Subject { group: "autoscaling", resource: "Scale" }, name, &[error]));

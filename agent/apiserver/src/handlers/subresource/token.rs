@@ -87,8 +87,7 @@ fn check_uid(call: &Call, request: &Value, account: &Value) -> Result<()> {
     if given.is_empty() || given == own {
         return Ok(());
     }
-    let why =
-        format!("the UID in the token request ({given}) does not match the UID of the service account ({own})");
+    let why = format!("the UID in the token request ({given}) does not match the UID of the service account ({own})");
     Err(Failure::conflict(SUBJECT, &call.info.name, &why))
 }
 

@@ -27,6 +27,7 @@ mod codec;
 mod config;
 mod custom;
 mod defaults;
+mod describe;
 pub mod discovery;
 mod error;
 mod expressions;

@@ -12,7 +12,7 @@ use crate::app::App;
 use crate::negotiate::{Accept, Encoding};
 use crate::request::{Query, RequestInfo};
 use crate::status::{Failure, Result};
-use crate::{codec, discovery, health};
+use crate::{codec, describe, discovery, health};
 
 /// The version this server says it is, with what it is built from.
 pub const GIT_VERSION: &str = "v1.36.3+keelson";
@@ -21,16 +21,17 @@ pub const GIT_VERSION: &str = "v1.36.3+keelson";
 pub async fn serve(app: &Arc<App>, parts: &Parts, info: &RequestInfo, query: &Query) -> Result<Response<Body>> {
     let path = info.path.trim_end_matches('/');
     let first = path.trim_start_matches('/').split('/').next().unwrap_or_default();
-    let any_method = health::ENDPOINTS.contains(&first);
+    let checks_health = health::ENDPOINTS.contains(&first);
+    let any_method = checks_health || describe::is(path);
     if !any_method && !matches!(parts.method, Method::GET | Method::HEAD) {
         return Err(Failure::method_not_allowed());
     }
     match first {
-        _ if any_method => Ok(health::serve(app, path, query).await),
+        _ if checks_health => Ok(health::serve(app, path, query).await),
         "version" => Ok(answer::indented(StatusCode::OK, &version())),
         "metrics" => Ok(answer::bytes(StatusCode::OK, "text/plain; version=0.0.4", app.metrics.text())),
         "api" | "apis" => discover(app, parts, path),
-        "openapi" => describe(app, parts, path),
+        "openapi" if describe::is(path) => Ok(describe::serve(app, parts, &info.path, query)),
         ".well-known" | "openid" => {
             let found = app.access.openid(&app.config, path).ok_or_else(Failure::no_such_path)?;
             Ok(openid(&found))
@@ -170,46 +171,6 @@ fn tagged(parts: &Parts, media_type: &str, body: Bytes, tag: &str) -> Response<B
     };
     answer::set(response.headers_mut(), http::header::ETAG, &tag);
     response
-}
-
-fn describe(app: &App, parts: &Parts, path: &str) -> Result<Response<Body>> {
-    let proto = wants_protobuf(&parts.headers);
-    let document = match path.trim_start_matches("/openapi/") {
-        "v2" if proto => {
-            let document = app.openapi.v2_protobuf();
-            return Ok(tagged(parts, OPENAPI_V2_PROTOBUF, document.text, &document.hash));
-        }
-        "v2" => Some(app.openapi.v2()),
-        "v3" => Some(app.openapi.v3_index(&app.aggregator.group_versions())),
-        other => other.strip_prefix("v3/").and_then(|p| app.openapi.v3(p)),
-    };
-    let Some(document) = document else { return Ok(answer::no_page()) };
-    let mut response = tagged(parts, "application/json", document.text, &document.hash);
-    let vary = response.headers_mut().remove(http::header::VARY);
-    if path == "/openapi/v2" {
-        answer::set(response.headers_mut(), http::header::VARY, "Accept-Encoding");
-    } else if let Some(vary) = vary {
-        response.headers_mut().insert(http::header::VARY, vary);
-    }
-    if path == "/openapi/v3" {
-        // The index says of itself no more than that it is text.
-        answer::set(response.headers_mut(), http::header::CONTENT_TYPE, "text/plain; charset=utf-8");
-        response.headers_mut().remove(http::header::ETAG);
-        return Ok(response);
-    }
-    response.headers_mut().append(http::header::VARY, http::HeaderValue::from_static("Accept"));
-    Ok(response)
-}
-
-/// What a body of OpenAPI v2 in protobuf is called in answers.
-const OPENAPI_V2_PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
-
-/// Whether a client prefers OpenAPI in protobuf; the older spelling has an at sign.
-fn wants_protobuf(headers: &http::HeaderMap) -> bool {
-    let accept = headers.get(http::header::ACCEPT).and_then(|v| v.to_str().ok()).unwrap_or_default();
-    let first = accept.split(',').next().unwrap_or_default();
-    let media = first.split(';').next().unwrap_or_default().trim();
-    media == OPENAPI_V2_PROTOBUF || media == "application/com.github.proto-openapi.spec.v2@v1.0+protobuf"
 }
 
 /// The version, as JSON with the keys in the order of upstream.

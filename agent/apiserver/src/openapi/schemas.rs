@@ -22,7 +22,13 @@ static BY_NAME: LazyLock<HashMap<&str, usize>> = LazyLock::new(|| {
 });
 
 /// Adds to the schemas of custom resources those of all messages that the paths and they lead to.
-pub(super) fn complete(paths: &Map<String, Value>, schemas: &mut Map<String, Value>, style: Style) {
+///
+/// `versions` are the group versions that the document speaks for.
+pub(super) fn complete(
+    paths: &Map<String, Value>,
+    schemas: &mut Map<String, Value>,
+    (style, versions): (Style, &[(&str, &str)]),
+) {
     let mut todo = Vec::new();
     paths.values().chain(schemas.values()).for_each(|value| references(value, style, &mut todo));
     let owners = owners();
@@ -31,7 +37,11 @@ pub(super) fn complete(paths: &Map<String, Value>, schemas: &mut Map<String, Val
             continue;
         }
         let schema = match BY_NAME.get(name.as_str()) {
-            Some(index) => schema(*index, &owners, style),
+            Some(index) => {
+                let mut made = schema(*index, &owners, style);
+                add_extensions(&name, &mut made, versions);
+                made
+            }
             None if name == VERSION_INFO => version_info(style),
             None if name == PATCH => {
                 let mut schema = json!({"type": "object"});
@@ -42,6 +52,46 @@ pub(super) fn complete(paths: &Map<String, Value>, schemas: &mut Map<String, Val
         };
         references(&schema, style, &mut todo);
         schemas.insert(name, schema);
+    }
+}
+
+/// Fields whose parts have owners of their own though they could be told to be one.
+const GRANULAR: [(&str, &str); 2] = [
+    ("io.k8s.api.core.v1.PersistentVolumeClaimStatus", "allocatedResourceStatuses"),
+    ("io.k8s.api.core.v1.PersistentVolumeSpec", "claimRef"),
+];
+
+/// Messages of which one field tells which of the others is set: message, that field, the others.
+const UNIONS: [(&str, &str, &[&str]); 6] = [
+    ("io.k8s.api.core.v1.AppArmorProfile", "type", &["localhostProfile"]),
+    ("io.k8s.api.core.v1.PodSchedulingGroup", "", &["podGroupName"]),
+    ("io.k8s.api.core.v1.SeccompProfile", "type", &["localhostProfile"]),
+    ("io.k8s.api.flowcontrol.v1.LimitResponse", "type", &["queuing"]),
+    ("io.k8s.api.flowcontrol.v1.PriorityLevelConfigurationSpec", "type", &["exempt", "limited"]),
+    ("io.k8s.api.flowcontrol.v1.Subject", "kind", &["group", "serviceAccount", "user"]),
+];
+
+/// What all groups have, and what only the unnamed one has, of kinds that are never stored.
+const IN_ALL: [&str; 2] = ["DeleteOptions", "WatchEvent"];
+const IN_CORE: [&str; 5] = ["APIGroup", "APIGroupList", "APIResourceList", "APIVersions", "Status"];
+
+fn add_extensions(name: &str, schema: &mut Value, versions: &[(&str, &str)]) {
+    if let Some((_, teller, fields)) = UNIONS.iter().find(|(message, ..)| *message == name) {
+        let fields: Map<String, Value> =
+            fields.iter().map(|field| ((*field).to_owned(), super::operations::capital(field).into())).collect();
+        let mut union = json!({ "fields-to-discriminateBy": fields });
+        if !teller.is_empty() {
+            union["discriminator"] = json!(teller);
+        }
+        schema["x-kubernetes-unions"] = json!([union]);
+    }
+    let Some(kind) = name.strip_prefix("io.k8s.apimachinery.pkg.apis.meta.v1.") else { return };
+    let shown = |(group, version): &(&str, &str)| json!({"group": group, "version": version, "kind": kind});
+    let core = [("", "v1")];
+    let own: &[(&str, &str)] = if IN_ALL.contains(&kind) { versions } else { &[] };
+    if IN_ALL.contains(&kind) || IN_CORE.contains(&kind) {
+        let all = core.iter().chain(own.iter().filter(|version| !core.contains(version)));
+        schema["x-kubernetes-group-version-kind"] = all.map(shown).collect();
     }
 }
 
@@ -161,7 +211,11 @@ fn add_fields(message: &Message, style: Style, properties: &mut Map<String, Valu
                 if field.required {
                     required.push(field.json);
                 }
-                properties.insert(field.json.to_owned(), property(field, style));
+                let mut made = property(field, style);
+                if GRANULAR.contains(&(message.openapi, field.json)) {
+                    made["x-kubernetes-map-type"] = json!("granular");
+                }
+                properties.insert(field.json.to_owned(), made);
             }
         }
     }
@@ -171,13 +225,21 @@ fn property(field: &Field, style: Style) -> Value {
     let mut made = Map::new();
     if let FieldType::Map(value) = field.ty {
         made.insert("type".to_owned(), json!("object"));
-        made.insert("additionalProperties".to_owned(), item(*value, style));
+        let mut inner = item(*value, style);
+        if !field.values.is_empty() {
+            inner["enum"] = json!(field.values);
+        }
+        made.insert("additionalProperties".to_owned(), inner);
         if field.atomic {
             made.insert("x-kubernetes-map-type".to_owned(), json!("atomic"));
         }
     } else if field.repeated {
         made.insert("type".to_owned(), json!("array"));
-        made.insert("items".to_owned(), member(field.ty, style));
+        let mut items = member(field.ty, style);
+        if !field.values.is_empty() {
+            items["enum"] = json!(field.values);
+        }
+        made.insert("items".to_owned(), items);
         add_list_type(field, &mut made);
     } else {
         made = single(field, style);
@@ -215,7 +277,7 @@ fn single(field: &Field, style: Style) -> Map<String, Value> {
             made
         }
     };
-    if !field.values.is_empty() && style == Style::V3 {
+    if !field.values.is_empty() {
         made.insert("enum".to_owned(), json!(field.values));
     }
     if field.atomic && field.ty.message().is_none() {
@@ -242,8 +304,8 @@ fn item(ty: FieldType, style: Style) -> Value {
         FieldType::String if style == Style::V3 => json!({"type": "string", "default": ""}),
         FieldType::String => json!({"type": "string"}),
         FieldType::Bytes => json!({"type": "string", "format": "byte"}),
-        FieldType::Int32 => json!({"type": "integer", "format": "int32"}),
-        FieldType::Int64 | FieldType::Uint64 => json!({"type": "integer", "format": "int64"}),
+        FieldType::Int32 => whole("int32", style),
+        FieldType::Int64 | FieldType::Uint64 => whole("int64", style),
         FieldType::Bool => json!({"type": "boolean"}),
         FieldType::Double => json!({"type": "number", "format": "double"}),
         FieldType::Map(value) => json!({"type": "object", "additionalProperties": item(*value, style)}),
@@ -251,6 +313,14 @@ fn item(ty: FieldType, style: Style) -> Value {
         FieldType::Message(index) if MESSAGES[index].shape == Shape::List => shape(&MESSAGES[index], style),
         FieldType::Message(index) => style.reference(MESSAGES[index].openapi),
     }
+}
+
+fn whole(format: &str, style: Style) -> Value {
+    let mut made = json!({"type": "integer", "format": format});
+    if style == Style::V3 {
+        made["default"] = 0.into();
+    }
+    made
 }
 
 fn shape(message: &Message, style: Style) -> Value {

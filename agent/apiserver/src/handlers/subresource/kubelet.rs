@@ -149,8 +149,8 @@ async fn tunnel_spdy(target: &Target, uri: Uri, mut parts: Parts) -> Result<Resp
 /// Address and port of a node's kubelet.
 pub(super) fn address_of(call: &Call, node: &str) -> Result<(String, u16)> {
     let storage = call.app.cache.known("", "nodes");
-    let subject = crate::app::resource_subject(storage.kind);
-    let object = storage.get("", node).ok_or_else(|| Failure::not_found(subject, node))?;
+    // Upstream names the resource that was asked for.
+    let object = storage.get("", node).ok_or_else(|| Failure::not_found(call.subject(), node))?;
     let value = codec::to_value(storage, storage.kind, &object)?;
     let addresses = tree::list(&value, "/status/addresses");
     let find = |kind: &str| addresses.iter().find(|a| a["type"] == kind).and_then(|a| a["address"].as_str());

@@ -6,9 +6,7 @@ mod certificate;
 mod gated;
 mod meta;
 mod pod;
-mod selectors;
 mod storage;
-mod validate;
 mod workload;
 
 use api::Kind;
@@ -21,7 +19,6 @@ use crate::tree;
 use crate::user::User;
 
 pub use pod::qos_class;
-pub use validate::validate;
 
 /// The part of an object that a request changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

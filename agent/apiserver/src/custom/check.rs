@@ -301,8 +301,7 @@ fn check_version(shared: &Shared<'_>, version: &Value, (field, old): (&str, Opti
 
 fn shape_of_versions(definition: &Value, shared: &Shared<'_>, errors: &mut Errors) {
     let versions = tree::list(definition, "/spec/versions");
-    let none = definition["spec"]["versions"].is_array();
-    let all = || if versions.is_empty() && none { "[]".to_owned() } else { shown::versions(shared) };
+    let all = || shown::versions(shared);
     let refuse =
         |errors: &mut Errors, why: &str| errors.push(FieldError::invalid("spec.versions", Shown::spelled(all()), why));
     let twice = |(i, v): (usize, &Value)| versions[..i].iter().any(|o| o["name"] == v["name"]);

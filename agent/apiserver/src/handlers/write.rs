@@ -208,7 +208,7 @@ pub fn check_type(call: &Call, value: &mut Value) -> Result<()> {
 fn other_kind(call: &Call, value: &Value, kind: &str) -> Failure {
     let why = format!("must be {}", call.kind.kind);
     let mut errors = vec![crate::status::FieldError::invalid("kind", kind, why)];
-    match crate::custom::all_errors(call, Part::Main, value, None) {
+    match crate::custom::rule_errors(call, value) {
         Ok(found) => errors.extend(found),
         Err(failure) => return failure,
     }
@@ -367,7 +367,10 @@ async fn judge(call: &Call, part: Part, new: &Value, old: &Value) -> Result<()> 
     let metas = (&validation::metadata::of(new)?, &validation::metadata::of(old)?);
     validation::metadata::of_change(call.kind, part, metas, &mut errors);
     let told = judge_body(call, part, new, Some(old))?;
-    errors.extend(told.errors);
+    // Of Jobs upstream looks at the whole before it says for the second time what changed.
+    let is_job = (call.kind.group, call.kind.plural, part) == ("batch", "jobs", Part::Main);
+    let at = if is_job { errors.len() / 2 } else { errors.len() };
+    errors.splice(at..at, told.errors);
     if !errors.is_empty() {
         return Err(Failure::invalid(call.kind_subject(), &call.info.name, &errors));
     }
@@ -387,8 +390,7 @@ pub fn judge_body(call: &Call, part: Part, new: &Value, old: Option<&Value>) -> 
         let storage = call.storage()?;
         return validation::judge(kind, part, (new, old), |tree| codec::to_stored_proto(storage, kind, tree));
     }
-    let mut errors = strategy::validate(kind, new);
-    errors.extend(crate::custom::all_errors(call, part, new, old)?);
+    let errors = crate::custom::all_errors(call, part, new, old)?;
     Ok(validation::Judgement { errors, warnings: crate::custom::warnings(call, new, old) })
 }
 

@@ -124,7 +124,7 @@ impl Access {
     }
 
     /// Who asks.
-    pub async fn identify(&self, parts: &Parts) -> Result<User> {
+    pub async fn identify(&self, parts: &Parts, info: &RequestInfo, query: &Query) -> Result<User> {
         let peer = parts.extensions.get::<PeerCertificates>();
         let request = AuthRequest {
             headers: &parts.headers,
@@ -132,7 +132,7 @@ impl Access {
             path: parts.uri.path(),
         };
         match self.authenticators.authenticate(&request).await {
-            Ok(Some(user)) => self.impersonated(&parts.headers, user),
+            Ok(Some(user)) => self.impersonated(&parts.headers, user, (info, query)),
             Ok(None) => Err(Failure::unauthorized()),
             Err(error) => {
                 tracing::debug!(%error, "credentials were refused");
@@ -141,15 +141,18 @@ impl Access {
         }
     }
 
-    fn impersonated(&self, headers: &HeaderMap, user: User) -> Result<User> {
-        match impersonate(headers, &user, &self.authorizer) {
+    fn impersonated(&self, headers: &HeaderMap, user: User, (info, query): (&RequestInfo, &Query)) -> Result<User> {
+        let pairs = field_pairs(info, query);
+        match impersonate(headers, &attributes_of(&user, info, &pairs), &self.authorizer) {
             Ok(None) => Ok(user),
             Ok(Some(other)) => Ok(other),
             Err(ImpersonationError::NoUser(_)) => {
                 Err(Failure::bad_request(format!("requested {} without impersonating a user name", nameless(headers))))
             }
-            Err(ImpersonationError::Forbidden(text)) => {
-                Err(Failure::new(http::StatusCode::FORBIDDEN, "Forbidden", text))
+            Err(ImpersonationError::Forbidden(refusal)) => {
+                let [group, resource, name] = &refusal.about;
+                let failure = Failure::new(http::StatusCode::FORBIDDEN, "Forbidden", refusal.text.as_str());
+                Err(failure.with_subject(Subject { group, resource }, name))
             }
         }
     }
@@ -181,29 +184,8 @@ impl Access {
 
     /// Refuses what the user may not do.
     pub fn authorize(&self, user: &User, info: &RequestInfo, query: &Query) -> Result<()> {
-        let selector = query.get("fieldSelector");
-        let pairs: Vec<(&str, &str)> = if matches!(info.verb, "list" | "watch" | "deletecollection") {
-            selector
-                .split(',')
-                .filter(|p| !p.contains("!="))
-                .filter_map(|p| p.split_once('='))
-                .map(|(k, v)| (k, v.trim_start_matches('=')))
-                .collect()
-        } else {
-            Vec::new()
-        };
-        let attributes = if info.is_resource {
-            Attributes {
-                version: &info.version,
-                subresource: &info.subresource,
-                namespace: &info.namespace,
-                name: &info.name,
-                field_selector: &pairs,
-                ..Attributes::resource(user, info.verb, &info.group, &info.resource)
-            }
-        } else {
-            Attributes::path(user, info.verb, &info.path)
-        };
+        let pairs = field_pairs(info, query);
+        let attributes = attributes_of(user, info, &pairs);
         let decision = self.authorizer.authorize(&attributes);
         if decision.is_allow() {
             return Ok(());
@@ -303,6 +285,30 @@ impl Access {
             "volumeattachments" => self.nodes.delete_attachment(name),
             _ => {}
         }
+    }
+}
+
+/// What a selection of objects requires of fields.
+fn field_pairs<'a>(info: &RequestInfo, query: &'a Query) -> Vec<(&'a str, &'a str)> {
+    if !matches!(info.verb, "list" | "watch" | "deletecollection") {
+        return Vec::new();
+    }
+    let parts = query.get("fieldSelector").split(',').filter(|p| !p.contains("!="));
+    parts.filter_map(|p| p.split_once('=')).map(|(k, v)| (k, v.trim_start_matches('='))).collect()
+}
+
+/// What a request asks authorizers for.
+fn attributes_of<'a>(user: &'a User, info: &'a RequestInfo, pairs: &'a [(&'a str, &'a str)]) -> Attributes<'a> {
+    if !info.is_resource {
+        return Attributes::path(user, info.verb, &info.path);
+    }
+    Attributes {
+        version: &info.version,
+        subresource: &info.subresource,
+        namespace: &info.namespace,
+        name: &info.name,
+        field_selector: pairs,
+        ..Attributes::resource(user, info.verb, &info.group, &info.resource)
     }
 }
 

@@ -65,10 +65,10 @@ async fn complete(call: &Call, operation: Operation, new: &mut Value, old: Optio
         priority::keep(new, old);
         tolerations::add_defaults(new);
     }
+    namespaces::check(call, operation, new).await?;
     if operation != Operation::Create {
         return Ok(());
     }
-    namespaces::check_create(call, new).await?;
     match (call.kind.group, call.kind.plural) {
         ("", "pods") => {
             limits::set_defaults(call, new);
@@ -101,9 +101,7 @@ pub async fn check(call: &Call, operation: Operation, new: &Value, old: Option<&
         policies::validate(call, event)?;
         webhooks::validate(call, event).await?;
     }
-    if operation == Operation::Create {
-        limits::check(call, new)?;
-    }
+    limits::check(call, operation, new, old)?;
     quota::check(call, operation, new, old).await
 }
 

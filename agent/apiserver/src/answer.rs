@@ -68,18 +68,22 @@ pub fn text(code: StatusCode, body: impl Into<String>) -> Response<Body> {
     response
 }
 
-/// A JSON answer of a document that is no API object of the schema.
-#[must_use]
-pub fn json(code: StatusCode, value: &Value) -> Response<Body> {
-    let mut text = value.to_string().into_bytes();
-    text.push(b'\n');
-    bytes(code, "application/json", text)
-}
-
 /// A JSON answer for people: indented, without a line's end.
 #[must_use]
 pub fn indented_json(code: StatusCode, value: &Value) -> Response<Body> {
-    bytes(code, "application/json", codec::indent(value.to_string().as_bytes()))
+    indented(code, &value.to_string())
+}
+
+/// A JSON text for people: indented, without a line's end.
+#[must_use]
+pub fn indented(code: StatusCode, text: &str) -> Response<Body> {
+    bytes(code, "application/json", codec::indent(text.as_bytes()))
+}
+
+/// A JSON object of finished values, with its keys in the order given.
+pub fn ordered(fields: impl IntoIterator<Item = (&'static str, String)>) -> String {
+    let fields: Vec<String> = fields.into_iter().map(|(key, text)| format!("\"{key}\":{text}")).collect();
+    format!("{{{}}}", fields.join(","))
 }
 
 /// The answer where there is nothing.

@@ -165,6 +165,21 @@ impl Call {
         Failure::not_found(self.subject(), &self.info.name)
     }
 
+    /// Refuses a name that no object can lie under.
+    ///
+    /// # Errors
+    /// With upstream's text.
+    pub fn check_name(&self) -> Result<()> {
+        let name = self.info.name.as_str();
+        let why = match name {
+            "." => "may not be '.'",
+            ".." => "may not be '..'",
+            _ if name.contains('%') => "may not contain '%'",
+            _ => return Ok(()),
+        };
+        Err(Failure::bad_request(format!("Name parameter invalid: {}: {why}", stdx::quoted(name))))
+    }
+
     /// Adds a warning to the answer.
     pub fn warn(&self, text: impl Into<String>) {
         let mut warnings = self.warnings.lock();

@@ -1,8 +1,10 @@
 //! Between stored bytes, trees and what clients read.
 
+mod autoscaling;
 mod convert;
 mod lines;
 mod parse;
+mod plain;
 mod render;
 mod syntax;
 mod unstructured;
@@ -14,6 +16,7 @@ use api::transcode::{self, Report};
 use bytes::Bytes;
 use serde_json::Value;
 
+pub use convert::between;
 pub use parse::{Parsed, go_map, go_syntax, go_type, parse_apply, parse_body, parse_patch};
 pub use render::{JsonCache, Renderer, indent, json_frame, proto_frame, put_type_names, yaml};
 pub use syntax::complaint as syntax_complaint;

@@ -293,6 +293,14 @@ pub fn all_errors(call: &Call, part: Part, value: &Value, old: Option<&Value>) -
     })
 }
 
+/// What the rules of a custom resource say against an object, whatever else is wrong with it.
+pub fn rule_errors(call: &Call, value: &Value) -> Result<Vec<FieldError>> {
+    with_version(call, |version| {
+        let rules = version.schema.rules();
+        Ok(rules.map_or_else(Vec::new, |r| r.validate(version.schema.get(), (value, None), "", &mut Vec::new())))
+    })
+}
+
 /// What is wrong with a custom resource.
 fn object_errors(version: &Version, part: Part, value: &Value, old: Option<&Value>) -> Vec<FieldError> {
     let schema = version.schema.get();

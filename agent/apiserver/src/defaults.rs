@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::sync::LazyLock;
 
 use api::Kind;
+use api::quantity::Amount;
 use api::schema::{Field, FieldType, MESSAGES, Message, Shape};
 use serde_json::{Map, Value};
 
@@ -66,8 +67,10 @@ fn read_rules(table: &'static str) -> Rules {
         let (Some(field), Ok(value)) = (found, serde_json::from_str(value)) else { continue };
         by_message.entry(name).or_default().push(Rule { field, value, condition });
     }
-    let mut relevant: Vec<bool> =
-        MESSAGES.iter().map(|m| by_message.contains_key(m.name) || special::has(m.name)).collect();
+    let mut relevant: Vec<bool> = MESSAGES
+        .iter()
+        .map(|m| by_message.contains_key(m.name) || special::has(m.name) || amounts(m).next().is_some())
+        .collect();
     // Spread from children to parents until nothing changes.
     loop {
         let below = |m: &Message, relevant: &[bool]| m.fields.iter().any(|f| child(f.ty).is_some_and(|c| relevant[c]));
@@ -121,6 +124,24 @@ impl Condition {
     }
 }
 
+/// The fields of a message that hold amounts by resource.
+fn amounts(message: &'static Message) -> impl Iterator<Item = &'static Field> {
+    let is_core = message.name.starts_with("k8s.io.api.core.v1.");
+    message.fields.iter().filter(move |field| is_core && field.go == "v1.ResourceList")
+}
+
+/// Amounts finer than thousandths become whole thousandths.
+fn round_up(amounts: &mut Value) {
+    for amount in amounts.as_object_mut().into_iter().flat_map(Map::values_mut) {
+        let Some(exact) = amount.as_str().and_then(|text| Amount::parse(text).ok()) else { continue };
+        if exact.nanos() % NANOS_IN_MILLI != 0 {
+            *amount = Amount::from_milli(exact.milli()).canonical().into();
+        }
+    }
+}
+
+const NANOS_IN_MILLI: i128 = 1_000_000;
+
 /// Whether a default may take the field's place: absent, or the zero value of a field that is no pointer.
 fn is_unset(field: &Field, value: Option<&Value>) -> bool {
     match value {
@@ -147,6 +168,9 @@ fn message(rules: &Rules, root: &str, index: usize, map: &mut Map<String, Value>
         }
     }
     special::message(message_row.name, map);
+    for field in amounts(message_row) {
+        map.get_mut(field.json).into_iter().for_each(round_up);
+    }
     for field in message_row.fields {
         let Some(below) = child(field.ty).filter(|c| rules.relevant[*c]) else { continue };
         if field.inline {

@@ -1,5 +1,6 @@
 //! One handler per verb, over the kind table; a module per subresource that is more than a view of its object.
 
+mod components;
 mod create;
 pub mod delete;
 mod list;
@@ -39,12 +40,12 @@ pub async fn dispatch(call: &Call, parts: Parts, body: Body) -> Result<Response<
     if matches!(call.info.verb, "update" | "patch") && call.info.name.is_empty() {
         return Err(Failure::method_not_allowed());
     }
-    match (call.kind.group, call.kind.plural) {
-        ("", "endpoints") => {
-            call.warn("v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice");
-        }
-        ("", "componentstatuses") => call.warn("v1 ComponentStatus is deprecated in v1.19+"),
-        _ => {}
+    if let Some(text) = deprecation(call.kind) {
+        call.warn(text);
+    }
+    // Nothing is served any more at the paths where proxies once were.
+    if call.info.verb == "proxy" || call.info.is_old_watch && !is_watchable(call) {
+        return Err(Failure::no_such_path());
     }
     if !call.info.subresource.is_empty() {
         return subresource::dispatch(call, parts, body).await;
@@ -54,12 +55,19 @@ pub async fn dispatch(call: &Call, parts: Parts, body: Body) -> Result<Response<
         return Err(Failure::no_such_path());
     }
     if !call.kind.has_verb(call.info.verb) {
-        return Err(Failure::method_not_allowed());
+        let is_watch = call.info.verb == "watch" && call.kind.has_verb("list");
+        return Err(if is_watch {
+            Failure::verb_not_supported(call.subject(), "watch")
+        } else {
+            Failure::method_not_allowed()
+        });
     }
     if parts.method == Method::POST && !call.info.name.is_empty() {
         return Err(Failure::method_not_allowed());
     }
     match call.info.verb {
+        "get" if components::is(call.kind) => components::get(call).await,
+        "list" if components::is(call.kind) => components::list(call).await,
         "get" => read::get(call).await,
         "list" => list::list(call).await,
         "watch" => {
@@ -79,6 +87,16 @@ pub async fn dispatch(call: &Call, parts: Parts, body: Body) -> Result<Response<
     }
 }
 
+/// What is said of kinds that are not to be used any more.
+#[must_use]
+pub fn deprecation(kind: &api::Kind) -> Option<&'static str> {
+    match (kind.group, kind.plural) {
+        ("", "endpoints") => Some("v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice"),
+        ("", "componentstatuses") => Some("v1 ComponentStatus is deprecated in v1.19+"),
+        _ => None,
+    }
+}
+
 /// Objects in namespaces are written below one; others are not.
 fn check_scope(call: &Call) -> Result<()> {
     let in_namespace = !call.info.namespace.is_empty() && call.kind.plural != "namespaces";
@@ -92,6 +110,13 @@ fn check_scope(call: &Call) -> Result<()> {
         (true, false) if call.info.verb == "create" => Err(Failure::method_not_allowed()),
         _ => Ok(()),
     }
+}
+
+/// Whether a path of the old form leads to what can be watched: no part of an object, and no object that is in no
+/// namespace though its kind is.
+fn is_watchable(call: &Call) -> bool {
+    let named = !call.info.name.is_empty() && !call.query.has("fieldSelector");
+    call.info.subresource.is_empty() && !(named && call.kind.namespaced && call.info.namespace.is_empty())
 }
 
 /// A whole body, up to the limit.

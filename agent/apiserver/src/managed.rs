@@ -11,6 +11,7 @@ mod custom;
 mod entries;
 mod merge;
 mod reset;
+mod scale;
 mod schema;
 mod set;
 mod typed;
@@ -19,8 +20,10 @@ mod update;
 pub use apply::{Applying, apply};
 pub use entries::{Manager, manager_name};
 pub use merge::merge_config;
+pub use scale::{Scaling, apply_scale};
 pub use schema::Target;
-pub use update::{keep_times, track};
+pub use typed::misfits as misfits_of;
+pub use update::{keep_times, of_new, track};
 
 /// What in an applied configuration does not fit the target's schema, as one text; `None` if all does.
 #[must_use]

@@ -12,43 +12,68 @@ use crate::app::App;
 use crate::negotiate::{Accept, Encoding};
 use crate::request::{Query, RequestInfo};
 use crate::status::{Failure, Result};
-use crate::{codec, discovery};
+use crate::{codec, describe, discovery, health};
 
 /// The version this server says it is, with what it is built from.
 pub const GIT_VERSION: &str = "v1.36.3+keelson";
-
-/// Checks of `/livez` and `/healthz`, in upstream's order, as far as there is something to check.
-const LIVE: &[&str] = &["ping", "log", "etcd"];
-/// Checks of `/readyz`.
-const READY: &[&str] =
-    &["ping", "log", "etcd", "etcd-readiness", "informer-sync", "poststarthook/bootstrap", "shutdown"];
 
 /// Answers a request whose path is no resource.
 pub async fn serve(app: &Arc<App>, parts: &Parts, info: &RequestInfo, query: &Query) -> Result<Response<Body>> {
     let path = info.path.trim_end_matches('/');
     let first = path.trim_start_matches('/').split('/').next().unwrap_or_default();
-    let any_method = matches!(first, "healthz" | "livez" | "readyz");
+    let checks_health = health::ENDPOINTS.contains(&first);
+    let any_method = checks_health || describe::is(path);
     if !any_method && !matches!(parts.method, Method::GET | Method::HEAD) {
         return Err(Failure::method_not_allowed());
     }
     match first {
-        "healthz" | "livez" => health(app, path, LIVE, query).await,
-        "readyz" => health(app, path, READY, query).await,
-        "version" => Ok(answer::indented_json(StatusCode::OK, &version())),
+        _ if checks_health => Ok(health::serve(app, path, query).await),
+        "version" => Ok(answer::indented(StatusCode::OK, &version())),
         "metrics" => Ok(answer::bytes(StatusCode::OK, "text/plain; version=0.0.4", app.metrics.text())),
         "api" | "apis" => discover(app, parts, path),
-        "openapi" => describe(app, parts, path),
+        "openapi" if describe::is(path) => Ok(describe::serve(app, parts, &info.path, query)),
         ".well-known" | "openid" => {
             let found = app.access.openid(&app.config, path).ok_or_else(Failure::no_such_path)?;
-            Ok(answer::json(StatusCode::OK, &found))
+            Ok(openid(&found))
         }
         "" => Ok(answer::indented_json(StatusCode::OK, &root_paths(&app.kinds()))),
         _ => Ok(answer::no_page()),
     }
 }
 
+/// Paths besides those of kinds and checks.
+const OTHERS: [&str; 8] = [
+    "/.well-known/openid-configuration",
+    "/metrics",
+    "/metrics/slis",
+    "/openapi/v2",
+    "/openapi/v3",
+    "/openapi/v3/",
+    "/openid/v1/jwks",
+    "/version",
+];
+
+/// A document for those who verify tokens themselves: they may keep it for a while.
+fn openid(found: &Value) -> Response<Body> {
+    let ordered = |value: &Value, keys: &[&'static str]| {
+        let known = keys.iter().filter_map(|key| Some((*key, value.get(key)?.to_string())));
+        answer::ordered(known)
+    };
+    let (text, media_type) = match found["keys"].as_array() {
+        Some(keys) => {
+            const KEY: [&str; 9] = ["use", "kty", "kid", "crv", "alg", "x", "y", "n", "e"];
+            let keys: Vec<String> = keys.iter().map(|key| ordered(key, &KEY)).collect();
+            (answer::ordered([("keys", format!("[{}]", keys.join(",")))]), "application/jwk-set+json")
+        }
+        None => (ordered(found, &crate::auth::token::DISCOVERY_KEYS), "application/json"),
+    };
+    let mut response = answer::bytes(StatusCode::OK, media_type, text);
+    answer::set(response.headers_mut(), http::header::CACHE_CONTROL, "public, max-age=3600");
+    response
+}
+
 fn root_paths(kinds: &[&api::Kind]) -> Value {
-    let mut paths: Vec<String> = vec!["/api".into(), "/apis".into()];
+    let mut paths: Vec<String> = vec!["/api".into(), "/apis".into(), "/apis/".into()];
     for kind in kinds {
         let root = kind.path(None);
         let version = root.rsplit_once('/').map_or("", |(v, _)| v);
@@ -57,12 +82,8 @@ fn root_paths(kinds: &[&api::Kind]) -> Value {
             paths.push(group.to_owned());
         }
     }
-    let endpoints = [("/healthz", LIVE), ("/livez", LIVE), ("/readyz", READY)];
-    for (endpoint, checks) in endpoints {
-        paths.push(endpoint.to_owned());
-        paths.extend(checks.iter().map(|c| format!("{endpoint}/{c}")));
-    }
-    paths.extend(["/metrics", "/openapi/v2", "/openapi/v3", "/version"].map(str::to_owned));
+    paths.extend(health::ENDPOINTS.into_iter().flat_map(health::paths));
+    paths.extend(OTHERS.map(str::to_owned));
     paths.sort();
     paths.dedup();
     json!({ "paths": paths })
@@ -152,92 +173,23 @@ fn tagged(parts: &Parts, media_type: &str, body: Bytes, tag: &str) -> Response<B
     response
 }
 
-fn describe(app: &App, parts: &Parts, path: &str) -> Result<Response<Body>> {
-    let proto = wants_protobuf(&parts.headers);
-    let document = match path.trim_start_matches("/openapi/") {
-        "v2" if proto => {
-            let document = app.openapi.v2_protobuf();
-            return Ok(tagged(parts, OPENAPI_V2_PROTOBUF, document.text, &document.hash));
-        }
-        "v2" => Some(app.openapi.v2()),
-        "v3" => Some(app.openapi.v3_index(&app.aggregator.group_versions())),
-        other => other.strip_prefix("v3/").and_then(|p| app.openapi.v3(p)),
-    };
-    let Some(document) = document else { return Ok(answer::no_page()) };
-    let mut response = tagged(parts, "application/json", document.text, &document.hash);
-    let vary = response.headers_mut().remove(http::header::VARY);
-    if path == "/openapi/v2" {
-        answer::set(response.headers_mut(), http::header::VARY, "Accept-Encoding");
-    } else if let Some(vary) = vary {
-        response.headers_mut().insert(http::header::VARY, vary);
-    }
-    if path == "/openapi/v3" {
-        // The index says of itself no more than that it is text.
-        answer::set(response.headers_mut(), http::header::CONTENT_TYPE, "text/plain; charset=utf-8");
-        response.headers_mut().remove(http::header::ETAG);
-        return Ok(response);
-    }
-    response.headers_mut().append(http::header::VARY, http::HeaderValue::from_static("Accept"));
-    Ok(response)
-}
-
-/// What a body of OpenAPI v2 in protobuf is called in answers.
-const OPENAPI_V2_PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
-
-/// Whether a client prefers OpenAPI in protobuf; the older spelling has an at sign.
-fn wants_protobuf(headers: &http::HeaderMap) -> bool {
-    let accept = headers.get(http::header::ACCEPT).and_then(|v| v.to_str().ok()).unwrap_or_default();
-    let first = accept.split(',').next().unwrap_or_default();
-    let media = first.split(';').next().unwrap_or_default().trim();
-    media == OPENAPI_V2_PROTOBUF || media == "application/com.github.proto-openapi.spec.v2@v1.0+protobuf"
-}
-
-fn version() -> serde_json::Value {
-    json!({
-        "major": "1", "minor": "36", "emulationMajor": "1", "emulationMinor": "36",
-        "minCompatibilityMajor": "1", "minCompatibilityMinor": "35",
-        "gitVersion": GIT_VERSION, "gitCommit": "", "gitTreeState": "clean", "buildDate": "1970-01-01T00:00:00Z",
-        "goVersion": "", "compiler": "rustc",
-        "platform": format!("linux/{}", if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" }),
-    })
-}
-
-async fn health(app: &App, path: &str, checks: &[&str], query: &Query) -> Result<Response<Body>> {
-    let mut parts = path.trim_start_matches('/').splitn(2, '/');
-    let (endpoint, single) = (parts.next().unwrap_or_default(), parts.next());
-    let checks: Vec<&str> = match single {
-        Some(name) => match checks.iter().find(|c| **c == name) {
-            Some(check) => vec![*check],
-            None => return Ok(answer::no_page()),
-        },
-        None => checks.to_vec(),
-    };
-    let excluded = query.get("exclude");
-    let (mut lines, mut healthy) = (String::new(), true);
-    for check in checks {
-        if check == excluded {
-            lines.push_str(&format!("[+]{check} excluded: ok\n"));
-        } else if passes(app, check).await {
-            lines.push_str(&format!("[+]{check} ok\n"));
-        } else {
-            healthy = false;
-            lines.push_str(&format!("[-]{check} failed: reason withheld\n"));
-        }
-    }
-    if !healthy {
-        return Ok(answer::text(StatusCode::INTERNAL_SERVER_ERROR, format!("{lines}{endpoint} check failed\n")));
-    }
-    let verbose = query.has("verbose");
-    let body = if verbose { format!("{lines}{endpoint} check passed\n") } else { "ok".to_owned() };
-    Ok(answer::text(StatusCode::OK, body))
-}
-
-async fn passes(app: &App, check: &str) -> bool {
-    match check {
-        "etcd" | "etcd-readiness" => app.cache.store().health().await.is_ok(),
-        "informer-sync" => app.cache.revision() > 0,
-        "poststarthook/bootstrap" => app.bootstrapped.load(std::sync::atomic::Ordering::Acquire),
-        "shutdown" => !app.shutdown.is_triggered(),
-        _ => true,
-    }
+/// The version, as JSON with the keys in the order of upstream.
+fn version() -> String {
+    let platform = format!("linux/{}", if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" });
+    let texts = [
+        ("major", "1"),
+        ("minor", "36"),
+        ("emulationMajor", "1"),
+        ("emulationMinor", "36"),
+        ("minCompatibilityMajor", "1"),
+        ("minCompatibilityMinor", "35"),
+        ("gitVersion", GIT_VERSION),
+        ("gitCommit", ""),
+        ("gitTreeState", "clean"),
+        ("buildDate", "1970-01-01T00:00:00Z"),
+        ("goVersion", ""),
+        ("compiler", "rustc"),
+        ("platform", &platform),
+    ];
+    answer::ordered(texts.map(|(key, text)| (key, Value::from(text).to_string())))
 }

@@ -6,8 +6,11 @@
 
 mod descriptions;
 mod gnostic;
+mod operations;
+mod parameters;
 mod paths;
 mod schemas;
+mod versions;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -46,6 +49,8 @@ pub struct Document {
     pub text: Bytes,
     /// Upper case hexadecimal SHA-512 of the text: the ETag without its quotes.
     pub hash: Arc<str>,
+    /// When it was made, in seconds since 1970.
+    pub made: i64,
 }
 
 /// The documents of a set of kinds.
@@ -75,7 +80,9 @@ impl OpenApi {
     }
 
     fn is_custom(&self, path: &str) -> bool {
-        !self.kinds.iter().any(|kind| group_version_path(kind) == path)
+        path.starts_with("apis/")
+            && path.matches('/').count() == 2
+            && !self.kinds.iter().any(|kind| group_version_path(kind) == path)
     }
 
     /// The hash of a document, without keeping what can be made again.
@@ -96,11 +103,16 @@ impl OpenApi {
     pub fn v2(&self) -> Document {
         self.cached("v2", || {
             let custom = self.custom();
-            let rows = || self.kinds.iter().chain(custom.iter().flat_map(|d| d.versions.iter().map(|v| v.kind)));
-            let mut definitions = schemas::reachable(rows(), Style::V2);
+            let rows = self.kinds.iter().chain(custom.iter().flat_map(|d| d.versions.iter().map(|v| v.kind)));
+            let mut paths = paths::of(rows, Style::V2);
+            paths.extend(paths::others(&self.groups(), Style::V2).into_iter().map(|(_, path, item)| (path, item)));
+            let mut definitions = serde_json::Map::new();
             add_custom(&custom, &mut definitions, (Style::V2, ""));
-            json!({"swagger": "2.0", "info": info(), "paths": paths::of(rows(), Style::V2), "definitions": definitions,
-                "securityDefinitions": {"BearerToken": bearer()}, "security": [{"BearerToken": []}]})
+            schemas::complete(&paths, &mut definitions, (Style::V2, &versions::known()));
+            let parameters = parameters::share(&mut paths);
+            json!({"swagger": "2.0", "info": info(), "paths": paths, "definitions": definitions,
+                "parameters": parameters, "securityDefinitions": {"BearerToken": bearer()},
+                "security": [{"BearerToken": []}]})
         })
     }
 
@@ -108,10 +120,12 @@ impl OpenApi {
     #[must_use]
     pub fn v2_protobuf(&self) -> Document {
         let json = self.v2();
-        self.cached_bytes("v2.pb", || {
+        let made = self.cached_bytes("v2.pb", || {
             let value: Value = serde_json::from_slice(&json.text).unwrap_or_default();
             gnostic::encode(&value).into()
-        })
+        });
+        // One tag for both forms.
+        Document { text: made.text, ..json }
     }
 
     /// `/openapi/v3`: where the documents of the group versions are.
@@ -141,14 +155,35 @@ impl OpenApi {
         let custom = self.custom();
         let all = self.kinds.iter().chain(custom.iter().flat_map(|d| d.versions.iter().map(|v| v.kind)));
         let rows: Vec<&Kind> = all.filter(|k| group_version_path(k) == path).collect();
-        rows.first()?;
+        let others = paths::others(&self.groups(), Style::V3);
+        let other = others.into_iter().find(|(document, ..)| document == path).map(|(_, at, item)| (at, item));
+        if rows.is_empty() && other.is_none() {
+            return None;
+        }
         Some(self.cached(&format!("v3/{path}"), || {
-            let mut schemas = schemas::reachable(rows.iter().copied(), Style::V3);
+            let mut paths = paths::of(rows.iter().copied(), Style::V3);
+            paths.extend(other);
+            let mut schemas = serde_json::Map::new();
             add_custom(&custom, &mut schemas, (Style::V3, path));
-            json!({"openapi": "3.0.0", "info": info(), "paths": paths::of(rows.iter().copied(), Style::V3),
-                "components": {"schemas": schemas,
-                    "securitySchemes": {"BearerToken": bearer()}}})
+            let is_custom = rows.first().is_some_and(|kind| crate::custom::is_custom(kind));
+            let own = rows.first().filter(|_| !is_custom).map(|kind| (kind.group, kind.version));
+            schemas::complete(&paths, &mut schemas, (Style::V3, own.as_slice()));
+            if is_custom {
+                let info = json!({"title": "Kubernetes CRD Swagger", "version": "v0.1.0"});
+                return json!({"openapi": "3.0.0", "info": info, "paths": paths, "components": {"schemas": schemas}});
+            }
+            let mut components = json!({"securitySchemes": {"BearerToken": bearer()}});
+            if !schemas.is_empty() {
+                components["schemas"] = schemas.into();
+            }
+            json!({"openapi": "3.0.0", "info": info(), "paths": paths, "components": components})
         }))
+    }
+
+    /// Groups of the kinds that are built in, each once.
+    fn groups(&self) -> Vec<&'static str> {
+        let groups: std::collections::BTreeSet<_> = self.kinds.iter().map(|kind| kind.group).collect();
+        groups.into_iter().collect()
     }
 
     fn group_versions(&self) -> Vec<String> {
@@ -158,6 +193,7 @@ impl OpenApi {
             custom.iter().flat_map(|d| d.versions.iter().map(|v| group_version_path(v.kind))).collect();
         more.sort();
         paths.extend(more);
+        paths.extend(paths::others(&self.groups(), Style::V3).into_iter().map(|(document, ..)| document));
         paths.dedup();
         paths
     }
@@ -178,9 +214,8 @@ impl OpenApi {
         let text = make();
         let digest = Sha512::digest(&text);
         let hash: String = digest.iter().map(|byte| format!("{byte:02X}")).collect();
-        let document = Document { text, hash: hash.into() };
-        let kept =
-            if keeps_text { document.clone() } else { Document { text: Bytes::new(), hash: document.hash.clone() } };
+        let document = Document { text, hash: hash.into(), made: crate::app::now() };
+        let kept = if keeps_text { document.clone() } else { Document { text: Bytes::new(), ..document.clone() } };
         self.made.lock().unwrap_or_else(PoisonError::into_inner).insert(key.to_owned(), kept);
         document
     }
@@ -257,5 +292,39 @@ mod tests {
         let names: Vec<_> = patch["parameters"].as_array().unwrap().iter().map(|p| p["name"].clone()).collect();
         assert!(names.contains(&json!("dryRun")) && names.contains(&json!("fieldValidation")));
         assert_eq!(patch["x-kubernetes-group-version-kind"]["kind"], "Deployment");
+        assert_eq!(patch["operationId"], "patchAppsV1NamespacedDeployment");
+    }
+
+    #[test]
+    fn connections_take_their_options_and_go_on_behind_proxies() {
+        let document = parsed(&OpenApi::new(api::kinds()).v3("api/v1").unwrap());
+        let paths = &document["paths"];
+        let exec = &paths["/api/v1/namespaces/{namespace}/pods/{name}/exec"];
+        let names: Vec<_> = exec["parameters"].as_array().unwrap().iter().map(|p| p["name"].clone()).collect();
+        assert_eq!(names, ["command", "container", "name", "namespace", "stderr", "stdin", "stdout", "tty"]);
+        let proxy = &paths["/api/v1/nodes/{name}/proxy/{path}"];
+        assert_eq!(proxy["options"]["operationId"], "connectCoreV1OptionsNodeProxyWithPath");
+        let watch = &paths["/api/v1/watch/namespaces/{namespace}/pods/{name}"]["get"];
+        assert_eq!(
+            (&watch["x-kubernetes-action"], &watch["operationId"]),
+            (&json!("watch"), &json!("watchCoreV1NamespacedPod"))
+        );
+    }
+
+    #[test]
+    fn what_is_in_no_group_version_has_documents_of_its_own() {
+        let openapi = OpenApi::new(api::kinds());
+        let document = parsed(&openapi.v3("version").unwrap());
+        assert_eq!(document["paths"]["/version/"]["get"]["operationId"], "getCodeVersion");
+        assert_eq!(document["components"]["schemas"].as_object().unwrap().len(), 1);
+        assert!(openapi.v3("apis/apps").is_some() && openapi.v3("apis/none").is_none());
+        let v2 = parsed(&openapi.v2());
+        let pretty = v2["paths"]["/api/v1/pods"]["parameters"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .find(|p| p["$ref"].as_str().is_some_and(|name| name.starts_with("#/parameters/pretty-")));
+        let name = pretty.unwrap()["$ref"].as_str().unwrap().rsplit('/').next().unwrap();
+        assert_eq!(v2["parameters"][name]["name"], "pretty");
     }
 }

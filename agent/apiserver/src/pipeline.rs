@@ -42,6 +42,9 @@ pub async fn serve(app: Arc<App>, request: Request<Body>) -> Response<Body> {
     let mut response = result.unwrap_or_else(|failure| {
         // A client that takes none of our encodings gets what a person reads.
         let mut accept = Accept::parse(&headers, true).unwrap_or_else(|_| Accept::fallback(&headers));
+        if failure.code() == http::StatusCode::NOT_ACCEPTABLE && accept.form == negotiate::Form::Table {
+            accept = Accept::fallback(&headers);
+        }
         accept.pretty |= negotiate::is_pretty(&headers, &Query::default());
         answer::failure(&failure, accept)
     });
@@ -79,7 +82,7 @@ async fn handle(
     marks: &mut Marks,
 ) -> Result<Response<Body>> {
     marks.refused = true;
-    let user = app.access.identify(&parts).await?;
+    let user = app.access.identify(&parts, &info, &query).await?;
     if !info.is_long_running() || info.verb == "watch" {
         marks.flow = app.flows.classify(&app.cache, &user, &info);
     }
@@ -99,7 +102,12 @@ async fn handle(
         Accept::JSON
     } else {
         let forms = matches!(info.verb, "get" | "list" | "watch");
-        let accept = Accept::parse(&parts.headers, forms)?;
+        let accept = Accept::parse(&parts.headers, forms).inspect_err(|failure| {
+            // A form that is not known is found out by those who know the kind, a type before.
+            if !failure.message().starts_with("406:") {
+                marks.warnings.extend(handlers::deprecation(kind).map(str::to_owned));
+            }
+        })?;
         if crate::custom::is_custom(kind) { accept.without_protobuf(&parts.headers)? } else { accept }
     };
     accept.pretty |= negotiate::is_pretty(&parts.headers, &query);
@@ -114,8 +122,15 @@ async fn handle(
         warnings: Mutex::new(Vec::new()),
     };
     crate::custom::warn_deprecated(&call);
+    let no_method = Failure::method_not_allowed();
     let result = handlers::dispatch(&call, parts, body).boxed().await;
     marks.warnings = call.warnings.into_inner();
+    // What is refused before anybody looks at the kind has no warnings about it.
+    let is_early =
+        |failure: &Failure| failure.message().starts_with("415:") || *failure.message() == *no_method.message();
+    if result.as_ref().is_err_and(is_early) {
+        marks.warnings.clear();
+    }
     result
 }
 

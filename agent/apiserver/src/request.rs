@@ -30,6 +30,8 @@ pub struct RequestInfo {
     pub name: String,
     /// What follows the subresource (proxy paths), without a leading slash.
     pub rest: String,
+    /// Whether the path has the old form of a watch: `/api/v1/watch/pods`.
+    pub is_old_watch: bool,
 }
 
 /// The decoded query, in which the first value of a key counts.
@@ -146,7 +148,9 @@ impl RequestInfo {
 
     fn read_resource(&mut self, method: &Method, parts: &[String], query: &Query) {
         let legacy_watch = parts.first().is_some_and(|p| p == "watch") && parts.len() > 1;
-        let parts = if legacy_watch { &parts[1..] } else { parts };
+        self.is_old_watch = legacy_watch;
+        let old_proxy = parts.first().is_some_and(|p| p == "proxy") && parts.len() > 1;
+        let parts = if legacy_watch || old_proxy { &parts[1..] } else { parts };
         let own = |part: Option<&String>| part.cloned().unwrap_or_default();
         let below_namespace = parts.first().is_some_and(|p| p == "namespaces")
             && parts.len() > 2
@@ -164,7 +168,7 @@ impl RequestInfo {
         self.name = own(parts.get(1));
         self.subresource = own(parts.get(2));
         self.rest = parts.get(3..).unwrap_or_default().join("/");
-        self.verb = self.resource_verb(method, legacy_watch, query);
+        self.verb = if old_proxy { "proxy" } else { self.resource_verb(method, legacy_watch, query) };
         if self.name.is_empty()
             && let Some(name) = query.get("fieldSelector").strip_prefix("metadata.name=")
             && matches!(self.verb, "list" | "watch" | "deletecollection")
@@ -193,7 +197,8 @@ impl RequestInfo {
     /// Whether the request may run for as long as its client likes.
     #[must_use]
     pub fn is_long_running(&self) -> bool {
-        self.verb == "watch" || matches!(self.subresource.as_str(), "log" | "exec" | "attach" | "portforward" | "proxy")
+        matches!(self.verb, "watch" | "proxy")
+            || matches!(self.subresource.as_str(), "log" | "exec" | "attach" | "portforward" | "proxy")
     }
 }
 
@@ -247,6 +252,7 @@ mod tests {
         assert_eq!(parse(&Method::GET, "/api/v1/pods").verb, "list");
         assert_eq!(parse(&Method::DELETE, "/api/v1/namespaces/a/pods").verb, "deletecollection");
         assert_eq!(parse(&Method::GET, "/api/v1/pods?fieldSelector=metadata.name%3Dx").name, "x");
+        assert_eq!(parse(&Method::GET, "/api/v1/proxy/nodes/x").verb, "proxy");
         assert!(!parse(&Method::GET, "/healthz").is_resource);
     }
 }

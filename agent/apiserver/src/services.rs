@@ -85,6 +85,10 @@ async fn give(call: &Call, service: &mut Service, old: Option<&Service>, taken: 
         Some(before) => change_addresses(call, service, before, taken).await?,
     }
     ports::allocate(call, service, before)?;
+    if !is_cluster(&service.spec) && service.spec.internal_traffic_policy.as_deref() == Some("Cluster") {
+        // Upstream keeps the default of a former type, and never shows it.
+        service.spec.internal_traffic_policy = None;
+    }
     if let Some(before) = before {
         drop_what_no_type_has(&mut service.spec, before);
         if service.spec.r#type != "LoadBalancer" {
@@ -241,11 +245,7 @@ async fn take_given(call: &Call, service: &Service, text: &str) -> Result<()> {
     };
     let ranges = &call.app.config.service_ranges;
     if !ranges.iter().any(|r| r.contains(address)) {
-        let all: Vec<String> = ranges.iter().map(ToString::to_string).collect();
-        return Err(refuse(format!(
-            "the provided IP ({text}) is not in the valid range. The range of valid IPs is {}",
-            all.join(",")
-        )));
+        return Err(refuse("the provided network does not match the current range".to_owned()));
     }
     if call.is_dry_run()? {
         return Ok(());

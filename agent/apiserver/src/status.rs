@@ -272,6 +272,13 @@ impl Failure {
         self
     }
 
+    /// Says nothing of when to try again.
+    #[must_use]
+    pub fn without_retry(mut self) -> Self {
+        self.0.details.remove("retryAfterSeconds");
+        self
+    }
+
     /// Adds a cause with a reason and a text.
     #[must_use]
     pub fn with_cause(self, reason: &str, message: &str) -> Self {

@@ -6,9 +6,7 @@ mod certificate;
 mod gated;
 mod meta;
 mod pod;
-mod selectors;
 mod storage;
-mod validate;
 mod workload;
 
 use api::Kind;
@@ -21,7 +19,6 @@ use crate::tree;
 use crate::user::User;
 
 pub use pod::qos_class;
-pub use validate::validate;
 
 /// The part of an object that a request changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -224,8 +221,9 @@ const STATUS_ALONE: &[&str] = &[
 fn prepare_definition(value: &mut Value) {
     let stored: Vec<Value> = tree::list(value, "/spec/versions")
         .iter()
-        .filter(|v| v["storage"] == true)
+        .find(|v| v["storage"] == true)
         .map(|v| v["name"].clone())
+        .into_iter()
         .collect();
     value["status"] = json!({
         "conditions": [], "acceptedNames": {"plural": "", "kind": ""}, "storedVersions": stored,
@@ -264,9 +262,7 @@ pub fn prepare_update(kind: &'static Kind, part: Part, new: &mut Value, old: &Va
                 _ => {}
             }
             if STATUS_ALONE.contains(&kind.plural) {
-                for key in ["labels", "annotations", "finalizers", "ownerReferences"] {
-                    tree::copy_key(&mut new["metadata"], &old["metadata"], key);
-                }
+                keep_meta(new, old);
             }
         }
         Part::Finalize => {
@@ -282,12 +278,14 @@ pub fn prepare_update(kind: &'static Kind, part: Part, new: &mut Value, old: &Va
         }
         Part::EphemeralContainers => {
             let containers = new.pointer("/spec/ephemeralContainers").cloned().unwrap_or(Value::Null);
-            keep_all_but(new, old, &[]);
+            keep_all_but(new, old, &["metadata"]);
+            keep_meta(new, old);
             new["spec"]["ephemeralContainers"] = containers;
         }
         Part::Resize => {
             let wanted = new.clone();
-            keep_all_but(new, old, &[]);
+            keep_all_but(new, old, &["metadata"]);
+            keep_meta(new, old);
             pod::copy_resources(new, &wanted);
         }
         Part::Internal => {}
@@ -312,6 +310,13 @@ fn keep_transition_time(new: &mut Value, old: &Value) {
     };
     if !kept.is_null() {
         tree::object_at(new, "status").insert("lastPhaseTransitionTime".into(), kept);
+    }
+}
+
+/// Puts back what a client sets in metadata by itself.
+fn keep_meta(new: &mut Value, old: &Value) {
+    for key in ["labels", "annotations", "finalizers", "ownerReferences"] {
+        tree::copy_key(&mut new["metadata"], &old["metadata"], key);
     }
 }
 

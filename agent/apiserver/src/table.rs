@@ -146,6 +146,39 @@ pub fn head(renderer: &Renderer, head: Head<'_>) -> Vec<u8> {
     out
 }
 
+/// The JSON text of a Table of trees of a kind that is not stored.
+pub fn of_values(kind: &'static api::Kind, include: Include, values: &[Value]) -> Result<Vec<u8>> {
+    let now = Now::from_clock();
+    let mut out = br#"{"kind":"Table","apiVersion":"meta.k8s.io/v1","metadata":{},"columnDefinitions":"#.to_vec();
+    put_escaped(&printers::columns(kind), &mut out);
+    out.extend_from_slice(b",\"rows\":[");
+    for (i, value) in values.iter().enumerate() {
+        let raw = api::transcode::value_to_proto(kind.schema(), value, &mut api::transcode::Report::default());
+        let raw = raw.map_err(Failure::internal)?;
+        let printed = printers::row(kind, &raw, now).map_err(Failure::internal)?;
+        let start: &[u8] = if i == 0 { b"{\"cells\":" } else { b",{\"cells\":" };
+        out.extend_from_slice(start);
+        put_escaped(&Value::Array(printed.cells.clone()).to_string(), &mut out);
+        out.extend_from_slice(b",\"object\":");
+        let (schema, raw, name) = match include {
+            Include::None => {
+                out.extend_from_slice(b"null}");
+                continue;
+            }
+            Include::Metadata => {
+                out.extend_from_slice(br#"{"kind":"PartialObjectMetadata","apiVersion":"meta.k8s.io/v1","metadata":"#);
+                (codec::schema(META), crate::wire::bytes_field(&raw, 1).unwrap_or_default(), None)
+            }
+            Include::Object => (kind.schema(), raw.as_slice(), Some((kind.version, kind.kind))),
+        };
+        api::transcode::proto_to_json(schema, raw, name, &mut out).map_err(Failure::internal)?;
+        let end: &[u8] = if include == Include::Metadata { b"}}" } else { b"}" };
+        out.extend_from_slice(end);
+    }
+    out.extend_from_slice(b"]}");
+    Ok(out)
+}
+
 fn columns(renderer: &Renderer) -> String {
     let definition = renderer.storage.definition();
     match definition.as_ref().and_then(|d| d.version(renderer.kind.version)) {

@@ -18,6 +18,7 @@ const JSON_PATCH: &str = "JSONPatch";
 pub struct Environment {
     variables: BTreeMap<String, Type>,
     has_patch_types: bool,
+    has_bindings: bool,
 }
 
 impl Environment {
@@ -41,12 +42,19 @@ impl Environment {
         self
     }
 
+    /// With `cel.bind(name, value, expression)`.
+    #[must_use]
+    pub fn with_bindings(mut self) -> Self {
+        self.has_bindings = true;
+        self
+    }
+
     /// Reads and checks an expression.
     ///
     /// # Errors
     /// When it is no expression, or does not fit the environment.
     pub fn check(&self, source: &str) -> Result<Checked, CompileError> {
-        let mut expr = parser::parse(source)?;
+        let mut expr = parser::parse(source, self.has_bindings)?;
         let problems = check::check(&mut expr, self);
         if !problems.is_empty() {
             return Err(CompileError::new(source, problems));

@@ -40,6 +40,9 @@ pub(crate) fn member_call(parser: &mut Parser, at: u32, target: Expr, function: 
         ("optMap", 2) => optional(at, target, args, true),
         ("optFlatMap", 2) => optional(at, target, args, false),
         ("sortBy", 2) => sort_by(at, target, args),
+        ("bind", 3) if parser.has_bindings && matches!(&target.kind, Kind::Ident(name) if name == "cel") => {
+            bind(at, args)
+        }
         _ => return Expr::member_call(at, target, function, args),
     };
     expanded.unwrap_or_else(|(problem_at, text)| {
@@ -95,6 +98,14 @@ fn yes(at: u32) -> Expr {
 
 fn fold(at: u32, fold: Fold) -> Expr {
     Expr::new(at, Kind::Fold(Box::new(fold)))
+}
+
+/// A name for a value within an expression.
+fn bind(at: u32, args: Vec<Expr>) -> Expanded {
+    const PROBLEM: &str = "cel.bind() variable names must be simple identifiers";
+    let Ok([name, value, body]) = <[Expr; 3]>::try_from(args) else { return Err((at, PROBLEM)) };
+    let name = variable(&name, PROBLEM)?;
+    Ok(bound(at, name, value, body))
 }
 
 fn quantifier(at: u32, range: Expr, mut args: Vec<Expr>, kind: Quantifier) -> Expanded {

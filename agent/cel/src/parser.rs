@@ -47,10 +47,12 @@ pub(crate) struct Parser {
     next: usize,
     depth: usize,
     problems: Vec<(u32, String)>,
+    /// Whether values can be given names within an expression.
+    pub(crate) has_bindings: bool,
 }
 
 /// Reads an expression.
-pub(crate) fn parse(source: &str) -> Result<Expr, CompileError> {
+pub(crate) fn parse(source: &str, has_bindings: bool) -> Result<Expr, CompileError> {
     let length = source.chars().count();
     if length > MAX_CHARS {
         let text = format!("expression code point size exceeds limit: size: {length}, limit {MAX_CHARS}");
@@ -61,7 +63,7 @@ pub(crate) fn parse(source: &str) -> Result<Expr, CompileError> {
         let text: String = u.text.chars().flat_map(|c| shown(c).chars().collect::<Vec<_>>()).collect();
         (u.at, format!("Syntax error: token recognition error at: '{text}'"))
     });
-    let mut parser = Parser { tokens, next: 0, depth: 0, problems: problems.collect() };
+    let mut parser = Parser { tokens, next: 0, depth: 0, problems: problems.collect(), has_bindings };
     let parsed = parser.whole();
     match parsed {
         Ok(expr) if parser.problems.is_empty() => Ok(expr),
@@ -73,7 +75,6 @@ fn shown(c: char) -> String {
     match c {
         '\n' => "\\n".to_owned(),
         '\r' => "\\r".to_owned(),
-        '\t' => "\\t".to_owned(),
         c => c.to_string(),
     }
 }

@@ -2,16 +2,19 @@
 
 use serde_json::Value;
 
+use super::Operation;
 use crate::app::Call;
 use crate::status::{Failure, Result, Subject};
+use crate::strategy::Part;
 use crate::tree;
 
 /// Namespaces that cannot be deleted.
 const IMMORTAL: [&str; 3] = ["default", "kube-system", "kube-public"];
 
-/// Refuses objects for namespaces that cannot take them.
-pub(super) async fn check_create(call: &Call, new: &Value) -> Result<()> {
-    if !call.kind.namespaced || call.kind.plural.ends_with("accessreviews") {
+/// Refuses objects in namespaces that are not there, and new ones in those that are going.
+pub(super) async fn check(call: &Call, operation: Operation, new: &Value) -> Result<()> {
+    let is_internal = operation == Operation::Update(Part::Internal);
+    if !call.kind.namespaced || is_internal || call.kind.plural.ends_with("accessreviews") {
         return Ok(());
     }
     let namespaces = call.app.cache.known("", "namespaces");
@@ -25,7 +28,7 @@ pub(super) async fn check_create(call: &Call, new: &Value) -> Result<()> {
             namespaces.get("", name).ok_or_else(|| Failure::not_found(subject, name))?
         }
     };
-    if found.field(0) != "Terminating" {
+    if operation != Operation::Create || found.field(0) != "Terminating" {
         return Ok(());
     }
     let object = tree::text(new, "/metadata/name");

@@ -273,6 +273,15 @@ pub fn jwks(keys: &[VerifyKey]) -> Value {
     json!({ "keys": keys.iter().map(VerifyKey::jwk).collect::<Vec<_>>() })
 }
 
+/// The keys of the document at [`DISCOVERY_PATH`], in the order it is written in.
+pub const DISCOVERY_KEYS: [&str; 5] = [
+    "issuer",
+    "jwks_uri",
+    "response_types_supported",
+    "subject_types_supported",
+    "id_token_signing_alg_values_supported",
+];
+
 /// The document at [`DISCOVERY_PATH`]; `None` if the issuer is no URL that could be asked for it.
 #[must_use]
 pub fn discovery(issuer: &str, jwks_uri: &str, keys: &[VerifyKey]) -> Option<Value> {

@@ -7,7 +7,7 @@ use api::transcode::{self, Report};
 use serde::de::{DeserializeSeed, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
-use super::{lines, syntax};
+use super::{lines, plain, syntax};
 use crate::negotiate::Encoding;
 use crate::status::{Failure, Result};
 
@@ -94,7 +94,9 @@ pub fn parse_apply(bytes: &[u8]) -> Result<Parsed> {
 /// Reads the first document of a YAML text.
 fn parse_yaml(bytes: &[u8]) -> Result<Parsed> {
     let mut duplicates = Vec::new();
-    let Some(reader) = serde_yaml_ng::Deserializer::from_slice(bytes).next() else {
+    let modern = std::str::from_utf8(bytes).map(plain::modern).unwrap_or_default();
+    let read = if modern.is_empty() { bytes } else { modern.as_bytes() };
+    let Some(reader) = serde_yaml_ng::Deserializer::from_slice(read).next() else {
         return Ok(Parsed::default());
     };
     let seed = Tree { path: String::new(), duplicates: &mut duplicates };
@@ -137,14 +139,15 @@ fn parse_protobuf(bytes: &[u8], message: &'static Message) -> Result<Parsed> {
 }
 
 impl Parsed {
-    /// Everything strict decoding objects to: unknown fields first, then duplicates.
+    /// Everything strict decoding objects to: unknown fields first, then duplicates, which in YAML are seen before.
     #[must_use]
     pub fn complaints(&self, message: &'static Message) -> Vec<String> {
         let mut report = Report::default();
         // Values that do not fit are told by the decoding itself, later.
         let _told_later = transcode::value_to_proto(message, &self.value, &mut report);
         let unknown = report.unknown.iter().map(|path| format!("unknown field {path:?}"));
-        unknown.chain(self.duplicates.iter().cloned()).collect()
+        let (early, late): (Vec<_>, Vec<_>) = self.duplicates.iter().cloned().partition(|d| d.starts_with("yaml:"));
+        early.into_iter().chain(unknown).chain(late).collect()
     }
 }
 

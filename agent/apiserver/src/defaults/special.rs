@@ -232,6 +232,13 @@ pub(super) fn after(kind: &Kind, value: &mut Value) {
             let annotations = tree::object_at(&mut value["metadata"], "annotations");
             annotations.entry("deprecated.daemonset.template.generation").or_insert_with(|| "0".into());
         }
+        ("", "nodes") => {
+            let capacity = value["status"]["capacity"].clone();
+            let is_said = tree::has(value, "/status/allocatable");
+            if !is_said && capacity.as_object().is_some_and(|capacity| !capacity.is_empty()) {
+                value["status"]["allocatable"] = capacity;
+            }
+        }
         ("", "services") => {
             if let Some(spec) = value.get_mut("spec") {
                 service(spec);

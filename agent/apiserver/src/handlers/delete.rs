@@ -106,6 +106,7 @@ fn warn_of_orphans(call: &Call, options: &DeleteOptions) {
 
 pub(super) async fn delete(call: &Call, body: bytes::Bytes) -> Result<Response<Body>> {
     let options = DeleteOptions::parse(call, &body)?;
+    call.check_name()?;
     warn_of_orphans(call, &options);
     let deleted = remove_object(call, &call.info.name, &options).await?;
     if !deleted.gone || strategy::returns_deleted_object(call.kind) {

@@ -163,7 +163,9 @@ async fn snapshot(call: &Call, storage: &Storage, limit: usize) -> Result<(Objec
             let parsed = parse_version(text);
             let parsed =
                 parsed.map_err(|f| Failure::bad_request(format!("invalid resource version: {}", f.message())))?;
-            cache.wait_for(parsed).await?
+            let waited = cache.wait_for(parsed).await;
+            // Events are read from the store, which does not know when to come again.
+            waited.map_err(|failure| if call.kind.plural == "events" { failure.without_retry() } else { failure })?
         }
     };
     let (objects, newest) = storage.snapshot_and_cursor();

@@ -21,6 +21,7 @@ pub(super) async fn get(call: &Call) -> Result<Response<Body>> {
 /// The object of the path, at least as new as the query asks for.
 pub(super) async fn current(call: &Call) -> Result<Arc<Object>> {
     let storage = call.storage()?;
+    call.check_name()?;
     wait_for_version(call).await?;
     storage.get(call.namespace(), &call.info.name).ok_or_else(|| call.not_found())
 }

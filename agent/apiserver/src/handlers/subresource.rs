@@ -52,6 +52,10 @@ pub(super) async fn dispatch(call: &Call, parts: Parts, body: Body) -> Result<Re
         "log" | "exec" | "attach" | "portforward" => return kubelet::serve(call, parts, body).await,
         other => return Err(Failure::not_implemented(&format!("the subresource {other}"))),
     };
+    let is_table = call.accept.form == crate::negotiate::Form::Table;
+    if is_table && row.name == "status" && call.kind.plural == "resourceclaims" {
+        return Err(Failure::not_acceptable(&negotiate::MEDIA_TYPES));
+    }
     match parts.method {
         Method::GET | Method::HEAD => read::get(call).await,
         Method::PUT => {

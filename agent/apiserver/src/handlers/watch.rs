@@ -117,60 +117,68 @@ pub(super) async fn watch(call: &Call) -> Result<Response<Body>> {
 /// The initial state, the cursor and whether the end of the initial state is to be told.
 async fn start(call: &Call, storage: &Storage) -> Result<(Objects, i64, bool)> {
     let version = call.query.get("resourceVersion");
-    let rule = call.query.get("resourceVersionMatch");
+    check_options(call, version)?;
     let cache = &call.app.cache;
     let state = |revision: i64| {
         let (objects, newest) = storage.snapshot_and_cursor();
         (objects, revision.max(newest))
     };
-    match call.query.optional_flag("sendInitialEvents") {
-        Some(send) => {
-            check_initial(rule)?;
-            let revision = match version {
-                "" => cache.fresh().await?,
-                "0" => cache.revision(),
-                text => cache.wait_for(watch_version(text)?).await?,
-            };
-            let (objects, cursor) = state(revision);
-            if send {
-                Ok((objects, cursor, call.query.flag("allowWatchBookmarks")))
-            } else {
-                Ok((Objects::new(), cursor, false))
-            }
-        }
-        None if !rule.is_empty() => {
-            let error = FieldError::forbidden(
-                "resourceVersionMatch",
-                "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided",
-            );
-            Err(Failure::invalid(Subject { group: "meta.k8s.io", resource: "ListOptions" }, "", &[error]))
-        }
-        None => match version {
-            "" => {
-                let (objects, cursor) = state(cache.fresh().await?);
-                Ok((objects, cursor, false))
-            }
-            "0" => {
-                let (objects, cursor) = state(cache.revision());
-                Ok((objects, cursor, false))
-            }
-            text => {
-                let cursor = watch_version(text)?;
-                cache.wait_for(cursor).await?;
-                Ok((Objects::new(), cursor, false))
-            }
-        },
+    if let Some(send) = call.query.optional_flag("sendInitialEvents") {
+        let revision = match version {
+            "" => cache.fresh().await?,
+            "0" => cache.revision(),
+            text => cache.wait_for(watch_version(text)?).await?,
+        };
+        let (objects, cursor) = state(revision);
+        return if send {
+            Ok((objects, cursor, call.query.flag("allowWatchBookmarks")))
+        } else {
+            Ok((Objects::new(), cursor, false))
+        };
     }
+    let (objects, cursor) = match version {
+        "" => state(cache.fresh().await?),
+        "0" => state(cache.revision()),
+        // A version that is yet to come is waited for as events are.
+        text => (Objects::new(), watch_version(text)?),
+    };
+    Ok((objects, cursor, false))
 }
 
-fn check_initial(rule: &str) -> Result<()> {
-    if rule == "NotOlderThan" {
+/// What of a watch's options does not go together.
+fn check_options(call: &Call, version: &str) -> Result<()> {
+    const FIELD: &str = "resourceVersionMatch";
+    let given = call.query.get(FIELD);
+    let (mut sends, mut rule) = (call.query.has("sendInitialEvents"), given);
+    // A watch from now on is one for the initial state too.
+    if !sends && rule.is_empty() && matches!(version, "" | "0") {
+        (sends, rule) = (true, NOT_OLDER);
+    }
+    let mut errors = Vec::new();
+    if sends && rule != NOT_OLDER {
+        let text = "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan";
+        errors.push(FieldError::forbidden(FIELD, text));
+    }
+    if !rule.is_empty() {
+        if !sends {
+            let text = "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided";
+            errors.push(FieldError::forbidden(FIELD, text));
+        }
+        if rule != NOT_OLDER {
+            errors.push(FieldError::not_supported(FIELD, rule, &[NOT_OLDER]));
+        }
+        if !call.query.get("continue").is_empty() {
+            let text = "resourceVersionMatch is forbidden when continue is provided";
+            errors.push(FieldError::forbidden(FIELD, text));
+        }
+    }
+    if errors.is_empty() {
         return Ok(());
     }
-    let text = "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan";
-    let error = FieldError::forbidden("resourceVersionMatch", text);
-    Err(Failure::invalid(Subject { group: "meta.k8s.io", resource: "ListOptions" }, "", &[error]))
+    Err(Failure::invalid(Subject { group: "meta.k8s.io", resource: "ListOptions" }, "", &errors))
 }
+
+const NOT_OLDER: &str = "NotOlderThan";
 
 impl Watcher {
     async fn next(&mut self) -> Option<Bytes> {
@@ -325,7 +333,8 @@ impl Watcher {
             (true, true) => ("MODIFIED", 1),
             (true, false) if event.change == Change::Deleted => ("DELETED", 1),
             (true, false) => {
-                let last = event.previous.as_ref()?.at_revision(event.revision);
+                // The revision is that of the object as it is now, whose form may be kept under it.
+                let last = event.previous.as_ref()?.at_revision(event.revision).tried(true);
                 return self.render("DELETED", &last);
             }
         };

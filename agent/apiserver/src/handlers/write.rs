@@ -166,6 +166,10 @@ pub fn check_type(call: &Call, value: &mut Value) -> Result<()> {
     let (version, kind) = (text(map, "apiVersion"), text(map, "kind"));
     let asked = if version.is_empty() { &expected.0 } else { &version };
     let of_kind = if kind.is_empty() { expected.1 } else { &kind };
+    if crate::custom::is_custom(call.kind) && *asked == expected.0 && of_kind != expected.1 {
+        let kind = of_kind.to_owned();
+        return Err(other_kind(call, value, &kind));
+    }
     if *asked != expected.0 && api::kind_by_name(asked, of_kind).is_none() || of_kind != expected.1 {
         let short = asked.rsplit('/').next().unwrap_or_default();
         let why = match api::kind_by_name(asked, of_kind) {
@@ -198,6 +202,18 @@ pub fn check_type(call: &Call, value: &mut Value) -> Result<()> {
     map.insert("apiVersion".into(), expected.0.into());
     map.insert("kind".into(), expected.1.into());
     Ok(())
+}
+
+/// What is said of an object of another kind in the group and version of a custom resource: it gets no defaults.
+fn other_kind(call: &Call, value: &Value, kind: &str) -> Failure {
+    let why = format!("must be {}", call.kind.kind);
+    let mut errors = vec![crate::status::FieldError::invalid("kind", kind, why)];
+    match crate::custom::rule_errors(call, value) {
+        Ok(found) => errors.extend(found),
+        Err(failure) => return failure,
+    }
+    let subject = crate::status::Subject { group: call.kind.group, resource: kind };
+    Failure::invalid(subject, tree::text(value, "/metadata/name"), &errors)
 }
 
 /// The Go package of a group's own types.
@@ -237,6 +253,7 @@ pub async fn modify_tree(call: &Call, part: Part, change: impl Fn(&Value) -> Res
 /// which case it starts over. The successor is in canonical form. A successor that names a resource version is only written over that very version.
 pub async fn modify(call: &Call, part: Part, change: impl Fn(&Value) -> Result<Value>) -> Result<Changed> {
     let storage = call.storage()?;
+    call.check_name()?;
     let key = storage.store_key(call.namespace(), &call.info.name);
     let mut old = match storage.get(call.namespace(), &call.info.name) {
         Some(object) => object,
@@ -319,7 +336,9 @@ async fn prepare(call: &Call, part: Part, mut new: Value, old: &Value) -> Result
     crate::defaults::apply(call.kind, &mut new);
     crate::custom::complete(call, &mut new)?;
     if part != Part::Internal {
-        if !call.is_apply() {
+        // Upstream tracks nobody who scales a custom resource.
+        let is_untracked = call.info.subresource == "scale" && crate::custom::is_custom(call.kind);
+        if !call.is_apply() && !is_untracked {
             let schema = crate::custom::schema_of(call);
             let target = managed::Target { kind: call.kind, part, schema: schema.as_deref() };
             managed::track(target, Some(old), &mut new, (call.manager(), &now_text()));
@@ -348,7 +367,10 @@ async fn judge(call: &Call, part: Part, new: &Value, old: &Value) -> Result<()> 
     let metas = (&validation::metadata::of(new)?, &validation::metadata::of(old)?);
     validation::metadata::of_change(call.kind, part, metas, &mut errors);
     let told = judge_body(call, part, new, Some(old))?;
-    errors.extend(told.errors);
+    // Of Jobs upstream looks at the whole before it says for the second time what changed.
+    let is_job = (call.kind.group, call.kind.plural, part) == ("batch", "jobs", Part::Main);
+    let at = if is_job { errors.len() / 2 } else { errors.len() };
+    errors.splice(at..at, told.errors);
     if !errors.is_empty() {
         return Err(Failure::invalid(call.kind_subject(), &call.info.name, &errors));
     }
@@ -368,8 +390,7 @@ pub fn judge_body(call: &Call, part: Part, new: &Value, old: Option<&Value>) -> 
         let storage = call.storage()?;
         return validation::judge(kind, part, (new, old), |tree| codec::to_stored_proto(storage, kind, tree));
     }
-    let mut errors = strategy::validate(kind, new);
-    errors.extend(crate::custom::all_errors(call, part, new, old)?);
+    let errors = crate::custom::all_errors(call, part, new, old)?;
     Ok(validation::Judgement { errors, warnings: crate::custom::warnings(call, new, old) })
 }
 

@@ -139,7 +139,7 @@ fn last_applied(ty: Type<'_>, live: &Value, applying: &Applying<'_>) -> Option<S
     Some(own.difference(&compared.removed))
 }
 
-fn conflict(conflicts: &[(Manager, String)]) -> Failure {
+pub(super) fn conflict(conflicts: &[(Manager, String)]) -> Failure {
     let message = match conflicts {
         [(manager, path)] => format!("Apply failed with 1 conflict: conflict with {}: {path}", manager.shown()),
         many => {

@@ -1,11 +1,13 @@
 //! A write by any verb but apply: what it changed is the writer's from now on.
 
+use api::Kind;
+use api::schema::Message;
 use serde_json::{Value, json};
 
-use super::compare::Comparison;
+use super::compare::{Comparison, field_set};
 use super::entries::{self, Entry, Manager};
 use super::reset;
-use super::schema::Target;
+use super::schema::{Target, Type};
 use crate::{codec, tree};
 
 /// Books what the step from `live` (none: the object is new) to `new` changed for `manager`.
@@ -24,6 +26,14 @@ pub fn track(target: Target<'_>, live: Option<&Value>, new: &mut Value, writer: 
     }
     book(target, (&before, new), &mut entries, (&manager, now));
     entries::write(new, entries);
+}
+
+/// The entries of an object that is made and never stored: all it says is the writer's.
+pub fn of_new(message: &'static Message, object: &Value, (manager, now): (Manager, &str)) -> Value {
+    let fields = field_set(Type::of_message(message), object).difference(&reset::stripped());
+    let mut holder = json!({"metadata": {}});
+    entries::write(&mut holder, vec![Entry { manager, time: Some(now.to_owned()), fields }]);
+    holder["metadata"]["managedFields"].take()
 }
 
 /// The entries to go on from: those the client sends, if it sends any it may send.
@@ -51,7 +61,12 @@ pub(super) fn book(
     let compared = reset::filter(target.kind, target.part).of(compared);
     let written = compared.written();
     for entry in entries.iter_mut() {
-        entry.fields = entry.fields.difference(&written).difference(&compared.removed);
+        let in_other = other_version(target.kind, &entry.manager.api_version).map(|other| {
+            let shown = |object: &Value| codec::between(target.kind, other, object.clone());
+            Comparison::of(Type::of_message(other.schema()), &shown(old), &shown(new))
+        });
+        let compared = in_other.as_ref().unwrap_or(&compared);
+        entry.fields = entry.fields.difference(&compared.written()).difference(&compared.removed);
     }
     let own = written.difference(&reset::stripped());
     if !own.is_empty() {
@@ -64,6 +79,14 @@ pub(super) fn book(
         entries.push(Entry { manager: manager.clone(), time, fields });
     }
     entries.retain(|e| !e.fields.is_empty());
+}
+
+/// The version of a kind that has other fields than the one written.
+fn other_version(kind: &'static Kind, version: &str) -> Option<&'static Kind> {
+    if crate::custom::is_custom(kind) || version == kind.api_version() {
+        return None;
+    }
+    api::kind_by_name(version, kind.kind).filter(|other| other.message != kind.message)
 }
 
 /// Takes the times of the old entries over where nothing but those differs, so that a write without effect has none.

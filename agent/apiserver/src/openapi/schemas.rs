@@ -1,6 +1,7 @@
 //! Schemas of messages.
 
-use std::collections::BTreeSet;
+use std::collections::HashMap;
+use std::sync::LazyLock;
 
 use api::Kind;
 use api::schema::{Field, FieldType, ListType, MESSAGES, Message, Shape};
@@ -8,43 +9,140 @@ use serde_json::{Map, Value, json};
 
 use super::Style;
 
-/// Messages that no field leads to, but that requests and responses are made of.
-const ALWAYS: [&str; 4] = [
-    "k8s.io.apimachinery.pkg.apis.meta.v1.Status",
-    "k8s.io.apimachinery.pkg.apis.meta.v1.DeleteOptions",
-    "k8s.io.apimachinery.pkg.apis.meta.v1.WatchEvent",
-    "k8s.io.apimachinery.pkg.apis.meta.v1.APIResourceList",
-];
-
 /// The name of the schema of a patch body.
 pub(super) const PATCH: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.Patch";
 
-/// Schemas of all messages that can be reached from these kinds, by OpenAPI name.
-pub(super) fn reachable<'a>(kinds: impl Iterator<Item = &'a Kind>, style: Style) -> Map<String, Value> {
-    let mut seen = BTreeSet::new();
-    let mut todo: Vec<usize> = Vec::new();
-    let mut owners: Vec<Owner<'_>> = Vec::new();
-    for kind in kinds {
-        let subresources = kind.subresources.iter().filter_map(|s| subresource_message(kind, s));
-        todo.extend([kind.message].into_iter().chain(kind.list_message).chain(subresources));
-        if !crate::custom::is_custom(kind) {
-            owners.push((kind.message, kind, kind.kind.to_owned()));
-            owners.extend(kind.list_message.map(|list| (list, kind, format!("{}List", kind.kind))));
+/// The name of the schema of `/version`, which is no message.
+pub(super) const VERSION_INFO: &str = "io.k8s.apimachinery.pkg.version.Info";
+
+/// Messages by the names of their schemas.
+static BY_NAME: LazyLock<HashMap<&str, usize>> = LazyLock::new(|| {
+    let named = MESSAGES.iter().enumerate().filter(|(_, m)| m.shape != Shape::List && !m.openapi.is_empty());
+    named.rev().map(|(index, message)| (message.openapi, index)).collect()
+});
+
+/// Adds to the schemas of custom resources those of all messages that the paths and they lead to.
+///
+/// `versions` are the group versions that the document speaks for.
+pub(super) fn complete(
+    paths: &Map<String, Value>,
+    schemas: &mut Map<String, Value>,
+    (style, versions): (Style, &[(&str, &str)]),
+) {
+    let mut todo = Vec::new();
+    paths.values().chain(schemas.values()).for_each(|value| references(value, style, &mut todo));
+    let owners = owners();
+    while let Some(name) = todo.pop() {
+        if schemas.contains_key(&name) {
+            continue;
+        }
+        let schema = match BY_NAME.get(name.as_str()) {
+            Some(index) => {
+                let mut made = schema(*index, &owners, style);
+                add_extensions(&name, &mut made, versions);
+                made
+            }
+            None if name == VERSION_INFO => version_info(style),
+            None if name == PATCH => {
+                let mut schema = json!({"type": "object"});
+                super::descriptions::add(PATCH, &mut schema);
+                schema
+            }
+            None => continue,
+        };
+        references(&schema, style, &mut todo);
+        schemas.insert(name, schema);
+    }
+}
+
+/// Fields whose parts have owners of their own though they could be told to be one.
+const GRANULAR: [(&str, &str); 2] = [
+    ("io.k8s.api.core.v1.PersistentVolumeClaimStatus", "allocatedResourceStatuses"),
+    ("io.k8s.api.core.v1.PersistentVolumeSpec", "claimRef"),
+];
+
+/// Messages of which one field tells which of the others is set: message, that field, the others.
+const UNIONS: [(&str, &str, &[&str]); 6] = [
+    ("io.k8s.api.core.v1.AppArmorProfile", "type", &["localhostProfile"]),
+    ("io.k8s.api.core.v1.PodSchedulingGroup", "", &["podGroupName"]),
+    ("io.k8s.api.core.v1.SeccompProfile", "type", &["localhostProfile"]),
+    ("io.k8s.api.flowcontrol.v1.LimitResponse", "type", &["queuing"]),
+    ("io.k8s.api.flowcontrol.v1.PriorityLevelConfigurationSpec", "type", &["exempt", "limited"]),
+    ("io.k8s.api.flowcontrol.v1.Subject", "kind", &["group", "serviceAccount", "user"]),
+];
+
+/// What all groups have, and what only the unnamed one has, of kinds that are never stored.
+const IN_ALL: [&str; 2] = ["DeleteOptions", "WatchEvent"];
+const IN_CORE: [&str; 5] = ["APIGroup", "APIGroupList", "APIResourceList", "APIVersions", "Status"];
+
+fn add_extensions(name: &str, schema: &mut Value, versions: &[(&str, &str)]) {
+    if let Some((_, teller, fields)) = UNIONS.iter().find(|(message, ..)| *message == name) {
+        let fields: Map<String, Value> =
+            fields.iter().map(|field| ((*field).to_owned(), super::operations::capital(field).into())).collect();
+        let mut union = json!({ "fields-to-discriminateBy": fields });
+        if !teller.is_empty() {
+            union["discriminator"] = json!(teller);
+        }
+        schema["x-kubernetes-unions"] = json!([union]);
+    }
+    let Some(kind) = name.strip_prefix("io.k8s.apimachinery.pkg.apis.meta.v1.") else { return };
+    let shown = |(group, version): &(&str, &str)| json!({"group": group, "version": version, "kind": kind});
+    let core = [("", "v1")];
+    let own: &[(&str, &str)] = if IN_ALL.contains(&kind) { versions } else { &[] };
+    if IN_ALL.contains(&kind) || IN_CORE.contains(&kind) {
+        let all = core.iter().chain(own.iter().filter(|version| !core.contains(version)));
+        schema["x-kubernetes-group-version-kind"] = all.map(shown).collect();
+    }
+}
+
+/// The names of the schemas that are referred to.
+fn references(value: &Value, style: Style, out: &mut Vec<String>) {
+    match value {
+        Value::Object(map) => map.iter().for_each(|(key, value)| match value {
+            Value::String(text) if key == "$ref" => {
+                out.extend(text.strip_prefix(style.root()).map(str::to_owned));
+            }
+            inner => references(inner, style, out),
+        }),
+        Value::Array(list) => list.iter().for_each(|inner| references(inner, style, out)),
+        _ => {}
+    }
+}
+
+/// All kinds with the messages they are.
+fn owners() -> Vec<Owner> {
+    let mut made: Vec<Owner> = Vec::new();
+    for kind in api::kinds() {
+        let mut add = |index: usize, (group, version, name): (&str, &str, &str)| {
+            let owner = (index, [group, version, name].map(str::to_owned));
+            if !made.contains(&owner) {
+                made.push(owner);
+            }
+        };
+        add(kind.message, (kind.group, kind.version, kind.kind));
+        if let Some(list) = kind.list_message {
+            add(list, (kind.group, kind.version, &format!("{}List", kind.kind)));
+        }
+        for sub in kind.subresources.iter().filter(|sub| sub.kind != kind.kind) {
+            let own = sub.version.is_empty();
+            let (group, version) = if own { (kind.group, kind.version) } else { (sub.group, sub.version) };
+            if let Some(index) = subresource_message(kind, sub) {
+                add(index, (group, version, sub.kind));
+            }
         }
     }
-    todo.extend(MESSAGES.iter().enumerate().filter(|(_, m)| ALWAYS.contains(&m.name)).map(|(i, _)| i));
-    while let Some(index) = todo.pop() {
-        if seen.insert(index) {
-            todo.extend(MESSAGES[index].fields.iter().filter_map(|f| message_of(f.ty)));
-        }
-    }
-    let mut schemas: Map<String, Value> = seen
-        .into_iter()
-        .filter(|index| MESSAGES[*index].shape != Shape::List)
-        .map(|index| (MESSAGES[index].openapi.to_owned(), schema(index, &owners, style)))
-        .collect();
-    schemas.insert(PATCH.to_owned(), json!({"type": "object"}));
-    schemas
+    made
+}
+
+fn version_info(style: Style) -> Value {
+    const REQUIRED: [&str; 9] =
+        ["major", "minor", "gitVersion", "gitCommit", "gitTreeState", "buildDate", "goVersion", "compiler", "platform"];
+    const OTHERS: [&str; 4] = ["emulationMajor", "emulationMinor", "minCompatibilityMajor", "minCompatibilityMinor"];
+    let mut properties: Map<String, Value> =
+        OTHERS.iter().map(|name| ((*name).to_owned(), json!({"type": "string"}))).collect();
+    let ty = if style == Style::V2 { json!({"type": "string"}) } else { json!({"type": "string", "default": ""}) };
+    properties.extend(REQUIRED.iter().map(|name| ((*name).to_owned(), ty.clone())));
+    json!({"type": "object", "required": REQUIRED, "properties": properties})
 }
 
 /// The message that a subresource's body is.
@@ -62,24 +160,16 @@ pub(super) fn subresource_message(kind: &Kind, sub: &api::Subresource) -> Option
     MESSAGES.iter().position(|m| m.name == name)
 }
 
-fn message_of(ty: FieldType) -> Option<usize> {
-    match ty {
-        FieldType::Message(index) => Some(index),
-        FieldType::Map(value) => message_of(*value),
-        _ => None,
-    }
-}
+/// A message that is a kind of its own, with group, version and name of the kind.
+type Owner = (usize, [String; 3]);
 
-/// A message that is a kind of its own, with the kind's group and version and its name.
-type Owner<'a> = (usize, &'a Kind, String);
-
-fn schema(index: usize, owners: &[Owner<'_>], style: Style) -> Value {
+fn schema(index: usize, owners: &[Owner], style: Style) -> Value {
     let mut schema = bare(index, owners, style);
     super::descriptions::add(MESSAGES[index].openapi, &mut schema);
     schema
 }
 
-fn bare(index: usize, owners: &[Owner<'_>], style: Style) -> Value {
+fn bare(index: usize, owners: &[Owner], style: Style) -> Value {
     let message = &MESSAGES[index];
     if message.shape != Shape::Struct {
         return shape(message, style);
@@ -94,9 +184,6 @@ fn bare(index: usize, owners: &[Owner<'_>], style: Style) -> Value {
     let mut made = Map::new();
     made.insert("type".to_owned(), json!("object"));
     if !required.is_empty() {
-        if style == Style::V2 {
-            required.sort_unstable();
-        }
         made.insert("required".to_owned(), json!(required));
     }
     if !properties.is_empty() {
@@ -107,8 +194,8 @@ fn bare(index: usize, owners: &[Owner<'_>], style: Style) -> Value {
     }
     let of_kinds: Vec<Value> = owners
         .iter()
-        .filter(|(owner, _, _)| *owner == index)
-        .map(|(_, k, name)| json!({"group": k.group, "version": k.version, "kind": name}))
+        .filter(|(owner, _)| *owner == index)
+        .map(|(_, [group, version, kind])| json!({"group": group, "version": version, "kind": kind}))
         .collect();
     if !of_kinds.is_empty() {
         made.insert("x-kubernetes-group-version-kind".to_owned(), Value::Array(of_kinds));
@@ -124,7 +211,11 @@ fn add_fields(message: &Message, style: Style, properties: &mut Map<String, Valu
                 if field.required {
                     required.push(field.json);
                 }
-                properties.insert(field.json.to_owned(), property(field, style));
+                let mut made = property(field, style);
+                if GRANULAR.contains(&(message.openapi, field.json)) {
+                    made["x-kubernetes-map-type"] = json!("granular");
+                }
+                properties.insert(field.json.to_owned(), made);
             }
         }
     }
@@ -134,13 +225,21 @@ fn property(field: &Field, style: Style) -> Value {
     let mut made = Map::new();
     if let FieldType::Map(value) = field.ty {
         made.insert("type".to_owned(), json!("object"));
-        made.insert("additionalProperties".to_owned(), item(*value, style));
+        let mut inner = item(*value, style);
+        if !field.values.is_empty() {
+            inner["enum"] = json!(field.values);
+        }
+        made.insert("additionalProperties".to_owned(), inner);
         if field.atomic {
             made.insert("x-kubernetes-map-type".to_owned(), json!("atomic"));
         }
     } else if field.repeated {
         made.insert("type".to_owned(), json!("array"));
-        made.insert("items".to_owned(), member(field.ty, style));
+        let mut items = member(field.ty, style);
+        if !field.values.is_empty() {
+            items["enum"] = json!(field.values);
+        }
+        made.insert("items".to_owned(), items);
         add_list_type(field, &mut made);
     } else {
         made = single(field, style);
@@ -178,7 +277,7 @@ fn single(field: &Field, style: Style) -> Map<String, Value> {
             made
         }
     };
-    if !field.values.is_empty() && style == Style::V3 {
+    if !field.values.is_empty() {
         made.insert("enum".to_owned(), json!(field.values));
     }
     if field.atomic && field.ty.message().is_none() {
@@ -205,8 +304,8 @@ fn item(ty: FieldType, style: Style) -> Value {
         FieldType::String if style == Style::V3 => json!({"type": "string", "default": ""}),
         FieldType::String => json!({"type": "string"}),
         FieldType::Bytes => json!({"type": "string", "format": "byte"}),
-        FieldType::Int32 => json!({"type": "integer", "format": "int32"}),
-        FieldType::Int64 | FieldType::Uint64 => json!({"type": "integer", "format": "int64"}),
+        FieldType::Int32 => whole("int32", style),
+        FieldType::Int64 | FieldType::Uint64 => whole("int64", style),
         FieldType::Bool => json!({"type": "boolean"}),
         FieldType::Double => json!({"type": "number", "format": "double"}),
         FieldType::Map(value) => json!({"type": "object", "additionalProperties": item(*value, style)}),
@@ -214,6 +313,14 @@ fn item(ty: FieldType, style: Style) -> Value {
         FieldType::Message(index) if MESSAGES[index].shape == Shape::List => shape(&MESSAGES[index], style),
         FieldType::Message(index) => style.reference(MESSAGES[index].openapi),
     }
+}
+
+fn whole(format: &str, style: Style) -> Value {
+    let mut made = json!({"type": "integer", "format": format});
+    if style == Style::V3 {
+        made["default"] = 0.into();
+    }
+    made
 }
 
 fn shape(message: &Message, style: Style) -> Value {

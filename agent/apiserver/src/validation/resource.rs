@@ -7,8 +7,10 @@ pub(super) mod slice;
 pub(super) mod status;
 
 use std::hash::Hash;
+use std::sync::LazyLock;
 
 use api::dra::v1::{DeviceConfiguration, DeviceSelector};
+use cel::{Environment, Type};
 
 use super::core::volume_source::csi_driver_name as driver_name;
 use super::{Errors, Path, checks, names, shown};
@@ -87,6 +89,27 @@ fn pool_name(path: &Path<'_>, name: &str, errors: &mut Errors) {
     }
 }
 
+/// What expressions about a device may refer to.
+static DEVICE: LazyLock<Environment> = LazyLock::new(|| {
+    let by_domain = |value: Type| Type::map(Type::String, Type::map(Type::String, value));
+    let fields = [
+        ("driver", Type::String),
+        ("allowMultipleAllocations", Type::Bool),
+        ("attributes", by_domain(Type::Dyn)),
+        ("capacity", by_domain(Type::handle("kubernetes.Quantity"))),
+    ];
+    Environment::new().with_bindings().with("device", Type::object("kubernetes.DRADevice", fields))
+});
+
+/// An expression that chooses devices: true or false, or what will turn out to be.
+fn device_expression(expression: &str) -> Result<(), String> {
+    let checked = DEVICE.check(expression).map_err(|error| error.detail())?;
+    match checked.output_type() {
+        Type::Bool | Type::Dyn => Ok(()),
+        other => Err(format!("must evaluate to bool or the unknown type, not {}", other.declared())),
+    }
+}
+
 fn selectors(path: &Path<'_>, list: &[DeviceSelector], errors: &mut Errors) {
     let each = |path: &Path<'_>, selector: &DeviceSelector, errors: &mut Errors| {
         let path = path.child("cel");
@@ -95,7 +118,11 @@ fn selectors(path: &Path<'_>, list: &[DeviceSelector], errors: &mut Errors) {
             Some(cel) if cel.expression.len() > MAX_EXPRESSION_BYTES => {
                 errors.push(FieldError::too_long(path.child("expression"), MAX_EXPRESSION_BYTES));
             }
-            Some(_) => {}
+            Some(cel) => {
+                if let Err(why) = device_expression(&cel.expression) {
+                    errors.push(FieldError::invalid(path.child("expression"), cel.expression.as_str(), why));
+                }
+            }
         }
     };
     items(path, list, MAX_SELECTORS, each, errors);
@@ -190,5 +217,25 @@ fn uid(path: &Path<'_>, text: &str, errors: &mut Errors) {
     } else if text.len() != 36 || text.bytes().any(|c| c.is_ascii_uppercase()) {
         let why = "uid must be in RFC 4122 normalized form, `xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx` with lowercase hexadecimal characters";
         errors.push(FieldError::invalid(path, text, why));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn expressions_about_devices_are_read() {
+        for right in [
+            "device.driver == 'a.test' && device.attributes['a.test'].size > 3",
+            "device.attributes['a.test'].good",
+            "cel.bind(own, device.attributes['a.test'], own.a && own.b)",
+            "device.capacity['a.test'].memory.compareTo(quantity('1Gi')) >= 0",
+        ] {
+            assert_eq!(device_expression(right), Ok(()), "{right}");
+        }
+        assert_eq!(device_expression("1"), Err("must evaluate to bool or the unknown type, not int".to_owned()));
+        assert!(device_expression("").unwrap_err().starts_with("compilation failed: ERROR: <input>:1:0: Syntax error"));
+        assert!(device_expression("device.none").unwrap_err().contains("undefined field 'none'"));
     }
 }

@@ -20,19 +20,7 @@ pub(super) async fn bind(call: &Call, name: &str, body: &[u8]) -> Result<Respons
     let binding = decode_as(call, body, BINDING)?;
     let node = tree::text(&binding, "/target/name").to_owned();
     let kind = tree::text(&binding, "/target/kind");
-    if !matches!(kind, "" | "Node") {
-        let error = FieldError::not_supported("target.kind", kind, &["Node", "<empty>"]);
-        return Err(Failure::invalid(Subject { group: "", resource: "Binding" }, name, &[error]));
-    }
-    if node.is_empty() {
-        let error = FieldError::required("target.name", "");
-        if call.kind.plural == "bindings" {
-            // Upstream tells the bare field error here.
-            let text = "target.name: Required value";
-            return Err(Failure::new(StatusCode::INTERNAL_SERVER_ERROR, "", text));
-        }
-        return Err(Failure::invalid(Subject { group: "", resource: "Binding" }, name, &[error]));
-    }
+    check_target(kind, &node)?;
     let pods = api::kind_by_name("v1", "Pod").ok_or_else(Failure::no_such_path)?;
     let mut on_pod = internal_call(&call.app, pods, call.namespace(), "update");
     on_pod.info.name = name.to_owned();
@@ -40,6 +28,23 @@ pub(super) async fn bind(call: &Call, name: &str, body: &[u8]) -> Result<Respons
     let labels = topology_of(call, &node);
     modify_tree(&on_pod, Part::Internal, |old| assigned(&on_pod, old, &binding, (&node, &labels))).await?;
     done(call)
+}
+
+/// Where to. Upstream answers with the bare errors of the fields.
+fn check_target(kind: &str, node: &str) -> Result<()> {
+    let mut errors = Vec::new();
+    if !matches!(kind, "" | "Node") {
+        errors.push(FieldError::not_supported("target.kind", kind, &["Node", "<empty>"]).to_string());
+    }
+    if node.is_empty() {
+        errors.push(FieldError::required("target.name", "").to_string());
+    }
+    let text = match errors.as_slice() {
+        [] => return Ok(()),
+        [one] => one.clone(),
+        _ => format!("[{}]", errors.join(", ")),
+    };
+    Err(Failure::new(StatusCode::INTERNAL_SERVER_ERROR, "", text))
 }
 
 fn topology_of(call: &Call, node: &str) -> Vec<(String, Value)> {
@@ -91,4 +96,22 @@ fn assigned(call: &Call, old: &Value, binding: &Value, (node, labels): (&str, &[
         tree::remove(status, "nominatedNodeName");
     }
     Ok(new)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bad_target_is_told_without_an_object() {
+        assert!(check_target("", "n").is_ok() && check_target("Node", "n").is_ok());
+        let failure = check_target("Bogus", "").unwrap_err();
+        assert_eq!(
+            (failure.code().as_u16(), failure.message()),
+            (
+                500,
+                "[target.kind: Unsupported value: \"Bogus\": supported values: \"Node\", \"<empty>\", target.name: Required value]"
+            )
+        );
+    }
 }

@@ -12,6 +12,7 @@ use crate::cache::Object;
 use crate::codec;
 use crate::handlers::delete::{DeleteOptions, remove};
 use crate::handlers::{read, write::modify_tree};
+use crate::request::Query;
 use crate::start::internal_call;
 use crate::status::{Failure, Result};
 use crate::strategy::Part;
@@ -28,7 +29,7 @@ pub(super) async fn evict(call: &Call, body: &[u8]) -> Result<Response<Body>> {
     let options = &eviction["deleteOptions"];
     let text = |pointer: &str| options.pointer(pointer).and_then(Value::as_str).map(str::to_owned);
     let delete = DeleteOptions {
-        dry_run: call.is_dry_run()?,
+        dry_run: call.is_dry_run()? || !tree::list(options, "/dryRun").is_empty(),
         grace: options["gracePeriodSeconds"].as_i64(),
         propagation: text("/propagationPolicy").unwrap_or_default(),
         uid: text("/preconditions/uid"),
@@ -37,7 +38,7 @@ pub(super) async fn evict(call: &Call, body: &[u8]) -> Result<Response<Body>> {
     let pod = read::current(call).await?;
     let value = codec::to_value(call.storage()?, call.kind, &pod)?;
     if counts(&value) {
-        spend(call, &pod, &value).await?;
+        spend(call, &pod, (&value, delete.dry_run)).await?;
     }
     let delete = mark(call, &value, delete).await?;
     remove(call, &call.info.name, &delete).await?;
@@ -86,7 +87,7 @@ fn is_ready(pod: &Value) -> bool {
 }
 
 /// Takes the pod out of the budget that covers it, if one does.
-async fn spend(call: &Call, pod: &Object, value: &Value) -> Result<()> {
+async fn spend(call: &Call, pod: &Object, (value, dry_run): (&Value, bool)) -> Result<()> {
     let storage = call.app.cache.known("policy", "poddisruptionbudgets");
     let prefix = format!("{}/", call.namespace());
     let mut found: Vec<(String, PodDisruptionBudget)> = Vec::new();
@@ -103,7 +104,7 @@ async fn spend(call: &Call, pod: &Object, value: &Value) -> Result<()> {
             let healthy_enough = budget.status.current_healthy >= budget.status.desired_healthy
                 && budget.status.desired_healthy > 0
                 || budget.spec.unhealthy_pod_eviction_policy.as_deref() == Some("AlwaysAllow");
-            if !is_ready(value) && healthy_enough { Ok(()) } else { spend_one(call, name).await }
+            if !is_ready(value) && healthy_enough { Ok(()) } else { spend_one(call, name, dry_run).await }
         }
         _ => Err(Failure::new(
             StatusCode::INTERNAL_SERVER_ERROR,
@@ -113,11 +114,11 @@ async fn spend(call: &Call, pod: &Object, value: &Value) -> Result<()> {
     }
 }
 
-async fn spend_one(call: &Call, name: &str) -> Result<()> {
+async fn spend_one(call: &Call, name: &str, dry_run: bool) -> Result<()> {
     let kind = api::kind_by_name("policy/v1", "PodDisruptionBudget").ok_or_else(Failure::no_such_path)?;
     let mut on_budget = internal_call(&call.app, kind, call.namespace(), "update");
     on_budget.info.name = name.to_owned();
-    on_budget.query = call.query.clone();
+    on_budget.query = if dry_run { Query::parse("dryRun=All") } else { call.query.clone() };
     let pod = call.info.name.as_str();
     modify_tree(&on_budget, Part::Status, |old| {
         let number = |key: &str| old["status"][key].as_i64().unwrap_or(0);

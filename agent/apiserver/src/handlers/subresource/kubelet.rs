@@ -17,7 +17,7 @@ use crate::backend::{self, Target};
 use crate::codec;
 use crate::handlers::{read, read_body};
 use crate::request::{Query, RequestInfo};
-use crate::status::{Failure, Result, Subject};
+use crate::status::{Failure, FieldError, Result, Subject};
 use crate::{tree, websocket};
 
 /// Where kubelets listen when their node does not say.
@@ -29,6 +29,9 @@ pub(super) async fn serve(call: &Call, mut parts: Parts, body: Body) -> Result<R
         // Running a command is a creation whatever method a WebSocket begins with.
         let info = RequestInfo { verb: "create", ..call.info.clone() };
         call.app.access.authorize(&call.user, &info, &call.query)?;
+    }
+    if is_log {
+        check_log_options(call)?;
     }
     let object = read::current(call).await?;
     let value = codec::to_value(call.storage()?, call.kind, &object)?;
@@ -146,11 +149,42 @@ async fn tunnel_spdy(target: &Target, uri: Uri, mut parts: Parts) -> Result<Resp
     Ok(answer)
 }
 
+/// What of a log is asked for, before the pod is looked for.
+fn check_log_options(call: &Call) -> Result<()> {
+    let errors = log_option_errors(&call.query)?;
+    if errors.is_empty() {
+        return Ok(());
+    }
+    Err(Failure::invalid(Subject { group: "", resource: "PodLogOptions" }, &call.info.name, &errors))
+}
+
+fn log_option_errors(query: &Query) -> Result<Vec<FieldError>> {
+    let mut errors = Vec::new();
+    if let Some(lines) = query.integer("tailLines")?.filter(|lines| *lines < 0) {
+        errors.push(FieldError::invalid("tailLines", lines, "must be greater than or equal to 0"));
+    }
+    if let Some(bytes) = query.integer("limitBytes")?.filter(|bytes| *bytes < 1) {
+        errors.push(FieldError::invalid("limitBytes", bytes, "must be greater than 0"));
+    }
+    match query.integer("sinceSeconds")? {
+        Some(_) if !query.get("sinceTime").is_empty() => {
+            // The field is that of the whole, which has no name.
+            let why = "at most one of `sinceTime` or `sinceSeconds` may be specified";
+            errors.push(FieldError::forbidden("[]", why));
+        }
+        Some(seconds) if seconds < 1 => {
+            errors.push(FieldError::invalid("sinceSeconds", seconds, "must be greater than 0"));
+        }
+        _ => {}
+    }
+    Ok(errors)
+}
+
 /// Address and port of a node's kubelet.
 pub(super) fn address_of(call: &Call, node: &str) -> Result<(String, u16)> {
     let storage = call.app.cache.known("", "nodes");
-    let subject = crate::app::resource_subject(storage.kind);
-    let object = storage.get("", node).ok_or_else(|| Failure::not_found(subject, node))?;
+    // Upstream names the resource that was asked for.
+    let object = storage.get("", node).ok_or_else(|| Failure::not_found(call.subject(), node))?;
     let value = codec::to_value(storage, storage.kind, &object)?;
     let addresses = tree::list(&value, "/status/addresses");
     let find = |kind: &str| addresses.iter().find(|a| a["type"] == kind).and_then(|a| a["address"].as_str());
@@ -219,4 +253,25 @@ fn kubelet_query(query: &Query, subresource: &str) -> String {
         }
     };
     pairs.filter_map(spell).collect::<Vec<_>>().join("&")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_of_logs_are_judged() {
+        let texts = |query: &str| -> Vec<String> {
+            log_option_errors(&Query::parse(query)).unwrap().iter().map(ToString::to_string).collect()
+        };
+        assert!(texts("tailLines=0&limitBytes=1&sinceSeconds=1&follow=true").is_empty());
+        assert_eq!(
+            texts("tailLines=-1&sinceSeconds=1&sinceTime=2024-01-01T00:00:00Z"),
+            [
+                "tailLines: Invalid value: -1: must be greater than or equal to 0",
+                "[]: Forbidden: at most one of `sinceTime` or `sinceSeconds` may be specified",
+            ]
+        );
+        assert!(log_option_errors(&Query::parse("tailLines=x")).is_err());
+    }
 }

@@ -171,7 +171,16 @@ async fn service(call: &Call, address: &Address<'_>) -> Result<Place> {
     }
     let found = crate::resolve::endpoints(&call.app.cache, (call.namespace(), address.name), &port);
     let none = |name: &str| Failure::unavailable(format!("no endpoints available for service {name:?}"));
-    let found = found.ok_or_else(|| none(address.name))?;
+    let found = match found {
+        Some(found) => found,
+        None if call.app.cache.known("", "endpoints").get(call.namespace(), address.name).is_some() => {
+            return Err(none(address.name));
+        }
+        None => {
+            // Upstream looks for the Endpoints, and names what was asked for.
+            return Err(Failure::not_found(crate::app::resource_subject(call.kind), address.name));
+        }
+    };
     let (host, port) = found.choose(&mut rand::rng()).cloned().ok_or_else(|| none(&call.info.name))?;
     check_address(&host)?;
     Ok(Place { scheme: scheme_of(address), host, port, is_kubelet: false })

@@ -11,10 +11,12 @@ use serde_json::{Value, json};
 use super::decode_as;
 use crate::answer::{self, Body};
 use crate::app::Call;
+use crate::cache::Object;
 use crate::codec;
 use crate::handlers::patch::read_patch;
 use crate::handlers::read;
 use crate::handlers::write::{modify_tree, value_of};
+use crate::managed::{self, Scaling};
 use crate::negotiate::Form;
 use crate::status::{Failure, FieldError, Result, Subject};
 use crate::strategy::Part;
@@ -67,6 +69,7 @@ pub(super) async fn serve(call: &Call, method: &Method, body: bytes::Bytes) -> R
             let scale = decode_as(call, &body, SCALE)?;
             modify_tree(call, Part::Main, |old| scaled(places, old, &scale)).await?.object
         }
+        Method::PATCH if call.is_apply() => apply(call, places, &body).await?,
         Method::PATCH => {
             let patch = read_patch(call, &body)?;
             let changed = modify_tree(call, Part::Main, |old| {
@@ -78,11 +81,53 @@ pub(super) async fn serve(call: &Call, method: &Method, body: bytes::Bytes) -> R
         _ => {
             let object = read::current(call).await?;
             let value = value_of(call, call.storage()?, &object).await?;
+            if places.selector.is_some() && value.pointer(&places.wanted).is_none_or(Value::is_null) {
+                let path = places.wanted.replace('/', ".");
+                return Err(Failure::internal(format!("the spec replicas field {path:?} does not exist")));
+            }
             return answered(call, &scale_of(places, &value));
         }
     };
     let value = value_of(call, call.storage()?, &Arc::new(object)).await?;
     answered(call, &scale_of(places, &value))
+}
+
+/// Server-side apply of a Scale: of the object's fields it can own the one with the replicas.
+async fn apply(call: &Call, places: &Places, body: &[u8]) -> Result<Object> {
+    crate::handlers::options::check(call, "PatchOptions")?;
+    let config = codec::parse_apply(body)?.value;
+    let text = |pointer: &str| tree::text(&config, pointer);
+    let (version, kind) = (text("/apiVersion"), text("/kind"));
+    if (version, kind) != ("autoscaling/v1", "Scale") {
+        let version = if version.contains('/') { version.to_owned() } else { format!("/{version}") };
+        return Err(Failure::bad_request(format!("invalid object type: {version}, Kind={kind}")));
+    }
+    if tree::has(&config, "/metadata/managedFields") {
+        return Err(Failure::bad_request("metadata.managedFields must be nil"));
+    }
+    if let Some(why) = managed::misfits_of(codec::schema(SCALE), &config) {
+        let named = format!("{}/{}; autoscaling/v1, Kind=Scale", text("/metadata/namespace"), text("/metadata/name"));
+        let text = format!("failed to create typed patch object ({named}): {why}");
+        return Err(Failure::new(StatusCode::INTERNAL_SERVER_ERROR, "", text));
+    }
+    let changed = modify_tree(call, Part::Main, |old| {
+        let replicas = tree::integer(&config, "/spec/replicas");
+        let mut scale = config.clone();
+        let own = tree::integer(old, &places.wanted).unwrap_or(0);
+        tree::object_at(&mut scale, "spec").insert("replicas".into(), replicas.unwrap_or(own).into());
+        let mut new = scaled(places, old, &scale)?;
+        if let Some(replicas) = replicas {
+            let applying = Scaling {
+                path: &places.wanted,
+                changes: replicas != own,
+                manager: call.manager(),
+                force: call.query.flag("force"),
+            };
+            managed::apply_scale(call.kind, &mut new, applying)?;
+        }
+        Ok(new)
+    });
+    Ok(changed.await?.object)
 }
 
 /// The answer with a Scale in the form the client wants.
@@ -111,7 +156,8 @@ fn scaled(places: &Places, old: &Value, scale: &Value) -> Result<Value> {
         )));
     }
     let replicas = tree::integer(scale, "/spec/replicas").unwrap_or(0);
-    if replicas < 0 {
+    // Of custom resources this is told by their own validation.
+    if replicas < 0 && places.selector.is_none() {
         let error = FieldError::invalid("spec.replicas", replicas, "must be greater than or equal to 0");
         let name = tree::text(old, "/metadata/name");
         return Err(Failure::invalid(Subject { group: "autoscaling", resource: "Scale" }, name, &[error]));

@@ -9,6 +9,7 @@ use crate::app::{Call, now};
 use crate::auth::token::{BoundTo, Reference, TokenSpec};
 use crate::codec;
 use crate::handlers::read;
+use crate::managed::{self, Manager};
 use crate::status::{Failure, FieldError, Result, Subject};
 use crate::{defaults, tree};
 
@@ -20,14 +21,19 @@ const MAX_SECONDS: i64 = 1 << 32;
 pub(super) async fn request(call: &Call, body: &[u8]) -> Result<Response<Body>> {
     let mut request = decode_as(call, body, REQUEST)?;
     tree::object_at(&mut request, "spec");
+    tree::remove(&mut request, "status");
     defaults::apply_message(REQUEST, &mut request);
+    for (what, own) in [("name", call.info.name.as_str()), ("namespace", call.namespace())] {
+        check_same(call, &request, what, own)?;
+    }
+    let object = read::current(call).await?;
+    let account = codec::to_value(call.storage()?, call.kind, &object)?;
+    check_uid(call, &request, &account)?;
     let seconds = tree::integer(&request, "/spec/expirationSeconds").unwrap_or(0);
-    check_seconds(call, seconds)?;
+    check_seconds(seconds)?;
     crate::admission::nodes::restrict_token(call, &request)?;
     let signer =
         call.app.access.signer.as_ref().ok_or_else(|| Failure::not_implemented("signing service account tokens"))?;
-    let object = read::current(call).await?;
-    let account = codec::to_value(call.storage()?, call.kind, &object)?;
     let audiences = tree::list(&request, "/spec/audiences").iter().filter_map(|a| a.as_str().map(str::to_owned));
     let spec = TokenSpec {
         namespace: call.namespace().to_owned(),
@@ -37,21 +43,55 @@ pub(super) async fn request(call: &Call, body: &[u8]) -> Result<Response<Body>> 
         bound_to: bound_to(call, &request["spec"]["boundObjectRef"])?,
     };
     let issued = signer.issue(spec, now(), uuid::Uuid::new_v4().to_string()).map_err(Failure::internal)?;
-    let meta = &account["metadata"];
-    let answer = json!({
-        "kind": "TokenRequest", "apiVersion": "authentication.k8s.io/v1",
-        "metadata": {"name": meta["name"], "namespace": meta["namespace"], "creationTimestamp": crate::app::now_text(),
-            "uid": uuid::Uuid::new_v4().to_string()},
+    let made = crate::app::now_text();
+    let manager = Manager { api_version: format!("{GROUP}/v1"), ..call.manager() };
+    let fields = json!({"metadata": request["metadata"], "spec": request["spec"]});
+    let managed = managed::of_new(codec::schema(REQUEST), &fields, (manager, &made));
+    let mut answer = json!({
+        "kind": KIND, "apiVersion": format!("{GROUP}/v1"),
+        "metadata": request["metadata"].as_object().cloned().unwrap_or_default(),
         "spec": {
             "audiences": issued.audiences, "expirationSeconds": seconds,
             "boundObjectRef": request["spec"]["boundObjectRef"],
         },
         "status": {"token": issued.token, "expirationTimestamp": api::time::format_seconds(issued.expires_at)},
     });
+    let of_account = &account["metadata"];
+    let known = [
+        ("name", of_account["name"].clone()),
+        ("namespace", of_account["namespace"].clone()),
+        ("uid", of_account["uid"].clone()),
+        ("creationTimestamp", made.into()),
+        ("managedFields", managed),
+    ];
+    tree::object_at(&mut answer, "metadata").extend(known.map(|(key, value)| (key.to_owned(), value)));
     answer::message(StatusCode::CREATED, REQUEST, &answer, call.accept)
 }
 
-fn check_seconds(call: &Call, seconds: i64) -> Result<()> {
+const GROUP: &str = "authentication.k8s.io";
+const KIND: &str = "TokenRequest";
+const SUBJECT: Subject<'_> = Subject { group: GROUP, resource: KIND };
+
+/// What a request says of its account is what the path says.
+fn check_same(call: &Call, request: &Value, what: &str, own: &str) -> Result<()> {
+    let given = request["metadata"][what].as_str().unwrap_or_default();
+    if given.is_empty() || given == own {
+        return Ok(());
+    }
+    let why = format!("must match the service account {what} if specified");
+    Err(Failure::invalid(SUBJECT, &call.info.name, &[FieldError::invalid(&format!("metadata.{what}"), given, why)]))
+}
+
+fn check_uid(call: &Call, request: &Value, account: &Value) -> Result<()> {
+    let (given, own) = (tree::text(request, "/metadata/uid"), tree::text(account, "/metadata/uid"));
+    if given.is_empty() || given == own {
+        return Ok(());
+    }
+    let why = format!("the UID in the token request ({given}) does not match the UID of the service account ({own})");
+    Err(Failure::conflict(SUBJECT, &call.info.name, &why))
+}
+
+fn check_seconds(seconds: i64) -> Result<()> {
     let field = "spec.expirationSeconds";
     let error = if seconds < MIN_SECONDS {
         FieldError::invalid(field, seconds, "may not specify a duration less than 10 minutes")
@@ -60,8 +100,8 @@ fn check_seconds(call: &Call, seconds: i64) -> Result<()> {
     } else {
         return Ok(());
     };
-    let subject = Subject { group: "authentication.k8s.io", resource: "TokenRequest" };
-    Err(Failure::invalid(subject, &call.info.name, &[error]))
+    // Upstream names no object here.
+    Err(Failure::invalid(SUBJECT, "", &[error]))
 }
 
 fn reference(object: &Value) -> Reference {
@@ -79,8 +119,14 @@ fn bound_to(call: &Call, wanted: &Value) -> Result<BoundTo> {
         "Pod" => "pods",
         "Secret" => "secrets",
         "Node" => "nodes",
-        other => return Err(Failure::bad_request(format!("cannot bind token to object of type {other}"))),
+        _ => "",
     };
+    let version = tree::text(wanted, "/apiVersion");
+    let (group, version) = version.rsplit_once('/').unwrap_or(("", version));
+    if plural.is_empty() || !group.is_empty() {
+        let text = format!("cannot bind token to object of type {group}/{version}, Kind={kind}");
+        return Err(Failure::bad_request(text));
+    }
     let storage = call.app.cache.known("", plural);
     let find = |plural: &str, namespace: &str, name: &str| {
         let storage = call.app.cache.known("", plural);

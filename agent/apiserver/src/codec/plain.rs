@@ -1,0 +1,261 @@
+//! Plain words of a YAML text that mean more to the reader clients know than to ours.
+//!
+//! Upstream reads YAML 1.1, in which a plain `yes` or `off` is a boolean and `0644` is octal. Whether a word is plain is
+//! lost once a text is read, so such words are spelled as booleans and decimals before.
+
+use std::borrow::Cow;
+
+const TRUE: &[&str] = &["y", "Y", "yes", "Yes", "YES", "on", "On", "ON"];
+const FALSE: &[&str] = &["n", "N", "no", "No", "NO", "off", "Off", "OFF"];
+
+/// The text with the words of YAML 1.1 spelled as those of 1.2. Keys stay as they are.
+pub(super) fn modern(text: &str) -> Cow<'_, str> {
+    let words = Scanner { text: text.as_bytes(), at: 0, depth: 0 }.words();
+    let changes: Vec<(usize, usize, String)> =
+        words.into_iter().filter_map(|(start, end)| Some((start, end, spelled(text.get(start..end)?)?))).collect();
+    if changes.is_empty() {
+        return text.into();
+    }
+    let (mut out, mut done) = (String::with_capacity(text.len()), 0);
+    for (start, end, word) in changes {
+        out.push_str(&text[done..start]);
+        out.push_str(&word);
+        done = end;
+    }
+    out.push_str(&text[done..]);
+    out.into()
+}
+
+fn spelled(word: &str) -> Option<String> {
+    if TRUE.contains(&word) {
+        return Some("true".to_owned());
+    }
+    if FALSE.contains(&word) {
+        return Some("false".to_owned());
+    }
+    let (sign, digits) = match word.strip_prefix('-') {
+        Some(digits) => ("-", digits),
+        None => ("", word.strip_prefix('+').unwrap_or(word)),
+    };
+    let octal = digits.strip_prefix('0').filter(|o| !o.is_empty() && o.bytes().all(|b| matches!(b, b'0'..=b'7')))?;
+    Some(format!("{sign}{}", i64::from_str_radix(octal, 8).ok()?))
+}
+
+/// Finds the plain scalars of one line that are values.
+struct Scanner<'a> {
+    text: &'a [u8],
+    at: usize,
+    /// How many brackets and braces are open.
+    depth: usize,
+}
+
+impl Scanner<'_> {
+    fn words(mut self) -> Vec<(usize, usize)> {
+        let mut found = Vec::new();
+        while self.at < self.text.len() {
+            if self.depth == 0 {
+                self.line(&mut found);
+            } else {
+                self.flow(&mut found);
+            }
+        }
+        found
+    }
+
+    fn byte(&self) -> Option<u8> {
+        self.text.get(self.at).copied()
+    }
+
+    fn is_blank_at(&self, at: usize) -> bool {
+        self.text.get(at).is_none_or(|b| matches!(b, b' ' | b'\t' | b'\n' | b'\r'))
+    }
+
+    fn end_of_line(&self) -> usize {
+        let rest = &self.text[self.at..];
+        rest.iter().position(|b| *b == b'\n').map_or(self.text.len(), |end| self.at + end)
+    }
+
+    fn skip_line(&mut self) {
+        self.at = (self.end_of_line() + 1).min(self.text.len());
+    }
+
+    fn skip_spaces(&mut self) {
+        while matches!(self.byte(), Some(b' ' | b'\t')) {
+            self.at += 1;
+        }
+    }
+
+    /// How far the line at a place is indented; `None` for an empty one.
+    fn indent_at(&self, start: usize) -> Option<usize> {
+        let rest = self.text.get(start..)?;
+        let indent = rest.iter().take_while(|b| **b == b' ').count();
+        (!matches!(rest.get(indent), None | Some(b'\n' | b'\r'))).then_some(indent)
+    }
+
+    /// Reads a line in block style, to its end or into the flow style that begins in it.
+    fn line(&mut self, found: &mut Vec<(usize, usize)>) {
+        let start = self.at;
+        self.skip_spaces();
+        let mut indent = self.at - start;
+        let mut is_value = false;
+        loop {
+            match self.byte() {
+                None => return,
+                Some(b'\n') => {
+                    self.at += 1;
+                    return;
+                }
+                Some(b'#') => return self.skip_line(),
+                Some(b'-' | b'?' | b':') if self.is_blank_at(self.at + 1) => {
+                    // What follows a dash is as deep as it stands.
+                    if self.byte() != Some(b':') {
+                        indent = self.at - start;
+                    }
+                    is_value = true;
+                    self.at += 1;
+                }
+                Some(b'|' | b'>') if is_value => return self.skip_block(indent),
+                Some(b'"' | b'\'') => {
+                    self.skip_quoted();
+                    is_value = false;
+                }
+                Some(b'[' | b'{') => {
+                    self.depth = 1;
+                    self.at += 1;
+                    return;
+                }
+                Some(b'&' | b'!' | b'*') => {
+                    while !self.is_blank_at(self.at) {
+                        self.at += 1;
+                    }
+                }
+                Some(_) => {
+                    let (from, to) = self.plain();
+                    let is_key = self.byte() == Some(b':');
+                    if is_value && !is_key && !self.goes_on(indent) {
+                        found.push((from, to));
+                    }
+                }
+            }
+            self.skip_spaces();
+        }
+    }
+
+    /// Whether the text after this line is deeper and so belongs to the scalar before it.
+    fn goes_on(&self, indent: usize) -> bool {
+        let mut next = self.end_of_line() + 1;
+        while next < self.text.len() {
+            if let Some(deep) = self.indent_at(next) {
+                return deep > indent;
+            }
+            next += self.text[next..].iter().position(|b| *b == b'\n').unwrap_or(self.text.len()) + 1;
+        }
+        false
+    }
+
+    fn skip_block(&mut self, indent: usize) {
+        self.skip_line();
+        while self.at < self.text.len() && self.indent_at(self.at).is_none_or(|deep| deep > indent) {
+            self.skip_line();
+        }
+    }
+
+    fn skip_quoted(&mut self) {
+        let quote = self.byte();
+        self.at += 1;
+        while let Some(byte) = self.byte() {
+            self.at += 1;
+            if byte == b'\\' && quote == Some(b'"') {
+                self.at += 1;
+            } else if Some(byte) == quote {
+                return;
+            }
+        }
+    }
+
+    /// A plain scalar to its end on this line, without the space after it.
+    fn plain(&mut self) -> (usize, usize) {
+        let from = self.at;
+        let mut to = from;
+        while let Some(byte) = self.byte() {
+            let ends = match byte {
+                b'\n' | b'\r' => true,
+                b':' => self.is_blank_at(self.at + 1) || self.depth > 0 && self.text.get(self.at + 1) == Some(&b','),
+                b'#' => self.at > from && self.is_blank_at(self.at - 1),
+                b',' | b'[' | b']' | b'{' | b'}' => self.depth > 0,
+                _ => false,
+            };
+            if ends {
+                break;
+            }
+            self.at += 1;
+            if !matches!(byte, b' ' | b'\t') {
+                to = self.at;
+            }
+        }
+        (from, to)
+    }
+
+    /// Reads flow style until its last bracket is closed.
+    fn flow(&mut self, found: &mut Vec<(usize, usize)>) {
+        while self.depth > 0 {
+            match self.byte() {
+                None => return,
+                Some(b'[' | b'{') => {
+                    self.depth += 1;
+                    self.at += 1;
+                }
+                Some(b']' | b'}') => {
+                    self.depth -= 1;
+                    self.at += 1;
+                }
+                Some(b'"' | b'\'') => self.skip_quoted(),
+                Some(b' ' | b'\t' | b'\n' | b'\r' | b',' | b':') => self.at += 1,
+                Some(b'#') => self.skip_line(),
+                Some(_) => {
+                    let word = self.plain();
+                    if self.byte() != Some(b':') {
+                        found.push(word);
+                    }
+                    // What stands at no place of a scalar is no YAML, and is for the reader to refuse.
+                    if word.0 == self.at {
+                        self.at += 1;
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::modern;
+
+    #[test]
+    fn plain_words_of_old_are_spelled_anew() {
+        for (old, new) in [
+            ("a: yes\nb: \"yes\"\nc: 'no'\n", "a: true\nb: \"yes\"\nc: 'no'\n"),
+            ("- on\n- off # no\n-  y\n", "- true\n- false # no\n-  true\n"),
+            ("a: {b: y, no: n, c: [0644, \"0644\", x]}\n", "a: {b: true, no: false, c: [420, \"0644\", x]}\n"),
+            ("mode: 0400\nother: 00\nnone: 08\nminus: -010", "mode: 256\nother: 0\nnone: 08\nminus: -8"),
+            ("a: &x yes\nb: !!str z", "a: &x true\nb: !!str z"),
+        ] {
+            assert_eq!(modern(old), new);
+        }
+    }
+
+    #[test]
+    fn texts_and_keys_stay() {
+        for text in [
+            "a: |\n  b: yes\n  - no\nc: d\n",
+            "- k: >-\n    yes\n  v: x\n",
+            "a: yes\n  and more\n",
+            "yes: 1\nurl: http://on\nt: yes sir\nq: \"a\n  b: yes\n\"\n",
+            "# yes\na: b#no\n",
+            "{\"a\":\"yes\",\"b\":[1,2]}",
+            "a: [",
+        ] {
+            assert_eq!(modern(text), text);
+        }
+    }
+}

@@ -1,0 +1,174 @@
+//! OpenAPI documents as answers: forms, tags, times, parts.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::header::{
+    ACCEPT, ACCEPT_RANGES, CACHE_CONTROL, CONTENT_RANGE, CONTENT_TYPE, ETAG, EXPIRES, IF_NONE_MATCH, LAST_MODIFIED,
+    LOCATION, RANGE, VARY,
+};
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue, Response, StatusCode};
+
+use crate::answer::{self, Body};
+use crate::app::App;
+use crate::openapi::Document;
+use crate::request::Query;
+
+/// What documents in protobuf are called in answers; in requests the older spelling with an at sign is known too.
+const PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
+const OLD_PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
+const JSON: &str = "application/json";
+
+/// Whether a path is answered here.
+pub fn is(path: &str) -> bool {
+    path == "/openapi/v2" || path.starts_with("/openapi/v3")
+}
+
+/// Answers a path below `/openapi`, by any method.
+pub fn serve(app: &Arc<App>, parts: &Parts, path: &str, query: &Query) -> Response<Body> {
+    if path == "/openapi/v2" {
+        let mut response = match form(&parts.headers, &[JSON, OLD_PROTOBUF, PROTOBUF]) {
+            None => empty(StatusCode::NOT_ACCEPTABLE),
+            Some(JSON) => tagged(parts, JSON, &app.openapi.v2(), true),
+            Some(_) => tagged(parts, PROTOBUF, &app.openapi.v2_protobuf(), true),
+        };
+        response.headers_mut().insert(VARY, HeaderValue::from_static("Accept-Encoding"));
+        response.headers_mut().append(VARY, HeaderValue::from_static("Accept"));
+        return response;
+    }
+    if path == "/openapi/v3" {
+        let mut response = tagged(parts, "text/plain; charset=utf-8", &index(app), false);
+        // The index says of itself no more than that it is text.
+        response.headers_mut().remove(ETAG);
+        return response;
+    }
+    let document = path.strip_prefix("/openapi/v3/").and_then(|path| app.openapi.v3(path));
+    let Some(document) = document else { return empty(StatusCode::NOT_FOUND) };
+    let mut response = group_version(parts, path, query, &document);
+    response.headers_mut().insert(VARY, HeaderValue::from_static("Accept"));
+    response
+}
+
+fn index(app: &App) -> Document {
+    app.openapi.v3_index(&app.aggregator.group_versions())
+}
+
+/// The document of a group version: for ever, if the query names its hash.
+fn group_version(parts: &Parts, path: &str, query: &Query, document: &Document) -> Response<Body> {
+    let Some(media_type) = form(&parts.headers, &[JSON]) else { return empty(StatusCode::NOT_ACCEPTABLE) };
+    let asked = query.get("hash");
+    if !asked.is_empty() && asked != &*document.hash {
+        let mut response = empty(StatusCode::MOVED_PERMANENTLY);
+        let headers = response.headers_mut();
+        answer::set(headers, CONTENT_TYPE, media_type);
+        answer::set(headers, ETAG, &format!("\"{}\"", document.hash));
+        answer::set(headers, LOCATION, &format!("{path}?hash={}", document.hash));
+        return response;
+    }
+    let mut response = tagged(parts, media_type, document, false);
+    if !asked.is_empty() {
+        const YEAR: i64 = 365 * 24 * 3600;
+        answer::set(response.headers_mut(), CACHE_CONTROL, "public, immutable");
+        answer::set(response.headers_mut(), EXPIRES, &http_time(crate::app::now() + YEAR, "UTC"));
+    }
+    response
+}
+
+fn empty(code: StatusCode) -> Response<Body> {
+    let mut response = answer::bytes(code, JSON, Bytes::new());
+    response.headers_mut().remove(CONTENT_TYPE);
+    response
+}
+
+/// The first form of those there are that a client takes.
+fn form(headers: &HeaderMap, forms: &[&'static str]) -> Option<&'static str> {
+    let accept = headers.get(ACCEPT).and_then(|v| v.to_str().ok()).unwrap_or_default();
+    let medias = accept.split(',').map(|clause| clause.split(';').next().unwrap_or_default().trim());
+    let mut medias = medias.filter(|media| !media.is_empty()).peekable();
+    if medias.peek().is_none() {
+        return forms.first().copied();
+    }
+    medias.find_map(|media| match media {
+        "*/*" | "application/*" => forms.first().copied(),
+        media => forms.iter().copied().find(|form| *form == media),
+    })
+}
+
+/// A moment as HTTP tells it.
+fn http_time(seconds: i64, zone: &str) -> String {
+    let moment = jiff::Timestamp::from_second(seconds).unwrap_or_default();
+    format!("{} {zone}", moment.strftime("%a, %d %b %Y %H:%M:%S"))
+}
+
+/// An answer that a client who has it already need not read again.
+fn tagged(parts: &Parts, media_type: &str, document: &Document, compresses: bool) -> Response<Body> {
+    let tag = format!("\"{}\"", document.hash);
+    let known = parts.headers.get(IF_NONE_MATCH).and_then(|v| v.to_str().ok());
+    if known == Some(tag.as_str()) {
+        let mut response = empty(StatusCode::NOT_MODIFIED);
+        answer::set(response.headers_mut(), ETAG, &tag);
+        return response;
+    }
+    let text = document.text.clone();
+    let range = parts.headers.get(RANGE).and_then(|v| v.to_str().ok()).map(|range| part(range, text.len()));
+    let mut response = match range.flatten() {
+        Some((first, last)) => {
+            let mut response =
+                answer::bytes(StatusCode::PARTIAL_CONTENT, media_type, text.slice(first..last.saturating_add(1)));
+            let place = format!("bytes {first}-{last}/{}", text.len());
+            answer::set(response.headers_mut(), CONTENT_RANGE, &place);
+            response
+        }
+        None if compresses => answer::compress(&parts.headers, StatusCode::OK, media_type, text),
+        None => answer::bytes(StatusCode::OK, media_type, text),
+    };
+    let headers = response.headers_mut();
+    headers.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+    answer::set(headers, ETAG, &tag);
+    answer::set(headers, LAST_MODIFIED, &http_time(document.made, "GMT"));
+    response
+}
+
+/// First and last byte of a single range that can be answered; otherwise the whole is.
+fn part(range: &str, len: usize) -> Option<(usize, usize)> {
+    let (first, last) = range.strip_prefix("bytes=")?.split_once('-')?;
+    let end = len.checked_sub(1)?;
+    let found = match (first.trim(), last.trim()) {
+        ("", count) => (len.saturating_sub(count.parse().ok()?), end),
+        (first, "") => (first.parse().ok()?, end),
+        (first, last) => (first.parse().ok()?, end.min(last.parse().ok()?)),
+    };
+    (found.0 <= found.1).then_some(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn forms_are_negotiated() {
+        let wants = |text: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(ACCEPT, text.parse().unwrap());
+            form(&headers, &[JSON, OLD_PROTOBUF, PROTOBUF])
+        };
+        assert_eq!(form(&HeaderMap::new(), &[JSON]), Some(JSON));
+        assert_eq!(
+            (wants("*/*"), wants("text/plain"), wants("text/html, application/*;q=0.5")),
+            (Some(JSON), None, Some(JSON))
+        );
+        assert_eq!(wants(&format!("{OLD_PROTOBUF}, {JSON}")), Some(OLD_PROTOBUF));
+    }
+
+    #[test]
+    fn ranges_are_cut() {
+        assert_eq!(part("bytes=0-3", 10), Some((0, 3)));
+        assert_eq!(
+            (part("bytes=8-20", 10), part("bytes=-2", 10), part("bytes=4-", 10)),
+            (Some((8, 9)), Some((8, 9)), Some((4, 9)))
+        );
+        assert_eq!((part("bytes=12-", 10), part("bytes=0-1,4-5", 10), part("items=0-1", 10)), (None, None, None));
+        assert_eq!(http_time(0, "GMT"), "Thu, 01 Jan 1970 00:00:00 GMT");
+    }
+}

@@ -1,0 +1,202 @@
+//! `/healthz`, `/livez` and `/readyz`: the checks, under upstream's names and in upstream's order.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::Ordering;
+
+use http::{HeaderName, Response, StatusCode};
+
+use crate::answer::{self, Body};
+use crate::app::App;
+use crate::request::Query;
+
+/// What a check looks at. Several of upstream's steps are one here.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Asks {
+    /// That an answer comes at all.
+    Nothing,
+    /// The store.
+    Store,
+    /// The caches of stored objects.
+    Caches,
+    /// The custom resources stored before the start.
+    Definitions,
+    /// The first objects, and all that is started with them.
+    Start,
+    /// That no shutdown has begun.
+    Running,
+}
+
+type Check = (&'static str, Asks);
+
+const LIVE: &[Check] = &[
+    ("ping", Asks::Nothing),
+    ("log", Asks::Nothing),
+    ("loopback-serving-certificate", Asks::Nothing),
+    ("etcd", Asks::Store),
+];
+const READY: &[Check] = &[
+    ("ping", Asks::Nothing),
+    ("log", Asks::Nothing),
+    ("etcd", Asks::Store),
+    ("etcd-readiness", Asks::Store),
+    ("informer-sync", Asks::Caches),
+];
+const STEPS: &[Check] = &[
+    ("poststarthook/start-apiserver-admission-initializer", Asks::Caches),
+    ("poststarthook/generic-apiserver-start-informers", Asks::Caches),
+    ("poststarthook/priority-and-fairness-config-consumer", Asks::Caches),
+    ("poststarthook/priority-and-fairness-filter", Asks::Caches),
+    ("poststarthook/storage-object-count-tracker-hook", Asks::Caches),
+    ("poststarthook/start-apiextensions-informers", Asks::Caches),
+    ("poststarthook/start-apiextensions-controllers", Asks::Definitions),
+    ("poststarthook/crd-informer-synced", Asks::Definitions),
+    ("poststarthook/start-system-namespaces-controller", Asks::Start),
+    ("poststarthook/peer-endpoint-reconciler-controller", Asks::Start),
+    ("poststarthook/start-cluster-authentication-info-controller", Asks::Start),
+    ("poststarthook/start-kube-apiserver-identity-lease-controller", Asks::Start),
+    ("poststarthook/start-kube-apiserver-identity-lease-garbage-collector", Asks::Start),
+    ("poststarthook/storage-readiness", Asks::Store),
+    ("poststarthook/start-legacy-token-tracking-controller", Asks::Start),
+    ("poststarthook/start-service-ip-repair-controllers", Asks::Start),
+    ("poststarthook/rbac/bootstrap-roles", Asks::Start),
+    ("poststarthook/scheduling/bootstrap-system-priority-classes", Asks::Start),
+    ("poststarthook/priority-and-fairness-config-producer", Asks::Start),
+    ("poststarthook/bootstrap-controller", Asks::Start),
+    ("poststarthook/start-kubernetes-service-cidr-controller", Asks::Start),
+    ("poststarthook/aggregator-reload-proxy-client-cert", Asks::Nothing),
+    ("poststarthook/start-kube-aggregator-informers", Asks::Caches),
+    ("poststarthook/apiservice-status-local-available-controller", Asks::Start),
+    ("poststarthook/apiservice-status-remote-available-controller", Asks::Start),
+    ("poststarthook/apiservice-registration-controller", Asks::Start),
+    ("poststarthook/apiservice-discovery-controller", Asks::Start),
+    ("poststarthook/kube-apiserver-autoregistration", Asks::Start),
+    ("autoregister-completion", Asks::Start),
+    ("poststarthook/apiservice-openapi-controller", Asks::Start),
+    ("poststarthook/apiservice-openapiv3-controller", Asks::Start),
+];
+const LAST: &[Check] = &[("shutdown", Asks::Running)];
+
+/// The endpoints.
+pub const ENDPOINTS: [&str; 3] = ["healthz", "livez", "readyz"];
+
+fn checks(endpoint: &str) -> impl Iterator<Item = &'static Check> {
+    let ready = endpoint == "readyz";
+    let (first, last) = if ready { (READY, LAST) } else { (LIVE, &[][..]) };
+    first.iter().chain(STEPS).chain(last)
+}
+
+/// The paths of an endpoint and its checks.
+pub fn paths(endpoint: &str) -> impl Iterator<Item = String> {
+    std::iter::once(format!("/{endpoint}")).chain(checks(endpoint).map(move |(name, _)| format!("/{endpoint}/{name}")))
+}
+
+/// What all checks of one request are judged by.
+struct Seen {
+    store: bool,
+    caches: bool,
+    definitions: bool,
+    start: bool,
+    running: bool,
+}
+
+impl Seen {
+    async fn of(app: &App) -> Self {
+        Self {
+            store: app.cache.store().health().await.is_ok(),
+            caches: app.cache.revision() > 0,
+            definitions: *app.custom_ready.borrow(),
+            start: app.bootstrapped.load(Ordering::Acquire),
+            running: !app.shutdown.is_triggered(),
+        }
+    }
+
+    fn passes(&self, asks: Asks) -> bool {
+        match asks {
+            Asks::Nothing => true,
+            Asks::Store => self.store,
+            Asks::Caches => self.caches,
+            Asks::Definitions => self.definitions,
+            Asks::Start => self.start,
+            Asks::Running => self.running,
+        }
+    }
+}
+
+/// Answers a path below one of the endpoints, all checks or a single one.
+pub async fn serve(app: &App, path: &str, query: &Query) -> Response<Body> {
+    let (endpoint, single) = path.trim_start_matches('/').split_once('/').unwrap_or((path.trim_start_matches('/'), ""));
+    if !single.is_empty() {
+        return match checks(endpoint).find(|(name, _)| *name == single) {
+            Some((_, asks)) => alone(Seen::of(app).await.passes(*asks)),
+            None => answer::no_page(),
+        };
+    }
+    let (body, healthy) = report(endpoint, query, &Seen::of(app).await);
+    answer::text(if healthy { StatusCode::OK } else { StatusCode::INTERNAL_SERVER_ERROR }, body)
+}
+
+fn alone(passes: bool) -> Response<Body> {
+    if !passes {
+        return answer::text(StatusCode::INTERNAL_SERVER_ERROR, "internal server error: the check failed\n");
+    }
+    let mut response = answer::text(StatusCode::OK, "ok");
+    response.headers_mut().remove(HeaderName::from_static("x-content-type-options"));
+    response
+}
+
+fn report(endpoint: &str, query: &Query, seen: &Seen) -> (String, bool) {
+    let excluded: BTreeSet<String> = query.all("exclude").into_iter().collect();
+    let mut unknown = excluded.clone();
+    let (mut lines, mut healthy) = (String::new(), true);
+    for (name, asks) in checks(endpoint) {
+        if excluded.contains(*name) {
+            unknown.remove(*name);
+            lines.push_str(&format!("[+]{name} excluded: ok\n"));
+        } else if seen.passes(*asks) {
+            lines.push_str(&format!("[+]{name} ok\n"));
+        } else {
+            healthy = false;
+            lines.push_str(&format!("[-]{name} failed: reason withheld\n"));
+        }
+    }
+    if !unknown.is_empty() {
+        let names: Vec<String> = unknown.iter().map(|name| stdx::quoted(name).to_string()).collect();
+        let names = names.join(",");
+        lines.push_str(&format!("warn: some health checks cannot be excluded: no matches for {names}\n"));
+    }
+    if !healthy {
+        return (format!("{lines}{endpoint} check failed\n"), false);
+    }
+    let text = if query.has("verbose") { format!("{lines}{endpoint} check passed\n") } else { "ok".to_owned() };
+    (text, true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seen() -> Seen {
+        Seen { store: true, caches: true, definitions: true, start: true, running: true }
+    }
+
+    #[test]
+    fn excluded_checks_are_told_and_unknown_ones_warned_of() {
+        let query = Query::parse("verbose&exclude=etcd&exclude=ping&exclude=bogus");
+        let (text, healthy) = report("readyz", &query, &Seen { store: true, ..seen() });
+        assert!(healthy && text.starts_with("[+]ping excluded: ok\n[+]log ok\n[+]etcd excluded: ok\n"), "{text}");
+        let end = "[+]shutdown ok\nwarn: some health checks cannot be excluded: no matches for \"bogus\"\n\
+                   readyz check passed\n";
+        assert!(text.ends_with(end), "{text}");
+    }
+
+    #[test]
+    fn a_failed_check_fails_its_endpoint_and_is_named() {
+        let stopping = Seen { running: false, ..seen() };
+        let (text, healthy) = report("readyz", &Query::default(), &stopping);
+        assert!(!healthy && text.ends_with("[-]shutdown failed: reason withheld\nreadyz check failed\n"), "{text}");
+        // A server that is asked to stop is alive until it has.
+        assert_eq!(report("livez", &Query::default(), &stopping), ("ok".to_owned(), true));
+        let (text, healthy) = report("livez", &Query::default(), &Seen { start: false, ..seen() });
+        assert!(!healthy && text.contains("[-]poststarthook/rbac/bootstrap-roles failed"), "{text}");
+    }
+}

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use crate::app::{Call, now_text};
 use crate::codec;
-use crate::status::{FieldError, Result};
+use crate::status::Result;
 use crate::tree;
 use crate::user::User;
 
@@ -506,9 +506,6 @@ pub fn drop_repeated_owners(call: &Call, value: &mut Value, admitted: bool) {
         ));
     }
 }
-
-/// Field errors of a part of the tree, with where it lies.
-pub(crate) type Errors = Vec<FieldError>;
 
 /// Whether the labels of a new object are those of its template, before defaults say so: these are one inside, so that
 /// what is added to the ones is added to the others.

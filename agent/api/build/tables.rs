@@ -12,20 +12,48 @@ pub(crate) fn schema(schema: &Schema) -> Result<String, String> {
         for field in &message.fields {
             fields.push_str(&field_row(schema, field)?);
         }
-        let mut numbers: Vec<(i32, usize)> = message.fields.iter().enumerate().map(|(i, f)| (f.number, i)).collect();
-        numbers.sort_unstable();
+        let always: Vec<usize> =
+            (0..message.fields.len()).filter(|index| is_always_shown(schema, &message.fields[*index])).collect();
         let _infallible = writeln!(
             out,
-            "    Message {{ name: {:?}, openapi: {:?}, shape: {}, type_meta: {}, atomic: {}, fields: &[{fields}], by_number: &{numbers:?} }},",
+            "    Message {{ name: {:?}, openapi: {:?}, shape: {}, type_meta: {}, atomic: {}, fields: &[{fields}], always: &{always:?}, places: &{:?} }},",
             message.name,
             message.openapi,
             shape(message),
             message.shape == "typemeta",
             message.map_type == "atomic",
+            places(message)?,
         );
     }
     out.push_str("];\n");
     Ok(out)
+}
+
+/// By protobuf number: one more than the index of the field, or nothing.
+fn places(message: &Message) -> Result<Vec<u8>, String> {
+    let mut places = Vec::new();
+    for (index, field) in message.fields.iter().enumerate() {
+        let number = usize::try_from(field.number).map_err(|_| format!("{} has no number", field.json))?;
+        let place = u8::try_from(index + 1).map_err(|_| format!("too many fields in {}", message.name))?;
+        if number > 1000 {
+            return Err(format!("a field number of {} is too large for a table", message.name));
+        }
+        places.resize(places.len().max(number + 1), 0);
+        places[number] = place;
+    }
+    Ok(places)
+}
+
+/// Whether JSON shows a field that is absent: Go leaves out what is empty only where it is told to, and never a struct.
+fn is_always_shown(schema: &Schema, field: &Field) -> bool {
+    if field.has('i') {
+        return true;
+    }
+    if field.has('z') || field.has('o') && (field.has('r') || field.has('m') || field.has('p')) {
+        return false;
+    }
+    let inner = schema.index.get(&field.proto_type).map(|index| shape(&schema.messages[*index]));
+    !field.has('o') || inner.is_some_and(|shape| shape != "Shape::List")
 }
 
 fn shape(message: &Message) -> &'static str {
@@ -59,8 +87,9 @@ fn field_row(schema: &Schema, field: &Field) -> Result<String, String> {
         _ => "ListType::Unset".to_owned(),
     };
     Ok(format!(
-        "Field {{ json: {:?}, number: {}, ty: {kind}, repeated: {}, pointer: {}, omit_empty: {}, omit_zero: {}, inline: {}, required: {}, bytes: {}, list: {list}, atomic: {}, patch: &{:?}, merge_key: {:?}, default: {:?}, values: &{:?}, format: {:?}, go: {:?} }}, ",
+        "Field {{ json: {:?}, key: {:?}, number: {}, ty: {kind}, repeated: {}, pointer: {}, omit_empty: {}, omit_zero: {}, inline: {}, required: {}, bytes: {}, list: {list}, atomic: {}, patch: &{:?}, merge_key: {:?}, default: {:?}, values: &{:?}, format: {:?}, go: {:?} }}, ",
         field.json,
+        format!("\"{}\":", field.json),
         field.number,
         field.has('r'),
         field.has('p'),

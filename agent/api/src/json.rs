@@ -47,14 +47,6 @@ fn is_plain(text: &[u8]) -> bool {
     text.chunks(32).all(|block| block.iter().fold(true, |ok, b| ok & plain(*b)))
 }
 
-/// Appends the name of a field and a colon. Names hold nothing to escape.
-pub(crate) fn put_key(out: &mut Vec<u8>, name: &str) {
-    out.reserve(name.len() + 3);
-    out.push(b'"');
-    out.extend_from_slice(name.as_bytes());
-    out.extend_from_slice(b"\":");
-}
-
 /// Appends an integer.
 pub(crate) fn put_int(out: &mut Vec<u8>, value: i64) {
     if value < 0 {

@@ -15,8 +15,10 @@ pub struct Message {
     pub atomic: bool,
     /// Fields in JSON order.
     pub fields: &'static [Field],
-    /// (protobuf number, index in `fields`), by number.
-    pub by_number: &'static [(i32, usize)],
+    /// Indexes of the fields that JSON shows even when they are absent.
+    pub always: &'static [usize],
+    /// By protobuf number: one more than the index of the field, 0 where there is none.
+    places: &'static [u8],
 }
 
 /// How a message is written in JSON.
@@ -51,6 +53,8 @@ pub enum Shape {
 pub struct Field {
     /// Name in JSON.
     pub json: &'static str,
+    /// The name as JSON text, with its colon.
+    pub key: &'static str,
     /// Protobuf number.
     pub number: u32,
     /// Type of the value, of one list member, or of the map.
@@ -135,10 +139,15 @@ impl Message {
     /// The field with this protobuf number, with its index.
     #[must_use]
     pub fn field_by_number(&self, number: u32) -> Option<(usize, &'static Field)> {
-        let number = i32::try_from(number).ok()?;
-        let at = self.by_number.binary_search_by_key(&number, |(n, _)| *n).ok()?;
-        let index = self.by_number[at].1;
+        let place = *self.places.get(usize::try_from(number).ok()?)?;
+        let index = usize::from(place).checked_sub(1)?;
         Some((index, &self.fields[index]))
+    }
+
+    /// The fields in the order of their protobuf numbers.
+    pub fn by_number(&self) -> impl Iterator<Item = &'static Field> {
+        let fields = self.fields;
+        self.places.iter().filter(|place| **place > 0).map(move |place| &fields[usize::from(*place) - 1])
     }
 
     /// The field of this JSON name, looking through inlined structs.

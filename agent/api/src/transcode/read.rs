@@ -97,8 +97,7 @@ impl<'v> Reader<'v> {
         map: &'v Map<String, Value>,
         out: &mut Vec<u8>,
     ) -> Result<(), Issue> {
-        for (_, index) in message.by_number {
-            let field = &message.fields[*index];
+        for field in message.by_number() {
             if field.inline {
                 if let Some(inner) = field.ty.message() {
                     let mut bytes = Vec::new();

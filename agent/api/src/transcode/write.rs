@@ -6,7 +6,7 @@
 
 use prost::DecodeError;
 
-use crate::json::{duration, put_base64, put_float, put_int, put_key, put_string, put_text, put_uint};
+use crate::json::{duration, put_base64, put_float, put_int, put_string, put_text, put_uint};
 use crate::schema::{Field, FieldType, MESSAGES, Message, Shape};
 use crate::time::{format_micros, put_seconds};
 use crate::transcode::TypeName;
@@ -80,12 +80,20 @@ impl<'a> Writer<'a, '_> {
             self.stack[base..].sort_by_key(|(index, _)| *index);
         }
         let mut at = base;
-        for (index, field) in message.fields.iter().enumerate() {
+        let mut always = message.always.iter().copied().peekable();
+        loop {
+            let present = self.stack[at..end].first().map(|(index, _)| *index);
+            let index = match (present, always.peek().copied()) {
+                (None, None) => break,
+                (Some(index), None) | (None, Some(index)) => index,
+                (Some(a), Some(b)) => a.min(b),
+            };
+            always.next_if_eq(&index);
             let start = at;
             while at < end && self.stack[at].0 == index {
                 at += 1;
             }
-            self.field(field, start..at, first)?;
+            self.field(&message.fields[index], start..at, first)?;
         }
         self.stack.truncate(base);
         Ok(())
@@ -107,7 +115,7 @@ impl<'a> Writer<'a, '_> {
         if !std::mem::take(first) {
             self.out.push(b',');
         }
-        put_key(self.out, field.json);
+        self.out.extend_from_slice(field.key.as_bytes());
         if let FieldType::Map(ty) = field.ty {
             return self.map(*ty, values);
         }

@@ -9,6 +9,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod cpio;
+pub mod disk;
 mod fingerprint;
 mod modules;
 mod oci;
@@ -165,7 +166,7 @@ pub fn user_cache() -> Result<PathBuf> {
 /// The package cannot be had.
 pub fn fetch_kubectl(cache: &Path, mirror: &str, say: &dyn Fn(&str)) -> Result<PathBuf> {
     tools::require(TOOLS)?;
-    let program = packages::fetch_unpacked(cache, mirror, "kubectl", say)?.join("usr/bin/kubectl");
+    let program = packages::fetch_unpacked(cache, mirror, ("kubectl", recipe::NEWER_SUITE), say)?.join("usr/bin/kubectl");
     if program.is_file() { Ok(program) } else { bail!("the package kubectl holds no {}", program.display()) }
 }
 
@@ -326,7 +327,7 @@ fn pack(options: &Options, folder: &Path, id: &str) -> Result<()> {
     tools::run(command.arg(folder.join("root.erofs")).arg(folder.join("tree")))?;
     let file = fs::File::create(folder.join("initramfs")).context("make the initramfs")?;
     let mut archive = cpio::Archive::new(std::io::BufWriter::new(file));
-    for name in ["dev", "proc", "root", "modules"] {
+    for name in ["dev", "proc", "root", "modules", "variables"] {
         archive.folder(name)?;
     }
     archive.character_device("dev/console", (5, 1))?;

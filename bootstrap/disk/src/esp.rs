@@ -9,6 +9,7 @@ use fatfs::{Date, DateTime, FatType, FileSystem, FormatVolumeOptions, FsOptions,
 
 use crate::device::{Device, Window};
 use crate::entry::Entry;
+use crate::gather::Gather;
 
 /// Where the loader looks for kernel images.
 pub const ENTRIES: &str = "EFI/Linux";
@@ -42,7 +43,7 @@ impl TimeProvider for NoTime {
 
 static NO_TIME: NoTime = NoTime;
 
-type Files<'a, D> = FileSystem<Window<&'a mut D>>;
+type Files<'a, 'b, D> = FileSystem<Window<&'a mut Gather<&'b mut D>>>;
 
 /// The EFI system partition on a device that is nothing else.
 #[derive(Debug)]
@@ -79,15 +80,16 @@ impl<D: Device> Esp<D> {
         &mut self,
         step: &'static str,
         path: &str,
-        work: impl FnOnce(&Files<'_, D>) -> io::Result<T>,
+        work: impl FnOnce(&Files<'_, '_, D>) -> io::Result<T>,
     ) -> Result<T, EspError> {
         let failed = |source| EspError { step, path: path.to_owned(), source };
         let length = self.device.bytes();
         let options = FsOptions::new().update_accessed_date(false).time_provider(&NO_TIME);
-        let files = FileSystem::new(Window::new(&mut self.device, 0, length), options).map_err(failed)?;
+        let mut gather = Gather::new(&mut self.device);
+        let files = FileSystem::new(Window::new(&mut gather, 0, length), options).map_err(failed)?;
         let result = work(&files).map_err(failed)?;
         files.unmount().map_err(failed)?;
-        self.device.sync().map_err(failed)?;
+        gather.keep().map_err(failed)?;
         Ok(result)
     }
 

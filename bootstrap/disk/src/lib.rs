@@ -16,6 +16,7 @@
 mod device;
 mod entry;
 mod esp;
+mod gather;
 mod gpt;
 mod guid;
 pub mod layout;

@@ -31,6 +31,7 @@ mod runner;
 mod settings;
 mod sources;
 mod storage;
+mod trial;
 
 pub use config::{Config, Paths, ServicesOf};
 pub use environment::Environment;

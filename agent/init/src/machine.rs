@@ -4,6 +4,7 @@ use std::io::Stdout;
 use std::path::Path;
 use std::sync::Arc;
 
+use install::{Booted, Record, Trial};
 use machine_api::{Phase, Stage};
 use sys::System;
 
@@ -14,7 +15,7 @@ use crate::environment::Environment;
 use crate::groups::Groups;
 use crate::intake::Accepted;
 use crate::mounts;
-use crate::sources::Sources;
+use crate::sources::{Offer, Sources};
 
 /// The host name before there is a manifest.
 const NAMELESS: &str = "keelson";
@@ -41,6 +42,14 @@ pub(crate) struct Machine {
     pub(crate) phases: Vec<Phase>,
     pub(crate) hostname: String,
     pub(crate) storage: Storage,
+    /// The slot that runs, on a machine that was started from a disk of ours.
+    pub(crate) booted: Option<Booted>,
+    /// The manifest on that disk's EFI system partition.
+    pub(crate) on_esp: Option<Offer>,
+    /// The last update.
+    pub(crate) update: Option<Record>,
+    /// Whether the system that runs has yet to prove itself.
+    pub(crate) trial: Option<Trial>,
     pub(crate) groups: Option<Groups>,
     /// The manifest in force.
     pub(crate) accepted: Option<Accepted>,
@@ -65,6 +74,10 @@ impl Machine {
             phases: Vec::new(),
             hostname: NAMELESS.to_owned(),
             storage: Storage::Kept,
+            booted: None,
+            on_esp: None,
+            update: None,
+            trial: None,
             groups: None,
             accepted: None,
             diagnostics: None,
@@ -87,6 +100,7 @@ impl Machine {
             command_line: &self.command_line,
             paths: &self.config.paths,
             given: self.config.manifest.as_deref(),
+            on_esp: self.on_esp.as_ref(),
         }
     }
 

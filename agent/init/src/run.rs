@@ -15,7 +15,7 @@ use crate::exit::{self, Leave};
 use crate::intake::{self, Intake};
 use crate::machine::{Machine, Storage};
 use crate::runner::Runner;
-use crate::{observe, phases, sources};
+use crate::{observe, phases, sources, trial};
 
 /// How often the diagnostics are shown again while there is no usable manifest.
 const REMIND: Duration = Duration::from_secs(60);
@@ -101,7 +101,8 @@ pub(crate) fn turn(machine: &mut Machine, runner: &mut Runner, ears: &mut Ears) 
     let count = pipes.len();
     let others = ears.fds().into_iter().flatten().chain(ears.buttons.iter().map(AsFd::as_fd));
     let all: Vec<BorrowedFd<'_>> = pipes.into_iter().chain(others).collect();
-    let readable = wait_readable(&all, left.unwrap_or(LONGEST_WAIT).min(LONGEST_WAIT));
+    let longest = if machine.trial.is_some() { trial::LONGEST_WAIT } else { LONGEST_WAIT };
+    let readable = wait_readable(&all, left.unwrap_or(longest).min(longest));
     drop(all);
     runner.read_pipes(machine, &readable[..count]);
     while let Some(notification) = ears.notify.as_ref().and_then(NotifySocket::next) {
@@ -121,7 +122,13 @@ pub(crate) fn turn(machine: &mut Machine, runner: &mut Runner, ears: &mut Ears) 
     if machine.stage != Stage::Stopping && (files_changed || (disk_came && machine.accepted.is_none())) {
         reconsider(machine, runner);
     }
+    if files_changed && let Some(why) = sources::take_reboot(&*machine.system, &machine.config.paths) {
+        leave = leave.or(Some(Leave::reboot(&why)));
+    }
     runner.step(machine, Event::Tick);
+    if machine.stage != Stage::Stopping {
+        leave = leave.or_else(|| trial::check(machine, runner.supervisor().status()));
+    }
     leave
 }
 

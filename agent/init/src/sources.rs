@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use base64::Engine;
+use install::Booted;
 use sys::{BlockDevice, Mount, MountFlags, System, UnmountFlags};
 
 use crate::cmdline::CommandLine;
@@ -15,6 +16,8 @@ const CONFIG_LABEL: &str = "KEELSON-CFG";
 const CONFIG_SERIAL: &str = "keelson-config";
 /// Where a disk with a manifest is looked into.
 const CONFIG_MOUNT: &str = "/run/keelson-config";
+/// The manifest on the EFI system partition.
+const ESP_FILE: &str = "keelson/manifest.toml";
 /// The name of the manifest on such a disk.
 const CONFIG_FILE: &str = "manifest.toml";
 
@@ -39,6 +42,8 @@ pub(crate) struct Sources<'a> {
     pub(crate) command_line: &'a CommandLine,
     pub(crate) paths: &'a Paths,
     pub(crate) given: Option<&'a Path>,
+    /// What was found on the own disk's EFI system partition.
+    pub(crate) on_esp: Option<&'a Offer>,
 }
 
 impl Sources<'_> {
@@ -49,7 +54,7 @@ impl Sources<'_> {
                 return None;
             }
             let named = self.command_line.manifest.as_deref().map(|word| from_command_line(system, word));
-            named.or_else(|| from_firmware(system)).or_else(|| from_disk(system))
+            named.or_else(|| from_firmware(system)).or_else(|| from_disk(system)).or_else(|| self.on_esp.cloned())
         };
         let given = self.given.map(|path| Offer::new(path.display().to_string(), text_of(system, path)));
         given.or_else(machine).or_else(|| from_image(system, self.paths))
@@ -57,7 +62,7 @@ impl Sources<'_> {
 
     /// Folders whose changes may bring a manifest.
     pub(crate) fn watched(&self) -> Vec<PathBuf> {
-        let mut folders = vec![self.paths.inbox()];
+        let mut folders = vec![self.paths.inbox(), self.paths.conditions()];
         folders.extend(self.given.and_then(Path::parent).map(Path::to_owned));
         let named = self.command_line.manifest.as_deref().filter(|word| word.starts_with('/'));
         folders.extend(named.and_then(|path| Path::new(path).parent()).map(Path::to_owned));
@@ -83,6 +88,17 @@ pub(crate) fn take_from_inbox(system: &dyn System, paths: &Paths) -> Option<Offe
     let offer = Offer::new("handed in", text_of(system, &file));
     system.remove_file(&file).ok();
     Some(offer)
+}
+
+/// Somebody asks for a new start: why. It is asked once.
+pub(crate) fn take_reboot(system: &dyn System, paths: &Paths) -> Option<String> {
+    let file = paths.inbox().join("reboot");
+    if !system.exists(&file) {
+        return None;
+    }
+    let why = text_of(system, &file).unwrap_or_default();
+    system.remove_file(&file).ok();
+    Some(why.trim().to_owned())
 }
 
 fn from_firmware(system: &dyn System) -> Option<Offer> {
@@ -123,6 +139,17 @@ fn from_disk(system: &dyn System) -> Option<Offer> {
     Some(Offer::new(source, text))
 }
 
+/// The manifest on the EFI system partition of the disk that the machine was started from.
+pub(crate) fn from_esp(booted: &Booted) -> Option<Offer> {
+    let source = format!("EFI system partition of {}", booted.disk);
+    let read = || booted.open()?.esp()?.read(ESP_FILE).map_err(install::Error::from);
+    match read() {
+        Ok(None) => None,
+        Ok(Some(bytes)) => Some(Offer::new(source, utf8(bytes))),
+        Err(error) => Some(Offer::new(source, Err(stdx::chain(&error).to_string()))),
+    }
+}
+
 /// A text file, read no further than a manifest can be long.
 pub(crate) fn text_of(system: &dyn System, path: &Path) -> Result<String, String> {
     let bytes = system.read_at(path, 0, manifest::MANIFEST_BYTES + 1);
@@ -141,7 +168,8 @@ mod tests {
     fn observe(system: &FakeSystem, line: &str, environment: Environment) -> Option<Offer> {
         let command_line = CommandLine::parse(line);
         let paths = Paths::default();
-        Sources { environment, command_line: &command_line, paths: &paths, given: None }.observe(system)
+        let on_esp = None;
+        Sources { environment, command_line: &command_line, paths: &paths, given: None, on_esp }.observe(system)
     }
 
     #[test]

@@ -166,7 +166,8 @@ pub fn user_cache() -> Result<PathBuf> {
 /// The package cannot be had.
 pub fn fetch_kubectl(cache: &Path, mirror: &str, say: &dyn Fn(&str)) -> Result<PathBuf> {
     tools::require(TOOLS)?;
-    let program = packages::fetch_unpacked(cache, mirror, ("kubectl", recipe::NEWER_SUITE), say)?.join("usr/bin/kubectl");
+    let program =
+        packages::fetch_unpacked(cache, mirror, ("kubectl", recipe::NEWER_SUITE), say)?.join("usr/bin/kubectl");
     if program.is_file() { Ok(program) } else { bail!("the package kubectl holds no {}", program.display()) }
 }
 

@@ -60,8 +60,12 @@ mod tests {
         let line = CommandLine::parse(
             "console=ttyS0 keelson.root=0f keelson.manifest=\"/a b.toml\" quiet keelson.verbose keelson.trial=90 keelson.x=1\n",
         );
-        let expected =
-            CommandLine { manifest: Some("/a b.toml".into()), is_verbose: true, trial: Some(Duration::from_secs(90)), unknown: vec!["keelson.x=1".into()] };
+        let expected = CommandLine {
+            manifest: Some("/a b.toml".into()),
+            is_verbose: true,
+            trial: Some(Duration::from_secs(90)),
+            unknown: vec!["keelson.x=1".into()],
+        };
         assert_eq!(line, expected);
         assert_eq!(CommandLine::parse(""), CommandLine::default());
     }

@@ -3,6 +3,7 @@
 use std::io::Stdout;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use install::{Booted, Record, Trial};
 use machine_api::{Phase, Stage};
@@ -50,6 +51,8 @@ pub(crate) struct Machine {
     pub(crate) update: Option<Record>,
     /// Whether the system that runs has yet to prove itself.
     pub(crate) trial: Option<Trial>,
+    /// When it was last written down what the trial lacks.
+    pub(crate) remembered: Option<Duration>,
     pub(crate) groups: Option<Groups>,
     /// The manifest in force.
     pub(crate) accepted: Option<Accepted>,
@@ -78,6 +81,7 @@ impl Machine {
             on_esp: None,
             update: None,
             trial: None,
+            remembered: None,
             groups: None,
             accepted: None,
             diagnostics: None,

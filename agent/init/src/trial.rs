@@ -14,6 +14,9 @@ pub(crate) const LONGEST_WAIT: Duration = Duration::from_secs(5);
 /// How long a machine has to prove itself where the kernel's command line does not say.
 const DEADLINE: Duration = Duration::from_secs(600);
 
+/// What is lacking changes often while services start; each time costs a write to the disk.
+const REMEMBER_EVERY: Duration = Duration::from_secs(3);
+
 /// At boot: what the last update came to, and whether this is a trial.
 pub(crate) fn begin(machine: &mut Machine) -> Vec<String> {
     let Some(booted) = machine.booted.clone() else { return Vec::new() };
@@ -92,10 +95,13 @@ fn conclude(machine: &mut Machine, outcome: install::Outcome) {
 /// Keeps what the system on trial lacks, for the one that may have to tell why it was taken back.
 fn remember(machine: &mut Machine, seen: &str) {
     let Some(record) = machine.update.as_mut() else { return };
-    if record.outcome.is_some() || record.seen.as_deref() == Some(seen) {
+    let now = machine.system.uptime();
+    let is_soon = machine.remembered.is_some_and(|before| now < before + REMEMBER_EVERY);
+    if record.outcome.is_some() || record.seen.as_deref() == Some(seen) || is_soon {
         return;
     }
     record.seen = Some(seen.to_owned());
+    machine.remembered = Some(now);
     store(machine);
 }
 

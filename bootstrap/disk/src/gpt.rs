@@ -169,7 +169,8 @@ impl Table {
     fn entries(&self) -> Vec<u8> {
         let mut bytes = vec![0; ENTRIES_BYTES];
         for (number, partition) in &self.partitions {
-            let Some(entry) = (*number as usize).checked_sub(1).and_then(|at| bytes.chunks_exact_mut(ENTRY).nth(at)) else {
+            let Some(entry) = (*number as usize).checked_sub(1).and_then(|at| bytes.chunks_exact_mut(ENTRY).nth(at))
+            else {
                 continue;
             };
             entry[..16].copy_from_slice(&partition.kind.0);

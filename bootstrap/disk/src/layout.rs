@@ -177,13 +177,21 @@ mod tests {
     #[test]
     fn a_first_boot_makes_the_rest_once() {
         let table = plan(&flashed(20 * GIB), &SIZES).unwrap();
-        let expected =
-            [(1, ESP_NAME, 256), (2, "KEELSON-A", 1024), (3, "KEELSON-B", 1024), (4, STATE_NAME, 2048), (5, DATA_NAME, 16126)];
+        let expected = [
+            (1, ESP_NAME, 256),
+            (2, "KEELSON-A", 1024),
+            (3, "KEELSON-B", 1024),
+            (4, STATE_NAME, 2048),
+            (5, DATA_NAME, 16126),
+        ];
         assert_eq!(names(&table), expected);
         assert!(table.partitions[&5].last <= table.last_usable());
         assert_eq!(plan(&table, &SIZES).unwrap(), table);
         assert_eq!(table.partitions[&4].attributes, FRESH);
-        assert_eq!(installed(&image(b"seed", 1).partitions[&1].id.0, table.sectors, &SIZES).unwrap().partitions.len(), 5);
+        assert_eq!(
+            installed(&image(b"seed", 1).partitions[&1].id.0, table.sectors, &SIZES).unwrap().partitions.len(),
+            5
+        );
     }
 
     #[test]

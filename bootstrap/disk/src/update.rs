@@ -72,7 +72,9 @@ pub enum UpdateError {
         room: u64,
     },
     /// It is older than what runs.
-    #[error("the update is version {found}, older than {running}, which runs; ask for it as a downgrade if it is meant")]
+    #[error(
+        "the update is version {found}, older than {running}, which runs; ask for it as a downgrade if it is meant"
+    )]
     Downgrade {
         /// Its version.
         found: String,
@@ -134,7 +136,11 @@ impl Update {
         let mut ends = start.iter().enumerate().filter(|(_, byte)| **byte == b'\n').map(|(at, _)| at);
         let (Some(first), Some(second), Some(third)) = (ends.next(), ends.next(), ends.next()) else {
             let is_too_long = start.len() > HEAD_BYTES;
-            return if is_too_long { Err(UpdateError::NoUpdate("its metadata has no end".to_owned())) } else { Ok(None) };
+            return if is_too_long {
+                Err(UpdateError::NoUpdate("its metadata has no end".to_owned()))
+            } else {
+                Ok(None)
+            };
         };
         let signed = start[first + 1..second].to_vec();
         let update = serde_json::from_slice(&signed).map_err(|error| UpdateError::NoUpdate(error.to_string()))?;
@@ -152,8 +158,7 @@ impl Update {
         if found != own {
             return Err(UpdateError::Foreign { found, own });
         }
-        for (part, bytes, room) in
-            [("kernel", self.kernel.bytes, KERNEL_BYTES), ("root", self.root.bytes, slot_bytes)]
+        for (part, bytes, room) in [("kernel", self.kernel.bytes, KERNEL_BYTES), ("root", self.root.bytes, slot_bytes)]
         {
             if bytes > room {
                 return Err(UpdateError::TooLarge { part, bytes, room });

@@ -114,9 +114,13 @@ fn reason(record: &Record, entry: &Entry) -> String {
         done => format!("{done} times"),
     };
     match &record.seen {
-        None => format!("it was started {times} and never got as far as its agent: its kernel, its root or its first \
-                         process failed"),
-        Some(seen) => format!("it was started {times} and ended before it proved itself; the last that it said: {seen}"),
+        None => format!(
+            "it was started {times} and never got as far as its agent: its kernel, its root or its first \
+                         process failed"
+        ),
+        Some(seen) => {
+            format!("it was started {times} and ended before it proved itself; the last that it said: {seen}")
+        }
     }
 }
 
@@ -141,7 +145,9 @@ mod tests {
         assert_eq!(judged(&record(), "keelson-2-b.efi", &[old, "keelson-2-b.efi"]), Some(Outcome::Good));
         assert_eq!(judged(&record(), old, &[old]), Some(Outcome::CutShort));
         assert_eq!(judged(&record(), old, &[old, "keelson-2-b+2.efi"]), None);
-        let Some(Outcome::FellBack { reason }) = judged(&record(), old, &[old, "keelson-2-b+0-2.efi"]) else { panic!() };
+        let Some(Outcome::FellBack { reason }) = judged(&record(), old, &[old, "keelson-2-b+0-2.efi"]) else {
+            panic!()
+        };
         assert!(reason.contains("2 times and never got as far as its agent"), "{reason}");
         let told = Record { seen: Some("etcd is starting".to_owned()), ..record() };
         let Some(Outcome::FellBack { reason }) = judged(&told, old, &[old, "keelson-2-b+0-1.efi"]) else { panic!() };

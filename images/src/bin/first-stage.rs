@@ -97,7 +97,8 @@ struct Started {
 impl Started {
     /// `None` if it was no boot loader that tells.
     fn observe() -> Option<Self> {
-        mount(Some("efivarfs"), VARIABLES, Some("efivarfs"), MsFlags::MS_NOSUID | MsFlags::MS_RDONLY, None::<&str>).ok()?;
+        mount(Some("efivarfs"), VARIABLES, Some("efivarfs"), MsFlags::MS_NOSUID | MsFlags::MS_RDONLY, None::<&str>)
+            .ok()?;
         let entry = Entry::parse(&variable("LoaderEntrySelected")?)?;
         Some(Self { partition: variable("LoaderDevicePartUUID")?.to_lowercase(), slot: entry.slot })
     }

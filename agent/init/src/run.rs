@@ -29,6 +29,7 @@ pub(crate) struct Ears {
     signals: Option<Signals>,
     notify: Option<NotifySocket>,
     files: Option<FileWatch>,
+    conditions: Option<FileWatch>,
     devices: Option<UeventSocket>,
     buttons: Vec<PowerButton>,
 }
@@ -74,20 +75,26 @@ impl Ears {
         for folder in machine.sources().watched() {
             failures.extend(files.as_ref().and_then(|files| files.add_folder(&folder).err()));
         }
+        let conditions = FileWatch::new().and_then(|watch| {
+            watch.add_folder(&machine.config.paths.conditions())?;
+            Ok(watch)
+        });
+        let conditions = conditions.map_err(|error| failures.push(error)).ok();
         let is_machine = machine.environment == Environment::Machine;
         let devices = is_machine.then(UeventSocket::listen).and_then(Result::ok);
         let buttons = if is_machine { sys::power_buttons(&*machine.system) } else { Vec::new() };
         for error in failures {
             machine.say(&stdx::chain(&error).to_string());
         }
-        Self { signals, notify, files, devices, buttons }
+        Self { signals, notify, files, conditions, devices, buttons }
     }
 
-    fn fds(&self) -> [Option<BorrowedFd<'_>>; 4] {
+    fn fds(&self) -> [Option<BorrowedFd<'_>>; 5] {
         [
             self.signals.as_ref().map(AsFd::as_fd),
             self.notify.as_ref().map(AsFd::as_fd),
             self.files.as_ref().map(AsFd::as_fd),
+            self.conditions.as_ref().map(AsFd::as_fd),
             self.devices.as_ref().map(AsFd::as_fd),
         ]
     }
@@ -115,6 +122,9 @@ pub(crate) fn turn(machine: &mut Machine, runner: &mut Runner, ears: &mut Ears) 
     runner.reap(machine);
     if ears.buttons.iter_mut().any(PowerButton::pressed) {
         leave = Some(Leave::power_off("the power button was pressed"));
+    }
+    if ears.conditions.as_ref().is_some_and(|watch| !watch.changed().is_empty()) {
+        runner.touch();
     }
     let files_changed = ears.files.as_ref().is_some_and(|files| !files.changed().is_empty());
     let disk_came = std::iter::from_fn(|| ears.devices.as_ref().and_then(UeventSocket::next))

@@ -62,7 +62,7 @@ impl Sources<'_> {
 
     /// Folders whose changes may bring a manifest.
     pub(crate) fn watched(&self) -> Vec<PathBuf> {
-        let mut folders = vec![self.paths.inbox(), self.paths.conditions()];
+        let mut folders = vec![self.paths.inbox()];
         folders.extend(self.given.and_then(Path::parent).map(Path::to_owned));
         let named = self.command_line.manifest.as_deref().filter(|word| word.starts_with('/'));
         folders.extend(named.and_then(|path| Path::new(path).parent()).map(Path::to_owned));

@@ -30,7 +30,7 @@ enum Step {
     /// The lines at the start are not complete.
     Head(Vec<u8>),
     /// The kernel image comes.
-    Kernel { head: Box<Head>, kernel: Vec<u8> },
+    Kernel { head: Box<Head>, kernel: Vec<u8>, digest: Digesting },
     /// The root comes.
     Root { head: Box<Head>, kernel: Vec<u8>, written: u64, digest: Digesting },
 }
@@ -84,21 +84,20 @@ impl<D: Device> Receiver<D> {
                     };
                     self.accept(&head)?;
                     let rest = start.split_off(head.bytes);
-                    self.step = Step::Kernel { head: Box::new(head), kernel: Vec::new() };
+                    self.step = Step::Kernel { head: Box::new(head), kernel: Vec::new(), digest: Digesting::default() };
                     return self.add(&rest);
                 }
-                Step::Kernel { head, mut kernel } => {
+                Step::Kernel { head, mut kernel, mut digest } => {
                     let wanted = &head.update.kernel;
                     let missing = usize::try_from(wanted.bytes).unwrap_or(usize::MAX) - kernel.len();
                     let (own, rest) = content.split_at(missing.min(content.len()));
                     kernel.extend_from_slice(own);
+                    digest.add(own);
                     content = rest;
                     if own.len() < missing {
-                        self.step = Step::Kernel { head, kernel };
+                        self.step = Step::Kernel { head, kernel, digest };
                         return Ok(());
                     }
-                    let mut digest = Digesting::default();
-                    digest.add(&kernel);
                     digest.check("kernel", wanted)?;
                     Step::Root { head, kernel, written: 0, digest: Digesting::default() }
                 }

@@ -46,7 +46,7 @@ const SIDEWAYS: &[(&str, &[&str])] = &[
 const OUTSIDE: &[(&str, &[&str])] = &[
     ("ci", &[]),
     ("images", &["stdx", "manifest", "api", "disk", "install"]),
-    ("vm-tests", &["stdx", "api", "client", "images", "lifecycle"]),
+    ("vm-tests", &["stdx", "api", "client", "disk", "images", "install", "lifecycle"]),
 ];
 
 /// Checks every normal and build edge between our crates; those of tests may be any.

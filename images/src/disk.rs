@@ -49,6 +49,8 @@ pub struct Flashable<'a> {
     pub loader: &'a Loader,
     /// For people, and for refusing downgrades.
     pub version: &'a str,
+    /// Further arguments of the kernel.
+    pub arguments: &'a str,
 }
 
 impl Flashable<'_> {
@@ -68,7 +70,8 @@ impl Flashable<'_> {
         let version = self.full_version();
         // No version that the loader would sort by: the names of entries alone say what is newest.
         let name = format!("PRETTY_NAME=\"Keelson {version}\"\n");
-        let arguments = format!("{ARGUMENTS} {} keelson.version={version}", self.image.root_argument);
+        let arguments = [ARGUMENTS, &self.image.root_argument, &format!("keelson.version={version}"), self.arguments];
+        let arguments = arguments.join(" ");
         let (initramfs, kernel) = (read(&self.image.initramfs)?, read(&self.image.kernel)?);
         let sections = [
             (uki::NAME, name.as_bytes()),

@@ -27,6 +27,8 @@ use anyhow::{Context, Result, bail};
 
 use crate::fingerprint::Fingerprint;
 
+/// The version that images have.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// Where Debian's packages are, if nothing else is asked for.
 pub const DEFAULT_MIRROR: &str = "http://deb.debian.org/debian";
 /// The sandbox of every pod; containerd's configuration names it.

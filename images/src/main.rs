@@ -105,7 +105,7 @@ fn deliver(image: &Image, arguments: &Arguments, say: &dyn Fn(&str)) -> Result<(
         bail!("--manifest: an update leaves the machine's manifest as it is");
     }
     let loader = Loader::fetch(&images::user_cache()?, &arguments.mirror, say)?;
-    let flashable = Flashable { image, loader: &loader, version: env!("CARGO_PKG_VERSION") };
+    let flashable = Flashable { image, loader: &loader, version: images::VERSION, arguments: "" };
     let manifest = arguments.manifest.as_deref();
     match arguments.format {
         Format::Raw => flashable.write_disk(output, manifest),

@@ -60,7 +60,7 @@ impl<D: Device> Esp<D> {
         let length = device.bytes();
         let failed = |source| EspError { step: "make", path: "the file system".to_owned(), source };
         let options = FormatVolumeOptions::new().fat_type(FatType::Fat32).volume_id(id).volume_label(LABEL);
-        fatfs::format_volume(&mut Window::new(&mut device, 0, length), options).map_err(failed)?;
+        fatfs::format_volume(Window::new(&mut device, 0, length), options).map_err(failed)?;
         device.sync().map_err(failed)?;
         Ok(Self { device })
     }

@@ -10,7 +10,8 @@ use std::io;
 use crate::device::Device;
 use crate::gpt::SECTOR_BYTES;
 
-const SECTOR: usize = SECTOR_BYTES as usize;
+const SECTOR: usize = 512;
+const _: () = assert!(SECTOR as u64 == SECTOR_BYTES);
 /// A change of names touches no more sectors than this; whatever touches more is content without a name.
 const ORDERED_SECTORS: usize = 48;
 /// Content is written in pieces of so many sectors.

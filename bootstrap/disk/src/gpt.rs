@@ -14,10 +14,14 @@ use crate::guid::Guid;
 pub const SECTOR_BYTES: u64 = 512;
 const SECTOR: usize = 512;
 const ENTRY: usize = 128;
-const ENTRIES: usize = 128;
-const ENTRIES_BYTES: usize = ENTRY * ENTRIES;
+const ENTRIES_BYTES: usize = ENTRY * ENTRY_COUNT as usize;
+const ENTRY_COUNT: u32 = 128;
+/// The same, as a header says it.
+const ENTRY_SIZE: u32 = 128;
 const ENTRIES_SECTORS: u64 = ENTRIES_BYTES as u64 / SECTOR_BYTES;
 const HEADER_BYTES: usize = 92;
+/// The same, as a header says it.
+const HEADER_SIZE: u32 = 92;
 const SIGNATURE: &[u8; 8] = b"EFI PART";
 const REVISION: u32 = 0x0001_0000;
 const NAME_UNITS: usize = 36;
@@ -190,7 +194,7 @@ impl Table {
         let (other, entries_at) = if own == 1 { (end, 2) } else { (1, end - ENTRIES_SECTORS) };
         let mut header = Vec::with_capacity(SECTOR);
         header.extend_from_slice(SIGNATURE);
-        for word in [REVISION, HEADER_BYTES as u32, 0, 0] {
+        for word in [REVISION, HEADER_SIZE, 0, 0] {
             header.extend_from_slice(&word.to_le_bytes());
         }
         for word in [own, other, FIRST_USABLE, self.last_usable()] {
@@ -198,7 +202,7 @@ impl Table {
         }
         header.extend_from_slice(&self.disk.0);
         header.extend_from_slice(&entries_at.to_le_bytes());
-        for word in [ENTRIES as u32, ENTRY as u32, crc32(entries)] {
+        for word in [ENTRY_COUNT, ENTRY_SIZE, crc32(entries)] {
             header.extend_from_slice(&word.to_le_bytes());
         }
         let sum = crc32(&header);
@@ -235,7 +239,7 @@ fn read_copy(device: &mut dyn Device, at: u64) -> Result<Table, Broken> {
     let word = |at: usize| u32::from_le_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
     let long = |at: usize| u64::from(word(at)) | u64::from(word(at + 4)) << 32;
     let (sum, entries_sum) = (word(16), word(88));
-    if word(12) as usize != HEADER_BYTES || word(80) as usize != ENTRIES || word(84) as usize != ENTRY {
+    if (word(12), word(80), word(84)) != (HEADER_SIZE, ENTRY_COUNT, ENTRY_SIZE) {
         return Err(Broken::Invalid("its sizes are unusual"));
     }
     let (own, entries_at) = (long(24), long(72));

@@ -55,6 +55,11 @@ impl Scene {
         self.serve().await
     }
 
+    /// Lets all machines, which do not run yet, start from flashed disks.
+    pub(super) fn flash(&mut self) -> Result<()> {
+        self.cluster.flash(&self.request.mirror, &self.progress)
+    }
+
     /// Waits until all machines, which run, serve.
     pub(super) async fn serve(&self) -> Result<Api> {
         Watcher { cluster: &self.cluster, progress: &self.progress }.serve().await

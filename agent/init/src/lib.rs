@@ -23,6 +23,7 @@ mod groups;
 mod intake;
 mod logs;
 mod machine;
+mod medium;
 mod mounts;
 mod observe;
 mod phases;

@@ -13,6 +13,7 @@ use crate::cmdline::CommandLine;
 use crate::config::Config;
 use crate::console::Console;
 use crate::environment::Environment;
+use crate::exit::Leave;
 use crate::groups::Groups;
 use crate::intake::Accepted;
 use crate::mounts;
@@ -54,6 +55,8 @@ pub(crate) struct Machine {
     /// When it was last written down what the trial lacks.
     pub(crate) remembered: Option<Duration>,
     pub(crate) groups: Option<Groups>,
+    /// Boot has come to where the machine must start again.
+    pub(crate) leave: Option<Leave>,
     /// The manifest in force.
     pub(crate) accepted: Option<Accepted>,
     /// What is wrong with the one offered last.
@@ -83,6 +86,7 @@ impl Machine {
             trial: None,
             remembered: None,
             groups: None,
+            leave: None,
             accepted: None,
             diagnostics: None,
         }

@@ -15,7 +15,7 @@ use crate::environment::Environment;
 use crate::groups::Groups;
 use crate::intake::{Intake, decide};
 use crate::machine::{Machine, Storage};
-use crate::{mounts, settings, sources, storage, trial};
+use crate::{medium, mounts, settings, sources, storage, trial};
 
 /// How many files PID 1's children may open: etcd and containerd expect many.
 const OPEN_FILES: u64 = 1_048_576;
@@ -151,7 +151,7 @@ fn set_parameters(machine: &mut Machine) -> Vec<String> {
 fn find_storage(machine: &mut Machine) -> Vec<String> {
     let (state, data) = (machine.config.paths.state.clone(), Path::new("/var"));
     let planned = match machine.booted.clone() {
-        Some(booted) => make_rest(machine, &booted).map_err(|error| stdx::chain(&error).to_string()),
+        Some(booted) => own_storage(machine, &booted),
         None => Ok(wait_for_disks(&*machine.system)),
     };
     let system = &*machine.system;
@@ -190,11 +190,25 @@ fn find_own_disk(machine: &mut Machine) -> Vec<String> {
     Vec::new()
 }
 
+/// STATE and DATA of the disk that the machine was started from, unless it is there to be installed elsewhere.
+fn own_storage(machine: &mut Machine, booted: &install::Booted) -> Result<storage::StoragePlan, String> {
+    let words = |error: install::Error| stdx::chain(&error).to_string();
+    match medium::install(machine, booted).map_err(|error| format!("nothing is installed: {}", words(error)))? {
+        medium::Outcome::Stays => make_rest(machine, booted).map_err(words),
+        medium::Outcome::WasInstalled(reason) => Err(reason),
+        medium::Outcome::Installed(leave) => {
+            let reason = "the machine starts again from the disk that it was installed to";
+            machine.leave = Some(leave);
+            Err(reason.to_owned())
+        }
+    }
+}
+
 /// Makes, or finishes, the partitions that a flashed disk does not come with.
 fn make_rest(machine: &mut Machine, booted: &install::Booted) -> Result<storage::StoragePlan, install::Error> {
     let sizes = storage::sizes(machine.sources().observe(&*machine.system));
     let mut disk = booted.open()?;
-    let plan = install::rest::plan(disk.table(), &sizes)?;
+    let plan = install::rest::plan(disk.table(), &sizes, &medium::seed(machine))?;
     if let Some(table) = &plan.table {
         let names: Vec<&str> = table.partitions.values().map(|partition| partition.name.as_str()).collect();
         machine.say(&format!("first start from {}: its partitions become {}", booted.disk, names.join(", ")));

@@ -49,6 +49,9 @@ pub fn run(config: Config) -> ! {
     let mut ears = Ears::open(&mut machine, signals);
     enter_stage(&mut machine, &mut runner);
     let mut reminded = machine.system.uptime();
+    if let Some(how) = machine.leave.take() {
+        exit::leave(&mut machine, &mut runner, &mut ears, how);
+    }
     loop {
         let turn = AssertUnwindSafe(|| {
             publish(&mut machine, &mut runner);

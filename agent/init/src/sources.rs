@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use base64::Engine;
 use install::Booted;
-use sys::{BlockDevice, Mount, MountFlags, System, UnmountFlags};
+use sys::{Mount, MountFlags, System, UnmountFlags};
 
 use crate::cmdline::CommandLine;
 use crate::config::Paths;
@@ -12,12 +12,8 @@ use crate::environment::Environment;
 
 /// Where an emulator puts a manifest.
 const FIRMWARE: &str = "/sys/firmware/qemu_fw_cfg/by_name/opt/keelson/manifest/raw";
-const CONFIG_LABEL: &str = "KEELSON-CFG";
-const CONFIG_SERIAL: &str = "keelson-config";
 /// Where a disk with a manifest is looked into.
 const CONFIG_MOUNT: &str = "/run/keelson-config";
-/// The manifest on the EFI system partition.
-const ESP_FILE: &str = "keelson/manifest.toml";
 /// The name of the manifest on such a disk.
 const CONFIG_FILE: &str = "manifest.toml";
 
@@ -112,8 +108,7 @@ fn from_image(system: &dyn System, paths: &Paths) -> Option<Offer> {
 
 fn from_disk(system: &dyn System) -> Option<Offer> {
     let devices = sys::block_devices(system);
-    let ours = |device: &&BlockDevice| device.has_label(CONFIG_LABEL) || device.serial == CONFIG_SERIAL;
-    let device = devices.iter().find(ours)?;
+    let device = devices.iter().find(|device| device.holds_manifest())?;
     let source = format!("disk {}", device.name);
     let Some(filesystem) = &device.filesystem else {
         // Without a file system the disk is the text, padded with zeros.
@@ -142,7 +137,7 @@ fn from_disk(system: &dyn System) -> Option<Offer> {
 /// The manifest on the EFI system partition of the disk that the machine was started from.
 pub(crate) fn from_esp(booted: &Booted) -> Option<Offer> {
     let source = format!("EFI system partition of {}", booted.disk);
-    let read = || booted.open()?.esp()?.read(ESP_FILE).map_err(install::Error::from);
+    let read = || booted.open()?.esp()?.read(install::onto::MANIFEST).map_err(install::Error::from);
     match read() {
         Ok(None) => None,
         Ok(Some(bytes)) => Some(Offer::new(source, utf8(bytes))),
@@ -179,7 +174,7 @@ mod tests {
         system.file("/usr/share/keelson/manifest.toml", "image");
         assert_eq!(observe(&system, "", Environment::Machine).unwrap().source, "image");
         system.file("/sys/class/block/vdc/size", "2048");
-        system.file("/sys/class/block/vdc/serial", CONFIG_SERIAL);
+        system.file("/sys/class/block/vdc/serial", "keelson-config");
         system.file("/dev/vdc", b"disk\0\0\0\0");
         let offer = observe(&system, "", Environment::Machine).unwrap();
         assert_eq!((offer.source.as_str(), offer.text), ("disk vdc", Ok("disk".to_owned())));
@@ -199,7 +194,7 @@ mod tests {
         let system = FakeSystem::new();
         let mut head = vec![0_u8; sys::PROBE_BYTES];
         head[32769..32774].copy_from_slice(b"CD001");
-        head[32808..32819].copy_from_slice(CONFIG_LABEL.as_bytes());
+        head[32808..32819].copy_from_slice(b"KEELSON-CFG");
         system.file("/sys/class/block/sr0/size", "2048");
         system.file("/dev/sr0", head);
         system.file("/run/keelson-config/manifest.toml", "cd");

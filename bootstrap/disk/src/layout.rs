@@ -30,6 +30,8 @@ pub const DATA_NAME: &str = "KEELSON-DATA";
 
 /// Nothing on the partition is worth anything yet: it was made and not yet formatted.
 pub const FRESH: u64 = 1 << 56;
+/// On the EFI system partition: the disk was installed to, and is no medium to install from.
+pub const INSTALLED: u64 = 1 << 57;
 
 const ESP_KIND: Guid = Guid::new(0xc12a_7328, 0xf81f, 0x11d2, [0xba, 0x4b, 0x00, 0xa0, 0xc9, 0x3e, 0xc9, 0x3b]);
 const SLOT_KIND: Guid = Guid::new(0x7d4c_52b1, 0x1b0e, 0x4f4e, [0x9c, 0x2a, 0x6b, 0x65, 0x65, 0x6c, 0x73, 0x01]);
@@ -39,6 +41,8 @@ const DATA_KIND: Guid = Guid::new(0x7d4c_52b1, 0x1b0e, 0x4f4e, [0x9c, 0x2a, 0x6b
 /// How large partitions are to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sizes {
+    /// The EFI system partition, where it is made.
+    pub esp: u64,
     /// Each slot.
     pub slot: u64,
     /// STATE.
@@ -76,8 +80,12 @@ pub enum LayoutError {
 /// The table of an image with a root of so many bytes, as small as can be. `seed` makes its identifiers.
 #[must_use]
 pub fn image(seed: &[u8], root_bytes: u64) -> Table {
+    with_esp(seed, ESP_BYTES, root_bytes)
+}
+
+fn with_esp(seed: &[u8], esp_bytes: u64, root_bytes: u64) -> Table {
     let root = root_bytes.next_multiple_of(MIB).div_ceil(SECTOR_BYTES);
-    let esp = ESP_BYTES / SECTOR_BYTES;
+    let esp = esp_bytes.div_ceil(SECTOR_BYTES);
     let first = ALIGNMENT + esp;
     // The copy of the table at the end takes less than one unit.
     let mut table = Table::new(Guid::derive(seed, "disk"), first + root + ALIGNMENT);
@@ -91,9 +99,10 @@ pub fn image(seed: &[u8], root_bytes: u64) -> Table {
 /// # Errors
 /// The disk is too small.
 pub fn installed(seed: &[u8], sectors: u64, sizes: &Sizes) -> Result<Table, LayoutError> {
-    let mut table = image(seed, sizes.slot);
+    let mut table = with_esp(seed, sizes.esp, sizes.slot);
     table.sectors = sectors;
-    plan(&table, sizes)
+    table.partitions.entry(ESP).and_modify(|esp| esp.attributes |= INSTALLED);
+    plan(&table, sizes, seed)
 }
 
 fn part(seed: &[u8], kind: Guid, name: &str, (first, sectors): (u64, u64)) -> Partition {
@@ -109,14 +118,20 @@ fn part(seed: &[u8], kind: Guid, name: &str, (first, sectors): (u64, u64)) -> Pa
 
 /// The table with all that is missing. The same table if nothing is.
 ///
+/// The first time, what came from an image gets identifiers made from `seed`, for other disks may be copies of the same
+/// image.
+///
 /// # Errors
 /// The disk is none of ours, or has no room.
-pub fn plan(found: &Table, sizes: &Sizes) -> Result<Table, LayoutError> {
+pub fn plan(found: &Table, sizes: &Sizes, seed: &[u8]) -> Result<Table, LayoutError> {
     let mut table = found.clone();
-    let (_, esp) = found.named(ESP_NAME).ok_or(LayoutError::Missing(ESP_NAME))?;
-    let seed = esp.id.0;
+    found.named(ESP_NAME).ok_or(LayoutError::Missing(ESP_NAME))?;
     let (number, slot_a) = found.named(Slot::A.partition()).ok_or(LayoutError::Missing(Slot::A.partition()))?;
     let mut end = slot_a.last + 1;
+    if found.named(Slot::B.partition()).is_none() {
+        table.disk = Guid::derive(seed, "disk");
+        table.partitions.values_mut().for_each(|partition| partition.id = Guid::derive(seed, &partition.name));
+    }
     if slot_a.bytes() < sizes.slot {
         let (first, sectors) = (slot_a.first, sizes.slot.div_ceil(SECTOR_BYTES));
         check_room(&table, Slot::A.partition(), (first, sectors))?;
@@ -138,7 +153,7 @@ pub fn plan(found: &Table, sizes: &Sizes) -> Result<Table, LayoutError> {
         let least = LEAST_DATA_BYTES / SECTOR_BYTES;
         let sectors = bytes.map_or(rest.max(least), |bytes| bytes.div_ceil(SECTOR_BYTES));
         check_room(&table, name, (first, sectors))?;
-        let partition = Partition { attributes, ..part(&seed, kind, name, (first, sectors)) };
+        let partition = Partition { attributes, ..part(seed, kind, name, (first, sectors)) };
         let free = (number..).find(|number| !table.partitions.contains_key(number)).unwrap_or(number);
         table.partitions.insert(free, partition);
         end = first + sectors;
@@ -164,7 +179,7 @@ fn check_room(table: &Table, name: &'static str, (first, sectors): (u64, u64)) -
 mod tests {
     use super::*;
 
-    const SIZES: Sizes = Sizes { slot: GIB, state: 2 * GIB, data: None };
+    const SIZES: Sizes = Sizes { esp: ESP_BYTES, slot: GIB, state: 2 * GIB, data: None };
 
     fn flashed(disk: u64) -> Table {
         Table { sectors: disk / SECTOR_BYTES, ..image(b"seed", 150 * MIB + 5) }
@@ -176,7 +191,7 @@ mod tests {
 
     #[test]
     fn a_first_boot_makes_the_rest_once() {
-        let table = plan(&flashed(20 * GIB), &SIZES).unwrap();
+        let table = plan(&flashed(20 * GIB), &SIZES, b"own").unwrap();
         let expected = [
             (1, ESP_NAME, 256),
             (2, "KEELSON-A", 1024),
@@ -186,37 +201,35 @@ mod tests {
         ];
         assert_eq!(names(&table), expected);
         assert!(table.partitions[&5].last <= table.last_usable());
-        assert_eq!(plan(&table, &SIZES).unwrap(), table);
+        assert_eq!(plan(&table, &SIZES, b"later").unwrap(), table);
+        assert_ne!(plan(&flashed(20 * GIB), &SIZES, b"other").unwrap().partitions[&1].id, table.partitions[&1].id);
         assert_eq!(table.partitions[&4].attributes, FRESH);
-        assert_eq!(
-            installed(&image(b"seed", 1).partitions[&1].id.0, table.sectors, &SIZES).unwrap().partitions.len(),
-            5
-        );
+        assert_eq!(installed(b"own", table.sectors, &SIZES).unwrap().partitions.len(), 5);
     }
 
     #[test]
     fn nothing_that_is_there_is_moved() {
-        let mut table = plan(&flashed(20 * GIB), &SIZES).unwrap();
+        let mut table = plan(&flashed(20 * GIB), &SIZES, b"own").unwrap();
         table.partitions.remove(&5);
         let state = table.partitions[&4].clone();
         table.partitions.entry(4).and_modify(|it| it.attributes = 0);
-        let again = plan(&table, &Sizes { slot: 2 * GIB, ..SIZES });
+        let again = plan(&table, &Sizes { slot: 2 * GIB, ..SIZES }, b"own");
         assert!(matches!(again, Err(LayoutError::NoRoom { name: "KEELSON-A", .. })), "{again:?}");
-        let again = plan(&table, &SIZES).unwrap();
+        let again = plan(&table, &SIZES, b"own").unwrap();
         assert_eq!((again.partitions[&4].first, again.partitions[&4].attributes), (state.first, 0));
         assert_eq!(again.partitions[&5].attributes, FRESH);
     }
 
     #[test]
     fn a_disk_without_room_is_told_exactly() {
-        let error = plan(&flashed(3 * GIB), &SIZES).unwrap_err();
+        let error = plan(&flashed(3 * GIB), &SIZES, b"own").unwrap_err();
         let text = "no room for KEELSON-STATE: it needs 2048 MiB, and 766 MiB are left on the disk of 3072 MiB";
         assert_eq!(error.to_string(), text);
         let mut foreign = flashed(20 * GIB);
         let photos = part(b"x", Guid::derive(b"x", "y"), "photos", (2_000_000, 2048));
         foreign.partitions.insert(7, photos);
-        let text = plan(&foreign, &SIZES).unwrap_err().to_string();
+        let text = plan(&foreign, &SIZES, b"own").unwrap_err().to_string();
         assert!(text.ends_with("before the partition \"photos\""), "{text}");
-        assert_eq!(plan(&Table::new(Guid::default(), 9), &SIZES).unwrap_err(), LayoutError::Missing(ESP_NAME));
+        assert_eq!(plan(&Table::new(Guid::default(), 9), &SIZES, b"own").unwrap_err(), LayoutError::Missing(ESP_NAME));
     }
 }

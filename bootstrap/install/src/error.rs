@@ -44,6 +44,20 @@ pub enum Error {
     /// The disk lacks something of ours.
     #[error("the disk has no {0}")]
     Missing(String),
+    /// The disk to install to is in use.
+    #[error(
+        "{} holds {what}, and is left alone; `install.wipe = true` in the manifest lets it be overwritten",
+        disk.display()
+    )]
+    Occupied {
+        /// Which disk.
+        disk: PathBuf,
+        /// What is on it.
+        what: String,
+    },
+    /// No disk is chosen to install to.
+    #[error(transparent)]
+    Select(#[from] crate::select::SelectError),
     /// The running system has not proved itself.
     #[error("the running system is on trial itself; wait until it has proved itself")]
     OnTrial,

@@ -23,10 +23,12 @@
 mod booted;
 mod error;
 mod file;
+pub mod onto;
 mod own;
 mod receive;
 mod record;
 pub mod rest;
+pub mod select;
 mod trial;
 
 pub use booted::Booted;

@@ -38,12 +38,12 @@ pub struct Volumes {
     pub data: PathBuf,
 }
 
-/// Decides from the table that is there.
+/// Decides from the table that is there. `seed` makes the disk's identifiers, the first time.
 ///
 /// # Errors
 /// There is no room.
-pub fn plan(found: &Table, sizes: &Sizes) -> Result<RestPlan, Error> {
-    let table = layout::plan(found, sizes)?;
+pub fn plan(found: &Table, sizes: &Sizes, seed: &[u8]) -> Result<RestPlan, Error> {
+    let table = layout::plan(found, sizes, seed)?;
     let number = |name: &str| table.named(name).ok_or_else(|| Error::Missing(format!("partition {name}")));
     let ((state, state_part), (data, data_part)) = (number(STATE_NAME)?, number(DATA_NAME)?);
     let format = [(state, state_part, STATE_NAME), (data, data_part, DATA_NAME)];
@@ -107,7 +107,7 @@ mod tests {
     use disk::{Memory, Slot};
     use sys::{Call, FakeSystem};
 
-    const SIZES: Sizes = Sizes { slot: 1 << 20, state: 1 << 20, data: Some(1 << 20) };
+    const SIZES: Sizes = Sizes { esp: layout::ESP_BYTES, slot: 1 << 20, state: 1 << 20, data: Some(1 << 20) };
 
     fn booted() -> Booted {
         Booted { disk: "nvme0n1".to_owned(), slot: Slot::A, version: "1".to_owned() }
@@ -128,7 +128,7 @@ mod tests {
             system.file(format!("/sys/class/block/nvme0n1p{number}/partition"), "x");
         }
         let mut disk = OwnDisk::open(device)?;
-        let plan = plan(disk.table(), &SIZES)?;
+        let plan = plan(disk.table(), &SIZES, b"own")?;
         let volumes = apply(&system, &booted(), &mut disk, &plan)?;
         assert_eq!(volumes.state, Path::new("/dev/nvme0n1p4"));
         Ok(system.calls())

@@ -7,7 +7,9 @@ use disk::{Device, ENTRIES, Entry, Esp, Memory, Part, Slot, Table, Update, Windo
 use install::{Error, OwnDisk, Policy, Receiver};
 
 const SLOT: u64 = 1 << 20;
-const SIZES: Sizes = Sizes { slot: SLOT, state: 1 << 20, data: Some(1 << 20) };
+/// As small as FAT32 can be, so that disks can be copied often.
+const ESP: u64 = 34 << 20;
+const SIZES: Sizes = Sizes { esp: ESP, slot: SLOT, state: 1 << 20, data: Some(1 << 20) };
 
 /// A root is known by its identifier, of sixteen equal bytes here.
 fn root(id: u8) -> Vec<u8> {
@@ -41,13 +43,7 @@ fn update_file(id: u8) -> Vec<u8> {
 
 /// A disk that runs slot A with root 1; what was in slot B before never proved itself.
 fn disk() -> Memory {
-    let mut table = layout::image(b"seed", SLOT);
-    // The EFI system partition as small as FAT32 can be, so that the disk can be copied often.
-    let shrink = table.partitions[&1].sectors() - (34 << 11);
-    table.partitions.entry(1).and_modify(|it| it.last -= shrink);
-    table.partitions.entry(2).and_modify(|it| (it.first, it.last) = (it.first - shrink, it.last - shrink));
-    table.sectors = table.sectors - shrink + 5 * 2048;
-    let table = layout::plan(&table, &SIZES).unwrap();
+    let table = layout::installed(b"seed", (40 << 20) / 512 + 4096, &SIZES).unwrap();
     let mut device = Memory::new(usize::try_from(table.sectors * 512).unwrap());
     table.write(&mut device).unwrap();
     let mut esp = Esp::format(window(&mut device, layout::ESP_NAME), 1).unwrap();
@@ -204,4 +200,41 @@ fn a_machine_with_a_key_takes_signed_updates_only() {
     take(&signed(&pair)).unwrap();
     assert!(matches!(take(&signed(&other)), Err(Error::Signature(_))));
     assert!(matches!(take(&update_file(2)), Err(Error::Signature(_))));
+}
+
+#[test]
+fn an_installation_cut_anywhere_is_begun_again_or_done() {
+    use install::onto::{self, Contents, OntoPlan};
+    let mut medium = disk();
+    let mut esp = Esp::open(window(&mut medium, layout::ESP_NAME));
+    esp.put("EFI/BOOT/BOOTX64.EFI", b"loader").unwrap();
+    esp.put("loader/loader.conf", b"timeout 0").unwrap();
+    let blank = Memory::new(medium.content().len());
+    let install = |target: &mut Memory| -> Result<Contents, Error> {
+        let mut source = OwnDisk::open(medium.clone())?;
+        let facts = sys::BlockDevice { bytes: target.bytes(), is_blank: true, ..sys::BlockDevice::named("sda") };
+        let contents = onto::observe(target, &facts)?;
+        if let OntoPlan::Write(table) = onto::plan(&contents, &facts, (&SIZES, b"other"), false)? {
+            onto::apply((&mut source, Slot::A), target, &table, b"version = 1")?;
+        }
+        Ok(contents)
+    };
+    let mut whole = blank.clone();
+    assert_eq!(install(&mut whole).unwrap(), Contents::Blank);
+    assert_eq!(install(&mut whole).unwrap(), Contents::Installed);
+    assert_eq!(starts(&mut whole).1, 1);
+    let writes = whole.writes();
+    // Every write of the start and of the end, and some of the many of the same kind between.
+    for kept in (0..writes).filter(|kept| *kept < 12 || kept + 12 > writes || kept % 29 == 0) {
+        let mut target = blank.clone();
+        target.cut_after(kept);
+        install(&mut target).unwrap_err();
+        target.restore_power();
+        assert_ne!(install(&mut target).unwrap(), Contents::Installed, "after {kept} writes");
+        assert_eq!(starts(&mut target).1, 1);
+    }
+    let facts = sys::BlockDevice::named("sda");
+    let other = Contents::Other("photos".to_owned());
+    let refused = onto::plan(&other, &facts, (&SIZES, b"x"), false).unwrap_err().to_string();
+    assert!(refused.contains("/dev/sda holds photos") && refused.contains("install.wipe"), "{refused}");
 }

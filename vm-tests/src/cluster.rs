@@ -151,14 +151,16 @@ impl Cluster {
         Ok(())
     }
 
-    /// Makes a disk of the image and lets every machine start from a copy of it, by firmware and boot loader.
+    /// Makes a disk of the image and lets every machine start from a copy of it, by firmware and boot loader: on its disk,
+    /// or on a medium beside its blank disk.
     ///
     /// # Errors
     /// The disk cannot be made, or the provider has no disks.
-    pub fn flash(&mut self, mirror: &str, progress: &Progress) -> Result<()> {
+    pub fn flash(&mut self, mirror: &str, is_medium: bool, progress: &Progress) -> Result<()> {
         let flashed = Flashed::make(&self.image, self.folder.path(), mirror, progress)?;
         for name in self.names() {
-            flashed.flash(&self.folder.machine(&name))?;
+            let folder = self.folder.machine(&name);
+            if is_medium { flashed.flash_medium(&folder)? } else { flashed.flash(&folder)? }
         }
         self.flashed = Some(flashed);
         Ok(())

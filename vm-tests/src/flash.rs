@@ -17,6 +17,9 @@ const FIRMWARE: &str = "/usr/share/OVMF/OVMF_CODE_4M.fd";
 const VARIABLES: &str = "/usr/share/OVMF/OVMF_VARS_4M.fd";
 const TOOLS: &[tools::Tool] = &[(FIRMWARE, "ovmf")];
 const DISK_BYTES: u64 = 20 << 30;
+const MEDIUM_BYTES: u64 = 2 << 30;
+/// The serial number of a machine's disk.
+pub(crate) const DISK: &str = "keelson-system";
 const COPY_BYTES: usize = 1 << 20;
 /// By its serial number a machine knows it for a disk with a manifest.
 const CONFIG: &str = "keelson-config";
@@ -51,10 +54,25 @@ impl Flashed {
         Ok(flashable.full_version())
     }
 
-    /// Puts the image onto the blank disk of a machine, as `dd` does.
+    /// Puts the image onto the blank disk of a machine.
     pub(crate) fn flash(&self, folder: &Path) -> Result<()> {
+        self.copy(&disk_of(folder), DISK_BYTES)?;
+        fs::copy(VARIABLES, folder.join("variables.fd")).context("copy the firmware's variables")?;
+        Ok(())
+    }
+
+    /// Puts the image onto a medium of a machine whose disk is blank.
+    pub(crate) fn flash_medium(&self, folder: &Path) -> Result<()> {
+        self.copy(&medium_of(folder), MEDIUM_BYTES)?;
+        FileDevice::create(&disk_of(folder), DISK_BYTES).context("make the machine's disk")?;
+        fs::copy(VARIABLES, folder.join("variables.fd")).context("copy the firmware's variables")?;
+        Ok(())
+    }
+
+    /// As `dd` does it.
+    fn copy(&self, target: &Path, bytes: u64) -> Result<()> {
         let mut from = FileDevice::open_read_only(&self.image).context("open the disk image")?;
-        let mut to = FileDevice::create(&disk_of(folder), DISK_BYTES).context("make the machine's disk")?;
+        let mut to = FileDevice::create(target, bytes).with_context(|| format!("make {}", target.display()))?;
         let mut buffer = vec![0; COPY_BYTES];
         let mut place = 0;
         while place < from.bytes() {
@@ -62,11 +80,10 @@ impl Flashed {
             from.read_at(place, &mut buffer[..count]).context("read the disk image")?;
             // What is zero is zero already, and takes no space so.
             if buffer[..count].iter().any(|byte| *byte != 0) {
-                to.write_at(place, &buffer[..count]).context("write the machine's disk")?;
+                to.write_at(place, &buffer[..count]).with_context(|| format!("write {}", target.display()))?;
             }
             place += count as u64;
         }
-        fs::copy(VARIABLES, folder.join("variables.fd")).context("copy the firmware's variables")?;
         Ok(())
     }
 
@@ -76,10 +93,14 @@ impl Flashed {
         qemu.args(["-drive", &flash(Path::new(FIRMWARE), ",readonly=on")]);
         qemu.args(["-drive", &flash(&folder.join("variables.fd"), "")]);
         qemu.args(["-smbios", &format!("type=11,value=io.systemd.stub.kernel-cmdline-extra={kernel}")]);
-        qemu::drive(qemu, "keelson-system", &disk_of(folder), ",discard=unmap,cache=writeback");
+        // The firmware takes the disk first, and the medium only where the disk holds nothing to start.
+        qemu::drive(qemu, (DISK, Some(0)), &disk_of(folder), ",discard=unmap,cache=writeback");
+        if medium_of(folder).exists() {
+            qemu::drive(qemu, ("keelson-medium", Some(1)), &medium_of(folder), "");
+        }
         let config = folder.join("config.raw");
         if pad(&folder.join("manifest.toml"), &config).is_ok() {
-            qemu::drive(qemu, CONFIG, &config, ",readonly=on");
+            qemu::drive(qemu, (CONFIG, None), &config, ",readonly=on");
         }
     }
 }
@@ -95,6 +116,10 @@ pub(crate) fn damage(folder: &Path, slot: Slot) -> Result<()> {
 
 fn disk_of(folder: &Path) -> PathBuf {
     folder.join("disk.raw")
+}
+
+fn medium_of(folder: &Path) -> PathBuf {
+    folder.join("medium.raw")
 }
 
 /// A text as a disk: whole sectors.

@@ -149,17 +149,18 @@ impl Virtual<'_> {
             ("keelson-root", self.image.root.as_path(), ",readonly=on"),
             ("keelson-data", disk, ",discard=unmap,cache=writeback"),
         ] {
-            drive(qemu, name, path, options);
+            drive(qemu, (name, None), path, options);
         }
         let manifest = self.folder.join("manifest.toml");
         qemu.args(["-fw_cfg", &format!("name=opt/keelson/manifest,file={}", manifest.display())]);
     }
 }
 
-/// A disk, with its name as serial number.
-pub(crate) fn drive(qemu: &mut Command, name: &str, path: &Path, options: &str) {
+/// A disk, with its name as serial number, and its place among those that firmware starts from.
+pub(crate) fn drive(qemu: &mut Command, (name, place): (&str, Option<u8>), path: &Path, options: &str) {
     let drive = format!("if=none,id={name},format=raw,file={}{options}", path.display());
-    qemu.args(["-drive", &drive, "-device", &format!("nvme,drive={name},serial={name}")]);
+    let place = place.map(|place| format!(",bootindex={place}")).unwrap_or_default();
+    qemu.args(["-drive", &drive, "-device", &format!("nvme,drive={name},serial={name}{place}")]);
 }
 
 /// Tells a machine's emulator to do something, such as `system_powerdown` or `system_reset`.

@@ -5,6 +5,7 @@ mod boot;
 mod control_plane_outage;
 mod end;
 mod flash;
+mod install;
 mod kubectl;
 mod reboots;
 mod restarts;
@@ -121,6 +122,14 @@ pub const SCENARIOS: &[Scenario] = &[
         masters: 1,
         workers: 0,
         run: |scene| Box::pin(flash::run(scene)),
+    },
+    Scenario {
+        name: "install",
+        about: "a medium installs itself to the disk that the manifest names, and the machine starts from it",
+        providers: QEMU,
+        masters: 1,
+        workers: 0,
+        run: |scene| Box::pin(install::run(scene)),
     },
     Scenario {
         name: "upgrade",

@@ -57,7 +57,12 @@ impl Scene {
 
     /// Lets all machines, which do not run yet, start from flashed disks.
     pub(super) fn flash(&mut self) -> Result<()> {
-        self.cluster.flash(&self.request.mirror, &self.progress)
+        self.cluster.flash(&self.request.mirror, false, &self.progress)
+    }
+
+    /// Lets all machines, which do not run yet, start from flashed media.
+    pub(super) fn flash_media(&mut self) -> Result<()> {
+        self.cluster.flash(&self.request.mirror, true, &self.progress)
     }
 
     /// Waits until all machines, which run, serve.

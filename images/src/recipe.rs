@@ -111,8 +111,8 @@ pub(crate) const TEXTS: &[(&str, &str)] = &[
     ),
 ];
 
-/// Modules that the first stage needs to learn what the loader has started, and to mount the root.
-pub(crate) const ROOT_MODULES: &[&str] = &["efivarfs", "erofs"];
+/// Modules that the first stage needs to learn what the loader has started, and to mount the root from whatever disk.
+pub(crate) const ROOT_MODULES: &[&str] = &["efivarfs", "erofs", "virtio_blk", "virtio_scsi", "sd_mod", "ahci"];
 
 /// Modules that every machine loads at boot. There is no modprobe, so whatever the kernel would ask for by itself
 /// (file systems, nftables expressions) must be named too.
@@ -157,9 +157,6 @@ pub(crate) const BOOT_MODULES: &[&str] = &[
 pub(crate) const SPARE_MODULES: &[&str] = &[
     "loop",
     "virtio_balloon",
-    "virtio_blk",
-    "virtio_scsi",
-    "sd_mod",
     "ena",
     "gve",
     "tun",

@@ -152,3 +152,82 @@ pub fn convert_to_qcow2(raw: &Path, output: &Path) -> Result<()> {
     let mut command = tools::command("qemu-img");
     tools::run(command.args(["convert", "-f", "raw", "-O", "qcow2"]).arg(raw).arg(output)).map(drop)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use disk::Table;
+
+    /// The least that is a stub with room for four sections.
+    fn stub() -> Vec<u8> {
+        let mut stub = vec![0; 0x400];
+        stub[..2].copy_from_slice(b"MZ");
+        stub[0x3c] = 0x40;
+        stub[0x40..0x44].copy_from_slice(b"PE\0\0");
+        stub[0x44..0x46].copy_from_slice(&0x8664_u16.to_le_bytes());
+        stub[0x54..0x56].copy_from_slice(&0xf0_u16.to_le_bytes());
+        stub[0x58..0x5a].copy_from_slice(&0x20b_u16.to_le_bytes());
+        for (at, value) in [(32, 0x1000_u32), (36, 0x200), (56, 0x2000), (60, 0x200)] {
+            stub[0x58 + at..0x5c + at].copy_from_slice(&value.to_le_bytes());
+        }
+        stub
+    }
+
+    fn parts(folder: &Path) -> (Image, Loader) {
+        let put = |name: &str, content: &[u8]| {
+            let path = folder.join(name);
+            fs::write(&path, content).unwrap();
+            path
+        };
+        let image = Image {
+            tree: folder.to_owned(),
+            root: put("root", &[7; 100_000]),
+            kernel: put("kernel", b"kernel"),
+            initramfs: put("initramfs", b"initramfs"),
+            root_argument: "keelson.root=00112233445566778899aabbccddeeff".to_owned(),
+            is_new: true,
+        };
+        (image, Loader { program: put("loader", b"loader"), stub: put("stub", &stub()) })
+    }
+
+    #[test]
+    fn the_same_parts_make_the_same_disk_and_it_holds_them() {
+        let folder = tempfile::tempdir().unwrap();
+        let (image, loader) = parts(folder.path());
+        let flashable = Flashable { image: &image, loader: &loader, version: "1.2.3", arguments: "quiet" };
+        let manifest = folder.path().join("manifest");
+        fs::write(&manifest, "version = 1\n").unwrap();
+        let [one, two] = ["one", "two"].map(|name| folder.path().join(name));
+        flashable.write_disk(&one, Some(&manifest)).unwrap();
+        flashable.write_disk(&two, Some(&manifest)).unwrap();
+        assert!(fs::read(&one).unwrap() == fs::read(&two).unwrap());
+
+        let mut device = FileDevice::open(&one).unwrap();
+        let table = Table::read(&mut device).unwrap();
+        let (_, slot) = table.named("KEELSON-A").unwrap();
+        let mut root = vec![0; 100_000];
+        device.read_at(slot.start(), &mut root).unwrap();
+        assert!(root == [7; 100_000]);
+        let (_, esp) = table.named(layout::ESP_NAME).unwrap();
+        let mut esp = Esp::open(Window::new(&mut device, esp.start(), esp.bytes()));
+        assert_eq!(esp.read(MANIFEST).unwrap().unwrap(), b"version = 1\n");
+        assert_eq!(esp.read(FALLBACK_LOADER).unwrap().unwrap(), b"loader");
+        let kernel = esp.read("EFI/Linux/keelson-1-a.efi").unwrap().unwrap();
+        assert_eq!(uki::argument(&kernel, "keelson.version").unwrap(), "1.2.3+00112233");
+        assert_eq!(uki::section(&kernel, uki::INITRAMFS).unwrap().unwrap(), b"initramfs");
+    }
+
+    #[test]
+    fn an_update_says_what_it_holds() {
+        let folder = tempfile::tempdir().unwrap();
+        let (image, loader) = parts(folder.path());
+        let flashable = Flashable { image: &image, loader: &loader, version: "1.2.3", arguments: "" };
+        let path = folder.path().join("update");
+        flashable.write_update(&path, |_metadata| "5e".to_owned()).unwrap();
+        let file = fs::read(&path).unwrap();
+        let head = Update::parse_head(&file).unwrap().unwrap();
+        let (kernel, root) = file[head.bytes..].split_at(usize::try_from(head.update.kernel.bytes).unwrap());
+        assert_eq!((Part::of(kernel), Part::of(root)), (head.update.kernel.clone(), head.update.root.clone()));
+        assert_eq!((head.update.version.as_str(), head.signature.as_str()), ("1.2.3+00112233", "5e"));
+    }
+}

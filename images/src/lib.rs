@@ -16,6 +16,7 @@ mod oci;
 mod packages;
 mod pause;
 mod recipe;
+pub mod signing;
 pub mod tools;
 mod tree;
 
@@ -82,6 +83,8 @@ pub struct Options {
     pub programs: Programs,
     /// Put into the image as the machine's manifest; without one, the machine gets it in another way.
     pub manifest: Option<PathBuf>,
+    /// The key that the machine's updates must be signed with; without one they need no signature.
+    pub update_key: Option<Vec<u8>>,
     /// Where Debian's packages are.
     pub mirror: String,
     /// Ask for newer packages even if the known ones are recent.
@@ -265,7 +268,7 @@ pub fn build(options: &Options, say: &dyn Fn(&str)) -> Result<Image> {
     for source in IMAGE_SOURCES {
         inputs.add(source);
     }
-    inputs.add(format!("{:?}", options.compression));
+    inputs.add(format!("{:?}", options.compression)).add(options.update_key.as_deref().unwrap_or_default());
     let folder = options.work.join(&options.name);
     let id = inputs.hex()[..32].to_owned();
     let is_new = fingerprint::stage(&folder, &inputs, |folder| {
@@ -311,6 +314,9 @@ fn assemble(options: &Options, base: &Path, folder: &Path) -> Result<()> {
         user: "65535:65535",
     };
     sample.write(&images.join("sample.tar"))?;
+    if let Some(key) = &options.update_key {
+        fs::write(tree.join("usr/share/keelson/update.key"), key).context("write the key of updates")?;
+    }
     if let Some(manifest) = &options.manifest {
         let target = tree.join("usr/share/keelson/manifest.toml");
         fs::copy(manifest, target).with_context(|| format!("copy {}", manifest.display()))?;

@@ -8,6 +8,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 use clap::{Parser, ValueEnum};
 use images::disk::{Flashable, Loader, convert_to_qcow2};
+use images::signing::SigningKey;
 use images::{Compression, Image, Options, megabytes};
 
 /// Builds an image that machines can boot.
@@ -29,6 +30,10 @@ struct Arguments {
     /// Use the newest packages, even if some were downloaded within the last days
     #[arg(long)]
     refresh: bool,
+    /// Sign updates with this key, and make images that take no others: a file with 64 hexadecimal digits, as
+    /// `openssl rand -hex 32` makes
+    #[arg(long, value_name = "FILE")]
+    signing_key: Option<PathBuf>,
     /// Build the agent in a fraction of the time, several times larger and slower
     #[arg(long)]
     quick: bool,
@@ -67,6 +72,7 @@ fn run(arguments: Arguments) -> Result<()> {
     let workspace = images::workspace();
     say("building the agent");
     let build = if arguments.quick { images::Build::Quick } else { images::Build::Optimized };
+    let key = arguments.signing_key.as_deref().map(SigningKey::load).transpose()?;
     // On a disk the manifest has a place of its own, so that the root is the same for all machines.
     let embedded = arguments.manifest.clone().filter(|_| arguments.format == Format::Direct);
     let options = Options {
@@ -75,12 +81,13 @@ fn run(arguments: Arguments) -> Result<()> {
         name: "flashable".to_owned(),
         programs: images::build_programs(&workspace, build)?,
         manifest: embedded,
+        update_key: key.as_ref().map(SigningKey::public),
         mirror: arguments.mirror.clone(),
         refresh: arguments.refresh,
         compression: if arguments.quick { Compression::Fast } else { Compression::Small },
     };
     let image = images::build(&options, &say)?;
-    deliver(&image, &arguments, &say)?;
+    deliver(&image, &arguments, key.as_ref(), &say)?;
     say(&format!(
         "{} {:.1} MB: root {:.1} MB, kernel {:.1} MB, initramfs {:.1} MB",
         if image.is_new { "built," } else { "nothing changed," },
@@ -96,7 +103,7 @@ fn run(arguments: Arguments) -> Result<()> {
     Ok(())
 }
 
-fn deliver(image: &Image, arguments: &Arguments, say: &dyn Fn(&str)) -> Result<()> {
+fn deliver(image: &Image, arguments: &Arguments, key: Option<&SigningKey>, say: &dyn Fn(&str)) -> Result<()> {
     let output = &arguments.output;
     if arguments.format == Format::Direct {
         return deliver_direct(image, output);
@@ -116,7 +123,9 @@ fn deliver(image: &Image, arguments: &Arguments, say: &dyn Fn(&str)) -> Result<(
             fs::remove_file(&raw).with_context(|| format!("remove {}", raw.display()))?;
             converted
         }
-        Format::Update => flashable.write_update(output, |_metadata| String::new()),
+        Format::Update => {
+            flashable.write_update(output, |metadata| key.map(|key| key.sign(metadata)).unwrap_or_default())
+        }
         Format::Direct | Format::Iso => bail!("this format is made in another way"),
     }
 }

@@ -398,6 +398,7 @@ fn build(request: &Request, workspace: &Path, progress: &Progress) -> Result<(Pr
         name: NAME.to_owned(),
         programs: programs.clone(),
         manifest: None,
+        update_key: None,
         mirror: request.mirror.clone(),
         refresh: false,
         compression: Compression::Fast,

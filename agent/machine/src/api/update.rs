@@ -68,12 +68,11 @@ pub(super) async fn receive(
     let own = updates.clone();
     let writing = tokio::task::spawn_blocking(move || write(&own, wishes, receiver));
     let mut body = request.into_body();
-    // An update that does not come to its end is refused for its length.
+    // An update that does not come to its end is refused for its length. One that is refused is read to its end all the
+    // same: its sender reads no answer before.
     while let Ok(Some(Ok(frame))) = tokio::time::timeout(BODY, body.frame()).await {
-        if let Ok(data) = frame.into_data()
-            && sender.send(data).await.is_err()
-        {
-            break;
+        if let Ok(data) = frame.into_data() {
+            sender.send(data).await.ok();
         }
     }
     drop(sender);

@@ -7,9 +7,9 @@ use anyhow::{Context, Result, bail};
 
 /// Layers from the bottom; a crate may use crates of lower layers, and what [`SIDEWAYS`] names.
 const LAYERS: &[(&str, &[&str])] = &[
-    ("L0 words", &["stdx", "api", "cel", "machine-api", "manifest"]),
+    ("L0 words", &["stdx", "api", "cel", "machine-api", "manifest", "disk"]),
     ("L1 kernel and wire", &["sys", "cgroups", "netlink", "nft", "cri"]),
-    ("L2 mechanisms", &["lifecycle", "store", "client", "reconcile", "pki", "etcd"]),
+    ("L2 mechanisms", &["lifecycle", "store", "client", "reconcile", "pki", "etcd", "install"]),
     (
         "L3 components",
         &[
@@ -45,8 +45,8 @@ const SIDEWAYS: &[(&str, &[&str])] = &[
 /// What stands outside the layers: tools and test harnesses, and what they may use.
 const OUTSIDE: &[(&str, &[&str])] = &[
     ("ci", &[]),
-    ("images", &["stdx", "manifest", "api"]),
-    ("vm-tests", &["stdx", "api", "client", "images", "lifecycle"]),
+    ("images", &["stdx", "manifest", "api", "disk", "install"]),
+    ("vm-tests", &["stdx", "api", "client", "disk", "images", "install", "lifecycle"]),
 ];
 
 /// Checks every normal and build edge between our crates; those of tests may be any.

@@ -9,12 +9,14 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod cpio;
+pub mod disk;
 mod fingerprint;
 mod modules;
 mod oci;
 mod packages;
 mod pause;
 mod recipe;
+pub mod signing;
 pub mod tools;
 mod tree;
 
@@ -26,6 +28,8 @@ use anyhow::{Context, Result, bail};
 
 use crate::fingerprint::Fingerprint;
 
+/// The version that images have.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// Where Debian's packages are, if nothing else is asked for.
 pub const DEFAULT_MIRROR: &str = "http://deb.debian.org/debian";
 /// The sandbox of every pod; containerd's configuration names it.
@@ -79,6 +83,8 @@ pub struct Options {
     pub programs: Programs,
     /// Put into the image as the machine's manifest; without one, the machine gets it in another way.
     pub manifest: Option<PathBuf>,
+    /// The key that the machine's updates must be signed with; without one they need no signature.
+    pub update_key: Option<Vec<u8>>,
     /// Where Debian's packages are.
     pub mirror: String,
     /// Ask for newer packages even if the known ones are recent.
@@ -165,7 +171,8 @@ pub fn user_cache() -> Result<PathBuf> {
 /// The package cannot be had.
 pub fn fetch_kubectl(cache: &Path, mirror: &str, say: &dyn Fn(&str)) -> Result<PathBuf> {
     tools::require(TOOLS)?;
-    let program = packages::fetch_unpacked(cache, mirror, "kubectl", say)?.join("usr/bin/kubectl");
+    let program =
+        packages::fetch_unpacked(cache, mirror, ("kubectl", recipe::NEWER_SUITE), say)?.join("usr/bin/kubectl");
     if program.is_file() { Ok(program) } else { bail!("the package kubectl holds no {}", program.display()) }
 }
 
@@ -261,7 +268,7 @@ pub fn build(options: &Options, say: &dyn Fn(&str)) -> Result<Image> {
     for source in IMAGE_SOURCES {
         inputs.add(source);
     }
-    inputs.add(format!("{:?}", options.compression));
+    inputs.add(format!("{:?}", options.compression)).add(options.update_key.as_deref().unwrap_or_default());
     let folder = options.work.join(&options.name);
     let id = inputs.hex()[..32].to_owned();
     let is_new = fingerprint::stage(&folder, &inputs, |folder| {
@@ -307,6 +314,9 @@ fn assemble(options: &Options, base: &Path, folder: &Path) -> Result<()> {
         user: "65535:65535",
     };
     sample.write(&images.join("sample.tar"))?;
+    if let Some(key) = &options.update_key {
+        fs::write(tree.join("usr/share/keelson/update.key"), key).context("write the key of updates")?;
+    }
     if let Some(manifest) = &options.manifest {
         let target = tree.join("usr/share/keelson/manifest.toml");
         fs::copy(manifest, target).with_context(|| format!("copy {}", manifest.display()))?;
@@ -326,7 +336,7 @@ fn pack(options: &Options, folder: &Path, id: &str) -> Result<()> {
     tools::run(command.arg(folder.join("root.erofs")).arg(folder.join("tree")))?;
     let file = fs::File::create(folder.join("initramfs")).context("make the initramfs")?;
     let mut archive = cpio::Archive::new(std::io::BufWriter::new(file));
-    for name in ["dev", "proc", "root", "modules"] {
+    for name in ["dev", "proc", "root", "modules", "variables"] {
         archive.folder(name)?;
     }
     archive.character_device("dev/console", (5, 1))?;

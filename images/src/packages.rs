@@ -42,9 +42,14 @@ pub(crate) fn fetch(cache: &Path, mirror: &str, refresh: bool, say: &dyn Fn(&str
     Ok(Packages { files })
 }
 
-/// Downloads one package of the newer release into a folder of its own and unpacks it there. What is unpacked stays for
+/// Downloads one package of a release into a folder of its own and unpacks it there. What is unpacked stays for
 /// some days.
-pub(crate) fn fetch_unpacked(cache: &Path, mirror: &str, package: &str, say: &dyn Fn(&str)) -> Result<PathBuf> {
+pub(crate) fn fetch_unpacked(
+    cache: &Path,
+    mirror: &str,
+    (package, suite): (&str, &str),
+    say: &dyn Fn(&str),
+) -> Result<PathBuf> {
     let unpacked = cache.join("unpacked").join(package);
     let age = fs::metadata(&unpacked).and_then(|it| it.modified()).ok().and_then(|time| time.elapsed().ok());
     if age.is_some_and(|age| age < LISTS_LAST) {
@@ -57,7 +62,7 @@ pub(crate) fn fetch_unpacked(cache: &Path, mirror: &str, package: &str, say: &dy
     crate::fingerprint::remove(&draft)?;
     fs::create_dir_all(&draft).with_context(|| format!("make {}", draft.display()))?;
     let mut download = apt.command("apt-get");
-    download.current_dir(&draft).args(["download", "-qq", &format!("{package}/{NEWER_SUITE}")]);
+    download.current_dir(&draft).args(["download", "-qq", &format!("{package}/{suite}")]);
     tools::run(&mut download)?;
     let file = fs::read_dir(&draft)?.next().transpose()?.context("apt downloaded nothing")?.path();
     let tree = draft.join("tree");

@@ -10,6 +10,9 @@ pub(crate) const PINNED: &[&str] = &["containerd", "runc", "etcd-server"];
 /// Depends on the kernel of the day, whose package name holds its version.
 pub(crate) const KERNEL_PACKAGE: &str = "linux-image-cloud-amd64";
 
+/// systemd's boot loader and the stub of kernel images.
+pub(crate) const LOADER_PACKAGE: &str = "systemd-boot-efi";
+
 /// Packages that files are taken from, beside [`PINNED`] and the kernel. A library missing here is named by the
 /// check for unresolved libraries.
 pub(crate) const PACKAGES: &[&str] = &[
@@ -108,8 +111,8 @@ pub(crate) const TEXTS: &[(&str, &str)] = &[
     ),
 ];
 
-/// Modules that the first stage needs to mount the root.
-pub(crate) const ROOT_MODULES: &[&str] = &["erofs"];
+/// Modules that the first stage needs to learn what the loader has started, and to mount the root from whatever disk.
+pub(crate) const ROOT_MODULES: &[&str] = &["efivarfs", "erofs", "virtio_blk", "virtio_scsi", "sd_mod", "ahci"];
 
 /// Modules that every machine loads at boot. There is no modprobe, so whatever the kernel would ask for by itself
 /// (file systems, nftables expressions) must be named too.
@@ -154,9 +157,6 @@ pub(crate) const BOOT_MODULES: &[&str] = &[
 pub(crate) const SPARE_MODULES: &[&str] = &[
     "loop",
     "virtio_balloon",
-    "virtio_blk",
-    "virtio_scsi",
-    "sd_mod",
     "ena",
     "gve",
     "tun",

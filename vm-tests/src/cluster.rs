@@ -12,6 +12,7 @@ use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 
 use crate::container::{self, Layout};
+use crate::flash::Flashed;
 use crate::manifests::{Card, Settings};
 use crate::plan::{self, Machine};
 use crate::process::{self, Process};
@@ -71,6 +72,7 @@ pub struct Cluster {
     programs: Programs,
     image: Image,
     accelerator: Accelerator,
+    flashed: Option<Flashed>,
 }
 
 impl Cluster {
@@ -110,7 +112,7 @@ impl Cluster {
             is_quick_build: request.is_quick_build,
         };
         folder.save(&state)?;
-        Ok(Self { folder, state, programs, image, accelerator })
+        Ok(Self { folder, state, programs, image, accelerator, flashed: None })
     }
 
     /// Takes over the cluster that is up.
@@ -127,7 +129,7 @@ impl Cluster {
             Provider::Netns => Accelerator::Kvm,
         };
         let build = if state.is_quick_build { Build::Quick } else { Build::Optimized };
-        Ok(Self { folder, state, programs: images::programs(&workspace, build), image, accelerator })
+        Ok(Self { folder, state, programs: images::programs(&workspace, build), image, accelerator, flashed: None })
     }
 
     /// Starts the network and all machines.
@@ -147,6 +149,36 @@ impl Cluster {
         }
         progress.say(&format!("started {}", self.names().join(", ")));
         Ok(())
+    }
+
+    /// Makes a disk of the image and lets every machine start from a copy of it, by firmware and boot loader: on its disk,
+    /// or on a medium beside its blank disk.
+    ///
+    /// # Errors
+    /// The disk cannot be made, or the provider has no disks.
+    pub fn flash(&mut self, mirror: &str, is_medium: bool, progress: &Progress) -> Result<()> {
+        let flashed = Flashed::make(&self.image, self.folder.path(), mirror, progress)?;
+        for name in self.names() {
+            let folder = self.folder.machine(&name);
+            if is_medium { flashed.flash_medium(&folder)? } else { flashed.flash(&folder)? }
+        }
+        self.flashed = Some(flashed);
+        Ok(())
+    }
+
+    /// What machines start from where they were flashed.
+    pub(crate) fn flashed(&self) -> Result<&Flashed> {
+        self.flashed.as_ref().context("the machines were not flashed")
+    }
+
+    /// The image that machines are made from.
+    pub(crate) fn image(&self) -> &Image {
+        &self.image
+    }
+
+    /// The agent's program, as an operator's tool.
+    pub(crate) fn keelson(&self) -> &Path {
+        &self.programs.keelson
     }
 
     /// The machines' names.
@@ -278,6 +310,7 @@ impl Cluster {
             accelerator: self.accelerator,
             switch: &switch,
             ports: &forwarded,
+            flashed: self.flashed.as_ref(),
         };
         virtual_machine.start()
     }
@@ -365,6 +398,7 @@ fn build(request: &Request, workspace: &Path, progress: &Progress) -> Result<(Pr
         name: NAME.to_owned(),
         programs: programs.clone(),
         manifest: None,
+        update_key: None,
         mirror: request.mirror.clone(),
         refresh: false,
         compression: Compression::Fast,

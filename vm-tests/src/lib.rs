@@ -12,6 +12,7 @@
 
 pub mod cluster;
 pub mod container;
+pub mod flash;
 pub mod forward;
 pub mod leftovers;
 pub mod manifests;

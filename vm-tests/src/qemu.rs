@@ -11,6 +11,7 @@ use images::Image;
 use images::tools::command;
 use serde_json::{Value, json};
 
+use crate::flash::Flashed;
 use crate::manifests::uplink_mac;
 use crate::plan::Machine;
 use crate::process::{self, Process};
@@ -84,6 +85,8 @@ pub struct Virtual<'a> {
     pub switch: &'a Path,
     /// Ports of the host's loopback that lead to ports of the machine.
     pub ports: &'a [(u16, u16)],
+    /// Started by firmware from a disk, rather than by the emulator from the image's files.
+    pub flashed: Option<&'a Flashed>,
 }
 
 impl Virtual<'_> {
@@ -99,7 +102,7 @@ impl Virtual<'_> {
     /// QEMU does not start.
     pub fn start(&self) -> Result<Process> {
         let disk = self.folder.join("data.raw");
-        if !disk.exists() {
+        if self.flashed.is_none() && !disk.exists() {
             let file = std::fs::File::create(&disk).with_context(|| format!("make {}", disk.display()))?;
             // Sparse: it takes space as the machine writes.
             file.set_len(DATA_BYTES).context("size the disk")?;
@@ -110,10 +113,6 @@ impl Virtual<'_> {
     fn command(&self, disk: &Path) -> Command {
         let at = |name: &str| self.folder.join(name).display().to_string();
         let (memory, processors) = if self.machine.is_master() { ("1024", "2") } else { ("768", "2") };
-        let mut kernel = format!("console=ttyS0 panic=10 {}", self.image.root_argument);
-        if self.accelerator == Accelerator::Emulation {
-            kernel.push_str(" mitigations=off no_timer_check");
-        }
         // To its address in the cluster's network, which it answers for here, too: Services are on no other one.
         let address = self.machine.address;
         let forward = |(host, guest): &(u16, u16)| format!(",hostfwd=tcp:127.0.0.1:{host}-{address}:{guest}");
@@ -121,19 +120,13 @@ impl Virtual<'_> {
         let mut qemu = command("qemu-system-x86_64");
         qemu.args(self.accelerator.arguments()).args(BARE);
         qemu.args(["-name", &self.machine.name, "-m", memory, "-smp", processors]);
-        qemu.arg("-kernel").arg(&self.image.kernel).arg("-initrd").arg(&self.image.initramfs);
-        qemu.args(["-append", &kernel]);
+        match self.flashed {
+            Some(flashed) => flashed.arguments(&mut qemu, self.folder, self.further_arguments()),
+            None => self.direct_arguments(&mut qemu, disk),
+        }
         qemu.args(["-chardev", &format!("file,id=console,append=on,path={}", Self::console(self.folder).display())]);
         qemu.args(["-serial", "chardev:console"]);
         qemu.args(["-qmp", &format!("unix:{},server=on,wait=off", at("qmp"))]);
-        for (name, path, options) in [
-            ("keelson-root", &self.image.root, ",readonly=on"),
-            ("keelson-data", &disk.to_owned(), ",discard=unmap,cache=writeback"),
-        ] {
-            let drive = format!("if=none,id={name},format=raw,file={}{options}", path.display());
-            qemu.args(["-drive", &drive, "-device", &format!("nvme,drive={name},serial={name}")]);
-        }
-        qemu.args(["-fw_cfg", &format!("name=opt/keelson/manifest,file={}", at("manifest.toml"))]);
         qemu.args(["-device", "virtio-rng-pci"]);
         qemu.args(["-netdev", &format!("stream,id=cluster,addr.type=unix,addr.path={}", self.switch.display())]);
         qemu.args(["-device", &format!("virtio-net-pci,netdev=cluster,mac={}", self.machine.mac())]);
@@ -141,6 +134,33 @@ impl Virtual<'_> {
         qemu.args(["-device", &format!("virtio-net-pci,netdev=uplink,mac={}", uplink_mac(self.machine))]);
         qemu
     }
+
+    /// What the kernel is told beside what the image says.
+    fn further_arguments(&self) -> &'static str {
+        if self.accelerator == Accelerator::Emulation { "mitigations=off no_timer_check" } else { "" }
+    }
+
+    /// The image's files, each by itself, and a blank disk.
+    fn direct_arguments(&self, qemu: &mut Command, disk: &Path) {
+        let kernel = format!("console=ttyS0 panic=10 {} {}", self.image.root_argument, self.further_arguments());
+        qemu.arg("-kernel").arg(&self.image.kernel).arg("-initrd").arg(&self.image.initramfs);
+        qemu.args(["-append", kernel.trim_end()]);
+        for (name, path, options) in [
+            ("keelson-root", self.image.root.as_path(), ",readonly=on"),
+            ("keelson-data", disk, ",discard=unmap,cache=writeback"),
+        ] {
+            drive(qemu, (name, None), path, options);
+        }
+        let manifest = self.folder.join("manifest.toml");
+        qemu.args(["-fw_cfg", &format!("name=opt/keelson/manifest,file={}", manifest.display())]);
+    }
+}
+
+/// A disk, with its name as serial number, and its place among those that firmware starts from.
+pub(crate) fn drive(qemu: &mut Command, (name, place): (&str, Option<u8>), path: &Path, options: &str) {
+    let drive = format!("if=none,id={name},format=raw,file={}{options}", path.display());
+    let place = place.map(|place| format!(",bootindex={place}")).unwrap_or_default();
+    qemu.args(["-drive", &drive, "-device", &format!("nvme,drive={name},serial={name}{place}")]);
 }
 
 /// Tells a machine's emulator to do something, such as `system_powerdown` or `system_reset`.

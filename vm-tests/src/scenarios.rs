@@ -4,12 +4,15 @@ mod bad_manifest;
 mod boot;
 mod control_plane_outage;
 mod end;
+mod flash;
+mod install;
 mod kubectl;
 mod reboots;
 mod restarts;
 mod scene;
 mod services;
 mod three_masters;
+mod upgrade;
 mod upstream_peers;
 
 use std::pin::Pin;
@@ -51,6 +54,8 @@ pub struct Scenario {
 const ANY: &[Provider] = &[Provider::Qemu, Provider::Netns];
 /// It looks into the machines' processes, or from places in their network.
 const NETNS: &[Provider] = &[Provider::Netns];
+/// It needs disks and firmware.
+const QEMU: &[Provider] = &[Provider::Qemu];
 
 /// All scenarios, in the order they run.
 pub const SCENARIOS: &[Scenario] = &[
@@ -109,6 +114,30 @@ pub const SCENARIOS: &[Scenario] = &[
         masters: 1,
         workers: 0,
         run: |scene| Box::pin(bad_manifest::run(scene)),
+    },
+    Scenario {
+        name: "flash",
+        about: "a flashed disk starts, makes its partitions, and comes back after a power cut",
+        providers: QEMU,
+        masters: 1,
+        workers: 0,
+        run: |scene| Box::pin(flash::run(scene)),
+    },
+    Scenario {
+        name: "install",
+        about: "a medium installs itself to the disk that the manifest names, and the machine starts from it",
+        providers: QEMU,
+        masters: 1,
+        workers: 0,
+        run: |scene| Box::pin(install::run(scene)),
+    },
+    Scenario {
+        name: "upgrade",
+        about: "a good update stays; one that panics, is corrupt or never gets ready is taken back, with the reason",
+        providers: QEMU,
+        masters: 1,
+        workers: 0,
+        run: |scene| Box::pin(upgrade::run(scene)),
     },
     Scenario {
         name: "three-masters",

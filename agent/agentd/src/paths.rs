@@ -4,6 +4,12 @@
 pub(crate) const STATE: &str = "/state";
 /// Certificates and keys.
 pub(crate) const PKI: &str = "/state/pki";
+/// What became of the last update.
+pub(crate) const UPDATE: &str = "/state/update.json";
+/// The key that updates must be signed with; where there is none, they need no signature.
+pub(crate) const UPDATE_KEY: &str = "/usr/share/keelson/update.key";
+/// What keeps the Node from being ready; the first process reads it.
+pub(crate) const NODE_CONDITION: &str = "/run/keelson/conditions/node";
 /// The manifest in force.
 pub(crate) const MANIFEST: &str = "/run/keelson/manifest.toml";
 /// Where the machine role answers about the machine.

@@ -18,7 +18,9 @@ mod proxy;
 mod sample;
 mod scheduler;
 mod status;
+mod target;
 mod token;
+mod upgrade;
 
 use std::process::ExitCode;
 
@@ -49,6 +51,12 @@ pub(crate) enum Role {
     Node,
     /// What a machine says of itself.
     Status(status::Options),
+    /// Puts another version of the system on a machine and lets it prove itself there.
+    Upgrade(upgrade::Options),
+    /// Lets a machine go back to the version that it ran before.
+    Rollback(upgrade::RollbackOptions),
+    /// Lets a machine start again.
+    Reboot(target::Target),
     /// Bootstrap tokens, with which machines join.
     #[command(subcommand)]
     Token(token::Command),
@@ -91,6 +99,9 @@ impl Role {
             Self::Proxy(words) => done(proxy::run(words)),
             Self::Status(options) => status::run(&options),
             Self::Token(command) => done(token::run(command)),
+            Self::Upgrade(options) => done(upgrade::run(&options)),
+            Self::Rollback(options) => done(upgrade::roll_back(&options)),
+            Self::Reboot(target) => done(upgrade::reboot(&target)),
             Self::Cni => cni::run(),
             Self::SampleServer(options) => done(sample::run(&options)),
         }

@@ -1,5 +1,7 @@
 //! The kernel's command line, as far as it is meant for us: `keelson.KEY=VALUE`.
 
+use std::time::Duration;
+
 /// Our words of a command line.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct CommandLine {
@@ -7,6 +9,8 @@ pub(crate) struct CommandLine {
     pub(crate) manifest: Option<String>,
     /// `keelson.verbose`: every line of every service goes to the console.
     pub(crate) is_verbose: bool,
+    /// `keelson.trial`: the seconds that an updated system has to prove itself.
+    pub(crate) trial: Option<Duration>,
     /// Words that begin with `keelson.` and mean nothing.
     pub(crate) unknown: Vec<String>,
 }
@@ -18,10 +22,13 @@ impl CommandLine {
             let Some(word) = word.strip_prefix("keelson.") else { continue };
             match word.split_once('=') {
                 Some(("manifest", value)) => line.manifest = Some(value.to_owned()),
+                Some(("trial", value)) if value.parse::<u32>().is_ok() => {
+                    line.trial = value.parse().ok().map(Duration::from_secs);
+                }
                 None if word == "verbose" => line.is_verbose = true,
                 Some(("verbose", value)) => line.is_verbose = value == "1",
-                // The first stage found the root by it.
-                Some(("root", _)) => {}
+                // The first stage found the root by the one; the other is for who looks at what runs.
+                Some(("root" | "version", _)) => {}
                 Some(_) | None => line.unknown.push(format!("keelson.{word}")),
             }
         }
@@ -51,10 +58,14 @@ mod tests {
     #[test]
     fn our_words_are_found_among_the_kernels() {
         let line = CommandLine::parse(
-            "console=ttyS0 keelson.root=0f keelson.manifest=\"/a b.toml\" quiet keelson.verbose keelson.x=1\n",
+            "console=ttyS0 keelson.root=0f keelson.manifest=\"/a b.toml\" quiet keelson.verbose keelson.trial=90 keelson.x=1\n",
         );
-        let expected =
-            CommandLine { manifest: Some("/a b.toml".into()), is_verbose: true, unknown: vec!["keelson.x=1".into()] };
+        let expected = CommandLine {
+            manifest: Some("/a b.toml".into()),
+            is_verbose: true,
+            trial: Some(Duration::from_secs(90)),
+            unknown: vec!["keelson.x=1".into()],
+        };
         assert_eq!(line, expected);
         assert_eq!(CommandLine::parse(""), CommandLine::default());
     }

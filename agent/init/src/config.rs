@@ -70,7 +70,20 @@ impl Paths {
         self.state.join("manifest.toml")
     }
 
-    /// Where others put files for PID 1: `manifest.toml`, written elsewhere and moved here.
+    /// What became of the last update.
+    #[must_use]
+    pub fn update(&self) -> PathBuf {
+        self.state.join("update.json")
+    }
+
+    /// Where services tell what the machine lacks: a file each, whose text says it; none or an empty one if it lacks
+    /// nothing.
+    #[must_use]
+    pub fn conditions(&self) -> PathBuf {
+        self.run.join("conditions")
+    }
+
+    /// Where others put files for PID 1: `reboot` with the reason; `manifest.toml`, written elsewhere and moved here.
     #[must_use]
     pub fn inbox(&self) -> PathBuf {
         self.run.join("inbox")

@@ -39,11 +39,15 @@ impl Leave {
         Self { power: Power::Off, why: why.to_owned() }
     }
 
+    pub(crate) fn reboot(why: &str) -> Self {
+        Self { power: Power::Reboot, why: why.to_owned() }
+    }
+
     /// What a signal asks for, if it asks for the end: SIGINT comes from Ctrl-Alt-Del.
     pub(crate) fn by_signal(signal: &str) -> Option<Self> {
         match signal {
             "SIGTERM" | "SIGPWR" | "SIGUSR2" => Some(Self::power_off(&format!("{signal} was received"))),
-            "SIGINT" => Some(Self { power: Power::Reboot, why: "SIGINT or Ctrl-Alt-Del was received".to_owned() }),
+            "SIGINT" => Some(Self::reboot("SIGINT or Ctrl-Alt-Del was received")),
             "SIGUSR1" => Some(Self { power: Power::Halt, why: "SIGUSR1 was received".to_owned() }),
             _ => None,
         }

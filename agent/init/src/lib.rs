@@ -23,6 +23,7 @@ mod groups;
 mod intake;
 mod logs;
 mod machine;
+mod medium;
 mod mounts;
 mod observe;
 mod phases;
@@ -31,6 +32,7 @@ mod runner;
 mod settings;
 mod sources;
 mod storage;
+mod trial;
 
 pub use config::{Config, Paths, ServicesOf};
 pub use environment::Environment;

@@ -3,7 +3,9 @@
 use std::io::Stdout;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
+use install::{Booted, Record, Trial};
 use machine_api::{Phase, Stage};
 use sys::System;
 
@@ -11,10 +13,11 @@ use crate::cmdline::CommandLine;
 use crate::config::Config;
 use crate::console::Console;
 use crate::environment::Environment;
+use crate::exit::Leave;
 use crate::groups::Groups;
 use crate::intake::Accepted;
 use crate::mounts;
-use crate::sources::Sources;
+use crate::sources::{Offer, Sources};
 
 /// The host name before there is a manifest.
 const NAMELESS: &str = "keelson";
@@ -41,7 +44,19 @@ pub(crate) struct Machine {
     pub(crate) phases: Vec<Phase>,
     pub(crate) hostname: String,
     pub(crate) storage: Storage,
+    /// The slot that runs, on a machine that was started from a disk of ours.
+    pub(crate) booted: Option<Booted>,
+    /// The manifest on that disk's EFI system partition.
+    pub(crate) on_esp: Option<Offer>,
+    /// The last update.
+    pub(crate) update: Option<Record>,
+    /// Whether the system that runs has yet to prove itself.
+    pub(crate) trial: Option<Trial>,
+    /// When it was last written down what the trial lacks.
+    pub(crate) remembered: Option<Duration>,
     pub(crate) groups: Option<Groups>,
+    /// Boot has come to where the machine must start again.
+    pub(crate) leave: Option<Leave>,
     /// The manifest in force.
     pub(crate) accepted: Option<Accepted>,
     /// What is wrong with the one offered last.
@@ -65,7 +80,13 @@ impl Machine {
             phases: Vec::new(),
             hostname: NAMELESS.to_owned(),
             storage: Storage::Kept,
+            booted: None,
+            on_esp: None,
+            update: None,
+            trial: None,
+            remembered: None,
             groups: None,
+            leave: None,
             accepted: None,
             diagnostics: None,
         }
@@ -87,6 +108,7 @@ impl Machine {
             command_line: &self.command_line,
             paths: &self.config.paths,
             given: self.config.manifest.as_deref(),
+            on_esp: self.on_esp.as_ref(),
         }
     }
 

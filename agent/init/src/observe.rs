@@ -18,11 +18,14 @@ pub(crate) fn observe(machine: &Machine, services: Vec<ServiceStatus>) -> Machin
         unmet,
         phases: machine.phases.clone(),
         services: services.into_iter().map(service).collect(),
+        slot: machine.booted.as_ref().map(|booted| booted.slot.to_string()),
+        version: machine.booted.as_ref().map(|booted| booted.version.clone()),
+        update: machine.update.as_ref().map(install::Record::describe),
     }
 }
 
 /// What keeps the machine from being ready.
-fn unmet(machine: &Machine, services: &[ServiceStatus]) -> Vec<String> {
+pub(crate) fn unmet(machine: &Machine, services: &[ServiceStatus]) -> Vec<String> {
     let mut unmet = Vec::new();
     if machine.accepted.is_none() {
         unmet.push("it has no usable manifest".to_owned());
@@ -35,6 +38,11 @@ fn unmet(machine: &Machine, services: &[ServiceStatus]) -> Vec<String> {
         "" => format!("{} is {}", service.name, service.state),
         why => format!("{} is {}: {why}", service.name, service.state),
     }));
+    let folder = machine.config.paths.conditions();
+    for name in machine.system.list(&folder).unwrap_or_default() {
+        let text = crate::sources::text_of(&*machine.system, &folder.join(&name)).unwrap_or_default();
+        unmet.extend(Some(text.trim().to_owned()).filter(|text| !text.is_empty()));
+    }
     unmet
 }
 

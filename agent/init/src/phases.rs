@@ -15,7 +15,7 @@ use crate::environment::Environment;
 use crate::groups::Groups;
 use crate::intake::{Intake, decide};
 use crate::machine::{Machine, Storage};
-use crate::{mounts, settings, sources, storage};
+use crate::{medium, mounts, settings, sources, storage, trial};
 
 /// How many files PID 1's children may open: etcd and containerd expect many.
 const OPEN_FILES: u64 = 1_048_576;
@@ -41,14 +41,16 @@ const fn machine_only(name: &'static str, work: fn(&mut Machine) -> Vec<String>)
     Row { name, is_machine_only: true, work }
 }
 
-const BOOT: [Row; 10] = [
+const BOOT: [Row; 12] = [
     always("mounts", mount),
     machine_only("console", take_console),
     machine_only("command line", read_command_line),
     machine_only("modules", load_modules),
     always("kernel parameters", set_parameters),
+    machine_only("own disk", find_own_disk),
     machine_only("storage", find_storage),
     always("folders", make_folders),
+    machine_only("update", trial::begin),
     always("control groups", prepare_groups),
     always("machine id", give_identity),
     always("manifest", take_manifest),
@@ -108,6 +110,7 @@ fn mount(machine: &mut Machine) -> Vec<String> {
     let paths = &machine.config.paths;
     failures.extend(machine.system.make_dir(&paths.run, 0o755).err());
     failures.extend(machine.system.make_dir(&paths.inbox(), 0o700).err());
+    failures.extend(machine.system.make_dir(&paths.conditions(), 0o755).err());
     let limit = machine.system.set_open_files_limit(OPEN_FILES);
     // A container's host may have set a lower one for good.
     failures.extend(limit.err().filter(|_| machine.environment == Environment::Machine));
@@ -146,9 +149,21 @@ fn set_parameters(machine: &mut Machine) -> Vec<String> {
 }
 
 fn find_storage(machine: &mut Machine) -> Vec<String> {
-    let system = &*machine.system;
     let (state, data) = (machine.config.paths.state.clone(), Path::new("/var"));
-    let plan = wait_for_disks(system);
+    let planned = match machine.booted.clone() {
+        Some(booted) => own_storage(machine, &booted),
+        None => Ok(wait_for_disks(&*machine.system)),
+    };
+    let system = &*machine.system;
+    let plan = match planned {
+        Ok(plan) => plan,
+        Err(reason) => {
+            machine.storage = Storage::Broken(reason.clone());
+            let mut failures = vec![reason];
+            failures.extend(words(storage::apply_memory(system, &state, data).err()));
+            return failures;
+        }
+    };
     match storage::apply(system, &plan, &state, data) {
         Ok(()) => Vec::new(),
         Err(error) => {
@@ -164,6 +179,42 @@ fn find_storage(machine: &mut Machine) -> Vec<String> {
             failures
         }
     }
+}
+
+fn find_own_disk(machine: &mut Machine) -> Vec<String> {
+    machine.booted = install::Booted::observe(&*machine.system);
+    if let Some(booted) = machine.booted.clone() {
+        machine.say(&format!("slot {} of {}: version {}", booted.slot, booted.disk, booted.version));
+        machine.on_esp = sources::from_esp(&booted);
+    }
+    Vec::new()
+}
+
+/// STATE and DATA of the disk that the machine was started from, unless it is there to be installed elsewhere.
+fn own_storage(machine: &mut Machine, booted: &install::Booted) -> Result<storage::StoragePlan, String> {
+    let words = |error: install::Error| stdx::chain(&error).to_string();
+    match medium::install(machine, booted).map_err(|error| format!("nothing is installed: {}", words(error)))? {
+        medium::Outcome::Stays => make_rest(machine, booted).map_err(words),
+        medium::Outcome::WasInstalled(reason) => Err(reason),
+        medium::Outcome::Installed(leave) => {
+            let reason = "the machine starts again from the disk that it was installed to";
+            machine.leave = Some(leave);
+            Err(reason.to_owned())
+        }
+    }
+}
+
+/// Makes, or finishes, the partitions that a flashed disk does not come with.
+fn make_rest(machine: &mut Machine, booted: &install::Booted) -> Result<storage::StoragePlan, install::Error> {
+    let sizes = storage::sizes(machine.sources().observe(&*machine.system));
+    let mut disk = booted.open()?;
+    let plan = install::rest::plan(disk.table(), &sizes, &medium::seed(machine))?;
+    if let Some(table) = &plan.table {
+        let names: Vec<&str> = table.partitions.values().map(|partition| partition.name.as_str()).collect();
+        machine.say(&format!("first start from {}: its partitions become {}", booted.disk, names.join(", ")));
+    }
+    let volumes = install::rest::apply(&*machine.system, booted, &mut disk, &plan)?;
+    Ok(storage::StoragePlan::Separate { state: volumes.state, data: volumes.data })
 }
 
 /// Looks at the disks again whenever one appears, until there is one for us.

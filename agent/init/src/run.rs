@@ -15,7 +15,7 @@ use crate::exit::{self, Leave};
 use crate::intake::{self, Intake};
 use crate::machine::{Machine, Storage};
 use crate::runner::Runner;
-use crate::{observe, phases, sources};
+use crate::{observe, phases, sources, trial};
 
 /// How often the diagnostics are shown again while there is no usable manifest.
 const REMIND: Duration = Duration::from_secs(60);
@@ -29,6 +29,7 @@ pub(crate) struct Ears {
     signals: Option<Signals>,
     notify: Option<NotifySocket>,
     files: Option<FileWatch>,
+    conditions: Option<FileWatch>,
     devices: Option<UeventSocket>,
     buttons: Vec<PowerButton>,
 }
@@ -48,6 +49,9 @@ pub fn run(config: Config) -> ! {
     let mut ears = Ears::open(&mut machine, signals);
     enter_stage(&mut machine, &mut runner);
     let mut reminded = machine.system.uptime();
+    if let Some(how) = machine.leave.take() {
+        exit::leave(&mut machine, &mut runner, &mut ears, how);
+    }
     loop {
         let turn = AssertUnwindSafe(|| {
             publish(&mut machine, &mut runner);
@@ -74,20 +78,26 @@ impl Ears {
         for folder in machine.sources().watched() {
             failures.extend(files.as_ref().and_then(|files| files.add_folder(&folder).err()));
         }
+        let conditions = FileWatch::new().and_then(|watch| {
+            watch.add_folder(&machine.config.paths.conditions())?;
+            Ok(watch)
+        });
+        let conditions = conditions.map_err(|error| failures.push(error)).ok();
         let is_machine = machine.environment == Environment::Machine;
         let devices = is_machine.then(UeventSocket::listen).and_then(Result::ok);
         let buttons = if is_machine { sys::power_buttons(&*machine.system) } else { Vec::new() };
         for error in failures {
             machine.say(&stdx::chain(&error).to_string());
         }
-        Self { signals, notify, files, devices, buttons }
+        Self { signals, notify, files, conditions, devices, buttons }
     }
 
-    fn fds(&self) -> [Option<BorrowedFd<'_>>; 4] {
+    fn fds(&self) -> [Option<BorrowedFd<'_>>; 5] {
         [
             self.signals.as_ref().map(AsFd::as_fd),
             self.notify.as_ref().map(AsFd::as_fd),
             self.files.as_ref().map(AsFd::as_fd),
+            self.conditions.as_ref().map(AsFd::as_fd),
             self.devices.as_ref().map(AsFd::as_fd),
         ]
     }
@@ -101,7 +111,8 @@ pub(crate) fn turn(machine: &mut Machine, runner: &mut Runner, ears: &mut Ears) 
     let count = pipes.len();
     let others = ears.fds().into_iter().flatten().chain(ears.buttons.iter().map(AsFd::as_fd));
     let all: Vec<BorrowedFd<'_>> = pipes.into_iter().chain(others).collect();
-    let readable = wait_readable(&all, left.unwrap_or(LONGEST_WAIT).min(LONGEST_WAIT));
+    let longest = if machine.trial.is_some() { trial::LONGEST_WAIT } else { LONGEST_WAIT };
+    let readable = wait_readable(&all, left.unwrap_or(longest).min(longest));
     drop(all);
     runner.read_pipes(machine, &readable[..count]);
     while let Some(notification) = ears.notify.as_ref().and_then(NotifySocket::next) {
@@ -115,13 +126,22 @@ pub(crate) fn turn(machine: &mut Machine, runner: &mut Runner, ears: &mut Ears) 
     if ears.buttons.iter_mut().any(PowerButton::pressed) {
         leave = Some(Leave::power_off("the power button was pressed"));
     }
+    if ears.conditions.as_ref().is_some_and(|watch| !watch.changed().is_empty()) {
+        runner.touch();
+    }
     let files_changed = ears.files.as_ref().is_some_and(|files| !files.changed().is_empty());
     let disk_came = std::iter::from_fn(|| ears.devices.as_ref().and_then(UeventSocket::next))
         .fold(false, |came, event| came | event.iter().any(|word| word == "SUBSYSTEM=block"));
     if machine.stage != Stage::Stopping && (files_changed || (disk_came && machine.accepted.is_none())) {
         reconsider(machine, runner);
     }
+    if files_changed && let Some(why) = sources::take_reboot(&*machine.system, &machine.config.paths) {
+        leave = leave.or(Some(Leave::reboot(&why)));
+    }
     runner.step(machine, Event::Tick);
+    if machine.stage != Stage::Stopping {
+        leave = leave.or_else(|| trial::check(machine, runner.supervisor().status()));
+    }
     leave
 }
 

@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use base64::Engine;
-use sys::{BlockDevice, Mount, MountFlags, System, UnmountFlags};
+use install::Booted;
+use sys::{Mount, MountFlags, System, UnmountFlags};
 
 use crate::cmdline::CommandLine;
 use crate::config::Paths;
@@ -11,8 +12,6 @@ use crate::environment::Environment;
 
 /// Where an emulator puts a manifest.
 const FIRMWARE: &str = "/sys/firmware/qemu_fw_cfg/by_name/opt/keelson/manifest/raw";
-const CONFIG_LABEL: &str = "KEELSON-CFG";
-const CONFIG_SERIAL: &str = "keelson-config";
 /// Where a disk with a manifest is looked into.
 const CONFIG_MOUNT: &str = "/run/keelson-config";
 /// The name of the manifest on such a disk.
@@ -39,6 +38,8 @@ pub(crate) struct Sources<'a> {
     pub(crate) command_line: &'a CommandLine,
     pub(crate) paths: &'a Paths,
     pub(crate) given: Option<&'a Path>,
+    /// What was found on the own disk's EFI system partition.
+    pub(crate) on_esp: Option<&'a Offer>,
 }
 
 impl Sources<'_> {
@@ -49,7 +50,7 @@ impl Sources<'_> {
                 return None;
             }
             let named = self.command_line.manifest.as_deref().map(|word| from_command_line(system, word));
-            named.or_else(|| from_firmware(system)).or_else(|| from_disk(system))
+            named.or_else(|| from_firmware(system)).or_else(|| from_disk(system)).or_else(|| self.on_esp.cloned())
         };
         let given = self.given.map(|path| Offer::new(path.display().to_string(), text_of(system, path)));
         given.or_else(machine).or_else(|| from_image(system, self.paths))
@@ -85,6 +86,17 @@ pub(crate) fn take_from_inbox(system: &dyn System, paths: &Paths) -> Option<Offe
     Some(offer)
 }
 
+/// Somebody asks for a new start: why. It is asked once.
+pub(crate) fn take_reboot(system: &dyn System, paths: &Paths) -> Option<String> {
+    let file = paths.inbox().join("reboot");
+    if !system.exists(&file) {
+        return None;
+    }
+    let why = text_of(system, &file).unwrap_or_default();
+    system.remove_file(&file).ok();
+    Some(why.trim().to_owned())
+}
+
 fn from_firmware(system: &dyn System) -> Option<Offer> {
     let file = Path::new(FIRMWARE);
     system.exists(file).then(|| Offer::new("firmware", text_of(system, file)))
@@ -96,8 +108,7 @@ fn from_image(system: &dyn System, paths: &Paths) -> Option<Offer> {
 
 fn from_disk(system: &dyn System) -> Option<Offer> {
     let devices = sys::block_devices(system);
-    let ours = |device: &&BlockDevice| device.has_label(CONFIG_LABEL) || device.serial == CONFIG_SERIAL;
-    let device = devices.iter().find(ours)?;
+    let device = devices.iter().find(|device| device.holds_manifest())?;
     let source = format!("disk {}", device.name);
     let Some(filesystem) = &device.filesystem else {
         // Without a file system the disk is the text, padded with zeros.
@@ -123,6 +134,17 @@ fn from_disk(system: &dyn System) -> Option<Offer> {
     Some(Offer::new(source, text))
 }
 
+/// The manifest on the EFI system partition of the disk that the machine was started from.
+pub(crate) fn from_esp(booted: &Booted) -> Option<Offer> {
+    let source = format!("EFI system partition of {}", booted.disk);
+    let read = || booted.open()?.esp()?.read(install::onto::MANIFEST).map_err(install::Error::from);
+    match read() {
+        Ok(None) => None,
+        Ok(Some(bytes)) => Some(Offer::new(source, utf8(bytes))),
+        Err(error) => Some(Offer::new(source, Err(stdx::chain(&error).to_string()))),
+    }
+}
+
 /// A text file, read no further than a manifest can be long.
 pub(crate) fn text_of(system: &dyn System, path: &Path) -> Result<String, String> {
     let bytes = system.read_at(path, 0, manifest::MANIFEST_BYTES + 1);
@@ -141,7 +163,8 @@ mod tests {
     fn observe(system: &FakeSystem, line: &str, environment: Environment) -> Option<Offer> {
         let command_line = CommandLine::parse(line);
         let paths = Paths::default();
-        Sources { environment, command_line: &command_line, paths: &paths, given: None }.observe(system)
+        let on_esp = None;
+        Sources { environment, command_line: &command_line, paths: &paths, given: None, on_esp }.observe(system)
     }
 
     #[test]
@@ -151,7 +174,7 @@ mod tests {
         system.file("/usr/share/keelson/manifest.toml", "image");
         assert_eq!(observe(&system, "", Environment::Machine).unwrap().source, "image");
         system.file("/sys/class/block/vdc/size", "2048");
-        system.file("/sys/class/block/vdc/serial", CONFIG_SERIAL);
+        system.file("/sys/class/block/vdc/serial", "keelson-config");
         system.file("/dev/vdc", b"disk\0\0\0\0");
         let offer = observe(&system, "", Environment::Machine).unwrap();
         assert_eq!((offer.source.as_str(), offer.text), ("disk vdc", Ok("disk".to_owned())));
@@ -171,7 +194,7 @@ mod tests {
         let system = FakeSystem::new();
         let mut head = vec![0_u8; sys::PROBE_BYTES];
         head[32769..32774].copy_from_slice(b"CD001");
-        head[32808..32819].copy_from_slice(CONFIG_LABEL.as_bytes());
+        head[32808..32819].copy_from_slice(b"KEELSON-CFG");
         system.file("/sys/class/block/sr0/size", "2048");
         system.file("/dev/sr0", head);
         system.file("/run/keelson-config/manifest.toml", "cd");

@@ -6,7 +6,10 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use disk::layout::Sizes;
 use sys::{BlockDevice, Error, Mount, MountFlags, System};
+
+use crate::sources::Offer;
 
 const STATE_LABEL: &str = "KEELSON-STATE";
 const DATA_LABEL: &str = "KEELSON-DATA";
@@ -56,6 +59,15 @@ pub(crate) fn plan(devices: &[BlockDevice]) -> StoragePlan {
             }
         }
     }
+}
+
+/// How large partitions are to be: as the manifest that is offered says, or what it would say by default.
+pub(crate) fn sizes(offer: Option<Offer>) -> Sizes {
+    const STATE_BYTES: u64 = 2 << 30;
+    let install = offer.and_then(|offer| Some(manifest::check(&offer.source, &offer.text.ok()?).0?.install));
+    let state = install.as_ref().map_or(STATE_BYTES, |install| install.state_size.bytes());
+    let data = install.and_then(|install| install.data_size).map(|size| size.bytes());
+    Sizes { esp: disk::layout::ESP_BYTES, slot: disk::layout::SLOT_BYTES, state, data }
 }
 
 /// Why there is no storage.
@@ -170,14 +182,11 @@ mod tests {
     fn disk(name: &str, serial: &str, label: &str) -> BlockDevice {
         let filesystem = Filesystem { kind: FilesystemKind::Ext4, label: label.to_owned() };
         BlockDevice {
-            name: name.to_owned(),
             bytes: 1 << 30,
             serial: serial.to_owned(),
-            partition_label: String::new(),
-            is_partition: false,
-            has_partitions: false,
             filesystem: (!label.is_empty()).then_some(filesystem),
             is_blank: label.is_empty(),
+            ..BlockDevice::named(name)
         }
     }
 

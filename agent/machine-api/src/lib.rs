@@ -44,6 +44,12 @@ pub struct MachineStatus {
     pub unmet: Vec<String>,
     /// The boot phases that ran.
     pub phases: Vec<Phase>,
+    /// The slot that runs, on a machine that was started from a disk of ours.
+    pub slot: Option<String>,
+    /// The version that runs there.
+    pub version: Option<String>,
+    /// What became of the last update, as text for people.
+    pub update: Option<String>,
     /// The services.
     pub services: Vec<Service>,
 }

@@ -1,5 +1,8 @@
-//! The machine API, as far as it exists: the status on a local socket and, while there is no manifest, a way to hand
-//! one in.
+//! The machine API, as far as it exists: the status and updates on a local socket and, for administrators, over the
+//! network; while there is no manifest, a way to hand one in.
+
+mod tls;
+mod update;
 
 use std::convert::Infallible;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -16,10 +19,13 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use lifecycle::Shutdown;
 use sys::{Linux, System};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, UnixListener};
+use tokio::net::{TcpListener, TcpStream, UnixListener};
 use tokio::sync::Semaphore;
 
+use crate::config::Config;
 use crate::error::Error;
+
+pub use update::Updates;
 
 /// Nobody needs more at once.
 const CONNECTIONS: usize = 16;
@@ -28,29 +34,53 @@ const HEADERS: Duration = Duration::from_secs(10);
 /// ... and this long to say all of it.
 const BODY: Duration = Duration::from_secs(30);
 
+/// Said where a machine's root does not lie in a slot of a disk.
+const NO_SLOTS: &str = "this machine was not started from a disk of slots: boot it with a newer image instead\n";
+
 /// What a listener serves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Offer {
-    /// `GET /status`, for the machine's own users.
-    Local,
+    /// The status, updates and new starts, for the machine's own users and for administrators.
+    Full,
+    /// A refusal, for everybody else.
+    Nothing,
     /// `PUT /manifest`, for whoever sets the machine up; and the status, so that they see why.
     Maintenance,
+}
+
+/// What answers are made from.
+pub(crate) struct Server {
+    run: PathBuf,
+    updates: Option<Updates>,
+    /// One change at a time of which system runs.
+    turn: Semaphore,
+    connections: Arc<Semaphore>,
+}
+
+impl Server {
+    pub(crate) fn new(config: &Config) -> Arc<Self> {
+        Arc::new(Self {
+            run: config.run.clone(),
+            updates: config.updates.clone(),
+            turn: Semaphore::new(1),
+            connections: Arc::new(Semaphore::new(CONNECTIONS)),
+        })
+    }
 }
 
 /// Serves the local socket until shutdown.
 ///
 /// # Errors
 /// When it cannot be listened on.
-pub(crate) async fn run_local(run: PathBuf, shutdown: Shutdown) -> Result<(), Error> {
-    let path = run.join("machine.sock");
+pub(crate) async fn run_local(server: Arc<Server>, shutdown: Shutdown) -> Result<(), Error> {
+    let path = server.run.join("machine.sock");
     Linux.remove_file(&path).ok();
     let listener = UnixListener::bind(&path).map_err(|source| Error::ListenLocal { path, source })?;
-    let (permits, run) = (Arc::new(Semaphore::new(CONNECTIONS)), Arc::new(run));
     loop {
         tokio::select! {
             () = shutdown.wait() => return Ok(()),
             accepted = listener.accept() => if let Ok((stream, _)) = accepted {
-                spawn_connection(stream, Offer::Local, &permits, &run);
+                spawn_connection(&server, move |server| serve(server, stream, Offer::Full));
             },
         }
     }
@@ -60,56 +90,106 @@ pub(crate) async fn run_local(run: PathBuf, shutdown: Shutdown) -> Result<(), Er
 ///
 /// # Errors
 /// When the address cannot be listened on.
-pub(crate) async fn run_maintenance(address: SocketAddr, run: PathBuf, shutdown: Shutdown) -> Result<(), Error> {
-    let listener = match TcpListener::bind(address).await {
-        Ok(listener) => listener,
-        // A kernel without IPv6 cannot listen for both families at once.
-        Err(_refused) if address.ip() == IpAddr::V6(Ipv6Addr::UNSPECIFIED) => {
-            let address = SocketAddr::from((Ipv4Addr::UNSPECIFIED, address.port()));
-            TcpListener::bind(address).await.map_err(|source| Error::Listen { address, source })?
-        }
-        Err(source) => return Err(Error::Listen { address, source }),
-    };
+pub(crate) async fn run_maintenance(address: SocketAddr, server: Arc<Server>, shutdown: Shutdown) -> Result<(), Error> {
+    let listener = listen(address).await?;
     tracing::info!(%address, "waiting for a manifest: PUT /manifest");
-    serve_maintenance(listener, run, shutdown).await;
+    serve_maintenance(listener, server, shutdown).await;
     Ok(())
 }
 
-async fn serve_maintenance(listener: TcpListener, run: PathBuf, shutdown: Shutdown) {
-    let (permits, run) = (Arc::new(Semaphore::new(CONNECTIONS)), Arc::new(run));
+/// Serves administrators until shutdown.
+///
+/// # Errors
+/// When the address cannot be listened on.
+pub(crate) async fn run_admin(
+    address: SocketAddr,
+    pki: PathBuf,
+    server: Arc<Server>,
+    shutdown: Shutdown,
+) -> Result<(), Error> {
+    let listener = listen(address).await?;
+    loop {
+        tokio::select! {
+            () = shutdown.wait() => return Ok(()),
+            accepted = listener.accept() => if let Ok((stream, peer)) = accepted {
+                let pki = pki.clone();
+                spawn_connection(&server, move |server| async move {
+                    if let Err(reason) = serve_admin(server, stream, &pki).await {
+                        tracing::info!(%peer, reason, "machine API: caller not served");
+                    }
+                });
+            },
+        }
+    }
+}
+
+async fn serve_admin(server: Arc<Server>, stream: TcpStream, pki: &Path) -> Result<(), String> {
+    let acceptor = tls::acceptor(pki).map_err(|error| stdx::chain(&error).to_string())?;
+    let handshake = tokio::time::timeout(HEADERS, acceptor.accept(stream)).await;
+    let stream = handshake.map_err(|_| "no handshake in time".to_owned())?.map_err(|error| error.to_string())?;
+    let certificate = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
+    let is_administrator = certificate.is_some_and(|certificate| tls::is_administrator(certificate));
+    serve(server, stream, if is_administrator { Offer::Full } else { Offer::Nothing }).await;
+    Ok(())
+}
+
+async fn listen(address: SocketAddr) -> Result<TcpListener, Error> {
+    match TcpListener::bind(address).await {
+        Ok(listener) => Ok(listener),
+        // A kernel without IPv6 cannot listen for both families at once.
+        Err(_refused) if address.ip() == IpAddr::V6(Ipv6Addr::UNSPECIFIED) => {
+            let address = SocketAddr::from((Ipv4Addr::UNSPECIFIED, address.port()));
+            TcpListener::bind(address).await.map_err(|source| Error::Listen { address, source })
+        }
+        Err(source) => Err(Error::Listen { address, source }),
+    }
+}
+
+async fn serve_maintenance(listener: TcpListener, server: Arc<Server>, shutdown: Shutdown) {
     loop {
         tokio::select! {
             () = shutdown.wait() => return,
             accepted = listener.accept() => if let Ok((stream, _)) = accepted {
-                spawn_connection(stream, Offer::Maintenance, &permits, &run);
+                spawn_connection(&server, move |server| serve(server, stream, Offer::Maintenance));
             },
         }
     }
 }
 
 /// Serves one connection; if there are too many, closes it at once.
-fn spawn_connection<S>(stream: S, offer: Offer, permits: &Arc<Semaphore>, run: &Arc<PathBuf>)
+fn spawn_connection<F, Fut>(server: &Arc<Server>, work: F)
 where
-    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    F: FnOnce(Arc<Server>) -> Fut + Send + 'static,
+    Fut: Future<Output = ()> + Send + 'static,
 {
-    let Ok(permit) = permits.clone().try_acquire_owned() else { return };
-    let run = run.clone();
+    let Ok(permit) = server.connections.clone().try_acquire_owned() else { return };
+    let server = server.clone();
     drop(tokio::spawn(async move {
-        let service = service_fn(|request| {
-            let run = run.clone();
-            async move { Ok::<_, Infallible>(answer(offer, &run, request).await) }
-        });
-        let mut server = hyper::server::conn::http1::Builder::new();
-        server.timer(TokioTimer::new()).header_read_timeout(HEADERS);
-        if let Err(error) = server.serve_connection(TokioIo::new(stream), service).await {
-            tracing::debug!(%error, "machine API connection ended");
-        }
+        work(server).await;
         drop(permit);
     }));
 }
 
-async fn answer(offer: Offer, run: &Path, request: Request<Incoming>) -> Response<Full<Bytes>> {
-    match (offer, request.method(), request.uri().path()) {
+async fn serve<S>(server: Arc<Server>, stream: S, offer: Offer)
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let service = service_fn(|request| {
+        let server = server.clone();
+        async move { Ok::<_, Infallible>(answer(offer, &server, request).await) }
+    });
+    let mut http = hyper::server::conn::http1::Builder::new();
+    http.timer(TokioTimer::new()).header_read_timeout(HEADERS);
+    if let Err(error) = http.serve_connection(TokioIo::new(stream), service).await {
+        tracing::debug!(%error, "machine API connection ended");
+    }
+}
+
+async fn answer(offer: Offer, server: &Server, request: Request<Incoming>) -> Response<Full<Bytes>> {
+    let run = server.run.as_path();
+    let path = request.uri().path().to_owned();
+    match (offer, request.method(), path.as_str()) {
+        (Offer::Nothing, _, _) => text(StatusCode::FORBIDDEN, "this is for administrators of the cluster\n".to_owned()),
         (_, &Method::GET, "/status") => match Linux.read(&run.join("status.json")) {
             Ok(status) => respond(StatusCode::OK, "application/json", status),
             Err(error) => text(StatusCode::SERVICE_UNAVAILABLE, stdx::chain(&error).to_string()),
@@ -122,11 +202,32 @@ async fn answer(offer: Offer, run: &Path, request: Request<Incoming>) -> Respons
                 Err(_elapsed) => text(StatusCode::REQUEST_TIMEOUT, "the manifest did not come\n".to_owned()),
             }
         }
-        (Offer::Maintenance | Offer::Local, _, "/status") | (Offer::Maintenance, _, "/manifest") => {
-            text(StatusCode::METHOD_NOT_ALLOWED, "GET /status and PUT /manifest are served here\n".to_owned())
-        }
-        (Offer::Maintenance | Offer::Local, _, _) => text(StatusCode::NOT_FOUND, "there is nothing here\n".to_owned()),
+        (Offer::Full, &Method::POST, "/reboot") => match update::reboot(run, "it was asked for") {
+            Ok(()) => text(StatusCode::OK, "the machine starts again\n".to_owned()),
+            Err(reason) => text(StatusCode::INTERNAL_SERVER_ERROR, format!("{reason}\n")),
+        },
+        (Offer::Full, &Method::PUT, "/update") => match &server.updates {
+            Some(updates) => update::receive(run, updates, &server.turn, request).await,
+            None => text(StatusCode::CONFLICT, NO_SLOTS.to_owned()),
+        },
+        (Offer::Full, &Method::POST, "/rollback") => match &server.updates {
+            Some(updates) => update::roll_back(run, updates, &server.turn, request.uri().query()).await,
+            None => text(StatusCode::CONFLICT, NO_SLOTS.to_owned()),
+        },
+        (_, _, path) => unknown(offer, path),
     }
+}
+
+/// Says what is served where nothing is.
+fn unknown(offer: Offer, path: &str) -> Response<Full<Bytes>> {
+    let known: &[&str] = match offer {
+        Offer::Nothing => &[],
+        Offer::Maintenance => &["GET /status", "PUT /manifest"],
+        Offer::Full => &["GET /status", "PUT /update", "POST /rollback", "POST /reboot"],
+    };
+    let is_known = known.iter().any(|known| known.ends_with(&format!(" {path}")));
+    let code = if is_known { StatusCode::METHOD_NOT_ALLOWED } else { StatusCode::NOT_FOUND };
+    text(code, format!("served here: {}\n", known.join(", ")))
 }
 
 /// Checks a manifest and, if it is good, hands it to the first process, which decides.
@@ -161,6 +262,10 @@ mod tests {
     use super::*;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
+    fn server(run: &Path) -> Arc<Server> {
+        Server::new(&Config { run: run.to_owned(), ..Config::new(None, std::time::UNIX_EPOCH) })
+    }
+
     async fn call(address: SocketAddr, request: &str) -> String {
         let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
         stream.write_all(request.as_bytes()).await.unwrap();
@@ -182,7 +287,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let shutdown = Shutdown::new();
-        let server = tokio::spawn(serve_maintenance(listener, run.path().to_owned(), shutdown.clone()));
+        let server = tokio::spawn(serve_maintenance(listener, server(run.path()), shutdown.clone()));
         let bad = call(address, &put("version = 1\n[machine]\nhostnam = \"a\"\n")).await;
         assert!(bad.starts_with("HTTP/1.1 422") && bad.contains("hostname"), "{bad}");
         let good = "version = 1\n[machine]\nhostname = \"m1\"\nrole = \"single\"\n[cluster]\nname = \"c\"\n";

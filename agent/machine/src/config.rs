@@ -6,6 +6,8 @@ use std::time::SystemTime;
 
 use manifest::Manifest;
 
+use crate::api::Updates;
+
 /// What the role process is told.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -19,7 +21,11 @@ pub struct Config {
     pub run: PathBuf,
     /// Where to say that the network is up.
     pub notify_socket: Option<PathBuf>,
-    /// Where a manifest is taken in while there is none.
+    /// Updates; none where the machine was not started from a disk of slots.
+    pub updates: Option<Updates>,
+    /// The folder of certificates, by which administrators are served over the network.
+    pub pki: PathBuf,
+    /// Where a manifest is taken in while there is none, and administrators are served otherwise.
     pub maintenance: SocketAddr,
 }
 
@@ -33,6 +39,8 @@ impl Config {
             built,
             run: "/run/keelson".into(),
             notify_socket: Some("/run/keelson/notify".into()),
+            updates: None,
+            pki: "/state/pki".into(),
             maintenance: SocketAddr::from((std::net::Ipv6Addr::UNSPECIFIED, 50_000)),
         }
     }

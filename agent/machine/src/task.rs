@@ -1,6 +1,7 @@
 //! The role process: starts everything and says when the machine may go on.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use lifecycle::{Shutdown, Tasks};
@@ -9,6 +10,7 @@ use sys::Linux;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use crate::api::Server;
 use crate::config::Config;
 use crate::error::Error;
 use crate::network::{Network, NetworkConfig};
@@ -36,10 +38,11 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), Error> {
     if follows_time {
         tasks.spawn("clock", clock::run(status.clone(), synchronized, shutdown.clone()));
     }
-    let local = api::run_local(config.run.clone(), shutdown.clone());
-    let maintenance = serve_maintenance(&config, &shutdown);
+    let server = Server::new(&config);
+    let local = api::run_local(server.clone(), shutdown.clone());
+    let network = serve_network(&config, server, &shutdown);
     let ready = say_ready(&config, status, is_synchronized, follows_time);
-    let serve = async { tokio::try_join!(local, maintenance).map(drop) };
+    let serve = async { tokio::try_join!(local, network).map(drop) };
     let result = tokio::select! {
         result = serve => result,
         () = async { ready.await; std::future::pending().await } => Ok(()),
@@ -52,13 +55,12 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), Error> {
     result
 }
 
-/// A manifest is taken in only while there is none.
-async fn serve_maintenance(config: &Config, shutdown: &Shutdown) -> Result<(), Error> {
+/// A manifest is taken in, from anybody, only while there is none; afterwards only administrators are served.
+async fn serve_network(config: &Config, server: Arc<Server>, shutdown: &Shutdown) -> Result<(), Error> {
     if config.manifest.is_none() {
-        api::run_maintenance(config.maintenance, config.run.clone(), shutdown.clone()).await
+        api::run_maintenance(config.maintenance, server, shutdown.clone()).await
     } else {
-        shutdown.wait().await;
-        Ok(())
+        api::run_admin(config.maintenance, config.pki.clone(), server, shutdown.clone()).await
     }
 }
 

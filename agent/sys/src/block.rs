@@ -5,6 +5,10 @@ use std::path::{Path, PathBuf};
 use crate::probe::{Filesystem, PROBE_BYTES, probe_filesystem};
 use crate::system::System;
 
+/// A disk with a manifest has this label or this serial number.
+const MANIFEST_LABEL: &str = "KEELSON-CFG";
+const MANIFEST_SERIAL: &str = "keelson-config";
+
 /// A disk or a partition.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BlockDevice {
@@ -14,6 +18,10 @@ pub struct BlockDevice {
     pub bytes: u64,
     /// The serial number of a whole disk; may be empty.
     pub serial: String,
+    /// The model of a whole disk; may be empty.
+    pub model: String,
+    /// Whether nothing can be written to it.
+    pub is_read_only: bool,
     /// The name in the partition table; may be empty.
     pub partition_label: String,
     /// Whether it is a partition of another device.
@@ -31,6 +39,29 @@ impl BlockDevice {
     #[must_use]
     pub fn path(&self) -> PathBuf {
         Path::new("/dev").join(&self.name)
+    }
+
+    /// One of this name of which nothing else is known.
+    #[must_use]
+    pub fn named(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            bytes: 0,
+            serial: String::new(),
+            model: String::new(),
+            is_read_only: false,
+            partition_label: String::new(),
+            is_partition: false,
+            has_partitions: false,
+            filesystem: None,
+            is_blank: false,
+        }
+    }
+
+    /// Whether it is there to hand a manifest in.
+    #[must_use]
+    pub fn holds_manifest(&self) -> bool {
+        self.has_label(MANIFEST_LABEL) || self.serial == MANIFEST_SERIAL
     }
 
     /// Whether the file system or the partition carries this label.
@@ -68,6 +99,8 @@ fn device(system: &dyn System, folder: &Path, name: &str) -> Option<BlockDevice>
         name: name.to_owned(),
         bytes,
         serial: serial.unwrap_or_default(),
+        model: text("device/model"),
+        is_read_only: text("ro") == "1",
         partition_label: partition_label.unwrap_or_default(),
         is_partition: children.iter().any(|child| child == "partition"),
         has_partitions: children.iter().any(|child| child.starts_with(name)),

@@ -37,6 +37,8 @@ pub enum Call {
     SlewClock(i64),
     /// A module: file, parameters.
     LoadModule(PathBuf, String),
+    /// A partition made known: disk, number, start and size.
+    AddPartition(PathBuf, u32, (u64, u64)),
     /// A child.
     Spawn(Spawn),
     /// A program run to its end.
@@ -213,6 +215,9 @@ impl System for FakeSystem {
     }
     fn load_module(&self, file: &Path, parameters: &str) -> Result<(), Error> {
         self.effect(Call::LoadModule(file.to_owned(), parameters.to_owned())).map(drop)
+    }
+    fn add_partition(&self, disk: &Path, number: u32, place: (u64, u64)) -> Result<(), Error> {
+        self.effect(Call::AddPartition(disk.to_owned(), number, place)).map(drop)
     }
     fn kernel_release(&self) -> String {
         "6.12-fake".to_owned()

@@ -14,6 +14,7 @@ mod modules;
 mod netns;
 mod notify;
 mod packet;
+mod partition;
 mod power;
 mod probe;
 mod signals;

@@ -149,6 +149,11 @@ impl System for Linux {
         load_module(file, parameters).map_err(|error| Error::new(format!("load module {}", file.display()), error))
     }
 
+    fn add_partition(&self, disk: &Path, number: u32, (start, bytes): (u64, u64)) -> Result<(), Error> {
+        crate::partition::add(disk, number, start, bytes)
+            .map_err(|error| Error::new(format!("make partition {number} of {} known", disk.display()), error))
+    }
+
     fn kernel_release(&self) -> String {
         nix::sys::utsname::uname().map(|name| name.release().to_string_lossy().into_owned()).unwrap_or_default()
     }

@@ -190,6 +190,11 @@ pub trait System: Send + Sync {
     /// # Errors
     /// When the kernel refuses.
     fn load_module(&self, file: &Path, parameters: &str) -> Result<(), Error>;
+    /// Makes a partition of a disk known that was added to its table: its number, start and size in bytes.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    fn add_partition(&self, disk: &Path, number: u32, place: (u64, u64)) -> Result<(), Error>;
     /// The release of the running kernel, as in `/lib/modules`.
     fn kernel_release(&self) -> String;
     /// Starts a child process.

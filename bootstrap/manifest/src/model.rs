@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use crate::words::{
-    ByteSize, CaHash, Cidr, ClusterName, ClusterSecret, ControlPlanePart, Cpu, DevicePath, DhcpMode, DnsName, Endpoint,
-    FeatureName, Host, Hostname, InterfaceAddress, InterfaceName, JoinToken, LabelKey, LabelValue, MacAddress,
-    MirrorUrl, ModuleName, ModuleParameters, PemCertificates, PodNetworkMode, RegistryHost, Role, RouteDestination,
-    SysctlName, Taint, Threshold, TimeSpan,
+    ByteSize, CaHash, Cidr, ClusterName, ClusterSecret, ControlPlanePart, Cpu, DhcpMode, DiskSelector, DnsName,
+    Endpoint, FeatureName, Host, Hostname, InterfaceAddress, InterfaceName, JoinToken, LabelKey, LabelValue,
+    MacAddress, MirrorUrl, ModuleName, ModuleParameters, PemCertificates, PodNetworkMode, RegistryHost, Role,
+    RouteDestination, SysctlName, Taint, Threshold, TimeSpan,
 };
 
 /// The port on which masters serve the API.
@@ -62,7 +62,9 @@ pub struct Machine {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Install {
     /// The disk; `None` is the disk that the machine started from.
-    pub disk: Option<DevicePath>,
+    pub disk: Option<DiskSelector>,
+    /// Whether what is on the disk may be lost.
+    pub wipe: bool,
     /// Size of the STATE partition.
     pub state_size: ByteSize,
     /// Size of the DATA partition; `None` is the rest of the disk.

@@ -101,7 +101,8 @@ fn install(section: &Section<'_>) -> Option<Install> {
     let disk = section.one("disk");
     let state_size = section.one("state-size");
     let data_size = section.one("data-size");
-    Some(Install { disk, state_size: state_size?, data_size })
+    let wipe = flag(section, "wipe");
+    Some(Install { disk, wipe: wipe?, state_size: state_size?, data_size })
 }
 
 fn network(section: &Section<'_>) -> Network {

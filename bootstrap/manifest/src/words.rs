@@ -5,15 +5,17 @@
 //! `Debug` that does not show them and errors that do not quote them.
 
 mod choice;
+mod disk;
 mod names;
 mod net;
 mod quantity;
 mod secret;
 
 pub use choice::{ControlPlanePart, DhcpMode, PodNetworkMode, Role, TaintEffect};
+pub use disk::DiskSelector;
 pub use names::{
-    ClusterName, DevicePath, DnsName, FeatureName, Hostname, InterfaceName, LabelKey, LabelValue, ModuleName,
-    ModuleParameters, RegistryHost, SysctlName, Taint,
+    ClusterName, DnsName, FeatureName, Hostname, InterfaceName, LabelKey, LabelValue, ModuleName, ModuleParameters,
+    RegistryHost, SysctlName, Taint,
 };
 pub use net::{Cidr, Endpoint, Host, InterfaceAddress, IpWord, MacAddress, MirrorScheme, MirrorUrl, RouteDestination};
 pub use quantity::{ByteSize, Cpu, Threshold, TimeSpan};

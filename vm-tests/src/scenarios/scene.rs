@@ -55,6 +55,16 @@ impl Scene {
         self.serve().await
     }
 
+    /// Lets all machines, which do not run yet, start from flashed disks.
+    pub(super) fn flash(&mut self) -> Result<()> {
+        self.cluster.flash(&self.request.mirror, false, &self.progress)
+    }
+
+    /// Lets all machines, which do not run yet, start from flashed media.
+    pub(super) fn flash_media(&mut self) -> Result<()> {
+        self.cluster.flash(&self.request.mirror, true, &self.progress)
+    }
+
     /// Waits until all machines, which run, serve.
     pub(super) async fn serve(&self) -> Result<Api> {
         Watcher { cluster: &self.cluster, progress: &self.progress }.serve().await

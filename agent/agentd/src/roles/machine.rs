@@ -18,8 +18,20 @@ pub(crate) fn run() -> Result<()> {
         let built = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
         let mut config = machine::Config::new(manifest()?, built);
         config.owns_clock = init::Environment::observe(&sys::Linux) == init::Environment::Machine;
+        config.updates = updates()?;
         machine::run(config, shutdown).await.context("keeping the network and the clock")
     })
+}
+
+/// What can be updated, on a machine that was started from a disk of slots.
+fn updates() -> Result<Option<machine::Updates>> {
+    let Some(booted) = install::Booted::observe(&sys::Linux) else { return Ok(None) };
+    let key = match std::fs::read(paths::UPDATE_KEY) {
+        Ok(key) => Some(key),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+        Err(error) => return Err(error).with_context(|| format!("reading {}", paths::UPDATE_KEY)),
+    };
+    Ok(Some(machine::Updates { booted, key, record: paths::UPDATE.into() }))
 }
 
 /// The manifest in force; `None` in maintenance.

@@ -16,6 +16,8 @@ use tokio::sync::watch;
 use super::control_plane::again;
 use crate::{node, paths, process};
 
+mod readiness;
+
 const KUBELET_PORT: u16 = 10250;
 const KUBELET_HEALTH: ([u8; 4], u16) = ([127, 0, 0, 1], 10248);
 const PROXY_HEALTH: ([u8; 4], u16) = ([0, 0, 0, 0], 10256);
@@ -32,6 +34,8 @@ pub(crate) fn run() -> Result<()> {
         let machine = Machine { manifest, addresses, tasks: tasks.clone(), shutdown: shutdown.clone() };
         machine.start_kubelet(&access);
         machine.start_network(&access.client);
+        let (name, client) = (machine.name(), access.client.clone());
+        tasks.spawn("readiness", readiness::follow(name, client, shutdown.clone()));
         process::notify("READY=1\nSTATUS=running");
         shutdown.wait().await;
         let stuck = tasks.drain(DRAIN).await;

@@ -2,10 +2,10 @@
 
 use super::{Key, Kind, Presence, Scalar};
 use crate::words::{
-    ByteSize, CaHash, Cidr, ClusterName, ClusterSecret, ControlPlanePart, Cpu, DevicePath, DhcpMode, DnsName, Endpoint,
-    FeatureName, Host, Hostname, InterfaceAddress, InterfaceName, IpWord, JoinToken, LabelKey, LabelValue, MacAddress,
-    MirrorUrl, ModuleName, ModuleParameters, PemCertificates, PodNetworkMode, RegistryHost, Role, RouteDestination,
-    SysctlName, Taint, Threshold, TimeSpan, Word,
+    ByteSize, CaHash, Cidr, ClusterName, ClusterSecret, ControlPlanePart, Cpu, DhcpMode, DiskSelector, DnsName,
+    Endpoint, FeatureName, Host, Hostname, InterfaceAddress, InterfaceName, IpWord, JoinToken, LabelKey, LabelValue,
+    MacAddress, MirrorUrl, ModuleName, ModuleParameters, PemCertificates, PodNetworkMode, RegistryHost, Role,
+    RouteDestination, SysctlName, Taint, Threshold, TimeSpan, Word,
 };
 use Presence::{Default, Optional, Required};
 
@@ -53,8 +53,11 @@ pub(super) const KEYS: &[Key] = &[
         "[\"example.com/gpu=true:NoSchedule\"]"),
 
     key("install", Kind::Section, Optional, "Where the machine keeps its data.", "disk = \"/dev/nvme0n1\""),
-    key("install.disk", one::<DevicePath>(), Optional,
-        "Disk to install to. Without it, the disk that the machine started from.", "\"/dev/nvme0n1\""),
+    key("install.disk", one::<DiskSelector>(), Optional,
+        "Disk to install to: a device, or `serial:`, `model:`, `size:`, `smallest`, `largest`. Without it, the disk that the \
+         machine started from.", "\"serial:S5GXNX0T\""),
+    key("install.wipe", BOOL, Default("false"),
+        "Whether the disk to install to may hold something else, which is lost then.", "true"),
     key("install.state-size", one::<ByteSize>(), Default("\"2Gi\""),
         "Size of the STATE partition: the manifest, keys and etcd.", "\"4Gi\""),
     key("install.data-size", one::<ByteSize>(), Optional,

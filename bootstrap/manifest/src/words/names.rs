@@ -228,30 +228,6 @@ text_word! {
 }
 
 text_word! {
-    /// A block device, by its path.
-    DevicePath,
-    WordFormat {
-        name: "device path",
-        expected: "an absolute path below `/dev/`, such as `/dev/nvme0n1` or `/dev/disk/by-id/...`",
-        pattern: Some("^/dev/.+$"),
-        choices: &[],
-    },
-    |text| match text.strip_prefix("/dev/") {
-        None if !text.is_empty() && !text.contains('/') => {
-            Err(WordError::meant(format!("{} is not an absolute path", quoted(text)), format!("/dev/{text}")))
-        }
-        None => Err(WordError::new(format!("{} is not below `/dev/`", quoted(text)))),
-        Some(rest) if rest.is_empty() || rest.split('/').any(|part| part.is_empty() || part == "." || part == "..") => {
-            Err(WordError::new(format!("{} has an empty, `.` or `..` part", quoted(text))))
-        }
-        Some(rest) if rest.contains(char::is_control) => {
-            Err(WordError::new(format!("{} contains a control character", quoted(text))))
-        }
-        Some(_) => Ok(()),
-    }
-}
-
-text_word! {
     /// The name of a kernel module.
     ModuleName,
     WordFormat {

@@ -1,0 +1,134 @@
+//! The machine that a command is for: the one that it runs on, or another one over the network.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use bytes::Bytes;
+use clap::Args;
+use client::Client;
+use http::{Method, Request, StatusCode};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, UnixStream};
+
+use crate::paths;
+
+/// More than any machine has to say.
+const ANSWER_BYTES: usize = 4 << 20;
+const PORT: u16 = 50_000;
+
+/// Which machine.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Target {
+    /// Another machine, as `HOST` or `HOST:PORT`; the machine that this runs on without.
+    #[arg(long)]
+    endpoint: Option<String>,
+    /// An administrator's kubeconfig, for a machine of a cluster. A machine in maintenance needs none.
+    #[arg(long, requires = "endpoint")]
+    kubeconfig: Option<PathBuf>,
+    /// The name in the machine's certificate, where it is not the endpoint's host.
+    #[arg(long, requires = "kubeconfig")]
+    server_name: Option<String>,
+    /// The socket of the machine that this runs on.
+    #[arg(long, default_value = paths::MACHINE_SOCKET, conflicts_with = "endpoint")]
+    socket: PathBuf,
+}
+
+impl Target {
+    /// Asks the machine for something and returns what it answers.
+    pub(crate) async fn call(&self, method: Method, path: &str, body: Bytes) -> Result<(StatusCode, Bytes)> {
+        let Some(endpoint) = &self.endpoint else {
+            let socket = &self.socket;
+            let stream = UnixStream::connect(socket).await.with_context(|| {
+                format!("asking {}: is this a machine of Keelson's? --endpoint names another one", socket.display())
+            })?;
+            return plain(stream, method, path, body).await;
+        };
+        let address = address(endpoint)?;
+        let Some(kubeconfig) = &self.kubeconfig else {
+            let stream = TcpStream::connect(&address).await.with_context(|| format!("asking {address}"))?;
+            return plain(stream, method, path, body)
+                .await
+                .with_context(|| format!("{address}: without --kubeconfig only a machine in maintenance answers"));
+        };
+        let mut config =
+            client::Config::from_kubeconfig(kubeconfig).with_context(|| format!("reading {}", kubeconfig.display()))?;
+        config.server = format!("https://{address}").parse().context("the machine's address")?;
+        config.tls_server_name.clone_from(&self.server_name);
+        let client = Client::new(config.with_component("machine")).context("making a client")?;
+        let request = Request::builder().method(method).uri(path).body(body).context("making a request")?;
+        let response = client.raw(request).await.with_context(|| format!("asking {address}"))?;
+        let code = response.status();
+        let body = Limited::new(response.into_body(), ANSWER_BYTES).collect().await;
+        let body = body.map_err(|error| anyhow::anyhow!("reading the machine's answer: {error}"))?.to_bytes();
+        Ok((code, body))
+    }
+
+    /// The same, where anything but success is an error.
+    pub(crate) async fn ask(&self, method: Method, path: &str, body: Bytes) -> Result<Bytes> {
+        let (code, body) = self.call(method, path, body).await?;
+        if !code.is_success() {
+            bail!("the machine answered {code}: {}", String::from_utf8_lossy(&body).trim_end());
+        }
+        Ok(body)
+    }
+
+    /// The same within a time, for a person at a terminal.
+    pub(crate) fn tell(&self, within: Duration, method: Method, path: &str, body: Bytes) -> Result<()> {
+        let answer = crate::process::ask(within, self.ask(method, path, body))?;
+        print!("{}", String::from_utf8_lossy(&answer));
+        Ok(())
+    }
+}
+
+fn address(endpoint: &str) -> Result<String> {
+    if endpoint.contains('/') {
+        bail!("--endpoint: {endpoint:?} is not like HOST or HOST:PORT");
+    }
+    let has_port = endpoint
+        .rsplit_once(':')
+        .is_some_and(|(host, port)| port.parse::<u16>().is_ok() && (!host.contains(':') || host.ends_with(']')));
+    Ok(match (has_port, endpoint.parse::<std::net::Ipv6Addr>()) {
+        (_, Ok(address)) => format!("[{address}]:{PORT}"),
+        (true, Err(_)) => endpoint.to_owned(),
+        (false, Err(_)) => format!("{endpoint}:{PORT}"),
+    })
+}
+
+async fn plain<S>(stream: S, method: Method, path: &str, body: Bytes) -> Result<(StatusCode, Bytes)>
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let (mut sender, connection) =
+        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.context("speaking HTTP to the machine")?;
+    let connection = tokio::spawn(connection);
+    let request = Request::builder().method(method).uri(path).header(http::header::HOST, "machine");
+    let request = request.body(Full::new(body)).context("making a request")?;
+    let response = sender.send_request(request).await.context("asking the machine")?;
+    let code = response.status();
+    let body = Limited::new(response.into_body(), ANSWER_BYTES).collect().await;
+    let body = body.map_err(|error| anyhow::anyhow!("reading the machine's answer: {error}"))?.to_bytes();
+    connection.abort();
+    Ok((code, body))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn endpoints_get_the_usual_port() {
+        let table = [
+            ("10.0.0.1", "10.0.0.1:50000"),
+            ("m1:51000", "m1:51000"),
+            ("fd00::1", "[fd00::1]:50000"),
+            ("[fd00::1]:7", "[fd00::1]:7"),
+        ];
+        for (endpoint, wanted) in table {
+            assert_eq!(address(endpoint).unwrap(), wanted);
+        }
+        assert!(address("http://m1").is_err());
+    }
+}

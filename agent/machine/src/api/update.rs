@@ -1,0 +1,171 @@
+//! Updates, rollback and new starts: what changes which system runs.
+
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use http::{Request, Response, StatusCode};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use install::{Booted, Policy, Receiver, Record, Side};
+use stdx::chain;
+use sys::{Linux, System};
+use tokio::sync::{Semaphore, mpsc};
+
+use super::{BODY, text};
+
+/// How much of an update waits for the disk.
+const QUEUE_LEN: usize = 16;
+
+/// What the machine knows about its own updates.
+#[derive(Clone, Debug)]
+pub struct Updates {
+    /// What runs.
+    pub booted: Booted,
+    /// The Ed25519 key that updates must be signed with; without one they need no signature.
+    pub key: Option<Vec<u8>>,
+    /// Where the update under way is remembered.
+    pub record: PathBuf,
+}
+
+/// What is asked for beside the update itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Wishes {
+    /// An older version is taken.
+    may_downgrade: bool,
+    /// The machine does not start again by itself.
+    is_staged: bool,
+}
+
+impl Wishes {
+    fn parse(query: Option<&str>) -> Result<Self, String> {
+        let mut wishes = Self::default();
+        for word in query.unwrap_or_default().split('&').filter(|word| !word.is_empty()) {
+            match word {
+                "downgrade" => wishes.may_downgrade = true,
+                "stage" => wishes.is_staged = true,
+                other => return Err(format!("{other:?} is not understood; there are downgrade and stage\n")),
+            }
+        }
+        Ok(wishes)
+    }
+}
+
+/// Takes an update in and lets the machine start from it.
+pub(super) async fn receive(
+    run: &Path,
+    updates: &Updates,
+    turn: &Semaphore,
+    request: Request<Incoming>,
+) -> Response<Full<Bytes>> {
+    let Ok(_turn) = turn.try_acquire() else {
+        return text(StatusCode::CONFLICT, "another update is being taken in\n".to_owned());
+    };
+    let wishes = match Wishes::parse(request.uri().query()) {
+        Ok(wishes) => wishes,
+        Err(reason) => return text(StatusCode::BAD_REQUEST, reason),
+    };
+    let (sender, receiver) = mpsc::channel(QUEUE_LEN);
+    let own = updates.clone();
+    let writing = tokio::task::spawn_blocking(move || write(&own, wishes, receiver));
+    let mut body = request.into_body();
+    // An update that does not come to its end is refused for its length. One that is refused is read to its end all the
+    // same: its sender reads no answer before.
+    while let Ok(Some(Ok(frame))) = tokio::time::timeout(BODY, body.frame()).await {
+        if let Ok(data) = frame.into_data() {
+            sender.send(data).await.ok();
+        }
+    }
+    drop(sender);
+    match writing.await {
+        Ok(Ok(record)) => start_again(run, &record, wishes),
+        Ok(Err(error)) => {
+            text(StatusCode::UNPROCESSABLE_ENTITY, format!("the update is not taken: {}\n", chain(&error)))
+        }
+        Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, format!("the update failed: {error}\n")),
+    }
+}
+
+/// Writes the update to the idle slot as it comes.
+fn write(updates: &Updates, wishes: Wishes, mut content: mpsc::Receiver<Bytes>) -> Result<Record, install::Error> {
+    let policy = Policy {
+        running: updates.booted.slot,
+        version: updates.booted.version.clone(),
+        key: updates.key.clone(),
+        may_downgrade: wishes.may_downgrade,
+    };
+    let mut receiver = Receiver::new(updates.booted.open()?, policy)?;
+    while let Some(content) = content.blocking_recv() {
+        receiver.add(&content)?;
+    }
+    let prepared = receiver.finish()?;
+    let record = prepared.record().clone();
+    record.store(&Linux, &updates.record)?;
+    prepared.commit()?;
+    Ok(record)
+}
+
+/// Goes back to what is in the other slot.
+pub(super) async fn roll_back(
+    run: &Path,
+    updates: &Updates,
+    turn: &Semaphore,
+    query: Option<&str>,
+) -> Response<Full<Bytes>> {
+    let Ok(_turn) = turn.try_acquire() else {
+        return text(StatusCode::CONFLICT, "an update is being taken in\n".to_owned());
+    };
+    let wishes = match Wishes::parse(query) {
+        Ok(wishes) => wishes,
+        Err(reason) => return text(StatusCode::BAD_REQUEST, reason),
+    };
+    let own = updates.clone();
+    let work = move || -> Result<Record, install::Error> {
+        let booted = &own.booted;
+        let mut disk = booted.open()?;
+        let (from, _) = disk.entries(booted.slot)?;
+        let before = Record::load(&Linux, &own.record);
+        let to = disk.roll_back(booted.slot)?;
+        // Whoever was updated from is known by version; of anything else the slot says enough.
+        let sides = before.into_iter().flat_map(|record| [record.from, record.to]);
+        let version = sides.into_iter().find(|side| side.slot == to.slot).map(|side| side.version);
+        let from = Side { slot: from.slot, generation: from.generation, version: booted.version.clone() };
+        let version = version.unwrap_or_else(|| "what was there before".to_owned());
+        let record = Record::new(from, Side { slot: to.slot, generation: to.generation, version });
+        record.store(&Linux, &own.record)?;
+        Ok(record)
+    };
+    match tokio::task::spawn_blocking(work).await {
+        Ok(Ok(record)) => start_again(run, &record, wishes),
+        Ok(Err(error)) => text(StatusCode::CONFLICT, format!("there is no way back: {}\n", chain(&error))),
+        Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, format!("the rollback failed: {error}\n")),
+    }
+}
+
+fn start_again(run: &Path, record: &Record, wishes: Wishes) -> Response<Full<Bytes>> {
+    let what = format!("{} is in slot {}", record.to.version, record.to.slot);
+    if wishes.is_staged {
+        return text(StatusCode::OK, format!("{what}; the next start tries it\n"));
+    }
+    match reboot(run, &format!("{what} and is tried")) {
+        Ok(()) => text(StatusCode::OK, format!("{what}; the machine starts from it\n")),
+        Err(reason) => text(StatusCode::INTERNAL_SERVER_ERROR, format!("{what}, but {reason}\n")),
+    }
+}
+
+/// Asks the first process for a new start.
+pub(super) fn reboot(run: &Path, why: &str) -> Result<(), String> {
+    Linux.replace(&run.join("inbox/reboot"), why.as_bytes(), 0o600).map_err(|error| chain(&error).to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wishes_are_words_and_unknown_ones_are_refused() {
+        assert_eq!(Wishes::parse(None), Ok(Wishes::default()));
+        let both = Wishes { may_downgrade: true, is_staged: true };
+        assert_eq!(Wishes::parse(Some("stage&downgrade")), Ok(both));
+        assert!(Wishes::parse(Some("downgrade=no")).is_err());
+    }
+}

@@ -1,0 +1,31 @@
+//! A machine's disk in words: partition table, layout, EFI system partition, boot entries, kernel images, update files.
+//!
+//! ```text
+//! GPT  1 KEELSON-ESP    loader, one kernel image per slot     ← [`Esp`], [`Entry`], [`uki`]
+//!      2 KEELSON-A      root of slot A                        ┐ written by turns, as an [`Update`] says
+//!      3 KEELSON-B      root of slot B                        ┘
+//!      4 KEELSON-STATE  manifest, keys, etcd                  ┐ made on the first boot ([`layout`])
+//!      5 KEELSON-DATA   images, pods, logs                    ┘
+//! ```
+//!
+//! Everything works on a [`Device`], which may be memory: what an image holds, what a machine writes and what the tests
+//! cut short is one code. It opens no files, knows no clock and no randomness; identifiers are derived from content.
+
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+mod device;
+mod entry;
+mod esp;
+mod gather;
+mod gpt;
+mod guid;
+pub mod layout;
+pub mod uki;
+mod update;
+
+pub use device::{Device, Memory, Window};
+pub use entry::{Entry, Slot, Tries, loader_choice};
+pub use esp::{ENTRIES, Esp, EspError};
+pub use gpt::{GptError, Partition, SECTOR_BYTES, Table};
+pub use guid::Guid;
+pub use update::{Digesting, Head, Part, Update, UpdateError, sha256_hex};

@@ -1,0 +1,256 @@
+//! Update files: a line that says what it is, a line of metadata, a line with its signature, then the kernel image and
+//! the root. The signature is over the line of metadata, which holds the digests of the rest.
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+const MAGIC: &str = "KEELSON-UPDATE 1";
+const PRODUCT: &str = "keelson";
+/// The only kind of machine so far.
+const ARCHITECTURE: &str = "x86_64";
+/// The lines at the start are not longer than this.
+const HEAD_BYTES: usize = 16 * 1024;
+/// A kernel image is held in memory while it is received.
+const KERNEL_BYTES: u64 = 80 << 20;
+
+/// One of the two parts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Part {
+    /// Its size.
+    pub bytes: u64,
+    /// Its SHA-256, in hexadecimal digits.
+    pub sha256: String,
+}
+
+impl Part {
+    /// Of this content.
+    #[must_use]
+    pub fn of(content: &[u8]) -> Self {
+        Self { bytes: content.len() as u64, sha256: sha256_hex(content) }
+    }
+}
+
+/// An update's metadata.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Update {
+    /// What it is an update of.
+    pub product: String,
+    /// What it is for.
+    pub architecture: String,
+    /// Its version.
+    pub version: String,
+    /// The kernel image, with the kernel's arguments and the initramfs.
+    pub kernel: Part,
+    /// The root.
+    pub root: Part,
+}
+
+/// Why an update is not taken.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum UpdateError {
+    /// It is none.
+    #[error("this is no update file: {0}")]
+    NoUpdate(String),
+    /// It is for something else.
+    #[error("the update is for {found}, and this machine is {own}")]
+    Foreign {
+        /// What it is for.
+        found: String,
+        /// What this is.
+        own: String,
+    },
+    /// A part is too large.
+    #[error("the {part} of the update has {bytes} bytes, and there is room for {room}")]
+    TooLarge {
+        /// "kernel" or "root".
+        part: &'static str,
+        /// Its size.
+        bytes: u64,
+        /// What fits.
+        room: u64,
+    },
+    /// It is older than what runs.
+    #[error(
+        "the update is version {found}, older than {running}, which runs; ask for it as a downgrade if it is meant"
+    )]
+    Downgrade {
+        /// Its version.
+        found: String,
+        /// What runs.
+        running: String,
+    },
+    /// A part is not what the metadata says.
+    #[error("the {part} of the update is damaged: its SHA-256 is {found}, not {wanted}")]
+    Damaged {
+        /// "kernel" or "root".
+        part: &'static str,
+        /// What was received.
+        found: String,
+        /// What was promised.
+        wanted: String,
+    },
+}
+
+/// The start of an update file, read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Head {
+    /// The metadata.
+    pub update: Update,
+    /// What the signature is over.
+    pub signed: Vec<u8>,
+    /// In hexadecimal digits; empty without one.
+    pub signature: String,
+    /// Where the kernel image begins.
+    pub bytes: usize,
+}
+
+impl Update {
+    /// The metadata of these parts.
+    #[must_use]
+    pub fn new(version: &str, kernel: Part, root: Part) -> Self {
+        let (product, architecture) = (PRODUCT.to_owned(), ARCHITECTURE.to_owned());
+        Self { product, architecture, version: version.to_owned(), kernel, root }
+    }
+
+    /// The start of the file, up to the kernel image. `sign` makes the signature, empty for none.
+    ///
+    /// # Errors
+    /// The metadata cannot be written as JSON.
+    pub fn head(&self, sign: impl FnOnce(&[u8]) -> String) -> Result<Vec<u8>, serde_json::Error> {
+        let line = serde_json::to_string(self)?;
+        let signature = sign(line.as_bytes());
+        Ok(format!("{MAGIC}\n{line}\n{signature}\n").into_bytes())
+    }
+
+    /// Reads the start of a file; `None` if more of it is needed.
+    ///
+    /// # Errors
+    /// It is no update file.
+    pub fn parse_head(start: &[u8]) -> Result<Option<Head>, UpdateError> {
+        let known = start.len().min(MAGIC.len());
+        if start[..known] != MAGIC.as_bytes()[..known] {
+            return Err(UpdateError::NoUpdate(format!("it does not begin with {MAGIC:?}")));
+        }
+        let mut ends = start.iter().enumerate().filter(|(_, byte)| **byte == b'\n').map(|(at, _)| at);
+        let (Some(first), Some(second), Some(third)) = (ends.next(), ends.next(), ends.next()) else {
+            let is_too_long = start.len() > HEAD_BYTES;
+            return if is_too_long {
+                Err(UpdateError::NoUpdate("its metadata has no end".to_owned()))
+            } else {
+                Ok(None)
+            };
+        };
+        let signed = start[first + 1..second].to_vec();
+        let update = serde_json::from_slice(&signed).map_err(|error| UpdateError::NoUpdate(error.to_string()))?;
+        let signature = String::from_utf8_lossy(&start[second + 1..third]).into_owned();
+        Ok(Some(Head { update, signed, signature, bytes: third + 1 }))
+    }
+
+    /// Whether a machine whose slots have so many bytes, and which runs this version, takes it.
+    ///
+    /// # Errors
+    /// It does not, and why.
+    pub fn check(&self, slot_bytes: u64, running: &str, may_downgrade: bool) -> Result<(), UpdateError> {
+        let own = format!("{PRODUCT} for {ARCHITECTURE}");
+        let found = format!("{} for {}", self.product, self.architecture);
+        if found != own {
+            return Err(UpdateError::Foreign { found, own });
+        }
+        for (part, bytes, room) in [("kernel", self.kernel.bytes, KERNEL_BYTES), ("root", self.root.bytes, slot_bytes)]
+        {
+            if bytes > room {
+                return Err(UpdateError::TooLarge { part, bytes, room });
+            }
+        }
+        if !may_downgrade && numbers(&self.version) < numbers(running) {
+            let (found, running) = (self.version.clone(), running.to_owned());
+            return Err(UpdateError::Downgrade { found, running });
+        }
+        Ok(())
+    }
+}
+
+/// The numbers of a version, to compare by.
+fn numbers(version: &str) -> Vec<u64> {
+    let release = version.split(['-', '+']).next().unwrap_or(version);
+    release.split('.').map(|part| part.parse().unwrap_or(0)).collect()
+}
+
+/// The digest in hexadecimal digits.
+#[must_use]
+pub fn sha256_hex(content: &[u8]) -> String {
+    hex(&Sha256::digest(content))
+}
+
+/// Hexadecimal digits.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The digest of something that comes bit by bit.
+#[derive(Clone, Debug, Default)]
+pub struct Digesting(Sha256);
+
+impl Digesting {
+    /// Takes more.
+    pub fn add(&mut self, content: &[u8]) {
+        self.0.update(content);
+    }
+
+    /// The digest, in hexadecimal digits, compared with what was promised.
+    ///
+    /// # Errors
+    /// It is another one.
+    pub fn check(self, part: &'static str, wanted: &Part) -> Result<(), UpdateError> {
+        let found = hex(&self.0.finalize());
+        if found == wanted.sha256 {
+            return Ok(());
+        }
+        Err(UpdateError::Damaged { part, found, wanted: wanted.sha256.clone() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn update() -> Update {
+        Update::new("0.2.0", Part::of(b"kernel"), Part::of(b"root"))
+    }
+
+    #[test]
+    fn the_head_is_read_once_it_is_there() {
+        let head = update().head(|line| format!("{:02x}", line.len())).unwrap();
+        let file = [head.as_slice(), b"kernelroot"].concat();
+        let read = Update::parse_head(&file).unwrap().unwrap();
+        assert_eq!((&read.update, &file[read.bytes..]), (&update(), b"kernelroot".as_slice()));
+        assert_eq!(read.signature, format!("{:02x}", read.signed.len()));
+        for cut in 0..head.len() {
+            assert_eq!(Update::parse_head(&file[..cut]).unwrap(), None);
+        }
+        assert!(matches!(Update::parse_head(b"\x7fELF"), Err(UpdateError::NoUpdate(_))));
+        let endless = [MAGIC.as_bytes(), &[b'x'; HEAD_BYTES]].concat();
+        assert!(matches!(Update::parse_head(&endless), Err(UpdateError::NoUpdate(_))));
+        let unknown = format!("{MAGIC}\n{{\"product\":\"keelson\",\"more\":1}}\n\n");
+        assert!(matches!(Update::parse_head(unknown.as_bytes()), Err(UpdateError::NoUpdate(_))));
+    }
+
+    #[test]
+    fn what_does_not_fit_is_told() {
+        let room = 1 << 20;
+        assert_eq!(update().check(room, "0.1.9", false), Ok(()));
+        assert!(matches!(update().check(room, "0.10.0", false), Err(UpdateError::Downgrade { .. })));
+        assert_eq!(update().check(room, "0.10.0", true), Ok(()));
+        assert!(matches!(update().check(3, "0.1.0", false), Err(UpdateError::TooLarge { part: "root", .. })));
+        let foreign = Update { architecture: "aarch64".to_owned(), ..update() };
+        assert!(matches!(foreign.check(room, "0.1.0", false), Err(UpdateError::Foreign { .. })));
+        let mut digest = Digesting::default();
+        digest.add(b"ro");
+        digest.add(b"ot");
+        digest.clone().check("root", &update().root).unwrap();
+        digest.add(b"!");
+        assert!(matches!(digest.check("root", &update().root), Err(UpdateError::Damaged { .. })));
+    }
+}

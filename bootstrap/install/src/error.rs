@@ -1,0 +1,98 @@
+//! What can fail.
+
+use std::io;
+use std::path::PathBuf;
+
+use disk::layout::LayoutError;
+use disk::{EspError, GptError, Slot, UpdateError};
+
+/// A step that failed, or a refusal.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A device cannot be opened.
+    #[error("open {}", path.display())]
+    Open {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The partition table.
+    #[error(transparent)]
+    Table(#[from] GptError),
+    /// The layout.
+    #[error(transparent)]
+    Layout(#[from] LayoutError),
+    /// The EFI system partition.
+    #[error(transparent)]
+    Esp(#[from] EspError),
+    /// The update.
+    #[error(transparent)]
+    Update(#[from] UpdateError),
+    /// The kernel refuses.
+    #[error(transparent)]
+    System(#[from] sys::Error),
+    /// A file system cannot be made.
+    #[error("format {device}: {output}")]
+    Format {
+        /// Where.
+        device: String,
+        /// What mkfs said.
+        output: String,
+    },
+    /// The disk lacks something of ours.
+    #[error("the disk has no {0}")]
+    Missing(String),
+    /// The disk to install to is in use.
+    #[error(
+        "{} holds {what}, and is left alone; `install.wipe = true` in the manifest lets it be overwritten",
+        disk.display()
+    )]
+    Occupied {
+        /// Which disk.
+        disk: PathBuf,
+        /// What is on it.
+        what: String,
+    },
+    /// No disk is chosen to install to.
+    #[error(transparent)]
+    Select(#[from] crate::select::SelectError),
+    /// The running system has not proved itself.
+    #[error("the running system is on trial itself; wait until it has proved itself")]
+    OnTrial,
+    /// There is nothing to go back to.
+    #[error("slot {slot} holds nothing to go back to: {reason}")]
+    NothingThere {
+        /// The other slot.
+        slot: Slot,
+        /// Why.
+        reason: &'static str,
+    },
+    /// A slot cannot be written.
+    #[error("write slot {slot}")]
+    Slot {
+        /// Which.
+        slot: Slot,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The update ends too early or too late.
+    #[error("the update has {found} bytes, not {wanted}")]
+    Length {
+        /// What came.
+        found: u64,
+        /// What the metadata says.
+        wanted: u64,
+    },
+    /// The kernel image does not belong to the root.
+    #[error("the update's kernel is for another root than the one it brings")]
+    Mismatch,
+    /// The signature is wrong or not there.
+    #[error("the update's signature {0}")]
+    Signature(&'static str),
+    /// What is remembered cannot be written down.
+    #[error("write down what is done")]
+    Record(#[source] serde_json::Error),
+}

@@ -1,0 +1,146 @@
+//! A disk of ours: its partitions and its boot entries.
+
+use disk::layout::ESP_NAME;
+use disk::{Device, ENTRIES, Entry, Esp, Slot, Table, Tries, Window};
+
+use crate::error::Error;
+
+/// How often the loader starts something new before it gives it up. More than once, so that a power cut in a trial does
+/// not end it.
+pub(crate) const TRIES: u32 = 2;
+
+/// A disk with our partitions.
+#[derive(Debug)]
+pub struct OwnDisk<D> {
+    device: D,
+    table: Table,
+}
+
+impl<D: Device> OwnDisk<D> {
+    /// Reads the partition table.
+    ///
+    /// # Errors
+    /// There is no valid one.
+    pub fn open(mut device: D) -> Result<Self, Error> {
+        let table = Table::read(&mut device)?;
+        Ok(Self { device, table })
+    }
+
+    /// The partition table.
+    #[must_use]
+    pub fn table(&self) -> &Table {
+        &self.table
+    }
+
+    /// The device back.
+    pub fn into_device(self) -> D {
+        self.device
+    }
+
+    /// Writes another partition table.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn write_table(&mut self, table: Table) -> Result<(), Error> {
+        table.write(&mut self.device)?;
+        self.table = table;
+        Ok(())
+    }
+
+    /// The EFI system partition.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn esp(&mut self) -> Result<Esp<Window<&mut D>>, Error> {
+        self.window(ESP_NAME).map(Esp::open)
+    }
+
+    /// A slot's partition.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn slot(&mut self, slot: Slot) -> Result<Window<&mut D>, Error> {
+        self.window(slot.partition())
+    }
+
+    fn window(&mut self, name: &str) -> Result<Window<&mut D>, Error> {
+        let found = self.table.named(name).map(|(_, partition)| (partition.start(), partition.bytes()));
+        let (start, bytes) = found.ok_or_else(|| Error::Missing(format!("partition {name}")))?;
+        Ok(Window::new(&mut self.device, start, bytes))
+    }
+
+    /// The boot entry that a running slot was started by, and all of them.
+    ///
+    /// # Errors
+    /// There is none, or they cannot be read.
+    pub fn entries(&mut self, running: Slot) -> Result<(Entry, Vec<Entry>), Error> {
+        let entries = self.esp()?.entries()?;
+        let own = entries.iter().filter(|entry| entry.slot == running).max_by_key(|entry| entry.generation);
+        let own = own.copied().ok_or_else(|| Error::Missing(format!("boot entry of slot {running}")))?;
+        Ok((own, entries))
+    }
+
+    /// Removes the boot entries of a slot, so that what is in it is never started.
+    pub(crate) fn forget(&mut self, slot: Slot, entries: &[Entry]) -> Result<(), Error> {
+        let mut esp = self.esp()?;
+        for entry in entries.iter().filter(|entry| entry.slot == slot) {
+            esp.remove(&path(entry))?;
+        }
+        Ok(())
+    }
+
+    /// The running entry has proved itself: it is started from now on, without counting.
+    ///
+    /// # Errors
+    /// The entry cannot be renamed.
+    pub fn commit(&mut self, entry: Entry) -> Result<(), Error> {
+        self.rename(entry, Entry { tries: None, ..entry })
+    }
+
+    /// The running entry is not to be started again.
+    ///
+    /// # Errors
+    /// The entry cannot be renamed.
+    pub fn give_up(&mut self, entry: Entry) -> Result<(), Error> {
+        let done = entry.tries.map_or(1, |tries| tries.done);
+        self.rename(entry, Entry { tries: Some(Tries { left: 0, done }), ..entry })
+    }
+
+    /// Lets the other slot be started next, on trial. Answers its entry.
+    ///
+    /// # Errors
+    /// It holds nothing that could be, or the running system is on trial.
+    pub fn roll_back(&mut self, running: Slot) -> Result<Entry, Error> {
+        let (own, entries) = self.entries(running)?;
+        let slot = running.other();
+        let there = entries.iter().filter(|entry| entry.slot == slot).max_by_key(|entry| entry.generation);
+        let there = match there.copied() {
+            _ if own.tries.is_some() => return Err(Error::OnTrial),
+            None => return Err(Error::NothingThere { slot, reason: "it has no boot entry" }),
+            Some(entry) if entry.tries.is_some() => {
+                return Err(Error::NothingThere { slot, reason: "what is in it never proved itself" });
+            }
+            Some(entry) => entry,
+        };
+        let next = Entry { generation: next_generation(&entries), slot, tries: Some(Tries { left: TRIES, done: 0 }) };
+        self.rename(there, next)?;
+        Ok(next)
+    }
+
+    fn rename(&mut self, from: Entry, to: Entry) -> Result<(), Error> {
+        if from == to {
+            return Ok(());
+        }
+        Ok(self.esp()?.rename(&path(&from), &path(&to))?)
+    }
+}
+
+/// Higher than all there are.
+pub(crate) fn next_generation(entries: &[Entry]) -> u64 {
+    entries.iter().map(|entry| entry.generation).max().unwrap_or_default() + 1
+}
+
+/// The entry's file.
+pub(crate) fn path(entry: &Entry) -> String {
+    format!("{ENTRIES}/{entry}")
+}

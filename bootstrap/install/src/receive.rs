@@ -1,0 +1,191 @@
+//! Taking an update in as it comes: the root goes to the idle slot at once, the kernel image is held until all is known
+//! to be whole.
+
+use disk::{Device, Digesting, Entry, Head, Slot, Tries, Update, uki};
+use ring::signature::{ED25519, UnparsedPublicKey};
+
+use crate::error::Error;
+use crate::own::{OwnDisk, TRIES, next_generation, path};
+use crate::record::{Record, Side};
+
+/// Where in a root its identifier is.
+const ROOT_ID: (u64, usize) = (1024 + 48, 16);
+
+/// What is asked of an update.
+#[derive(Clone, Debug)]
+pub struct Policy {
+    /// The slot that runs.
+    pub running: Slot,
+    /// Its version.
+    pub version: String,
+    /// The Ed25519 key that updates must be signed with; without one they need no signature.
+    pub key: Option<Vec<u8>>,
+    /// Whether an older version is taken.
+    pub may_downgrade: bool,
+}
+
+/// How far it has come.
+#[derive(Debug)]
+enum Step {
+    /// The lines at the start are not complete.
+    Head(Vec<u8>),
+    /// The kernel image comes.
+    Kernel { head: Box<Head>, kernel: Vec<u8>, digest: Digesting },
+    /// The root comes.
+    Root { head: Box<Head>, kernel: Vec<u8>, written: u64, digest: Digesting },
+}
+
+/// Takes an update in.
+#[derive(Debug)]
+pub struct Receiver<D> {
+    disk: OwnDisk<D>,
+    policy: Policy,
+    own: Entry,
+    next: Entry,
+    step: Step,
+}
+
+/// An update that is whole and in its slot, but not named yet.
+#[derive(Debug)]
+pub struct Prepared<D> {
+    disk: OwnDisk<D>,
+    kernel: Vec<u8>,
+    next: Entry,
+    record: Record,
+}
+
+impl<D: Device> Receiver<D> {
+    /// Ready to take one.
+    ///
+    /// # Errors
+    /// The running system is on trial, or the disk is none of ours.
+    pub fn new(mut disk: OwnDisk<D>, policy: Policy) -> Result<Self, Error> {
+        let (own, entries) = disk.entries(policy.running)?;
+        if own.tries.is_some() {
+            return Err(Error::OnTrial);
+        }
+        let tries = Some(Tries { left: TRIES, done: 0 });
+        let next = Entry { generation: next_generation(&entries), slot: policy.running.other(), tries };
+        Ok(Self { disk, policy, own, next, step: Step::Head(Vec::new()) })
+    }
+
+    /// Takes some more of the file.
+    ///
+    /// # Errors
+    /// The update is refused, or the disk fails. It cannot be gone on with then.
+    pub fn add(&mut self, mut content: &[u8]) -> Result<(), Error> {
+        loop {
+            self.step = match std::mem::replace(&mut self.step, Step::Head(Vec::new())) {
+                Step::Head(mut start) => {
+                    start.extend_from_slice(content);
+                    let Some(head) = Update::parse_head(&start)? else {
+                        self.step = Step::Head(start);
+                        return Ok(());
+                    };
+                    self.accept(&head)?;
+                    let rest = start.split_off(head.bytes);
+                    self.step = Step::Kernel { head: Box::new(head), kernel: Vec::new(), digest: Digesting::default() };
+                    return self.add(&rest);
+                }
+                Step::Kernel { head, mut kernel, mut digest } => {
+                    let wanted = &head.update.kernel;
+                    let missing = usize::try_from(wanted.bytes).unwrap_or(usize::MAX) - kernel.len();
+                    let (own, rest) = content.split_at(missing.min(content.len()));
+                    kernel.extend_from_slice(own);
+                    digest.add(own);
+                    content = rest;
+                    if own.len() < missing {
+                        self.step = Step::Kernel { head, kernel, digest };
+                        return Ok(());
+                    }
+                    digest.check("kernel", wanted)?;
+                    Step::Root { head, kernel, written: 0, digest: Digesting::default() }
+                }
+                Step::Root { head, kernel, written, mut digest } => {
+                    let (found, wanted) = (written + content.len() as u64, head.update.root.bytes);
+                    if found > wanted {
+                        return Err(Error::Length { found, wanted });
+                    }
+                    let slot = self.next.slot;
+                    let failed = |source| Error::Slot { slot, source };
+                    self.disk.slot(slot)?.write_at(written, content).map_err(failed)?;
+                    digest.add(content);
+                    self.step = Step::Root { head, kernel, written: found, digest };
+                    return Ok(());
+                }
+            };
+        }
+    }
+
+    /// Decides about an update by its metadata. From here on the idle slot cannot be started.
+    fn accept(&mut self, head: &Head) -> Result<(), Error> {
+        if let Some(key) = &self.policy.key {
+            check_signature(key, head)?;
+        }
+        let room = self.disk.slot(self.next.slot)?.bytes();
+        head.update.check(room, &self.policy.version, self.policy.may_downgrade)?;
+        let (_, entries) = self.disk.entries(self.policy.running)?;
+        self.disk.forget(self.next.slot, &entries)
+    }
+
+    /// The file has ended: all of it must be there, and right.
+    ///
+    /// # Errors
+    /// Something is missing or damaged, or the disk fails.
+    pub fn finish(mut self) -> Result<Prepared<D>, Error> {
+        let Step::Root { head, kernel, written, digest } = self.step else {
+            let found = match &self.step {
+                Step::Head(start) => start.len() as u64,
+                Step::Kernel { kernel, .. } => kernel.len() as u64,
+                Step::Root { written, .. } => *written,
+            };
+            return Err(Error::Length { found, wanted: found + 1 });
+        };
+        let (update, slot) = (head.update, self.next.slot);
+        if written != update.root.bytes {
+            return Err(Error::Length { found: written, wanted: update.root.bytes });
+        }
+        digest.check("root", &update.root)?;
+        let mut id = [0; ROOT_ID.1];
+        let mut window = self.disk.slot(slot)?;
+        let failed = |source| Error::Slot { slot, source };
+        window.sync().map_err(failed)?;
+        window.read_at(ROOT_ID.0, &mut id).map_err(failed)?;
+        let id: String = id.iter().map(|byte| format!("{byte:02x}")).collect();
+        if uki::argument(&kernel, "keelson.root") != Some(id) {
+            return Err(Error::Mismatch);
+        }
+        let side = |entry: Entry, version: String| Side { slot: entry.slot, generation: entry.generation, version };
+        let record = Record::new(side(self.own, self.policy.version), side(self.next, update.version));
+        Ok(Prepared { disk: self.disk, kernel, next: self.next, record })
+    }
+}
+
+impl<D: Device> Prepared<D> {
+    /// What is about to happen. To be kept before [`Prepared::commit`].
+    #[must_use]
+    pub fn record(&self) -> &Record {
+        &self.record
+    }
+
+    /// Lets the loader start it next.
+    ///
+    /// # Errors
+    /// The disk fails.
+    pub fn commit(mut self) -> Result<OwnDisk<D>, Error> {
+        self.disk.esp()?.put(&path(&self.next), &self.kernel)?;
+        Ok(self.disk)
+    }
+}
+
+fn check_signature(key: &[u8], head: &Head) -> Result<(), Error> {
+    let digits = head.signature.as_bytes();
+    if digits.is_empty() {
+        return Err(Error::Signature("is missing: this machine takes signed updates only"));
+    }
+    let byte = |pair: &[u8]| std::str::from_utf8(pair).ok().and_then(|pair| u8::from_str_radix(pair, 16).ok());
+    let signature: Option<Vec<u8>> = digits.chunks(2).map(byte).collect();
+    let signature = signature.ok_or(Error::Signature("is no hexadecimal number"))?;
+    let verified = UnparsedPublicKey::new(&ED25519, key).verify(&head.signed, &signature);
+    verified.map_err(|_| Error::Signature("is not by the key that this machine trusts, or not of this update"))
+}

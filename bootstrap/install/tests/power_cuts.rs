@@ -1,0 +1,240 @@
+//! The power is cut after each single write of an update, a commit, a giving up and a rollback. Whatever is on the disk
+//! then, the loader starts the old system or the new one, and what it starts is whole.
+#![allow(clippy::unwrap_used)]
+
+use disk::layout::{self, Sizes};
+use disk::{Device, ENTRIES, Entry, Esp, Memory, Part, Slot, Table, Update, Window, loader_choice, uki};
+use install::{Error, OwnDisk, Policy, Receiver};
+
+const SLOT: u64 = 1 << 20;
+/// As small as FAT32 can be, so that disks can be copied often.
+const ESP: u64 = 34 << 20;
+const SIZES: Sizes = Sizes { esp: ESP, slot: SLOT, state: 1 << 20, data: Some(1 << 20) };
+
+/// A root is known by its identifier, of sixteen equal bytes here.
+fn root(id: u8) -> Vec<u8> {
+    let mut root = vec![id ^ 0xff; 300_000];
+    root[1072..1088].fill(id);
+    root
+}
+
+/// The least that the firmware would take for a program, with the kernel's arguments.
+fn kernel(id: u8) -> Vec<u8> {
+    let mut stub = vec![0; 0x400];
+    stub[..2].copy_from_slice(b"MZ");
+    stub[0x3c] = 0x40;
+    stub[0x40..0x44].copy_from_slice(b"PE\0\0");
+    stub[0x44..0x46].copy_from_slice(&0x8664_u16.to_le_bytes());
+    stub[0x54..0x56].copy_from_slice(&0xf0_u16.to_le_bytes());
+    stub[0x58..0x5a].copy_from_slice(&0x20b_u16.to_le_bytes());
+    for (at, value) in [(32, 0x1000_u32), (36, 0x200), (56, 0x2000), (60, 0x200)] {
+        stub[0x58 + at..0x5c + at].copy_from_slice(&value.to_le_bytes());
+    }
+    let digits = format!("{id:02x}").repeat(16);
+    let arguments = format!("keelson.root={digits}");
+    uki::assemble(&stub, &[(uki::ARGUMENTS, arguments.as_bytes()), (uki::KERNEL, &[id; 200_000])]).unwrap()
+}
+
+fn update_file(id: u8) -> Vec<u8> {
+    let (kernel, root) = (kernel(id), root(id));
+    let update = Update::new(&format!("{id}.0"), Part::of(&kernel), Part::of(&root));
+    [update.head(|_| String::new()).unwrap(), kernel, root].concat()
+}
+
+/// A disk that runs slot A with root 1; what was in slot B before never proved itself.
+fn disk() -> Memory {
+    let table = layout::installed(b"seed", (40 << 20) / 512 + 4096, &SIZES).unwrap();
+    let mut device = Memory::new(usize::try_from(table.sectors * 512).unwrap());
+    table.write(&mut device).unwrap();
+    let mut esp = Esp::format(window(&mut device, layout::ESP_NAME), 1).unwrap();
+    esp.put(&format!("{ENTRIES}/keelson-1-a.efi"), &kernel(1)).unwrap();
+    esp.put(&format!("{ENTRIES}/keelson-0-b+0-2.efi"), &kernel(9)).unwrap();
+    window(&mut device, Slot::A.partition()).write_at(0, &root(1)).unwrap();
+    device
+}
+
+fn window<'a>(device: &'a mut Memory, name: &str) -> Window<&'a mut Memory> {
+    let table = Table::read(device).unwrap();
+    let (_, partition) = table.named(name).unwrap();
+    Window::new(device, partition.start(), partition.bytes())
+}
+
+/// What the loader starts, and whether it is whole: the entry and the number of its root.
+fn starts(device: &mut Memory) -> (Entry, u8) {
+    let mut esp = Esp::open(window(device, layout::ESP_NAME));
+    let entry = loader_choice(&esp.entries().unwrap()).expect("something to start");
+    let program = esp.read(&format!("{ENTRIES}/{entry}")).unwrap().unwrap();
+    let digits = uki::argument(&program, "keelson.root").expect("a whole kernel image");
+    let id = u8::from_str_radix(&digits[..2], 16).unwrap();
+    assert!(program == kernel(id), "the kernel image of {entry} is damaged");
+    let mut found = vec![0; root(id).len()];
+    window(device, entry.slot.partition()).read_at(0, &mut found).unwrap();
+    assert!(found == root(id), "the root of {entry} is damaged");
+    (entry, id)
+}
+
+fn policy(running: Slot) -> Policy {
+    Policy { running, version: "1.0".to_owned(), key: None, may_downgrade: false }
+}
+
+fn install(device: &mut Memory, file: &[u8], running: Slot) -> Result<(), Error> {
+    let mut receiver = Receiver::new(OwnDisk::open(device)?, policy(running))?;
+    for part in file.chunks(50_000) {
+        receiver.add(part)?;
+    }
+    receiver.finish()?.commit().map(drop)
+}
+
+/// Cuts `work` on `start` after each of its writes; answers what the loader starts afterwards, each time.
+fn cut_everywhere(start: &Memory, work: impl Fn(&mut Memory) -> Result<(), Error>) -> Vec<(Entry, u8)> {
+    let mut whole = start.clone();
+    work(&mut whole).unwrap();
+    let writes = whole.writes() - start.writes();
+    let mut seen = Vec::new();
+    for kept in 0..writes {
+        let mut device = start.clone();
+        device.cut_after(kept);
+        work(&mut device).unwrap_err();
+        device.restore_power();
+        seen.push(starts(&mut device));
+    }
+    seen.push(starts(&mut whole));
+    seen
+}
+
+#[test]
+fn an_update_cut_anywhere_leaves_a_system_that_starts() {
+    let start = disk();
+    let file = update_file(2);
+    let seen = cut_everywhere(&start, |device| install(device, &file, Slot::A));
+    assert!(seen.len() > 20, "only {} writes", seen.len());
+    let is_new: Vec<bool> = seen.iter().map(|(_, id)| *id == 2).collect();
+    assert!(is_new.is_sorted() && !is_new[0] && is_new[seen.len() - 1]);
+    assert_eq!(seen.last().unwrap().0.to_string(), "keelson-2-b+2.efi");
+}
+
+#[test]
+fn an_update_cut_anywhere_can_be_begun_again() {
+    let start = disk();
+    let file = update_file(2);
+    for kept in 0..18 {
+        let mut device = start.clone();
+        device.cut_after(kept);
+        install(&mut device, &file, Slot::A).unwrap_err();
+        device.restore_power();
+        install(&mut device, &file, Slot::A).unwrap();
+        assert_eq!(starts(&mut device).1, 2);
+    }
+}
+
+/// With root 2 in slot B, started once.
+fn on_trial() -> (Memory, Entry) {
+    let mut device = disk();
+    install(&mut device, &update_file(2), Slot::A).unwrap();
+    let mut esp = Esp::open(window(&mut device, layout::ESP_NAME));
+    let counted = "keelson-2-b+1-1.efi";
+    esp.rename(&format!("{ENTRIES}/keelson-2-b+2.efi"), &format!("{ENTRIES}/{counted}")).unwrap();
+    (device, Entry::parse(counted).unwrap())
+}
+
+#[test]
+fn commit_and_giving_up_and_rollback_may_be_cut_anywhere() {
+    let (start, entry) = on_trial();
+    let committed = cut_everywhere(&start, |device| OwnDisk::open(device)?.commit(entry));
+    assert!(committed.iter().all(|(_, id)| *id == 2));
+    let given_up = cut_everywhere(&start, |device| OwnDisk::open(device)?.give_up(entry));
+    assert_eq!(given_up.last().unwrap().1, 1);
+    let mut proved = start.clone();
+    OwnDisk::open(&mut proved).unwrap().commit(entry).unwrap();
+    let rolled = cut_everywhere(&proved, |device| OwnDisk::open(device)?.roll_back(Slot::B).map(drop));
+    assert_eq!(rolled.last().unwrap(), &(Entry::parse("keelson-3-a+2.efi").unwrap(), 1));
+}
+
+#[test]
+fn a_damaged_update_is_refused_and_the_old_system_starts() {
+    let file = update_file(2);
+    for at in [file.len() - 1, file.len() - 300_001, 5, 40, file.len() - 500_000] {
+        let mut device = disk();
+        let mut damaged = file.clone();
+        damaged[at] ^= 1;
+        install(&mut device, &damaged, Slot::A).unwrap_err();
+        assert_eq!(starts(&mut device).1, 1);
+    }
+    for length in [10, 400, file.len() - 1] {
+        let mut device = disk();
+        assert!(matches!(install(&mut device, &file[..length], Slot::A), Err(Error::Length { .. })));
+        assert_eq!(starts(&mut device).1, 1);
+    }
+    let longer = [file.as_slice(), b"x"].concat();
+    assert!(matches!(install(&mut disk(), &longer, Slot::A), Err(Error::Length { .. })));
+}
+
+#[test]
+fn what_is_on_trial_or_never_proved_itself_is_left_alone() {
+    let (mut device, entry) = on_trial();
+    assert!(matches!(install(&mut device, &update_file(3), Slot::B), Err(Error::OnTrial)));
+    assert!(matches!(OwnDisk::open(&mut device).unwrap().roll_back(Slot::B), Err(Error::OnTrial)));
+    OwnDisk::open(&mut device).unwrap().give_up(entry).unwrap();
+    let error = OwnDisk::open(&mut device).unwrap().roll_back(Slot::A).unwrap_err();
+    assert!(matches!(error, Error::NothingThere { slot: Slot::B, .. }), "{error}");
+}
+
+#[test]
+fn a_machine_with_a_key_takes_signed_updates_only() {
+    use ring::signature::{Ed25519KeyPair, KeyPair};
+    let pair = Ed25519KeyPair::from_seed_unchecked(&[7; 32]).unwrap();
+    let other = Ed25519KeyPair::from_seed_unchecked(&[8; 32]).unwrap();
+    let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let update = Update::new("2.0", Part::of(&kernel(2)), Part::of(&root(2)));
+    let signed = |key: &Ed25519KeyPair| {
+        let head = update.head(|line| hex(key.sign(line).as_ref())).unwrap();
+        [head, kernel(2), root(2)].concat()
+    };
+    let take = |file: &[u8]| {
+        let mut device = disk();
+        let key = Some(pair.public_key().as_ref().to_vec());
+        let policy = Policy { key, ..policy(Slot::A) };
+        let mut receiver = Receiver::new(OwnDisk::open(&mut device).unwrap(), policy).unwrap();
+        receiver.add(file)
+    };
+    take(&signed(&pair)).unwrap();
+    assert!(matches!(take(&signed(&other)), Err(Error::Signature(_))));
+    assert!(matches!(take(&update_file(2)), Err(Error::Signature(_))));
+}
+
+#[test]
+fn an_installation_cut_anywhere_is_begun_again_or_done() {
+    use install::onto::{self, Contents, OntoPlan};
+    let mut medium = disk();
+    let mut esp = Esp::open(window(&mut medium, layout::ESP_NAME));
+    esp.put("EFI/BOOT/BOOTX64.EFI", b"loader").unwrap();
+    esp.put("loader/loader.conf", b"timeout 0").unwrap();
+    let blank = Memory::new(medium.content().len());
+    let install = |target: &mut Memory| -> Result<Contents, Error> {
+        let mut source = OwnDisk::open(medium.clone())?;
+        let facts = sys::BlockDevice { bytes: target.bytes(), is_blank: true, ..sys::BlockDevice::named("sda") };
+        let contents = onto::observe(target, &facts)?;
+        if let OntoPlan::Write(table) = onto::plan(&contents, &facts, (&SIZES, b"other"), false)? {
+            onto::apply((&mut source, Slot::A), target, &table, b"version = 1")?;
+        }
+        Ok(contents)
+    };
+    let mut whole = blank.clone();
+    assert_eq!(install(&mut whole).unwrap(), Contents::Blank);
+    assert_eq!(install(&mut whole).unwrap(), Contents::Installed);
+    assert_eq!(starts(&mut whole).1, 1);
+    let writes = whole.writes();
+    // Every write of the start and of the end, and some of the many of the same kind between.
+    for kept in (0..writes).filter(|kept| *kept < 12 || kept + 12 > writes || kept % 29 == 0) {
+        let mut target = blank.clone();
+        target.cut_after(kept);
+        install(&mut target).unwrap_err();
+        target.restore_power();
+        assert_ne!(install(&mut target).unwrap(), Contents::Installed, "after {kept} writes");
+        assert_eq!(starts(&mut target).1, 1);
+    }
+    let facts = sys::BlockDevice::named("sda");
+    let other = Contents::Other("photos".to_owned());
+    let refused = onto::plan(&other, &facts, (&SIZES, b"x"), false).unwrap_err().to_string();
+    assert!(refused.contains("/dev/sda holds photos") && refused.contains("install.wipe"), "{refused}");
+}

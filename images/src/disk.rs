@@ -1,0 +1,233 @@
+//! Disks to flash, and update files.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+use disk::{Device, ENTRIES, Entry, Esp, Part, Slot, Update, Window, layout, uki};
+use install::FileDevice;
+
+use crate::recipe::{BASE_SUITE, LOADER_PACKAGE};
+use crate::{Image, packages, tools};
+
+/// Where the firmware looks for something to start on a disk it does not know.
+const FALLBACK_LOADER: &str = "EFI/BOOT/BOOTX64.EFI";
+const LOADER_CONFIG: (&str, &str) = ("loader/loader.conf", "timeout 0\neditor no\n");
+/// The machine's manifest, where a person can put one as well.
+const MANIFEST: &str = "keelson/manifest.toml";
+/// An error in the kernel starts the machine again, so that the loader can count; `gpt` makes it look for the copy of a
+/// damaged partition table.
+const ARGUMENTS: &str = "console=tty0 console=ttyS0 panic=10 gpt";
+const COPY_BYTES: usize = 1 << 20;
+
+/// The programs that start kernels, from Debian.
+#[derive(Clone, Debug)]
+pub struct Loader {
+    program: PathBuf,
+    stub: PathBuf,
+}
+
+impl Loader {
+    /// Takes the package of the release that the kernel is of.
+    ///
+    /// # Errors
+    /// The package cannot be had.
+    pub fn fetch(cache: &Path, mirror: &str, say: &dyn Fn(&str)) -> Result<Self> {
+        let tree = packages::fetch_unpacked(cache, mirror, (LOADER_PACKAGE, BASE_SUITE), say)?;
+        let at = |name: &str| tree.join("usr/lib/systemd/boot/efi").join(name);
+        Ok(Self { program: at("systemd-bootx64.efi"), stub: at("linuxx64.efi.stub") })
+    }
+}
+
+/// What a disk or an update is made of.
+#[derive(Clone, Debug)]
+pub struct Flashable<'a> {
+    /// Root, kernel and initramfs.
+    pub image: &'a Image,
+    /// What starts them.
+    pub loader: &'a Loader,
+    /// For people, and for refusing downgrades.
+    pub version: &'a str,
+    /// Further arguments of the kernel.
+    pub arguments: &'a str,
+}
+
+impl Flashable<'_> {
+    /// The version with what tells this image from others of the same version.
+    #[must_use]
+    pub fn full_version(&self) -> String {
+        let id = self.image.root_argument.rsplit('=').next().unwrap_or_default();
+        format!("{}+{}", self.version, &id[..id.len().min(8)])
+    }
+
+    /// The kernel image.
+    ///
+    /// # Errors
+    /// A part cannot be read or does not fit.
+    pub fn kernel_image(&self) -> Result<Vec<u8>> {
+        let read = |path: &Path| fs::read(path).with_context(|| format!("read {}", path.display()));
+        let version = self.full_version();
+        // No version that the loader would sort by: the names of entries alone say what is newest.
+        let name = format!("PRETTY_NAME=\"Keelson {version}\"\n");
+        let arguments = [ARGUMENTS, &self.image.root_argument, &format!("keelson.version={version}"), self.arguments];
+        let arguments = arguments.join(" ");
+        let (initramfs, kernel) = (read(&self.image.initramfs)?, read(&self.image.kernel)?);
+        let sections = [
+            (uki::NAME, name.as_bytes()),
+            (uki::ARGUMENTS, arguments.as_bytes()),
+            (uki::INITRAMFS, &initramfs),
+            (uki::KERNEL, &kernel),
+        ];
+        uki::assemble(&read(&self.loader.stub)?, &sections).context("put the kernel image together")
+    }
+
+    /// Writes a disk: its first boot makes the rest of the partitions in what is free then. The manifest comes into the
+    /// EFI system partition, where updates leave it alone.
+    ///
+    /// # Errors
+    /// A part cannot be read, or the disk not be written.
+    pub fn write_disk(&self, output: &Path, manifest: Option<&Path>) -> Result<()> {
+        let root_bytes = fs::metadata(&self.image.root).context("the root")?.len();
+        ensure!(root_bytes <= layout::SLOT_BYTES, "the root has {root_bytes} bytes and does not fit a slot");
+        let seed = self.image.root_argument.as_bytes();
+        let table = layout::image(seed, root_bytes);
+        let mut device = FileDevice::create(output, table.sectors * disk::SECTOR_BYTES)
+            .with_context(|| format!("make {}", output.display()))?;
+        let (_, esp) = table.named(layout::ESP_NAME).context("the layout has no EFI system partition")?;
+        let id = u32::from_le_bytes([esp.id.0[0], esp.id.0[1], esp.id.0[2], esp.id.0[3]]);
+        let mut esp = Esp::format(Window::new(&mut device, esp.start(), esp.bytes()), id)?;
+        let loader = fs::read(&self.loader.program).context("read the loader")?;
+        esp.put(FALLBACK_LOADER, &loader)?;
+        esp.put(LOADER_CONFIG.0, LOADER_CONFIG.1.as_bytes())?;
+        if let Some(manifest) = manifest {
+            let text = fs::read(manifest).with_context(|| format!("read {}", manifest.display()))?;
+            esp.put(MANIFEST, &text)?;
+        }
+        let entry = Entry { generation: 1, slot: Slot::A, tries: None };
+        esp.put(&format!("{ENTRIES}/{entry}"), &self.kernel_image()?)?;
+        let (_, slot) = table.named(Slot::A.partition()).context("the layout has no slot")?;
+        let mut place = slot.start();
+        self.read_root(|content| {
+            device.write_at(place, content).context("write the root")?;
+            place += content.len() as u64;
+            Ok(())
+        })?;
+        table.write(&mut device).context("write the disk")
+    }
+
+    /// Writes an update file. `sign` signs its metadata.
+    ///
+    /// # Errors
+    /// A part cannot be read, or the file not be written.
+    pub fn write_update(&self, output: &Path, sign: impl FnOnce(&[u8]) -> String) -> Result<()> {
+        let kernel = self.kernel_image()?;
+        let sha256 = crate::fingerprint::hex(&crate::fingerprint::sha256_file(&self.image.root)?);
+        let root = Part { bytes: fs::metadata(&self.image.root).context("the root")?.len(), sha256 };
+        let update = Update::new(&self.full_version(), Part::of(&kernel), root);
+        let mut file = fs::File::create(output).with_context(|| format!("make {}", output.display()))?;
+        file.write_all(&update.head(sign)?).context("write the update")?;
+        file.write_all(&kernel).context("write the update")?;
+        self.read_root(|content| file.write_all(content).context("write the update"))
+    }
+
+    fn read_root(&self, mut take: impl FnMut(&[u8]) -> Result<()>) -> Result<()> {
+        let mut file = fs::File::open(&self.image.root).context("open the root")?;
+        let mut buffer = vec![0; COPY_BYTES];
+        loop {
+            match file.read(&mut buffer).context("read the root")? {
+                0 => return Ok(()),
+                count => take(&buffer[..count])?,
+            }
+        }
+    }
+}
+
+/// Makes a qcow2 disk of a raw one.
+///
+/// # Errors
+/// `qemu-img` is not to be had, or fails.
+pub fn convert_to_qcow2(raw: &Path, output: &Path) -> Result<()> {
+    tools::require(&[("qemu-img", "qemu-utils")])?;
+    let mut command = tools::command("qemu-img");
+    tools::run(command.args(["convert", "-f", "raw", "-O", "qcow2"]).arg(raw).arg(output)).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use disk::Table;
+
+    /// The least that is a stub with room for four sections.
+    fn stub() -> Vec<u8> {
+        let mut stub = vec![0; 0x400];
+        stub[..2].copy_from_slice(b"MZ");
+        stub[0x3c] = 0x40;
+        stub[0x40..0x44].copy_from_slice(b"PE\0\0");
+        stub[0x44..0x46].copy_from_slice(&0x8664_u16.to_le_bytes());
+        stub[0x54..0x56].copy_from_slice(&0xf0_u16.to_le_bytes());
+        stub[0x58..0x5a].copy_from_slice(&0x20b_u16.to_le_bytes());
+        for (at, value) in [(32, 0x1000_u32), (36, 0x200), (56, 0x2000), (60, 0x200)] {
+            stub[0x58 + at..0x5c + at].copy_from_slice(&value.to_le_bytes());
+        }
+        stub
+    }
+
+    fn parts(folder: &Path) -> (Image, Loader) {
+        let put = |name: &str, content: &[u8]| {
+            let path = folder.join(name);
+            fs::write(&path, content).unwrap();
+            path
+        };
+        let image = Image {
+            tree: folder.to_owned(),
+            root: put("root", &[7; 100_000]),
+            kernel: put("kernel", b"kernel"),
+            initramfs: put("initramfs", b"initramfs"),
+            root_argument: "keelson.root=00112233445566778899aabbccddeeff".to_owned(),
+            is_new: true,
+        };
+        (image, Loader { program: put("loader", b"loader"), stub: put("stub", &stub()) })
+    }
+
+    #[test]
+    fn the_same_parts_make_the_same_disk_and_it_holds_them() {
+        let folder = tempfile::tempdir().unwrap();
+        let (image, loader) = parts(folder.path());
+        let flashable = Flashable { image: &image, loader: &loader, version: "1.2.3", arguments: "quiet" };
+        let manifest = folder.path().join("manifest");
+        fs::write(&manifest, "version = 1\n").unwrap();
+        let [one, two] = ["one", "two"].map(|name| folder.path().join(name));
+        flashable.write_disk(&one, Some(&manifest)).unwrap();
+        flashable.write_disk(&two, Some(&manifest)).unwrap();
+        assert!(fs::read(&one).unwrap() == fs::read(&two).unwrap());
+
+        let mut device = FileDevice::open(&one).unwrap();
+        let table = Table::read(&mut device).unwrap();
+        let (_, slot) = table.named("KEELSON-A").unwrap();
+        let mut root = vec![0; 100_000];
+        device.read_at(slot.start(), &mut root).unwrap();
+        assert!(root == [7; 100_000]);
+        let (_, esp) = table.named(layout::ESP_NAME).unwrap();
+        let mut esp = Esp::open(Window::new(&mut device, esp.start(), esp.bytes()));
+        assert_eq!(esp.read(MANIFEST).unwrap().unwrap(), b"version = 1\n");
+        assert_eq!(esp.read(FALLBACK_LOADER).unwrap().unwrap(), b"loader");
+        let kernel = esp.read("EFI/Linux/keelson-1-a.efi").unwrap().unwrap();
+        assert_eq!(uki::argument(&kernel, "keelson.version").unwrap(), "1.2.3+00112233");
+        assert_eq!(uki::section(&kernel, uki::INITRAMFS).unwrap().unwrap(), b"initramfs");
+    }
+
+    #[test]
+    fn an_update_says_what_it_holds() {
+        let folder = tempfile::tempdir().unwrap();
+        let (image, loader) = parts(folder.path());
+        let flashable = Flashable { image: &image, loader: &loader, version: "1.2.3", arguments: "" };
+        let path = folder.path().join("update");
+        flashable.write_update(&path, |_metadata| "5e".to_owned()).unwrap();
+        let file = fs::read(&path).unwrap();
+        let head = Update::parse_head(&file).unwrap().unwrap();
+        let (kernel, root) = file[head.bytes..].split_at(usize::try_from(head.update.kernel.bytes).unwrap());
+        assert_eq!((Part::of(kernel), Part::of(root)), (head.update.kernel.clone(), head.update.root.clone()));
+        assert_eq!((head.update.version.as_str(), head.signature.as_str()), ("1.2.3+00112233", "5e"));
+    }
+}

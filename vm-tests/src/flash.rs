@@ -1,0 +1,131 @@
+//! Machines with a disk, firmware and a boot loader of their own.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result};
+use disk::{Device, SECTOR_BYTES, Slot, Table};
+use images::disk::{Flashable, Loader};
+use images::{Image, VERSION, tools};
+use install::FileDevice;
+
+use crate::progress::Progress;
+use crate::qemu;
+
+const FIRMWARE: &str = "/usr/share/OVMF/OVMF_CODE_4M.fd";
+const VARIABLES: &str = "/usr/share/OVMF/OVMF_VARS_4M.fd";
+const TOOLS: &[tools::Tool] = &[(FIRMWARE, "ovmf")];
+const DISK_BYTES: u64 = 20 << 30;
+const MEDIUM_BYTES: u64 = 2 << 30;
+/// The serial number of a machine's disk.
+pub(crate) const DISK: &str = "keelson-system";
+const COPY_BYTES: usize = 1 << 20;
+/// By its serial number a machine knows it for a disk with a manifest.
+const CONFIG: &str = "keelson-config";
+
+/// A disk image, and what else machines are started with.
+#[derive(Clone, Debug)]
+pub struct Flashed {
+    image: PathBuf,
+    loader: Loader,
+}
+
+impl Flashed {
+    /// Makes a disk image of `image` in `folder`.
+    ///
+    /// # Errors
+    /// The loader or the firmware is not to be had, or the disk is full.
+    pub(crate) fn make(image: &Image, folder: &Path, mirror: &str, progress: &Progress) -> Result<Self> {
+        tools::require(TOOLS)?;
+        let loader = Loader::fetch(&images::user_cache()?, mirror, &|text| progress.say(text))?;
+        let path = folder.join("flash.raw");
+        let flashable = Flashable { image, loader: &loader, version: VERSION, arguments: "" };
+        flashable.write_disk(&path, None)?;
+        let bytes = fs::metadata(&path).context("the disk image")?.len();
+        progress.say(&format!("disk image: {:.1} MB, most of it zeros", images::megabytes(bytes)));
+        Ok(Self { image: path, loader })
+    }
+
+    /// Writes an update file of the same root with another version and further arguments of the kernel.
+    pub(crate) fn write_update(&self, image: &Image, version: &str, arguments: &str, path: &Path) -> Result<String> {
+        let flashable = Flashable { image, loader: &self.loader, version, arguments };
+        flashable.write_update(path, |_metadata| String::new())?;
+        Ok(flashable.full_version())
+    }
+
+    /// Puts the image onto the blank disk of a machine.
+    pub(crate) fn flash(&self, folder: &Path) -> Result<()> {
+        self.copy(&disk_of(folder), DISK_BYTES)?;
+        fs::copy(VARIABLES, folder.join("variables.fd")).context("copy the firmware's variables")?;
+        Ok(())
+    }
+
+    /// Puts the image onto a medium of a machine whose disk is blank.
+    pub(crate) fn flash_medium(&self, folder: &Path) -> Result<()> {
+        self.copy(&medium_of(folder), MEDIUM_BYTES)?;
+        FileDevice::create(&disk_of(folder), DISK_BYTES).context("make the machine's disk")?;
+        fs::copy(VARIABLES, folder.join("variables.fd")).context("copy the firmware's variables")?;
+        Ok(())
+    }
+
+    /// As `dd` does it.
+    fn copy(&self, target: &Path, bytes: u64) -> Result<()> {
+        let mut from = FileDevice::open_read_only(&self.image).context("open the disk image")?;
+        let mut to = FileDevice::create(target, bytes).with_context(|| format!("make {}", target.display()))?;
+        let mut buffer = vec![0; COPY_BYTES];
+        let mut place = 0;
+        while place < from.bytes() {
+            let count = usize::try_from(from.bytes() - place).map_or(COPY_BYTES, |left| left.min(COPY_BYTES));
+            from.read_at(place, &mut buffer[..count]).context("read the disk image")?;
+            // What is zero is zero already, and takes no space so.
+            if buffer[..count].iter().any(|byte| *byte != 0) {
+                to.write_at(place, &buffer[..count]).with_context(|| format!("write {}", target.display()))?;
+            }
+            place += count as u64;
+        }
+        Ok(())
+    }
+
+    /// How the emulator starts a machine from its disk, with its manifest on another one.
+    pub(crate) fn arguments(&self, qemu: &mut Command, folder: &Path, kernel: &str) {
+        let flash = |path: &Path, options: &str| format!("if=pflash,format=raw,file={}{options}", path.display());
+        qemu.args(["-drive", &flash(Path::new(FIRMWARE), ",readonly=on")]);
+        qemu.args(["-drive", &flash(&folder.join("variables.fd"), "")]);
+        qemu.args(["-smbios", &format!("type=11,value=io.systemd.stub.kernel-cmdline-extra={kernel}")]);
+        // The firmware takes the disk first, and the medium only where the disk holds nothing to start.
+        qemu::drive(qemu, (DISK, Some(0)), &disk_of(folder), ",discard=unmap,cache=writeback");
+        if medium_of(folder).exists() {
+            qemu::drive(qemu, ("keelson-medium", Some(1)), &medium_of(folder), "");
+        }
+        let config = folder.join("config.raw");
+        if pad(&folder.join("manifest.toml"), &config).is_ok() {
+            qemu::drive(qemu, (CONFIG, None), &config, ",readonly=on");
+        }
+    }
+}
+
+/// Damages what a slot of a machine's disk holds.
+pub(crate) fn damage(folder: &Path, slot: Slot) -> Result<()> {
+    let mut device = FileDevice::open(&disk_of(folder)).context("open the machine's disk")?;
+    let table = Table::read(&mut device)?;
+    let (_, partition) = table.named(slot.partition()).context("the disk has no such slot")?;
+    device.write_at(partition.start(), &[0xa5; 4096]).context("damage the slot")?;
+    device.sync().context("damage the slot")
+}
+
+fn disk_of(folder: &Path) -> PathBuf {
+    folder.join("disk.raw")
+}
+
+fn medium_of(folder: &Path) -> PathBuf {
+    folder.join("medium.raw")
+}
+
+/// A text as a disk: whole sectors.
+fn pad(from: &Path, to: &Path) -> std::io::Result<()> {
+    let mut text = fs::read(from)?;
+    let sector = usize::try_from(SECTOR_BYTES).map_err(std::io::Error::other)?;
+    text.resize(text.len().next_multiple_of(sector), 0);
+    fs::write(to, text)
+}

@@ -1,0 +1,148 @@
+//! Updates: a good one stays, bad ones are taken back, and the machine tells why.
+
+use std::process::Command;
+
+use anyhow::{Context, Result, bail, ensure};
+use disk::Slot;
+use images::tools;
+use serde_json::Value;
+
+use super::Outcome;
+use super::scene::{SOON, Scene};
+use crate::flash;
+use crate::plan::Machine;
+use crate::wait::until;
+
+/// An update that must be taken back.
+struct Bad {
+    about: &'static str,
+    version: &'static str,
+    /// What its kernel is told.
+    arguments: &'static str,
+    /// Whether its slot is damaged before its first start.
+    is_damaged: bool,
+    /// What the machine must say about it afterwards.
+    told: &'static str,
+}
+
+const BAD: &[Bad] = &[
+    Bad {
+        about: "a kernel that panics",
+        version: "0.8.0",
+        arguments: "rdinit=/absent",
+        is_damaged: false,
+        told: "started 2 times and never got as far as its agent",
+    },
+    Bad {
+        about: "a slot that is damaged",
+        version: "0.8.1",
+        arguments: "",
+        is_damaged: true,
+        told: "started 2 times and never got as far as its agent",
+    },
+    Bad {
+        about: "a system that is never ready",
+        version: "0.8.2",
+        arguments: "keelson.trial=20",
+        is_damaged: false,
+        told: "it was not ready within 20 s",
+    },
+];
+
+pub(super) async fn run(scene: &mut Scene) -> Result<Outcome> {
+    let master = scene.cluster.master().context("the cluster has no master")?.clone();
+    scene.flash()?;
+    scene.up().await?;
+    check_refusals(scene, &master)?;
+
+    let version = upgrade(scene, &master, ("0.7.0", ""), &[]).await?;
+    running(scene, &master, &version, "b", "proved itself").await?;
+    scene.serve().await?;
+    scene.say("a good update stays");
+    for bad in BAD {
+        check_bad(scene, &master, bad, &version).await?;
+    }
+    Ok(Outcome::Passed)
+}
+
+/// A bad update: the machine comes back as it was, and says what was wrong.
+async fn check_bad(scene: &mut Scene, master: &Machine, bad: &Bad, version: &str) -> Result<()> {
+    let further: &[&str] = if bad.is_damaged { &["--stage"] } else { &[] };
+    upgrade(scene, master, (bad.version, bad.arguments), further).await?;
+    if bad.is_damaged {
+        scene.cluster.stop_machine(&master.name, false).await?;
+        flash::damage(&scene.cluster.folder.machine(&master.name), Slot::A)?;
+        scene.cluster.start_machine(&master.name)?;
+    }
+    running(scene, master, version, "b", bad.told).await?;
+    scene.serve().await?;
+    scene.say(&format!("{} is taken back, and why is told", bad.about));
+    Ok(())
+}
+
+/// What is plainly no update, or nobody's business, changes nothing.
+fn check_refusals(scene: &Scene, master: &Machine) -> Result<()> {
+    let path = scene.cluster.folder.path().join("bad.update");
+    let version = scene.cluster.flashed()?.write_update(scene.cluster.image(), "0.0.1", "", &path)?;
+    let older = tools::run(keelson(scene, master, "upgrade")?.arg(&path));
+    let refused = older.err().map(|error| format!("{error:#}")).unwrap_or_default();
+    ensure!(
+        refused.contains("older than") && refused.contains(&version),
+        "an older version is answered with {refused:?}"
+    );
+    let mut damaged = std::fs::read(&path).context("read the update")?;
+    damaged.pop();
+    std::fs::write(&path, &damaged).context("damage the update")?;
+    let short = tools::run(keelson(scene, master, "upgrade")?.arg("--allow-downgrade").arg(&path));
+    let refused = short.err().map(|error| format!("{error:#}")).unwrap_or_default();
+    ensure!(refused.contains("bytes, not"), "a shortened update is answered with {refused:?}");
+    let back = tools::run(&mut keelson(scene, master, "rollback")?);
+    let refused = back.err().map(|error| format!("{error:#}")).unwrap_or_default();
+    ensure!(refused.contains("nothing to go back to"), "a rollback to nothing is answered with {refused:?}");
+    scene.say("an older version, a shortened update and a rollback to nothing are refused");
+    Ok(())
+}
+
+/// Makes an update and hands it to the machine; answers its whole version.
+async fn upgrade(scene: &Scene, master: &Machine, what: (&str, &str), further: &[&str]) -> Result<String> {
+    let path = scene.cluster.folder.path().join("machine.update");
+    let version = scene.cluster.flashed()?.write_update(scene.cluster.image(), what.0, what.1, &path)?;
+    let mut command = keelson(scene, master, "upgrade")?;
+    command.args(further).arg(&path);
+    tokio::task::spawn_blocking(move || tools::run(&mut command)).await.context("upgrade")??;
+    Ok(version)
+}
+
+/// Waits until the machine is ready with this version in this slot, and says `told` about the last update.
+async fn running(scene: &Scene, master: &Machine, version: &str, slot: &str, told: &str) -> Result<()> {
+    until(&format!("version {version} in slot {slot}"), SOON, async || {
+        let mut command = keelson(scene, master, "status")?;
+        // It ends with another code while the machine is not ready.
+        let output = command.args(["--output", "json"]).output().context("ask for the status")?;
+        let status: Value = serde_json::from_slice(&output.stdout).with_context(|| {
+            format!("the machine does not answer: {}", String::from_utf8_lossy(&output.stderr).trim())
+        })?;
+        let update = status["update"].as_str().unwrap_or_default();
+        if status["version"] != version || status["slot"] != slot || status["ready"] != true || !update.contains(told) {
+            bail!(
+                "it runs {} in slot {}, lacks {}, and says of the last update: {update}",
+                status["version"],
+                status["slot"],
+                status["unmet"]
+            );
+        }
+        Ok(())
+    })
+    .await
+}
+
+/// The operator's tool, pointed at the machine.
+fn keelson(scene: &Scene, master: &Machine, verb: &str) -> Result<Command> {
+    let mut command = Command::new(scene.cluster.keelson());
+    let port = scene.cluster.state.ports.machine;
+    command.arg(verb).args(["--endpoint", &format!("127.0.0.1:{port}")]);
+    command.arg("--kubeconfig").arg(scene.cluster.folder.kubeconfig());
+    // The host's port leads there, but is in nobody's certificate.
+    command.args(["--server-name", &master.address.to_string()]);
+    Ok(command)
+}

@@ -174,8 +174,15 @@ pub fn prepare_create(kind: &'static Kind, value: &mut Value, user: &User) {
     match (kind.group, kind.plural) {
         ("", "pods") => pod::prepare_create(value),
         ("", "namespaces") => {
-            value["spec"]["finalizers"] = json!(["kubernetes"]);
+            let finalizers = tree::list_at(&mut value["spec"], "finalizers");
+            if !finalizers.iter().any(|name| name == "kubernetes") {
+                finalizers.push("kubernetes".into());
+            }
             value["status"] = json!({"phase": "Active"});
+        }
+        // Of all kinds this one needs no name from its client.
+        ("", "limitranges") if tree::text(value, "/metadata/name").is_empty() => {
+            value["metadata"]["name"] = uuid::Uuid::new_v4().to_string().into();
         }
         ("", "persistentvolumes") => {
             value["status"] = json!({"phase": "Pending", "lastPhaseTransitionTime": now_text()});

@@ -179,7 +179,8 @@ async fn proxies_say_why_they_reach_nothing() {
     let service = json!({"metadata": {"name": "web"}, "spec": {"ports": [{"port": 80}]}});
     assert_eq!(send(&server, Method::POST, services, JSON, service).await.0, StatusCode::CREATED);
     for (path, code, text) in [
-        ("web:80/proxy/", 503, "no endpoints available for service \"web\""),
+        // Nobody has made its Endpoints.
+        ("web:80/proxy/", 404, "services \"web\" not found"),
         ("web:81/proxy/", 503, "no service port 81 found for service \"web\""),
         ("ftp:web:80/proxy/", 400, "invalid service request \"ftp:web:80\""),
         ("none/proxy/", 404, "services \"none\" not found"),

@@ -153,7 +153,7 @@ fn of_whole_pod(pod: &Value, list: &str) -> Amounts {
 
 fn add(total: &mut Amounts, more: Amounts) {
     for (resource, amount) in more {
-        let sum = total.get(&resource).map_or_else(|| amount.clone(), |own| own.plus(&amount));
+        let sum = total.get(&resource).map_or(amount, |own| own.plus(&amount));
         total.insert(resource, sum);
     }
 }

@@ -76,7 +76,12 @@ fn is_image(text: &str) -> bool {
     let is_host = first.contains(['.', ':']) || first == "localhost";
     let path = if is_host { rest } else { text };
     let path = path.split([':', '@']).next().unwrap_or_default();
-    text.chars().all(word) && !path.is_empty() && !path.contains(|c: char| c.is_ascii_uppercase())
+    // The longest name of a repository there is.
+    const MAX_LEN: usize = 255;
+    text.chars().all(word)
+        && !path.is_empty()
+        && path.len() <= MAX_LEN
+        && !path.contains(|c: char| c.is_ascii_uppercase())
 }
 
 fn target_port(map: &mut Map<String, Value>) {
@@ -174,6 +179,9 @@ fn scaling(map: &mut Map<String, Value>) {
 
 /// What has to be known before the rules of the messages.
 pub(super) fn before(kind: &Kind, value: &mut Value) {
+    if kind.plural == "pods" && kind.group.is_empty() {
+        join_addresses(value);
+    }
     if kind.plural == "secrets" {
         texts_to_data(value);
     }
@@ -274,10 +282,23 @@ pub(super) fn after(kind: &Kind, value: &mut Value) {
     }
 }
 
+/// A pod's address and the first of its addresses are one: the single one counts.
+fn join_addresses(pod: &mut Value) {
+    let single = tree::text(pod, "/status/podIP").to_owned();
+    let first = tree::text(pod, "/status/podIPs/0/ip").to_owned();
+    if !single.is_empty() && single != first {
+        pod["status"]["podIPs"] = json!([{"ip": single}]);
+    } else if single.is_empty() && !first.is_empty() {
+        pod["status"]["podIP"] = first.into();
+    }
+}
+
 /// A pod that limits a resource without requesting it requests the limit.
 fn requests_from_limits(pod: &mut Value) {
-    let fill = |holder: &mut Value| {
+    let of_pods = |resource: &str| matches!(resource, "cpu" | "memory") || resource.starts_with("hugepages-");
+    let fill = |holder: &mut Value, only: fn(&str) -> bool| {
         let Some(limits) = holder.pointer("/resources/limits").and_then(Value::as_object).cloned() else { return };
+        let limits = limits.into_iter().filter(|(resource, _)| only(resource)).collect::<Vec<_>>();
         if limits.is_empty() {
             return;
         }
@@ -288,10 +309,10 @@ fn requests_from_limits(pod: &mut Value) {
     };
     for list in ["containers", "initContainers"] {
         for container in pod["spec"].get_mut(list).and_then(Value::as_array_mut).into_iter().flatten() {
-            fill(container);
+            fill(container, |_| true);
         }
     }
     if tree::has(pod, "/spec/resources/limits") {
-        fill(&mut pod["spec"]);
+        fill(&mut pod["spec"], of_pods);
     }
 }

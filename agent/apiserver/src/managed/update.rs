@@ -8,6 +8,7 @@ use super::compare::{Comparison, field_set};
 use super::entries::{self, Entry, Manager};
 use super::reset;
 use super::schema::{Target, Type};
+use super::set::Step;
 use crate::{codec, tree};
 
 /// Books what the step from `live` (none: the object is new) to `new` changed for `manager`.
@@ -20,12 +21,33 @@ pub fn track(target: Target<'_>, live: Option<&Value>, new: &mut Value, writer: 
     let mut entries = current(live, new, !manager.subresource.is_empty());
     tree::remove(&mut before["metadata"], "managedFields");
     tree::remove(&mut new["metadata"], "managedFields");
+    // Whoever leaves out what members of lists are told apart by cannot be tracked.
+    if target.schema.is_none() && !is_typeable(target.ty(), new) {
+        return;
+    }
     // An object whose tracking was dropped stays without until it is applied.
     if entries.is_empty() && live.is_some() {
         return;
     }
     book(target, (&before, new), &mut entries, (&manager, now));
     entries::write(new, entries);
+}
+
+/// Whether all members of lists that merge by keys have those keys.
+fn is_typeable(ty: Type<'_>, value: &Value) -> bool {
+    let below = |(key, inner): (&String, &Value)| is_typeable(ty.below(&Step::Field(key.clone())), inner);
+    match (ty, value) {
+        (Type::Struct(_) | Type::Map(_), Value::Object(map)) => map.iter().all(below),
+        (Type::Keyed(keys, item), Value::Array(items)) => items.iter().all(|member| {
+            let message = item.message();
+            let is_there = |key: &&str| {
+                let may_lack = message.and_then(|m| m.field(key)).is_some_and(|f| f.omit_empty && f.default.is_empty());
+                !may_lack || !member[*key].is_null() && member[*key] != ""
+            };
+            keys.iter().all(is_there) && message.is_none_or(|m| is_typeable(Type::of_message(m), member))
+        }),
+        _ => true,
+    }
 }
 
 /// The entries of an object that is made and never stored: all it says is the writer's.
@@ -111,5 +133,18 @@ pub fn keep_times(old: &Value, new: &mut Value) {
         if list.is_array() {
             new["metadata"]["managedFields"] = list;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn members_without_their_keys_cannot_be_tracked() {
+        let message = codec::schema("k8s.io.api.core.v1.ServiceAccount");
+        let typeable = |secrets: Value| is_typeable(Type::of_message(message), &json!({"secrets": secrets}));
+        assert!(typeable(json!([{"name": "a"}])) && typeable(json!([])));
+        assert!(!typeable(json!([{"kind": "Secret"}])) && !typeable(json!([{"name": "a"}, {}])));
     }
 }

@@ -79,7 +79,7 @@ fn check_same(call: &Call, request: &Value, what: &str, own: &str) -> Result<()>
         return Ok(());
     }
     let why = format!("must match the service account {what} if specified");
-    Err(Failure::invalid(SUBJECT, &call.info.name, &[FieldError::invalid(&format!("metadata.{what}"), given, why)]))
+    Err(Failure::invalid(SUBJECT, &call.info.name, &[FieldError::invalid(format!("metadata.{what}"), given, why)]))
 }
 
 fn check_uid(call: &Call, request: &Value, account: &Value) -> Result<()> {

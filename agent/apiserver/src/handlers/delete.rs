@@ -169,6 +169,10 @@ async fn remove_object(call: &Call, name: &str, options: &DeleteOptions) -> Resu
         let pending = begins || mark_deleted(call, &mut new, options);
         if !pending && call.kind.plural == "pods" && call.kind.group.is_empty() {
             mark_graceful(&mut new, 0);
+            // That it goes was a new generation already.
+            if tree::has(&value, "/metadata/deletionTimestamp") {
+                tree::copy_key(&mut new["metadata"], &value["metadata"], "generation");
+            }
         }
         match write(call, storage, &key, (&old, &value, pending.then_some(&new)), options.dry_run).await? {
             Step::Done(deleted) if deleted.gone => {

@@ -13,7 +13,7 @@ use http::{HeaderMap, HeaderValue, Response};
 use http_body::Frame;
 use http_body_util::BodyExt as _;
 use lol_html::send::{Element, HtmlRewriter, Settings};
-use lol_html::{MemorySettings, element};
+use lol_html::{MemorySettings, OutputSink, element};
 use parking_lot::Mutex;
 
 use crate::answer::{self, Body, BodyError};
@@ -65,7 +65,7 @@ impl Place {
     /// The URL through the proxy; `None` where it stays as it is.
     fn through(&self, url: &str) -> Option<String> {
         let after_scheme = url.strip_prefix("//").or_else(|| match url.split_once("://") {
-            Some((scheme, rest)) if matches!(scheme, "http" | "https") => Some(rest),
+            Some(("http" | "https", rest)) => Some(rest),
             _ => None,
         });
         let path = match after_scheme {
@@ -118,6 +118,12 @@ impl Write for Out {
     }
 }
 
+impl OutputSink for Out {
+    fn handle_chunk(&mut self, bytes: &[u8]) {
+        self.0.lock().extend_from_slice(bytes);
+    }
+}
+
 impl Out {
     fn take(&self) -> Vec<u8> {
         std::mem::take(&mut self.0.lock())
@@ -128,7 +134,7 @@ impl Out {
 struct Pages {
     unpack: Option<(flate2::write::GzDecoder<Out>, flate2::write::GzEncoder<Out>)>,
     unpacked: Out,
-    rewriter: HtmlRewriter<'static, Box<dyn FnMut(&[u8]) + Send>>,
+    rewriter: HtmlRewriter<'static, Out>,
     rewritten: Out,
     packed: Out,
 }
@@ -151,9 +157,7 @@ impl Pages {
                 rewrite_tag(tag, &place);
                 Ok(())
             }));
-        let sink = rewritten.clone();
-        let sink: Box<dyn FnMut(&[u8]) + Send> = Box::new(move |bytes| sink.0.lock().extend_from_slice(bytes));
-        Self { unpack, unpacked, rewriter: HtmlRewriter::new(settings, sink), rewritten, packed }
+        Self { unpack, unpacked, rewriter: HtmlRewriter::new(settings, rewritten.clone()), rewritten, packed }
     }
 
     /// What is ready after this piece of the page.

@@ -65,7 +65,7 @@ impl Place {
     /// The URL through the proxy; `None` where it stays as it is.
     fn through(&self, url: &str) -> Option<String> {
         let after_scheme = url.strip_prefix("//").or_else(|| match url.split_once("://") {
-            Some((scheme, rest)) if matches!(scheme, "http" | "https") => Some(rest),
+            Some(("http" | "https", rest)) => Some(rest),
             _ => None,
         });
         let path = match after_scheme {
@@ -124,11 +124,14 @@ impl Out {
     }
 }
 
+/// Where a rewritten page goes.
+type Outlet = Box<dyn FnMut(&[u8]) + Send>;
+
 /// The pipe: unpacked if need be, rewritten, packed again.
 struct Pages {
     unpack: Option<(flate2::write::GzDecoder<Out>, flate2::write::GzEncoder<Out>)>,
     unpacked: Out,
-    rewriter: HtmlRewriter<'static, Box<dyn FnMut(&[u8]) + Send>>,
+    rewriter: HtmlRewriter<'static, Outlet>,
     rewritten: Out,
     packed: Out,
 }
@@ -152,7 +155,7 @@ impl Pages {
                 Ok(())
             }));
         let sink = rewritten.clone();
-        let sink: Box<dyn FnMut(&[u8]) + Send> = Box::new(move |bytes| sink.0.lock().extend_from_slice(bytes));
+        let sink: Outlet = Box::new(move |bytes| sink.0.lock().extend_from_slice(bytes));
         Self { unpack, unpacked, rewriter: HtmlRewriter::new(settings, sink), rewritten, packed }
     }
 

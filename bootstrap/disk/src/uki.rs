@@ -87,6 +87,10 @@ fn set_word(bytes: &mut [u8], at: usize, value: usize) -> Result<(), UkiError> {
 /// The stub is none, or the sections do not fit.
 pub fn assemble(stub: &[u8], sections: &[(&str, &[u8])]) -> Result<Vec<u8>, UkiError> {
     let header = Header::parse(stub)?;
+    // Zero or something enormous would make a program of gigabytes.
+    if ![header.file_alignment, header.section_alignment].iter().all(|it| (512..=65536).contains(it)) {
+        return Err(UkiError::NoProgram("its alignment is unusual"));
+    }
     let after = header.table + (header.sections + sections.len()) * SECTION_HEADER;
     if after > header.headers_bytes {
         return Err(UkiError::NoRoom(sections.len()));

@@ -17,7 +17,7 @@ fn table() -> Memory {
 
 proptest! {
     // Each case of a table is a disk of its own.
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(ProptestConfig::with_cases(16))]
 
     #[test]
     fn a_damaged_table_is_read_from_its_copy_or_refused(

@@ -66,6 +66,8 @@ const MAX_KEPT: usize = 8;
 #[derive(Default)]
 struct State {
     objects: Objects,
+    /// Bytes of all objects.
+    bytes: usize,
     ring: Ring,
 }
 
@@ -167,6 +169,13 @@ impl Storage {
     #[must_use]
     pub fn snapshot(&self) -> Objects {
         self.state.read().objects.clone()
+    }
+
+    /// How much there is.
+    #[must_use]
+    pub fn stored(&self) -> crate::flow::Stored {
+        let state = self.state.read();
+        crate::flow::Stored { objects: state.objects.len(), bytes: state.bytes }
     }
 
     /// Reads a stored value as an object.

@@ -1,9 +1,15 @@
 //! The counters that `/metrics` shows.
 
+mod histogram;
+mod text;
+
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use parking_lot::Mutex;
+
+pub use histogram::Histogram;
+pub use text::Text;
 
 /// Upper bounds of the latency histogram, in seconds.
 const BUCKETS: [f64; 8] = [0.005, 0.025, 0.05, 0.1, 0.5, 1.0, 5.0, 60.0];
@@ -17,6 +23,14 @@ struct Series {
     count: u64,
     seconds: f64,
     buckets: [u64; BUCKETS.len()],
+}
+
+/// Everything that `/metrics` shows.
+#[must_use]
+pub fn all(app: &crate::app::App) -> String {
+    let mut out = Text::default();
+    app.flows.metrics(&mut out);
+    app.metrics.text() + &out.finish()
 }
 
 impl Metrics {

@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 
 use crate::answer::{self, Body};
 use crate::app::{App, Call};
-use crate::flow::Flow;
+use crate::flow::{Asked, Flow};
 use crate::negotiate::{self, Accept};
 use crate::request::{Query, RequestInfo};
 use crate::status::{Failure, Result};
@@ -69,7 +69,7 @@ fn audit_id(headers: &HeaderMap) -> String {
 #[derive(Default)]
 struct Marks {
     warnings: Vec<String>,
-    flow: Option<Flow>,
+    flow: Option<Arc<Flow>>,
     /// Whether it got no further than who asks and whether they may.
     refused: bool,
 }
@@ -84,9 +84,10 @@ async fn handle(
     marks.refused = true;
     let user = app.access.identify(&parts, &info, &query).await?;
     if !info.is_long_running() || info.verb == "watch" {
-        marks.flow = app.flows.classify(&app.cache, &user, &info);
+        marks.flow = app.flows.classify(&user, &info);
     }
-    let _permit = permit(app, &info)?;
+    let asked = Asked { cache: &app.cache, user: &user, info: &info, query: &query };
+    let place = app.flows.enter(marks.flow.as_ref(), &asked).await?;
     app.access.authorize(&user, &info, &query)?;
     marks.refused = false;
     if let Some(remote) = remote_of(app, &info) {
@@ -120,6 +121,7 @@ async fn handle(
         info,
         query,
         warnings: Mutex::new(Vec::new()),
+        place: Mutex::new(place),
     };
     crate::custom::warn_deprecated(&call);
     let no_method = Failure::method_not_allowed();
@@ -142,15 +144,4 @@ fn remote_of(app: &App, info: &RequestInfo) -> Option<(Arc<crate::aggregate::Rem
         (Some("openapi"), Some("v3"), Some("apis")) => app.aggregator.find(parts.next()?, parts.next()?),
         _ => None,
     }
-}
-
-/// A place among the requests in flight; long-running ones need none.
-fn permit<'a>(app: &'a App, info: &RequestInfo) -> Result<Option<tokio::sync::SemaphorePermit<'a>>> {
-    if info.is_long_running() || !info.is_resource {
-        return Ok(None);
-    }
-    let reading = matches!(info.verb, "get" | "list");
-    let semaphore = if reading { &app.in_flight.0 } else { &app.in_flight.1 };
-    let busy = |_| Failure::too_many_requests("Too many requests, please try again later.", 1);
-    semaphore.try_acquire().map(Some).map_err(busy)
 }

@@ -11,7 +11,7 @@ use crate::app::App;
 use crate::config::Config;
 use crate::error::Error;
 use crate::serve::{self, ApiService};
-use crate::start;
+use crate::{peers, start};
 
 /// How long the tasks in the background may take to end.
 const TASK_TIMEOUT: Duration = Duration::from_secs(5);
@@ -86,7 +86,9 @@ fn spawn(app: &Arc<App>, tasks: &Tasks, shutdown: &Shutdown) {
     tasks.spawn("first-objects", async move {
         tokio::select! {
             () = start::run(&app) => {}
-            () = stop.wait() => {}
+            () = stop.wait() => return,
         }
+        // This one takes back what it told while everything else still runs.
+        peers::run(&app, &app.shutdown).await;
     });
 }

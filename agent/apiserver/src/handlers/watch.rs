@@ -21,6 +21,7 @@ use crate::answer::{Body, STATUS};
 use crate::app::{App, Call};
 use crate::cache::{Change, Event, Object, Objects, Selection, Storage};
 use crate::codec::{self, Renderer};
+use crate::flow::{Place, Watching};
 use crate::negotiate::{Accept, Encoding, Form};
 use crate::status::{Failure, FieldError, Result, Subject};
 use crate::table::{self, Head, Include};
@@ -62,6 +63,10 @@ struct Watcher {
     raw: Vec<Arc<Event>>,
     ready: VecDeque<Bytes>,
     ended: bool,
+    /// Held until the initial state has been sent.
+    place: Option<Place>,
+    /// Counts this watch for those who write.
+    _watching: Option<Watching>,
 }
 
 pub(super) async fn watch(call: &Call) -> Result<Response<Body>> {
@@ -103,6 +108,8 @@ pub(super) async fn watch(call: &Call) -> Result<Response<Body>> {
         raw: Vec::new(),
         ready: VecDeque::new(),
         ended: false,
+        place: call.place.lock().take(),
+        _watching: call.app.flows.watchers().begin(&call.info, &call.query),
     };
     // A cursor that is too old is told before anything is sent.
     storage.events_after(cursor, 0)?;
@@ -198,6 +205,7 @@ impl Watcher {
                 self.ready.extend(frame);
                 continue;
             }
+            self.place = None;
             self.take_events();
             if !self.raw.is_empty() {
                 self.convert_events().await;

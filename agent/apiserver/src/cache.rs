@@ -364,10 +364,16 @@ impl Cache {
 /// A store's error as the failure of a request.
 #[must_use]
 pub fn store_failure(error: store::Error) -> Failure {
+    // What upstream has no reason for is passed on as it came.
+    let plain = |text: &str| Failure::new(http::StatusCode::INTERNAL_SERVER_ERROR, "", text);
     match error {
         store::Error::Compacted { .. } => Failure::expired("The resourceVersion for the provided list is too old."),
-        store::Error::TooLarge => Failure::too_large("etcdserver: request is too large"),
-        store::Error::Timeout { .. } => Failure::timeout("the store did not answer in time"),
+        store::Error::TooLarge => plain("etcdserver: request is too large"),
+        store::Error::NoSpace => plain("etcdserver: mvcc: database space exceeded"),
+        store::Error::Unavailable { reason } => plain(&format!("rpc error: code = Unavailable desc = {reason}")),
+        store::Error::Timeout { .. } => {
+            Failure::timeout("Timeout: request did not complete within requested timeout - context deadline exceeded")
+        }
         store::Error::Overloaded => Failure::too_many_requests("the store has too many requests to serve", 1),
         other => Failure::internal(stdx::chain(&other)),
     }

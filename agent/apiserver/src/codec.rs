@@ -2,6 +2,7 @@
 
 mod autoscaling;
 mod convert;
+mod hostile;
 mod lines;
 mod parse;
 mod plain;

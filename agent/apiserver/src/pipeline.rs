@@ -20,6 +20,10 @@ use crate::{handlers, nonresource};
 #[derive(Clone)]
 pub struct PeerCertificates(pub Arc<Vec<rustls_pki_types::CertificateDer<'static>>>);
 
+/// Marks an answer that goes on for as long as somebody looks at it: a log, a terminal, a proxied connection.
+#[derive(Clone, Copy)]
+pub struct Interactive;
+
 /// Answers one request. Never fails: what goes wrong is an answer too.
 pub async fn serve(app: Arc<App>, request: Request<Body>) -> Response<Body> {
     let started = Instant::now();
@@ -32,6 +36,7 @@ pub async fn serve(app: Arc<App>, request: Request<Body>) -> Response<Body> {
     let audit_id = audit_id(&parts.headers);
     let headers = parts.headers.clone();
     let limit = if info.is_long_running() { None } else { Some(app.config.request_timeout) };
+    let is_interactive = limit.is_none() && verb != "watch";
     let work = handle(&app, parts, body, (query, info), &mut marks);
     let result = match limit {
         None => work.await,
@@ -54,6 +59,9 @@ pub async fn serve(app: Arc<App>, request: Request<Body>) -> Response<Body> {
     }
     if let Some(flow) = marks.flow {
         flow.put(response.headers_mut());
+    }
+    if is_interactive && (response.status().is_success() || response.status().is_informational()) {
+        response.extensions_mut().insert(Interactive);
     }
     let resource = kind.map_or("", |k| k.plural);
     app.metrics.observe(verb, resource, response.status().as_u16(), started.elapsed().as_secs_f64());

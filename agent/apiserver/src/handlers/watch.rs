@@ -111,8 +111,6 @@ pub(super) async fn watch(call: &Call) -> Result<Response<Body>> {
         place: call.place.lock().take(),
         _watching: call.app.flows.watchers().begin(&call.info, &call.query),
     };
-    // A cursor that is too old is told before anything is sent.
-    storage.events_after(cursor, 0)?;
     let frames = futures::stream::unfold(watcher, |mut w| async { w.next().await.map(|frame| (frame, w)) });
     let body = StreamBody::new(frames.map(|bytes| Ok(Frame::data(bytes)))).boxed_unsync();
     let mut response = Response::new(body);

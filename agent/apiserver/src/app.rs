@@ -66,7 +66,9 @@ impl App {
         store: Arc<dyn store::Store>,
         shutdown: Shutdown,
     ) -> std::result::Result<Arc<Self>, crate::Error> {
-        let cache = Arc::new(Cache::new(store));
+        let metrics = crate::metrics::Metrics::default();
+        let store = crate::metrics::Metered::new(store, metrics.calls.clone());
+        let cache = Arc::new(Cache::new(Arc::new(store)));
         Ok(Arc::new(Self {
             access: crate::access::Access::new(&config, &cache)?,
             flows: crate::flow::Flows::new(&config),
@@ -75,7 +77,7 @@ impl App {
             forms: JsonCache::default(),
             bootstrapped: AtomicBool::new(false),
             shutdown,
-            metrics: crate::metrics::Metrics::default(),
+            metrics,
             openapi: crate::openapi::OpenApi::new(api::kinds()),
             hooks: crate::admission::Hooks::default(),
             quota_turns: crate::admission::QuotaTurns::default(),

@@ -68,6 +68,8 @@ struct State {
     objects: Objects,
     /// Bytes of all objects.
     bytes: usize,
+    /// Events since the start.
+    events: u64,
     ring: Ring,
 }
 
@@ -178,6 +180,13 @@ impl Storage {
         crate::flow::Stored { objects: state.objects.len(), bytes: state.bytes }
     }
 
+    /// Events since the start, and the revision of the newest.
+    #[must_use]
+    pub fn events(&self) -> (u64, u64) {
+        let state = self.state.read();
+        (state.events, state.ring.newest().unsigned_abs())
+    }
+
     /// Reads a stored value as an object.
     #[must_use]
     pub fn read_object(&self, key: &str, revision: i64, data: bytes::Bytes) -> Object {
@@ -267,7 +276,7 @@ impl Cache {
     }
 
     /// All storages.
-    fn all(&self) -> Vec<&Storage> {
+    pub fn all(&self) -> Vec<&Storage> {
         let custom: Vec<&'static Storage> = self.custom.read().clone();
         self.storages.iter().chain(custom).collect()
     }

@@ -7,6 +7,8 @@ mod lines;
 mod parse;
 mod plain;
 mod render;
+#[cfg(test)]
+mod robust;
 mod syntax;
 mod unstructured;
 mod yaml;

@@ -188,7 +188,7 @@ fn tagged(parts: &Parts, media_type: &str, body: Bytes, tag: &str) -> Response<B
 }
 
 /// The version, as JSON with the keys in the order of upstream.
-fn version() -> String {
+pub fn version() -> String {
     let platform = format!("linux/{}", if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" });
     let texts = [
         ("major", "1"),

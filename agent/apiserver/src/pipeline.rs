@@ -1,6 +1,7 @@
 //! The way of every request: who, may they, how many at once, which handler, which headers.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
 use futures::FutureExt as _;
@@ -11,6 +12,7 @@ use parking_lot::Mutex;
 use crate::answer::{self, Body};
 use crate::app::{App, Call};
 use crate::flow::{Asked, Flow};
+use crate::metrics::Labels;
 use crate::negotiate::{self, Accept};
 use crate::request::{Query, RequestInfo};
 use crate::status::{Failure, Result};
@@ -32,6 +34,7 @@ pub async fn serve(app: Arc<App>, request: Request<Body>) -> Response<Body> {
     let info = RequestInfo::parse(&parts.method, parts.uri.path(), &query);
     let verb = info.verb;
     let kind = app.custom.kind(&info.group, &info.version, &info.resource).filter(|_| info.is_resource);
+    let labels = Labels::of(&info, &query, kind, verb == "patch" && is_apply(&parts.headers));
     let mut marks = Marks::default();
     let audit_id = audit_id(&parts.headers);
     let headers = parts.headers.clone();
@@ -63,9 +66,14 @@ pub async fn serve(app: Arc<App>, request: Request<Body>) -> Response<Body> {
     if is_interactive && (response.status().is_success() || response.status().is_informational()) {
         response.extensions_mut().insert(Interactive);
     }
-    let resource = kind.map_or("", |k| k.plural);
-    app.metrics.observe(verb, resource, response.status().as_u16(), started.elapsed().as_secs_f64());
-    response
+    let answered = (response.status().as_u16(), started);
+    let is_long = limit.is_none() && !response.status().is_client_error() && !response.status().is_server_error();
+    response.map(|body| app.metrics.requests.answered(labels, answered, is_long, body))
+}
+
+fn is_apply(headers: &HeaderMap) -> bool {
+    let media = headers.get(http::header::CONTENT_TYPE).map_or(&b""[..], |v| v.as_bytes());
+    media.starts_with(crate::app::APPLY_MEDIA_TYPE.as_bytes())
 }
 
 fn audit_id(headers: &HeaderMap) -> String {
@@ -90,13 +98,17 @@ async fn handle(
     marks: &mut Marks,
 ) -> Result<Response<Body>> {
     marks.refused = true;
-    let user = app.access.identify(&parts, &info, &query).await?;
+    let user = app.access.identify(&parts, &info, &query).await;
+    app.metrics.identified[usize::from(user.is_err())].fetch_add(1, Relaxed);
+    let user = user?;
     if !info.is_long_running() || info.verb == "watch" {
         marks.flow = app.flows.classify(&user, &info);
     }
     let asked = Asked { cache: &app.cache, user: &user, info: &info, query: &query };
     let place = app.flows.enter(marks.flow.as_ref(), &asked).await?;
-    app.access.authorize(&user, &info, &query)?;
+    let allowed = app.access.authorize(&user, &info, &query);
+    app.metrics.authorized[usize::from(allowed.is_err())].fetch_add(1, Relaxed);
+    allowed?;
     marks.refused = false;
     if let Some(remote) = remote_of(app, &info) {
         return crate::aggregate::serve(app, remote, &user, (parts, body)).await;

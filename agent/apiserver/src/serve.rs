@@ -130,7 +130,10 @@ async fn connection(
             cork.run(Box::pin(watcher.watch(connection))).await
         }
         Some(acceptor) => {
-            let Ok(Ok(stream)) = tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await else { return };
+            let Ok(Ok(stream)) = tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await else {
+                app.metrics.handshake_errors.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                return;
+            };
             let peer = stream
                 .get_ref()
                 .1

@@ -247,6 +247,8 @@ async fn a_store_that_is_gone_is_told_and_found_again() {
     let server = on(&store, &shutdown).await;
     let (code, before) = send(&server, Method::POST, MAPS, JSON, map("one", "1")).await;
     assert_eq!(code, StatusCode::CREATED);
+    // A fresh read: from here on everything of before is known.
+    assert_eq!(get(&server, MAPS).await.0, StatusCode::OK);
     store.mode.send_replace(Mode::Unreachable);
     for (method, body) in [(Method::POST, map("two", "2")), (Method::GET, Value::Null)] {
         let (code, status) = send(&server, method, MAPS, JSON, body).await;
@@ -459,4 +461,26 @@ async fn renewed_certificates_are_shown_to_new_connections() {
     assert_eq!(shown(address).await, second.cert.der().to_vec());
     stop.trigger();
     running.task.await.unwrap().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whatever_a_continue_token_holds_it_is_answered() {
+    use base64::Engine as _;
+    let shutdown = Shutdown::new();
+    let server = server(&shutdown).await;
+    let encode = |text: &[u8]| base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(text);
+    let mut tokens: Vec<String> = ["", "=", "%00", "a", "%ff", "AAAA"].map(str::to_owned).to_vec();
+    tokens.push("A".repeat(50_000));
+    for start in ["", "\0", "/", "../x", "\u{fffd}", "default/\0", "\u{10ffff}"] {
+        for rv in ["0", "-1", "-2", "1", "9223372036854775807", "1e3", "\"1\""] {
+            let start = serde_json::to_string(start).unwrap();
+            tokens.push(encode(format!("{{\"v\":\"meta.k8s.io/v1\",\"rv\":{rv},\"start\":{start}}}").as_bytes()));
+        }
+    }
+    tokens.extend([&b"{}"[..], b"[]", b"{\"v\":\"v2\",\"rv\":1,\"start\":\"a\"}", b"\xff", b"{"].map(encode));
+    for token in tokens {
+        let (code, answer) = get(&server, &format!("{MAPS}?limit=1&continue={token}")).await;
+        assert!(matches!(code.as_u16(), 200 | 400 | 410 | 504), "{token}: {code} {answer}");
+    }
+    shutdown.trigger();
 }

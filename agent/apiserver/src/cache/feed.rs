@@ -156,6 +156,7 @@ impl Storage {
             }
             (EventKind::Delete, None) => return,
         };
+        state.events += 1;
         state.ring.push(Arc::new(event));
         drop(state);
         self.newest.send_replace(revision);

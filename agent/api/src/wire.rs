@@ -35,7 +35,8 @@ impl<'a> Fields<'a> {
             0 => Value::Varint(self.varint()?),
             1 => Value::Fixed64(u64::from_le_bytes(self.array()?)),
             2 => {
-                let len = usize::try_from(self.varint()?).map_err(|_| malformed("length"))?;
+                let len = i64::try_from(self.varint()?).map_err(|_| malformed("negative length"))?;
+                let len = usize::try_from(len).map_err(|_| malformed("length"))?;
                 Value::Bytes(self.take(len)?)
             }
             5 => Value::Fixed32(u32::from_le_bytes(self.array()?)),

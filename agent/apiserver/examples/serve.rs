@@ -8,6 +8,9 @@
 //! With a folder as second argument it serves TLS and asks who may do what. The folder holds `server.crt`,
 //! `server.key`, `ca.crt`, `sa.key`, `tokens.csv`, `admin.crt` with `admin.key` to show to kubelets, and `front-proxy.crt`
 //! with `front-proxy.key` to show to aggregated servers.
+//!
+//! With the address of an etcd as third argument everything is stored there; a fourth is the address to advertise, so
+//! that several servers can be tried on one etcd.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -19,20 +22,33 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     tracing_subscriber::fmt().with_writer(std::io::stderr).init();
     let mut arguments = std::env::args().skip(1);
     let bind = arguments.next().unwrap_or_else(|| "127.0.0.1:8080".to_owned()).parse()?;
-    let store = store::Embedded::in_memory().await?;
-    let config = match arguments.next() {
+    let mut config = match arguments.next() {
         None => Config { authorization: Authorization::AlwaysAllow, ..Config::default() },
         Some(folder) => secure(Path::new(&folder)),
     };
+    let store: Arc<dyn store::Store> = match arguments.next() {
+        None => Arc::new(store::Embedded::in_memory().await?),
+        Some(etcd) => Arc::new(store::Etcd::new(store::etcd::Config::new(vec![etcd], None)).await?),
+    };
+    if let Some(address) = arguments.next() {
+        config.advertise = address.parse()?;
+        config.hostname = address;
+    }
     let config = Config { bind, ..config };
     let shutdown = lifecycle::Shutdown::new();
     let stop = shutdown.clone();
     tokio::spawn(async move {
-        if tokio::signal::ctrl_c().await.is_ok() {
-            stop.trigger();
+        let mut terminate = match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
+            Ok(signal) => signal,
+            Err(error) => return tracing::error!(%error, "signals cannot be waited for"),
+        };
+        tokio::select! {
+            _ = tokio::signal::ctrl_c() => {}
+            _ = terminate.recv() => {}
         }
+        stop.trigger();
     });
-    apiserver::run(config, Arc::new(store), shutdown).await?;
+    apiserver::run(config, store, shutdown).await?;
     Ok(())
 }
 

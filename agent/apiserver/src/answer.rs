@@ -123,12 +123,15 @@ pub const STATUS: &str = "k8s.io.apimachinery.pkg.apis.meta.v1.Status";
 /// The answer to a request that failed.
 #[must_use]
 pub fn failure(failure: &Failure, accept: Accept) -> Response<Body> {
-    if failure.is_page() {
-        return text(failure.code(), "404 page not found\n");
-    }
-    let value = failure.to_value();
-    let mut response = message(failure.code(), STATUS, &value, accept)
-        .unwrap_or_else(|_| text(failure.code(), failure.message().to_owned()));
+    let mut response = if failure.is_page() {
+        let not_found = failure.code() == StatusCode::NOT_FOUND;
+        let page = if not_found { "404 page not found" } else { failure.message() };
+        text(failure.code(), format!("{page}\n"))
+    } else {
+        let value = failure.to_value();
+        message(failure.code(), STATUS, &value, accept)
+            .unwrap_or_else(|_| text(failure.code(), failure.message().to_owned()))
+    };
     if let Some(seconds) = failure.retry_seconds() {
         response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
     }

@@ -7,7 +7,6 @@ use api::Kind;
 use http::HeaderMap;
 use lifecycle::Shutdown;
 use parking_lot::Mutex;
-use tokio::sync::Semaphore;
 
 use crate::cache::{Cache, Storage};
 use crate::codec::{JsonCache, Renderer};
@@ -33,13 +32,11 @@ pub struct App {
     pub bootstrapped: AtomicBool,
     /// Once triggered, no new requests are served.
     pub shutdown: Shutdown,
-    /// Permits for reads and writes in flight.
-    pub in_flight: (Semaphore, Semaphore),
     /// Counters that `/metrics` shows.
     pub metrics: crate::metrics::Metrics,
     /// Who asks and whether they may.
     pub access: crate::access::Access,
-    /// Which flow schema a request belongs to.
+    /// How many requests run at once.
     pub flows: crate::flow::Flows,
     /// OpenAPI documents.
     pub openapi: crate::openapi::OpenApi,
@@ -69,18 +66,18 @@ impl App {
         store: Arc<dyn store::Store>,
         shutdown: Shutdown,
     ) -> std::result::Result<Arc<Self>, crate::Error> {
-        let (reads, writes) = config.max_in_flight;
-        let cache = Arc::new(Cache::new(store));
+        let metrics = crate::metrics::Metrics::default();
+        let store = crate::metrics::Metered::new(store, metrics.calls.clone());
+        let cache = Arc::new(Cache::new(Arc::new(store)));
         Ok(Arc::new(Self {
             access: crate::access::Access::new(&config, &cache)?,
-            in_flight: (Semaphore::new(reads), Semaphore::new(writes)),
+            flows: crate::flow::Flows::new(&config),
             config,
             cache,
             forms: JsonCache::default(),
             bootstrapped: AtomicBool::new(false),
             shutdown,
-            metrics: crate::metrics::Metrics::default(),
-            flows: Default::default(),
+            metrics,
             openapi: crate::openapi::OpenApi::new(api::kinds()),
             hooks: crate::admission::Hooks::default(),
             quota_turns: crate::admission::QuotaTurns::default(),
@@ -125,6 +122,8 @@ pub struct Call {
     pub kind: &'static Kind,
     /// Texts for `Warning` headers.
     pub warnings: Mutex<Vec<String>>,
+    /// Its place among the requests that run.
+    pub place: Mutex<Option<crate::flow::Place>>,
 }
 
 impl Call {

@@ -66,6 +66,10 @@ const MAX_KEPT: usize = 8;
 #[derive(Default)]
 struct State {
     objects: Objects,
+    /// Bytes of all objects.
+    bytes: usize,
+    /// Events since the start.
+    events: u64,
     ring: Ring,
 }
 
@@ -169,6 +173,20 @@ impl Storage {
         self.state.read().objects.clone()
     }
 
+    /// How much there is.
+    #[must_use]
+    pub fn stored(&self) -> crate::flow::Stored {
+        let state = self.state.read();
+        crate::flow::Stored { objects: state.objects.len(), bytes: state.bytes }
+    }
+
+    /// Events since the start, and the revision of the newest.
+    #[must_use]
+    pub fn events(&self) -> (u64, u64) {
+        let state = self.state.read();
+        (state.events, state.ring.newest().unsigned_abs())
+    }
+
     /// Reads a stored value as an object.
     #[must_use]
     pub fn read_object(&self, key: &str, revision: i64, data: bytes::Bytes) -> Object {
@@ -258,7 +276,7 @@ impl Cache {
     }
 
     /// All storages.
-    fn all(&self) -> Vec<&Storage> {
+    pub fn all(&self) -> Vec<&Storage> {
         let custom: Vec<&'static Storage> = self.custom.read().clone();
         self.storages.iter().chain(custom).collect()
     }
@@ -355,10 +373,16 @@ impl Cache {
 /// A store's error as the failure of a request.
 #[must_use]
 pub fn store_failure(error: store::Error) -> Failure {
+    // What upstream has no reason for is passed on as it came.
+    let plain = |text: &str| Failure::new(http::StatusCode::INTERNAL_SERVER_ERROR, "", text);
     match error {
         store::Error::Compacted { .. } => Failure::expired("The resourceVersion for the provided list is too old."),
-        store::Error::TooLarge => Failure::too_large("etcdserver: request is too large"),
-        store::Error::Timeout { .. } => Failure::timeout("the store did not answer in time"),
+        store::Error::TooLarge => plain("etcdserver: request is too large"),
+        store::Error::NoSpace => plain("etcdserver: mvcc: database space exceeded"),
+        store::Error::Unavailable { reason } => plain(&format!("rpc error: code = Unavailable desc = {reason}")),
+        store::Error::Timeout { .. } => {
+            Failure::timeout("Timeout: request did not complete within requested timeout - context deadline exceeded")
+        }
         store::Error::Overloaded => Failure::too_many_requests("the store has too many requests to serve", 1),
         other => Failure::internal(stdx::chain(&other)),
     }

@@ -2,10 +2,13 @@
 
 mod autoscaling;
 mod convert;
+mod hostile;
 mod lines;
 mod parse;
 mod plain;
 mod render;
+#[cfg(test)]
+mod robust;
 mod syntax;
 mod unstructured;
 mod yaml;

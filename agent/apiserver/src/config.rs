@@ -14,6 +14,10 @@ pub struct Config {
     pub listener: Option<Arc<TcpListener>>,
     /// Address that the `kubernetes` Service leads to.
     pub advertise: IpAddr,
+    /// How servers on one store keep the addresses of the `kubernetes` Service.
+    pub endpoint_reconciler: EndpointReconciler,
+    /// Name of this host, by which servers on one store tell one another apart.
+    pub hostname: String,
     /// Certificate and key to serve with; without them plain HTTP is served, which is for tests on loopback only.
     pub tls: Option<Tls>,
     /// Ranges that Service addresses come from, the primary family first.
@@ -40,8 +44,10 @@ pub struct Config {
     pub kubelet: Option<KubeletClient>,
     /// How long Events are kept.
     pub event_ttl: Duration,
-    /// Most reads and most writes in flight.
+    /// Most reads and most writes in flight; together the seats of priority and fairness.
     pub max_in_flight: (usize, usize),
+    /// Whether requests wait by flow schemas and priority levels, in place of plain limits.
+    pub priority_and_fairness: bool,
     /// How long a request that is no watch may take.
     pub request_timeout: Duration,
     /// Whether admission plugins that are off by default upstream but that a cluster of nodes needs are on.
@@ -79,6 +85,15 @@ pub enum Authorization {
     NodeRbac,
 }
 
+/// Who keeps the addresses of the `kubernetes` Service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EndpointReconciler {
+    /// All servers, each by a key that goes away by itself.
+    Lease,
+    /// Somebody else.
+    None,
+}
+
 /// Whose word about users is taken.
 #[derive(Clone, Debug)]
 pub struct FrontProxy {
@@ -114,6 +129,8 @@ impl Default for Config {
             bind: SocketAddr::from(([127, 0, 0, 1], 6443)),
             listener: None,
             advertise: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            endpoint_reconciler: EndpointReconciler::Lease,
+            hostname: "localhost".to_owned(),
             tls: None,
             service_ranges: vec![IpRange { base: IpAddr::V4(Ipv4Addr::new(10, 96, 0, 0)), prefix: 16 }],
             node_ports: (30_000, 32_767),
@@ -128,6 +145,7 @@ impl Default for Config {
             kubelet: None,
             event_ttl: Duration::from_secs(3600),
             max_in_flight: (400, 200),
+            priority_and_fairness: true,
             request_timeout: Duration::from_secs(60),
             node_restriction: true,
             drain_timeout: Duration::from_secs(10),

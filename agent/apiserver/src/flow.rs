@@ -1,191 +1,231 @@
-//! Which flow schema a request belongs to, as answers tell it.
+//! Priority and fairness: how many requests run at once, and whose turn is next.
 //!
-//! Requests are not queued per flow: the limits of requests in flight hold for all of them together.
+//! A request is classified by the flow schemas, takes seats of its schema's priority level, and waits in one of the
+//! level's queues while there are none. Levels lend one another what they do not need. Objects are read whenever they
+//! change; a request only looks at what was made of them.
+//!
+//! Without it there are plain limits of reads and of writes in flight.
+
+mod allocate;
+mod conditions;
+mod demand;
+mod dropped;
+mod estimate;
+mod level;
+mod meter;
+mod place;
+mod queues;
+mod schema;
+mod show;
+mod watchers;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant};
 
-use api::flowcontrol::v1::{FlowSchema, NonResourcePolicyRule, ResourcePolicyRule, Subject};
-use http::HeaderMap;
-use lifecycle::Shutdown;
-use parking_lot::Mutex;
-use serde_json::{Value, json};
+use api::flowcontrol::v1::{FlowSchema, PriorityLevelConfiguration};
+use parking_lot::RwLock;
+use tokio::sync::Semaphore;
 
-use crate::answer;
-use crate::app::App;
-use crate::auth::identity;
 use crate::cache::Cache;
+use crate::config::Config;
 use crate::request::{Query, RequestInfo};
-use crate::start::internal_call;
-use crate::status::Result;
-use crate::strategy::Part;
+use crate::status::{Failure, Result};
 use crate::user::User;
 
-const GROUP: &str = "flowcontrol.apiserver.k8s.io";
-const DANGLING: &str = "Dangling";
-/// By whom conditions are owned.
-const OWNER: &str = "fieldManager=api-priority-and-fairness-config-consumer-v1&force=true";
+pub use conditions::run;
+pub use estimate::Stored;
+use level::{CATCH_ALL, EXEMPT, Level, Wanted};
+pub use place::Place;
+use place::{Gauges, Kind, Seat, Waiter};
+use queues::{Arrival, Width};
+pub use schema::Flow;
+pub use watchers::{Watchers, Watching};
 
-/// Keeps telling which schemas lead to a priority level that is not there, until shutdown.
-pub async fn run(app: &Arc<App>, shutdown: &Shutdown) {
-    let (schemas, levels) =
-        (app.cache.known(GROUP, "flowschemas"), app.cache.known(GROUP, "prioritylevelconfigurations"));
-    let (mut schema_news, mut level_news) = (schemas.subscribe(), levels.subscribe());
-    loop {
-        schema_news.mark_unchanged();
-        level_news.mark_unchanged();
-        for object in schemas.snapshot().values() {
-            let Ok(schema) = api::envelope::decode_message::<FlowSchema>(&object.data) else { continue };
-            let level = &schema.spec.priority_level_configuration.name;
-            let condition = condition(level, levels.get("", level).is_some());
-            if told(&schema, &condition) {
-                continue;
-            }
-            if let Err(failure) = tell(app, &schema.metadata.name, &condition).await {
-                tracing::warn!(%failure, name = %schema.metadata.name, "the condition of a FlowSchema could not be written");
-            }
-        }
-        tokio::select! {
-            changed = schema_news.changed() => if changed.is_err() { return },
-            changed = level_news.changed() => if changed.is_err() { return },
-            () = shutdown.wait() => return,
-        }
-    }
-}
+/// How often seats are divided anew.
+const ADJUSTMENT: Duration = Duration::from_secs(10);
+/// The part of its time that a request may wait, and the most of it.
+const WAITING_PART: u32 = 4;
+const MAX_WAITING: Duration = Duration::from_secs(60);
 
-fn condition(level: &str, is_there: bool) -> Value {
-    let about = format!("This FlowSchema references the PriorityLevelConfiguration object named {level:?}");
-    let (status, reason, message) = match is_there {
-        true => ("False", "Found", format!("{about} and it exists")),
-        false => ("True", "NotFound", format!("{about} but there is no such object")),
-    };
-    json!({
-        "type": DANGLING, "status": status, "reason": reason, "message": message,
-        "lastTransitionTime": crate::app::now_text(),
-    })
-}
-
-fn told(schema: &FlowSchema, wanted: &Value) -> bool {
-    schema.status.conditions.iter().any(|c| {
-        c.r#type == DANGLING
-            && wanted["status"] == *c.status
-            && wanted["reason"] == *c.reason
-            && wanted["message"] == *c.message
-    })
-}
-
-async fn tell(app: &Arc<App>, name: &str, condition: &Value) -> Result<()> {
-    let kind = app.cache.known(GROUP, "flowschemas").kind;
-    let mut call = internal_call(app, kind, "", "patch");
-    call.info.name = name.to_owned();
-    call.info.subresource = "status".to_owned();
-    call.query = Query::parse(OWNER);
-    let media = http::HeaderValue::from_static(crate::app::APPLY_MEDIA_TYPE);
-    call.headers.insert(http::header::CONTENT_TYPE, media);
-    let wanted = json!({
-        "apiVersion": kind.api_version(), "kind": kind.kind, "metadata": {"name": name},
-        "status": {"conditions": [condition]},
-    });
-    // Applying to what is not there would make it.
-    if app.cache.known(GROUP, "flowschemas").get("", name).is_none() {
-        return Ok(());
-    }
-    match crate::handlers::apply(&call, Part::Status, wanted.to_string().as_bytes()).await {
-        Err(failure) if failure.code() != http::StatusCode::NOT_FOUND => Err(failure),
-        _ => Ok(()),
-    }
-}
-
-/// All flow schemas, in the order they are tried.
-#[derive(Default)]
+/// Who may run.
 pub struct Flows {
-    known: Mutex<(i64, Arc<Vec<FlowSchema>>)>,
+    /// Seats of all levels; none without priority and fairness.
+    seats: Option<usize>,
+    /// Places for reads and writes; none where there is no limit.
+    in_flight: [Option<Arc<Semaphore>>; 2],
+    waiting_limit: Duration,
+    table: RwLock<Arc<Table>>,
+    gauges: Arc<Gauges>,
+    watchers: Arc<Watchers>,
+    /// Bits of the factor of the last division.
+    factor: AtomicU64,
 }
 
-/// The flow schema and the priority level of a request, by uid.
-#[derive(Clone, Debug, Default)]
-pub struct Flow {
-    schema: String,
-    level: String,
+#[derive(Default)]
+struct Table {
+    /// In the order in which they are tried.
+    flows: Vec<Arc<Flow>>,
+    levels: Vec<Arc<Level>>,
 }
 
-impl Flow {
-    /// Tells the client.
-    pub fn put(&self, headers: &mut HeaderMap) {
-        answer::set(headers, "X-Kubernetes-Pf-Flowschema-Uid", &self.schema);
-        answer::set(headers, "X-Kubernetes-Pf-Prioritylevel-Uid", &self.level);
-    }
+/// A request that asks for a place.
+pub struct Asked<'a> {
+    /// What is stored.
+    pub cache: &'a Cache,
+    /// Who asks.
+    pub user: &'a User,
+    /// What is asked for.
+    pub info: &'a RequestInfo,
+    /// The query.
+    pub query: &'a Query,
 }
 
 impl Flows {
-    /// The flow of a request; none before the first flow schemas are there.
-    pub fn classify(&self, cache: &Cache, user: &User, info: &RequestInfo) -> Option<Flow> {
-        let schemas = self.current(cache);
-        let found = schemas.iter().find(|schema| is_match(schema, user, info));
-        let found = found.or_else(|| schemas.iter().find(|s| s.metadata.name == "catch-all"))?;
-        let level = cache.known(GROUP, "prioritylevelconfigurations");
-        let level = level.get("", &found.spec.priority_level_configuration.name)?;
-        let level: api::flowcontrol::v1::PriorityLevelConfiguration =
-            api::envelope::decode_message(&level.data).ok()?;
-        Some(Flow { schema: found.metadata.uid.clone(), level: level.metadata.uid })
+    /// By settings; before any object is known the two schemas that are always there hold.
+    #[must_use]
+    pub fn new(config: &Config) -> Self {
+        let (reads, writes) = config.max_in_flight;
+        let limit = |limit: usize| (limit > 0).then(|| Arc::new(Semaphore::new(limit)));
+        let flows = Self {
+            seats: config.priority_and_fairness.then_some(reads.saturating_add(writes)),
+            in_flight: [limit(reads), limit(writes)],
+            waiting_limit: (config.request_timeout / WAITING_PART).min(MAX_WAITING),
+            table: RwLock::default(),
+            gauges: Arc::default(),
+            watchers: Arc::default(),
+            factor: AtomicU64::new(0),
+        };
+        flows.configure(&[], &[], Instant::now());
+        flows
     }
 
-    fn current(&self, cache: &Cache) -> Arc<Vec<FlowSchema>> {
-        let (objects, revision) = cache.known(GROUP, "flowschemas").snapshot_and_cursor();
-        let mut known = self.known.lock();
-        if known.0 != revision || known.1.len() != objects.len() {
-            let decode = |object: &Arc<crate::cache::Object>| api::envelope::decode_message(&object.data).ok();
-            let mut schemas: Vec<FlowSchema> = objects.values().filter_map(decode).collect();
-            schemas.sort_by(|a, b| {
-                let key = |s: &FlowSchema| (s.spec.matching_precedence, s.metadata.name.clone());
-                key(a).cmp(&key(b))
-            });
-            *known = (revision, Arc::new(schemas));
-        }
-        known.1.clone()
+    /// Whether there are flows at all.
+    #[must_use]
+    pub fn is_on(&self) -> bool {
+        self.seats.is_some()
     }
-}
 
-fn is_match(schema: &FlowSchema, user: &User, info: &RequestInfo) -> bool {
-    schema.spec.rules.iter().any(|rule| {
-        rule.subjects.iter().any(|s| is_subject(s, user))
-            && if info.is_resource {
-                rule.resource_rules.iter().any(|r| is_resource(r, info))
-            } else {
-                rule.non_resource_rules.iter().any(|r| is_path(r, info))
+    /// Running watches.
+    #[must_use]
+    pub fn watchers(&self) -> &Arc<Watchers> {
+        &self.watchers
+    }
+
+    /// Takes over what is configured now. Requests under way go on where they are.
+    pub fn configure(&self, schemas: &[FlowSchema], levels: &[PriorityLevelConfiguration], now: Instant) {
+        let Some(total) = self.seats else { return };
+        let old = self.table.read().clone();
+        let mut wanted: Vec<Wanted> = levels.iter().filter_map(Wanted::read).collect();
+        for name in [EXEMPT, CATCH_ALL] {
+            if !wanted.iter().any(|w| w.name == name) {
+                wanted.push(Wanted::imagined(name));
             }
-    })
-}
+        }
+        let levels = Level::configure(&wanted, &old.levels, total, now);
+        let mut objects = schemas.to_vec();
+        for name in [EXEMPT, CATCH_ALL] {
+            if !objects.iter().any(|s| s.metadata.name == name) {
+                objects.push(schema::imagined(name));
+            }
+        }
+        objects.sort_by(|a, b| {
+            let key = |s: &FlowSchema| (s.spec.matching_precedence, s.metadata.name.clone());
+            key(a).cmp(&key(b))
+        });
+        let flow = |object: &FlowSchema| {
+            let name = &object.spec.priority_level_configuration.name;
+            let at = wanted.iter().position(|w| w.name == *name)?;
+            let known = old.flows.iter().find(|f| f.name == object.metadata.name && f.level.name == *name);
+            let meter = known.map(|f| f.meter.clone()).unwrap_or_default();
+            Some(Arc::new(Flow::new(object, levels[at].clone(), &wanted[at].uid, meter)))
+        };
+        let flows = objects.iter().filter_map(flow).collect();
+        *self.table.write() = Arc::new(Table { flows, levels });
+        self.rebalance(now);
+    }
 
-fn is_subject(subject: &Subject, user: &User) -> bool {
-    match subject.kind.as_str() {
-        "User" => subject.user.as_ref().is_some_and(|u| u.name == "*" || u.name == user.name),
-        "Group" => subject.group.as_ref().is_some_and(|g| g.name == "*" || user.is_in(&g.name)),
-        "ServiceAccount" => subject.service_account.as_ref().is_some_and(|a| {
-            identity::split_service_account(&user.name)
-                .is_some_and(|(ns, name)| a.namespace == ns && (a.name == "*" || a.name == name))
-        }),
-        _ => false,
+    /// Divides the seats by what the levels wanted lately.
+    pub fn rebalance(&self, now: Instant) {
+        let table = self.table.read().clone();
+        self.factor.store(level::rebalance(&table.levels, now).to_bits(), Relaxed);
+    }
+
+    /// The flow schema of a request.
+    #[must_use]
+    pub fn classify(&self, user: &User, info: &RequestInfo) -> Option<Arc<Flow>> {
+        let table = self.table.read();
+        let found = table.flows.iter().find(|flow| flow.is_match(user, info));
+        found.or_else(|| table.flows.iter().find(|flow| flow.name == CATCH_ALL)).cloned()
+    }
+
+    /// A place for a request, which is given back when it is dropped. Long-running requests need none, but for
+    /// watches, which hold theirs until their initial state has been sent.
+    ///
+    /// # Errors
+    /// When there are too many requests.
+    pub async fn enter(&self, flow: Option<&Arc<Flow>>, asked: &Asked<'_>) -> Result<Option<Place>> {
+        if asked.info.is_long_running() && (asked.info.verb != "watch" || flow.is_none()) {
+            return Ok(None);
+        }
+        let kind = Kind::of(asked.info.verb);
+        let Some(flow) = flow else { return self.permit(kind, asked.user).map(Some) };
+        let width = self.width(flow, asked);
+        flow.meter.estimated.observe(f64::from(u32::try_from(width.most()).unwrap_or(u32::MAX)));
+        let hash = flow.hash(flow.distinguisher(asked.user, asked.info));
+        let (arrived, is_watch) = (Instant::now(), asked.info.verb == "watch");
+        let arrival = flow.level.queues.lock().arrive(hash, width, &flow.meter, arrived);
+        let seat = match arrival {
+            Arrival::Runs(running) => Ok(Seat::new(flow.clone(), running, is_watch)),
+            Arrival::Refused(reason) => Err(reason),
+            Arrival::Waits(ticket, turn) => {
+                let _counted = self.gauges.wait(kind);
+                let waiter = Waiter::new(flow, ticket, turn, is_watch);
+                waiter.wait(self.waiting_limit).await.ok_or("time-out")
+            }
+        };
+        if flow.level.name != EXEMPT {
+            flow.meter.waited[usize::from(seat.is_err())].observe(arrived.elapsed().as_secs_f64());
+        }
+        match seat {
+            Ok(seat) => Ok(Some(Place::seat(seat, &self.gauges, kind))),
+            Err(reason) => {
+                flow.meter.refuse(reason);
+                Err(Failure::too_busy(flow.level.dropped.lock().note(crate::app::now())))
+            }
+        }
+    }
+
+    fn width(&self, flow: &Flow, asked: &Asked<'_>) -> Width {
+        let most = flow.level.max_seats.load(Relaxed);
+        match asked.info.verb {
+            "list" | "watch" if asked.info.is_resource => {
+                let storage = asked.cache.storage(&asked.info.group, &asked.info.resource);
+                estimate::reading(asked.info, asked.query, storage.map(|s| s.stored()), most)
+            }
+            "create" | "update" | "patch" | "delete" => {
+                let watches = self.watchers.interested(asked.info);
+                flow.meter.watchers.observe(f64::from(u32::try_from(watches).unwrap_or(u32::MAX)));
+                estimate::writing(asked.info, watches, most)
+            }
+            _ => Width::plain(1),
+        }
+    }
+
+    /// A place by the plain limits.
+    fn permit(&self, kind: Kind, user: &User) -> Result<Place> {
+        let permit = match &self.in_flight[kind.index()] {
+            None => None,
+            Some(places) => match places.clone().try_acquire_owned() {
+                Ok(permit) => Some(permit),
+                // Administrators always get an answer.
+                Err(_full) if user.is_in("system:masters") => None,
+                Err(_full) => return Err(Failure::too_busy(1)),
+            },
+        };
+        Ok(Place::permit(permit, &self.gauges, kind))
     }
 }
 
-fn has(list: &[String], wanted: &str) -> bool {
-    list.iter().any(|item| item == "*" || item == wanted)
-}
-
-fn is_resource(rule: &ResourcePolicyRule, info: &RequestInfo) -> bool {
-    let resource = if info.subresource.is_empty() {
-        info.resource.clone()
-    } else {
-        format!("{}/{}", info.resource, info.subresource)
-    };
-    let scope = if info.namespace.is_empty() { rule.cluster_scope } else { has(&rule.namespaces, &info.namespace) };
-    has(&rule.verbs, info.verb) && has(&rule.api_groups, &info.group) && has(&rule.resources, &resource) && scope
-}
-
-fn is_path(rule: &NonResourcePolicyRule, info: &RequestInfo) -> bool {
-    let path = info.path.as_str();
-    let fits = |pattern: &String| {
-        pattern == "*" || pattern == path || pattern.strip_suffix('*').is_some_and(|prefix| path.starts_with(prefix))
-    };
-    has(&rule.verbs, info.verb) && rule.non_resource_urls.iter().any(fits)
-}
+#[cfg(test)]
+mod tests;

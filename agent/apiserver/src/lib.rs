@@ -40,6 +40,7 @@ mod negotiate;
 mod nonresource;
 pub mod openapi;
 mod patch;
+mod peers;
 mod pipeline;
 mod printers;
 mod request;
@@ -58,7 +59,9 @@ mod websocket;
 mod wire;
 
 pub use answer::{Body, BodyError, BoxError};
-pub use config::{Authorization, Config, FrontProxy, IpRange, IpRangeError, KubeletClient, ProxyClient, Tls};
+pub use config::{
+    Authorization, Config, EndpointReconciler, FrontProxy, IpRange, IpRangeError, KubeletClient, ProxyClient, Tls,
+};
 pub use error::Error;
 pub use serve::ApiService;
 pub use task::{run, service};

@@ -1,68 +1,134 @@
-//! The counters that `/metrics` shows.
+//! The counters that `/metrics` shows, under the names that dashboards know.
 
-use std::collections::BTreeMap;
-use std::fmt::Write as _;
+mod histogram;
+mod process;
+mod requests;
+mod storage;
+mod text;
 
-use parking_lot::Mutex;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-/// Upper bounds of the latency histogram, in seconds.
-const BUCKETS: [f64; 8] = [0.005, 0.025, 0.05, 0.1, 0.5, 1.0, 5.0, 60.0];
+use api::Kind;
+use parking_lot::RwLock;
 
-/// Counters of requests.
+use crate::app::App;
+
+pub use histogram::Histogram;
+pub use requests::{Labels, Requests};
+pub use storage::{Calls, Metered};
+pub use text::Text;
+
+const EVENT_SIZES: &[f64] = &[1024.0, 2048.0, 4096.0, 8192.0, 16384.0, 32768.0, 65536.0, 131_072.0];
+
+/// Counters of one server.
 #[derive(Default)]
-pub struct Metrics(Mutex<BTreeMap<(&'static str, &'static str, u16), Series>>);
-
-#[derive(Default)]
-struct Series {
-    count: u64,
-    seconds: f64,
-    buckets: [u64; BUCKETS.len()],
+pub struct Metrics {
+    /// Requests and their answers.
+    pub requests: Requests,
+    /// Calls of the store.
+    pub calls: Arc<Calls>,
+    /// Requests whose sender is known, and those where that failed.
+    pub identified: [AtomicU64; 2],
+    /// Requests that were allowed, and those that were not.
+    pub authorized: [AtomicU64; 2],
+    /// Connections that did not agree on TLS.
+    pub handshake_errors: AtomicU64,
+    watched: RwLock<HashMap<(&'static str, &'static str, &'static str), Arc<Histogram>>>,
 }
 
 impl Metrics {
-    /// Counts a request that was answered.
-    pub fn observe(&self, verb: &'static str, resource: &'static str, code: u16, seconds: f64) {
-        let mut all = self.0.lock();
-        let series = all.entry((verb, resource, code)).or_default();
-        series.count += 1;
-        series.seconds += seconds;
-        for (bound, bucket) in BUCKETS.iter().zip(&mut series.buckets) {
-            if seconds <= *bound {
-                *bucket += 1;
-            }
+    /// Sizes of the events that watches of a kind are told.
+    #[must_use]
+    pub fn watched(&self, kind: &'static Kind) -> Arc<Histogram> {
+        let key = (kind.group, kind.plural, kind.version);
+        if let Some(known) = self.watched.read().get(&key) {
+            return known.clone();
         }
+        self.watched.write().entry(key).or_insert_with(|| Arc::new(Histogram::new(EVENT_SIZES))).clone()
     }
 
-    /// All counters in the text format.
-    #[must_use]
-    pub fn text(&self) -> String {
-        let mut out = String::from(
-            "# HELP apiserver_request_total Counter of apiserver requests broken out for each verb, resource and code.\n\
-             # TYPE apiserver_request_total counter\n",
-        );
-        let all = self.0.lock();
-        for ((verb, resource, code), series) in all.iter() {
-            let verb = verb.to_uppercase();
-            let _infallible = writeln!(
-                out,
-                "apiserver_request_total{{verb=\"{verb}\",resource=\"{resource}\",code=\"{code}\"}} {}",
-                series.count
-            );
+    fn write(&self, out: &mut Text) {
+        self.requests.write(out);
+        self.calls.write(out);
+        let mut watched: Vec<_> = self.watched.read().iter().map(|(key, sizes)| (*key, sizes.clone())).collect();
+        watched.sort_by_key(|(key, _)| *key);
+        let name = "apiserver_watch_events_total";
+        out.family(name, "counter", "Events that watches were told.");
+        for ((group, resource, version), sizes) in &watched {
+            let count = sizes.cumulative().last().map_or(0, |(_, count)| count);
+            out.sample(name, &[("group", group), ("resource", resource), ("version", version)], count);
         }
-        out.push_str(
-            "# HELP apiserver_request_duration_seconds Response latency distribution in seconds.\n\
-             # TYPE apiserver_request_duration_seconds histogram\n",
-        );
-        for ((verb, resource, code), series) in all.iter() {
-            let labels = format!("verb=\"{}\",resource=\"{resource}\",code=\"{code}\"", verb.to_uppercase());
-            let name = "apiserver_request_duration_seconds";
-            for (bound, count) in BUCKETS.iter().zip(series.buckets) {
-                let _infallible = writeln!(out, "{name}_bucket{{{labels},le=\"{bound}\"}} {count}");
+        let name = "apiserver_watch_events_sizes";
+        out.family(name, "histogram", "Bytes of the events that watches were told.");
+        for ((group, resource, version), sizes) in &watched {
+            out.histogram(name, &[("group", group), ("resource", resource), ("version", version)], sizes);
+        }
+        for (name, help, results, counts) in [
+            (
+                "authentication_attempts",
+                "Requests by whether it is known who sent them.",
+                ["success", "error"],
+                &self.identified,
+            ),
+            (
+                "authorization_attempts_total",
+                "Requests by whether they were allowed.",
+                ["allowed", "denied"],
+                &self.authorized,
+            ),
+        ] {
+            out.family(name, "counter", help);
+            for (result, count) in results.into_iter().zip(counts) {
+                out.sample(name, &[("result", result)], count.load(Relaxed));
             }
-            let _infallible = writeln!(out, "{name}_bucket{{{labels},le=\"+Inf\"}} {}", series.count);
-            let _infallible = writeln!(out, "{name}_sum{{{labels}}} {}", series.seconds);
-            let _infallible = writeln!(out, "{name}_count{{{labels}}} {}", series.count);
         }
-        out
+        let name = ("apiserver_tls_handshake_errors_total", "counter");
+        out.single(name, "Connections that did not agree on TLS.", self.handshake_errors.load(Relaxed));
+    }
+}
+
+/// Everything that `/metrics` shows.
+#[must_use]
+pub fn all(app: &App) -> String {
+    let mut out = Text::default();
+    app.metrics.write(&mut out);
+    app.flows.metrics(&mut out);
+    stored(app, &mut out);
+    let version: serde_json::Value = serde_json::from_str(&crate::nonresource::version()).unwrap_or_default();
+    let text = |key: &str| version[key].as_str().unwrap_or_default().to_owned();
+    let build = ["gitVersion", "major", "minor", "platform"].map(text);
+    out.family("kubernetes_build_info", "gauge", "What this server is built from.");
+    let labels = [("git_version", &*build[0]), ("major", &build[1]), ("minor", &build[2]), ("platform", &build[3])];
+    out.sample("kubernetes_build_info", &labels, 1);
+    process::write(&mut out);
+    out.finish()
+}
+
+/// What is stored, by kind.
+fn stored(app: &App, out: &mut Text) {
+    let all: Vec<_> = app.cache.all().into_iter().map(|storage| (storage, storage.stored())).collect();
+    let name = "apiserver_storage_objects";
+    out.family(name, "gauge", "Objects that are stored.");
+    for (storage, stored) in &all {
+        let kind = storage.kind;
+        let dot = if kind.group.is_empty() { "" } else { "." };
+        out.sample(name, &[("resource", &format!("{}{dot}{}", kind.plural, kind.group))], stored.objects);
+    }
+    for (name, kind, help, value) in [
+        ("apiserver_resource_objects", "gauge", "Objects that are stored.", 0),
+        ("apiserver_resource_size_estimate_bytes", "gauge", "Bytes of the objects that are stored.", 1),
+        ("apiserver_storage_events_received_total", "counter", "Events that came from the store.", 2),
+        ("apiserver_watch_cache_events_received_total", "counter", "Events that watches could be told.", 2),
+        ("apiserver_watch_cache_resource_version", "gauge", "Version of the newest event.", 3),
+    ] {
+        out.family(name, kind, help);
+        for (storage, stored) in &all {
+            let labels = [("group", storage.kind.group), ("resource", storage.kind.plural)];
+            let events = storage.events();
+            let values = [stored.objects as u64, stored.bytes as u64, events.0, events.1];
+            out.sample(name, &labels, values[value]);
+        }
     }
 }

@@ -29,7 +29,8 @@ pub async fn serve(app: &Arc<App>, parts: &Parts, info: &RequestInfo, query: &Qu
     match first {
         _ if checks_health => Ok(health::serve(app, path, query).await),
         "version" => Ok(answer::indented(StatusCode::OK, &version())),
-        "metrics" => Ok(answer::bytes(StatusCode::OK, "text/plain; version=0.0.4", app.metrics.text())),
+        "metrics" => Ok(answer::bytes(StatusCode::OK, "text/plain; version=0.0.4", crate::metrics::all(app))),
+        "debug" => Ok(debug(app, path)),
         "api" | "apis" => discover(app, parts, path),
         "openapi" if describe::is(path) => Ok(describe::serve(app, parts, &info.path, query)),
         ".well-known" | "openid" => {
@@ -70,6 +71,19 @@ fn openid(found: &Value) -> Response<Body> {
     let mut response = answer::bytes(StatusCode::OK, media_type, text);
     answer::set(response.headers_mut(), http::header::CACHE_CONTROL, "public, max-age=3600");
     response
+}
+
+/// Tables for people who look for what holds requests up.
+fn debug(app: &App, path: &str) -> Response<Body> {
+    match path {
+        "/debug/api_priority_and_fairness/dump_priority_levels" if app.flows.is_on() => {
+            answer::text(StatusCode::OK, app.flows.dump_levels())
+        }
+        "/debug/api_priority_and_fairness/dump_queues" if app.flows.is_on() => {
+            answer::text(StatusCode::OK, app.flows.dump_queues())
+        }
+        _ => answer::no_page(),
+    }
 }
 
 fn root_paths(kinds: &[&api::Kind]) -> Value {
@@ -174,7 +188,7 @@ fn tagged(parts: &Parts, media_type: &str, body: Bytes, tag: &str) -> Response<B
 }
 
 /// The version, as JSON with the keys in the order of upstream.
-fn version() -> String {
+pub fn version() -> String {
     let platform = format!("linux/{}", if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" });
     let texts = [
         ("major", "1"),

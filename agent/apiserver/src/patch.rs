@@ -1,5 +1,6 @@
 //! Patches on trees: JSON patch, merge patch, and strategic merge driven by the schema.
 
+mod bounds;
 mod strategic;
 mod text;
 
@@ -52,7 +53,7 @@ pub fn json_patch(body: &[u8]) -> Result<Patch> {
     let patch: json_patch::Patch = serde_json::from_value(parsed.value).map_err(|_| rejected())?;
     if patch.0.len() > MAX_OPERATIONS {
         return Err(Failure::too_large(format!(
-            "The allowed maximum operations in a JSON patch is {MAX_OPERATIONS}, got {}",
+            "Request entity too large: The allowed maximum operations in a JSON patch is {MAX_OPERATIONS}, got {}",
             patch.0.len()
         )));
     }
@@ -114,8 +115,10 @@ impl Patch {
         let mut new = old.clone();
         match &self.change {
             Change::Json(patch) => {
+                let mut copied = 0;
                 for operation in &patch.0 {
                     let operation = lenient(&new, operation);
+                    bounds::check(&new, &operation, &mut copied)?;
                     json_patch::patch(&mut new, std::slice::from_ref(&operation)).map_err(|_| rejected())?;
                 }
             }

@@ -1,6 +1,7 @@
 //! The way of every request: who, may they, how many at once, which handler, which headers.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
 use futures::FutureExt as _;
@@ -10,7 +11,8 @@ use parking_lot::Mutex;
 
 use crate::answer::{self, Body};
 use crate::app::{App, Call};
-use crate::flow::Flow;
+use crate::flow::{Asked, Flow};
+use crate::metrics::Labels;
 use crate::negotiate::{self, Accept};
 use crate::request::{Query, RequestInfo};
 use crate::status::{Failure, Result};
@@ -20,6 +22,10 @@ use crate::{handlers, nonresource};
 #[derive(Clone)]
 pub struct PeerCertificates(pub Arc<Vec<rustls_pki_types::CertificateDer<'static>>>);
 
+/// Marks an answer that goes on for as long as somebody looks at it: a log, a terminal, a proxied connection.
+#[derive(Clone, Copy)]
+pub struct Interactive;
+
 /// Answers one request. Never fails: what goes wrong is an answer too.
 pub async fn serve(app: Arc<App>, request: Request<Body>) -> Response<Body> {
     let started = Instant::now();
@@ -28,10 +34,12 @@ pub async fn serve(app: Arc<App>, request: Request<Body>) -> Response<Body> {
     let info = RequestInfo::parse(&parts.method, parts.uri.path(), &query);
     let verb = info.verb;
     let kind = app.custom.kind(&info.group, &info.version, &info.resource).filter(|_| info.is_resource);
+    let labels = Labels::of(&info, &query, kind, verb == "patch" && is_apply(&parts.headers));
     let mut marks = Marks::default();
     let audit_id = audit_id(&parts.headers);
     let headers = parts.headers.clone();
     let limit = if info.is_long_running() { None } else { Some(app.config.request_timeout) };
+    let is_interactive = limit.is_none() && verb != "watch";
     let work = handle(&app, parts, body, (query, info), &mut marks);
     let result = match limit {
         None => work.await,
@@ -55,9 +63,17 @@ pub async fn serve(app: Arc<App>, request: Request<Body>) -> Response<Body> {
     if let Some(flow) = marks.flow {
         flow.put(response.headers_mut());
     }
-    let resource = kind.map_or("", |k| k.plural);
-    app.metrics.observe(verb, resource, response.status().as_u16(), started.elapsed().as_secs_f64());
-    response
+    if is_interactive && (response.status().is_success() || response.status().is_informational()) {
+        response.extensions_mut().insert(Interactive);
+    }
+    let answered = (response.status().as_u16(), started);
+    let is_long = limit.is_none() && !response.status().is_client_error() && !response.status().is_server_error();
+    response.map(|body| app.metrics.requests.answered(labels, answered, is_long, body))
+}
+
+fn is_apply(headers: &HeaderMap) -> bool {
+    let media = headers.get(http::header::CONTENT_TYPE).map_or(&b""[..], |v| v.as_bytes());
+    media.starts_with(crate::app::APPLY_MEDIA_TYPE.as_bytes())
 }
 
 fn audit_id(headers: &HeaderMap) -> String {
@@ -69,7 +85,7 @@ fn audit_id(headers: &HeaderMap) -> String {
 #[derive(Default)]
 struct Marks {
     warnings: Vec<String>,
-    flow: Option<Flow>,
+    flow: Option<Arc<Flow>>,
     /// Whether it got no further than who asks and whether they may.
     refused: bool,
 }
@@ -82,12 +98,17 @@ async fn handle(
     marks: &mut Marks,
 ) -> Result<Response<Body>> {
     marks.refused = true;
-    let user = app.access.identify(&parts, &info, &query).await?;
+    let user = app.access.identify(&parts, &info, &query).await;
+    app.metrics.identified[usize::from(user.is_err())].fetch_add(1, Relaxed);
+    let user = user?;
     if !info.is_long_running() || info.verb == "watch" {
-        marks.flow = app.flows.classify(&app.cache, &user, &info);
+        marks.flow = app.flows.classify(&user, &info);
     }
-    let _permit = permit(app, &info)?;
-    app.access.authorize(&user, &info, &query)?;
+    let asked = Asked { cache: &app.cache, user: &user, info: &info, query: &query };
+    let place = app.flows.enter(marks.flow.as_ref(), &asked).await?;
+    let allowed = app.access.authorize(&user, &info, &query);
+    app.metrics.authorized[usize::from(allowed.is_err())].fetch_add(1, Relaxed);
+    allowed?;
     marks.refused = false;
     if let Some(remote) = remote_of(app, &info) {
         return crate::aggregate::serve(app, remote, &user, (parts, body)).await;
@@ -120,6 +141,7 @@ async fn handle(
         info,
         query,
         warnings: Mutex::new(Vec::new()),
+        place: Mutex::new(place),
     };
     crate::custom::warn_deprecated(&call);
     let no_method = Failure::method_not_allowed();
@@ -142,15 +164,4 @@ fn remote_of(app: &App, info: &RequestInfo) -> Option<(Arc<crate::aggregate::Rem
         (Some("openapi"), Some("v3"), Some("apis")) => app.aggregator.find(parts.next()?, parts.next()?),
         _ => None,
     }
-}
-
-/// A place among the requests in flight; long-running ones need none.
-fn permit<'a>(app: &'a App, info: &RequestInfo) -> Result<Option<tokio::sync::SemaphorePermit<'a>>> {
-    if info.is_long_running() || !info.is_resource {
-        return Ok(None);
-    }
-    let reading = matches!(info.verb, "get" | "list");
-    let semaphore = if reading { &app.in_flight.0 } else { &app.in_flight.1 };
-    let busy = |_| Failure::too_many_requests("Too many requests, please try again later.", 1);
-    semaphore.try_acquire().map(Some).map_err(busy)
 }

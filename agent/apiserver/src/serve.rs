@@ -1,6 +1,7 @@
 //! The listener: TLS, HTTP/1 and HTTP/2, draining.
 
 mod cork;
+mod stall;
 mod tls;
 
 use std::convert::Infallible;
@@ -25,7 +26,8 @@ use crate::app::App;
 use crate::pipeline::{self, PeerCertificates};
 use cork::Corked;
 
-pub use tls::{acceptor, certificates, key};
+use stall::{Patience, Stall};
+pub use tls::{Certificates, certificates, key};
 
 /// How long a client may take for its TLS handshake.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -35,6 +37,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
 /// Streams that a client may open on one HTTP/2 connection.
 const MAX_STREAMS: u32 = 250;
+/// Bytes of a request's line and headers: long selectors are in them.
+const MAX_HEADER_BYTES: u32 = (1 << 20) + 4096;
 
 /// The server as a service, without a socket.
 #[derive(Clone)]
@@ -68,7 +72,7 @@ where
 }
 
 /// Serves connections until shutdown, then lets those in flight finish.
-pub async fn listen(app: Arc<App>, listener: TcpListener, tls: Option<TlsAcceptor>, shutdown: Shutdown) {
+pub async fn listen(app: Arc<App>, listener: TcpListener, tls: Option<Certificates>, shutdown: Shutdown) {
     let graceful = GracefulShutdown::new();
     let drain = app.config.drain_timeout;
     loop {
@@ -78,7 +82,8 @@ pub async fn listen(app: Arc<App>, listener: TcpListener, tls: Option<TlsAccepto
         };
         match stream {
             Ok((stream, _peer)) => {
-                let connection = connection(app.clone(), stream, tls.clone(), graceful.watcher());
+                let connection =
+                    connection(app.clone(), stream, tls.as_ref().map(Certificates::acceptor), graceful.watcher());
                 tokio::spawn(connection);
             }
             Err(error) => {
@@ -104,24 +109,37 @@ async fn connection(
         tracing::debug!(%error, "TCP_NODELAY could not be set");
     }
     let mut builder = Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
-    builder.http2().timer(TokioTimer::new()).max_concurrent_streams(MAX_STREAMS).enable_connect_protocol();
-    let stream = Corked::new(stream);
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIMEOUT)
+        .max_buf_size(usize::try_from(MAX_HEADER_BYTES).unwrap_or(usize::MAX));
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(MAX_STREAMS)
+        .max_header_list_size(MAX_HEADER_BYTES)
+        .enable_connect_protocol();
+    let patience = Patience::default();
+    let stream = Corked::new(Stall::new(stream, app.config.request_timeout, patience.clone()));
     let cork = stream.handle();
     let result = match tls {
         None => {
-            let service = hyper::service::service_fn(move |r| answer(app.clone(), r, None));
+            let service = hyper::service::service_fn(move |r| answer(app.clone(), r, None, patience.clone()));
             let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
             cork.run(Box::pin(watcher.watch(connection))).await
         }
         Some(acceptor) => {
-            let Ok(Ok(stream)) = tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await else { return };
+            let Ok(Ok(stream)) = tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await else {
+                app.metrics.handshake_errors.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                return;
+            };
             let peer = stream
                 .get_ref()
                 .1
                 .peer_certificates()
                 .map(|c| PeerCertificates(Arc::new(c.iter().map(|c| c.clone().into_owned()).collect())));
-            let service = hyper::service::service_fn(move |r| answer(app.clone(), r, peer.clone()));
+            let service = hyper::service::service_fn(move |r| answer(app.clone(), r, peer.clone(), patience.clone()));
             let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
             cork.run(Box::pin(watcher.watch(connection))).await
         }
@@ -135,10 +153,15 @@ async fn answer(
     app: Arc<App>,
     mut request: Request<Incoming>,
     peer: Option<PeerCertificates>,
+    patience: Patience,
 ) -> Result<Response<Body>, Infallible> {
     if let Some(peer) = peer {
         request.extensions_mut().insert(peer);
     }
     let request = request.map(|body| body.map_err(BodyError::new).boxed_unsync());
-    Ok(pipeline::serve(app, request).await)
+    let response = pipeline::serve(app, request).await;
+    if response.extensions().get::<pipeline::Interactive>().is_some() {
+        patience.grant();
+    }
+    Ok(response)
 }

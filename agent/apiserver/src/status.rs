@@ -238,6 +238,13 @@ impl Failure {
         Self::new(StatusCode::TOO_MANY_REQUESTS, "TooManyRequests", message).retry_after(seconds)
     }
 
+    /// 429 because too many requests run: a plain text.
+    pub fn too_busy(seconds: u32) -> Self {
+        let mut failure = Self::too_many_requests("Too many requests, please try again later.", seconds);
+        failure.0.is_page = true;
+        failure
+    }
+
     /// 500.
     pub fn internal(message: impl fmt::Display) -> Self {
         let text = format!("Internal error occurred: {message}");

@@ -11,7 +11,7 @@ use crate::app::App;
 use crate::config::Config;
 use crate::error::Error;
 use crate::serve::{self, ApiService};
-use crate::start;
+use crate::{peers, start};
 
 /// How long the tasks in the background may take to end.
 const TASK_TIMEOUT: Duration = Duration::from_secs(5);
@@ -21,7 +21,7 @@ const TASK_TIMEOUT: Duration = Duration::from_secs(5);
 /// # Errors
 /// When it cannot start: files, address, or the first objects.
 pub async fn run(config: Config, store: Arc<dyn store::Store>, shutdown: Shutdown) -> Result<(), Error> {
-    let tls = config.tls.as_ref().map(|tls| serve::acceptor(tls, config.front_proxy.as_ref())).transpose()?;
+    let tls = config.tls.as_ref().map(|tls| serve::Certificates::new(tls, config.front_proxy.as_ref())).transpose()?;
     let listener = listener(&config).await.map_err(|source| Error::Listen { address: config.bind, source })?;
     let tasks = Tasks::new();
     // Watches end first, so that the connections they run on can drain.
@@ -86,7 +86,9 @@ fn spawn(app: &Arc<App>, tasks: &Tasks, shutdown: &Shutdown) {
     tasks.spawn("first-objects", async move {
         tokio::select! {
             () = start::run(&app) => {}
-            () = stop.wait() => {}
+            () = stop.wait() => return,
         }
+        // This one takes back what it told while everything else still runs.
+        peers::run(&app, &app.shutdown).await;
     });
 }

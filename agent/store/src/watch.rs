@@ -53,7 +53,9 @@ pub struct WatchStream {
 }
 
 impl WatchStream {
-    pub(crate) fn new(batches: BoxStream<'static, Result<WatchBatch>>, progress: ProgressHandle) -> Self {
+    /// A watch over batches that come from elsewhere: of another store, or one that fails on purpose.
+    #[must_use]
+    pub fn new(batches: BoxStream<'static, Result<WatchBatch>>, progress: ProgressHandle) -> Self {
         Self { batches, progress }
     }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use apiserver::{Authorization, Config, FrontProxy, KubeletClient, ProxyClient, Tls};
+use apiserver::{Authorization, Config, EndpointReconciler, FrontProxy, KubeletClient, ProxyClient, Tls};
 use clap::{ArgAction, Args};
 use store::Store;
 
@@ -105,6 +105,12 @@ pub(crate) struct Options {
     /// Writes in flight.
     #[arg(long, default_value_t = 200)]
     max_mutating_requests_inflight: usize,
+    /// Whether requests wait by flow schemas and priority levels, in place of plain limits.
+    #[arg(long, default_value_t = true, num_args = 0..=1, default_missing_value = "true", require_equals = true, action = ArgAction::Set)]
+    enable_priority_and_fairness: bool,
+    /// Who keeps the endpoints of the `kubernetes` Service: `lease` (all servers) or `none`.
+    #[arg(long, default_value = "lease")]
+    endpoint_reconciler_type: String,
     /// How long a request may take.
     #[arg(long, default_value = "1m0s", value_parser = duration)]
     request_timeout: Duration,
@@ -227,6 +233,9 @@ fn config(options: &Options) -> Result<Config> {
         },
         event_ttl: options.event_ttl,
         max_in_flight: (options.max_requests_inflight, options.max_mutating_requests_inflight),
+        endpoint_reconciler: endpoint_reconciler(&options.endpoint_reconciler_type)?,
+        hostname: crate::host::name()?,
+        priority_and_fairness: options.enable_priority_and_fairness,
         request_timeout: options.request_timeout,
         node_restriction: options.enable_admission_plugins.iter().any(|p| p == "NodeRestriction"),
         ..Config::default()
@@ -248,6 +257,17 @@ impl WithoutEffect {
         for (flag, _) in given.iter().filter(|(_, is_given)| *is_given) {
             tracing::warn!(flag, "this flag has no effect here");
         }
+    }
+}
+
+fn endpoint_reconciler(text: &str) -> Result<EndpointReconciler> {
+    match text {
+        "" | "lease" => Ok(EndpointReconciler::Lease),
+        "none" => Ok(EndpointReconciler::None),
+        "master-count" => bail!(
+            "--endpoint-reconciler-type master-count is not supported: addresses of servers that are gone would stay; use lease"
+        ),
+        other => bail!("--endpoint-reconciler-type {other} is not known: lease or none"),
     }
 }
 

@@ -22,7 +22,7 @@ pub fn proto_to_json(
     name: Option<TypeName<'_>>,
     out: &mut Vec<u8>,
 ) -> Result<(), DecodeError> {
-    let mut writer = Writer { stack: Vec::with_capacity(STACK), out };
+    let mut writer = Writer { stack: Vec::with_capacity(STACK), depth: 0, out };
     if message.shape != Shape::Struct {
         return writer.shape(message, bytes);
     }
@@ -42,10 +42,14 @@ pub fn proto_to_json(
 
 /// Fields of a pod, from its metadata to the deepest, that are usually open at a time.
 const STACK: usize = 128;
+/// Messages inside one another beyond this are refused: deeper JSON is not read either, and every level takes stack.
+const MAX_DEPTH: usize = 160;
 
 struct Writer<'a, 'o> {
     /// Fields of the messages that are being written, the outermost first: index in the message's table, and value.
     stack: Vec<(usize, Value<'a>)>,
+    /// Messages that are open.
+    depth: usize,
     out: &'o mut Vec<u8>,
 }
 
@@ -65,6 +69,10 @@ impl<'a> Writer<'a, '_> {
 
     /// Fields on the wire come by number; JSON wants the struct's order.
     fn fields(&mut self, message: &Message, bytes: &'a [u8], first: &mut bool) -> Result<(), DecodeError> {
+        if self.depth == MAX_DEPTH {
+            return Err(malformed("message nested too deeply"));
+        }
+        self.depth += 1;
         let base = self.stack.len();
         let (mut last, mut is_sorted) = (0, true);
         for field in wire::fields(bytes) {
@@ -96,6 +104,7 @@ impl<'a> Writer<'a, '_> {
             self.field(&message.fields[index], start..at, first)?;
         }
         self.stack.truncate(base);
+        self.depth -= 1;
         Ok(())
     }
 
@@ -105,7 +114,9 @@ impl<'a> Writer<'a, '_> {
             let Some(inner) = field.ty.message() else { return Ok(()) };
             return match self.message_bytes(values)? {
                 Ok(bytes) => self.fields(inner, bytes, first),
-                Err(merged) => Writer { stack: Vec::new(), out: self.out }.fields(inner, &merged, first),
+                Err(merged) => {
+                    Writer { stack: Vec::new(), depth: self.depth, out: self.out }.fields(inner, &merged, first)
+                }
             };
         }
         let last = self.stack[values.clone()].last().map(|(_, value)| *value);

@@ -101,6 +101,7 @@ impl Cache {
         }
         for (storage, objects) in storages.into_iter().zip(maps) {
             let mut state = storage.state.write();
+            state.bytes = objects.values().map(|o| o.data.len()).sum();
             state.objects = objects;
             state.ring.reset(revision);
             storage.newest.send_replace(revision);
@@ -125,6 +126,7 @@ impl Storage {
             let key = String::from_utf8_lossy(&kv.key).into_owned();
             let object = self.read_object(&key, kv.mod_revision, kv.value);
             if !state.objects.contains_key(&object.key) {
+                state.bytes += object.data.len();
                 state.objects.insert(object.key.clone(), Arc::new(object));
             }
         }
@@ -137,6 +139,8 @@ impl Storage {
     fn apply(&self, key: &str, kind: EventKind, revision: i64, value: bytes::Bytes) {
         let mut state = self.state.write();
         let previous = state.objects.get(key).cloned();
+        state.bytes += if kind == EventKind::Put { value.len() } else { 0 };
+        state.bytes = state.bytes.saturating_sub(previous.as_ref().map_or(0, |p| p.data.len()));
         let event = match (kind, previous) {
             (EventKind::Put, previous) => {
                 let key = previous.as_ref().map_or_else(|| key.into(), |p| p.key.clone());
@@ -152,6 +156,7 @@ impl Storage {
             }
             (EventKind::Delete, None) => return,
         };
+        state.events += 1;
         state.ring.push(Arc::new(event));
         drop(state);
         self.newest.send_replace(revision);

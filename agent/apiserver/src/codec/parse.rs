@@ -7,7 +7,7 @@ use api::transcode::{self, Report};
 use serde::de::{DeserializeSeed, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
-use super::{lines, plain, syntax};
+use super::{hostile, lines, plain, syntax};
 use crate::negotiate::Encoding;
 use crate::status::{Failure, Result};
 
@@ -31,7 +31,7 @@ pub fn parse_body(bytes: &[u8], encoding: Encoding, message: &'static Message) -
 
 /// Reads JSON and notes duplicate fields.
 fn parse_json(bytes: &[u8]) -> Result<Parsed> {
-    read_json(bytes).ok_or_else(|| {
+    read_json(bytes).or_else(|| read_json(&hostile::mended(bytes)?)).ok_or_else(|| {
         let why = syntax::complaint(bytes);
         Failure::bad_request(format!("couldn't get version/kind; json parse error: {why}"))
     })
@@ -51,7 +51,8 @@ fn told(duplicates: Vec<String>) -> Vec<String> {
 
 /// Reads the JSON of a patch.
 pub fn parse_patch(bytes: &[u8]) -> Result<Parsed> {
-    read_json(bytes).ok_or_else(|| Failure::bad_request(format!("error decoding patch: {}", syntax::complaint(bytes))))
+    let read = read_json(bytes).or_else(|| read_json(&hostile::mended(bytes)?));
+    read.ok_or_else(|| Failure::bad_request(format!("error decoding patch: {}", syntax::complaint(bytes))))
 }
 
 /// A value as Go prints maps and lists of interfaces.
@@ -93,6 +94,13 @@ pub fn parse_apply(bytes: &[u8]) -> Result<Parsed> {
 
 /// Reads the first document of a YAML text.
 fn parse_yaml(bytes: &[u8]) -> Result<Parsed> {
+    // JSON is YAML, and is read much faster as what it is.
+    if let Some(parsed) = read_json(bytes).filter(|parsed| parsed.duplicates.is_empty()) {
+        return Ok(parsed);
+    }
+    if hostile::nests_deeply(bytes) {
+        return Err(Failure::bad_request(yaml_complaint(TOO_DEEP)));
+    }
     let mut duplicates = Vec::new();
     let modern = std::str::from_utf8(bytes).map(plain::modern).unwrap_or_default();
     let read = if modern.is_empty() { bytes } else { modern.as_bytes() };
@@ -106,9 +114,19 @@ fn parse_yaml(bytes: &[u8]) -> Result<Parsed> {
     Ok(Parsed { value, duplicates: if lines.is_empty() { Vec::new() } else { vec![text] } })
 }
 
+/// How the reader begins to say that there is too much inside one another.
+const TOO_DEEP: &str = "recursion limit exceeded";
+
 /// What is wrong with a YAML text, in the words of the reader that clients know: it counts lines from nought, but not
 /// those of single words.
 fn yaml_complaint(text: &str) -> String {
+    if text.starts_with("repetition limit exceeded") {
+        return "yaml: document contains excessive aliasing".to_owned();
+    }
+    if text.starts_with(TOO_DEEP) {
+        return format!("yaml: exceeded max depth of {}", syntax::MAX_DEPTH);
+    }
+    let text = text.split(" at position ").next().unwrap_or(text);
     let Some((what, place)) = text.split_once(" at line ") else { return format!("yaml: {text}") };
     let digits = place.find(|c: char| !c.is_ascii_digit()).unwrap_or(place.len());
     let line: usize = place[..digits].parse().unwrap_or(0);
@@ -125,7 +143,10 @@ fn parse_protobuf(bytes: &[u8], message: &'static Message) -> Result<Parsed> {
         };
         return Err(Failure::bad_request(text));
     }
-    let bad = |e: &dyn fmt::Display| Failure::bad_request(format!("the body is no protobuf object: {e}"));
+    if bytes == b"k8s\0" {
+        return Err(Failure::bad_request("empty body"));
+    }
+    let bad = |e: &(dyn std::error::Error + 'static)| Failure::bad_request(hostile::proto_complaint(e));
     let view = api::envelope::view(bytes).map_err(|e| bad(&e))?;
     let mut value = transcode::proto_to_value(message, view.raw, None).map_err(|e| bad(&e))?;
     if let Some(map) = value.as_object_mut() {

@@ -2,7 +2,7 @@
 
 /// The complaint about a text that is no JSON value.
 pub fn complaint(text: &[u8]) -> String {
-    let mut scanner = Scanner { text, at: 0 };
+    let mut scanner = Scanner { text, at: 0, depth: 0 };
     let found = scanner.value("looking for beginning of value").and_then(|()| scanner.end());
     found.err().unwrap_or_else(|| "invalid character".to_owned())
 }
@@ -10,7 +10,11 @@ pub fn complaint(text: &[u8]) -> String {
 struct Scanner<'a> {
     text: &'a [u8],
     at: usize,
+    depth: usize,
 }
+
+/// Lists and objects inside one another that are read; the reader of values has the same limit.
+pub(super) const MAX_DEPTH: usize = 127;
 
 type Found = Result<(), String>;
 
@@ -43,8 +47,17 @@ impl Scanner<'_> {
 
     fn value(&mut self, context: &str) -> Found {
         match self.peek() {
-            Some(b'{') => self.object(),
-            Some(b'[') => self.array(),
+            Some(b @ (b'{' | b'[')) if self.depth == MAX_DEPTH => Err(self.bad(Some(b), "exceeded max depth")),
+            Some(b @ (b'{' | b'[')) => {
+                self.depth += 1;
+                if b == b'{' {
+                    self.object()?
+                } else {
+                    self.array()?
+                }
+                self.depth -= 1;
+                Ok(())
+            }
             Some(b'"') => self.string(),
             Some(b't') => self.word("true"),
             Some(b'f') => self.word("false"),
@@ -220,6 +233,7 @@ mod tests {
         assert_eq!(complaint(b"{\"a\":1"), "unexpected end of JSON input");
         assert_eq!(complaint(b"{\"a\" 1}"), "invalid character '1' after object key");
         assert_eq!(complaint(b"nul"), "unexpected end of JSON input");
+        assert_eq!(complaint(&b"[".repeat(1 << 20)), "invalid character '[' exceeded max depth");
         assert_eq!(complaint(b"{} x"), "invalid character 'x' after top-level value");
     }
 }

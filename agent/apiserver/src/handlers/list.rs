@@ -224,7 +224,10 @@ async fn resume(call: &Call, storage: &Storage, token: &str, prefix: &str) -> Re
     }
     let bad = |why: &str| Failure::bad_request(format!("invalid continue token: continue key is not valid: {why}"));
     let bytes = URL_SAFE_NO_PAD.decode(token.trim_end_matches('=')).map_err(|_| bad(&base64_complaint(token)))?;
-    let token: Token = serde_json::from_slice(&bytes).map_err(|e| bad(&e.to_string()))?;
+    let token: Token = serde_json::from_slice(&bytes).map_err(|e| {
+        // What is no JSON at all is told in the words that clients know.
+        if e.is_data() { bad(&e.to_string()) } else { bad(&codec::syntax_complaint(&bytes)) }
+    })?;
     if token.v != TOKEN_VERSION {
         return Err(bad(&format!("server does not recognize this encoded version {}", token.v)));
     }

@@ -21,6 +21,8 @@ use crate::answer::{Body, STATUS};
 use crate::app::{App, Call};
 use crate::cache::{Change, Event, Object, Objects, Selection, Storage};
 use crate::codec::{self, Renderer};
+use crate::flow::{Place, Watching};
+use crate::metrics::Histogram;
 use crate::negotiate::{Accept, Encoding, Form};
 use crate::status::{Failure, FieldError, Result, Subject};
 use crate::table::{self, Head, Include};
@@ -62,6 +64,12 @@ struct Watcher {
     raw: Vec<Arc<Event>>,
     ready: VecDeque<Bytes>,
     ended: bool,
+    /// Held until the initial state has been sent.
+    place: Option<Place>,
+    /// Sizes of what is told.
+    sizes: Arc<Histogram>,
+    /// Counts this watch for those who write.
+    _watching: Option<Watching>,
 }
 
 pub(super) async fn watch(call: &Call) -> Result<Response<Body>> {
@@ -103,9 +111,10 @@ pub(super) async fn watch(call: &Call) -> Result<Response<Body>> {
         raw: Vec::new(),
         ready: VecDeque::new(),
         ended: false,
+        place: call.place.lock().take(),
+        sizes: call.app.metrics.watched(call.kind),
+        _watching: call.app.flows.watchers().begin(&call.info, &call.query),
     };
-    // A cursor that is too old is told before anything is sent.
-    storage.events_after(cursor, 0)?;
     let frames = futures::stream::unfold(watcher, |mut w| async { w.next().await.map(|frame| (frame, w)) });
     let body = StreamBody::new(frames.map(|bytes| Ok(Frame::data(bytes)))).boxed_unsync();
     let mut response = Response::new(body);
@@ -198,6 +207,7 @@ impl Watcher {
                 self.ready.extend(frame);
                 continue;
             }
+            self.place = None;
             self.take_events();
             if !self.raw.is_empty() {
                 self.convert_events().await;
@@ -210,6 +220,9 @@ impl Watcher {
     /// The frames that are ready, as far as they may leave together.
     fn take_ready(&mut self) -> Option<Bytes> {
         let first = self.ready.pop_front()?;
+        let note =
+            |sizes: &Histogram, frame: &Bytes| sizes.observe(f64::from(u32::try_from(frame.len()).unwrap_or(u32::MAX)));
+        note(&self.sizes, &first);
         let mut length = first.len();
         let fits = |frame: &Bytes| {
             length += frame.len();
@@ -221,7 +234,10 @@ impl Watcher {
         }
         let mut piece = BytesMut::with_capacity(self.together);
         piece.extend_from_slice(&first);
-        self.ready.drain(..count).for_each(|frame| piece.extend_from_slice(&frame));
+        for frame in self.ready.drain(..count) {
+            note(&self.sizes, &frame);
+            piece.extend_from_slice(&frame);
+        }
         Some(piece.freeze())
     }
 

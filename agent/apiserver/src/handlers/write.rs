@@ -34,7 +34,17 @@ fn parse(call: &Call, body: &[u8], message: &'static Message) -> Result<Parsed> 
         return Err(Failure::unsupported_media_type(text));
     }
     let parsed = codec::parse_body(body, encoding, message);
-    let mut parsed = parsed.map_err(|failure| unrecognized(call, body, failure.message()))?;
+    let mut parsed = parsed.map_err(|failure| {
+        // An envelope that could be opened has said what it holds.
+        let opened = encoding == negotiate::Encoding::Protobuf && api::envelope::view(body).is_ok();
+        if opened && body.len() > 4 {
+            let kind = call.kind;
+            let (name, why) = (kind.kind, failure.message());
+            let text = format!("{name} in version {:?} cannot be handled as a {name}: {why}", kind.version);
+            return Failure::bad_request(text);
+        }
+        unrecognized(call, body, failure.message())
+    })?;
     if parsed.value.is_null() {
         parsed.value = Value::Object(Default::default());
     }

@@ -70,7 +70,8 @@ impl<S: AsyncWrite + Unpin> Cork<S> {
         // Connections are idle most of the time and many.
         self.kept = Vec::new();
         self.sent = 0;
-        Poll::Ready(Ok(()))
+        // The stream below watches whether what it was given gets away.
+        Pin::new(&mut self.stream).poll_flush(cx)
     }
 
     fn poll_write(&mut self, cx: &mut Context<'_>, slices: &[IoSlice<'_>]) -> Poll<Result<usize, Error>> {

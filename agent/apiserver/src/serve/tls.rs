@@ -1,7 +1,10 @@
 //! TLS settings from files.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::SystemTime;
+
+use parking_lot::Mutex;
 
 use rustls::crypto::CryptoProvider;
 use rustls::server::{NoClientAuth, WebPkiClientVerifier, danger::ClientCertVerifier};
@@ -13,8 +16,62 @@ use tokio_rustls::TlsAcceptor;
 use crate::config::{FrontProxy, Tls};
 use crate::error::Error;
 
+/// What connections are accepted with: the files as they are now.
+pub struct Certificates {
+    tls: Tls,
+    front_proxy: Option<FrontProxy>,
+    current: Mutex<(Vec<Stamp>, TlsAcceptor)>,
+}
+
+/// By which another content of a file is noticed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Stamp {
+    path: PathBuf,
+    changed: Option<(SystemTime, u64)>,
+}
+
+impl Certificates {
+    /// Reads the files.
+    ///
+    /// # Errors
+    /// When one of them cannot be used.
+    pub fn new(tls: &Tls, front_proxy: Option<&FrontProxy>) -> Result<Self, Error> {
+        let stamps = stamps(tls, front_proxy);
+        let first = acceptor(tls, front_proxy)?;
+        Ok(Self { tls: tls.clone(), front_proxy: front_proxy.cloned(), current: Mutex::new((stamps, first)) })
+    }
+
+    /// The acceptor for a new connection. Files that changed are read again; while they do not fit together, as in the
+    /// middle of their replacement, the last ones that did are used.
+    #[must_use]
+    pub fn acceptor(&self) -> TlsAcceptor {
+        let stamps = stamps(&self.tls, self.front_proxy.as_ref());
+        let mut current = self.current.lock();
+        if current.0 != stamps {
+            match acceptor(&self.tls, self.front_proxy.as_ref()) {
+                Ok(acceptor) => {
+                    tracing::info!(certificate = %self.tls.certificate.display(), "the certificates were read again");
+                    *current = (stamps, acceptor);
+                }
+                Err(error) => tracing::warn!(error = %stdx::chain(&error), "changed certificates cannot be used"),
+            }
+        }
+        current.1.clone()
+    }
+}
+
+fn stamps(tls: &Tls, front_proxy: Option<&FrontProxy>) -> Vec<Stamp> {
+    let files = [&tls.certificate, &tls.key].into_iter().chain(&tls.client_ca).chain(front_proxy.map(|f| &f.ca));
+    let stamp = |path: &PathBuf| {
+        let metadata = std::fs::metadata(path).ok();
+        let changed = metadata.and_then(|m| Some((m.modified().ok()?, m.len())));
+        Stamp { path: path.clone(), changed }
+    };
+    files.map(stamp).collect()
+}
+
 /// An acceptor that asks clients for certificates and lets them go without.
-pub fn acceptor(tls: &Tls, front_proxy: Option<&FrontProxy>) -> Result<TlsAcceptor, Error> {
+fn acceptor(tls: &Tls, front_proxy: Option<&FrontProxy>) -> Result<TlsAcceptor, Error> {
     let provider = Arc::new(provider());
     let mut roots = RootCertStore::empty();
     for path in tls.client_ca.iter().chain(front_proxy.map(|f| &f.ca)) {

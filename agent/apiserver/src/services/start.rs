@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::family;
 use crate::app::{App, now_text};
 use crate::handlers::write::modify_tree;
 use crate::start::{internal_call, make};
@@ -28,12 +27,7 @@ pub async fn start(app: &Arc<App>) -> Result<()> {
     })
     .await?;
     make(app, "default", kubernetes_service(app)).await?;
-    if app.config.advertise.is_loopback() {
-        // No pod reaches it there, and no endpoint may be such an address.
-        tracing::info!(address = %app.config.advertise, "the Service kubernetes gets no endpoint: this is a loopback address");
-        return Ok(());
-    }
-    endpoints(app).await
+    crate::peers::withdraw(app).await
 }
 
 fn kubernetes_service(app: &App) -> Value {
@@ -46,31 +40,6 @@ fn kubernetes_service(app: &App) -> Value {
             "ports": [{"name": "https", "port": 443, "protocol": "TCP", "targetPort": app.config.bind.port()}],
         },
     })
-}
-
-/// Makes the Service lead to this server's address.
-async fn endpoints(app: &Arc<App>) -> Result<()> {
-    let address = app.config.advertise.to_string();
-    let port = json!({"name": "https", "port": app.config.bind.port(), "protocol": "TCP"});
-    let subsets = json!([{"addresses": [{"ip": address}], "ports": [port]}]);
-    let meta = json!({"name": "kubernetes", "labels": {"endpointslice.kubernetes.io/skip-mirror": "true"}});
-    make(app, "default", json!({"apiVersion": "v1", "kind": "Endpoints", "metadata": meta, "subsets": subsets}))
-        .await?;
-    change(app, ("v1", "Endpoints"), ("default", "kubernetes"), Part::Main, |old| old["subsets"] = subsets.clone())
-        .await?;
-    let version = "discovery.k8s.io/v1";
-    let slice = json!({
-        "apiVersion": version, "kind": "EndpointSlice",
-        "metadata": {"name": "kubernetes", "labels": {"kubernetes.io/service-name": "kubernetes"}},
-        "addressType": family(app.config.advertise),
-        "endpoints": [{"addresses": [address], "conditions": {"ready": true}}], "ports": [port],
-    });
-    make(app, "default", slice.clone()).await?;
-    change(app, (version, "EndpointSlice"), ("default", "kubernetes"), Part::Main, |old| {
-        old["endpoints"] = slice["endpoints"].clone();
-        old["ports"] = slice["ports"].clone();
-    })
-    .await
 }
 
 /// Changes an object of ours unless it is as it should be.

@@ -48,6 +48,8 @@ pub(super) struct Writer {
     separator: &'static [u8],
     objects: std::vec::IntoIter<Arc<Object>>,
     tail: Vec<u8>,
+    /// The request runs until all of it is written.
+    _place: Option<crate::flow::Place>,
 }
 
 impl Writer {
@@ -84,6 +86,7 @@ impl Writer {
             separator: if matches!(item, Item::Protobuf) { b"" } else { b"," },
             objects: page.objects.into_iter(),
             tail,
+            _place: call.place.lock().take(),
         })
     }
 

@@ -31,7 +31,7 @@ pub fn config_map(change: &Change<'_, ConfigMap>, errors: &mut Errors) {
     }
     let size = new.data.values().map(String::len).sum::<usize>() + bytes(&new.binary_data);
     if size > MAX_DATA_BYTES {
-        errors.push(FieldError::too_long("", MAX_DATA_BYTES));
+        errors.push(FieldError::too_long("[]", MAX_DATA_BYTES));
     }
 }
 

@@ -1,0 +1,85 @@
+//! The text format that monitoring reads.
+
+use std::fmt::{Display, Write as _};
+
+use super::histogram::Histogram;
+
+/// Metrics written out, one family after the other.
+#[derive(Default)]
+pub struct Text(String);
+
+/// Names and values that tell the series of one family apart.
+pub type Labels<'a> = &'a [(&'a str, &'a str)];
+
+impl Text {
+    /// Begins a family: its name, its type, and what it tells.
+    pub fn family(&mut self, name: &str, kind: &str, help: &str) {
+        let _infallible = writeln!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}");
+    }
+
+    /// One series with its value.
+    pub fn sample(&mut self, name: &str, labels: Labels<'_>, value: impl Display) {
+        self.0.push_str(name);
+        self.labels(labels, None);
+        let _infallible = writeln!(self.0, " {value}");
+    }
+
+    /// A family of a single series without labels.
+    pub fn single(&mut self, (name, kind): (&str, &str), help: &str, value: impl Display) {
+        self.family(name, kind, help);
+        self.sample(name, &[], value);
+    }
+
+    /// The series of a histogram.
+    pub fn histogram(&mut self, name: &str, labels: Labels<'_>, histogram: &Histogram) {
+        let mut total = 0;
+        for (bound, count) in histogram.cumulative() {
+            let bound = if bound.is_finite() { bound.to_string() } else { "+Inf".to_owned() };
+            let _infallible = write!(self.0, "{name}_bucket");
+            self.labels(labels, Some(&bound));
+            let _infallible = writeln!(self.0, " {count}");
+            total = count;
+        }
+        for (suffix, value) in [("_sum", histogram.sum().to_string()), ("_count", total.to_string())] {
+            let _infallible = write!(self.0, "{name}{suffix}");
+            self.labels(labels, None);
+            let _infallible = writeln!(self.0, " {value}");
+        }
+    }
+
+    fn labels(&mut self, labels: Labels<'_>, bound: Option<&str>) {
+        let all = labels.iter().copied().chain(bound.map(|b| ("le", b)));
+        for (at, (name, value)) in all.enumerate() {
+            self.0.push(if at == 0 { '{' } else { ',' });
+            let value = value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
+            let _infallible = write!(self.0, "{name}=\"{value}\"");
+        }
+        if !labels.is_empty() || bound.is_some() {
+            self.0.push('}');
+        }
+    }
+
+    /// All of it.
+    #[must_use]
+    pub fn finish(self) -> String {
+        self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn series_are_lines_with_quoted_labels() {
+        let mut text = Text::default();
+        text.family("a", "gauge", "About a.");
+        text.sample("a", &[("x", "say \"hi\"\n")], 3);
+        let histogram = Histogram::new(&[0.5]);
+        histogram.observe(2.0);
+        text.histogram("b", &[], &histogram);
+        let expected = "# HELP a About a.\n# TYPE a gauge\na{x=\"say \\\"hi\\\"\\n\"} 3\n\
+                        b_bucket{le=\"0.5\"} 0\nb_bucket{le=\"+Inf\"} 1\nb_sum 2\nb_count 1\n";
+        assert_eq!(text.finish(), expected);
+    }
+}

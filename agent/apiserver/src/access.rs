@@ -124,7 +124,7 @@ impl Access {
     }
 
     /// Who asks.
-    pub async fn identify(&self, parts: &Parts, info: &RequestInfo, query: &Query) -> Result<User> {
+    pub async fn authenticate(&self, parts: &Parts) -> Result<User> {
         let peer = parts.extensions.get::<PeerCertificates>();
         let request = AuthRequest {
             headers: &parts.headers,
@@ -132,7 +132,7 @@ impl Access {
             path: parts.uri.path(),
         };
         match self.authenticators.authenticate(&request).await {
-            Ok(Some(user)) => self.impersonated(&parts.headers, user, (info, query)),
+            Ok(Some(user)) => Ok(user),
             Ok(None) => Err(Failure::unauthorized()),
             Err(error) => {
                 tracing::debug!(%error, "credentials were refused");
@@ -141,11 +141,16 @@ impl Access {
         }
     }
 
-    fn impersonated(&self, headers: &HeaderMap, user: User, (info, query): (&RequestInfo, &Query)) -> Result<User> {
+    /// As whom the request goes on, where that is somebody else.
+    pub fn impersonated(
+        &self,
+        headers: &HeaderMap,
+        user: &User,
+        (info, query): (&RequestInfo, &Query),
+    ) -> Result<Option<User>> {
         let pairs = field_pairs(info, query);
-        match impersonate(headers, &attributes_of(&user, info, &pairs), &self.authorizer) {
-            Ok(None) => Ok(user),
-            Ok(Some(other)) => Ok(other),
+        match impersonate(headers, &attributes_of(user, info, &pairs), &self.authorizer) {
+            Ok(other) => Ok(other),
             Err(ImpersonationError::NoUser(_)) => {
                 Err(Failure::bad_request(format!("requested {} without impersonating a user name", nameless(headers))))
             }
@@ -183,10 +188,12 @@ impl Access {
     }
 
     /// Refuses what the user may not do.
-    pub fn authorize(&self, user: &User, info: &RequestInfo, query: &Query) -> Result<()> {
+    pub fn authorize(&self, user: &User, info: &RequestInfo, query: &Query, record: &audit::Record) -> Result<()> {
         let pairs = field_pairs(info, query);
         let attributes = attributes_of(user, info, &pairs);
         let decision = self.authorizer.authorize(&attributes);
+        record.annotate("authorization.k8s.io/decision", if decision.is_allow() { "allow" } else { "forbid" });
+        record.annotate("authorization.k8s.io/reason", decision.reason());
         if decision.is_allow() {
             return Ok(());
         }

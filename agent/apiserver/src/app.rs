@@ -57,6 +57,8 @@ pub struct App {
     pub custom_ready: tokio::sync::watch::Sender<bool>,
     /// Node ports given out a moment ago.
     pub reserved_ports: crate::services::Reserved,
+    /// Writes down what is asked; none without a policy.
+    pub auditor: Option<Arc<audit::Auditor>>,
 }
 
 impl App {
@@ -71,6 +73,7 @@ impl App {
     ) -> std::result::Result<Arc<Self>, crate::Error> {
         let (reads, writes) = config.max_in_flight;
         let cache = Arc::new(Cache::new(store));
+        let auditor = config.audit.as_ref().map(audit::Auditor::new).transpose()?;
         Ok(Arc::new(Self {
             access: crate::access::Access::new(&config, &cache)?,
             in_flight: (Semaphore::new(reads), Semaphore::new(writes)),
@@ -89,6 +92,7 @@ impl App {
             custom: crate::custom::Registry::default(),
             custom_ready: tokio::sync::watch::Sender::new(false),
             reserved_ports: Default::default(),
+            auditor,
         }))
     }
 
@@ -125,6 +129,8 @@ pub struct Call {
     pub kind: &'static Kind,
     /// Texts for `Warning` headers.
     pub warnings: Mutex<Vec<String>>,
+    /// What is noted for the audit log.
+    pub record: audit::Record,
 }
 
 impl Call {

@@ -48,6 +48,8 @@ pub struct Config {
     pub node_restriction: bool,
     /// How long a shutdown waits for requests in flight.
     pub drain_timeout: Duration,
+    /// Which requests are written down, and where to.
+    pub audit: Option<audit::Config>,
 }
 
 /// Files to serve TLS with.
@@ -131,6 +133,7 @@ impl Default for Config {
             request_timeout: Duration::from_secs(60),
             node_restriction: true,
             drain_timeout: Duration::from_secs(10),
+            audit: None,
         }
     }
 }

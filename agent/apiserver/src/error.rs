@@ -44,6 +44,9 @@ pub enum Error {
         /// What the write said.
         reason: String,
     },
+    /// Requests cannot be written down.
+    #[error(transparent)]
+    Audit(#[from] audit::Error),
     /// Credentials of the configuration cannot be used.
     #[error("the authentication settings cannot be used: {reason}")]
     Authentication {

@@ -20,6 +20,7 @@ mod admission;
 mod aggregate;
 mod answer;
 mod app;
+mod audited;
 pub mod auth;
 mod backend;
 mod cache;

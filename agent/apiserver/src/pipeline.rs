@@ -10,6 +10,7 @@ use parking_lot::Mutex;
 
 use crate::answer::{self, Body};
 use crate::app::{App, Call};
+use crate::audited::{self, Noted};
 use crate::flow::Flow;
 use crate::negotiate::{self, Accept};
 use crate::request::{Query, RequestInfo};
@@ -20,6 +21,10 @@ use crate::{handlers, nonresource};
 #[derive(Clone)]
 pub struct PeerCertificates(pub Arc<Vec<rustls_pki_types::CertificateDer<'static>>>);
 
+/// Where the other end of the connection is; put into a request's extensions by the server.
+#[derive(Clone, Copy)]
+pub struct PeerAddress(pub std::net::IpAddr);
+
 /// Answers one request. Never fails: what goes wrong is an answer too.
 pub async fn serve(app: Arc<App>, request: Request<Body>) -> Response<Body> {
     let started = Instant::now();
@@ -28,11 +33,13 @@ pub async fn serve(app: Arc<App>, request: Request<Body>) -> Response<Body> {
     let info = RequestInfo::parse(&parts.method, parts.uri.path(), &query);
     let verb = info.verb;
     let kind = app.custom.kind(&info.group, &info.version, &info.resource).filter(|_| info.is_resource);
-    let mut marks = Marks::default();
     let audit_id = audit_id(&parts.headers);
+    let mut marks = Marks { audit_id: audit_id.clone(), ..Marks::default() };
+    marks.received = app.auditor.as_ref().map(|_| jiff::Timestamp::now());
     let headers = parts.headers.clone();
-    let limit = if info.is_long_running() { None } else { Some(app.config.request_timeout) };
-    let work = handle(&app, parts, body, (query, info), &mut marks);
+    let is_long = info.is_long_running();
+    let limit = if is_long { None } else { Some(app.config.request_timeout) };
+    let work = audited::guard(handle(&app, parts, body, (query, info), &mut marks));
     let result = match limit {
         None => work.await,
         Some(limit) => tokio::time::timeout(limit, work)
@@ -55,6 +62,9 @@ pub async fn serve(app: Arc<App>, request: Request<Body>) -> Response<Body> {
     if let Some(flow) = marks.flow {
         flow.put(response.headers_mut());
     }
+    if marks.record.is_on() {
+        response = audited::finish(marks.record, response, marks.noted, is_long).await;
+    }
     let resource = kind.map_or("", |k| k.plural);
     app.metrics.observe(verb, resource, response.status().as_u16(), started.elapsed().as_secs_f64());
     response
@@ -67,11 +77,19 @@ fn audit_id(headers: &HeaderMap) -> String {
 
 /// What a request leaves behind for the headers of its answer.
 #[derive(Default)]
-struct Marks {
+pub struct Marks {
     warnings: Vec<String>,
     flow: Option<Flow>,
     /// Whether it got no further than who asks and whether they may.
     refused: bool,
+    /// The request's id.
+    pub audit_id: String,
+    /// When it came, where that is noted.
+    pub received: Option<jiff::Timestamp>,
+    /// What is noted for the audit log.
+    pub record: audit::Record,
+    /// How much of the answer is noted there.
+    pub noted: Noted,
 }
 
 async fn handle(
@@ -82,17 +100,21 @@ async fn handle(
     marks: &mut Marks,
 ) -> Result<Response<Body>> {
     marks.refused = true;
-    let user = app.access.identify(&parts, &info, &query).await?;
+    let user = audited::admit(app, (&parts, &info, &query), marks).await?;
     if !info.is_long_running() || info.verb == "watch" {
         marks.flow = app.flows.classify(&app.cache, &user, &info);
     }
     let _permit = permit(app, &info)?;
-    app.access.authorize(&user, &info, &query)?;
+    app.access.authorize(&user, &info, &query, &marks.record)?;
     marks.refused = false;
     if let Some(remote) = remote_of(app, &info) {
+        marks.noted = Noted::Code;
         return crate::aggregate::serve(app, remote, &user, (parts, body)).await;
     }
     if !info.is_resource {
+        if !matches!(info.path.split('/').nth(1), Some("api" | "apis")) {
+            marks.noted = Noted::Code;
+        }
         return nonresource::serve(app, &parts, &info, &query).await;
     }
     let kind = app.custom.kind(&info.group, &info.version, &info.resource);
@@ -120,6 +142,7 @@ async fn handle(
         info,
         query,
         warnings: Mutex::new(Vec::new()),
+        record: marks.record.clone(),
     };
     crate::custom::warn_deprecated(&call);
     let no_method = Failure::method_not_allowed();

@@ -4,6 +4,7 @@ mod cork;
 mod tls;
 
 use std::convert::Infallible;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -22,7 +23,7 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::answer::{Body, BodyError, BoxError};
 use crate::app::App;
-use crate::pipeline::{self, PeerCertificates};
+use crate::pipeline::{self, PeerAddress, PeerCertificates};
 use cork::Corked;
 
 pub use tls::{acceptor, certificates, key};
@@ -77,8 +78,8 @@ pub async fn listen(app: Arc<App>, listener: TcpListener, tls: Option<TlsAccepto
             () = shutdown.wait() => break,
         };
         match stream {
-            Ok((stream, _peer)) => {
-                let connection = connection(app.clone(), stream, tls.clone(), graceful.watcher());
+            Ok((stream, from)) => {
+                let connection = connection(app.clone(), (stream, from), tls.clone(), graceful.watcher());
                 tokio::spawn(connection);
             }
             Err(error) => {
@@ -95,7 +96,7 @@ pub async fn listen(app: Arc<App>, listener: TcpListener, tls: Option<TlsAccepto
 
 async fn connection(
     app: Arc<App>,
-    stream: TcpStream,
+    (stream, from): (TcpStream, SocketAddr),
     tls: Option<TlsAcceptor>,
     watcher: hyper_util::server::graceful::Watcher,
 ) {
@@ -110,7 +111,7 @@ async fn connection(
     let cork = stream.handle();
     let result = match tls {
         None => {
-            let service = hyper::service::service_fn(move |r| answer(app.clone(), r, None));
+            let service = hyper::service::service_fn(move |r| answer(app.clone(), r, (from, None)));
             let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
             cork.run(Box::pin(watcher.watch(connection))).await
         }
@@ -121,7 +122,7 @@ async fn connection(
                 .1
                 .peer_certificates()
                 .map(|c| PeerCertificates(Arc::new(c.iter().map(|c| c.clone().into_owned()).collect())));
-            let service = hyper::service::service_fn(move |r| answer(app.clone(), r, peer.clone()));
+            let service = hyper::service::service_fn(move |r| answer(app.clone(), r, (from, peer.clone())));
             let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
             cork.run(Box::pin(watcher.watch(connection))).await
         }
@@ -134,8 +135,9 @@ async fn connection(
 async fn answer(
     app: Arc<App>,
     mut request: Request<Incoming>,
-    peer: Option<PeerCertificates>,
+    (from, peer): (SocketAddr, Option<PeerCertificates>),
 ) -> Result<Response<Body>, Infallible> {
+    request.extensions_mut().insert(PeerAddress(from.ip()));
     if let Some(peer) = peer {
         request.extensions_mut().insert(peer);
     }

@@ -129,5 +129,6 @@ pub fn internal_call(app: &Arc<App>, kind: &'static api::Kind, namespace: &str, 
         accept: Accept::JSON,
         kind,
         warnings: Mutex::new(Vec::new()),
+        record: audit::Record::default(),
     }
 }

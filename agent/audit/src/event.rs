@@ -104,6 +104,18 @@ impl Outcome {
         Self { code, ..Self::default() }
     }
 
+    /// A failure that no `Status` tells of.
+    #[must_use]
+    pub fn failure(message: String, reason: &str, code: u16) -> Self {
+        Self { status: "Failure".to_owned(), message, reason: reason.to_owned(), code, ..Self::default() }
+    }
+
+    /// A text, before anything else is known.
+    #[must_use]
+    pub fn text(message: String) -> Self {
+        Self { message, ..Self::default() }
+    }
+
     /// Takes over what a `Status` says, if this text is one.
     #[must_use]
     pub fn of_status(text: &str) -> Option<Self> {

@@ -58,11 +58,14 @@ impl Record {
     /// Adds an annotation; one that is there already stays.
     pub fn annotate(&self, key: &str, value: impl Into<String>) {
         self.with(|event| {
-            if let Some(known) = event.annotations.get(key) {
-                tracing::warn!(key, known, "an audit annotation is set already");
-            } else {
-                event.annotations.insert(key.to_owned(), value.into());
-            }
+            event.annotations.entry(key.to_owned()).or_insert_with(|| value.into());
+        });
+    }
+
+    /// Sets an annotation, in place of what it was.
+    pub fn annotate_anew(&self, key: &str, value: impl Into<String>) {
+        self.with(|event| {
+            event.annotations.insert(key.to_owned(), value.into());
         });
     }
 

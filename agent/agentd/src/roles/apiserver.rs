@@ -1,5 +1,7 @@
 //! `keelson apiserver`: the API server alone, with upstream's flags.
 
+mod audit;
+
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -111,6 +113,8 @@ pub(crate) struct Options {
     /// Admission plugins beside the default ones; `NodeRestriction` is the one that can be chosen.
     #[arg(long, value_delimiter = ',')]
     enable_admission_plugins: Vec<String>,
+    #[command(flatten)]
+    audit: audit::AuditOptions,
     #[command(flatten)]
     without_effect: WithoutEffect,
 }
@@ -229,6 +233,7 @@ fn config(options: &Options) -> Result<Config> {
         max_in_flight: (options.max_requests_inflight, options.max_mutating_requests_inflight),
         request_timeout: options.request_timeout,
         node_restriction: options.enable_admission_plugins.iter().any(|p| p == "NodeRestriction"),
+        audit: options.audit.config()?,
         ..Config::default()
     })
 }

@@ -92,6 +92,7 @@ fn decode_as(call: &Call, body: &[u8], name: &str) -> Result<Value> {
     let parsed = codec::parse_body(body, negotiate::body_encoding(&call.headers)?, schema)?;
     check_names(call, &parsed.value)?;
     check_fields(call, &parsed, schema)?;
+    crate::audited::message(call, schema, &parsed.value);
     Ok(parsed.value)
 }
 

@@ -11,6 +11,7 @@ use tower::ServiceExt;
 
 pub(crate) const JSON: &str = "application/json";
 
+#[allow(dead_code, reason = "not every test is of the plain server")]
 pub(crate) async fn server(shutdown: &lifecycle::Shutdown) -> ApiService {
     let store = store::Embedded::in_memory().await.unwrap();
     let config = Config { authorization: Authorization::AlwaysAllow, ..Config::default() };

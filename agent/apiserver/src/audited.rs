@@ -186,7 +186,8 @@ pub fn message(call: &Call, schema: &'static Message, value: &Value) {
     let (version, kind) = (tree::text(value, "/apiVersion"), tree::text(value, "/kind"));
     let row = call.kind.subresource(&call.info.subresource);
     let own_version = match row {
-        None if own_kind == "DeleteOptions" => "meta.k8s.io/v1".to_owned(),
+        // Upstream logs them before it knows their version.
+        _ if own_kind == "DeleteOptions" => "meta.k8s.io/__internal".to_owned(),
         Some(row) if !row.group.is_empty() => format!("{}/{}", row.group, row.version),
         _ => call.kind.api_version(),
     };

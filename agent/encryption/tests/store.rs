@@ -57,7 +57,8 @@ fn resource_of() -> ResourceOf {
 async fn what_upstream_wrote_is_read() {
     for len in [16, 24, 32] {
         let (aes, long) = (key("one", len), key("one", 32));
-        let text = document(&format!("[{{aescbc: {aes}}}, {{aesgcm: {aes}}}, {{secretbox: {long}}}, {{identity: {{}}}}]"));
+        let text =
+            document(&format!("[{{aescbc: {aes}}}, {{aesgcm: {aes}}}, {{secretbox: {long}}}, {{identity: {{}}}}]"));
         let found = Configuration::parse(&text).unwrap();
         let providers = found.providers("", "secrets").unwrap();
         let mut read = 0;

@@ -1,6 +1,7 @@
 //! `keelson apiserver`: the API server alone, with upstream's flags.
 
 mod audit;
+mod encryption;
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -116,6 +117,8 @@ pub(crate) struct Options {
     #[command(flatten)]
     audit: audit::AuditOptions,
     #[command(flatten)]
+    encryption: encryption::EncryptionOptions,
+    #[command(flatten)]
     without_effect: WithoutEffect,
 }
 
@@ -154,6 +157,7 @@ pub(crate) fn run(options: Options) -> Result<()> {
         let store = open(&options).await?;
         let config = config(&options)?;
         let compacting = store.clone();
+        let store = options.encryption.wrap(store, &shutdown).await?;
         let stop = shutdown.clone();
         let compactor = tokio::spawn(async move {
             store::run_compactor(&*compacting, COMPACT_EVERY, async move { stop.wait().await }).await;

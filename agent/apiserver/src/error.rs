@@ -47,6 +47,12 @@ pub enum Error {
     /// Requests cannot be written down.
     #[error(transparent)]
     Audit(#[from] audit::Error),
+    /// Who decides what users may do cannot be set up.
+    #[error("the authorization settings cannot be used: {reason}")]
+    Authorization {
+        /// Why.
+        reason: String,
+    },
     /// Credentials of the configuration cannot be used.
     #[error("the authentication settings cannot be used: {reason}")]
     Authentication {

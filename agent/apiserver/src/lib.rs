@@ -59,6 +59,8 @@ mod websocket;
 mod wire;
 
 pub use answer::{Body, BodyError, BoxError};
+pub use auth::authn::{Oidc, TokenWebhook};
+pub use auth::authz::settings::{Mode, WebhookSettings};
 pub use config::{Authorization, Config, FrontProxy, IpRange, IpRangeError, KubeletClient, ProxyClient, Tls};
 pub use error::Error;
 pub use serve::ApiService;

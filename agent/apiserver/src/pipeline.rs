@@ -105,7 +105,7 @@ async fn handle(
         marks.flow = app.flows.classify(&app.cache, &user, &info);
     }
     let _permit = permit(app, &info)?;
-    app.access.authorize(&user, &info, &query, &marks.record)?;
+    app.access.authorize(&user, &info, &query, &marks.record).await?;
     marks.refused = false;
     if let Some(remote) = remote_of(app, &info) {
         marks.noted = Noted::Code;

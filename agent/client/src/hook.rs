@@ -6,15 +6,18 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{ACCEPT, CONTENT_TYPE};
-use http::{HeaderValue, Method, Request, StatusCode, Uri};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Uri};
 use http_body_util::BodyExt;
 
 use crate::client::Client;
 use crate::config::Config;
 use crate::error::{ConfigError, Error, Result};
+use crate::transport::ResponseBody;
 
 /// Upstream's deadline for such requests.
 const TIMEOUT: Duration = Duration::from_secs(30);
+/// How often a document is posted before that is given up.
+const TRIES: u32 = 5;
 /// Largest answer that is read.
 const MAX_ANSWER_BYTES: usize = 3 << 20;
 /// Most of an answer that an error shows.
@@ -92,6 +95,27 @@ impl Hook {
         self
     }
 
+    /// Posts a JSON document, again after a pause as long as the failure looks like one that passes.
+    ///
+    /// # Errors
+    /// When there is no answer, or it is a refusal.
+    pub async fn post_patiently(
+        &self,
+        document: Bytes,
+        backoff: &stdx::Backoff,
+    ) -> std::result::Result<Bytes, HookError> {
+        let mut attempt = 0;
+        loop {
+            match self.post(document.clone()).await {
+                Err(error) if error.is_passing() && attempt + 1 < TRIES => {
+                    tokio::time::sleep(backoff.base(attempt)).await;
+                    attempt += 1;
+                }
+                other => return other,
+            }
+        }
+    }
+
     /// Posts a JSON document and reads what comes back.
     ///
     /// # Errors
@@ -103,26 +127,27 @@ impl Hook {
         let json = HeaderValue::from_static("application/json");
         request.headers_mut().insert(CONTENT_TYPE, json);
         request.headers_mut().insert(ACCEPT, HeaderValue::from_static("application/json, */*"));
-        let exchange = async {
-            let response = self.client.raw(request).await.map_err(HookError::Ask)?;
-            let code = response.status();
-            let mut stream = response.into_body();
-            let mut body = Vec::new();
-            while let Some(frame) = stream.frame().await {
-                let frame = frame.map_err(|error| HookError::Read(error.to_string()))?;
-                let data = frame.into_data().unwrap_or_default();
-                if body.len() + data.len() > MAX_ANSWER_BYTES {
-                    return Err(HookError::Read(format!("it is larger than {MAX_ANSWER_BYTES} bytes")));
-                }
-                body.extend_from_slice(&data);
-            }
-            let body = Bytes::from(body);
-            if code.is_success() {
-                return Ok(body);
-            }
-            let text = String::from_utf8_lossy(&body).chars().take(MAX_SHOWN_CHARS).collect();
-            Err(HookError::Refused { code, text })
-        };
+        let exchange = async { read_answer(self.client.raw(request).await.map_err(HookError::Ask)?).await };
         tokio::time::timeout(self.timeout, exchange).await.unwrap_or(Err(HookError::Timeout(self.timeout)))
     }
+}
+
+/// The whole body of an answer that is no refusal.
+pub(crate) async fn read_answer(response: Response<ResponseBody>) -> std::result::Result<Bytes, HookError> {
+    let code = response.status();
+    let mut stream = response.into_body();
+    let mut body = Vec::new();
+    while let Some(frame) = stream.frame().await {
+        let frame = frame.map_err(|error| HookError::Read(error.to_string()))?;
+        let data = frame.into_data().unwrap_or_default();
+        if body.len() + data.len() > MAX_ANSWER_BYTES {
+            return Err(HookError::Read(format!("it is larger than {MAX_ANSWER_BYTES} bytes")));
+        }
+        body.extend_from_slice(&data);
+    }
+    if code.is_success() {
+        return Ok(body.into());
+    }
+    let text = String::from_utf8_lossy(&body).chars().take(MAX_SHOWN_CHARS).collect();
+    Err(HookError::Refused { code, text })
 }

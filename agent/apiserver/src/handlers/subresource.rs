@@ -80,7 +80,7 @@ pub(super) async fn create_review(call: &Call, body: &[u8]) -> Result<Response<B
             let name = value["metadata"]["name"].as_str().unwrap_or_default().to_owned();
             binding::bind(call, &name, body).await
         }
-        _ => review::create(call, body),
+        _ => review::create(call, body).await,
     }
 }
 

@@ -410,7 +410,9 @@ async fn write(call: &Call, storage: &Storage, key: &str, (old, new): (&Object, 
     let gone = strategy::is_finished(call.kind, new);
     // What lies there encrypted in an old way is written anew, also if it says the same.
     let is_same = data == old.data && !gone;
-    if is_same && (call.is_dry_run()? || !call.app.cache.store().is_stale(key.as_bytes()).await.map_err(store_failure)?) {
+    if is_same
+        && (call.is_dry_run()? || !call.app.cache.store().is_stale(key.as_bytes()).await.map_err(store_failure)?)
+    {
         return Ok(done(old.revision));
     }
     if call.is_dry_run()? {

@@ -19,6 +19,7 @@ use futures::FutureExt as _;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE, USER_AGENT};
 use http::request::Parts;
 use http::{HeaderMap, Response, StatusCode};
+use http_body::Body as _;
 use http_body_util::BodyExt as _;
 use serde_json::Value;
 
@@ -42,6 +43,10 @@ pub enum Noted {
     Refusal,
 }
 
+/// How long tokens are valid where a request does not say.
+const DEFAULT_TOKEN_SECONDS: i64 = 3600;
+/// Answers up to this size are looked at for what they say of the request's end.
+const SMALL_BYTES: u64 = 64 << 10;
 /// Largest compressed answer that is read again, once it is not compressed any more.
 const MAX_OBJECT_BYTES: u64 = 64 << 20;
 
@@ -191,8 +196,13 @@ pub fn message(call: &Call, schema: &'static Message, value: &Value) {
         Some(row) if !row.group.is_empty() => format!("{}/{}", row.group, row.version),
         _ => call.kind.api_version(),
     };
-    let version = if version.is_empty() { &own_version } else { version };
-    write(call, schema, value, (version, if kind.is_empty() { own_kind } else { kind }));
+    let names = (if version.is_empty() { &own_version } else { version }, if kind.is_empty() { own_kind } else { kind });
+    if own_kind == "TokenRequest" && value["spec"]["expirationSeconds"].is_null() {
+        let mut whole = value.clone();
+        whole["spec"]["expirationSeconds"] = DEFAULT_TOKEN_SECONDS.into();
+        return write(call, schema, &whole, names);
+    }
+    write(call, schema, value, names);
 }
 
 fn write(call: &Call, schema: &'static Message, value: &Value, names: (&str, &str)) {
@@ -248,17 +258,21 @@ pub async fn finish(record: Record, response: Response<Body>, noted: Noted, is_l
         return response;
     }
     let is_whole = !is_long || code.is_client_error() || code.is_server_error();
-    let response = if noted != Noted::Code && is_whole { read(&record, response).await } else { response };
+    // What is sent in pieces is put together only where it is to be noted.
+    let is_small = response.body().size_hint().exact().is_some_and(|bytes| bytes <= SMALL_BYTES);
+    let is_read = noted != Noted::Code && is_whole && (is_small || record.wants_response_object());
+    let response = if is_read { read(&record, response).await } else { response };
     record.code(code.as_u16());
     if noted == Noted::Refusal {
         record.process(Stage::ResponseStarted).await;
         return response;
     }
-    if !is_long {
+    if is_long {
+        record.process(Stage::ResponseStarted).await;
+    } else if response.body().size_hint().exact().is_some() {
         record.process(Stage::ResponseComplete).await;
         return response;
     }
-    record.process(Stage::ResponseStarted).await;
     response.map(|body| Watched { body, record: Some(record) }.boxed_unsync())
 }
 

@@ -255,7 +255,7 @@ fn conditions(node: &Node<'_>) -> Vec<String> {
         let text = format!("Too many: {}: must have at most {MAX_CONDITIONS} items", list.len());
         node.field("matchConditions").note(text);
     }
-    let mut seen = BTreeSet::new();
+    let mut seen: Vec<String> = Vec::new();
     for item in list {
         let item = item.only(&["expression"]);
         let field = item.field("expression");
@@ -268,10 +268,10 @@ fn conditions(node: &Node<'_>) -> Vec<String> {
             if let Err(why) = condition(&text) {
                 field.invalid(&why);
             }
-            seen.insert(text);
+            seen.push(text);
         }
     }
-    seen.into_iter().collect()
+    seen
 }
 
 #[cfg(test)]
@@ -307,7 +307,7 @@ mod tests {
     #[test]
     fn what_is_wrong_is_told_by_its_path() {
         for (authorizers, message) in [
-            ("[]".to_owned(), "authorizers: Required value: at least one authorization mode must be defined"),
+            ("  []".to_owned(), "authorizers: Required value: at least one authorization mode must be defined"),
             (
                 "- {type: Foo, name: a}".to_owned(),
                 "authorizers[0].type: Unsupported value: \"Foo\": supported values: \"ABAC\"",

@@ -196,7 +196,8 @@ pub fn message(call: &Call, schema: &'static Message, value: &Value) {
         Some(row) if !row.group.is_empty() => format!("{}/{}", row.group, row.version),
         _ => call.kind.api_version(),
     };
-    let names = (if version.is_empty() { &own_version } else { version }, if kind.is_empty() { own_kind } else { kind });
+    let names =
+        (if version.is_empty() { &own_version } else { version }, if kind.is_empty() { own_kind } else { kind });
     if own_kind == "TokenRequest" && value["spec"]["expirationSeconds"].is_null() {
         let mut whole = value.clone();
         whole["spec"]["expirationSeconds"] = DEFAULT_TOKEN_SECONDS.into();

@@ -137,7 +137,7 @@ impl Log {
     /// Removes old files that are too many or too old, and compresses the others.
     fn tidy(&self, now: Timestamp) -> io::Result<()> {
         let mut old = self.old_files()?;
-        old.sort_by(|a, b| b.0.cmp(&a.0));
+        old.sort_by_key(|(time, _)| std::cmp::Reverse(*time));
         let oldest = self.config.max_age.and_then(|age| now.checked_sub(age).ok());
         let kept = if self.config.max_backups == 0 { usize::MAX } else { self.config.max_backups };
         for (at, (time, path)) in old.into_iter().enumerate() {

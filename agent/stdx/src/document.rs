@@ -338,8 +338,8 @@ mod tests {
         fn no_text_makes_it_panic(text in "[ -~\n]{0,200}") {
             if let Ok(document) = Document::parse_any(&text) {
                 let root = document.root().only(&["a"]);
-                let _ = (root.text("a"), root.list("b").len(), root.number("c"), root.switch("d"), root.entries("e").len());
-                let _ = document.finish();
+                let _read = (root.text("a"), root.list("b").len(), root.number("c"), root.switch("d"), root.entries("e").len());
+                let _either_way = document.finish();
             }
         }
     }

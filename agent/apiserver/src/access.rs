@@ -457,3 +457,31 @@ const FED: [(&str, &str); 7] = [
     ("", "persistentvolumes"),
     ("storage.k8s.io", "volumeattachments"),
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_counts_as_changed_once_for_each_content() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("config");
+        std::fs::write(&path, "a").unwrap();
+        let mut watched = Watched::new(path.clone());
+        assert_eq!(watched.changed(), None);
+        std::fs::write(&path, "b").unwrap();
+        assert_eq!((watched.changed(), watched.changed()), (Some(path.clone()), None));
+        // While it is being replaced it may not be there.
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!(watched.changed(), None);
+        std::fs::write(&path, "c").unwrap();
+        assert_eq!(watched.changed(), Some(path));
+    }
+
+    #[test]
+    fn abac_needs_its_policies() {
+        let local = (Arc::new(NodeAuthorizer::new(Vec::new())), Arc::new(RbacAuthorizer::new()), None);
+        let told = authorizers(&[Mode::Rbac, Mode::Abac], &local).err().unwrap();
+        assert_eq!(told, "authorization by ABAC needs a policy file");
+    }
+}

@@ -43,8 +43,6 @@ pub enum Noted {
     Refusal,
 }
 
-/// How long tokens are valid where a request does not say.
-const DEFAULT_TOKEN_SECONDS: i64 = 3600;
 /// Answers up to this size are looked at for what they say of the request's end.
 const SMALL_BYTES: u64 = 64 << 10;
 /// Largest compressed answer that is read again, once it is not compressed any more.
@@ -198,12 +196,9 @@ pub fn message(call: &Call, schema: &'static Message, value: &Value) {
     };
     let names =
         (if version.is_empty() { &own_version } else { version }, if kind.is_empty() { own_kind } else { kind });
-    if own_kind == "TokenRequest" && value["spec"]["expirationSeconds"].is_null() {
-        let mut whole = value.clone();
-        whole["spec"]["expirationSeconds"] = DEFAULT_TOKEN_SECONDS.into();
-        return write(call, schema, &whole, names);
-    }
-    write(call, schema, value, names);
+    let mut whole = value.clone();
+    crate::defaults::apply_message(schema.name, &mut whole);
+    write(call, schema, &whole, names);
 }
 
 fn write(call: &Call, schema: &'static Message, value: &Value, names: (&str, &str)) {
@@ -431,4 +426,58 @@ pub fn metrics(app: &App) -> String {
         &mut one(counts.rejected),
     );
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const POLICY: &str = "apiVersion: audit.k8s.io/v1\nkind: Policy\nrules: [{level: Metadata}]\n";
+
+    #[tokio::test]
+    async fn what_breaks_is_answered_and_noted() {
+        let folder = tempfile::tempdir().unwrap();
+        let (policy, path) = (folder.path().join("policy.yaml"), folder.path().join("audit.log"));
+        std::fs::write(&policy, POLICY).unwrap();
+        let log = audit::LogConfig {
+            path: path.clone(),
+            format: audit::Format::Json,
+            max_bytes: 1 << 20,
+            max_age: None,
+            max_backups: 0,
+            compress: false,
+        };
+        let config = audit::Config { policy, log: Some((log, audit::Mode::Blocking, None)), webhook: None };
+        let auditor = audit::Auditor::new(&config).unwrap();
+        let request = audit::Request {
+            user: "jane",
+            groups: &[],
+            verb: "get",
+            is_resource: false,
+            group: "",
+            resource: "",
+            subresource: "",
+            namespace: "",
+            name: "",
+            path: "/version",
+        };
+        let record = auditor.begin(&request, |level| Event::new("id".to_owned(), level, jiff::Timestamp::UNIX_EPOCH));
+        let response = guard(async { panic!("a defect") }).await.unwrap();
+        assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
+        finish(record, response, Noted::Object, false).await;
+        let event: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+        assert_eq!((&event["stage"], &event["responseStatus"]["code"]), (&"Panic".into(), &500.into()));
+        assert_eq!(event["responseStatus"]["message"], "APIServer panic'd: a defect");
+    }
+
+    #[test]
+    fn addresses_that_somebody_says_come_before_the_one_we_see() {
+        let request = http::Request::get("/")
+            .header("x-forwarded-for", "192.0.2.1, nonsense, 192.0.2.2")
+            .header("x-real-ip", "192.0.2.1")
+            .extension(PeerAddress("::ffff:192.0.2.3".parse().unwrap()));
+        let (parts, ()) = request.body(()).unwrap().into_parts();
+        let texts: Vec<String> = source_ips(&parts).iter().map(IpAddr::to_string).collect();
+        assert_eq!(texts, ["192.0.2.1", "192.0.2.2", "192.0.2.3"]);
+    }
 }

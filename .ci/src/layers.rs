@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 const LAYERS: &[(&str, &[&str])] = &[
     ("L0 words", &["stdx", "api", "cel", "machine-api", "manifest", "disk"]),
     ("L1 kernel and wire", &["sys", "cgroups", "netlink", "nft", "cri"]),
-    ("L2 mechanisms", &["lifecycle", "store", "client", "reconcile", "pki", "etcd", "install"]),
+    ("L2 mechanisms", &["lifecycle", "store", "encryption", "client", "audit", "reconcile", "pki", "etcd", "install"]),
     (
         "L3 components",
         &[
@@ -38,6 +38,10 @@ const SIDEWAYS: &[(&str, &[&str])] = &[
     ("nft", &["sys"]),
     ("store", &["lifecycle"]),
     ("reconcile", &["client", "lifecycle"]),
+    // Events go to webhooks.
+    ("audit", &["client", "lifecycle"]),
+    // A store whose values are encrypted is a store.
+    ("encryption", &["store", "lifecycle"]),
     // PID 1 is its phases plus the services' state machine.
     ("init", &["supervisor"]),
 ];

@@ -3,17 +3,19 @@
 use std::sync::Arc;
 
 use api::rbac::v1::{PolicyRule, RoleRef};
-use futures::FutureExt as _;
 use http::HeaderMap;
 use http::request::Parts;
 use lifecycle::Shutdown;
 
 use crate::app::now;
 use crate::auth::authn::{AuthRequest, Authenticators, AuthnError, Config as AuthnConfig, Found, Lookup, TokenUser};
-use crate::auth::authn::{FrontProxy, ServiceAccounts};
+use crate::auth::authn::{FrontProxy, ServiceAccounts, Settings};
+use crate::auth::authz::abac::Policies;
 use crate::auth::authz::node::NodeAuthorizer;
 use crate::auth::authz::rbac::RbacAuthorizer;
-use crate::auth::authz::{AlwaysAllow, Attributes, Authorizer, Chain, Decision, forbidden_message};
+use crate::auth::authz::settings::{self, Mode};
+use crate::auth::authz::webhook::Webhook;
+use crate::auth::authz::{AlwaysAllow, AlwaysDeny, Attributes, Authorizer, Chain, Decision, forbidden_message};
 use crate::auth::impersonate::{ImpersonationError, impersonate};
 use crate::auth::keys::{SigningKey, VerifyKey};
 use crate::auth::token::TokenSigner;
@@ -36,6 +38,7 @@ pub struct Access {
     authorizer: Chain,
     rbac: Arc<RbacAuthorizer>,
     nodes: Arc<NodeAuthorizer>,
+    abac: Option<Arc<Policies>>,
     /// Signs service account tokens.
     pub signer: Option<TokenSigner>,
     /// Verify service account tokens; published for others to do so too.
@@ -103,28 +106,69 @@ impl Access {
             .map(|proxy| Ok::<_, Error>(FrontProxy::new(read(&proxy.ca)?, proxy.allowed_names.clone())));
         let token_file = config.token_file.as_ref().map(&read).transpose()?;
         let client_ca = config.tls.as_ref().and_then(|tls| tls.client_ca.as_ref()).map(read).transpose()?;
+        let settings = match (&config.authentication, &config.oidc) {
+            (None, None) => Ok(Settings::default()),
+            (Some(path), None) => Settings::load(path, std::slice::from_ref(&config.token_issuer)),
+            (None, Some(oidc)) => oidc.clone().settings(),
+            (Some(_), Some(_)) => {
+                Err("a configuration file and the flags for OIDC cannot be given together".to_owned())
+            }
+        };
+        let settings = settings.map_err(refused)?;
         let authenticators = Authenticators::new(AuthnConfig {
             client_ca_pem: client_ca,
             front_proxy: front_proxy.transpose()?,
             token_file: token_file.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()),
             service_accounts: (!keys.is_empty()).then_some(accounts),
-            bootstrap_tokens: true,
+            bootstrap_tokens: config.bootstrap_tokens,
             anonymous: config.anonymous,
+            settings,
+            webhook: config.token_webhook.clone(),
             lookup: Arc::new(FromCache(cache.clone())),
             clock: Arc::new(now),
         })
         .map_err(|e| refused(e.to_string()))?;
-        let rbac = Arc::new(RbacAuthorizer::new());
+        let denied = |reason: String| Error::Authorization { reason };
+        let policies = config.abac_policies.as_deref().map(Policies::load).transpose();
+        let abac = policies.map_err(|e| denied(e.to_string()))?.map(Arc::new);
         let nodes = Arc::new(NodeAuthorizer::new(bootstrap::node_rules()));
-        let authorizer = match config.authorization {
-            Authorization::AlwaysAllow => Chain::new(vec![Arc::new(AlwaysAllow)]),
-            Authorization::NodeRbac => Chain::new(vec![nodes.clone(), rbac.clone()]),
+        let local = (nodes, Arc::new(RbacAuthorizer::new()), abac);
+        let modes = modes(&config.authorization).map_err(denied)?;
+        let authorizer = Chain::new(authorizers(&modes, &local).map_err(denied)?);
+        let (nodes, rbac, abac) = local;
+        Ok(Self { authenticators, authorizer, rbac, nodes, abac, signer, keys })
+    }
+
+    /// Takes changes of the configuration's files into force until shutdown; what is broken never is.
+    pub async fn reload(&self, config: &Config, shutdown: &Shutdown) {
+        let authorization = match &config.authorization {
+            Authorization::File(path) => Some(path.clone()),
+            Authorization::AlwaysAllow | Authorization::NodeRbac | Authorization::Modes(_) => None,
         };
-        Ok(Self { authenticators, authorizer, rbac, nodes, signer, keys })
+        let mut authorization = authorization.map(Watched::new);
+        let mut authentication = config.authentication.clone().map(Watched::new);
+        if authorization.is_none() && authentication.is_none() {
+            return;
+        }
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep(RELOAD_EVERY) => {}
+                () = shutdown.wait() => return,
+            }
+            if let Some(path) = authentication.as_mut().and_then(Watched::changed) {
+                let settings = Settings::load(&path, std::slice::from_ref(&config.token_issuer));
+                tell(&path, settings.map(|settings| self.authenticators.reconfigure(settings)));
+            }
+            if let Some(path) = authorization.as_mut().and_then(Watched::changed) {
+                let local = (self.nodes.clone(), self.rbac.clone(), self.abac.clone());
+                let chain = settings::load(&path).and_then(|modes| authorizers(&modes, &local));
+                tell(&path, chain.map(|chain| self.authorizer.replace(chain)));
+            }
+        }
     }
 
     /// Who asks.
-    pub async fn identify(&self, parts: &Parts, info: &RequestInfo, query: &Query) -> Result<User> {
+    pub async fn authenticate(&self, parts: &Parts) -> Result<User> {
         let peer = parts.extensions.get::<PeerCertificates>();
         let request = AuthRequest {
             headers: &parts.headers,
@@ -132,7 +176,7 @@ impl Access {
             path: parts.uri.path(),
         };
         match self.authenticators.authenticate(&request).await {
-            Ok(Some(user)) => self.impersonated(&parts.headers, user, (info, query)),
+            Ok(Some(user)) => Ok(user),
             Ok(None) => Err(Failure::unauthorized()),
             Err(error) => {
                 tracing::debug!(%error, "credentials were refused");
@@ -141,11 +185,16 @@ impl Access {
         }
     }
 
-    fn impersonated(&self, headers: &HeaderMap, user: User, (info, query): (&RequestInfo, &Query)) -> Result<User> {
+    /// As whom the request goes on, where that is somebody else.
+    pub fn impersonated(
+        &self,
+        headers: &HeaderMap,
+        user: &User,
+        (info, query): (&RequestInfo, &Query),
+    ) -> Result<Option<User>> {
         let pairs = field_pairs(info, query);
-        match impersonate(headers, &attributes_of(&user, info, &pairs), &self.authorizer) {
-            Ok(None) => Ok(user),
-            Ok(Some(other)) => Ok(other),
+        match impersonate(headers, &attributes_of(user, info, &pairs), &self.authorizer) {
+            Ok(other) => Ok(other),
             Err(ImpersonationError::NoUser(_)) => {
                 Err(Failure::bad_request(format!("requested {} without impersonating a user name", nameless(headers))))
             }
@@ -157,14 +206,13 @@ impl Access {
         }
     }
 
-    /// The holder of a token. The check needs no waiting: what it looks at is in memory.
-    pub fn review_token(
+    /// The holder of a token.
+    pub async fn review_token(
         &self,
         token: &str,
         audiences: Option<&[String]>,
     ) -> std::result::Result<TokenUser, AuthnError> {
-        let check = self.authenticators.authenticate_token(token, audiences);
-        check.now_or_never().unwrap_or(Err(AuthnError::UnknownToken))
+        self.authenticators.authenticate_token(token, audiences).await
     }
 
     /// What the authorizers think.
@@ -183,10 +231,22 @@ impl Access {
     }
 
     /// Refuses what the user may not do.
-    pub fn authorize(&self, user: &User, info: &RequestInfo, query: &Query) -> Result<()> {
+    pub async fn authorize(
+        &self,
+        user: &User,
+        info: &RequestInfo,
+        query: &Query,
+        record: &audit::Record,
+    ) -> Result<()> {
         let pairs = field_pairs(info, query);
         let attributes = attributes_of(user, info, &pairs);
-        let decision = self.authorizer.authorize(&attributes);
+        let decision = self.authorizer.decide(&attributes).await;
+        if let Decision::Failed { why, .. } = decision {
+            record.annotate("authorization.k8s.io/reason", "internal error");
+            return Err(Failure::internal(why));
+        }
+        record.annotate("authorization.k8s.io/decision", if decision.is_allow() { "allow" } else { "forbid" });
+        record.annotate("authorization.k8s.io/reason", decision.reason());
         if decision.is_allow() {
             return Ok(());
         }
@@ -312,6 +372,68 @@ fn attributes_of<'a>(user: &'a User, info: &'a RequestInfo, pairs: &'a [(&'a str
     }
 }
 
+/// The authorizers of this server itself.
+type Local = (Arc<NodeAuthorizer>, Arc<RbacAuthorizer>, Option<Arc<Policies>>);
+
+/// How often files of the configuration are looked at.
+const RELOAD_EVERY: std::time::Duration = std::time::Duration::from_secs(10);
+
+fn modes(authorization: &Authorization) -> std::result::Result<Vec<Mode>, String> {
+    match authorization {
+        Authorization::AlwaysAllow => Ok(vec![Mode::AlwaysAllow]),
+        Authorization::NodeRbac => Ok(vec![Mode::Node, Mode::Rbac]),
+        Authorization::Modes(modes) => Ok(modes.clone()),
+        Authorization::File(path) => settings::load(path),
+    }
+}
+
+fn authorizers(modes: &[Mode], (nodes, rbac, abac): &Local) -> std::result::Result<Vec<Arc<dyn Authorizer>>, String> {
+    let make = |mode: &Mode| -> std::result::Result<Arc<dyn Authorizer>, String> {
+        Ok(match mode {
+            Mode::AlwaysAllow => Arc::new(AlwaysAllow),
+            Mode::AlwaysDeny => Arc::new(AlwaysDeny),
+            Mode::Node => nodes.clone(),
+            Mode::Rbac => rbac.clone(),
+            Mode::Abac => abac.clone().ok_or("authorization by ABAC needs a policy file")?,
+            Mode::Webhook(webhook) => {
+                let name = &webhook.name;
+                Arc::new(Webhook::new((**webhook).clone()).map_err(|why| format!("webhook {name:?}: {why}"))?)
+            }
+        })
+    };
+    modes.iter().map(make).collect()
+}
+
+/// A file whose changes are of interest.
+struct Watched {
+    path: std::path::PathBuf,
+    seen: Option<Vec<u8>>,
+}
+
+impl Watched {
+    fn new(path: std::path::PathBuf) -> Self {
+        let seen = std::fs::read(&path).ok();
+        Self { path, seen }
+    }
+
+    /// The path, if the file has something else in it than when it was last asked about.
+    fn changed(&mut self) -> Option<std::path::PathBuf> {
+        let now = std::fs::read(&self.path).ok();
+        if now.is_none() || now == self.seen {
+            return None;
+        }
+        self.seen = now;
+        Some(self.path.clone())
+    }
+}
+
+fn tell(path: &std::path::Path, result: std::result::Result<(), String>) {
+    match result {
+        Ok(()) => tracing::info!(path = %path.display(), "a changed configuration is in force"),
+        Err(error) => tracing::error!(error, "a changed configuration cannot be used; the one before stays in force"),
+    }
+}
+
 /// Who is asked for without a name, as clients know it from Go's printing.
 fn nameless(headers: &HeaderMap) -> String {
     let texts = |name: &str| -> Vec<String> {
@@ -335,3 +457,31 @@ const FED: [(&str, &str); 7] = [
     ("", "persistentvolumes"),
     ("storage.k8s.io", "volumeattachments"),
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_counts_as_changed_once_for_each_content() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("config");
+        std::fs::write(&path, "a").unwrap();
+        let mut watched = Watched::new(path.clone());
+        assert_eq!(watched.changed(), None);
+        std::fs::write(&path, "b").unwrap();
+        assert_eq!((watched.changed(), watched.changed()), (Some(path.clone()), None));
+        // While it is being replaced it may not be there.
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!(watched.changed(), None);
+        std::fs::write(&path, "c").unwrap();
+        assert_eq!(watched.changed(), Some(path));
+    }
+
+    #[test]
+    fn abac_needs_its_policies() {
+        let local = (Arc::new(NodeAuthorizer::new(Vec::new())), Arc::new(RbacAuthorizer::new()), None);
+        let told = authorizers(&[Mode::Rbac, Mode::Abac], &local).err().unwrap();
+        assert_eq!(told, "authorization by ABAC needs a policy file");
+    }
+}

@@ -54,6 +54,8 @@ pub struct App {
     pub custom_ready: tokio::sync::watch::Sender<bool>,
     /// Node ports given out a moment ago.
     pub reserved_ports: crate::services::Reserved,
+    /// Writes down what is asked; none without a policy.
+    pub auditor: Option<Arc<audit::Auditor>>,
 }
 
 impl App {
@@ -69,6 +71,7 @@ impl App {
         let metrics = crate::metrics::Metrics::default();
         let store = crate::metrics::Metered::new(store, metrics.calls.clone());
         let cache = Arc::new(Cache::new(Arc::new(store)));
+        let auditor = config.audit.as_ref().map(audit::Auditor::new).transpose()?;
         Ok(Arc::new(Self {
             access: crate::access::Access::new(&config, &cache)?,
             flows: crate::flow::Flows::new(&config),
@@ -86,6 +89,7 @@ impl App {
             custom: crate::custom::Registry::default(),
             custom_ready: tokio::sync::watch::Sender::new(false),
             reserved_ports: Default::default(),
+            auditor,
         }))
     }
 
@@ -124,6 +128,8 @@ pub struct Call {
     pub warnings: Mutex<Vec<String>>,
     /// Its place among the requests that run.
     pub place: Mutex<Option<crate::flow::Place>>,
+    /// What is noted for the audit log.
+    pub record: audit::Record,
 }
 
 impl Call {

@@ -5,6 +5,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::auth::authn::{Oidc, TokenWebhook};
+use crate::auth::authz::settings::Mode;
+
 /// Settings of one API server. Everything is a plain value; files are read by [`crate::run`].
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -32,10 +35,20 @@ pub struct Config {
     pub token_verify_keys: Vec<PathBuf>,
     /// File of static tokens: `token,user,uid,"group1,group2"` lines.
     pub token_file: Option<PathBuf>,
+    /// Whether bootstrap tokens are accepted.
+    pub bootstrap_tokens: bool,
     /// Whether requests without credentials are served as `system:anonymous`.
     pub anonymous: bool,
     /// How requests are authorized.
     pub authorization: Authorization,
+    /// Policies of the ABAC authorizer.
+    pub abac_policies: Option<PathBuf>,
+    /// Issuers whose tokens are believed, and more: a file that is read again when it changes.
+    pub authentication: Option<PathBuf>,
+    /// One such issuer, by the older flags.
+    pub oidc: Option<Oidc>,
+    /// A server that knows further tokens.
+    pub token_webhook: Option<TokenWebhook>,
     /// What certificates of aggregated servers' proxies are checked against, and the names allowed.
     pub front_proxy: Option<FrontProxy>,
     /// What is shown to aggregated servers.
@@ -54,6 +67,8 @@ pub struct Config {
     pub node_restriction: bool,
     /// How long a shutdown waits for requests in flight.
     pub drain_timeout: Duration,
+    /// Which requests are written down, and where to.
+    pub audit: Option<audit::Config>,
 }
 
 /// Files to serve TLS with.
@@ -77,12 +92,16 @@ pub struct IpRange {
 }
 
 /// Who decides what a user may do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Authorization {
     /// Everybody may do everything: for tests.
     AlwaysAllow,
     /// The Node and RBAC authorizers.
     NodeRbac,
+    /// These, in order.
+    Modes(Vec<Mode>),
+    /// What a file says, which is read again when it changes.
+    File(PathBuf),
 }
 
 /// Who keeps the addresses of the `kubernetes` Service.
@@ -138,8 +157,13 @@ impl Default for Config {
             token_signing_key: None,
             token_verify_keys: Vec::new(),
             token_file: None,
+            bootstrap_tokens: true,
             anonymous: true,
             authorization: Authorization::NodeRbac,
+            abac_policies: None,
+            authentication: None,
+            oidc: None,
+            token_webhook: None,
             front_proxy: None,
             proxy_client: None,
             kubelet: None,
@@ -149,6 +173,7 @@ impl Default for Config {
             request_timeout: Duration::from_secs(60),
             node_restriction: true,
             drain_timeout: Duration::from_secs(10),
+            audit: None,
         }
     }
 }

@@ -44,6 +44,15 @@ pub enum Error {
         /// What the write said.
         reason: String,
     },
+    /// Requests cannot be written down.
+    #[error(transparent)]
+    Audit(#[from] audit::Error),
+    /// Who decides what users may do cannot be set up.
+    #[error("the authorization settings cannot be used: {reason}")]
+    Authorization {
+        /// Why.
+        reason: String,
+    },
     /// Credentials of the configuration cannot be used.
     #[error("the authentication settings cannot be used: {reason}")]
     Authentication {

@@ -20,6 +20,7 @@ mod admission;
 mod aggregate;
 mod answer;
 mod app;
+mod audited;
 pub mod auth;
 mod backend;
 mod cache;
@@ -59,6 +60,8 @@ mod websocket;
 mod wire;
 
 pub use answer::{Body, BodyError, BoxError};
+pub use auth::authn::{Oidc, TokenWebhook};
+pub use auth::authz::settings::{Mode, WebhookSettings};
 pub use config::{
     Authorization, Config, EndpointReconciler, FrontProxy, IpRange, IpRangeError, KubeletClient, ProxyClient, Tls,
 };

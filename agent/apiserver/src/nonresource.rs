@@ -29,7 +29,11 @@ pub async fn serve(app: &Arc<App>, parts: &Parts, info: &RequestInfo, query: &Qu
     match first {
         _ if checks_health => Ok(health::serve(app, path, query).await),
         "version" => Ok(answer::indented(StatusCode::OK, &version())),
-        "metrics" => Ok(answer::bytes(StatusCode::OK, "text/plain; version=0.0.4", crate::metrics::all(app))),
+        "metrics" => Ok(answer::bytes(
+            StatusCode::OK,
+            "text/plain; version=0.0.4",
+            crate::metrics::all(app) + &crate::audited::metrics(app),
+        )),
         "debug" => Ok(debug(app, path)),
         "api" | "apis" => discover(app, parts, path),
         "openapi" if describe::is(path) => Ok(describe::serve(app, parts, &info.path, query)),

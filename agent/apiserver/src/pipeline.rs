@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 
 use crate::answer::{self, Body};
 use crate::app::{App, Call};
+use crate::audited::{self, Noted};
 use crate::flow::{Asked, Flow};
 use crate::metrics::Labels;
 use crate::negotiate::{self, Accept};
@@ -25,6 +26,9 @@ pub struct PeerCertificates(pub Arc<Vec<rustls_pki_types::CertificateDer<'static
 /// Marks an answer that goes on for as long as somebody looks at it: a log, a terminal, a proxied connection.
 #[derive(Clone, Copy)]
 pub struct Interactive;
+/// Where the other end of the connection is; put into a request's extensions by the server.
+#[derive(Clone, Copy)]
+pub struct PeerAddress(pub std::net::IpAddr);
 
 /// Answers one request. Never fails: what goes wrong is an answer too.
 pub async fn serve(app: Arc<App>, request: Request<Body>) -> Response<Body> {
@@ -35,12 +39,13 @@ pub async fn serve(app: Arc<App>, request: Request<Body>) -> Response<Body> {
     let verb = info.verb;
     let kind = app.custom.kind(&info.group, &info.version, &info.resource).filter(|_| info.is_resource);
     let labels = Labels::of(&info, &query, kind, verb == "patch" && is_apply(&parts.headers));
-    let mut marks = Marks::default();
     let audit_id = audit_id(&parts.headers);
+    let mut marks = Marks { audit_id: audit_id.clone(), ..Marks::default() };
+    marks.received = app.auditor.as_ref().map(|_| jiff::Timestamp::now());
     let headers = parts.headers.clone();
     let limit = if info.is_long_running() { None } else { Some(app.config.request_timeout) };
     let is_interactive = limit.is_none() && verb != "watch";
-    let work = handle(&app, parts, body, (query, info), &mut marks);
+    let work = audited::guard(handle(&app, parts, body, (query, info), &mut marks));
     let result = match limit {
         None => work.await,
         Some(limit) => tokio::time::timeout(limit, work)
@@ -67,6 +72,9 @@ pub async fn serve(app: Arc<App>, request: Request<Body>) -> Response<Body> {
         response.extensions_mut().insert(Interactive);
     }
     let answered = (response.status().as_u16(), started);
+    if marks.record.is_on() {
+        response = audited::finish(marks.record, response, marks.noted, limit.is_none()).await;
+    }
     let is_long = limit.is_none() && !response.status().is_client_error() && !response.status().is_server_error();
     response.map(|body| app.metrics.requests.answered(labels, answered, is_long, body))
 }
@@ -83,11 +91,19 @@ fn audit_id(headers: &HeaderMap) -> String {
 
 /// What a request leaves behind for the headers of its answer.
 #[derive(Default)]
-struct Marks {
+pub struct Marks {
     warnings: Vec<String>,
     flow: Option<Arc<Flow>>,
     /// Whether it got no further than who asks and whether they may.
     refused: bool,
+    /// The request's id.
+    pub audit_id: String,
+    /// When it came, where that is noted.
+    pub received: Option<jiff::Timestamp>,
+    /// What is noted for the audit log.
+    pub record: audit::Record,
+    /// How much of the answer is noted there.
+    pub noted: Noted,
 }
 
 async fn handle(
@@ -98,7 +114,7 @@ async fn handle(
     marks: &mut Marks,
 ) -> Result<Response<Body>> {
     marks.refused = true;
-    let user = app.access.identify(&parts, &info, &query).await;
+    let user = audited::admit(app, (&parts, &info, &query), marks).await;
     app.metrics.identified[usize::from(user.is_err())].fetch_add(1, Relaxed);
     let user = user?;
     if !info.is_long_running() || info.verb == "watch" {
@@ -106,14 +122,18 @@ async fn handle(
     }
     let asked = Asked { cache: &app.cache, user: &user, info: &info, query: &query };
     let place = app.flows.enter(marks.flow.as_ref(), &asked).await?;
-    let allowed = app.access.authorize(&user, &info, &query);
+    let allowed = app.access.authorize(&user, &info, &query, &marks.record).await;
     app.metrics.authorized[usize::from(allowed.is_err())].fetch_add(1, Relaxed);
     allowed?;
     marks.refused = false;
     if let Some(remote) = remote_of(app, &info) {
+        marks.noted = Noted::Code;
         return crate::aggregate::serve(app, remote, &user, (parts, body)).await;
     }
     if !info.is_resource {
+        if !matches!(info.path.split('/').nth(1), Some("api" | "apis")) {
+            marks.noted = Noted::Code;
+        }
         return nonresource::serve(app, &parts, &info, &query).await;
     }
     let kind = app.custom.kind(&info.group, &info.version, &info.resource);
@@ -142,6 +162,7 @@ async fn handle(
         query,
         warnings: Mutex::new(Vec::new()),
         place: Mutex::new(place),
+        record: marks.record.clone(),
     };
     crate::custom::warn_deprecated(&call);
     let no_method = Failure::method_not_allowed();

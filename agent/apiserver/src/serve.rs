@@ -5,6 +5,7 @@ mod stall;
 mod tls;
 
 use std::convert::Infallible;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -23,7 +24,7 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::answer::{Body, BodyError, BoxError};
 use crate::app::App;
-use crate::pipeline::{self, PeerCertificates};
+use crate::pipeline::{self, PeerAddress, PeerCertificates};
 use cork::Corked;
 
 use stall::{Patience, Stall};
@@ -81,9 +82,9 @@ pub async fn listen(app: Arc<App>, listener: TcpListener, tls: Option<Certificat
             () = shutdown.wait() => break,
         };
         match stream {
-            Ok((stream, _peer)) => {
-                let connection =
-                    connection(app.clone(), stream, tls.as_ref().map(Certificates::acceptor), graceful.watcher());
+            Ok((stream, from)) => {
+                let acceptor = tls.as_ref().map(Certificates::acceptor);
+                let connection = connection(app.clone(), (stream, from), acceptor, graceful.watcher());
                 tokio::spawn(connection);
             }
             Err(error) => {
@@ -100,7 +101,7 @@ pub async fn listen(app: Arc<App>, listener: TcpListener, tls: Option<Certificat
 
 async fn connection(
     app: Arc<App>,
-    stream: TcpStream,
+    (stream, from): (TcpStream, SocketAddr),
     tls: Option<TlsAcceptor>,
     watcher: hyper_util::server::graceful::Watcher,
 ) {
@@ -125,7 +126,7 @@ async fn connection(
     let cork = stream.handle();
     let result = match tls {
         None => {
-            let service = hyper::service::service_fn(move |r| answer(app.clone(), r, None, patience.clone()));
+            let service = hyper::service::service_fn(move |r| answer(app.clone(), r, (from, None), patience.clone()));
             let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
             cork.run(Box::pin(watcher.watch(connection))).await
         }
@@ -139,7 +140,8 @@ async fn connection(
                 .1
                 .peer_certificates()
                 .map(|c| PeerCertificates(Arc::new(c.iter().map(|c| c.clone().into_owned()).collect())));
-            let service = hyper::service::service_fn(move |r| answer(app.clone(), r, peer.clone(), patience.clone()));
+            let of_peer = move |r| answer(app.clone(), r, (from, peer.clone()), patience.clone());
+            let service = hyper::service::service_fn(of_peer);
             let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
             cork.run(Box::pin(watcher.watch(connection))).await
         }
@@ -152,9 +154,10 @@ async fn connection(
 async fn answer(
     app: Arc<App>,
     mut request: Request<Incoming>,
-    peer: Option<PeerCertificates>,
+    (from, peer): (SocketAddr, Option<PeerCertificates>),
     patience: Patience,
 ) -> Result<Response<Body>, Infallible> {
+    request.extensions_mut().insert(PeerAddress(from.ip()));
     if let Some(peer) = peer {
         request.extensions_mut().insert(peer);
     }

@@ -130,5 +130,6 @@ pub fn internal_call(app: &Arc<App>, kind: &'static api::Kind, namespace: &str, 
         kind,
         warnings: Mutex::new(Vec::new()),
         place: Mutex::new(None),
+        record: audit::Record::default(),
     }
 }

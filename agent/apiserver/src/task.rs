@@ -80,6 +80,14 @@ fn spawn(app: &Arc<App>, tasks: &Tasks, shutdown: &Shutdown) {
     tasks.spawn("custom-resources", async move { crate::custom::run(&defined, &stop).await });
     let (behind, stop) = (app.clone(), shutdown.clone());
     tasks.spawn("aggregation", async move { crate::aggregate::run(&behind, &stop).await });
+    let (access, stop) = (app.clone(), shutdown.clone());
+    tasks.spawn("access-files", async move { access.access.reload(&access.config, &stop).await });
+    let (noted, stop) = (app.clone(), shutdown.clone());
+    tasks.spawn("audit", async move {
+        if let Some(auditor) = &noted.auditor {
+            auditor.run(&stop).await;
+        }
+    });
     let (flows, stop) = (app.clone(), shutdown.clone());
     tasks.spawn("flow-schemas", async move { crate::flow::run(&flows, &stop).await });
     let (app, stop) = (app.clone(), shutdown.clone());

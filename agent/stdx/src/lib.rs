@@ -1,4 +1,4 @@
-//! Words every crate shares: back-off, error chains, quotes, bounded containers.
+//! Words every crate shares: back-off, error chains, quotes, bounded containers, documents read with precise errors.
 //!
 //! Nothing here knows the domain, a clock, a file or a socket. Randomness and time are arguments.
 
@@ -6,6 +6,7 @@
 
 mod backoff;
 mod chain;
+pub mod document;
 mod quote;
 mod ring;
 

@@ -53,6 +53,14 @@ pub enum Error {
         /// What is wrong with them.
         reason: String,
     },
+    /// A value could not be encrypted.
+    #[error("the value of {key} could not be encrypted: {reason}")]
+    Encrypt {
+        /// The key that it was to lie under.
+        key: String,
+        /// Why.
+        reason: String,
+    },
     /// The database file could not be read or written.
     #[error("the database file failed at {step}")]
     Database {

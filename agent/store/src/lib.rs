@@ -73,4 +73,10 @@ pub trait Store: Send + Sync + 'static {
 
     /// Whether reads and writes can be served now.
     async fn health(&self) -> Result<()>;
+
+    /// Whether a key's value lies there in another form than it would be written in now, so that writing the same again
+    /// is not in vain.
+    async fn is_stale(&self, _key: &[u8]) -> Result<bool> {
+        Ok(false)
+    }
 }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use futures::Stream;
 use futures::stream::BoxStream;
+use futures::{Stream, StreamExt as _};
 use tokio::sync::Notify;
 
 use crate::Result;
@@ -57,6 +57,24 @@ impl WatchStream {
     #[must_use]
     pub fn new(batches: BoxStream<'static, Result<WatchBatch>>, progress: ProgressHandle) -> Self {
         Self { batches, progress }
+    }
+
+    /// The same watch with every batch changed on its way, in order.
+    #[must_use]
+    pub fn then<F>(self, mut change: impl FnMut(WatchBatch) -> F + Send + 'static) -> Self
+    where
+        F: Future<Output = WatchBatch> + Send + 'static,
+    {
+        let changed = self.batches.then(move |batch| {
+            let work = batch.map(&mut change);
+            async move {
+                match work {
+                    Ok(work) => Ok(work.await),
+                    Err(error) => Err(error),
+                }
+            }
+        });
+        Self { batches: changed.boxed(), progress: self.progress }
     }
 
     /// A handle that asks this watch for its progress.

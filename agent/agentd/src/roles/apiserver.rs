@@ -1,12 +1,16 @@
 //! `keelson apiserver`: the API server alone, with upstream's flags.
 
+mod access;
+mod audit;
+mod encryption;
+
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use apiserver::{Authorization, Config, EndpointReconciler, FrontProxy, KubeletClient, ProxyClient, Tls};
+use apiserver::{Config, EndpointReconciler, FrontProxy, KubeletClient, ProxyClient, Tls};
 use clap::{ArgAction, Args};
 use store::Store;
 
@@ -57,9 +61,6 @@ pub(crate) struct Options {
     /// CA of client certificates.
     #[arg(long)]
     client_ca_file: Option<PathBuf>,
-    /// File of static tokens.
-    #[arg(long)]
-    token_auth_file: Option<PathBuf>,
     /// Issuer of service account tokens.
     #[arg(long, default_value = "https://kubernetes.default.svc.cluster.local")]
     service_account_issuer: String,
@@ -69,12 +70,6 @@ pub(crate) struct Options {
     /// Key that signs them.
     #[arg(long)]
     service_account_signing_key_file: Option<PathBuf>,
-    /// `Node,RBAC` or `AlwaysAllow`.
-    #[arg(long, value_delimiter = ',', default_value = "AlwaysAllow")]
-    authorization_mode: Vec<String>,
-    /// Whether requests without credentials are served.
-    #[arg(long, default_value_t = true, num_args = 0..=1, default_missing_value = "true", require_equals = true, action = ArgAction::Set)]
-    anonymous_auth: bool,
     /// Client certificate for kubelets.
     #[arg(long, requires = "kubelet_client_key")]
     kubelet_client_certificate: Option<PathBuf>,
@@ -118,6 +113,12 @@ pub(crate) struct Options {
     #[arg(long, value_delimiter = ',')]
     enable_admission_plugins: Vec<String>,
     #[command(flatten)]
+    access: access::AccessOptions,
+    #[command(flatten)]
+    audit: audit::AuditOptions,
+    #[command(flatten)]
+    encryption: encryption::EncryptionOptions,
+    #[command(flatten)]
     without_effect: WithoutEffect,
 }
 
@@ -127,9 +128,6 @@ struct WithoutEffect {
     /// Privileged containers are always allowed.
     #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true)]
     allow_privileged: Option<bool>,
-    /// Bootstrap tokens are always accepted.
-    #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true)]
-    enable_bootstrap_token_auth: Option<bool>,
     /// The address `InternalIP` is used.
     #[arg(long)]
     kubelet_preferred_address_types: Option<String>,
@@ -156,6 +154,7 @@ pub(crate) fn run(options: Options) -> Result<()> {
         let store = open(&options).await?;
         let config = config(&options)?;
         let compacting = store.clone();
+        let store = options.encryption.wrap(store, &shutdown).await?;
         let stop = shutdown.clone();
         let compactor = tokio::spawn(async move {
             store::run_compactor(&*compacting, COMPACT_EVERY, async move { stop.wait().await }).await;
@@ -188,12 +187,6 @@ async fn open(options: &Options) -> Result<Arc<dyn Store>> {
 }
 
 fn config(options: &Options) -> Result<Config> {
-    let modes: Vec<&str> = options.authorization_mode.iter().map(String::as_str).collect();
-    let authorization = match modes.as_slice() {
-        ["AlwaysAllow"] => Authorization::AlwaysAllow,
-        ["Node", "RBAC"] | ["RBAC"] => Authorization::NodeRbac,
-        other => bail!("--authorization-mode {} is not supported: Node,RBAC or AlwaysAllow", other.join(",")),
-    };
     if let Some(unknown) = options.enable_admission_plugins.iter().find(|p| *p != "NodeRestriction") {
         bail!("--enable-admission-plugins {unknown} is not supported: only NodeRestriction can be chosen");
     }
@@ -202,7 +195,7 @@ fn config(options: &Options) -> Result<Config> {
         (Some(certificate), Some(key)) => (certificate.clone(), key.clone()),
         _ => bail!("--tls-cert-file and --tls-private-key-file are needed"),
     };
-    Ok(Config {
+    let mut config = Config {
         bind: SocketAddr::new(options.bind_address, options.secure_port),
         advertise: options.advertise_address.unwrap_or(options.bind_address),
         tls: Some(Tls { certificate: tls.0, key: tls.1, client_ca: options.client_ca_file.clone() }),
@@ -211,9 +204,6 @@ fn config(options: &Options) -> Result<Config> {
         token_issuer: options.service_account_issuer.clone(),
         token_signing_key: options.service_account_signing_key_file.clone(),
         token_verify_keys: options.service_account_key_file.clone(),
-        token_file: options.token_auth_file.clone(),
-        anonymous: options.anonymous_auth,
-        authorization,
         front_proxy: options
             .requestheader_client_ca_file
             .clone()
@@ -238,8 +228,11 @@ fn config(options: &Options) -> Result<Config> {
         priority_and_fairness: options.enable_priority_and_fairness,
         request_timeout: options.request_timeout,
         node_restriction: options.enable_admission_plugins.iter().any(|p| p == "NodeRestriction"),
+        audit: options.audit.config()?,
         ..Config::default()
-    })
+    };
+    options.access.apply(&mut config)?;
+    Ok(config)
 }
 
 impl WithoutEffect {
@@ -251,7 +244,6 @@ impl WithoutEffect {
             ("--requestheader-group-headers", self.requestheader_group_headers.is_some()),
             ("--requestheader-extra-headers-prefix", self.requestheader_extra_headers_prefix.is_some()),
             ("--allow-privileged=false", self.allow_privileged == Some(false)),
-            ("--enable-bootstrap-token-auth=false", self.enable_bootstrap_token_auth == Some(false)),
             ("--v", self.v.is_some()),
         ];
         for (flag, _) in given.iter().filter(|(_, is_given)| *is_given) {

@@ -55,6 +55,7 @@ pub(super) fn check(call: &Call, operation: Operation, new: &Value) -> Result<()
         let version = namespace.label(&format!("{PREFIX}{mode}-version")).unwrap_or("latest").to_owned();
         (level, version)
     };
+    note(call, (is_pod, spec, new), policy);
     let (level, version) = policy("enforce");
     if is_pod && let Some(text) = violations(level, spec, new) {
         let why = format!("violates PodSecurity \"{}:{version}\": {text}", level.name());
@@ -65,6 +66,23 @@ pub(super) fn check(call: &Call, operation: Operation, new: &Value) -> Result<()
         call.warn(format!("would violate PodSecurity \"{}:{version}\": {text}", level.name()));
     }
     Ok(())
+}
+
+/// Notes for the audit log what was enforced, and what is to be seen there only.
+fn note(call: &Call, (is_pod, spec, new): (bool, &Value, &Value), policy: impl Fn(&str) -> (Level, String)) {
+    if !call.record.is_on() {
+        return;
+    }
+    let (enforced, audited, warned) = (policy("enforce"), policy("audit"), policy("warn"));
+    if is_pod {
+        let is_privileged = [&enforced, &audited, &warned].iter().all(|(level, _)| *level == Level::Privileged);
+        let version = if is_privileged { "latest" } else { &enforced.1 };
+        call.record.annotate(&format!("{PREFIX}enforce-policy"), format!("{}:{version}", enforced.0.name()));
+    }
+    if let Some(text) = violations(audited.0, spec, new) {
+        let text = format!("would violate PodSecurity \"{}:{}\": {text}", audited.0.name(), audited.1);
+        call.record.annotate(&format!("{PREFIX}audit-violations"), text);
+    }
 }
 
 fn check_labels(call: &Call, namespace: &Value) -> Result<()> {

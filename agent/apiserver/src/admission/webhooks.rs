@@ -33,6 +33,10 @@ const VALIDATING: &str = "validatingwebhookconfigurations";
 /// One webhook of a configuration.
 struct Hook {
     name: String,
+    /// The configuration that it is of.
+    configuration: String,
+    /// Its position among all.
+    at: usize,
     client: Value,
     matching: Matching,
     conditions: Arc<Conditions>,
@@ -71,17 +75,24 @@ fn current(read: &Mutex<Read>, storage: &Storage) -> Arc<Vec<Hook>> {
     let mut read = read.lock();
     if read.revision != newest {
         let values = objects.values().filter_map(|o| codec::to_value(storage, storage.kind, o).ok());
-        let hooks = values.flat_map(|v| tree::list(&v, "/webhooks").iter().map(Hook::read).collect::<Vec<_>>());
-        *read = Read { revision: newest, hooks: Arc::new(hooks.collect()) };
+        let of_one = |v: Value| -> Vec<Hook> {
+            let name = tree::text(&v, "/metadata/name");
+            tree::list(&v, "/webhooks").iter().map(|hook| Hook::read(hook, name)).collect()
+        };
+        let mut hooks: Vec<Hook> = values.flat_map(of_one).collect();
+        hooks.iter_mut().enumerate().for_each(|(at, hook)| hook.at = at);
+        *read = Read { revision: newest, hooks: Arc::new(hooks) };
     }
     read.hooks.clone()
 }
 
 impl Hook {
-    fn read(value: &Value) -> Self {
+    fn read(value: &Value, configuration: &str) -> Self {
         let timeout = value["timeoutSeconds"].as_u64().unwrap_or(10);
         Self {
             name: tree::text(value, "/name").to_owned(),
+            configuration: configuration.to_owned(),
+            at: 0,
             client: value["clientConfig"].clone(),
             matching: Matching::of_hook(value),
             conditions: condition::of_hook(value),
@@ -102,14 +113,14 @@ pub(super) async fn mutate(call: &Call, operation: Operation, new: &mut Value, o
     let mut changed_at: Option<usize> = None;
     let mut asked: Vec<usize> = Vec::new();
     for (at, hook) in hooks.iter().enumerate() {
-        if mutate_by(call, hook, (operation, new, old)).await?.inspect(|_| asked.push(at)) == Some(true) {
+        if mutate_by(call, (hook, 0), (operation, new, old)).await?.inspect(|_| asked.push(at)) == Some(true) {
             changed_at = Some(at);
         }
     }
     let Some(last) = changed_at else { return Ok(false) };
     // Those that ran before the last change see what came of it.
     for at in asked.into_iter().filter(|at| *at < last && hooks[*at].reinvoke) {
-        mutate_by(call, &hooks[at], (operation, new, old)).await?;
+        mutate_by(call, (&hooks[at], 1), (operation, new, old)).await?;
     }
     Ok(true)
 }
@@ -117,13 +128,17 @@ pub(super) async fn mutate(call: &Call, operation: Operation, new: &mut Value, o
 /// Asks one hook. `None` if it is not concerned, else whether it changed the object.
 async fn mutate_by(
     call: &Call,
-    hook: &Hook,
+    (hook, round): (&Hook, usize),
     (operation, new, old): (Operation, &mut Value, Option<&Value>),
 ) -> Result<Option<bool>> {
     let Some(event) = Event::of_write(operation, new, old) else { return Ok(None) };
     let Some(version) = concerns(call, hook, event)? else { return Ok(None) };
-    let Some(answer) = ask(call, hook, event, version).await? else { return Ok(None) };
-    let Some(patch) = answer.patch else { return Ok(Some(false)) };
+    let place = format!("{MUTATED}round_{round}_index_{}", hook.at);
+    let Some(answer) = ask(call, (hook, &place), event, version).await? else { return Ok(None) };
+    let Some(patch) = answer.patch else {
+        note_mutation(call, hook, &place, false);
+        return Ok(Some(false));
+    };
     let before = new.clone();
     let own_version = new["apiVersion"].clone();
     if !patch.0.is_empty() {
@@ -132,7 +147,42 @@ async fn mutate_by(
             .map_err(|e| Failure::internal(format!("failed calling webhook {:?}: {e}", hook.name)))?;
         new["apiVersion"] = own_version;
     }
-    Ok(Some(before != *new))
+    let is_changed = before != *new;
+    note_mutation(call, hook, &place, is_changed);
+    if !patch.0.is_empty() && call.record.wants_request_object() {
+        let (configuration, webhook) = (&hook.configuration, &hook.name);
+        let noted = Patched { configuration, webhook, patch: &patch, patch_type: "JSONPatch" };
+        let key = place.replacen(MUTATED, PATCHED, 1);
+        call.record.annotate(&key, serde_json::to_string(&noted).unwrap_or_default());
+    }
+    Ok(Some(is_changed))
+}
+
+/// Beginnings of the keys under which the audit log has what became of hooks.
+const MUTATED: &str = "mutation.webhook.admission.k8s.io/";
+const PATCHED: &str = "patch.webhook.admission.k8s.io/";
+const VALIDATED: &str = "validating.webhook.admission.k8s.io/";
+
+#[derive(serde::Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Patched<'a> {
+    configuration: &'a str,
+    webhook: &'a str,
+    patch: &'a json_patch::Patch,
+    patch_type: &'static str,
+}
+
+fn note_mutation(call: &Call, hook: &Hook, place: &str, mutated: bool) {
+    #[derive(serde::Serialize)]
+    struct Mutated<'a> {
+        configuration: &'a str,
+        webhook: &'a str,
+        mutated: bool,
+    }
+    if call.record.is_on() {
+        let noted = Mutated { configuration: &hook.configuration, webhook: &hook.name, mutated };
+        call.record.annotate(place, serde_json::to_string(&noted).unwrap_or_default());
+    }
 }
 
 /// Asks the validating hooks.
@@ -145,7 +195,9 @@ pub(super) async fn validate(call: &Call, event: Event<'_>) -> Result<()> {
     for hook in hooks.iter() {
         concerned.extend(concerns(call, hook, event)?.map(|version| (hook, version)));
     }
-    let answers = concerned.into_iter().map(|(hook, version)| ask(call, hook, event, version));
+    let answers = concerned.into_iter().map(|(hook, version)| async move {
+        ask(call, (hook, &format!("{VALIDATED}round_0_index_{}", hook.at)), event, version).await
+    });
     for answer in futures::future::join_all(answers).await {
         answer?;
     }
@@ -204,7 +256,8 @@ async fn look(call: &Call, event: Event<'_>) -> Result<()> {
     if is_looked_at(call) {
         for hook in hooks.iter() {
             if let Some(version) = concerns(call, hook, event)? {
-                ask(call, hook, event, version).await?;
+                let place = format!("{MUTATED}round_0_index_{}", hook.at);
+                ask(call, (hook, &place), event, version).await?;
             }
         }
     }
@@ -228,7 +281,7 @@ fn concerns<'a>(call: &'a Call, hook: &Hook, event: Event<'_>) -> Result<Option<
 }
 
 /// Asks a hook. `None` if it could not be asked and that does not matter.
-async fn ask(call: &Call, hook: &Hook, event: Event<'_>, version: &str) -> Result<Option<Answer>> {
+async fn ask(call: &Call, (hook, place): (&Hook, &str), event: Event<'_>, version: &str) -> Result<Option<Answer>> {
     let dry_run = call.is_dry_run()?;
     if dry_run && hook.has_side_effects {
         return Err(Failure::bad_request(format!("admission webhook {:?} does not support dry run", hook.name)));
@@ -241,9 +294,13 @@ async fn ask(call: &Call, hook: &Hook, event: Event<'_>, version: &str) -> Resul
             for warning in &answer.warnings {
                 call.warn(warning.as_str());
             }
+            for (key, value) in &answer.annotations {
+                call.record.annotate_anew(&format!("{}/{key}", hook.name), value.as_str());
+            }
             if answer.allowed { Ok(Some(answer)) } else { Err(refusal(&hook.name, &answer.status)) }
         }
         Err(text) if hook.ignores_failure => {
+            call.record.annotate(&format!("failed-open.{place}"), hook.name.as_str());
             tracing::warn!(webhook = %hook.name, error = %text, "a webhook could not be asked; its configuration says to go on");
             Ok(None)
         }

@@ -5,9 +5,12 @@
 
 mod bootstrap_token;
 mod certificate;
+mod jwt;
 mod remembered;
 mod service_account;
+mod settings;
 mod token_file;
+mod webhook;
 
 use std::sync::Arc;
 
@@ -16,15 +19,21 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::HeaderMap;
 use http::header::{AUTHORIZATION, SEC_WEBSOCKET_PROTOCOL};
+use parking_lot::RwLock;
 use rustls_pki_types::CertificateDer;
 use sha2::{Digest as _, Sha256};
 
 pub use certificate::FrontProxy;
 pub use service_account::ServiceAccounts;
+pub use settings::{Anonymous, Oidc, Settings};
+pub(super) use webhook::BACKOFF;
+pub use webhook::TokenWebhook;
 
 use self::certificate::Certificates;
+use self::jwt::JwtAuthenticator;
 use self::remembered::Remembered;
 use self::token_file::TokenFile;
+use self::webhook::Webhook;
 use super::identity::{self, UserInfo};
 
 /// How long the user behind a token or certificate is believed without looking again.
@@ -69,8 +78,12 @@ pub struct Config {
     pub service_accounts: Option<ServiceAccounts>,
     /// Whether bootstrap tokens are accepted.
     pub bootstrap_tokens: bool,
-    /// Whether a request without credentials is served.
+    /// Whether a request without credentials is served, unless the settings say more.
     pub anonymous: bool,
+    /// Issuers whose tokens are believed, and what is said of anonymous requests.
+    pub settings: Settings,
+    /// A server that knows further tokens.
+    pub webhook: Option<TokenWebhook>,
     /// The objects that credentials refer to.
     pub lookup: Arc<dyn Lookup>,
     /// The time.
@@ -96,6 +109,9 @@ pub enum ConfigError {
         /// What is wrong there.
         reason: &'static str,
     },
+    /// The server that knows tokens cannot be reached as it is described.
+    #[error("the token webhook: {0}")]
+    Webhook(String),
 }
 
 /// Why credentials were refused. For the log: the client is told no more than `Unauthorized`.
@@ -138,9 +154,24 @@ pub struct Authenticators {
     service_accounts: Option<ServiceAccounts>,
     bootstrap_tokens: bool,
     anonymous: bool,
+    changeable: RwLock<Arc<Changeable>>,
+    webhook: Option<Webhook>,
     lookup: Arc<dyn Lookup>,
     clock: Clock,
     tokens: Remembered<TokenUser>,
+}
+
+/// What may be configured anew while requests are served.
+struct Changeable {
+    issuers: Vec<JwtAuthenticator>,
+    anonymous: Anonymous,
+}
+
+impl Changeable {
+    fn new(settings: Settings, anonymous: bool) -> Arc<Self> {
+        let anonymous = settings.anonymous.unwrap_or(Anonymous { enabled: anonymous, paths: Vec::new() });
+        Arc::new(Self { issuers: settings.jwt.into_iter().map(JwtAuthenticator::new).collect(), anonymous })
+    }
 }
 
 impl Authenticators {
@@ -152,10 +183,22 @@ impl Authenticators {
             service_accounts: config.service_accounts,
             bootstrap_tokens: config.bootstrap_tokens,
             anonymous: config.anonymous,
+            changeable: RwLock::new(Changeable::new(config.settings, config.anonymous)),
+            webhook: config.webhook.as_ref().map(Webhook::new).transpose().map_err(ConfigError::Webhook)?,
             lookup: config.lookup,
             clock: config.clock,
             tokens: Remembered::default(),
         })
+    }
+
+    /// Takes other settings into force; nobody is believed by the old ones any more.
+    pub fn reconfigure(&self, settings: Settings) {
+        *self.changeable.write() = Changeable::new(settings, self.anonymous);
+        self.tokens.clear();
+    }
+
+    fn changeable(&self) -> Arc<Changeable> {
+        self.changeable.read().clone()
     }
 
     /// Who makes a request; `None` if it shows no credentials and anonymous requests are not served.
@@ -171,7 +214,11 @@ impl Authenticators {
         }
         match by_certificate {
             Err(error) => Err(error),
-            Ok(_) => Ok(self.anonymous.then(UserInfo::anonymous)),
+            Ok(_) => {
+                let anonymous = &self.changeable().anonymous;
+                let is_for = anonymous.paths.is_empty() || anonymous.paths.iter().any(|path| path == request.path);
+                Ok((anonymous.enabled && is_for).then(UserInfo::anonymous))
+            }
         }
     }
 
@@ -182,27 +229,46 @@ impl Authenticators {
         if let Some(found) = self.tokens.get(&key, now) {
             return Ok(found);
         }
-        let mut found = self.check_token(token, audiences, now)?;
+        let mut found = self.check_token(token, audiences, now).await?;
         found.user = authenticated(found.user);
         self.tokens.put(key, found.clone(), now + REMEMBER_SECONDS, now);
         Ok(found)
     }
 
-    fn check_token(&self, token: &str, audiences: Option<&[String]>, now: i64) -> Result<TokenUser, AuthnError> {
+    /// The first that knows a token decides; who refuses it may be wrong about whose it is.
+    async fn check_token(&self, token: &str, audiences: Option<&[String]>, now: i64) -> Result<TokenUser, AuthnError> {
+        let mut refusal = None;
         if let Some(user) = self.token_file.find(token) {
             return Ok(self.for_api_server(user, audiences));
         }
-        if let Some(accounts) = &self.service_accounts
-            && let Some(found) = accounts.authenticate(token, audiences, self.lookup.as_ref(), now)?
-        {
-            return Ok(found);
+        if let Some(accounts) = &self.service_accounts {
+            match accounts.authenticate(token, audiences, self.lookup.as_ref(), now) {
+                Ok(Some(found)) => return Ok(found),
+                Ok(None) => {}
+                Err(error) => refusal = Some(error),
+            }
         }
         if self.bootstrap_tokens
             && let Some(user) = bootstrap_token::authenticate(token, self.lookup.as_ref(), now)
         {
             return Ok(self.for_api_server(user, audiences));
         }
-        Err(AuthnError::UnknownToken)
+        for issuer in &self.changeable().issuers {
+            match issuer.authenticate(token, now).await {
+                Ok(Some(user)) => return Ok(self.for_api_server(user, audiences)),
+                Ok(None) => {}
+                Err(error) => refusal = refusal.or(Some(error)),
+            }
+        }
+        if let Some(webhook) = &self.webhook {
+            let own = self.service_accounts.as_ref().map(|accounts| &accounts.audiences[..]).unwrap_or_default();
+            match webhook.authenticate(token, audiences, own, now).await {
+                Ok(Some(found)) => return Ok(found),
+                Ok(None) => {}
+                Err(error) => refusal = refusal.or(Some(error)),
+            }
+        }
+        Err(refusal.unwrap_or(AuthnError::UnknownToken))
     }
 
     /// Tokens that name no audience are meant for the API server only.

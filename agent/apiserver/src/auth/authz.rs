@@ -1,12 +1,18 @@
 //! What a user may do.
 //!
 //! Authorizers are asked in order; the first that allows or denies decides, and if none does the answer is no. They
-//! answer from memory, so that a decision never waits.
+//! answer from memory, so that a decision does not wait; only a webhook may have to be waited for.
 
+pub mod abac;
 pub mod node;
 pub mod rbac;
+pub mod settings;
+pub mod webhook;
 
 use std::sync::Arc;
+
+use futures::future::BoxFuture;
+use parking_lot::RwLock;
 
 use super::identity::{self, UserInfo};
 
@@ -75,6 +81,13 @@ pub enum Decision {
     Deny(String),
     /// Others may know.
     NoOpinion(String),
+    /// Nobody could be asked who might have known.
+    Failed {
+        /// Why not.
+        why: String,
+        /// Whether that is a no, whatever others think.
+        denies: bool,
+    },
 }
 
 impl Decision {
@@ -89,6 +102,7 @@ impl Decision {
     pub fn reason(&self) -> &str {
         match self {
             Self::Allow(reason) | Self::Deny(reason) | Self::NoOpinion(reason) => reason,
+            Self::Failed { why, .. } => why,
         }
     }
 }
@@ -97,38 +111,113 @@ impl Decision {
 pub trait Authorizer: Send + Sync {
     /// Whether a request may be served.
     fn authorize(&self, attributes: &Attributes<'_>) -> Decision;
+
+    /// The same where the answer may have to be waited for; none if it never has to.
+    fn ask<'a>(&'a self, _attributes: &'a Attributes<'a>) -> Option<BoxFuture<'a, Decision>> {
+        None
+    }
 }
 
 /// Paths that everybody may read: load balancers and supervisors ask there without credentials.
 const OPEN_PATHS: [&str; 3] = ["/healthz", "/livez", "/readyz"];
 
 /// Authorizers in order.
-pub struct Chain(Vec<Arc<dyn Authorizer>>);
+pub struct Chain(RwLock<Authorizers>);
+
+/// Authorizers in order, shared with the requests under way.
+pub type Authorizers = Arc<[Arc<dyn Authorizer>]>;
 
 impl Chain {
     /// A chain in which the masters' group and the health checks come first.
     #[must_use]
     pub fn new(authorizers: Vec<Arc<dyn Authorizer>>) -> Self {
-        Self(authorizers)
+        Self(RwLock::new(authorizers.into()))
+    }
+
+    /// Takes other authorizers into force.
+    pub fn replace(&self, authorizers: Vec<Arc<dyn Authorizer>>) {
+        *self.0.write() = authorizers.into();
+    }
+
+    /// Whether a request may be served, waiting for those who have to be asked.
+    pub async fn decide(&self, attributes: &Attributes<'_>) -> Decision {
+        if is_beyond_doubt(attributes) {
+            return Decision::Allow(String::new());
+        }
+        let authorizers = self.0.read().clone();
+        let mut opinions = Opinions::default();
+        for authorizer in authorizers.iter() {
+            let decision = match authorizer.ask(attributes) {
+                Some(answer) => answer.await,
+                None => authorizer.authorize(attributes),
+            };
+            if let Some(decided) = opinions.add(decision) {
+                return decided;
+            }
+        }
+        opinions.end()
+    }
+}
+
+/// Masters may do everything, and everybody may ask how we are.
+fn is_beyond_doubt(attributes: &Attributes<'_>) -> bool {
+    let is_open = !attributes.is_resource() && OPEN_PATHS.contains(&attributes.path);
+    attributes.user.is_in(identity::MASTERS) || is_open
+}
+
+/// What those said who decided nothing.
+#[derive(Default)]
+struct Opinions {
+    reasons: Vec<String>,
+    failures: Vec<String>,
+}
+
+impl Opinions {
+    fn add(&mut self, decision: Decision) -> Option<Decision> {
+        match decision {
+            Decision::NoOpinion(reason) if reason.is_empty() => None,
+            Decision::NoOpinion(reason) => {
+                self.reasons.push(reason);
+                None
+            }
+            Decision::Failed { why, denies: false } => {
+                self.failures.push(why);
+                None
+            }
+            decided @ (Decision::Allow(_) | Decision::Deny(_) | Decision::Failed { denies: true, .. }) => Some(decided),
+        }
+    }
+
+    fn end(self) -> Decision {
+        if self.failures.is_empty() {
+            return Decision::NoOpinion(self.reasons.join("\n"));
+        }
+        Decision::Failed { why: self.failures.join(", "), denies: false }
     }
 }
 
 impl Authorizer for Chain {
     fn authorize(&self, attributes: &Attributes<'_>) -> Decision {
-        if attributes.user.is_in(identity::MASTERS)
-            || (!attributes.is_resource() && OPEN_PATHS.contains(&attributes.path))
-        {
+        if is_beyond_doubt(attributes) {
             return Decision::Allow(String::new());
         }
-        let mut reasons = Vec::new();
-        for authorizer in &self.0 {
-            match authorizer.authorize(attributes) {
-                Decision::NoOpinion(reason) if reason.is_empty() => {}
-                Decision::NoOpinion(reason) => reasons.push(reason),
-                decided @ (Decision::Allow(_) | Decision::Deny(_)) => return decided,
+        let authorizers = self.0.read().clone();
+        let mut opinions = Opinions::default();
+        for authorizer in authorizers.iter() {
+            if let Some(decided) = opinions.add(authorizer.authorize(attributes)) {
+                return decided;
             }
         }
-        Decision::NoOpinion(reasons.join("\n"))
+        opinions.end()
+    }
+}
+
+/// Allows nothing.
+pub struct AlwaysDeny;
+
+impl Authorizer for AlwaysDeny {
+    fn authorize(&self, _: &Attributes<'_>) -> Decision {
+        Decision::NoOpinion("Everything is forbidden.".to_owned())
     }
 }
 

@@ -50,6 +50,9 @@ impl DeleteOptions {
             codec::parse_body(body, negotiate::body_encoding(&call.headers)?, schema)?.value
         };
         check(call, &value)?;
+        if !body.is_empty() {
+            crate::audited::message(call, schema, &value);
+        }
         let propagation = match (tree::text(&value, "/propagationPolicy"), value["orphanDependents"].as_bool()) {
             ("", Some(true)) => "Orphan",
             ("", Some(false)) => "Background",

@@ -274,10 +274,12 @@ pub(super) fn same_name(call: &Call, new: &Value) -> Result<()> {
 pub async fn apply(call: &Call, part: Part, body: &[u8]) -> Result<Changed> {
     if call.is_apply() {
         super::options::check(call, "PatchOptions")?;
+        crate::audited::patch(call, body);
         return apply_configuration(call, part, body).await;
     }
     check_media_type(call)?;
     super::options::check(call, "PatchOptions")?;
+    crate::audited::patch(call, body);
     let patch = read_patch(call, body)?;
     modify(call, part, |old| {
         let mut patched = patch.apply(call.kind.schema(), old)?;

@@ -80,7 +80,7 @@ pub(super) async fn create_review(call: &Call, body: &[u8]) -> Result<Response<B
             let name = value["metadata"]["name"].as_str().unwrap_or_default().to_owned();
             binding::bind(call, &name, body).await
         }
-        _ => review::create(call, body),
+        _ => review::create(call, body).await,
     }
 }
 
@@ -92,6 +92,7 @@ fn decode_as(call: &Call, body: &[u8], name: &str) -> Result<Value> {
     let parsed = codec::parse_body(body, negotiate::body_encoding(&call.headers)?, schema)?;
     check_names(call, &parsed.value)?;
     check_fields(call, &parsed, schema)?;
+    crate::audited::message(call, schema, &parsed.value);
     Ok(parsed.value)
 }
 

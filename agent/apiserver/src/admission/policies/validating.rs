@@ -1,5 +1,7 @@
 //! Policies that refuse.
 
+use std::collections::BTreeMap;
+
 use cel::{Activation, Budget, OBJECT_BUDGET, Type, Value};
 use http::StatusCode;
 use serde_json::Value as Json;
@@ -29,6 +31,7 @@ struct Validation {
 }
 
 struct Annotation {
+    key: String,
     value: Expression,
 }
 
@@ -38,7 +41,12 @@ struct Denial {
     reason: &'static str,
     /// What the binding says is not asked: the policy itself failed.
     is_absolute: bool,
+    /// Position of the expression.
+    index: usize,
 }
+
+/// Values of annotations by key, in the order they were made.
+type Annotations = BTreeMap<String, Vec<String>>;
 
 impl super::Rules for Rules {
     const KINDS: (&'static str, &'static str) = ("validatingadmissionpolicies", "validatingadmissionpolicybindings");
@@ -56,6 +64,7 @@ impl super::Rules for Rules {
             }
         });
         let annotations = tree::list(spec, "/auditAnnotations").iter().map(|a| Annotation {
+            key: tree::text(a, "/key").to_owned(),
             value: Expression::new(tree::text(a, "/valueExpression"), &full, &[Type::String, Type::Null]),
         });
         Self { validations: validations.collect(), annotations: annotations.collect() }
@@ -80,6 +89,7 @@ pub(super) fn validate(call: &Call, event: Event<'_>, hooks: &[Hook<Rules>]) -> 
             message: format!("failed to configure {step}: {why}"),
             reason: "Invalid",
             is_absolute: true,
+            index: 0,
         };
         let kind = match policy.param_kind.as_ref().map(|k| k.resolve(call)).transpose() {
             Ok(kind) => kind,
@@ -90,6 +100,7 @@ pub(super) fn validate(call: &Call, event: Event<'_>, hooks: &[Hook<Rules>]) -> 
                 continue;
             }
         };
+        let mut noted = Annotations::new();
         for binding in hook.bindings.iter().filter(|b| b.concerns(call, event)) {
             let params = match params::collect(call, kind, binding.params.as_ref()) {
                 Ok(params) => params,
@@ -102,7 +113,10 @@ pub(super) fn validate(call: &Call, event: Event<'_>, hooks: &[Hook<Rules>]) -> 
             };
             let inputs = Inputs::new(call, event, version)?;
             for params in &params {
-                for denial in denials(policy, &inputs, params.as_ref()) {
+                for denial in denials(policy, &inputs, params.as_ref(), &mut noted) {
+                    if !denial.is_absolute && acts(binding, "Audit") && call.record.is_on() {
+                        note_failure(call, &policy.name, binding, &denial);
+                    }
                     if denial.is_absolute || acts(binding, "Deny") {
                         refuse(Some(binding), &denial);
                     }
@@ -115,8 +129,34 @@ pub(super) fn validate(call: &Call, event: Event<'_>, hooks: &[Hook<Rules>]) -> 
                 }
             }
         }
+        for (key, values) in noted.into_iter().filter(|(_, values)| !values.is_empty()) {
+            call.record.annotate_anew(&format!("{}/{key}", policy.name), values.join(", "));
+        }
     }
     refusal.map_or(Ok(()), Err)
+}
+
+/// Notes a demand that is not met where the binding says so.
+fn note_failure(call: &Call, policy: &str, binding: &Binding, denial: &Denial) {
+    #[derive(serde::Serialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Failed<'a> {
+        message: &'a str,
+        policy: &'a str,
+        binding: &'a str,
+        expression_index: usize,
+        validation_actions: &'a [String],
+    }
+    let failed = Failed {
+        message: &denial.message,
+        policy,
+        binding: &binding.name,
+        expression_index: denial.index,
+        validation_actions: &binding.actions,
+    };
+    if let Ok(text) = serde_json::to_string(&[failed]) {
+        call.record.annotate_anew("validation.policy.admission.k8s.io/validation_failure", text);
+    }
 }
 
 fn acts(binding: &Binding, action: &str) -> bool {
@@ -138,32 +178,32 @@ fn failure(call: &Call, event: Event<'_>, (policy, binding): (&str, Option<&Bind
 }
 
 /// What a failing expression comes to.
-fn failed(policy: &Policy<Rules>, message: String, is_absolute: bool) -> Option<Denial> {
-    (!policy.ignores_failure).then_some(Denial { message, reason: "Invalid", is_absolute })
+fn failed(policy: &Policy<Rules>, message: String, is_absolute: bool, index: usize) -> Option<Denial> {
+    (!policy.ignores_failure).then_some(Denial { message, reason: "Invalid", is_absolute, index })
 }
 
-fn denials(policy: &Policy<Rules>, inputs: &Inputs<'_>, params: Option<&Json>) -> Vec<Denial> {
+fn denials(policy: &Policy<Rules>, inputs: &Inputs<'_>, params: Option<&Json>, noted: &mut Annotations) -> Vec<Denial> {
     match policy.conditions.judge(inputs, params, &policy.named) {
         Verdict::Holds => {}
         Verdict::Fails => return Vec::new(),
-        Verdict::Unknown(why) => return failed(policy, why, false).into_iter().collect(),
+        Verdict::Unknown(why) => return failed(policy, why, false, 0).into_iter().collect(),
     }
     let budget = Budget::new(OBJECT_BUDGET);
     let activation = inputs.activation(params, &policy.named, &budget, true);
     let for_message = inputs.activation(params, &policy.named, &budget, false);
     let mut denials = Vec::new();
-    for validation in &policy.rules.validations {
+    for (index, validation) in policy.rules.validations.iter().enumerate() {
         match validation.expression.evaluate(&activation, &budget) {
             Ok(Ok(Value::Bool(true))) => {}
             Ok(Ok(_)) => {
                 let message = message(validation, &for_message, &budget);
-                denials.push(Denial { message, reason: validation.reason, is_absolute: false });
+                denials.push(Denial { message, reason: validation.reason, is_absolute: false, index });
             }
-            Ok(Err(why)) => denials.extend(failed(policy, why, false)),
-            Err(spent) => return failed(policy, spent, false).into_iter().collect(),
+            Ok(Err(why)) => denials.extend(failed(policy, why, false, index)),
+            Err(spent) => return failed(policy, spent, false, 0).into_iter().collect(),
         }
     }
-    denials.extend(annotations(policy, inputs, params));
+    denials.extend(annotations(policy, inputs, params, noted));
     denials
 }
 
@@ -178,16 +218,31 @@ fn message<'a>(validation: &'a Validation, activation: &Activation<'a>, budget: 
     }
 }
 
-/// Annotations go to the audit log, which this server does not keep; one that cannot be made refuses all the same.
-fn annotations(policy: &Policy<Rules>, inputs: &Inputs<'_>, params: Option<&Json>) -> Vec<Denial> {
+/// Most of an annotation's value that is noted.
+const MAX_ANNOTATION_BYTES: usize = 10 * 1024;
+
+/// Annotations go to the audit log; one that cannot be made refuses the request.
+fn annotations(
+    policy: &Policy<Rules>,
+    inputs: &Inputs<'_>,
+    params: Option<&Json>,
+    noted: &mut Annotations,
+) -> Vec<Denial> {
     let budget = Budget::new(OBJECT_BUDGET);
     let activation = inputs.activation(params, &policy.named, &budget, false);
     let mut denials = Vec::new();
     for annotation in &policy.rules.annotations {
         match annotation.value.evaluate(&activation, &budget) {
-            Ok(Ok(_)) => {}
-            Ok(Err(why)) => denials.extend(failed(policy, why, true)),
-            Err(spent) => return failed(policy, spent, false).into_iter().collect(),
+            Ok(Ok(value)) => {
+                let mut text = value.as_str().unwrap_or_default().trim().to_owned();
+                text.truncate(text.floor_char_boundary(MAX_ANNOTATION_BYTES));
+                let values = noted.entry(annotation.key.clone()).or_default();
+                if !values.contains(&text) && !text.is_empty() {
+                    values.push(text);
+                }
+            }
+            Ok(Err(why)) => denials.extend(failed(policy, why, true, 0)),
+            Err(spent) => return failed(policy, spent, false, 0).into_iter().collect(),
         }
     }
     denials

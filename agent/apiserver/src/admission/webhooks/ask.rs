@@ -23,6 +23,7 @@ pub(super) struct Answer {
     pub(super) allowed: bool,
     pub(super) status: Value,
     pub(super) warnings: Vec<String>,
+    pub(super) annotations: Vec<(String, String)>,
     pub(super) patch: Option<json_patch::Patch>,
 }
 
@@ -66,10 +67,13 @@ impl Client<'_> {
             }
         };
         let warnings = tree::list(response, "/warnings").iter().filter_map(|w| w.as_str().map(str::to_owned));
+        let annotations = response["auditAnnotations"].as_object().into_iter().flatten();
+        let annotations = annotations.filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned())));
         Ok(Answer {
             allowed: response["allowed"] == true,
             status: response["status"].clone(),
             warnings: warnings.collect(),
+            annotations: annotations.collect(),
             patch,
         })
     }

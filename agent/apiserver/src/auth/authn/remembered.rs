@@ -22,6 +22,11 @@ impl<T: Clone> Remembered<T> {
         results.get(key).filter(|(until, _)| now < *until).map(|(_, result)| result.clone())
     }
 
+    /// Forgets everything.
+    pub(super) fn clear(&self) {
+        self.0.lock().clear();
+    }
+
     /// Keeps a result until a time, making room by dropping what has run out, or else everything.
     pub(super) fn put(&self, key: [u8; 32], result: T, until: i64, now: i64) {
         let mut results = self.0.lock();

@@ -80,6 +80,8 @@ fn fixture(adjust: impl FnOnce(&mut Config)) -> Fixture {
         client_ca_pem: None,
         front_proxy: None,
         token_file: Some("static,jane,1,\"devs\"".to_owned()),
+        settings: Settings::default(),
+        webhook: None,
         service_accounts: Some(ServiceAccounts {
             issuers: vec![ISSUER.to_owned()],
             audiences: vec![ISSUER.to_owned()],

@@ -28,7 +28,7 @@ pub(super) async fn serve(call: &Call, mut parts: Parts, body: Body) -> Result<R
     if !is_log && call.info.verb == "get" {
         // Running a command is a creation whatever method a WebSocket begins with.
         let info = RequestInfo { verb: "create", ..call.info.clone() };
-        call.app.access.authorize(&call.user, &info, &call.query)?;
+        call.app.access.authorize(&call.user, &info, &call.query, &audit::Record::default()).await?;
     }
     if is_log {
         check_log_options(call)?;

@@ -16,7 +16,7 @@ use crate::tree;
 use crate::user::User;
 use crate::validation::authorization::{self, Review};
 
-pub(super) fn create(call: &Call, body: &[u8]) -> Result<Response<Body>> {
+pub(super) async fn create(call: &Call, body: &[u8]) -> Result<Response<Body>> {
     let schema = call.kind.schema().name;
     let mut review = decode_object(call, body)?;
     check_namespace(call, &mut review)?;
@@ -39,7 +39,7 @@ pub(super) fn create(call: &Call, body: &[u8]) -> Result<Response<Body>> {
             review["metadata"] = json!({});
             review["spec"] = json!({});
         }
-        "tokenreviews" => return token(call, schema, review),
+        "tokenreviews" => return token(call, schema, review).await,
         "selfsubjectaccessreviews" => review["status"] = access(call, &review, Review::Own)?,
         "subjectaccessreviews" => review["status"] = access(call, &review, Review::Any)?,
         "localsubjectaccessreviews" => review["status"] = access(call, &review, Review::Local)?,
@@ -59,7 +59,7 @@ fn user_value(user: &User) -> Value {
     value
 }
 
-fn token(call: &Call, schema: &str, mut review: Value) -> Result<Response<Body>> {
+async fn token(call: &Call, schema: &str, mut review: Value) -> Result<Response<Body>> {
     let token = tree::text(&review, "/spec/token").to_owned();
     if token.is_empty() {
         let text = "token is required for TokenReview in authentication";
@@ -67,7 +67,7 @@ fn token(call: &Call, schema: &str, mut review: Value) -> Result<Response<Body>>
     }
     let asked: Vec<String> =
         tree::list(&review, "/spec/audiences").iter().filter_map(|a| a.as_str().map(str::to_owned)).collect();
-    let found = call.app.access.review_token(&token, (!asked.is_empty()).then_some(asked.as_slice()));
+    let found = call.app.access.review_token(&token, (!asked.is_empty()).then_some(asked.as_slice())).await;
     // Who holds a token for others than those named is nobody.
     let found = found.and_then(|mut found| {
         if !asked.is_empty() {

@@ -42,7 +42,9 @@ pub(super) async fn request(call: &Call, body: &[u8]) -> Result<Response<Body>> 
         expiration_seconds: seconds,
         bound_to: bound_to(call, &request["spec"]["boundObjectRef"])?,
     };
-    let issued = signer.issue(spec, now(), uuid::Uuid::new_v4().to_string()).map_err(Failure::internal)?;
+    let id = uuid::Uuid::new_v4().to_string();
+    call.record.annotate("authentication.kubernetes.io/issued-credential-id", format!("JTI={id}"));
+    let issued = signer.issue(spec, now(), id).map_err(Failure::internal)?;
     let made = crate::app::now_text();
     let manager = Manager { api_version: format!("{GROUP}/v1"), ..call.manager() };
     let fields = json!({"metadata": request["metadata"], "spec": request["spec"]});

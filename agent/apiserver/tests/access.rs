@@ -1,0 +1,287 @@
+//! Others who know users and decide what they may do: issuers of tokens and webhooks.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use apiserver::{ApiService, Authorization, Config, Mode, TokenWebhook, WebhookSettings};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use bytes::Bytes;
+use http::{Request, Response, StatusCode};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper_util::rt::TokioIo;
+use ring::rand::SystemRandom;
+use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _};
+use serde_json::{Value, json};
+use tokio_rustls::TlsAcceptor;
+use tower::ServiceExt as _;
+
+type Handler = Arc<dyn Fn(&str, Value) -> Value + Send + Sync>;
+
+/// A server that answers JSON by path and body.
+async fn other_server(tls: Option<TlsAcceptor>, handler: Handler) -> SocketAddr {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let handler = handler.clone();
+            let service = hyper::service::service_fn(move |request: Request<Incoming>| {
+                let handler = handler.clone();
+                async move {
+                    let path = request.uri().path().to_owned();
+                    let body = request.into_body().collect().await.unwrap().to_bytes();
+                    let answer = handler(&path, serde_json::from_slice(&body).unwrap_or_default());
+                    Ok::<_, Infallible>(Response::new(Full::new(Bytes::from(answer.to_string()))))
+                }
+            });
+            let builder = hyper::server::conn::http1::Builder::new();
+            match tls.clone() {
+                None => drop(tokio::spawn(builder.serve_connection(TokioIo::new(stream), service))),
+                Some(tls) => drop(tokio::spawn(async move {
+                    if let Ok(stream) = tls.accept(stream).await {
+                        let _ended = builder.serve_connection(TokioIo::new(stream), service).await;
+                    }
+                })),
+            }
+        }
+    });
+    address
+}
+
+async fn server(config: Config, shutdown: &lifecycle::Shutdown) -> ApiService {
+    let store = store::Embedded::in_memory().await.unwrap();
+    let (service, ready) = apiserver::service(config, Arc::new(store), shutdown).unwrap();
+    ready.await;
+    service
+}
+
+async fn ask(server: &ApiService, uri: &str, token: &str, body: Option<Value>) -> (StatusCode, Value) {
+    let method = if body.is_some() { "POST" } else { "GET" };
+    let mut request = Request::builder().method(method).uri(uri).header("content-type", "application/json");
+    if !token.is_empty() {
+        request = request.header("authorization", format!("Bearer {token}"));
+    }
+    let body = body.map(|body| body.to_string()).unwrap_or_default();
+    let response = server.clone().oneshot(request.body(Full::new(Bytes::from(body))).unwrap()).await.unwrap();
+    let status = response.status();
+    let bytes = response.into_body().collect().await.unwrap().to_bytes();
+    (status, serde_json::from_slice(&bytes).unwrap_or_default())
+}
+
+async fn who(server: &ApiService, token: &str) -> (StatusCode, Value) {
+    let review = json!({"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"});
+    let (status, answer) = ask(server, "/apis/authentication.k8s.io/v1/selfsubjectreviews", token, Some(review)).await;
+    (status, answer["status"]["userInfo"].clone())
+}
+
+struct Issuer {
+    key: EcdsaKeyPair,
+    ca_pem: String,
+    address: SocketAddr,
+    fetches: Arc<AtomicUsize>,
+}
+
+impl Issuer {
+    async fn new() -> Self {
+        let random = SystemRandom::new();
+        let algorithm = &ECDSA_P256_SHA256_FIXED_SIGNING;
+        let document = EcdsaKeyPair::generate_pkcs8(algorithm, &random).unwrap();
+        let key = EcdsaKeyPair::from_pkcs8(algorithm, document.as_ref(), &random).unwrap();
+        let point = key.public_key().as_ref().to_vec();
+        let own = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()]).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let private = rustls_pki_types::PrivateKeyDer::try_from(own.signing_key.serialize_der()).unwrap();
+        let tls = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![own.cert.der().clone()], private)
+            .unwrap();
+        let fetches = Arc::new(AtomicUsize::new(0));
+        let url: Arc<parking_lot::Mutex<String>> = Arc::default();
+        let (counted, named) = (fetches.clone(), url.clone());
+        let handler: Handler = Arc::new(move |path, _| match path {
+            "/.well-known/openid-configuration" => {
+                let issuer = named.lock().clone();
+                json!({"issuer": issuer, "jwks_uri": format!("{issuer}/keys")})
+            }
+            _ => {
+                counted.fetch_add(1, Ordering::SeqCst);
+                let (x, y) = point[1..].split_at(32);
+                let encode = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
+                json!({"keys": [{"kty": "EC", "crv": "P-256", "kid": "k", "use": "sig", "x": encode(x), "y": encode(y)}]})
+            }
+        });
+        let address = other_server(Some(TlsAcceptor::from(Arc::new(tls))), handler).await;
+        *url.lock() = format!("https://{address}");
+        Self { key, ca_pem: own.cert.pem(), address, fetches }
+    }
+
+    fn token(&self, claims: Value) -> String {
+        let mut all =
+            json!({"iss": format!("https://{}", self.address), "aud": "me", "exp": 99_999_999_999_i64, "sub": "jane"});
+        all.as_object_mut().unwrap().extend(claims.as_object().unwrap().clone());
+        let encode = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
+        let message = format!("{}.{}", encode(&json!({"alg": "ES256", "kid": "k"})), encode(&all));
+        let signature = self.key.sign(&SystemRandom::new(), message.as_bytes()).unwrap();
+        format!("{message}.{}", URL_SAFE_NO_PAD.encode(signature))
+    }
+
+    fn config(&self, folder: &Path) -> PathBuf {
+        let path = folder.join("authentication.yaml");
+        let pem = self.ca_pem.replace('\n', "\n      ");
+        let text = format!(
+            "apiVersion: apiserver.config.k8s.io/v1\nkind: AuthenticationConfiguration\nanonymous: {{enabled: true, \
+             conditions: [{{path: /livez}}]}}\njwt:\n- issuer:\n    url: https://{}\n    audiences: [me]\n    \
+             certificateAuthority: |\n      {pem}\n  claimMappings:\n    username: {{claim: sub, prefix: 'oidc:'}}\n    \
+             groups: {{expression: 'claims.?groups.orValue([])'}}\n  userValidationRules:\n  - expression: \
+             \"user.username != 'oidc:mallory'\"\n",
+            self.address
+        );
+        std::fs::write(&path, text).unwrap();
+        path
+    }
+}
+
+#[tokio::test]
+async fn tokens_of_an_issuer_are_believed_as_the_configuration_says() {
+    let folder = tempfile::tempdir().unwrap();
+    let issuer = Issuer::new().await;
+    let shutdown = lifecycle::Shutdown::new();
+    let authentication = Some(issuer.config(folder.path()));
+    let config = Config { authorization: Authorization::AlwaysAllow, authentication, ..Config::default() };
+    let server = server(config, &shutdown).await;
+    let (status, user) = who(&server, &issuer.token(json!({"groups": ["a", "b"]}))).await;
+    assert_eq!((status, &user["username"]), (StatusCode::CREATED, &json!("oidc:jane")));
+    assert_eq!(user["groups"], json!(["a", "b", "system:authenticated"]));
+    for (claims, why) in [
+        (json!({"exp": 1}), "expired"),
+        (json!({"aud": "other"}), "another audience"),
+        (json!({"sub": "mallory"}), "a rule"),
+        (json!({"iss": "https://elsewhere"}), "another issuer"),
+    ] {
+        assert_eq!(who(&server, &issuer.token(claims)).await.0, StatusCode::UNAUTHORIZED, "{why}");
+    }
+    // Whoever makes tokens up does not make us fetch keys for each of them.
+    let good = issuer.token(json!({}));
+    let forged = format!("{}x{}", &good[..good.len() - 4], &good[good.len() - 3..]);
+    for _ in 0..3 {
+        assert_eq!(who(&server, &forged).await.0, StatusCode::UNAUTHORIZED);
+    }
+    assert_eq!(issuer.fetches.load(Ordering::SeqCst), 1);
+    assert_eq!(ask(&server, "/livez", "", None).await.0, StatusCode::OK);
+    assert_eq!(ask(&server, "/version", "", None).await.0, StatusCode::UNAUTHORIZED);
+}
+
+fn kubeconfig(folder: &Path, address: SocketAddr) -> PathBuf {
+    let path = folder.join(format!("kubeconfig-{}", address.port()));
+    let text = format!(
+        "apiVersion: v1\nkind: Config\nclusters: [{{name: a, cluster: {{server: 'http://{address}/ask'}}}}]\n\
+         contexts: [{{name: a, context: {{cluster: a, user: a}}}}]\nusers: [{{name: a, user: {{}}}}]\ncurrent-context: a\n"
+    );
+    std::fs::write(&path, text).unwrap();
+    path
+}
+
+fn webhook(kubeconfig: PathBuf, denies_on_failure: bool) -> Mode {
+    Mode::Webhook(Box::new(WebhookSettings {
+        name: "w".to_owned(),
+        kubeconfig,
+        version: "v1".to_owned(),
+        timeout: Duration::from_secs(5),
+        authorized_ttl: Some(Duration::from_secs(60)),
+        unauthorized_ttl: None,
+        denies_on_failure,
+        conditions: vec!["request.user != 'system:anonymous'".to_owned()],
+    }))
+}
+
+#[tokio::test]
+async fn webhooks_know_tokens_and_decide_and_are_remembered() {
+    let folder = tempfile::tempdir().unwrap();
+    let (reviews, decisions) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let counted = reviews.clone();
+    let knows: Handler = Arc::new(move |_, review| {
+        counted.fetch_add(1, Ordering::SeqCst);
+        let is_known = review["spec"]["token"] == "good";
+        json!({"status": {"authenticated": is_known, "user": {"username": "jane", "groups": ["g"]}}})
+    });
+    let counted = decisions.clone();
+    let decides: Handler = Arc::new(move |_, review| {
+        counted.fetch_add(1, Ordering::SeqCst);
+        let spec = &review["spec"];
+        let is_fine = spec["user"] == "jane" && spec["resourceAttributes"]["resource"] != "secrets";
+        json!({"status": {"allowed": is_fine, "denied": !is_fine, "reason": "the webhook says so"}})
+    });
+    let token_webhook = Some(TokenWebhook {
+        kubeconfig: kubeconfig(folder.path(), other_server(None, knows).await),
+        version: "v1".to_owned(),
+        ttl: Duration::from_secs(60),
+    });
+    let mode = webhook(kubeconfig(folder.path(), other_server(None, decides).await), false);
+    let authorization = Authorization::Modes(vec![mode, Mode::Rbac]);
+    let shutdown = lifecycle::Shutdown::new();
+    let server = server(Config { authorization, token_webhook, ..Config::default() }, &shutdown).await;
+    assert_eq!(who(&server, "good").await.1["username"], "jane");
+    for _ in 0..3 {
+        assert_eq!(ask(&server, "/api/v1/namespaces/default/pods", "good", None).await.0, StatusCode::OK);
+    }
+    assert_eq!((reviews.load(Ordering::SeqCst), decisions.load(Ordering::SeqCst)), (1, 2));
+    let (status, answer) = ask(&server, "/api/v1/namespaces/default/secrets", "good", None).await;
+    assert_eq!(status, StatusCode::FORBIDDEN);
+    assert!(answer["message"].as_str().unwrap().ends_with(": the webhook says so"), "{answer}");
+    assert_eq!(who(&server, "bad").await.0, StatusCode::UNAUTHORIZED);
+    // Conditions keep it from being asked about some; those after it decide.
+    let before = decisions.load(Ordering::SeqCst);
+    assert_eq!(ask(&server, "/version", "", None).await.0, StatusCode::OK);
+    assert_eq!(decisions.load(Ordering::SeqCst), before);
+}
+
+#[tokio::test]
+async fn an_answer_that_is_none_fails_the_request() {
+    let folder = tempfile::tempdir().unwrap();
+    let nonsense: Handler = Arc::new(|_, _| json!({"status": {"allowed": true, "denied": true}}));
+    let tokens = folder.path().join("tokens.csv");
+    std::fs::write(&tokens, "t,jane,1\n").unwrap();
+    let kubeconfig = kubeconfig(folder.path(), other_server(None, nonsense).await);
+    for (denies, after, code) in [
+        (false, Mode::AlwaysAllow, StatusCode::OK),
+        (false, Mode::AlwaysDeny, StatusCode::INTERNAL_SERVER_ERROR),
+        (true, Mode::AlwaysAllow, StatusCode::INTERNAL_SERVER_ERROR),
+    ] {
+        let authorization = Authorization::Modes(vec![webhook(kubeconfig.clone(), denies), after]);
+        let shutdown = lifecycle::Shutdown::new();
+        let config = Config { authorization, token_file: Some(tokens.clone()), ..Config::default() };
+        let server = server(config, &shutdown).await;
+        assert_eq!(ask(&server, "/api/v1/namespaces", "t", None).await.0, code);
+        shutdown.trigger();
+    }
+}
+
+#[test]
+fn files_that_cannot_be_used_keep_a_server_from_starting() {
+    let folder = tempfile::tempdir().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let path = folder.path().join("c.yaml");
+    std::fs::write(&path, "apiVersion: apiserver.config.k8s.io/v1\nkind: AuthorizationConfiguration\n").unwrap();
+    let refusal = |config: Config| {
+        runtime.block_on(async {
+            let store = store::Embedded::in_memory().await.unwrap();
+            let refused = apiserver::service(config, Arc::new(store), &lifecycle::Shutdown::new());
+            refused.err().unwrap().to_string()
+        })
+    };
+    let told = refusal(Config { authorization: Authorization::File(path.clone()), ..Config::default() });
+    assert!(told.contains("authorizers: Required value") && told.contains("c.yaml"), "{told}");
+    let told = refusal(Config { authentication: Some(path.clone()), ..Config::default() });
+    assert!(told.contains("\"AuthorizationConfiguration\" is not AuthenticationConfiguration"), "{told}");
+    std::fs::write(&path, "{\"user\": 1}").unwrap();
+    let told = refusal(Config { abac_policies: Some(path), ..Config::default() });
+    assert!(told.contains("line 1: user: expected a string"), "{told}");
+}

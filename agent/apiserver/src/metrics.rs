@@ -22,6 +22,9 @@ pub use text::Text;
 
 const EVENT_SIZES: &[f64] = &[1024.0, 2048.0, 4096.0, 8192.0, 16384.0, 32768.0, 65536.0, 131_072.0];
 
+/// Names of a kind.
+type GroupVersionKind = (&'static str, &'static str, &'static str);
+
 /// Counters of one server.
 #[derive(Default)]
 pub struct Metrics {
@@ -35,7 +38,7 @@ pub struct Metrics {
     pub authorized: [AtomicU64; 2],
     /// Connections that did not agree on TLS.
     pub handshake_errors: AtomicU64,
-    watched: RwLock<HashMap<(&'static str, &'static str, &'static str), Arc<Histogram>>>,
+    watched: RwLock<HashMap<GroupVersionKind, Arc<Histogram>>>,
 }
 
 impl Metrics {

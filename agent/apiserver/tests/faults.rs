@@ -35,12 +35,7 @@ async fn post(server: &ApiService, kind: &str, body: impl Into<Bytes>) -> (Statu
 
 fn field(number: u8, data: &[u8]) -> Vec<u8> {
     let mut out = vec![number << 3 | 2];
-    let mut left = data.len();
-    while left > 127 {
-        out.push((left % 128) as u8 | 128);
-        left /= 128;
-    }
-    out.push(left as u8);
+    prost::encoding::encode_varint(data.len() as u64, &mut out);
     out.extend_from_slice(data);
     out
 }

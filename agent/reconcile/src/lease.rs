@@ -98,6 +98,20 @@ enum Claim {
     Wait,
 }
 
+/// What an attempt came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Attempt {
+    /// The lease is ours now.
+    Ours,
+    /// Somebody else has it, or was faster.
+    Others,
+    /// The server did not answer, or refused.
+    Failed,
+}
+
+/// Before the second attempt at a server that does not answer; doubled up to the retry period.
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+
 impl LeaderLease {
     /// A claim that nobody has made yet.
     #[must_use]
@@ -115,10 +129,21 @@ impl LeaderLease {
         F: FnOnce(Shutdown) -> Fut,
         Fut: Future<Output = ()>,
     {
-        while !self.attempt().await {
+        let mut patience = FIRST_PAUSE;
+        loop {
+            let pause = match self.attempt().await {
+                Attempt::Ours => break,
+                Attempt::Others => self.config.retry_period,
+                // A cluster that is just starting need not wait for a whole period.
+                Attempt::Failed => {
+                    let pause = patience;
+                    patience = (patience * 2).min(self.config.retry_period);
+                    pause
+                }
+            };
             tokio::select! {
                 () = shutdown.wait() => return Ok(()),
-                () = tokio::time::sleep(self.config.retry_period) => {}
+                () = tokio::time::sleep(pause) => {}
             }
         }
         info!(lease = self.config.name, identity = self.config.identity, "leading");
@@ -151,7 +176,7 @@ impl LeaderLease {
         while renewed.elapsed() < self.config.renew_deadline {
             tokio::time::sleep(self.config.retry_period).await;
             let left = self.config.renew_deadline.saturating_sub(renewed.elapsed()).max(self.config.retry_period);
-            if tokio::time::timeout(left, self.attempt()).await == Ok(true) {
+            if tokio::time::timeout(left, self.attempt()).await == Ok(Attempt::Ours) {
                 renewed = Instant::now();
             } else if self.seen.as_ref().is_some_and(|seen| holder(&seen.lease) != self.config.identity) {
                 return;
@@ -159,18 +184,19 @@ impl LeaderLease {
         }
     }
 
-    /// One look at the lease and, where it may be ours, one write. Whether it is ours now.
-    async fn attempt(&mut self) -> bool {
+    /// One look at the lease and, where it may be ours, one write.
+    async fn attempt(&mut self) -> Attempt {
         match self.try_attempt().await {
-            Ok(ours) => ours,
+            Ok(true) => Attempt::Ours,
+            Ok(false) => Attempt::Others,
             Err(error) if error.is_conflict() || error.is_already_exists() => {
                 debug!(lease = self.config.name, "somebody else was faster");
                 self.seen = self.seen.take().filter(|seen| holder(&seen.lease) != self.config.identity);
-                false
+                Attempt::Others
             }
             Err(error) => {
                 warn!(lease = self.config.name, error = %chain(&error), "lease cannot be claimed");
-                false
+                Attempt::Failed
             }
         }
     }

@@ -267,6 +267,23 @@ async fn a_lease_is_taken_when_its_holder_is_silent_and_given_back_at_shutdown()
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_server_that_is_just_starting_is_asked_again_soon() {
+    let refusal = || Answer::Refuse(503, "ServiceUnavailable");
+    let answers = vec![refusal(), refusal(), refusal(), Answer::Refuse(404, "NotFound"), lease("me", "1")];
+    let claim = LeaderLease::new(Script::new(answers).client(), LeaseConfig::new("kube-system", "x", "me"));
+    let (shutdown, start) = (Shutdown::new(), tokio::time::Instant::now());
+    let stop = shutdown.clone();
+    let mut took = Duration::MAX;
+    let lead = |_| {
+        took = start.elapsed();
+        stop.trigger();
+        std::future::ready(())
+    };
+    claim.run(shutdown, lead).await.unwrap();
+    assert_eq!(took, Duration::from_millis(50 + 100 + 200));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_leader_that_cannot_renew_stops_its_work() {
     let script = Script::new(vec![Answer::Refuse(404, "NotFound"), lease("me", "1")]);
     let claim = LeaderLease::new(script.client(), LeaseConfig::new("kube-system", "x", "me"));

@@ -77,14 +77,21 @@ impl Controller for Quotas {
         if !self.context.objects.are_known() {
             return Ok(Action::RequeueAfter(SYNC_PAUSE));
         }
-        let (objects, namespace) = (self.context.objects.clone(), key.namespace.clone());
+        let (objects, quotas, namespace) = (self.context.objects.clone(), caches.quotas.clone(), key.namespace.clone());
         let holdings = Holdings {
             pods: caches.pods.list_namespace(&key.namespace),
             services: caches.services.list_namespace(&key.namespace),
             claims: caches.claims.list_namespace(&key.namespace),
-            count: Box::new(move |group, plural| objects.count(group, plural, &namespace)),
+            count: Box::new(move |group, plural| match (group, plural) {
+                // The other watch may not have brought the very quota that is new.
+                ("", "resourcequotas") => quotas.list_namespace(&namespace).len(),
+                _ => objects.count(group, plural, &namespace),
+            }),
         };
         let used = usage::plan(&quota, &holdings);
+        // What was made just before a quota may come to be known just after it.
+        let is_first = quota.status.hard.is_empty() && !quota.spec.hard.is_empty();
+        let again = if is_first { BATCH } else { PERIOD };
         if used != quota.status.used || quota.spec.hard != quota.status.hard {
             let mut changed: ResourceQuota = (*quota).clone();
             changed.status.hard.clone_from(&quota.spec.hard);
@@ -94,7 +101,7 @@ impl Controller for Quotas {
                 _ => {}
             }
         }
-        Ok(Action::RequeueAfter(PERIOD))
+        Ok(Action::RequeueAfter(again))
     }
 }
 

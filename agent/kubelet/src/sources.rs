@@ -55,6 +55,11 @@ impl<K: Resource> Watched<K> {
             None => Fetched::Loading,
         }
     }
+
+    /// Waits until the API server has answered, for as long as that takes. Cancel safe.
+    pub(crate) async fn loaded(&self) {
+        self.cache.wait_synced().await;
+    }
 }
 
 impl<K: Resource> Source<K> {

@@ -151,7 +151,7 @@ async fn describe(kubectl: &Kubectl, pod: &str, node: &str) -> Result<()> {
 async fn containers(kubectl: &Kubectl, pod: &str) -> Result<()> {
     kubectl.expect(&["logs", pod], &[pod, "listens on port 8080"]).await?;
     kubectl.expect(&["logs", "-l", "app=sample", "--tail", "1", "--prefix"], &["[pod/sample-", "listens"]).await?;
-    let since = kubectl.run(&["logs", pod, "--since", "1ms"]).await?;
+    let since = kubectl.run(&["logs", pod, "--since", "1s"]).await?;
     ensure!(since.is_empty(), "a millisecond's log is {since:?}");
     let answer = kubectl.run(&["exec", pod, "--", "/sample", "get", "http://127.0.0.1:8080/"]).await?;
     ensure!(answer.trim() == pod, "the pod's own server answers {answer:?} in the pod");

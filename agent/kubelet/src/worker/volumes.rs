@@ -21,8 +21,6 @@ use crate::volumes::{self, VolumeKind, VolumePlan, plan_volumes};
 
 /// How long a start waits for the first answer about an object.
 const LOADING_PATIENCE: Duration = Duration::from_secs(10);
-/// How often it is looked whether the answer is there, besides being told.
-const LOADING_STEP: Duration = Duration::from_millis(200);
 
 /// Why a volume is not in place.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -91,20 +89,17 @@ impl PodVolumes {
 
     /// The referenced objects, once something is known of each.
     pub(crate) async fn referenced(&self) -> Result<Referenced, String> {
-        let deadline = tokio::time::Instant::now() + LOADING_PATIENCE;
-        loop {
-            match self.collect() {
-                Ok(referenced) => return Ok(referenced),
-                Err(error) if tokio::time::Instant::now() >= deadline => return Err(error),
-                Err(_loading) => {
-                    let told = self.changed.notified();
-                    if tokio::time::timeout(LOADING_STEP, told).await.is_ok() {
-                        // The worker waits for the same word: pass it on.
-                        self.changed.notify_one();
-                    }
-                }
+        let loaded = async {
+            for watched in self.config_maps.values() {
+                watched.loaded().await;
             }
-        }
+            for watched in self.secrets.values() {
+                watched.loaded().await;
+            }
+        };
+        // Which one is late is told by `collect`.
+        drop(tokio::time::timeout(LOADING_PATIENCE, loaded).await);
+        self.collect()
     }
 
     /// Puts all volumes in place with their newest content. Idempotent.

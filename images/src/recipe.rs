@@ -43,7 +43,6 @@ pub(crate) const PACKAGES: &[&str] = &[
 pub(crate) const FILES: &[&str] = &[
     "usr/bin/containerd",
     "usr/bin/containerd-shim-runc-v2",
-    "usr/bin/ctr",
     "usr/bin/etcd",
     "usr/lib/os-release",
     "usr/sbin/e2fsck",

@@ -46,6 +46,16 @@ impl Accelerator {
             Self::Emulation => ["-accel", "tcg", "-cpu", "Nehalem"],
         }
     }
+
+    /// How many a machine gets. Emulated ones see the kernel change its own instructions too late or half done when
+    /// another one does it: a panic (`Oops: int3`), or a standstill, once in some dozens of boots. And they spend more
+    /// on waiting for one another than they are worth.
+    fn processors(self) -> &'static str {
+        match self {
+            Self::Kvm => "2",
+            Self::Emulation => "1",
+        }
+    }
 }
 
 /// Finds out whether KVM works by booting the kernel with it: the device may be there and fail all the same.
@@ -112,14 +122,14 @@ impl Virtual<'_> {
 
     fn command(&self, disk: &Path) -> Command {
         let at = |name: &str| self.folder.join(name).display().to_string();
-        let (memory, processors) = if self.machine.is_master() { ("1024", "2") } else { ("768", "2") };
+        let memory = if self.machine.is_master() { "1024" } else { "768" };
         // To its address in the cluster's network, which it answers for here, too: Services are on no other one.
         let address = self.machine.address;
         let forward = |(host, guest): &(u16, u16)| format!(",hostfwd=tcp:127.0.0.1:{host}-{address}:{guest}");
         let forwards: String = self.ports.iter().map(forward).collect();
         let mut qemu = command("qemu-system-x86_64");
         qemu.args(self.accelerator.arguments()).args(BARE);
-        qemu.args(["-name", &self.machine.name, "-m", memory, "-smp", processors]);
+        qemu.args(["-name", &self.machine.name, "-m", memory, "-smp", self.accelerator.processors()]);
         match self.flashed {
             Some(flashed) => flashed.arguments(&mut qemu, self.folder, self.further_arguments()),
             None => self.direct_arguments(&mut qemu, disk),

@@ -11,6 +11,10 @@ use crate::record::{Record, Side};
 /// Where in a root its identifier is.
 const ROOT_ID: (u64, usize) = (1024 + 48, 16);
 
+/// So much is kept before more is written: what the kernel gathers beyond that, a slow disk takes so long for that the
+/// sender gives up.
+const KEEP_BYTES: u64 = 8 << 20;
+
 /// What is asked of an update.
 #[derive(Clone, Debug)]
 pub struct Policy {
@@ -108,7 +112,11 @@ impl<D: Device> Receiver<D> {
                     }
                     let slot = self.next.slot;
                     let failed = |source| Error::Slot { slot, source };
-                    self.disk.slot(slot)?.write_at(written, content).map_err(failed)?;
+                    let mut window = self.disk.slot(slot)?;
+                    window.write_at(written, content).map_err(failed)?;
+                    if written / KEEP_BYTES != found / KEEP_BYTES {
+                        window.sync().map_err(failed)?;
+                    }
                     digest.add(content);
                     self.step = Step::Root { head, kernel, written: found, digest };
                     return Ok(());

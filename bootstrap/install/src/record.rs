@@ -133,7 +133,8 @@ mod tests {
 
     fn judged(record: &Record, running: &str, entries: &[&str]) -> Option<Outcome> {
         let entries: Vec<Entry> = entries.iter().map(|name| Entry::parse(name).unwrap()).collect();
-        judge(record, (Entry::parse(running).unwrap(), &entries), Some("the kernel ended")).and_then(|record| record.outcome)
+        judge(record, (Entry::parse(running).unwrap(), &entries), Some("the kernel ended"))
+            .and_then(|record| record.outcome)
     }
 
     #[test]

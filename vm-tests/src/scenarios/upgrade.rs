@@ -85,7 +85,11 @@ async fn check_reboot(scene: &Scene, master: &Machine) -> Result<()> {
     tell(scene, master, "reboot").await?;
     until("the new start", SOON, async || {
         let console = scene.console(&master.name)?.get(seen..).unwrap_or_default().to_owned();
-        ensure!(console.contains("all services are ready"), "it ends with {}", console.lines().last().unwrap_or_default());
+        ensure!(
+            console.contains("all services are ready"),
+            "it ends with {}",
+            console.lines().last().unwrap_or_default()
+        );
         Ok(())
     })
     .await?;

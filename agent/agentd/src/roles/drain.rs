@@ -51,7 +51,9 @@ pub(crate) async fn drain(client: &Client, node: &str, within: Duration) -> Resu
 /// Whether a pod is to go: its controller puts it onto every node anew, the node itself keeps it, or it has ended
 /// otherwise.
 fn can_move(pod: &Pod) -> bool {
-    let is_owned = |kind: &str| pod.metadata.owner_references.iter().any(|owner| owner.controller == Some(true) && owner.kind == kind);
+    let is_owned = |kind: &str| {
+        pod.metadata.owner_references.iter().any(|owner| owner.controller == Some(true) && owner.kind == kind)
+    };
     let is_over = matches!(pod.status.phase.as_str(), "Succeeded" | "Failed");
     !is_over && !is_owned("DaemonSet") && !pod.metadata.annotations.contains_key(MIRROR)
 }
@@ -62,7 +64,8 @@ async fn evict(client: &Client, pod: &Pod) -> Result<(), client::Error> {
     let metadata = ObjectMeta { namespace: namespace.clone(), name: name.clone(), ..ObjectMeta::default() };
     let eviction = Eviction { metadata, ..Eviction::default() };
     let kind = ("policy/v1", "Eviction");
-    let answer = client.create_subresource::<Pod, _, Status>(Some(&namespace), &name, "eviction", kind, &eviction).await;
+    let answer =
+        client.create_subresource::<Pod, _, Status>(Some(&namespace), &name, "eviction", kind, &eviction).await;
     match answer {
         Err(error) if error.is_not_found() => Ok(()),
         answer => answer.map(drop),

@@ -59,11 +59,7 @@ impl Wishes {
 }
 
 /// Takes an update in and lets the machine start from it.
-pub(super) async fn receive(
-    server: &Server,
-    updates: &Updates,
-    request: Request<Incoming>,
-) -> Response<Full<Bytes>> {
+pub(super) async fn receive(server: &Server, updates: &Updates, request: Request<Incoming>) -> Response<Full<Bytes>> {
     let Ok(_turn) = server.turn.try_acquire() else {
         return text(StatusCode::CONFLICT, "another update is being taken in\n".to_owned());
     };
@@ -116,11 +112,7 @@ fn write(updates: &Updates, wishes: Wishes, mut content: mpsc::Receiver<Bytes>) 
 }
 
 /// Goes back to what is in the other slot.
-pub(super) async fn roll_back(
-    server: &Server,
-    updates: &Updates,
-    query: Option<&str>,
-) -> Response<Full<Bytes>> {
+pub(super) async fn roll_back(server: &Server, updates: &Updates, query: Option<&str>) -> Response<Full<Bytes>> {
     let Ok(_turn) = server.turn.try_acquire() else {
         return text(StatusCode::CONFLICT, "an update is being taken in\n".to_owned());
     };

@@ -73,6 +73,16 @@ impl<D: Device> Receiver<D> {
         Ok(Self { disk, policy, own, next, step: Step::Head(Vec::new()) })
     }
 
+    /// Whether an update that begins so would be taken, as far as its metadata say. Changes nothing.
+    ///
+    /// # Errors
+    /// It would not, or the metadata do not end.
+    pub fn consider(&mut self, start: &[u8]) -> Result<(), Error> {
+        let found = start.len() as u64;
+        let head = Update::parse_head(start)?.ok_or(Error::Length { found, wanted: found + 1 })?;
+        self.check(&head)
+    }
+
     /// Takes some more of the file.
     ///
     /// # Errors
@@ -125,15 +135,20 @@ impl<D: Device> Receiver<D> {
         }
     }
 
-    /// Decides about an update by its metadata. From here on the idle slot cannot be started.
+    /// From here on the idle slot cannot be started.
     fn accept(&mut self, head: &Head) -> Result<(), Error> {
+        self.check(head)?;
+        let (_, entries) = self.disk.entries(self.policy.running)?;
+        self.disk.forget(self.next.slot, &entries)
+    }
+
+    /// Decides about an update by its metadata.
+    fn check(&mut self, head: &Head) -> Result<(), Error> {
         if let Some(key) = &self.policy.key {
             check_signature(key, head)?;
         }
         let room = self.disk.slot(self.next.slot)?.bytes();
-        head.update.check(room, &self.policy.version, self.policy.may_downgrade)?;
-        let (_, entries) = self.disk.entries(self.policy.running)?;
-        self.disk.forget(self.next.slot, &entries)
+        Ok(head.update.check(room, &self.policy.version, self.policy.may_downgrade)?)
     }
 
     /// The file has ended: all of it must be there, and right.

@@ -84,10 +84,18 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     // What is plainly wrong need not travel.
     let head = disk::Update::parse_head(&update).with_context(|| format!("reading {path}"))?;
     let head = head.with_context(|| format!("{path} ends within its metadata"))?;
-    eprintln!("{path}: version {}, {} bytes", head.update.version, update.len());
-    let words = [("downgrade", options.allow_downgrade)];
-    let request = (Method::PUT, with_query("/update", &words), Bytes::from(update));
-    process::ask(UPDATE_WITHIN, change(&options.target, &options.start, request))
+    let wanted = head.bytes as u64 + head.update.kernel.bytes + head.update.root.bytes;
+    if update.len() as u64 != wanted {
+        bail!("{path} has {} bytes, not {wanted}", update.len());
+    }
+    eprintln!("{path}: version {}, {wanted} bytes", head.update.version);
+    let uri = with_query("/update", &[("downgrade", options.allow_downgrade)]);
+    let update = Bytes::from(update);
+    process::ask(UPDATE_WITHIN, async {
+        let dry = with_query(&uri, &[("dry-run", true), ("force", options.start.force), ("stage", options.start.stage)]);
+        options.target.ask(Method::PUT, &dry, update.slice(..head.bytes)).await?;
+        change(&options.target, &options.start, (Method::PUT, uri, update)).await
+    })
 }
 
 pub(crate) fn roll_back(options: &RollbackOptions) -> Result<()> {
@@ -102,11 +110,7 @@ pub(crate) fn reboot(options: &RebootOptions) -> Result<()> {
 /// Lets the machine take another system in, and start from it.
 async fn change(target: &Target, start: &StartOptions, (method, uri, body): (Method, String, Bytes)) -> Result<()> {
     let reboot = with_query("/reboot", &[("force", start.force)]);
-    if !start.stage {
-        // It saves the long way to the same refusal.
-        target.ask(Method::POST, &and_query(&reboot, &[("dry-run", true)]), Bytes::new()).await?;
-    }
-    let answer = target.ask(method, &and_query(&uri, &[("stage", true)]), body).await?;
+    let answer = target.ask(method, &with_query(&uri, &[("stage", true)]), body).await?;
     print!("{}", String::from_utf8_lossy(&answer));
     if start.stage {
         return Ok(());
@@ -192,11 +196,8 @@ async fn observe(target: &Target) -> Result<MachineStatus> {
     serde_json::from_slice(&body).context("reading the machine's answer")
 }
 
-fn with_query(path: &str, words: &[(&str, bool)]) -> String {
-    and_query(path, words)
-}
-
-fn and_query(uri: &str, words: &[(&str, bool)]) -> String {
+/// Adds words to a path, which may have some.
+fn with_query(uri: &str, words: &[(&str, bool)]) -> String {
     let mut uri = uri.to_owned();
     for (word, _) in words.iter().filter(|(_, is_set)| *is_set) {
         uri.push(if uri.contains('?') { '&' } else { '?' });

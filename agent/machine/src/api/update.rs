@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
-use http_body_util::{BodyExt, Full};
+use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use install::{Booted, Policy, Receiver, Record, Side};
 use stdx::chain;
@@ -71,10 +71,17 @@ pub(super) async fn receive(server: &Server, updates: &Updates, request: Request
     if let Err(reason) = may_go_down(server, wishes).await {
         return text(StatusCode::CONFLICT, format!("the update is not taken: {reason}\n"));
     }
-    let (sender, receiver) = mpsc::channel(QUEUE_LEN);
     let own = updates.clone();
-    let writing = tokio::task::spawn_blocking(move || write(&own, wishes, receiver));
     let mut body = request.into_body();
+    if wishes.is_dry {
+        return match tokio::time::timeout(BODY, Limited::new(body, disk::HEAD_BYTES).collect()).await {
+            Ok(Ok(start)) => consider(own, wishes, start.to_bytes()).await,
+            Ok(Err(error)) => text(StatusCode::BAD_REQUEST, format!("the metadata were not read: {error}\n")),
+            Err(_elapsed) => text(StatusCode::REQUEST_TIMEOUT, "the metadata did not come\n".to_owned()),
+        };
+    }
+    let (sender, receiver) = mpsc::channel(QUEUE_LEN);
+    let writing = tokio::task::spawn_blocking(move || write(&own, wishes, receiver));
     // An update that does not come to its end is refused for its length. One that is refused is read to its end all the
     // same: its sender reads no answer before.
     while let Ok(Some(Ok(frame))) = tokio::time::timeout(BODY, body.frame()).await {
@@ -85,22 +92,37 @@ pub(super) async fn receive(server: &Server, updates: &Updates, request: Request
     drop(sender);
     match writing.await {
         Ok(Ok(record)) => try_out(server, &record, wishes).await,
-        Ok(Err(error)) => {
-            text(StatusCode::UNPROCESSABLE_ENTITY, format!("the update is not taken: {}\n", chain(&error)))
-        }
+        Ok(Err(error)) => not_taken(&error),
         Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, format!("the update failed: {error}\n")),
+    }
+}
+
+fn not_taken(error: &install::Error) -> Response<Full<Bytes>> {
+    text(StatusCode::UNPROCESSABLE_ENTITY, format!("the update is not taken: {}\n", chain(error)))
+}
+
+/// Answers whether an update would be taken that begins so.
+async fn consider(updates: Updates, wishes: Wishes, start: Bytes) -> Response<Full<Bytes>> {
+    let work = move || Receiver::new(updates.booted.open()?, policy(&updates, wishes))?.consider(&start);
+    match tokio::task::spawn_blocking(work).await {
+        Ok(Ok(())) => text(StatusCode::OK, "the update would be taken\n".to_owned()),
+        Ok(Err(error)) => not_taken(&error),
+        Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, format!("the update was not looked at: {error}\n")),
+    }
+}
+
+fn policy(updates: &Updates, wishes: Wishes) -> Policy {
+    Policy {
+        running: updates.booted.slot,
+        version: updates.booted.version.clone(),
+        key: updates.key.clone(),
+        may_downgrade: wishes.may_downgrade,
     }
 }
 
 /// Writes the update to the idle slot as it comes.
 fn write(updates: &Updates, wishes: Wishes, mut content: mpsc::Receiver<Bytes>) -> Result<Record, install::Error> {
-    let policy = Policy {
-        running: updates.booted.slot,
-        version: updates.booted.version.clone(),
-        key: updates.key.clone(),
-        may_downgrade: wishes.may_downgrade,
-    };
-    let mut receiver = Receiver::new(updates.booted.open()?, policy)?;
+    let mut receiver = Receiver::new(updates.booted.open()?, policy(updates, wishes))?;
     while let Some(content) = content.blocking_recv() {
         receiver.add(&content)?;
     }

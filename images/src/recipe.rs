@@ -110,8 +110,9 @@ pub(crate) const TEXTS: &[(&str, &str)] = &[
     ),
 ];
 
-/// Modules that the first stage needs to learn what the loader has started, and to mount the root from whatever disk.
-pub(crate) const ROOT_MODULES: &[&str] = &["efivarfs", "erofs", "virtio_blk", "virtio_scsi", "sd_mod", "ahci"];
+/// Modules that the first stage needs to leave word of a panic, to learn what the loader has started, and to mount the
+/// root from whatever disk.
+pub(crate) const ROOT_MODULES: &[&str] = &["efi_pstore", "efivarfs", "erofs", "virtio_blk", "virtio_scsi", "sd_mod", "ahci"];
 
 /// Modules that every machine loads at boot. There is no modprobe, so whatever the kernel would ask for by itself
 /// (file systems, nftables expressions) must be named too.
@@ -215,6 +216,7 @@ pub(crate) const SPARE_MODULES: &[&str] = &[
     "vsock",
     "i6300esb",
     "softdog",
+    "wdat_wdt",
     "sctp",
     "fuse",
     "configs",

@@ -47,6 +47,11 @@ impl Flashed {
         Ok(Self { image: path, loader })
     }
 
+    /// The whole version of the image under this one.
+    pub(crate) fn version(&self, image: &Image, version: &str) -> String {
+        Flashable { image, loader: &self.loader, version, arguments: "" }.full_version()
+    }
+
     /// Writes an update file of the same root with another version and further arguments of the kernel.
     pub(crate) fn write_update(&self, image: &Image, version: &str, arguments: &str, path: &Path) -> Result<String> {
         let flashable = Flashable { image, loader: &self.loader, version, arguments };

@@ -137,7 +137,7 @@ impl Virtual<'_> {
         qemu.args(["-chardev", &format!("file,id=console,append=on,path={}", Self::console(self.folder).display())]);
         qemu.args(["-serial", "chardev:console"]);
         qemu.args(["-qmp", &format!("unix:{},server=on,wait=off", at("qmp"))]);
-        qemu.args(["-device", "virtio-rng-pci"]);
+        qemu.args(["-device", "virtio-rng-pci", "-device", "i6300esb"]);
         qemu.args(["-netdev", &format!("stream,id=cluster,addr.type=unix,addr.path={}", self.switch.display())]);
         qemu.args(["-device", &format!("virtio-net-pci,netdev=cluster,mac={}", self.machine.mac())]);
         qemu.args(["-netdev", &format!("user,id=uplink{forwards}")]);

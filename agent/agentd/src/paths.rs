@@ -6,6 +6,8 @@ pub(crate) const STATE: &str = "/state";
 pub(crate) const PKI: &str = "/state/pki";
 /// What became of the last update.
 pub(crate) const UPDATE: &str = "/state/update.json";
+/// The kernel's last lines before the last crash.
+pub(crate) const CRASH: &str = "/state/crash.log";
 /// The key that updates must be signed with; where there is none, they need no signature.
 pub(crate) const UPDATE_KEY: &str = "/usr/share/keelson/update.key";
 /// What keeps the Node from being ready; the first process reads it.

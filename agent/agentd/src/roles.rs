@@ -6,6 +6,7 @@ mod cni;
 mod control_plane;
 mod controller_manager;
 mod dev;
+mod drain;
 mod import_images;
 mod init;
 mod kubeconfig;
@@ -51,12 +52,14 @@ pub(crate) enum Role {
     Node,
     /// What a machine says of itself.
     Status(status::Options),
+    /// The kernel's last lines before a machine's last crash.
+    Crash(target::Target),
     /// Puts another version of the system on a machine and lets it prove itself there.
     Upgrade(upgrade::Options),
     /// Lets a machine go back to the version that it ran before.
     Rollback(upgrade::RollbackOptions),
     /// Lets a machine start again.
-    Reboot(target::Target),
+    Reboot(upgrade::RebootOptions),
     /// Bootstrap tokens, with which machines join.
     #[command(subcommand)]
     Token(token::Command),
@@ -99,9 +102,10 @@ impl Role {
             Self::Proxy(words) => done(proxy::run(words)),
             Self::Status(options) => status::run(&options),
             Self::Token(command) => done(token::run(command)),
+            Self::Crash(target) => done(status::crash(&target)),
             Self::Upgrade(options) => done(upgrade::run(&options)),
             Self::Rollback(options) => done(upgrade::roll_back(&options)),
-            Self::Reboot(target) => done(upgrade::reboot(&target)),
+            Self::Reboot(options) => done(upgrade::reboot(&options)),
             Self::Cni => cni::run(),
             Self::SampleServer(options) => done(sample::run(&options)),
         }

@@ -76,6 +76,12 @@ impl Paths {
         self.state.join("update.json")
     }
 
+    /// The kernel's last lines before the last crash.
+    #[must_use]
+    pub fn crash(&self) -> PathBuf {
+        self.state.join("crash.log")
+    }
+
     /// Where services tell what the machine lacks: a file each, whose text says it; none or an empty one if it lacks
     /// nothing.
     #[must_use]

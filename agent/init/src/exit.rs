@@ -12,9 +12,9 @@ use sys::{Power, Signal, System, UnmountFlags};
 
 use crate::environment::Environment;
 use crate::machine::Machine;
-use crate::mounts;
 use crate::run::{Ears, publish, turn};
 use crate::runner::Runner;
+use crate::{mounts, watchdog};
 
 /// After this long the machine goes down whatever is left.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(90);
@@ -58,6 +58,7 @@ impl Leave {
 pub(crate) fn leave(machine: &mut Machine, runner: &mut Runner, ears: &mut Ears, how: Leave) -> ! {
     machine.say(&format!("stopping: {}", how.why));
     machine.stage = Stage::Stopping;
+    watchdog::leave(machine);
     guard(machine.system.clone(), machine.environment, how.power);
     let started = machine.system.uptime();
     stop_services(machine, runner, ears, started + SERVICES);
@@ -77,6 +78,7 @@ pub(crate) fn leave(machine: &mut Machine, runner: &mut Runner, ears: &mut Ears,
     }
     let took = machine.system.uptime().saturating_sub(started).as_secs_f64();
     machine.say(&format!("stopped in {took:.1} s"));
+    watchdog::end(machine, how.power);
     end(&*machine.system, machine.environment, how.power)
 }
 

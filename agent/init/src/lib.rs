@@ -17,6 +17,7 @@
 mod cmdline;
 mod config;
 mod console;
+mod crash;
 mod environment;
 mod exit;
 mod groups;
@@ -33,6 +34,7 @@ mod settings;
 mod sources;
 mod storage;
 mod trial;
+mod watchdog;
 
 pub use config::{Config, Paths, ServicesOf};
 pub use environment::Environment;

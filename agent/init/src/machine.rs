@@ -18,6 +18,7 @@ use crate::groups::Groups;
 use crate::intake::Accepted;
 use crate::mounts;
 use crate::sources::{Offer, Sources};
+use crate::watchdog::Keeper;
 
 /// The host name before there is a manifest.
 const NAMELESS: &str = "keelson";
@@ -43,11 +44,17 @@ pub(crate) struct Machine {
     pub(crate) stage: Stage,
     pub(crate) phases: Vec<Phase>,
     pub(crate) hostname: String,
+    /// What tells this start from all others.
+    pub(crate) boot_id: String,
     pub(crate) storage: Storage,
     /// The slot that runs, on a machine that was started from a disk of ours.
     pub(crate) booted: Option<Booted>,
     /// The manifest on that disk's EFI system partition.
     pub(crate) on_esp: Option<Offer>,
+    /// What starts the machine again if this process stands still.
+    pub(crate) keeper: Option<Keeper>,
+    /// How the start before this one ended, if in a crash.
+    pub(crate) crash: Option<String>,
     /// The last update.
     pub(crate) update: Option<Record>,
     /// Whether the system that runs has yet to prove itself.
@@ -69,6 +76,8 @@ impl Machine {
         if let Err(error) = mounts::apply_proc(&*system) {
             console.say(system.uptime(), &stdx::chain(&error).to_string());
         }
+        let boot_id = system.read(Path::new("/proc/sys/kernel/random/boot_id")).unwrap_or_default();
+        let boot_id = String::from_utf8_lossy(&boot_id).trim().to_owned();
         let environment = config.environment.unwrap_or_else(|| Environment::observe(&*system));
         Self {
             system,
@@ -79,9 +88,12 @@ impl Machine {
             stage: Stage::Booting,
             phases: Vec::new(),
             hostname: NAMELESS.to_owned(),
+            boot_id,
             storage: Storage::Kept,
             booted: None,
             on_esp: None,
+            keeper: None,
+            crash: None,
             update: None,
             trial: None,
             remembered: None,

@@ -40,6 +40,7 @@ fn rows(environment: Environment) -> Vec<Row> {
     if environment == Environment::Machine {
         rows.push(row("cgroup2", "/sys/fs/cgroup", STRICT(), "nsdelegate,memory_recursiveprot"));
         rows.push(optional("bpf", "/sys/fs/bpf", STRICT()));
+        rows.push(optional("pstore", "/sys/fs/pstore", STRICT()));
         rows.push(optional("efivarfs", "/sys/firmware/efi/efivars", STRICT()));
     }
     rows

@@ -1,6 +1,6 @@
 //! The machine's state in the words of the machine API.
 
-use machine_api::{MachineStatus, Service, Stage};
+use machine_api::{MachineStatus, Service, Stage, UpdateState};
 use supervisor::ServiceStatus;
 
 use crate::machine::{Machine, Storage};
@@ -12,6 +12,7 @@ pub(crate) fn observe(machine: &Machine, services: Vec<ServiceStatus>) -> Machin
         stage: machine.stage,
         ready: machine.stage == Stage::Running && unmet.is_empty(),
         hostname: machine.hostname.clone(),
+        boot_id: machine.boot_id.clone(),
         uptime_seconds: machine.system.uptime().as_secs_f64(),
         manifest_source: machine.accepted.as_ref().map(|accepted| accepted.source.clone()),
         diagnostics: machine.diagnostics.clone(),
@@ -20,7 +21,18 @@ pub(crate) fn observe(machine: &Machine, services: Vec<ServiceStatus>) -> Machin
         services: services.into_iter().map(service).collect(),
         slot: machine.booted.as_ref().map(|booted| booted.slot.to_string()),
         version: machine.booted.as_ref().map(|booted| booted.version.clone()),
+        crash: machine.crash.clone(),
         update: machine.update.as_ref().map(install::Record::describe),
+        update_state: machine.update.as_ref().map(update_state),
+    }
+}
+
+fn update_state(update: &install::Record) -> UpdateState {
+    match update.outcome {
+        None => UpdateState::Trying,
+        Some(install::Outcome::Good) => UpdateState::Good,
+        Some(install::Outcome::FellBack { .. }) => UpdateState::TakenBack,
+        Some(install::Outcome::CutShort) => UpdateState::CutShort,
     }
 }
 

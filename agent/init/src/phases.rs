@@ -15,7 +15,7 @@ use crate::environment::Environment;
 use crate::groups::Groups;
 use crate::intake::{Intake, decide};
 use crate::machine::{Machine, Storage};
-use crate::{medium, mounts, settings, sources, storage, trial};
+use crate::{crash, medium, mounts, settings, sources, storage, trial, watchdog};
 
 /// How many files PID 1's children may open: etcd and containerd expect many.
 const OPEN_FILES: u64 = 1_048_576;
@@ -41,15 +41,17 @@ const fn machine_only(name: &'static str, work: fn(&mut Machine) -> Vec<String>)
     Row { name, is_machine_only: true, work }
 }
 
-const BOOT: [Row; 12] = [
+const BOOT: [Row; 14] = [
     always("mounts", mount),
     machine_only("console", take_console),
     machine_only("command line", read_command_line),
     machine_only("modules", load_modules),
+    machine_only("watchdog", watchdog::begin),
     always("kernel parameters", set_parameters),
     machine_only("own disk", find_own_disk),
     machine_only("storage", find_storage),
     always("folders", make_folders),
+    machine_only("crash", crash::collect),
     machine_only("update", trial::begin),
     always("control groups", prepare_groups),
     always("machine id", give_identity),

@@ -15,7 +15,7 @@ use crate::exit::{self, Leave};
 use crate::intake::{self, Intake};
 use crate::machine::{Machine, Storage};
 use crate::runner::Runner;
-use crate::{observe, phases, sources, trial};
+use crate::{observe, phases, sources, trial, watchdog};
 
 /// How often the diagnostics are shown again while there is no usable manifest.
 const REMIND: Duration = Duration::from_secs(60);
@@ -48,6 +48,7 @@ pub fn run(config: Config) -> ! {
     let mut runner = Runner::new(&machine.config.paths.logs);
     let mut ears = Ears::open(&mut machine, signals);
     enter_stage(&mut machine, &mut runner);
+    watchdog::settle(&mut machine);
     let mut reminded = machine.system.uptime();
     if let Some(how) = machine.leave.take() {
         exit::leave(&mut machine, &mut runner, &mut ears, how);
@@ -112,8 +113,10 @@ pub(crate) fn turn(machine: &mut Machine, runner: &mut Runner, ears: &mut Ears) 
     let others = ears.fds().into_iter().flatten().chain(ears.buttons.iter().map(AsFd::as_fd));
     let all: Vec<BorrowedFd<'_>> = pipes.into_iter().chain(others).collect();
     let longest = if machine.trial.is_some() { trial::LONGEST_WAIT } else { LONGEST_WAIT };
+    let longest = machine.keeper.as_ref().map_or(longest, |keeper| longest.min(keeper.longest_wait()));
     let readable = wait_readable(&all, left.unwrap_or(longest).min(longest));
     drop(all);
+    watchdog::pet(machine);
     runner.read_pipes(machine, &readable[..count]);
     while let Some(notification) = ears.notify.as_ref().and_then(NotifySocket::next) {
         runner.notified(machine, notification);

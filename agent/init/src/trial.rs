@@ -17,6 +17,11 @@ const DEADLINE: Duration = Duration::from_secs(600);
 /// What is lacking changes often while services start; each time costs a write to the disk.
 const REMEMBER_EVERY: Duration = Duration::from_secs(3);
 
+/// How long a system on trial has.
+pub(crate) fn deadline(machine: &Machine) -> Duration {
+    machine.command_line.trial.unwrap_or(DEADLINE)
+}
+
 /// At boot: what the last update came to, and whether this is a trial.
 pub(crate) fn begin(machine: &mut Machine) -> Vec<String> {
     let Some(booted) = machine.booted.clone() else { return Vec::new() };
@@ -27,7 +32,8 @@ pub(crate) fn begin(machine: &mut Machine) -> Vec<String> {
     let path = machine.config.paths.update();
     let mut record = Record::load(&*machine.system, &path);
     let mut failures = Vec::new();
-    if let Some(judged) = record.as_ref().and_then(|record| install::judge(record, own, &entries)) {
+    let crash = machine.crash.as_deref();
+    if let Some(judged) = record.as_ref().and_then(|record| install::judge(record, (own, &entries), crash)) {
         failures.extend(judged.store(&*machine.system, &path).err().map(|error| stdx::chain(&error).to_string()));
         record = Some(judged);
     }
@@ -36,7 +42,7 @@ pub(crate) fn begin(machine: &mut Machine) -> Vec<String> {
     }
     machine.update = record;
     if own.tries.is_some() {
-        let deadline = machine.command_line.trial.unwrap_or(DEADLINE);
+        let deadline = deadline(machine);
         machine.say(&format!("on trial: this system must be ready within {} s", deadline.as_secs()));
         machine.trial = Some(Trial::new(own, deadline));
         remember(machine, "its agent has started");

@@ -24,6 +24,20 @@ pub enum Stage {
     Stopping,
 }
 
+/// How far an update has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum UpdateState {
+    /// The new system has not proved itself yet.
+    Trying,
+    /// It has.
+    Good,
+    /// It has not; the old one is back.
+    TakenBack,
+    /// It was never ready to be started.
+    CutShort,
+}
+
 /// The whole state of a machine, as `status.json` and `GET /status` show it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -34,6 +48,8 @@ pub struct MachineStatus {
     pub ready: bool,
     /// Its host name.
     pub hostname: String,
+    /// What tells this start from all others.
+    pub boot_id: String,
     /// When this was written, in seconds since boot.
     pub uptime_seconds: f64,
     /// Where the manifest in force came from.
@@ -48,8 +64,12 @@ pub struct MachineStatus {
     pub slot: Option<String>,
     /// The version that runs there.
     pub version: Option<String>,
+    /// How the start before this one ended, if in a crash.
+    pub crash: Option<String>,
     /// What became of the last update, as text for people.
     pub update: Option<String>,
+    /// The same in a word.
+    pub update_state: Option<UpdateState>,
     /// The services.
     pub services: Vec<Service>,
 }

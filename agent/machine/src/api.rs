@@ -1,6 +1,7 @@
 //! The machine API, as far as it exists: the status and updates on a local socket and, for administrators, over the
 //! network; while there is no manifest, a way to hand one in.
 
+mod preflight;
 mod tls;
 mod update;
 
@@ -25,6 +26,7 @@ use tokio::sync::Semaphore;
 use crate::config::Config;
 use crate::error::Error;
 
+pub use preflight::Peer;
 pub use update::Updates;
 
 /// Nobody needs more at once.
@@ -51,6 +53,9 @@ enum Offer {
 /// What answers are made from.
 pub(crate) struct Server {
     run: PathBuf,
+    crash: PathBuf,
+    pki: PathBuf,
+    peers: Vec<Peer>,
     updates: Option<Updates>,
     /// One change at a time of which system runs.
     turn: Semaphore,
@@ -61,6 +66,9 @@ impl Server {
     pub(crate) fn new(config: &Config) -> Arc<Self> {
         Arc::new(Self {
             run: config.run.clone(),
+            crash: config.crash.clone(),
+            pki: config.pki.clone(),
+            peers: config.peers.clone(),
             updates: config.updates.clone(),
             turn: Semaphore::new(1),
             connections: Arc::new(Semaphore::new(CONNECTIONS)),
@@ -202,16 +210,18 @@ async fn answer(offer: Offer, server: &Server, request: Request<Incoming>) -> Re
                 Err(_elapsed) => text(StatusCode::REQUEST_TIMEOUT, "the manifest did not come\n".to_owned()),
             }
         }
-        (Offer::Full, &Method::POST, "/reboot") => match update::reboot(run, "it was asked for") {
-            Ok(()) => text(StatusCode::OK, "the machine starts again\n".to_owned()),
-            Err(reason) => text(StatusCode::INTERNAL_SERVER_ERROR, format!("{reason}\n")),
+        (Offer::Full, &Method::POST, "/reboot") => update::start_again(server, request.uri().query()).await,
+        (Offer::Full, &Method::GET, "/crash") => match Linux.read(&server.crash) {
+            Ok(lines) => respond(StatusCode::OK, "text/plain; charset=utf-8", lines),
+            Err(error) if error.is_not_found() => text(StatusCode::NOT_FOUND, "no crash is known\n".to_owned()),
+            Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, stdx::chain(&error).to_string()),
         },
         (Offer::Full, &Method::PUT, "/update") => match &server.updates {
-            Some(updates) => update::receive(run, updates, &server.turn, request).await,
+            Some(updates) => update::receive(server, updates, request).await,
             None => text(StatusCode::CONFLICT, NO_SLOTS.to_owned()),
         },
         (Offer::Full, &Method::POST, "/rollback") => match &server.updates {
-            Some(updates) => update::roll_back(run, updates, &server.turn, request.uri().query()).await,
+            Some(updates) => update::roll_back(server, updates, request.uri().query()).await,
             None => text(StatusCode::CONFLICT, NO_SLOTS.to_owned()),
         },
         (_, _, path) => unknown(offer, path),
@@ -223,7 +233,7 @@ fn unknown(offer: Offer, path: &str) -> Response<Full<Bytes>> {
     let known: &[&str] = match offer {
         Offer::Nothing => &[],
         Offer::Maintenance => &["GET /status", "PUT /manifest"],
-        Offer::Full => &["GET /status", "PUT /update", "POST /rollback", "POST /reboot"],
+        Offer::Full => &["GET /status", "GET /crash", "PUT /update", "POST /rollback", "POST /reboot"],
     };
     let is_known = known.iter().any(|known| known.ends_with(&format!(" {path}")));
     let code = if is_known { StatusCode::METHOD_NOT_ALLOWED } else { StatusCode::NOT_FOUND };

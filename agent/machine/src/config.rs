@@ -6,7 +6,7 @@ use std::time::SystemTime;
 
 use manifest::Manifest;
 
-use crate::api::Updates;
+use crate::api::{Peer, Updates};
 
 /// What the role process is told.
 #[derive(Clone, Debug)]
@@ -23,6 +23,10 @@ pub struct Config {
     pub notify_socket: Option<PathBuf>,
     /// Updates; none where the machine was not started from a disk of slots.
     pub updates: Option<Updates>,
+    /// The other members of etcd, on a master.
+    pub peers: Vec<Peer>,
+    /// Where the kernel's last lines before the last crash are kept.
+    pub crash: PathBuf,
     /// The folder of certificates, by which administrators are served over the network.
     pub pki: PathBuf,
     /// Where a manifest is taken in while there is none, and administrators are served otherwise.
@@ -40,6 +44,8 @@ impl Config {
             run: "/run/keelson".into(),
             notify_socket: Some("/run/keelson/notify".into()),
             updates: None,
+            peers: Vec::new(),
+            crash: "/state/crash.log".into(),
             pki: "/state/pki".into(),
             maintenance: SocketAddr::from((std::net::Ipv6Addr::UNSPECIFIED, 50_000)),
         }

@@ -18,7 +18,7 @@ mod error;
 mod network;
 mod task;
 
-pub use api::Updates;
+pub use api::{Peer, Updates};
 pub use config::Config;
 pub use error::Error;
 pub use task::run;

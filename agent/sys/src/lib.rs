@@ -23,6 +23,7 @@ mod stdio;
 mod system;
 mod uevent;
 mod watch;
+mod watchdog;
 
 pub use block::{BlockDevice, block_devices};
 pub use error::Error;
@@ -40,3 +41,4 @@ pub use stdio::redirect_stdio;
 pub use system::{Mount, MountFlags, Power, Signal, System, UnmountFlags};
 pub use uevent::UeventSocket;
 pub use watch::{FileWatch, wait_readable};
+pub use watchdog::Watchdog;

@@ -9,7 +9,7 @@ const PRODUCT: &str = "keelson";
 /// The only kind of machine so far.
 const ARCHITECTURE: &str = "x86_64";
 /// The lines at the start are not longer than this.
-const HEAD_BYTES: usize = 16 * 1024;
+pub const HEAD_BYTES: usize = 16 * 1024;
 /// A kernel image is held in memory while it is received.
 const KERNEL_BYTES: u64 = 80 << 20;
 

@@ -11,6 +11,10 @@ use crate::record::{Record, Side};
 /// Where in a root its identifier is.
 const ROOT_ID: (u64, usize) = (1024 + 48, 16);
 
+/// So much is kept before more is written: what the kernel gathers beyond that, a slow disk takes so long for that the
+/// sender gives up.
+const KEEP_BYTES: u64 = 8 << 20;
+
 /// What is asked of an update.
 #[derive(Clone, Debug)]
 pub struct Policy {
@@ -69,6 +73,16 @@ impl<D: Device> Receiver<D> {
         Ok(Self { disk, policy, own, next, step: Step::Head(Vec::new()) })
     }
 
+    /// Whether an update that begins so would be taken, as far as its metadata say. Changes nothing.
+    ///
+    /// # Errors
+    /// It would not, or the metadata do not end.
+    pub fn consider(&mut self, start: &[u8]) -> Result<(), Error> {
+        let found = start.len() as u64;
+        let head = Update::parse_head(start)?.ok_or(Error::Length { found, wanted: found + 1 })?;
+        self.check(&head)
+    }
+
     /// Takes some more of the file.
     ///
     /// # Errors
@@ -108,7 +122,11 @@ impl<D: Device> Receiver<D> {
                     }
                     let slot = self.next.slot;
                     let failed = |source| Error::Slot { slot, source };
-                    self.disk.slot(slot)?.write_at(written, content).map_err(failed)?;
+                    let mut window = self.disk.slot(slot)?;
+                    window.write_at(written, content).map_err(failed)?;
+                    if written / KEEP_BYTES != found / KEEP_BYTES {
+                        window.sync().map_err(failed)?;
+                    }
                     digest.add(content);
                     self.step = Step::Root { head, kernel, written: found, digest };
                     return Ok(());
@@ -117,15 +135,20 @@ impl<D: Device> Receiver<D> {
         }
     }
 
-    /// Decides about an update by its metadata. From here on the idle slot cannot be started.
+    /// From here on the idle slot cannot be started.
     fn accept(&mut self, head: &Head) -> Result<(), Error> {
+        self.check(head)?;
+        let (_, entries) = self.disk.entries(self.policy.running)?;
+        self.disk.forget(self.next.slot, &entries)
+    }
+
+    /// Decides about an update by its metadata.
+    fn check(&mut self, head: &Head) -> Result<(), Error> {
         if let Some(key) = &self.policy.key {
             check_signature(key, head)?;
         }
         let room = self.disk.slot(self.next.slot)?.bytes();
-        head.update.check(room, &self.policy.version, self.policy.may_downgrade)?;
-        let (_, entries) = self.disk.entries(self.policy.running)?;
-        self.disk.forget(self.next.slot, &entries)
+        Ok(head.update.check(room, &self.policy.version, self.policy.may_downgrade)?)
     }
 
     /// The file has ended: all of it must be there, and right.

@@ -89,9 +89,10 @@ impl Record {
     }
 }
 
-/// What the start of a system tells about the update under way: the record with its outcome, if it has one now.
+/// What the start of a system tells about the update under way: the record with its outcome, if it has one now. The
+/// system runs by one of all entries; `crash` is how the start before it ended.
 #[must_use]
-pub fn judge(record: &Record, running: Entry, entries: &[Entry]) -> Option<Record> {
+pub fn judge(record: &Record, (running, entries): (Entry, &[Entry]), crash: Option<&str>) -> Option<Record> {
     if record.outcome.is_some() {
         return None;
     }
@@ -100,7 +101,7 @@ pub fn judge(record: &Record, running: Entry, entries: &[Entry]) -> Option<Recor
     } else {
         match entries.iter().find(|entry| (entry.slot, entry.generation) == (record.to.slot, record.to.generation)) {
             None => Some(Outcome::CutShort),
-            Some(entry) if entry.is_bad() => Some(Outcome::FellBack { reason: reason(record, entry) }),
+            Some(entry) if entry.is_bad() => Some(Outcome::FellBack { reason: reason(record, entry, crash) }),
             // It will be started next time; somebody has chosen the old one by hand.
             Some(_) => None,
         }
@@ -108,20 +109,17 @@ pub fn judge(record: &Record, running: Entry, entries: &[Entry]) -> Option<Recor
     outcome.map(|outcome| Record { outcome: Some(outcome), ..record.clone() })
 }
 
-fn reason(record: &Record, entry: &Entry) -> String {
+fn reason(record: &Record, entry: &Entry, crash: Option<&str>) -> String {
     let times = match entry.tries.map_or(0, |tries| tries.done) {
         1 => "once".to_owned(),
         done => format!("{done} times"),
     };
-    match &record.seen {
-        None => format!(
-            "it was started {times} and never got as far as its agent: its kernel, its root or its first \
-                         process failed"
-        ),
-        Some(seen) => {
-            format!("it was started {times} and ended before it proved itself; the last that it said: {seen}")
-        }
-    }
+    let seen = match &record.seen {
+        None => "never got as far as its agent: its kernel, its root or its first process failed".to_owned(),
+        Some(seen) => format!("ended before it proved itself; the last that it said: {seen}"),
+    };
+    let crash = crash.map(|crash| format!("; {crash}")).unwrap_or_default();
+    format!("it was started {times} and {seen}{crash}")
 }
 
 #[cfg(test)]
@@ -135,7 +133,8 @@ mod tests {
 
     fn judged(record: &Record, running: &str, entries: &[&str]) -> Option<Outcome> {
         let entries: Vec<Entry> = entries.iter().map(|name| Entry::parse(name).unwrap()).collect();
-        judge(record, Entry::parse(running).unwrap(), &entries).and_then(|record| record.outcome)
+        judge(record, (Entry::parse(running).unwrap(), &entries), Some("the kernel ended"))
+            .and_then(|record| record.outcome)
     }
 
     #[test]
@@ -149,6 +148,7 @@ mod tests {
             panic!()
         };
         assert!(reason.contains("2 times and never got as far as its agent"), "{reason}");
+        assert!(reason.ends_with("; the kernel ended"), "{reason}");
         let told = Record { seen: Some("etcd is starting".to_owned()), ..record() };
         let Some(Outcome::FellBack { reason }) = judged(&told, old, &[old, "keelson-2-b+0-1.efi"]) else { panic!() };
         assert!(reason.contains("once") && reason.contains("etcd is starting"), "{reason}");

@@ -170,6 +170,20 @@ fn a_damaged_update_is_refused_and_the_old_system_starts() {
 }
 
 #[test]
+fn an_update_is_considered_by_its_start_and_nothing_changes() {
+    let mut device = disk();
+    let before = device.writes();
+    let consider = |device: &mut Memory, start: &[u8]| {
+        Receiver::new(OwnDisk::open(device).unwrap(), policy(Slot::A)).unwrap().consider(start)
+    };
+    let file = update_file(2);
+    consider(&mut device, &file[..1000]).unwrap();
+    assert!(matches!(consider(&mut device, &file[..40]), Err(Error::Length { .. })));
+    consider(&mut device, &update_file(0)[..1000]).unwrap_err();
+    assert_eq!((device.writes(), starts(&mut device).1), (before, 1));
+}
+
+#[test]
 fn what_is_on_trial_or_never_proved_itself_is_left_alone() {
     let (mut device, entry) = on_trial();
     assert!(matches!(install(&mut device, &update_file(3), Slot::B), Err(Error::OnTrial)));

@@ -56,6 +56,8 @@ pub struct Machine {
     pub labels: BTreeMap<LabelKey, LabelValue>,
     /// Taints as written; [`Manifest::node_taints`] adds the role's own.
     pub taints: Vec<Taint>,
+    /// How long the agent may stand still before the hardware starts the machine again.
+    pub watchdog: TimeSpan,
 }
 
 /// `[install]`

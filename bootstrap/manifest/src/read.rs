@@ -94,7 +94,8 @@ fn machine(section: &Section<'_>) -> Option<Machine> {
     let role = section.one("role");
     let labels = section.map("labels");
     let taints = section.list("taints");
-    Some(Machine { hostname: hostname?, role: role?, labels, taints })
+    let watchdog = section.one("watchdog");
+    Some(Machine { hostname: hostname?, role: role?, labels, taints, watchdog: watchdog? })
 }
 
 fn install(section: &Section<'_>) -> Option<Install> {

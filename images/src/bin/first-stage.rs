@@ -35,7 +35,14 @@ const IDENTIFIER: std::ops::Range<usize> = 48..64;
 
 fn main() {
     if let Err(error) = run() {
-        println!("keelson: cannot reach the root file system: {error:#}");
+        tell(&format!("keelson: cannot reach the root file system: {error:#}"));
+    }
+}
+
+/// Says it on the console, as a line of the kernel: those are kept when the kernel ends, as it will.
+fn tell(text: &str) {
+    if fs::write("/dev/kmsg", format!("<2>{text}\n")).is_err() {
+        println!("{text}");
     }
 }
 

@@ -1,10 +1,10 @@
-//! Updates: a good one stays, bad ones are taken back, and the machine tells why.
+//! Updates: a good one stays, one may go back, bad ones are taken back, and the machine tells why.
 
 use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
 use disk::Slot;
-use images::tools;
+use images::{VERSION, tools};
 use serde_json::Value;
 
 use super::Outcome;
@@ -38,7 +38,16 @@ const BAD: &[Bad] = &[
         version: "0.8.1",
         arguments: "",
         is_damaged: true,
-        told: "started 2 times and never got as far as its agent",
+        // The first stage refuses it, and the kernel leaves word of how it ended.
+        told: "failed; the kernel ended: Kernel panic - not syncing",
+    },
+    Bad {
+        about: "a first process that hangs",
+        version: "0.8.3",
+        // What it takes for the manifest never ends.
+        arguments: "keelson.trial=60 keelson.manifest=/dev/kmsg",
+        is_damaged: false,
+        told: "failed; the machine stood still, and its watchdog started it again",
     },
     Bad {
         about: "a system that is never ready",
@@ -59,22 +68,58 @@ pub(super) async fn run(scene: &mut Scene) -> Result<Outcome> {
     running(scene, &master, &version, "b", "proved itself").await?;
     scene.serve().await?;
     scene.say("a good update stays");
+    let flashed = scene.cluster.flashed()?.version(scene.cluster.image(), VERSION);
+    tell(scene, &master, "rollback").await?;
+    running(scene, &master, &flashed, "a", "proved itself").await?;
+    scene.say("and can be gone back from");
     for bad in BAD {
-        check_bad(scene, &master, bad, &version).await?;
+        check_bad(scene, &master, bad, &flashed).await?;
     }
+    check_reboot(scene, &master).await?;
     Ok(Outcome::Passed)
+}
+
+/// A new start by command: the machine comes back by itself.
+async fn check_reboot(scene: &Scene, master: &Machine) -> Result<()> {
+    let seen = scene.console(&master.name)?.len();
+    tell(scene, master, "reboot").await?;
+    until("the new start", SOON, async || {
+        let console = scene.console(&master.name)?.get(seen..).unwrap_or_default().to_owned();
+        ensure!(
+            console.contains("all services are ready"),
+            "it ends with {}",
+            console.lines().last().unwrap_or_default()
+        );
+        Ok(())
+    })
+    .await?;
+    scene.serve().await?;
+    scene.say("the machine starts again when it is told to");
+    Ok(())
+}
+
+/// Gives the machine a command that needs nothing more.
+async fn tell(scene: &Scene, master: &Machine, verb: &str) -> Result<()> {
+    let mut command = keelson(scene, master, verb)?;
+    let said = tokio::task::spawn_blocking(move || tools::run(&mut command)).await.context("wait for the answer")??;
+    scene.say(said.trim());
+    Ok(())
 }
 
 /// A bad update: the machine comes back as it was, and says what was wrong.
 async fn check_bad(scene: &mut Scene, master: &Machine, bad: &Bad, version: &str) -> Result<()> {
-    let further: &[&str] = if bad.is_damaged { &["--stage"] } else { &[] };
-    upgrade(scene, master, (bad.version, bad.arguments), further).await?;
+    let update = (bad.version, bad.arguments);
     if bad.is_damaged {
+        upgrade(scene, master, update, &["--stage"]).await?;
         scene.cluster.stop_machine(&master.name, false).await?;
-        flash::damage(&scene.cluster.folder.machine(&master.name), Slot::A)?;
+        flash::damage(&scene.cluster.folder.machine(&master.name), Slot::B)?;
         scene.cluster.start_machine(&master.name)?;
+    } else {
+        let refused = upgrade(scene, master, update, &["--no-drain"]).await.err().map(|error| format!("{error:#}"));
+        let refused = refused.context("the bad update counts as a good one")?;
+        ensure!(refused.contains(bad.told), "why it was taken back is not told, but {refused:?}");
     }
-    running(scene, master, version, "b", bad.told).await?;
+    running(scene, master, version, "a", bad.told).await?;
     scene.serve().await?;
     scene.say(&format!("{} is taken back, and why is told", bad.about));
     Ok(())
@@ -116,12 +161,7 @@ async fn upgrade(scene: &Scene, master: &Machine, what: (&str, &str), further: &
 /// Waits until the machine is ready with this version in this slot, and says `told` about the last update.
 async fn running(scene: &Scene, master: &Machine, version: &str, slot: &str, told: &str) -> Result<()> {
     until(&format!("version {version} in slot {slot}"), SOON, async || {
-        let mut command = keelson(scene, master, "status")?;
-        // It ends with another code while the machine is not ready.
-        let output = command.args(["--output", "json"]).output().context("ask for the status")?;
-        let status: Value = serde_json::from_slice(&output.stdout).with_context(|| {
-            format!("the machine does not answer: {}", String::from_utf8_lossy(&output.stderr).trim())
-        })?;
+        let status = status(scene, master)?;
         let update = status["update"].as_str().unwrap_or_default();
         if status["version"] != version || status["slot"] != slot || status["ready"] != true || !update.contains(told) {
             bail!(
@@ -134,6 +174,13 @@ async fn running(scene: &Scene, master: &Machine, version: &str, slot: &str, tol
         Ok(())
     })
     .await
+}
+
+fn status(scene: &Scene, master: &Machine) -> Result<Value> {
+    // It ends with another code while the machine is not ready.
+    let output = keelson(scene, master, "status")?.args(["--output", "json"]).output().context("ask for the status")?;
+    serde_json::from_slice(&output.stdout)
+        .with_context(|| format!("the machine does not answer: {}", String::from_utf8_lossy(&output.stderr).trim()))
 }
 
 /// The operator's tool, pointed at the machine.

@@ -16,11 +16,26 @@ pub(crate) fn run() -> Result<()> {
     process::run(1, |shutdown| async move {
         let seconds = BUILT.and_then(|text| text.parse().ok()).unwrap_or(BUILT_WITHOUT);
         let built = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
-        let mut config = machine::Config::new(manifest()?, built);
+        let manifest = manifest()?;
+        let peers = manifest.as_ref().map(peers).transpose()?;
+        let mut config = machine::Config::new(manifest, built);
+        config.peers = peers.unwrap_or_default();
+        config.crash = paths::CRASH.into();
         config.owns_clock = init::Environment::observe(&sys::Linux) == init::Environment::Machine;
         config.updates = updates()?;
         machine::run(config, shutdown).await.context("keeping the network and the clock")
     })
+}
+
+/// The other members of etcd.
+fn peers(manifest: &Manifest) -> Result<Vec<machine::Peer>> {
+    let others = manifest.etcd.members.iter().filter(|member| member.name != manifest.machine.hostname);
+    let peer = |member: &manifest::EtcdMember| {
+        let member = etcd::Member { name: member.name.to_string(), address: member.address };
+        let address = member.client_url().parse().with_context(|| format!("the address of {}", member.name))?;
+        Ok(machine::Peer { name: member.name, address })
+    };
+    others.map(peer).collect()
 }
 
 /// What can be updated, on a machine that was started from a disk of slots.

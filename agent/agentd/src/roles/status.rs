@@ -37,6 +37,11 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     Ok(if status.ready { ExitCode::SUCCESS } else { ExitCode::from(NOT_READY) })
 }
 
+/// `keelson crash`
+pub(crate) fn crash(target: &Target) -> Result<()> {
+    target.tell(WITHIN, Method::GET, "/crash", Bytes::new())
+}
+
 fn render(status: &MachineStatus) -> String {
     let stage = match status.stage {
         Stage::Booting => "booting",
@@ -49,6 +54,7 @@ fn render(status: &MachineStatus) -> String {
     lines.extend(status.manifest_source.iter().map(|source| format!("manifest: {source}")));
     let (slot, version) = (status.slot.as_deref().unwrap_or_default(), status.version.as_deref());
     lines.extend(version.map(|version| format!("system: version {version} in slot {slot}")));
+    lines.extend(status.crash.iter().map(|crash| format!("the start before this one: {crash} (keelson crash)")));
     lines.extend(status.update.iter().map(|update| format!("last {update}")));
     lines.extend(status.unmet.iter().map(|unmet| format!("unmet: {unmet}")));
     if !status.services.is_empty() {

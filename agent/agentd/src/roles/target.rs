@@ -66,6 +66,14 @@ impl Target {
         Ok((code, body))
     }
 
+    /// The cluster that the machine belongs to, where the kubeconfig leads to it.
+    pub(crate) fn cluster(&self) -> Result<Option<Client>> {
+        let Some(kubeconfig) = &self.kubeconfig else { return Ok(None) };
+        let config =
+            client::Config::from_kubeconfig(kubeconfig).with_context(|| format!("reading {}", kubeconfig.display()))?;
+        Client::new(config.with_component("operator")).context("making a client").map(Some)
+    }
+
     /// The same, where anything but success is an error.
     pub(crate) async fn ask(&self, method: Method, path: &str, body: Bytes) -> Result<Bytes> {
         let (code, body) = self.call(method, path, body).await?;

@@ -1,18 +1,29 @@
 //! `keelson upgrade`, `rollback` and `reboot`: which system a machine runs.
+//!
+//! An update is written while the workload runs. Then the machine is drained and starts again, and the command waits
+//! until the new system has proved itself or the old one is back.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use bytes::Bytes;
 use clap::Args;
+use client::Client;
 use http::Method;
+use machine_api::{MachineStatus, UpdateState};
 
+use super::drain;
 use super::target::Target;
+use crate::process;
 
-/// An update over a slow line to a slow disk.
-const UPDATE_WITHIN: Duration = Duration::from_secs(1800);
+/// An update over a slow line to a slow disk, a drain, and a system that takes all its time to prove itself, twice.
+const UPDATE_WITHIN: Duration = Duration::from_secs(7200);
 const WITHIN: Duration = Duration::from_secs(60);
+/// How often a machine that starts is asked how far it has come.
+const AGAIN: Duration = Duration::from_secs(2);
+/// How long it may be silent, from going down to the answers of one of its two systems.
+const SILENT: Duration = Duration::from_secs(1800);
 
 /// The update and what to do with it.
 #[derive(Args)]
@@ -22,9 +33,8 @@ pub(crate) struct Options {
     /// Take an older version than the one that runs.
     #[arg(long)]
     allow_downgrade: bool,
-    /// Write it, and leave the next start to somebody else.
-    #[arg(long)]
-    stage: bool,
+    #[command(flatten)]
+    start: StartOptions,
     #[command(flatten)]
     target: Target,
 }
@@ -32,9 +42,38 @@ pub(crate) struct Options {
 /// How to go back.
 #[derive(Args)]
 pub(crate) struct RollbackOptions {
+    #[command(flatten)]
+    start: StartOptions,
+    #[command(flatten)]
+    target: Target,
+}
+
+/// How the machine starts anew.
+#[derive(Args)]
+struct StartOptions {
     /// Leave the next start to somebody else.
     #[arg(long)]
     stage: bool,
+    /// Leave the machine's pods where they are. Without a kubeconfig they are left in any case.
+    #[arg(long)]
+    no_drain: bool,
+    /// Seconds for pods to move away, as budgets allow. What does not move keeps the machine from starting again.
+    #[arg(long, default_value_t = 300)]
+    drain_timeout: u64,
+    /// Do not wait for the new system to prove itself.
+    #[arg(long, conflicts_with = "stage")]
+    no_wait: bool,
+    /// Go on even if etcd loses its majority.
+    #[arg(long)]
+    force: bool,
+}
+
+/// Which machine, and whether it must.
+#[derive(Args)]
+pub(crate) struct RebootOptions {
+    /// Go on even if etcd loses its majority.
+    #[arg(long)]
+    force: bool,
     #[command(flatten)]
     target: Target,
 }
@@ -45,23 +84,126 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     // What is plainly wrong need not travel.
     let head = disk::Update::parse_head(&update).with_context(|| format!("reading {path}"))?;
     let head = head.with_context(|| format!("{path} ends within its metadata"))?;
-    eprintln!("{path}: version {}, {} bytes", head.update.version, update.len());
-    let uri = with_query("/update", &[("downgrade", options.allow_downgrade), ("stage", options.stage)]);
-    options.target.tell(UPDATE_WITHIN, Method::PUT, &uri, Bytes::from(update))
+    let wanted = head.bytes as u64 + head.update.kernel.bytes + head.update.root.bytes;
+    if update.len() as u64 != wanted {
+        bail!("{path} has {} bytes, not {wanted}", update.len());
+    }
+    eprintln!("{path}: version {}, {wanted} bytes", head.update.version);
+    let uri = with_query("/update", &[("downgrade", options.allow_downgrade)]);
+    let update = Bytes::from(update);
+    process::ask(UPDATE_WITHIN, async {
+        let dry = with_query(&uri, &[("dry-run", true), ("force", options.start.force), ("stage", options.start.stage)]);
+        options.target.ask(Method::PUT, &dry, update.slice(..head.bytes)).await?;
+        change(&options.target, &options.start, (Method::PUT, uri, update)).await
+    })
 }
 
 pub(crate) fn roll_back(options: &RollbackOptions) -> Result<()> {
-    let uri = with_query("/rollback", &[("stage", options.stage)]);
-    options.target.tell(WITHIN, Method::POST, &uri, Bytes::new())
+    let request = (Method::POST, with_query("/rollback", &[]), Bytes::new());
+    process::ask(UPDATE_WITHIN, change(&options.target, &options.start, request))
 }
 
-pub(crate) fn reboot(target: &Target) -> Result<()> {
-    target.tell(WITHIN, Method::POST, "/reboot", Bytes::new())
+pub(crate) fn reboot(options: &RebootOptions) -> Result<()> {
+    options.target.tell(WITHIN, Method::POST, &with_query("/reboot", &[("force", options.force)]), Bytes::new())
 }
 
-fn with_query(path: &str, words: &[(&str, bool)]) -> String {
-    let words: Vec<&str> = words.iter().filter(|(_, is_set)| *is_set).map(|(word, _)| *word).collect();
-    if words.is_empty() { path.to_owned() } else { format!("{path}?{}", words.join("&")) }
+/// Lets the machine take another system in, and start from it.
+async fn change(target: &Target, start: &StartOptions, (method, uri, body): (Method, String, Bytes)) -> Result<()> {
+    let reboot = with_query("/reboot", &[("force", start.force)]);
+    let answer = target.ask(method, &with_query(&uri, &[("stage", true)]), body).await?;
+    print!("{}", String::from_utf8_lossy(&answer));
+    if start.stage {
+        return Ok(());
+    }
+    let MachineStatus { hostname: node, boot_id, .. } = observe(target).await?;
+    let cluster = if start.no_drain { None } else { target.cluster()? };
+    if let Some(client) = &cluster {
+        close(client, &node, Duration::from_secs(start.drain_timeout)).await?;
+    }
+    if let Err(error) = target.ask(Method::POST, &reboot, Bytes::new()).await {
+        if let Some(client) = &cluster {
+            open(client, &node).await?;
+        }
+        return Err(error);
+    }
+    eprintln!("the machine starts again");
+    if start.no_wait {
+        return Ok(());
+    }
+    let state = until_decided(target, &boot_id).await?;
+    if let Some(client) = &cluster {
+        open(client, &node).await?;
+    }
+    match state {
+        (UpdateState::Good, text) => {
+            println!("{text}");
+            Ok(())
+        }
+        (UpdateState::TakenBack | UpdateState::CutShort | UpdateState::Trying, text) => bail!("{text}"),
+    }
+}
+
+/// Drains the node. One that cannot be drained is opened again.
+async fn close(client: &Client, node: &str, within: Duration) -> Result<()> {
+    drain::cordon(client, node, true).await?;
+    match drain::drain(client, node, within).await {
+        Ok(moved) => {
+            eprintln!("{moved} pods have left the node {node}");
+            Ok(())
+        }
+        Err(error) => {
+            drain::cordon(client, node, false).await?;
+            Err(error.context("the machine does not start again now; its next start tries the new system"))
+        }
+    }
+}
+
+/// The API may come after the machine on which it runs.
+async fn open(client: &Client, node: &str) -> Result<()> {
+    let end = tokio::time::Instant::now() + WITHIN;
+    loop {
+        match drain::cordon(client, node, false).await {
+            Err(_) if tokio::time::Instant::now() < end => tokio::time::sleep(AGAIN).await,
+            done => return done,
+        }
+    }
+}
+
+/// Waits until one of the two systems has the last word, in a start after the one named.
+async fn until_decided(target: &Target, before: &str) -> Result<(UpdateState, String)> {
+    let mut heard = tokio::time::Instant::now();
+    loop {
+        tokio::time::sleep(AGAIN).await;
+        match tokio::time::timeout(WITHIN, observe(target)).await.context("the machine does not answer").flatten() {
+            Ok(status) => {
+                heard = tokio::time::Instant::now();
+                let text = status.update.unwrap_or_default();
+                match status.update_state.filter(|_| status.boot_id != before) {
+                    Some(UpdateState::Trying) | None => {}
+                    // The old system that is back still has to come up.
+                    Some(_) if !status.ready => {}
+                    Some(state) => return Ok((state, text)),
+                }
+            }
+            Err(error) if heard.elapsed() > SILENT => return Err(error),
+            Err(_) => {}
+        }
+    }
+}
+
+async fn observe(target: &Target) -> Result<MachineStatus> {
+    let body = target.ask(Method::GET, "/status", Bytes::new()).await?;
+    serde_json::from_slice(&body).context("reading the machine's answer")
+}
+
+/// Adds words to a path, which may have some.
+fn with_query(uri: &str, words: &[(&str, bool)]) -> String {
+    let mut uri = uri.to_owned();
+    for (word, _) in words.iter().filter(|(_, is_set)| *is_set) {
+        uri.push(if uri.contains('?') { '&' } else { '?' });
+        uri.push_str(word);
+    }
+    uri
 }
 
 #[cfg(test)]

@@ -1,17 +1,17 @@
 //! Updates, rollback and new starts: what changes which system runs.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
-use http_body_util::{BodyExt, Full};
+use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use install::{Booted, Policy, Receiver, Record, Side};
 use stdx::chain;
 use sys::{Linux, System};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::mpsc;
 
-use super::{BODY, text};
+use super::{BODY, Server, preflight, text};
 
 /// How much of an update waits for the disk.
 const QUEUE_LEN: usize = 16;
@@ -34,7 +34,13 @@ struct Wishes {
     may_downgrade: bool,
     /// The machine does not start again by itself.
     is_staged: bool,
+    /// It does, whatever becomes of the cluster.
+    is_forced: bool,
+    /// Nothing is done; the answer is whether it would be.
+    is_dry: bool,
 }
+
+const WORDS: [&str; 4] = ["downgrade", "dry-run", "force", "stage"];
 
 impl Wishes {
     fn parse(query: Option<&str>) -> Result<Self, String> {
@@ -43,7 +49,9 @@ impl Wishes {
             match word {
                 "downgrade" => wishes.may_downgrade = true,
                 "stage" => wishes.is_staged = true,
-                other => return Err(format!("{other:?} is not understood; there are downgrade and stage\n")),
+                "force" => wishes.is_forced = true,
+                "dry-run" => wishes.is_dry = true,
+                other => return Err(format!("{other:?} is not understood; there are {}\n", WORDS.join(", "))),
             }
         }
         Ok(wishes)
@@ -51,23 +59,29 @@ impl Wishes {
 }
 
 /// Takes an update in and lets the machine start from it.
-pub(super) async fn receive(
-    run: &Path,
-    updates: &Updates,
-    turn: &Semaphore,
-    request: Request<Incoming>,
-) -> Response<Full<Bytes>> {
-    let Ok(_turn) = turn.try_acquire() else {
+pub(super) async fn receive(server: &Server, updates: &Updates, request: Request<Incoming>) -> Response<Full<Bytes>> {
+    let Ok(_turn) = server.turn.try_acquire() else {
         return text(StatusCode::CONFLICT, "another update is being taken in\n".to_owned());
     };
     let wishes = match Wishes::parse(request.uri().query()) {
         Ok(wishes) => wishes,
         Err(reason) => return text(StatusCode::BAD_REQUEST, reason),
     };
-    let (sender, receiver) = mpsc::channel(QUEUE_LEN);
+    // Asked again before the machine goes down; here it saves the long way to the same refusal.
+    if let Err(reason) = may_go_down(server, wishes).await {
+        return text(StatusCode::CONFLICT, format!("the update is not taken: {reason}\n"));
+    }
     let own = updates.clone();
-    let writing = tokio::task::spawn_blocking(move || write(&own, wishes, receiver));
     let mut body = request.into_body();
+    if wishes.is_dry {
+        return match tokio::time::timeout(BODY, Limited::new(body, disk::HEAD_BYTES).collect()).await {
+            Ok(Ok(start)) => consider(own, wishes, start.to_bytes()).await,
+            Ok(Err(error)) => text(StatusCode::BAD_REQUEST, format!("the metadata were not read: {error}\n")),
+            Err(_elapsed) => text(StatusCode::REQUEST_TIMEOUT, "the metadata did not come\n".to_owned()),
+        };
+    }
+    let (sender, receiver) = mpsc::channel(QUEUE_LEN);
+    let writing = tokio::task::spawn_blocking(move || write(&own, wishes, receiver));
     // An update that does not come to its end is refused for its length. One that is refused is read to its end all the
     // same: its sender reads no answer before.
     while let Ok(Some(Ok(frame))) = tokio::time::timeout(BODY, body.frame()).await {
@@ -77,23 +91,38 @@ pub(super) async fn receive(
     }
     drop(sender);
     match writing.await {
-        Ok(Ok(record)) => start_again(run, &record, wishes),
-        Ok(Err(error)) => {
-            text(StatusCode::UNPROCESSABLE_ENTITY, format!("the update is not taken: {}\n", chain(&error)))
-        }
+        Ok(Ok(record)) => try_out(server, &record, wishes).await,
+        Ok(Err(error)) => not_taken(&error),
         Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, format!("the update failed: {error}\n")),
+    }
+}
+
+fn not_taken(error: &install::Error) -> Response<Full<Bytes>> {
+    text(StatusCode::UNPROCESSABLE_ENTITY, format!("the update is not taken: {}\n", chain(error)))
+}
+
+/// Answers whether an update would be taken that begins so.
+async fn consider(updates: Updates, wishes: Wishes, start: Bytes) -> Response<Full<Bytes>> {
+    let work = move || Receiver::new(updates.booted.open()?, policy(&updates, wishes))?.consider(&start);
+    match tokio::task::spawn_blocking(work).await {
+        Ok(Ok(())) => text(StatusCode::OK, "the update would be taken\n".to_owned()),
+        Ok(Err(error)) => not_taken(&error),
+        Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, format!("the update was not looked at: {error}\n")),
+    }
+}
+
+fn policy(updates: &Updates, wishes: Wishes) -> Policy {
+    Policy {
+        running: updates.booted.slot,
+        version: updates.booted.version.clone(),
+        key: updates.key.clone(),
+        may_downgrade: wishes.may_downgrade,
     }
 }
 
 /// Writes the update to the idle slot as it comes.
 fn write(updates: &Updates, wishes: Wishes, mut content: mpsc::Receiver<Bytes>) -> Result<Record, install::Error> {
-    let policy = Policy {
-        running: updates.booted.slot,
-        version: updates.booted.version.clone(),
-        key: updates.key.clone(),
-        may_downgrade: wishes.may_downgrade,
-    };
-    let mut receiver = Receiver::new(updates.booted.open()?, policy)?;
+    let mut receiver = Receiver::new(updates.booted.open()?, policy(updates, wishes))?;
     while let Some(content) = content.blocking_recv() {
         receiver.add(&content)?;
     }
@@ -105,19 +134,17 @@ fn write(updates: &Updates, wishes: Wishes, mut content: mpsc::Receiver<Bytes>) 
 }
 
 /// Goes back to what is in the other slot.
-pub(super) async fn roll_back(
-    run: &Path,
-    updates: &Updates,
-    turn: &Semaphore,
-    query: Option<&str>,
-) -> Response<Full<Bytes>> {
-    let Ok(_turn) = turn.try_acquire() else {
+pub(super) async fn roll_back(server: &Server, updates: &Updates, query: Option<&str>) -> Response<Full<Bytes>> {
+    let Ok(_turn) = server.turn.try_acquire() else {
         return text(StatusCode::CONFLICT, "an update is being taken in\n".to_owned());
     };
     let wishes = match Wishes::parse(query) {
         Ok(wishes) => wishes,
         Err(reason) => return text(StatusCode::BAD_REQUEST, reason),
     };
+    if let Err(reason) = may_go_down(server, wishes).await {
+        return text(StatusCode::CONFLICT, format!("the machine does not go back: {reason}\n"));
+    }
     let own = updates.clone();
     let work = move || -> Result<Record, install::Error> {
         let booted = &own.booted;
@@ -135,26 +162,49 @@ pub(super) async fn roll_back(
         Ok(record)
     };
     match tokio::task::spawn_blocking(work).await {
-        Ok(Ok(record)) => start_again(run, &record, wishes),
+        Ok(Ok(record)) => try_out(server, &record, wishes).await,
         Ok(Err(error)) => text(StatusCode::CONFLICT, format!("there is no way back: {}\n", chain(&error))),
         Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, format!("the rollback failed: {error}\n")),
     }
 }
 
-fn start_again(run: &Path, record: &Record, wishes: Wishes) -> Response<Full<Bytes>> {
+async fn try_out(server: &Server, record: &Record, wishes: Wishes) -> Response<Full<Bytes>> {
     let what = format!("{} is in slot {}", record.to.version, record.to.slot);
     if wishes.is_staged {
         return text(StatusCode::OK, format!("{what}; the next start tries it\n"));
     }
-    match reboot(run, &format!("{what} and is tried")) {
+    match go_down(server, wishes, &format!("{what} and is tried")).await {
         Ok(()) => text(StatusCode::OK, format!("{what}; the machine starts from it\n")),
-        Err(reason) => text(StatusCode::INTERNAL_SERVER_ERROR, format!("{what}, but {reason}\n")),
+        Err(reason) => {
+            text(StatusCode::CONFLICT, format!("{what}, and the next start tries it; that is not now: {reason}\n"))
+        }
     }
 }
 
-/// Asks the first process for a new start.
-pub(super) fn reboot(run: &Path, why: &str) -> Result<(), String> {
-    Linux.replace(&run.join("inbox/reboot"), why.as_bytes(), 0o600).map_err(|error| chain(&error).to_string())
+/// Starts the machine again because somebody wants it.
+pub(super) async fn start_again(server: &Server, query: Option<&str>) -> Response<Full<Bytes>> {
+    let wishes = match Wishes::parse(query) {
+        Ok(wishes) => wishes,
+        Err(reason) => return text(StatusCode::BAD_REQUEST, reason),
+    };
+    match go_down(server, wishes, "it was asked for").await {
+        Ok(()) => text(StatusCode::OK, "the machine starts again\n".to_owned()),
+        Err(reason) => text(StatusCode::CONFLICT, format!("the machine does not start again: {reason}\n")),
+    }
+}
+
+/// Asks the first process for a new start, where the cluster goes on meanwhile.
+async fn go_down(server: &Server, wishes: Wishes, why: &str) -> Result<(), String> {
+    may_go_down(server, wishes).await?;
+    if wishes.is_dry {
+        return Ok(());
+    }
+    let file = server.run.join("inbox/reboot");
+    Linux.replace(&file, why.as_bytes(), 0o600).map_err(|error| chain(&error).to_string())
+}
+
+async fn may_go_down(server: &Server, wishes: Wishes) -> Result<(), String> {
+    if wishes.is_forced || wishes.is_staged { Ok(()) } else { preflight::check(&server.peers, &server.pki).await }
 }
 
 #[cfg(test)]
@@ -164,7 +214,7 @@ mod tests {
     #[test]
     fn wishes_are_words_and_unknown_ones_are_refused() {
         assert_eq!(Wishes::parse(None), Ok(Wishes::default()));
-        let both = Wishes { may_downgrade: true, is_staged: true };
+        let both = Wishes { may_downgrade: true, is_staged: true, ..Wishes::default() };
         assert_eq!(Wishes::parse(Some("stage&downgrade")), Ok(both));
         assert!(Wishes::parse(Some("downgrade=no")).is_err());
     }

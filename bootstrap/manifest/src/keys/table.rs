@@ -51,6 +51,9 @@ pub(super) const KEYS: &[Key] = &[
     key("machine.taints", list::<Taint>(), Default("[]"),
         "Taints of the Node when it registers, as `key=value:Effect`. A master's own taint need not be given.",
         "[\"example.com/gpu=true:NoSchedule\"]"),
+    key("machine.watchdog", one::<TimeSpan>(), Default("\"2m\""),
+        "The hardware starts the machine again once the agent has not moved for this long: at least `10s`, at most `10m`.",
+        "\"1m\""),
 
     key("install", Kind::Section, Optional, "Where the machine keeps its data.", "disk = \"/dev/nvme0n1\""),
     key("install.disk", one::<DiskSelector>(), Optional,

@@ -4,6 +4,9 @@ use super::Rules;
 use super::cluster::in_cluster_range;
 use crate::words::{LabelKey, MirrorScheme};
 
+/// A shorter one would end machines that are merely busy, a longer one not every watchdog can wait for.
+const WATCHDOG_SECS: std::ops::RangeInclusive<u64> = 10..=600;
+
 /// The labels of Kubernetes' own domains that a kubelet may give its Node.
 const OWN_LABELS: [&str; 12] = [
     "kubernetes.io/hostname",
@@ -44,6 +47,11 @@ fn machine(rules: &mut Rules<'_>) {
     };
     if machine.hostname.as_str() == "localhost" {
         rules.error("machine.hostname", "`localhost` is every machine's name for itself").expected("a name of its own");
+    }
+    if !WATCHDOG_SECS.contains(&machine.watchdog.duration().as_secs()) {
+        rules
+            .error("machine.watchdog", format!("no watchdog waits for `{}`", machine.watchdog))
+            .expected("at least `10s`, at most `10m`");
     }
     for key in machine.labels.keys().filter(|key| is_reserved(key)) {
         rules

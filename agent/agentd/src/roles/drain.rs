@@ -1,0 +1,95 @@
+//! Moving pods away from a node before its machine goes down, as far as budgets allow.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use api::core::v1::{Node, Pod};
+use api::meta::v1::{ObjectMeta, Status};
+use api::policy::v1::Eviction;
+use client::{Client, ListParams, Patch};
+use serde_json::json;
+
+/// Pods that are made from files of the node; the API server only shows them.
+const MIRROR: &str = "kubernetes.io/config.mirror";
+/// How often it is looked whether pods have gone, and refused evictions are asked for again.
+const AGAIN: Duration = Duration::from_secs(2);
+
+/// Says what the cluster may put on a node.
+pub(crate) async fn cordon(client: &Client, node: &str, is_closed: bool) -> Result<()> {
+    let patch = Patch::Merge(json!({ "spec": { "unschedulable": if is_closed { Some(true) } else { None } } }));
+    let patched = client.patch::<Node>(None, node, None, &patch).await;
+    patched.map(drop).with_context(|| format!("{} the node {node}", if is_closed { "closing" } else { "opening" }))
+}
+
+/// Evicts all pods that another node can run, and waits until they are gone. The node takes no new ones from before.
+pub(crate) async fn drain(client: &Client, node: &str, within: Duration) -> Result<usize> {
+    let end = tokio::time::Instant::now() + within;
+    let mut evicted = 0;
+    loop {
+        let params = ListParams { field_selector: format!("spec.nodeName={node}"), ..ListParams::default() };
+        let pods = client.list::<Pod>(None, &params).await.context("listing the node's pods")?.items;
+        let moving: Vec<&Pod> = pods.iter().filter(|pod| can_move(pod)).collect();
+        if moving.is_empty() {
+            return Ok(evicted);
+        }
+        let mut refused = Vec::new();
+        for pod in moving.iter().filter(|pod| pod.metadata.deletion_timestamp.is_none()) {
+            match evict(client, pod).await {
+                Ok(()) => evicted += 1,
+                Err(error) => refused.push(format!("{}/{}: {error}", pod.metadata.namespace, pod.metadata.name)),
+            }
+        }
+        if tokio::time::Instant::now() >= end {
+            let left = moving.iter().map(|pod| format!("{}/{}", pod.metadata.namespace, pod.metadata.name));
+            let left: Vec<String> = if refused.is_empty() { left.collect() } else { refused };
+            bail!("not all pods left the node {node} within {} s: {}", within.as_secs(), left.join("; "));
+        }
+        tokio::time::sleep(AGAIN).await;
+    }
+}
+
+/// Whether a pod is to go: its controller puts it onto every node anew, the node itself keeps it, or it has ended
+/// otherwise.
+fn can_move(pod: &Pod) -> bool {
+    let is_owned = |kind: &str| {
+        pod.metadata.owner_references.iter().any(|owner| owner.controller == Some(true) && owner.kind == kind)
+    };
+    let is_over = matches!(pod.status.phase.as_str(), "Succeeded" | "Failed");
+    !is_over && !is_owned("DaemonSet") && !pod.metadata.annotations.contains_key(MIRROR)
+}
+
+/// A budget refuses with 429; a pod that has gone meanwhile is what was wanted.
+async fn evict(client: &Client, pod: &Pod) -> Result<(), client::Error> {
+    let (namespace, name) = (pod.metadata.namespace.clone(), pod.metadata.name.clone());
+    let metadata = ObjectMeta { namespace: namespace.clone(), name: name.clone(), ..ObjectMeta::default() };
+    let eviction = Eviction { metadata, ..Eviction::default() };
+    let kind = ("policy/v1", "Eviction");
+    let answer =
+        client.create_subresource::<Pod, _, Status>(Some(&namespace), &name, "eviction", kind, &eviction).await;
+    match answer {
+        Err(error) if error.is_not_found() => Ok(()),
+        answer => answer.map(drop),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use api::meta::v1::OwnerReference;
+
+    use super::*;
+
+    #[test]
+    fn pods_that_stay_with_the_node_are_left_alone() {
+        let mut pod = Pod::default();
+        assert!(can_move(&pod));
+        let owner = |kind: &str| OwnerReference { kind: kind.to_owned(), controller: Some(true), ..Default::default() };
+        pod.metadata.owner_references = vec![owner("ReplicaSet")];
+        assert!(can_move(&pod));
+        let mut of_daemon_set = pod.clone();
+        of_daemon_set.metadata.owner_references = vec![owner("DaemonSet")];
+        let mut mirror = pod.clone();
+        mirror.metadata.annotations.insert(MIRROR.to_owned(), "hash".to_owned());
+        pod.status.phase = "Succeeded".to_owned();
+        assert!([of_daemon_set, mirror, pod].iter().all(|pod| !can_move(pod)));
+    }
+}

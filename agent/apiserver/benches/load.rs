@@ -139,10 +139,7 @@ impl Server {
     }
 
     async fn get_pods(&self) -> Result<(), Failure> {
-        many(GETS, |n| async move {
-            self.client.get::<Pod>(Some(NAMESPACE), &name_of(n % PODS)).await.map(drop)
-        })
-        .await
+        many(GETS, |n| async move { self.client.get::<Pod>(Some(NAMESPACE), &name_of(n % PODS)).await.map(drop) }).await
     }
 
     async fn patch_pods(&self, patch: fn(usize, &str) -> Patch) -> Result<(), Failure> {

@@ -2,6 +2,8 @@
 
 use std::fmt::Write as _;
 
+use serde_json::Value;
+
 /// Appends `text` as a JSON string: Go escapes `<`, `>`, `&` and the two line separators too.
 pub(crate) fn put_string(out: &mut Vec<u8>, text: &str) {
     out.push(b'"');
@@ -37,6 +39,38 @@ pub(crate) fn put_text(out: &mut Vec<u8>, text: &[u8]) {
         out.push(b'"');
     } else {
         put_string(out, &String::from_utf8_lossy(text));
+    }
+}
+
+/// Appends a tree as Go writes it: compact, and characters that mean something in HTML escaped.
+pub fn put_json(value: &Value, out: &mut Vec<u8>) {
+    match value {
+        Value::Null => out.extend_from_slice(b"null"),
+        Value::Bool(value) => out.extend_from_slice(if *value { b"true" } else { b"false" }),
+        Value::Number(number) => out.extend_from_slice(number.to_string().as_bytes()),
+        Value::String(text) => put_text(out, text.as_bytes()),
+        Value::Array(items) => {
+            out.push(b'[');
+            for (i, item) in items.iter().enumerate() {
+                if i > 0 {
+                    out.push(b',');
+                }
+                put_json(item, out);
+            }
+            out.push(b']');
+        }
+        Value::Object(map) => {
+            out.push(b'{');
+            for (i, (key, item)) in map.iter().enumerate() {
+                if i > 0 {
+                    out.push(b',');
+                }
+                put_text(out, key.as_bytes());
+                out.push(b':');
+                put_json(item, out);
+            }
+            out.push(b'}');
+        }
     }
 }
 

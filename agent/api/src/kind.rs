@@ -1,5 +1,8 @@
 //! The kinds that are served by default, as upstream serves them.
 
+use std::collections::HashMap;
+use std::sync::LazyLock;
+
 /// A served kind.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Kind {
@@ -65,8 +68,15 @@ pub fn kinds() -> &'static [Kind] {
 /// The kind behind a resource name, such as (`apps`, `v1`, `deployments`).
 #[must_use]
 pub fn kind_by_resource(group: &str, version: &str, plural: &str) -> Option<&'static Kind> {
-    KINDS.iter().find(|k| k.plural == plural && k.group == group && k.version == version)
+    // Seen through this type, the keys may live as short as the names that are looked for.
+    let rows: &HashMap<(&str, &str, &str), &'static Kind> = &BY_RESOURCE;
+    rows.get(&(group, version, plural)).copied()
 }
+
+static BY_RESOURCE: LazyLock<HashMap<(&str, &str, &str), &Kind>> = LazyLock::new(|| {
+    // Of rows that are the same in these, the first counts.
+    KINDS.iter().rev().map(|kind| ((kind.group, kind.version, kind.plural), kind)).collect()
+});
 
 /// The kind of this name, such as (`apps/v1`, `Deployment`).
 #[must_use]

@@ -1,5 +1,8 @@
 //! Messages and fields as static tables, in the order of the Go structs, which is the order of their JSON.
 
+use std::collections::HashMap;
+use std::sync::LazyLock;
+
 /// A message.
 #[derive(Debug)]
 pub struct Message {
@@ -129,10 +132,13 @@ pub enum ListType {
 
 include!(concat!(env!("OUT_DIR"), "/schema.rs"));
 
+static BY_NAME: LazyLock<HashMap<&str, &Message>> =
+    LazyLock::new(|| MESSAGES.iter().map(|message| (message.name, message)).collect());
+
 /// The message of this protobuf name.
 #[must_use]
 pub fn message(name: &str) -> Option<&'static Message> {
-    MESSAGES.iter().find(|m| m.name == name)
+    BY_NAME.get(name).copied()
 }
 
 impl Message {

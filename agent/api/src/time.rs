@@ -47,32 +47,29 @@ pub fn format_seconds(seconds: i64) -> String {
     format_with(seconds, "%Y-%m-%dT%H:%M:%SZ", 0)
 }
 
-/// Appends [`format_seconds`] as a JSON string.
-pub(crate) fn put_seconds(out: &mut Vec<u8>, seconds: i64) {
+/// [`format_seconds`] where the year has four digits.
+pub(crate) fn plain_seconds(seconds: i64) -> Option<[u8; 20]> {
     const DAY: i64 = 86_400;
     // Years of four digits, counted in days since 1970.
     if !(-719_162 * DAY..2_932_897 * DAY).contains(&seconds) {
-        out.push(b'"');
-        out.extend_from_slice(format_seconds(seconds).as_bytes());
-        out.push(b'"');
-        return;
+        return None;
     }
     let (days, rest) = (seconds.div_euclid(DAY), seconds.rem_euclid(DAY));
     let (year, month, day) = date(days);
-    let mut text = *b"\"0000-00-00T00:00:00Z\"";
+    let mut text = *b"0000-00-00T00:00:00Z";
     let mut put = |at: usize, width: usize, mut value: i64| {
         for digit in text[at..at + width].iter_mut().rev() {
             *digit = b'0' + (value % 10) as u8;
             value /= 10;
         }
     };
-    put(1, 4, year);
-    put(6, 2, month);
-    put(9, 2, day);
-    put(12, 2, rest / 3600);
-    put(15, 2, rest / 60 % 60);
-    put(18, 2, rest % 60);
-    out.extend_from_slice(&text);
+    put(0, 4, year);
+    put(5, 2, month);
+    put(8, 2, day);
+    put(11, 2, rest / 3600);
+    put(14, 2, rest / 60 % 60);
+    put(17, 2, rest % 60);
+    Some(text)
 }
 
 /// Year, month and day, counted from 1, of a number of days since 1970 in the Gregorian calendar.
@@ -297,9 +294,9 @@ mod tests {
         let edges = [0, -1, 951_782_399, 951_868_800, 1_709_164_800, 4_107_542_400, -62_135_596_800, 253_402_207_200];
         let spread = (-62_135_596_800..253_402_207_200).step_by(86_399 * 37 + 11);
         for seconds in edges.into_iter().chain(spread).chain([-62_135_596_801]) {
-            let mut out = Vec::new();
-            put_seconds(&mut out, seconds);
-            assert_eq!(String::from_utf8(out).unwrap(), format!("\"{}\"", format_seconds(seconds)), "{seconds}");
+            let plain = plain_seconds(seconds).map(|text| String::from_utf8(text.to_vec()).unwrap());
+            assert_eq!(plain.is_some(), seconds >= -62_135_596_800, "{seconds}");
+            assert!(plain.is_none_or(|text| text == format_seconds(seconds)), "{seconds}");
         }
     }
 

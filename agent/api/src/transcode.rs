@@ -5,9 +5,11 @@
 
 mod fields;
 mod read;
+mod sink;
 mod write;
 
-pub use read::{Issue, Report, go_json, value_to_proto};
+pub use crate::json::put_json;
+pub use read::{Issue, Report, value_to_proto};
 pub use write::proto_to_json;
 
 use prost::DecodeError;
@@ -23,9 +25,9 @@ pub type TypeName<'a> = (&'a str, &'a str);
 /// # Errors
 /// When the bytes are malformed.
 pub fn proto_to_value(message: &Message, bytes: &[u8], name: Option<TypeName<'_>>) -> Result<Value, DecodeError> {
-    let mut text = Vec::with_capacity(bytes.len() * 2);
-    proto_to_json(message, bytes, name, &mut text)?;
-    serde_json::from_slice(&text).map_err(|_| crate::wire::malformed("raw JSON inside the object"))
+    let mut tree = sink::Tree::default();
+    write::write(message, bytes, name, &mut tree)?;
+    Ok(tree.into_value())
 }
 
 /// Upstream's bytes for an encoded message, whoever encoded it.
@@ -35,6 +37,15 @@ pub fn proto_to_value(message: &Message, bytes: &[u8], name: Option<TypeName<'_>
 pub fn canonical(message: &'static Message, bytes: &[u8]) -> Result<Vec<u8>, DecodeError> {
     let value = proto_to_value(message, bytes, None)?;
     value_to_proto(message, &value, &mut Report::default()).map_err(|_| crate::wire::malformed("value"))
+}
+
+/// [`put_json`] of a tree, as a text.
+#[must_use]
+pub fn go_json(value: &Value) -> String {
+    let mut out = Vec::new();
+    put_json(value, &mut out);
+    // Nothing but texts went in, whole.
+    String::from_utf8(out).unwrap_or_default()
 }
 
 /// JSON text of a typed message.

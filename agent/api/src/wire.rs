@@ -127,3 +127,25 @@ pub(crate) fn put_bytes(out: &mut Vec<u8>, number: u32, value: &[u8]) {
     put_varint(out, value.len() as u64);
     out.extend_from_slice(value);
 }
+
+/// Appends a field that holds what `write` appends.
+pub(crate) fn put_nested<E>(
+    out: &mut Vec<u8>,
+    number: u32,
+    write: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
+) -> Result<(), E> {
+    put_key(out, number, 2);
+    let start = out.len();
+    // Most lengths take one byte; longer ones push what was written on.
+    out.push(0);
+    write(out)?;
+    let len = (out.len() - start - 1) as u64;
+    let more = varint_len(len) - 1;
+    let end = out.len();
+    out.resize(end + more, 0);
+    if more > 0 {
+        out.copy_within(start + 1..end, start + 1 + more);
+    }
+    prost::encoding::encode_varint(len, &mut &mut out[start..=start + more]);
+    Ok(())
+}

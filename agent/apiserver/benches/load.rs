@@ -1,8 +1,10 @@
-//! Lists and watches of many pods, against one or several API servers in turn.
+//! Writes, reads and watches of many pods, against one or several API servers in turn.
 //!
 //! ```text
-//! cargo bench -p apiserver --bench load -- KUBECONFIG=PID...
+//! cargo bench -p apiserver --bench load -- KUBECONFIG=PID... [WORK...]
 //! ```
+//!
+//! Where words are given, only work with one of them in its name is done.
 //!
 //! Each server is named by an administrator's kubeconfig and its process, whose processor time and memory are read
 //! from `/proc`. Where upstream's server is the first, the last column is the ratio to it. Servers keep the pods that
@@ -25,11 +27,14 @@ type Failure = Box<dyn std::error::Error + Send + Sync>;
 const NAMESPACE: &str = "load";
 const PODS: usize = 10_000;
 const LISTS: usize = 20;
+const GETS: usize = 20_000;
+/// How many pods are changed by each kind of patch.
+const PATCHES: usize = 5_000;
 const WATCHERS: usize = 1_000;
 const CHANGES: usize = 100;
 /// Watches on one connection.
 const STREAMS: usize = 50;
-/// Requests under way at a time while pods are made.
+/// Requests under way at a time.
 const WIDTH: usize = 32;
 /// Clock ticks of `/proc/PID/stat` in a second.
 const TICKS: f64 = 100.0;
@@ -38,6 +43,7 @@ struct Server {
     kubeconfig: PathBuf,
     client: Client,
     pid: u32,
+    words: Vec<String>,
 }
 
 /// What one measurement found.
@@ -50,9 +56,10 @@ struct Figure {
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Failure> {
     let mut first: Vec<Figure> = Vec::new();
-    let targets = std::env::args().skip(1).filter(|argument| argument.contains('='));
+    let arguments = std::env::args().skip(1).filter(|argument| !argument.starts_with("--"));
+    let (targets, words): (Vec<String>, Vec<String>) = arguments.partition(|argument| argument.contains('='));
     for argument in targets {
-        let server = Server::parse(&argument)?;
+        let server = Server::parse(&argument, &words)?;
         println!("{argument}");
         let figures = server.measure().await?;
         for (index, figure) in figures.iter().enumerate() {
@@ -69,11 +76,11 @@ async fn main() -> Result<(), Failure> {
 }
 
 impl Server {
-    fn parse(argument: &str) -> Result<Self, Failure> {
+    fn parse(argument: &str, words: &[String]) -> Result<Self, Failure> {
         let (path, pid) = argument.rsplit_once('=').ok_or("not KUBECONFIG=PID")?;
         let kubeconfig = PathBuf::from(path);
         let client = Client::new(Config::from_kubeconfig(&kubeconfig)?)?;
-        Ok(Self { kubeconfig, client, pid: pid.parse()? })
+        Ok(Self { kubeconfig, client, pid: pid.parse()?, words: words.to_vec() })
     }
 
     /// A connection of its own.
@@ -90,34 +97,57 @@ impl Server {
         "default".clone_into(&mut account.metadata.name);
         NAMESPACE.clone_into(&mut account.metadata.namespace);
         self.client.create(&account).await.or_else(|e| if e.is_already_exists() { Ok(account) } else { Err(e) })?;
-        Ok(vec![
-            self.figure("create 10,000 pods", self.create_pods()).await?,
-            self.figure("20 lists of them as JSON", self.list("application/json")).await?,
-            self.figure("20 lists of them as protobuf", self.list("application/vnd.kubernetes.protobuf")).await?,
-            self.figure("20 lists of them as Table", self.list(TABLE)).await?,
-            self.watch().await?,
-        ])
+        let mut figures = Vec::new();
+        let mut done = |figure: Option<Figure>| figures.extend(figure);
+        done(self.figure("create 10,000 pods", self.create_pods()).await?);
+        done(self.figure("20,000 gets", self.get_pods()).await?);
+        done(self.figure("5,000 merge patches", self.patch_pods(merging)).await?);
+        done(self.figure("5,000 applies", self.patch_pods(applying)).await?);
+        done(self.figure("20 lists of them as JSON", self.list("application/json")).await?);
+        done(self.figure("20 lists of them as protobuf", self.list("application/vnd.kubernetes.protobuf")).await?);
+        done(self.figure("20 lists of them as Table", self.list(TABLE)).await?);
+        done(self.watch("100 changes to 1,000 watches").await?);
+        Ok(figures)
     }
 
+    fn is_wanted(&self, name: &str) -> bool {
+        self.words.is_empty() || self.words.iter().any(|word| name.contains(word.as_str()))
+    }
+
+    /// What the work cost the server, if it is wanted.
     async fn figure(
         &self,
         name: &'static str,
         work: impl Future<Output = Result<(), Failure>>,
-    ) -> Result<Figure, Failure> {
+    ) -> Result<Option<Figure>, Failure> {
+        if !self.is_wanted(name) {
+            return Ok(None);
+        }
         let (start, cpu) = (Instant::now(), self.cpu()?);
         work.await?;
-        Ok(Figure { name, wall: start.elapsed(), cpu: self.cpu()? - cpu })
+        Ok(Some(Figure { name, wall: start.elapsed(), cpu: self.cpu()? - cpu }))
     }
 
     async fn create_pods(&self) -> Result<(), Failure> {
-        let made = stream::iter(0..PODS).map(|n| async move {
+        many(PODS, |n| async move {
             match self.client.create(&pod(n)).await {
                 Err(error) if !error.is_already_exists() => Err(error),
                 _ => Ok(()),
             }
-        });
-        made.buffer_unordered(WIDTH).collect::<Vec<_>>().await.into_iter().collect::<Result<(), _>>()?;
-        Ok(())
+        })
+        .await
+    }
+
+    async fn get_pods(&self) -> Result<(), Failure> {
+        many(GETS, |n| async move { self.client.get::<Pod>(Some(NAMESPACE), &name_of(n % PODS)).await.map(drop) }).await
+    }
+
+    async fn patch_pods(&self, patch: fn(usize, &str) -> Patch) -> Result<(), Failure> {
+        let round = &round()?;
+        many(PATCHES, |n| async move {
+            self.client.patch::<Pod>(Some(NAMESPACE), &name_of(n), None, &patch(n, round)).await.map(drop)
+        })
+        .await
     }
 
     async fn list(&self, accept: &str) -> Result<(), Failure> {
@@ -138,7 +168,10 @@ impl Server {
     }
 
     /// Opens watches and changes pods; ends when every watch has seen every change.
-    async fn watch(&self) -> Result<Figure, Failure> {
+    async fn watch(&self, name: &'static str) -> Result<Option<Figure>, Failure> {
+        if !self.is_wanted(name) {
+            return Ok(None);
+        }
         let one = client::ListParams { limit: 1, ..Default::default() };
         let newest = self.client.list::<Pod>(Some(NAMESPACE), &one).await?;
         let resource_version = newest.metadata().resource_version.clone();
@@ -153,13 +186,11 @@ impl Server {
             let client = &clients[n / STREAMS];
             watches.push(Box::pin(client.watch::<Pod>(Some(NAMESPACE), &params).await?));
         }
-        // A label that is there already would be no change.
-        let round = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?.as_secs().to_string();
-        self.figure("100 changes to 1,000 watches", async {
+        let round = &round()?;
+        self.figure(name, async {
             let changes = async {
                 for n in 0..CHANGES {
-                    let patch = Patch::Merge(serde_json::json!({"metadata": {"labels": {"round": &round}}}));
-                    self.client.patch::<Pod>(Some(NAMESPACE), &pod(n).metadata().name, None, &patch).await?;
+                    self.client.patch::<Pod>(Some(NAMESPACE), &name_of(n), None, &merging(n, round)).await?;
                 }
                 Ok::<_, Failure>(())
             };
@@ -196,10 +227,46 @@ impl Server {
 
 const TABLE: &str = "application/json;as=Table;v=v1;g=meta.k8s.io";
 
+/// Does something for each number, several at a time.
+async fn many<F>(count: usize, work: impl Fn(usize) -> F) -> Result<(), Failure>
+where
+    F: Future<Output = Result<(), client::Error>>,
+{
+    let mut done = stream::iter(0..count).map(work).buffer_unordered(WIDTH);
+    while let Some(result) = done.next().await {
+        result?;
+    }
+    Ok(())
+}
+
+/// A text that no round before had: a label that is there already would be no change.
+fn round() -> Result<String, Failure> {
+    Ok(std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?.as_nanos().to_string())
+}
+
+fn merging(_: usize, round: &str) -> Patch {
+    Patch::Merge(serde_json::json!({"metadata": {"labels": {"round": round}}}))
+}
+
+/// A change of one field by somebody who applies the pod's labels and its image.
+fn applying(n: usize, round: &str) -> Patch {
+    let value = serde_json::json!({
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": name_of(n), "namespace": NAMESPACE, "labels": {"app": "value-of-app", "applied": round}},
+        "spec": {"containers": [{"name": "web", "image": "example.com/web:1.2.3"}]},
+    });
+    Patch::Apply { field_manager: "load".to_owned(), force: true, value }
+}
+
+fn name_of(n: usize) -> String {
+    format!("load-{n:05}")
+}
+
 /// A pod as a Deployment would make it.
 fn pod(n: usize) -> Pod {
     let mut pod = Pod::default();
-    pod.metadata.name = format!("load-{n:05}");
+    pod.metadata.name = name_of(n);
     NAMESPACE.clone_into(&mut pod.metadata.namespace);
     for key in ["app", "tier", "pod-template-hash"] {
         pod.metadata.labels.insert(key.to_owned(), format!("value-of-{key}"));

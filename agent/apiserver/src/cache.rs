@@ -8,6 +8,7 @@
 //! The cache knows no typed objects and no encodings.
 
 mod feed;
+mod newest;
 mod object;
 mod ring;
 mod selector;
@@ -21,6 +22,7 @@ use imbl::OrdMap;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
 
+use newest::Newest;
 pub use object::{FieldPath, Object};
 pub use ring::{Change, Event, Ring};
 pub use selector::{Selection, selectable};
@@ -82,6 +84,7 @@ pub struct Cache {
     /// comes back gets the one it had.
     custom: RwLock<Vec<&'static Storage>>,
     store: Arc<dyn store::Store>,
+    newest: Newest,
     /// Every event up to here has been applied.
     revision: watch::Sender<i64>,
     progress: RwLock<Option<store::ProgressHandle>>,
@@ -222,6 +225,7 @@ impl Cache {
             by_prefix: HashMap::new(),
             by_kind: HashMap::new(),
             custom: RwLock::default(),
+            newest: Newest::new(store.clone()),
             store,
             revision: watch::Sender::new(0),
             progress: RwLock::new(None),
@@ -246,9 +250,10 @@ impl Cache {
     /// The storage of a kind; kinds that are never stored have none.
     #[must_use]
     pub fn storage(&self, group: &str, plural: &str) -> Option<&Storage> {
-        // The key's strings are static only in the table; looking up with shorter-lived ones is a plain comparison.
-        match self.by_kind.iter().find(|((g, p), _)| *g == group && *p == plural) {
-            Some((_, index)) => self.storages.get(*index),
+        // Seen through this type, the keys may live as short as the names that are looked for.
+        let by_kind: &HashMap<(&str, &str), usize> = &self.by_kind;
+        match by_kind.get(&(group, plural)) {
+            Some(index) => self.storages.get(*index),
             None => self.custom.read().iter().find(|s| s.kind.group == group && s.kind.plural == plural).copied(),
         }
     }
@@ -324,7 +329,7 @@ impl Cache {
 
     /// Waits until the cache shows everything that was acknowledged before this call. Returns the applied revision.
     pub async fn fresh(&self) -> Result<i64> {
-        let current = self.store.current_revision().await.map_err(store_failure)?;
+        let current = self.newest.revision().await?;
         self.wait_for(current).await
     }
 

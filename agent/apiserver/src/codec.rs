@@ -2,6 +2,7 @@
 
 mod autoscaling;
 mod convert;
+mod encoded;
 mod hostile;
 mod lines;
 mod parse;
@@ -13,6 +14,8 @@ mod syntax;
 mod unstructured;
 mod yaml;
 
+use std::borrow::Cow;
+
 use api::Kind;
 use api::schema::Message;
 use api::transcode::{self, Report};
@@ -20,6 +23,7 @@ use bytes::Bytes;
 use serde_json::Value;
 
 pub use convert::between;
+pub use encoded::Encoded;
 pub use parse::{Parsed, go_map, go_syntax, go_type, parse_apply, parse_body, parse_patch};
 pub use render::{JsonCache, Renderer, indent, json_frame, proto_frame, put_type_names, yaml};
 pub use syntax::complaint as syntax_complaint;
@@ -80,24 +84,20 @@ pub fn to_tried(storage: &Storage, kind: &Kind, value: Value) -> Result<Bytes> {
     if crate::custom::is_custom(kind) {
         return crate::custom::to_stored(storage, kind, value);
     }
-    let message = stored_schema(storage);
     let raw = encode(storage, kind, &value)?;
     if !storage.kind.stored_as_json {
         return Ok(api::envelope::wrap(storage.api_version, storage.kind.kind, &raw).into());
     }
-    let mut out = Vec::new();
-    let name = storage.kind.api_version();
-    transcode::proto_to_json(message, &raw, Some((&name, storage.kind.kind)), &mut out).map_err(Failure::internal)?;
-    out.push(b'\n');
-    Ok(out.into())
+    json_stored(storage, &raw)
 }
 
-/// The protobuf message, of the stored version, of a tree in the version of `kind`.
-pub fn to_stored_proto(storage: &Storage, kind: &Kind, value: &Value) -> Result<Vec<u8>> {
-    if convert::is_needed(storage, kind) {
-        return encode(storage, kind, &convert::to_stored(storage, kind, value.clone()));
-    }
-    encode(storage, kind, value)
+/// The stored form of a message of a kind that is stored as JSON.
+fn json_stored(storage: &Storage, raw: &[u8]) -> Result<Bytes> {
+    let mut out = Vec::new();
+    let name = (&*storage.kind.api_version(), storage.kind.kind);
+    transcode::proto_to_json(stored_schema(storage), raw, Some(name), &mut out).map_err(Failure::internal)?;
+    out.push(b'\n');
+    Ok(out.into())
 }
 
 fn encode(storage: &Storage, kind: &Kind, value: &Value) -> Result<Vec<u8>> {
@@ -110,6 +110,22 @@ fn spliced<'a>(storage: &Storage, kind: &Kind, object: &'a Object) -> Option<Spl
         return None;
     }
     Splice::find(api::envelope::view(&object.data).ok()?.raw)
+}
+
+/// The message of an object in the version it is stored in, as it lies in the store.
+pub fn stored_message<'a>(storage: &Storage, object: &'a Object) -> Option<&'a [u8]> {
+    if storage.kind.stored_as_json {
+        return None;
+    }
+    api::envelope::view(&object.data).ok().map(|view| view.raw)
+}
+
+/// The encoded metadata of an object's stored message, with its resource version.
+pub fn metadata<'a>(object: &Object, raw: &'a [u8]) -> Cow<'a, [u8]> {
+    match Splice::find(raw) {
+        Some(splice) if object.revision > 0 => splice.metadata(itoa::Buffer::new().format(object.revision)).into(),
+        _ => crate::wire::bytes_field(raw, 1).unwrap_or_default().into(),
+    }
 }
 
 /// The protobuf message of an object in the version of `kind`, with its resource version.
@@ -195,14 +211,22 @@ fn read_back(kind: &Kind, value: &Value, raw: &[u8]) -> Result<Value> {
     transcode::proto_to_value(kind.schema(), raw, Some((&name, kind.kind))).map_err(Failure::internal)
 }
 
-/// The canonical form of what a client wrote. An empty list of managers, which asks for them to be dropped, stays.
-pub fn canonical_request(kind: &Kind, value: &Value) -> Result<Value> {
-    try_canonical(kind, value).map_err(|issue| bad_field(kind, &issue))
+/// The canonical form of what a client wrote, or what is wrong with it; notes what the kind does not know. An empty list
+/// of managers, which asks for them to be dropped, stays.
+pub fn canonical_request(kind: &Kind, parsed: &mut Parsed) -> std::result::Result<Value, Box<transcode::Issue>> {
+    let mut report = Report::default();
+    let value = try_canonical(kind, &parsed.value, &mut report)?;
+    parsed.unknown = Some(report.unknown);
+    Ok(value)
 }
 
-/// As [`canonical_request`], with what is wrong for the caller to tell.
-pub fn try_canonical(kind: &Kind, value: &Value) -> std::result::Result<Value, Box<transcode::Issue>> {
-    let raw = transcode::value_to_proto(kind.schema(), value, &mut Report::default())?;
+/// As [`canonical_request`], of a tree.
+pub fn try_canonical(
+    kind: &Kind,
+    value: &Value,
+    report: &mut Report,
+) -> std::result::Result<Value, Box<transcode::Issue>> {
+    let raw = transcode::value_to_proto(kind.schema(), value, report)?;
     // Bytes that were just written can be read.
     let mut whole = read_back(kind, value, &raw).unwrap_or_default();
     if value.pointer("/metadata/managedFields").and_then(Value::as_array).is_some_and(Vec::is_empty) {

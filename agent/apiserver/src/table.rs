@@ -53,11 +53,17 @@ const META: &str = "k8s.io.apimachinery.pkg.apis.meta.v1.ObjectMeta";
 
 /// Appends the JSON text of an object's metadata form.
 pub fn put_partial(renderer: &Renderer, object: &Object, out: &mut Vec<u8>) -> Result<()> {
-    put_metadata(renderer.kind, &renderer.proto(object)?, out)
+    match codec::stored_message(renderer.storage, object) {
+        Some(raw) => put_metadata(renderer.kind, &codec::metadata(object, raw), out),
+        None => put_metadata(renderer.kind, meta_of(&renderer.proto(object)?), out),
+    }
 }
 
-fn put_metadata(kind: &api::Kind, raw: &[u8], out: &mut Vec<u8>) -> Result<()> {
-    let meta = crate::wire::bytes_field(raw, 1).unwrap_or_default();
+fn meta_of(message: &[u8]) -> &[u8] {
+    crate::wire::bytes_field(message, 1).unwrap_or_default()
+}
+
+fn put_metadata(kind: &api::Kind, meta: &[u8], out: &mut Vec<u8>) -> Result<()> {
     let shown = crate::strategy::shown_meta(kind, meta);
     let meta = shown.as_deref().unwrap_or(meta);
     out.extend_from_slice(br#"{"kind":"PartialObjectMetadata","apiVersion":"meta.k8s.io/v1","metadata":"#);
@@ -156,9 +162,10 @@ pub fn of_values(kind: &'static api::Kind, include: Include, values: &[Value]) -
         let raw = api::transcode::value_to_proto(kind.schema(), value, &mut api::transcode::Report::default());
         let raw = raw.map_err(Failure::internal)?;
         let printed = printers::row(kind, &raw, now).map_err(Failure::internal)?;
-        let start: &[u8] = if i == 0 { b"{\"cells\":" } else { b",{\"cells\":" };
-        out.extend_from_slice(start);
-        put_escaped(&Value::Array(printed.cells.clone()).to_string(), &mut out);
+        if i > 0 {
+            out.push(b',');
+        }
+        put_cells(&printed.cells, &mut out);
         out.extend_from_slice(b",\"object\":");
         let (schema, raw, name) = match include {
             Include::None => {
@@ -167,7 +174,7 @@ pub fn of_values(kind: &'static api::Kind, include: Include, values: &[Value]) -
             }
             Include::Metadata => {
                 out.extend_from_slice(br#"{"kind":"PartialObjectMetadata","apiVersion":"meta.k8s.io/v1","metadata":"#);
-                (codec::schema(META), crate::wire::bytes_field(&raw, 1).unwrap_or_default(), None)
+                (codec::schema(META), meta_of(&raw), None)
             }
             Include::Object => (kind.schema(), raw.as_slice(), Some((kind.version, kind.kind))),
         };
@@ -192,31 +199,47 @@ pub fn row(renderer: &Renderer, include: Include, (object, now): (&Object, Now),
     if let Some(definition) = renderer.storage.definition()
         && let Some(version) = definition.version(renderer.kind.version)
     {
-        out.extend_from_slice(b"{\"cells\":");
-        put_escaped(&Value::Array(custom::cells(version, &renderer.value(object)?, now)).to_string(), out);
+        put_cells(&custom::cells(version, &renderer.value(object)?, now), out);
         out.extend_from_slice(b",\"object\":");
         include.put(renderer, object, out)?;
         out.push(b'}');
         return Ok(());
     }
     let stored = Renderer { kind: renderer.storage.kind, ..*renderer };
-    let raw = stored.proto(object)?;
-    let printed = printers::row(stored.kind, &raw, now).map_err(Failure::internal)?;
-    out.extend_from_slice(b"{\"cells\":");
-    let conditions = printed.conditions();
-    put_escaped(&Value::Array(printed.cells).to_string(), out);
-    if let Some(conditions) = conditions {
+    let whole;
+    let raw = match codec::stored_message(stored.storage, object) {
+        Some(raw) => raw,
+        None => {
+            whole = stored.proto(object)?;
+            &whole
+        }
+    };
+    let printed = printers::row(stored.kind, raw, now).map_err(Failure::internal)?;
+    put_cells(&printed.cells, out);
+    if let Some(conditions) = printed.conditions() {
         out.extend_from_slice(b",\"conditions\":");
         put_escaped(&conditions, out);
     }
     out.extend_from_slice(b",\"object\":");
     if include == Include::Metadata && renderer.kind.version == stored.kind.version {
-        put_metadata(renderer.kind, &raw, out)?;
+        put_metadata(renderer.kind, &codec::metadata(object, raw), out)?;
     } else {
         include.put(renderer, object, out)?;
     }
     out.push(b'}');
     Ok(())
+}
+
+/// Appends the beginning of a row.
+fn put_cells(cells: &[Value], out: &mut Vec<u8>) {
+    out.extend_from_slice(b"{\"cells\":[");
+    for (i, cell) in cells.iter().enumerate() {
+        if i > 0 {
+            out.push(b',');
+        }
+        api::transcode::put_json(cell, out);
+    }
+    out.push(b']');
 }
 
 /// Appends JSON text with the characters escaped that upstream escapes in strings; they stand nowhere else.

@@ -76,6 +76,18 @@ pub fn remove(value: &mut Value, key: &str) {
     }
 }
 
+/// Whether two values are equal, apart from these keys of theirs.
+#[must_use]
+pub fn equal_but(a: &Value, b: &Value, keys: &[&str]) -> bool {
+    match (a, b) {
+        (Value::Object(a), Value::Object(b)) => {
+            let rest = |map| Map::iter(map).filter(|(key, _)| !keys.contains(&key.as_str()));
+            rest(a).eq(rest(b))
+        }
+        _ => a == b,
+    }
+}
+
 /// Whether two trees say the same: absent, null, empty lists and empty objects are one.
 #[must_use]
 pub fn same(a: &Value, b: &Value) -> bool {
@@ -110,6 +122,14 @@ mod tests {
         assert!(!same(&json!({"a": 0}), &json!({})));
         assert!(!same(&json!([1]), &json!([2])));
         assert!(!same(&json!({}), &json!({"a": 0})));
+    }
+
+    #[test]
+    fn keys_are_left_out_of_a_comparison() {
+        let (a, b) = (json!({"a": 1, "b": 2, "c": {"b": 1}}), json!({"a": 1, "b": 3, "c": {"b": 1}}));
+        assert!(equal_but(&a, &b, &["b"]) && !equal_but(&a, &b, &["a"]));
+        assert!(!equal_but(&a, &json!({"a": 1, "b": 2}), &["b"]));
+        assert!(equal_but(&json!(1), &json!(1), &[]) && !equal_but(&json!(1), &json!({}), &[]));
     }
 
     #[test]

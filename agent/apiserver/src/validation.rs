@@ -1,9 +1,9 @@
 //! What makes objects of the built-in kinds valid.
 //!
 //! ```text
-//!  tree ─▶ protobuf ─▶ typed object ─┐
-//!                                    ├─▶ the kind's rule ─▶ field errors, in upstream's order and words
-//!  stored tree ─▶ typed object ──────┘
+//!  message ─▶ typed object ────────┐
+//!                                  ├─▶ the kind's rule ─▶ field errors, in upstream's order and words
+//!  stored message ─▶ typed object ─┘
 //! ```
 //!
 //! A rule is a pure function of a [`Change`]; `RULES` says which kind has which. Metadata is looked at for every kind
@@ -49,9 +49,8 @@ use api::certificates::v1::CertificateSigningRequest;
 use api::dra::v1::ResourceClaimTemplate;
 use api::flowcontrol::v1::PriorityLevelConfiguration;
 use api::{Kind, Resource};
-use serde_json::Value;
 
-use crate::status::{FieldError, Result};
+use crate::status::FieldError;
 use crate::strategy::Part;
 
 pub use field::Path;
@@ -306,19 +305,15 @@ pub fn service_addresses(new: &api::core::v1::ServiceSpec, old: Option<&api::cor
     errors
 }
 
-/// What is said of a change from `old`, if there was one, to `new`; both are trees in the version of `kind`, and `encode`
-/// makes protobuf of the stored version of them.
+/// What is said of a change from `old`, if there was one, to `new`; both are messages of the stored version.
 ///
 /// # Errors
-/// If a tree does not fit the kind's schema.
+/// When a message is malformed.
 pub fn judge(
     kind: &'static Kind,
     part: Part,
-    (new, old): (&Value, Option<&Value>),
-    encode: impl Fn(&Value) -> Result<Vec<u8>>,
-) -> Result<Judgement> {
+    (new, old): (&[u8], Option<&[u8]>),
+) -> std::result::Result<Judgement, prost::DecodeError> {
     let Some(rule) = rule(kind) else { return Ok(Judgement::default()) };
-    let new = encode(new)?;
-    let old = old.map(encode).transpose()?;
-    (rule.check)(part, &new, old.as_deref()).map_err(crate::status::Failure::internal)
+    (rule.check)(part, new, old)
 }

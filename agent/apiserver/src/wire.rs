@@ -131,11 +131,23 @@ impl<'a> Splice<'a> {
     pub(crate) fn write(&self, version: &str, out: &mut impl BufMut) {
         out.put_u8(0x0a);
         put_varint(out, self.new_meta_len(version));
+        self.write_metadata(version, out);
+        out.put_slice(&self.raw[self.meta_at + self.meta_len..]);
+    }
+
+    /// The metadata with this version in it.
+    pub(crate) fn metadata(&self, version: &str) -> Vec<u8> {
+        let mut out = Vec::with_capacity(self.new_meta_len(version));
+        self.write_metadata(version, &mut out);
+        out
+    }
+
+    fn write_metadata(&self, version: &str, out: &mut impl BufMut) {
         out.put_slice(&self.raw[self.meta_at..self.version_at]);
         out.put_u8(0x32);
         put_varint(out, version.len());
         out.put_slice(version.as_bytes());
-        out.put_slice(&self.raw[self.version_end..]);
+        out.put_slice(&self.raw[self.version_end..self.meta_at + self.meta_len]);
     }
 
     /// The message as it is stored.
@@ -157,6 +169,7 @@ mod tests {
         splice.write("17", &mut out);
         assert_eq!(&out[..], &[0x0a, 9, 0x0a, 1, b'a', 0x32, 2, b'1', b'7', 0x38, 1, 0x12, 0]);
         assert_eq!(out.len(), splice.len("17"));
+        assert_eq!(splice.metadata("17"), &out[2..11]);
         let mut again = Vec::new();
         Splice::find(&out).unwrap().write("", &mut again);
         assert_eq!(&again[..], &raw[..]);

@@ -20,7 +20,7 @@ use etcd_client::{
 };
 use futures::StreamExt;
 
-use self::endpoints::Endpoints;
+use self::endpoints::{Endpoints, Member};
 use self::follow::Follower;
 use self::lease::Leases;
 use self::refusal::Refusal;
@@ -100,9 +100,9 @@ impl Etcd {
             .or_else([TxnOp::get(&key[..], None)]);
         let answer = self
             .endpoints
-            .write("write", |client| {
+            .write("write", |member| {
                 let txn = txn.clone();
-                async move { client.kv_client().max_decoding_message_size(MAX_MESSAGE_BYTES).txn(txn).await }
+                async move { member.kv().txn(txn).await }
             })
             .await?;
         write_result(&answer).map_err(Refusal::from)
@@ -121,11 +121,9 @@ impl Etcd {
 
     async fn get_range(&self, key: &[u8], options: GetOptions) -> Result<etcd_client::GetResponse> {
         self.endpoints
-            .read("read", |client| {
+            .read("read", |member| {
                 let options = options.clone();
-                async move {
-                    client.kv_client().max_decoding_message_size(MAX_MESSAGE_BYTES).get(key, Some(options)).await
-                }
+                async move { member.kv().get(key, Some(options)).await }
             })
             .await
     }
@@ -214,14 +212,14 @@ impl Store for Etcd {
     }
 
     async fn compact(&self, revision: Revision) -> Result<()> {
-        let call = |client: etcd_client::Client| async move { client.kv_client().compact(revision, None).await };
+        let call = |member: Arc<Member>| async move { member.kv().compact(revision, None).await };
         self.endpoints.write("compact", call).await.map(drop).map_err(|refusal| refusal.error)
     }
 
     async fn health(&self) -> Result<()> {
         self.current_revision().await?;
-        let call = |client: etcd_client::Client| async move {
-            client.maintenance_client().alarm(AlarmAction::Get, AlarmType::None, None).await
+        let call = |member: Arc<Member>| async move {
+            member.client.maintenance_client().alarm(AlarmAction::Get, AlarmType::None, None).await
         };
         let alarms = self.endpoints.read("alarms", call).await?;
         match alarms.alarms().first().map(etcd_client::AlarmMember::alarm) {

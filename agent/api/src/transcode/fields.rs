@@ -4,30 +4,29 @@ use std::cmp::Ordering;
 
 use serde_json::{Map, Value};
 
-/// JSON text of a field set in upstream's order.
-pub(super) fn text(value: &Value) -> String {
-    let mut out = String::new();
-    put(value, &mut out);
-    out
+/// Appends JSON text of a field set in upstream's order.
+pub(super) fn put(value: &Value, out: &mut Vec<u8>) {
+    let Value::Object(map) = value else { return put_json(value, out) };
+    let mut keys: Vec<(&String, &Value)> = map.iter().collect();
+    // The names of fields have their order already.
+    if !map.keys().all(|key| key.starts_with("f:") || key == ".") {
+        keys.sort_by(|(a, _), (b, _)| compare(a, b));
+    }
+    out.push(b'{');
+    for (i, (key, value)) in keys.into_iter().enumerate() {
+        if i > 0 {
+            out.push(b',');
+        }
+        put_json(key, out);
+        out.push(b':');
+        put(value, out);
+    }
+    out.push(b'}');
 }
 
-fn put(value: &Value, out: &mut String) {
-    let Value::Object(map) = value else {
-        out.push_str(&value.to_string());
-        return;
-    };
-    let mut keys: Vec<&String> = map.keys().collect();
-    keys.sort_by(|a, b| compare(a, b));
-    out.push('{');
-    for (i, key) in keys.into_iter().enumerate() {
-        if i > 0 {
-            out.push(',');
-        }
-        out.push_str(&Value::String(key.clone()).to_string());
-        out.push(':');
-        put(&map[key.as_str()], out);
-    }
-    out.push('}');
+fn put_json(value: &(impl serde::Serialize + ?Sized), out: &mut Vec<u8>) {
+    // Into memory, a tree and a text can always be written.
+    let _infallible = serde_json::to_writer(out, value);
 }
 
 fn compare(a: &str, b: &str) -> Ordering {
@@ -68,7 +67,8 @@ mod tests {
     #[test]
     fn numbers_in_keys_are_ordered_by_value() {
         let value = serde_json::json!({"k:{\"port\":443}": {}, "k:{\"port\":80}": {}, ".": {}, "f:a": {}});
-        let text = super::text(&value);
-        assert_eq!(text, r#"{".":{},"f:a":{},"k:{\"port\":80}":{},"k:{\"port\":443}":{}}"#);
+        let mut text = Vec::new();
+        super::put(&value, &mut text);
+        assert_eq!(String::from_utf8(text).unwrap(), r#"{".":{},"f:a":{},"k:{\"port\":80}":{},"k:{\"port\":443}":{}}"#);
     }
 }

@@ -2,10 +2,10 @@
 
 use serde_json::{Map, Value};
 
-use crate::json::{read_base64, read_duration};
+use crate::json::{put_json, read_base64, read_duration};
 use crate::quantity::Amount;
 use crate::schema::{Field, FieldType, MESSAGES, Message, Shape};
-use crate::wire::{put_bytes, put_key, put_uint};
+use crate::wire::{put_bytes, put_key, put_nested, put_uint};
 
 /// What was found beside the values: paths of fields that the message does not have.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -100,11 +100,9 @@ impl<'v> Reader<'v> {
         for field in message.by_number() {
             if field.inline {
                 if let Some(inner) = field.ty.message() {
-                    let mut bytes = Vec::new();
                     self.path.push(Step::Inline(inner.name.rsplit('.').next().unwrap_or(inner.name)));
-                    self.fields((owner, inner), map, &mut bytes)?;
+                    put_nested(out, field.number, |out| self.fields((owner, inner), map, out))?;
                     self.path.pop();
-                    put_bytes(out, field.number, &bytes);
                 }
                 continue;
             }
@@ -146,13 +144,12 @@ impl<'v> Reader<'v> {
         let mut keys: Vec<&String> = map.keys().collect();
         keys.sort();
         for key in keys {
-            let value = &map[key];
-            let mut entry = Vec::new();
-            put_bytes(&mut entry, 1, key.as_bytes());
             self.path.push(Step::Key(key));
-            self.value(Slot { number: 2, ..slot }, value, &mut entry)?;
+            put_nested(out, slot.number, |out| {
+                put_bytes(out, 1, key.as_bytes());
+                self.value(Slot { number: 2, ..slot }, &map[key], out)
+            })?;
             self.path.pop();
-            put_bytes(out, slot.number, &entry);
         }
         Ok(())
     }
@@ -193,9 +190,7 @@ impl<'v> Reader<'v> {
                 None => return Err(self.issue(owner, other, "float64")),
             },
             (FieldType::Message(index), value) => {
-                let mut bytes = Vec::new();
-                self.message(&MESSAGES[index], value, &mut bytes)?;
-                put_bytes(out, number, &bytes);
+                return put_nested(out, number, |out| self.message(&MESSAGES[index], value, out));
             }
             (FieldType::Map(_), other) => return Err(self.issue(owner, other, "a value that is no map")),
         }
@@ -207,9 +202,17 @@ impl<'v> Reader<'v> {
             (Shape::RawJson, Value::Null) if message.name.ends_with("JSON") => put_bytes(out, 1, b"null"),
             (Shape::RawJson, Value::Null) => {}
             (Shape::RawJson, Value::Object(_)) if message.name.ends_with("FieldsV1") => {
-                put_bytes(out, 1, super::fields::text(value).as_bytes());
+                return put_nested(out, 1, |out| {
+                    super::fields::put(value, out);
+                    Ok(())
+                });
             }
-            (Shape::RawJson, other) => put_bytes(out, 1, go_json(other).as_bytes()),
+            (Shape::RawJson, other) => {
+                return put_nested(out, 1, |out| {
+                    put_json(other, out);
+                    Ok(())
+                });
+            }
             (Shape::List, value) => return self.field(message, &message.fields[0], value, out),
             (Shape::Time | Shape::MicroTime, Value::Null) => {}
             (Shape::Time | Shape::MicroTime, Value::String(text)) => {
@@ -374,17 +377,3 @@ fn go_type(field: &Field) -> String {
 }
 
 static EMPTY: std::sync::LazyLock<Map<String, Value>> = std::sync::LazyLock::new(Map::new);
-
-/// JSON text as Go writes it: compact, and characters that mean something in HTML escaped.
-#[must_use]
-pub fn go_json(value: &Value) -> String {
-    let text = value.to_string();
-    if !text.contains(['<', '>', '&', '\u{2028}', '\u{2029}']) {
-        return text;
-    }
-    text.replace('<', "\\u003c")
-        .replace('>', "\\u003e")
-        .replace('&', "\\u0026")
-        .replace('\u{2028}', "\\u2028")
-        .replace('\u{2029}', "\\u2029")
-}

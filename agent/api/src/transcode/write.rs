@@ -1,4 +1,4 @@
-//! Protobuf to JSON.
+//! Protobuf to JSON: what a message says, value by value, to a [`Sink`] that makes text or a tree of it.
 //!
 //! Lists of ten thousand objects come through here, so nothing is allocated per message, field or text: the fields of
 //! the message at hand lie on one stack that all levels share, and texts are copied as they are where nothing in them
@@ -6,10 +6,11 @@
 
 use prost::DecodeError;
 
-use crate::json::{duration, put_base64, put_float, put_int, put_string, put_text, put_uint};
+use super::TypeName;
+use super::sink::{Sink, Text};
+use crate::json::duration;
 use crate::schema::{Field, FieldType, MESSAGES, Message, Shape};
-use crate::time::{format_micros, put_seconds};
-use crate::transcode::TypeName;
+use crate::time::{format_micros, format_seconds, plain_seconds};
 use crate::wire::{self, Value, malformed};
 
 /// Appends the JSON object of an encoded message to `out`, with `kind` and `apiVersion` where `name` gives them.
@@ -22,21 +23,29 @@ pub fn proto_to_json(
     name: Option<TypeName<'_>>,
     out: &mut Vec<u8>,
 ) -> Result<(), DecodeError> {
+    write(message, bytes, name, &mut Text(out))
+}
+
+/// Tells a sink what an encoded message says.
+pub(super) fn write<S: Sink>(
+    message: &Message,
+    bytes: &[u8],
+    name: Option<TypeName<'_>>,
+    out: &mut S,
+) -> Result<(), DecodeError> {
     let mut writer = Writer { stack: Vec::with_capacity(STACK), depth: 0, out };
     if message.shape != Shape::Struct {
         return writer.shape(message, bytes);
     }
-    writer.out.push(b'{');
-    let mut first = true;
+    writer.out.open_map()?;
     if let Some((api_version, kind)) = name {
-        writer.out.extend_from_slice(b"\"kind\":");
-        put_string(writer.out, kind);
-        writer.out.extend_from_slice(b",\"apiVersion\":");
-        put_string(writer.out, api_version);
-        first = false;
+        for (key, text) in [("kind", kind), ("apiVersion", api_version)] {
+            writer.out.key(key.as_bytes());
+            writer.out.text(text.as_bytes());
+        }
     }
-    writer.fields(message, bytes, &mut first)?;
-    writer.out.push(b'}');
+    writer.fields(message, bytes)?;
+    writer.out.close_map();
     Ok(())
 }
 
@@ -45,30 +54,30 @@ const STACK: usize = 128;
 /// Messages inside one another beyond this are refused: deeper JSON is not read either, and every level takes stack.
 const MAX_DEPTH: usize = 160;
 
-struct Writer<'a, 'o> {
+struct Writer<'a, 'o, S> {
     /// Fields of the messages that are being written, the outermost first: index in the message's table, and value.
     stack: Vec<(usize, Value<'a>)>,
     /// Messages that are open.
     depth: usize,
-    out: &'o mut Vec<u8>,
+    out: &'o mut S,
 }
 
 /// Places on the stack.
 type Range = std::ops::Range<usize>;
 
-impl<'a> Writer<'a, '_> {
+impl<'a, S: Sink> Writer<'a, '_, S> {
     fn object(&mut self, message: &Message, bytes: &'a [u8]) -> Result<(), DecodeError> {
         if message.shape != Shape::Struct {
             return self.shape(message, bytes);
         }
-        self.out.push(b'{');
-        self.fields(message, bytes, &mut true)?;
-        self.out.push(b'}');
+        self.out.open_map()?;
+        self.fields(message, bytes)?;
+        self.out.close_map();
         Ok(())
     }
 
     /// Fields on the wire come by number; JSON wants the struct's order.
-    fn fields(&mut self, message: &Message, bytes: &'a [u8], first: &mut bool) -> Result<(), DecodeError> {
+    fn fields(&mut self, message: &Message, bytes: &'a [u8]) -> Result<(), DecodeError> {
         if self.depth == MAX_DEPTH {
             return Err(malformed("message nested too deeply"));
         }
@@ -101,7 +110,7 @@ impl<'a> Writer<'a, '_> {
             while at < end && self.stack[at].0 == index {
                 at += 1;
             }
-            self.field(&message.fields[index], start..at, first)?;
+            self.field(&message.fields[index], start..at)?;
         }
         self.stack.truncate(base);
         self.depth -= 1;
@@ -109,24 +118,19 @@ impl<'a> Writer<'a, '_> {
     }
 
     /// A field with its name; `values` are its occurrences.
-    fn field(&mut self, field: &Field, values: Range, first: &mut bool) -> Result<(), DecodeError> {
+    fn field(&mut self, field: &Field, values: Range) -> Result<(), DecodeError> {
         if field.inline {
             let Some(inner) = field.ty.message() else { return Ok(()) };
             return match self.message_bytes(values)? {
-                Ok(bytes) => self.fields(inner, bytes, first),
-                Err(merged) => {
-                    Writer { stack: Vec::new(), depth: self.depth, out: self.out }.fields(inner, &merged, first)
-                }
+                Ok(bytes) => self.fields(inner, bytes),
+                Err(merged) => Writer { stack: Vec::new(), depth: self.depth, out: self.out }.fields(inner, &merged),
             };
         }
         let last = self.stack[values.clone()].last().map(|(_, value)| *value);
         if is_left_out(field, last.as_ref()) {
             return Ok(());
         }
-        if !std::mem::take(first) {
-            self.out.push(b',');
-        }
-        self.out.extend_from_slice(field.key.as_bytes());
+        self.out.field(field);
         if let FieldType::Map(ty) = field.ty {
             return self.map(*ty, values);
         }
@@ -134,11 +138,11 @@ impl<'a> Writer<'a, '_> {
             return self.list(field.ty, values);
         }
         match (last, field.ty) {
-            (None, _) if field.pointer || field.bytes => self.out.extend_from_slice(b"null"),
+            (None, _) if field.pointer || field.bytes => self.out.null(),
             (None, ty) => self.value(ty, zero(ty))?,
             (Some(_), FieldType::Message(index)) => match self.message_bytes(values)? {
                 Ok(bytes) => self.object(&MESSAGES[index], bytes)?,
-                Err(merged) => proto_to_json(&MESSAGES[index], &merged, None, self.out)?,
+                Err(merged) => write(&MESSAGES[index], &merged, None, self.out)?,
             },
             (Some(value), ty) => self.value(ty, value)?,
         }
@@ -163,26 +167,23 @@ impl<'a> Writer<'a, '_> {
 
     fn list(&mut self, ty: FieldType, values: Range) -> Result<(), DecodeError> {
         if values.is_empty() {
-            self.out.extend_from_slice(b"null");
+            self.out.null();
             return Ok(());
         }
-        let start = values.start;
-        self.out.push(b'[');
+        self.out.open_list()?;
         for at in values {
-            if at > start {
-                self.out.push(b',');
-            }
+            self.out.item();
             let (_, value) = self.stack[at];
             self.value(ty, value)?;
         }
-        self.out.push(b']');
+        self.out.close_list();
         Ok(())
     }
 
     /// A map, by key. What upstream and we store has this order already.
     fn map(&mut self, ty: FieldType, values: Range) -> Result<(), DecodeError> {
         if values.is_empty() {
-            self.out.extend_from_slice(b"null");
+            self.out.null();
             return Ok(());
         }
         let mut entries = Vec::new();
@@ -192,33 +193,27 @@ impl<'a> Writer<'a, '_> {
             entries.sort_by_key(|value| entry(value).0);
         }
         let count = values.len();
-        self.out.push(b'{');
+        self.out.open_map()?;
         for i in 0..count {
-            if i > 0 {
-                self.out.push(b',');
-            }
             let (key, value) = read_entry(entries.get(i).copied().unwrap_or_else(|| self.stack[values.start + i].1))?;
-            put_text(self.out, key);
-            self.out.push(b':');
+            self.out.key(key);
             match (value, ty) {
-                (None, FieldType::Bytes) => self.out.extend_from_slice(b"null"),
+                (None, FieldType::Bytes) => self.out.null(),
                 (value, _) => self.value(ty, value.unwrap_or_else(|| zero(ty)))?,
             }
         }
-        self.out.push(b'}');
+        self.out.close_map();
         Ok(())
     }
 
     fn value(&mut self, ty: FieldType, value: Value<'a>) -> Result<(), DecodeError> {
         match (ty, value) {
-            (FieldType::String, Value::Bytes(bytes)) => put_text(self.out, bytes),
-            (FieldType::Bytes, Value::Bytes(bytes)) => put_base64(self.out, bytes),
-            (FieldType::Bool, Value::Varint(v)) => {
-                self.out.extend_from_slice(if v == 0 { b"false" } else { b"true" });
-            }
-            (FieldType::Int32 | FieldType::Int64, Value::Varint(v)) => put_int(self.out, v.cast_signed()),
-            (FieldType::Uint64, Value::Varint(v)) => put_uint(self.out, v),
-            (FieldType::Double, Value::Fixed64(v)) => put_float(self.out, f64::from_bits(v)),
+            (FieldType::String, Value::Bytes(bytes)) => self.out.text(bytes),
+            (FieldType::Bytes, Value::Bytes(bytes)) => self.out.base64(bytes),
+            (FieldType::Bool, Value::Varint(v)) => self.out.bool(v != 0),
+            (FieldType::Int32 | FieldType::Int64, Value::Varint(v)) => self.out.int(v.cast_signed()),
+            (FieldType::Uint64, Value::Varint(v)) => self.out.uint(v),
+            (FieldType::Double, Value::Fixed64(v)) => self.out.float(f64::from_bits(v))?,
             (FieldType::Message(index), Value::Bytes(bytes)) => return self.object(&MESSAGES[index], bytes),
             _ => return Err(malformed("wire type")),
         }
@@ -242,22 +237,26 @@ impl<'a> Writer<'a, '_> {
                 self.list(message.fields[0].ty, base..end)?;
                 self.stack.truncate(base);
             }
-            Shape::Time | Shape::MicroTime if bytes.is_empty() => self.out.extend_from_slice(b"null"),
-            Shape::Time => put_seconds(self.out, parts.int(1)),
+            Shape::Time | Shape::MicroTime if bytes.is_empty() => self.out.null(),
+            Shape::Time => match plain_seconds(parts.int(1)) {
+                Some(text) => self.out.text(&text),
+                None => self.out.text(format_seconds(parts.int(1)).as_bytes()),
+            },
             Shape::MicroTime => {
                 let nanos = i32::try_from(parts.int(2)).map_err(|_| malformed("nanoseconds"))?;
-                put_string(self.out, &format_micros(parts.int(1), nanos));
+                self.out.text(format_micros(parts.int(1), nanos).as_bytes());
             }
-            Shape::Duration => put_string(self.out, &duration(parts.int(1))),
+            Shape::Duration => self.out.text(duration(parts.int(1)).as_bytes()),
             Shape::Quantity => {
                 let text = parts.bytes(1).unwrap_or(b"0");
-                put_text(self.out, if text.is_empty() { b"0" } else { text });
+                self.out.text(if text.is_empty() { b"0" } else { text });
             }
-            Shape::IntOrString if parts.int(1) == 0 => put_int(self.out, parts.int(2)),
-            Shape::IntOrString => put_text(self.out, parts.bytes(3).unwrap_or_default()),
-            Shape::RawJson => {
-                self.out.extend_from_slice(parts.bytes(1).filter(|raw| !raw.is_empty()).unwrap_or(b"null"));
-            }
+            Shape::IntOrString if parts.int(1) == 0 => self.out.int(parts.int(2)),
+            Shape::IntOrString => self.out.text(parts.bytes(3).unwrap_or_default()),
+            Shape::RawJson => match parts.bytes(1).unwrap_or_default() {
+                [] => self.out.null(),
+                raw => self.out.raw(raw)?,
+            },
             Shape::SchemaOrArray | Shape::SchemaOrBool | Shape::SchemaOrStrings => {
                 return self.schema_or(message, bytes, &parts);
             }
@@ -275,7 +274,7 @@ impl<'a> Writer<'a, '_> {
             return self.value(ty(number)?, Value::Bytes(schema));
         }
         if message.shape == Shape::SchemaOrBool {
-            self.out.extend_from_slice(if parts.int(1) == 0 { b"false" } else { b"true" });
+            self.out.bool(parts.int(1) != 0);
             return Ok(());
         }
         let base = self.stack.len();

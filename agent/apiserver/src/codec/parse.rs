@@ -18,6 +18,8 @@ pub struct Parsed {
     pub value: Value,
     /// What strict decoding says about fields that occur twice.
     pub duplicates: Vec<String>,
+    /// Fields that are not known, once somebody has looked.
+    pub unknown: Option<Vec<String>>,
 }
 
 /// Reads a body. `message` is the schema that protobuf bodies have.
@@ -42,7 +44,7 @@ fn read_json(bytes: &[u8]) -> Option<Parsed> {
     let mut reader = serde_json::Deserializer::from_slice(bytes);
     let seed = Tree { path: String::new(), duplicates: &mut duplicates };
     let value = seed.deserialize(&mut reader).and_then(|v| reader.end().map(|()| v)).ok()?;
-    Some(Parsed { value, duplicates: told(duplicates) })
+    Some(Parsed { value, duplicates: told(duplicates), unknown: None })
 }
 
 fn told(duplicates: Vec<String>) -> Vec<String> {
@@ -111,7 +113,7 @@ fn parse_yaml(bytes: &[u8]) -> Result<Parsed> {
     let value = seed.deserialize(reader).map_err(|e| Failure::bad_request(yaml_complaint(&e.to_string())))?;
     let lines = lines::of_duplicates(bytes, &duplicates);
     let text = format!("yaml: unmarshal errors:\n  {}", lines.join("\n  "));
-    Ok(Parsed { value, duplicates: if lines.is_empty() { Vec::new() } else { vec![text] } })
+    Ok(Parsed { value, duplicates: if lines.is_empty() { Vec::new() } else { vec![text] }, unknown: None })
 }
 
 /// How the reader begins to say that there is too much inside one another.
@@ -156,17 +158,21 @@ fn parse_protobuf(bytes: &[u8], message: &'static Message) -> Result<Parsed> {
             }
         }
     }
-    Ok(Parsed { value, duplicates: Vec::new() })
+    Ok(Parsed { value, ..Parsed::default() })
 }
 
 impl Parsed {
     /// Everything strict decoding objects to: unknown fields first, then duplicates, which in YAML are seen before.
     #[must_use]
     pub fn complaints(&self, message: &'static Message) -> Vec<String> {
-        let mut report = Report::default();
-        // Values that do not fit are told by the decoding itself, later.
-        let _told_later = transcode::value_to_proto(message, &self.value, &mut report);
-        let unknown = report.unknown.iter().map(|path| format!("unknown field {path:?}"));
+        let looked = || {
+            let mut report = Report::default();
+            // Values that do not fit are told by the decoding itself, later.
+            let _told_later = transcode::value_to_proto(message, &self.value, &mut report);
+            report.unknown
+        };
+        let unknown = self.unknown.clone().unwrap_or_else(looked);
+        let unknown = unknown.iter().map(|path| format!("unknown field {path:?}"));
         let (early, late): (Vec<_>, Vec<_>) = self.duplicates.iter().cloned().partition(|d| d.starts_with("yaml:"));
         early.into_iter().chain(unknown).chain(late).collect()
     }

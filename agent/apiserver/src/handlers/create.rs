@@ -3,11 +3,12 @@
 use http::{Response, StatusCode};
 use serde_json::Value;
 
-use super::write::{check_namespace, decode_object, ttl};
+use super::write::{Judged, check_namespace, decode_object, stored_form, ttl};
 use super::{read, subresource};
 use crate::answer::Body;
 use crate::app::{Call, now_text, random_suffix};
-use crate::cache::{Object, store_failure};
+use crate::cache::{Object, Storage, store_failure};
+use crate::codec::Encoded;
 use crate::status::{Failure, Result};
 use crate::strategy::{self, Part};
 use crate::{admission, codec, managed, tree, validation};
@@ -59,13 +60,14 @@ pub async fn create_object(call: &Call, mut value: Value) -> Result<Creation> {
     if shares_labels {
         tree::remove(&mut value["metadata"], "labels");
     }
+    if !generated || base.is_empty() {
+        return create_named(call, value).await;
+    }
     for attempt in 1.. {
         let mut candidate = value.clone();
-        if generated && !base.is_empty() {
-            candidate["metadata"]["name"] = generated_name(&base).into();
-        }
+        candidate["metadata"]["name"] = generated_name(&base).into();
         match create_named(call, candidate).await {
-            Err(f) if generated && f.reason() == "AlreadyExists" && attempt < NAME_ATTEMPTS => {}
+            Err(f) if f.reason() == "AlreadyExists" && attempt < NAME_ATTEMPTS => {}
             other => return other,
         }
     }
@@ -99,10 +101,12 @@ async fn create_named(call: &Call, mut value: Value) -> Result<Creation> {
 
 /// Looks at an object and stores it.
 async fn finish(call: &Call, value: Value) -> Result<Creation> {
+    let storage = call.storage()?;
     let mut errors = validation::Errors::new();
-    let meta = validation::metadata::of(&value)?;
+    let encoded = Encoded::of(storage, call.kind, &value)?;
+    let meta = encoded.metadata()?;
     validation::metadata::of_new(call.kind, &meta, &mut errors);
-    let told = super::write::judge_body(call, strategy::Part::Main, &value, None)?;
+    let told = super::write::judge_body(call, strategy::Part::Main, (&value, &encoded), None)?;
     errors.extend(told.errors);
     let name = tree::text(&value, "/metadata/name").to_owned();
     if errors.is_empty() {
@@ -115,11 +119,10 @@ async fn finish(call: &Call, value: Value) -> Result<Creation> {
         call.warn(warning);
     }
     admission::check(call, admission::Operation::Create, &value, None).await?;
-    store(call, &name, &value).await
+    store(call, storage, &name, (&value, &encoded)).await
 }
 
-async fn store(call: &Call, name: &str, value: &Value) -> Result<Creation> {
-    let storage = call.storage()?;
+async fn store(call: &Call, storage: &Storage, name: &str, made: Judged<'_>) -> Result<Creation> {
     let key = storage.store_key(call.namespace(), name);
     let exists = || {
         let failure = Failure::already_exists(call.subject(), name);
@@ -133,11 +136,11 @@ async fn store(call: &Call, name: &str, value: &Value) -> Result<Creation> {
         if storage.get(call.namespace(), name).is_some() {
             return Err(exists());
         }
-        let data = crate::custom::encode_tried(&call.app, storage, call.kind, value).await?;
+        let data = crate::custom::encode_tried(&call.app, storage, call.kind, made.0).await?;
         let object = storage.read_object(&key, 0, data).tried(true);
         return Ok(Creation { object });
     }
-    let data = crate::custom::encode(&call.app, storage, call.kind, value).await?;
+    let data = stored_form(call, storage, made).await?;
     let written = call.app.cache.store().create(key.clone().into(), data.clone(), ttl(call)).await;
     match written.map_err(store_failure)? {
         store::WriteResult::Committed { revision } => {

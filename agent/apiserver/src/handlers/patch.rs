@@ -1,5 +1,6 @@
 //! PATCH.
 
+use api::transcode::Report;
 use http::header::CONTENT_TYPE;
 use http::{Response, StatusCode};
 use serde_json::Value;
@@ -59,20 +60,20 @@ fn decode_patched(call: &Call, patch: &Patch, old: &Value, patched: Value) -> Re
         Ok(Failure::invalid(Subject { group: "", resource: "" }, "", &[error]))
     };
     let is_custom = crate::custom::is_custom(kind);
-    let new = match codec::try_canonical(kind, &patched) {
+    let mut parsed = Parsed { value: patched, ..Parsed::default() };
+    let new = match codec::canonical_request(kind, &mut parsed) {
         Ok(new) => new,
         Err(issue) if is_custom => return Err(codec::bad_field(kind, &issue)),
         Err(issue) => {
             if !matches!(patch.change, Change::Strategic(_)) {
                 return Err(rejected(&codec::complaint(&issue))?);
             }
-            match converted(kind, &patched) {
+            match converted(kind, &parsed.value) {
                 Ok(new) => new,
                 Err(why) => return Err(rejected(&why)?),
             }
         }
     };
-    let parsed = Parsed { value: patched, duplicates: Vec::new() };
     match call.query.get("fieldValidation") {
         mode @ ("" | "Warn" | "Strict") => {
             let mut unknown = super::write::complaints(call, &parsed, kind.schema())?;
@@ -97,7 +98,7 @@ fn decode_patched(call: &Call, patch: &Patch, old: &Value, patched: Value) -> Re
 /// An object's JSON as it is written, with the names of its type.
 fn json_text(call: &Call, object: &Value) -> Result<String> {
     let schema = call.kind.schema();
-    let raw = api::transcode::value_to_proto(schema, object, &mut api::transcode::Report::default());
+    let raw = api::transcode::value_to_proto(schema, object, &mut Report::default());
     let raw = raw.map_err(Failure::internal)?;
     let mut text = Vec::new();
     let version = call.kind.api_version();
@@ -229,13 +230,13 @@ fn converted(kind: &'static api::Kind, tree: &Value) -> std::result::Result<Valu
     }
     let mut tree = tree.clone();
     codec::fit_numbers(kind.schema(), &mut tree);
-    codec::try_canonical(kind, &tree).map_err(|issue| codec::complaint(&issue))
+    codec::try_canonical(kind, &tree, &mut Report::default()).map_err(|issue| codec::complaint(&issue))
 }
 
 /// What an apply made, in canonical form.
 fn applied(call: &Call, config: &Value, new: &Value) -> Result<Value> {
     let kind = call.kind;
-    match codec::try_canonical(kind, new) {
+    match codec::try_canonical(kind, new, &mut Report::default()) {
         Ok(new) => return Ok(new),
         Err(issue) if crate::custom::is_custom(kind) => return Err(codec::bad_field(kind, &issue)),
         Err(_) => {}

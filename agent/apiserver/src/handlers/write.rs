@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use api::schema::Message;
+use bytes::Bytes;
 use serde_json::Value;
 use stdx::quoted;
 
 use crate::app::{Call, now_text};
 use crate::cache::{Object, Storage, store_failure};
-use crate::codec::{self, Parsed};
+use crate::codec::{self, Encoded, Parsed};
 use crate::negotiate;
 use crate::services::Taken;
 use crate::status::{Failure, Result};
@@ -75,7 +76,8 @@ pub fn decode_object(call: &Call, body: &[u8]) -> Result<Value> {
     let mut parsed = parse(call, body, message)?;
     check_type_texts(call, &parsed.value, body)?;
     check_type(call, &mut parsed.value)?;
-    let value = codec::canonical_request(call.kind, &parsed.value)?;
+    let value =
+        codec::canonical_request(call.kind, &mut parsed).map_err(|issue| codec::bad_field(call.kind, &issue))?;
     check_fields(call, &parsed, message)?;
     crate::audited::object(call, &value);
     Ok(value)
@@ -276,9 +278,9 @@ pub async fn modify(call: &Call, part: Part, change: impl Fn(&Value) -> Result<V
         let attempt = async {
             let new = change(&old_value)?;
             check_version(call, &new, &old)?;
-            prepare(call, part, new, &old_value).await
+            prepare(call, part, new, (&old, &old_value)).await
         };
-        let (new, taken) = match attempt.await {
+        let Prepared { value, encoded, taken } = match attempt.await {
             // What the cache shows may be a moment old: judge by what the store holds.
             Err(failure) if from_cache && failure.code() != http::StatusCode::NOT_FOUND => {
                 from_cache = false;
@@ -291,7 +293,7 @@ pub async fn modify(call: &Call, part: Part, change: impl Fn(&Value) -> Result<V
             }
             other => other?,
         };
-        let written = write(call, storage, &key, (&old, &new)).await;
+        let written = write(call, storage, &key, (&old, &value, &encoded)).await;
         taken.settle(call, matches!(written, Ok(Written::Done(_)))).await;
         match written? {
             Written::Done(changed) => return Ok(changed),
@@ -341,8 +343,16 @@ fn bad_number(text: &str) -> Option<&'static str> {
     text.parse::<u64>().is_err().then_some("value out of range")
 }
 
+/// A successor that may be written.
+struct Prepared {
+    value: Value,
+    encoded: Encoded,
+    /// What a Service took for itself.
+    taken: Taken,
+}
+
 /// Everything between the client's wish and the bytes to store.
-async fn prepare(call: &Call, part: Part, mut new: Value, old: &Value) -> Result<(Value, Taken)> {
+async fn prepare(call: &Call, part: Part, mut new: Value, (stored, old): (&Object, &Value)) -> Result<Prepared> {
     check_namespace(call, &mut new)?;
     crate::defaults::apply(call.kind, &mut new);
     crate::custom::complete(call, &mut new)?;
@@ -363,8 +373,8 @@ async fn prepare(call: &Call, part: Part, mut new: Value, old: &Value) -> Result
     if call.kind.plural == "services" && call.kind.group.is_empty() && part == Part::Main {
         taken = crate::services::begin(call, &mut new, Some(old)).await?;
     }
-    match judge(call, part, &new, old).await {
-        Ok(()) => Ok((new, taken)),
+    match judge(call, part, &new, (stored, old)).await {
+        Ok(encoded) => Ok(Prepared { value: new, encoded, taken }),
         Err(failure) => {
             taken.settle(call, false).await;
             Err(failure)
@@ -372,12 +382,14 @@ async fn prepare(call: &Call, part: Part, mut new: Value, old: &Value) -> Result
     }
 }
 
-/// Whether a successor may be written.
-async fn judge(call: &Call, part: Part, new: &Value, old: &Value) -> Result<()> {
+/// Whether a successor may be written, and its message.
+async fn judge(call: &Call, part: Part, new: &Value, (stored, old): (&Object, &Value)) -> Result<Encoded> {
+    let storage = call.storage()?;
     let mut errors = validation::Errors::new();
-    let metas = (&validation::metadata::of(new)?, &validation::metadata::of(old)?);
-    validation::metadata::of_change(call.kind, part, metas, &mut errors);
-    let told = judge_body(call, part, new, Some(old))?;
+    let encoded = Encoded::of(storage, call.kind, new)?;
+    let before = Encoded::of_stored(storage, call.kind, stored, old)?;
+    validation::metadata::of_change(call.kind, part, (&encoded.metadata()?, &before.metadata()?), &mut errors);
+    let told = judge_body(call, part, (new, &encoded), Some((old, &before)))?;
     // Of Jobs upstream looks at the whole before it says for the second time what changed.
     let is_job = (call.kind.group, call.kind.plural, part) == ("batch", "jobs", Part::Main);
     let at = if is_job { errors.len() / 2 } else { errors.len() };
@@ -388,19 +400,24 @@ async fn judge(call: &Call, part: Part, new: &Value, old: &Value) -> Result<()> 
     for warning in told.warnings {
         call.warn(warning);
     }
-    admission::check(call, admission::Operation::Update(part), new, Some(old)).await
+    admission::check(call, admission::Operation::Update(part), new, Some(old)).await?;
+    Ok(encoded)
 }
 
+/// A tree with its message.
+pub type Judged<'a> = (&'a Value, &'a Encoded);
+
 /// What is said of all but the metadata.
-pub fn judge_body(call: &Call, part: Part, new: &Value, old: Option<&Value>) -> Result<validation::Judgement> {
+pub fn judge_body(call: &Call, part: Part, new: Judged<'_>, old: Option<Judged<'_>>) -> Result<validation::Judgement> {
     let kind = call.kind;
     if part == Part::Internal {
         return Ok(validation::Judgement::default());
     }
     if validation::covers(kind) {
-        let storage = call.storage()?;
-        return validation::judge(kind, part, (new, old), |tree| codec::to_stored_proto(storage, kind, tree));
+        let messages = (new.1.raw(), old.map(|(_, encoded)| encoded.raw()));
+        return validation::judge(kind, part, messages).map_err(Failure::internal);
     }
+    let (new, old) = (new.0, old.map(|(tree, _)| tree));
     let errors = crate::custom::all_errors(call, part, new, old)?;
     Ok(validation::Judgement { errors, warnings: crate::custom::warnings(call, new, old) })
 }
@@ -411,8 +428,21 @@ enum Written {
     Raced(Arc<Object>),
 }
 
-async fn write(call: &Call, storage: &Storage, key: &str, (old, new): (&Object, &Value)) -> Result<Written> {
-    let data = crate::custom::encode(&call.app, storage, call.kind, new).await?;
+/// The stored form of a finished object.
+pub async fn stored_form(call: &Call, storage: &Storage, (value, encoded): Judged<'_>) -> Result<Bytes> {
+    if crate::custom::is_custom(call.kind) {
+        return crate::custom::encode(&call.app, storage, call.kind, value).await;
+    }
+    encoded.to_stored(storage)
+}
+
+async fn write(
+    call: &Call,
+    storage: &Storage,
+    key: &str,
+    (old, new, encoded): (&Object, &Value, &Encoded),
+) -> Result<Written> {
+    let data = stored_form(call, storage, (new, encoded)).await?;
     let done = |revision: i64| {
         let object = storage.read_object(key, revision, data.clone());
         Written::Done(Changed { object, created: false })

@@ -56,7 +56,7 @@ pub fn apply(target: Target<'_>, live: Option<&Value>, applying: &Applying<'_>) 
     let at = entries.iter().position(|e| e.manager.is_same(&applying.manager));
     let last = at.map(|at| entries.remove(at));
     let filter = reset::filter(kind, part);
-    let fields = filter.of_set(&field_set(ty, applying.config));
+    let fields = filter.of_set(field_set(ty, applying.config));
     let merged = merge(ty, Some(&base), Some(applying.config));
     let object = match &last {
         Some(last) if !last.fields.is_empty() => prune(ty, &merged, &last.fields, (&entries, &fields)),
@@ -66,11 +66,11 @@ pub fn apply(target: Target<'_>, live: Option<&Value>, applying: &Applying<'_>) 
     let written = compared.written();
     resolve(ty, &mut entries, &written, &base, applying)?;
     for entry in &mut entries {
-        entry.fields = entry.fields.difference(&compared.removed);
+        entry.fields.subtract(&compared.removed);
     }
     // An apply that changes nothing leaves the time, or the lack of one, as it was.
     let time = if equal(&object, &base) { last.and_then(|last| last.time) } else { Some(applying.now.to_owned()) };
-    let fields = fields.difference(&reset::stripped());
+    let fields = fields.difference(reset::stripped());
     entries.push(Entry { manager: applying.manager.clone(), time, fields });
     let mut object = object;
     entries::write(&mut object, entries);
@@ -91,16 +91,17 @@ fn keep_annotation(object: &mut Value, applying: &Applying<'_>) {
 
 /// Takes away what the applier named before and nobody names now.
 fn prune(ty: Type<'_>, merged: &Value, last: &Set, (others, own): (&[Entry], &Set)) -> Value {
-    let pruned = remove(ty, merged, &with_named_fields(ty, last));
+    let last = with_named_fields(ty, last.clone());
+    let pruned = remove(ty, merged, &last);
     let managed = others.iter().fold(own.clone(), |all, entry| all.union(&entry.fields));
-    let in_merged = with_named_fields(ty, &field_set(ty, merged));
-    let in_pruned = with_named_fields(ty, &field_set(ty, &pruned));
+    let in_merged = with_named_fields(ty, field_set(ty, merged));
+    let in_pruned = with_named_fields(ty, field_set(ty, &pruned));
     // What somebody owns comes back.
-    let kept = in_pruned.union(&with_named_fields(ty, &managed));
-    let pruned = remove(ty, merged, &in_merged.difference(&kept));
+    let kept = in_pruned.union(&with_named_fields(ty, managed));
+    let pruned = remove(ty, merged, &in_merged.clone().difference(&kept));
     // So does what the applier never owned.
-    let in_pruned = with_named_fields(ty, &field_set(ty, &pruned));
-    let gone = in_merged.difference(&in_pruned).intersection(&with_named_fields(ty, last));
+    let in_pruned = with_named_fields(ty, field_set(ty, &pruned));
+    let gone = in_merged.difference(&in_pruned).intersection(&last);
     remove(ty, merged, &gone)
 }
 
@@ -109,13 +110,13 @@ fn resolve(ty: Type<'_>, entries: &mut [Entry], written: &Set, live: &Value, app
     let mut conflicts: Vec<(Manager, String)> = Vec::new();
     let kubectl = last_applied(ty, live, applying);
     for entry in entries.iter_mut() {
-        let taken = entry.fields.intersection(written);
+        let taken = entry.fields.clone().intersection(written);
+        entry.fields.subtract(&taken);
         let disputed = match &kubectl {
             Some(own) => taken.difference(own),
-            None => taken.clone(),
+            None => taken,
         };
         conflicts.extend(disputed.paths().iter().map(|path| (entry.manager.clone(), path_text(path))));
-        entry.fields = entry.fields.difference(&taken);
     }
     if conflicts.is_empty() || applying.force {
         return Ok(());

@@ -91,27 +91,23 @@ impl Comparison {
         let (old, new) = (grouped(ty, old), grouped(ty, new));
         let steps = old.iter().chain(new.iter().filter(|(s, _)| !old.iter().any(|(o, _)| o == s)));
         for (step, _) in steps {
-            let find = |side: &[(Step, Vec<&Value>)]| -> Vec<Value> {
-                let found = side.iter().find(|(s, _)| s == step);
-                found.map_or_else(Vec::new, |(_, items)| items.iter().map(|i| (*i).clone()).collect())
-            };
-            let (before, after) = (find(&old), find(&new));
+            let (before, after) = (members(&old, step), members(&new, step));
             path.push(step.clone());
             let item = if matches!(ty, Type::Set) { Type::Leaf } else { ty.below(step) };
-            match (before.as_slice(), after.as_slice()) {
-                ([] | [_], [] | [_]) => self.walk(item, (before.first(), after.first()), path),
+            match (before, after) {
+                ([] | [_], [] | [_]) => self.walk(item, (before.first().copied(), after.first().copied()), path),
                 ([_, _, ..], [_, _, ..]) if before == after => {}
                 ([_, _, ..], [_, _, ..]) => self.modified.insert(path),
                 // Several became one or none.
                 ([_, _, ..], _) => {
-                    if let Some(one) = after.first() {
+                    if let Some(one) = after.first().copied() {
                         self.walk(item, (None, Some(one)), path);
                     }
                     self.removed.insert(path);
                 }
                 // One or none became several.
                 (_, _) => {
-                    if let Some(one) = before.first() {
+                    if let Some(one) = before.first().copied() {
                         self.walk(item, (Some(one), None), path);
                     }
                     self.added.insert(path);
@@ -120,6 +116,11 @@ impl Comparison {
             path.pop();
         }
     }
+}
+
+/// The members that a step leads to.
+fn members<'l, 'v>(list: &'l [(Step, Vec<&'v Value>)], step: &Step) -> &'l [&'v Value] {
+    list.iter().find(|(own, _)| own == step).map_or(&[], |(_, members)| members)
 }
 
 /// Members of a list by the step that leads to them.

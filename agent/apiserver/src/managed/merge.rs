@@ -171,19 +171,14 @@ pub fn remove(ty: Type<'_>, value: &Value, gone: &Set) -> Value {
 }
 
 /// The set with every declared field on the way to a member made a member too.
-pub fn with_named_fields(ty: Type<'_>, set: &Set) -> Set {
-    let mut out = Set::default();
-    for (step, is_member, below) in set.iter() {
-        let named = matches!(step, Step::Field(name) if ty.declares(name));
-        if is_member || (named && !below.is_empty()) {
-            out.insert(std::slice::from_ref(step));
-        }
-        let inner = with_named_fields(ty.below(step), below);
-        for path in inner.paths() {
-            let mut whole = vec![step.clone()];
-            whole.extend(path);
-            out.insert(&whole);
-        }
+pub fn with_named_fields(ty: Type<'_>, mut set: Set) -> Set {
+    name_fields(ty, &mut set);
+    set
+}
+
+fn name_fields(ty: Type<'_>, set: &mut Set) {
+    for (step, is_member, below) in set.iter_mut() {
+        *is_member |= !below.is_empty() && matches!(step, Step::Field(name) if ty.declares(name));
+        name_fields(ty.below(step), below);
     }
-    out
 }

@@ -1,5 +1,7 @@
 //! Fields that a write through a path of the API does not set, whoever names them.
 
+use std::sync::LazyLock;
+
 use api::Kind;
 
 use super::compare::Comparison;
@@ -23,8 +25,9 @@ const STRIPPED: &[&str] = &[
 ];
 
 /// Fields that belong to nobody.
-pub fn stripped() -> Set {
-    of_paths(STRIPPED)
+pub fn stripped() -> &'static Set {
+    static SET: LazyLock<Set> = LazyLock::new(|| of_paths(STRIPPED));
+    &SET
 }
 
 /// What of a change counts.
@@ -37,9 +40,9 @@ pub enum Filter {
 
 impl Filter {
     /// What of a set counts.
-    pub fn of_set(&self, set: &Set) -> Set {
+    pub fn of_set(&self, set: Set) -> Set {
         match self {
-            Self::Without([]) => set.clone(),
+            Self::Without([]) => set,
             Self::Without(paths) => set.without(&of_paths(paths)),
             Self::Only(patterns) => set.matching(patterns),
         }
@@ -50,9 +53,9 @@ impl Filter {
         match self {
             Self::Without([]) => compared,
             _ => Comparison {
-                added: self.of_set(&compared.added),
-                modified: self.of_set(&compared.modified),
-                removed: self.of_set(&compared.removed),
+                added: self.of_set(compared.added),
+                modified: self.of_set(compared.modified),
+                removed: self.of_set(compared.removed),
             },
         }
     }
@@ -105,7 +108,7 @@ mod tests {
     fn left(group: &str, plural: &str, part: Part, object: serde_json::Value) -> Vec<String> {
         let kind = api::kind_by_resource(group, "v1", plural).unwrap();
         let set = field_set(Type::of_message(kind.schema()), &object);
-        filter(kind, part).of_set(&set).paths().iter().map(|p| crate::managed::set::path_text(p)).collect()
+        filter(kind, part).of_set(set).paths().iter().map(|p| crate::managed::set::path_text(p)).collect()
     }
 
     #[test]

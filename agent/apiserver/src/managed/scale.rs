@@ -39,10 +39,10 @@ pub fn apply_scale(kind: &Kind, object: &mut Value, scaling: Scaling<'_>) -> Res
     let at = entries.iter().position(|e| e.manager.is_same(&scaling.manager));
     let last = at.map(|at| entries.remove(at));
     if scaling.changes {
-        let owners = entries.iter_mut().filter(|e| !e.fields.intersection(&path).is_empty());
+        let owners = entries.iter_mut().filter(|e| !e.fields.clone().intersection(&path).is_empty());
         let mut conflicts = Vec::new();
         for entry in owners {
-            entry.fields = entry.fields.difference(&path);
+            entry.fields.subtract(&path);
             let shown = Manager { api_version: VERSION.to_owned(), ..entry.manager.clone() };
             conflicts.push((shown, SHOWN.to_owned()));
         }

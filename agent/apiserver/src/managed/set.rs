@@ -121,7 +121,10 @@ impl Set {
     /// Puts a path in. The empty path is no member of any set.
     pub fn insert(&mut self, path: &[Step]) {
         let Some((first, rest)) = path.split_first() else { return };
-        let node = self.nodes.entry(first.clone()).or_default();
+        let node = match self.nodes.get_mut(first) {
+            Some(node) => node,
+            None => self.nodes.entry(first.clone()).or_default(),
+        };
         if rest.is_empty() { node.is_member = true } else { node.below.insert(rest) }
     }
 
@@ -135,62 +138,79 @@ impl Set {
         self.nodes.get(step).map(|n| &n.below).filter(|s| !s.is_empty())
     }
 
-    /// The steps with what they hold: whether each is a member, and what is below.
-    pub fn iter(&self) -> impl Iterator<Item = (&Step, bool, &Self)> {
-        self.nodes.iter().map(|(step, node)| (step, node.is_member, &node.below))
+    /// The steps with what they hold, to change: whether each is a member, and what is below.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = (&Step, &mut bool, &mut Self)> {
+        self.nodes.iter_mut().map(|(step, node)| (step, &mut node.is_member, &mut node.below))
     }
 
     /// What is in either.
     pub fn union(&self, other: &Self) -> Self {
         let mut out = self.clone();
-        for (step, node) in &other.nodes {
-            let own = out.nodes.entry(step.clone()).or_default();
-            own.is_member |= node.is_member;
-            own.below = own.below.union(&node.below);
-        }
+        out.add(other);
         out
     }
 
-    fn combine(&self, other: &Self, keep: impl Fn(bool, bool) -> bool + Copy) -> Self {
-        let empty = Node::default();
-        let mut out = Self::default();
-        for (step, node) in &self.nodes {
-            let theirs = other.nodes.get(step).unwrap_or(&empty);
-            let joined = Node {
-                is_member: keep(node.is_member, theirs.is_member),
-                below: node.below.combine(&theirs.below, keep),
-            };
-            if joined.is_member || !joined.below.is_empty() {
-                out.nodes.insert(step.clone(), joined);
+    fn add(&mut self, other: &Self) {
+        for (step, node) in &other.nodes {
+            match self.nodes.get_mut(step) {
+                Some(own) => {
+                    own.is_member |= node.is_member;
+                    own.below.add(&node.below);
+                }
+                None => {
+                    self.nodes.insert(step.clone(), node.clone());
+                }
             }
         }
-        out
     }
 
     /// What is in this one and not in the other.
-    pub fn difference(&self, other: &Self) -> Self {
-        self.combine(other, |own, theirs| own && !theirs)
+    pub fn difference(mut self, other: &Self) -> Self {
+        self.subtract(other);
+        self
+    }
+
+    /// Leaves out what is in the other.
+    pub fn subtract(&mut self, other: &Self) {
+        self.nodes.retain(|step, node| {
+            if let Some(theirs) = other.nodes.get(step) {
+                node.is_member &= !theirs.is_member;
+                node.below.subtract(&theirs.below);
+            }
+            node.is_member || !node.below.is_empty()
+        });
     }
 
     /// What is in both.
-    pub fn intersection(&self, other: &Self) -> Self {
-        self.combine(other, |own, theirs| own && theirs)
+    pub fn intersection(mut self, other: &Self) -> Self {
+        self.keep(other);
+        self
+    }
+
+    fn keep(&mut self, other: &Self) {
+        self.nodes.retain(|step, node| {
+            let Some(theirs) = other.nodes.get(step) else { return false };
+            node.is_member &= theirs.is_member;
+            node.below.keep(&theirs.below);
+            node.is_member || !node.below.is_empty()
+        });
     }
 
     /// This one without the members of the other and everything below them.
-    pub fn without(&self, other: &Self) -> Self {
-        let mut out = Self::default();
-        for (step, node) in &self.nodes {
-            let kept = match other.nodes.get(step) {
-                Some(theirs) if theirs.is_member => continue,
-                Some(theirs) => Node { is_member: node.is_member, below: node.below.without(&theirs.below) },
-                None => node.clone(),
-            };
-            if kept.is_member || !kept.below.is_empty() {
-                out.nodes.insert(step.clone(), kept);
+    pub fn without(mut self, other: &Self) -> Self {
+        self.drop_below(other);
+        self
+    }
+
+    fn drop_below(&mut self, other: &Self) {
+        self.nodes.retain(|step, node| {
+            match other.nodes.get(step) {
+                Some(theirs) if theirs.is_member => return false,
+                Some(theirs) => node.below.drop_below(&theirs.below),
+                None => {}
             }
-        }
-        out
+            node.is_member || !node.below.is_empty()
+        });
     }
 
     /// Only what lies on the way to one of the patterns, at its end or below it; `*` stands for any step.

@@ -1,5 +1,7 @@
 //! A write by any verb but apply: what it changed is the writer's from now on.
 
+use std::borrow::Cow;
+
 use api::Kind;
 use api::schema::Message;
 use serde_json::{Value, json};
@@ -14,12 +16,12 @@ use crate::{codec, tree};
 /// Books what the step from `live` (none: the object is new) to `new` changed for `manager`.
 pub fn track(target: Target<'_>, live: Option<&Value>, new: &mut Value, writer: (Manager, &str)) {
     let (manager, now) = writer;
-    let mut before = match live {
-        Some(live) => live.clone(),
-        None => codec::canonical(target.kind, &json!({})).unwrap_or_default(),
+    // The list of managers itself, which the new object lacks here, is nobody's.
+    let before = match live {
+        Some(live) => Cow::Borrowed(live),
+        None => Cow::Owned(codec::canonical(target.kind, &json!({})).unwrap_or_default()),
     };
     let mut entries = current(live, new, !manager.subresource.is_empty());
-    tree::remove(&mut before["metadata"], "managedFields");
     tree::remove(&mut new["metadata"], "managedFields");
     // Whoever leaves out what members of lists are told apart by cannot be tracked.
     if target.schema.is_none() && !is_typeable(target.ty(), new) {
@@ -52,7 +54,7 @@ fn is_typeable(ty: Type<'_>, value: &Value) -> bool {
 
 /// The entries of an object that is made and never stored: all it says is the writer's.
 pub fn of_new(message: &'static Message, object: &Value, (manager, now): (Manager, &str)) -> Value {
-    let fields = field_set(Type::of_message(message), object).difference(&reset::stripped());
+    let fields = field_set(Type::of_message(message), object).difference(reset::stripped());
     let mut holder = json!({"metadata": {}});
     entries::write(&mut holder, vec![Entry { manager, time: Some(now.to_owned()), fields }]);
     holder["metadata"]["managedFields"].take()
@@ -88,9 +90,11 @@ pub(super) fn book(
             Comparison::of(Type::of_message(other.schema()), &shown(old), &shown(new))
         });
         let compared = in_other.as_ref().unwrap_or(&compared);
-        entry.fields = entry.fields.difference(&compared.written()).difference(&compared.removed);
+        for taken in [&compared.modified, &compared.added, &compared.removed] {
+            entry.fields.subtract(taken);
+        }
     }
-    let own = written.difference(&reset::stripped());
+    let own = written.difference(reset::stripped());
     if !own.is_empty() {
         let at = entries.iter().position(|e| e.manager.is_same(manager));
         let kept = at.map(|at| entries.remove(at));
@@ -113,22 +117,14 @@ fn other_version(kind: &'static Kind, version: &str) -> Option<&'static Kind> {
 
 /// Takes the times of the old entries over where nothing but those differs, so that a write without effect has none.
 pub fn keep_times(old: &Value, new: &mut Value) {
-    let bare = |object: &Value| {
-        let mut object = object.clone();
-        for key in ["managedFields", "resourceVersion", "generation"] {
-            tree::remove(&mut object["metadata"], key);
-        }
-        object
-    };
-    let timeless = |object: &Value| {
-        let strip = |entry: &Value| {
-            let mut entry = entry.clone();
-            tree::remove(&mut entry, "time");
-            entry
-        };
-        tree::list(object, "/metadata/managedFields").iter().map(strip).collect::<Vec<_>>()
-    };
-    if timeless(old) == timeless(new) && bare(old) == bare(new) {
+    let entries = |object: &'_ Value| tree::list(object, "/metadata/managedFields").len();
+    let pairs = || tree::list(old, "/metadata/managedFields").iter().zip(tree::list(new, "/metadata/managedFields"));
+    let counted = ["managedFields", "resourceVersion", "generation"];
+    if entries(old) == entries(new)
+        && pairs().all(|(old, new)| tree::equal_but(old, new, &["time"]))
+        && tree::equal_but(&old["metadata"], &new["metadata"], &counted)
+        && tree::equal_but(old, new, &["metadata"])
+    {
         let list = old["metadata"]["managedFields"].clone();
         if list.is_array() {
             new["metadata"]["managedFields"] = list;

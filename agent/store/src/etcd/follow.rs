@@ -107,7 +107,7 @@ impl Follower {
             .with_prev_key()
             .with_progress_notify()
             .with_fragment();
-        let mut client = picked.client.watch_client().max_decoding_message_size(MAX_MESSAGE_BYTES);
+        let mut client = picked.member.client.watch_client().max_decoding_message_size(MAX_MESSAGE_BYTES);
         let opened = client.watch(or_zero(&self.prefix), Some(options));
         match tokio::time::timeout(self.endpoints.request_timeout(), opened).await {
             Ok(opened) => opened.map_err(|error| Refusal::from(error).error),

@@ -50,8 +50,9 @@ impl Leases {
         }
         let granted = seconds + reuse.as_secs();
         let ask = i64::try_from(granted).unwrap_or(i64::MAX);
-        let lease =
-            endpoints.read("lease grant", |client| async move { client.lease_client().grant(ask, None).await }).await?;
+        let lease = endpoints
+            .read("lease grant", |member| async move { member.client.lease_client().grant(ask, None).await })
+            .await?;
         leases.retain(|_, shared| shared.ends > now);
         if leases.len() < LEASES_LEN {
             let ends = now + Duration::from_secs(granted);

@@ -14,7 +14,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use api::core::v1::{Container, EnvVar, Namespace, Pod, ServiceAccount};
-use api::{Resource as _, ResourceList as _};
+use api::ResourceList as _;
 use bytes::Bytes;
 use client::{Client, Config, Patch, WatchEvent, WatchParams};
 use futures::StreamExt as _;

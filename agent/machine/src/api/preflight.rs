@@ -35,7 +35,8 @@ pub(super) async fn check(peers: &[Peer], pki: &Path) -> Result<(), String> {
 /// Without this member, those that remain must be as many as a majority of all; where even all of them are not, as of
 /// two, none may be missing besides.
 fn plan(peers: usize, failures: &[String]) -> Result<(), String> {
-    let majority = (peers + 1) / 2 + 1;
+    let members = peers + 1;
+    let majority = members / 2 + 1;
     let needed = majority.min(peers);
     let healthy = peers.saturating_sub(failures.len());
     if healthy >= needed {

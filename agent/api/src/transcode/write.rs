@@ -26,18 +26,13 @@ pub fn proto_to_json(
     if message.shape != Shape::Struct {
         return writer.shape(message, bytes);
     }
-    writer.out.push(b'{');
-    let mut first = true;
-    if let Some((api_version, kind)) = name {
-        writer.out.extend_from_slice(b"\"kind\":");
-        put_string(writer.out, kind);
-        writer.out.extend_from_slice(b",\"apiVersion\":");
-        put_string(writer.out, api_version);
-        first = false;
-    }
-    writer.fields(message, bytes, &mut first)?;
-    writer.out.push(b'}');
-    Ok(())
+    writer.named(message, bytes, name)
+}
+
+/// What the members of a list are called, if they carry names though no kind of their own is stored there: upstream
+/// writes them into the claims of a StatefulSet.
+fn member_name(field: &Field) -> Option<TypeName<'static>> {
+    (field.json == "volumeClaimTemplates").then_some(("v1", "PersistentVolumeClaim"))
 }
 
 /// Fields of a pod, from its metadata to the deepest, that are usually open at a time.
@@ -61,8 +56,18 @@ impl<'a> Writer<'a, '_> {
         if message.shape != Shape::Struct {
             return self.shape(message, bytes);
         }
+        self.named(message, bytes, None)
+    }
+
+    fn named(&mut self, message: &Message, bytes: &'a [u8], name: Option<TypeName<'_>>) -> Result<(), DecodeError> {
         self.out.push(b'{');
-        self.fields(message, bytes, &mut true)?;
+        if let Some((api_version, kind)) = name {
+            self.out.extend_from_slice(b"\"kind\":");
+            put_string(self.out, kind);
+            self.out.extend_from_slice(b",\"apiVersion\":");
+            put_string(self.out, api_version);
+        }
+        self.fields(message, bytes, &mut name.is_none())?;
         self.out.push(b'}');
         Ok(())
     }
@@ -131,7 +136,8 @@ impl<'a> Writer<'a, '_> {
             return self.map(*ty, values);
         }
         if field.repeated {
-            return self.list(field.ty, values);
+            let name = field.ty.message().filter(|message| message.type_meta).and_then(|_| member_name(field));
+            return self.list((field.ty, name), values);
         }
         match (last, field.ty) {
             (None, _) if field.pointer || field.bytes => self.out.extend_from_slice(b"null"),
@@ -161,7 +167,7 @@ impl<'a> Writer<'a, '_> {
         }
     }
 
-    fn list(&mut self, ty: FieldType, values: Range) -> Result<(), DecodeError> {
+    fn list(&mut self, (ty, name): (FieldType, Option<TypeName<'_>>), values: Range) -> Result<(), DecodeError> {
         if values.is_empty() {
             self.out.extend_from_slice(b"null");
             return Ok(());
@@ -172,8 +178,10 @@ impl<'a> Writer<'a, '_> {
             if at > start {
                 self.out.push(b',');
             }
-            let (_, value) = self.stack[at];
-            self.value(ty, value)?;
+            match (self.stack[at].1, ty.message()) {
+                (Value::Bytes(bytes), Some(message)) if name.is_some() => self.named(message, bytes, name)?,
+                (value, _) => self.value(ty, value)?,
+            }
         }
         self.out.push(b']');
         Ok(())
@@ -239,7 +247,7 @@ impl<'a> Writer<'a, '_> {
                     }
                 }
                 let end = self.stack.len();
-                self.list(message.fields[0].ty, base..end)?;
+                self.list((message.fields[0].ty, None), base..end)?;
                 self.stack.truncate(base);
             }
             Shape::Time | Shape::MicroTime if bytes.is_empty() => self.out.extend_from_slice(b"null"),
@@ -286,7 +294,7 @@ impl<'a> Writer<'a, '_> {
             }
         }
         let end = self.stack.len();
-        self.list(ty(other)?, base..end)?;
+        self.list((ty(other)?, None), base..end)?;
         self.stack.truncate(base);
         Ok(())
     }

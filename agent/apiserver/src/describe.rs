@@ -16,8 +16,14 @@ use crate::openapi::Document;
 use crate::request::Query;
 
 /// What documents in protobuf are called in answers; in requests the older spelling with an at sign is known too.
-const PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
-const OLD_PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
+const PROTOBUF: [&str; 2] = [
+    "application/com.github.proto-openapi.spec.v2.v1.0+protobuf",
+    "application/com.github.proto-openapi.spec.v2@v1.0+protobuf",
+];
+const PROTOBUF_V3: [&str; 2] = [
+    "application/com.github.proto-openapi.spec.v3.v1.0+protobuf",
+    "application/com.github.proto-openapi.spec.v3@v1.0+protobuf",
+];
 const JSON: &str = "application/json";
 
 /// Whether a path is answered here.
@@ -28,10 +34,10 @@ pub fn is(path: &str) -> bool {
 /// Answers a path below `/openapi`, by any method.
 pub fn serve(app: &Arc<App>, parts: &Parts, path: &str, query: &Query) -> Response<Body> {
     if path == "/openapi/v2" {
-        let mut response = match form(&parts.headers, &[JSON, OLD_PROTOBUF, PROTOBUF]) {
+        let mut response = match form(&parts.headers, &[JSON, PROTOBUF[0], PROTOBUF[1]]) {
             None => empty(StatusCode::NOT_ACCEPTABLE),
             Some(JSON) => tagged(parts, JSON, &app.openapi.v2(), true),
-            Some(_) => tagged(parts, PROTOBUF, &app.openapi.v2_protobuf(), true),
+            Some(_) => tagged(parts, PROTOBUF[0], &app.openapi.v2_protobuf(), true),
         };
         response.headers_mut().insert(VARY, HeaderValue::from_static("Accept-Encoding"));
         response.headers_mut().append(VARY, HeaderValue::from_static("Accept"));
@@ -43,9 +49,18 @@ pub fn serve(app: &Arc<App>, parts: &Parts, path: &str, query: &Query) -> Respon
         response.headers_mut().remove(ETAG);
         return response;
     }
-    let document = path.strip_prefix("/openapi/v3/").and_then(|path| app.openapi.v3(path));
-    let Some(document) = document else { return empty(StatusCode::NOT_FOUND) };
-    let mut response = group_version(parts, path, query, &document);
+    let Some(document) = path.strip_prefix("/openapi/v3/") else { return empty(StatusCode::NOT_FOUND) };
+    let found = match form(&parts.headers, &[JSON, PROTOBUF_V3[0], PROTOBUF_V3[1]]) {
+        // Whether it exists is told even to those who would not take it.
+        None => app.openapi.v3(document).map(|_| None),
+        Some(JSON) => app.openapi.v3(document).map(|made| Some((JSON, made))),
+        Some(_) => app.openapi.v3_protobuf(document).map(|made| Some((PROTOBUF_V3[0], made))),
+    };
+    let mut response = match found {
+        None => return empty(StatusCode::NOT_FOUND),
+        Some(None) => empty(StatusCode::NOT_ACCEPTABLE),
+        Some(Some((media_type, document))) => group_version(parts, (path, media_type), query, &document),
+    };
     response.headers_mut().insert(VARY, HeaderValue::from_static("Accept"));
     response
 }
@@ -55,8 +70,12 @@ fn index(app: &App) -> Document {
 }
 
 /// The document of a group version: for ever, if the query names its hash.
-fn group_version(parts: &Parts, path: &str, query: &Query, document: &Document) -> Response<Body> {
-    let Some(media_type) = form(&parts.headers, &[JSON]) else { return empty(StatusCode::NOT_ACCEPTABLE) };
+fn group_version(
+    parts: &Parts,
+    (path, media_type): (&str, &str),
+    query: &Query,
+    document: &Document,
+) -> Response<Body> {
     let asked = query.get("hash");
     if !asked.is_empty() && asked != &*document.hash {
         let mut response = empty(StatusCode::MOVED_PERMANENTLY);
@@ -110,18 +129,19 @@ fn tagged(parts: &Parts, media_type: &str, document: &Document, compresses: bool
         answer::set(response.headers_mut(), ETAG, &tag);
         return response;
     }
-    let text = document.text.clone();
-    let range = parts.headers.get(RANGE).and_then(|v| v.to_str().ok()).map(|range| part(range, text.len()));
+    let bytes = document.bytes();
+    let range = parts.headers.get(RANGE).and_then(|v| v.to_str().ok()).map(|range| part(range, bytes.len()));
+    let packs = compresses && bytes.len() > answer::COMPRESS_ABOVE && answer::accepts_gzip(&parts.headers);
     let mut response = match range.flatten() {
         Some((first, last)) => {
             let mut response =
-                answer::bytes(StatusCode::PARTIAL_CONTENT, media_type, text.slice(first..last.saturating_add(1)));
-            let place = format!("bytes {first}-{last}/{}", text.len());
+                answer::bytes(StatusCode::PARTIAL_CONTENT, media_type, bytes.slice(first..last.saturating_add(1)));
+            let place = format!("bytes {first}-{last}/{}", bytes.len());
             answer::set(response.headers_mut(), CONTENT_RANGE, &place);
             response
         }
-        None if compresses => answer::compress(&parts.headers, StatusCode::OK, media_type, text),
-        None => answer::bytes(StatusCode::OK, media_type, text),
+        None if packs => answer::large(StatusCode::OK, media_type, answer::full(document.packed.clone()), true),
+        None => answer::bytes(StatusCode::OK, media_type, bytes),
     };
     let headers = response.headers_mut();
     headers.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
@@ -151,14 +171,14 @@ mod tests {
         let wants = |text: &str| {
             let mut headers = HeaderMap::new();
             headers.insert(ACCEPT, text.parse().unwrap());
-            form(&headers, &[JSON, OLD_PROTOBUF, PROTOBUF])
+            form(&headers, &[JSON, PROTOBUF[0], PROTOBUF[1]])
         };
         assert_eq!(form(&HeaderMap::new(), &[JSON]), Some(JSON));
         assert_eq!(
             (wants("*/*"), wants("text/plain"), wants("text/html, application/*;q=0.5")),
             (Some(JSON), None, Some(JSON))
         );
-        assert_eq!(wants(&format!("{OLD_PROTOBUF}, {JSON}")), Some(OLD_PROTOBUF));
+        assert_eq!(wants(&format!("{}, {JSON}", PROTOBUF[1])), Some(PROTOBUF[1]));
     }
 
     #[test]

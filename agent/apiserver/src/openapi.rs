@@ -1,18 +1,18 @@
 //! OpenAPI v2 and v3, derived from the schema and kind tables.
 //!
-//! Documents are made when first asked for and kept as text; their hash is their ETag and part of the v3 URLs.
-//! Of the built-in kinds only what all objects share has descriptions: the tables have none. Custom resources are
-//! described by their definitions.
+//! Documents are made when first asked for and kept packed; their hash is their ETag and part of the v3 URLs.
+//! Built-in kinds are described by a table, custom resources by their definitions.
 
 mod descriptions;
-mod gnostic;
 mod operations;
 mod parameters;
 mod paths;
 mod schemas;
+mod shape;
 mod versions;
 
 use std::collections::BTreeMap;
+use std::io::{Read as _, Write as _};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use api::Kind;
@@ -42,15 +42,34 @@ impl Style {
     }
 }
 
-/// A finished document.
+/// A finished document. It is kept packed, a tenth of its size, because most are asked for rarely and often packed.
 #[derive(Clone, Debug)]
 pub struct Document {
-    /// JSON text.
-    pub text: Bytes,
-    /// Upper case hexadecimal SHA-512 of the text: the ETag without its quotes.
+    /// Its bytes, in the format of gzip.
+    pub packed: Bytes,
+    /// Upper case hexadecimal SHA-512 of its JSON text: the ETag without its quotes.
     pub hash: Arc<str>,
     /// When it was made, in seconds since 1970.
     pub made: i64,
+}
+
+impl Document {
+    fn new(bytes: &[u8]) -> Self {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+        let packed = encoder.write_all(bytes).and_then(|()| encoder.finish());
+        let digest = Sha512::digest(bytes);
+        let hash: String = digest.iter().map(|byte| format!("{byte:02X}")).collect();
+        Self { packed: packed.unwrap_or_default().into(), hash: hash.into(), made: crate::app::now() }
+    }
+
+    /// The bytes themselves.
+    #[must_use]
+    pub fn bytes(&self) -> Bytes {
+        let mut bytes = Vec::new();
+        // What was packed here can be unpacked.
+        let _ = flate2::read::GzDecoder::new(&*self.packed).read_to_end(&mut bytes);
+        bytes.into()
+    }
 }
 
 /// The documents of a set of kinds.
@@ -101,7 +120,7 @@ impl OpenApi {
     /// `/openapi/v2`.
     #[must_use]
     pub fn v2(&self) -> Document {
-        self.cached("v2", || {
+        self.cached("v2", Style::V2, || {
             let custom = self.custom();
             let rows = self.kinds.iter().chain(custom.iter().flat_map(|d| d.versions.iter().map(|v| v.kind)));
             let mut paths = paths::of(rows, Style::V2);
@@ -119,19 +138,28 @@ impl OpenApi {
     /// `/openapi/v2` as protobuf.
     #[must_use]
     pub fn v2_protobuf(&self) -> Document {
-        let json = self.v2();
-        let made = self.cached_bytes("v2.pb", || {
-            let value: Value = serde_json::from_slice(&json.text).unwrap_or_default();
-            gnostic::encode(&value).into()
+        self.protobuf("v2.pb", self.v2(), Style::V2)
+    }
+
+    /// What [`Self::v3`] answers, as protobuf.
+    #[must_use]
+    pub fn v3_protobuf(&self, path: &str) -> Option<Document> {
+        Some(self.protobuf(&format!("v3/{path}.pb"), self.v3(path)?, Style::V3))
+    }
+
+    fn protobuf(&self, key: &str, json: Document, style: Style) -> Document {
+        let made = self.cached_bytes(key, || {
+            let value: Value = serde_json::from_slice(&json.bytes()).unwrap_or_default();
+            shape::encode(&value, style)
         });
         // One tag for both forms.
-        Document { text: made.text, ..json }
+        Document { packed: made.packed, ..json }
     }
 
     /// `/openapi/v3`: where the documents of the group versions are.
     #[must_use]
     pub fn v3_index(&self, others: &[String]) -> Document {
-        self.cached(&format!("v3 {}", others.join(" ")), || {
+        self.cached_bytes(&format!("v3 {}", others.join(" ")), || {
             let mut paths = serde_json::Map::new();
             for path in self.group_versions() {
                 if let Some(hash) = self.hash(&path) {
@@ -145,7 +173,7 @@ impl OpenApi {
                     json!({ "serverRelativeURL": format!("/openapi/v3/apis/{other}") }),
                 );
             }
-            json!({ "paths": paths })
+            json!({ "paths": paths }).to_string().into()
         })
     }
 
@@ -160,14 +188,17 @@ impl OpenApi {
         if rows.is_empty() && other.is_none() {
             return None;
         }
-        Some(self.cached(&format!("v3/{path}"), || {
+        Some(self.cached(&format!("v3/{path}"), Style::V3, || {
             let mut paths = paths::of(rows.iter().copied(), Style::V3);
             paths.extend(other);
             let mut schemas = serde_json::Map::new();
             add_custom(&custom, &mut schemas, (Style::V3, path));
             let is_custom = rows.first().is_some_and(|kind| crate::custom::is_custom(kind));
-            let own = rows.first().filter(|_| !is_custom).map(|kind| (kind.group, kind.version));
-            schemas::complete(&paths, &mut schemas, (Style::V3, own.as_slice()));
+            let spoken_for = match rows.first() {
+                Some(_) if is_custom => versions::of_clients(),
+                own => own.map(|kind| (kind.group, kind.version)).into_iter().collect(),
+            };
+            schemas::complete(&paths, &mut schemas, (Style::V3, &spoken_for));
             if is_custom {
                 let info = json!({"title": "Kubernetes CRD Swagger", "version": "v0.1.0"});
                 return json!({"openapi": "3.0.0", "info": info, "paths": paths, "components": {"schemas": schemas}});
@@ -198,24 +229,22 @@ impl OpenApi {
         paths
     }
 
-    fn cached(&self, key: &str, make: impl FnOnce() -> Value) -> Document {
-        self.cached_bytes(key, || Bytes::from(make().to_string()))
+    fn cached(&self, key: &str, style: Style, make: impl FnOnce() -> Value) -> Document {
+        self.cached_bytes(key, || shape::write(&make(), style).into())
     }
 
-    fn cached_bytes(&self, key: &str, make: impl FnOnce() -> Bytes) -> Document {
+    fn cached_bytes(&self, key: &str, make: impl FnOnce() -> Vec<u8>) -> Document {
         // Of custom resources only the hash is kept: there may be many, and clients keep what they fetched.
-        let keeps_text = !key.strip_prefix("v3/").is_some_and(|path| self.is_custom(path));
+        let path = key.strip_prefix("v3/").map(|path| path.strip_suffix(".pb").unwrap_or(path));
+        let keeps_bytes = !path.is_some_and(|path| self.is_custom(path));
         if let Some(document) = self.made.lock().unwrap_or_else(PoisonError::into_inner).get(key)
-            && keeps_text
+            && keeps_bytes
         {
             return document.clone();
         }
         // Made outside the lock: the index asks for the others while it is being made.
-        let text = make();
-        let digest = Sha512::digest(&text);
-        let hash: String = digest.iter().map(|byte| format!("{byte:02X}")).collect();
-        let document = Document { text, hash: hash.into(), made: crate::app::now() };
-        let kept = if keeps_text { document.clone() } else { Document { text: Bytes::new(), ..document.clone() } };
+        let document = Document::new(&make());
+        let kept = if keeps_bytes { document.clone() } else { Document { packed: Bytes::new(), ..document.clone() } };
         self.made.lock().unwrap_or_else(PoisonError::into_inner).insert(key.to_owned(), kept);
         document
     }
@@ -257,7 +286,7 @@ mod tests {
     use super::*;
 
     fn parsed(document: &Document) -> Value {
-        serde_json::from_slice(&document.text).unwrap()
+        serde_json::from_slice(&document.bytes()).unwrap()
     }
 
     #[test]
@@ -279,7 +308,7 @@ mod tests {
         let containers = &document["definitions"]["io.k8s.api.core.v1.PodSpec"]["properties"]["containers"];
         assert_eq!(
             *containers,
-            json!({"type": "array", "items": {"$ref": "#/definitions/io.k8s.api.core.v1.Container"},
+            json!({"type": "array", "description": containers["description"], "items": {"$ref": "#/definitions/io.k8s.api.core.v1.Container"},
                 "x-kubernetes-list-map-keys": ["name"], "x-kubernetes-list-type": "map",
                 "x-kubernetes-patch-merge-key": "name", "x-kubernetes-patch-strategy": "merge"})
         );

@@ -300,7 +300,15 @@ pub fn prepare_update(kind: &'static Kind, part: Part, new: &mut Value, old: &Va
     if part != Part::Internal {
         bump_generation(kind, part, new, old);
     }
+    if part == Part::Main && drops_late(kind) {
+        gated::drop(kind, new, Some(old));
+    }
     Ok(())
+}
+
+/// Whether asking for what is switched off counts as a change.
+fn drops_late(kind: &Kind) -> bool {
+    kind.plural == "resourceslices"
 }
 
 /// When a volume's phase changed: now, unless the client says otherwise.
@@ -368,7 +376,9 @@ fn prune_template(kind: &'static Kind, value: &mut Value) {
 
 fn main_keeps(kind: &'static Kind, new: &mut Value, old: &Value) {
     prune_template(kind, new);
-    gated::drop(kind, new, Some(old));
+    if !drops_late(kind) {
+        gated::drop(kind, new, Some(old));
+    }
     match (kind.group, kind.plural) {
         ("", "serviceaccounts") => keep_secret_names(new),
         ("", "persistentvolumeclaims") => storage::normalize_claim(new, Some(old)),
@@ -472,6 +482,11 @@ fn is_daemon_set(kind: &Kind) -> bool {
 #[must_use]
 pub fn shown_meta(kind: &Kind, meta: &[u8]) -> Option<Vec<u8>> {
     if is_daemon_set(kind) { workload::without_template_generation(meta) } else { None }
+}
+
+/// Shows the generation of a DaemonSet's template, which is there also where there is no set.
+pub fn show_template_generation(object: &mut Value) {
+    workload::set_template_generation(object, 0);
 }
 
 /// Makes an object's metadata that which is shown apart from it.

@@ -37,16 +37,13 @@ pub(super) fn write<S: Sink>(
     if message.shape != Shape::Struct {
         return writer.shape(message, bytes);
     }
-    writer.out.open_map()?;
-    if let Some((api_version, kind)) = name {
-        for (key, text) in [("kind", kind), ("apiVersion", api_version)] {
-            writer.out.key(key.as_bytes());
-            writer.out.text(text.as_bytes());
-        }
-    }
-    writer.fields(message, bytes)?;
-    writer.out.close_map();
-    Ok(())
+    writer.named(message, bytes, name)
+}
+
+/// What the members of a list are called, if they carry names though no kind of their own is stored there: upstream
+/// writes them into the claims of a StatefulSet.
+fn member_name(field: &Field) -> Option<TypeName<'static>> {
+    (field.json == "volumeClaimTemplates").then_some(("v1", "PersistentVolumeClaim"))
 }
 
 /// Fields of a pod, from its metadata to the deepest, that are usually open at a time.
@@ -70,7 +67,17 @@ impl<'a, S: Sink> Writer<'a, '_, S> {
         if message.shape != Shape::Struct {
             return self.shape(message, bytes);
         }
+        self.named(message, bytes, None)
+    }
+
+    fn named(&mut self, message: &Message, bytes: &'a [u8], name: Option<TypeName<'_>>) -> Result<(), DecodeError> {
         self.out.open_map()?;
+        if let Some((api_version, kind)) = name {
+            for (key, text) in [("kind", kind), ("apiVersion", api_version)] {
+                self.out.key(key.as_bytes());
+                self.out.text(text.as_bytes());
+            }
+        }
         self.fields(message, bytes)?;
         self.out.close_map();
         Ok(())
@@ -135,7 +142,8 @@ impl<'a, S: Sink> Writer<'a, '_, S> {
             return self.map(*ty, values);
         }
         if field.repeated {
-            return self.list(field.ty, values);
+            let name = field.ty.message().filter(|message| message.type_meta).and_then(|_| member_name(field));
+            return self.list((field.ty, name), values);
         }
         match (last, field.ty) {
             (None, _) if field.pointer || field.bytes => self.out.null(),
@@ -165,7 +173,7 @@ impl<'a, S: Sink> Writer<'a, '_, S> {
         }
     }
 
-    fn list(&mut self, ty: FieldType, values: Range) -> Result<(), DecodeError> {
+    fn list(&mut self, (ty, name): (FieldType, Option<TypeName<'_>>), values: Range) -> Result<(), DecodeError> {
         if values.is_empty() {
             self.out.null();
             return Ok(());
@@ -173,8 +181,10 @@ impl<'a, S: Sink> Writer<'a, '_, S> {
         self.out.open_list()?;
         for at in values {
             self.out.item();
-            let (_, value) = self.stack[at];
-            self.value(ty, value)?;
+            match (self.stack[at].1, ty.message()) {
+                (Value::Bytes(bytes), Some(message)) if name.is_some() => self.named(message, bytes, name)?,
+                (value, _) => self.value(ty, value)?,
+            }
         }
         self.out.close_list();
         Ok(())
@@ -234,7 +244,7 @@ impl<'a, S: Sink> Writer<'a, '_, S> {
                     }
                 }
                 let end = self.stack.len();
-                self.list(message.fields[0].ty, base..end)?;
+                self.list((message.fields[0].ty, None), base..end)?;
                 self.stack.truncate(base);
             }
             Shape::Time | Shape::MicroTime if bytes.is_empty() => self.out.null(),
@@ -285,7 +295,7 @@ impl<'a, S: Sink> Writer<'a, '_, S> {
             }
         }
         let end = self.stack.len();
-        self.list(ty(other)?, base..end)?;
+        self.list((ty(other)?, None), base..end)?;
         self.stack.truncate(base);
         Ok(())
     }

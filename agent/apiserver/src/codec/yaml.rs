@@ -7,6 +7,8 @@ use serde_json::{Map, Value};
 
 /// Column after which a line is folded at the next space.
 const WIDTH: usize = 80;
+/// The longest key, in bytes, that has its value behind it; longer ones are marked and have it below.
+const SIMPLE_KEY_BYTES: usize = 128;
 
 /// The text of a tree.
 pub(super) fn text(value: &Value) -> String {
@@ -45,9 +47,18 @@ impl Writer {
             if i > 0 || !inline {
                 self.line(indent);
             }
+            let value = &map[key.as_str()];
+            if key.len() > SIMPLE_KEY_BYTES {
+                self.put("? ");
+                self.string(key, indent, false);
+                self.line(indent);
+                self.put(": ");
+                self.nested(value, indent);
+                continue;
+            }
             self.string(key, indent, true);
             self.put(":");
-            match &map[key.as_str()] {
+            match value {
                 Value::Object(inner) if !inner.is_empty() => self.map(inner, indent + 2, false),
                 // Lists in maps are not indented.
                 Value::Array(list) if !list.is_empty() => self.list(list, indent, false),
@@ -65,11 +76,16 @@ impl Writer {
                 self.line(indent);
             }
             self.put("- ");
-            match item {
-                Value::Object(inner) if !inner.is_empty() => self.map(inner, indent + 2, true),
-                Value::Array(inner) if !inner.is_empty() => self.list(inner, indent + 2, true),
-                other => self.scalar(other, indent),
-            }
+            self.nested(item, indent);
+        }
+    }
+
+    /// A value behind a mark of two letters.
+    fn nested(&mut self, value: &Value, indent: usize) {
+        match value {
+            Value::Object(inner) if !inner.is_empty() => self.map(inner, indent + 2, true),
+            Value::Array(inner) if !inner.is_empty() => self.list(inner, indent + 2, true),
+            other => self.scalar(other, indent),
         }
     }
 
@@ -348,6 +364,14 @@ fn natural(a: &str, b: &str) -> Ordering {
 #[cfg(test)]
 mod tests {
     use serde_json::json;
+
+    #[test]
+    fn long_keys_are_marked() {
+        let key = "k".repeat(129);
+        let tree = json!({"a": {key.clone(): {"b": 1, "c": {}}}});
+        assert_eq!(text(&tree), format!("a:\n  ? {key}\n  : b: 1\n    c: {{}}\n"));
+        assert_eq!(text(&json!({"k".repeat(128): 1})), format!("{}: 1\n", "k".repeat(128)));
+    }
 
     #[test]
     fn strings_are_quoted_where_they_would_be_misread() {

@@ -25,6 +25,7 @@ use crate::flow::{Place, Watching};
 use crate::metrics::Histogram;
 use crate::negotiate::{Accept, Encoding, Form};
 use crate::status::{Failure, FieldError, Result, Subject};
+use crate::strategy;
 use crate::table::{self, Head, Include};
 
 /// Events that one turn takes out of the ring.
@@ -395,8 +396,12 @@ impl Watcher {
         }
         let app = self.app.clone();
         let storage = app.cache.storage_at(self.index);
-        if let ("apps", "deployments" | "replicasets" | "statefulsets") = (storage.kind.group, storage.kind.plural) {
-            value["spec"] = json!({"replicas": 0});
+        match (storage.kind.group, storage.kind.plural) {
+            ("apps", "deployments" | "replicasets" | "statefulsets") => value["spec"] = json!({"replicas": 0}),
+            ("apps", "daemonsets") if self.accept.form == Form::Object => {
+                strategy::show_template_generation(&mut value)
+            }
+            _ => {}
         }
         let data = codec::to_stored(storage, storage.kind, &value).ok()?;
         let object = storage.read_object("", revision, data);

@@ -106,9 +106,7 @@ impl Target<'_> {
             "x-kubernetes-group-version-kind": {"group": group, "version": version, "kind": kind},
         });
         let Value::Object(mut made) = made else { return (Map::new(), Vec::new()) };
-        let query = self.query(action).iter();
-        let mut own: Vec<Value> =
-            query.map(|(name, ty)| parameters::parameter("query", name, ty, self.style)).collect();
+        let mut own: Vec<Value> = parameters::query(self.query(action), action == Patch, self.style).collect();
         own.extend(self.options(action));
         if let Some((schema, required)) = self.body(action) {
             match self.style {

@@ -7,7 +7,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE;
 use serde_json::{Map, Value, json};
 
-use super::Style;
+use super::{Style, descriptions};
 use crate::answer::ordered;
 
 /// Name and type of query parameters.
@@ -56,14 +56,26 @@ pub(super) const DELETE_COLLECTION: Query = &[
 /// Of custom resources.
 pub(super) const VERSION: Query = &[("resourceVersion", "string")];
 
-/// A parameter of a path or a query.
+/// A parameter of a path or a query that many operations have.
 pub(super) fn parameter(place: &str, name: &str, ty: &str, style: Style) -> Value {
+    described((place, name, ty), descriptions::parameter(name, false), style)
+}
+
+/// The parameters of a query.
+pub(super) fn query(query: Query, is_patch: bool, style: Style) -> impl Iterator<Item = Value> {
+    query.iter().map(move |(name, ty)| described(("query", name, ty), descriptions::parameter(name, is_patch), style))
+}
+
+fn described((place, name, ty): (&str, &str, &str), description: Option<String>, style: Style) -> Value {
     let mut made = match style {
         Style::V2 => json!({"name": name, "in": place, "type": ty, "uniqueItems": true}),
         Style::V3 => json!({"name": name, "in": place, "schema": {"type": ty, "uniqueItems": true}}),
     };
     if place == "path" {
         made["required"] = json!(true);
+    }
+    if let Some(description) = description {
+        made["description"] = description.into();
     }
     made
 }
@@ -84,7 +96,7 @@ pub(super) fn of_message(message: &Message, style: Style) -> Vec<Value> {
             FieldType::Int32 | FieldType::Int64 | FieldType::Uint64 => "integer",
             FieldType::Bytes | FieldType::Double | FieldType::Map(_) | FieldType::Message(_) => return None,
         };
-        Some(parameter("query", field.json, ty, style))
+        Some(described(("query", field.json, ty), descriptions::option(message.openapi, field.json), style))
     });
     fields.collect()
 }

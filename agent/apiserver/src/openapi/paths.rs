@@ -125,11 +125,8 @@ impl<'a> Made<'a, '_> {
     }
 
     /// What the path itself names.
-    fn in_path(&self, of_object: bool, everywhere: bool) -> Vec<Value> {
-        let mut made = Vec::new();
-        if of_object {
-            made.push(name(self.kind.kind, self.style));
-        }
+    fn in_path(&self, of_object: Option<&str>, everywhere: bool) -> Vec<Value> {
+        let mut made: Vec<Value> = of_object.map(|kind| name(kind, self.style)).into_iter().collect();
         if self.kind.namespaced && !everywhere {
             made.push(parameter("path", "namespace", "string", self.style));
         }
@@ -154,13 +151,13 @@ impl<'a> Made<'a, '_> {
             actions.iter().filter(|(_, verb)| kind.has_verb(verb)).map(|(action, _)| *action).collect()
         };
         if kind.namespaced && kind.has_verb("list") {
-            let in_path = self.in_path(false, true);
+            let in_path = self.in_path(None, true);
             self.add(kind.path(None), Target { everywhere: true, ..target }, &[Action::List], &in_path);
         }
-        let in_path = self.in_path(false, false);
+        let in_path = self.in_path(None, false);
         self.add(self.collection(), target, &allowed(&COLLECTION), &in_path);
         if kind.has_verb("get") {
-            let in_path = self.in_path(true, false);
+            let in_path = self.in_path(Some(kind.kind), false);
             self.add(format!("{}/{{name}}", self.collection()), target, &allowed(&ITEM), &in_path);
         }
     }
@@ -174,15 +171,15 @@ impl<'a> Made<'a, '_> {
             format!("{root}/watch{}", &path[root.len()..])
         };
         if kind.namespaced {
-            let in_path = self.in_path(false, true);
+            let in_path = self.in_path(None, true);
             let everywhere = Target { everywhere: true, ..target };
             self.add(old(&kind.path(None)), everywhere, &[Action::WatchList], &in_path);
         }
         let collection = old(&self.collection());
-        let in_path = self.in_path(false, false);
+        let in_path = self.in_path(None, false);
         self.add(collection.clone(), target, &[Action::WatchList], &in_path);
         if kind.has_verb("get") {
-            let in_path = self.in_path(true, false);
+            let in_path = self.in_path(Some(kind.kind), false);
             self.add(format!("{collection}/{{name}}"), target, &[Action::Watch], &in_path);
         }
     }
@@ -194,7 +191,7 @@ impl<'a> Made<'a, '_> {
         let shown = if sub.version.is_empty() { (shown.0, shown.1, sub.kind) } else { shown };
         let target = Target { shown, message: subresource_message(kind, sub), subresource: sub.name, ..self.target() };
         let path = format!("{}/{{name}}/{}", self.collection(), sub.name);
-        let in_path = self.in_path(true, false);
+        let in_path = self.in_path(Some(shown.2), false);
         let connects: &[&'static str] = match sub.name {
             "exec" | "attach" | "portforward" => &["get", "post"],
             "proxy" => &ALL_METHODS,

@@ -36,22 +36,28 @@ pub(super) fn complete(
         if schemas.contains_key(&name) {
             continue;
         }
-        let schema = match BY_NAME.get(name.as_str()) {
+        let mut schema = match BY_NAME.get(name.as_str()) {
             Some(index) => {
-                let mut made = schema(*index, &owners, style);
+                let mut made = bare(*index, &owners, style);
                 add_extensions(&name, &mut made, versions);
                 made
             }
             None if name == VERSION_INFO => version_info(style),
-            None if name == PATCH => {
-                let mut schema = json!({"type": "object"});
-                super::descriptions::add(PATCH, &mut schema);
-                schema
-            }
+            None if name == PATCH => json!({"type": "object"}),
             None => continue,
         };
+        super::descriptions::add(&name, &mut schema);
+        schema.get_mut("properties").and_then(Value::as_object_mut).into_iter().flatten().for_each(|(_, p)| unwrap(p));
         references(&schema, style, &mut todo);
         schemas.insert(name, schema);
+    }
+}
+
+/// A reference needs nothing around it where nothing stands beside it.
+fn unwrap(property: &mut Value) {
+    let Some(map) = property.as_object().filter(|map| map.len() == 1) else { return };
+    if let Some([reference]) = map.get("allOf").and_then(Value::as_array).map(Vec::as_slice) {
+        *property = reference.clone();
     }
 }
 
@@ -70,6 +76,19 @@ const UNIONS: [(&str, &str, &[&str]); 6] = [
     ("io.k8s.api.flowcontrol.v1.PriorityLevelConfigurationSpec", "type", &["exempt", "limited"]),
     ("io.k8s.api.flowcontrol.v1.Subject", "kind", &["group", "serviceAccount", "user"]),
 ];
+
+/// Maps whose values are of a few, which the tables do not tell.
+const VALUES: [(&str, &str, &[&str]); 1] = [(
+    "io.k8s.api.core.v1.PersistentVolumeClaimStatus",
+    "allocatedResourceStatuses",
+    &[
+        "ControllerResizeInProgress",
+        "ControllerResizeInfeasible",
+        "NodeResizeInProgress",
+        "NodeResizeInfeasible",
+        "NodeResizePending",
+    ],
+)];
 
 /// What all groups have, and what only the unnamed one has, of kinds that are never stored.
 const IN_ALL: [&str; 2] = ["DeleteOptions", "WatchEvent"];
@@ -163,12 +182,6 @@ pub(super) fn subresource_message(kind: &Kind, sub: &api::Subresource) -> Option
 /// A message that is a kind of its own, with group, version and name of the kind.
 type Owner = (usize, [String; 3]);
 
-fn schema(index: usize, owners: &[Owner], style: Style) -> Value {
-    let mut schema = bare(index, owners, style);
-    super::descriptions::add(MESSAGES[index].openapi, &mut schema);
-    schema
-}
-
 fn bare(index: usize, owners: &[Owner], style: Style) -> Value {
     let message = &MESSAGES[index];
     if message.shape != Shape::Struct {
@@ -215,6 +228,11 @@ fn add_fields(message: &Message, style: Style, properties: &mut Map<String, Valu
                 if GRANULAR.contains(&(message.openapi, field.json)) {
                     made["x-kubernetes-map-type"] = json!("granular");
                 }
+                if let Some((.., values)) =
+                    VALUES.iter().find(|(of, name, _)| (*of, *name) == (message.openapi, field.json))
+                {
+                    made["additionalProperties"]["enum"] = json!(values);
+                }
                 properties.insert(field.json.to_owned(), made);
             }
         }
@@ -225,7 +243,7 @@ fn property(field: &Field, style: Style) -> Value {
     let mut made = Map::new();
     if let FieldType::Map(value) = field.ty {
         made.insert("type".to_owned(), json!("object"));
-        let mut inner = item(*value, style);
+        let mut inner = member(*value, style);
         if !field.values.is_empty() {
             inner["enum"] = json!(field.values);
         }
@@ -280,6 +298,7 @@ fn single(field: &Field, style: Style) -> Map<String, Value> {
     if !field.values.is_empty() {
         made.insert("enum".to_owned(), json!(field.values));
     }
+    add_list_type(field, &mut made);
     if field.atomic && field.ty.message().is_none() {
         made.insert("x-kubernetes-map-type".to_owned(), json!("atomic"));
     }
@@ -306,6 +325,7 @@ fn item(ty: FieldType, style: Style) -> Value {
         FieldType::Bytes => json!({"type": "string", "format": "byte"}),
         FieldType::Int32 => whole("int32", style),
         FieldType::Int64 | FieldType::Uint64 => whole("int64", style),
+        FieldType::Bool if style == Style::V3 => json!({"type": "boolean", "default": false}),
         FieldType::Bool => json!({"type": "boolean"}),
         FieldType::Double => json!({"type": "number", "format": "double"}),
         FieldType::Map(value) => json!({"type": "object", "additionalProperties": item(*value, style)}),
@@ -338,7 +358,7 @@ fn shape(message: &Message, style: Style) -> Value {
     }
 }
 
-/// A member of a list: structs are empty unless said otherwise.
+/// A member of a list or map: structs are empty unless said otherwise.
 fn member(ty: FieldType, style: Style) -> Value {
     match ty.message() {
         Some(message) if style == Style::V3 && message.shape == Shape::Struct => {

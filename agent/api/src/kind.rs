@@ -57,6 +57,32 @@ pub struct Subresource {
     pub verbs: &'static [&'static str],
 }
 
+/// What an object is called: group, version and kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TypeName {
+    /// API group; empty for core.
+    pub group: &'static str,
+    /// Version, such as `v1`.
+    pub version: &'static str,
+    /// Kind, such as `Scale`.
+    pub kind: &'static str,
+}
+
+impl TypeName {
+    /// `autoscaling/v1`, or `v1` for core.
+    #[must_use]
+    pub fn api_version(&self) -> String {
+        if self.group.is_empty() { self.version.to_owned() } else { format!("{}/{}", self.group, self.version) }
+    }
+
+    /// The message of a type that is built in.
+    #[must_use]
+    pub fn schema(&self) -> Option<&'static crate::schema::Message> {
+        let package = if self.group.is_empty() { "core" } else { self.group.split('.').next().unwrap_or_default() };
+        crate::schema::message(&format!("k8s.io.api.{package}.{}.{}", self.version, self.kind))
+    }
+}
+
 include!(concat!(env!("OUT_DIR"), "/kinds.rs"));
 
 /// All kinds served by default, in upstream's discovery order.
@@ -110,6 +136,20 @@ impl Kind {
     #[must_use]
     pub fn subresource(&self, name: &str) -> Option<&'static Subresource> {
         self.subresources.iter().find(|s| s.name == name)
+    }
+
+    /// What is written to a subresource or, where that is empty, to the resource itself.
+    #[must_use]
+    pub fn type_of(&self, subresource: &str) -> TypeName {
+        let own = TypeName { group: self.group, version: self.version, kind: self.kind };
+        self.subresource(subresource).map_or(own, |row| {
+            let is_own = row.group.is_empty() && row.version.is_empty();
+            TypeName {
+                group: if is_own { own.group } else { row.group },
+                version: if row.version.is_empty() { own.version } else { row.version },
+                kind: row.kind,
+            }
+        })
     }
 
     /// Whether the kind is served with this verb.

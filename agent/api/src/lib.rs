@@ -28,7 +28,7 @@ pub mod time;
 pub mod transcode;
 mod wire;
 
-pub use kind::{Kind, Subresource, kind_by_name, kind_by_resource, kinds};
+pub use kind::{Kind, Subresource, TypeName, kind_by_name, kind_by_resource, kinds};
 pub use messages::k8s::io::api::{
     admission, admissionregistration, apidiscovery, apps, authentication, authorization, autoscaling, batch,
     certificates, coordination, core, discovery, events, flowcontrol, networking, node, policy, rbac, resource as dra,

@@ -1,6 +1,7 @@
 //! The steps between a decoded object and its validation, in upstream's order. A step is a function in its own
 //! module; it may change the object, or refuse it.
 
+mod change;
 mod condition;
 mod event;
 mod limits;
@@ -22,8 +23,13 @@ mod webhooks;
 use serde_json::Value;
 
 use crate::app::Call;
+use crate::handlers::{self, DeleteOptions};
+use crate::request::Query;
 use crate::status::Result;
 use crate::strategy::Part;
+
+use change::Change;
+use event::is_looked_at;
 
 pub use policies::Policies;
 pub use quota::Turns as QuotaTurns;
@@ -41,19 +47,58 @@ pub enum Operation {
 /// Steps that may change the object.
 pub async fn admit(call: &Call, operation: Operation, new: &mut Value, old: Option<&Value>) -> Result<()> {
     complete(call, operation, new, old).await?;
-    policies::mutate(call, operation, new, old)?;
-    if webhooks::mutate(call, operation, new, old).await? {
-        reform(call, operation, new)?;
+    if !has_mutating(call) {
+        return Ok(());
+    }
+    let Some(mut change) = Change::of_write(call, operation, new, old)? else { return Ok(()) };
+    mutate(call, &mut change).await?;
+    match change.into_changed() {
+        Some(scale) if call.info.subresource == "scale" => handlers::scale::put_back(call, new, &scale),
+        Some(object) => *new = object,
+        None => {}
     }
     Ok(())
 }
 
+/// Steps that may change what is posted to a subresource, or to a kind that is never stored.
+pub async fn admit_message(call: &Call, message: &mut Value) -> Result<()> {
+    if !has_mutating(call) {
+        return Ok(());
+    }
+    let mut change = Change::of_message(call, message)?;
+    mutate(call, &mut change).await?;
+    if let Some(changed) = change.into_changed() {
+        *message = changed;
+    }
+    Ok(())
+}
+
+/// What others wrote that may change objects: policies come first.
+async fn mutate(call: &Call, change: &mut Change<'_>) -> Result<()> {
+    policies::mutate(call, change).await?;
+    webhooks::mutate(call, change).await
+}
+
+/// What others wrote that may only refuse.
+async fn validate(call: &Call, change: &mut Change<'_>) -> Result<()> {
+    policies::validate(call, change).await?;
+    webhooks::validate(call, change).await
+}
+
+fn has_mutating(call: &Call) -> bool {
+    is_looked_at(call) && (policies::has_mutating(call) || webhooks::has_mutating(call))
+}
+
+fn has_validating(call: &Call) -> bool {
+    is_looked_at(call) && (policies::has_validating(call) || webhooks::has_validating(call))
+}
+
 /// Others write what they like: the object gets its form back.
-fn reform(call: &Call, operation: Operation, new: &mut Value) -> Result<()> {
+fn reform(call: &Call, operation: &str, new: &mut Value) -> Result<()> {
     *new = crate::codec::canonical(call.kind, new)?;
     crate::defaults::apply(call.kind, new);
     crate::custom::complete(call, new)?;
-    if (call.kind.group, call.kind.plural, operation) == ("", "pods", Operation::Create) {
+    if (call.kind.group, call.kind.plural, operation) == ("", "pods", "CREATE") {
         crate::strategy::refresh_pod_status(new);
     }
     Ok(())
@@ -97,22 +142,44 @@ pub async fn check(call: &Call, operation: Operation, new: &Value, old: Option<&
     rbac::check(call, operation, new, old)?;
     rbac::check_signer(call, operation, new, old)?;
     pod_security::check(call, operation, new)?;
-    if let Some(event) = event::Event::of_write(operation, new, old) {
-        policies::validate(call, event)?;
-        webhooks::validate(call, event).await?;
+    if has_validating(call)
+        && let Some(mut change) = Change::of_write(call, operation, new, old)?
+    {
+        validate(call, &mut change).await?;
     }
     limits::check(call, operation, new, old)?;
     quota::check(call, operation, new, old).await
 }
 
-/// Steps that look at a deletion.
-pub async fn check_delete(call: &Call, name: &str) -> Result<()> {
-    nodes::restrict_delete(call, name)?;
-    namespaces::check_delete(call, name)?;
-    webhooks::look_at_deletion(call, name).await
+/// Steps that only look at what is posted to a subresource, or to a kind that is never stored.
+pub async fn check_message(call: &Call, message: &Value) -> Result<()> {
+    if !has_validating(call) {
+        return Ok(());
+    }
+    validate(call, &mut Change::of_message(call, message)?).await
 }
 
-/// Steps that look at a connection to a pod, service or node.
-pub async fn check_connect(call: &Call) -> Result<()> {
-    webhooks::look_at_connection(call).await
+/// Steps that look at a deletion. One that is part of an eviction was asked about as such.
+pub async fn check_delete(call: &Call, old: &Value, options: &DeleteOptions) -> Result<()> {
+    let name = crate::tree::text(old, "/metadata/name");
+    nodes::restrict_delete(call, name)?;
+    namespaces::check_delete(call, name)?;
+    if call.info.subresource.is_empty() && (has_mutating(call) || has_validating(call)) {
+        let mut change = Change::of_deletion(call, old, options)?;
+        mutate(call, &mut change).await?;
+        validate(call, &mut change).await?;
+    }
+    Ok(())
+}
+
+/// Steps that look at a connection to a pod, service or node: the object is what the client asks for. Says what it is
+/// to be instead, if one of them changes it.
+pub async fn check_connect(call: &Call) -> Result<Option<Query>> {
+    if !(has_mutating(call) || has_validating(call)) {
+        return Ok(None);
+    }
+    let mut change = Change::of_connection(call, event::connect_options(call)?)?;
+    mutate(call, &mut change).await?;
+    validate(call, &mut change).await?;
+    Ok(change.into_changed().map(|options| event::connect_query(&options)))
 }

@@ -200,6 +200,19 @@ pub fn canonical(kind: &Kind, value: &Value) -> Result<Value> {
     read_back(kind, value, &raw)
 }
 
+/// The canonical form of a message of another type than the kinds that are stored.
+pub fn canonical_message(schema: &'static Message, name: api::TypeName, value: &Value) -> Result<Value> {
+    let raw = transcode::value_to_proto(schema, value, &mut Report::default());
+    let raw = raw.map_err(|issue| Failure::bad_request(complaint(&issue)))?;
+    transcode::proto_to_value(schema, &raw, Some((&name.api_version(), name.kind))).map_err(Failure::internal)
+}
+
+/// An object of one version of a kind that is built in, in another.
+pub fn in_version(storage: &Storage, (from, to): (&Kind, &Kind), value: Value) -> Result<Value> {
+    let stored = convert::to_stored(storage, from, value);
+    canonical(to, &convert::from_stored(storage, to, stored))
+}
+
 fn read_back(kind: &Kind, value: &Value, raw: &[u8]) -> Result<Value> {
     let name = kind.api_version();
     if crate::custom::is_custom(kind) {

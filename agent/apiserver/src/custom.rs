@@ -33,7 +33,7 @@ use parking_lot::RwLock;
 use serde_json::Value;
 
 pub use columns::{cells, definitions as column_definitions};
-pub use convert::{converted, encode, encode_tried};
+pub use convert::{converted, encode, encode_tried, in_version};
 pub use establish::{mark_terminating, run};
 pub use publish::{documents, schema_name};
 use row::Rows;

@@ -21,8 +21,9 @@ use crate::app::Call;
 use crate::status::{Failure, Result};
 
 pub use create::create_object;
+pub use delete::DeleteOptions;
 pub(crate) use patch::apply;
-pub(crate) use subresource::tunnel;
+pub(crate) use subresource::{scale, tunnel};
 
 /// Largest body that is read.
 pub const MAX_BODY_BYTES: usize = 3 << 20;

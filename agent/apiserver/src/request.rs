@@ -53,6 +53,13 @@ impl Query {
         Self { values, raw: raw.to_owned() }
     }
 
+    /// The query of these keys and values.
+    #[must_use]
+    pub fn of_pairs<'a>(pairs: impl IntoIterator<Item = (&'a str, String)>) -> Self {
+        let spelled = |(key, value): (&str, String)| format!("{}={}", percent_encode(key), percent_encode(&value));
+        Self::parse(&pairs.into_iter().map(spelled).collect::<Vec<_>>().join("&"))
+    }
+
     /// The value of a key, empty if it is not there.
     #[must_use]
     pub fn get(&self, key: &str) -> &str {
@@ -99,6 +106,15 @@ impl Query {
         let bad = |_| Failure::bad_request(format!("strconv.ParseInt: parsing {text:?}: invalid syntax"));
         text.parse().map(Some).map_err(bad)
     }
+}
+
+/// Encodes all but letters, digits and a few signs.
+fn percent_encode(text: &str) -> String {
+    let spelled = |byte: u8| match byte {
+        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => char::from(byte).to_string(),
+        other => format!("%{other:02X}"),
+    };
+    text.bytes().map(spelled).collect()
 }
 
 /// Decodes `%41` (and, in queries, `+`); what is not UTF-8 afterwards is replaced.

@@ -4,17 +4,14 @@
 
 mod support;
 
-use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use base64::Engine as _;
 use bytes::Bytes;
-use http::{Method, Request, Response, StatusCode};
+use http::{Method, Request, StatusCode};
 use http_body_util::{BodyExt, Full};
-use hyper::body::Incoming;
-use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
 use support::{JSON, send, server};
 use tower::ServiceExt as _;
@@ -45,49 +42,23 @@ fn convert(mut object: Value, to: &str) -> Value {
     object
 }
 
-async fn answer(request: Request<Incoming>, asked: Arc<Asked>) -> Result<Response<Full<Bytes>>, Infallible> {
-    let fails = request.uri().path() == "/fail";
-    let body = request.into_body().collect().await.unwrap().to_bytes();
-    let review: Value = serde_json::from_slice(&body).unwrap();
+fn answer(path: &str, review: &Value, asked: &Asked) -> Value {
     let to = review["request"]["desiredAPIVersion"].as_str().unwrap();
     let objects = review["request"]["objects"].as_array().unwrap();
     asked.reviews.fetch_add(1, Ordering::SeqCst);
     asked.objects.fetch_add(objects.len(), Ordering::SeqCst);
     let converted: Vec<Value> = objects.iter().map(|o| convert(o.clone(), to)).collect();
+    let fails = path == "/fail";
     let result = if fails { json!({"status": "Failed", "message": "no way"}) } else { json!({"status": "Success"}) };
-    let answer = json!({"kind": "ConversionReview", "apiVersion": review["apiVersion"],
-        "response": {"uid": review["request"]["uid"], "convertedObjects": converted, "result": result}});
-    Ok(Response::builder().header("content-type", JSON).body(Full::new(answer.to_string().into())).unwrap())
+    json!({"kind": "ConversionReview", "apiVersion": review["apiVersion"],
+        "response": {"uid": review["request"]["uid"], "convertedObjects": converted, "result": result}})
 }
 
 /// A webhook on loopback: its port, its certificate in PEM, what it was asked.
 async fn webhook() -> (u16, String, Arc<Asked>) {
-    let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
-    let pem = made.cert.pem();
-    let key = rustls_pki_types::PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = rustls::ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(vec![made.cert.der().clone()], key)
-        .unwrap();
-    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let port = listener.local_addr().unwrap().port();
     let asked = Arc::new(Asked::default());
     let own = asked.clone();
-    tokio::spawn(async move {
-        while let Ok((stream, _)) = listener.accept().await {
-            let (acceptor, asked) = (acceptor.clone(), own.clone());
-            tokio::spawn(async move {
-                let Ok(stream) = acceptor.accept(stream).await else { return };
-                let service = hyper::service::service_fn(move |r| answer(r, asked.clone()));
-                let _ended =
-                    hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
-            });
-        }
-    });
+    let (port, pem) = support::webhook::serve(move |path, review| answer(path, review, &own)).await;
     (port, pem, asked)
 }
 

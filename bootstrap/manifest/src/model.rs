@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use crate::words::{
-    ByteSize, CaHash, Cidr, ClusterName, ClusterSecret, ControlPlanePart, Cpu, DhcpMode, DiskSelector, DnsName,
-    Endpoint, FeatureName, Host, Hostname, InterfaceAddress, InterfaceName, JoinToken, LabelKey, LabelValue,
-    MacAddress, MirrorUrl, ModuleName, ModuleParameters, PemCertificates, PodNetworkMode, RegistryHost, Role,
-    RouteDestination, SysctlName, Taint, Threshold, TimeSpan,
+    AuditPolicy, AuthenticationConfiguration, AuthorizationConfiguration, ByteSize, CaHash, Cidr, ClusterName,
+    ClusterSecret, ControlPlanePart, Cpu, DhcpMode, DiskSelector, DnsName, EncryptionConfiguration, Endpoint,
+    FeatureName, FileContent, FileName, Host, Hostname, InterfaceAddress, InterfaceName, JoinToken, Kubeconfig,
+    LabelKey, LabelValue, LogPath, MacAddress, MirrorUrl, ModuleName, ModuleParameters, PemCertificates,
+    PodNetworkMode, RegistryHost, Role, RouteDestination, SysctlName, Taint, Threshold, TimeSpan,
 };
 
 /// The port on which masters serve the API.
@@ -175,6 +176,51 @@ pub struct ControlPlane {
     pub external: Vec<ControlPlanePart>,
     /// Feature gates.
     pub features: BTreeMap<FeatureName, bool>,
+    /// What is written down of requests.
+    pub audit: Option<Audit>,
+    /// What is encrypted in etcd.
+    pub encryption: Option<EncryptionConfiguration>,
+    /// Whose tokens are believed beside the cluster's own.
+    pub authentication: Option<AuthenticationConfiguration>,
+    /// Who decides what is allowed, in place of the Node and RBAC authorizers alone.
+    pub authorization: Option<AuthorizationConfiguration>,
+    /// Files that these documents refer to.
+    pub files: Vec<ConfigFile>,
+}
+
+/// `[control-plane.audit]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Audit {
+    /// Which requests are written down.
+    pub policy: AuditPolicy,
+    /// The log; this or the webhook is there.
+    pub log: Option<AuditLog>,
+    /// The server that is told.
+    pub webhook: Option<Kubeconfig>,
+}
+
+/// The audit log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AuditLog {
+    /// The file.
+    pub path: LogPath,
+    /// Size at which it is rotated.
+    pub max_size: ByteSize,
+    /// Number of old files kept; 0 keeps all.
+    pub max_files: u32,
+    /// How long old files are kept; without, for ever.
+    pub max_age: Option<TimeSpan>,
+    /// Whether old files are compressed.
+    pub compress: bool,
+}
+
+/// `[[control-plane.files]]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConfigFile {
+    /// Its name.
+    pub name: FileName,
+    /// What is in it.
+    pub content: FileContent,
 }
 
 /// `[etcd]`

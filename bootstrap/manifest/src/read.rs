@@ -5,8 +5,8 @@ use std::net::IpAddr;
 
 use crate::findings::Findings;
 use crate::model::{
-    CaTrust, Cluster, ControlPlane, Etcd, EtcdMember, Eviction, Install, Interface, InterfaceId, Kubelet, Machine,
-    Mirror, Modules, Network, PodNetwork, Registries, Reserved, Route, Time,
+    Audit, AuditLog, CaTrust, Cluster, ConfigFile, ControlPlane, Etcd, EtcdMember, Eviction, Install, Interface,
+    InterfaceId, Kubelet, Machine, Mirror, Modules, Network, PodNetwork, Registries, Reserved, Route, Time,
 };
 use crate::reader::{Flag, Section, Text, Whole};
 use crate::words::{IpWord, SysctlName, Word};
@@ -171,7 +171,34 @@ fn control_plane(section: &Section<'_>) -> ControlPlane {
         secret: section.one("secret"),
         external: section.list("external"),
         features: flags(section, "features"),
+        audit: audit(&section.section("audit")),
+        encryption: section.one("encryption"),
+        authentication: section.one("authentication"),
+        authorization: section.one("authorization"),
+        files: section.sections("files").iter().filter_map(config_file).collect(),
     }
+}
+
+fn audit(section: &Section<'_>) -> Option<Audit> {
+    let policy = section.one("policy");
+    let log = audit_log(section);
+    let webhook = section.one("webhook");
+    Some(Audit { policy: policy?, log, webhook })
+}
+
+fn audit_log(section: &Section<'_>) -> Option<AuditLog> {
+    let path = section.one("log-path");
+    let max_size = section.one("log-max-size");
+    let max_files = number(section, "log-max-files");
+    let max_age = section.one("log-max-age");
+    let compress = flag(section, "log-compress");
+    Some(AuditLog { path: path?, max_size: max_size?, max_files: max_files?, max_age, compress: compress? })
+}
+
+fn config_file(section: &Section<'_>) -> Option<ConfigFile> {
+    let name = section.one("name");
+    let content = section.one("content");
+    Some(ConfigFile { name: name?, content: content? })
 }
 
 fn etcd(section: &Section<'_>) -> Option<Etcd> {

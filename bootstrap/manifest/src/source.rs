@@ -38,7 +38,26 @@ impl<'a> Source<'a> {
     pub(crate) fn line(&self, line: usize) -> String {
         let start = self.line_starts[line - 1];
         let end = self.line_starts.get(line).map_or(self.text.len(), |next| next - 1);
-        hide_secrets(self.text[start..end].trim_end_matches('\r'))
+        let text = self.text[start..end].trim_end_matches('\r');
+        if self.is_inside_secret(line) { "***".to_owned() } else { hide_secrets(text) }
+    }
+
+    /// Whether a line is a further one of a secret over several lines: what the last key before it begins. Quotes are
+    /// not counted, as those of a text that is no TOML do not come in pairs.
+    fn is_inside_secret(&self, line: usize) -> bool {
+        let text = |line: usize| {
+            let end = self.line_starts.get(line).map_or(self.text.len(), |next| next - 1);
+            &self.text[self.line_starts[line - 1]..end]
+        };
+        let key_of = |text: &str| text.split_once('=').and_then(|(key, _)| key_name(key));
+        if key_of(text(line)).is_some() {
+            return false;
+        }
+        let before = (1..line).rev().find_map(|before| key_of(text(before)).map(|name| (name, text(before))));
+        before.is_some_and(|(name, text)| {
+            let opens = text.contains("\"\"\"") || text.contains("'''");
+            opens && keys::secret_names().any(|secret| secret == name)
+        })
     }
 
     /// How many characters of its first line a span marks, at least one.
@@ -46,6 +65,12 @@ impl<'a> Source<'a> {
         let text = self.text.get(span.clone()).unwrap_or_default();
         text.lines().next().unwrap_or_default().chars().count().max(1)
     }
+}
+
+/// The name of a known key that stands before `=`.
+fn key_name(text: &str) -> Option<&'static str> {
+    let name = text.trim().rsplit('.').next()?.trim_matches(['"', '\'', ' ', '\t']);
+    keys::all().iter().map(keys::Key::name).find(|known| *known == name)
 }
 
 /// Cuts a line off after `KEY =` if KEY holds a secret: consoles and bundles show these lines.

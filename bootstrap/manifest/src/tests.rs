@@ -19,6 +19,9 @@ name = "m"
 address = "10.0.0.1"
 [registries.mirrors."docker.io"]
 endpoints = []
+[[control-plane.files]]
+name = "f"
+content = "x"
 "#;
 
 #[test]
@@ -88,6 +91,25 @@ fn secrets_are_not_shown() {
     assert!(!diagnostics.to_string().contains("ABCDEF"), "{diagnostics}");
     let (_, broken) = check("m.toml", &text.replace("def\"", "def"));
     assert!(!broken.to_string().contains("0123456789abcdef"), "{broken}");
+}
+
+#[test]
+fn secrets_over_several_lines_are_not_shown() {
+    let head = "version = 1\nmachine = { hostname = \"a\", role = \"single\" }\n[control-plane]\n";
+    let document = "apiVersion: apiserver.config.k8s.io/v1\nkind: EncryptionConfiguration\nresources:\n\
+                    - resources: [secrets]\n  providers: [{aescbc: {keys: [\n{name: one, secret: SECRETKEY+base64==}]}}]\n";
+    let text = format!("{head}encryption = '''\n{document}'''\n");
+    let manifest = parse("m.toml", &text).unwrap();
+    assert!(manifest.control_plane.encryption.as_ref().unwrap().as_str().contains("SECRETKEY"));
+    assert!(!format!("{manifest:?}").contains("SECRETKEY"));
+    // Whatever line behind the key is forgotten: no line of the text is shown.
+    let lines: Vec<&str> = text.lines().collect();
+    for left_out in 4..lines.len() {
+        let rest: Vec<&str> =
+            lines.iter().enumerate().filter(|(at, _)| *at != left_out).map(|(_, line)| *line).collect();
+        let (_, found) = check("m.toml", &rest.join("\n"));
+        assert!(!found.to_string().contains("SECRETKEY"), "without line {}: {found}", left_out + 1);
+    }
 }
 
 #[test]

@@ -6,6 +6,7 @@
 
 mod choice;
 mod disk;
+mod document;
 mod names;
 mod net;
 mod quantity;
@@ -13,6 +14,10 @@ mod secret;
 
 pub use choice::{ControlPlanePart, DhcpMode, PodNetworkMode, Role, TaintEffect};
 pub use disk::DiskSelector;
+pub use document::{
+    AuditPolicy, AuthenticationConfiguration, AuthorizationConfiguration, EncryptionConfiguration, FileContent,
+    FileName, Kubeconfig, LogPath,
+};
 pub use names::{
     ClusterName, DnsName, FeatureName, Hostname, InterfaceName, LabelKey, LabelValue, ModuleName, ModuleParameters,
     RegistryHost, SysctlName, Taint,

@@ -83,10 +83,8 @@ pub(super) struct Inputs<'a> {
 }
 
 impl<'a> Inputs<'a> {
-    /// `version` is that in which the object is to be shown.
-    pub(super) fn new(call: &'a Call, event: Event<'a>, version: &str) -> Result<Self> {
-        let request = event::request(call, event, (version, call.is_dry_run()?));
-        Ok(Self { request, namespace: namespace(call)?, event, asks: Asks(call) })
+    pub(super) fn new(call: &'a Call, event: Event<'a>) -> Result<Self> {
+        Ok(Self { request: event::request(call, event), namespace: namespace(call)?, event, asks: Asks(call) })
     }
 
     /// The variables of an evaluation. Named expressions are evaluated when one asks for them, and once.

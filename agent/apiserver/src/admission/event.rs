@@ -1,11 +1,13 @@
 //! What is done to an object, as webhooks and policies are told.
 
+use api::Kind;
+use api::schema::FieldType;
 use serde_json::{Value, json};
 
-use super::Operation;
 use crate::app::Call;
-use crate::strategy::Part;
-use crate::tree;
+use crate::request::Query;
+use crate::status::{Failure, Result};
+use crate::{codec, tree};
 
 const GROUP: &str = "admissionregistration.k8s.io";
 
@@ -19,28 +21,26 @@ const EXEMPT: [&str; 6] = [
     "mutatingadmissionpolicybindings",
 ];
 
-/// What is done to an object.
+/// What is done to an object, in a version of its resource.
 #[derive(Clone, Copy)]
 pub(super) struct Event<'a> {
     pub(super) operation: &'static str,
+    /// The resource in the version that it is seen in.
+    pub(super) kind: &'static Kind,
     pub(super) new: Option<&'a Value>,
     pub(super) old: Option<&'a Value>,
+    /// Options of the operation; null where it has none.
+    pub(super) options: &'a Value,
+    pub(super) dry_run: bool,
 }
 
-impl<'a> Event<'a> {
-    pub(super) fn of_write(operation: Operation, new: &'a Value, old: Option<&'a Value>) -> Option<Self> {
-        let operation = match operation {
-            Operation::Create => "CREATE",
-            Operation::Update(Part::Internal) => return None,
-            Operation::Update(_) => "UPDATE",
-        };
-        Some(Self { operation, new: Some(new), old })
-    }
-
+impl Event<'_> {
+    /// The name in the request, or that of an object that is made.
     pub(super) fn name(&self, call: &Call) -> String {
-        let object = self.new.or(self.old);
-        let own = object.map_or("", |o| tree::text(o, "/metadata/name"));
-        if own.is_empty() { call.info.name.clone() } else { own.to_owned() }
+        match self.new {
+            Some(new) if call.info.name.is_empty() => tree::text(new, "/metadata/name").to_owned(),
+            _ => call.info.name.clone(),
+        }
     }
 }
 
@@ -48,22 +48,17 @@ impl<'a> Event<'a> {
 pub(super) fn is_looked_at(call: &Call) -> bool {
     let internal = call.headers.is_empty() && call.user.name == "system:apiserver";
     let exempt = call.kind.group == GROUP && EXEMPT.contains(&call.kind.plural);
-    // Scale is another object than the one that is written here, and evictions and bindings delete and change pods
-    // on behalf of this server.
-    let other = matches!(call.info.subresource.as_str(), "scale" | "eviction" | "binding");
-    !internal && !exempt && !other
-}
-
-/// A group and a version of it.
-pub(super) fn version_name(call: &Call, version: &str) -> String {
-    if call.kind.group.is_empty() { version.to_owned() } else { format!("{}/{version}", call.kind.group) }
+    !internal && !exempt
 }
 
 /// The request without its objects, as `AdmissionRequest` spells it.
-pub(super) fn request(call: &Call, event: Event<'_>, (version, dry_run): (&str, bool)) -> Value {
-    let kind = call.kind;
-    let gvk = |version: &str| json!({"group": kind.group, "version": version, "kind": kind.kind});
-    let gvr = |version: &str| json!({"group": kind.group, "version": version, "resource": kind.plural});
+pub(super) fn request(call: &Call, event: Event<'_>) -> Value {
+    let subresource = call.info.subresource.as_str();
+    let gvk = |kind: &Kind| {
+        let name = kind.type_of(subresource);
+        json!({"group": name.group, "version": name.version, "kind": name.kind})
+    };
+    let gvr = |kind: &Kind| json!({"group": kind.group, "version": kind.version, "resource": kind.plural});
     let mut user = json!({"username": call.user.name, "groups": call.user.groups});
     if !call.user.uid.is_empty() {
         user["uid"] = call.user.uid.as_str().into();
@@ -71,34 +66,58 @@ pub(super) fn request(call: &Call, event: Event<'_>, (version, dry_run): (&str, 
     if !call.user.extra.is_empty() {
         user["extra"] = json!(call.user.extra);
     }
+    let name = event.name(call);
+    let namespace = if call.kind.plural == "namespaces" { name.clone() } else { call.namespace().to_owned() };
     let mut request = json!({
-        "kind": gvk(version), "resource": gvr(version),
-        "requestKind": gvk(kind.version), "requestResource": gvr(kind.version),
-        "name": event.name(call), "operation": event.operation, "userInfo": user,
-        "dryRun": dry_run, "options": options(call, event),
+        "kind": gvk(event.kind), "resource": gvr(event.kind),
+        "requestKind": gvk(call.kind), "requestResource": gvr(call.kind),
+        "name": name, "operation": event.operation, "userInfo": user,
+        "dryRun": event.dry_run, "options": event.options,
     });
-    let namespace = if kind.plural == "namespaces" { event.name(call) } else { call.namespace().to_owned() };
     if !namespace.is_empty() {
         request["namespace"] = namespace.into();
     }
-    if !call.info.subresource.is_empty() {
-        request["subResource"] = call.info.subresource.as_str().into();
-        request["requestSubResource"] = call.info.subresource.as_str().into();
-    }
-    if let Some(object) = event.new.filter(|o| event.operation == "CONNECT" && o["kind"].is_string()) {
-        request["kind"] = json!({"group": "", "version": "v1", "kind": object["kind"]});
-        request["requestKind"] = request["kind"].clone();
+    if !subresource.is_empty() {
+        request["subResource"] = subresource.into();
+        request["requestSubResource"] = subresource.into();
     }
     request
 }
 
-fn options(call: &Call, event: Event<'_>) -> Value {
-    let kind = match event.operation {
-        "CREATE" => "CreateOptions",
-        "UPDATE" if call.info.verb == "patch" => "PatchOptions",
-        "UPDATE" => "UpdateOptions",
-        "DELETE" => "DeleteOptions",
-        _ => return Value::Null,
-    };
-    json!({"kind": kind, "apiVersion": "meta.k8s.io/v1"})
+/// What a client asks for that connects to something: its query, as an object.
+pub(super) fn connect_options(call: &Call) -> Result<Value> {
+    let name = call.kind.type_of(&call.info.subresource);
+    let schema = name.schema().ok_or_else(|| Failure::internal(format!("no message is called {}", name.kind)))?;
+    let mut options = json!({});
+    for field in schema.fields {
+        let query = &call.query;
+        let given = match field.ty {
+            _ if field.json == "path" => format!("/{}", call.info.rest).into(),
+            _ if !query.has(field.json) => continue,
+            FieldType::Bool => query.flag(field.json).into(),
+            FieldType::Int32 => numbers(&query.all(field.json))?,
+            _ if field.repeated => query.all(field.json).into(),
+            _ => query.get(field.json).into(),
+        };
+        options[field.json] = given;
+    }
+    codec::canonical_message(schema, name, &options)
+}
+
+/// The query that asks for these options.
+pub(super) fn connect_query(options: &Value) -> Query {
+    let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    let fields = options.as_object().into_iter().flatten();
+    let asked =
+        fields.filter(|(key, value)| !matches!(key.as_str(), "kind" | "apiVersion" | "path") && !value.is_null());
+    Query::of_pairs(asked.flat_map(|(key, value)| {
+        let all = value.as_array().map_or_else(|| vec![text(value)], |all| all.iter().map(text).collect());
+        all.into_iter().map(move |one| (key.as_str(), one))
+    }))
+}
+
+fn numbers(texts: &[String]) -> Result<Value> {
+    let number = |text: &String| text.parse::<i32>().map(Value::from);
+    let all: std::result::Result<Vec<Value>, _> = texts.iter().map(number).collect();
+    all.map(Value::from).map_err(|_| Failure::bad_request(format!("{} are no numbers", texts.join(", "))))
 }

@@ -1,5 +1,6 @@
 //! Whether a webhook or a policy is for a request.
 
+use api::Kind;
 use api::labels::Selector;
 use api::meta::v1::{LabelSelector, LabelSelectorRequirement};
 use serde_json::Value;
@@ -38,44 +39,44 @@ impl Matching {
         }
     }
 
-    /// The version in which the object is to be shown, if the request matches.
-    pub(super) fn version<'a>(&self, call: &'a Call, event: Event<'_>) -> Option<&'a str> {
-        let name = event.name(call);
-        let resource = rules::Resource {
-            group: call.kind.group,
-            version: call.kind.version,
-            plural: call.kind.plural,
-            subresource: &call.info.subresource,
-            namespaced: call.kind.namespaced,
-            name: &name,
-        };
-        if self.version_of(&self.excluded, call, event, resource).is_some() {
+    /// The resource in the version in which it is to be shown, if the request matches.
+    pub(super) fn kind(&self, call: &Call, event: Event<'_>) -> Option<&'static Kind> {
+        if self.kind_in(&self.excluded, call, event).is_some() {
             return None;
         }
         let is_open = self.all_without_rules && self.rules.as_array().is_none_or(Vec::is_empty);
-        let version = if is_open { call.kind.version } else { self.version_of(&self.rules, call, event, resource)? };
-        let labels =
-            |object: Option<&Value>| object.is_some_and(|o| matches_labels(&self.objects, &o["metadata"]["labels"]));
+        let kind = if is_open { call.kind } else { self.kind_in(&self.rules, call, event)? };
+        // What has no metadata has no labels either, not even none.
+        let labels = |object: Option<&Value>| {
+            object.is_some_and(|o| o["metadata"].is_object() && matches_labels(&self.objects, &o["metadata"]["labels"]))
+        };
         let by_object = self.objects.is_empty() || labels(event.new) || labels(event.old);
-        (by_object && self.in_namespace(call, event)).then_some(version)
+        (by_object && self.in_namespace(call, event)).then_some(kind)
     }
 
-    fn version_of<'a>(
-        &self,
-        wanted: &Value,
-        call: &'a Call,
-        event: Event<'_>,
-        resource: rules::Resource<'_>,
-    ) -> Option<&'a str> {
-        if rules::matches(wanted, event.operation, resource) {
-            return Some(call.kind.version);
+    /// The version of which one of the rules speaks: the one of the request before others, then the rules in order.
+    fn kind_in(&self, wanted: &Value, call: &Call, event: Event<'_>) -> Option<&'static Kind> {
+        let wanted = wanted.as_array().filter(|rules| !rules.is_empty())?;
+        let name = event.name(call);
+        let speaks_of = |rule: &Value, kind: &Kind| {
+            let resource = rules::Resource {
+                group: kind.group,
+                version: kind.version,
+                plural: kind.plural,
+                subresource: &call.info.subresource,
+                namespaced: kind.namespaced,
+                name: &name,
+            };
+            rules::matches(rule, event.operation, resource)
+        };
+        if wanted.iter().any(|rule| speaks_of(rule, call.kind)) {
+            return Some(call.kind);
         }
-        if self.exact || wanted.as_array().is_none_or(Vec::is_empty) || !crate::custom::is_custom(call.kind) {
+        if self.exact {
             return None;
         }
-        let definition = call.app.custom.definition(call.kind.group, call.kind.plural)?;
-        let mut versions = definition.versions.iter().map(|v| v.kind.version);
-        versions.find(|version| rules::matches(wanted, event.operation, rules::Resource { version, ..resource }))
+        let others = equivalents(call);
+        wanted.iter().find_map(|rule| others.iter().copied().find(|kind| speaks_of(rule, kind)))
     }
 
     fn in_namespace(&self, call: &Call, event: Event<'_>) -> bool {
@@ -92,6 +93,19 @@ impl Matching {
         let namespace = call.app.cache.known("", "namespaces").get("", call.namespace());
         namespace.is_some_and(|n| self.namespaces.matches_with(|key| n.label(key)))
     }
+}
+
+/// The resource of the request in other versions, or under another name.
+fn equivalents(call: &Call) -> Vec<&'static Kind> {
+    let (own, subresource) = (call.kind, call.info.subresource.as_str());
+    let all: Vec<&'static Kind> = match call.app.custom.definition(own.group, own.plural) {
+        Some(definition) => definition.versions.iter().map(|v| v.kind).collect(),
+        None if own.etcd_prefix.is_empty() => Vec::new(),
+        None => api::kinds().iter().filter(|k| k.etcd_prefix == own.etcd_prefix).collect(),
+    };
+    let is_other =
+        |k: &&'static Kind| !std::ptr::eq(*k, own) && (subresource.is_empty() || k.subresource(subresource).is_some());
+    all.into_iter().filter(is_other).collect()
 }
 
 /// A selector of labels. One that cannot be read selects nothing; validation keeps such out.

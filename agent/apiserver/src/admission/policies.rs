@@ -16,8 +16,9 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use serde_json::Value;
 
+use super::change::Change;
 use super::condition::{Conditions, Named};
-use super::event::{Event, is_looked_at};
+use super::event::Event;
 use super::matching::Matching;
 use crate::app::{App, Call};
 use crate::cache::Storage;
@@ -27,8 +28,6 @@ use crate::status::Result;
 use crate::tree;
 
 use params::{ParamKind, ParamRef};
-
-pub(super) use mutating::mutate;
 
 const GROUP: &str = "admissionregistration.k8s.io";
 
@@ -163,22 +162,49 @@ impl Binding {
     }
 
     fn concerns(&self, call: &Call, event: Event<'_>) -> bool {
-        self.matching.as_ref().is_none_or(|m| m.version(call, event).is_some())
+        self.matching.as_ref().is_none_or(|m| m.kind(call, event).is_some())
     }
+}
+
+/// Kinds that no policy is asked about: a cluster that cannot ask who somebody is, and whether they may, stands still.
+const EXCLUDED: [(&str, &str); 6] = [
+    ("authentication.k8s.io", "selfsubjectreviews"),
+    ("authentication.k8s.io", "tokenreviews"),
+    ("authorization.k8s.io", "localsubjectaccessreviews"),
+    ("authorization.k8s.io", "selfsubjectaccessreviews"),
+    ("authorization.k8s.io", "selfsubjectrulesreviews"),
+    ("authorization.k8s.io", "subjectaccessreviews"),
+];
+
+fn is_excluded(call: &Call) -> bool {
+    EXCLUDED.contains(&(call.kind.group, call.kind.plural))
+}
+
+/// Whether there are policies that may change what is written.
+pub(super) fn has_mutating(call: &Call) -> bool {
+    !is_excluded(call) && !call.app.policies.mutating.current(&call.app).is_empty()
 }
 
 /// Whether there are policies that may refuse the request.
 pub(super) fn has_validating(call: &Call) -> bool {
-    !call.app.policies.validating.current(&call.app).is_empty()
+    !is_excluded(call) && !call.app.policies.validating.current(&call.app).is_empty()
 }
 
 /// Lets the validating policies look at what is about to be done.
-pub(super) fn validate(call: &Call, event: Event<'_>) -> Result<()> {
-    let hooks = call.app.policies.validating.current(&call.app);
-    if hooks.is_empty() || !is_looked_at(call) {
+pub(super) async fn validate(call: &Call, change: &mut Change<'_>) -> Result<()> {
+    if is_excluded(call) {
         return Ok(());
     }
-    validating::validate(call, event, &hooks)
+    validating::validate(call, change, &call.app.policies.validating.current(&call.app)).await
+}
+
+/// Lets the mutating policies change what is about to be written.
+pub(super) async fn mutate(call: &Call, change: &mut Change<'_>) -> Result<()> {
+    // Of what goes nothing can be changed.
+    if is_excluded(call) || change.event().operation == "DELETE" {
+        return Ok(());
+    }
+    mutating::mutate(call, change, &call.app.policies.mutating.current(&call.app)).await
 }
 
 /// The object's name in a refusal.

@@ -15,12 +15,8 @@ pub(super) struct Resource<'a> {
     pub(super) name: &'a str,
 }
 
-/// Whether one of the rules matches.
-pub(super) fn matches(rules: &Value, operation: &str, resource: Resource<'_>) -> bool {
-    rules.as_array().into_iter().flatten().any(|rule| matches_one(rule, operation, resource))
-}
-
-fn matches_one(rule: &Value, operation: &str, resource: Resource<'_>) -> bool {
+/// Whether a rule matches.
+pub(super) fn matches(rule: &Value, operation: &str, resource: Resource<'_>) -> bool {
     let has = |key: &str, wanted: &str| {
         tree::list(rule, &format!("/{key}")).iter().filter_map(Value::as_str).any(|v| v == "*" || v == wanted)
     };
@@ -55,7 +51,7 @@ mod tests {
     fn patterns_of_resources() {
         let pods = Resource { group: "", version: "v1", plural: "pods", subresource: "", namespaced: true, name: "a" };
         let exec = Resource { subresource: "exec", ..pods };
-        let rule = |resources: Value, scope: &str| json!([{"operations": ["CREATE"], "apiGroups": [""], "apiVersions": ["*"], "resources": resources, "scope": scope}]);
+        let rule = |resources: Value, scope: &str| json!({"operations": ["CREATE"], "apiGroups": [""], "apiVersions": ["*"], "resources": resources, "scope": scope});
         for (patterns, plain, below) in [
             (json!(["*"]), true, false),
             (json!(["*/*"]), true, true),

@@ -10,13 +10,14 @@ mod ask;
 
 use std::sync::Arc;
 
+use api::Kind;
 use http::StatusCode;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 
-use super::Operation;
+use super::change::Change;
 use super::condition::{self, Conditions, Inputs, Named, Verdict};
-use super::event::{self, Event, is_looked_at, version_name};
+use super::event::{self, Event};
 use super::matching::Matching;
 use crate::app::{App, Call};
 use crate::cache::Storage;
@@ -104,56 +105,63 @@ impl Hook {
     }
 }
 
-/// Asks the mutating hooks about a write. Says whether the object was changed.
-pub(super) async fn mutate(call: &Call, operation: Operation, new: &mut Value, old: Option<&Value>) -> Result<bool> {
+/// Whether there are hooks that may change what is written.
+pub(super) fn has_mutating(call: &Call) -> bool {
+    !call.app.hooks.mutating(&call.app).is_empty()
+}
+
+/// Whether there are hooks that may refuse a request.
+pub(super) fn has_validating(call: &Call) -> bool {
+    !call.app.hooks.validating(&call.app).is_empty()
+}
+
+/// Asks the mutating hooks.
+pub(super) async fn mutate(call: &Call, change: &mut Change<'_>) -> Result<()> {
     let hooks = call.app.hooks.mutating(&call.app);
-    if hooks.is_empty() || !is_looked_at(call) {
-        return Ok(false);
-    }
     let mut changed_at: Option<usize> = None;
     let mut asked: Vec<usize> = Vec::new();
     for (at, hook) in hooks.iter().enumerate() {
-        if mutate_by(call, (hook, 0), (operation, new, old)).await?.inspect(|_| asked.push(at)) == Some(true) {
+        if mutate_by(call, (hook, 0), change).await?.inspect(|_| asked.push(at)) == Some(true) {
             changed_at = Some(at);
         }
     }
-    let Some(last) = changed_at else { return Ok(false) };
+    let Some(last) = changed_at else { return Ok(()) };
     // Those that ran before the last change see what came of it.
     for at in asked.into_iter().filter(|at| *at < last && hooks[*at].reinvoke) {
-        mutate_by(call, (&hooks[at], 1), (operation, new, old)).await?;
+        mutate_by(call, (&hooks[at], 1), change).await?;
     }
-    Ok(true)
+    Ok(())
 }
 
 /// Asks one hook. `None` if it is not concerned, else whether it changed the object.
-async fn mutate_by(
-    call: &Call,
-    (hook, round): (&Hook, usize),
-    (operation, new, old): (Operation, &mut Value, Option<&Value>),
-) -> Result<Option<bool>> {
-    let Some(event) = Event::of_write(operation, new, old) else { return Ok(None) };
-    let Some(version) = concerns(call, hook, event)? else { return Ok(None) };
+async fn mutate_by(call: &Call, (hook, round): (&Hook, usize), change: &mut Change<'_>) -> Result<Option<bool>> {
+    let Some(kind) = concerns(call, hook, change).await? else { return Ok(None) };
+    let event = change.seen_as(kind);
     let place = format!("{MUTATED}round_{round}_index_{}", hook.at);
-    let Some(answer) = ask(call, (hook, &place), event, version).await? else { return Ok(None) };
-    let Some(patch) = answer.patch else {
+    let Some(answer) = ask(call, (hook, &place), event).await? else { return Ok(None) };
+    let Some(patch) = answer.patch.filter(|patch| !patch.0.is_empty()) else {
         note_mutation(call, hook, &place, false);
         return Ok(Some(false));
     };
-    let before = new.clone();
-    let own_version = new["apiVersion"].clone();
-    if !patch.0.is_empty() {
-        new["apiVersion"] = version_name(call, version).into();
-        json_patch::patch(new, &patch)
-            .map_err(|e| Failure::internal(format!("failed calling webhook {:?}: {e}", hook.name)))?;
-        new["apiVersion"] = own_version;
-    }
-    let is_changed = before != *new;
+    let Some(before) = event.new else {
+        return Err(Failure::internal(format!(
+            "admission webhook {:?} attempted to modify the object, which is not supported for this operation",
+            hook.name
+        )));
+    };
+    let mut new = before.clone();
+    json_patch::patch(&mut new, &patch)
+        .map_err(|e| Failure::internal(format!("failed calling webhook {:?}: {e}", hook.name)))?;
+    let is_changed = *before != new;
     note_mutation(call, hook, &place, is_changed);
-    if !patch.0.is_empty() && call.record.wants_request_object() {
+    if call.record.wants_request_object() {
         let (configuration, webhook) = (&hook.configuration, &hook.name);
         let noted = Patched { configuration, webhook, patch: &patch, patch_type: "JSONPatch" };
         let key = place.replacen(MUTATED, PATCHED, 1);
         call.record.annotate(&key, serde_json::to_string(&noted).unwrap_or_default());
+    }
+    if is_changed {
+        change.replace(kind, new).await?;
     }
     Ok(Some(is_changed))
 }
@@ -186,17 +194,15 @@ fn note_mutation(call: &Call, hook: &Hook, place: &str, mutated: bool) {
 }
 
 /// Asks the validating hooks.
-pub(super) async fn validate(call: &Call, event: Event<'_>) -> Result<()> {
+pub(super) async fn validate(call: &Call, change: &mut Change<'_>) -> Result<()> {
     let hooks = call.app.hooks.validating(&call.app);
-    if hooks.is_empty() || !is_looked_at(call) {
-        return Ok(());
-    }
     let mut concerned = Vec::new();
     for hook in hooks.iter() {
-        concerned.extend(concerns(call, hook, event)?.map(|version| (hook, version)));
+        concerned.extend(concerns(call, hook, change).await?.map(|kind| (hook, kind)));
     }
-    let answers = concerned.into_iter().map(|(hook, version)| async move {
-        ask(call, (hook, &format!("{VALIDATED}round_0_index_{}", hook.at)), event, version).await
+    let change = &*change;
+    let answers = concerned.into_iter().map(|(hook, kind)| async move {
+        ask(call, (hook, &format!("{VALIDATED}round_0_index_{}", hook.at)), change.seen_as(kind)).await
     });
     for answer in futures::future::join_all(answers).await {
         answer?;
@@ -204,76 +210,16 @@ pub(super) async fn validate(call: &Call, event: Event<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Asks about the deletion of an object.
-pub(super) async fn look_at_deletion(call: &Call, name: &str) -> Result<()> {
-    if !has_hooks(call) {
-        return Ok(());
-    }
-    let storage = call.storage()?;
-    let Some(object) = storage.get(call.namespace(), name) else { return Ok(()) };
-    let old = codec::to_value(storage, call.kind, &object)?;
-    look(call, Event { operation: "DELETE", new: None, old: Some(&old) }).await
-}
-
-/// Asks about a connection: the object is what the query asks for.
-pub(super) async fn look_at_connection(call: &Call) -> Result<()> {
-    if !has_hooks(call) {
-        return Ok(());
-    }
-    let kind = match (call.kind.plural, call.info.subresource.as_str()) {
-        ("pods", "exec") => "PodExecOptions",
-        ("pods", "attach") => "PodAttachOptions",
-        ("pods", "portforward") => "PodPortForwardOptions",
-        ("pods", _) => "PodProxyOptions",
-        ("services", _) => "ServiceProxyOptions",
-        _ => "NodeProxyOptions",
-    };
-    let mut options = json!({"kind": kind, "apiVersion": "v1"});
-    for key in ["stdin", "stdout", "stderr", "tty"] {
-        if call.query.flag(key) {
-            options[key] = true.into();
-        }
-    }
-    if call.query.has("container") {
-        options["container"] = call.query.get("container").into();
-    }
-    let commands = call.query.all("command");
-    if !commands.is_empty() {
-        options["command"] = json!(commands);
-    }
-    look(call, Event { operation: "CONNECT", new: Some(&options), old: None }).await
-}
-
-fn has_hooks(call: &Call) -> bool {
-    let hooks = &call.app.hooks;
-    let has_any = !hooks.mutating(&call.app).is_empty() || !hooks.validating(&call.app).is_empty();
-    is_looked_at(call) && (has_any || super::policies::has_validating(call))
-}
-
-/// Asks the hooks that may only refuse or, mutating, look at what is no object: deletions and connections.
-async fn look(call: &Call, event: Event<'_>) -> Result<()> {
-    let hooks = call.app.hooks.mutating(&call.app);
-    if is_looked_at(call) {
-        for hook in hooks.iter() {
-            if let Some(version) = concerns(call, hook, event)? {
-                let place = format!("{MUTATED}round_0_index_{}", hook.at);
-                ask(call, (hook, &place), event, version).await?;
-            }
-        }
-    }
-    super::policies::validate(call, event)?;
-    validate(call, event).await
-}
-
-/// The version in which a hook wants to see the object, if it is concerned.
-fn concerns<'a>(call: &'a Call, hook: &Hook, event: Event<'_>) -> Result<Option<&'a str>> {
-    let Some(version) = hook.matching.version(call, event) else { return Ok(None) };
+/// The version in which a hook wants to see the change, if it is concerned; the change is then prepared for it.
+async fn concerns(call: &Call, hook: &Hook, change: &mut Change<'_>) -> Result<Option<&'static Kind>> {
+    let Some(kind) = hook.matching.kind(call, change.event()) else { return Ok(None) };
+    change.prepare(kind).await?;
     if hook.conditions.is_empty() {
-        return Ok(Some(version));
+        return Ok(Some(kind));
     }
-    let inputs = Inputs::new(call, event, version)?;
-    match hook.conditions.judge(&inputs, None, &Named::default()) {
-        Verdict::Holds => Ok(Some(version)),
+    let event = change.seen_as(kind);
+    match hook.conditions.judge(&Inputs::new(call, event)?, None, &Named::default()) {
+        Verdict::Holds => Ok(Some(kind)),
         Verdict::Fails => Ok(None),
         Verdict::Unknown(_) if hook.ignores_failure => Ok(None),
         Verdict::Unknown(why) => Err(Failure::forbidden(call.subject(), &event.name(call), &why)),
@@ -281,13 +227,12 @@ fn concerns<'a>(call: &'a Call, hook: &Hook, event: Event<'_>) -> Result<Option<
 }
 
 /// Asks a hook. `None` if it could not be asked and that does not matter.
-async fn ask(call: &Call, (hook, place): (&Hook, &str), event: Event<'_>, version: &str) -> Result<Option<Answer>> {
-    let dry_run = call.is_dry_run()?;
-    if dry_run && hook.has_side_effects {
+async fn ask(call: &Call, (hook, place): (&Hook, &str), event: Event<'_>) -> Result<Option<Answer>> {
+    if event.dry_run && hook.has_side_effects {
         return Err(Failure::bad_request(format!("admission webhook {:?} does not support dry run", hook.name)));
     }
     let uid = uuid::Uuid::new_v4().to_string();
-    let review = review(call, event, (version, &uid, dry_run));
+    let review = review(call, event, &uid);
     let client = ask::Client { app: &call.app, config: &hook.client, seconds: hook.timeout };
     match client.ask(&review, &uid).await {
         Ok(answer) => {
@@ -323,18 +268,11 @@ fn refusal(name: &str, status: &Value) -> Failure {
     Failure::new(code, reason, message)
 }
 
-fn review(call: &Call, event: Event<'_>, (version, uid, dry_run): (&str, &str, bool)) -> Value {
-    let in_version = |object: Option<&Value>| {
-        let mut object = object.cloned().unwrap_or(Value::Null);
-        if object["apiVersion"].is_string() && object["kind"] == call.kind.kind {
-            object["apiVersion"] = version_name(call, version).into();
-        }
-        object
-    };
-    let mut request = event::request(call, event, (version, dry_run));
+fn review(call: &Call, event: Event<'_>, uid: &str) -> Value {
+    let mut request = event::request(call, event);
     request["uid"] = uid.into();
-    request["object"] = in_version(event.new);
-    request["oldObject"] = in_version(event.old);
+    request["object"] = event.new.cloned().unwrap_or_default();
+    request["oldObject"] = event.old.cloned().unwrap_or_default();
     json!({"kind": "AdmissionReview", "apiVersion": "admission.k8s.io/v1", "request": request})
 }
 

@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 
 use super::{Conversion, Definition, coerce, refresh};
 use crate::admission::WebhookClient;
-use crate::app::App;
+use crate::app::{App, Call};
 use crate::cache::{Object, Storage};
 use crate::codec;
 use crate::status::{Failure, Result};
@@ -131,6 +131,20 @@ pub async fn encode_tried(app: &Arc<App>, storage: &Storage, kind: &Kind, value:
         return encode(app, storage, kind, value).await;
     }
     codec::to_tried(storage, kind, value.clone())
+}
+
+/// Objects of one version of a kind in another, for those who want to see them so; in their order.
+pub async fn in_version(call: &Call, (from, to): (&Kind, &'static Kind), objects: Vec<Value>) -> Result<Vec<Value>> {
+    let storage = call.storage()?;
+    let Some(definition) = storage.definition().filter(|_| super::is_custom(to)) else {
+        return objects.into_iter().map(|object| codec::in_version(storage, (from, to), object)).collect();
+    };
+    let wanted = to.api_version();
+    let mut done = convert(&call.app, &definition, &wanted, objects).await?;
+    for object in &mut done {
+        object["apiVersion"] = wanted.as_str().into();
+    }
+    Ok(done)
 }
 
 /// Converts objects to a version, in their order.

@@ -69,6 +69,28 @@ impl DeleteOptions {
     }
 }
 
+impl DeleteOptions {
+    /// As a client would write them.
+    pub fn to_value(&self) -> Value {
+        let mut value = json!({"kind": "DeleteOptions", "apiVersion": "meta.k8s.io/v1"});
+        if let Some(seconds) = self.grace {
+            value["gracePeriodSeconds"] = seconds.into();
+        }
+        for (key, wanted) in [("uid", &self.uid), ("resourceVersion", &self.version)] {
+            if let Some(wanted) = wanted {
+                value["preconditions"][key] = wanted.as_str().into();
+            }
+        }
+        if !self.propagation.is_empty() {
+            value["propagationPolicy"] = self.propagation.as_str().into();
+        }
+        if self.dry_run {
+            value["dryRun"] = json!(["All"]);
+        }
+        value
+    }
+}
+
 fn check(call: &Call, value: &Value) -> Result<()> {
     let kind = tree::text(value, "/kind");
     if !kind.is_empty() && kind != "DeleteOptions" && kind != call.kind.kind {
@@ -147,7 +169,6 @@ async fn remove_object(call: &Call, name: &str, options: &DeleteOptions) -> Resu
     let namespace = call.namespace();
     let key = storage.store_key(namespace, name);
     let not_found = || Failure::not_found(call.subject(), name);
-    crate::admission::check_delete(call, name).await?;
     let mut old = match storage.get(namespace, name) {
         Some(object) => object,
         None => super::write::from_store(call, storage, &key).await?.ok_or_else(not_found)?,
@@ -163,6 +184,7 @@ async fn remove_object(call: &Call, name: &str, options: &DeleteOptions) -> Resu
             continue;
         }
         from_cache = false;
+        crate::admission::check_delete(call, &value, options).await?;
         let mut new = value.clone();
         let begins =
             call.kind.plural == "customresourcedefinitions" && !tree::has(&value, "/metadata/deletionTimestamp");

@@ -6,7 +6,7 @@ mod kubelet;
 mod links;
 mod proxy;
 mod review;
-mod scale;
+pub(crate) mod scale;
 mod token;
 pub(crate) mod tunnel;
 
@@ -35,8 +35,9 @@ pub(super) async fn dispatch(call: &Call, parts: Parts, body: Body) -> Result<Re
     if !row.verbs.contains(&call.info.verb) && row.name != "proxy" {
         return Err(Failure::method_not_allowed());
     }
+    let mut asked = None;
     if matches!(row.name, "exec" | "attach" | "portforward" | "proxy") {
-        crate::admission::check_connect(call).await?;
+        asked = crate::admission::check_connect(call).await?;
     }
     let part = match row.name {
         "status" => Part::Status,
@@ -49,7 +50,9 @@ pub(super) async fn dispatch(call: &Call, parts: Parts, body: Body) -> Result<Re
         "eviction" => return eviction::evict(call, &read_body(body).await?).await,
         "token" => return token::request(call, &read_body(body).await?).await,
         "proxy" => return proxy::serve(call, parts, body).await,
-        "log" | "exec" | "attach" | "portforward" => return kubelet::serve(call, parts, body).await,
+        "log" | "exec" | "attach" | "portforward" => {
+            return kubelet::serve(call, asked.as_ref().unwrap_or(&call.query), (parts, body)).await;
+        }
         other => return Err(Failure::not_implemented(&format!("the subresource {other}"))),
     };
     let is_table = call.accept.form == crate::negotiate::Form::Table;
@@ -99,11 +102,7 @@ fn decode_as(call: &Call, body: &[u8], name: &str) -> Result<Value> {
 /// The type names that a body gives, if any, are those of the subresource: its kind, in a version of its group that
 /// is as stable.
 fn check_names(call: &Call, value: &Value) -> Result<()> {
-    let own = (call.kind.group, call.kind.version, call.kind.kind);
-    let (group, version, kind) = call.kind.subresource(&call.info.subresource).map_or(own, |row| {
-        let is_own = row.group.is_empty() && row.version.is_empty();
-        (if is_own { own.0 } else { row.group }, if row.version.is_empty() { own.1 } else { row.version }, row.kind)
-    });
+    let api::TypeName { group, version, kind } = call.kind.type_of(&call.info.subresource);
     let given = |key: &str| value[key].as_str().unwrap_or_default();
     let (given_version, given_kind) = (given("apiVersion"), given("kind"));
     let (given_group, short) = given_version.rsplit_once('/').unwrap_or(("", given_version));

@@ -41,8 +41,8 @@ pub fn merge(ty: Type<'_>, live: Option<&Value>, config: Option<&Value>) -> Valu
 ///
 /// # Errors
 /// When the configuration names members of what is one value.
-pub fn merge_config(kind: &api::Kind, object: &Value, config: &Value) -> Result<Value, String> {
-    let ty = Type::of_message(kind.schema());
+pub fn merge_config(schema: &'static api::schema::Message, object: &Value, config: &Value) -> Result<Value, String> {
+    let ty = Type::of_message(schema);
     let mut whole = Vec::new();
     whole_values(ty, config, "", &mut whole);
     if !whole.is_empty() {

@@ -1,5 +1,8 @@
 //! A server in process, on a store in memory, that everybody may do everything with.
 
+#[allow(dead_code, reason = "not every test has webhooks")]
+pub(crate) mod webhook;
+
 use std::sync::Arc;
 
 use apiserver::{ApiService, Authorization, Config};

@@ -68,6 +68,20 @@ fn master(rules: &mut Rules<'_>) {
         }
     }
     let Some(control_plane) = &rules.parts.control_plane else { return };
+    if rules.has("control-plane.audit")
+        && !["log-path", "webhook"].iter().any(|key| rules.has(&format!("control-plane.audit.{key}")))
+    {
+        rules
+            .error("control-plane.audit", "what is written down goes nowhere")
+            .expected("`log-path`, `webhook` or both")
+            .help("for example: log-path = \"/var/log/keelson/audit.log\"");
+    }
+    let names: Vec<&str> = control_plane.files.iter().map(|file| file.name.as_str()).collect();
+    if !rules.has(&format!("control-plane.files[{}]", names.len())) {
+        for (index, name) in names.iter().enumerate().filter(|(index, name)| names[..*index].contains(name)) {
+            rules.error(&format!("control-plane.files[{index}].name"), format!("`{name}` is there twice"));
+        }
+    }
     let external = &control_plane.external;
     // Places in the text are only those in the list if every element was good.
     if rules.has(&format!("control-plane.external[{}]", external.len())) {

@@ -1,12 +1,14 @@
 //! Policies that change objects.
 
+use api::Kind;
+use api::schema::Message;
 use cel::{Budget, OBJECT_BUDGET, Value};
 use serde_json::Value as Json;
 
 use super::{Binding, Hook, Policy, params};
+use crate::admission::change::Change;
 use crate::admission::condition::{Expression, Inputs, Verdict};
-use crate::admission::event::{Event, is_looked_at};
-use crate::admission::{Operation, reform};
+use crate::admission::event::Event;
 use crate::app::Call;
 use crate::expressions::{Scope, Variables, environment, json_patch_type, object_type};
 use crate::managed;
@@ -44,13 +46,6 @@ impl super::Rules for Rules {
     }
 }
 
-/// Someone's change to an object on its way to the store.
-struct Change<'a> {
-    operation: Operation,
-    new: &'a mut Json,
-    old: Option<&'a Json>,
-}
-
 /// What could not be done, for the answer.
 struct Trouble {
     text: String,
@@ -58,22 +53,12 @@ struct Trouble {
 }
 
 /// Lets the mutating policies change an object.
-pub(in crate::admission) fn mutate(
-    call: &Call,
-    operation: Operation,
-    new: &mut Json,
-    old: Option<&Json>,
-) -> Result<()> {
-    let hooks = call.app.policies.mutating.current(&call.app);
-    if hooks.is_empty() || !is_looked_at(call) {
-        return Ok(());
-    }
-    let mut change = Change { operation, new, old };
+pub(super) async fn mutate(call: &Call, change: &mut Change<'_>, hooks: &[Hook<Rules>]) -> Result<()> {
     let mut troubles = Vec::new();
     let mut last_change = None;
     let mut invoked = Vec::new();
     for (at, hook) in hooks.iter().enumerate() {
-        match by_policy(call, hook, &mut change, &mut troubles)? {
+        match by_policy(call, hook, change, &mut troubles).await? {
             Some(true) => {
                 last_change = Some(at);
                 invoked.push(at);
@@ -85,27 +70,26 @@ pub(in crate::admission) fn mutate(
     if let Some(last) = last_change {
         // Those that ran before the last change see what came of it.
         for at in invoked.into_iter().filter(|at| *at < last && hooks[*at].policy.rules.reinvoke) {
-            by_policy(call, &hooks[at], &mut change, &mut troubles)?;
+            by_policy(call, &hooks[at], change, &mut troubles).await?;
         }
     }
     let Some(first) = troubles.first() else { return Ok(()) };
     let reason = if first.is_invalid { "Invalid" } else { "Forbidden" };
-    let name = Event::of_write(operation, new, old).map_or(String::new(), |event| super::object_name(call, event));
+    let name = super::object_name(call, change.event());
     let failure =
         Failure::new(http::StatusCode::FORBIDDEN, reason, first.text.clone()).with_subject(call.subject(), &name);
     Err(troubles.iter().fold(failure, |failure, trouble| failure.with_cause("", &trouble.text)))
 }
 
 /// Lets one policy change the object. `None` if it is not for the request, else whether the object changed.
-fn by_policy(
+async fn by_policy(
     call: &Call,
     hook: &Hook<Rules>,
     change: &mut Change<'_>,
     troubles: &mut Vec<Trouble>,
 ) -> Result<Option<bool>> {
     let policy = &*hook.policy;
-    let Some(event) = Event::of_write(change.operation, change.new, change.old) else { return Ok(None) };
-    let Some(version) = policy.matching.version(call, event) else { return Ok(None) };
+    let Some(seen) = policy.matching.kind(call, change.event()) else { return Ok(None) };
     let kind = match policy.param_kind.as_ref().map(|k| k.resolve(call)).transpose() {
         Ok(kind) => kind,
         Err(why) if policy.ignores_failure => {
@@ -118,17 +102,16 @@ fn by_policy(
             return Ok(None);
         }
     };
-    let before = change.new.clone();
+    let before = change.event().new.cloned();
     let mut is_invoked = false;
     for binding in &hook.bindings {
-        let Some(event) = Event::of_write(change.operation, change.new, change.old) else { continue };
-        if !binding.concerns(call, event) {
+        if !binding.concerns(call, change.event()) {
             continue;
         }
         match params::collect(call, kind, binding.params.as_ref()) {
             Ok(params) => {
                 for params in &params {
-                    let outcome = by_binding(call, policy, (version, params.as_ref()), change)?;
+                    let outcome = by_binding(call, policy, (seen, params.as_ref()), change).await?;
                     is_invoked |= outcome.is_invoked;
                     let invalid = |why: &String| trouble(policy, binding, why, true);
                     troubles.extend(outcome.failures.iter().filter(|_| !policy.ignores_failure).map(invalid));
@@ -140,7 +123,7 @@ fn by_policy(
             Err(_) => {}
         }
     }
-    Ok(is_invoked.then(|| before != *change.new))
+    Ok(is_invoked.then(|| before.as_ref() != change.event().new))
 }
 
 fn trouble(policy: &Policy<Rules>, binding: &Binding, why: &str, is_invalid: bool) -> Trouble {
@@ -154,15 +137,15 @@ struct Outcome {
     failures: Vec<String>,
 }
 
-fn by_binding(
+async fn by_binding(
     call: &Call,
     policy: &Policy<Rules>,
-    (version, params): (&str, Option<&Json>),
+    (kind, params): (&'static Kind, Option<&Json>),
     change: &mut Change<'_>,
 ) -> Result<Outcome> {
     let mut outcome = Outcome::default();
-    let Some(event) = Event::of_write(change.operation, change.new, change.old) else { return Ok(outcome) };
-    match policy.conditions.judge(&Inputs::new(call, event, version)?, params, &policy.named) {
+    change.prepare(kind).await?;
+    match policy.conditions.judge(&Inputs::new(call, change.seen_as(kind))?, params, &policy.named) {
         Verdict::Holds => outcome.is_invoked = true,
         Verdict::Fails => return Ok(outcome),
         Verdict::Unknown(why) => {
@@ -171,13 +154,9 @@ fn by_binding(
         }
     }
     for mutation in &policy.rules.mutations {
-        let Some(event) = Event::of_write(change.operation, change.new, change.old) else { continue };
-        let inputs = Inputs::new(call, event, version)?;
-        match changed(call, policy, (mutation, &inputs, params), change.new) {
-            Ok(Some(object)) => {
-                *change.new = object;
-                reform(call, change.operation, change.new)?;
-            }
+        change.prepare(kind).await?;
+        match changed(call, policy, (mutation, params), change.seen_as(kind))? {
+            Ok(Some(object)) => change.replace(kind, object).await?,
             Ok(None) => {}
             Err(why) => outcome.failures.push(why),
         }
@@ -189,29 +168,36 @@ fn by_binding(
 fn changed(
     call: &Call,
     policy: &Policy<Rules>,
-    (mutation, inputs, params): (&Mutation, &Inputs<'_>, Option<&Json>),
-    object: &Json,
-) -> std::result::Result<Option<Json>, String> {
+    (mutation, params): (&Mutation, Option<&Json>),
+    event: Event<'_>,
+) -> Result<std::result::Result<Option<Json>, String>> {
+    let inputs = Inputs::new(call, event)?;
+    let Some(object) = event.new else { return Ok(Ok(None)) };
+    let name = event.kind.type_of(&call.info.subresource);
+    let is_own = name == event.kind.type_of("");
+    let schema = if is_own { Some(event.kind.schema()) } else { name.schema() };
+    let schema = schema.ok_or_else(|| Failure::internal(format!("no message is called {}", name.kind)))?;
     let budget = Budget::new(OBJECT_BUDGET);
     let activation = inputs.activation(params, &policy.named, &budget, true);
-    match mutation {
+    let attempt = || match mutation {
         Mutation::Apply(expression) => {
             let value = expression.evaluate(&activation, &budget)??;
-            applied(call, object, &value).map(Some)
+            applied(schema, object, &value).map(Some)
         }
         Mutation::Patch(expression) => {
             let value = expression.evaluate(&activation, &budget)??;
             patched(object, &value)
         }
-    }
+    };
+    Ok(attempt())
 }
 
-fn applied(call: &Call, object: &Json, value: &Value<'_>) -> std::result::Result<Json, String> {
+fn applied(schema: &'static Message, object: &Json, value: &Value<'_>) -> std::result::Result<Json, String> {
     check_names(value)?;
     let mut config = cel::to_json(value).map_err(|e| format!("invalid return type: {e}"))?;
     config["apiVersion"] = object["apiVersion"].clone();
     config["kind"] = object["kind"].clone();
-    managed::merge_config(call.kind, object, &config)
+    managed::merge_config(schema, object, &config)
 }
 
 /// Types of values that are written out say where in the object they belong.

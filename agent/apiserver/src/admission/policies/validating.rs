@@ -7,6 +7,7 @@ use http::StatusCode;
 use serde_json::Value as Json;
 
 use super::{Binding, Hook, Policy, params};
+use crate::admission::change::Change;
 use crate::admission::condition::{Expression, Inputs, Verdict};
 use crate::admission::event::Event;
 use crate::app::Call;
@@ -77,63 +78,72 @@ fn reason(given: &str) -> &'static str {
 }
 
 /// Asks all policies; the first refusal is the answer.
-pub(super) fn validate(call: &Call, event: Event<'_>, hooks: &[Hook<Rules>]) -> Result<()> {
+pub(super) async fn validate(call: &Call, change: &mut Change<'_>, hooks: &[Hook<Rules>]) -> Result<()> {
     let mut refusal: Option<Failure> = None;
     for hook in hooks {
-        let policy = &*hook.policy;
-        let Some(version) = policy.matching.version(call, event) else { continue };
-        let mut refuse = |binding: Option<&Binding>, denial: &Denial| {
-            refusal.get_or_insert_with(|| failure(call, event, (&policy.name, binding), denial));
-        };
-        let unconfigured = |step: &str, why: String| Denial {
-            message: format!("failed to configure {step}: {why}"),
-            reason: "Invalid",
-            is_absolute: true,
-            index: 0,
-        };
-        let kind = match policy.param_kind.as_ref().map(|k| k.resolve(call)).transpose() {
-            Ok(kind) => kind,
+        let Some(kind) = hook.policy.matching.kind(call, change.event()) else { continue };
+        change.prepare(kind).await?;
+        let refused = by_policy(call, hook, (change.event(), change.seen_as(kind)))?;
+        refusal = refusal.or(refused);
+    }
+    refusal.map_or(Ok(()), Err)
+}
+
+/// Asks one policy. `own` is the event as the request has it, `event` the one in the version of the policy.
+fn by_policy(call: &Call, hook: &Hook<Rules>, (own, event): (Event<'_>, Event<'_>)) -> Result<Option<Failure>> {
+    let policy = &*hook.policy;
+    let mut refusal: Option<Failure> = None;
+    let mut refuse = |binding: Option<&Binding>, denial: &Denial| {
+        refusal.get_or_insert_with(|| failure(call, event, (&policy.name, binding), denial));
+    };
+    let unconfigured = |step: &str, why: String| Denial {
+        message: format!("failed to configure {step}: {why}"),
+        reason: "Invalid",
+        is_absolute: true,
+        index: 0,
+    };
+    let kind = match policy.param_kind.as_ref().map(|k| k.resolve(call)).transpose() {
+        Ok(kind) => kind,
+        Err(why) => {
+            if !policy.ignores_failure {
+                refuse(None, &unconfigured("policy", why));
+            }
+            return Ok(refusal);
+        }
+    };
+    let mut noted = Annotations::new();
+    for binding in hook.bindings.iter().filter(|b| b.concerns(call, own)) {
+        let params = match params::collect(call, kind, binding.params.as_ref()) {
+            Ok(params) => params,
             Err(why) => {
                 if !policy.ignores_failure {
-                    refuse(None, &unconfigured("policy", why));
+                    refuse(Some(binding), &unconfigured("binding", why));
                 }
                 continue;
             }
         };
-        let mut noted = Annotations::new();
-        for binding in hook.bindings.iter().filter(|b| b.concerns(call, event)) {
-            let params = match params::collect(call, kind, binding.params.as_ref()) {
-                Ok(params) => params,
-                Err(why) => {
-                    if !policy.ignores_failure {
-                        refuse(Some(binding), &unconfigured("binding", why));
-                    }
-                    continue;
+        let inputs = Inputs::new(call, event)?;
+        for params in &params {
+            for denial in denials(policy, &inputs, params.as_ref(), &mut noted) {
+                if !denial.is_absolute && acts(binding, "Audit") && call.record.is_on() {
+                    note_failure(call, &policy.name, binding, &denial);
                 }
-            };
-            let inputs = Inputs::new(call, event, version)?;
-            for params in &params {
-                for denial in denials(policy, &inputs, params.as_ref(), &mut noted) {
-                    if !denial.is_absolute && acts(binding, "Audit") && call.record.is_on() {
-                        note_failure(call, &policy.name, binding, &denial);
-                    }
-                    if denial.is_absolute || acts(binding, "Deny") {
-                        refuse(Some(binding), &denial);
-                    }
-                    if !denial.is_absolute && acts(binding, "Warn") {
-                        call.warn(format!(
-                            "Validation failed for ValidatingAdmissionPolicy '{}' with binding '{}': {}",
-                            policy.name, binding.name, denial.message
-                        ));
-                    }
+                if denial.is_absolute || acts(binding, "Deny") {
+                    refuse(Some(binding), &denial);
+                }
+                if !denial.is_absolute && acts(binding, "Warn") {
+                    call.warn(format!(
+                        "Validation failed for ValidatingAdmissionPolicy '{}' with binding '{}': {}",
+                        policy.name, binding.name, denial.message
+                    ));
                 }
             }
         }
-        for (key, values) in noted.into_iter().filter(|(_, values)| !values.is_empty()) {
-            call.record.annotate_anew(&format!("{}/{key}", policy.name), values.join(", "));
-        }
     }
-    refusal.map_or(Ok(()), Err)
+    for (key, values) in noted.into_iter().filter(|(_, values)| !values.is_empty()) {
+        call.record.annotate_anew(&format!("{}/{key}", policy.name), values.join(", "));
+    }
+    Ok(refusal)
 }
 
 /// Notes a demand that is not met where the binding says so.

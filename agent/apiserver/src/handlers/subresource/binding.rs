@@ -17,10 +17,13 @@ use crate::tree;
 const TOPOLOGY: [&str; 2] = ["topology.kubernetes.io/zone", "topology.kubernetes.io/region"];
 
 pub(super) async fn bind(call: &Call, name: &str, body: &[u8]) -> Result<Response<Body>> {
-    let binding = decode_as(call, body, BINDING)?;
+    let mut binding = decode_as(call, body, BINDING)?;
+    tree::object_at(&mut binding, "metadata").insert("name".into(), name.into());
+    crate::admission::admit_message(call, &mut binding).await?;
     let node = tree::text(&binding, "/target/name").to_owned();
     let kind = tree::text(&binding, "/target/kind");
     check_target(kind, &node)?;
+    crate::admission::check_message(call, &binding).await?;
     let pods = api::kind_by_name("v1", "Pod").ok_or_else(Failure::no_such_path)?;
     let mut on_pod = internal_call(&call.app, pods, call.namespace(), "update");
     on_pod.info.name = name.to_owned();

@@ -21,11 +21,13 @@ use crate::tree;
 const EVICTION: &str = "k8s.io.api.policy.v1.Eviction";
 
 pub(super) async fn evict(call: &Call, body: &[u8]) -> Result<Response<Body>> {
-    let eviction = decode_as(call, body, EVICTION)?;
+    let mut eviction = decode_as(call, body, EVICTION)?;
+    crate::admission::admit_message(call, &mut eviction).await?;
     let name = tree::text(&eviction, "/metadata/name");
     if !name.is_empty() && name != call.info.name {
         return Err(Failure::bad_request("name in URL does not match name in Eviction object"));
     }
+    crate::admission::check_message(call, &eviction).await?;
     let options = &eviction["deleteOptions"];
     let text = |pointer: &str| options.pointer(pointer).and_then(Value::as_str).map(str::to_owned);
     let delete = DeleteOptions {

@@ -23,7 +23,8 @@ use crate::{tree, websocket};
 /// Where kubelets listen when their node does not say.
 const KUBELET_PORT: i64 = 10_250;
 
-pub(super) async fn serve(call: &Call, mut parts: Parts, body: Body) -> Result<Response<Body>> {
+/// `query` is what the client asks for, or what its admission made of that.
+pub(super) async fn serve(call: &Call, query: &Query, (mut parts, body): (Parts, Body)) -> Result<Response<Body>> {
     let is_log = call.info.subresource == "log";
     if !is_log && call.info.verb == "get" {
         // Running a command is a creation whatever method a WebSocket begins with.
@@ -35,7 +36,7 @@ pub(super) async fn serve(call: &Call, mut parts: Parts, body: Body) -> Result<R
     }
     let object = read::current(call).await?;
     let value = codec::to_value(call.storage()?, call.kind, &object)?;
-    let path = path_of(call, &value)?;
+    let path = path_of(call, query, &value)?;
     let node = tree::text(&value, "/spec/nodeName");
     if node.is_empty() && is_log {
         let mut response = Response::new(answer::full(""));
@@ -194,8 +195,8 @@ pub(super) fn address_of(call: &Call, node: &str) -> Result<(String, u16)> {
     Ok((host.to_owned(), u16::try_from(port).unwrap_or_default()))
 }
 
-fn container_of(call: &Call, pod: &Value) -> Result<String> {
-    let given = call.query.get("container");
+fn container_of(call: &Call, query: &Query, pod: &Value) -> Result<String> {
+    let given = query.get("container");
     let lists = ["containers", "initContainers", "ephemeralContainers"];
     let names = |list: &str| -> Vec<String> {
         let items = tree::list(&pod["spec"], &format!("/{list}")).iter();
@@ -224,16 +225,16 @@ fn container_of(call: &Call, pod: &Value) -> Result<String> {
 }
 
 /// The kubelet's path of a request.
-fn path_of(call: &Call, pod: &Value) -> Result<String> {
+fn path_of(call: &Call, query: &Query, pod: &Value) -> Result<String> {
     let (namespace, name) = (call.namespace(), call.info.name.as_str());
     let subresource = call.info.subresource.as_str();
-    let query = kubelet_query(&call.query, subresource);
+    let spelled = kubelet_query(query, subresource);
     let path = match subresource {
-        "log" => format!("/containerLogs/{namespace}/{name}/{}", container_of(call, pod)?),
+        "log" => format!("/containerLogs/{namespace}/{name}/{}", container_of(call, query, pod)?),
         "portforward" => format!("/portForward/{namespace}/{name}"),
-        verb => format!("/{verb}/{namespace}/{name}/{}", container_of(call, pod)?),
+        verb => format!("/{verb}/{namespace}/{name}/{}", container_of(call, query, pod)?),
     };
-    Ok(if query.is_empty() { path } else { format!("{path}?{query}") })
+    Ok(if spelled.is_empty() { path } else { format!("{path}?{spelled}") })
 }
 
 /// The query as kubelets spell it.

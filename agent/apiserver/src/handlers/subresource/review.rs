@@ -27,6 +27,8 @@ pub(super) async fn create(call: &Call, body: &[u8]) -> Result<Response<Body>> {
     let target = crate::managed::Target { kind: call.kind, part: crate::strategy::Part::Main, schema: None };
     crate::managed::track(target, None, &mut review, (call.manager(), &now));
     tree::object_at(&mut review, "spec");
+    crate::admission::admit_message(call, &mut review).await?;
+    crate::admission::check_message(call, &review).await?;
     match call.kind.plural {
         // Of these only the answer is told.
         "selfsubjectreviews" => {

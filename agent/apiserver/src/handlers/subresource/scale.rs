@@ -92,6 +92,16 @@ pub(super) async fn serve(call: &Call, method: &Method, body: bytes::Bytes) -> R
     answered(call, &scale_of(places, &value))
 }
 
+/// The Scale of an object.
+pub fn shown(call: &Call, object: &Value) -> Value {
+    scale_of(&Places::of(call), object)
+}
+
+/// Gives an object the replicas of its Scale.
+pub fn put_back(call: &Call, object: &mut Value, scale: &Value) {
+    Places::of(call).set(object, tree::integer(scale, "/spec/replicas").unwrap_or(0));
+}
+
 /// Server-side apply of a Scale: of the object's fields it can own the one with the replicas.
 async fn apply(call: &Call, places: &Places, body: &[u8]) -> Result<Object> {
     crate::handlers::options::check(call, "PatchOptions")?;

@@ -23,6 +23,7 @@ pub(super) async fn request(call: &Call, body: &[u8]) -> Result<Response<Body>> 
     tree::object_at(&mut request, "spec");
     tree::remove(&mut request, "status");
     defaults::apply_message(REQUEST, &mut request);
+    crate::admission::admit_message(call, &mut request).await?;
     for (what, own) in [("name", call.info.name.as_str()), ("namespace", call.namespace())] {
         check_same(call, &request, what, own)?;
     }
@@ -32,6 +33,7 @@ pub(super) async fn request(call: &Call, body: &[u8]) -> Result<Response<Body>> 
     let seconds = tree::integer(&request, "/spec/expirationSeconds").unwrap_or(0);
     check_seconds(seconds)?;
     crate::admission::nodes::restrict_token(call, &request)?;
+    crate::admission::check_message(call, &request).await?;
     let signer =
         call.app.access.signer.as_ref().ok_or_else(|| Failure::not_implemented("signing service account tokens"))?;
     let audiences = tree::list(&request, "/spec/audiences").iter().filter_map(|a| a.as_str().map(str::to_owned));

@@ -112,7 +112,8 @@ pub(crate) const TEXTS: &[(&str, &str)] = &[
 
 /// Modules that the first stage needs to leave word of a panic, to learn what the loader has started, and to mount the
 /// root from whatever disk.
-pub(crate) const ROOT_MODULES: &[&str] = &["efi_pstore", "efivarfs", "erofs", "virtio_blk", "virtio_scsi", "sd_mod", "ahci"];
+pub(crate) const ROOT_MODULES: &[&str] =
+    &["efi_pstore", "efivarfs", "erofs", "virtio_blk", "virtio_scsi", "sd_mod", "ahci"];
 
 /// Modules that every machine loads at boot. There is no modprobe, so whatever the kernel would ask for by itself
 /// (file systems, nftables expressions) must be named too.

@@ -13,8 +13,8 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use api::core::v1::{Container, EnvVar, Namespace, Pod, ServiceAccount};
 use api::ResourceList as _;
+use api::core::v1::{Container, EnvVar, Namespace, Pod, ServiceAccount};
 use bytes::Bytes;
 use client::{Client, Config, Patch, WatchEvent, WatchParams};
 use futures::StreamExt as _;

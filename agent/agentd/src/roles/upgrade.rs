@@ -92,7 +92,8 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let uri = with_query("/update", &[("downgrade", options.allow_downgrade)]);
     let update = Bytes::from(update);
     process::ask(UPDATE_WITHIN, async {
-        let dry = with_query(&uri, &[("dry-run", true), ("force", options.start.force), ("stage", options.start.stage)]);
+        let dry =
+            with_query(&uri, &[("dry-run", true), ("force", options.start.force), ("stage", options.start.stage)]);
         options.target.ask(Method::PUT, &dry, update.slice(..head.bytes)).await?;
         change(&options.target, &options.start, (Method::PUT, uri, update)).await
     })

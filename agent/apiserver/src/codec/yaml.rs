@@ -369,8 +369,8 @@ mod tests {
     fn long_keys_are_marked() {
         let key = "k".repeat(129);
         let tree = json!({"a": {key.clone(): {"b": 1, "c": {}}}});
-        assert_eq!(text(&tree), format!("a:\n  ? {key}\n  : b: 1\n    c: {{}}\n"));
-        assert_eq!(text(&json!({"k".repeat(128): 1})), format!("{}: 1\n", "k".repeat(128)));
+        assert_eq!(super::text(&tree), format!("a:\n  ? {key}\n  : b: 1\n    c: {{}}\n"));
+        assert_eq!(super::text(&json!({"k".repeat(128): 1})), format!("{}: 1\n", "k".repeat(128)));
     }
 
     #[test]

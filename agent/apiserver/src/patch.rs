@@ -92,6 +92,37 @@ fn not_a(ty: &str, value: &Value) -> Failure {
     Failure::bad_request(format!("error decoding patch: json: cannot unmarshal {found} into Go value of type {ty}"))
 }
 
+/// Merges a patch as upstream does: what takes a place that nothing like it had is cleared of nulls, also inside lists.
+fn merge(target: &mut Value, patch: &Value) {
+    let (Value::Object(target), Value::Object(patch)) = (&mut *target, patch) else {
+        let was_object = target.is_object();
+        *target = patch.clone();
+        if !was_object {
+            prune(target);
+        }
+        return;
+    };
+    for (key, value) in patch {
+        if value.is_null() {
+            target.remove(key);
+        } else {
+            merge(target.entry(key).or_insert(Value::Null), value);
+        }
+    }
+}
+
+/// Removes the nulls of all objects.
+fn prune(value: &mut Value) {
+    match value {
+        Value::Object(map) => {
+            map.retain(|_, value| !value.is_null());
+            map.values_mut().for_each(prune);
+        }
+        Value::Array(list) => list.iter_mut().for_each(prune),
+        _ => {}
+    }
+}
+
 /// Replacing a key that an object does not have adds it.
 fn lenient(target: &Value, operation: &json_patch::PatchOperation) -> json_patch::PatchOperation {
     match operation {
@@ -122,7 +153,7 @@ impl Patch {
                     json_patch::patch(&mut new, std::slice::from_ref(&operation)).map_err(|_| rejected())?;
                 }
             }
-            Change::Merge(patch) => json_patch::merge(&mut new, patch),
+            Change::Merge(patch) => merge(&mut new, patch),
             Change::Strategic(patch) => strategic::apply(message, &mut new, patch)?,
         }
         Ok(new)
@@ -137,5 +168,25 @@ impl Patch {
             Change::Strategic(patch) => Some(crate::codec::go_map(patch)),
         };
         text.unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn nulls_are_cleared_from_what_is_new_also_in_lists() {
+        let merged = |mut target: Value, patch: Value| {
+            merge(&mut target, &patch);
+            target
+        };
+        let patch = json!({"a": null, "l": [{"x": null, "y": 1}, null], "o": {"n": {"x": null}}});
+        let expected = json!({"l": [{"y": 1}, null], "o": {"n": {}}, "z": 1});
+        assert_eq!(merged(json!({"a": 1, "z": 1, "l": [2]}), patch), expected);
+        // A list in the place of an object is taken as it is.
+        assert_eq!(merged(json!({"o": {}}), json!({"o": [{"x": null}]})), json!({"o": [{"x": null}]}));
+        assert_eq!(merged(json!({"o": {"a": 1}}), json!({"o": {"a": null, "b": 2}})), json!({"o": {"b": 2}}));
     }
 }

@@ -9,8 +9,12 @@ use crate::tree;
 
 pub(super) fn admit(call: &Call, pod: &mut Value) -> Result<()> {
     let name = tree::text(pod, "/spec/runtimeClassName").to_owned();
-    if name.is_empty() {
+    if !tree::has(pod, "/spec/runtimeClassName") {
         return Ok(());
+    }
+    if name.is_empty() {
+        let text = "resource name may not be empty";
+        return Err(Failure::new(http::StatusCode::INTERNAL_SERVER_ERROR, "", text));
     }
     let storage = call.app.cache.known("node.k8s.io", "runtimeclasses");
     let refuse = |why: String| Failure::forbidden(call.subject(), tree::text(pod, "/metadata/name"), &why);

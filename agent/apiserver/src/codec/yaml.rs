@@ -363,6 +363,7 @@ fn natural(a: &str, b: &str) -> Ordering {
 
 #[cfg(test)]
 mod tests {
+    use super::text;
     use serde_json::json;
 
     #[test]

@@ -24,7 +24,7 @@ pub fn track(target: Target<'_>, live: Option<&Value>, new: &mut Value, writer: 
     let mut entries = current(live, new, !manager.subresource.is_empty());
     tree::remove(&mut new["metadata"], "managedFields");
     // Whoever leaves out what members of lists are told apart by cannot be tracked.
-    if target.schema.is_none() && !is_typeable(target.ty(), new) {
+    if target.schema.is_none() && !(is_typeable(target.ty(), new) && has_readable_managers(new)) {
         return;
     }
     // An object whose tracking was dropped stays without until it is applied.
@@ -50,6 +50,16 @@ fn is_typeable(ty: Type<'_>, value: &Value) -> bool {
         }),
         _ => true,
     }
+}
+
+/// Whether the managers in the metadata of templates, of which nobody makes use, say of something what they manage.
+fn has_readable_managers(value: &Value) -> bool {
+    const TEMPLATES: [&str; 4] =
+        ["/spec/template", "/spec/jobTemplate", "/spec/jobTemplate/spec/template", "/template"];
+    TEMPLATES.iter().filter_map(|path| value.pointer(path)).all(|template| {
+        let managers = tree::list(template, "/metadata/managedFields").iter();
+        managers.map(|manager| &manager["fieldsV1"]).all(|fields| fields.is_null() || fields.is_object())
+    })
 }
 
 /// The entries of an object that is made and never stored: all it says is the writer's.

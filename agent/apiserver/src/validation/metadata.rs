@@ -81,7 +81,11 @@ fn rule(kind: &Kind) -> Rule {
 }
 
 fn ip_name(name: &str) -> Complaints {
-    if name.parse::<std::net::IpAddr>().is_ok() { Complaints::new() } else { vec!["must be a valid IP address".into()] }
+    match name.parse::<std::net::IpAddr>().map(|address| address.to_string()) {
+        Err(_) => vec!["must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)".into()],
+        Ok(canonical) if canonical != name => vec![format!("must be in canonical form ({canonical:?})").into()],
+        Ok(_) => Complaints::new(),
+    }
 }
 
 /// The metadata of a tree.
@@ -157,8 +161,11 @@ impl Rule {
     }
 }
 
+/// Kinds of which only the name is looked at, not what it is made from.
+const NAMES_ALONE: [&str; 2] = ["deviceclasses", "replicationcontrollers"];
+
 fn whole(kind: &Kind, meta: &ObjectMeta, name: fn(&str) -> Complaints, errors: &mut Errors) {
-    if !meta.generate_name.is_empty() {
+    if !meta.generate_name.is_empty() && !NAMES_ALONE.contains(&kind.plural) {
         let complaints = name(&without_dash(&meta.generate_name));
         checks::text(&METADATA.child("generateName"), &meta.generate_name, complaints, errors);
     }

@@ -233,7 +233,11 @@ pub(super) fn conversion(definition: &Value, old: Option<&Value>, errors: &mut E
         let why = "must be None if spec.preserveUnknownFields is true";
         errors.push(FieldError::invalid("spec.conversion.strategy", strategy, why));
     }
-    one_of("spec.conversion.strategy", strategy, &["None", "Webhook"], errors);
+    if strategy.is_empty() {
+        errors.push(FieldError::required("spec.conversion.strategy", ""));
+    } else {
+        one_of("spec.conversion.strategy", strategy, &["None", "Webhook"], errors);
+    }
     let client = &conversion["webhook"]["clientConfig"];
     let reviews = tree::list(conversion, "/webhook/conversionReviewVersions");
     let field = "spec.conversion.webhookClientConfig";

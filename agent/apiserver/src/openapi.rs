@@ -66,8 +66,9 @@ impl Document {
     #[must_use]
     pub fn bytes(&self) -> Bytes {
         let mut bytes = Vec::new();
-        // What was packed here can be unpacked.
-        flate2::read::GzDecoder::new(&*self.packed).read_to_end(&mut bytes).ok();
+        if let Err(error) = flate2::read::GzDecoder::new(&*self.packed).read_to_end(&mut bytes) {
+            tracing::error!(%error, "a document that was packed here cannot be unpacked");
+        }
         bytes.into()
     }
 }

@@ -89,7 +89,8 @@ impl Operation<'_> {
 
     fn take_any(&mut self) -> Result<i32> {
         if self.is_try {
-            let number = self.own.iter().max().copied().unwrap_or(BELOW_TRIES) + 1;
+            // As upstream counts: the highest number is followed by the lowest, which validation refuses.
+            let number = self.own.iter().max().copied().unwrap_or(BELOW_TRIES).wrapping_add(1);
             self.own.push(number);
             return Ok(number);
         }

@@ -40,8 +40,8 @@ enum Ty {
     Simple,
     /// Names with empty lists.
     Requirement,
-    /// An extension that names a kind. Upstream keeps the order of its keys where nobody has read the document again.
-    Kind(fn(&Value) -> bool),
+    /// An extension with keys in the order of upstream's type, which is kept where nobody has read the document again.
+    Ordered(&'static [&'static str], fn(&Value) -> bool),
 }
 
 /// Finds the shape of an object, and the numbers of the `oneof` messages around it, outermost first.
@@ -56,7 +56,9 @@ struct Shape {
 }
 
 /// The keys of an extension that names a kind, in the order of upstream's type.
-const KIND_KEYS: [&str; 3] = ["group", "version", "kind"];
+const KIND: &[&str] = &["group", "version", "kind"];
+/// The keys of a rule of a custom resource.
+const RULE: &[&str] = &["rule", "message", "messageExpression", "reason", "fieldPath", "optionalOldSelf"];
 
 fn document(style: Style) -> &'static Shape {
     match style {
@@ -83,6 +85,14 @@ mod tests {
             write(&document, Style::V3),
             r##"{"openapi":"3.0.0","paths":{"/a/":{},"/b/":{"get":{"tags":["t"],"responses":{"200":{"description":"OK","content":{}}},"x-a":1,"x-kubernetes-group-version-kind":{"group":"g","version":"v","kind":"K"}}}},"components":{"schemas":{"S":{"description":"a \u003c b","default":{},"allOf":[{"$ref":"r"}],"properties":{"a":{"type":"t","format":"f"},"b":{"type":"string"}}}}}}"##
         );
+    }
+
+    #[test]
+    fn rules_keep_upstreams_order() {
+        let rules = json!([{"fieldPath": ".a", "rule": "true", "message": "m"}]);
+        let document = json!({"components": {"schemas": {"S": {"x-kubernetes-validations": rules}}}});
+        let expected = r#"[{"rule":"true","message":"m","fieldPath":".a"}]"#;
+        assert!(write(&document, Style::V3).contains(expected));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use prost::encoding::{WireType, encode_key, encode_varint};
 use serde_json::{Map, Value};
 
-use super::{KIND_KEYS, Pick, Shape, Ty, document};
+use super::{Pick, Shape, Ty, document};
 use crate::codec;
 use crate::openapi::Style;
 
@@ -65,7 +65,7 @@ fn message(pick: Pick, value: &Value) -> Vec<u8> {
 fn fields(shape: &Shape, map: &Map<String, Value>, out: &mut Vec<u8>) {
     let mut known: Vec<_> =
         shape.keys.iter().filter_map(|(key, number, ty)| Some((number, *ty, map.get(*key)?))).collect();
-    known.retain(|(_, ty, _)| !matches!(ty, Ty::Kind(_)));
+    known.retain(|(_, ty, _)| !matches!(ty, Ty::Ordered(..)));
     known.sort_by_key(|(number, ..)| **number);
     for (number, ty, value) in known {
         field(*number, ty, value, out);
@@ -73,7 +73,7 @@ fn fields(shape: &Shape, map: &Map<String, Value>, out: &mut Vec<u8>) {
     for (key, value) in map.iter().filter(|(key, _)| shape.extensions > 0 && key.starts_with("x-")) {
         let ty = shape.keys.iter().find(|(name, ..)| name == key).map(|(_, _, ty)| *ty);
         let value = match ty {
-            Some(Ty::Kind(keeps_order)) if keeps_order(value) => kind(value),
+            Some(Ty::Ordered(keys, keeps_order)) if value.is_object() && keeps_order(value) => ordered(keys, value),
             _ => any(value),
         };
         pair(shape.extensions, key, &value, out);
@@ -87,9 +87,9 @@ fn any(value: &Value) -> Vec<u8> {
     out
 }
 
-fn kind(value: &Value) -> Vec<u8> {
-    let lines = KIND_KEYS.into_iter().filter_map(|key| {
-        let text = codec::yaml(value.get(key)?).ok()?;
+fn ordered(keys: &[&str], value: &Value) -> Vec<u8> {
+    let lines = keys.iter().filter_map(|key| {
+        let text = codec::yaml(value.get(*key)?).ok()?;
         Some(format!("{key}: {}", String::from_utf8_lossy(&text)))
     });
     let mut out = Vec::new();
@@ -104,7 +104,7 @@ fn field(number: u32, ty: Ty, value: &Value, out: &mut Vec<u8>) {
         Ty::Text => return text(number, value, out),
         Ty::Texts => return list().for_each(|v| text(number, v, out)),
         Ty::Flag if value == &Value::Bool(true) => return varint(number, 1, out),
-        Ty::Flag | Ty::Kind(_) => return,
+        Ty::Flag | Ty::Ordered(..) => return,
         Ty::Integer => return varint(number, value.as_i64().unwrap_or(0).cast_unsigned(), out),
         Ty::Double => return double(number, value, out),
         Ty::Any => return bytes(number, &any(value), out),

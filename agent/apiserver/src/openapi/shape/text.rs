@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use super::{KIND_KEYS, Pick, Shape, Ty, document};
+use super::{Pick, Shape, Ty, document};
 use crate::openapi::Style;
 
 /// The text of a document.
@@ -80,14 +80,22 @@ impl Writer {
                 self.list(list, ('[', ']'), |writer, item| writer.picked(pick, item));
             }
             (Ty::Named(_, pick), Value::Object(map)) => self.named(pick, map),
-            (Ty::Kind(keeps_order), Value::Object(map)) if keeps_order(value) => {
-                let keys = KIND_KEYS.into_iter().filter_map(|key| Some((key, map.get(key)?)));
-                self.list(keys, ('{', '}'), |writer, (key, value)| {
+            (Ty::Ordered(keys, keeps_order), value) if keeps_order(value) => self.ordered(keys, value),
+            (_, value) => self.leaf(value),
+        }
+    }
+
+    fn ordered(&mut self, keys: &[&str], value: &Value) {
+        match value {
+            Value::Object(map) => {
+                let known = keys.iter().filter_map(|key| Some((key, map.get(*key)?)));
+                self.list(known, ('{', '}'), |writer, (key, value)| {
                     writer.key(key);
                     writer.leaf(value);
                 });
             }
-            (_, value) => self.leaf(value),
+            Value::Array(list) => self.list(list, ('[', ']'), |writer, item| writer.ordered(keys, item)),
+            other => self.leaf(other),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use super::{Shape, Ty};
+use super::{KIND, Shape, Ty};
 
 fn info(_: &Map<String, Value>) -> (&'static [u32], &'static Shape) {
     (&[], &INFO)
@@ -100,7 +100,7 @@ static OPERATION: Shape = Shape {
         ("operationId", 5, Ty::Text),
         ("parameters", 8, Ty::Many(parameter)),
         ("responses", 9, Ty::Named(1, response)),
-        ("x-kubernetes-group-version-kind", 13, Ty::Kind(is_own)),
+        ("x-kubernetes-group-version-kind", 13, Ty::Ordered(KIND, is_own)),
     ],
     extensions: 13,
 };

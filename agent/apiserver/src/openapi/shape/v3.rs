@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use super::{Shape, Ty};
+use super::{KIND, RULE, Shape, Ty};
 
 fn info(_: &Map<String, Value>) -> (&'static [u32], &'static Shape) {
     (&[], &INFO)
@@ -90,7 +90,7 @@ static OPERATION: Shape = Shape {
         ("parameters", 6, Ty::Many(parameter)),
         ("requestBody", 7, Ty::One(body)),
         ("responses", 8, Ty::Named(2, response)),
-        ("x-kubernetes-group-version-kind", 13, Ty::Kind(|_| true)),
+        ("x-kubernetes-group-version-kind", 13, Ty::Ordered(KIND, |_| true)),
     ],
     extensions: 13,
 };
@@ -144,6 +144,7 @@ static SCHEMA: Shape = Shape {
         ("properties", 31, Ty::Named(1, schema)),
         ("additionalProperties", 32, Ty::Additional(schema)),
         ("example", 7, Ty::Any),
+        ("x-kubernetes-validations", 36, Ty::Ordered(RULE, |_| true)),
     ],
     extensions: 36,
 };

@@ -216,6 +216,15 @@ impl Storage {
     }
 }
 
+impl Storage {
+    /// The value of a field that selectors may name.
+    #[must_use]
+    pub fn field<'o>(&self, object: &'o Object, name: &str) -> &'o str {
+        let at = self.paths.read().iter().position(|path| path.name == name);
+        at.map_or("", |at| object.field(at))
+    }
+}
+
 impl Cache {
     /// A cache of all stored kinds, still empty.
     #[must_use]

@@ -324,6 +324,8 @@ impl Access {
             "clusterroles" => decoded!(|o| self.rbac.apply_cluster_role(o)),
             "rolebindings" => decoded!(|o| self.rbac.apply_role_binding(o)),
             "clusterrolebindings" => decoded!(|o| self.rbac.apply_cluster_role_binding(o)),
+            // Nodes may read what their pods refer to; of other pods nothing needs to be known.
+            "pods" if storage.field(object, "spec.nodeName").is_empty() => self.delete(storage, object),
             "pods" => decoded!(|o| self.nodes.apply_pod(o)),
             "persistentvolumes" => decoded!(|o| self.nodes.apply_volume(o)),
             "volumeattachments" => decoded!(|o: &api::storage::v1::VolumeAttachment| {

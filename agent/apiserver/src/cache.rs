@@ -18,6 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use api::Kind;
+use futures::FutureExt as _;
 use imbl::OrdMap;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
@@ -216,16 +217,30 @@ impl Storage {
     }
 }
 
+impl Storage {
+    /// The value of a field that selectors may name.
+    #[must_use]
+    pub fn field<'o>(&self, object: &'o Object, name: &str) -> &'o str {
+        let at = self.paths.read().iter().position(|path| path.name == name);
+        at.map_or("", |at| object.field(at))
+    }
+}
+
 impl Cache {
     /// A cache of all stored kinds, still empty.
     #[must_use]
     pub fn new(store: Arc<dyn store::Store>) -> Self {
+        let asked = store.clone();
+        let ask = move || {
+            let store = asked.clone();
+            async move { store.current_revision().await.map_err(store_failure) }.boxed()
+        };
         let mut cache = Self {
             storages: Vec::new(),
             by_prefix: HashMap::new(),
             by_kind: HashMap::new(),
             custom: RwLock::default(),
-            newest: Newest::new(store.clone()),
+            newest: Newest::new(ask),
             store,
             revision: watch::Sender::new(0),
             progress: RwLock::new(None),

@@ -25,7 +25,19 @@ impl Fields<'_> {
         self.at
     }
 
+    #[inline]
     fn varint(&mut self) -> Option<u64> {
+        // Nearly all keys, lengths and numbers are small.
+        match self.data.get(self.at) {
+            Some(&byte) if byte < 0x80 => {
+                self.at += 1;
+                Some(byte.into())
+            }
+            _ => self.long_varint(),
+        }
+    }
+
+    fn long_varint(&mut self) -> Option<u64> {
         let mut value = 0u64;
         for shift in (0..64).step_by(7) {
             let byte = *self.data.get(self.at)?;

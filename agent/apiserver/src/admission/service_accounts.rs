@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use api::core::v1::ServiceAccount;
 use serde_json::{Value, json};
 
 use crate::app::{Call, random_suffix};
 use crate::cache::Object;
-use crate::codec;
 use crate::status::{Failure, Result};
 use crate::tree;
 
@@ -35,13 +35,13 @@ pub(super) async fn admit(call: &Call, pod: &mut Value) -> Result<()> {
             format!("error looking up service account {}/{name}: serviceaccount {name:?} not found", call.namespace());
         Failure::forbidden(call.subject(), tree::text(pod, "/metadata/name"), &text)
     })?;
-    let storage = call.app.cache.known("", "serviceaccounts");
-    let account = codec::to_value(storage, storage.kind, &object)?;
-    if tree::list(pod, "/spec/imagePullSecrets").is_empty() && !tree::list(&account, "/imagePullSecrets").is_empty() {
-        pod["spec"]["imagePullSecrets"] = account["imagePullSecrets"].clone();
+    let account: ServiceAccount = api::envelope::decode_message(&object.data).map_err(Failure::internal)?;
+    if tree::list(pod, "/spec/imagePullSecrets").is_empty() && !account.image_pull_secrets.is_empty() {
+        let names = account.image_pull_secrets.iter().map(|secret| json!({"name": secret.name}));
+        pod["spec"]["imagePullSecrets"] = names.collect();
     }
     let wanted = pod["spec"]["automountServiceAccountToken"].as_bool();
-    if wanted.or(account["automountServiceAccountToken"].as_bool()).unwrap_or(true) {
+    if wanted.or(account.automount_service_account_token).unwrap_or(true) {
         mount_token(pod);
     }
     Ok(())

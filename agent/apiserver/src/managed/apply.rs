@@ -62,11 +62,11 @@ pub fn apply(target: Target<'_>, live: Option<&Value>, applying: &Applying<'_>) 
         Some(last) if !last.fields.is_empty() => prune(ty, &merged, &last.fields, (&entries, &fields)),
         _ => merged,
     };
-    let compared = filter.of(Comparison::of(ty, &base, &object));
-    let written = compared.written();
+    let Comparison { added, modified, removed } = filter.of(Comparison::of(ty, &base, &object));
+    let written = added.union(&modified);
     resolve(ty, &mut entries, &written, &base, applying)?;
     for entry in &mut entries {
-        entry.fields.subtract(&compared.removed);
+        entry.fields.subtract(&removed);
     }
     // An apply that changes nothing leaves the time, or the lack of one, as it was.
     let time = if equal(&object, &base) { last.and_then(|last| last.time) } else { Some(applying.now.to_owned()) };

@@ -24,11 +24,6 @@ impl Comparison {
         out
     }
 
-    /// What the new object says otherwise than the old one.
-    pub fn written(&self) -> Set {
-        self.modified.union(&self.added)
-    }
-
     fn walk(&mut self, ty: Type<'_>, pair: (Option<&Value>, Option<&Value>), path: &mut Vec<Step>) {
         let (old, new) = pair;
         let (was, is) = (ty.form(old), ty.form(new));

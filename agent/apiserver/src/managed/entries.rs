@@ -169,7 +169,7 @@ fn cap(entries: &mut Vec<Entry>) {
         if let Some(bucket) = entries.iter_mut().find(|e| e.manager == *before) {
             bucket.manager.name = "ancient-changes".to_owned();
             bucket.manager.subresource.clear();
-            bucket.fields = bucket.fields.union(&merged.fields);
+            bucket.fields.add(&merged.fields);
             bucket.time = merged.time;
             *before = bucket.manager.clone();
         }

@@ -144,13 +144,13 @@ impl Set {
     }
 
     /// What is in either.
-    pub fn union(&self, other: &Self) -> Self {
-        let mut out = self.clone();
-        out.add(other);
-        out
+    pub fn union(mut self, other: &Self) -> Self {
+        self.add(other);
+        self
     }
 
-    fn add(&mut self, other: &Self) {
+    /// Takes what is in the other in.
+    pub fn add(&mut self, other: &Self) {
         for (step, node) in &other.nodes {
             match self.nodes.get_mut(step) {
                 Some(own) => {

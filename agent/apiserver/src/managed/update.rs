@@ -93,7 +93,6 @@ pub(super) fn book(
     entries::drop_unknown(target.kind, entries);
     let compared = Comparison::of(target.ty(), old, new);
     let compared = reset::filter(target.kind, target.part).of(compared);
-    let written = compared.written();
     for entry in entries.iter_mut() {
         let in_other = other_version(target.kind, &entry.manager.api_version).map(|other| {
             let shown = |object: &Value| codec::between(target.kind, other, object.clone());
@@ -104,14 +103,16 @@ pub(super) fn book(
             entry.fields.subtract(taken);
         }
     }
-    let own = written.difference(reset::stripped());
+    let own = compared.added.union(&compared.modified).difference(reset::stripped());
     if !own.is_empty() {
         let at = entries.iter().position(|e| e.manager.is_same(manager));
         let kept = at.map(|at| entries.remove(at));
-        let fields = kept.as_ref().map_or_else(|| own.clone(), |kept| kept.fields.union(&own));
+        let (fields, before) = match kept {
+            Some(kept) => (kept.fields.union(&own), kept.time),
+            None => (own, None),
+        };
         // Who scales is told without a time of its own.
-        let is_scale = manager.subresource == "scale";
-        let time = if is_scale { kept.and_then(|kept| kept.time) } else { Some(now.to_owned()) };
+        let time = if manager.subresource == "scale" { before } else { Some(now.to_owned()) };
         entries.push(Entry { manager: manager.clone(), time, fields });
     }
     entries.retain(|e| !e.fields.is_empty());

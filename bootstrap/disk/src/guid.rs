@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use sha2::{Digest, Sha256};
+use ring::digest::{Context, SHA256};
 
 /// An identifier, in the order of bytes that it has on a disk: the first three groups are little endian.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -20,7 +20,12 @@ impl Guid {
     /// The same for the same words, and else another one.
     #[must_use]
     pub fn derive(seed: &[u8], purpose: &str) -> Self {
-        let digest = Sha256::new().chain_update(seed).chain_update([0]).chain_update(purpose).finalize();
+        let mut digest = Context::new(&SHA256);
+        for part in [seed, &[0], purpose.as_bytes()] {
+            digest.update(part);
+        }
+        let digest = digest.finish();
+        let digest = digest.as_ref();
         let mut bytes = [0; 16];
         bytes.copy_from_slice(&digest[..16]);
         // Version 8 (own scheme), the usual variant.

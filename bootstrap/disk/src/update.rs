@@ -2,7 +2,7 @@
 //! the root. The signature is over the line of metadata, which holds the digests of the rest.
 
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
+use ring::digest::{Context, SHA256, digest};
 
 const MAGIC: &str = "KEELSON-UPDATE 1";
 const PRODUCT: &str = "keelson";
@@ -181,7 +181,7 @@ fn numbers(version: &str) -> Vec<u64> {
 /// The digest in hexadecimal digits.
 #[must_use]
 pub fn sha256_hex(content: &[u8]) -> String {
-    hex(&Sha256::digest(content))
+    hex(digest(&SHA256, content).as_ref())
 }
 
 /// Hexadecimal digits.
@@ -190,8 +190,20 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
 }
 
 /// The digest of something that comes bit by bit.
-#[derive(Clone, Debug, Default)]
-pub struct Digesting(Sha256);
+#[derive(Clone)]
+pub struct Digesting(Context);
+
+impl std::fmt::Debug for Digesting {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Digesting")
+    }
+}
+
+impl Default for Digesting {
+    fn default() -> Self {
+        Self(Context::new(&SHA256))
+    }
+}
 
 impl Digesting {
     /// Takes more.
@@ -204,7 +216,7 @@ impl Digesting {
     /// # Errors
     /// It is another one.
     pub fn check(self, part: &'static str, wanted: &Part) -> Result<(), UpdateError> {
-        let found = hex(&self.0.finalize());
+        let found = hex(self.0.finish().as_ref());
         if found == wanted.sha256 {
             return Ok(());
         }

@@ -27,6 +27,14 @@ struct Bad {
 
 const BAD: &[Bad] = &[
     Bad {
+        about: "a first process that hangs",
+        version: "0.8.3",
+        // What it takes for the manifest never ends.
+        arguments: "keelson.trial=60 keelson.manifest=/proc/kmsg",
+        is_damaged: false,
+        told: "failed; the machine stood still, and its watchdog started it again",
+    },
+    Bad {
         about: "a kernel that panics",
         version: "0.8.0",
         arguments: "rdinit=/absent",
@@ -40,14 +48,6 @@ const BAD: &[Bad] = &[
         is_damaged: true,
         // The first stage refuses it, and the kernel leaves word of how it ended.
         told: "failed; the kernel ended: Kernel panic - not syncing",
-    },
-    Bad {
-        about: "a first process that hangs",
-        version: "0.8.3",
-        // What it takes for the manifest never ends.
-        arguments: "keelson.trial=60 keelson.manifest=/dev/kmsg",
-        is_damaged: false,
-        told: "failed; the machine stood still, and its watchdog started it again",
     },
     Bad {
         about: "a system that is never ready",

@@ -26,6 +26,8 @@ pub(crate) const REGISTRY_HOSTS: &str = "/run/keelson/certs.d";
 pub(crate) const CONTAINERD_SOCKET: &str = "/run/containerd/containerd.sock";
 /// etcd's configuration, made at each boot.
 pub(crate) const ETCD_CONFIG: &str = "/run/keelson/etcd.yaml";
+/// Documents of the manifest that the API server reads as files, made at each boot.
+pub(crate) const API_SERVER: &str = "/run/keelson/apiserver";
 /// Where the runtime reads the pod network's configuration.
 pub(crate) const CNI_CONFIG: &str = "/run/keelson/cni/net.d";
 /// Addresses that pods have; must not outlive a boot.

@@ -2,7 +2,7 @@
 
 mod access;
 mod audit;
-mod encryption;
+pub(crate) mod encryption;
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;

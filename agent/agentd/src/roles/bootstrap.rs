@@ -9,6 +9,7 @@ use std::time::SystemTime;
 use anyhow::{Context, Result};
 use manifest::{Manifest, Mirror};
 
+use super::control_plane::documents;
 use crate::{node, paths, process};
 
 const PUBLIC_MODE: u32 = 0o644;
@@ -23,6 +24,7 @@ pub(crate) fn run() -> Result<()> {
         let first = *addresses.first().context("the machine has no address")?;
         let etcd = etcd::Config::new(&manifest, first, Path::new(paths::STATE));
         write(paths::ETCD_CONFIG, &etcd.render())?;
+        documents::write(Path::new(paths::API_SERVER), &manifest)?;
     }
     Ok(())
 }

@@ -1,5 +1,6 @@
 //! `keelson control-plane`: API server, scheduler and controllers of a master, in one process.
 
+pub(super) mod documents;
 mod objects;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -27,7 +28,7 @@ pub(crate) fn run() -> Result<()> {
         let manifest = node::manifest_in_force()?;
         let addresses = node::addresses(&manifest)?;
         let first = *addresses.first().context("the machine has no address")?;
-        let store = store(&manifest, first).await?;
+        let store = store(&manifest, first, &shutdown).await?;
         let tasks = Tasks::new();
         let (compacted, stop) = (store.clone(), shutdown.clone());
         tasks.spawn("compactor", async move {
@@ -68,19 +69,22 @@ fn read(name: &str) -> Result<Vec<u8>> {
     std::fs::read(&path).with_context(|| format!("reading {}", path.display()))
 }
 
-async fn store(manifest: &Manifest, address: IpAddr) -> Result<Arc<dyn store::Store>> {
+async fn store(manifest: &Manifest, address: IpAddr, shutdown: &Shutdown) -> Result<Arc<dyn store::Store>> {
     let etcd = etcd::Config::new(manifest, address, Path::new(paths::STATE));
     let tls = store::etcd::Tls {
         ca_pem: read("etcd/ca.crt")?,
         client_pem: Some((read("apiserver-etcd-client.crt")?, read("apiserver-etcd-client.key")?)),
     };
     let config = store::etcd::Config::new(etcd.client_urls(), Some(tls));
-    Ok(Arc::new(store::Etcd::new(config).await.context("preparing the connection to etcd")?))
+    let store = Arc::new(store::Etcd::new(config).await.context("preparing the connection to etcd")?);
+    let Some(path) = documents::encryption(Path::new(paths::API_SERVER), manifest) else { return Ok(store) };
+    let settings = encryption::Settings { path, reloads: true };
+    super::apiserver::encryption::encrypted(store, settings, shutdown).await.context("control-plane.encryption")
 }
 
 fn api_server(manifest: &Manifest, address: IpAddr) -> Result<apiserver::Config> {
     let ranges = manifest.cluster.service_cidrs.iter().map(|range| range.to_string().parse());
-    Ok(apiserver::Config {
+    let mut config = apiserver::Config {
         bind: SocketAddr::from((Ipv4Addr::UNSPECIFIED, manifest::API_PORT)),
         advertise: address,
         hostname: manifest.machine.hostname.to_string(),
@@ -104,7 +108,9 @@ fn api_server(manifest: &Manifest, address: IpAddr) -> Result<apiserver::Config>
             ca: Some(pki("ca.crt")),
         }),
         ..apiserver::Config::default()
-    })
+    };
+    documents::apply(Path::new(paths::API_SERVER), manifest, &mut config);
+    Ok(config)
 }
 
 /// A client with the rights of an administrator.

@@ -31,13 +31,20 @@ impl EncryptionOptions {
             }
             return Ok(store);
         };
-        let settings = Settings { path, reloads };
-        let encrypted = Encrypted::new(store, settings, resources()).await.context("--encryption-provider-config")?;
-        let encrypted = Arc::new(encrypted);
-        let (running, stop) = (encrypted.clone(), shutdown.clone());
-        tokio::spawn(async move { running.run(&stop).await });
-        Ok(encrypted)
+        encrypted(store, Settings { path, reloads }, shutdown).await.context("--encryption-provider-config")
     }
+}
+
+/// A store with encrypted values, as a configuration says; its keys are looked after until the shutdown.
+pub(crate) async fn encrypted(
+    store: Arc<dyn Store>,
+    settings: Settings,
+    shutdown: &Shutdown,
+) -> Result<Arc<dyn Store>, encryption::Error> {
+    let encrypted = Arc::new(Encrypted::new(store, settings, resources()).await?);
+    let (running, stop) = (encrypted.clone(), shutdown.clone());
+    tokio::spawn(async move { running.run(&stop).await });
+    Ok(encrypted)
 }
 
 /// Which resource lies under a key.

@@ -1,8 +1,8 @@
 //! Update files: a line that says what it is, a line of metadata, a line with its signature, then the kernel image and
 //! the root. The signature is over the line of metadata, which holds the digests of the rest.
 
-use serde::{Deserialize, Serialize};
 use ring::digest::{Context, SHA256, digest};
+use serde::{Deserialize, Serialize};
 
 const MAGIC: &str = "KEELSON-UPDATE 1";
 const PRODUCT: &str = "keelson";

@@ -370,8 +370,8 @@ mod tests {
     fn long_keys_are_marked() {
         let key = "k".repeat(129);
         let tree = json!({"a": {key.clone(): {"b": 1, "c": {}}}});
-        assert_eq!(super::text(&tree), format!("a:\n  ? {key}\n  : b: 1\n    c: {{}}\n"));
-        assert_eq!(super::text(&json!({"k".repeat(128): 1})), format!("{}: 1\n", "k".repeat(128)));
+        assert_eq!(text(&tree), format!("a:\n  ? {key}\n  : b: 1\n    c: {{}}\n"));
+        assert_eq!(text(&json!({"k".repeat(128): 1})), format!("{}: 1\n", "k".repeat(128)));
     }
 
     #[test]
@@ -381,6 +381,6 @@ mod tests {
             "h": [{"x": 1, "y": []}], "i10": null, "i9": {}, "j": "*", "k": "a\nb\n", "l": "1:30", "m": "100m",
         });
         let expected = "a: \"true\"\nb: 'x: y'\nc: \"2024-01-02T03:04:05Z\"\nd: \"12\"\ne: plain text\nf: \"\"\ng: |-\n  a\n  b\nh:\n- x: 1\n  \"y\": []\ni9: {}\ni10: null\nj: '*'\nk: |\n  a\n  b\nl: \"1:30\"\nm: 100m\n";
-        assert_eq!(super::text(&value), expected);
+        assert_eq!(text(&value), expected);
     }
 }

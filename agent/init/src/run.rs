@@ -143,7 +143,12 @@ pub(crate) fn turn(machine: &mut Machine, runner: &mut Runner, ears: &mut Ears) 
     }
     runner.step(machine, Event::Tick);
     if machine.stage != Stage::Stopping {
+        let was_on_trial = machine.trial.is_some();
         leave = leave.or_else(|| trial::check(machine, runner.supervisor().status()));
+        if was_on_trial && machine.trial.is_none() {
+            // Nothing else changes at that moment, and somebody waits to be told.
+            runner.touch();
+        }
     }
     leave
 }

@@ -123,7 +123,8 @@ fn discover(app: &App, parts: &Parts, path: &str) -> Result<Response<Body>> {
         ["apis", group, version] => discovery::resources(kinds, group, version),
         _ => None,
     };
-    let document = document.ok_or_else(Failure::no_such_path)?;
+    let group = if segments[0] == "apis" { segments.get(1) } else { None };
+    let document = document.ok_or_else(|| Failure::no_such_resource(group.unwrap_or(&"")))?;
     let is_root = segments.as_slice() == ["apis"];
     let accept = Accept::parse(&parts.headers, false).map_err(|failure| match failure.code() {
         // This one is served below the routes of the others, which know no watches.

@@ -125,6 +125,11 @@ async fn definitions_show_in_discovery_and_documents_and_take_their_objects_alon
         }
     };
     tokio::time::timeout(std::time::Duration::from_secs(10), gone).await.unwrap();
+    // Of groups that are not built in the last handler answers, with a text.
+    for (path, is_page) in [("/apis/example.com", true), ("/apis/example.com/v1", true), ("/apis/apps/v9", false)] {
+        let (code, status) = send(&server, Method::GET, path, JSON, Value::Null).await;
+        assert_eq!((code, status.is_null()), (StatusCode::NOT_FOUND, is_page), "{path}: {status}");
+    }
     define(&server).await;
     let (_, list) = send(&server, Method::GET, FOOS, JSON, Value::Null).await;
     assert_eq!(list["items"], json!([]));

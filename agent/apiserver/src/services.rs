@@ -8,6 +8,7 @@
 
 mod families;
 mod ports;
+mod repair;
 mod start;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -27,6 +28,7 @@ use crate::tree;
 use crate::validation::shown;
 
 pub use ports::Reserved;
+pub use repair::run as keep_repaired;
 pub use start::start;
 
 /// Random addresses that are tried before all are.
@@ -34,6 +36,11 @@ const RANDOM_ATTEMPTS: usize = 64;
 /// Addresses tried one after the other once chance did not help.
 const LINEAR_ATTEMPTS: u128 = 4096;
 const MESSAGE: &str = "k8s.io.api.core.v1.Service";
+/// Whose address objects are: those of others are left alone.
+const MANAGER_LABEL: &str = "ipaddress.kubernetes.io/managed-by";
+const MANAGER: &str = "ipallocator.k8s.io";
+/// Instead of an address: a Service without one.
+const NO_ADDRESS: &str = "None";
 
 /// Addresses that a change took, and those that it needs no more.
 #[derive(Default)]
@@ -103,7 +110,7 @@ fn is_cluster(spec: &ServiceSpec) -> bool {
 }
 
 fn is_headless(spec: &ServiceSpec) -> bool {
-    spec.cluster_ip == "None"
+    spec.cluster_ip == NO_ADDRESS
 }
 
 /// What an update leaves out it keeps.
@@ -181,7 +188,7 @@ fn refused(call: &Call, service: &Service, errors: &[FieldError]) -> Failure {
 /// Takes an address of each family.
 async fn take_addresses(call: &Call, service: &mut Service, taken: &mut Taken) -> Result<()> {
     let first = service.spec.cluster_ips.first();
-    if !is_cluster(&service.spec) || first.is_some_and(|first| first == "None") {
+    if !is_cluster(&service.spec) || first.is_some_and(|first| first == NO_ADDRESS) {
         return Ok(());
     }
     for i in 0..service.spec.ip_families.len() {
@@ -288,7 +295,7 @@ async fn take(call: &Call, service: &Service, address: IpAddr) -> Result<()> {
     let object = json!({
         "metadata": {"name": address.to_string(), "labels": {
             "ipaddress.kubernetes.io/ip-family": family(address),
-            "ipaddress.kubernetes.io/managed-by": "ipallocator.k8s.io",
+            MANAGER_LABEL: MANAGER,
         }},
         "spec": {"parentRef": {
             "resource": "services", "namespace": service.metadata.namespace, "name": service.metadata.name,
@@ -315,7 +322,7 @@ pub async fn after_delete(call: &Call, value: &Value) {
     let dry_run = call.is_dry_run().unwrap_or(false);
     if call.kind.group.is_empty() && call.kind.plural == "services" && !dry_run {
         let addresses = tree::list(value, "/spec/clusterIPs").iter().filter_map(Value::as_str);
-        for address in addresses.filter(|a| *a != "None") {
+        for address in addresses.filter(|a| *a != NO_ADDRESS) {
             forget(&call.app, address).await;
         }
     }

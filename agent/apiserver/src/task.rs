@@ -97,6 +97,6 @@ fn spawn(app: &Arc<App>, tasks: &Tasks, shutdown: &Shutdown) {
             () = stop.wait() => return,
         }
         // This one takes back what it told while everything else still runs.
-        peers::run(&app, &app.shutdown).await;
+        tokio::join!(peers::run(&app, &app.shutdown), crate::services::keep_repaired(&app, &app.shutdown));
     });
 }

@@ -139,3 +139,27 @@ async fn webhooks_and_policies_that_upstream_stored_stay_as_they_are() {
     let objects = stored().into_iter().filter(|(key, _)| kind_of(key).is_some_and(|k| k.group == HOOKS));
     all_stay(objects.collect()).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_upstream_stored_stays_as_it_is() {
+    // Definitions are written by this server itself too, as soon as it serves them; addresses without Services are
+    // given back.
+    let is_own =
+        |k: &api::Kind| k.group == HOOKS || k.plural == "customresourcedefinitions" || k.plural == "ipaddresses";
+    let objects = stored().into_iter().filter(|(key, _)| kind_of(key).is_some_and(|k| !is_own(k)));
+    all_stay(objects.collect()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn addresses_that_no_service_has_are_given_back_at_the_start() {
+    let is_address = |key: &String| kind_of(key).is_some_and(|k| k.plural == "ipaddresses");
+    let objects: Stored = stored().into_iter().filter(|(key, _)| is_address(key)).collect();
+    let taken = "/registry/ipaddresses/10.96.0.1";
+    assert!(objects.contains_key(taken));
+    let shutdown = Shutdown::new();
+    let (server, _store) = server_on(&objects, &shutdown).await;
+    let kubernetes = "/api/v1/namespaces/default/services/kubernetes";
+    let (code, service) = send(&server, Method::GET, kubernetes, JSON, serde_json::Value::Null).await;
+    assert_eq!((code, &service["spec"]["clusterIP"]), (StatusCode::OK, &"10.96.0.1".into()));
+    shutdown.trigger();
+}

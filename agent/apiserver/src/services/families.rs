@@ -92,7 +92,7 @@ fn fits_addresses(spec: &mut ServiceSpec, ranges: &[&str], errors: &mut Vec<Fiel
             errors.push(FieldError::invalid(POLICY, shown::word(&policy), why));
         }
     }
-    for (i, ip) in spec.cluster_ips.iter().enumerate().take_while(|(_, ip)| *ip != "None") {
+    for (i, ip) in spec.cluster_ips.iter().enumerate().take_while(|(_, ip)| *ip != super::NO_ADDRESS) {
         if i < spec.ip_families.len() {
             continue;
         }

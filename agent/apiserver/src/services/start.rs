@@ -26,6 +26,8 @@ pub async fn start(app: &Arc<App>) -> Result<()> {
         }
     })
     .await?;
+    // A server that ended in its first moments may have taken the Service's address without making it.
+    super::repair::repair(app).await;
     make(app, "default", kubernetes_service(app)).await?;
     crate::peers::withdraw(app).await
 }

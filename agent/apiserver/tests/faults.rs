@@ -327,6 +327,7 @@ async fn what_was_compacted_is_expired() {
     }
     let (_, page) = get(&first, &format!("{MAPS}?limit=2")).await;
     let since = page["metadata"]["resourceVersion"].as_str().unwrap().to_owned();
+    let (_, unchanged) = get(&first, "/api/v1/namespaces?limit=1").await;
     assert_eq!(send(&first, Method::DELETE, &format!("{MAPS}/m3"), JSON, Value::Null).await.0, StatusCode::OK);
     store.inner.compact(store.inner.current_revision().await.unwrap()).await.unwrap();
     // One that starts now knows nothing of before.
@@ -338,6 +339,12 @@ async fn what_was_compacted_is_expired() {
     let token = page["metadata"]["continue"].as_str().unwrap();
     let (code, status) = get(&second, &format!("{MAPS}?limit=2&continue={token}")).await;
     assert_eq!((code, &status["reason"]), (StatusCode::GONE, &json!("Expired")));
+    // One that knows it still answers alike, and also where nothing has changed since.
+    let same = get(&first, &format!("{MAPS}?limit=2&continue={token}")).await;
+    assert_eq!((same.0, &same.1["reason"]), (StatusCode::GONE, &json!("Expired")));
+    let of_unchanged = unchanged["metadata"]["continue"].as_str().unwrap();
+    let (code, status_of_unchanged) = get(&first, &format!("/api/v1/namespaces?limit=1&continue={of_unchanged}")).await;
+    assert_eq!((code, &status_of_unchanged["reason"]), (StatusCode::GONE, &json!("Expired")));
     let token = status["metadata"]["continue"].as_str().unwrap();
     let (code, rest) = get(&second, &format!("{MAPS}?limit=2&continue={token}")).await;
     assert_eq!((code, rest["items"][0]["metadata"]["name"].as_str()), (StatusCode::OK, Some("m2")), "{rest}");

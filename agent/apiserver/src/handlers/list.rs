@@ -194,10 +194,10 @@ fn check_match(version: &str, rule: &str) -> Result<()> {
 async fn exact(call: &Call, storage: &Storage, revision: i64) -> Result<(Objects, i64)> {
     call.app.cache.wait_for(revision).await?;
     let (objects, newest) = storage.snapshot_and_cursor();
-    if newest <= revision {
-        return Ok((objects, revision));
-    }
-    if let Some(objects) = storage.kept_snapshot(revision) {
+    let known = if newest <= revision { Some(objects) } else { storage.kept_snapshot(revision) };
+    if let Some(objects) = known {
+        // What was compacted has ended for clients, also where it is known still: any server answers alike.
+        call.app.cache.store().get(storage.prefix.as_bytes(), Some(revision)).await.map_err(store_failure)?;
         return Ok((objects, revision));
     }
     let request = store::RangeRequest::prefix(storage.prefix.clone()).at(revision);

@@ -7,7 +7,6 @@ mod control_plane;
 mod controller_manager;
 mod dev;
 mod drain;
-mod import_images;
 mod init;
 mod kubeconfig;
 mod kubelet;
@@ -44,8 +43,6 @@ pub(crate) enum Role {
     Machine,
     /// Certificates and configuration files, before the programs that need them.
     Bootstrap,
-    /// Imports the container images that are in the machine's image.
-    ImportImages,
     /// API server, scheduler and controllers of a master.
     ControlPlane,
     /// Kubelet, service proxy, pod network and DNS of a machine.
@@ -91,7 +88,6 @@ impl Role {
             Self::Init(options) => init::run(options),
             Self::Machine => done(machine::run()),
             Self::Bootstrap => done(bootstrap::run()),
-            Self::ImportImages => done(import_images::run()),
             Self::ControlPlane => done(control_plane::run()),
             Self::Node => done(node::run()),
             Self::Kubeconfig(options) => done(kubeconfig::run(&options)),

@@ -1,11 +1,14 @@
 //! What a kubelet is told at its start.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use api::core::v1::Taint;
+use futures::future::BoxFuture;
 use tokio::sync::watch;
 
 /// A certificate chain and its key, as PEM. Empty: not issued yet.
@@ -89,6 +92,13 @@ impl Default for ImageCollection {
     }
 }
 
+/// What has to be there before the node's first pod.
+pub trait Prepare: fmt::Debug + Send + Sync {
+    /// Is asked before each sandbox is made: the first call does what is to be done, later ones find it done. Pods are
+    /// started whether it succeeds or not; it reports its own errors.
+    fn prepare(&self) -> BoxFuture<'_, ()>;
+}
+
 /// Everything a kubelet is told at its start.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -148,6 +158,8 @@ pub struct Config {
     pub status_interval: Duration,
     /// How often the node's state is reported if nothing changed.
     pub status_report: Duration,
+    /// What comes before the first pod; nothing if none.
+    pub before_pods: Option<Arc<dyn Prepare>>,
     /// The longest wait before a crashed container starts again.
     pub max_crash_backoff: Duration,
     /// The version that the node reports.
@@ -187,6 +199,7 @@ impl Config {
             lease_duration: Duration::from_secs(40),
             status_interval: Duration::from_secs(10),
             status_report: Duration::from_secs(300),
+            before_pods: None,
             max_crash_backoff: Duration::from_secs(300),
             version: "v1.36.3".to_owned(),
         }

@@ -44,14 +44,13 @@ fn services(manifest: Option<&Manifest>, _environment: Environment) -> Vec<Servi
     let prepare = oneshot("bootstrap").after(&["machine"]);
     let containerd = important(program("containerd", &["/usr/bin/containerd", "--config", paths::CONTAINERD_CONFIG]))
         .after(&["bootstrap"]);
-    let images = oneshot("import-images").after(&["containerd"]);
-    let node = important(own("node")).after(&["containerd", "import-images"]);
-    let mut services = vec![machine, prepare, containerd, images];
+    let node = important(own("node")).after(&["containerd"]);
+    let mut services = vec![machine, prepare, containerd];
     if manifest.machine.role.has_control_plane() {
         let etcd = program("etcd", &["/usr/bin/etcd", "--config-file", paths::ETCD_CONFIG]).after(&["bootstrap"]);
         services.push(important(etcd));
         services.push(important(own("control-plane")).after(&["etcd"]));
-        services.push(node.after(&["containerd", "import-images", "control-plane"]));
+        services.push(node.after(&["containerd", "control-plane"]));
     } else {
         services.push(node);
     }
@@ -94,7 +93,7 @@ mod tests {
 
     #[test]
     fn a_worker_has_no_control_plane_and_a_master_is_a_node_too() {
-        assert_eq!(names("worker.toml"), ["machine", "bootstrap", "containerd", "import-images", "node"]);
+        assert_eq!(names("worker.toml"), ["machine", "bootstrap", "containerd", "node"]);
         assert!(names("master.toml").contains(&"control-plane".to_owned()));
         assert!(names("master.toml").contains(&"node".to_owned()));
         assert_eq!(services(None, Environment::Machine).len(), 1);

@@ -16,6 +16,7 @@ use tokio::sync::watch;
 use super::control_plane::again;
 use crate::{node, paths, process};
 
+mod images;
 mod readiness;
 
 const KUBELET_PORT: u16 = 10250;
@@ -30,8 +31,14 @@ pub(crate) fn run() -> Result<()> {
         let manifest = node::manifest_in_force()?;
         let addresses = node::addresses(&manifest)?;
         let tasks = Tasks::new();
+        let images = Arc::new(images::Images::new());
+        if !manifest.machine.role.has_control_plane() {
+            // A worker has nothing else to do while it waits for the master; a master has.
+            let images = images.clone();
+            tasks.spawn("images", async move { kubelet::Prepare::prepare(&*images).await });
+        }
         let Some(access) = Access::get(&manifest, &addresses, &tasks, &shutdown).await? else { return Ok(()) };
-        let machine = Machine { manifest, addresses, tasks: tasks.clone(), shutdown: shutdown.clone() };
+        let machine = Machine { manifest, addresses, images, tasks: tasks.clone(), shutdown: shutdown.clone() };
         machine.start_kubelet(&access);
         machine.start_network(&access.client);
         let (name, client) = (machine.name(), access.client.clone());
@@ -148,6 +155,7 @@ fn renew(client: &Client, sender: &watch::Sender<ServingCertificate>, new: &Arc<
 struct Machine {
     manifest: Manifest,
     addresses: Vec<IpAddr>,
+    images: Arc<images::Images>,
     tasks: Tasks,
     shutdown: Shutdown,
 }
@@ -176,6 +184,7 @@ impl Machine {
         });
         config.cluster_dns = vec![manifest.cluster.dns_address.to_string()];
         config.cluster_domain = manifest.cluster.dns_domain.to_string();
+        config.before_pods = Some(self.images.clone());
         config.max_pods = options.max_pods;
         config.labels = manifest.machine.labels.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect();
         config.taints = manifest.node_taints().iter().map(taint).collect();

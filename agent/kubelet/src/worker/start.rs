@@ -76,6 +76,9 @@ impl PodOps {
 
     async fn run_sandbox(&self, attempt: u32) -> Result<(), String> {
         let handler = self.runtime_handler().await?;
+        if let Some(first) = &self.node.config.before_pods {
+            first.prepare().await;
+        }
         let config = self.sandbox(attempt)?;
         let log_dir = PathBuf::from(&config.log_directory);
         fs::create_dir_all(&log_dir).map_err(|error| format!("make {}: {error}", log_dir.display()))?;

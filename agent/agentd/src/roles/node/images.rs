@@ -1,29 +1,48 @@
-//! `keelson import-images`: container images that are in the machine's image, so that it works without a registry.
+//! Container images that are in the machine's image, so that it works without a registry.
 
 use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use containerd::{Archive, Client};
+use futures::future::BoxFuture;
+use tokio::sync::OnceCell;
 
-use crate::{paths, process};
+use crate::paths;
 
 /// Where the kubelet's images are.
 const NAMESPACE: &str = "k8s.io";
 /// An import that broke off may be cleaned up after this.
 const LEASE: Duration = Duration::from_secs(60 * 60);
 
-pub(crate) fn run() -> Result<()> {
-    process::start_logs();
-    let folder = Path::new(paths::IMAGE_CACHE);
-    if !folder.exists() {
-        return Ok(());
+/// The machine's own images. They are imported when the first pod needs them: on a master that is long after its boot,
+/// which has more urgent work.
+#[derive(Debug)]
+pub(super) struct Images {
+    imported: OnceCell<()>,
+}
+
+impl Images {
+    pub(super) const fn new() -> Self {
+        Self { imported: OnceCell::const_new() }
     }
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("starting the runtime")?;
-    runtime.block_on(import(folder))
+}
+
+impl kubelet::Prepare for Images {
+    fn prepare(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async {
+            if let Err(error) = self.imported.get_or_try_init(|| import(Path::new(paths::IMAGE_CACHE))).await {
+                // The next pod tries again; this one may find its images in a registry.
+                tracing::warn!(error = format!("{error:#}"), "importing the machine's own images");
+            }
+        })
+    }
 }
 
 async fn import(folder: &Path) -> Result<()> {
+    if !folder.exists() {
+        return Ok(());
+    }
     let client = Client::new(Path::new(paths::CONTAINERD_SOCKET), NAMESPACE);
     let lease_end = (jiff::Timestamp::now() + LEASE).to_string();
     for entry in std::fs::read_dir(folder).with_context(|| format!("reading {}", folder.display()))? {

@@ -23,9 +23,9 @@ pub(super) async fn run(scene: &mut Scene) -> Result<Outcome> {
     let bad = good.replacen(WRONG.0, WRONG.1, 1);
     fs::write(&path, &bad)?;
     scene.cluster.start(&scene.progress)?;
-    // What the harness reads it for needs the good one.
-    fs::write(&path, &good)?;
     diagnosed(scene, &master, &bad, 0).await?;
+    // What the harness reads it for needs the good one. Not earlier: the machine reads it at its start.
+    fs::write(&path, &good)?;
     scene.say("the console tells what is wrong, where, and what was meant");
 
     let status = until("the machine API", SHORTLY, async || call(scene, &master, "GET", "/status", "").await).await?;
@@ -42,8 +42,8 @@ pub(super) async fn run(scene: &mut Scene) -> Result<Outcome> {
     scene.cluster.stop_machine(&master.name, false).await?;
     fs::write(&path, &bad)?;
     scene.start(&master.name).await?;
-    fs::write(&path, &good)?;
     diagnosed(scene, &master, &bad, seen).await?;
+    fs::write(&path, &good)?;
     scene.serve().await?;
     scene.say("started again with the bad manifest, it tells, and goes on with the last good one");
     Ok(Outcome::Passed)

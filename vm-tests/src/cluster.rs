@@ -53,7 +53,7 @@ impl Request {
 
 /// The API server's port, and others, on the machines.
 pub(crate) const API_PORT: u16 = 6443;
-const MACHINE_PORT: u16 = 50000;
+pub(crate) const MACHINE_PORT: u16 = 50000;
 const SAMPLE_PORT: u16 = 30080;
 /// A machine stops its services within this.
 const STOP_DEADLINE: Duration = Duration::from_secs(100);

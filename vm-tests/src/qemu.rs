@@ -11,6 +11,7 @@ use images::Image;
 use images::tools::command;
 use serde_json::{Value, json};
 
+use crate::cluster::MACHINE_PORT;
 use crate::flash::Flashed;
 use crate::manifests::uplink_mac;
 use crate::plan::Machine;
@@ -123,9 +124,15 @@ impl Virtual<'_> {
     fn command(&self, disk: &Path) -> Command {
         let at = |name: &str| self.folder.join(name).display().to_string();
         let memory = if self.machine.is_master() { "1024" } else { "768" };
-        // To its address in the cluster's network, which it answers for here, too: Services are on no other one.
-        let address = self.machine.address;
-        let forward = |(host, guest): &(u16, u16)| format!(",hostfwd=tcp:127.0.0.1:{host}-{address}:{guest}");
+        let forward = |(host, guest): &(u16, u16)| {
+            let address = match *guest {
+                // To the address that it leases here: without a manifest it has no other one.
+                MACHINE_PORT => String::new(),
+                // To its address in the cluster's network, which it answers for here, too: Services are on no other one.
+                _ => self.machine.address.to_string(),
+            };
+            format!(",hostfwd=tcp:127.0.0.1:{host}-{address}:{guest}")
+        };
         let forwards: String = self.ports.iter().map(forward).collect();
         let mut qemu = command("qemu-system-x86_64");
         qemu.args(self.accelerator.arguments()).args(BARE);

@@ -16,6 +16,11 @@ mod settings;
 use std::process::ExitCode;
 
 use clap::Parser;
+use mimalloc::MiMalloc;
+
+/// A third of the processor time of writes went into the C library's allocator.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 /// A node operating system agent that turns machines into Kubernetes masters and workers.
 #[derive(Parser)]

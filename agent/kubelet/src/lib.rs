@@ -56,7 +56,9 @@ mod tokens;
 mod volumes;
 mod worker;
 
-pub use config::{CgroupDriver, Config, ImageCollection, Prepare, Pressure, Reserved, ServerConfig, ServingCertificate};
+pub use config::{
+    CgroupDriver, Config, ImageCollection, Prepare, Pressure, Reserved, ServerConfig, ServingCertificate,
+};
 pub use error::Error;
 pub use server::TlsError;
 pub use task::{run, run_with};

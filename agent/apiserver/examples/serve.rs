@@ -59,9 +59,9 @@ fn secure(folder: &Path) -> Config {
         advertise: std::net::IpAddr::from([192, 0, 2, 10]),
         token_signing_key: Some(file("sa.key")),
         token_file: Some(file("tokens.csv")),
-        front_proxy: Some(FrontProxy { ca: file("ca.crt"), allowed_names: Vec::new() }),
+        front_proxy: Some(FrontProxy::new(file("ca.crt"), Vec::new())),
         proxy_client: Some(ProxyClient { certificate: file("front-proxy.crt"), key: file("front-proxy.key") }),
-        kubelet: Some(KubeletClient { certificate: file("admin.crt"), key: file("admin.key"), ca: None }),
+        kubelet: Some(KubeletClient::new(file("admin.crt"), file("admin.key"), None)),
         ..Config::default()
     }
 }

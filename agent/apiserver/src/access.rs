@@ -100,10 +100,13 @@ impl Access {
         }
         let issuer = vec![config.token_issuer.clone()];
         let accounts = ServiceAccounts { issuers: issuer.clone(), audiences: issuer, keys: keys.clone() };
-        let front_proxy = config
-            .front_proxy
-            .as_ref()
-            .map(|proxy| Ok::<_, Error>(FrontProxy::new(read(&proxy.ca)?, proxy.allowed_names.clone())));
+        let front_proxy = config.front_proxy.as_ref().map(|proxy| {
+            Ok::<_, Error>(FrontProxy {
+                ca_pem: read(&proxy.ca)?,
+                allowed_names: proxy.allowed_names.clone(),
+                headers: proxy.headers.clone(),
+            })
+        });
         let token_file = config.token_file.as_ref().map(&read).transpose()?;
         let client_ca = config.tls.as_ref().and_then(|tls| tls.client_ca.as_ref()).map(read).transpose()?;
         let settings = match (&config.authentication, &config.oidc) {

@@ -255,10 +255,10 @@ pub async fn publish_authorities(app: &Arc<App>) -> Result<()> {
         data.insert("requestheader-client-ca-file".to_owned(), read(&proxy.ca)?.into());
         for (key, names) in [
             ("requestheader-allowed-names", json!(proxy.allowed_names)),
-            ("requestheader-extra-headers-prefix", json!(["X-Remote-Extra-"])),
-            ("requestheader-group-headers", json!(["X-Remote-Group"])),
-            ("requestheader-uid-headers", json!(["X-Remote-Uid"])),
-            ("requestheader-username-headers", json!(["X-Remote-User"])),
+            ("requestheader-extra-headers-prefix", json!(proxy.headers.extra_prefixes)),
+            ("requestheader-group-headers", json!(proxy.headers.group)),
+            ("requestheader-uid-headers", json!(proxy.headers.uid)),
+            ("requestheader-username-headers", json!(proxy.headers.username)),
         ] {
             data.insert(key.to_owned(), names.to_string().into());
         }

@@ -120,6 +120,41 @@ pub struct FrontProxy {
     pub ca: PathBuf,
     /// Common names allowed; empty allows all.
     pub allowed_names: Vec<String>,
+    /// Where it is written.
+    pub headers: FrontProxyHeaders,
+}
+
+impl FrontProxy {
+    /// Proxies that use the usual headers.
+    #[must_use]
+    pub fn new(ca: PathBuf, allowed_names: Vec<String>) -> Self {
+        Self { ca, allowed_names, headers: FrontProxyHeaders::default() }
+    }
+}
+
+/// Where front proxies tell about users. Case counts for nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FrontProxyHeaders {
+    /// Headers with the user's name; the first that is there counts.
+    pub username: Vec<String>,
+    /// Headers with the user's uid.
+    pub uid: Vec<String>,
+    /// Headers with groups, one each.
+    pub group: Vec<String>,
+    /// What headers with further facts begin with.
+    pub extra_prefixes: Vec<String>,
+}
+
+impl Default for FrontProxyHeaders {
+    fn default() -> Self {
+        let one = |name: &str| vec![name.to_owned()];
+        Self {
+            username: one("X-Remote-User"),
+            uid: one("X-Remote-Uid"),
+            group: one("X-Remote-Group"),
+            extra_prefixes: one("X-Remote-Extra-"),
+        }
+    }
 }
 
 /// What this server shows to aggregated ones, so that they believe whom it names.
@@ -140,6 +175,17 @@ pub struct KubeletClient {
     pub key: PathBuf,
     /// Authority of kubelets' serving certificates (PEM); without it they are not checked.
     pub ca: Option<PathBuf>,
+    /// Which of a node's addresses is dialled, the best type first.
+    pub address_types: Vec<String>,
+}
+
+impl KubeletClient {
+    /// Kubelets that are dialled at addresses, not at names, where they have both.
+    #[must_use]
+    pub fn new(certificate: PathBuf, key: PathBuf, ca: Option<PathBuf>) -> Self {
+        let address_types = ["InternalIP", "Hostname", "ExternalIP"].map(str::to_owned).into();
+        Self { certificate, key, ca, address_types }
+    }
 }
 
 impl Default for Config {

@@ -63,7 +63,8 @@ pub use answer::{Body, BodyError, BoxError};
 pub use auth::authn::{Oidc, TokenWebhook};
 pub use auth::authz::settings::{Mode, WebhookSettings};
 pub use config::{
-    Authorization, Config, EndpointReconciler, FrontProxy, IpRange, IpRangeError, KubeletClient, ProxyClient, Tls,
+    Authorization, Config, EndpointReconciler, FrontProxy, FrontProxyHeaders, IpRange, IpRangeError, KubeletClient,
+    ProxyClient, Tls,
 };
 pub use error::Error;
 pub use serve::ApiService;

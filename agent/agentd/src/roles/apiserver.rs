@@ -3,6 +3,7 @@
 mod access;
 mod audit;
 pub(crate) mod encryption;
+mod others;
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -10,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use apiserver::{Config, EndpointReconciler, FrontProxy, KubeletClient, ProxyClient, Tls};
+use apiserver::{Config, EndpointReconciler, FrontProxy, FrontProxyHeaders, KubeletClient, ProxyClient, Tls};
 use clap::{ArgAction, Args};
 use store::Store;
 
@@ -79,12 +80,27 @@ pub(crate) struct Options {
     /// CA of kubelets' certificates.
     #[arg(long)]
     kubelet_certificate_authority: Option<PathBuf>,
+    /// Which of a node's addresses its kubelet is reached at, the best first.
+    #[arg(long, value_delimiter = ',', default_value = "Hostname,InternalDNS,InternalIP,ExternalDNS,ExternalIP")]
+    kubelet_preferred_address_types: Vec<String>,
     /// CA of front proxies.
     #[arg(long)]
     requestheader_client_ca_file: Option<PathBuf>,
     /// Names of front proxies.
     #[arg(long, value_delimiter = ',')]
     requestheader_allowed_names: Vec<String>,
+    /// Headers in which they name the user; the first that is there counts.
+    #[arg(long, value_delimiter = ',')]
+    requestheader_username_headers: Vec<String>,
+    /// Headers in which they give the user's uid.
+    #[arg(long, value_delimiter = ',')]
+    requestheader_uid_headers: Vec<String>,
+    /// Headers in which they name the user's groups.
+    #[arg(long, value_delimiter = ',')]
+    requestheader_group_headers: Vec<String>,
+    /// What headers with further facts begin with.
+    #[arg(long, value_delimiter = ',')]
+    requestheader_extra_headers_prefix: Vec<String>,
     /// Certificate shown to aggregated servers.
     #[arg(long, requires = "proxy_client_key_file")]
     proxy_client_cert_file: Option<PathBuf>,
@@ -112,6 +128,9 @@ pub(crate) struct Options {
     /// Admission plugins beside the default ones; `NodeRestriction` is the one that can be chosen.
     #[arg(long, value_delimiter = ',')]
     enable_admission_plugins: Vec<String>,
+    /// Admission plugins to do without; the default ones cannot be among them.
+    #[arg(long, value_delimiter = ',')]
+    disable_admission_plugins: Vec<String>,
     #[command(flatten)]
     access: access::AccessOptions,
     #[command(flatten)]
@@ -119,38 +138,12 @@ pub(crate) struct Options {
     #[command(flatten)]
     encryption: encryption::EncryptionOptions,
     #[command(flatten)]
-    without_effect: WithoutEffect,
-}
-
-/// Flags of upstream that change nothing here. Each that is given is named in the log.
-#[derive(Args)]
-struct WithoutEffect {
-    /// Privileged containers are always allowed.
-    #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true)]
-    allow_privileged: Option<bool>,
-    /// The address `InternalIP` is used.
-    #[arg(long)]
-    kubelet_preferred_address_types: Option<String>,
-    /// Aggregated servers are always dialled by their endpoints.
-    #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true)]
-    enable_aggregator_routing: Option<bool>,
-    /// X-Remote-User is the header.
-    #[arg(long)]
-    requestheader_username_headers: Option<String>,
-    /// X-Remote-Group is the header.
-    #[arg(long)]
-    requestheader_group_headers: Option<String>,
-    /// X-Remote-Extra- is the prefix.
-    #[arg(long)]
-    requestheader_extra_headers_prefix: Option<String>,
-    /// Log detail is set by KEELSON_LOG.
-    #[arg(long, short)]
-    v: Option<String>,
+    others: others::Others,
 }
 
 pub(crate) fn run(options: Options) -> Result<()> {
     process::run(2, |shutdown| async move {
-        options.without_effect.tell();
+        options.others.verify()?;
         let store = open(&options).await?;
         let config = config(&options)?;
         let compacting = store.clone();
@@ -204,10 +197,7 @@ fn config(options: &Options) -> Result<Config> {
         token_issuer: options.service_account_issuer.clone(),
         token_signing_key: options.service_account_signing_key_file.clone(),
         token_verify_keys: options.service_account_key_file.clone(),
-        front_proxy: options
-            .requestheader_client_ca_file
-            .clone()
-            .map(|ca| FrontProxy { ca, allowed_names: options.requestheader_allowed_names.clone() }),
+        front_proxy: options.requestheader_client_ca_file.clone().map(|ca| options.front_proxy(ca)),
         proxy_client: options
             .proxy_client_cert_file
             .clone()
@@ -218,6 +208,7 @@ fn config(options: &Options) -> Result<Config> {
                 certificate: certificate.clone(),
                 key: key.clone(),
                 ca: options.kubelet_certificate_authority.clone(),
+                address_types: options.kubelet_preferred_address_types.clone(),
             }),
             _ => None,
         },
@@ -227,7 +218,10 @@ fn config(options: &Options) -> Result<Config> {
         hostname: crate::host::name()?,
         priority_and_fairness: options.enable_priority_and_fairness,
         request_timeout: options.request_timeout,
-        node_restriction: options.enable_admission_plugins.iter().any(|p| p == "NodeRestriction"),
+        node_restriction: others::node_restriction(
+            &options.enable_admission_plugins,
+            &options.disable_admission_plugins,
+        )?,
         audit: options.audit.config()?,
         ..Config::default()
     };
@@ -235,19 +229,17 @@ fn config(options: &Options) -> Result<Config> {
     Ok(config)
 }
 
-impl WithoutEffect {
-    fn tell(&self) {
-        let given = [
-            ("--kubelet-preferred-address-types", self.kubelet_preferred_address_types.is_some()),
-            ("--enable-aggregator-routing", self.enable_aggregator_routing.is_some()),
-            ("--requestheader-username-headers", self.requestheader_username_headers.is_some()),
-            ("--requestheader-group-headers", self.requestheader_group_headers.is_some()),
-            ("--requestheader-extra-headers-prefix", self.requestheader_extra_headers_prefix.is_some()),
-            ("--allow-privileged=false", self.allow_privileged == Some(false)),
-            ("--v", self.v.is_some()),
-        ];
-        for (flag, _) in given.iter().filter(|(_, is_given)| *is_given) {
-            tracing::warn!(flag, "this flag has no effect here");
+impl Options {
+    fn front_proxy(&self, ca: PathBuf) -> FrontProxy {
+        FrontProxy {
+            ca,
+            allowed_names: self.requestheader_allowed_names.clone(),
+            headers: FrontProxyHeaders {
+                username: self.requestheader_username_headers.clone(),
+                uid: self.requestheader_uid_headers.clone(),
+                group: self.requestheader_group_headers.clone(),
+                extra_prefixes: self.requestheader_extra_headers_prefix.clone(),
+            },
         }
     }
 }

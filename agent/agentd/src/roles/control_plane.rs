@@ -94,19 +94,16 @@ fn api_server(manifest: &Manifest, address: IpAddr) -> Result<apiserver::Config>
         token_signing_key: Some(pki("sa.key")),
         token_verify_keys: vec![pki("sa.pub")],
         authorization: Authorization::NodeRbac,
-        front_proxy: Some(FrontProxy {
-            ca: pki("front-proxy-ca.crt"),
-            allowed_names: vec!["front-proxy-client".to_owned()],
-        }),
+        front_proxy: Some(FrontProxy::new(pki("front-proxy-ca.crt"), vec!["front-proxy-client".to_owned()])),
         proxy_client: Some(ProxyClient {
             certificate: pki("front-proxy-client.crt"),
             key: pki("front-proxy-client.key"),
         }),
-        kubelet: Some(KubeletClient {
-            certificate: pki("apiserver-kubelet-client.crt"),
-            key: pki("apiserver-kubelet-client.key"),
-            ca: Some(pki("ca.crt")),
-        }),
+        kubelet: Some(KubeletClient::new(
+            pki("apiserver-kubelet-client.crt"),
+            pki("apiserver-kubelet-client.key"),
+            Some(pki("ca.crt")),
+        )),
         ..apiserver::Config::default()
     };
     documents::apply(Path::new(paths::API_SERVER), manifest, &mut config);

@@ -179,19 +179,16 @@ impl Trial {
             token_signing_key: Some(self.pki("sa.key")),
             token_verify_keys: vec![self.pki("sa.pub")],
             authorization: Authorization::NodeRbac,
-            front_proxy: Some(FrontProxy {
-                ca: self.pki("front-proxy-ca.crt"),
-                allowed_names: vec!["front-proxy-client".to_owned()],
-            }),
+            front_proxy: Some(FrontProxy::new(self.pki("front-proxy-ca.crt"), vec!["front-proxy-client".to_owned()])),
             proxy_client: Some(ProxyClient {
                 certificate: self.pki("front-proxy-client.crt"),
                 key: self.pki("front-proxy-client.key"),
             }),
-            kubelet: Some(KubeletClient {
-                certificate: self.pki("apiserver-kubelet-client.crt"),
-                key: self.pki("apiserver-kubelet-client.key"),
-                ca: Some(self.pki("ca.crt")),
-            }),
+            kubelet: Some(KubeletClient::new(
+                self.pki("apiserver-kubelet-client.crt"),
+                self.pki("apiserver-kubelet-client.key"),
+                Some(self.pki("ca.crt")),
+            )),
             ..apiserver::Config::default()
         })
     }

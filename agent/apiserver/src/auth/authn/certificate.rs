@@ -19,6 +19,7 @@ use x509_parser::x509::X509Name;
 use super::remembered::Remembered;
 use super::{AuthRequest, AuthnError, ConfigError, REMEMBER_SECONDS};
 use crate::auth::identity::{CREDENTIAL_ID, UserInfo};
+use crate::config::FrontProxyHeaders;
 use crate::request::percent_decode;
 
 /// The subject attribute that carries a user's uid.
@@ -31,30 +32,8 @@ pub struct FrontProxy {
     pub ca_pem: Vec<u8>,
     /// Common names allowed; empty allows all.
     pub allowed_names: Vec<String>,
-    /// Headers with the user's name; the first that is there counts.
-    pub username_headers: Vec<String>,
-    /// Headers with the user's uid.
-    pub uid_headers: Vec<String>,
-    /// Headers with groups, one each.
-    pub group_headers: Vec<String>,
-    /// What headers with further facts begin with.
-    pub extra_prefixes: Vec<String>,
-}
-
-impl FrontProxy {
-    /// The usual headers.
-    #[must_use]
-    pub fn new(ca_pem: Vec<u8>, allowed_names: Vec<String>) -> Self {
-        let one = |name: &str| vec![name.to_owned()];
-        Self {
-            ca_pem,
-            allowed_names,
-            username_headers: one("x-remote-user"),
-            uid_headers: one("x-remote-uid"),
-            group_headers: one("x-remote-group"),
-            extra_prefixes: one("x-remote-extra-"),
-        }
-    }
+    /// Where it is written.
+    pub headers: FrontProxyHeaders,
 }
 
 pub(super) struct Certificates {
@@ -102,18 +81,16 @@ impl FrontProxy {
         };
         let mut extra: BTreeMap<String, Vec<String>> = BTreeMap::new();
         for (name, value) in headers {
-            let suffix = self
-                .extra_prefixes
-                .iter()
-                .find_map(|prefix| name.as_str().strip_prefix(prefix.to_ascii_lowercase().as_str()));
+            let mut prefixes = self.headers.extra_prefixes.iter();
+            let suffix = prefixes.find_map(|prefix| name.as_str().strip_prefix(prefix.to_ascii_lowercase().as_str()));
             if let (Some(key), Ok(value)) = (suffix, value.to_str()) {
                 extra.entry(percent_decode(key, false)).or_default().push(value.to_owned());
             }
         }
         Some(UserInfo {
-            name: all(&self.username_headers).into_iter().next()?,
-            uid: all(&self.uid_headers).into_iter().next().unwrap_or_default(),
-            groups: all(&self.group_headers),
+            name: all(&self.headers.username).into_iter().next()?,
+            uid: all(&self.headers.uid).into_iter().next().unwrap_or_default(),
+            groups: all(&self.headers.group),
             extra,
         })
     }

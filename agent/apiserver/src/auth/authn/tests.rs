@@ -12,6 +12,7 @@ use rustls_pki_types::CertificateDer;
 use super::*;
 use crate::auth::keys::SigningKey;
 use crate::auth::token::{BoundTo, Reference, TokenSigner, TokenSpec};
+use crate::config::FrontProxyHeaders;
 
 const NOW: i64 = 1_800_000_000;
 const ISSUER: &str = "https://kubernetes.default.svc";
@@ -391,7 +392,11 @@ async fn front_proxy_speaks_for_users_and_only_the_front_proxy() {
     let (users, proxies) = (authority(), authority());
     let fixture = fixture(|config| {
         config.client_ca_pem = Some(users.pem.clone().into_bytes());
-        config.front_proxy = Some(FrontProxy::new(proxies.pem.clone().into_bytes(), vec!["front-proxy".to_owned()]));
+        config.front_proxy = Some(FrontProxy {
+            ca_pem: proxies.pem.clone().into_bytes(),
+            allowed_names: vec!["front-proxy".to_owned()],
+            headers: FrontProxyHeaders::default(),
+        });
     });
     let headers = [
         ("X-Remote-User", "jane"),

@@ -189,7 +189,8 @@ pub(super) fn address_of(call: &Call, node: &str) -> Result<(String, u16)> {
     let value = codec::to_value(storage, storage.kind, &object)?;
     let addresses = tree::list(&value, "/status/addresses");
     let find = |kind: &str| addresses.iter().find(|a| a["type"] == kind).and_then(|a| a["address"].as_str());
-    let host = ["InternalIP", "Hostname", "ExternalIP"].iter().find_map(|kind| find(kind));
+    let types = call.app.config.kubelet.as_ref().map(|kubelet| kubelet.address_types.as_slice()).unwrap_or_default();
+    let host = types.iter().find_map(|kind| find(kind));
     let host = host.ok_or_else(|| Failure::internal(format!("no preferred addresses found; node {node} has none")))?;
     let port = tree::integer(&value, "/status/daemonEndpoints/kubeletEndpoint/Port").unwrap_or(KUBELET_PORT);
     Ok((host.to_owned(), u16::try_from(port).unwrap_or_default()))

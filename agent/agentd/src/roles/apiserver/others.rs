@@ -1,0 +1,252 @@
+//! Upstream's flags that are not read here: what each would do is done in one way only, or not at all.
+//!
+//! A flag that is given its upstream default asks for what is done anyway. Another value changes nothing, which is
+//! logged, or is refused with the reason, so that nobody believes in a setting that is not there.
+
+use anyhow::{Result, bail};
+use clap::{Arg, ArgAction, ArgMatches, Args, Command, Error, FromArgMatches};
+
+/// What a value other than the default comes to.
+#[derive(Clone, Copy, Debug)]
+enum Effect {
+    Nothing(&'static str),
+    Refused(&'static str),
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Flag {
+    name: &'static str,
+    /// Upstream's.
+    default: &'static str,
+    effect: Effect,
+}
+
+const fn nothing(name: &'static str, default: &'static str, reason: &'static str) -> Flag {
+    Flag { name, default, effect: Effect::Nothing(reason) }
+}
+
+const fn refused(name: &'static str, default: &'static str, reason: &'static str) -> Flag {
+    Flag { name, default, effect: Effect::Refused(reason) }
+}
+
+const BEST_ENDPOINT: &str = "aggregated servers and webhooks are dialled at their endpoints";
+const GATES: &str = "features cannot be switched; those that v1.36 has on by default are on";
+const KUBELET_PORTS: &str = "the port is the one in the node's status";
+const LOGS: &str = "what is logged is said by the variable KEELSON_LOG";
+const NO_DEBUGGING: &str = "there are no profiles to take";
+const NO_METRIC_CHOICE: &str = "metrics are shown as they are";
+const ONE_CACHE: &str = "there is one cache, and it holds everything";
+const ONE_STORE: &str = "there is one etcd, and one encoding in it";
+const ONE_VERSION: &str = "v1.36 is the only version there is";
+const SIGNER: &str = "tokens are signed by --service-account-signing-key-file";
+const STATISTICS: &str = "the database is not asked for statistics in a rhythm";
+const TUNING: &str = "it is chosen as needed";
+
+/// The table, by name.
+const FLAGS: &[Flag] = &[
+    refused("admission-control", "", "use --enable-admission-plugins"),
+    refused("admission-control-config-file", "", "the plugins have no configuration"),
+    nothing("aggregator-reject-forwarding-redirect", "true", "redirects are passed on to who asked"),
+    refused("allow-metric-labels", "", NO_METRIC_CHOICE),
+    refused("allow-metric-labels-manifest", "", NO_METRIC_CHOICE),
+    refused("allow-privileged", "true", "what pods may do is limited by Pod Security admission"),
+    nothing("apiserver-count", "1", "servers are counted by their leases"),
+    nothing("audit-webhook-batch-initial-backoff", "10s", "use --audit-webhook-initial-backoff"),
+    nothing("contention-profiling", "false", NO_DEBUGGING),
+    nothing("coordinated-leadership-lease-duration", "15s", GATES),
+    nothing("coordinated-leadership-renew-deadline", "10s", GATES),
+    nothing("coordinated-leadership-retry-period", "2s", GATES),
+    refused("cors-allowed-origins", "", "browsers of other origins are not served"),
+    refused("debug-socket-path", "", NO_DEBUGGING),
+    refused("default-not-ready-toleration-seconds", "300", "it is 300"),
+    refused("default-unreachable-toleration-seconds", "300", "it is 300"),
+    nothing("default-watch-cache-size", "100", ONE_CACHE),
+    nothing("delete-collection-workers", "1", TUNING),
+    refused("disable-http2-serving", "false", "HTTP/1.1 and HTTP/2 are served, as the client chooses"),
+    refused("disabled-metrics", "", NO_METRIC_CHOICE),
+    refused("egress-selector-config-file", "", "nodes and webhooks are reached without a proxy"),
+    refused("emulated-version", "", ONE_VERSION),
+    refused("emulation-forward-compatible", "false", ONE_VERSION),
+    nothing("enable-aggregator-routing", "true", BEST_ENDPOINT),
+    refused("enable-garbage-collector", "true", "finalizers are set as the garbage collector needs them"),
+    nothing("enable-logs-handler", "false", "files of the machine are not served"),
+    nothing("etcd-compaction-interval", "5m0s", "etcd is compacted every five minutes"),
+    nothing("etcd-count-metric-poll-period", "1m0s", STATISTICS),
+    nothing("etcd-db-metric-poll-interval", "30s", STATISTICS),
+    nothing("etcd-healthcheck-timeout", "2s", TUNING),
+    refused("etcd-prefix", "/registry", ONE_STORE),
+    nothing("etcd-readycheck-timeout", "2s", TUNING),
+    refused("etcd-servers-overrides", "", ONE_STORE),
+    nothing("external-hostname", "", "the address given to clients is --advertise-address"),
+    refused("feature-gates", "", GATES),
+    refused("goaway-chance", "0", "connections are left where they are; a balancer spreads new ones"),
+    nothing("http2-max-streams-per-connection", "0", TUNING),
+    nothing("kubelet-port", "10250", KUBELET_PORTS),
+    nothing("kubelet-read-only-port", "10255", KUBELET_PORTS),
+    nothing("kubelet-timeout", "5s", TUNING),
+    refused("kubernetes-service-node-port", "0", "the Service kubernetes has a cluster address only"),
+    nothing("lease-reuse-duration-seconds", "60", TUNING),
+    nothing("livez-grace-period", "0s", "readiness and liveness are told apart by /readyz and /livez"),
+    nothing("log-flush-frequency", "5s", LOGS),
+    nothing("log-text-info-buffer-size", "0", LOGS),
+    nothing("log-text-split-stream", "false", LOGS),
+    refused("logging-format", "text", LOGS),
+    refused("max-connection-bytes-per-sec", "0", "connections are not throttled"),
+    refused("min-compatibility-version", "", ONE_VERSION),
+    nothing("min-request-timeout", "1800", "a watch ends after half an hour to an hour"),
+    refused("peer-advertise-ip", "", GATES),
+    refused("peer-advertise-port", "", GATES),
+    refused("peer-ca-file", "", GATES),
+    refused("permit-address-sharing", "false", "the address is this server's alone"),
+    refused("permit-port-sharing", "false", "the port is this server's alone"),
+    nothing("profiling", "true", NO_DEBUGGING),
+    refused("runtime-config", "", "the versions that v1.36 serves by default are served"),
+    refused("runtime-config-emulation-forward-compatible", "false", ONE_VERSION),
+    refused("service-account-extend-token-expiration", "true", "tokens of pods may live longer than they ask for"),
+    refused("service-account-jwks-uri", "", "keys are found at /openid/v1/jwks of this server"),
+    refused("service-account-lookup", "true", "tokens of deleted accounts are never accepted"),
+    refused("service-account-max-token-expiration", "0s", "the longest life of a token is not limited"),
+    refused("service-account-signing-endpoint", "", SIGNER),
+    refused("show-hidden-metrics-for-version", "", NO_METRIC_CHOICE),
+    refused("shutdown-delay-duration", "0s", "the server stops taking requests at once and finishes those it has"),
+    refused("shutdown-send-retry-after", "false", "the server stops taking requests at once"),
+    nothing("shutdown-watch-termination-grace-period", "0s", "watches are ended at once"),
+    refused("storage-backend", "etcd3", ONE_STORE),
+    nothing("storage-initialization-timeout", "1m0s", "the server waits for etcd as long as it is not stopped"),
+    refused("storage-media-type", "application/vnd.kubernetes.protobuf", ONE_STORE),
+    refused("strict-transport-security-directives", "", "browsers are not served"),
+    refused("tls-cipher-suites", "", "those of TLS 1.3, and those of TLS 1.2 with forward secrecy"),
+    refused("tls-curve-preferences", "", "X25519, P-256 and P-384"),
+    refused("tls-min-version", "VersionTLS12", "TLS 1.2 and 1.3 are served"),
+    refused("tls-sni-cert-key", "", "one certificate is served; put all names into it"),
+    refused("tracing-config-file", "", "traces are not sent"),
+    nothing("v", "0", LOGS),
+    nothing("vmodule", "", LOGS),
+    nothing("watch-cache", "true", ONE_CACHE),
+    nothing("watch-cache-sizes", "", ONE_CACHE),
+];
+
+/// Admission plugins that are always on.
+const PLUGINS: &[&str] = &[
+    "CertificateApproval",
+    "CertificateSigning",
+    "CertificateSubjectRestriction",
+    "ClusterTrustBundleAttest",
+    "DefaultIngressClass",
+    "DefaultStorageClass",
+    "DefaultTolerationSeconds",
+    "LimitRanger",
+    "MutatingAdmissionPolicy",
+    "MutatingAdmissionWebhook",
+    "NamespaceLifecycle",
+    "PersistentVolumeClaimResize",
+    "PodSecurity",
+    "PodTopologyLabels",
+    "Priority",
+    "ResourceQuota",
+    "RuntimeClass",
+    "ServiceAccount",
+    "StorageObjectInUseProtection",
+    "TaintNodesByCondition",
+    "ValidatingAdmissionPolicy",
+    "ValidatingAdmissionWebhook",
+];
+/// The plugin that is on where it is asked for.
+const NODE_RESTRICTION: &str = "NodeRestriction";
+
+/// What was given of these flags.
+pub(super) struct Others {
+    /// With its last value.
+    given: Vec<(&'static Flag, String)>,
+}
+
+impl Others {
+    /// Logs what changes nothing.
+    ///
+    /// # Errors
+    /// A flag was given that would have to do something.
+    pub(super) fn verify(&self) -> Result<()> {
+        for (flag, value) in self.given.iter().filter(|(flag, value)| flag.default != value) {
+            match flag.effect {
+                Effect::Nothing(reason) => tracing::warn!("--{} changes nothing: {reason}", flag.name),
+                Effect::Refused(reason) => bail!("--{}={value} is not supported: {reason}", flag.name),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether the plugin for nodes is among those to switch on.
+///
+/// # Errors
+/// One of them is not there, or one of those to switch off cannot be.
+pub(super) fn node_restriction(on: &[String], off: &[String]) -> Result<bool> {
+    let is_known = |name: &&String| PLUGINS.contains(&name.as_str());
+    if let Some(name) = on.iter().find(|name| !is_known(name) && *name != NODE_RESTRICTION) {
+        bail!("--enable-admission-plugins: {name} is not there; there are {NODE_RESTRICTION}, {}", PLUGINS.join(", "));
+    }
+    if let Some(name) = off.iter().find(is_known) {
+        bail!("--disable-admission-plugins: {name} is always on");
+    }
+    let has = |names: &[String]| names.iter().any(|name| name == NODE_RESTRICTION);
+    Ok(has(on) && !has(off))
+}
+
+impl Args for Others {
+    fn augment_args(command: Command) -> Command {
+        let arg = |flag: &'static Flag| {
+            let arg = Arg::new(flag.name).long(flag.name).hide(true).action(ArgAction::Append);
+            let arg = if flag.name.len() == 1 { arg.short(flag.name.chars().next()) } else { arg };
+            match flag.default {
+                "true" | "false" => arg.num_args(0..=1).require_equals(true).default_missing_value("true"),
+                _ => arg,
+            }
+        };
+        command.args(FLAGS.iter().map(arg))
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        Self::augment_args(command)
+    }
+}
+
+impl FromArgMatches for Others {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, Error> {
+        let last = |flag: &'static Flag| Some((flag, matches.get_many::<String>(flag.name)?.next_back()?.clone()));
+        Ok(Self { given: FLAGS.iter().filter_map(last).collect() })
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), Error> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn verify(words: &[&str]) -> Result<()> {
+        let command = Others::augment_args(Command::new("apiserver").no_binary_name(true));
+        Others::from_arg_matches(&command.try_get_matches_from(words)?)?.verify()
+    }
+
+    #[test]
+    fn defaults_and_tuning_are_taken_and_the_rest_is_refused_with_a_reason() {
+        verify(&["--profiling=false", "--goaway-chance", "0", "--watch-cache", "-v", "4", "--allow-privileged"])
+            .unwrap();
+        let error = verify(&["--feature-gates=A=true"]).unwrap_err().to_string();
+        assert_eq!(error, format!("--feature-gates=A=true is not supported: {GATES}"));
+        assert!(verify(&["--allow-privileged=false"]).is_err());
+        assert!(verify(&["--unheard-of"]).is_err());
+    }
+
+    #[test]
+    fn admission_plugins_are_those_that_there_are() {
+        let names = |text: &str| text.split(',').filter(|n| !n.is_empty()).map(str::to_owned).collect::<Vec<_>>();
+        assert!(node_restriction(&names("NodeRestriction,LimitRanger"), &[]).unwrap());
+        assert!(!node_restriction(&names("LimitRanger"), &names("AlwaysPullImages")).unwrap());
+        assert!(node_restriction(&names("AlwaysPullImages"), &[]).is_err());
+        assert!(node_restriction(&[], &names("PodSecurity")).is_err());
+    }
+}

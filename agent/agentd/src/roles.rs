@@ -7,6 +7,8 @@ mod control_plane;
 mod controller_manager;
 mod dev;
 mod drain;
+mod etcd;
+mod etcd_member;
 mod import_images;
 mod init;
 mod kubeconfig;
@@ -46,6 +48,9 @@ pub(crate) enum Role {
     Bootstrap,
     /// Imports the container images that are in the machine's image.
     ImportImages,
+    /// etcd's member of a master.
+    #[command(hide = true)]
+    EtcdMember,
     /// API server, scheduler and controllers of a master.
     ControlPlane,
     /// Kubelet, service proxy, pod network and DNS of a machine.
@@ -60,6 +65,9 @@ pub(crate) enum Role {
     Rollback(upgrade::RollbackOptions),
     /// Lets a machine start again.
     Reboot(upgrade::RebootOptions),
+    /// The members of etcd, their snapshots, and what mends them.
+    #[command(subcommand)]
+    Etcd(etcd::Command),
     /// Bootstrap tokens, with which machines join.
     #[command(subcommand)]
     Token(token::Command),
@@ -92,6 +100,8 @@ impl Role {
             Self::Machine => done(machine::run()),
             Self::Bootstrap => done(bootstrap::run()),
             Self::ImportImages => done(import_images::run()),
+            Self::Etcd(command) => done(etcd::run(command)),
+            Self::EtcdMember => done(etcd_member::run()),
             Self::ControlPlane => done(control_plane::run()),
             Self::Node => done(node::run()),
             Self::Kubeconfig(options) => done(kubeconfig::run(&options)),

@@ -234,6 +234,9 @@ async fn lost_removed_and_new_masters_join_as_learners() {
     let link = cluster.link(1).await;
     link.dismiss("m2").await.unwrap();
     link.remove(member.number().unwrap()).await.unwrap();
+    // It may have led.
+    cluster.stop(2);
+    cluster.settled(|status| status.has_quorum && status.members.len() == 2).await;
     let refused = cluster.try_start(2).await.unwrap_err();
     assert!(matches!(refused, Error::Dismissed { .. }), "{refused}");
     cluster.blank(2);

@@ -4,6 +4,7 @@ mod bad_manifest;
 mod boot;
 mod control_plane_outage;
 mod end;
+mod etcd_recovery;
 mod flash;
 mod install;
 mod kubectl;
@@ -146,6 +147,14 @@ pub const SCENARIOS: &[Scenario] = &[
         masters: 3,
         workers: 1,
         run: |scene| Box::pin(three_masters::run(scene)),
+    },
+    Scenario {
+        name: "etcd-recovery",
+        about: "etcd gets lost members, a lost majority and a snapshot back, by commands and without a lost write",
+        providers: NETNS,
+        masters: 3,
+        workers: 1,
+        run: |scene| Box::pin(etcd_recovery::run(scene)),
     },
     Scenario {
         name: "upstream-peers",

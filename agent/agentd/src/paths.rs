@@ -24,7 +24,9 @@ pub(crate) const CONTAINERD_CONFIG: &str = "/run/keelson/containerd.toml";
 pub(crate) const REGISTRY_HOSTS: &str = "/run/keelson/certs.d";
 /// The runtime's socket.
 pub(crate) const CONTAINERD_SOCKET: &str = "/run/containerd/containerd.sock";
-/// etcd's configuration, made at each boot.
+/// etcd, from Debian.
+pub(crate) const ETCD: &str = "/usr/bin/etcd";
+/// etcd's configuration, made at each start of it.
 pub(crate) const ETCD_CONFIG: &str = "/run/keelson/etcd.yaml";
 /// Documents of the manifest that the API server reads as files, made at each boot.
 pub(crate) const API_SERVER: &str = "/run/keelson/apiserver";

@@ -7,6 +7,8 @@ mod control_plane;
 mod controller_manager;
 mod dev;
 mod drain;
+mod etcd;
+mod etcd_member;
 mod init;
 mod kubeconfig;
 mod kubelet;
@@ -43,6 +45,9 @@ pub(crate) enum Role {
     Machine,
     /// Certificates and configuration files, before the programs that need them.
     Bootstrap,
+    /// etcd's member of a master.
+    #[command(hide = true)]
+    EtcdMember,
     /// API server, scheduler and controllers of a master.
     ControlPlane,
     /// Kubelet, service proxy, pod network and DNS of a machine.
@@ -57,6 +62,9 @@ pub(crate) enum Role {
     Rollback(upgrade::RollbackOptions),
     /// Lets a machine start again.
     Reboot(upgrade::RebootOptions),
+    /// The members of etcd, their snapshots, and what mends them.
+    #[command(subcommand)]
+    Etcd(etcd::Command),
     /// Bootstrap tokens, with which machines join.
     #[command(subcommand)]
     Token(token::Command),
@@ -88,6 +96,8 @@ impl Role {
             Self::Init(options) => init::run(options),
             Self::Machine => done(machine::run()),
             Self::Bootstrap => done(bootstrap::run()),
+            Self::Etcd(command) => done(etcd::run(command)),
+            Self::EtcdMember => done(etcd_member::run()),
             Self::ControlPlane => done(control_plane::run()),
             Self::Node => done(node::run()),
             Self::Kubeconfig(options) => done(kubeconfig::run(&options)),

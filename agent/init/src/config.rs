@@ -89,7 +89,8 @@ impl Paths {
         self.run.join("conditions")
     }
 
-    /// Where others put files for PID 1: `reboot` with the reason; `manifest.toml`, written elsewhere and moved here.
+    /// Where others put files for PID 1, written elsewhere and moved here: `reboot` with the reason; `restart` with the
+    /// names of services, one a line; `manifest.toml`.
     #[must_use]
     pub fn inbox(&self) -> PathBuf {
         self.run.join("inbox")

@@ -141,6 +141,12 @@ pub(crate) fn turn(machine: &mut Machine, runner: &mut Runner, ears: &mut Ears) 
     if files_changed && let Some(why) = sources::take_reboot(&*machine.system, &machine.config.paths) {
         leave = leave.or(Some(Leave::reboot(&why)));
     }
+    if files_changed && machine.stage != Stage::Stopping {
+        for name in sources::take_restarts(&*machine.system, &machine.config.paths) {
+            machine.say(&format!("{name} starts anew, as was asked for"));
+            runner.step(machine, Event::Restart { name });
+        }
+    }
     runner.step(machine, Event::Tick);
     if machine.stage != Stage::Stopping {
         let was_on_trial = machine.trial.is_some();

@@ -97,6 +97,17 @@ pub(crate) fn take_reboot(system: &dyn System, paths: &Paths) -> Option<String> 
     Some(why.trim().to_owned())
 }
 
+/// Services that somebody wants started anew, by name. It is asked once.
+pub(crate) fn take_restarts(system: &dyn System, paths: &Paths) -> Vec<String> {
+    let file = paths.inbox().join("restart");
+    if !system.exists(&file) {
+        return Vec::new();
+    }
+    let names = text_of(system, &file).unwrap_or_default();
+    system.remove_file(&file).ok();
+    names.split_whitespace().map(str::to_owned).collect()
+}
+
 fn from_firmware(system: &dyn System) -> Option<Offer> {
     let file = Path::new(FIRMWARE);
     system.exists(file).then(|| Offer::new("firmware", text_of(system, file)))

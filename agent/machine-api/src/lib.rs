@@ -3,10 +3,14 @@
 //! Pure data: what the first process writes down about the machine and what the machine API answers. Times are
 //! seconds since boot, so that they mean the same before and after the clock was set.
 
+mod calls;
+mod etcd;
 mod network;
 
 use serde::{Deserialize, Serialize};
 
+pub use calls::{CALLS, Call, Role, Verb};
+pub use etcd::{EtcdDefragmentation, EtcdDefragmented, EtcdMember, EtcdMemberState, EtcdSnapshot, EtcdStatus};
 pub use network::{InterfaceStatus, NetworkStatus};
 
 /// What a machine is busy with.

@@ -1,6 +1,7 @@
-//! The machine API, as far as it exists: the status and updates on a local socket and, for administrators, over the
+//! The machine API: what [`machine_api::CALLS`] lists, on a local socket and, by the roles of certificates, over the
 //! network; while there is no manifest, a way to hand one in.
 
+mod etcd;
 mod preflight;
 mod tls;
 mod update;
@@ -13,11 +14,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode};
+use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use lifecycle::Shutdown;
+use machine_api::{CALLS, Role, Verb};
 use sys::{Linux, System};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream, UnixListener};
@@ -25,6 +28,7 @@ use tokio::sync::Semaphore;
 
 use crate::config::Config;
 use crate::error::Error;
+use crate::etcd::Etcd;
 
 pub use preflight::Peer;
 pub use update::Updates;
@@ -39,16 +43,17 @@ const BODY: Duration = Duration::from_secs(30);
 /// Said where a machine's root does not lie in a slot of a disk.
 const NO_SLOTS: &str = "this machine was not started from a disk of slots: boot it with a newer image instead\n";
 
-/// What a listener serves.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Offer {
-    /// The status, updates and new starts, for the machine's own users and for administrators.
-    Full,
-    /// A refusal, for everybody else.
-    Nothing,
-    /// `PUT /manifest`, for whoever sets the machine up; and the status, so that they see why.
+/// Who is at the other end of a connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Caller {
+    /// Whoever has these roles; nobody in particular, without any.
+    Known(Vec<Role>),
+    /// Whoever sets a machine up that has no manifest.
     Maintenance,
 }
+
+/// What is answered.
+type Answer = Response<UnsyncBoxBody<Bytes, std::io::Error>>;
 
 /// What answers are made from.
 pub(crate) struct Server {
@@ -57,19 +62,21 @@ pub(crate) struct Server {
     pki: PathBuf,
     peers: Vec<Peer>,
     updates: Option<Updates>,
+    etcd: Option<Arc<Etcd>>,
     /// One change at a time of which system runs.
     turn: Semaphore,
     connections: Arc<Semaphore>,
 }
 
 impl Server {
-    pub(crate) fn new(config: &Config) -> Arc<Self> {
+    pub(crate) fn new(config: &Config, etcd: Option<Arc<Etcd>>) -> Arc<Self> {
         Arc::new(Self {
             run: config.run.clone(),
             crash: config.crash.clone(),
             pki: config.pki.clone(),
             peers: config.peers.clone(),
             updates: config.updates.clone(),
+            etcd,
             turn: Semaphore::new(1),
             connections: Arc::new(Semaphore::new(CONNECTIONS)),
         })
@@ -88,7 +95,8 @@ pub(crate) async fn run_local(server: Arc<Server>, shutdown: Shutdown) -> Result
         tokio::select! {
             () = shutdown.wait() => return Ok(()),
             accepted = listener.accept() => if let Ok((stream, _)) = accepted {
-                spawn_connection(&server, move |server| serve(server, stream, Offer::Full));
+                // Only the machine's own root reaches the socket.
+                spawn_connection(&server, move |server| serve(server, stream, Caller::Known(vec![Role::Admin])));
             },
         }
     }
@@ -105,24 +113,22 @@ pub(crate) async fn run_maintenance(address: SocketAddr, server: Arc<Server>, sh
     Ok(())
 }
 
-/// Serves administrators until shutdown.
+/// Serves callers with certificates until shutdown.
 ///
 /// # Errors
 /// When the address cannot be listened on.
-pub(crate) async fn run_admin(
-    address: SocketAddr,
-    pki: PathBuf,
-    server: Arc<Server>,
-    shutdown: Shutdown,
-) -> Result<(), Error> {
-    let listener = listen(address).await?;
+pub(crate) async fn run_known(address: SocketAddr, server: Arc<Server>, shutdown: Shutdown) -> Result<(), Error> {
+    serve_known(listen(address).await?, server, shutdown).await;
+    Ok(())
+}
+
+async fn serve_known(listener: TcpListener, server: Arc<Server>, shutdown: Shutdown) {
     loop {
         tokio::select! {
-            () = shutdown.wait() => return Ok(()),
+            () = shutdown.wait() => return,
             accepted = listener.accept() => if let Ok((stream, peer)) = accepted {
-                let pki = pki.clone();
                 spawn_connection(&server, move |server| async move {
-                    if let Err(reason) = serve_admin(server, stream, &pki).await {
+                    if let Err(reason) = serve_certificate(server, stream).await {
                         tracing::info!(%peer, reason, "machine API: caller not served");
                     }
                 });
@@ -131,13 +137,13 @@ pub(crate) async fn run_admin(
     }
 }
 
-async fn serve_admin(server: Arc<Server>, stream: TcpStream, pki: &Path) -> Result<(), String> {
-    let acceptor = tls::acceptor(pki).map_err(|error| stdx::chain(&error).to_string())?;
+async fn serve_certificate(server: Arc<Server>, stream: TcpStream) -> Result<(), String> {
+    let acceptor = tls::acceptor(&server.pki).map_err(|error| stdx::chain(&error).to_string())?;
     let handshake = tokio::time::timeout(HEADERS, acceptor.accept(stream)).await;
     let stream = handshake.map_err(|_| "no handshake in time".to_owned())?.map_err(|error| error.to_string())?;
     let certificate = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
-    let is_administrator = certificate.is_some_and(|certificate| tls::is_administrator(certificate));
-    serve(server, stream, if is_administrator { Offer::Full } else { Offer::Nothing }).await;
+    let roles = certificate.map(|certificate| tls::roles(certificate)).unwrap_or_default();
+    serve(server, stream, Caller::Known(roles)).await;
     Ok(())
 }
 
@@ -158,7 +164,7 @@ async fn serve_maintenance(listener: TcpListener, server: Arc<Server>, shutdown:
         tokio::select! {
             () = shutdown.wait() => return,
             accepted = listener.accept() => if let Ok((stream, _)) = accepted {
-                spawn_connection(&server, move |server| serve(server, stream, Offer::Maintenance));
+                spawn_connection(&server, move |server| serve(server, stream, Caller::Maintenance));
             },
         }
     }
@@ -178,13 +184,13 @@ where
     }));
 }
 
-async fn serve<S>(server: Arc<Server>, stream: S, offer: Offer)
+async fn serve<S>(server: Arc<Server>, stream: S, caller: Caller)
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let service = service_fn(|request| {
-        let server = server.clone();
-        async move { Ok::<_, Infallible>(answer(offer, &server, request).await) }
+        let (server, caller) = (server.clone(), caller.clone());
+        async move { Ok::<_, Infallible>(answer(&caller, &server, request).await) }
     });
     let mut http = hyper::server::conn::http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(HEADERS);
@@ -193,16 +199,50 @@ where
     }
 }
 
-async fn answer(offer: Offer, server: &Server, request: Request<Incoming>) -> Response<Full<Bytes>> {
-    let run = server.run.as_path();
-    let path = request.uri().path().to_owned();
-    match (offer, request.method(), path.as_str()) {
-        (Offer::Nothing, _, _) => text(StatusCode::FORBIDDEN, "this is for administrators of the cluster\n".to_owned()),
-        (_, &Method::GET, "/status") => match Linux.read(&run.join("status.json")) {
-            Ok(status) => respond(StatusCode::OK, "application/json", status),
-            Err(error) => text(StatusCode::SERVICE_UNAVAILABLE, stdx::chain(&error).to_string()),
-        },
-        (Offer::Maintenance, &Method::PUT, "/manifest") => {
+async fn answer(caller: &Caller, server: &Server, request: Request<Incoming>) -> Answer {
+    let roles = match caller {
+        Caller::Maintenance => return whole(maintenance(&server.run, request).await),
+        Caller::Known(roles) => roles,
+    };
+    let (method, path) = (request.method().as_str(), request.uri().path());
+    let Some(call) = CALLS.iter().find(|call| call.method == method && call.path == path) else {
+        let served: Vec<(&str, &str)> = CALLS.iter().map(|call| (call.method, call.path)).collect();
+        return whole(unknown(if roles.is_empty() { &[] } else { &served }, path));
+    };
+    if !roles.iter().any(|role| role.may(call.needs)) {
+        let has = match roles.iter().map(|role| role.as_str()).collect::<Vec<_>>().as_slice() {
+            [] => "this certificate gives none".to_owned(),
+            roles => format!("this certificate gives {}", roles.join(", ")),
+        };
+        let reason = format!("{method} {path} needs the role {}; {has}\n", call.needs.as_str());
+        return whole(text(StatusCode::FORBIDDEN, reason));
+    }
+    match call.verb {
+        Verb::Status => whole(status(&server.run)),
+        Verb::Crash => whole(crash(server)),
+        Verb::Update => whole(match &server.updates {
+            Some(updates) => update::receive(server, updates, request).await,
+            None => text(StatusCode::CONFLICT, NO_SLOTS.to_owned()),
+        }),
+        Verb::RollBack => whole(match &server.updates {
+            Some(updates) => update::roll_back(server, updates, request.uri().query()).await,
+            None => text(StatusCode::CONFLICT, NO_SLOTS.to_owned()),
+        }),
+        Verb::Reboot => whole(update::start_again(server, request.uri().query()).await),
+        verb @ (Verb::EtcdStatus
+        | Verb::EtcdSnapshot
+        | Verb::EtcdRestore
+        | Verb::EtcdRecover
+        | Verb::EtcdDefragment
+        | Verb::EtcdRemove) => etcd::answer(server, verb, request).await,
+    }
+}
+
+/// What is served while there is no manifest.
+async fn maintenance(run: &Path, request: Request<Incoming>) -> Response<Full<Bytes>> {
+    match (request.method(), request.uri().path()) {
+        (&Method::GET, "/status") => status(run),
+        (&Method::PUT, "/manifest") => {
             let body = Limited::new(request.into_body(), manifest::MANIFEST_BYTES).collect();
             match tokio::time::timeout(BODY, body).await {
                 Ok(Ok(body)) => take_manifest(run, &body.to_bytes()),
@@ -210,34 +250,31 @@ async fn answer(offer: Offer, server: &Server, request: Request<Incoming>) -> Re
                 Err(_elapsed) => text(StatusCode::REQUEST_TIMEOUT, "the manifest did not come\n".to_owned()),
             }
         }
-        (Offer::Full, &Method::POST, "/reboot") => update::start_again(server, request.uri().query()).await,
-        (Offer::Full, &Method::GET, "/crash") => match Linux.read(&server.crash) {
-            Ok(lines) => respond(StatusCode::OK, "text/plain; charset=utf-8", lines),
-            Err(error) if error.is_not_found() => text(StatusCode::NOT_FOUND, "no crash is known\n".to_owned()),
-            Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, stdx::chain(&error).to_string()),
-        },
-        (Offer::Full, &Method::PUT, "/update") => match &server.updates {
-            Some(updates) => update::receive(server, updates, request).await,
-            None => text(StatusCode::CONFLICT, NO_SLOTS.to_owned()),
-        },
-        (Offer::Full, &Method::POST, "/rollback") => match &server.updates {
-            Some(updates) => update::roll_back(server, updates, request.uri().query()).await,
-            None => text(StatusCode::CONFLICT, NO_SLOTS.to_owned()),
-        },
-        (_, _, path) => unknown(offer, path),
+        (_, path) => unknown(&[("GET", "/status"), ("PUT", "/manifest")], path),
+    }
+}
+
+fn status(run: &Path) -> Response<Full<Bytes>> {
+    match Linux.read(&run.join("status.json")) {
+        Ok(status) => respond(StatusCode::OK, "application/json", status),
+        Err(error) => text(StatusCode::SERVICE_UNAVAILABLE, stdx::chain(&error).to_string()),
+    }
+}
+
+fn crash(server: &Server) -> Response<Full<Bytes>> {
+    match Linux.read(&server.crash) {
+        Ok(lines) => respond(StatusCode::OK, "text/plain; charset=utf-8", lines),
+        Err(error) if error.is_not_found() => text(StatusCode::NOT_FOUND, "no crash is known\n".to_owned()),
+        Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, stdx::chain(&error).to_string()),
     }
 }
 
 /// Says what is served where nothing is.
-fn unknown(offer: Offer, path: &str) -> Response<Full<Bytes>> {
-    let known: &[&str] = match offer {
-        Offer::Nothing => &[],
-        Offer::Maintenance => &["GET /status", "PUT /manifest"],
-        Offer::Full => &["GET /status", "GET /crash", "PUT /update", "POST /rollback", "POST /reboot"],
-    };
-    let is_known = known.iter().any(|known| known.ends_with(&format!(" {path}")));
+fn unknown(served: &[(&str, &str)], path: &str) -> Response<Full<Bytes>> {
+    let is_known = served.iter().any(|(_, known)| *known == path);
     let code = if is_known { StatusCode::METHOD_NOT_ALLOWED } else { StatusCode::NOT_FOUND };
-    text(code, format!("served here: {}\n", known.join(", ")))
+    let served: Vec<String> = served.iter().map(|(method, path)| format!("{method} {path}")).collect();
+    text(code, format!("served here: {}\n", served.join(", ")))
 }
 
 /// Checks a manifest and, if it is good, hands it to the first process, which decides.
@@ -256,6 +293,11 @@ fn take_manifest(run: &Path, body: &[u8]) -> Response<Full<Bytes>> {
     }
 }
 
+/// An answer that is known from its beginning to its end.
+fn whole(response: Response<Full<Bytes>>) -> Answer {
+    response.map(|body| body.map_err(|never| match never {}).boxed_unsync())
+}
+
 fn text(status: StatusCode, text: String) -> Response<Full<Bytes>> {
     respond(status, "text/plain; charset=utf-8", text.into_bytes())
 }
@@ -268,12 +310,15 @@ fn respond(status: StatusCode, kind: &'static str, body: Vec<u8>) -> Response<Fu
 }
 
 #[cfg(test)]
+mod access_tests;
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     fn server(run: &Path) -> Arc<Server> {
-        Server::new(&Config { run: run.to_owned(), ..Config::new(None, std::time::UNIX_EPOCH) })
+        Server::new(&Config { run: run.to_owned(), ..Config::new(None, std::time::UNIX_EPOCH) }, None)
     }
 
     async fn call(address: SocketAddr, request: &str) -> String {

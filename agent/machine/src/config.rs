@@ -7,6 +7,7 @@ use std::time::SystemTime;
 use manifest::Manifest;
 
 use crate::api::{Peer, Updates};
+use crate::etcd::Master;
 
 /// What the role process is told.
 #[derive(Clone, Debug)]
@@ -25,11 +26,13 @@ pub struct Config {
     pub updates: Option<Updates>,
     /// The other members of etcd, on a master.
     pub peers: Vec<Peer>,
+    /// etcd, on a master.
+    pub etcd: Option<Master>,
     /// Where the kernel's last lines before the last crash are kept.
     pub crash: PathBuf,
-    /// The folder of certificates, by which administrators are served over the network.
+    /// The folder of certificates, by which callers are known over the network.
     pub pki: PathBuf,
-    /// Where a manifest is taken in while there is none, and administrators are served otherwise.
+    /// Where a manifest is taken in while there is none, and callers with certificates are served otherwise.
     pub maintenance: SocketAddr,
 }
 
@@ -45,6 +48,7 @@ impl Config {
             notify_socket: Some("/run/keelson/notify".into()),
             updates: None,
             peers: Vec::new(),
+            etcd: None,
             crash: "/state/crash.log".into(),
             pki: "/state/pki".into(),
             maintenance: SocketAddr::from((std::net::Ipv6Addr::UNSPECIFIED, 50_000)),

@@ -5,7 +5,8 @@
 //! is `None`), and does nothing else differently.
 //!
 //! Invariants: nothing here waits for ever, so that a machine without a network or without time servers starts all
-//! the same; every wait shows in the status. It knows nothing of Kubernetes, and owns no link that podnet made.
+//! the same; every wait shows in the status; nothing is served that the service description does not list. It knows
+//! nothing of Kubernetes, and owns no link that podnet made.
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
@@ -15,10 +16,12 @@ mod clock;
 mod config;
 mod dhcp;
 mod error;
+mod etcd;
 mod network;
 mod task;
 
 pub use api::{Peer, Updates};
 pub use config::Config;
 pub use error::Error;
+pub use etcd::{Master, Snapshots};
 pub use task::run;

@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use crate::api::Server;
 use crate::config::Config;
 use crate::error::Error;
+use crate::etcd::Etcd;
 use crate::network::{Network, NetworkConfig};
 use crate::{api, clock};
 
@@ -38,7 +39,11 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), Error> {
     if follows_time {
         tasks.spawn("clock", clock::run(status.clone(), synchronized, shutdown.clone()));
     }
-    let server = Server::new(&config);
+    let etcd = config.etcd.clone().map(|master| Etcd::new(master, &config.pki, &config.run));
+    if let Some(etcd) = &etcd {
+        tasks.spawn("etcd", etcd.clone().run(shutdown.clone()));
+    }
+    let server = Server::new(&config, etcd);
     let local = api::run_local(server.clone(), shutdown.clone());
     let network = serve_network(&config, server, &shutdown);
     let ready = say_ready(&config, status, is_synchronized, follows_time);
@@ -55,12 +60,12 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), Error> {
     result
 }
 
-/// A manifest is taken in, from anybody, only while there is none; afterwards only administrators are served.
+/// A manifest is taken in, from anybody, only while there is none; afterwards callers are served by their roles.
 async fn serve_network(config: &Config, server: Arc<Server>, shutdown: &Shutdown) -> Result<(), Error> {
     if config.manifest.is_none() {
         api::run_maintenance(config.maintenance, server, shutdown.clone()).await
     } else {
-        api::run_admin(config.maintenance, config.pki.clone(), server, shutdown.clone()).await
+        api::run_known(config.maintenance, server, shutdown.clone()).await
     }
 }
 

@@ -3,8 +3,9 @@
 use std::fmt::Write;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use machine_api::EtcdMember;
 use manifest::Manifest;
 use serde_json::Value;
 
@@ -41,17 +42,32 @@ impl Member {
     }
 }
 
+/// What a start of etcd is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Start {
+    /// One of many, or the first one of a new cluster.
+    Usual,
+    /// The first one in a cluster of these members, this one among them.
+    Joining(Vec<EtcdMember>),
+    /// One of the first ones from a snapshot, as a cluster of its own that nobody can join.
+    Restored,
+    /// It goes on with its data as a cluster of its own.
+    Recovery,
+}
+
 /// One member's configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
     /// This member.
     pub member: Member,
+    /// Where programs of this machine reach the member.
+    pub local: IpAddr,
     /// The first membership, this member among them.
     pub members: Vec<Member>,
     /// Name of the cluster; members of clusters with other names refuse each other.
     pub cluster: String,
-    /// Whether the member joins a cluster that is there already.
-    pub joins: bool,
+    /// What the next start is.
+    pub start: Start,
     /// Folder of the data.
     pub data_dir: PathBuf,
     /// Folder of etcd's certificates: `ca`, `server` and `peer`.
@@ -82,9 +98,10 @@ impl Config {
         }
         Self {
             member,
+            local: Ipv4Addr::LOCALHOST.into(),
             members,
             cluster: manifest.cluster.name.to_string(),
-            joins: false,
+            start: Start::Usual,
             data_dir: state.join("etcd"),
             pki_dir: state.join("pki/etcd"),
             quota_bytes: manifest.etcd.quota.bytes(),
@@ -100,37 +117,45 @@ impl Config {
         vec!["--config-file".to_owned(), file.display().to_string()]
     }
 
+    /// The URL at which programs of this machine reach the member.
+    #[must_use]
+    pub fn local_url(&self) -> String {
+        url("https", self.local, CLIENT_PORT)
+    }
+
     /// The URLs for API servers, this machine's own member first.
     #[must_use]
     pub fn client_urls(&self) -> Vec<String> {
         let others = self.members.iter().filter(|member| **member != self.member);
-        let own = url("https", Ipv4Addr::LOCALHOST.into(), CLIENT_PORT);
-        std::iter::once(own).chain(others.map(Member::client_url)).collect()
+        std::iter::once(self.local_url()).chain(others.map(Member::client_url)).collect()
     }
 
     /// The configuration file.
     #[must_use]
     pub fn render(&self) -> String {
-        let local = url("https", Ipv4Addr::LOCALHOST.into(), CLIENT_PORT);
-        let own = self.member.client_url();
-        let listen = if own == local { local } else { format!("{local},{own}") };
-        let members: Vec<String> =
-            self.members.iter().map(|member| format!("{}={}", member.name, member.peer_url())).collect();
+        let (local, own) = (self.local_url(), self.member.client_url());
+        let is_secluded = self.start == Start::Restored;
+        let listen = if own == local || is_secluded { local } else { format!("{local},{own}") };
+        let listen_peers = if is_secluded { url("https", self.local, PEER_PORT) } else { self.member.peer_url() };
         let mut yaml = Yaml::default();
         yaml.text("name", &self.member.name);
         yaml.text("data-dir", &self.data_dir.to_string_lossy());
         yaml.text("listen-client-urls", &listen);
         yaml.text("advertise-client-urls", &own);
-        yaml.text("listen-peer-urls", &self.member.peer_url());
+        yaml.text("listen-peer-urls", &listen_peers);
         yaml.text("initial-advertise-peer-urls", &self.member.peer_url());
-        yaml.text("initial-cluster", &members.join(","));
-        yaml.text("initial-cluster-token", &self.cluster);
-        yaml.text("initial-cluster-state", if self.joins { "existing" } else { "new" });
-        yaml.text("listen-metrics-urls", &url("http", Ipv4Addr::LOCALHOST.into(), METRICS_PORT));
+        yaml.text("initial-cluster", &self.initial_cluster());
+        yaml.text("initial-cluster-token", &self.token());
+        let is_joining = matches!(self.start, Start::Joining(_));
+        yaml.text("initial-cluster-state", if is_joining { "existing" } else { "new" });
+        if self.start == Start::Recovery {
+            yaml.raw("force-new-cluster", true);
+        }
+        yaml.text("listen-metrics-urls", &url("http", self.local, METRICS_PORT));
         self.security(&mut yaml, "client-transport-security", "server");
         self.security(&mut yaml, "peer-transport-security", "peer");
         yaml.raw("quota-backend-bytes", self.quota_bytes);
-        yaml.raw("snapshot-count", self.snapshot_count);
+        yaml.raw("snapshot-count", if is_secluded { 1 } else { self.snapshot_count });
         yaml.raw("heartbeat-interval", self.heartbeat_interval.as_millis());
         yaml.raw("election-timeout", self.election_timeout.as_millis());
         // The API server compacts, by upstream's protocol.
@@ -143,6 +168,31 @@ impl Config {
         yaml.text("logger", "zap");
         yaml.text("log-level", "warn");
         yaml.0
+    }
+
+    fn initial_cluster(&self) -> String {
+        let one = |name: &str, url: &str| format!("{name}={url}");
+        let own = || one(&self.member.name, &self.member.peer_url());
+        let members: Vec<String> = match &self.start {
+            Start::Usual => self.members.iter().map(|member| one(&member.name, &member.peer_url())).collect(),
+            Start::Restored | Start::Recovery => vec![own()],
+            Start::Joining(members) => {
+                let others = members.iter().filter(|member| !member.name.is_empty() && member.name != self.member.name);
+                let urls = others.flat_map(|member| member.peer_urls.iter().map(|url| one(&member.name, url)));
+                urls.chain(std::iter::once(own())).collect()
+            }
+        };
+        members.join(",")
+    }
+
+    /// From it etcd makes the numbers of the cluster and its members. One that is restored twice must not take its
+    /// former members for its own.
+    fn token(&self) -> String {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        match self.start {
+            Start::Restored => format!("{}-{}", self.cluster, now.as_nanos()),
+            Start::Usual | Start::Joining(_) | Start::Recovery => self.cluster.clone(),
+        }
     }
 
     fn security(&self, yaml: &mut Yaml, section: &str, name: &str) {
@@ -245,6 +295,29 @@ members = [
             config.client_urls(),
             ["https://127.0.0.1:2379", "https://[fd00::12]:2379", "https://192.168.77.13:2379"]
         );
+    }
+
+    #[test]
+    fn a_start_has_the_members_that_it_is_for() {
+        let mut config = config(THREE);
+        let seen = |name: &str, url: &str| EtcdMember {
+            name: name.to_owned(),
+            peer_urls: vec![url.to_owned()],
+            ..EtcdMember::default()
+        };
+        config.start =
+            Start::Joining(vec![seen("master-2", "https://m2:2380"), seen("", "https://192.168.77.11:2380")]);
+        let text = config.render();
+        assert!(text.contains("\"master-2=https://m2:2380,master-1=https://192.168.77.11:2380\""), "{text}");
+        assert!(text.contains("initial-cluster-state: \"existing\""), "{text}");
+        config.start = Start::Recovery;
+        assert!(config.render().contains("force-new-cluster: true"));
+        config.start = Start::Restored;
+        let text = config.render();
+        assert!(text.contains("initial-cluster: \"master-1=https://192.168.77.11:2380\"\n"), "{text}");
+        assert!(text.contains("initial-cluster-token: \"home-1"), "{text}");
+        assert!(text.contains("listen-client-urls: \"https://127.0.0.1:2379\"\n"), "{text}");
+        assert!(text.contains("listen-peer-urls: \"https://127.0.0.1:2380\"\n"), "{text}");
     }
 
     #[test]

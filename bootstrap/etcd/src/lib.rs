@@ -1,13 +1,29 @@
-//! etcd configuration and membership planning.
+//! etcd on a master: its configuration, its members, its snapshots.
 //!
-//! [`Config`] renders what etcd reads; [`plan_membership`] says the next single step that brings an observed membership
-//! to the wanted one without ever risking the quorum. Everything here is pure. Starting etcd, speaking to it and taking
-//! snapshots are others' work.
+//! [`Config`] renders what etcd reads. [`prepare`] runs before each start of etcd and decides what this start is: the
+//! first of a new cluster, one of many, a learner's, that of a restored snapshot, or the recovery of a lost quorum.
+//! [`Access`] reaches members, [`observe`] tells how they are, and the functions of `guard` say what may be done to
+//! them without risking the quorum. [`Incoming`] and [`Restore`] take snapshots in, and believe none whose digest is
+//! another one.
+//!
+//! Invariants: a vote is given only to a learner that has caught up; no data are deleted, they are set aside; an order
+//! to recover counts for one start. Starting and stopping etcd is others' work.
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+mod bolt;
 mod config;
-mod membership;
+mod error;
+mod guard;
+mod member;
+mod observe;
+mod snapshot;
+mod start;
 
-pub use config::{CLIENT_PORT, Config, METRICS_PORT, Member, PEER_PORT, is_ready, readiness_url};
-pub use membership::{MembershipStep, ObservedMember, WaitReason, plan_membership};
+pub use config::{CLIENT_PORT, Config, METRICS_PORT, Member, PEER_PORT, Start, is_ready, readiness_url};
+pub use error::Error;
+pub use guard::{defragmentation_order, may_recover, may_remove, may_replace};
+pub use member::{Access, Link, SnapshotStream};
+pub use observe::observe;
+pub use snapshot::{Incoming, Restore};
+pub use start::{is_left_behind, is_secluded, order_recovery, prepare, promote};

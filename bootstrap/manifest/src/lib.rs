@@ -29,9 +29,9 @@ use toml::de::DeTable;
 pub use diagnostic::{Diagnostic, Diagnostics, Severity};
 pub use explain::{Explanation, explain, suggest_key};
 pub use model::{
-    API_PORT, Audit, AuditLog, CaTrust, Cluster, ConfigFile, ControlPlane, Etcd, EtcdMember, Eviction, Install,
-    Interface, InterfaceId, Kubelet, Machine, Manifest, Mirror, Modules, Network, PodNetwork, Registries, Reserved,
-    Route, Time,
+    API_PORT, Audit, AuditLog, CaTrust, Cluster, ConfigFile, ControlPlane, Etcd, EtcdMember, EtcdSnapshots, Eviction,
+    Install, Interface, InterfaceId, Kubelet, Machine, Manifest, Mirror, Modules, Network, PodNetwork, Registries,
+    Reserved, Route, Time,
 };
 pub use schema::schema;
 pub use words::*;

@@ -6,8 +6,8 @@ use std::net::IpAddr;
 use crate::words::{
     AuditPolicy, AuthenticationConfiguration, AuthorizationConfiguration, ByteSize, CaHash, Cidr, ClusterName,
     ClusterSecret, ControlPlanePart, Cpu, DhcpMode, DiskSelector, DnsName, EncryptionConfiguration, Endpoint,
-    FeatureName, FileContent, FileName, Host, Hostname, InterfaceAddress, InterfaceName, JoinToken, Kubeconfig,
-    LabelKey, LabelValue, LogPath, MacAddress, MirrorUrl, ModuleName, ModuleParameters, PemCertificates,
+    FeatureName, FileContent, FileName, Host, Hostname, InterfaceAddress, InterfaceName, JoinToken, KeptFolder,
+    Kubeconfig, LabelKey, LabelValue, LogPath, MacAddress, MirrorUrl, ModuleName, ModuleParameters, PemCertificates,
     PodNetworkMode, RegistryHost, Role, RouteDestination, SysctlName, Taint, Threshold, TimeSpan,
 };
 
@@ -236,6 +236,19 @@ pub struct Etcd {
     pub election_timeout: TimeSpan,
     /// Writes between snapshots.
     pub snapshot_count: u32,
+    /// Snapshots by schedule, if any.
+    pub snapshots: Option<EtcdSnapshots>,
+}
+
+/// `[etcd.snapshots]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EtcdSnapshots {
+    /// From one to the next.
+    pub interval: TimeSpan,
+    /// So many are kept.
+    pub keep: u32,
+    /// Where they are.
+    pub folder: KeptFolder,
 }
 
 /// `[[etcd.members]]`

@@ -5,8 +5,8 @@ use std::net::IpAddr;
 
 use crate::findings::Findings;
 use crate::model::{
-    Audit, AuditLog, CaTrust, Cluster, ConfigFile, ControlPlane, Etcd, EtcdMember, Eviction, Install, Interface,
-    InterfaceId, Kubelet, Machine, Mirror, Modules, Network, PodNetwork, Registries, Reserved, Route, Time,
+    Audit, AuditLog, CaTrust, Cluster, ConfigFile, ControlPlane, Etcd, EtcdMember, EtcdSnapshots, Eviction, Install,
+    Interface, InterfaceId, Kubelet, Machine, Mirror, Modules, Network, PodNetwork, Registries, Reserved, Route, Time,
 };
 use crate::reader::{Flag, Section, Text, Whole};
 use crate::words::{IpWord, SysctlName, Word};
@@ -207,13 +207,22 @@ fn etcd(section: &Section<'_>) -> Option<Etcd> {
     let heartbeat_interval = section.one("heartbeat-interval");
     let election_timeout = section.one("election-timeout");
     let snapshot_count = number(section, "snapshot-count");
+    let snapshots = snapshots(&section.section("snapshots"));
     Some(Etcd {
         members,
         quota: quota?,
         heartbeat_interval: heartbeat_interval?,
         election_timeout: election_timeout?,
         snapshot_count: snapshot_count?,
+        snapshots,
     })
+}
+
+fn snapshots(section: &Section<'_>) -> Option<EtcdSnapshots> {
+    let interval = section.one("interval");
+    let keep = number(section, "keep");
+    let folder = section.one("folder");
+    Some(EtcdSnapshots { interval: interval?, keep: keep?, folder: folder? })
 }
 
 fn member(section: &Section<'_>) -> Option<EtcdMember> {

@@ -16,7 +16,7 @@ pub use choice::{ControlPlanePart, DhcpMode, PodNetworkMode, Role, TaintEffect};
 pub use disk::DiskSelector;
 pub use document::{
     AuditPolicy, AuthenticationConfiguration, AuthorizationConfiguration, EncryptionConfiguration, FileContent,
-    FileName, Kubeconfig, LogPath,
+    FileName, KeptFolder, Kubeconfig, LogPath,
 };
 pub use names::{
     ClusterName, DnsName, FeatureName, Hostname, InterfaceName, LabelKey, LabelValue, ModuleName, ModuleParameters,

@@ -21,9 +21,6 @@ pub(crate) fn run() -> Result<()> {
     if manifest.machine.role.has_control_plane() {
         let addresses = node::addresses(&manifest)?;
         make_certificates(&manifest, &addresses)?;
-        let first = *addresses.first().context("the machine has no address")?;
-        let etcd = etcd::Config::new(&manifest, first, Path::new(paths::STATE));
-        write(paths::ETCD_CONFIG, &etcd.render())?;
         documents::write(Path::new(paths::API_SERVER), &manifest)?;
     }
     Ok(())

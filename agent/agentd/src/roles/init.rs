@@ -47,8 +47,7 @@ fn services(manifest: Option<&Manifest>, _environment: Environment) -> Vec<Servi
     let node = important(own("node")).after(&["containerd"]);
     let mut services = vec![machine, prepare, containerd];
     if manifest.machine.role.has_control_plane() {
-        let etcd = program("etcd", &["/usr/bin/etcd", "--config-file", paths::ETCD_CONFIG]).after(&["bootstrap"]);
-        services.push(important(etcd));
+        services.push(important(program("etcd", &[AGENT, "etcd-member"])).after(&["bootstrap"]));
         services.push(important(own("control-plane")).after(&["etcd"]));
         services.push(node.after(&["containerd", "control-plane"]));
     } else {

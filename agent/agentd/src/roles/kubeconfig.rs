@@ -1,10 +1,11 @@
-//! `keelson kubeconfig`: an administrator's kubeconfig, made from the secret in a master's manifest.
+//! `keelson kubeconfig`: a kubeconfig with a role at the machine API, made from the secret in a master's manifest.
 
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
+use machine_api::Role;
 use pki::{Authority, Identity, Key, Leaf, Usage};
 
 /// Options of the kubeconfig.
@@ -16,6 +17,14 @@ pub(crate) struct Options {
     /// Days that the certificate in it is valid.
     #[arg(long, default_value_t = 365)]
     days: u64,
+    /// What its owner may do at the machine API. Only administrators may do something at the API server, too.
+    #[arg(long, value_parser = role, default_value = Role::Admin.as_str())]
+    role: Role,
+}
+
+fn role(text: &str) -> Result<Role, String> {
+    let names = || Role::ALL.map(Role::as_str).join(", ");
+    Role::ALL.into_iter().find(|role| role.as_str() == text).ok_or_else(|| format!("roles are {}", names()))
 }
 
 pub(crate) fn run(options: &Options) -> Result<()> {
@@ -32,9 +41,10 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let authority = Authority::derive("kubernetes", secret.bytes()).context("deriving the cluster's CA")?;
     let random: pki::Random<'_> = &mut pki::os_random;
     let key = Key::generate(random).context("making a key")?;
+    let user = format!("kubernetes-{}", options.role.as_str());
     let leaf = Leaf {
-        common_name: "kubernetes-admin".to_owned(),
-        organization: Some("system:masters".to_owned()),
+        common_name: user.clone(),
+        organization: Some(options.role.group().to_owned()),
         sans: std::collections::BTreeSet::new(),
         usages: [Usage::DigitalSignature, Usage::ClientAuth].into(),
         life: Duration::from_secs(options.days * 24 * 3600),
@@ -44,6 +54,6 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let key_pem = key.to_pem().context("writing the key")?;
     let identity = Identity::Certificate { cert_pem: &cert_pem, key_pem: &key_pem };
     let cluster = manifest.cluster.name.to_string();
-    print!("{}", pki::kubeconfig(&cluster, &endpoint.to_string(), authority.pem(), "kubernetes-admin", identity));
+    print!("{}", pki::kubeconfig(&cluster, &endpoint.to_string(), authority.pem(), &user, identity));
     Ok(())
 }

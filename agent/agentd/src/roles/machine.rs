@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime};
 use anyhow::{Context, Result};
 use manifest::Manifest;
 
+use super::etcd_member;
 use crate::{paths, process};
 
 /// Seconds since 1970 at which this program was built: no clock is earlier.
@@ -20,6 +21,7 @@ pub(crate) fn run() -> Result<()> {
         let peers = manifest.as_ref().map(peers).transpose()?;
         let mut config = machine::Config::new(manifest, built);
         config.peers = peers.unwrap_or_default();
+        config.etcd = config.manifest.as_ref().and_then(etcd_member::master);
         config.crash = paths::CRASH.into();
         config.owns_clock = init::Environment::observe(&sys::Linux) == init::Environment::Machine;
         config.updates = updates()?;

@@ -7,7 +7,8 @@ use anyhow::{Context, Result, bail};
 use bytes::Bytes;
 use clap::Args;
 use client::Client;
-use http::{Method, Request, StatusCode};
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -36,9 +37,45 @@ pub(crate) struct Target {
     socket: PathBuf,
 }
 
+/// An answer as it comes.
+pub(crate) struct Download(Body);
+
+type Body = UnsyncBoxBody<Bytes, anyhow::Error>;
+
+impl Download {
+    /// The next part; `None` at the end.
+    pub(crate) async fn next(&mut self) -> Result<Option<Bytes>> {
+        while let Some(frame) = self.0.frame().await {
+            if let Ok(data) = frame.context("reading the machine's answer")?.into_data() {
+                return Ok(Some(data));
+            }
+        }
+        Ok(None)
+    }
+}
+
 impl Target {
     /// Asks the machine for something and returns what it answers.
     pub(crate) async fn call(&self, method: Method, path: &str, body: Bytes) -> Result<(StatusCode, Bytes)> {
+        let response = self.send(method, path, body).await?;
+        let code = response.status();
+        let body = Limited::new(response.into_body(), ANSWER_BYTES).collect().await;
+        Ok((code, body.map_err(|error| anyhow::anyhow!("reading the machine's answer: {error}"))?.to_bytes()))
+    }
+
+    /// Asks for something large.
+    pub(crate) async fn download(&self, path: &str) -> Result<Download> {
+        let response = self.send(Method::GET, path, Bytes::new()).await?;
+        let code = response.status();
+        let mut body = Download(response.into_body());
+        if code.is_success() {
+            return Ok(body);
+        }
+        let reason = body.next().await?.unwrap_or_default();
+        bail!("the machine answered {code}: {}", String::from_utf8_lossy(&reason).trim_end());
+    }
+
+    async fn send(&self, method: Method, path: &str, body: Bytes) -> Result<Response<Body>> {
         let Some(endpoint) = &self.endpoint else {
             let socket = &self.socket;
             let stream = UnixStream::connect(socket).await.with_context(|| {
@@ -60,10 +97,7 @@ impl Target {
         let client = Client::new(config.with_component("machine")).context("making a client")?;
         let request = Request::builder().method(method).uri(path).body(body).context("making a request")?;
         let response = client.raw(request).await.with_context(|| format!("asking {address}"))?;
-        let code = response.status();
-        let body = Limited::new(response.into_body(), ANSWER_BYTES).collect().await;
-        let body = body.map_err(|error| anyhow::anyhow!("reading the machine's answer: {error}"))?.to_bytes();
-        Ok((code, body))
+        Ok(response.map(|body| body.map_err(anyhow::Error::from_boxed).boxed_unsync()))
     }
 
     /// The cluster that the machine belongs to, where the kubeconfig leads to it.
@@ -105,21 +139,18 @@ fn address(endpoint: &str) -> Result<String> {
     })
 }
 
-async fn plain<S>(stream: S, method: Method, path: &str, body: Bytes) -> Result<(StatusCode, Bytes)>
+async fn plain<S>(stream: S, method: Method, path: &str, body: Bytes) -> Result<Response<Body>>
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.context("speaking HTTP to the machine")?;
-    let connection = tokio::spawn(connection);
+    // It ends with the answer, or with the command.
+    drop(tokio::spawn(connection));
     let request = Request::builder().method(method).uri(path).header(http::header::HOST, "machine");
     let request = request.body(Full::new(body)).context("making a request")?;
     let response = sender.send_request(request).await.context("asking the machine")?;
-    let code = response.status();
-    let body = Limited::new(response.into_body(), ANSWER_BYTES).collect().await;
-    let body = body.map_err(|error| anyhow::anyhow!("reading the machine's answer: {error}"))?.to_bytes();
-    connection.abort();
-    Ok((code, body))
+    Ok(response.map(|body| body.map_err(anyhow::Error::from).boxed_unsync()))
 }
 
 #[cfg(test)]

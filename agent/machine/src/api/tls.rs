@@ -1,9 +1,10 @@
-//! Administrators' access over the network: TLS with the node's certificate, callers by certificates of the cluster's
-//! CA whose group is that of administrators.
+//! Access over the network: TLS with the node's certificate, callers by certificates of the cluster's CA, whose groups
+//! are their roles.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use machine_api::Role;
 use rustls::RootCertStore;
 use rustls::server::WebPkiClientVerifier;
 use rustls_pki_types::pem::PemObject;
@@ -11,8 +12,6 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::TlsAcceptor;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-/// The group of administrators, as in the administrator's kubeconfig.
-const ADMINISTRATORS: &str = "system:masters";
 /// Certificates that this machine may have, the one with more names first.
 const CERTIFICATES: [&str; 2] = ["apiserver", "kubelet-server"];
 
@@ -53,8 +52,9 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     CertificateDer::pem_file_iter(path).map_err(failed)?.collect::<Result<_, _>>().map_err(failed)
 }
 
-/// Whether a caller with this certificate, which was verified, administers the cluster.
-pub(super) fn is_administrator(certificate: &[u8]) -> bool {
-    let Ok((_, certificate)) = X509Certificate::from_der(certificate) else { return false };
-    certificate.subject().iter_organization().any(|group| group.as_str().is_ok_and(|group| group == ADMINISTRATORS))
+/// The roles of a caller with this certificate, which was verified.
+pub(super) fn roles(certificate: &[u8]) -> Vec<Role> {
+    let Ok((_, certificate)) = X509Certificate::from_der(certificate) else { return Vec::new() };
+    let groups = certificate.subject().iter_organization();
+    groups.filter_map(|group| group.as_str().ok().and_then(Role::of_group)).collect()
 }

@@ -4,8 +4,8 @@ use super::{Key, Kind, Presence, Scalar};
 use crate::words::{
     AuditPolicy, AuthenticationConfiguration, AuthorizationConfiguration, ByteSize, CaHash, Cidr, ClusterName,
     ClusterSecret, ControlPlanePart, Cpu, DhcpMode, DiskSelector, DnsName, EncryptionConfiguration, Endpoint,
-    FeatureName, FileContent, FileName, Host, Hostname, InterfaceAddress, InterfaceName, IpWord, JoinToken, Kubeconfig,
-    LabelKey, LabelValue, LogPath, MacAddress, MirrorUrl, ModuleName, ModuleParameters, PemCertificates,
+    FeatureName, FileContent, FileName, Host, Hostname, InterfaceAddress, InterfaceName, IpWord, JoinToken, KeptFolder,
+    Kubeconfig, LabelKey, LabelValue, LogPath, MacAddress, MirrorUrl, ModuleName, ModuleParameters, PemCertificates,
     PodNetworkMode, RegistryHost, Role, RouteDestination, SysctlName, Taint, Threshold, TimeSpan, Word,
 };
 use Presence::{Default, Optional, Required};
@@ -190,6 +190,14 @@ pub(super) const KEYS: &[Key] = &[
         "Silence after which a new leader is elected: at least five heartbeats.", "\"1s\""),
     key("etcd.snapshot-count", int(1_000, 1_000_000), Default("10000"),
         "Number of writes after which etcd writes its state to disk and drops its log.", "10000"),
+    key("etcd.snapshots", Kind::Section, Optional,
+        "Snapshots that this master takes by itself, for `keelson etcd restore`. Without it, it takes none.",
+        "interval = \"6h\""),
+    key("etcd.snapshots.interval", one::<TimeSpan>(), Required, "Time from one snapshot to the next.", "\"6h\""),
+    key("etcd.snapshots.keep", int(1, 1_000), Default("5"), "Number of snapshots that are kept.", "5"),
+    key("etcd.snapshots.folder", one::<KeptFolder>(), Default("\"/var/lib/keelson/etcd-snapshots\""),
+        "Folder of the snapshots. Each takes as much space as etcd's database, and holds every secret of the cluster.",
+        "\"/var/lib/keelson/etcd-snapshots\""),
 
     key("kubelet", Kind::Section, Optional, "Options of the kubelet.", "max-pods = 110"),
     key("kubelet.max-pods", int(1, 10_000), Default("110"), "Largest number of pods on the node.", "250"),

@@ -1,5 +1,7 @@
 //! Rules of `[etcd]` and of more than one master.
 
+use std::time::Duration;
+
 use super::Rules;
 use super::cluster::in_cluster_range;
 use crate::model::{Etcd, Machine};
@@ -7,6 +9,7 @@ use crate::model::{Etcd, Machine};
 /// etcd's own advice.
 const HEARTBEATS_PER_ELECTION: u32 = 5;
 const MOST_ELECTION_SECS: u64 = 50;
+const LEAST_SNAPSHOT_INTERVAL: Duration = Duration::from_secs(60);
 const QUOTA_ADVICE_BYTES: u64 = 8 << 30;
 /// Beside its database, STATE holds etcd's log and snapshots, keys and manifests.
 const STATE_OVERHEAD_BYTES: u64 = 512 << 20;
@@ -22,6 +25,7 @@ pub(super) fn check(rules: &mut Rules<'_>) {
     members(rules, etcd, machine);
     times(rules, etcd);
     quota(rules, etcd);
+    snapshots(rules, etcd);
 }
 
 fn members(rules: &mut Rules<'_>, etcd: &Etcd, machine: &Machine) {
@@ -79,6 +83,16 @@ fn times(rules: &mut Rules<'_>, etcd: &Etcd) {
         rules
             .error("etcd.election-timeout", format!("`{}` is longer than etcd allows", etcd.election_timeout))
             .expected(format!("at most {MOST_ELECTION_SECS}s"));
+    }
+}
+
+fn snapshots(rules: &mut Rules<'_>, etcd: &Etcd) {
+    if let Some(snapshots) = &etcd.snapshots
+        && snapshots.interval.duration() < LEAST_SNAPSHOT_INTERVAL
+    {
+        rules
+            .error("etcd.snapshots.interval", format!("a snapshot each `{}` is too often", snapshots.interval))
+            .expected("at least 1m");
     }
 }
 

@@ -223,6 +223,25 @@ text_word!(
 );
 
 text_word!(
+    /// A folder for what must survive a restart.
+    KeptFolder,
+    WordFormat {
+        name: "folder",
+        expected: "a folder below `/var/lib/` or `/state/`, which survive a restart",
+        pattern: Some("^(/var/lib|/state)/.+[^/]$"),
+        choices: &[],
+    },
+    |text| {
+        let below = text.strip_prefix("/var/lib/").or(text.strip_prefix("/state/"));
+        match below.filter(|below| !below.is_empty() && !below.ends_with('/')) {
+            Some(below) if below.split('/').all(|part| !matches!(part, "" | "." | "..")) => Ok(()),
+            Some(_) => Err(WordError::new(format!("`{}` has a part that leads nowhere", text.escape_debug()))),
+            None => Err(WordError::new(format!("`{}` is no such folder", text.escape_debug()))),
+        }
+    }
+);
+
+text_word!(
     /// Where a log is written.
     LogPath,
     WordFormat {

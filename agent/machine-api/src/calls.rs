@@ -1,0 +1,133 @@
+//! The service description: every call of the machine API, and who may make it.
+
+/// Who a caller is. The local socket's callers are administrators; over the network the certificate's groups say it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Role {
+    /// May do everything.
+    Admin,
+    /// Keeps the machine going: looks, starts again, defragments.
+    Operator,
+    /// Looks, and sees no secrets.
+    Reader,
+    /// Takes snapshots of etcd, which hold every secret of the cluster, and does nothing else.
+    Backup,
+}
+
+impl Role {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Admin, Self::Operator, Self::Reader, Self::Backup];
+
+    /// The group that a certificate names for the role.
+    #[must_use]
+    pub const fn group(self) -> &'static str {
+        match self {
+            Self::Admin => "system:masters",
+            Self::Operator => "keelson:operator",
+            Self::Reader => "keelson:reader",
+            Self::Backup => "keelson:backup",
+        }
+    }
+
+    /// The role of a group.
+    #[must_use]
+    pub fn of_group(group: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|role| role.group() == group)
+    }
+
+    /// Whether this role may do what needs another one.
+    #[must_use]
+    pub const fn may(self, needed: Self) -> bool {
+        match (self, needed) {
+            (Self::Admin, _)
+            | (Self::Operator, Self::Operator | Self::Reader)
+            | (Self::Reader, Self::Reader)
+            | (Self::Backup, Self::Backup) => true,
+            (Self::Operator | Self::Reader | Self::Backup, _) => false,
+        }
+    }
+
+    /// Its name.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Admin => "admin",
+            Self::Operator => "operator",
+            Self::Reader => "reader",
+            Self::Backup => "backup",
+        }
+    }
+}
+
+/// What a call does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verb {
+    /// Tells the machine's status.
+    Status,
+    /// Tells the kernel's last lines before the last crash.
+    Crash,
+    /// Takes an update in.
+    Update,
+    /// Goes back to the system before.
+    RollBack,
+    /// Starts the machine again.
+    Reboot,
+    /// Tells of etcd's members and of how they are.
+    EtcdStatus,
+    /// Streams a snapshot.
+    EtcdSnapshot,
+    /// Puts a snapshot in the place of etcd's data.
+    EtcdRestore,
+    /// Makes this member a cluster of its own, with the data that it has.
+    EtcdRecover,
+    /// Gives unused space of all databases back.
+    EtcdDefragment,
+    /// Takes a member out.
+    EtcdRemove,
+}
+
+/// A call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Call {
+    /// HTTP's method.
+    pub method: &'static str,
+    /// The path.
+    pub path: &'static str,
+    /// What it does.
+    pub verb: Verb,
+    /// Who may.
+    pub needs: Role,
+}
+
+const fn call(method: &'static str, path: &'static str, verb: Verb, needs: Role) -> Call {
+    Call { method, path, verb, needs }
+}
+
+/// Every call that is served once a machine has a manifest. Nothing is served that has no row.
+pub const CALLS: &[Call] = &[
+    call("GET", "/status", Verb::Status, Role::Reader),
+    call("GET", "/crash", Verb::Crash, Role::Reader),
+    call("PUT", "/update", Verb::Update, Role::Admin),
+    call("POST", "/rollback", Verb::RollBack, Role::Admin),
+    call("POST", "/reboot", Verb::Reboot, Role::Operator),
+    call("GET", "/etcd/status", Verb::EtcdStatus, Role::Reader),
+    call("GET", "/etcd/snapshot", Verb::EtcdSnapshot, Role::Backup),
+    call("PUT", "/etcd/restore", Verb::EtcdRestore, Role::Admin),
+    call("POST", "/etcd/recover", Verb::EtcdRecover, Role::Admin),
+    call("POST", "/etcd/defragment", Verb::EtcdDefragment, Role::Operator),
+    call("POST", "/etcd/remove", Verb::EtcdRemove, Role::Admin),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn roles_are_what_their_groups_say() {
+        for role in Role::ALL {
+            assert_eq!(Role::of_group(role.group()), Some(role));
+            assert!(Role::Admin.may(role) && role.may(role));
+        }
+        assert_eq!(Role::of_group("system:nodes"), None);
+        assert!(!Role::Operator.may(Role::Backup) && !Role::Backup.may(Role::Reader));
+    }
+}

@@ -1,0 +1,125 @@
+//! Every call of the service description, by callers without, with wrong, with lesser and with enough credentials.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+use pki::{Authority, Key, Leaf, San, Usage, os_random};
+use rustls::RootCertStore;
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio_rustls::TlsConnector;
+
+use super::*;
+
+/// A certificate and its key, as PEM.
+struct Pair(String, String);
+
+fn issue(authority: &Authority, group: Option<&str>, usage: Usage) -> Pair {
+    let key = Key::generate(&mut os_random).unwrap();
+    let leaf = Leaf {
+        common_name: "caller".to_owned(),
+        organization: group.map(str::to_owned),
+        sans: BTreeSet::from([San::Ip("127.0.0.1".parse().unwrap())]),
+        usages: [Usage::DigitalSignature, usage].into(),
+        life: Duration::from_secs(3600),
+    };
+    let certificate = authority.issue(&leaf, &key, SystemTime::now(), &mut os_random).unwrap();
+    Pair(certificate, key.to_pem().unwrap())
+}
+
+fn authority(name: &str) -> Authority {
+    Authority::generate(name, SystemTime::now(), &mut os_random).unwrap()
+}
+
+/// A machine that answers, and whoever signs its callers' certificates.
+async fn machine(folder: &Path, shutdown: &Shutdown) -> (SocketAddr, Authority) {
+    let ca = authority("kubernetes");
+    let Pair(certificate, key) = issue(&ca, None, Usage::ServerAuth);
+    for (name, text) in [("ca.crt", ca.pem()), ("apiserver.crt", &certificate), ("apiserver.key", &key)] {
+        std::fs::write(folder.join(name), text).unwrap();
+    }
+    std::fs::write(folder.join("status.json"), "{}").unwrap();
+    let config = Config {
+        run: folder.to_owned(),
+        pki: folder.to_owned(),
+        crash: folder.join("crash.log"),
+        ..Config::new(None, SystemTime::UNIX_EPOCH)
+    };
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    drop(tokio::spawn(serve_known(listener, Server::new(&config, None), shutdown.clone())));
+    (address, ca)
+}
+
+/// The status of the answer; the reason why there is none, for callers that the handshake turns away.
+async fn call(address: SocketAddr, ca: &Authority, pair: Option<&Pair>, request: &str) -> Result<u16, String> {
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_slice(ca.pem().as_bytes()).unwrap()).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots);
+    let config = match pair {
+        None => config.with_no_client_auth(),
+        Some(Pair(certificate, key)) => {
+            let certificate = CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap();
+            let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
+            config.with_client_auth_cert(vec![certificate], key).unwrap()
+        }
+    };
+    let stream = TcpStream::connect(address).await.unwrap();
+    let name = ServerName::try_from("127.0.0.1").unwrap();
+    let mut answer = Vec::new();
+    let exchange = async {
+        let mut stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await?;
+        stream.write_all(request.as_bytes()).await?;
+        stream.read_to_end(&mut answer).await
+    };
+    // A connection that is closed without farewell may have brought an answer all the same.
+    let ended = exchange.await;
+    let text = String::from_utf8_lossy(&answer);
+    match text.split(' ').nth(1).and_then(|status| status.parse().ok()) {
+        Some(status) => Ok(status),
+        None => Err(format!("{ended:?}")),
+    }
+}
+
+fn request(method: &str, path: &str) -> String {
+    format!("{method} {path} HTTP/1.1\r\nhost: m\r\nconnection: close\r\ncontent-length: 0\r\n\r\n")
+}
+
+#[tokio::test]
+async fn every_call_is_refused_to_all_but_its_roles() {
+    let folder = tempfile::tempdir().unwrap();
+    let shutdown = Shutdown::new();
+    let (address, ca) = machine(folder.path(), &shutdown).await;
+    let foreign = issue(&authority("kubernetes"), Some(Role::Admin.group()), Usage::ClientAuth);
+    let server = issue(&ca, Some(Role::Admin.group()), Usage::ServerAuth);
+    let nobody = [None, Some("system:nodes"), Some("keelson:admin"), Some("system:masters ")];
+    let nobody = nobody.map(|group| issue(&ca, group, Usage::ClientAuth));
+    let known = Role::ALL.map(|role| (role, issue(&ca, Some(role.group()), Usage::ClientAuth)));
+    for listed in CALLS {
+        let what = request(listed.method, listed.path);
+        for (pair, why) in [(None, "no certificate"), (Some(&foreign), "another CA"), (Some(&server), "a server's")] {
+            let answer = call(address, &ca, pair, &what).await;
+            assert!(answer.is_err(), "{} with {why}: {answer:?}", listed.path);
+        }
+        for pair in &nobody {
+            assert_eq!(call(address, &ca, Some(pair), &what).await, Ok(403), "{}", listed.path);
+        }
+        for (role, pair) in &known {
+            let answer = call(address, &ca, Some(pair), &what).await.unwrap();
+            assert_eq!(answer == 403, !role.may(listed.needs), "{} {}: {answer}", role.as_str(), listed.path);
+        }
+        assert!(known.iter().any(|(role, _)| !role.may(listed.needs)), "{} is for everybody", listed.path);
+    }
+    let admin = &known[0].1;
+    for (method, path, status) in [("DELETE", "/status", 405), ("GET", "/manifest", 404), ("PUT", "/etcd/status/", 404)]
+    {
+        assert_eq!(call(address, &ca, Some(admin), &request(method, path)).await, Ok(status), "{method} {path}");
+    }
+    shutdown.trigger();
+}

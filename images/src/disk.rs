@@ -57,7 +57,7 @@ impl Flashable<'_> {
     /// The version with what tells this image from others of the same version.
     #[must_use]
     pub fn full_version(&self) -> String {
-        let id = self.image.root_argument.rsplit('=').next().unwrap_or_default();
+        let id = &self.image.id;
         format!("{}+{}", self.version, &id[..id.len().min(8)])
     }
 
@@ -70,7 +70,8 @@ impl Flashable<'_> {
         let version = self.full_version();
         // No version that the loader would sort by: the names of entries alone say what is newest.
         let name = format!("PRETTY_NAME=\"Keelson {version}\"\n");
-        let arguments = [ARGUMENTS, &self.image.root_argument, &format!("keelson.version={version}"), self.arguments];
+        let root = self.image.checked_root_arguments();
+        let arguments = [ARGUMENTS, &root, &format!("keelson.version={version}"), self.arguments];
         let arguments = arguments.join(" ");
         let (initramfs, kernel) = (read(&self.image.initramfs)?, read(&self.image.kernel)?);
         let sections = [
@@ -90,7 +91,7 @@ impl Flashable<'_> {
     pub fn write_disk(&self, output: &Path, manifest: Option<&Path>) -> Result<()> {
         let root_bytes = fs::metadata(&self.image.root).context("the root")?.len();
         ensure!(root_bytes <= layout::SLOT_BYTES, "the root has {root_bytes} bytes and does not fit a slot");
-        let seed = self.image.root_argument.as_bytes();
+        let seed = self.image.id.as_bytes();
         let table = layout::image(seed, root_bytes);
         let mut device = FileDevice::create(output, table.sectors * disk::SECTOR_BYTES)
             .with_context(|| format!("make {}", output.display()))?;
@@ -184,7 +185,8 @@ mod tests {
             root: put("root", &[7; 100_000]),
             kernel: put("kernel", b"kernel"),
             initramfs: put("initramfs", b"initramfs"),
-            root_argument: "keelson.root=00112233445566778899aabbccddeeff".to_owned(),
+            id: "00112233445566778899aabbccddeeff".to_owned(),
+            verity: format!("7:{}", "ab".repeat(32)).parse().unwrap(),
             is_new: true,
         };
         (image, Loader { program: put("loader", b"loader"), stub: put("stub", &stub()) })
@@ -214,6 +216,7 @@ mod tests {
         assert_eq!(esp.read(FALLBACK_LOADER).unwrap().unwrap(), b"loader");
         let kernel = esp.read("EFI/Linux/keelson-1-a.efi").unwrap().unwrap();
         assert_eq!(uki::argument(&kernel, "keelson.version").unwrap(), "1.2.3+00112233");
+        assert_eq!(uki::argument(&kernel, "keelson.verity").unwrap(), image.verity.to_string());
         assert_eq!(uki::section(&kernel, uki::INITRAMFS).unwrap().unwrap(), b"initramfs");
     }
 

@@ -1,6 +1,6 @@
 //! Builds bootable images from Debian packages and the agent.
 //!
-//! An image is a read-only erofs root, a kernel, and an initramfs that only finds and mounts that root. Packages come
+//! An image is a read-only erofs root with its hash tree, a kernel, and an initramfs that only finds and mounts that root. Packages come
 //! by apt with settings of its own; files get in by an allow-list ([`recipe`]), so that there is neither a shell nor a
 //! package manager inside. Every step is skipped while its inputs are what they were.
 //!
@@ -21,9 +21,11 @@ pub mod tools;
 mod tree;
 
 use std::fs;
+use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use ::disk::Verity;
 use anyhow::{Context, Result, bail};
 
 use crate::fingerprint::Fingerprint;
@@ -104,8 +106,10 @@ pub struct Image {
     pub kernel: PathBuf,
     /// Loads the modules for the root, mounts it, hands over.
     pub initramfs: PathBuf,
-    /// What the kernel must be told for the initramfs to find the root.
-    pub root_argument: String,
+    /// The root's identifier.
+    pub id: String,
+    /// What the root must be: the kernel can check every block of it.
+    pub verity: Verity,
     /// Whether anything had to be built.
     pub is_new: bool,
 }
@@ -116,13 +120,16 @@ impl Image {
     /// # Errors
     /// There is none.
     pub fn open(folder: &Path) -> Result<Self> {
-        let id = fs::read_to_string(folder.join("id")).with_context(|| format!("no image in {}", folder.display()))?;
+        let read = |name: &str| {
+            fs::read_to_string(folder.join(name)).with_context(|| format!("no image in {}", folder.display()))
+        };
         Ok(Self {
             tree: folder.join("tree"),
             root: folder.join("root.erofs"),
             kernel: folder.join("vmlinuz"),
             initramfs: folder.join("initramfs"),
-            root_argument: format!("keelson.root={id}"),
+            id: read("id")?,
+            verity: read("verity")?.parse().with_context(|| format!("the image in {}", folder.display()))?,
             is_new: false,
         })
     }
@@ -135,6 +142,18 @@ impl Image {
         fingerprint::remove(folder)?;
         tree::link_tree(self.root.parent().context("the image's folder")?, folder)?;
         Self::open(folder)
+    }
+
+    /// What the kernel must be told for the initramfs to find the root.
+    #[must_use]
+    pub fn root_argument(&self) -> String {
+        format!("keelson.root={}", self.id)
+    }
+
+    /// The same, and what the root must be, so that every block is checked as it is read.
+    #[must_use]
+    pub fn checked_root_arguments(&self) -> String {
+        format!("{} {}={}", self.root_argument(), ::disk::VERITY_ARGUMENT, self.verity)
     }
 
     /// Kernel, initramfs and root together.
@@ -333,7 +352,23 @@ fn pack(options: &Options, folder: &Path, id: &str) -> Result<()> {
     let uuid = [&id[..8], &id[8..12], &id[12..16], &id[16..20], &id[20..]].join("-");
     let mut command = tools::command("mkfs.erofs");
     command.args(["--quiet", algorithm, "-C65536", "-T0", "--all-root", "-U", &uuid]);
-    tools::run(command.arg(folder.join("root.erofs")).arg(folder.join("tree")))?;
+    let root = folder.join("root.erofs");
+    tools::run(command.arg(&root).arg(folder.join("tree")))?;
+    let verity = append_tree(&root, id).context("make the root's hash tree")?;
+    fs::write(folder.join("verity"), verity.to_string()).context("write what the root must be")?;
+    pack_initramfs(options, folder)
+}
+
+/// Puts the hash tree behind the file system, salted with its identifier.
+fn append_tree(root: &Path, id: &str) -> Result<Verity> {
+    let salt = u128::from_str_radix(id, 16).context("the root's identifier")?.to_be_bytes();
+    let mut file = fs::OpenOptions::new().read(true).append(true).open(root)?;
+    let (verity, tree) = Verity::build(std::io::BufReader::with_capacity(1 << 20, &file), &salt)?;
+    file.write_all(&tree)?;
+    Ok(verity)
+}
+
+fn pack_initramfs(options: &Options, folder: &Path) -> Result<()> {
     let file = fs::File::create(folder.join("initramfs")).context("make the initramfs")?;
     let mut archive = cpio::Archive::new(std::io::BufWriter::new(file));
     for name in ["dev", "proc", "root", "modules", "variables"] {

@@ -98,7 +98,7 @@ fn run(arguments: Arguments) -> Result<()> {
     ));
     println!("{}", arguments.output.display());
     if arguments.format == Format::Direct {
-        println!("kernel arguments: console=ttyS0 {}", image.root_argument);
+        println!("kernel arguments: console=ttyS0 {}", image.checked_root_arguments());
     }
     Ok(())
 }

@@ -16,6 +16,8 @@ mod oci;
 mod packages;
 mod pause;
 mod recipe;
+pub mod sbom;
+pub mod secure_boot;
 pub mod signing;
 pub mod tools;
 mod tree;
@@ -40,7 +42,8 @@ const PAUSE_IMAGE: &str = "registry.k8s.io/pause:3.10.2";
 const SAMPLE_IMAGE: &str = "localhost/keelson-sample:1";
 /// A change of the code that fills the tree must make a new tree.
 const SOURCES: &[&str] = &[include_str!("recipe.rs"), include_str!("tree.rs"), include_str!("modules.rs")];
-const IMAGE_SOURCES: &[&str] = &[include_str!("lib.rs"), include_str!("oci.rs"), include_str!("pause.rs")];
+const IMAGE_SOURCES: &[&str] =
+    &[include_str!("lib.rs"), include_str!("oci.rs"), include_str!("pause.rs"), include_str!("sbom.rs")];
 
 const TARGET: &str = "x86_64-unknown-linux-gnu";
 const TOOLS: &[tools::Tool] = &[
@@ -293,6 +296,8 @@ pub fn build(options: &Options, say: &dyn Fn(&str)) -> Result<Image> {
     let is_new = fingerprint::stage(&folder, &inputs, |folder| {
         say("packing the root");
         assemble(options, &base, folder)?;
+        let list = folder.join("tree").join(sbom::PLACE);
+        fs::write(list, contents(&packages.files)?).context("write what the image holds")?;
         pack(options, folder, &id)?;
         fs::write(folder.join("id"), &id).context("write the image's identifier")
     })?;
@@ -341,6 +346,14 @@ fn assemble(options: &Options, base: &Path, folder: &Path) -> Result<()> {
         fs::copy(manifest, target).with_context(|| format!("copy {}", manifest.display()))?;
     }
     fs::hard_link(base.join("vmlinuz"), folder.join("vmlinuz")).context("link the kernel")
+}
+
+/// The list of what the root is made of.
+fn contents(packages: &[PathBuf]) -> Result<String> {
+    let names = packages.iter().map(|path| path.file_name().unwrap_or_default().to_string_lossy());
+    let mut components = names.map(|name| sbom::Component::of_package(&name)).collect::<Result<Vec<_>>>()?;
+    components.extend(sbom::crates(&workspace(), TARGET)?);
+    sbom::render(VERSION, &components)
 }
 
 /// The root and the initramfs that finds it by `id`.

@@ -40,7 +40,7 @@ impl Flashed {
         tools::require(TOOLS)?;
         let loader = Loader::fetch(&images::user_cache()?, mirror, &|text| progress.say(text))?;
         let path = folder.join("flash.raw");
-        let flashable = Flashable { image, loader: &loader, version: VERSION, arguments: "" };
+        let flashable = Flashable { image, loader: &loader, version: VERSION, arguments: "", secure_boot: None };
         flashable.write_disk(&path, None)?;
         let bytes = fs::metadata(&path).context("the disk image")?.len();
         progress.say(&format!("disk image: {:.1} MB, most of it zeros", images::megabytes(bytes)));
@@ -49,12 +49,12 @@ impl Flashed {
 
     /// The whole version of the image under this one.
     pub(crate) fn version(&self, image: &Image, version: &str) -> String {
-        Flashable { image, loader: &self.loader, version, arguments: "" }.full_version()
+        Flashable { image, loader: &self.loader, version, arguments: "", secure_boot: None }.full_version()
     }
 
     /// Writes an update file of the same root with another version and further arguments of the kernel.
     pub(crate) fn write_update(&self, image: &Image, version: &str, arguments: &str, path: &Path) -> Result<String> {
-        let flashable = Flashable { image, loader: &self.loader, version, arguments };
+        let flashable = Flashable { image, loader: &self.loader, version, arguments, secure_boot: None };
         flashable.write_update(path, |_metadata| String::new())?;
         Ok(flashable.full_version())
     }

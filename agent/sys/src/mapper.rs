@@ -160,7 +160,10 @@ mod tests {
 
     #[test]
     fn requests_have_the_kernel_s_layout() {
-        assert_eq!((size_of::<Header>(), size_of::<Target>(), std::mem::offset_of!(Request, parameters)), (312, 40, 352));
+        assert_eq!(
+            (size_of::<Header>(), size_of::<Target>(), std::mem::offset_of!(Request, parameters)),
+            (312, 40, 352)
+        );
         assert_eq!(number(Command::Create).unwrap(), 0xc138_fd03);
         let mapping = Mapping { name: "root", sectors: 8, kind: "linear", parameters: "8:0 2048" };
         let request = Request::new(&mapping).unwrap();

@@ -191,7 +191,9 @@ mod tests {
         let (verity, _) = built(3);
         assert_eq!(verity.to_string().parse(), Ok(verity.clone()));
         let digits = "ab".repeat(DIGEST);
-        for text in ["", "3", &digits, &format!("0:{digits}"), &format!("3:{digits}0"), &format!("3:+b{}", &digits[2..])] {
+        for text in
+            ["", "3", &digits, &format!("0:{digits}"), &format!("3:{digits}0"), &format!("3:+b{}", &digits[2..])]
+        {
             assert_eq!(text.parse::<Verity>(), Err(VerityError), "{text}");
         }
         let verity: Verity = format!("7:{digits}").parse().unwrap();

@@ -37,7 +37,8 @@ impl Booted {
         };
         // The kernel knows no partitions of an optical medium, which has the first slot only.
         let slot = [Slot::A, Slot::B].into_iter().find(is_it)?;
-        let is_protected = || system.read(&Path::new(CLASS).join(&disk).join("ro")).is_ok_and(|it| it.starts_with(b"1"));
+        let is_protected =
+            || system.read(&Path::new(CLASS).join(&disk).join("ro")).is_ok_and(|it| it.starts_with(b"1"));
         let is_read_only = partition.is_none() || is_protected();
         Some(Self { disk, slot, version: version(system), is_read_only })
     }

@@ -35,10 +35,13 @@ mod tests {
     fn the_root_and_what_it_must_be_are_found() {
         let digits = "0f".repeat(32);
         let root = "quiet keelson.root=000102030405060708090a0b0c0d0e0f";
-        let wanted = Wanted::parse(&format!("{root} keelson.verity=9:{digits} keelson.verity=1:00 panic=10\n")).unwrap();
+        let wanted =
+            Wanted::parse(&format!("{root} keelson.verity=9:{digits} keelson.verity=1:00 panic=10\n")).unwrap();
         assert_eq!((wanted.id[15], wanted.verity.unwrap().to_string()), (15, format!("9:{digits}")));
         assert!(Wanted::parse(root).unwrap().verity.is_none());
-        for line in ["quiet", "keelson.root=x", &format!("{root} keelson.verity=9:0f"), &format!("{root} keelson.verity=")] {
+        for line in
+            ["quiet", "keelson.root=x", &format!("{root} keelson.verity=9:0f"), &format!("{root} keelson.verity=")]
+        {
             assert!(Wanted::parse(line).is_err(), "{line}");
         }
     }

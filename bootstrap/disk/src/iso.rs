@@ -37,7 +37,7 @@ const NO_DATE: &[u8; 16] = b"0000000000000000";
 pub fn write(device: &mut dyn Device, label: &str, esp_start: u64) -> io::Result<()> {
     let sector_of = |bytes: u64| u32::try_from(bytes / SECTOR_BYTES).map_err(io::Error::other);
     let (total, esp) = (sector_of(device.bytes())?, sector_of(esp_start)?);
-    if esp_start % SECTOR_BYTES != 0 || esp_start < END_BYTES {
+    if !esp_start.is_multiple_of(SECTOR_BYTES) || esp_start < END_BYTES {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "the first partition leaves no room for a volume"));
     }
     let mut bytes = Vec::with_capacity(SECTORS * SECTOR);

@@ -358,18 +358,22 @@ fn contents(packages: &[PathBuf]) -> Result<String> {
 
 /// The root and the initramfs that finds it by `id`.
 fn pack(options: &Options, folder: &Path, id: &str) -> Result<()> {
-    let algorithm = match options.compression {
+    let verity = pack_root(&folder.join("tree"), &folder.join("root.erofs"), id, options.compression)?;
+    fs::write(folder.join("verity"), verity.to_string()).context("write what the root must be")?;
+    pack_initramfs(options, folder)
+}
+
+/// The file system of a tree, with its hash tree behind it. The same tree makes the same bytes.
+fn pack_root(tree: &Path, root: &Path, id: &str, compression: Compression) -> Result<Verity> {
+    let algorithm = match compression {
         Compression::Fast => "-zlz4",
         Compression::Small => "-zlz4hc",
     };
     let uuid = [&id[..8], &id[8..12], &id[12..16], &id[16..20], &id[20..]].join("-");
     let mut command = tools::command("mkfs.erofs");
     command.args(["--quiet", algorithm, "-C65536", "-T0", "--all-root", "-U", &uuid]);
-    let root = folder.join("root.erofs");
-    tools::run(command.arg(&root).arg(folder.join("tree")))?;
-    let verity = append_tree(&root, id).context("make the root's hash tree")?;
-    fs::write(folder.join("verity"), verity.to_string()).context("write what the root must be")?;
-    pack_initramfs(options, folder)
+    tools::run(command.arg(root).arg(tree))?;
+    append_tree(root, id).context("make the root's hash tree")
 }
 
 /// Puts the hash tree behind the file system, salted with its identifier.
@@ -396,4 +400,37 @@ fn pack_initramfs(options: &Options, folder: &Path) -> Result<()> {
         archive.file(&format!("modules/{number:02}.ko"), 0o644, &bytes)?;
     }
     archive.finish().context("write the initramfs")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_same_tree_makes_the_same_root() {
+        let folder = tempfile::tempdir().unwrap();
+        // Where it is not installed, nobody can build.
+        if tools::find("mkfs.erofs").is_none() {
+            return;
+        }
+        let id = "00112233445566778899aabbccddeeff";
+        let names = ["a", "b/c", "b/d", "e"];
+        let packed = |number: usize, names: &[&str]| {
+            let (tree, root) = (folder.path().join(format!("tree{number}")), folder.path().join(format!("{number}")));
+            for name in names {
+                let path = tree.join(name);
+                fs::create_dir_all(path.parent().unwrap()).unwrap();
+                fs::write(path, name.repeat(9000)).unwrap();
+            }
+            let verity = pack_root(&tree, &root, id, Compression::Small).unwrap();
+            (verity, fs::read(root).unwrap())
+        };
+        let reversed: Vec<&str> = names.iter().rev().copied().collect();
+        let (verity, root) = packed(1, &names);
+        assert!((verity.clone(), root.clone()) == packed(2, &reversed));
+        // The tree is what the kernel expects behind the file system, and of it.
+        let data = usize::try_from(verity.bytes()).unwrap();
+        let salt = u128::from_str_radix(id, 16).unwrap().to_be_bytes();
+        assert!(Verity::build(&root[..data], &salt).unwrap() == (verity, root[data..].to_vec()));
+    }
 }

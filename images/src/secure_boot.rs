@@ -4,6 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use ::disk::uki;
 use anyhow::{Context, Result, ensure};
 
 use crate::tools;
@@ -26,8 +27,8 @@ impl SecureBoot {
     /// A file cannot be read, or `sbsign` is not to be had.
     pub fn new(key: &Path, certificate: &Path, scratch: &Path) -> Result<Self> {
         for path in [key, certificate] {
-            let text = fs::read_to_string(path).with_context(|| format!("read {}", path.display()))?;
-            ensure!(text.contains("-----BEGIN "), "{} is not PEM", path.display());
+            let text = fs::read(path).with_context(|| format!("read {}", path.display()))?;
+            ensure!(text.starts_with(b"-----BEGIN "), "{} is not PEM", path.display());
         }
         tools::require(TOOLS)?;
         fs::create_dir_all(scratch).with_context(|| format!("make {}", scratch.display()))?;
@@ -48,6 +49,64 @@ impl SecureBoot {
         for path in [plain, signed] {
             fs::remove_file(&path).with_context(|| format!("remove {}", path.display()))?;
         }
+        ensure!(uki::is_signed(&content)?, "sbsign has left the program without a signature");
         Ok(content)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A program for firmware that does nothing, with all that one must have.
+    fn program() -> Vec<u8> {
+        let mut stub = vec![0; 0x600];
+        let mut put = |at: usize, bytes: &[u8]| stub[at..at + bytes.len()].copy_from_slice(bytes);
+        put(0, b"MZ");
+        put(0x3c, &[0x40]);
+        put(0x40, b"PE\0\0\x64\x86\x01\0");
+        put(0x54, &[0xf0, 0, 0x0e, 0]);
+        put(0x58, &[0x0b, 2]);
+        // Entry, base of code; alignments, sizes of image and headers; the subsystem and the number of directories.
+        for (at, value) in [(16, 0x1000_u32), (20, 0x1000), (32, 0x1000), (36, 0x200), (56, 0x2000), (60, 0x400)] {
+            put(0x58 + at, &value.to_le_bytes());
+        }
+        put(0x58 + 68, &[10]);
+        put(0x58 + 108, &[16]);
+        put(0x148, b".text\0\0\0");
+        for (at, value) in [(8, 0x200_u32), (12, 0x1000), (16, 0x200), (20, 0x400), (36, 0x6000_0020)] {
+            put(0x148 + at, &value.to_le_bytes());
+        }
+        stub
+    }
+
+    fn pair(folder: &Path) -> Option<(PathBuf, PathBuf)> {
+        let [key, certificate] = ["key", "certificate"].map(|name| folder.join(name));
+        let tools = ["sbsign", "sbverify", "openssl"];
+        if !tools.iter().all(|tool| tools::find(tool).is_some()) {
+            return None;
+        }
+        let mut openssl = tools::command("openssl");
+        openssl.args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=test", "-keyout"]).arg(&key);
+        tools::run(openssl.arg("-out").arg(&certificate)).unwrap();
+        Some((key, certificate))
+    }
+
+    #[test]
+    fn a_kernel_image_is_signed_and_anything_else_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        // Where the tools are not installed, nobody can sign.
+        let Some((key, certificate)) = pair(folder.path()) else { return };
+        let secure_boot = SecureBoot::new(&key, &certificate, folder.path()).unwrap();
+        let kernel = uki::assemble(&program(), &[(uki::ARGUMENTS, b"quiet"), (uki::KERNEL, &[7; 5000])]).unwrap();
+        let signed = folder.path().join("signed");
+        fs::write(&signed, secure_boot.sign(&kernel).unwrap()).unwrap();
+        tools::run(tools::command("sbverify").arg("--cert").arg(&certificate).arg(&signed)).unwrap();
+        let mut damaged = fs::read(&signed).unwrap();
+        damaged[kernel.len() - 1000] ^= 1;
+        fs::write(&signed, damaged).unwrap();
+        assert!(tools::run(tools::command("sbverify").arg("--cert").arg(&certificate).arg(&signed)).is_err());
+        assert!(secure_boot.sign(b"no program").is_err());
+        assert!(SecureBoot::new(&signed, &certificate, folder.path()).is_err());
     }
 }

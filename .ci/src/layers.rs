@@ -49,7 +49,7 @@ const SIDEWAYS: &[(&str, &[&str])] = &[
 /// What stands outside the layers: tools and test harnesses, and what they may use.
 const OUTSIDE: &[(&str, &[&str])] = &[
     ("ci", &[]),
-    ("images", &["stdx", "manifest", "api", "disk", "install"]),
+    ("images", &["stdx", "manifest", "api", "disk", "install", "sys"]),
     ("vm-tests", &["stdx", "api", "client", "disk", "images", "install", "lifecycle"]),
 ];
 

@@ -5,11 +5,12 @@ use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
-use disk::{Device, ENTRIES, Entry, Esp, Part, Slot, Update, Window, layout, uki};
+use disk::{Device, ENTRIES, Entry, Esp, Part, Slot, Table, Update, Window, iso, layout, uki};
 use install::FileDevice;
 
 use crate::recipe::{BASE_SUITE, LOADER_PACKAGE};
-use crate::{Image, packages, tools};
+use crate::secure_boot::SecureBoot;
+use crate::{Image, packages, sbom, tools};
 
 /// Where the firmware looks for something to start on a disk it does not know.
 const FALLBACK_LOADER: &str = "EFI/BOOT/BOOTX64.EFI";
@@ -19,6 +20,8 @@ const MANIFEST: &str = "keelson/manifest.toml";
 /// An error in the kernel starts the machine again, so that the loader can count; `gpt` makes it look for the copy of a
 /// damaged partition table.
 const ARGUMENTS: &str = "console=tty0 console=ttyS0 panic=10 gpt";
+/// The name of an optical medium.
+const VOLUME: &str = "KEELSON";
 const COPY_BYTES: usize = 1 << 20;
 
 /// The programs that start kernels, from Debian.
@@ -26,6 +29,8 @@ const COPY_BYTES: usize = 1 << 20;
 pub struct Loader {
     program: PathBuf,
     stub: PathBuf,
+    /// The name of their package's file.
+    package: String,
 }
 
 impl Loader {
@@ -36,7 +41,11 @@ impl Loader {
     pub fn fetch(cache: &Path, mirror: &str, say: &dyn Fn(&str)) -> Result<Self> {
         let tree = packages::fetch_unpacked(cache, mirror, (LOADER_PACKAGE, BASE_SUITE), say)?;
         let at = |name: &str| tree.join("usr/lib/systemd/boot/efi").join(name);
-        Ok(Self { program: at("systemd-bootx64.efi"), stub: at("linuxx64.efi.stub") })
+        Ok(Self {
+            program: at("systemd-bootx64.efi"),
+            stub: at("linuxx64.efi.stub"),
+            package: packages::origin(&tree)?,
+        })
     }
 }
 
@@ -51,13 +60,15 @@ pub struct Flashable<'a> {
     pub version: &'a str,
     /// Further arguments of the kernel.
     pub arguments: &'a str,
+    /// Signs what the firmware starts.
+    pub secure_boot: Option<&'a SecureBoot>,
 }
 
 impl Flashable<'_> {
     /// The version with what tells this image from others of the same version.
     #[must_use]
     pub fn full_version(&self) -> String {
-        let id = self.image.root_argument.rsplit('=').next().unwrap_or_default();
+        let id = &self.image.id;
         format!("{}+{}", self.version, &id[..id.len().min(8)])
     }
 
@@ -70,7 +81,8 @@ impl Flashable<'_> {
         let version = self.full_version();
         // No version that the loader would sort by: the names of entries alone say what is newest.
         let name = format!("PRETTY_NAME=\"Keelson {version}\"\n");
-        let arguments = [ARGUMENTS, &self.image.root_argument, &format!("keelson.version={version}"), self.arguments];
+        let root = self.image.checked_root_arguments();
+        let arguments = [ARGUMENTS, &root, &format!("keelson.version={version}"), self.arguments];
         let arguments = arguments.join(" ");
         let (initramfs, kernel) = (read(&self.image.initramfs)?, read(&self.image.kernel)?);
         let sections = [
@@ -79,7 +91,22 @@ impl Flashable<'_> {
             (uki::INITRAMFS, &initramfs),
             (uki::KERNEL, &kernel),
         ];
-        uki::assemble(&read(&self.loader.stub)?, &sections).context("put the kernel image together")
+        let program = uki::assemble(&read(&self.loader.stub)?, &sections).context("put the kernel image together")?;
+        self.signed(program)
+    }
+
+    fn signed(&self, program: Vec<u8>) -> Result<Vec<u8>> {
+        self.secure_boot.map_or(Ok(program.clone()), |secure_boot| secure_boot.sign(&program))
+    }
+
+    /// The list of what the image and its disk hold, with versions: CycloneDX.
+    ///
+    /// # Errors
+    /// The image's own list cannot be read.
+    pub fn contents(&self) -> Result<String> {
+        let path = self.image.tree.join(sbom::PLACE);
+        let list = fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
+        sbom::with_package(&list, &self.loader.package)
     }
 
     /// Writes a disk: its first boot makes the rest of the partitions in what is free then. The manifest comes into the
@@ -90,14 +117,14 @@ impl Flashable<'_> {
     pub fn write_disk(&self, output: &Path, manifest: Option<&Path>) -> Result<()> {
         let root_bytes = fs::metadata(&self.image.root).context("the root")?.len();
         ensure!(root_bytes <= layout::SLOT_BYTES, "the root has {root_bytes} bytes and does not fit a slot");
-        let seed = self.image.root_argument.as_bytes();
+        let seed = self.image.id.as_bytes();
         let table = layout::image(seed, root_bytes);
         let mut device = FileDevice::create(output, table.sectors * disk::SECTOR_BYTES)
             .with_context(|| format!("make {}", output.display()))?;
         let (_, esp) = table.named(layout::ESP_NAME).context("the layout has no EFI system partition")?;
         let id = u32::from_le_bytes([esp.id.0[0], esp.id.0[1], esp.id.0[2], esp.id.0[3]]);
         let mut esp = Esp::format(Window::new(&mut device, esp.start(), esp.bytes()), id)?;
-        let loader = fs::read(&self.loader.program).context("read the loader")?;
+        let loader = self.signed(fs::read(&self.loader.program).context("read the loader")?)?;
         esp.put(FALLBACK_LOADER, &loader)?;
         esp.put(LOADER_CONFIG.0, LOADER_CONFIG.1.as_bytes())?;
         if let Some(manifest) = manifest {
@@ -114,6 +141,18 @@ impl Flashable<'_> {
             Ok(())
         })?;
         table.write(&mut device).context("write the disk")
+    }
+
+    /// Writes the same disk so that it is an optical medium as well.
+    ///
+    /// # Errors
+    /// As those of [`Flashable::write_disk`].
+    pub fn write_iso(&self, output: &Path, manifest: Option<&Path>) -> Result<()> {
+        self.write_disk(output, manifest)?;
+        let mut device = FileDevice::open(output).with_context(|| format!("open {}", output.display()))?;
+        let table = Table::read(&mut device)?;
+        let (_, esp) = table.named(layout::ESP_NAME).context("the layout has no EFI system partition")?;
+        iso::write(&mut device, VOLUME, esp.start()).context("make an optical medium of the disk")
     }
 
     /// Writes an update file. `sign` signs its metadata.
@@ -156,7 +195,6 @@ pub fn convert_to_qcow2(raw: &Path, output: &Path) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use disk::Table;
 
     /// The least that is a stub with room for four sections.
     fn stub() -> Vec<u8> {
@@ -184,17 +222,24 @@ mod tests {
             root: put("root", &[7; 100_000]),
             kernel: put("kernel", b"kernel"),
             initramfs: put("initramfs", b"initramfs"),
-            root_argument: "keelson.root=00112233445566778899aabbccddeeff".to_owned(),
+            id: "00112233445566778899aabbccddeeff".to_owned(),
+            verity: format!("7:{}", "ab".repeat(32)).parse().unwrap(),
             is_new: true,
         };
-        (image, Loader { program: put("loader", b"loader"), stub: put("stub", &stub()) })
+        let loader = Loader {
+            program: put("loader", b"loader"),
+            stub: put("stub", &stub()),
+            package: "systemd-boot-efi_257.8-1_amd64.deb".to_owned(),
+        };
+        (image, loader)
     }
 
     #[test]
     fn the_same_parts_make_the_same_disk_and_it_holds_them() {
         let folder = tempfile::tempdir().unwrap();
         let (image, loader) = parts(folder.path());
-        let flashable = Flashable { image: &image, loader: &loader, version: "1.2.3", arguments: "quiet" };
+        let flashable =
+            Flashable { image: &image, loader: &loader, version: "1.2.3", arguments: "quiet", secure_boot: None };
         let manifest = folder.path().join("manifest");
         fs::write(&manifest, "version = 1\n").unwrap();
         let [one, two] = ["one", "two"].map(|name| folder.path().join(name));
@@ -214,14 +259,34 @@ mod tests {
         assert_eq!(esp.read(FALLBACK_LOADER).unwrap().unwrap(), b"loader");
         let kernel = esp.read("EFI/Linux/keelson-1-a.efi").unwrap().unwrap();
         assert_eq!(uki::argument(&kernel, "keelson.version").unwrap(), "1.2.3+00112233");
+        assert_eq!(uki::argument(&kernel, "keelson.verity").unwrap(), image.verity.to_string());
         assert_eq!(uki::section(&kernel, uki::INITRAMFS).unwrap().unwrap(), b"initramfs");
+    }
+
+    #[test]
+    fn an_optical_medium_is_the_same_disk() {
+        let folder = tempfile::tempdir().unwrap();
+        let (image, loader) = parts(folder.path());
+        let flashable =
+            Flashable { image: &image, loader: &loader, version: "1.2.3", arguments: "", secure_boot: None };
+        let [disk, medium, again] = ["disk", "medium", "again"].map(|name| folder.path().join(name));
+        flashable.write_disk(&disk, None).unwrap();
+        flashable.write_iso(&medium, None).unwrap();
+        flashable.write_iso(&again, None).unwrap();
+        let [disk, medium, again] = [disk, medium, again].map(|path| fs::read(path).unwrap());
+        assert!(medium == again);
+        let differing = disk.iter().zip(&medium).enumerate().filter(|(_, (one, other))| one != other);
+        let places: Vec<u64> = differing.map(|(place, _)| place as u64).collect();
+        assert_eq!((disk.len(), places.first(), medium.len() % 2048), (medium.len(), Some(&(32 << 10)), 0));
+        assert!(places.iter().all(|place| *place < iso::END_BYTES));
     }
 
     #[test]
     fn an_update_says_what_it_holds() {
         let folder = tempfile::tempdir().unwrap();
         let (image, loader) = parts(folder.path());
-        let flashable = Flashable { image: &image, loader: &loader, version: "1.2.3", arguments: "" };
+        let flashable =
+            Flashable { image: &image, loader: &loader, version: "1.2.3", arguments: "", secure_boot: None };
         let path = folder.path().join("update");
         flashable.write_update(&path, |_metadata| "5e".to_owned()).unwrap();
         let file = fs::read(&path).unwrap();

@@ -1,6 +1,6 @@
 //! Builds bootable images from Debian packages and the agent.
 //!
-//! An image is a read-only erofs root, a kernel, and an initramfs that only finds and mounts that root. Packages come
+//! An image is a read-only erofs root with its hash tree, a kernel, and an initramfs that only finds and mounts that root. Packages come
 //! by apt with settings of its own; files get in by an allow-list ([`recipe`]), so that there is neither a shell nor a
 //! package manager inside. Every step is skipped while its inputs are what they were.
 //!
@@ -16,14 +16,18 @@ mod oci;
 mod packages;
 mod pause;
 mod recipe;
+pub mod sbom;
+pub mod secure_boot;
 pub mod signing;
 pub mod tools;
 mod tree;
 
 use std::fs;
+use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use ::disk::Verity;
 use anyhow::{Context, Result, bail};
 
 use crate::fingerprint::Fingerprint;
@@ -38,7 +42,8 @@ const PAUSE_IMAGE: &str = "registry.k8s.io/pause:3.10.2";
 const SAMPLE_IMAGE: &str = "localhost/keelson-sample:1";
 /// A change of the code that fills the tree must make a new tree.
 const SOURCES: &[&str] = &[include_str!("recipe.rs"), include_str!("tree.rs"), include_str!("modules.rs")];
-const IMAGE_SOURCES: &[&str] = &[include_str!("lib.rs"), include_str!("oci.rs"), include_str!("pause.rs")];
+const IMAGE_SOURCES: &[&str] =
+    &[include_str!("lib.rs"), include_str!("oci.rs"), include_str!("pause.rs"), include_str!("sbom.rs")];
 
 const TARGET: &str = "x86_64-unknown-linux-gnu";
 const TOOLS: &[tools::Tool] = &[
@@ -104,8 +109,10 @@ pub struct Image {
     pub kernel: PathBuf,
     /// Loads the modules for the root, mounts it, hands over.
     pub initramfs: PathBuf,
-    /// What the kernel must be told for the initramfs to find the root.
-    pub root_argument: String,
+    /// The root's identifier.
+    pub id: String,
+    /// What the root must be: the kernel can check every block of it.
+    pub verity: Verity,
     /// Whether anything had to be built.
     pub is_new: bool,
 }
@@ -116,13 +123,16 @@ impl Image {
     /// # Errors
     /// There is none.
     pub fn open(folder: &Path) -> Result<Self> {
-        let id = fs::read_to_string(folder.join("id")).with_context(|| format!("no image in {}", folder.display()))?;
+        let read = |name: &str| {
+            fs::read_to_string(folder.join(name)).with_context(|| format!("no image in {}", folder.display()))
+        };
         Ok(Self {
             tree: folder.join("tree"),
             root: folder.join("root.erofs"),
             kernel: folder.join("vmlinuz"),
             initramfs: folder.join("initramfs"),
-            root_argument: format!("keelson.root={id}"),
+            id: read("id")?,
+            verity: read("verity")?.parse().with_context(|| format!("the image in {}", folder.display()))?,
             is_new: false,
         })
     }
@@ -135,6 +145,18 @@ impl Image {
         fingerprint::remove(folder)?;
         tree::link_tree(self.root.parent().context("the image's folder")?, folder)?;
         Self::open(folder)
+    }
+
+    /// What the kernel must be told for the initramfs to find the root.
+    #[must_use]
+    pub fn root_argument(&self) -> String {
+        format!("keelson.root={}", self.id)
+    }
+
+    /// The same, and what the root must be, so that every block is checked as it is read.
+    #[must_use]
+    pub fn checked_root_arguments(&self) -> String {
+        format!("{} {}={}", self.root_argument(), ::disk::VERITY_ARGUMENT, self.verity)
     }
 
     /// Kernel, initramfs and root together.
@@ -274,6 +296,8 @@ pub fn build(options: &Options, say: &dyn Fn(&str)) -> Result<Image> {
     let is_new = fingerprint::stage(&folder, &inputs, |folder| {
         say("packing the root");
         assemble(options, &base, folder)?;
+        let list = folder.join("tree").join(sbom::PLACE);
+        fs::write(list, contents(&packages.files)?).context("write what the image holds")?;
         pack(options, folder, &id)?;
         fs::write(folder.join("id"), &id).context("write the image's identifier")
     })?;
@@ -324,16 +348,44 @@ fn assemble(options: &Options, base: &Path, folder: &Path) -> Result<()> {
     fs::hard_link(base.join("vmlinuz"), folder.join("vmlinuz")).context("link the kernel")
 }
 
+/// The list of what the root is made of.
+fn contents(packages: &[PathBuf]) -> Result<String> {
+    let names = packages.iter().map(|path| path.file_name().unwrap_or_default().to_string_lossy());
+    let mut components = names.map(|name| sbom::Component::of_package(&name)).collect::<Result<Vec<_>>>()?;
+    components.extend(sbom::crates(&workspace(), TARGET)?);
+    sbom::render(VERSION, &components)
+}
+
 /// The root and the initramfs that finds it by `id`.
 fn pack(options: &Options, folder: &Path, id: &str) -> Result<()> {
-    let algorithm = match options.compression {
+    let verity = pack_root(&folder.join("tree"), &folder.join("root.erofs"), id, options.compression)?;
+    fs::write(folder.join("verity"), verity.to_string()).context("write what the root must be")?;
+    pack_initramfs(options, folder)
+}
+
+/// The file system of a tree, with its hash tree behind it. The same tree makes the same bytes.
+fn pack_root(tree: &Path, root: &Path, id: &str, compression: Compression) -> Result<Verity> {
+    let algorithm = match compression {
         Compression::Fast => "-zlz4",
         Compression::Small => "-zlz4hc",
     };
     let uuid = [&id[..8], &id[8..12], &id[12..16], &id[16..20], &id[20..]].join("-");
     let mut command = tools::command("mkfs.erofs");
     command.args(["--quiet", algorithm, "-C65536", "-T0", "--all-root", "-U", &uuid]);
-    tools::run(command.arg(folder.join("root.erofs")).arg(folder.join("tree")))?;
+    tools::run(command.arg(root).arg(tree))?;
+    append_tree(root, id).context("make the root's hash tree")
+}
+
+/// Puts the hash tree behind the file system, salted with its identifier.
+fn append_tree(root: &Path, id: &str) -> Result<Verity> {
+    let salt = u128::from_str_radix(id, 16).context("the root's identifier")?.to_be_bytes();
+    let mut file = fs::OpenOptions::new().read(true).append(true).open(root)?;
+    let (verity, tree) = Verity::build(std::io::BufReader::with_capacity(1 << 20, &file), &salt)?;
+    file.write_all(&tree)?;
+    Ok(verity)
+}
+
+fn pack_initramfs(options: &Options, folder: &Path) -> Result<()> {
     let file = fs::File::create(folder.join("initramfs")).context("make the initramfs")?;
     let mut archive = cpio::Archive::new(std::io::BufWriter::new(file));
     for name in ["dev", "proc", "root", "modules", "variables"] {
@@ -348,4 +400,37 @@ fn pack(options: &Options, folder: &Path, id: &str) -> Result<()> {
         archive.file(&format!("modules/{number:02}.ko"), 0o644, &bytes)?;
     }
     archive.finish().context("write the initramfs")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_same_tree_makes_the_same_root() {
+        let folder = tempfile::tempdir().unwrap();
+        // Where it is not installed, nobody can build.
+        if tools::find("mkfs.erofs").is_none() {
+            return;
+        }
+        let id = "00112233445566778899aabbccddeeff";
+        let names = ["a", "b/c", "b/d", "e"];
+        let packed = |number: usize, names: &[&str]| {
+            let (tree, root) = (folder.path().join(format!("tree{number}")), folder.path().join(format!("{number}")));
+            for name in names {
+                let path = tree.join(name);
+                fs::create_dir_all(path.parent().unwrap()).unwrap();
+                fs::write(path, name.repeat(9000)).unwrap();
+            }
+            let verity = pack_root(&tree, &root, id, Compression::Small).unwrap();
+            (verity, fs::read(root).unwrap())
+        };
+        let reversed: Vec<&str> = names.iter().rev().copied().collect();
+        let (verity, root) = packed(1, &names);
+        assert!((verity.clone(), root.clone()) == packed(2, &reversed));
+        // The tree is what the kernel expects behind the file system, and of it.
+        let data = usize::try_from(verity.bytes()).unwrap();
+        let salt = u128::from_str_radix(id, 16).unwrap().to_be_bytes();
+        assert!(Verity::build(&root[..data], &salt).unwrap() == (verity, root[data..].to_vec()));
+    }
 }

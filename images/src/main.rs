@@ -8,6 +8,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 use clap::{Parser, ValueEnum};
 use images::disk::{Flashable, Loader, convert_to_qcow2};
+use images::secure_boot::SecureBoot;
 use images::signing::SigningKey;
 use images::{Compression, Image, Options, megabytes};
 
@@ -21,9 +22,10 @@ struct Arguments {
     /// What the image is for
     #[arg(long, value_enum, default_value = "raw")]
     format: Format,
-    /// The image
-    #[arg(short, long, value_name = "FILE", default_value = "keelson.raw")]
-    output: PathBuf,
+    /// The image; without it `keelson` with the format's usual ending. What it holds is told beside it, in a file with
+    /// the ending `.sbom.json`
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
     /// Where Debian's packages are
     #[arg(long, value_name = "URL", default_value = images::DEFAULT_MIRROR)]
     mirror: String,
@@ -34,6 +36,13 @@ struct Arguments {
     /// `openssl rand -hex 32` makes
     #[arg(long, value_name = "FILE")]
     signing_key: Option<PathBuf>,
+    /// Sign what the firmware starts, for Secure Boot, with this key (PEM). The machine's owner has to put its
+    /// certificate into the firmware
+    #[arg(long, value_name = "FILE", requires = "secure_boot_certificate")]
+    secure_boot_key: Option<PathBuf>,
+    /// The certificate of that key (PEM)
+    #[arg(long, value_name = "FILE", requires = "secure_boot_key")]
+    secure_boot_certificate: Option<PathBuf>,
     /// Build the agent in a fraction of the time, several times larger and slower
     #[arg(long)]
     quick: bool,
@@ -49,8 +58,30 @@ enum Format {
     Update,
     /// The root's file system, with kernel and initramfs beside it, to be started directly
     Direct,
-    /// A medium to boot from and install (not yet)
+    /// An optical medium to start from and install, which can be flashed as well
     Iso,
+}
+
+impl Format {
+    fn ending(self) -> &'static str {
+        match self {
+            Self::Raw => "raw",
+            Self::Qcow2 => "qcow2",
+            Self::Update => "update",
+            Self::Direct => "erofs",
+            Self::Iso => "iso",
+        }
+    }
+}
+
+/// What is asked for, once the files that were named have been read.
+struct Task {
+    format: Format,
+    output: PathBuf,
+    manifest: Option<PathBuf>,
+    mirror: String,
+    signing_key: Option<SigningKey>,
+    secure_boot: Option<SecureBoot>,
 }
 
 fn main() -> ExitCode {
@@ -64,30 +95,29 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: Arguments) -> Result<()> {
-    if arguments.format == Format::Iso {
-        bail!("--format iso cannot be made yet: flash --format raw to a medium");
-    }
     let start = Instant::now();
     let say = |text: &str| eprintln!("{:6.1} s  {text}", start.elapsed().as_secs_f64());
     let workspace = images::workspace();
+    let work = workspace.join("target/images");
+    let (refresh, is_quick) = (arguments.refresh, arguments.quick);
+    let task = examine(arguments, &work)?;
     say("building the agent");
-    let build = if arguments.quick { images::Build::Quick } else { images::Build::Optimized };
-    let key = arguments.signing_key.as_deref().map(SigningKey::load).transpose()?;
+    let build = if is_quick { images::Build::Quick } else { images::Build::Optimized };
     // On a disk the manifest has a place of its own, so that the root is the same for all machines.
-    let embedded = arguments.manifest.clone().filter(|_| arguments.format == Format::Direct);
+    let embedded = task.manifest.clone().filter(|_| task.format == Format::Direct);
     let options = Options {
-        work: workspace.join("target/images"),
+        work,
         cache: images::user_cache()?,
         name: "flashable".to_owned(),
         programs: images::build_programs(&workspace, build)?,
         manifest: embedded,
-        update_key: key.as_ref().map(SigningKey::public),
-        mirror: arguments.mirror.clone(),
-        refresh: arguments.refresh,
-        compression: if arguments.quick { Compression::Fast } else { Compression::Small },
+        update_key: task.signing_key.as_ref().map(SigningKey::public),
+        mirror: task.mirror.clone(),
+        refresh,
+        compression: if is_quick { Compression::Fast } else { Compression::Small },
     };
     let image = images::build(&options, &say)?;
-    deliver(&image, &arguments, key.as_ref(), &say)?;
+    deliver(&image, &task, &say)?;
     say(&format!(
         "{} {:.1} MB: root {:.1} MB, kernel {:.1} MB, initramfs {:.1} MB",
         if image.is_new { "built," } else { "nothing changed," },
@@ -96,38 +126,57 @@ fn run(arguments: Arguments) -> Result<()> {
         megabytes(fs::metadata(&image.kernel)?.len()),
         megabytes(fs::metadata(&image.initramfs)?.len()),
     ));
-    println!("{}", arguments.output.display());
-    if arguments.format == Format::Direct {
-        println!("kernel arguments: console=ttyS0 {}", image.root_argument);
+    println!("{}", task.output.display());
+    if task.format == Format::Direct {
+        println!("kernel arguments: console=ttyS0 {}", image.checked_root_arguments());
     }
     Ok(())
 }
 
-fn deliver(image: &Image, arguments: &Arguments, key: Option<&SigningKey>, say: &dyn Fn(&str)) -> Result<()> {
-    let output = &arguments.output;
-    if arguments.format == Format::Direct {
-        return deliver_direct(image, output);
-    }
+/// Finds out what is wrong with the arguments before anything is built.
+fn examine(arguments: Arguments, work: &Path) -> Result<Task> {
     if arguments.format == Format::Update && arguments.manifest.is_some() {
         bail!("--manifest: an update leaves the machine's manifest as it is");
     }
-    let loader = Loader::fetch(&images::user_cache()?, &arguments.mirror, say)?;
-    let flashable = Flashable { image, loader: &loader, version: images::VERSION, arguments: "" };
-    let manifest = arguments.manifest.as_deref();
-    match arguments.format {
-        Format::Raw => flashable.write_disk(output, manifest),
+    if arguments.format == Format::Direct && arguments.secure_boot_key.is_some() {
+        bail!("--secure-boot-key: what is started directly is started by no firmware");
+    }
+    let output = arguments.output.unwrap_or_else(|| PathBuf::from(format!("keelson.{}", arguments.format.ending())));
+    let signer = arguments.secure_boot_key.zip(arguments.secure_boot_certificate);
+    Ok(Task {
+        format: arguments.format,
+        output,
+        manifest: arguments.manifest,
+        mirror: arguments.mirror,
+        signing_key: arguments.signing_key.as_deref().map(SigningKey::load).transpose()?,
+        secure_boot: signer.map(|(key, certificate)| SecureBoot::new(&key, &certificate, work)).transpose()?,
+    })
+}
+
+fn deliver(image: &Image, task: &Task, say: &dyn Fn(&str)) -> Result<()> {
+    let (output, manifest) = (task.output.as_path(), task.manifest.as_deref());
+    let beside = |ending: &str| PathBuf::from(format!("{}.{ending}", output.display()));
+    let loader = Loader::fetch(&images::user_cache()?, &task.mirror, say)?;
+    let secure_boot = task.secure_boot.as_ref();
+    let flashable = Flashable { image, loader: &loader, version: images::VERSION, arguments: "", secure_boot };
+    match task.format {
+        Format::Raw => flashable.write_disk(output, manifest)?,
+        Format::Iso => flashable.write_iso(output, manifest)?,
         Format::Qcow2 => {
-            let raw = PathBuf::from(format!("{}.raw", output.display()));
+            let raw = beside("raw");
             flashable.write_disk(&raw, manifest)?;
             let converted = convert_to_qcow2(&raw, output);
             fs::remove_file(&raw).with_context(|| format!("remove {}", raw.display()))?;
-            converted
+            converted?;
         }
         Format::Update => {
-            flashable.write_update(output, |metadata| key.map(|key| key.sign(metadata)).unwrap_or_default())
+            let sign = |metadata: &[u8]| task.signing_key.as_ref().map(|key| key.sign(metadata)).unwrap_or_default();
+            flashable.write_update(output, sign)?;
         }
-        Format::Direct | Format::Iso => bail!("this format is made in another way"),
+        Format::Direct => deliver_direct(image, output)?,
     }
+    let list = beside("sbom.json");
+    fs::write(&list, flashable.contents()?).with_context(|| format!("write {}", list.display()))
 }
 
 fn deliver_direct(image: &Image, output: &Path) -> Result<()> {

@@ -42,6 +42,15 @@ pub(crate) fn fetch(cache: &Path, mirror: &str, refresh: bool, say: &dyn Fn(&str
     Ok(Packages { files })
 }
 
+/// In the folder of an unpacked package: the name of its file, which tells the version.
+const ORIGIN: &str = ".package";
+
+/// The name of the file that an unpacked package came in.
+pub(crate) fn origin(unpacked: &Path) -> Result<String> {
+    let path = unpacked.join(ORIGIN);
+    fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))
+}
+
 /// Downloads one package of a release into a folder of its own and unpacks it there. What is unpacked stays for
 /// some days.
 pub(crate) fn fetch_unpacked(
@@ -52,7 +61,7 @@ pub(crate) fn fetch_unpacked(
 ) -> Result<PathBuf> {
     let unpacked = cache.join("unpacked").join(package);
     let age = fs::metadata(&unpacked).and_then(|it| it.modified()).ok().and_then(|time| time.elapsed().ok());
-    if age.is_some_and(|age| age < LISTS_LAST) {
+    if age.is_some_and(|age| age < LISTS_LAST) && unpacked.join(ORIGIN).is_file() {
         return Ok(unpacked);
     }
     let apt = Apt::new(cache, mirror)?;
@@ -67,6 +76,8 @@ pub(crate) fn fetch_unpacked(
     let file = fs::read_dir(&draft)?.next().transpose()?.context("apt downloaded nothing")?.path();
     let tree = draft.join("tree");
     tools::run(tools::command("dpkg-deb").arg("--extract").arg(&file).arg(&tree))?;
+    fs::write(tree.join(ORIGIN), file.file_name().unwrap_or_default().as_encoded_bytes())
+        .context("note the package")?;
     crate::fingerprint::remove(&unpacked)?;
     fs::create_dir_all(cache.join("unpacked")).context("make the folder of unpacked packages")?;
     // The package's folder has the age of the package.

@@ -111,9 +111,19 @@ pub(crate) const TEXTS: &[(&str, &str)] = &[
 ];
 
 /// Modules that the first stage needs to leave word of a panic, to learn what the loader has started, and to mount the
-/// root from whatever disk.
-pub(crate) const ROOT_MODULES: &[&str] =
-    &["efi_pstore", "efivarfs", "erofs", "virtio_blk", "virtio_scsi", "sd_mod", "ahci"];
+/// root from whatever disk or optical medium, each of its blocks checked.
+pub(crate) const ROOT_MODULES: &[&str] = &[
+    "efi_pstore",
+    "efivarfs",
+    "erofs",
+    "virtio_blk",
+    "virtio_scsi",
+    "sd_mod",
+    "sr_mod",
+    "ahci",
+    "dm_verity",
+    "sha256_ssse3",
+];
 
 /// Modules that every machine loads at boot. There is no modprobe, so whatever the kernel would ask for by itself
 /// (file systems, nftables expressions) must be named too.
@@ -202,9 +212,7 @@ pub(crate) const SPARE_MODULES: &[&str] = &[
     "sch_ingress",
     "sch_netem",
     "sch_tbf",
-    "dm_mod",
     "dm_crypt",
-    "dm_verity",
     "xfs",
     "btrfs",
     "nfs",

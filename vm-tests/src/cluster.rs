@@ -12,7 +12,7 @@ use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 
 use crate::container::{self, Layout};
-use crate::flash::Flashed;
+use crate::flash::{Flashed, Medium};
 use crate::manifests::{Card, Settings};
 use crate::plan::{self, Machine};
 use crate::process::{self, Process};
@@ -151,16 +151,14 @@ impl Cluster {
         Ok(())
     }
 
-    /// Makes a disk of the image and lets every machine start from a copy of it, by firmware and boot loader: on its disk,
-    /// or on a medium beside its blank disk.
+    /// Makes a disk of the image and lets every machine start from this medium with it, by firmware and boot loader.
     ///
     /// # Errors
     /// The disk cannot be made, or the provider has no disks.
-    pub fn flash(&mut self, mirror: &str, is_medium: bool, progress: &Progress) -> Result<()> {
+    pub fn flash(&mut self, mirror: &str, medium: Medium, progress: &Progress) -> Result<()> {
         let flashed = Flashed::make(&self.image, self.folder.path(), mirror, progress)?;
         for name in self.names() {
-            let folder = self.folder.machine(&name);
-            if is_medium { flashed.flash_medium(&folder)? } else { flashed.flash(&folder)? }
+            flashed.flash(&self.folder.machine(&name), medium)?;
         }
         self.flashed = Some(flashed);
         Ok(())

@@ -17,12 +17,23 @@ const FIRMWARE: &str = "/usr/share/OVMF/OVMF_CODE_4M.fd";
 const VARIABLES: &str = "/usr/share/OVMF/OVMF_VARS_4M.fd";
 const TOOLS: &[tools::Tool] = &[(FIRMWARE, "ovmf")];
 const DISK_BYTES: u64 = 20 << 30;
-const MEDIUM_BYTES: u64 = 2 << 30;
+const STICK_BYTES: u64 = 2 << 30;
 /// The serial number of a machine's disk.
 pub(crate) const DISK: &str = "keelson-system";
 const COPY_BYTES: usize = 1 << 20;
 /// By its serial number a machine knows it for a disk with a manifest.
 const CONFIG: &str = "keelson-config";
+
+/// What the image is put on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Medium {
+    /// The machine's own disk.
+    Disk,
+    /// Another disk, beside the machine's own, which is blank.
+    Stick,
+    /// An optical disc, beside the machine's own disk, which is blank.
+    Disc,
+}
 
 /// A disk image, and what else machines are started with.
 #[derive(Clone, Debug)]
@@ -32,16 +43,16 @@ pub struct Flashed {
 }
 
 impl Flashed {
-    /// Makes a disk image of `image` in `folder`.
+    /// Makes a disk image of `image` in `folder`, which is an optical medium as well.
     ///
     /// # Errors
     /// The loader or the firmware is not to be had, or the disk is full.
     pub(crate) fn make(image: &Image, folder: &Path, mirror: &str, progress: &Progress) -> Result<Self> {
         tools::require(TOOLS)?;
         let loader = Loader::fetch(&images::user_cache()?, mirror, &|text| progress.say(text))?;
-        let path = folder.join("flash.raw");
-        let flashable = Flashable { image, loader: &loader, version: VERSION, arguments: "" };
-        flashable.write_disk(&path, None)?;
+        let path = folder.join("flash.iso");
+        let flashable = Flashable { image, loader: &loader, version: VERSION, arguments: "", secure_boot: None };
+        flashable.write_iso(&path, None)?;
         let bytes = fs::metadata(&path).context("the disk image")?.len();
         progress.say(&format!("disk image: {:.1} MB, most of it zeros", images::megabytes(bytes)));
         Ok(Self { image: path, loader })
@@ -49,27 +60,26 @@ impl Flashed {
 
     /// The whole version of the image under this one.
     pub(crate) fn version(&self, image: &Image, version: &str) -> String {
-        Flashable { image, loader: &self.loader, version, arguments: "" }.full_version()
+        Flashable { image, loader: &self.loader, version, arguments: "", secure_boot: None }.full_version()
     }
 
     /// Writes an update file of the same root with another version and further arguments of the kernel.
     pub(crate) fn write_update(&self, image: &Image, version: &str, arguments: &str, path: &Path) -> Result<String> {
-        let flashable = Flashable { image, loader: &self.loader, version, arguments };
+        let flashable = Flashable { image, loader: &self.loader, version, arguments, secure_boot: None };
         flashable.write_update(path, |_metadata| String::new())?;
         Ok(flashable.full_version())
     }
 
-    /// Puts the image onto the blank disk of a machine.
-    pub(crate) fn flash(&self, folder: &Path) -> Result<()> {
-        self.copy(&disk_of(folder), DISK_BYTES)?;
-        fs::copy(VARIABLES, folder.join("variables.fd")).context("copy the firmware's variables")?;
-        Ok(())
-    }
-
-    /// Puts the image onto a medium of a machine whose disk is blank.
-    pub(crate) fn flash_medium(&self, folder: &Path) -> Result<()> {
-        self.copy(&medium_of(folder), MEDIUM_BYTES)?;
-        FileDevice::create(&disk_of(folder), DISK_BYTES).context("make the machine's disk")?;
+    /// Puts the image where a machine starts from.
+    pub(crate) fn flash(&self, folder: &Path, medium: Medium) -> Result<()> {
+        match medium {
+            Medium::Disk => self.copy(&disk_of(folder), DISK_BYTES)?,
+            Medium::Stick => self.copy(&stick_of(folder), STICK_BYTES)?,
+            Medium::Disc => std::os::unix::fs::symlink(&self.image, disc_of(folder)).context("burn the disc")?,
+        }
+        if medium != Medium::Disk {
+            FileDevice::create(&disk_of(folder), DISK_BYTES).context("make the machine's disk")?;
+        }
         fs::copy(VARIABLES, folder.join("variables.fd")).context("copy the firmware's variables")?;
         Ok(())
     }
@@ -100,8 +110,13 @@ impl Flashed {
         qemu.args(["-smbios", &format!("type=11,value=io.systemd.stub.kernel-cmdline-extra={kernel}")]);
         // The firmware takes the disk first, and the medium only where the disk holds nothing to start.
         qemu::drive(qemu, (DISK, Some(0)), &disk_of(folder), ",discard=unmap,cache=writeback");
-        if medium_of(folder).exists() {
-            qemu::drive(qemu, ("keelson-medium", Some(1)), &medium_of(folder), "");
+        if stick_of(folder).exists() {
+            qemu::drive(qemu, ("keelson-medium", Some(1)), &stick_of(folder), "");
+        }
+        if disc_of(folder).exists() {
+            let drive =
+                format!("if=none,id=disc,format=raw,media=cdrom,readonly=on,file={}", disc_of(folder).display());
+            qemu.args(["-drive", &drive, "-device", "ide-cd,drive=disc,bootindex=1"]);
         }
         let config = folder.join("config.raw");
         if pad(&folder.join("manifest.toml"), &config).is_ok() {
@@ -110,21 +125,43 @@ impl Flashed {
     }
 }
 
-/// Damages what a slot of a machine's disk holds.
-pub(crate) fn damage(folder: &Path, slot: Slot) -> Result<()> {
+/// What is damaged of a slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Damage {
+    /// The start of the file system, which tells what it is.
+    Start,
+    /// A bit that nobody would see who does not check: of the digests at the top of the hash tree, which every block
+    /// that is read leads to.
+    Bit,
+}
+
+/// Damages what a slot of a machine's disk holds, an update of `image`.
+pub(crate) fn damage(folder: &Path, slot: Slot, image: &Image, what: Damage) -> Result<()> {
     let mut device = FileDevice::open(&disk_of(folder)).context("open the machine's disk")?;
     let table = Table::read(&mut device)?;
     let (_, partition) = table.named(slot.partition()).context("the disk has no such slot")?;
-    device.write_at(partition.start(), &[0xa5; 4096]).context("damage the slot")?;
-    device.sync().context("damage the slot")
+    let start = partition.start();
+    match what {
+        Damage::Start => device.write_at(start, &[0xa5; 4096]),
+        Damage::Bit => {
+            let (place, mut byte) = (start + image.verity.bytes(), [0]);
+            device.read_at(place, &mut byte).and_then(|()| device.write_at(place, &[byte[0] ^ 1]))
+        }
+    }
+    .and_then(|()| device.sync())
+    .context("damage the slot")
 }
 
 fn disk_of(folder: &Path) -> PathBuf {
     folder.join("disk.raw")
 }
 
-fn medium_of(folder: &Path) -> PathBuf {
-    folder.join("medium.raw")
+fn stick_of(folder: &Path) -> PathBuf {
+    folder.join("stick.raw")
+}
+
+fn disc_of(folder: &Path) -> PathBuf {
+    folder.join("disc.iso")
 }
 
 /// A text as a disk: whole sectors.

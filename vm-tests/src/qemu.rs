@@ -159,7 +159,8 @@ impl Virtual<'_> {
 
     /// The image's files, each by itself, and a blank disk.
     fn direct_arguments(&self, qemu: &mut Command, disk: &Path) {
-        let kernel = format!("console=ttyS0 panic=10 {} {}", self.image.root_argument, self.further_arguments());
+        let root = self.image.checked_root_arguments();
+        let kernel = format!("console=ttyS0 panic=10 {root} {}", self.further_arguments());
         qemu.arg("-kernel").arg(&self.image.kernel).arg("-initrd").arg(&self.image.initramfs);
         qemu.args(["-append", kernel.trim_end()]);
         for (name, path, options) in [

@@ -133,6 +133,14 @@ pub const SCENARIOS: &[Scenario] = &[
         run: |scene| Box::pin(install::run(scene)),
     },
     Scenario {
+        name: "install-disc",
+        about: "an optical disc installs itself to the disk that the manifest names",
+        providers: QEMU,
+        masters: 1,
+        workers: 0,
+        run: |scene| Box::pin(install::run_from_disc(scene)),
+    },
+    Scenario {
         name: "upgrade",
         about: "a good update stays; one that panics, is corrupt or never gets ready is taken back, with the reason",
         providers: QEMU,

@@ -27,8 +27,8 @@ impl CommandLine {
                 }
                 None if word == "verbose" => line.is_verbose = true,
                 Some(("verbose", value)) => line.is_verbose = value == "1",
-                // The first stage found the root by the one; the other is for who looks at what runs.
-                Some(("root" | "version", _)) => {}
+                // The first stage found and checks the root by these; the last is for who looks at what runs.
+                Some(("root" | "verity" | "version", _)) => {}
                 Some(_) | None => line.unknown.push(format!("keelson.{word}")),
             }
         }
@@ -58,7 +58,7 @@ mod tests {
     #[test]
     fn our_words_are_found_among_the_kernels() {
         let line = CommandLine::parse(
-            "console=ttyS0 keelson.root=0f keelson.manifest=\"/a b.toml\" quiet keelson.verbose keelson.trial=90 keelson.x=1\n",
+            "console=ttyS0 keelson.root=0f keelson.verity=1:0f keelson.manifest=\"/a b.toml\" quiet keelson.verbose keelson.trial=90 keelson.x=1\n",
         );
         let expected = CommandLine {
             manifest: Some("/a b.toml".into()),

@@ -8,6 +8,7 @@ use install::{Booted, Error, FileDevice, select};
 
 use crate::exit::Leave;
 use crate::machine::Machine;
+use crate::sources::Offer;
 use crate::storage;
 
 /// What became of it.
@@ -20,9 +21,15 @@ pub(crate) enum Outcome {
     WasInstalled(String),
 }
 
-/// Installs, if the manifest names another disk than the one that the machine was started from.
-pub(crate) fn install(machine: &mut Machine, booted: &Booted) -> Result<Outcome, Error> {
-    let Some(offer) = machine.sources().observe(&*machine.system) else { return Ok(Outcome::Stays) };
+/// Why nothing runs any more from a medium that has done its work.
+pub(crate) const INSTALLED_REASON: &str = "the machine starts again from the disk that it was installed to";
+/// Why nothing runs from a medium that cannot be written.
+pub(crate) const NOWHERE: &str = "the machine was started from a medium that cannot be written, and its manifest names \
+                                  no disk to install it to: set install.disk";
+
+/// Installs, if the manifest that is offered names another disk than the one that the machine was started from.
+pub(crate) fn install(machine: &mut Machine, booted: &Booted, offer: Option<Offer>) -> Result<Outcome, Error> {
+    let Some(offer) = offer else { return Ok(Outcome::Stays) };
     let Ok(text) = offer.text.clone() else { return Ok(Outcome::Stays) };
     let Some(wanted) = manifest::check(&offer.source, &text).0.map(|manifest| manifest.install) else {
         return Ok(Outcome::Stays);
@@ -51,6 +58,22 @@ pub(crate) fn install(machine: &mut Machine, booted: &Booted) -> Result<Outcome,
             onto::apply((&mut source, booted.slot), &mut target, &table, text.as_bytes())?;
             Ok(Outcome::Installed(Leave::reboot(&format!("{} is installed", path.display()))))
         }
+    }
+}
+
+/// The same once a machine that had no manifest has been given one. Answers what keeps it from running, if anything does.
+pub(crate) fn install_later(machine: &mut Machine) -> Option<String> {
+    let booted = machine.booted.clone()?;
+    let accepted = machine.accepted.as_ref()?;
+    let offer = Offer { source: accepted.source.clone(), text: Ok(accepted.text.clone()) };
+    match install(machine, &booted, Some(offer)) {
+        Ok(Outcome::Stays) => booted.is_read_only.then(|| NOWHERE.to_owned()),
+        Ok(Outcome::WasInstalled(reason)) => Some(reason),
+        Ok(Outcome::Installed(leave)) => {
+            machine.leave = Some(leave);
+            Some(INSTALLED_REASON.to_owned())
+        }
+        Err(error) => Some(format!("nothing is installed: {}", stdx::chain(&error))),
     }
 }
 

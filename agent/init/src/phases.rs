@@ -195,13 +195,15 @@ fn find_own_disk(machine: &mut Machine) -> Vec<String> {
 /// STATE and DATA of the disk that the machine was started from, unless it is there to be installed elsewhere.
 fn own_storage(machine: &mut Machine, booted: &install::Booted) -> Result<storage::StoragePlan, String> {
     let words = |error: install::Error| stdx::chain(&error).to_string();
-    match medium::install(machine, booted).map_err(|error| format!("nothing is installed: {}", words(error)))? {
+    let offer = machine.sources().observe(&*machine.system);
+    let outcome = medium::install(machine, booted, offer);
+    match outcome.map_err(|error| format!("nothing is installed: {}", words(error)))? {
+        medium::Outcome::Stays if booted.is_read_only => Err(medium::NOWHERE.to_owned()),
         medium::Outcome::Stays => make_rest(machine, booted).map_err(words),
         medium::Outcome::WasInstalled(reason) => Err(reason),
         medium::Outcome::Installed(leave) => {
-            let reason = "the machine starts again from the disk that it was installed to";
             machine.leave = Some(leave);
-            Err(reason.to_owned())
+            Err(medium::INSTALLED_REASON.to_owned())
         }
     }
 }

@@ -15,7 +15,7 @@ use crate::exit::{self, Leave};
 use crate::intake::{self, Intake};
 use crate::machine::{Machine, Storage};
 use crate::runner::Runner;
-use crate::{observe, phases, sources, trial, watchdog};
+use crate::{medium, observe, phases, sources, trial, watchdog};
 
 /// How often the diagnostics are shown again while there is no usable manifest.
 const REMIND: Duration = Duration::from_secs(60);
@@ -147,6 +147,7 @@ pub(crate) fn turn(machine: &mut Machine, runner: &mut Runner, ears: &mut Ears) 
             runner.step(machine, Event::Restart { name });
         }
     }
+    leave = leave.or_else(|| machine.leave.take());
     runner.step(machine, Event::Tick);
     if machine.stage != Stage::Stopping {
         let was_on_trial = machine.trial.is_some();
@@ -179,9 +180,15 @@ fn reconsider(machine: &mut Machine, runner: &mut Runner) {
     let offer = sources::take_from_inbox(&*machine.system, &machine.config.paths)
         .or_else(|| machine.sources().observe(&*machine.system));
     let Some(offer) = offer else { return };
-    if machine.accepted.is_none() {
+    // Nothing runs from a medium that cannot be written: whatever it is told is news.
+    let is_read_only = machine.booted.as_ref().is_some_and(|booted| booted.is_read_only);
+    if machine.accepted.is_none() || is_read_only {
         phases::take(machine, intake::decide(Some(offer), None));
         if machine.accepted.is_some() {
+            if let Some(reason) = medium::install_later(machine) {
+                machine.say(&reason);
+                machine.storage = Storage::Broken(reason);
+            }
             phases::apply(machine);
             // Whoever ran without a manifest has to start again to read it.
             if let Err(error) = runner.replace(machine, Vec::new()) {

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! GPT  1 KEELSON-ESP    loader, one kernel image per slot     ← [`Esp`], [`Entry`], [`uki`]
-//!      2 KEELSON-A      root of slot A                        ┐ written by turns, as an [`Update`] says
+//!      2 KEELSON-A      root of slot A and its hash tree      ┐ written by turns, as an [`Update`] says
 //!      3 KEELSON-B      root of slot B                        ┘
 //!      4 KEELSON-STATE  manifest, keys, etcd                  ┐ made on the first boot ([`layout`])
 //!      5 KEELSON-DATA   images, pods, logs                    ┘
@@ -19,9 +19,11 @@ mod esp;
 mod gather;
 mod gpt;
 mod guid;
+pub mod iso;
 pub mod layout;
 pub mod uki;
 mod update;
+mod verity;
 
 pub use device::{Device, Memory, Window};
 pub use entry::{Entry, Slot, Tries, loader_choice};
@@ -29,3 +31,4 @@ pub use esp::{ENTRIES, Esp, EspError};
 pub use gpt::{GptError, Partition, SECTOR_BYTES, Table};
 pub use guid::Guid;
 pub use update::{Digesting, HEAD_BYTES, Head, Part, Update, UpdateError, sha256_hex};
+pub use verity::{ARGUMENT as VERITY_ARGUMENT, BLOCK_BYTES, OnDamage, Verity, VerityError};

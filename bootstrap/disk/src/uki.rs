@@ -120,6 +120,24 @@ pub fn assemble(stub: &[u8], sections: &[(&str, &[u8])]) -> Result<Vec<u8>, UkiE
     Ok(out)
 }
 
+/// Whether a signature for Secure Boot is at the end of a program. Whose, it does not say.
+///
+/// # Errors
+/// The program is none.
+pub fn is_signed(program: &[u8]) -> Result<bool, UkiError> {
+    /// Of the directories behind the header, the one of certificates; in it the kind that firmware takes.
+    const CERTIFICATES: usize = 112 + 4 * 8;
+    const KIND: [u8; 4] = [0, 2, 2, 0];
+    const HEAD: usize = 8;
+    let header = Header::parse(program)?;
+    let directory = header.optional + CERTIFICATES;
+    let (place, bytes) = (word(program, directory)?, word(program, directory + 4)?);
+    let table = program.get(place..).filter(|table| place != 0 && table.len() == bytes && bytes > HEAD);
+    let Some(table) = table else { return Ok(false) };
+    let length = word(table, 0)?;
+    Ok((HEAD + 1..=bytes).contains(&length) && table[4..HEAD] == KIND)
+}
+
 /// The content of a section.
 ///
 /// # Errors
@@ -179,6 +197,20 @@ mod tests {
         // The addresses follow one another.
         assert_eq!(word(&image, 0x58 + 56).unwrap(), 0x2000 + 0x1000 + 0x2000);
         assert_eq!(image.len() % 0x200, 0);
+    }
+
+    #[test]
+    fn a_signature_is_seen() {
+        let mut program = assemble(&stub(), &[(KERNEL, b"kernel")]).unwrap();
+        assert_eq!(is_signed(&program), Ok(false));
+        let place = program.len();
+        program.extend_from_slice(&[16, 0, 0, 0, 0, 2, 2, 0, 1, 2, 3, 4, 5, 6, 7, 8]);
+        set_word(&mut program, 0x58 + 144, place).unwrap();
+        set_word(&mut program, 0x58 + 148, 16).unwrap();
+        assert_eq!(is_signed(&program), Ok(true));
+        program.pop();
+        assert_eq!(is_signed(&program), Ok(false));
+        assert!(is_signed(b"MZ").is_err());
     }
 
     #[test]

@@ -110,7 +110,7 @@ mod tests {
     const SIZES: Sizes = Sizes { esp: layout::ESP_BYTES, slot: 1 << 20, state: 1 << 20, data: Some(1 << 20) };
 
     fn booted() -> Booted {
-        Booted { disk: "nvme0n1".to_owned(), slot: Slot::A, version: "1".to_owned() }
+        Booted { disk: "nvme0n1".to_owned(), slot: Slot::A, version: "1".to_owned(), is_read_only: false }
     }
 
     /// A flashed disk with room for the rest, without what is in its partitions.

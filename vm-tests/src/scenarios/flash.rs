@@ -6,13 +6,14 @@ use serde_json::json;
 
 use super::Outcome;
 use super::scene::Scene;
+use crate::flash::Medium;
 
 const CONFIG_MAP: &str = "/api/v1/namespaces/default/configmaps";
 const FIRST: &str = "first start from";
 
 pub(super) async fn run(scene: &mut Scene) -> Result<Outcome> {
     let master = scene.cluster.master().context("the cluster has no master")?.name.clone();
-    scene.flash()?;
+    scene.flash(Medium::Disk)?;
     let api = scene.up().await?;
     let console = scene.console(&master)?;
     ensure!(console.contains(FIRST) && console.contains("KEELSON-DATA"), "the disk got no partitions");

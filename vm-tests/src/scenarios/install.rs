@@ -1,4 +1,4 @@
-//! A medium and a blank disk.
+//! A medium and a blank disk: another disk with the power cut in the middle of it, and an optical disc.
 
 use std::fs;
 
@@ -6,16 +6,11 @@ use anyhow::{Context, Result, ensure};
 
 use super::Outcome;
 use super::scene::{SHORTLY, Scene};
-use crate::flash::DISK;
+use crate::flash::{DISK, Medium};
 use crate::wait::until;
 
 pub(super) async fn run(scene: &mut Scene) -> Result<Outcome> {
-    let master = scene.cluster.master().context("the cluster has no master")?.name.clone();
-    scene.flash_media()?;
-    let path = scene.cluster.folder.manifest(&master);
-    let plain = fs::read_to_string(&path).context("read the manifest")?;
-    fs::write(&path, format!("{plain}\n[install]\ndisk = \"serial:{DISK}\"\n"))?;
-    scene.cluster.start(&scene.progress)?;
+    let master = begin(scene, Medium::Stick)?;
     until("the plan on the console", SHORTLY, async || {
         let console = scene.console(&master)?;
         ensure!(console.contains("installing from") && console.contains("KEELSON-DATA"), "it is not there");
@@ -28,12 +23,36 @@ pub(super) async fn run(scene: &mut Scene) -> Result<Outcome> {
     let seen = scene.console(&master)?.len();
     scene.cluster.start_machine(&master)?;
     scene.serve().await?;
-    let console = scene.console(&master)?.get(seen..).unwrap_or_default().to_owned();
-    ensure!(console.contains("is installed"), "the machine does not say that it was installed");
-    ensure!(!console.contains("first start from"), "the installed disk lacked partitions");
-    scene.say("the machine was installed and started from its disk; the cluster serves");
+    check(scene, &master, seen)?;
     scene.restart(&master, false).await?;
     scene.serve().await?;
     scene.say("it starts from its disk again, with the medium still there");
     Ok(Outcome::Passed)
+}
+
+pub(super) async fn run_from_disc(scene: &mut Scene) -> Result<Outcome> {
+    let master = begin(scene, Medium::Disc)?;
+    scene.serve().await?;
+    check(scene, &master, 0)?;
+    Ok(Outcome::Passed)
+}
+
+/// Starts the machine from the medium, with a manifest that names its disk.
+fn begin(scene: &mut Scene, medium: Medium) -> Result<String> {
+    let master = scene.cluster.master().context("the cluster has no master")?.name.clone();
+    scene.flash(medium)?;
+    let path = scene.cluster.folder.manifest(&master);
+    let plain = fs::read_to_string(&path).context("read the manifest")?;
+    fs::write(&path, format!("{plain}\n[install]\ndisk = \"serial:{DISK}\"\n"))?;
+    scene.cluster.start(&scene.progress)?;
+    Ok(master)
+}
+
+/// What the machine has said since then: it was installed, and runs from its disk.
+fn check(scene: &Scene, master: &str, since: usize) -> Result<()> {
+    let console = scene.console(master)?.get(since..).unwrap_or_default().to_owned();
+    ensure!(console.contains("is installed"), "the machine does not say that it was installed");
+    ensure!(!console.contains("first start from"), "the installed disk lacked partitions");
+    scene.say("the machine was installed and started from its disk; the cluster serves");
+    Ok(())
 }

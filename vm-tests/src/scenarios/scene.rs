@@ -12,6 +12,7 @@ use nix::unistd::Pid;
 use serde_json::{Value, json};
 
 use crate::cluster::{Cluster, Request};
+use crate::flash::Medium;
 use crate::network;
 use crate::observe::{Api, Pod};
 use crate::plan::Machine;
@@ -55,14 +56,9 @@ impl Scene {
         self.serve().await
     }
 
-    /// Lets all machines, which do not run yet, start from flashed disks.
-    pub(super) fn flash(&mut self) -> Result<()> {
-        self.cluster.flash(&self.request.mirror, false, &self.progress)
-    }
-
-    /// Lets all machines, which do not run yet, start from flashed media.
-    pub(super) fn flash_media(&mut self) -> Result<()> {
-        self.cluster.flash(&self.request.mirror, true, &self.progress)
+    /// Lets all machines, which do not run yet, start from this.
+    pub(super) fn flash(&mut self, medium: Medium) -> Result<()> {
+        self.cluster.flash(&self.request.mirror, medium, &self.progress)
     }
 
     /// Waits until all machines, which run, serve.

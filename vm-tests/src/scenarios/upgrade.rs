@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::Outcome;
 use super::scene::{SOON, Scene};
-use crate::flash;
+use crate::flash::{self, Damage, Medium};
 use crate::plan::Machine;
 use crate::wait::until;
 
@@ -19,8 +19,8 @@ struct Bad {
     version: &'static str,
     /// What its kernel is told.
     arguments: &'static str,
-    /// Whether its slot is damaged before its first start.
-    is_damaged: bool,
+    /// What is damaged of its slot before its first start.
+    damage: Option<Damage>,
     /// What the machine must say about it afterwards.
     told: &'static str,
 }
@@ -31,36 +31,43 @@ const BAD: &[Bad] = &[
         version: "0.8.3",
         // What it takes for the manifest never ends.
         arguments: "keelson.trial=60 keelson.manifest=/proc/kmsg",
-        is_damaged: false,
+        damage: None,
         told: "failed; the machine stood still, and its watchdog started it again",
     },
     Bad {
         about: "a kernel that panics",
         version: "0.8.0",
         arguments: "rdinit=/absent",
-        is_damaged: false,
+        damage: None,
         told: "started 2 times and never got as far as its agent",
     },
     Bad {
         about: "a slot that is damaged",
         version: "0.8.1",
         arguments: "",
-        is_damaged: true,
+        damage: Some(Damage::Start),
         // The first stage refuses it, and the kernel leaves word of how it ended.
         told: "failed; the kernel ended: Kernel panic - not syncing",
+    },
+    Bad {
+        about: "a slot with one wrong bit",
+        version: "0.8.4",
+        arguments: "",
+        damage: Some(Damage::Bit),
+        told: "failed; the kernel ended: Kernel panic - not syncing: dm-verity",
     },
     Bad {
         about: "a system that is never ready",
         version: "0.8.2",
         arguments: "keelson.trial=20",
-        is_damaged: false,
+        damage: None,
         told: "it was not ready within 20 s",
     },
 ];
 
 pub(super) async fn run(scene: &mut Scene) -> Result<Outcome> {
     let master = scene.cluster.master().context("the cluster has no master")?.clone();
-    scene.flash()?;
+    scene.flash(Medium::Disk)?;
     scene.up().await?;
     check_refusals(scene, &master)?;
 
@@ -109,10 +116,11 @@ async fn tell(scene: &Scene, master: &Machine, verb: &str) -> Result<()> {
 /// A bad update: the machine comes back as it was, and says what was wrong.
 async fn check_bad(scene: &mut Scene, master: &Machine, bad: &Bad, version: &str) -> Result<()> {
     let update = (bad.version, bad.arguments);
-    if bad.is_damaged {
+    if let Some(damage) = bad.damage {
         upgrade(scene, master, update, &["--stage"]).await?;
         scene.cluster.stop_machine(&master.name, false).await?;
-        flash::damage(&scene.cluster.folder.machine(&master.name), Slot::B)?;
+        let folder = scene.cluster.folder.machine(&master.name);
+        flash::damage(&folder, Slot::B, scene.cluster.image(), damage)?;
         scene.cluster.start_machine(&master.name)?;
     } else {
         let refused = upgrade(scene, master, update, &["--no-drain"]).await.err().map(|error| format!("{error:#}"));

@@ -1,0 +1,96 @@
+//! The first process of the initramfs: loads the modules that the root's file system needs, finds the root by its
+//! identifier, lets the kernel check every block of it (dm-verity), mounts it read-only and hands over to the agent.
+//!
+//! It ends only by an error, at which the kernel stops with the reason on the console.
+
+mod arguments;
+mod origin;
+mod search;
+
+use std::ffi::CString;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+
+use ::disk::OnDamage;
+use anyhow::{Context, Result};
+use nix::errno::Errno;
+use nix::kmod::{ModuleInitFlags, finit_module};
+use nix::mount::{MsFlags, mount};
+
+use crate::arguments::Wanted;
+use crate::origin::Origin;
+
+const AGENT: &str = "/usr/bin/keelson";
+/// The name of the device that is checked as it is read.
+const CHECKED: &str = "keelson-root";
+/// What the kernel counts in, whatever the disk does.
+const SECTOR_BYTES: u64 = 512;
+
+fn main() {
+    if let Err(error) = run() {
+        tell(&format!("keelson: cannot reach the root file system: {error:#}"));
+    }
+}
+
+/// Says it on the console, as a line of the kernel: those are kept when the kernel ends, as it will.
+fn tell(text: &str) {
+    if fs::write("/dev/kmsg", format!("<2>{text}\n")).is_err() {
+        println!("{text}");
+    }
+}
+
+fn run() -> Result<()> {
+    let none = None::<&str>;
+    mount(Some("dev"), "/dev", Some("devtmpfs"), MsFlags::MS_NOSUID, none).context("mount /dev")?;
+    mount(Some("proc"), "/proc", Some("proc"), MsFlags::MS_NOSUID, none).context("mount /proc")?;
+    let wanted = Wanted::parse(&fs::read_to_string("/proc/cmdline").context("read the kernel's arguments")?)?;
+    load_modules()?;
+    let origin = Origin::observe();
+    let found = search::wait_for_root(&wanted.id, &origin)?;
+    let device = check(&wanted, &found, origin.on_damage())?;
+    let flags = MsFlags::MS_RDONLY;
+    mount(Some(&device), "/root", Some("erofs"), flags, none)
+        .with_context(|| format!("mount {} of {}", device.display(), found.display()))?;
+    for path in ["/dev", "/proc"] {
+        let target = format!("/root{path}");
+        mount(Some(path), target.as_str(), none, MsFlags::MS_MOVE, none).with_context(|| format!("move {path}"))?;
+    }
+    // What stays in the initramfs stays in memory.
+    fs::remove_file("/init").ok();
+    fs::remove_dir_all("/modules").ok();
+    nix::mount::umount(origin::VARIABLES).ok();
+    nix::unistd::chdir("/root").context("enter the root")?;
+    mount(Some("."), "/", none, MsFlags::MS_MOVE, none).context("move the root into place")?;
+    nix::unistd::chroot(".").context("change the root")?;
+    nix::unistd::chdir("/").context("enter the root")?;
+    let arguments = [CString::new("keelson")?, CString::new("init")?];
+    nix::unistd::execv(&CString::new(AGENT)?, &arguments).with_context(|| format!("execute {AGENT}"))?;
+    Ok(())
+}
+
+fn load_modules() -> Result<()> {
+    let mut paths: Vec<PathBuf> =
+        fs::read_dir("/modules")?.map(|entry| Ok(entry?.path())).collect::<Result<_>>().context("list the modules")?;
+    paths.sort();
+    for path in paths {
+        let file = File::open(&path).with_context(|| format!("open {}", path.display()))?;
+        match finit_module(&file, c"", ModuleInitFlags::empty()) {
+            // Faster forms of what the kernel has anyway are for processors that know certain instructions.
+            Ok(()) | Err(Errno::ENODEV) => {}
+            Err(error) => return Err(error).with_context(|| format!("load {}", path.display())),
+        }
+    }
+    Ok(())
+}
+
+/// The device to mount: the one that was found, with every block checked if the kernel's arguments say against what.
+fn check(wanted: &Wanted, found: &Path, on_damage: OnDamage) -> Result<PathBuf> {
+    let Some(verity) = &wanted.verity else { return Ok(found.to_owned()) };
+    let mapping = sys::Mapping {
+        name: CHECKED,
+        sectors: verity.bytes() / SECTOR_BYTES,
+        kind: "verity",
+        parameters: &verity.parameters(&found.display().to_string(), &wanted.id, on_damage),
+    };
+    sys::map_read_only(&mapping).with_context(|| format!("check what is read from {}", found.display()))
+}

@@ -51,7 +51,6 @@ const FLAGS: &[Flag] = &[
     refused("allow-metric-labels-manifest", "", NO_METRIC_CHOICE),
     refused("allow-privileged", "true", "what pods may do is limited by Pod Security admission"),
     nothing("apiserver-count", "1", "servers are counted by their leases"),
-    nothing("audit-webhook-batch-initial-backoff", "10s", "use --audit-webhook-initial-backoff"),
     nothing("contention-profiling", "false", NO_DEBUGGING),
     nothing("coordinated-leadership-lease-duration", "15s", GATES),
     nothing("coordinated-leadership-renew-deadline", "10s", GATES),

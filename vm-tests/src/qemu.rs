@@ -19,6 +19,8 @@ use crate::process::{self, Process};
 
 /// A guest under KVM prints its first line within a fraction of this.
 const TRIAL: Duration = Duration::from_secs(10);
+/// The general registers, and where the processor is.
+const REGISTER_LINES: usize = 12;
 const DATA_BYTES: u64 = 20 << 30;
 
 /// How the processor is provided.
@@ -186,6 +188,18 @@ pub(crate) fn drive(qemu: &mut Command, (name, place): (&str, Option<u8>), path:
 /// # Errors
 /// The emulator does not answer, or refuses.
 pub fn control(folder: &Path, action: &str) -> Result<()> {
+    ask(folder, &json!({ "execute": action })).map(drop)
+}
+
+/// What a machine's processor is doing, for the report on one that says nothing.
+pub(crate) fn registers(folder: &Path) -> Result<String> {
+    let command = json!({ "execute": "human-monitor-command", "arguments": { "command-line": "info registers" } });
+    let text = ask(folder, &command)?;
+    Ok(text.as_str().unwrap_or_default().lines().take(REGISTER_LINES).collect::<Vec<_>>().join("\n"))
+}
+
+/// Has the emulator execute a command; gives what it returns.
+fn ask(folder: &Path, command: &Value) -> Result<Value> {
     const PATIENCE: Duration = Duration::from_secs(5);
     let stream = UnixStream::connect(folder.join("qmp")).context("reach the machine's emulator")?;
     stream.set_read_timeout(Some(PATIENCE))?;
@@ -201,12 +215,14 @@ pub fn control(folder: &Path, action: &str) -> Result<()> {
         }
     };
     answer()?;
-    for execute in ["qmp_capabilities", action] {
-        writeln!(&stream, "{}", json!({ "execute": execute }))?;
-        let value = answer()?;
+    let mut returned = Value::Null;
+    for command in [&json!({ "execute": "qmp_capabilities" }), command] {
+        writeln!(&stream, "{command}")?;
+        let mut value = answer()?;
         if let Some(error) = value.get("error") {
-            bail!("{execute}: {error}");
+            bail!("{command}: {error}");
         }
+        returned = value["return"].take();
     }
-    Ok(())
+    Ok(returned)
 }

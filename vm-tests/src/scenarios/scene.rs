@@ -17,6 +17,7 @@ use crate::network;
 use crate::observe::{Api, Pod};
 use crate::plan::Machine;
 use crate::progress::Progress;
+use crate::qemu;
 use crate::state::Provider;
 use crate::visitor::Visitor;
 use crate::wait::{Watcher, until};
@@ -105,15 +106,25 @@ impl Scene {
     pub(super) async fn start(&mut self, machine: &str) -> Result<()> {
         let seen = self.console(machine)?.len();
         self.cluster.start_machine(machine)?;
-        until(&format!("all services of {machine}"), SOON, async || {
+        let what = format!("all services of {machine}");
+        let ready = until(&what, SOON, async || {
             let text = self.console(machine)?;
             let text = text.get(seen..).unwrap_or(&text);
             match text.lines().last() {
                 _ if text.contains("all services are ready") => Ok(()),
-                last => bail!("its console ends with: {}", last.unwrap_or_default()),
+                Some(last) => bail!("its console ends with: {last}"),
+                None => bail!("its console says nothing"),
             }
+        });
+        let ready = ready.await;
+        if self.is_netns() {
+            return ready;
+        }
+        // A processor that stands still leaves nothing on the console.
+        ready.or_else(|error| {
+            let registers = qemu::registers(&self.cluster.folder.machine(machine))?;
+            Err(error.context(format!("the processor is at\n{registers}")))
         })
-        .await
     }
 
     /// What a machine has said.

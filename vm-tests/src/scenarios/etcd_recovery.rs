@@ -36,6 +36,13 @@ pub(super) async fn run(scene: &mut Scene) -> Result<Outcome> {
     etcd(scene, first, &["snapshot", &file]).await?;
     scene.say("a snapshot was taken and verified");
 
+    until("a snapshot by schedule", SOON, async || {
+        let status = etcd(scene, first, &["status"]).await?;
+        ensure!(status["snapshots"][0]["bytes"].as_u64() > Some(0), "there is none: {}", status["conditions"]);
+        Ok(())
+    })
+    .await?;
+
     let acknowledged = lose_majority(scene, &api, [second, third]).await?;
     etcd(scene, first, &["recover"]).await?;
     check_present(&api, &early).await?;

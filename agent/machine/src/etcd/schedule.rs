@@ -10,7 +10,7 @@ use etcd::Error;
 use machine_api::EtcdSnapshot;
 
 /// After a snapshot that failed, the next one is not put off for longer.
-const RETRY: Duration = Duration::from_secs(300);
+const RETRY: Duration = Duration::from_secs(60);
 /// Beginning and end of a snapshot's name; what is called otherwise is somebody else's.
 const NAME: (&str, &str) = ("etcd-", ".db");
 

@@ -48,6 +48,12 @@ pub enum Error {
     /// There is nobody to ask.
     #[error("no member of etcd answers: {0}")]
     Nobody(String),
+    /// The others are a cluster without a quorum.
+    #[error(
+        "the other masters are members of a cluster that has no quorum now, so this machine cannot join it and forms \
+         no other: start the missing masters, or `keelson etcd recover` on one that has data"
+    )]
+    Undecided,
     /// A snapshot that is none.
     #[error("this is no whole snapshot of etcd: {0}")]
     Snapshot(&'static str),

@@ -6,6 +6,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
 use machine_api::EtcdMember;
 use tokio::task::JoinSet;
@@ -17,6 +18,9 @@ use crate::snapshot::{NEW, RESTORED, remove_folder, sync_parent};
 
 /// An order to recover; it counts for one start.
 const RECOVER: &str = "etcd.recover";
+/// How long other members may be without a leader before this machine tries again from the beginning.
+const ELECTION: Duration = Duration::from_secs(30);
+const AGAIN: Duration = Duration::from_millis(500);
 /// Data that were set aside.
 const OLD: &str = "etcd.old";
 
@@ -106,7 +110,7 @@ pub async fn prepare(config: &mut Config, state: &Path, access: &Access) -> Resu
         return Ok(Some("starts from a snapshot".to_owned()));
     }
     settle(config)?;
-    let Some((link, members)) = ask_others(config, access).await? else { return Ok(None) };
+    let Some((link, members)) = find_cluster(config, access, data).await? else { return Ok(None) };
     let own = config.member.clone();
     match decide(&own, data, &members) {
         Decision::GoOn => Ok(None),
@@ -206,6 +210,30 @@ fn set_aside(config: &Config, state: &Path) -> Result<(), Error> {
     remove_folder(&old)?;
     fs::rename(&config.data_dir, &old).map_err(Error::file("rename", &config.data_dir))?;
     sync_parent(&old)
+}
+
+/// The cluster that the other masters form. Without data nothing is begun anew beside members that are there and have
+/// only lost their leader.
+async fn find_cluster(config: &Config, access: &Access, data: Data) -> Result<Option<(Link, Vec<EtcdMember>)>, Error> {
+    let end = tokio::time::Instant::now() + ELECTION;
+    loop {
+        let found = ask_others(config, access).await?;
+        if found.is_some() || data != Data::None {
+            return Ok(found);
+        }
+        let mut known = None;
+        for other in config.members.iter().filter(|other| **other != config.member) {
+            known = known.or(access.link(&other.client_url()).await?.members().await.ok());
+        }
+        match known {
+            Some(members) if decide(&config.member, data, &members) != Decision::GoOn => {}
+            _ => return Ok(None),
+        }
+        if tokio::time::Instant::now() > end {
+            return Err(Error::Undecided);
+        }
+        tokio::time::sleep(AGAIN).await;
+    }
 }
 
 /// The first of the other masters that is part of a cluster that lives, and that cluster's members.

@@ -89,6 +89,9 @@ pub enum Error {
     /// The kernel image does not belong to the root.
     #[error("the update's kernel is for another root than the one it brings")]
     Mismatch,
+    /// The kernel image does not say what its root must be.
+    #[error("the update's kernel would not check what is read of its root: it has no usable {}", disk::VERITY_ARGUMENT)]
+    Unchecked,
     /// The signature is wrong or not there.
     #[error("the update's signature {0}")]
     Signature(&'static str),

@@ -1,7 +1,7 @@
 //! Taking an update in as it comes: the root goes to the idle slot at once, the kernel image is held until all is known
 //! to be whole.
 
-use disk::{Device, Digesting, Entry, Head, Slot, Tries, Update, uki};
+use disk::{Device, Digesting, Entry, Head, Slot, Tries, Update, VERITY_ARGUMENT, Verity, uki};
 use ring::signature::{ED25519, UnparsedPublicKey};
 
 use crate::error::Error;
@@ -177,6 +177,10 @@ impl<D: Device> Receiver<D> {
         let id: String = id.iter().map(|byte| format!("{byte:02x}")).collect();
         if uki::argument(&kernel, "keelson.root") != Some(id) {
             return Err(Error::Mismatch);
+        }
+        let verity = uki::argument(&kernel, VERITY_ARGUMENT).and_then(|text| text.parse::<Verity>().ok());
+        if verity.is_none_or(|verity| verity.bytes() > written) {
+            return Err(Error::Unchecked);
         }
         let side = |entry: Entry, version: String| Side { slot: entry.slot, generation: entry.generation, version };
         let record = Record::new(side(self.own, self.policy.version), side(self.next, update.version));

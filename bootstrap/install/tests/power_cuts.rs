@@ -20,6 +20,11 @@ fn root(id: u8) -> Vec<u8> {
 
 /// The least that the firmware would take for a program, with the kernel's arguments.
 fn kernel(id: u8) -> Vec<u8> {
+    let digits = format!("{id:02x}").repeat(16);
+    kernel_with(id, &format!("keelson.root={digits} keelson.verity=1:{digits}{digits}"))
+}
+
+fn kernel_with(id: u8, arguments: &str) -> Vec<u8> {
     let mut stub = vec![0; 0x400];
     stub[..2].copy_from_slice(b"MZ");
     stub[0x3c] = 0x40;
@@ -30,13 +35,15 @@ fn kernel(id: u8) -> Vec<u8> {
     for (at, value) in [(32, 0x1000_u32), (36, 0x200), (56, 0x2000), (60, 0x200)] {
         stub[0x58 + at..0x5c + at].copy_from_slice(&value.to_le_bytes());
     }
-    let digits = format!("{id:02x}").repeat(16);
-    let arguments = format!("keelson.root={digits}");
     uki::assemble(&stub, &[(uki::ARGUMENTS, arguments.as_bytes()), (uki::KERNEL, &[id; 200_000])]).unwrap()
 }
 
 fn update_file(id: u8) -> Vec<u8> {
-    let (kernel, root) = (kernel(id), root(id));
+    update_with(id, kernel(id))
+}
+
+fn update_with(id: u8, kernel: Vec<u8>) -> Vec<u8> {
+    let root = root(id);
     let update = Update::new(&format!("{id}.0"), Part::of(&kernel), Part::of(&root));
     [update.head(|_| String::new()).unwrap(), kernel, root].concat()
 }
@@ -167,6 +174,18 @@ fn a_damaged_update_is_refused_and_the_old_system_starts() {
     }
     let longer = [file.as_slice(), b"x"].concat();
     assert!(matches!(install(&mut disk(), &longer, Slot::A), Err(Error::Length { .. })));
+}
+
+#[test]
+fn an_update_whose_root_would_not_be_checked_is_refused() {
+    let digits = "02".repeat(16);
+    for verity in ["", "keelson.verity=1:02", &format!("keelson.verity=1000:{digits}{digits}")] {
+        let kernel = kernel_with(2, &format!("keelson.root={digits} {verity}"));
+        let mut device = disk();
+        let refused = install(&mut device, &update_with(2, kernel), Slot::A);
+        assert!(matches!(refused, Err(Error::Unchecked)), "{verity}: {refused:?}");
+        assert_eq!(starts(&mut device).1, 1);
+    }
 }
 
 #[test]

@@ -420,7 +420,8 @@ pub fn judge_body(call: &Call, part: Part, new: Judged<'_>, old: Option<Judged<'
         return validation::judge(kind, part, objects).map_err(Failure::internal);
     }
     let (new, old) = (new.0, old.map(|(tree, _)| tree));
-    let errors = crate::custom::all_errors(call, part, new, old)?;
+    let mut errors = crate::custom::all_errors(call, part, new, old)?;
+    errors.iter_mut().for_each(|error| error.complete(new));
     Ok(validation::Judgement { errors, warnings: crate::custom::warnings(call, new, old) })
 }
 

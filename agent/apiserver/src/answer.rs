@@ -157,7 +157,8 @@ pub fn common_headers(headers: &mut HeaderMap, audit_id: &str, warnings: &[Strin
     if !headers.contains_key(CACHE_CONTROL) {
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache, private"));
     }
-    for warning in warnings {
+    // A header holds no control characters: such a warning is not told.
+    for warning in warnings.iter().filter(|warning| !warning.chars().any(char::is_control)) {
         let quoted = warning.replace('\\', "\\\\").replace('"', "\\\"");
         if let Ok(value) = HeaderValue::from_str(&format!("299 - \"{quoted}\"")) {
             headers.append(http::header::WARNING, value);

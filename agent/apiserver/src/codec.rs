@@ -1,6 +1,7 @@
 //! Between stored bytes, trees and what clients read.
 
 mod autoscaling;
+mod blank;
 mod convert;
 mod encoded;
 mod hostile;
@@ -22,6 +23,7 @@ use api::transcode::{self, Report};
 use bytes::Bytes;
 use serde_json::Value;
 
+pub use blank::{as_stored, as_written, keep as keep_blanks};
 pub use convert::between;
 pub use encoded::Encoded;
 pub use parse::{Parsed, go_map, go_syntax, go_type, parse_apply, parse_body, parse_patch};
@@ -224,8 +226,8 @@ fn read_back(kind: &Kind, value: &Value, raw: &[u8]) -> Result<Value> {
     transcode::proto_to_value(kind.schema(), raw, Some((&name, kind.kind))).map_err(Failure::internal)
 }
 
-/// The canonical form of what a client wrote, or what is wrong with it; notes what the kind does not know. An empty list
-/// of managers, which asks for them to be dropped, stays.
+/// The canonical form of what a client wrote, or what is wrong with it; notes what the kind does not know. Lists and
+/// maps that hold nothing stay: see [`as_stored`].
 pub fn canonical_request(kind: &Kind, parsed: &mut Parsed) -> std::result::Result<Value, Box<transcode::Issue>> {
     let mut report = Report::default();
     let value = try_canonical(kind, &parsed.value, &mut report)?;
@@ -242,7 +244,10 @@ pub fn try_canonical(
     let raw = transcode::value_to_proto(kind.schema(), value, report)?;
     // Bytes that were just written can be read.
     let mut whole = read_back(kind, value, &raw).unwrap_or_default();
-    if value.pointer("/metadata/managedFields").and_then(Value::as_array).is_some_and(Vec::is_empty) {
+    if !crate::custom::is_custom(kind) {
+        blank::keep(kind.schema(), &mut whole, value);
+    } else if value.pointer("/metadata/managedFields").and_then(Value::as_array).is_some_and(Vec::is_empty) {
+        // An empty list of managers asks for them to be dropped.
         whole["metadata"]["managedFields"] = Value::Array(Vec::new());
     }
     Ok(whole)

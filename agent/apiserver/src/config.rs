@@ -1,5 +1,6 @@
 //! What an API server needs to be told.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -69,6 +70,8 @@ pub struct Config {
     pub drain_timeout: Duration,
     /// Which requests are written down, and where to.
     pub audit: Option<audit::Config>,
+    /// The flags that the server was started with, for those who look.
+    pub flags: BTreeMap<String, String>,
 }
 
 /// Files to serve TLS with.
@@ -220,6 +223,7 @@ impl Default for Config {
             node_restriction: true,
             drain_timeout: Duration::from_secs(10),
             audit: None,
+            flags: BTreeMap::new(),
         }
     }
 }

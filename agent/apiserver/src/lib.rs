@@ -58,6 +58,7 @@ mod user;
 mod validation;
 mod websocket;
 mod wire;
+mod zpages;
 
 pub use answer::{Body, BodyError, BoxError};
 pub use auth::authn::{Oidc, TokenWebhook};

@@ -6,6 +6,7 @@ mod requests;
 mod storage;
 mod text;
 
+pub use process::process_start;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};

@@ -98,6 +98,45 @@ fn clause(text: &str) -> Clause<'_> {
     clause
 }
 
+/// The form of a page that is a text for people, or an object that is asked for by its type.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Structured {
+    /// A text.
+    Text,
+    /// An object of `config.k8s.io`.
+    Object {
+        /// JSON or YAML.
+        encoding: Encoding,
+        /// Its version.
+        version: &'static str,
+    },
+}
+
+/// The form in which a client wants the page of this kind; none if there is no such form.
+#[must_use]
+pub fn structured(headers: &HeaderMap, kind: &str) -> Option<Structured> {
+    let text = headers.get(ACCEPT).and_then(|v| v.to_str().ok()).unwrap_or_default();
+    if text.trim().is_empty() {
+        return Some(Structured::Text);
+    }
+    let mut clauses: Vec<Clause<'_>> = text.split(',').map(clause).collect();
+    clauses.sort_by(|a, b| b.quality.total_cmp(&a.quality));
+    clauses.iter().find_map(|clause| {
+        let version = ["v1alpha1", "v1beta1"].into_iter().find(|version| *version == clause.version);
+        let version = version.filter(|_| clause.transform == kind && clause.group == "config.k8s.io");
+        let encoding = match clause.media {
+            "application/json" | "application/*" | "*/*" => Some(Encoding::Json),
+            "application/yaml" => Some(Encoding::Yaml),
+            _ => None,
+        };
+        let is_text = matches!(clause.media, "text/plain" | "text/*" | "*/*") && clause.transform.is_empty();
+        match (version, encoding) {
+            (Some(version), Some(encoding)) => Some(Structured::Object { encoding, version }),
+            _ => is_text.then_some(Structured::Text),
+        }
+    })
+}
+
 impl Accept {
     /// The same for objects that have no protobuf form: the next clause that has another.
     ///
@@ -207,6 +246,18 @@ pub fn is_pretty(headers: &HeaderMap, query: &crate::request::Query) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn pages_are_texts_unless_their_type_is_named() {
+        let of = |text: &'static str| {
+            structured(&HeaderMap::from_iter([(ACCEPT, http::HeaderValue::from_static(text))]), "Flagz")
+        };
+        assert_eq!((of(""), of("*/*"), of("application/json")), (Some(Structured::Text), Some(Structured::Text), None));
+        let object = |encoding, version| Some(Structured::Object { encoding, version });
+        assert_eq!(of("application/json;v=v1alpha1;g=config.k8s.io;as=Flagz"), object(Encoding::Json, "v1alpha1"));
+        assert_eq!(of("application/yaml;v=v1beta1;g=config.k8s.io;as=Flagz"), object(Encoding::Yaml, "v1beta1"));
+        assert_eq!(of("application/json;v=v1beta1;g=config.k8s.io;as=Statusz"), None);
+    }
 
     fn accept(text: &str) -> Result<Accept> {
         let mut headers = HeaderMap::new();

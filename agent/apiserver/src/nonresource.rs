@@ -12,7 +12,7 @@ use crate::app::App;
 use crate::negotiate::{Accept, Encoding};
 use crate::request::{Query, RequestInfo};
 use crate::status::{Failure, Result};
-use crate::{codec, describe, discovery, health};
+use crate::{codec, describe, discovery, health, zpages};
 
 /// The version this server says it is, with what it is built from.
 pub const GIT_VERSION: &str = "v1.36.3+keelson";
@@ -22,7 +22,8 @@ pub async fn serve(app: &Arc<App>, parts: &Parts, info: &RequestInfo, query: &Qu
     let path = info.path.trim_end_matches('/');
     let first = path.trim_start_matches('/').split('/').next().unwrap_or_default();
     let checks_health = health::ENDPOINTS.contains(&first);
-    let any_method = checks_health || describe::is(path);
+    let is_page = zpages::PATHS.contains(&path);
+    let any_method = checks_health || is_page || describe::is(path) || path.starts_with("/debug/flags");
     if !any_method && !matches!(parts.method, Method::GET | Method::HEAD) {
         return Err(Failure::method_not_allowed());
     }
@@ -34,14 +35,15 @@ pub async fn serve(app: &Arc<App>, parts: &Parts, info: &RequestInfo, query: &Qu
             "text/plain; version=0.0.4",
             crate::metrics::all(app) + &crate::audited::metrics(app),
         )),
-        "debug" => Ok(debug(app, path)),
+        _ if is_page => Ok(zpages::serve(app, parts, query, &root_paths(&app.kinds()))),
+        "debug" => Ok(debug(app, parts, path)),
         "api" | "apis" => discover(app, parts, path),
         "openapi" if describe::is(path) => Ok(describe::serve(app, parts, &info.path, query)),
         ".well-known" | "openid" => {
             let found = app.access.openid(&app.config, path).ok_or_else(Failure::no_such_path)?;
             Ok(openid(&found))
         }
-        "" => Ok(answer::indented_json(StatusCode::OK, &root_paths(&app.kinds()))),
+        "" => Ok(answer::indented_json(StatusCode::OK, &json!({ "paths": root_paths(&app.kinds()) }))),
         _ => Ok(answer::no_page()),
     }
 }
@@ -78,8 +80,9 @@ fn openid(found: &Value) -> Response<Body> {
 }
 
 /// Tables for people who look for what holds requests up.
-fn debug(app: &App, path: &str) -> Response<Body> {
+fn debug(app: &App, parts: &Parts, path: &str) -> Response<Body> {
     match path {
+        _ if path == "/debug/flags" || path.starts_with("/debug/flags/") => zpages::debug_flags(parts, path),
         "/debug/api_priority_and_fairness/dump_priority_levels" if app.flows.is_on() => {
             answer::text(StatusCode::OK, app.flows.dump_levels())
         }
@@ -90,7 +93,7 @@ fn debug(app: &App, path: &str) -> Response<Body> {
     }
 }
 
-fn root_paths(kinds: &[&api::Kind]) -> Value {
+fn root_paths(kinds: &[&api::Kind]) -> Vec<String> {
     let mut paths: Vec<String> = vec!["/api".into(), "/apis".into(), "/apis/".into()];
     for kind in kinds {
         let root = kind.path(None);
@@ -101,10 +104,10 @@ fn root_paths(kinds: &[&api::Kind]) -> Value {
         }
     }
     paths.extend(health::ENDPOINTS.into_iter().flat_map(health::paths));
-    paths.extend(OTHERS.map(str::to_owned));
+    paths.extend(OTHERS.into_iter().chain(zpages::PATHS).map(str::to_owned));
     paths.sort();
     paths.dedup();
-    json!({ "paths": paths })
+    paths
 }
 
 fn discover(app: &App, parts: &Parts, path: &str) -> Result<Response<Body>> {

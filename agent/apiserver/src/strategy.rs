@@ -308,8 +308,11 @@ pub fn prepare_update(kind: &'static Kind, part: Part, new: &mut Value, old: &Va
 
 /// Whether asking for what is switched off counts as a change.
 fn drops_late(kind: &Kind) -> bool {
-    kind.plural == "resourceslices"
+    matches!(kind.plural, "resourceslices" | "endpointslices")
 }
+
+/// Kinds that wish for something else once a list or map is there that holds nothing.
+const BY_THE_LETTER: &[&str] = &["networkpolicies", "mutatingwebhookconfigurations", "validatingwebhookconfigurations"];
 
 /// When a volume's phase changed: now, unless the client says otherwise.
 fn keep_transition_time(new: &mut Value, old: &Value) {
@@ -431,7 +434,8 @@ fn bump_generation(kind: &'static Kind, part: Part, new: &mut Value, old: &Value
     }
 }
 
-/// Whether two objects wish for different things: empty lists and maps are as good as none, empty structs are not.
+/// Whether two objects wish for different things: empty lists and maps are as good as none for most kinds, empty structs
+/// for none.
 fn is_other(kind: &'static Kind, new: &Value, old: &Value) -> bool {
     if crate::custom::is_custom(kind) {
         let body = |v: &Value| {
@@ -447,6 +451,9 @@ fn is_other(kind: &'static Kind, new: &Value, old: &Value) -> bool {
     let annotations = |v: &'_ Value| v["metadata"]["annotations"].clone();
     if kind.plural == "deployments" && !tree::same(&annotations(new), &annotations(old)) {
         return true;
+    }
+    if BY_THE_LETTER.contains(&kind.plural) {
+        return new["spec"] != old["spec"] || new["webhooks"] != old["webhooks"];
     }
     if let Some(message) = kind.schema().field("spec").and_then(|spec| spec.ty.message()) {
         return new["spec"] != old["spec"] && !codec::is_same(message, &new["spec"], &old["spec"]);
@@ -534,7 +541,7 @@ pub fn drop_repeated_owners(call: &Call, value: &mut Value, admitted: bool) {
 /// what is added to the ones is added to the others.
 #[must_use]
 pub fn shares_labels(kind: &Kind, value: &Value) -> bool {
-    kind.plural == "jobs" && kind.group == "batch" && !tree::has(value, "/metadata/labels")
+    kind.plural == "jobs" && kind.group == "batch" && !tree::is_filled(value, "/metadata/labels")
 }
 
 /// Sets what admission may have changed the grounds of: a new pod's quality of service class.

@@ -26,6 +26,17 @@ pub fn has(value: &Value, pointer: &str) -> bool {
     value.pointer(pointer).is_some_and(|v| !v.is_null())
 }
 
+/// Whether there is something at a JSON pointer that is no list or map without members.
+#[must_use]
+pub fn is_filled(value: &Value, pointer: &str) -> bool {
+    match value.pointer(pointer) {
+        None | Some(Value::Null) => false,
+        Some(Value::Array(list)) => !list.is_empty(),
+        Some(Value::Object(map)) => !map.is_empty(),
+        Some(_) => true,
+    }
+}
+
 /// The object under a key, made if it is not there.
 pub fn object_at<'a>(value: &'a mut Value, key: &str) -> &'a mut Map<String, Value> {
     if !value.is_object() {

@@ -49,6 +49,7 @@ use api::certificates::v1::CertificateSigningRequest;
 use api::dra::v1::ResourceClaimTemplate;
 use api::flowcontrol::v1::PriorityLevelConfiguration;
 use api::{Kind, Resource};
+use serde_json::Value;
 
 use crate::status::FieldError;
 use crate::strategy::Part;
@@ -66,6 +67,16 @@ pub struct Change<'a, K> {
     pub new: &'a K,
     /// The object as it is stored; none for a new one.
     pub old: Option<&'a K>,
+    /// The tree of the object as it would be stored, which has the lists and maps, too, that hold nothing.
+    pub given: &'a Value,
+}
+
+impl<'a, K> Change<'a, K> {
+    /// The path of a field of the object.
+    #[must_use]
+    pub const fn path(&self, name: &'a str) -> Path<'a> {
+        Path::of(self.given, name)
+    }
 }
 
 /// What is said of a change.
@@ -77,8 +88,11 @@ pub struct Judgement {
     pub warnings: Vec<String>,
 }
 
-/// Encoded objects in, judgement out: a rule without its type.
-type Check = fn(Part, &[u8], Option<&[u8]>) -> std::result::Result<Judgement, prost::DecodeError>;
+/// Objects in, judgement out: a rule without its type.
+type Check = fn(Part, New<'_>, Option<&[u8]>) -> std::result::Result<Judgement, prost::DecodeError>;
+
+/// The message of an object as it would be stored, and its tree.
+pub type New<'a> = (&'a [u8], &'a Value);
 
 struct Rule {
     group: &'static str,
@@ -272,18 +286,19 @@ fn nothing<K>(_: &Change<'_, K>, _: &mut Errors) {}
 
 fn typed<K: Resource>(
     part: Part,
-    (new, old): (&[u8], Option<&[u8]>),
+    ((new, given), old): (New<'_>, Option<&[u8]>),
     check: fn(&Change<'_, K>, &mut Errors),
     warn: fn(&Change<'_, K>, &mut Vec<String>),
 ) -> std::result::Result<Judgement, prost::DecodeError> {
     let new = K::decode(new)?;
     let old = old.map(K::decode).transpose()?;
-    let change = Change { part, new: &new, old: old.as_ref() };
+    let change = Change { part, new: &new, old: old.as_ref(), given };
     let mut told = Judgement::default();
     check(&change, &mut told.errors);
     if told.errors.is_empty() {
         warn(&change, &mut told.warnings);
     }
+    told.errors.iter_mut().for_each(|error| error.complete(given));
     Ok(told)
 }
 
@@ -305,14 +320,14 @@ pub fn service_addresses(new: &api::core::v1::ServiceSpec, old: Option<&api::cor
     errors
 }
 
-/// What is said of a change from `old`, if there was one, to `new`; both are messages of the stored version.
+/// What is said of a change from `old`, if there was one, to `new`; both are of the stored version.
 ///
 /// # Errors
 /// When a message is malformed.
 pub fn judge(
     kind: &'static Kind,
     part: Part,
-    (new, old): (&[u8], Option<&[u8]>),
+    (new, old): (New<'_>, Option<&[u8]>),
 ) -> std::result::Result<Judgement, prost::DecodeError> {
     let Some(rule) = rule(kind) else { return Ok(Judgement::default()) };
     (rule.check)(part, new, old)

@@ -211,3 +211,37 @@ async fn a_list_that_is_sent_in_pieces_is_one_list() {
     assert_eq!(list.items.len(), MANY);
     shutdown.trigger();
 }
+
+#[tokio::test]
+async fn what_holds_nothing_counts_until_it_is_stored() {
+    let shutdown = lifecycle::Shutdown::new();
+    let server = server(&shutdown).await;
+    let group = "/apis/rbac.authorization.k8s.io/v1/namespaces/default/roles";
+    let role = |names: Value| {
+        let rule = json!({"verbs": ["get"], "apiGroups": [""], "resources": ["pods"], "resourceNames": names});
+        json!({"metadata": {"name": "a"}, "rules": [rule]})
+    };
+    let (code, _) = send(&server, Method::POST, &format!("{group}?fieldManager=one"), JSON, role(json!(null))).await;
+    assert_eq!(code, StatusCode::CREATED);
+    let put = format!("{group}/a?fieldManager=two");
+    let (_, same) = send(&server, Method::PUT, &put, JSON, role(json!(null))).await;
+    assert_eq!(same["metadata"]["managedFields"][0]["manager"], "one");
+    let (_, taken) = send(&server, Method::PUT, &put, JSON, role(json!([]))).await;
+    assert_eq!(taken["metadata"]["managedFields"][0]["manager"], "two");
+    assert_eq!(taken["rules"], same["rules"]);
+    let policies = "/apis/networking.k8s.io/v1/namespaces/default/networkpolicies";
+    let policy = |spec: Value| json!({"metadata": {"name": "a"}, "spec": spec});
+    let (code, _) = send(&server, Method::POST, policies, JSON, policy(json!({"podSelector": {}}))).await;
+    assert_eq!(code, StatusCode::CREATED);
+    let blank = policy(json!({"podSelector": {}, "ingress": []}));
+    let (_, policy) = send(&server, Method::PUT, &format!("{policies}/a"), JSON, blank).await;
+    assert_eq!((&policy["metadata"]["generation"], &policy["spec"]["ingress"]), (&json!(2), &Value::Null));
+    let pod = json!({"metadata": {"name": "a"}, "spec": {"containers": [{"name": "c", "image": "i"}]}});
+    let set = json!({"metadata": {"name": "a"}, "spec": {"selector": {"matchLabels": {"a": "b"}},
+        "template": {"metadata": {"labels": {}}, "spec": pod["spec"]}}});
+    let sets = "/apis/apps/v1/namespaces/default/replicasets";
+    let (_, refused) = send(&server, Method::POST, sets, JSON, set).await;
+    let why = "spec.template.metadata.labels: Invalid value: {}: `selector` does not match template `labels`";
+    assert!(refused["message"].as_str().unwrap().ends_with(why), "{refused}");
+    shutdown.trigger();
+}

@@ -5,6 +5,8 @@ mod audit;
 pub(crate) mod encryption;
 mod others;
 
+use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -223,10 +225,23 @@ fn config(options: &Options) -> Result<Config> {
             &options.disable_admission_plugins,
         )?,
         audit: options.audit.config()?,
+        flags: in_force(crate::arguments::by_file_name(std::env::args_os()).into_iter().skip(2)),
         ..Config::default()
     };
     options.access.apply(&mut config)?;
     Ok(config)
+}
+
+/// The flags by name, with the values given and the defaults of the others.
+fn in_force(words: impl Iterator<Item = OsString>) -> BTreeMap<String, String> {
+    let command = Options::augment_args(clap::Command::new("apiserver").no_binary_name(true));
+    let Ok(matches) = command.clone().try_get_matches_from(words) else { return BTreeMap::new() };
+    let value = |flag: &clap::Arg, name: &str| match matches.get_raw(flag.get_id().as_str()) {
+        Some(values) => values.map(|value| value.to_string_lossy()).collect::<Vec<_>>().join(","),
+        None => others::default_of(name).to_owned(),
+    };
+    let named = |flag: &clap::Arg| flag.get_long().map(|name| (name.to_owned(), value(flag, name)));
+    command.get_arguments().filter_map(named).collect()
 }
 
 impl Options {

@@ -37,8 +37,29 @@ pub struct Issue {
 pub fn value_to_proto(message: &'static Message, value: &Value, report: &mut Report) -> Result<Vec<u8>, Issue> {
     let mut out = Vec::new();
     let mut reader = Reader { report, path: Vec::new() };
-    reader.message(message, value, &mut out)?;
-    Ok(out)
+    match reader.message(message, value, &mut out) {
+        Ok(()) => Ok(out),
+        Err(issue) => Err(first_issue(message, value).unwrap_or(issue)),
+    }
+}
+
+/// What Go's decoder says of a tree that does not fit: the first value of another type, unless one that reads itself ends
+/// the decoding. It goes by the names of the fields, not by their numbers.
+fn first_issue(message: &'static Message, value: &Value) -> Option<Issue> {
+    let mut reader = Reader { report: &mut Report::default(), path: Vec::new() };
+    let mut first = None;
+    reader.look(message, value, &mut first).err().or(first)
+}
+
+/// Keeps the first issue with a value of another type; passes on one with a value that reads itself.
+fn note(read: Result<(), Issue>, first: &mut Option<Issue>) -> Result<(), Issue> {
+    let Err(issue) = read else { return Ok(()) };
+    let shape = crate::schema::message(issue.message).map_or(Shape::Struct, |message| message.shape);
+    if !matches!(shape, Shape::Struct | Shape::List | Shape::RawJson) {
+        return Err(issue);
+    }
+    first.get_or_insert(issue);
+    Ok(())
 }
 
 /// Where a value goes.
@@ -76,6 +97,70 @@ impl<'v> Reader<'v> {
             }
             other => Err(self.issue(message, other, &go_name(message))),
         }
+    }
+
+    /// Notes the first value that does not fit; fails at one that ends the decoding.
+    fn look(&mut self, message: &'static Message, value: &'v Value, first: &mut Option<Issue>) -> Result<(), Issue> {
+        let (Shape::Struct, Value::Object(map)) = (message.shape, value) else {
+            let read = self.message(message, value, &mut Vec::new());
+            return note(read, first);
+        };
+        for (key, value) in map {
+            let depth = self.path.len();
+            if let Some(field) = self.enter(message, message, key) {
+                self.look_at(message, field, value, first)?;
+            }
+            self.path.truncate(depth);
+        }
+        Ok(())
+    }
+
+    /// Steps to the field of this name, through structs whose fields appear in their parent.
+    fn enter(&mut self, owner: &'static Message, message: &'static Message, key: &str) -> Option<&'static Field> {
+        if let Some(field) = message.fields.iter().find(|field| !field.inline && field.json == key) {
+            self.path.push(Step::Field(owner, field.json));
+            return Some(field);
+        }
+        message.fields.iter().filter(|field| field.inline).find_map(|field| {
+            let inner = field.ty.message().filter(|inner| inner.field(key).is_some())?;
+            self.path.push(Step::Inline(inner.name.rsplit('.').next().unwrap_or(inner.name)));
+            self.enter(owner, inner, key)
+        })
+    }
+
+    fn look_at(
+        &mut self,
+        owner: &'static Message,
+        field: &'static Field,
+        value: &'v Value,
+        first: &mut Option<Issue>,
+    ) -> Result<(), Issue> {
+        let depth = self.path.len();
+        let looked = match (field.ty, value) {
+            (FieldType::Message(index), Value::Array(items)) if field.repeated => {
+                items.iter().enumerate().try_for_each(|(at, item)| {
+                    self.path.truncate(depth);
+                    self.path.push(Step::Index(at));
+                    self.look(&MESSAGES[index], item, first)
+                })
+            }
+            (FieldType::Map(FieldType::Message(index)), Value::Object(map)) => {
+                map.iter().try_for_each(|(key, item)| {
+                    self.path.truncate(depth);
+                    self.path.push(Step::Key(key));
+                    self.look(&MESSAGES[*index], item, first)
+                })
+            }
+            (FieldType::Message(index), Value::Object(_)) if !field.repeated => {
+                self.look(&MESSAGES[index], value, first)
+            }
+            _ => {
+                let read = self.field(owner, field, value, &mut Vec::new());
+                note(read, first)
+            }
+        };
+        self.path.truncate(depth);
+        looked
     }
 
     fn find_unknown(&mut self, message: &'static Message, map: &'v Map<String, Value>) {
@@ -159,6 +244,7 @@ impl<'v> Reader<'v> {
         match (ty, value) {
             (FieldType::String, Value::String(text)) => put_bytes(out, number, text.as_bytes()),
             (FieldType::String | FieldType::Bytes, Value::Null) => put_bytes(out, number, &[]),
+            (FieldType::String, other) if owner.shape == Shape::List => return Err(self.issue(owner, other, "string")),
             (FieldType::String, other) => return Err(self.issue(owner, other, self.named_text())),
             (FieldType::Bytes, Value::String(text)) => match read_base64(text) {
                 Ok(bytes) => put_bytes(out, number, &bytes),
@@ -290,6 +376,8 @@ impl<'v> Reader<'v> {
                 Ok(())
             }
             Value::Array(items) if !is_bool => items.iter().try_for_each(|item| self.value(slot(other), item, out)),
+            // What is neither is read as nothing.
+            _ if !is_bool => Ok(()),
             _ => Err(self.issue(message, value, "a schema")),
         }
     }

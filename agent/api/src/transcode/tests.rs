@@ -80,3 +80,13 @@ fn values_that_do_not_fit_are_refused_with_their_path() {
         assert_eq!(issue.path, path);
     }
 }
+
+#[test]
+fn the_first_of_several_issues_is_told_unless_one_ends_the_reading() {
+    let told =
+        |value: serde_json::Value| value_to_proto(pod_schema(), &value, &mut Report::default()).unwrap_err().path;
+    let types = serde_json::json!({"spec": {"hostNetwork": 1, "containers": [{"image": 7}], "nodeName": []}});
+    assert_eq!(told(types), "spec.containers[0].image");
+    let time = serde_json::json!({"metadata": {"annotations": 3, "creationTimestamp": "yesterday"}});
+    assert_eq!(told(time), "metadata.creationTimestamp");
+}

@@ -61,7 +61,8 @@ impl<'a> Change<'a> {
         };
         let form = |object: &'a Value| match call.info.subresource.as_str() {
             "scale" => Cow::Owned(scale::shown(call, object)),
-            _ => Cow::Borrowed(object),
+            _ if crate::custom::is_custom(call.kind) => Cow::Borrowed(object),
+            _ => codec::as_stored(call.kind.schema(), object),
         };
         let options = write_options(call, options);
         Ok(Some(Self { new: Some(form(new)), old: old.map(form), options, ..Self::new(call, operation)? }))

@@ -16,6 +16,11 @@ pub(super) fn admit(call: &Call, pod: &mut Value) -> Result<()> {
         let text = "resource name may not be empty";
         return Err(Failure::new(http::StatusCode::INTERNAL_SERVER_ERROR, "", text));
     }
+    let complaints = crate::validation::names::path_segment(&name);
+    if !complaints.is_empty() {
+        let text = format!("invalid resource name {}: [{}]", stdx::quoted(&name), complaints.join(" "));
+        return Err(Failure::new(http::StatusCode::INTERNAL_SERVER_ERROR, "", text));
+    }
     let storage = call.app.cache.known("node.k8s.io", "runtimeclasses");
     let refuse = |why: String| Failure::forbidden(call.subject(), tree::text(pod, "/metadata/name"), &why);
     let object = storage.get("", &name);

@@ -31,8 +31,8 @@ pub(super) async fn admit(call: &Call, pod: &mut Value) -> Result<()> {
     pod["spec"]["serviceAccountName"] = name.as_str().into();
     pod["spec"]["serviceAccount"] = name.as_str().into();
     let object = account(call, &name).await.ok_or_else(|| {
-        let text =
-            format!("error looking up service account {}/{name}: serviceaccount {name:?} not found", call.namespace());
+        let (namespace, quoted) = (call.namespace(), stdx::quoted(&name));
+        let text = format!("error looking up service account {namespace}/{name}: serviceaccount {quoted} not found");
         Failure::forbidden(call.subject(), tree::text(pod, "/metadata/name"), &text)
     })?;
     let account: ServiceAccount = api::envelope::decode_message(&object.data).map_err(Failure::internal)?;

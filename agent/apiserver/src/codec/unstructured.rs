@@ -44,9 +44,14 @@ pub fn fit_numbers(message: &'static Message, value: &mut Value) {
     }
 }
 
+/// From here on numbers are no integers; what processors make of them is the lowest one.
+const TOO_LARGE: f64 = 9_223_372_036_854_775_808.0;
+
 fn fit_number(ty: FieldType, value: &mut Value) {
     #[allow(clippy::cast_possible_truncation, reason = "what is left of it is what is asked for")]
-    let whole = |value: &Value| value.as_i64().or_else(|| value.as_f64().map(|n| n as i64));
+    let whole = |value: &Value| {
+        value.as_i64().or_else(|| value.as_f64().map(|n| if n < TOO_LARGE { n as i64 } else { i64::MIN }))
+    };
     match (ty, value) {
         #[allow(clippy::cast_possible_truncation, reason = "what is left of it is what is asked for")]
         (FieldType::Int32, value @ Value::Number(_)) => {

@@ -188,13 +188,13 @@ pub(super) fn before(kind: &Kind, value: &mut Value) {
     if kind.plural == "services" && tree::text(value, "/spec/type") == "LoadBalancer" {
         balanced_addresses(value);
     }
-    if kind.plural == "replicationcontrollers" && !tree::has(value, "/spec/selector") {
+    if kind.plural == "replicationcontrollers" && !tree::is_filled(value, "/spec/selector") {
         let labels = value.pointer("/spec/template/metadata/labels").cloned();
         if let Some(labels) = labels.filter(Value::is_object) {
             value["spec"]["selector"] = labels;
         }
     }
-    if matches!(kind.plural, "replicationcontrollers" | "jobs") && !tree::has(value, "/metadata/labels") {
+    if matches!(kind.plural, "replicationcontrollers" | "jobs") && !tree::is_filled(value, "/metadata/labels") {
         let labels = value.pointer("/spec/template/metadata/labels").cloned();
         if let Some(labels) = labels.filter(|l| l.as_object().is_some_and(|m| !m.is_empty())) {
             value["metadata"]["labels"] = labels;

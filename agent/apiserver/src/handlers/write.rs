@@ -276,7 +276,8 @@ pub async fn modify(call: &Call, part: Part, change: impl Fn(&Value) -> Result<V
     for _ in 0..MAX_ATTEMPTS {
         let old_value = value_of(call, storage, &old).await?;
         let attempt = async {
-            let new = change(&old_value)?;
+            let mut new = change(&old_value)?;
+            check_namespace(call, &mut new)?;
             check_version(call, &new, &old)?;
             prepare(call, part, new, (&old, &old_value)).await
         };
@@ -353,7 +354,6 @@ struct Prepared {
 
 /// Everything between the client's wish and the bytes to store.
 async fn prepare(call: &Call, part: Part, mut new: Value, (stored, old): (&Object, &Value)) -> Result<Prepared> {
-    check_namespace(call, &mut new)?;
     crate::defaults::apply(call.kind, &mut new);
     crate::custom::complete(call, &mut new)?;
     if part != Part::Internal {
@@ -364,7 +364,7 @@ async fn prepare(call: &Call, part: Part, mut new: Value, (stored, old): (&Objec
             let target = managed::Target { kind: call.kind, part, schema: schema.as_deref() };
             managed::track(target, Some(old), &mut new, (call.manager(), &now_text()));
         }
-        managed::keep_times(old, &mut new);
+        managed::keep_times(call.kind, old, &mut new);
     }
     strategy::prepare_update(call.kind, part, &mut new, old)?;
     admission::admit(call, admission::Operation::Update(part), &mut new, Some(old)).await?;
@@ -414,11 +414,14 @@ pub fn judge_body(call: &Call, part: Part, new: Judged<'_>, old: Option<Judged<'
         return Ok(validation::Judgement::default());
     }
     if validation::covers(kind) {
-        let messages = (new.1.raw(), old.map(|(_, encoded)| encoded.raw()));
-        return validation::judge(kind, part, messages).map_err(Failure::internal);
+        let is_stored_so = std::ptr::eq(kind, call.storage()?.kind);
+        let given = if is_stored_so { new.0 } else { &Value::Null };
+        let objects = ((new.1.raw(), given), old.map(|(_, encoded)| encoded.raw()));
+        return validation::judge(kind, part, objects).map_err(Failure::internal);
     }
     let (new, old) = (new.0, old.map(|(tree, _)| tree));
-    let errors = crate::custom::all_errors(call, part, new, old)?;
+    let mut errors = crate::custom::all_errors(call, part, new, old)?;
+    errors.iter_mut().for_each(|error| error.complete(new));
     Ok(validation::Judgement { errors, warnings: crate::custom::warnings(call, new, old) })
 }
 

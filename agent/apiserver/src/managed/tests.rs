@@ -188,7 +188,7 @@ fn a_write_without_effect_keeps_times() {
     let old = applied(None, json!({"replicas": 1}), ("a", false, EARLY)).unwrap();
     let mut new = old.clone();
     new["metadata"]["managedFields"][0]["time"] = LATE.into();
-    keep_times(&old, &mut new);
+    keep_times(deployments(), &old, &mut new);
     assert_eq!(new, old);
 }
 

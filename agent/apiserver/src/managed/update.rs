@@ -31,7 +31,11 @@ pub fn track(target: Target<'_>, live: Option<&Value>, new: &mut Value, writer: 
     if entries.is_empty() && live.is_some() {
         return;
     }
-    book(target, (&before, new), &mut entries, (&manager, now));
+    let seen = match target.schema {
+        None => codec::as_written(target.kind.schema(), new),
+        Some(_) => Cow::Borrowed(&*new),
+    };
+    book(target, (&before, &seen), &mut entries, (&manager, now));
     entries::write(new, entries);
 }
 
@@ -127,15 +131,15 @@ fn other_version(kind: &'static Kind, version: &str) -> Option<&'static Kind> {
 }
 
 /// Takes the times of the old entries over where nothing but those differs, so that a write without effect has none.
-pub fn keep_times(old: &Value, new: &mut Value) {
+pub fn keep_times(kind: &Kind, old: &Value, new: &mut Value) {
     let entries = |object: &'_ Value| tree::list(object, "/metadata/managedFields").len();
     let pairs = || tree::list(old, "/metadata/managedFields").iter().zip(tree::list(new, "/metadata/managedFields"));
     let counted = ["managedFields", "resourceVersion", "generation"];
-    if entries(old) == entries(new)
-        && pairs().all(|(old, new)| tree::equal_but(old, new, &["time"]))
-        && tree::equal_but(&old["metadata"], &new["metadata"], &counted)
-        && tree::equal_but(old, new, &["metadata"])
-    {
+    let is_same = || {
+        let new = codec::as_stored(kind.schema(), new);
+        tree::equal_but(&old["metadata"], &new["metadata"], &counted) && tree::equal_but(old, &new, &["metadata"])
+    };
+    if entries(old) == entries(new) && pairs().all(|(old, new)| tree::equal_but(old, new, &["time"])) && is_same() {
         let list = old["metadata"]["managedFields"].clone();
         if list.is_array() {
             new["metadata"]["managedFields"] = list;

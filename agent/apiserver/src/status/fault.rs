@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use api::schema::Message;
 use serde_json::Value;
 use stdx::quoted;
 
@@ -16,38 +17,82 @@ pub struct FieldError {
 
 /// A value as error texts show it.
 #[derive(Clone, Debug)]
-pub struct Shown(String);
+pub struct Shown {
+    text: String,
+    /// What the text was made of, where that is a structure.
+    origin: Option<Box<Origin>>,
+    /// Whether it is a list.
+    is_list: bool,
+}
+
+/// A structure, and how it is spelled.
+#[derive(Clone, Debug)]
+struct Origin {
+    message: &'static Message,
+    value: Value,
+    spell: Spell,
+}
+
+/// Spells a structure, completed by what the client gave for it.
+pub type Spell = fn(&'static Message, &Value, given: Option<&Value>) -> String;
 
 impl Shown {
     /// A structure that is already spelled as it is shown.
     #[must_use]
     pub fn spelled(text: impl Into<String>) -> Self {
-        Self(text.into())
+        Self { text: text.into(), origin: None, is_list: false }
+    }
+
+    /// A structure that is spelled anew once it is known what the client gave.
+    #[must_use]
+    pub fn structure(message: &'static Message, value: Value, spell: Spell) -> Self {
+        let text = spell(message, &value, None);
+        Self { text, origin: Some(Box::new(Origin { message, value, spell })), is_list: false }
+    }
+
+    /// A list without members.
+    #[must_use]
+    pub fn no_list() -> Self {
+        Self { is_list: true, ..Self::spelled("null") }
+    }
+
+    /// Shows the lists and maps, too, that hold nothing: `given` is what the client wrote for the field.
+    fn complete(&mut self, given: &Value) {
+        match (&self.origin, given) {
+            (Some(origin), _) if !origin.value.is_null() => {
+                self.text = (origin.spell)(origin.message, &origin.value, Some(given));
+            }
+            (_, Value::Array(list)) if list.is_empty() && self.text == "null" => self.text = "[]".to_owned(),
+            (_, Value::Object(map)) if map.is_empty() && self.text == "null" && !self.is_list => {
+                self.text = "{}".to_owned();
+            }
+            _ => {}
+        }
     }
 }
 
 impl From<&str> for Shown {
     fn from(text: &str) -> Self {
-        Self(quoted(text).to_string())
+        Self::spelled(quoted(text).to_string())
     }
 }
 
 impl From<&String> for Shown {
     fn from(text: &String) -> Self {
-        Self(quoted(text).to_string())
+        Self::spelled(quoted(text).to_string())
     }
 }
 
 impl From<String> for Shown {
     fn from(text: String) -> Self {
-        Self(quoted(&text).to_string())
+        Self::spelled(quoted(&text).to_string())
     }
 }
 
 impl From<Value> for Shown {
     fn from(value: Value) -> Self {
         match value {
-            Value::String(text) => Self(quoted(&text).to_string()),
+            Value::String(text) => Self::spelled(quoted(&text).to_string()),
             // Structures are shown as JSON that is safe within HTML.
             Value::Array(_) | Value::Object(_) => {
                 const ESCAPED: [(char, &str); 5] = [
@@ -57,9 +102,9 @@ impl From<Value> for Shown {
                     ('\u{2028}', "\\u2028"),
                     ('\u{2029}', "\\u2029"),
                 ];
-                Self(ESCAPED.iter().fold(value.to_string(), |text, (c, escape)| text.replace(*c, escape)))
+                Self::spelled(ESCAPED.iter().fold(value.to_string(), |text, (c, escape)| text.replace(*c, escape)))
             }
-            Value::Null | Value::Bool(_) | Value::Number(_) => Self(value.to_string()),
+            Value::Null | Value::Bool(_) | Value::Number(_) => Self::spelled(value.to_string()),
         }
     }
 }
@@ -68,7 +113,7 @@ macro_rules! shown_as_they_are {
     ($($type:ty),*) => {$(
         impl From<$type> for Shown {
             fn from(value: $type) -> Self {
-                Self(value.to_string())
+                Self::spelled(value.to_string())
             }
         }
     )*};
@@ -219,6 +264,13 @@ impl FieldError {
         self
     }
 
+    /// Shows the lists and maps of its value, too, that hold nothing; `object` is what the client wrote.
+    pub fn complete(&mut self, object: &Value) {
+        if let (Some(value), Some(given)) = (&mut self.value, at_path(object, &self.field)) {
+            value.complete(given);
+        }
+    }
+
     /// Whether values are not what their schema says, so that rules about them make no sense.
     #[must_use]
     pub fn is_about_shape(&self) -> bool {
@@ -244,12 +296,33 @@ impl FieldError {
     #[must_use]
     pub fn body(&self) -> String {
         let mut text = self.kind.words().1.to_owned();
-        for part in self.value.iter().map(|v| &v.0).chain(Some(&self.detail).filter(|d| !d.is_empty())) {
+        for part in self.value.iter().map(|v| &v.text).chain(Some(&self.detail).filter(|d| !d.is_empty())) {
             text.push_str(": ");
             text.push_str(part);
         }
         text
     }
+}
+
+/// What is at the path of a field, such as `spec.items[0].labels[a.b/c]`.
+fn at_path<'v>(object: &'v Value, path: &str) -> Option<&'v Value> {
+    let mut at = object;
+    let mut rest = path;
+    while !rest.is_empty() {
+        let key;
+        (key, rest) = match rest.strip_prefix('[') {
+            Some(inner) => inner.split_once(']')?,
+            None => {
+                let name = rest.trim_start_matches('.');
+                name.split_at(name.find(['.', '[']).unwrap_or(name.len()))
+            }
+        };
+        at = match at {
+            Value::Array(items) => items.get(key.parse::<usize>().ok()?)?,
+            at => at.get(key)?,
+        };
+    }
+    Some(at)
 }
 
 impl fmt::Display for FieldError {
@@ -261,6 +334,16 @@ impl fmt::Display for FieldError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_holds_nothing_is_shown_as_it_was_given() {
+        let object = serde_json::json!({"a": [{"b": {"c.d/e": []}}]});
+        assert_eq!(at_path(&object, "a[0].b[c.d/e]"), Some(&serde_json::json!([])));
+        assert_eq!((at_path(&object, "a[1]"), at_path(&object, "a[x].b")), (None, None));
+        let mut error = FieldError::invalid("a[0].b[c.d/e]", Value::Null, "no");
+        error.complete(&object);
+        assert_eq!(error.to_string(), "a[0].b[c.d/e]: Invalid value: []: no");
+    }
 
     #[test]
     fn texts_are_quoted_as_clients_know_it() {

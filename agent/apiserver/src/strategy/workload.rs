@@ -17,7 +17,7 @@ const JOB_LABELS: [(&str, bool); 4] = [
 /// Makes the selector and the template's labels of a Job that does not bring its own.
 pub(super) fn prepare_job(job: &mut Value) {
     if job["spec"]["manualSelector"] == true {
-        return;
+        return share_labels(job);
     }
     let (uid, name) = (job["metadata"]["uid"].clone(), job["metadata"]["name"].clone());
     let template = &mut job["spec"]["template"];
@@ -36,9 +36,14 @@ pub(super) fn prepare_job(job: &mut Value) {
     tree::object_at(&mut job["spec"]["selector"], "matchLabels")
         .entry("batch.kubernetes.io/controller-uid")
         .or_insert(uid);
-    // A Job without labels of its own has those of its pods.
-    if tree::object_at(&mut job["metadata"], "labels").is_empty() {
-        job["metadata"]["labels"] = job["spec"]["template"]["metadata"]["labels"].clone();
+    share_labels(job);
+}
+
+/// A Job without labels of its own has those of its pods.
+fn share_labels(job: &mut Value) {
+    let labels = "/spec/template/metadata/labels";
+    if !tree::is_filled(job, "/metadata/labels") && tree::is_filled(job, labels) {
+        job["metadata"]["labels"] = job.pointer(labels).cloned().unwrap_or_default();
     }
 }
 

@@ -220,7 +220,7 @@ fn decisions(part: Part, new: &[Condition], old: &[Condition], errors: &mut Erro
         } else if after.len() == before.len() && after != before {
             let text = |list: &[Condition]| {
                 let name = "k8s.io.api.certificates.v1.CertificateSigningRequestCondition";
-                let all: Vec<String> = list.iter().map(|condition| shown::text(name, condition)).collect();
+                let all: Vec<String> = list.iter().map(|condition| shown::text(name, condition, None)).collect();
                 shown::indented(&format!("[{}]", all.join(",")))
             };
             let changes = diff::unified(&text(&before), &text(&after));

@@ -108,11 +108,13 @@ pub fn of_new(kind: &Kind, meta: &ObjectMeta, errors: &mut Errors) {
 
 /// Errors of a new object's metadata by the rules of all kinds; told if there are no others.
 pub fn of_any_new(kind: &Kind, meta: &ObjectMeta, errors: &mut Errors) {
+    generate_name(meta, names::path_segment, errors);
     whole(kind, meta, names::path_segment, errors);
 }
 
 /// Errors of a change of the metadata.
 pub fn of_change(kind: &Kind, part: Part, (new, old): (&ObjectMeta, &ObjectMeta), errors: &mut Errors) {
+    generate_name(new, names::path_segment, errors);
     whole(kind, new, names::path_segment, errors);
     change(new, old, errors);
     let rule = rule(kind);
@@ -145,6 +147,9 @@ pub fn of_embedded(meta: &ObjectMeta, errors: &mut Errors) {
 
 impl Rule {
     fn whole(&self, kind: &Kind, meta: &ObjectMeta, errors: &mut Errors) {
+        if !NAMES_ALONE.contains(&kind.plural) {
+            generate_name(meta, self.name, errors);
+        }
         whole(kind, meta, self.name, errors);
         self.known_finalizers(meta, errors);
     }
@@ -161,14 +166,17 @@ impl Rule {
     }
 }
 
-/// Kinds of which only the name is looked at, not what it is made from.
+/// Kinds whose own rules look only at the name, not at what it is made from.
 const NAMES_ALONE: [&str; 2] = ["deviceclasses", "replicationcontrollers"];
 
-fn whole(kind: &Kind, meta: &ObjectMeta, name: fn(&str) -> Complaints, errors: &mut Errors) {
-    if !meta.generate_name.is_empty() && !NAMES_ALONE.contains(&kind.plural) {
+fn generate_name(meta: &ObjectMeta, name: fn(&str) -> Complaints, errors: &mut Errors) {
+    if !meta.generate_name.is_empty() {
         let complaints = name(&without_dash(&meta.generate_name));
         checks::text(&METADATA.child("generateName"), &meta.generate_name, complaints, errors);
     }
+}
+
+fn whole(kind: &Kind, meta: &ObjectMeta, name: fn(&str) -> Complaints, errors: &mut Errors) {
     if meta.name.is_empty() {
         errors.push(FieldError::required(METADATA.child("name"), "name or generateName is required"));
     } else {

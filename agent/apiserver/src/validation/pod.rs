@@ -37,29 +37,29 @@ pub(super) use resources::overhead;
 pub(super) fn pod(change: &Change<'_, Pod>, errors: &mut Errors) {
     let pod = change.new;
     let options = Options { is_pod: true, ..Options::of(change.old.map(|old| (&old.spec, &old.metadata))) };
+    let path = change.path("spec");
     let Some(old) = change.old else {
-        whole(pod, options, errors);
+        whole(&path, pod, options, errors);
         return create(pod, errors);
     };
     if change.part == Part::Status {
         return status::status(pod, old, options, errors);
     }
-    whole(pod, options, errors);
+    whole(&path, pod, options, errors);
     match change.part {
         Part::EphemeralContainers => {
             update::annotation_updates(pod, old, options, errors);
             update::ephemeral_containers(pod, old, errors);
         }
         Part::Resize => resize::resize(pod, old, errors),
-        _ => update::update(pod, old, options, errors),
+        _ => update::update(&path, (pod, old), options, errors),
     }
 }
 
 /// What holds for every Pod, and not for every template of one.
-fn whole(pod: &Pod, options: Options, errors: &mut Errors) {
+fn whole(path: &Path<'_>, pod: &Pod, options: Options, errors: &mut Errors) {
     annotations::of_pod(&Path::root("metadata").child("annotations"), &pod.metadata, &pod.spec, options, errors);
-    let path = Path::root("spec");
-    spec::spec(&path, &pod.spec, Some(&pod.metadata), options, errors);
+    spec::spec(path, &pod.spec, Some(&pod.metadata), options, errors);
     if pod.spec.service_account_name.is_empty() {
         projected::no_tokens(&path.child("volumes"), &pod.spec.volumes, errors);
     }

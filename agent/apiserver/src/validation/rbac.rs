@@ -24,8 +24,9 @@ pub fn cluster_role(change: &Change<'_, ClusterRole>, errors: &mut Errors) {
         errors.push(FieldError::required(path, why));
     }
     for (i, selector) in aggregation.cluster_role_selectors.iter().enumerate() {
+        let told = errors.len();
         labels::selector(&path.index(i), selector, options, errors);
-        if api::labels::Selector::from_object(Some(selector)).is_err() {
+        if errors.len() > told || api::labels::Selector::from_object(Some(selector)).is_err() {
             errors.push(FieldError::invalid(path.index(i), serde_json::Value::Null, "invalid label selector."));
         }
     }

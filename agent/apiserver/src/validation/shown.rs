@@ -4,22 +4,24 @@
 use api::schema::{self, Field, FieldType, Message, Shape};
 use serde_json::Value;
 
+use crate::codec;
 use crate::status::Shown;
 
 /// What an error says of a structure; `name` is its message's.
 #[must_use]
 pub fn structure<M: prost::Message>(name: &str, value: &M) -> Shown {
-    Shown::spelled(text(name, value))
+    let Some(message) = schema::message(name) else { return Shown::spelled("{}") };
+    Shown::structure(message, tree(message, value), spell)
 }
 
 /// What an error says of a list of structures; none is null.
 #[must_use]
 pub fn structures<M: prost::Message>(name: &str, values: &[M]) -> Shown {
     if values.is_empty() {
-        return Shown::spelled("null");
+        return Shown::no_list();
     }
-    let texts: Vec<String> = values.iter().map(|value| text(name, value)).collect();
-    Shown::spelled(format!("[{}]", texts.join(",")))
+    let Some(message) = schema::message(name) else { return Shown::spelled("[]") };
+    Shown::structure(message, values.iter().map(|value| tree(message, value)).collect(), spell_all)
 }
 
 /// What an error says of a structure that may be missing.
@@ -37,7 +39,7 @@ pub fn optional_text(value: Option<&String>) -> Shown {
 /// What an error says of a list of texts; none is null.
 #[must_use]
 pub fn texts(values: &[String]) -> Shown {
-    if values.is_empty() { Shown::spelled("null") } else { Shown::from(Value::from(values)) }
+    if values.is_empty() { Shown::no_list() } else { Shown::from(Value::from(values)) }
 }
 
 /// What an error says of bytes.
@@ -62,14 +64,36 @@ pub fn quoted(text: &str) -> String {
     out
 }
 
-/// The structure's JSON.
+/// The structure's JSON, with what the client gave for it.
 #[must_use]
-pub fn text<M: prost::Message>(name: &str, value: &M) -> String {
+pub fn text<M: prost::Message>(name: &str, value: &M, given: Option<&Value>) -> String {
     let Some(message) = schema::message(name) else { return "{}".to_owned() };
-    let tree = api::transcode::proto_to_value(message, &value.encode_to_vec(), None).unwrap_or_default();
+    spell(message, &tree(message, value), given)
+}
+
+fn tree<M: prost::Message>(message: &Message, value: &M) -> Value {
+    api::transcode::proto_to_value(message, &value.encode_to_vec(), None).unwrap_or_default()
+}
+
+fn spell(message: &'static Message, value: &Value, given: Option<&Value>) -> String {
     let mut out = String::new();
-    put_message(message, &tree, &mut out);
+    match given {
+        None => put_message(message, value, &mut out),
+        Some(given) => {
+            let mut whole = value.clone();
+            codec::keep_blanks(message, &mut whole, given);
+            put_message(message, &whole, &mut out);
+        }
+    }
     out
+}
+
+fn spell_all(message: &'static Message, values: &Value, given: Option<&Value>) -> String {
+    let values = values.as_array().map_or(&[][..], Vec::as_slice);
+    let given = given.and_then(Value::as_array).filter(|given| given.len() == values.len());
+    let of = |at: usize| given.and_then(|given| given.get(at));
+    let texts: Vec<String> = values.iter().enumerate().map(|(at, value)| spell(message, value, of(at))).collect();
+    format!("[{}]", texts.join(","))
 }
 
 fn put_message(message: &'static Message, value: &Value, out: &mut String) {
@@ -465,11 +489,11 @@ mod tests {
     #[test]
     fn structures_have_their_names_inside() {
         let reference = api::rbac::v1::RoleRef { kind: "Role".into(), name: "a<b".into(), ..Default::default() };
-        let shown = text("k8s.io.api.rbac.v1.RoleRef", &reference);
+        let shown = text("k8s.io.api.rbac.v1.RoleRef", &reference, None);
         assert_eq!(shown, r#"{"APIGroup":"","Kind":"Role","Name":"a\u003cb"}"#);
         let port = api::core::v1::ServicePort { port: 80, ..Default::default() };
         assert_eq!(
-            text("k8s.io.api.core.v1.ServicePort", &port),
+            text("k8s.io.api.core.v1.ServicePort", &port, None),
             r#"{"Name":"","Protocol":"","AppProtocol":null,"Port":80,"TargetPort":0,"NodePort":0}"#
         );
     }

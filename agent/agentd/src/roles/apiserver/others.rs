@@ -42,6 +42,11 @@ const SIGNER: &str = "tokens are signed by --service-account-signing-key-file";
 const STATISTICS: &str = "the database is not asked for statistics in a rhythm";
 const TUNING: &str = "it is chosen as needed";
 
+/// Upstream's default of a flag of the table; empty for others.
+pub(super) fn default_of(name: &str) -> &'static str {
+    FLAGS.iter().find(|flag| flag.name == name).map_or("", |flag| flag.default)
+}
+
 /// The table, by name.
 const FLAGS: &[Flag] = &[
     refused("admission-control", "", "use --enable-admission-plugins"),

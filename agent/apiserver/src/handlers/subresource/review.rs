@@ -19,6 +19,7 @@ use crate::validation::authorization::{self, Review};
 pub(super) async fn create(call: &Call, body: &[u8]) -> Result<Response<Body>> {
     let schema = call.kind.schema().name;
     let mut review = decode_object(call, body)?;
+    crate::strategy::drop_repeated_owners(call, &mut review, false);
     check_namespace(call, &mut review)?;
     for key in ["selfLink", "deletionTimestamp", "deletionGracePeriodSeconds", "uid", "creationTimestamp"] {
         tree::remove(&mut review["metadata"], key);

@@ -26,7 +26,7 @@ pub fn daemon_set(change: &Change<'_, DaemonSet>, errors: &mut Errors) {
         options.invalid_selector_values |= selector.is_some_and(labels::has_invalid_values);
         workload::same_selector(new.spec.selector.as_ref(), selector, errors);
     }
-    spec(&new.spec, options, errors);
+    spec(&change.path("spec"), &new.spec, options, errors);
 }
 
 pub fn daemon_set_warnings(change: &Change<'_, DaemonSet>, out: &mut Vec<String>) {
@@ -36,8 +36,7 @@ pub fn daemon_set_warnings(change: &Change<'_, DaemonSet>, out: &mut Vec<String>
     }
 }
 
-fn spec(spec: &DaemonSetSpec, options: Options, errors: &mut Errors) {
-    let path = Path::root("spec");
+fn spec(path: &Path<'_>, spec: &DaemonSetSpec, options: Options, errors: &mut Errors) {
     let (at, at_template) = (path.child("selector"), path.child("template"));
     if let Some(selector) = &spec.selector {
         let allowed =

@@ -19,7 +19,7 @@ pub fn deployment(change: &Change<'_, Deployment>, errors: &mut Errors) {
         }
         return;
     }
-    spec(&new.spec, options(change.old.map(|old| &old.spec.template)), errors);
+    spec(&change.path("spec"), &new.spec, options(change.old.map(|old| &old.spec.template)), errors);
     if let Some(old) = change.old {
         workload::same_selector(new.spec.selector.as_ref(), old.spec.selector.as_ref(), errors);
     }
@@ -35,10 +35,9 @@ pub fn deployment_warnings(change: &Change<'_, Deployment>, out: &mut Vec<String
     template_warnings(&change.new.spec.template, out);
 }
 
-fn spec(spec: &DeploymentSpec, options: Options, errors: &mut Errors) {
-    let path = Path::root("spec");
+fn spec(path: &Path<'_>, spec: &DeploymentSpec, options: Options, errors: &mut Errors) {
     checks::non_negative(&path.child("replicas"), spec.replicas.unwrap_or(0), errors);
-    super::selected(&path, (spec.selector.as_ref(), &spec.template), options, errors);
+    super::selected(path, (spec.selector.as_ref(), &spec.template), options, errors);
     strategy(&path.child("strategy"), &spec.strategy, errors);
     checks::non_negative(&path.child("minReadySeconds"), spec.min_ready_seconds, errors);
     checks::non_negative_if_set(&path.child("revisionHistoryLimit"), spec.revision_history_limit, errors);

@@ -13,7 +13,7 @@ pub fn replica_set(change: &Change<'_, ReplicaSet>, errors: &mut Errors) {
     if change.part == Part::Status {
         return status(&new.status, errors);
     }
-    spec(&new.spec, options(change.old.map(|old| &old.spec.template)), errors);
+    spec(&change.path("spec"), &new.spec, options(change.old.map(|old| &old.spec.template)), errors);
     if let Some(old) = change.old {
         workload::same_selector(new.spec.selector.as_ref(), old.spec.selector.as_ref(), errors);
     }
@@ -29,11 +29,10 @@ pub fn replica_set_warnings(change: &Change<'_, ReplicaSet>, out: &mut Vec<Strin
     template_warnings(&change.new.spec.template, out);
 }
 
-fn spec(spec: &ReplicaSetSpec, options: Options, errors: &mut Errors) {
-    let path = Path::root("spec");
+fn spec(path: &Path<'_>, spec: &ReplicaSetSpec, options: Options, errors: &mut Errors) {
     checks::non_negative(&path.child("replicas"), spec.replicas.unwrap_or(0), errors);
     checks::non_negative(&path.child("minReadySeconds"), spec.min_ready_seconds, errors);
-    super::selected(&path, (spec.selector.as_ref(), &spec.template), options, errors);
+    super::selected(path, (spec.selector.as_ref(), &spec.template), options, errors);
 }
 
 fn status(status: &ReplicaSetStatus, errors: &mut Errors) {

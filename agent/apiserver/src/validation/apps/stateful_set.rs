@@ -22,7 +22,7 @@ struct Skip {
 
 pub fn stateful_set(change: &Change<'_, StatefulSet>, errors: &mut Errors) {
     let new = change.new;
-    let path = Path::root("spec");
+    let path = change.path("spec");
     if change.part == Part::Status {
         status(&new.status, errors);
         if let Some(old) = change.old {

@@ -17,7 +17,7 @@ pub fn cron_job(change: &Change<'_, CronJob>, errors: &mut Errors) {
     }
     let new = change.new;
     let old = change.old.map(|old| &old.spec);
-    spec(&new.spec, old, errors);
+    spec(&change.path("spec"), &new.spec, old, errors);
     if old.is_none() && new.metadata.name.len() > MAX_NAME {
         let why = format!("must be no more than {MAX_NAME} characters");
         errors.push(FieldError::invalid("metadata.name", &new.metadata.name, why));
@@ -43,8 +43,7 @@ pub fn cron_job_warnings(change: &Change<'_, CronJob>, out: &mut Vec<String>) {
     }
 }
 
-fn spec(spec: &CronJobSpec, old: Option<&CronJobSpec>, errors: &mut Errors) {
-    let path = Path::root("spec");
+fn spec(path: &Path<'_>, spec: &CronJobSpec, old: Option<&CronJobSpec>, errors: &mut Errors) {
     let at = path.child("schedule");
     if spec.schedule.is_empty() {
         errors.push(FieldError::required(at, ""));

@@ -30,7 +30,7 @@ pub fn job(change: &Change<'_, Job>, errors: &mut Errors) {
     if change.part == Part::Status {
         return job_status::status(new, change.old.unwrap_or(new), errors);
     }
-    let path = Path::root("spec");
+    let path = change.path("spec");
     let mut options = Options::of(change.old.map(|old| (&old.spec.template.spec, &old.spec.template.metadata)));
     let mut labelled = true;
     if let Some(old) = change.old {

@@ -1,7 +1,7 @@
 //! Times that come again: five fields, or a word for them.
 
 use crate::status::FieldError;
-use crate::validation::{Errors, Path};
+use crate::validation::{Errors, Path, shown};
 use stdx::quoted;
 
 /// The numbers that a field can have, and names of some.
@@ -173,15 +173,15 @@ pub(super) fn time_zone(path: &Path<'_>, zone: &str, errors: &mut Errors) {
     };
     let unknown = format!("unknown time zone {zone}");
     if !zone.split('/').all(is_part) {
-        errors.push(FieldError::invalid(path, zone, unknown));
+        errors.push(FieldError::invalid(path, shown::word(zone), unknown));
         return;
     }
     if zone.eq_ignore_ascii_case("Local") {
         let why = "timeZone must be an explicit time zone as defined in https://www.iana.org/time-zones";
-        errors.push(FieldError::invalid(path, zone, why));
+        errors.push(FieldError::invalid(path, shown::word(zone), why));
     }
     if !is_zone(zone) {
-        errors.push(FieldError::invalid(path, zone, unknown));
+        errors.push(FieldError::invalid(path, shown::word(zone), unknown));
     }
 }
 

@@ -45,7 +45,7 @@ pub fn template_meta(path: &Path<'_>, meta: &ObjectMeta, errors: &mut Errors) {
         ("finalizers", !meta.finalizers.is_empty()),
         ("managedFields", !meta.managed_fields.is_empty()),
     ];
-    for (name, _) in fields.iter().filter(|(_, set)| *set) {
+    for (name, _) in fields.iter().filter(|(name, set)| *set || path.child(name).is_blank()) {
         errors.push(FieldError::forbidden(path.child(name), "cannot be set"));
     }
 }

@@ -143,7 +143,7 @@ mod tests {
             let data = BTreeMap::from([(key.to_owned(), value.as_bytes().to_vec())]);
             let new = Secret { r#type: kind.to_owned(), data, ..Secret::default() };
             let mut errors = Errors::new();
-            secret(&Change { part: Part::Main, new: &new, old: None }, &mut errors);
+            secret(&Change { part: Part::Main, new: &new, old: None, given: &serde_json::Value::Null }, &mut errors);
             let told = errors.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
             assert_eq!(expected.is_empty(), told.is_empty(), "{kind}: {told}");
             assert!(told.contains(expected), "{kind}: {told}");

@@ -25,7 +25,7 @@ pub fn replication_controller(change: &Change<'_, ReplicationController>, errors
         return status(&change.new.status, errors);
     }
     let old = change.old.and_then(|old| old.spec.template.as_ref());
-    spec(&change.new.spec, Options::of(old.map(|old| (&old.spec, &old.metadata))), errors);
+    spec(&change.path("spec"), &change.new.spec, Options::of(old.map(|old| (&old.spec, &old.metadata))), errors);
 }
 
 pub fn replication_controller_warnings(change: &Change<'_, ReplicationController>, out: &mut Vec<String>) {
@@ -42,8 +42,7 @@ pub fn replication_controller_warnings(change: &Change<'_, ReplicationController
     }
 }
 
-fn spec(spec: &ReplicationControllerSpec, options: Options, errors: &mut Errors) {
-    let path = Path::root("spec");
+fn spec(path: &Path<'_>, spec: &ReplicationControllerSpec, options: Options, errors: &mut Errors) {
     checks::non_negative(&path.child("minReadySeconds"), spec.min_ready_seconds, errors);
     if spec.selector.is_empty() {
         errors.push(FieldError::required(path.child("selector"), ""));

@@ -26,7 +26,7 @@ pub fn persistent_volume(change: &Change<'_, PersistentVolume>, errors: &mut Err
     if let Some(old) = old {
         // All of it is told again of a change.
         volume(&Path::root("spec"), &new.spec, Some(&own), errors);
-        updated(&new.spec, &old.spec, errors);
+        updated(&change.path("spec"), (&new.spec, &old.spec), errors);
     }
 }
 
@@ -388,16 +388,16 @@ fn classes(path: &Path<'_>, spec: &PersistentVolumeSpec, is_own: bool, errors: &
     }
 }
 
-fn updated(new: &PersistentVolumeSpec, old: &PersistentVolumeSpec, errors: &mut Errors) {
+fn updated(path: &Path<'_>, (new, old): (&PersistentVolumeSpec, &PersistentVolumeSpec), errors: &mut Errors) {
     let (before, after) = (&old.persistent_volume_source, &new.persistent_volume_source);
     if before != after {
         let after = without_late_secret(after, before);
         if *before != after {
             const NAME: &str = "k8s.io.api.core.v1.PersistentVolumeSource";
-            let text = |source: &PersistentVolumeSource| shown::indented(&shown::text(NAME, source));
+            let text = |source: &PersistentVolumeSource, given| shown::indented(&shown::text(NAME, source, given));
             let why = format!(
                 "spec.persistentvolumesource is immutable after creation\n{}",
-                diff::unified(&text(before), &text(&after))
+                diff::unified(&text(before, None), &text(&after, path.given()))
             );
             errors.push(FieldError::forbidden(Path::root("spec").child("persistentvolumesource"), why));
         }

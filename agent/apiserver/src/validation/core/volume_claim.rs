@@ -38,11 +38,11 @@ pub fn persistent_volume_claim(change: &Change<'_, PersistentVolumeClaim>, error
     };
     claim::spec(&SPEC, &new.spec, options, errors);
     if let Some(old) = old {
-        updated(new, old, errors);
+        updated(&change.path("spec"), (new, old), errors);
     }
 }
 
-fn updated(new: &PersistentVolumeClaim, old: &PersistentVolumeClaim, errors: &mut Errors) {
+fn updated(path: &Path<'_>, (new, old): (&PersistentVolumeClaim, &PersistentVolumeClaim), errors: &mut Errors) {
     let (mut after, mut before) = (new.spec.clone(), old.spec.clone());
     if old.spec.volume_name.is_empty() {
         before.volume_name.clone_from(&after.volume_name);
@@ -57,10 +57,10 @@ fn updated(new: &PersistentVolumeClaim, old: &PersistentVolumeClaim, errors: &mu
     }
     if after != before {
         const NAME: &str = "k8s.io.api.core.v1.PersistentVolumeClaimSpec";
-        let text = |spec: &PersistentVolumeClaimSpec| shown::indented(&shown::text(NAME, spec));
+        let text = |spec: &PersistentVolumeClaimSpec, given| shown::indented(&shown::text(NAME, spec, given));
         let why = format!(
             "spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims\n{}",
-            diff::unified(&text(&before), &text(&after))
+            diff::unified(&text(&before, None), &text(&after, path.given()))
         );
         errors.push(FieldError::forbidden("spec", why));
     }

@@ -117,7 +117,9 @@ pub(super) fn ephemeral(path: &Path<'_>, scope: Scope<'_>, errors: &mut Errors) 
 /// Nothing counts on such a container, so it has no resources and is not looked after.
 fn not_for_ephemeral(path: &Path<'_>, container: &Container, added: &EphemeralContainer, errors: &mut Errors) {
     let resources = &container.resources;
-    let has_resources = !(resources.limits.is_empty() && resources.requests.is_empty() && resources.claims.is_empty());
+    let at = path.child("resources");
+    let has_resources = !(resources.limits.is_empty() && resources.requests.is_empty() && resources.claims.is_empty())
+        || ["limits", "requests", "claims"].iter().any(|list| at.child(list).is_blank());
     let fields = [
         ("ports", !container.ports.is_empty()),
         ("resources", has_resources),
@@ -129,7 +131,9 @@ fn not_for_ephemeral(path: &Path<'_>, container: &Container, added: &EphemeralCo
         ("startupProbe", container.startup_probe.is_some()),
         ("lifecycle", container.lifecycle.is_some()),
     ];
-    for (name, _) in fields.iter().filter(|(_, set)| *set) {
+    let lists = ["ports", "resizePolicy", "restartPolicyRules"];
+    let is_blank = |name: &str| lists.contains(&name) && path.child(name).is_blank();
+    for (name, _) in fields.iter().filter(|(name, set)| *set || is_blank(name)) {
         errors.push(FieldError::forbidden(path.child(name), NOT_EPHEMERAL));
     }
     for (i, mount) in added.ephemeral_container_common.volume_mounts.iter().enumerate() {

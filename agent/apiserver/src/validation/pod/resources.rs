@@ -39,7 +39,7 @@ pub(super) fn of_pod(path: &Path<'_>, scope: Scope<'_>, errors: &mut Errors) {
         errors.push(FieldError::forbidden(path, "may not be set for a windows pod"));
         return;
     }
-    if !own.claims.is_empty() {
+    if !own.claims.is_empty() || path.child("claims").is_blank() {
         errors.push(FieldError::forbidden(path.child("claims"), "claims may not be set for Resources at pod-level"));
     }
     amounts(&path, own, (pod_resource_name, scope.options.partial_huge_pages), errors);

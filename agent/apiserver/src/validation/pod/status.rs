@@ -158,7 +158,9 @@ fn claims(path: &Path<'_>, status: &PodStatus, spec: &PodSpec, errors: &mut Erro
             errors.push(FieldError::duplicate(path.child("name"), &claim.name));
         }
         if let Some(name) = &claim.resource_claim_name {
-            checks::text(&path.child("resourceClaimName"), name, names::dns1123_subdomain(name), errors);
+            let at = path.child("resourceClaimName");
+            let complaints = names::dns1123_subdomain(name).into_iter();
+            errors.extend(complaints.map(|why| FieldError::invalid(at, shown::word(name), why)));
         }
     }
 }

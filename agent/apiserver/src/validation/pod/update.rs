@@ -6,6 +6,7 @@ use api::core::v1::{Affinity, Container, NodeAffinity, NodeSelectorTerm, Pod, Po
 
 use super::{Options, annotations, containers, tolerations};
 use crate::status::FieldError;
+use crate::tree;
 use crate::validation::{Errors, Path, checks, diff, shown};
 
 const UPDATABLE: &str = "pod updates may not change fields other than `spec.containers[*].image`,\
@@ -13,9 +14,8 @@ const UPDATABLE: &str = "pod updates may not change fields other than `spec.cont
     `spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)";
 
 /// The change of a Pod by a client that is no subresource's.
-pub(super) fn update(new: &Pod, old: &Pod, options: Options, errors: &mut Errors) {
+pub(super) fn update(path: &Path<'_>, (new, old): (&Pod, &Pod), options: Options, errors: &mut Errors) {
     annotation_updates(new, old, options, errors);
-    let path = Path::root("spec");
     let (spec, before) = (&new.spec, &old.spec);
     let lists = [
         ("containers", &spec.containers, &before.containers),
@@ -40,7 +40,7 @@ pub(super) fn update(new: &Pod, old: &Pod, options: Options, errors: &mut Errors
     added_tolerations(&path.child("tolerations"), (&spec.tolerations, &before.tolerations), options, errors);
     removed_gates(&path.child("schedulingGates"), &spec.scheduling_gates, &before.scheduling_gates, errors);
     if spec != before {
-        rest(&path, spec, before, errors);
+        rest(path, spec, before, errors);
     }
 }
 
@@ -127,8 +127,12 @@ fn rest(path: &Path<'_>, new: &PodSpec, old: &PodSpec, errors: &mut Errors) {
     }
     if spec != *old {
         let name = "k8s.io.api.core.v1.PodSpec";
-        let text = |spec: &PodSpec| shown::indented(&shown::text(name, spec));
-        let why = format!("{UPDATABLE}\n{}", diff::unified(&text(old), &text(&spec)));
+        let mut given = path.given().cloned().unwrap_or_default();
+        for replaced in ["tolerations", "schedulingGates"] {
+            tree::remove(&mut given, replaced);
+        }
+        let text = |spec: &PodSpec, given| shown::indented(&shown::text(name, spec, given));
+        let why = format!("{UPDATABLE}\n{}", diff::unified(&text(old, None), &text(&spec, Some(&given))));
         errors.push(FieldError::forbidden(path, why));
     }
 }
@@ -216,7 +220,7 @@ pub(super) fn ephemeral_containers(new: &Pod, old: &Pod, errors: &mut Errors) {
                 errors.push(FieldError::forbidden(path, why));
             }
             Some(after) if after != before => {
-                let text = |c| shown::indented(&shown::text("k8s.io.api.core.v1.EphemeralContainer", c));
+                let text = |c| shown::indented(&shown::text("k8s.io.api.core.v1.EphemeralContainer", c, None));
                 let lines = diff::unified(&text(before), &text(after));
                 let why = format!("existing ephemeral containers {name:?} may not be changed\n{lines}");
                 errors.push(FieldError::forbidden(path, why));

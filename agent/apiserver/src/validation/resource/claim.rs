@@ -36,7 +36,7 @@ pub fn resource_claim(change: &Change<'_, ResourceClaim>, errors: &mut Errors) {
 
 pub fn resource_claim_template(change: &Change<'_, ResourceClaimTemplate>, errors: &mut Errors) {
     let new = &change.new.spec;
-    template_meta(&SPEC.child("metadata"), &new.metadata, errors);
+    template_meta(&change.path("spec").child("metadata"), &new.metadata, errors);
     device_claim(&SPEC.child("spec").child("devices"), &new.spec.devices, errors);
     if let Some(old) = change.old {
         let shown = |spec: &_| shown::structure("k8s.io.api.resource.v1.ResourceClaimTemplateSpec", spec);

@@ -3,6 +3,7 @@
 
 mod change;
 mod condition;
+mod devices;
 mod event;
 mod limits;
 mod matching;
@@ -31,6 +32,7 @@ use crate::strategy::Part;
 use change::Change;
 use event::is_looked_at;
 
+pub use devices::claim_errors;
 pub use policies::Policies;
 pub use quota::Turns as QuotaTurns;
 pub use webhooks::{Hooks, WebhookClient, roots};

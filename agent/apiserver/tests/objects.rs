@@ -245,3 +245,21 @@ async fn what_holds_nothing_counts_until_it_is_stored() {
     assert!(refused["message"].as_str().unwrap().ends_with(why), "{refused}");
     shutdown.trigger();
 }
+
+#[tokio::test]
+async fn administrators_access_to_devices_needs_a_namespace_for_it() {
+    const CLAIMS: &str = "/apis/resource.k8s.io/v1/namespaces/default/resourceclaims";
+    let shutdown = lifecycle::Shutdown::new();
+    let server = server(&shutdown).await;
+    let exactly = json!({"deviceClassName": "c", "adminAccess": true});
+    let claim =
+        json!({"metadata": {"name": "a"}, "spec": {"devices": {"requests": [{"name": "r", "exactly": exactly}]}}});
+    let (code, status) = send(&server, Method::POST, CLAIMS, JSON, claim.clone()).await;
+    assert_eq!(code, StatusCode::UNPROCESSABLE_ENTITY);
+    assert_eq!(status["details"]["causes"][0]["field"], "spec.devices.requests[0].adminAccess");
+    let labels = json!({"metadata": {"labels": {"resource.kubernetes.io/admin-access": "true"}}});
+    let namespace = "/api/v1/namespaces/default";
+    assert_eq!(send(&server, Method::PATCH, namespace, "application/merge-patch+json", labels).await.0, StatusCode::OK);
+    assert_eq!(send(&server, Method::POST, CLAIMS, JSON, claim).await.0, StatusCode::CREATED);
+    shutdown.trigger();
+}

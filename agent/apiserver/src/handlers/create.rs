@@ -102,7 +102,7 @@ async fn create_named(call: &Call, mut value: Value) -> Result<Creation> {
 /// Looks at an object and stores it.
 async fn finish(call: &Call, value: Value) -> Result<Creation> {
     let storage = call.storage()?;
-    let mut errors = validation::Errors::new();
+    let mut errors = admission::claim_errors(call, strategy::Part::Main, &value, None);
     let encoded = Encoded::of(storage, call.kind, &value)?;
     let meta = encoded.metadata()?;
     validation::metadata::of_new(call.kind, &meta, &mut errors);

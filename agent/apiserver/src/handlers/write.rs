@@ -385,7 +385,7 @@ async fn prepare(call: &Call, part: Part, mut new: Value, (stored, old): (&Objec
 /// Whether a successor may be written, and its message.
 async fn judge(call: &Call, part: Part, new: &Value, (stored, old): (&Object, &Value)) -> Result<Encoded> {
     let storage = call.storage()?;
-    let mut errors = validation::Errors::new();
+    let mut errors = admission::claim_errors(call, part, new, Some(old));
     let encoded = Encoded::of(storage, call.kind, new)?;
     let before = Encoded::of_stored(storage, call.kind, stored, old)?;
     validation::metadata::of_change(call.kind, part, (&encoded.metadata()?, &before.metadata()?), &mut errors);

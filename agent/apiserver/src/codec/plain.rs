@@ -105,6 +105,7 @@ impl Scanner<'_> {
                     self.at += 1;
                     return;
                 }
+                Some(b'\r') => self.at += 1,
                 Some(b'#') => return self.skip_line(),
                 Some(b'-' | b'?' | b':') if self.is_blank_at(self.at + 1) => {
                     // What follows a dash is as deep as it stands.
@@ -239,6 +240,7 @@ mod tests {
             ("a: {b: y, no: n, c: [0644, \"0644\", x]}\n", "a: {b: true, no: false, c: [420, \"0644\", x]}\n"),
             ("mode: 0400\nother: 00\nnone: 08\nminus: -010", "mode: 256\nother: 0\nnone: 08\nminus: -8"),
             ("a: &x yes\nb: !!str z", "a: &x true\nb: !!str z"),
+            ("a: yes\r\n\r\nb:\r\n- 0644\r\n", "a: true\r\n\r\nb:\r\n- 420\r\n"),
         ] {
             assert_eq!(modern(old), new);
         }

@@ -182,9 +182,6 @@ async fn open(options: &Options) -> Result<Arc<dyn Store>> {
 }
 
 fn config(options: &Options) -> Result<Config> {
-    if let Some(unknown) = options.enable_admission_plugins.iter().find(|p| *p != "NodeRestriction") {
-        bail!("--enable-admission-plugins {unknown} is not supported: only NodeRestriction can be chosen");
-    }
     let ranges = options.service_cluster_ip_range.iter().map(|text| text.parse());
     let tls = match (&options.tls_cert_file, &options.tls_private_key_file) {
         (Some(certificate), Some(key)) => (certificate.clone(), key.clone()),

@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
+use http::header::LOCATION;
 use http::request::Parts;
-use http::{HeaderMap, HeaderName, HeaderValue, Response, Uri};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, Uri};
 
 use super::Remote;
-use crate::answer::Body;
+use crate::answer::{self, Body};
 use crate::app::App;
 use crate::handlers::tunnel;
 use crate::status::{Failure, Result};
@@ -30,9 +31,18 @@ pub async fn serve(
     let uri: Uri = path.parse().map_err(|e| Failure::bad_request(format!("the path cannot be asked for: {e}")))?;
     tunnel::hide_credentials(&mut parts.headers);
     name_user(&mut parts.headers, user);
-    tunnel::forward(&target, uri, parts, body)
-        .await
-        .map_err(|e| Failure::unavailable(format!("error trying to reach service: {e}")))
+    let answer = tunnel::forward(&target, uri, parts, body).await;
+    answer.map(unless_elsewhere).map_err(|e| Failure::unavailable(format!("error trying to reach service: {e}")))
+}
+
+/// Clients trust what this server says: nobody behind it may send them, and their credentials, elsewhere.
+fn unless_elsewhere(answer: Response<Body>) -> Response<Body> {
+    let has_target = answer.headers().get(LOCATION).is_some_and(|target| !target.is_empty());
+    if !answer.status().is_redirection() || !has_target {
+        return answer;
+    }
+    let why = "the backend attempted to redirect this request, which is not permitted";
+    answer::text(StatusCode::BAD_GATEWAY, why)
 }
 
 /// The headers that aggregated servers believe from the holder of the proxy's certificate.
@@ -73,6 +83,17 @@ fn escape(key: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn redirections_end_here() {
+        let answer = |code: u16, target: &str| {
+            let answer = Response::builder().status(code).header(LOCATION, target);
+            unless_elsewhere(answer.body(Body::default()).unwrap()).status().as_u16()
+        };
+        assert_eq!(answer(302, "https://elsewhere/"), 502);
+        assert_eq!(answer(304, ""), 304);
+        assert_eq!(answer(201, "/made"), 201);
+    }
 
     #[test]
     fn the_user_is_named_in_headers() {

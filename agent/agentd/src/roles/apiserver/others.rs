@@ -1,7 +1,7 @@
 //! Upstream's flags that are not read here: what each would do is done in one way only, or not at all.
 //!
-//! A flag that is given its upstream default asks for what is done anyway. Another value changes nothing, which is
-//! logged, or is refused with the reason, so that nobody believes in a setting that is not there.
+//! A flag may always ask for what is done anyway, which is upstream's default but for few. Another value changes
+//! nothing, which is logged, or is refused with the reason, so that nobody believes in a setting that is not there.
 
 use anyhow::{Result, bail};
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, Error, FromArgMatches};
@@ -16,7 +16,7 @@ enum Effect {
 #[derive(Clone, Copy, Debug)]
 struct Flag {
     name: &'static str,
-    /// Upstream's.
+    /// What is done anyway.
     default: &'static str,
     effect: Effect,
 }
@@ -42,7 +42,7 @@ const SIGNER: &str = "tokens are signed by --service-account-signing-key-file";
 const STATISTICS: &str = "the database is not asked for statistics in a rhythm";
 const TUNING: &str = "it is chosen as needed";
 
-/// Upstream's default of a flag of the table; empty for others.
+/// What is done anyway in place of a flag of the table; empty for others.
 pub(super) fn default_of(name: &str) -> &'static str {
     FLAGS.iter().find(|flag| flag.name == name).map_or("", |flag| flag.default)
 }
@@ -51,10 +51,11 @@ pub(super) fn default_of(name: &str) -> &'static str {
 const FLAGS: &[Flag] = &[
     refused("admission-control", "", "use --enable-admission-plugins"),
     refused("admission-control-config-file", "", "the plugins have no configuration"),
-    nothing("aggregator-reject-forwarding-redirect", "true", "redirects are passed on to who asked"),
+    refused("aggregator-reject-forwarding-redirect", "true", "aggregated servers must not send clients elsewhere"),
     refused("allow-metric-labels", "", NO_METRIC_CHOICE),
     refused("allow-metric-labels-manifest", "", NO_METRIC_CHOICE),
     refused("allow-privileged", "true", "what pods may do is limited by Pod Security admission"),
+    refused("api-audiences", "", "tokens are accepted for their issuer, --service-account-issuer"),
     nothing("apiserver-count", "1", "servers are counted by their leases"),
     nothing("contention-profiling", "false", NO_DEBUGGING),
     nothing("coordinated-leadership-lease-duration", "15s", GATES),
@@ -125,6 +126,7 @@ const FLAGS: &[Flag] = &[
     refused("tls-sni-cert-key", "", "one certificate is served; put all names into it"),
     refused("tracing-config-file", "", "traces are not sent"),
     nothing("v", "0", LOGS),
+    refused("version", "false", "`keelson --version` prints the version"),
     nothing("vmodule", "", LOGS),
     nothing("watch-cache", "true", ONE_CACHE),
     nothing("watch-cache-sizes", "", ONE_CACHE),

@@ -17,6 +17,7 @@ const WORKERS: &str = "the number of workers is fixed";
 /// The table, by name.
 pub(super) const FLAGS: &[Flag] = &[
     read("allocate-node-cidrs", Switch),
+    refused("allow-untagged-cloud", Switch, NO_CLOUD),
     refused("attach-detach-reconcile-sync-period", Text, NO_VOLUMES),
     refused("cidr-allocator-type", Text, "ranges are given out of --cluster-cidr"),
     refused("cloud-config", Text, NO_CLOUD),
@@ -92,6 +93,7 @@ pub(super) const FLAGS: &[Flag] = &[
     refused("node-eviction-rate", Number, LIFECYCLE),
     refused("node-monitor-grace-period", Text, LIFECYCLE),
     nothing("node-monitor-period", Text, NO_POLLING),
+    nothing("node-sync-period", Text, NO_POLLING),
     refused("node-startup-grace-period", Text, LIFECYCLE),
     refused("pv-recycler-increment-timeout-nfs", Number, NO_VOLUMES),
     refused("pv-recycler-minimum-timeout-hostpath", Number, NO_VOLUMES),

@@ -19,7 +19,7 @@ use crate::request::{Wanted, obtain};
 
 /// A control plane that starts beside the worker is there within seconds; one that is down is not pestered.
 const RETRY: Backoff =
-    Backoff { initial: Duration::from_millis(250), factor: 2.0, max: Duration::from_secs(3), jitter: 0.5 };
+    Backoff { initial: Duration::from_millis(250), factor: 2.0, max: Duration::from_secs(1), jitter: 0.5 };
 /// Clocks jump and machines sleep: the longest time between two looks at the clock.
 const LONGEST_SLEEP: Duration = Duration::from_secs(600);
 

@@ -116,7 +116,8 @@ impl Flashed {
         if disc_of(folder).exists() {
             let drive =
                 format!("if=none,id=disc,format=raw,media=cdrom,readonly=on,file={}", disc_of(folder).display());
-            qemu.args(["-drive", &drive, "-device", "ide-cd,drive=disc,bootindex=1"]);
+            qemu.args(["-drive", &drive, "-device", "ich9-ahci,id=sata"]);
+            qemu.args(["-device", "ide-cd,bus=sata.0,drive=disc,bootindex=1"]);
         }
         let config = folder.join("config.raw");
         if pad(&folder.join("manifest.toml"), &config).is_ok() {

@@ -37,13 +37,15 @@ pub(super) async fn run_from_disc(scene: &mut Scene) -> Result<Outcome> {
     Ok(Outcome::Passed)
 }
 
-/// Starts the machine from the medium, with a manifest that names its disk.
+/// Starts the machines from the medium, with manifests that name their disk. Returns the master's name.
 fn begin(scene: &mut Scene, medium: Medium) -> Result<String> {
     let master = scene.cluster.master().context("the cluster has no master")?.name.clone();
     scene.flash(medium)?;
-    let path = scene.cluster.folder.manifest(&master);
-    let plain = fs::read_to_string(&path).context("read the manifest")?;
-    fs::write(&path, format!("{plain}\n[install]\ndisk = \"serial:{DISK}\"\n"))?;
+    for running in &scene.cluster.state.machines {
+        let path = scene.cluster.folder.manifest(&running.machine.name);
+        let plain = fs::read_to_string(&path).context("read the manifest")?;
+        fs::write(&path, format!("{plain}\n[install]\ndisk = \"serial:{DISK}\"\n"))?;
+    }
     scene.cluster.start(&scene.progress)?;
     Ok(master)
 }

@@ -18,8 +18,14 @@ const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const MAX_PAUSE: Duration = Duration::from_secs(5);
 
 impl Cache {
-    /// Loads everything, then follows the store until shutdown. What breaks is tried again.
+    /// Loads everything, then follows the store until shutdown, of which everybody learns who waits for news. What
+    /// breaks is tried again.
     pub async fn run(&self, shutdown: Shutdown) {
+        self.follow(shutdown).await;
+        self.all().iter().for_each(|storage| storage.newest.send_modify(|_revision| ()));
+    }
+
+    async fn follow(&self, shutdown: Shutdown) {
         let mut pause = FIRST_PAUSE;
         loop {
             let result = tokio::select! {

@@ -116,7 +116,8 @@ pub(super) async fn watch(call: &Call) -> Result<Response<Body>> {
         sizes: call.app.metrics.watched(call.kind),
         _watching: call.app.flows.watchers().begin(&call.info, &call.query),
     };
-    let frames = futures::stream::unfold(watcher, |mut w| async { w.next().await.map(|frame| (frame, w)) });
+    // Boxed, since the stream moves its state with every frame.
+    let frames = futures::stream::unfold(Box::new(watcher), |mut w| async { w.next().await.map(|frame| (frame, w)) });
     let body = StreamBody::new(frames.map(|bytes| Ok(Frame::data(bytes)))).boxed_unsync();
     let mut response = Response::new(body);
     let media_type = call.accept.encoding.watch_media_type();
@@ -255,12 +256,15 @@ impl Watcher {
         }
     }
 
+    /// Waits for news, which also come when the server goes down, or for the alarm.
     async fn wait(&mut self) {
-        let app = self.app.clone();
+        if self.app.shutdown.is_triggered() {
+            self.ended = true;
+            return;
+        }
         tokio::select! {
             changed = self.news.changed() => self.ended |= changed.is_err(),
             () = &mut self.alarm => self.alarm_rang(),
-            () = app.shutdown.wait() => self.ended = true,
         }
     }
 
@@ -355,8 +359,7 @@ impl Watcher {
                 return self.render("DELETED", &last);
             }
         };
-        let app = self.app.clone();
-        let own_version = same_form(app.cache.storage_at(self.index).kind, self.kind);
+        let own_version = same_form(self.app.cache.storage_at(self.index).kind, self.kind);
         if self.accept.form != Form::Object || !own_version {
             return self.render(name, &event.object);
         }

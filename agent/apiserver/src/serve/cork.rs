@@ -2,7 +2,9 @@
 //!
 //! An HTTP/2 connection flushes after every frame. With frames of 16 KB that is a system call, and a walk through the
 //! network stack, for each, which costs more than encrypting them. [`Corked`] takes flushes as done and keeps the
-//! bytes; [`Uncork`] runs the connection and sends what it wrote when it has nothing more to write for now.
+//! bytes; [`Uncork`] runs the connection and sends what it wrote when it has nothing more to write for now, and neither
+//! after those who are about to run had their turn: an event wakes all watches of a connection, and the first of them
+//! wakes the connection at once.
 
 use std::io::{Error, IoSlice};
 use std::pin::Pin;
@@ -24,6 +26,8 @@ pub struct Uncork<F: Future, S> {
     cork: Arc<Mutex<Cork<S>>>,
     /// What the connection came to, until everything is sent.
     done: Option<F::Output>,
+    /// Whether others had their turn since something was kept.
+    has_waited: bool,
 }
 
 struct Cork<S> {
@@ -53,7 +57,14 @@ impl<S> CorkHandle<S> {
     /// The connection, with its writes sent turn by turn.
     pub fn run<F: Future>(self, connection: F) -> Uncork<F, S> {
         self.0.lock().is_in = true;
-        Uncork { connection, cork: self.0, done: None }
+        Uncork { connection, cork: self.0, done: None, has_waited: false }
+    }
+}
+
+impl<S> Cork<S> {
+    /// Whether there is something to send, and so little that more is welcome.
+    fn is_worth_waiting(&self) -> bool {
+        (1..LIMIT / 2).contains(&(self.kept.len() - self.sent))
     }
 }
 
@@ -147,7 +158,13 @@ where
             // After an upgrade somebody else writes, whom nobody flushes for.
             this.cork.lock().is_in = false;
         }
-        match (this.cork.lock().poll_drain(cx), this.done.take()) {
+        let mut cork = this.cork.lock();
+        if cork.is_worth_waiting() && this.done.is_none() && !std::mem::replace(&mut this.has_waited, true) {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        this.has_waited = false;
+        match (cork.poll_drain(cx), this.done.take()) {
             (Poll::Ready(Ok(())), Some(done)) => Poll::Ready(done),
             (Poll::Ready(Err(_)), Some(Err(error))) => Poll::Ready(Err(error)),
             (Poll::Ready(Err(error)), _) => Poll::Ready(Err(error.into())),

@@ -33,6 +33,8 @@ const LAYERS: &[(&str, &[&str])] = &[
 const SIDEWAYS: &[(&str, &[&str])] = &[
     // Expressions calculate with quantities.
     ("cel", &["api"]),
+    // Times are written in one way.
+    ("machine-api", &["api"]),
     ("cgroups", &["sys"]),
     ("netlink", &["sys"]),
     ("nft", &["sys"]),

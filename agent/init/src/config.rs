@@ -76,6 +76,12 @@ impl Paths {
         self.state.join("update.json")
     }
 
+    /// How the last starts went.
+    #[must_use]
+    pub fn boots(&self) -> PathBuf {
+        self.state.join("boots.json")
+    }
+
     /// The kernel's last lines before the last crash.
     #[must_use]
     pub fn crash(&self) -> PathBuf {
@@ -89,8 +95,8 @@ impl Paths {
         self.run.join("conditions")
     }
 
-    /// Where others put files for PID 1, written elsewhere and moved here: `reboot` with the reason; `restart` with the
-    /// names of services, one a line; `manifest.toml`.
+    /// Where others put files for PID 1, written elsewhere and moved here: `reboot` or `shutdown` with the reason; `restart`
+    /// with the names of services, one a line; `manifest.toml`.
     #[must_use]
     pub fn inbox(&self) -> PathBuf {
         self.run.join("inbox")

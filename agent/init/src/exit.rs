@@ -14,7 +14,7 @@ use crate::environment::Environment;
 use crate::machine::Machine;
 use crate::run::{Ears, publish, turn};
 use crate::runner::Runner;
-use crate::{mounts, watchdog};
+use crate::{boots, mounts, watchdog};
 
 /// After this long the machine goes down whatever is left.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(90);
@@ -70,6 +70,8 @@ pub(crate) fn leave(machine: &mut Machine, runner: &mut Runner, ears: &mut Ears,
             wait_for_others(machine, runner, time);
         }
     }
+    boots::conclude(machine, &how.why);
+    runner.keep_said(machine);
     runner.close_logs();
     sync(machine);
     if machine.environment == Environment::Machine {

@@ -14,7 +14,9 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+mod boots;
 mod cmdline;
+mod conditions;
 mod config;
 mod console;
 mod crash;

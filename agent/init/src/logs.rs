@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+
+use machine_api::LogLine;
 
 /// At this size a log becomes the previous one. Two of them for each service stay far below any disk.
 const FILE_BYTES: u64 = 8 << 20;
@@ -26,14 +27,14 @@ impl Logs {
     }
 
     /// Adds a line to a service's log.
-    pub(crate) fn write(&mut self, name: &str, now: Duration, line: &str) {
-        if self.try_write(name, now, line).is_err() {
+    pub(crate) fn write(&mut self, name: &str, line: &LogLine) {
+        if self.try_write(name, line).is_err() {
             // Opened anew for the next line: the disk may have space again by then.
             self.files.remove(name);
         }
     }
 
-    fn try_write(&mut self, name: &str, now: Duration, line: &str) -> io::Result<()> {
+    fn try_write(&mut self, name: &str, line: &LogLine) -> io::Result<()> {
         let path = self.folder.join(format!("{name}.log"));
         if self.files.get(name).is_some_and(|log| log.bytes >= FILE_BYTES) {
             self.files.remove(name);
@@ -45,7 +46,7 @@ impl Logs {
             self.files.insert(name.to_owned(), LogFile { file, bytes });
         }
         if let Some(log) = self.files.get_mut(name) {
-            let text = format!("{:.3} {line}\n", now.as_secs_f64());
+            let text = format!("{}\n", line.to_text());
             log.file.write_all(text.as_bytes())?;
             log.bytes += text.len() as u64;
         }
@@ -68,13 +69,14 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let mut logs = Logs::new(folder.path());
         let line = "x".repeat(1 << 20);
-        for second in 0..9 {
-            logs.write("etcd", Duration::from_secs(second), &line);
+        let line = LogLine { text: line, ..LogLine::default() };
+        for _ in 0..9 {
+            logs.write("etcd", &line);
         }
         let size = |name: &str| std::fs::metadata(folder.path().join(name)).unwrap().len();
         assert!(size("etcd.log.1") >= FILE_BYTES);
         assert!(size("etcd.log") < 2 << 20);
         logs.close();
-        logs.write("etcd", Duration::ZERO, "dropped");
+        logs.write("etcd", &line);
     }
 }

@@ -1,15 +1,17 @@
 //! Everything PID 1 knows, apart from the services.
 
+use std::collections::VecDeque;
 use std::io::Stdout;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use install::{Booted, Record, Trial};
-use machine_api::{Phase, Stage};
+use machine_api::{Boot, Phase, Stage};
 use sys::System;
 
 use crate::cmdline::CommandLine;
+use crate::conditions::Conditions;
 use crate::config::Config;
 use crate::console::Console;
 use crate::environment::Environment;
@@ -22,6 +24,8 @@ use crate::watchdog::Keeper;
 
 /// The host name before there is a manifest.
 const NAMELESS: &str = "keelson";
+/// More than anybody is told before there is a log.
+const SAID_LINES: usize = 1000;
 
 /// What became of STATE and DATA.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,6 +72,12 @@ pub(crate) struct Machine {
     pub(crate) accepted: Option<Accepted>,
     /// What is wrong with the one offered last.
     pub(crate) diagnostics: Option<String>,
+    /// What keeps the machine from being ready.
+    pub(crate) conditions: Conditions,
+    /// What the operator was told and is not in the log yet, as it is before the disk is there.
+    pub(crate) said: VecDeque<(Duration, String)>,
+    /// Whether this start is among those that are remembered, and as what.
+    pub(crate) remembered_boot: Option<Boot>,
 }
 
 impl Machine {
@@ -101,11 +111,24 @@ impl Machine {
             leave: None,
             accepted: None,
             diagnostics: None,
+            conditions: Conditions::default(),
+            said: VecDeque::new(),
+            remembered_boot: None,
         }
     }
 
     /// Tells the operator.
     pub(crate) fn say(&mut self, text: &str) {
+        let now = self.system.uptime();
+        self.console.say(now, text);
+        if self.said.len() == SAID_LINES {
+            self.said.pop_front();
+        }
+        self.said.push_back((now, text.to_owned()));
+    }
+
+    /// Shows a service's line, which is in that service's log, to the operator.
+    pub(crate) fn show(&mut self, text: &str) {
         self.console.say(self.system.uptime(), text);
     }
 

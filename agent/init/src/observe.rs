@@ -3,20 +3,25 @@
 use machine_api::{MachineStatus, Service, Stage, UpdateState};
 use supervisor::ServiceStatus;
 
-use crate::machine::{Machine, Storage};
+use crate::conditions;
+use crate::machine::Machine;
 
 /// Puts everything together.
-pub(crate) fn observe(machine: &Machine, services: Vec<ServiceStatus>) -> MachineStatus {
-    let unmet = unmet(machine, &services);
+pub(crate) fn observe(machine: &mut Machine, services: Vec<ServiceStatus>) -> MachineStatus {
+    let mut conditions = conditions::observe(machine, &services);
+    for gone in machine.conditions.follow(machine.system.uptime(), &mut conditions) {
+        machine.say(&gone);
+    }
     MachineStatus {
         stage: machine.stage,
-        ready: machine.stage == Stage::Running && unmet.is_empty(),
+        ready: machine.stage == Stage::Running && conditions.is_empty(),
         hostname: machine.hostname.clone(),
         boot_id: machine.boot_id.clone(),
         uptime_seconds: machine.system.uptime().as_secs_f64(),
         manifest_source: machine.accepted.as_ref().map(|accepted| accepted.source.clone()),
         diagnostics: machine.diagnostics.clone(),
-        unmet,
+        unmet: conditions.iter().map(ToString::to_string).collect(),
+        conditions,
         phases: machine.phases.clone(),
         services: services.into_iter().map(service).collect(),
         slot: machine.booted.as_ref().map(|booted| booted.slot.to_string()),
@@ -36,28 +41,6 @@ fn update_state(update: &install::Record) -> UpdateState {
     }
 }
 
-/// What keeps the machine from being ready.
-pub(crate) fn unmet(machine: &Machine, services: &[ServiceStatus]) -> Vec<String> {
-    let mut unmet = Vec::new();
-    if machine.accepted.is_none() {
-        unmet.push("it has no usable manifest".to_owned());
-    }
-    if let Storage::Broken(reason) = &machine.storage {
-        unmet.push(format!("its disk cannot be used: {reason}"));
-    }
-    let waiting = services.iter().filter(|service| !matches!(service.state, "ready" | "done"));
-    unmet.extend(waiting.map(|service| match service.why.as_str() {
-        "" => format!("{} is {}", service.name, service.state),
-        why => format!("{} is {}: {why}", service.name, service.state),
-    }));
-    let folder = machine.config.paths.conditions();
-    for name in machine.system.list(&folder).unwrap_or_default() {
-        let text = crate::sources::text_of(&*machine.system, &folder.join(&name)).unwrap_or_default();
-        unmet.extend(Some(text.trim().to_owned()).filter(|text| !text.is_empty()));
-    }
-    unmet
-}
-
 fn service(status: ServiceStatus) -> Service {
     Service {
         name: status.name,
@@ -68,5 +51,10 @@ fn service(status: ServiceStatus) -> Service {
         why: status.why,
         doing: status.doing,
         last_lines: status.last_lines,
+        after: status.after,
+        started_seconds: status.started.map(|then| then.as_secs_f64()),
+        ready_seconds: status.ready.map(|then| then.as_secs_f64()),
+        last_exit_seconds: status.last_exit.as_ref().map(|(then, _)| then.as_secs_f64()),
+        last_exit: status.last_exit.map(|(_, how)| how),
     }
 }

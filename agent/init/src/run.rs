@@ -15,7 +15,7 @@ use crate::exit::{self, Leave};
 use crate::intake::{self, Intake};
 use crate::machine::{Machine, Storage};
 use crate::runner::Runner;
-use crate::{medium, observe, phases, sources, trial, watchdog};
+use crate::{boots, conditions, medium, observe, phases, sources, trial, watchdog};
 
 /// How often the diagnostics are shown again while there is no usable manifest.
 const REMIND: Duration = Duration::from_secs(60);
@@ -55,8 +55,10 @@ pub fn run(config: Config) -> ! {
     }
     loop {
         let turn = AssertUnwindSafe(|| {
+            tell_conditions(&mut machine, &mut runner);
             publish(&mut machine, &mut runner);
             remind(&mut machine, &mut reminded);
+            runner.keep_said(&mut machine);
             turn(&mut machine, &mut runner, &mut ears)
         });
         match catch_unwind(turn) {
@@ -138,8 +140,8 @@ pub(crate) fn turn(machine: &mut Machine, runner: &mut Runner, ears: &mut Ears) 
     if machine.stage != Stage::Stopping && (files_changed || (disk_came && machine.accepted.is_none())) {
         reconsider(machine, runner);
     }
-    if files_changed && let Some(why) = sources::take_reboot(&*machine.system, &machine.config.paths) {
-        leave = leave.or(Some(Leave::reboot(&why)));
+    if files_changed {
+        leave = leave.or(sources::take_leave(&*machine.system, &machine.config.paths));
     }
     if files_changed && machine.stage != Stage::Stopping {
         for name in sources::take_restarts(&*machine.system, &machine.config.paths) {
@@ -229,10 +231,22 @@ fn remind(machine: &mut Machine, reminded: &mut Duration) {
     }
 }
 
+/// Tells the operator what has kept the machine from being ready for a while.
+fn tell_conditions(machine: &mut Machine, runner: &mut Runner) {
+    if machine.stage == Stage::Stopping || !machine.conditions.is_due(machine.system.uptime()) {
+        return;
+    }
+    let unmet = conditions::observe(machine, &runner.supervisor().status());
+    for line in machine.conditions.news(machine.system.uptime(), &unmet) {
+        machine.say(&line);
+    }
+}
+
 /// Writes the status for others, if it changed.
 pub(crate) fn publish(machine: &mut Machine, runner: &mut Runner) {
     let Some(services) = runner.changed_status() else { return };
-    let status = observe::observe(machine, services);
+    let status = observe::observe(machine, services.clone());
+    boots::remember(machine, &services, status.ready);
     match serde_json::to_vec_pretty(&status) {
         Ok(text) => machine.publish(&machine.config.paths.run.join("status.json"), &text, 0o644),
         Err(error) => machine.say(&format!("the status cannot be written: {error}")),

@@ -5,7 +5,9 @@ use std::fs::File;
 use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, UNIX_EPOCH};
 
+use machine_api::LogLine;
 use supervisor::{Action, Event, ServiceSpec, ServiceStatus, SpecError, Supervisor};
 use sys::{Ended, Notification, Spawn};
 
@@ -73,10 +75,7 @@ impl Runner {
         let mut actions = VecDeque::from(actions);
         while let Some(action) = actions.pop_front() {
             match action {
-                Action::Say(line) => {
-                    self.logs.write("init", machine.system.uptime(), &line);
-                    machine.say(&line);
-                }
+                Action::Say(line) => machine.say(&line),
                 Action::Signal { pid, signal, .. } => {
                     if let Err(error) = machine.system.kill(pid, signal) {
                         machine.say(&stdx::chain(&error).to_string());
@@ -199,11 +198,27 @@ impl Runner {
 
     fn line(&mut self, machine: &mut Machine, name: &str, bytes: &[u8]) {
         let text = String::from_utf8_lossy(bytes).trim_end().to_owned();
-        self.logs.write(name, machine.system.uptime(), &text);
+        self.log(machine, name, machine.system.uptime(), &text);
         if machine.is_verbose() {
-            machine.say(&format!("{name}| {text}"));
+            machine.show(&format!("{name}| {text}"));
         }
         self.step(machine, Event::Line { name: name.to_owned(), text });
+    }
+
+    fn log(&mut self, machine: &Machine, name: &str, uptime: Duration, text: &str) {
+        let now = machine.system.now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let ago = machine.system.uptime().saturating_sub(uptime);
+        let time = now.saturating_sub(ago).as_secs_f64();
+        self.logs.write(name, &LogLine { time, uptime: uptime.as_secs_f64(), text: text.to_owned() });
+    }
+
+    /// Writes down what the operator was told.
+    pub(crate) fn keep_said(&mut self, machine: &mut Machine) {
+        while let Some((uptime, text)) = machine.said.pop_front() {
+            for line in text.lines() {
+                self.log(machine, "init", uptime, line);
+            }
+        }
     }
 
     /// Takes note of what a service says about itself.

@@ -9,6 +9,7 @@ use sys::{Mount, MountFlags, System, UnmountFlags};
 use crate::cmdline::CommandLine;
 use crate::config::Paths;
 use crate::environment::Environment;
+use crate::exit::Leave;
 
 /// Where an emulator puts a manifest.
 const FIRMWARE: &str = "/sys/firmware/qemu_fw_cfg/by_name/opt/keelson/manifest/raw";
@@ -86,15 +87,18 @@ pub(crate) fn take_from_inbox(system: &dyn System, paths: &Paths) -> Option<Offe
     Some(offer)
 }
 
-/// Somebody asks for a new start: why. It is asked once.
-pub(crate) fn take_reboot(system: &dyn System, paths: &Paths) -> Option<String> {
-    let file = paths.inbox().join("reboot");
-    if !system.exists(&file) {
-        return None;
-    }
-    let why = text_of(system, &file).unwrap_or_default();
-    system.remove_file(&file).ok();
-    Some(why.trim().to_owned())
+/// Somebody asks for a new start or the end, and says why. It is asked once.
+pub(crate) fn take_leave(system: &dyn System, paths: &Paths) -> Option<Leave> {
+    let ways: [(&str, fn(&str) -> Leave); 2] = [("reboot", Leave::reboot), ("shutdown", Leave::power_off)];
+    ways.into_iter().find_map(|(name, leave)| {
+        let file = paths.inbox().join(name);
+        if !system.exists(&file) {
+            return None;
+        }
+        let why = text_of(system, &file).unwrap_or_default();
+        system.remove_file(&file).ok();
+        Some(leave(why.trim()))
+    })
 }
 
 /// Services that somebody wants started anew, by name. It is asked once.
@@ -198,6 +202,9 @@ mod tests {
         let paths = Paths::default();
         assert_eq!(take_from_inbox(&system, &paths).unwrap().text, Ok("by hand".to_owned()));
         assert_eq!(take_from_inbox(&system, &paths), None);
+        system.file("/run/keelson/inbox/shutdown", "it moves house\n");
+        assert_eq!(take_leave(&system, &paths), Some(Leave::power_off("it moves house")));
+        assert_eq!(take_leave(&system, &paths), None);
     }
 
     #[test]

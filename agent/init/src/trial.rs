@@ -5,9 +5,9 @@ use std::time::Duration;
 use install::{Record, Trial, Verdict};
 use supervisor::ServiceStatus;
 
+use crate::conditions;
 use crate::exit::Leave;
 use crate::machine::Machine;
-use crate::observe;
 
 /// During a trial everything is looked at at least this often.
 pub(crate) const LONGEST_WAIT: Duration = Duration::from_secs(5);
@@ -53,7 +53,7 @@ pub(crate) fn begin(machine: &mut Machine) -> Vec<String> {
 /// Looks at the trial, if there is one. Answers whether to go back.
 pub(crate) fn check(machine: &mut Machine, services: Vec<ServiceStatus>) -> Option<Leave> {
     let mut trial = machine.trial.take()?;
-    let unmet = observe::unmet(machine, &services);
+    let unmet: Vec<String> = conditions::observe(machine, &services).iter().map(ToString::to_string).collect();
     match trial.observe(machine.system.uptime(), &unmet) {
         Verdict::Wait(_) => {
             if !unmet.is_empty() {

@@ -1,5 +1,7 @@
 //! The service description: every call of the machine API, and who may make it.
 
+use crate::view::View;
+
 /// Who a caller is. The local socket's callers are administrators; over the network the certificate's groups say it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Role {
@@ -65,6 +67,12 @@ pub enum Verb {
     Status,
     /// Tells the kernel's last lines before the last crash.
     Crash,
+    /// Tells something in particular.
+    Look(View),
+    /// Tells what a service printed, or the kernel.
+    Logs,
+    /// Starts a service anew.
+    RestartService,
     /// Takes an update in.
     Update,
     /// Goes back to the system before.
@@ -106,6 +114,20 @@ const fn call(method: &'static str, path: &'static str, verb: Verb, needs: Role)
 pub const CALLS: &[Call] = &[
     call("GET", "/status", Verb::Status, Role::Reader),
     call("GET", "/crash", Verb::Crash, Role::Reader),
+    call("GET", "/services", Verb::Look(View::Services), Role::Reader),
+    call("GET", "/processes", Verb::Look(View::Processes), Role::Reader),
+    call("GET", "/cgroups", Verb::Look(View::ControlGroups), Role::Reader),
+    call("GET", "/disks", Verb::Look(View::Disks), Role::Reader),
+    call("GET", "/mounts", Verb::Look(View::Mounts), Role::Reader),
+    call("GET", "/interfaces", Verb::Look(View::Interfaces), Role::Reader),
+    call("GET", "/routes", Verb::Look(View::Routes), Role::Reader),
+    call("GET", "/connections", Verb::Look(View::Connections), Role::Reader),
+    call("GET", "/time", Verb::Look(View::Time), Role::Reader),
+    call("GET", "/certificates", Verb::Look(View::Certificates), Role::Reader),
+    call("GET", "/images", Verb::Look(View::Images), Role::Reader),
+    call("GET", "/boots", Verb::Look(View::Boots), Role::Reader),
+    call("GET", "/logs", Verb::Logs, Role::Reader),
+    call("POST", "/services/restart", Verb::RestartService, Role::Operator),
     call("PUT", "/update", Verb::Update, Role::Admin),
     call("POST", "/rollback", Verb::RollBack, Role::Admin),
     call("POST", "/reboot", Verb::Reboot, Role::Operator),
@@ -120,6 +142,14 @@ pub const CALLS: &[Call] = &[
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_view_has_its_call() {
+        for (name, view) in View::ALL {
+            let path = format!("/{name}");
+            assert!(CALLS.iter().any(|call| call.path == path && call.verb == Verb::Look(view)), "{name}");
+        }
+    }
 
     #[test]
     fn roles_are_what_their_groups_say() {

@@ -1,17 +1,32 @@
 //! Request and response types of the machine API.
 //!
-//! Pure data: what the first process writes down about the machine and what the machine API answers. Times are
-//! seconds since boot, so that they mean the same before and after the clock was set.
+//! Pure data: what the first process writes down about the machine and what the machine API answers, and how people
+//! read it. Times are seconds since boot where nothing else is said, so that they mean the same before and after the
+//! clock was set.
 
+mod boot;
 mod calls;
+mod condition;
 mod etcd;
+mod facts;
+mod log;
 mod network;
+mod system;
+mod table;
+mod view;
 
 use serde::{Deserialize, Serialize};
 
+pub use boot::{Boot, Boots, Span};
 pub use calls::{CALLS, Call, Role, Verb};
+pub use condition::Condition;
 pub use etcd::{EtcdDefragmentation, EtcdDefragmented, EtcdMember, EtcdMemberState, EtcdSnapshot, EtcdStatus};
-pub use network::{InterfaceStatus, NetworkStatus};
+pub use facts::{CertificateStatus, ImageStatus, TimeStatus};
+pub use log::{LogLine, time_of};
+pub use network::{Connection, Interface, InterfaceStatus, NetworkStatus, RouteStatus, Traffic};
+pub use system::{ControlGroup, Disk, MountStatus, Process};
+pub use table::{Row, size, span, table};
+pub use view::{View, services};
 
 /// What a machine is busy with.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -62,6 +77,8 @@ pub struct MachineStatus {
     pub diagnostics: Option<String>,
     /// What keeps the machine from being ready, one sentence each.
     pub unmet: Vec<String>,
+    /// The same with names, since when it is so and what helps.
+    pub conditions: Vec<Condition>,
     /// The boot phases that ran.
     pub phases: Vec<Phase>,
     /// The slot that runs, on a machine that was started from a disk of ours.
@@ -112,6 +129,16 @@ pub struct Service {
     pub doing: Option<String>,
     /// The last lines it printed, oldest first.
     pub last_lines: Vec<String>,
+    /// Services that it waits for before it starts.
+    pub after: Vec<String>,
+    /// When it was first started.
+    pub started_seconds: Option<f64>,
+    /// When it was first ready, or done.
+    pub ready_seconds: Option<f64>,
+    /// How it ended the last time.
+    pub last_exit: Option<String>,
+    /// When.
+    pub last_exit_seconds: Option<f64>,
 }
 
 #[cfg(test)]

@@ -1,8 +1,10 @@
-//! The machine's network, as its own components see it.
+//! The machine's network: as its own components see it, and as the kernel has it.
 
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
+
+use crate::table::{Row, size};
 
 /// What the network looks like, as `network.json` shows it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,4 +36,143 @@ pub struct InterfaceStatus {
     pub addresses: Vec<String>,
     /// What it waits for; empty when it is configured.
     pub waits_for: String,
+}
+
+/// An interface as the kernel has it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Interface {
+    /// Its name.
+    pub name: String,
+    /// Its number.
+    pub index: u32,
+    /// `physical`, `bridge`, `veth`, …
+    pub kind: String,
+    /// Whether it was switched on.
+    pub is_up: bool,
+    /// Whether its wire has a signal.
+    pub has_carrier: bool,
+    /// Its Ethernet address.
+    pub mac: String,
+    /// Largest packet.
+    pub mtu: u32,
+    /// Its addresses with the lengths of their prefixes.
+    pub addresses: Vec<String>,
+    /// What came in.
+    pub received: Traffic,
+    /// What went out.
+    pub sent: Traffic,
+}
+
+/// What went one way through an interface since boot.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Traffic {
+    /// Bytes.
+    pub bytes: u64,
+    /// Packets.
+    pub packets: u64,
+    /// Packets that were damaged.
+    pub errors: u64,
+    /// Packets that there was no room for.
+    pub dropped: u64,
+}
+
+impl Row for Interface {
+    const HEAD: &'static [&'static str] =
+        &["NAME", "KIND", "STATE", "MTU", "MAC", "RECEIVED", "SENT", "ERRORS", "DROPPED", "ADDRESSES"];
+
+    fn cells(&self) -> Vec<String> {
+        let state = match (self.is_up, self.has_carrier) {
+            (false, _) => "down",
+            (true, false) => "no signal",
+            (true, true) => "up",
+        };
+        vec![
+            self.name.clone(),
+            self.kind.clone(),
+            state.to_owned(),
+            self.mtu.to_string(),
+            self.mac.clone(),
+            size(self.received.bytes),
+            size(self.sent.bytes),
+            (self.received.errors + self.sent.errors).to_string(),
+            (self.received.dropped + self.sent.dropped).to_string(),
+            self.addresses.join(","),
+        ]
+    }
+}
+
+/// A route of the main table.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct RouteStatus {
+    /// Where it leads.
+    pub destination: String,
+    /// The next hop.
+    pub gateway: Option<IpAddr>,
+    /// The interface.
+    pub interface: String,
+    /// The sender's address to prefer.
+    pub source: Option<IpAddr>,
+    /// Lower wins.
+    pub metric: Option<u32>,
+    /// Who made it.
+    pub protocol: String,
+}
+
+impl Row for RouteStatus {
+    const HEAD: &'static [&'static str] = &["DESTINATION", "GATEWAY", "INTERFACE", "SOURCE", "METRIC", "MADE BY"];
+
+    fn cells(&self) -> Vec<String> {
+        let text = |address: Option<IpAddr>| address.map(|it| it.to_string()).unwrap_or_default();
+        vec![
+            self.destination.clone(),
+            text(self.gateway),
+            self.interface.clone(),
+            text(self.source),
+            self.metric.map(|metric| metric.to_string()).unwrap_or_default(),
+            self.protocol.clone(),
+        ]
+    }
+}
+
+/// A socket of the machine's own network.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Connection {
+    /// `tcp`, `tcp6`, `udp` or `udp6`.
+    pub protocol: String,
+    /// `listen`, `established`, …
+    pub state: String,
+    /// This end.
+    pub local: String,
+    /// The other end.
+    pub remote: String,
+    /// Bytes that came in and were not read yet.
+    pub unread_bytes: u64,
+    /// Bytes that the other end did not acknowledge yet.
+    pub unsent_bytes: u64,
+    /// Whose it is; none where nobody has it any more.
+    pub pid: Option<u32>,
+    /// The name of that process.
+    pub process: String,
+}
+
+impl Row for Connection {
+    const HEAD: &'static [&'static str] =
+        &["PROTOCOL", "STATE", "LOCAL", "REMOTE", "UNREAD", "UNSENT", "PID", "PROCESS"];
+
+    fn cells(&self) -> Vec<String> {
+        vec![
+            self.protocol.clone(),
+            self.state.clone(),
+            self.local.clone(),
+            self.remote.clone(),
+            self.unread_bytes.to_string(),
+            self.unsent_bytes.to_string(),
+            self.pid.map(|pid| pid.to_string()).unwrap_or_default(),
+            self.process.clone(),
+        ]
+    }
 }

@@ -169,6 +169,12 @@ pub(crate) struct Service {
     pub(crate) doing: Option<String>,
     /// How often the operator was told that it is overdue, in this state.
     pub(crate) overdue: u32,
+    /// When it was first started.
+    pub(crate) started: Option<Duration>,
+    /// When it was first ready, or done.
+    pub(crate) ready: Option<Duration>,
+    /// When and how it ended the last time.
+    pub(crate) last_exit: Option<(Duration, String)>,
 }
 
 impl Service {
@@ -182,10 +188,19 @@ impl Service {
             log: LineRing::new(LOG_BYTES),
             doing: None,
             overdue: 0,
+            started: None,
+            ready: None,
+            last_exit: None,
         }
     }
 
     pub(crate) fn enter(&mut self, state: ServiceState) {
+        if let ServiceState::Starting { since, .. } = state {
+            self.started.get_or_insert(since);
+        }
+        if let ServiceState::Ready { since, .. } | ServiceState::Done { since } = state {
+            self.ready.get_or_insert(since);
+        }
         self.state = state;
         self.overdue = 0;
     }

@@ -21,4 +21,12 @@ pub struct ServiceStatus {
     pub doing: Option<String>,
     /// The last lines it printed, oldest first.
     pub last_lines: Vec<String>,
+    /// Services that it waits for before it starts.
+    pub after: Vec<String>,
+    /// When it was first started.
+    pub started: Option<Duration>,
+    /// When it was first ready, or done.
+    pub ready: Option<Duration>,
+    /// When and how it ended the last time.
+    pub last_exit: Option<(Duration, String)>,
 }

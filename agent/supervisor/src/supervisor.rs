@@ -138,6 +138,10 @@ impl Supervisor {
             why: self.why(service),
             doing: service.doing.clone(),
             last_lines: service.log.tail(STATUS_LINES).map(str::to_owned).collect(),
+            after: service.spec.depends_on.clone(),
+            started: service.started,
+            ready: service.ready,
+            last_exit: service.last_exit.clone(),
         });
         statuses.collect()
     }
@@ -312,6 +316,9 @@ fn became_ready(service: &mut Service, now: Duration, actions: &mut Vec<Action>)
 /// A process ended, or could not be started.
 fn ended(service: &mut Service, how: String, success: bool, now: Duration, actions: &mut Vec<Action>) {
     let name = service.spec.name.clone();
+    if service.state.is_alive() {
+        service.last_exit = Some((now, how.clone()));
+    }
     let since = match &service.state {
         ServiceState::Starting { since, .. } => *since,
         ServiceState::Ready { started, .. } => *started,

@@ -103,6 +103,7 @@ fn restarts_back_off_and_forget_after_a_stable_minute() {
     );
     assert_eq!(supervisor.next_deadline(), Some(Duration::from_secs(65)));
     let status = &supervisor.status()[0];
+    assert!(status.started < status.ready && status.last_exit.is_some());
     assert_eq!((status.state, status.restarts, status.why.as_str()), ("backing-off", 2, "exit code 0"));
 }
 

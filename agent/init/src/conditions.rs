@@ -1,0 +1,146 @@
+//! What keeps the machine from being ready: by name, since when, why, and what helps.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use machine_api::Condition;
+use supervisor::ServiceStatus;
+
+use crate::machine::{Machine, Storage};
+use crate::sources;
+
+/// What goes by itself sooner is not worth a line on the console.
+const TELL_AFTER: Duration = Duration::from_secs(30);
+
+/// Since when each condition has been unmet, and which ones the operator was told of.
+#[derive(Debug, Default)]
+pub(crate) struct Conditions(BTreeMap<String, Unmet>);
+
+#[derive(Debug)]
+struct Unmet {
+    since: Duration,
+    is_told: bool,
+}
+
+impl Conditions {
+    /// Whether there may be [`Conditions::news`].
+    pub(crate) fn is_due(&self, now: Duration) -> bool {
+        self.0.values().any(|unmet| !unmet.is_told && now.saturating_sub(unmet.since) >= TELL_AFTER)
+    }
+
+    /// Takes note of what is unmet now, and says in each since when.
+    pub(crate) fn follow(&mut self, now: Duration, conditions: &mut [Condition]) -> Vec<String> {
+        let mut gone = Vec::new();
+        self.0.retain(|title, unmet| {
+            let stays = conditions.iter().any(|condition| condition.title() == *title);
+            if !stays && unmet.is_told {
+                gone.push(format!("no longer: {title}"));
+            }
+            stays
+        });
+        for condition in conditions {
+            let unmet = self.0.entry(condition.title()).or_insert(Unmet { since: now, is_told: false });
+            condition.since_seconds = unmet.since.as_secs_f64();
+        }
+        gone
+    }
+
+    /// What the operator is to be told of now.
+    pub(crate) fn news(&mut self, now: Duration, conditions: &[Condition]) -> Vec<String> {
+        let mut news = Vec::new();
+        for condition in conditions {
+            let Some(unmet) = self.0.get_mut(&condition.title()) else { continue };
+            let condition = Condition { since_seconds: unmet.since.as_secs_f64(), ..condition.clone() };
+            if !unmet.is_told && now.saturating_sub(unmet.since) >= TELL_AFTER {
+                unmet.is_told = true;
+                news.push(format!("unmet: {}", condition.describe(now.as_secs_f64())));
+            }
+        }
+        news
+    }
+}
+
+/// Looks at everything that could keep the machine from being ready.
+pub(crate) fn observe(machine: &Machine, services: &[ServiceStatus]) -> Vec<Condition> {
+    let mut unmet = Vec::new();
+    if machine.accepted.is_none() {
+        let fix = "hand one in by `keelson apply manifest.toml --endpoint MACHINE`, or on a disk labelled KEELSON-CFG";
+        unmet.push(Condition::new("NoManifest", "it has no usable manifest", fix));
+    }
+    if let Storage::Broken(reason) = &machine.storage {
+        let fix =
+            "`keelson get disks` and `keelson logs kernel` tell of the disk; the machine tries again at its next start";
+        unmet.push(Condition::new("DiskUnusable", format!("its disk cannot be used: {reason}"), fix));
+    }
+    unmet.extend(services.iter().filter_map(service));
+    let folder = machine.config.paths.conditions();
+    for name in machine.system.list(&folder).unwrap_or_default() {
+        let text = sources::text_of(&*machine.system, &folder.join(&name)).unwrap_or_default();
+        unmet.extend(Condition::parse(&name, &text));
+    }
+    unmet
+}
+
+fn service(service: &ServiceStatus) -> Option<Condition> {
+    let name = &service.name;
+    let fix = match service.state {
+        "ready" | "done" => return None,
+        "waiting" => "it starts by itself once those are ready".to_owned(),
+        "stopping" | "stopped" => format!("`keelson service restart {name}` starts it"),
+        "failed" => format!("`keelson logs {name}` tells why; `keelson service restart {name}` starts it"),
+        _ => format!("it is tried for ever; `keelson logs {name}` tells what it does"),
+    };
+    let why = match service.why.as_str() {
+        "" => format!("{name} is {}", service.state),
+        why => format!("{name} is {}: {why}", service.state),
+    };
+    let doing = service.doing.as_ref().map(|doing| format!("; it says: {doing}")).unwrap_or_default();
+    Some(Condition::new("ServiceNotReady", why + &doing, fix).about(name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_stays_unmet_is_told_and_so_is_its_end() {
+        let at = Duration::from_secs;
+        let mut conditions = Conditions::default();
+        let mut unmet = [Condition::new("NodeNotReady", "it starts", "wait")];
+        assert!(conditions.follow(at(10), &mut unmet).is_empty());
+        assert!(conditions.news(at(39), &unmet).is_empty());
+        unmet[0].why = "it still starts".to_owned();
+        assert!(conditions.follow(at(40), &mut unmet).is_empty());
+        assert_eq!(unmet[0].since_seconds, 10.0);
+        let told = conditions.news(at(40), &unmet);
+        assert_eq!(told, ["unmet: NodeNotReady, for 30s: it still starts\n  what helps: wait"]);
+        assert!(conditions.news(at(100), &unmet).is_empty() && !conditions.is_due(at(100)));
+        assert_eq!(conditions.follow(at(100), &mut []), ["no longer: NodeNotReady"]);
+        assert!(conditions.follow(at(101), &mut []).is_empty());
+    }
+
+    #[test]
+    fn a_service_says_what_it_lacks() {
+        let status = |state| ServiceStatus {
+            name: "etcd".to_owned(),
+            state,
+            since: Duration::ZERO,
+            pid: None,
+            restarts: 0,
+            why: "exit code 1".to_owned(),
+            doing: None,
+            last_lines: Vec::new(),
+            after: Vec::new(),
+            started: None,
+            ready: None,
+            last_exit: None,
+        };
+        assert_eq!(service(&status("ready")), None);
+        let failed = service(&status("failed")).unwrap();
+        assert_eq!(
+            (failed.title().as_str(), failed.why.as_str()),
+            ("ServiceNotReady etcd", "etcd is failed: exit code 1")
+        );
+        assert!(failed.fix.contains("service restart etcd"));
+    }
+}

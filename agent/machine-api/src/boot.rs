@@ -1,0 +1,161 @@
+//! How starts of a machine went: what took how long, and what everything else waited for.
+
+use serde::{Deserialize, Serialize};
+
+use crate::table::{Row, span, table};
+
+/// The starts that the machine remembers, oldest first; the last one is the one that runs.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Boots {
+    /// The starts.
+    pub boots: Vec<Boot>,
+}
+
+/// One start.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Boot {
+    /// What tells it from all others.
+    pub boot_id: String,
+    /// When it began, in seconds since 1970, by the clock as it was when the machine became ready.
+    pub began: f64,
+    /// The version of the system.
+    pub version: Option<String>,
+    /// The slot that it was started from.
+    pub slot: Option<String>,
+    /// The kernel's release.
+    pub kernel: String,
+    /// How long firmware and boot loader took before the kernel, where they tell.
+    pub firmware_seconds: Option<f64>,
+    /// The boot loader's part of it.
+    pub loader_seconds: Option<f64>,
+    /// When everything was ready; none if that never came.
+    pub ready_seconds: Option<f64>,
+    /// What was done, in seconds since the kernel began.
+    pub spans: Vec<Span>,
+    /// How it ended, if that is known.
+    pub ended: Option<String>,
+}
+
+/// Something that was done.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Span {
+    /// What: `kernel`, a phase or a service.
+    pub name: String,
+    /// `kernel`, `phase` or `service`.
+    pub kind: String,
+    /// When it began.
+    pub start_seconds: f64,
+    /// When it was done, or ready.
+    pub end_seconds: Option<f64>,
+    /// What it waited for before it began.
+    pub after: Vec<String>,
+    /// Whether everything would have been ready sooner without it.
+    pub is_critical: bool,
+}
+
+impl Row for Span {
+    const HEAD: &'static [&'static str] = &["WHAT", "KIND", "START", "END", "TOOK", "CRITICAL"];
+
+    fn cells(&self) -> Vec<String> {
+        let end = self.end_seconds.map(|end| format!("{end:.2}"));
+        let took = self.end_seconds.map(|end| format!("{:.2}", end - self.start_seconds));
+        let (start, not) = (format!("{:.2}", self.start_seconds), "-".to_owned());
+        let critical = crate::system::yes(self.is_critical);
+        vec![self.name.clone(), self.kind.clone(), start, end.unwrap_or(not.clone()), took.unwrap_or(not), critical]
+    }
+}
+
+impl Boot {
+    /// Marks what everything else waited for: from the end back, always the one that was done last.
+    pub fn mark_critical(&mut self) {
+        let mut next = last(&self.spans, |span| span.kind == "service");
+        while let Some(index) = next {
+            self.spans[index].is_critical = true;
+            let after = self.spans[index].after.clone();
+            next = last(&self.spans, |span| after.contains(&span.name) && !span.is_critical);
+        }
+        // What came before the services was done one after the other.
+        for span in self.spans.iter_mut().filter(|span| span.kind != "service") {
+            span.is_critical = true;
+        }
+    }
+}
+
+/// Which of them was done last.
+fn last(spans: &[Span], among: impl Fn(&Span) -> bool) -> Option<usize> {
+    let done = spans.iter().enumerate().filter(|(_, span)| among(span));
+    let done = done.filter_map(|(index, span)| span.end_seconds.map(|end| (index, end)));
+    done.max_by(|(_, a), (_, b)| a.total_cmp(b)).map(|(index, _)| index)
+}
+
+impl Boots {
+    /// For people: the last start in full, those before it in a line each.
+    #[must_use]
+    pub fn describe(&self) -> String {
+        struct Line<'a>(&'a Boot);
+        impl Row for Line<'_> {
+            const HEAD: &'static [&'static str] = &["BEGAN", "VERSION", "SLOT", "KERNEL", "READY", "ENDED"];
+
+            fn cells(&self) -> Vec<String> {
+                let boot = self.0;
+                vec![
+                    crate::log::time_of(boot.began),
+                    boot.version.clone().unwrap_or_default(),
+                    boot.slot.clone().unwrap_or_default(),
+                    boot.kernel.clone(),
+                    boot.ready_seconds.map_or_else(|| "never".to_owned(), |ready| format!("{ready:.2} s")),
+                    boot.ended.clone().unwrap_or_default(),
+                ]
+            }
+        }
+        let lines: Vec<Line<'_>> = self.boots.iter().map(Line).collect();
+        let mut text = table(&lines);
+        let Some(last) = self.boots.last() else { return text };
+        text.push('\n');
+        if let (Some(firmware), Some(loader)) = (last.firmware_seconds, last.loader_seconds) {
+            text += &format!("firmware {:.2} s and loader {loader:.2} s before the kernel\n", firmware - loader);
+        }
+        text += &table(&last.spans);
+        match last.ready_seconds {
+            Some(ready) => {
+                text += &format!("ready after {}\n", if ready < 60.0 { format!("{ready:.2} s") } else { span(ready) })
+            }
+            None => text += "not ready yet\n",
+        }
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_critical_path_goes_back_from_what_was_ready_last() {
+        let span = |name: &str, kind: &str, end: f64, after: &[&str]| Span {
+            name: name.to_owned(),
+            kind: kind.to_owned(),
+            end_seconds: Some(end),
+            after: after.iter().map(|name| (*name).to_owned()).collect(),
+            ..Span::default()
+        };
+        let spans = vec![
+            span("kernel", "kernel", 1.0, &[]),
+            span("mounts", "phase", 1.5, &[]),
+            span("machine", "service", 2.0, &[]),
+            span("etcd", "service", 4.0, &["machine"]),
+            span("containerd", "service", 3.0, &["machine"]),
+            span("node", "service", 6.0, &["etcd", "containerd"]),
+        ];
+        let mut boot = Boot { spans, ..Boot::default() };
+        boot.mark_critical();
+        let critical: Vec<&str> =
+            boot.spans.iter().filter(|span| span.is_critical).map(|span| span.name.as_str()).collect();
+        assert_eq!(critical, ["kernel", "mounts", "machine", "etcd", "node"]);
+        let text = Boots { boots: vec![boot] }.describe();
+        assert!(text.contains("not ready yet") && text.contains("never"), "{text}");
+    }
+}

@@ -13,6 +13,7 @@ mod init;
 mod kubeconfig;
 mod kubelet;
 mod leading;
+mod look;
 mod machine;
 mod manifest;
 mod node;
@@ -54,6 +55,20 @@ pub(crate) enum Role {
     Node,
     /// What a machine says of itself.
     Status(status::Options),
+    /// Lists what a machine has and does: services, processes, disks, connections and more.
+    Get(look::Get),
+    /// What a service of a machine prints.
+    Logs(look::Logs),
+    /// What the kernel of a machine prints.
+    Dmesg(look::Part),
+    /// What happened on a machine: services that start and end, conditions that come and go, manifests taken in.
+    Events(look::Part),
+    /// How the last starts of a machine went: each phase and service, and what everything else waited for.
+    #[command(alias = "boot")]
+    BootReport(look::Asked),
+    /// One service of a machine.
+    #[command(subcommand)]
+    Service(look::Service),
     /// The kernel's last lines before a machine's last crash.
     Crash(target::Target),
     /// Puts another version of the system on a machine and lets it prove itself there.
@@ -108,6 +123,12 @@ impl Role {
             Self::Proxy(words) => done(proxy::run(words)),
             Self::Status(options) => status::run(&options),
             Self::Token(command) => done(token::run(command)),
+            Self::Get(options) => done(look::get(&options)),
+            Self::Logs(options) => done(look::logs(&options)),
+            Self::Dmesg(part) => done(look::dmesg(&part)),
+            Self::Events(part) => done(look::events(&part)),
+            Self::BootReport(asked) => done(look::boot_report(&asked)),
+            Self::Service(command) => done(look::service(&command)),
             Self::Crash(target) => done(status::crash(&target)),
             Self::Upgrade(options) => done(upgrade::run(&options)),
             Self::Rollback(options) => done(upgrade::roll_back(&options)),

@@ -4,6 +4,7 @@
 //! read it. Times are seconds since boot where nothing else is said, so that they mean the same before and after the
 //! clock was set.
 
+mod apply;
 mod boot;
 mod calls;
 mod condition;
@@ -17,6 +18,7 @@ mod view;
 
 use serde::{Deserialize, Serialize};
 
+pub use apply::{Applied, KeyChange};
 pub use boot::{Boot, Boots, Span};
 pub use calls::{CALLS, Call, Role, Verb};
 pub use condition::Condition;
@@ -73,6 +75,10 @@ pub struct MachineStatus {
     pub uptime_seconds: f64,
     /// Where the manifest in force came from.
     pub manifest_source: Option<String>,
+    /// Another manifest that counts from the next start, as text for people.
+    pub manifest_pending: Option<String>,
+    /// When the manifest before is back unless this one is kept, in seconds since boot.
+    pub manifest_tried_until: Option<f64>,
     /// What is wrong with the manifest that was offered last, as text for people; absent if nothing is.
     pub diagnostics: Option<String>,
     /// What keeps the machine from being ready, one sentence each.

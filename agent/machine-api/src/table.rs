@@ -42,7 +42,7 @@ pub fn size(bytes: u64) -> String {
     let Some((shift, unit)) = units.into_iter().find(|(shift, _)| bytes >> shift > 0) else {
         return bytes.to_string();
     };
-    let tenths = (bytes & ((1 << shift) - 1)) * 10 >> shift;
+    let tenths = ((bytes & ((1 << shift) - 1)) * 10) >> shift;
     format!("{}.{tenths}{unit}", bytes >> shift)
 }
 

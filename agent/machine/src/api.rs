@@ -2,6 +2,7 @@
 //! network; while there is no manifest, a way to hand one in.
 
 mod etcd;
+mod look;
 mod preflight;
 mod tls;
 mod update;
@@ -20,21 +21,24 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use lifecycle::Shutdown;
-use machine_api::{CALLS, Role, Verb};
+use machine_api::{CALLS, Role, TimeStatus, Verb};
 use sys::{Linux, System};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream, UnixListener};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 
 use crate::config::Config;
 use crate::error::Error;
 use crate::etcd::Etcd;
+use crate::redact::Secrets;
 
 pub use preflight::Peer;
 pub use update::Updates;
 
 /// Nobody needs more at once.
 const CONNECTIONS: usize = 16;
+/// ... and so many of them may be those of callers who wait for new lines of logs.
+const FOLLOWERS: usize = 6;
 /// A caller has this long to say what it wants.
 const HEADERS: Duration = Duration::from_secs(10);
 /// ... and this long to say all of it.
@@ -46,8 +50,8 @@ const NO_SLOTS: &str = "this machine was not started from a disk of slots: boot 
 /// Who is at the other end of a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Caller {
-    /// Whoever has these roles; nobody in particular, without any.
-    Known(Vec<Role>),
+    /// Whoever has this name and these roles; nobody in particular, without any.
+    Known(String, Vec<Role>),
     /// Whoever sets a machine up that has no manifest.
     Maintenance,
 }
@@ -57,29 +61,60 @@ type Answer = Response<UnsyncBoxBody<Bytes, std::io::Error>>;
 
 /// What answers are made from.
 pub(crate) struct Server {
-    run: PathBuf,
+    pub(crate) run: PathBuf,
+    pub(crate) pki: PathBuf,
+    pub(crate) boots: PathBuf,
+    pub(crate) containerd: PathBuf,
+    pub(crate) secrets: Secrets,
+    logs: PathBuf,
     crash: PathBuf,
-    pki: PathBuf,
     peers: Vec<Peer>,
     updates: Option<Updates>,
     etcd: Option<Arc<Etcd>>,
+    time: watch::Receiver<TimeStatus>,
+    shutdown: Shutdown,
     /// One change at a time of which system runs.
     turn: Semaphore,
     connections: Arc<Semaphore>,
+    followers: Arc<Semaphore>,
 }
 
 impl Server {
-    pub(crate) fn new(config: &Config, etcd: Option<Arc<Etcd>>) -> Arc<Self> {
+    pub(crate) fn new(
+        config: &Config,
+        etcd: Option<Arc<Etcd>>,
+        time: watch::Receiver<TimeStatus>,
+        shutdown: &Shutdown,
+    ) -> Arc<Self> {
         Arc::new(Self {
             run: config.run.clone(),
-            crash: config.crash.clone(),
             pki: config.pki.clone(),
+            boots: config.boots.clone(),
+            containerd: config.containerd.clone(),
+            secrets: Secrets::new(config.manifest.as_ref()),
+            logs: config.logs.clone(),
+            crash: config.crash.clone(),
             peers: config.peers.clone(),
             updates: config.updates.clone(),
             etcd,
+            time,
+            shutdown: shutdown.clone(),
             turn: Semaphore::new(1),
             connections: Arc::new(Semaphore::new(CONNECTIONS)),
+            followers: Arc::new(Semaphore::new(FOLLOWERS)),
         })
+    }
+
+    /// One of a machine that has nothing else.
+    #[cfg(test)]
+    fn alone(config: &Config) -> Arc<Self> {
+        Self::new(config, None, watch::channel(TimeStatus::default()).1, &Shutdown::new())
+    }
+
+    /// The clock as it is now.
+    pub(crate) fn time(&self) -> TimeStatus {
+        let now = Linux.now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+        TimeStatus { now, uptime_seconds: Linux.uptime().as_secs_f64(), ..self.time.borrow().clone() }
     }
 }
 
@@ -96,7 +131,7 @@ pub(crate) async fn run_local(server: Arc<Server>, shutdown: Shutdown) -> Result
             () = shutdown.wait() => return Ok(()),
             accepted = listener.accept() => if let Ok((stream, _)) = accepted {
                 // Only the machine's own root reaches the socket.
-                spawn_connection(&server, move |server| serve(server, stream, Caller::Known(vec![Role::Admin])));
+                spawn_connection(&server, move |server| serve(server, stream, Caller::Known("root".to_owned(), vec![Role::Admin])));
             },
         }
     }
@@ -142,8 +177,8 @@ async fn serve_certificate(server: Arc<Server>, stream: TcpStream) -> Result<(),
     let handshake = tokio::time::timeout(HEADERS, acceptor.accept(stream)).await;
     let stream = handshake.map_err(|_| "no handshake in time".to_owned())?.map_err(|error| error.to_string())?;
     let certificate = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
-    let roles = certificate.map(|certificate| tls::roles(certificate)).unwrap_or_default();
-    serve(server, stream, Caller::Known(roles)).await;
+    let (name, roles) = certificate.map(|certificate| tls::caller(certificate)).unwrap_or_default();
+    serve(server, stream, Caller::Known(name, roles)).await;
     Ok(())
 }
 
@@ -200,9 +235,9 @@ where
 }
 
 async fn answer(caller: &Caller, server: &Server, request: Request<Incoming>) -> Answer {
-    let roles = match caller {
+    let (name, roles) = match caller {
         Caller::Maintenance => return whole(maintenance(&server.run, request).await),
-        Caller::Known(roles) => roles,
+        Caller::Known(name, roles) => (name, roles),
     };
     let (method, path) = (request.method().as_str(), request.uri().path());
     let Some(call) = CALLS.iter().find(|call| call.method == method && call.path == path) else {
@@ -217,18 +252,30 @@ async fn answer(caller: &Caller, server: &Server, request: Request<Incoming>) ->
         let reason = format!("{method} {path} needs the role {}; {has}\n", call.needs.as_str());
         return whole(text(StatusCode::FORBIDDEN, reason));
     }
-    match call.verb {
+    if call.method != "GET" {
+        tracing::info!(caller = name, method, path, query = request.uri().query(), "machine API");
+    }
+    act(server, call.verb, request).await
+}
+
+/// Does what was asked for by somebody who may.
+async fn act(server: &Server, verb: Verb, request: Request<Incoming>) -> Answer {
+    let query = request.uri().query();
+    match verb {
         Verb::Status => whole(status(&server.run)),
         Verb::Crash => whole(crash(server)),
+        Verb::Look(view) => whole(look::view(server, view).await),
+        Verb::Logs => look::log(server, query),
+        Verb::RestartService => whole(look::restart(server, query)),
         Verb::Update => whole(match &server.updates {
             Some(updates) => update::receive(server, updates, request).await,
             None => text(StatusCode::CONFLICT, NO_SLOTS.to_owned()),
         }),
         Verb::RollBack => whole(match &server.updates {
-            Some(updates) => update::roll_back(server, updates, request.uri().query()).await,
+            Some(updates) => update::roll_back(server, updates, query).await,
             None => text(StatusCode::CONFLICT, NO_SLOTS.to_owned()),
         }),
-        Verb::Reboot => whole(update::start_again(server, request.uri().query()).await),
+        Verb::Reboot => whole(update::start_again(server, query).await),
         verb @ (Verb::EtcdStatus
         | Verb::EtcdSnapshot
         | Verb::EtcdRestore
@@ -318,7 +365,7 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     fn server(run: &Path) -> Arc<Server> {
-        Server::new(&Config { run: run.to_owned(), ..Config::new(None, std::time::UNIX_EPOCH) }, None)
+        Server::alone(&Config { run: run.to_owned(), ..Config::new(None, std::time::UNIX_EPOCH) })
     }
 
     async fn call(address: SocketAddr, request: &str) -> String {

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use lifecycle::Shutdown;
-use machine_api::NetworkStatus;
+use machine_api::{NetworkStatus, TimeStatus};
 use stdx::Backoff;
 use sys::{Linux, System};
 use tokio::net::UdpSocket;
@@ -53,24 +53,25 @@ pub(crate) fn apply_floor(system: &dyn System, built: SystemTime) {
     }
 }
 
-/// Follows the time servers until shutdown. `synchronized` becomes true with the first answer.
+/// Follows the time servers until shutdown, and tells of it.
 pub(crate) async fn run(
     mut network: watch::Receiver<NetworkStatus>,
-    synchronized: watch::Sender<bool>,
+    status: watch::Sender<TimeStatus>,
     shutdown: Shutdown,
 ) {
     let mut failures = 0;
     loop {
         let servers = network.borrow_and_update().ntp_servers.clone();
-        let wait = match ask_all(&servers).await {
-            Some((server, offset)) => {
+        let asked = ask_all(&servers).await;
+        status.send_modify(|status| note(status, &Linux, &servers, &asked));
+        let wait = match asked {
+            Ok((server, offset)) => {
                 apply_offset(&Linux, &server, offset);
-                synchronized.send_replace(true);
                 failures = 0;
                 INTERVAL
             }
-            None if servers.is_empty() => Duration::MAX,
-            None => {
+            Err(_) if servers.is_empty() => Duration::MAX,
+            Err(_) => {
                 failures += 1;
                 RETRY.next(failures - 1, chance::share())
             }
@@ -83,15 +84,35 @@ pub(crate) async fn run(
     }
 }
 
-/// The first answer, in the servers' order.
-async fn ask_all(servers: &[String]) -> Option<(String, Offset)> {
+/// Writes down what was asked and answered.
+#[allow(clippy::cast_precision_loss, reason = "offsets have few digits")]
+fn note(status: &mut TimeStatus, system: &dyn System, servers: &[String], asked: &Result<(String, Offset), String>) {
+    status.servers = servers.to_vec();
+    match asked {
+        Ok((server, offset)) => {
+            status.source = Some(server.clone());
+            status.offset_seconds = Some(offset.micros as f64 / 1e6);
+            status.synchronized_seconds = Some(system.uptime().as_secs_f64());
+            status.trouble = None;
+        }
+        Err(trouble) => status.trouble = Some(trouble.clone()),
+    }
+}
+
+/// The first answer, in the servers' order, or why there is none.
+async fn ask_all(servers: &[String]) -> Result<(String, Offset), String> {
+    let mut failures = Vec::new();
     for server in servers {
         match ask(server).await {
-            Ok(offset) => return Some((server.clone(), offset)),
-            Err(error) => tracing::info!(error = %stdx::chain(&error), "no time"),
+            Ok(offset) => return Ok((server.clone(), offset)),
+            Err(error) => {
+                let error = stdx::chain(&error).to_string();
+                tracing::info!(error, "no time");
+                failures.push(error);
+            }
         }
     }
-    None
+    Err(if servers.is_empty() { "no time server is known".to_owned() } else { failures.join("; ") })
 }
 
 async fn ask(server: &str) -> Result<Offset, ClockError> {
@@ -222,6 +243,18 @@ mod tests {
         let mut unsynchronized = answer(at(1.0), at(1.0));
         unsynchronized[1] = 0;
         assert_eq!(offset(at(0.0), at(0.2), &unsynchronized), None);
+    }
+
+    #[test]
+    fn the_last_answer_stays_known_while_nobody_answers() {
+        let system = FakeSystem::new();
+        system.set_uptime(Duration::from_secs(30));
+        let mut status = TimeStatus::default();
+        let servers = ["t".to_owned()];
+        note(&mut status, &system, &servers, &Ok(("t".to_owned(), Offset { micros: -1500 })));
+        note(&mut status, &system, &servers, &Err("silent".to_owned()));
+        assert_eq!((status.source.as_deref(), status.offset_seconds), (Some("t"), Some(-0.0015)));
+        assert_eq!((status.synchronized_seconds, status.trouble.as_deref()), (Some(30.0), Some("silent")));
     }
 
     #[test]

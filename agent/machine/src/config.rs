@@ -30,6 +30,12 @@ pub struct Config {
     pub etcd: Option<Master>,
     /// Where the kernel's last lines before the last crash are kept.
     pub crash: PathBuf,
+    /// Where it is kept how the last starts went.
+    pub boots: PathBuf,
+    /// The folder of the services' logs.
+    pub logs: PathBuf,
+    /// The container runtime's socket.
+    pub containerd: PathBuf,
     /// The folder of certificates, by which callers are known over the network.
     pub pki: PathBuf,
     /// Where a manifest is taken in while there is none, and callers with certificates are served otherwise.
@@ -50,6 +56,9 @@ impl Config {
             peers: Vec::new(),
             etcd: None,
             crash: "/state/crash.log".into(),
+            boots: "/state/boots.json".into(),
+            logs: "/var/log/keelson".into(),
+            containerd: "/run/containerd/containerd.sock".into(),
             pki: "/state/pki".into(),
             maintenance: SocketAddr::from((std::net::Ipv6Addr::UNSPECIFIED, 50_000)),
         }

@@ -12,7 +12,7 @@ use std::time::{Duration, SystemTime};
 
 use etcd::{Access, Error};
 use lifecycle::Shutdown;
-use machine_api::EtcdStatus;
+use machine_api::{Condition, EtcdStatus};
 use stdx::chain;
 use sys::{Linux, System};
 use tokio::sync::Semaphore;
@@ -26,6 +26,7 @@ const CONDITION: &str = "conditions/etcd";
 /// Services that the first process starts anew, one a line.
 const RESTART: &str = "inbox/restart";
 const SERVICE: &str = "etcd";
+const STATUS_TELLS: &str = "`keelson etcd status` says what to do";
 /// What holds what etcd held before.
 const DEPENDENT: &str = "control-plane";
 
@@ -92,46 +93,50 @@ impl Etcd {
         loop {
             tokio::time::sleep(LOOK).await;
             match self.look_after_member().await {
-                Ok(lack) => self.tell(&lack),
+                Ok(lack) => self.tell(lack.as_ref()),
                 Err(error) => tracing::debug!(error = %chain(&error), "etcd cannot be looked after now"),
             }
         }
     }
 
     /// Does what the own member needs; answers what it lacks.
-    async fn look_after_member(&self) -> Result<String, Error> {
+    async fn look_after_member(&self) -> Result<Option<Condition>, Error> {
         let access = self.access()?;
         let config = &self.master.config;
         let own = config.local_url();
         let Ok((id, state, is_learner)) = access.link(&own).await?.state().await else {
             // The supervisor tells of a member that does not run.
             self.start_anew_if_left(&access).await?;
-            return Ok(String::new());
+            return Ok(None);
         };
         if is_learner {
             if etcd::promote(config, &access, id).await? {
                 tracing::info!("etcd: this master's member has caught up and has its vote");
-                return Ok(String::new());
+                return Ok(None);
             }
-            return Ok("EtcdLearner: this master's member of etcd has no vote until it has caught up".to_owned());
+            let why = "this master's member of etcd has no vote until it has caught up";
+            return Ok(Some(Condition::new(
+                "EtcdLearner",
+                why,
+                "it catches up by itself; `keelson etcd status` tells how far",
+            )));
         }
         if etcd::is_secluded(config) {
             self.restart(&[SERVICE])?;
-            return Ok("EtcdRestored: etcd makes ready for the other masters after a snapshot was restored".to_owned());
+            let why = "etcd makes ready for the other masters after a snapshot was restored";
+            return Ok(Some(Condition::new("EtcdRestored", why, "it is ready by itself soon")));
         }
         let alarms = state.alarms.join(", ");
         if !alarms.is_empty() {
-            return Ok(format!("EtcdAlarm: etcd has raised {alarms}; `keelson etcd status` says what to do"));
+            let why = format!("etcd has raised {alarms}");
+            return Ok(Some(Condition::new("EtcdAlarm", why, STATUS_TELLS)));
         }
         if access.link(&own).await?.prove_quorum().await.is_err() {
             self.start_anew_if_left(&access).await?;
-            return Ok(
-                "EtcdQuorumLost: this master's member of etcd takes part in no majority; `keelson etcd status` \
-                       says what to do"
-                    .to_owned(),
-            );
+            let why = "this master's member of etcd takes part in no majority";
+            return Ok(Some(Condition::new("EtcdQuorumLost", why, STATUS_TELLS)));
         }
-        Ok(String::new())
+        Ok(None)
     }
 
     async fn start_anew_if_left(&self, access: &Access) -> Result<(), Error> {
@@ -142,8 +147,9 @@ impl Etcd {
         Ok(())
     }
 
-    fn tell(&self, lack: &str) {
+    fn tell(&self, lack: Option<&Condition>) {
         let path = self.run.join(CONDITION);
+        let lack = lack.map(Condition::to_text).unwrap_or_default();
         if Linux.read(&path).unwrap_or_default() == lack.as_bytes() {
             return;
         }

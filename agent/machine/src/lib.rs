@@ -17,8 +17,11 @@ mod config;
 mod dhcp;
 mod error;
 mod etcd;
+mod logs;
 mod network;
+mod redact;
 mod task;
+mod views;
 
 pub use api::{Peer, Updates};
 pub use config::Config;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lifecycle::{Shutdown, Tasks};
-use machine_api::NetworkStatus;
+use machine_api::{NetworkStatus, TimeStatus};
 use sys::Linux;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -34,19 +34,19 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), Error> {
     let (network, status) = Network::connect(network).map_err(Error::Netlink)?;
     let tasks = Tasks::new();
     tasks.spawn("network", network.run(shutdown.clone()));
-    let (synchronized, is_synchronized) = watch::channel(false);
     let follows_time = config.owns_clock && config.manifest.as_ref().is_none_or(|manifest| manifest.time.sync);
+    let (clock, time) = watch::channel(TimeStatus { follows: follows_time, ..TimeStatus::default() });
     if follows_time {
-        tasks.spawn("clock", clock::run(status.clone(), synchronized, shutdown.clone()));
+        tasks.spawn("clock", clock::run(status.clone(), clock, shutdown.clone()));
     }
     let etcd = config.etcd.clone().map(|master| Etcd::new(master, &config.pki, &config.run));
     if let Some(etcd) = &etcd {
         tasks.spawn("etcd", etcd.clone().run(shutdown.clone()));
     }
-    let server = Server::new(&config, etcd);
+    let server = Server::new(&config, etcd, time.clone(), &shutdown);
     let local = api::run_local(server.clone(), shutdown.clone());
     let network = serve_network(&config, server, &shutdown);
-    let ready = say_ready(&config, status, is_synchronized, follows_time);
+    let ready = say_ready(&config, status, time);
     let serve = async { tokio::try_join!(local, network).map(drop) };
     let result = tokio::select! {
         result = serve => result,
@@ -70,12 +70,7 @@ async fn serve_network(config: &Config, server: Arc<Server>, shutdown: &Shutdown
 }
 
 /// Waits, not for ever, for the network and then for the time, and tells the supervisor.
-async fn say_ready(
-    config: &Config,
-    mut status: watch::Receiver<NetworkStatus>,
-    mut is_synchronized: watch::Receiver<bool>,
-    follows_time: bool,
-) {
+async fn say_ready(config: &Config, mut status: watch::Receiver<NetworkStatus>, mut time: watch::Receiver<TimeStatus>) {
     let tell = |message: &str| tell(config.notify_socket.as_deref(), message);
     let deadline = Instant::now() + NETWORK_WAIT;
     loop {
@@ -90,9 +85,11 @@ async fn say_ready(
         }
     }
     let patience = config.manifest.as_ref().map(|manifest| manifest.time.boot_timeout.duration()).unwrap_or_default();
+    let follows_time = time.borrow().follows;
     if follows_time && !status.borrow().ntp_servers.is_empty() && !patience.is_zero() {
         tell("STATUS=waiting for a time server");
-        let waited = tokio::time::timeout(patience, is_synchronized.wait_for(|is_synchronized| *is_synchronized)).await;
+        let is_synchronized = |time: &TimeStatus| time.synchronized_seconds.is_some();
+        let waited = tokio::time::timeout(patience, time.wait_for(is_synchronized)).await;
         if waited.is_err() {
             tracing::warn!(seconds = patience.as_secs(), "going on without a time server's answer");
         }

@@ -50,6 +50,18 @@ impl FileWatch {
             .map_err(|error| Error::new(format!("watch {}", folder.display()), error))
     }
 
+    /// Also watches a file that grows, and is moved away in the end.
+    ///
+    /// # Errors
+    /// When the file does not exist.
+    pub fn add_file(&self, file: &Path) -> Result<(), Error> {
+        let flags = AddWatchFlags::IN_MODIFY | AddWatchFlags::IN_MOVE_SELF;
+        self.0
+            .add_watch(file, flags)
+            .map(|_descriptor| ())
+            .map_err(|error| Error::new(format!("watch {}", file.display()), error))
+    }
+
     /// Names (without their folders) that changed since the last call. Never waits.
     #[must_use]
     pub fn changed(&self) -> Vec<String> {
@@ -78,6 +90,10 @@ mod tests {
         std::fs::write(folder.join("a"), "1").unwrap();
         assert_eq!(wait_readable(&[watch.as_fd()], Duration::from_secs(5)), [true]);
         assert_eq!(watch.changed(), ["a"]);
+        watch.add_file(&folder.join("a")).unwrap();
+        let file = std::fs::OpenOptions::new().append(true).open(folder.join("a"));
+        std::io::Write::write_all(&mut file.unwrap(), b"2").unwrap();
+        assert_eq!(wait_readable(&[watch.as_fd()], Duration::from_secs(5)), [true]);
         std::fs::remove_dir_all(folder).unwrap();
     }
 }

@@ -52,20 +52,24 @@ fn render(status: &MachineStatus) -> String {
     let ready = if status.ready { "ready" } else { "not ready" };
     let mut lines = vec![format!("{}: {stage}, {ready}, up {:.0} s", status.hostname, status.uptime_seconds)];
     lines.extend(status.manifest_source.iter().map(|source| format!("manifest: {source}")));
+    lines.extend(status.manifest_pending.iter().map(|pending| format!("manifest: {pending}")));
+    lines.extend(status.manifest_tried_until.map(|until| {
+        let left = until - status.uptime_seconds;
+        format!("manifest: the one before is back in {left:.0} s unless this one is kept (keelson apply --keep)")
+    }));
     let (slot, version) = (status.slot.as_deref().unwrap_or_default(), status.version.as_deref());
     lines.extend(version.map(|version| format!("system: version {version} in slot {slot}")));
     lines.extend(status.crash.iter().map(|crash| format!("the start before this one: {crash} (keelson crash)")));
     lines.extend(status.update.iter().map(|update| format!("last {update}")));
-    lines.extend(status.unmet.iter().map(|unmet| format!("unmet: {unmet}")));
+    if status.conditions.is_empty() {
+        // An agent of before conditions had names.
+        lines.extend(status.unmet.iter().map(|unmet| format!("unmet: {unmet}")));
+    }
+    let now = status.uptime_seconds;
+    lines.extend(status.conditions.iter().map(|condition| format!("unmet: {}", condition.describe(now))));
     if !status.services.is_empty() {
         lines.push(String::new());
-        lines.push(format!("{:<16} {:<12} {:>8} {:>8}  WHY", "SERVICE", "STATE", "PID", "RESTARTS"));
-    }
-    for service in &status.services {
-        let pid = service.pid.map(|pid| pid.to_string()).unwrap_or_default();
-        let why = if service.why.is_empty() { service.doing.as_deref().unwrap_or_default() } else { &service.why };
-        let line = format!("{:<16} {:<12} {pid:>8} {:>8}  {why}", service.name, service.state, service.restarts);
-        lines.push(line.trim_end().to_owned());
+        lines.push(machine_api::services(status).trim_end().to_owned());
     }
     lines.extend(status.diagnostics.iter().map(|text| format!("\nthe manifest that was offered last:\n{text}")));
     lines.join("\n") + "\n"
@@ -78,12 +82,15 @@ mod tests {
     #[test]
     fn a_status_says_what_is_unmet() {
         let status: MachineStatus = serde_json::from_value(serde_json::json!({
-            "stage": "running", "hostname": "m1", "uptimeSeconds": 12.4, "unmet": ["etcd is not ready"],
+            "stage": "running", "hostname": "m1", "uptimeSeconds": 12.4, "unmet": ["etcd is starting"],
+            "conditions": [{"name": "ServiceNotReady", "subject": "etcd", "sinceSeconds": 2.0, "why": "etcd is starting",
+                            "fix": "keelson logs etcd"}],
             "services": [{"name": "etcd", "state": "starting", "pid": 7, "restarts": 1, "why": "waits for its peers"}],
         }))
         .unwrap();
         let text = render(&status);
-        assert!(text.starts_with("m1: running, not ready, up 12 s\nunmet: etcd is not ready\n"), "{text}");
+        assert!(text.starts_with("m1: running, not ready, up 12 s\nunmet: ServiceNotReady etcd, for 10s: "), "{text}");
+        assert!(text.contains("what helps: keelson logs etcd\n"), "{text}");
         assert!(text.contains("waits for its peers"), "{text}");
     }
 }

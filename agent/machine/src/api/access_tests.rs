@@ -45,11 +45,14 @@ async fn machine(folder: &Path, shutdown: &Shutdown) -> (SocketAddr, Authority) 
         run: folder.to_owned(),
         pki: folder.to_owned(),
         crash: folder.join("crash.log"),
+        logs: folder.to_owned(),
+        boots: folder.join("boots.json"),
+        containerd: folder.join("containerd.sock"),
         ..Config::new(None, SystemTime::UNIX_EPOCH)
     };
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    drop(tokio::spawn(serve_known(listener, Server::new(&config, None), shutdown.clone())));
+    drop(tokio::spawn(serve_known(listener, Server::alone(&config), shutdown.clone())));
     (address, ca)
 }
 

@@ -52,9 +52,11 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     CertificateDer::pem_file_iter(path).map_err(failed)?.collect::<Result<_, _>>().map_err(failed)
 }
 
-/// The roles of a caller with this certificate, which was verified.
-pub(super) fn roles(certificate: &[u8]) -> Vec<Role> {
-    let Ok((_, certificate)) = X509Certificate::from_der(certificate) else { return Vec::new() };
+/// The name and the roles of a caller with this certificate, which was verified.
+pub(super) fn caller(certificate: &[u8]) -> (String, Vec<Role>) {
+    let Ok((_, certificate)) = X509Certificate::from_der(certificate) else { return Default::default() };
+    let name = certificate.subject().iter_common_name().next().and_then(|name| name.as_str().ok());
     let groups = certificate.subject().iter_organization();
-    groups.filter_map(|group| group.as_str().ok().and_then(Role::of_group)).collect()
+    let roles = groups.filter_map(|group| group.as_str().ok().and_then(Role::of_group)).collect();
+    (name.unwrap_or_default().to_owned(), roles)
 }

@@ -7,6 +7,7 @@ use api::core::v1::Node;
 use client::{Client, WatchEvent, WatchParams};
 use futures::StreamExt;
 use lifecycle::Shutdown;
+use machine_api::Condition;
 use sys::{Linux, System};
 
 use crate::paths;
@@ -16,15 +17,15 @@ const PAUSE: Duration = Duration::from_secs(5);
 
 /// Follows the Node until shutdown.
 pub(super) async fn follow(name: String, client: Client, shutdown: Shutdown) {
-    tell(&format!("the Node {name} is not there yet"));
+    tell(Some(format!("the Node {name} is not there yet")));
     loop {
         let params = WatchParams { field_selector: format!("metadata.name={name}"), ..WatchParams::default() };
         let watching = async {
             let mut events = client.watch::<Node>(None, &params).await?;
             while let Some(event) = events.next().await {
                 match event? {
-                    WatchEvent::Added(node) | WatchEvent::Modified(node) => tell(&missing(&name, &node)),
-                    WatchEvent::Deleted(_) => tell(&format!("the Node {name} was deleted")),
+                    WatchEvent::Added(node) | WatchEvent::Modified(node) => tell(missing(&name, &node)),
+                    WatchEvent::Deleted(_) => tell(Some(format!("the Node {name} was deleted"))),
                     WatchEvent::Bookmark { .. } => {}
                 }
             }
@@ -33,7 +34,8 @@ pub(super) async fn follow(name: String, client: Client, shutdown: Shutdown) {
         tokio::select! {
             () = shutdown.wait() => return,
             result = watching => if let Err(error) = result {
-                tell(&format!("the API server does not tell about the Node {name}: {}", stdx::chain(&error)));
+                let why = stdx::chain(&error);
+                tell(Some(format!("the API server does not tell about the Node {name}: {why}")));
             },
         }
         tokio::select! {
@@ -43,16 +45,18 @@ pub(super) async fn follow(name: String, client: Client, shutdown: Shutdown) {
     }
 }
 
-/// What keeps a Node from being ready; empty if nothing does.
-fn missing(name: &str, node: &Node) -> String {
+/// What keeps a Node from being ready, if anything does.
+fn missing(name: &str, node: &Node) -> Option<String> {
     match node.status.conditions.iter().find(|condition| condition.r#type == "Ready") {
-        Some(condition) if condition.status == "True" => String::new(),
-        Some(condition) => format!("the Node {name} is not Ready: {}", condition.message),
-        None => format!("the Node {name} is not Ready"),
+        Some(condition) if condition.status == "True" => None,
+        Some(condition) => Some(format!("the Node {name} is not Ready: {}", condition.message)),
+        None => Some(format!("the Node {name} is not Ready")),
     }
 }
 
-fn tell(text: &str) {
+fn tell(why: Option<String>) {
+    let fix = "`keelson logs node` tells what the kubelet does; `kubectl describe node` what the cluster knows";
+    let text = why.map(|why| Condition::new("NodeNotReady", why, fix).to_text()).unwrap_or_default();
     let path = Path::new(paths::NODE_CONDITION);
     if Linux.read(path).is_ok_and(|before| before == text.as_bytes()) {
         return;
@@ -70,7 +74,7 @@ mod tests {
     #[test]
     fn a_node_is_ready_when_its_condition_says_so() {
         let mut node = Node::default();
-        assert_eq!(missing("n", &node), "the Node n is not Ready");
+        assert_eq!(missing("n", &node).as_deref(), Some("the Node n is not Ready"));
         let condition = |status: &str| NodeCondition {
             r#type: "Ready".to_owned(),
             status: status.to_owned(),
@@ -78,8 +82,8 @@ mod tests {
             ..NodeCondition::default()
         };
         node.status.conditions = vec![condition("False")];
-        assert_eq!(missing("n", &node), "the Node n is not Ready: no network");
+        assert_eq!(missing("n", &node).as_deref(), Some("the Node n is not Ready: no network"));
         node.status.conditions = vec![condition("True")];
-        assert_eq!(missing("n", &node), "");
+        assert_eq!(missing("n", &node), None);
     }
 }

@@ -1,0 +1,154 @@
+//! Answers that only look: views, and logs as they come.
+
+use std::convert::Infallible;
+
+use bytes::Bytes;
+use futures::stream;
+use http::{Response, StatusCode};
+use http_body_util::{BodyExt, Full, StreamBody};
+use hyper::body::Frame;
+use machine_api::{MachineStatus, View};
+use sys::{Linux, System};
+
+use super::{Answer, Server, respond, text, whole};
+use crate::logs::{self, Wanted};
+use crate::views;
+
+/// Services that the first process is to start anew.
+const RESTART: &str = "inbox/restart";
+
+/// Answers a view.
+pub(super) async fn view(server: &Server, view: View) -> Response<Full<Bytes>> {
+    match views::look(server, view).await {
+        Ok(body) => respond(StatusCode::OK, "application/json", body),
+        Err(reason) => text(StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")),
+    }
+}
+
+/// Streams a log.
+pub(super) fn log(server: &Server, query: Option<&str>) -> Answer {
+    let wanted = match Wanted::parse(query.unwrap_or_default()) {
+        Ok(wanted) => wanted,
+        Err(reason) => return whole(text(StatusCode::BAD_REQUEST, format!("{reason}\n"))),
+    };
+    let known = logs::names(&server.logs);
+    if !known.contains(&wanted.service) {
+        let reason = match wanted.service.as_str() {
+            "" => "which service: ?service=NAME".to_owned(),
+            name => format!("{name:?} has no log"),
+        };
+        return whole(text(StatusCode::NOT_FOUND, format!("{reason}; there are {}\n", known.join(", "))));
+    }
+    // Those who follow stay; some connections are kept for those who do not.
+    let turn = match server.followers.clone().try_acquire_owned() {
+        Ok(turn) => Some(turn),
+        Err(_taken) if wanted.follow => {
+            let reason = "as many follow logs already as this machine serves at once\n".to_owned();
+            return whole(text(StatusCode::SERVICE_UNAVAILABLE, reason));
+        }
+        Err(_taken) => None,
+    };
+    let turn = turn.filter(|_| wanted.follow);
+    let parts = logs::read(&server.logs, wanted, server.secrets.clone(), server.shutdown.clone());
+    let frames = stream::unfold((parts, turn), |(mut parts, turn)| async move {
+        let part = parts.recv().await?;
+        Some((Ok::<_, Infallible>(Frame::data(part)), (parts, turn)))
+    });
+    let body = StreamBody::new(frames).map_err(|never| match never {}).boxed_unsync();
+    let mut answer = Answer::new(body);
+    let kind = http::HeaderValue::from_static("application/x-ndjson");
+    answer.headers_mut().insert(http::header::CONTENT_TYPE, kind);
+    answer
+}
+
+/// Lets the first process start a service anew.
+pub(super) fn restart(server: &Server, query: Option<&str>) -> Response<Full<Bytes>> {
+    let Some(name) = query.and_then(|query| query.strip_prefix("name=")) else {
+        return text(StatusCode::BAD_REQUEST, "which service: ?name=NAME\n".to_owned());
+    };
+    let status = Linux.read(&server.run.join("status.json")).unwrap_or_default();
+    let status: MachineStatus = serde_json::from_slice(&status).unwrap_or_default();
+    let known: Vec<&str> = status.services.iter().map(|service| service.name.as_str()).collect();
+    if !known.contains(&name) {
+        let reason = format!("there is no service {name:?}; there are {}\n", known.join(", "));
+        return text(StatusCode::NOT_FOUND, reason);
+    }
+    match Linux.replace(&server.run.join(RESTART), name.as_bytes(), 0o600) {
+        Ok(()) => text(StatusCode::OK, format!("{name} starts anew\n")),
+        Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, format!("{}\n", stdx::chain(&error))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::config::Config;
+
+    fn server(folder: &Path) -> std::sync::Arc<Server> {
+        let config =
+            Config { run: folder.to_owned(), logs: folder.to_owned(), ..Config::new(None, std::time::UNIX_EPOCH) };
+        Server::alone(&config)
+    }
+
+    async fn told(answer: Answer) -> (StatusCode, String) {
+        let (head, body) = answer.into_parts();
+        let body = body.collect().await.unwrap().to_bytes();
+        (head.status, String::from_utf8_lossy(&body).into_owned())
+    }
+
+    #[tokio::test]
+    async fn a_log_is_streamed_and_an_unknown_one_names_those_there_are() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("etcd.log"), "2026-09-21T14:13:20.250Z 12.500 ready\n").unwrap();
+        let server = server(folder.path());
+        let (code, body) = told(log(&server, Some("service=etcd"))).await;
+        assert_eq!(
+            (code, body.as_str()),
+            (StatusCode::OK, "{\"time\":1790000000.25,\"uptime\":12.5,\"text\":\"ready\"}\n")
+        );
+        for bad in ["service=../etcd", "service=", "tail=1"] {
+            let (code, body) = told(log(&server, Some(bad))).await;
+            assert_eq!(code, StatusCode::NOT_FOUND, "{bad}");
+            assert!(body.ends_with("there are etcd, kernel\n"), "{body}");
+        }
+        assert_eq!(told(log(&server, Some("tail=x"))).await.0, StatusCode::BAD_REQUEST);
+    }
+
+    #[tokio::test]
+    async fn followers_are_few() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("etcd.log"), "").unwrap();
+        let server = server(folder.path());
+        let mut all = Vec::new();
+        loop {
+            let answer = log(&server, Some("service=etcd&follow"));
+            if answer.status() != StatusCode::OK {
+                break;
+            }
+            all.push(answer);
+        }
+        assert_eq!(all.len(), super::super::FOLLOWERS);
+        assert_eq!(log(&server, Some("service=etcd")).status(), StatusCode::OK);
+        all.pop();
+        assert_eq!(log(&server, Some("service=etcd&follow")).status(), StatusCode::OK);
+        server.shutdown.trigger();
+    }
+
+    #[test]
+    fn only_services_that_there_are_start_anew() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("inbox")).unwrap();
+        let status = MachineStatus {
+            services: vec![machine_api::Service { name: "etcd".to_owned(), ..machine_api::Service::default() }],
+            ..MachineStatus::default()
+        };
+        std::fs::write(folder.path().join("status.json"), serde_json::to_vec(&status).unwrap()).unwrap();
+        let server = server(folder.path());
+        assert_eq!(restart(&server, None).status(), StatusCode::BAD_REQUEST);
+        assert_eq!(restart(&server, Some("name=init")).status(), StatusCode::NOT_FOUND);
+        assert_eq!(restart(&server, Some("name=etcd")).status(), StatusCode::OK);
+        assert_eq!(std::fs::read_to_string(folder.path().join(RESTART)).unwrap(), "etcd");
+    }
+}

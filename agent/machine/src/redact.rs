@@ -1,0 +1,71 @@
+//! Secrets are not shown: neither those of the manifest nor what looks like a bootstrap token or a key.
+
+use manifest::Manifest;
+
+/// What is shown instead.
+const HIDDEN: &str = "<redacted>";
+/// A bootstrap token: so many characters, a dot, so many characters.
+const TOKEN: (usize, usize) = (6, 16);
+
+/// What is not to be shown.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Secrets(Vec<String>);
+
+impl Secrets {
+    /// Those of the manifest in force.
+    pub(crate) fn new(manifest: Option<&Manifest>) -> Self {
+        let token = manifest.and_then(|manifest| manifest.cluster.token.as_ref()).map(|it| it.secret().to_owned());
+        let secret = manifest.and_then(|manifest| manifest.control_plane.secret.as_ref());
+        let secret = secret.map(|it| it.bytes().iter().map(|byte| format!("{byte:02x}")).collect());
+        Self([token, secret].into_iter().flatten().collect())
+    }
+
+    /// A text without them.
+    pub(crate) fn redact(&self, text: &str) -> String {
+        let mut text = text.to_owned();
+        for secret in &self.0 {
+            text = text.replace(secret, HIDDEN);
+        }
+        if text.contains("PRIVATE KEY-----") {
+            return HIDDEN.to_owned();
+        }
+        without_tokens(&text)
+    }
+}
+
+/// Hides the secret part of everything that has the form of a bootstrap token.
+fn without_tokens(text: &str) -> String {
+    let is_part = |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    let bytes = text.as_bytes();
+    let mut shown = String::new();
+    let mut from = 0;
+    for (dot, _) in bytes.iter().enumerate().filter(|(_, byte)| **byte == b'.') {
+        let before = bytes[..dot].iter().rev().take_while(|byte| is_part(byte)).count();
+        let after = bytes[dot + 1..].iter().take_while(|byte| is_part(byte)).count();
+        if (before, after) == TOKEN {
+            shown.push_str(&text[from..=dot]);
+            shown.push_str(HIDDEN);
+            from = dot + 1 + after;
+        }
+    }
+    shown + &text[from..]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_are_not_shown() {
+        let text = "version = 1\n[machine]\nhostname = \"m1\"\nrole = \"single\"\n[cluster]\n\
+                    token = \"abcdef.0123456789abcdef\"\n[control-plane]\nsecret = \"SECRET\"\n";
+        let secret = "c0ffee5eed5a17f0".repeat(4);
+        let manifest = manifest::parse("m", &text.replace("SECRET", &secret)).unwrap();
+        let secrets = Secrets::new(Some(&manifest));
+        let line = format!("joined by 0123456789abcdef, {secret} and zyxwvu.0000000000000000.");
+        assert_eq!(secrets.redact(&line), "joined by <redacted>, <redacted> and zyxwvu.<redacted>.");
+        assert_eq!(secrets.redact("-----BEGIN EC PRIVATE KEY-----"), "<redacted>");
+        let names = "master.example.com abcdef.0123456789abcdef0 10.0.0.1";
+        assert_eq!(Secrets::default().redact(names), names);
+    }
+}

@@ -1,0 +1,96 @@
+//! What a machine shows of itself: read from the kernel when somebody asks, never kept.
+
+mod certificates;
+mod cgroups;
+mod disks;
+mod network;
+mod processes;
+
+use std::path::Path;
+
+use cri::Runtime;
+use machine_api::{ImageStatus, View};
+use serde::Serialize;
+use stdx::chain;
+use sys::{Linux, System};
+
+use crate::api::Server;
+
+/// Nobody reads more lines, and a machine that has more must not run out of memory over them.
+const ROWS: usize = 10_000;
+
+/// Answers a look as JSON; in words why it cannot be had.
+pub(crate) async fn look(server: &Server, view: View) -> Result<Vec<u8>, String> {
+    let secrets = server.secrets.clone();
+    let pki = server.pki.clone();
+    match view {
+        View::Services => status(server),
+        View::Boots => boots(server),
+        View::Time => json(&server.time()),
+        View::Images => json(&images(&server.containerd).await?),
+        View::Interfaces => json(&network::interfaces().await?),
+        View::Routes => json(&network::routes().await?),
+        View::Processes => blocking(move || Ok(processes::observe(&Linux, &secrets))).await,
+        View::ControlGroups => blocking(|| cgroups::observe(&Linux)).await,
+        View::Disks => blocking(|| Ok(disks::disks(&Linux))).await,
+        View::Mounts => blocking(|| disks::mounts(&Linux)).await,
+        View::Connections => blocking(|| network::connections(&Linux)).await,
+        View::Certificates => blocking(move || Ok(certificates::observe(&Linux, &pki))).await,
+    }
+}
+
+fn json(value: &impl Serialize) -> Result<Vec<u8>, String> {
+    serde_json::to_vec(value).map_err(|error| error.to_string())
+}
+
+async fn blocking<T, F>(work: F) -> Result<Vec<u8>, String>
+where
+    T: Serialize + Send + 'static,
+    F: FnOnce() -> Result<T, String> + Send + 'static,
+{
+    let done = tokio::task::spawn_blocking(work).await.map_err(|error| error.to_string())?;
+    json(&done?)
+}
+
+fn status(server: &Server) -> Result<Vec<u8>, String> {
+    Linux.read(&server.run.join("status.json")).map_err(|error| chain(&error).to_string())
+}
+
+fn boots(server: &Server) -> Result<Vec<u8>, String> {
+    match Linux.read(&server.boots) {
+        Ok(text) => Ok(text),
+        Err(error) if error.is_not_found() => json(&machine_api::Boots::default()),
+        Err(error) => Err(chain(&error).to_string()),
+    }
+}
+
+async fn images(socket: &Path) -> Result<Vec<ImageStatus>, String> {
+    let failed = |error: cri::Error| format!("the container runtime does not answer: {}", chain(&error));
+    let images = cri::Client::new(socket).map_err(failed)?.list_images().await.map_err(failed)?;
+    let mut images: Vec<ImageStatus> = images
+        .into_iter()
+        .take(ROWS)
+        .map(|image| ImageStatus {
+            id: image.id,
+            names: image.repo_tags.into_iter().chain(image.repo_digests).collect(),
+            bytes: image.size,
+            is_pinned: image.pinned,
+        })
+        .collect();
+    images.sort_by(|a, b| a.names.cmp(&b.names));
+    Ok(images)
+}
+
+/// A file of the kernel's as text; empty if it is not there.
+fn text(system: &dyn System, path: impl AsRef<Path>) -> String {
+    let bytes = system.read(path.as_ref()).unwrap_or_default();
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// Numbers of all processes.
+fn pids(system: &dyn System) -> Vec<u32> {
+    let mut pids: Vec<u32> =
+        system.list(Path::new("/proc")).unwrap_or_default().iter().filter_map(|name| name.parse().ok()).collect();
+    pids.sort_unstable();
+    pids
+}

@@ -6,6 +6,7 @@ use machine_api::{Boot, Boots, Phase, Span};
 use supervisor::ServiceStatus;
 use sys::System;
 
+use crate::environment::Environment;
 use crate::machine::Machine;
 
 /// So many are kept.
@@ -22,15 +23,20 @@ pub(crate) fn remember(machine: &mut Machine, services: &[ServiceStatus], is_rea
         return;
     }
     let since_epoch = machine.system.now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    // Namespaces begin long after their kernel did.
+    let base = match (machine.environment, machine.phases.first()) {
+        (Environment::Container, Some(first)) => first.started_seconds,
+        _ => 0.0,
+    };
     let mut boot = Boot {
         boot_id: machine.boot_id.clone(),
-        began: since_epoch.saturating_sub(now).as_secs_f64(),
+        began: since_epoch.saturating_sub(now).as_secs_f64() + base,
         version: machine.booted.as_ref().map(|booted| booted.version.clone()),
         slot: machine.booted.as_ref().map(|booted| booted.slot.to_string()),
         kernel: machine.system.kernel_release(),
         firmware_seconds: loader_time(&*machine.system, LOADER_ENDED),
-        ready_seconds: is_ready.then_some(now.as_secs_f64()),
-        spans: spans(&machine.phases, services),
+        ready_seconds: is_ready.then_some(now.as_secs_f64() - base),
+        spans: spans(&machine.phases, services, base),
         ..Boot::default()
     };
     let began = loader_time(&*machine.system, LOADER_BEGAN);
@@ -74,15 +80,17 @@ fn store(machine: &mut Machine, path: &Path, all: &Boots) {
     }
 }
 
-fn spans(phases: &[Phase], services: &[ServiceStatus]) -> Vec<Span> {
+/// All that was done, in seconds since `base`.
+fn spans(phases: &[Phase], services: &[ServiceStatus], base: f64) -> Vec<Span> {
     let span = |name: &str, kind: &str, start: f64, end: Option<f64>| Span {
         name: name.to_owned(),
         kind: kind.to_owned(),
-        start_seconds: start,
-        end_seconds: end,
+        start_seconds: start - base,
+        end_seconds: end.map(|end| end - base),
         ..Span::default()
     };
     let kernel = phases.first().map(|first| span("kernel", "kernel", 0.0, Some(first.started_seconds)));
+    let kernel = kernel.filter(|_| base == 0.0);
     let phases = phases.iter().map(|phase| {
         span(&phase.name, "phase", phase.started_seconds, Some(phase.started_seconds + phase.took_seconds))
     });
@@ -120,7 +128,7 @@ mod tests {
     #[test]
     fn phases_and_services_become_spans() {
         let phase = Phase { name: "mounts".to_owned(), started_seconds: 1.0, took_seconds: 0.5, errors: Vec::new() };
-        let spans = spans(&[phase], &[]);
+        let spans = spans(&[phase], &[], 0.0);
         let found: Vec<(&str, f64, Option<f64>)> =
             spans.iter().map(|span| (span.name.as_str(), span.start_seconds, span.end_seconds)).collect();
         assert_eq!(found, [("kernel", 0.0, Some(1.0)), ("mounts", 1.0, Some(1.5))]);

@@ -70,6 +70,12 @@ impl Paths {
         self.state.join("manifest.toml")
     }
 
+    /// What the sources of manifests held when a newer one was taken in.
+    #[must_use]
+    pub fn superseded(&self) -> PathBuf {
+        self.state.join("manifest.superseded")
+    }
+
     /// What became of the last update.
     #[must_use]
     pub fn update(&self) -> PathBuf {
@@ -95,8 +101,9 @@ impl Paths {
         self.run.join("conditions")
     }
 
-    /// Where others put files for PID 1, written elsewhere and moved here: `reboot` or `shutdown` with the reason; `restart`
-    /// with the names of services, one a line; `manifest.toml`.
+    /// Where others put files for PID 1, written elsewhere and moved here: `reboot` or `shutdown` with the reason;
+    /// `restart` with the names of services, one a line; `manifest.toml`; `manifest.try`, a manifest behind a line with
+    /// the seconds that it is tried for, and `keep` if it is to stay.
     #[must_use]
     pub fn inbox(&self) -> PathBuf {
         self.run.join("inbox")

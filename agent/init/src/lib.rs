@@ -30,6 +30,7 @@ mod medium;
 mod mounts;
 mod observe;
 mod phases;
+mod renew;
 mod run;
 mod runner;
 mod settings;

@@ -19,6 +19,7 @@ use crate::exit::Leave;
 use crate::groups::Groups;
 use crate::intake::Accepted;
 use crate::mounts;
+use crate::renew::Trying;
 use crate::sources::{Offer, Sources};
 use crate::watchdog::Keeper;
 
@@ -72,6 +73,14 @@ pub(crate) struct Machine {
     pub(crate) accepted: Option<Accepted>,
     /// What is wrong with the one offered last.
     pub(crate) diagnostics: Option<String>,
+    /// A manifest that counts from the next start, for people.
+    pub(crate) pending: Option<String>,
+    /// The manifest in force is tried.
+    pub(crate) trying: Option<Trying>,
+    /// Services that are to start anew for the manifest, once [`Machine::preparing`] is done.
+    pub(crate) renewals: Vec<String>,
+    /// Services that do something once for it.
+    pub(crate) preparing: Vec<String>,
     /// What keeps the machine from being ready.
     pub(crate) conditions: Conditions,
     /// What the operator was told and is not in the log yet, as it is before the disk is there.
@@ -111,6 +120,10 @@ impl Machine {
             leave: None,
             accepted: None,
             diagnostics: None,
+            pending: None,
+            trying: None,
+            renewals: Vec::new(),
+            preparing: Vec::new(),
             conditions: Conditions::default(),
             said: VecDeque::new(),
             remembered_boot: None,

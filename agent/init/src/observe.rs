@@ -20,6 +20,8 @@ pub(crate) fn observe(machine: &mut Machine, services: Vec<ServiceStatus>) -> Ma
         uptime_seconds: machine.system.uptime().as_secs_f64(),
         manifest_source: machine.accepted.as_ref().map(|accepted| accepted.source.clone()),
         diagnostics: machine.diagnostics.clone(),
+        manifest_pending: machine.pending.clone(),
+        manifest_tried_until: machine.trying.as_ref().map(|trying| trying.until.as_secs_f64()),
         unmet: conditions.iter().map(ToString::to_string).collect(),
         conditions,
         phases: machine.phases.clone(),

@@ -15,7 +15,7 @@ use crate::exit::{self, Leave};
 use crate::intake::{self, Intake};
 use crate::machine::{Machine, Storage};
 use crate::runner::Runner;
-use crate::{boots, conditions, medium, observe, phases, sources, trial, watchdog};
+use crate::{boots, conditions, medium, observe, phases, renew, sources, trial, watchdog};
 
 /// How often the diagnostics are shown again while there is no usable manifest.
 const REMIND: Duration = Duration::from_secs(60);
@@ -116,6 +116,10 @@ pub(crate) fn turn(machine: &mut Machine, runner: &mut Runner, ears: &mut Ears) 
     let all: Vec<BorrowedFd<'_>> = pipes.into_iter().chain(others).collect();
     let longest = if machine.trial.is_some() { trial::LONGEST_WAIT } else { LONGEST_WAIT };
     let longest = machine.keeper.as_ref().map_or(longest, |keeper| longest.min(keeper.longest_wait()));
+    let longest = machine
+        .trying
+        .as_ref()
+        .map_or(longest, |trying| longest.min(trying.until.saturating_sub(machine.system.uptime())));
     let readable = wait_readable(&all, left.unwrap_or(longest).min(longest));
     drop(all);
     watchdog::pet(machine);
@@ -134,10 +138,12 @@ pub(crate) fn turn(machine: &mut Machine, runner: &mut Runner, ears: &mut Ears) 
     if ears.conditions.as_ref().is_some_and(|watch| !watch.changed().is_empty()) {
         runner.touch();
     }
-    let files_changed = ears.files.as_ref().is_some_and(|files| !files.changed().is_empty());
+    let changed = ears.files.as_ref().map(FileWatch::changed).unwrap_or_default();
+    let files_changed = !changed.is_empty();
+    let is_manifest = changed.iter().any(|name| !sources::is_order(name));
     let disk_came = std::iter::from_fn(|| ears.devices.as_ref().and_then(UeventSocket::next))
         .fold(false, |came, event| came | event.iter().any(|word| word == "SUBSYSTEM=block"));
-    if machine.stage != Stage::Stopping && (files_changed || (disk_came && machine.accepted.is_none())) {
+    if machine.stage != Stage::Stopping && (is_manifest || (disk_came && machine.accepted.is_none())) {
         reconsider(machine, runner);
     }
     if files_changed {
@@ -149,8 +155,14 @@ pub(crate) fn turn(machine: &mut Machine, runner: &mut Runner, ears: &mut Ears) 
             runner.step(machine, Event::Restart { name });
         }
     }
+    if files_changed && sources::take_keep(&*machine.system, &machine.config.paths) {
+        renew::keep_tried(machine);
+    }
     leave = leave.or_else(|| machine.leave.take());
     runner.step(machine, Event::Tick);
+    if machine.stage != Stage::Stopping {
+        renew::tick(machine, runner);
+    }
     if machine.stage != Stage::Stopping {
         let was_on_trial = machine.trial.is_some();
         leave = leave.or_else(|| trial::check(machine, runner.supervisor().status()));
@@ -177,16 +189,23 @@ fn enter_stage(machine: &mut Machine, runner: &mut Runner) {
     }
 }
 
-/// A source changed: decides again. A running machine keeps its services; what is new counts from the next start.
+/// A source changed: decides again.
 fn reconsider(machine: &mut Machine, runner: &mut Runner) {
-    let offer = sources::take_from_inbox(&*machine.system, &machine.config.paths)
-        .or_else(|| machine.sources().observe(&*machine.system));
-    let Some(offer) = offer else { return };
+    let (offer, trial) = match sources::take_from_inbox(&*machine.system, &machine.config.paths) {
+        Some(handed_in) => handed_in,
+        None => {
+            let offer = machine.sources().observe(&*machine.system);
+            let is_news = |it: &sources::Offer| !sources::is_superseded(&*machine.system, &machine.config.paths, it);
+            let Some(offer) = offer.filter(|offer| machine.accepted.is_none() || is_news(offer)) else { return };
+            (offer, None)
+        }
+    };
     // Nothing runs from a medium that cannot be written: whatever it is told is news.
     let is_read_only = machine.booted.as_ref().is_some_and(|booted| booted.is_read_only);
     if machine.accepted.is_none() || is_read_only {
         phases::take(machine, intake::decide(Some(offer), None));
         if machine.accepted.is_some() {
+            sources::supersede(machine);
             if let Some(reason) = medium::install_later(machine) {
                 machine.say(&reason);
                 machine.storage = Storage::Broken(reason);
@@ -199,15 +218,8 @@ fn reconsider(machine: &mut Machine, runner: &mut Runner) {
             enter_stage(machine, runner);
         }
     } else {
-        let in_force = machine.accepted.as_ref().map(|accepted| accepted.text.clone());
         match intake::decide(Some(offer), None) {
-            Intake::Accepted(accepted) if Some(&accepted.text) != in_force.as_ref() => {
-                let last_good = machine.config.paths.last_good();
-                machine.publish(&last_good, accepted.text.as_bytes(), 0o600);
-                machine.say(&format!("manifest: {} is good and counts from the next start", accepted.source));
-                machine.diagnostics = None;
-            }
-            Intake::Accepted(_) => machine.diagnostics = None,
+            Intake::Accepted(accepted) => renew::take(machine, runner, *accepted, trial),
             Intake::LastGood { diagnostics: Some(diagnostics), .. } | Intake::None { diagnostics } => {
                 machine.say(&diagnostics);
                 machine.diagnostics = Some(diagnostics);

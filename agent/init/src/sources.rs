@@ -1,6 +1,7 @@
 //! Where manifests come from, in order. The first source that has one is asked for nothing less than a valid one.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use base64::Engine;
 use install::Booted;
@@ -10,6 +11,7 @@ use crate::cmdline::CommandLine;
 use crate::config::Paths;
 use crate::environment::Environment;
 use crate::exit::Leave;
+use crate::machine::Machine;
 
 /// Where an emulator puts a manifest.
 const FIRMWARE: &str = "/sys/firmware/qemu_fw_cfg/by_name/opt/keelson/manifest/raw";
@@ -17,6 +19,8 @@ const FIRMWARE: &str = "/sys/firmware/qemu_fw_cfg/by_name/opt/keelson/manifest/r
 const CONFIG_MOUNT: &str = "/run/keelson-config";
 /// The name of the manifest on such a disk.
 const CONFIG_FILE: &str = "manifest.toml";
+/// The name of one in the inbox that is to be tried for as many seconds as its first line says.
+const TRIED_FILE: &str = "manifest.try";
 
 /// A manifest as it was found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,39 +80,69 @@ fn from_command_line(system: &dyn System, word: &str) -> Offer {
     Offer::new("kernel command line", text.and_then(utf8))
 }
 
-/// A manifest that was handed in after boot. It is taken out of the inbox, so that it counts once.
-pub(crate) fn take_from_inbox(system: &dyn System, paths: &Paths) -> Option<Offer> {
-    let file = paths.inbox().join(CONFIG_FILE);
+/// A manifest that was handed in after boot, and how long it is to be tried. It is taken out of the inbox, so that it
+/// counts once.
+pub(crate) fn take_from_inbox(system: &dyn System, paths: &Paths) -> Option<(Offer, Option<Duration>)> {
+    let text = take(system, paths, CONFIG_FILE).map(|text| (text, None));
+    let tried = || {
+        let text = take(system, paths, TRIED_FILE)?;
+        // The first line is the time.
+        let (seconds, text) = text.as_ref().ok()?.split_once('\n')?;
+        Some((Ok(text.to_owned()), Some(Duration::from_secs(seconds.parse().ok()?))))
+    };
+    text.or_else(tried).map(|(text, trial)| (Offer::new("handed in", text), trial))
+}
+
+/// Whether this name in the inbox is an order, and no manifest.
+pub(crate) fn is_order(name: &str) -> bool {
+    ["keep", "reboot", "restart", "shutdown"].contains(&name)
+}
+
+/// Somebody keeps the manifest that is tried. It is asked once.
+pub(crate) fn take_keep(system: &dyn System, paths: &Paths) -> bool {
+    take(system, paths, "keep").is_some()
+}
+
+/// A file out of the inbox.
+fn take(system: &dyn System, paths: &Paths, name: &str) -> Option<Result<String, String>> {
+    let file = paths.inbox().join(name);
     if !system.exists(&file) {
         return None;
     }
-    let offer = Offer::new("handed in", text_of(system, &file));
+    let text = text_of(system, &file);
     system.remove_file(&file).ok();
-    Some(offer)
+    Some(text)
+}
+
+/// From now on the manifest that the machine would find at its next start is of no account, unless it is another one
+/// by then: the one on STATE is newer.
+pub(crate) fn supersede(machine: &mut Machine) {
+    let offer = machine.sources().observe(&*machine.system).and_then(|offer| offer.text.ok());
+    let path = machine.config.paths.superseded();
+    match offer {
+        Some(text) => machine.publish(&path, text.as_bytes(), 0o600),
+        None => drop(machine.system.remove_file(&path)),
+    }
+}
+
+/// Whether an offer is of no account.
+pub(crate) fn is_superseded(system: &dyn System, paths: &Paths, offer: &Offer) -> bool {
+    text_of(system, &paths.superseded()).is_ok_and(|text| offer.text.as_ref() == Ok(&text))
 }
 
 /// Somebody asks for a new start or the end, and says why. It is asked once.
 pub(crate) fn take_leave(system: &dyn System, paths: &Paths) -> Option<Leave> {
-    let ways: [(&str, fn(&str) -> Leave); 2] = [("reboot", Leave::reboot), ("shutdown", Leave::power_off)];
+    type Way = fn(&str) -> Leave;
+    let ways: [(&str, Way); 2] = [("reboot", Leave::reboot), ("shutdown", Leave::power_off)];
     ways.into_iter().find_map(|(name, leave)| {
-        let file = paths.inbox().join(name);
-        if !system.exists(&file) {
-            return None;
-        }
-        let why = text_of(system, &file).unwrap_or_default();
-        system.remove_file(&file).ok();
-        Some(leave(why.trim()))
+        let why = take(system, paths, name)?;
+        Some(leave(why.unwrap_or_default().trim()))
     })
 }
 
 /// Services that somebody wants started anew, by name. It is asked once.
 pub(crate) fn take_restarts(system: &dyn System, paths: &Paths) -> Vec<String> {
-    let file = paths.inbox().join("restart");
-    if !system.exists(&file) {
-        return Vec::new();
-    }
-    let names = text_of(system, &file).unwrap_or_default();
-    system.remove_file(&file).ok();
+    let names = take(system, paths, "restart").and_then(Result::ok).unwrap_or_default();
     names.split_whitespace().map(str::to_owned).collect()
 }
 
@@ -200,11 +234,26 @@ mod tests {
         assert_eq!(observe(&system, "keelson.manifest=/x", Environment::Container).unwrap().source, "image");
         system.file("/run/keelson/inbox/manifest.toml", "by hand");
         let paths = Paths::default();
-        assert_eq!(take_from_inbox(&system, &paths).unwrap().text, Ok("by hand".to_owned()));
+        let (offer, trial) = take_from_inbox(&system, &paths).unwrap();
+        assert_eq!((offer.text, trial), (Ok("by hand".to_owned()), None));
+        system.file("/run/keelson/inbox/manifest.try", "60\nversion = 1\n");
+        let (offer, trial) = take_from_inbox(&system, &paths).unwrap();
+        assert_eq!((offer.text, trial), (Ok("version = 1\n".to_owned()), Some(Duration::from_secs(60))));
         assert_eq!(take_from_inbox(&system, &paths), None);
         system.file("/run/keelson/inbox/shutdown", "it moves house\n");
         assert_eq!(take_leave(&system, &paths), Some(Leave::power_off("it moves house")));
         assert_eq!(take_leave(&system, &paths), None);
+    }
+
+    #[test]
+    fn an_offer_is_of_no_account_while_it_stays_the_same() {
+        let system = FakeSystem::new();
+        let paths = Paths::default();
+        let offer = |text: &str| Offer::new("firmware", Ok(text.to_owned()));
+        assert!(!is_superseded(&system, &paths, &offer("a")));
+        system.file("/state/manifest.superseded", "a");
+        assert!(is_superseded(&system, &paths, &offer("a")) && !is_superseded(&system, &paths, &offer("b")));
+        assert!(!is_superseded(&system, &paths, &Offer::new("disk", Err("damaged".to_owned()))));
     }
 
     #[test]

@@ -36,7 +36,8 @@ fn main() {
     services_start_in_order_restart_and_stop();
     a_bad_manifest_waits_for_a_good_one();
     a_bad_manifest_leaves_the_last_good_one_in_force();
-    println!("test result: ok. 3 passed");
+    a_manifest_is_tried_kept_and_stays();
+    println!("test result: ok. 4 passed");
 }
 
 fn is_root() -> bool {
@@ -276,6 +277,37 @@ fn a_bad_manifest_leaves_the_last_good_one_in_force() {
     std::fs::write(namespace.inside("/manifest/manifest.toml"), GOOD.replace("m1", "m2")).unwrap();
     namespace.expect("is good and counts from the next start");
     assert!(std::fs::read_to_string(namespace.inside("/state/manifest.toml")).unwrap().contains("m2"));
+    namespace.status_when(|status| status.manifest_pending.is_some());
     namespace.stop();
     println!("a bad manifest leaves the last good one in force: ok");
+}
+
+fn a_manifest_is_tried_kept_and_stays() {
+    let mut namespace = Namespace::start(GOOD, None);
+    namespace.expect("all services are ready");
+    let hand_in = |namespace: &Namespace, name: &str, text: &str| {
+        let draft = namespace.inside("/run/keelson/draft");
+        std::fs::write(&draft, text).unwrap();
+        std::fs::rename(&draft, namespace.inside("/run/keelson/inbox").join(name)).unwrap();
+    };
+    let last_good = |namespace: &Namespace| std::fs::read_to_string(namespace.inside("/state/manifest.toml")).unwrap();
+    let live = format!("{GOOD}[machine.labels]\na = \"1\"\n");
+    hand_in(&namespace, "manifest.try", &format!("1\n{live}"));
+    namespace.expect("is tried for 1 s");
+    namespace.expect("nobody kept the one that was tried");
+    assert_eq!(std::fs::read_to_string(namespace.inside("/run/keelson/manifest.toml")).unwrap(), GOOD);
+    hand_in(&namespace, "manifest.try", &format!("600\n{live}"));
+    namespace.expect("is tried for 600 s");
+    assert_eq!(last_good(&namespace), GOOD);
+    namespace.status_when(|status| status.manifest_tried_until.is_some());
+    hand_in(&namespace, "keep", "");
+    namespace.expect("the one that was tried is kept");
+    assert_eq!(last_good(&namespace), live);
+    // Neither the order nor the source, which still has the old one, takes it back.
+    hand_in(&namespace, "restart", "flaky");
+    namespace.expect("flaky starts anew");
+    assert_eq!(std::fs::read_to_string(namespace.inside("/state/manifest.superseded")).unwrap(), GOOD);
+    assert_eq!(std::fs::read_to_string(namespace.inside("/run/keelson/manifest.toml")).unwrap(), live);
+    namespace.stop();
+    println!("a manifest is tried, kept and stays: ok");
 }

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-use crate::keys::{self, Key, Kind, Presence, Scalar};
+use crate::keys::{self, Impact, Key, Kind, Presence, Scalar};
 use crate::words::closest;
 
 /// Everything that the key table says about one key.
@@ -23,6 +23,8 @@ pub struct Explanation {
     pub default: Option<&'static str>,
     /// What it does.
     pub description: &'static str,
+    /// What it takes for another value to count on a machine that runs.
+    pub change: Option<String>,
     /// How it is written.
     pub example: String,
     /// The keys inside, with their descriptions.
@@ -47,7 +49,7 @@ pub fn suggest_key(key: &str) -> Option<&'static str> {
     closest(key, keys::all().iter().map(|row| row.path)).or_else(same_name)
 }
 
-fn find(path: &str) -> Option<&'static Key> {
+pub(crate) fn find(path: &str) -> Option<&'static Key> {
     let mut row: Option<&'static Key> = None;
     let mut rest = path;
     while !rest.is_empty() {
@@ -83,6 +85,7 @@ fn root() -> Explanation {
         required: true,
         default: None,
         description: "The manifest of one machine.",
+        change: None,
         example: String::new(),
         keys: keys::children("").map(|key| (key.path, key.doc)).collect(),
     }
@@ -132,6 +135,7 @@ fn explanation(key: &'static Key) -> Explanation {
             Presence::Required | Presence::Optional => None,
         },
         description: key.doc,
+        change: matches!(key.kind, Kind::One(_) | Kind::List(_)).then(|| Impact::of(key.path, false).describe()),
         example,
         keys: keys::children(&inner).map(|key| (key.path, key.doc)).collect(),
     }
@@ -148,6 +152,9 @@ impl fmt::Display for Explanation {
         writeln!(f, "  required: {}", if self.required { "yes" } else { "no" })?;
         if let Some(default) = self.default {
             writeln!(f, "  default:  {default}")?;
+        }
+        if let Some(change) = &self.change {
+            writeln!(f, "  change:   {change}")?;
         }
         if !self.example.is_empty() {
             writeln!(f, "  example:")?;

@@ -3,7 +3,10 @@
 //! A row says everything about a key. The structure check, the typed reader (types and defaults), the JSON Schema,
 //! `explain` and the did-you-mean of unknown keys all read these rows; nothing about a key is written elsewhere.
 
+mod impact;
 mod table;
+
+pub use impact::Impact;
 
 use crate::words::WordFormat;
 

@@ -11,6 +11,7 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+mod change;
 mod diagnostic;
 mod explain;
 mod findings;
@@ -26,8 +27,10 @@ pub mod words;
 
 use toml::de::DeTable;
 
+pub use change::{Change, diff, without_secrets};
 pub use diagnostic::{Diagnostic, Diagnostics, Severity};
 pub use explain::{Explanation, explain, suggest_key};
+pub use keys::Impact;
 pub use model::{
     API_PORT, Audit, AuditLog, CaTrust, Cluster, ConfigFile, ControlPlane, Etcd, EtcdMember, EtcdSnapshots, Eviction,
     Install, Interface, InterfaceId, Kubelet, Machine, Manifest, Mirror, Modules, Network, PodNetwork, Registries,

@@ -1,0 +1,97 @@
+//! What another manifest changes.
+
+use serde::{Deserialize, Serialize};
+
+use crate::table::{Row, table};
+
+/// What is different, and what becomes of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Applied {
+    /// The keys whose values are others.
+    pub changes: Vec<KeyChange>,
+    /// Services of the machine that start anew.
+    pub restarts: Vec<String>,
+    /// Whether it counts only once the machine has started again.
+    pub needs_reboot: bool,
+    /// Whether nothing was done.
+    pub is_dry: bool,
+    /// For how many seconds it is tried, if it is.
+    pub tried_seconds: Option<u64>,
+    /// What is doubtful about the manifest, as text for people.
+    pub warnings: Option<String>,
+}
+
+/// A key whose value is another one.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct KeyChange {
+    /// Its path.
+    pub key: String,
+    /// The TOML value before; none if it was not given. Secrets are not shown.
+    pub before: Option<String>,
+    /// The same after.
+    pub after: Option<String>,
+    /// What it takes for it to count, as text for people.
+    pub impact: String,
+}
+
+impl Row for KeyChange {
+    const HEAD: &'static [&'static str] = &["KEY", "BEFORE", "AFTER", "IMPACT"];
+
+    fn cells(&self) -> Vec<String> {
+        let text = |value: &Option<String>| value.clone().unwrap_or_else(|| "-".to_owned());
+        vec![self.key.clone(), text(&self.before), text(&self.after), self.impact.clone()]
+    }
+}
+
+impl Applied {
+    /// For people.
+    #[must_use]
+    pub fn describe(&self) -> String {
+        let mut text = self.warnings.clone().unwrap_or_default();
+        if self.changes.is_empty() {
+            return text + "nothing changes\n";
+        }
+        text += &table(&self.changes);
+        let would = |is: &str, would: &str| if self.is_dry { would.to_owned() } else { is.to_owned() };
+        text += &match (self.needs_reboot, self.restarts.as_slice()) {
+            (true, _) => would("all of it counts from the next start: `keelson reboot`", "all of it would count from the next start"),
+            (false, []) => would("it is in force", "it would be in force at once"),
+            (false, services) => {
+                let services = services.join(", ");
+                format!("{} {services}", would("it is in force, and starts anew:", "it would be in force at once, and start anew:"))
+            }
+        };
+        if let Some(seconds) = self.tried_seconds {
+            text += &format!("\nthe manifest before is back in {seconds} s unless this one is kept: `keelson apply --keep`");
+        }
+        text + "\n"
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_changes_is_told_with_what_it_takes() {
+        let change = KeyChange {
+            key: "kubelet.max-pods".to_owned(),
+            after: Some("250".to_owned()),
+            impact: "restarts node".to_owned(),
+            ..KeyChange::default()
+        };
+        let applied = Applied {
+            changes: vec![change],
+            restarts: vec!["node".to_owned()],
+            tried_seconds: Some(60),
+            ..Applied::default()
+        };
+        let text = applied.describe();
+        assert!(text.contains("kubelet.max-pods  -"), "{text}");
+        assert!(text.contains("starts anew: node\nthe manifest before is back in 60 s"), "{text}");
+        assert!(Applied { is_dry: true, ..applied }.describe().contains("would be in force"));
+        assert_eq!(Applied::default().describe(), "nothing changes\n");
+    }
+}

@@ -1,0 +1,104 @@
+//! What becomes of a running machine when a key changes.
+
+use serde::Serialize;
+
+/// What it takes for a changed key to count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Impact {
+    /// Nothing: it counts at once.
+    Live,
+    /// These services start anew, as far as the machine has them.
+    Restart(&'static [&'static str]),
+    /// The machine starts again.
+    Reboot,
+    /// A running machine does not look at it any more, because of this.
+    Later(&'static str),
+}
+
+use Impact::{Later, Live, Reboot, Restart};
+
+/// Impacts by the beginnings of paths; the longest one counts.
+const IMPACTS: &[(&str, Impact)] = &[
+    ("version", Reboot),
+    ("machine", Reboot),
+    ("machine.labels", Restart(&["node"])),
+    ("machine.taints", Later("a Node gets its taints when it registers for the first time")),
+    ("machine.watchdog", Live),
+    ("install", Later("it counts when a machine is installed")),
+    // Addresses that are no longer wanted go with the next start.
+    ("network", Reboot),
+    ("network.dns-servers", Restart(&["machine"])),
+    ("network.search-domains", Restart(&["machine"])),
+    ("network.ntp-servers", Restart(&["machine"])),
+    ("cluster", Reboot),
+    ("cluster.token", Restart(&["control-plane", "node"])),
+    ("control-plane", Restart(&["bootstrap", "control-plane"])),
+    ("control-plane.secret", Reboot),
+    ("etcd", Restart(&["etcd"])),
+    ("etcd.members", Restart(&["machine"])),
+    ("etcd.snapshots", Restart(&["machine"])),
+    ("kubelet", Restart(&["node"])),
+    ("kubelet.node-addresses", Reboot),
+    ("pod-network", Reboot),
+    ("registries", Restart(&["bootstrap"])),
+    // What is not set or loaded any more is undone by the next start only.
+    ("sysctls", Live),
+    ("modules", Live),
+    ("modules.parameters", Reboot),
+    ("time", Restart(&["machine"])),
+];
+
+/// Sections of which a removed key takes a start, whatever a changed one takes.
+const KEPT_BY_THE_KERNEL: [&str; 2] = ["sysctls", "modules"];
+
+impl Impact {
+    /// That of a change to the key with this path.
+    #[must_use]
+    pub fn of(path: &str, is_removed: bool) -> Self {
+        let is_below =
+            |above: &str| path.strip_prefix(above).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']));
+        if is_removed && KEPT_BY_THE_KERNEL.iter().any(|section| is_below(section)) {
+            return Reboot;
+        }
+        let rows = IMPACTS.iter().filter(|(above, _)| is_below(above));
+        rows.max_by_key(|(above, _)| above.len()).map_or(Reboot, |(_, impact)| *impact)
+    }
+
+    /// For people.
+    #[must_use]
+    pub fn describe(self) -> String {
+        match self {
+            Live => "counts at once".to_owned(),
+            Restart(services) => format!("restarts {}", services.join(" and ")),
+            Reboot => "needs a new start of the machine".to_owned(),
+            Later(reason) => format!("changes nothing now: {reason}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::keys;
+
+    #[test]
+    fn every_section_says_what_a_change_takes() {
+        for key in keys::children("") {
+            assert!(IMPACTS.iter().any(|(above, _)| *above == key.path), "{}", key.path);
+        }
+        for (above, _) in IMPACTS {
+            assert!(keys::find(above).is_some(), "{above} is no key");
+        }
+    }
+
+    #[test]
+    fn the_longest_beginning_counts() {
+        assert_eq!(Impact::of("kubelet.max-pods", false), Restart(&["node"]));
+        assert_eq!(Impact::of("kubelet.node-addresses", false), Reboot);
+        assert_eq!(Impact::of("network.interfaces[0].mtu", false), Reboot);
+        assert_eq!(Impact::of("sysctls.\"vm.x\"", false), Live);
+        assert_eq!(Impact::of("sysctls.\"vm.x\"", true), Reboot);
+        assert_eq!(Impact::of("etcd.snapshots.keep", false), Restart(&["machine"]));
+    }
+}

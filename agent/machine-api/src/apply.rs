@@ -56,15 +56,23 @@ impl Applied {
         text += &table(&self.changes);
         let would = |is: &str, would: &str| if self.is_dry { would.to_owned() } else { is.to_owned() };
         text += &match (self.needs_reboot, self.restarts.as_slice()) {
-            (true, _) => would("all of it counts from the next start: `keelson reboot`", "all of it would count from the next start"),
+            (true, _) => would(
+                "all of it counts from the next start: `keelson reboot`",
+                "all of it would count from the next start",
+            ),
             (false, []) => would("it is in force", "it would be in force at once"),
             (false, services) => {
                 let services = services.join(", ");
-                format!("{} {services}", would("it is in force, and starts anew:", "it would be in force at once, and start anew:"))
+                format!(
+                    "{} {services}",
+                    would("it is in force, and starts anew:", "it would be in force at once, and start anew:")
+                )
             }
         };
         if let Some(seconds) = self.tried_seconds {
-            text += &format!("\nthe manifest before is back in {seconds} s unless this one is kept: `keelson apply --keep`");
+            text += &format!(
+                "\nthe manifest before is back in {seconds} s unless this one is kept: `keelson apply --keep`"
+            );
         }
         text + "\n"
     }

@@ -60,6 +60,17 @@ impl Role {
     }
 }
 
+/// What is found out about the network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Checked {
+    /// Whether a name has addresses.
+    Dns,
+    /// Which way leads to an address.
+    Route,
+    /// Whether a port takes connections.
+    Port,
+}
+
 /// What a call does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verb {
@@ -73,12 +84,26 @@ pub enum Verb {
     Logs,
     /// Starts a service anew.
     RestartService,
+    /// Tells the manifest in force, without secrets.
+    ShowManifest,
+    /// Takes another manifest in, or tells what it would change.
+    Apply,
+    /// Keeps a manifest that is tried.
+    KeepManifest,
+    /// Finds something out about the network.
+    Check(Checked),
+    /// Tells everything that helps to find out what is wrong.
+    Support,
     /// Takes an update in.
     Update,
     /// Goes back to the system before.
     RollBack,
     /// Starts the machine again.
     Reboot,
+    /// Ends the machine.
+    ShutDown,
+    /// Makes the machine forget.
+    Reset,
     /// Tells of etcd's members and of how they are.
     EtcdStatus,
     /// Streams a snapshot.
@@ -128,9 +153,18 @@ pub const CALLS: &[Call] = &[
     call("GET", "/boots", Verb::Look(View::Boots), Role::Reader),
     call("GET", "/logs", Verb::Logs, Role::Reader),
     call("POST", "/services/restart", Verb::RestartService, Role::Operator),
+    call("GET", "/support", Verb::Support, Role::Reader),
+    call("GET", "/check/dns", Verb::Check(Checked::Dns), Role::Operator),
+    call("GET", "/check/route", Verb::Check(Checked::Route), Role::Operator),
+    call("GET", "/check/port", Verb::Check(Checked::Port), Role::Operator),
+    call("GET", "/manifest", Verb::ShowManifest, Role::Reader),
+    call("PUT", "/manifest", Verb::Apply, Role::Admin),
+    call("POST", "/manifest/keep", Verb::KeepManifest, Role::Admin),
     call("PUT", "/update", Verb::Update, Role::Admin),
     call("POST", "/rollback", Verb::RollBack, Role::Admin),
     call("POST", "/reboot", Verb::Reboot, Role::Operator),
+    call("POST", "/shutdown", Verb::ShutDown, Role::Operator),
+    call("POST", "/reset", Verb::Reset, Role::Admin),
     call("GET", "/etcd/status", Verb::EtcdStatus, Role::Reader),
     call("GET", "/etcd/snapshot", Verb::EtcdSnapshot, Role::Backup),
     call("PUT", "/etcd/restore", Verb::EtcdRestore, Role::Admin),

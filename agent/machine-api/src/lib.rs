@@ -7,6 +7,7 @@
 mod apply;
 mod boot;
 mod calls;
+mod check;
 mod condition;
 mod etcd;
 mod facts;
@@ -20,7 +21,8 @@ use serde::{Deserialize, Serialize};
 
 pub use apply::{Applied, KeyChange};
 pub use boot::{Boot, Boots, Span};
-pub use calls::{CALLS, Call, Role, Verb};
+pub use calls::{CALLS, Call, Checked, Role, Verb};
+pub use check::{CheckResult, ResetPlan};
 pub use condition::Condition;
 pub use etcd::{EtcdDefragmentation, EtcdDefragmented, EtcdMember, EtcdMemberState, EtcdSnapshot, EtcdStatus};
 pub use facts::{CertificateStatus, ImageStatus, TimeStatus};

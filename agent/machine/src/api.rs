@@ -1,9 +1,13 @@
 //! The machine API: what [`machine_api::CALLS`] lists, on a local socket and, by the roles of certificates, over the
 //! network; while there is no manifest, a way to hand one in.
 
+mod check;
 mod etcd;
 mod look;
+mod manifest;
 mod preflight;
+mod reset;
+mod support;
 mod tls;
 mod update;
 
@@ -109,6 +113,12 @@ impl Server {
     #[cfg(test)]
     fn alone(config: &Config) -> Arc<Self> {
         Self::new(config, None, watch::channel(TimeStatus::default()).1, &Shutdown::new())
+    }
+
+    /// Waits until all connections have ended; not for long.
+    pub(crate) async fn drain(&self, within: Duration) {
+        let all = u32::try_from(CONNECTIONS).unwrap_or(u32::MAX);
+        drop(tokio::time::timeout(within, self.connections.acquire_many(all)).await);
     }
 
     /// The clock as it is now.
@@ -229,7 +239,16 @@ where
     });
     let mut http = hyper::server::conn::http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(HEADERS);
-    if let Err(error) = http.serve_connection(TokioIo::new(stream), service).await {
+    let mut connection = std::pin::pin!(http.serve_connection(TokioIo::new(stream), service));
+    let ended = tokio::select! {
+        ended = &mut connection => ended,
+        // What has been asked for is answered.
+        () = server.shutdown.wait() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
         tracing::debug!(%error, "machine API connection ended");
     }
 }
@@ -267,6 +286,11 @@ async fn act(server: &Server, verb: Verb, request: Request<Incoming>) -> Answer 
         Verb::Look(view) => whole(look::view(server, view).await),
         Verb::Logs => look::log(server, query),
         Verb::RestartService => whole(look::restart(server, query)),
+        Verb::ShowManifest => whole(manifest::show(server)),
+        Verb::Apply => whole(manifest::apply(server, request).await),
+        Verb::KeepManifest => whole(manifest::keep(server)),
+        Verb::Check(what) => whole(check::answer(what, query).await),
+        Verb::Support => support::bundle(server).await,
         Verb::Update => whole(match &server.updates {
             Some(updates) => update::receive(server, updates, request).await,
             None => text(StatusCode::CONFLICT, NO_SLOTS.to_owned()),
@@ -276,6 +300,8 @@ async fn act(server: &Server, verb: Verb, request: Request<Incoming>) -> Answer 
             None => text(StatusCode::CONFLICT, NO_SLOTS.to_owned()),
         }),
         Verb::Reboot => whole(update::start_again(server, query).await),
+        Verb::ShutDown => whole(update::shut_down(server, query).await),
+        Verb::Reset => whole(reset::reset(server, query).await),
         verb @ (Verb::EtcdStatus
         | Verb::EtcdSnapshot
         | Verb::EtcdRestore
@@ -290,7 +316,7 @@ async fn maintenance(run: &Path, request: Request<Incoming>) -> Response<Full<By
     match (request.method(), request.uri().path()) {
         (&Method::GET, "/status") => status(run),
         (&Method::PUT, "/manifest") => {
-            let body = Limited::new(request.into_body(), manifest::MANIFEST_BYTES).collect();
+            let body = Limited::new(request.into_body(), ::manifest::MANIFEST_BYTES).collect();
             match tokio::time::timeout(BODY, body).await {
                 Ok(Ok(body)) => take_manifest(run, &body.to_bytes()),
                 Ok(Err(error)) => text(StatusCode::PAYLOAD_TOO_LARGE, format!("the manifest was not read: {error}\n")),
@@ -329,7 +355,7 @@ fn take_manifest(run: &Path, body: &[u8]) -> Response<Full<Bytes>> {
     let Ok(content) = std::str::from_utf8(body) else {
         return text(StatusCode::UNPROCESSABLE_ENTITY, "the manifest is not UTF-8 text\n".to_owned());
     };
-    let (good, findings) = manifest::check("manifest.toml", content);
+    let (good, findings) = ::manifest::check("manifest.toml", content);
     if good.is_none() {
         return text(StatusCode::UNPROCESSABLE_ENTITY, format!("{findings}\n"));
     }

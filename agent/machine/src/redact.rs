@@ -33,6 +33,15 @@ impl Secrets {
     }
 }
 
+impl Secrets {
+    /// The same line by line, of what may be no text.
+    pub(crate) fn redact_all(&self, content: &[u8]) -> Vec<u8> {
+        let text = String::from_utf8_lossy(content);
+        let lines = text.split_inclusive('\n').map(|line| self.redact(line));
+        lines.collect::<String>().into_bytes()
+    }
+}
+
 /// Hides the secret part of everything that has the form of a bootstrap token.
 fn without_tokens(text: &str) -> String {
     let is_part = |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();

@@ -45,7 +45,7 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), Error> {
     }
     let server = Server::new(&config, etcd, time.clone(), &shutdown);
     let local = api::run_local(server.clone(), shutdown.clone());
-    let network = serve_network(&config, server, &shutdown);
+    let network = serve_network(&config, server.clone(), &shutdown);
     let ready = say_ready(&config, status, time);
     let serve = async { tokio::try_join!(local, network).map(drop) };
     let result = tokio::select! {
@@ -54,6 +54,7 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), Error> {
         () = shutdown.wait() => Ok(()),
     };
     shutdown.trigger();
+    server.drain(DRAIN).await;
     for name in tasks.drain(DRAIN).await {
         tracing::warn!(name, "task did not end in time");
     }

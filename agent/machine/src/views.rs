@@ -16,6 +16,8 @@ use sys::{Linux, System};
 
 use crate::api::Server;
 
+pub(crate) use network::routes;
+
 /// Nobody reads more lines, and a machine that has more must not run out of memory over them.
 const ROWS: usize = 10_000;
 

@@ -89,6 +89,19 @@ pub fn apply<D: Device>(
     Ok(Volumes { state: booted.partition(state), data: booted.partition(data) })
 }
 
+/// Marks partitions as fresh, so that the next start formats them.
+///
+/// # Errors
+/// There is no such partition, or the disk fails.
+pub fn forget<D: Device>(disk: &mut OwnDisk<D>, names: &[&str]) -> Result<(), Error> {
+    let mut table = disk.table().clone();
+    for name in names {
+        let found = table.partitions.values_mut().find(|partition| partition.name == *name);
+        found.ok_or_else(|| Error::Missing(format!("partition {name}")))?.attributes |= FRESH;
+    }
+    disk.write_table(table)
+}
+
 fn format(system: &dyn System, device: &Path, label: &str) -> Result<(), Error> {
     let device = device.to_string_lossy();
     // Tables are initialised in the background by the kernel, so that the first boot need not wait for them.
@@ -145,6 +158,18 @@ mod tests {
         let added = calls.iter().filter(|call| matches!(call, Call::AddPartition(..))).count();
         assert_eq!((added, formatted(&calls)), (3, 2));
         assert_eq!(formatted(&first_boot(&mut device).unwrap()), 0);
+    }
+
+    #[test]
+    fn what_is_forgotten_is_formatted_once_by_the_next_start() {
+        let mut device = flashed();
+        first_boot(&mut device).unwrap();
+        forget(&mut OwnDisk::open(&mut device).unwrap(), &[STATE_NAME]).unwrap();
+        let calls = first_boot(&mut device).unwrap();
+        assert_eq!(formatted(&calls), 1);
+        assert!(calls.iter().any(|call| matches!(call, Call::Run(argv) if argv.contains(&STATE_NAME.to_owned()))));
+        assert_eq!(formatted(&first_boot(&mut device).unwrap()), 0);
+        assert!(forget(&mut OwnDisk::open(&mut device).unwrap(), &["NOTHING"]).is_err());
     }
 
     #[test]

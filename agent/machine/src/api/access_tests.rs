@@ -120,7 +120,8 @@ async fn every_call_is_refused_to_all_but_its_roles() {
         assert!(known.iter().any(|(role, _)| !role.may(listed.needs)), "{} is for everybody", listed.path);
     }
     let admin = &known[0].1;
-    for (method, path, status) in [("DELETE", "/status", 405), ("GET", "/manifest", 404), ("PUT", "/etcd/status/", 404)]
+    for (method, path, status) in
+        [("DELETE", "/status", 405), ("DELETE", "/manifest", 405), ("PUT", "/etcd/status/", 404)]
     {
         assert_eq!(call(address, &ca, Some(admin), &request(method, path)).await, Ok(status), "{method} {path}");
     }

@@ -15,6 +15,9 @@ use super::{BODY, Server, preflight, text};
 
 /// How much of an update waits for the disk.
 const QUEUE_LEN: usize = 16;
+/// Orders to the first process.
+const REBOOT: &str = "inbox/reboot";
+const SHUTDOWN: &str = "inbox/shutdown";
 
 /// What the machine knows about its own updates.
 #[derive(Clone, Debug)]
@@ -173,7 +176,7 @@ async fn try_out(server: &Server, record: &Record, wishes: Wishes) -> Response<F
     if wishes.is_staged {
         return text(StatusCode::OK, format!("{what}; the next start tries it\n"));
     }
-    match go_down(server, wishes, &format!("{what} and is tried")).await {
+    match go_down(server, wishes, (REBOOT, &format!("{what} and is tried"))).await {
         Ok(()) => text(StatusCode::OK, format!("{what}; the machine starts from it\n")),
         Err(reason) => {
             text(StatusCode::CONFLICT, format!("{what}, and the next start tries it; that is not now: {reason}\n"))
@@ -187,19 +190,31 @@ pub(super) async fn start_again(server: &Server, query: Option<&str>) -> Respons
         Ok(wishes) => wishes,
         Err(reason) => return text(StatusCode::BAD_REQUEST, reason),
     };
-    match go_down(server, wishes, "it was asked for").await {
+    match go_down(server, wishes, (REBOOT, "it was asked for")).await {
         Ok(()) => text(StatusCode::OK, "the machine starts again\n".to_owned()),
         Err(reason) => text(StatusCode::CONFLICT, format!("the machine does not start again: {reason}\n")),
     }
 }
 
-/// Asks the first process for a new start, where the cluster goes on meanwhile.
-async fn go_down(server: &Server, wishes: Wishes, why: &str) -> Result<(), String> {
+/// Ends the machine because somebody wants it.
+pub(super) async fn shut_down(server: &Server, query: Option<&str>) -> Response<Full<Bytes>> {
+    let wishes = match Wishes::parse(query) {
+        Ok(wishes) => wishes,
+        Err(reason) => return text(StatusCode::BAD_REQUEST, reason),
+    };
+    match go_down(server, wishes, (SHUTDOWN, "it was asked for")).await {
+        Ok(()) => text(StatusCode::OK, "the machine is shut down\n".to_owned()),
+        Err(reason) => text(StatusCode::CONFLICT, format!("the machine is not shut down: {reason}\n")),
+    }
+}
+
+/// Asks the first process for a new start or the end, where the cluster goes on meanwhile.
+async fn go_down(server: &Server, wishes: Wishes, (order, why): (&str, &str)) -> Result<(), String> {
     may_go_down(server, wishes).await?;
     if wishes.is_dry {
         return Ok(());
     }
-    let file = server.run.join("inbox/reboot");
+    let file = server.run.join(order);
     Linux.replace(&file, why.as_bytes(), 0o600).map_err(|error| chain(&error).to_string())
 }
 

@@ -61,7 +61,7 @@ fn interface(system: &dyn System, link: &Link, addresses: Vec<String>) -> Interf
 }
 
 /// The routes of the main table.
-pub(super) async fn routes() -> Result<Vec<RouteStatus>, String> {
+pub(crate) async fn routes() -> Result<Vec<RouteStatus>, String> {
     let netlink = Netlink::connect().map_err(words)?;
     let links = netlink.links().await.map_err(words)?;
     let name = |index: u32| links.iter().find(|link| link.index == index).map(|link| link.name.clone());

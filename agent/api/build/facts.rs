@@ -85,9 +85,47 @@ impl Schema {
             "" => "k8s.io.api.core".to_owned(),
             "apiextensions.k8s.io" => "k8s.io.apiextensions_apiserver.pkg.apis.apiextensions".to_owned(),
             "apiregistration.k8s.io" => "k8s.io.kube_aggregator.pkg.apis.apiregistration".to_owned(),
+            "internal.apiserver.k8s.io" => "k8s.io.api.apiserverinternal".to_owned(),
             _ => format!("k8s.io.api.{}", group.split('.').next().unwrap_or(group)),
         };
         self.index.get(&format!("{package}.{version}.{kind}")).copied()
+    }
+
+    /// The message of the oldest version, in the order of the table, that has the same fields all the way down: objects
+    /// of such versions are written alike.
+    pub(crate) fn alike(&self, message: usize) -> usize {
+        let name = |index: usize| self.messages[index].name.rsplit('.').next().unwrap_or_default();
+        let family = |index: usize| self.messages[index].name.rsplitn(3, '.').nth(2).unwrap_or_default();
+        let others = (0..self.messages.len()).filter(|i| name(*i) == name(message) && family(*i) == family(message));
+        // The most stable version counts: v1 sorts before v1alpha1 and v1beta1.
+        let mut others: Vec<usize> = others.filter(|i| self.is_alike(*i, message, &mut Vec::new())).collect();
+        others.sort_by_key(|index| self.messages[*index].name.len());
+        others.first().copied().unwrap_or(message)
+    }
+
+    fn is_alike(&self, a: usize, b: usize, seen: &mut Vec<(usize, usize)>) -> bool {
+        if a == b || seen.contains(&(a, b)) {
+            return true;
+        }
+        seen.push((a, b));
+        let (a, b) = (&self.messages[a].fields, &self.messages[b].fields);
+        let below = |field: &Field| self.index.get(&field.proto_type).copied();
+        a.len() == b.len()
+            && a.iter().zip(b).all(|(a, b)| {
+                let is_same_type = match (below(a), below(b)) {
+                    (Some(a), Some(b)) => self.is_alike(a, b, seen),
+                    _ => a.proto_type == b.proto_type || a.has('m') && b.has('m') && self.is_alike_map(a, b, seen),
+                };
+                let shape = |f: &Field| (f.json.clone(), f.number, f.list.clone(), f.keys.clone(), f.merge_key.clone());
+                let flags = |f: &Field| ['p', 'r', 'm', 'o', 'z', 'i', 'b'].map(|flag| f.has(flag));
+                is_same_type && shape(a) == shape(b) && flags(a) == flags(b)
+            })
+    }
+
+    fn is_alike_map(&self, a: &Field, b: &Field, seen: &mut Vec<(usize, usize)>) -> bool {
+        let value = |field: &'_ Field| crate::messages::map_types(&field.proto_type).map(|(_, value)| value.to_owned());
+        let index = |field: &Field| value(field).and_then(|name| self.index.get(&name).copied());
+        matches!((index(a), index(b)), (Some(a), Some(b)) if self.is_alike(a, b, seen))
     }
 }
 
@@ -99,7 +137,7 @@ pub(crate) struct Kind {
 }
 
 pub(crate) fn read_kinds(text: &str) -> Result<Vec<Kind>, String> {
-    Ok(read_rows(text, 13)
+    Ok(read_rows(text, 16)
         .into_iter()
         .map(|row| Kind {
             group: row[0].clone(),

@@ -135,6 +135,7 @@ pub(crate) fn kinds(schema: &Schema, kinds: &[Kind], subresources: &[Vec<String>
         let message = schema.of_kind(&kind.group, &kind.version, &kind.kind);
         let message = message.ok_or_else(|| format!("no message for {}", kind.kind))?;
         let list = schema.of_kind(&kind.group, &kind.version, &format!("{}List", kind.kind));
+        let written = schema.alike(message);
         let mut subs = String::new();
         for s in subresources.iter().filter(|s| s[0] == kind.group && s[1] == kind.version && s[2] == r[0]) {
             let (gv, name) = s[4].rsplit_once('.').unwrap_or(("", &s[4]));
@@ -150,7 +151,7 @@ pub(crate) fn kinds(schema: &Schema, kinds: &[Kind], subresources: &[Vec<String>
         let prefix = r[8].split("/{").next().unwrap_or_default();
         let _infallible = writeln!(
             out,
-            "    Kind {{ group: {:?}, version: {:?}, kind: {:?}, plural: {:?}, singular: {:?}, short_names: &{:?}, categories: &{:?}, namespaced: {}, verbs: &{:?}, storage_version: {:?}, storage_version_hash: {:?}, etcd_prefix: {prefix:?}, stored_as_json: {}, message: {message}, list_message: {list:?}, subresources: &[{subs}] }},",
+            "    Kind {{ group: {:?}, version: {:?}, kind: {:?}, plural: {:?}, singular: {:?}, short_names: &{:?}, categories: &{:?}, namespaced: {}, verbs: &{:?}, storage_version: {:?}, storage_version_hash: {:?}, etcd_prefix: {prefix:?}, stored_as_json: {}, message: {written}, shown: {message}, list_message: {list:?}, subresources: &[{subs}], by_default: {}, gate: {:?}, priority: &[{}] }},",
             kind.group,
             kind.version,
             kind.kind,
@@ -163,6 +164,9 @@ pub(crate) fn kinds(schema: &Schema, kinds: &[Kind], subresources: &[Vec<String>
             r[6],
             r[7],
             r[9] == "json",
+            r[10] == "y",
+            r[11],
+            r[12],
         );
     }
     out.push_str("];\n");

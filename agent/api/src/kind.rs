@@ -1,4 +1,4 @@
-//! The kinds that are served by default, as upstream serves them.
+//! The kinds that can be served, as upstream serves them.
 
 use std::collections::HashMap;
 use std::sync::LazyLock;
@@ -32,12 +32,20 @@ pub struct Kind {
     pub etcd_prefix: &'static str,
     /// Whether the stored form is JSON instead of protobuf.
     pub stored_as_json: bool,
-    /// Index of the object's message in [`crate::schema::MESSAGES`].
+    /// Index of the object's message in [`crate::schema::MESSAGES`]; versions that are written alike share one.
     pub message: usize,
+    /// Index of the message that documents this version.
+    pub shown: usize,
     /// Index of the list's message.
     pub list_message: Option<usize>,
     /// Subresources.
     pub subresources: &'static [Subresource],
+    /// Whether the kind is served unless somebody says otherwise.
+    pub by_default: bool,
+    /// The feature without which it is never served; empty for most.
+    pub gate: &'static str,
+    /// Priorities of the group among groups and of the version in it; none where nothing is registered.
+    pub priority: &'static [i32],
 }
 
 /// A subresource of a kind.
@@ -85,18 +93,29 @@ impl TypeName {
 
 include!(concat!(env!("OUT_DIR"), "/kinds.rs"));
 
-/// All kinds served by default, in upstream's discovery order.
+/// All kinds that can be served, in upstream's discovery order.
 #[must_use]
-pub fn kinds() -> &'static [Kind] {
+pub fn all_kinds() -> &'static [Kind] {
     KINDS
 }
 
-/// The kind behind a resource name, such as (`apps`, `v1`, `deployments`).
+/// All kinds served by default, in upstream's discovery order.
+pub fn kinds() -> impl Iterator<Item = &'static Kind> + Clone {
+    KINDS.iter().filter(|kind| kind.by_default)
+}
+
+/// The kind behind a resource name, such as (`apps`, `v1`, `deployments`), whether it is served by default or not.
 #[must_use]
-pub fn kind_by_resource(group: &str, version: &str, plural: &str) -> Option<&'static Kind> {
+pub fn known_resource(group: &str, version: &str, plural: &str) -> Option<&'static Kind> {
     // Seen through this type, the keys may live as short as the names that are looked for.
     let rows: &HashMap<(&str, &str, &str), &'static Kind> = &BY_RESOURCE;
     rows.get(&(group, version, plural)).copied()
+}
+
+/// The kind behind a resource name, if it is served by default.
+#[must_use]
+pub fn kind_by_resource(group: &str, version: &str, plural: &str) -> Option<&'static Kind> {
+    known_resource(group, version, plural).filter(|kind| kind.by_default)
 }
 
 static BY_RESOURCE: LazyLock<HashMap<(&str, &str, &str), &Kind>> = LazyLock::new(|| {
@@ -104,10 +123,16 @@ static BY_RESOURCE: LazyLock<HashMap<(&str, &str, &str), &Kind>> = LazyLock::new
     KINDS.iter().rev().map(|kind| ((kind.group, kind.version, kind.plural), kind)).collect()
 });
 
-/// The kind of this name, such as (`apps/v1`, `Deployment`).
+/// The kind of this name, such as (`apps/v1`, `Deployment`), whether it is served by default or not.
+#[must_use]
+pub fn known_name(api_version: &str, kind: &str) -> Option<&'static Kind> {
+    KINDS.iter().find(|k| k.kind == kind && k.is_version(api_version))
+}
+
+/// The kind of this name, if it is served by default.
 #[must_use]
 pub fn kind_by_name(api_version: &str, kind: &str) -> Option<&'static Kind> {
-    KINDS.iter().find(|k| k.kind == kind && k.is_version(api_version))
+    known_name(api_version, kind).filter(|kind| kind.by_default)
 }
 
 impl Kind {

@@ -28,11 +28,13 @@ pub mod time;
 pub mod transcode;
 mod wire;
 
-pub use kind::{Kind, Subresource, TypeName, kind_by_name, kind_by_resource, kinds};
+pub use kind::{
+    Kind, Subresource, TypeName, all_kinds, kind_by_name, kind_by_resource, kinds, known_name, known_resource,
+};
 pub use messages::k8s::io::api::{
-    admission, admissionregistration, apidiscovery, apps, authentication, authorization, autoscaling, batch,
-    certificates, coordination, core, discovery, events, flowcontrol, networking, node, policy, rbac, resource as dra,
-    scheduling, storage,
+    admission, admissionregistration, apidiscovery, apiserverinternal, apps, authentication, authorization,
+    autoscaling, batch, certificates, coordination, core, discovery, events, flowcontrol, networking, node, policy,
+    rbac, resource as dra, scheduling, storage, storagemigration,
 };
 pub use messages::k8s::io::apiextensions_apiserver::pkg::apis::apiextensions;
 pub use messages::k8s::io::apimachinery::pkg::api::resource::Quantity;

@@ -9,6 +9,8 @@
 //! `server.key`, `ca.crt`, `sa.key`, `tokens.csv`, `admin.crt` with `admin.key` to show to kubelets, and `front-proxy.crt`
 //! with `front-proxy.key` to show to aggregated servers.
 //!
+//! `--runtime-config=WORDS` anywhere switches group versions on and off, as it does upstream.
+//!
 //! With the address of an etcd as third argument everything is stored there; a fourth is the address to advertise, so
 //! that several servers can be tried on one etcd.
 
@@ -20,7 +22,10 @@ use apiserver::{Authorization, Config, FrontProxy, KubeletClient, ProxyClient, T
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     tracing_subscriber::fmt().with_writer(std::io::stderr).init();
-    let mut arguments = std::env::args().skip(1);
+    let (words, arguments): (Vec<String>, Vec<String>) = std::env::args().skip(1).partition(|a| a.starts_with("--"));
+    let words: Vec<String> =
+        words.iter().filter_map(|word| word.strip_prefix("--runtime-config=").map(str::to_owned)).collect();
+    let mut arguments = arguments.into_iter();
     let bind = arguments.next().unwrap_or_else(|| "127.0.0.1:8080".to_owned()).parse()?;
     let mut config = match arguments.next() {
         None => Config { authorization: Authorization::AlwaysAllow, ..Config::default() },
@@ -34,7 +39,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         config.advertise = address.parse()?;
         config.hostname = address;
     }
-    let config = Config { bind, ..config };
+    let config = Config { bind, served: apiserver::Served::try_new(&words, |_| false, true)?, ..config };
     let shutdown = lifecycle::Shutdown::new();
     let stop = shutdown.clone();
     tokio::spawn(async move {

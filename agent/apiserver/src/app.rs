@@ -75,18 +75,18 @@ impl App {
         Ok(Arc::new(Self {
             access: crate::access::Access::new(&config, &cache)?,
             flows: crate::flow::Flows::new(&config),
+            openapi: crate::openapi::OpenApi::new(config.served.clone()),
+            custom: crate::custom::Registry::new(config.served.clone()),
             config,
             cache,
             forms: JsonCache::default(),
             bootstrapped: AtomicBool::new(false),
             shutdown,
             metrics,
-            openapi: crate::openapi::OpenApi::new(api::kinds()),
             hooks: crate::admission::Hooks::default(),
             quota_turns: crate::admission::QuotaTurns::default(),
             policies: crate::admission::Policies::default(),
             aggregator: crate::aggregate::Aggregator::default(),
-            custom: crate::custom::Registry::default(),
             custom_ready: tokio::sync::watch::Sender::new(false),
             reserved_ports: Default::default(),
             auditor,
@@ -99,6 +99,12 @@ impl App {
         let mut kinds = self.custom.kinds();
         kinds.extend(self.aggregator.kinds());
         kinds
+    }
+
+    /// 404 for a path below `/apis`; in a group that is not built in, the text of the last handler there is.
+    #[must_use]
+    pub fn no_such_resource(&self, group: &str) -> Failure {
+        if self.config.served.has_group(group) { Failure::no_such_path() } else { Failure::no_such_page() }
     }
 
     /// Whether ordinary requests can be served.
@@ -137,6 +143,12 @@ impl Call {
     #[must_use]
     pub fn subject(&self) -> Subject<'static> {
         resource_subject(self.kind)
+    }
+
+    /// The failure for a path that leads nowhere in the kind's group.
+    #[must_use]
+    pub fn no_such_resource(&self) -> Failure {
+        self.app.no_such_resource(self.kind.group)
     }
 
     /// The kind in error texts about invalid objects.

@@ -323,10 +323,10 @@ fn as_json(headers: &HeaderMap, body: &Bytes) -> Option<Bytes> {
 
 /// The schema of what an envelope holds: an object, a list of objects, or one of the general kinds.
 fn schema_of(api_version: &str, kind: &str) -> Option<&'static Message> {
-    if let Some(row) = api::kind_by_name(api_version, kind) {
+    if let Some(row) = api::known_name(api_version, kind) {
         return Some(row.schema());
     }
-    if let Some(row) = kind.strip_suffix("List").and_then(|item| api::kind_by_name(api_version, item)) {
+    if let Some(row) = kind.strip_suffix("List").and_then(|item| api::known_name(api_version, item)) {
         return api::schema::message(&format!("{}List", row.schema().name));
     }
     api::schema::message(&format!("k8s.io.apimachinery.pkg.apis.meta.v1.{kind}"))

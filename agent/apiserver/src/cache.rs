@@ -245,10 +245,11 @@ impl Cache {
             revision: watch::Sender::new(0),
             progress: RwLock::new(None),
         };
-        let stored = || api::kinds().iter().filter(|k| !k.etcd_prefix.is_empty());
+        let stored = || api::all_kinds().iter().filter(|k| !k.etcd_prefix.is_empty());
         for kind in stored() {
             if !cache.by_prefix.contains_key(kind.etcd_prefix) {
-                let own = stored().find(|k| k.etcd_prefix == kind.etcd_prefix && k.is_version(kind.storage_version));
+                let all = stored().filter(|k| k.etcd_prefix == kind.etcd_prefix);
+                let own = all.max_by_key(|k| (k.by_default, k.is_version(kind.storage_version)));
                 let index = cache.storages.len();
                 cache.storages.push(Storage::new(index, own.unwrap_or(kind)));
                 cache.by_prefix.insert(kind.etcd_prefix.to_owned(), index);

@@ -3,6 +3,7 @@
 mod autoscaling;
 mod blank;
 mod convert;
+mod devices;
 mod encoded;
 mod hostile;
 mod lines;

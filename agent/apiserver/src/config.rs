@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use crate::auth::authn::{Oidc, TokenWebhook};
 use crate::auth::authz::settings::Mode;
+use crate::served::Served;
 
 /// Settings of one API server. Everything is a plain value; files are read by [`crate::run`].
 #[derive(Clone, Debug)]
@@ -70,6 +71,8 @@ pub struct Config {
     pub drain_timeout: Duration,
     /// Which requests are written down, and where to.
     pub audit: Option<audit::Config>,
+    /// The built-in kinds that are served.
+    pub served: Served,
     /// The flags that the server was started with, for those who look.
     pub flags: BTreeMap<String, String>,
 }
@@ -223,6 +226,7 @@ impl Default for Config {
             node_restriction: true,
             drain_timeout: Duration::from_secs(10),
             audit: None,
+            served: Served::default(),
             flags: BTreeMap::new(),
         }
     }

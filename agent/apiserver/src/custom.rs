@@ -43,6 +43,7 @@ pub use schema::{List, Schema, Type};
 use crate::app::Call;
 use crate::cache::Storage;
 use crate::codec::Parsed;
+use crate::served::Served;
 use crate::status::{Failure, FieldError, Result};
 use crate::strategy::Part;
 use crate::tree;
@@ -151,8 +152,8 @@ impl Definition {
 }
 
 /// All definitions that are served.
-#[derive(Default)]
 pub struct Registry {
+    served: Served,
     definitions: RwLock<HashMap<String, Arc<Definition>>>,
     rows: Rows,
     /// Objects that webhooks converted before.
@@ -160,10 +161,16 @@ pub struct Registry {
 }
 
 impl Registry {
+    /// No definitions yet; these kinds are built in.
+    #[must_use]
+    pub fn new(served: Served) -> Self {
+        Self { served, definitions: RwLock::default(), rows: Rows::default(), converted: convert::Converted::default() }
+    }
+
     /// The row of a resource: built in or custom.
     #[must_use]
     pub fn kind(&self, group: &str, version: &str, plural: &str) -> Option<&'static Kind> {
-        api::kind_by_resource(group, version, plural).or_else(|| {
+        self.served.kind(group, version, plural).or_else(|| {
             let definition = self.definition(group, plural)?;
             definition.version(version).map(|v| v.kind)
         })
@@ -192,7 +199,7 @@ impl Registry {
         let mut custom: Vec<&'static Kind> =
             self.all().iter().flat_map(|d| d.versions.iter().map(|v| v.kind).collect::<Vec<_>>()).collect();
         custom.sort_by(|a, b| a.group.cmp(b.group).then_with(|| row::version_order(a.version, b.version)));
-        api::kinds().iter().chain(custom).collect()
+        self.served.kinds().iter().copied().chain(custom).collect()
     }
 
     /// Takes over a definition that is established.

@@ -20,6 +20,7 @@ struct Rule {
     condition: Condition,
 }
 
+#[derive(Clone, Copy)]
 enum Condition {
     Always,
     Equal(&'static str, &'static str),
@@ -67,6 +68,16 @@ fn read_rules(table: &'static str) -> Rules {
         let (Some(field), Ok(value)) = (found, serde_json::from_str(value)) else { continue };
         by_message.entry(name).or_default().push(Rule { field, value, condition });
     }
+    // Versions that come and go have the defaults of the one that stays, where they have the fields.
+    for early in MESSAGES.iter().filter(|m| is_early(m.name)) {
+        let Some(rules) = stable_name(early.name).and_then(|name| by_message.get(name.as_str())) else { continue };
+        let own = rules.iter().filter_map(|rule| {
+            let field = early.field(rule.field.json)?;
+            Some(Rule { field, value: rule.value.clone(), condition: rule.condition })
+        });
+        let own: Vec<Rule> = own.collect();
+        by_message.entry(early.name).or_insert(own);
+    }
     let mut relevant: Vec<bool> = MESSAGES
         .iter()
         .map(|m| by_message.contains_key(m.name) || special::has(m.name) || amounts(m).next().is_some())
@@ -80,6 +91,16 @@ fn read_rules(table: &'static str) -> Rules {
         }
         relevant = next;
     }
+}
+
+fn is_early(name: &str) -> bool {
+    name.split('.').rev().nth(1).is_some_and(|version| version.contains("alpha") || version.contains("beta"))
+}
+
+/// The name that a message of an alpha or beta version has in the stable one.
+fn stable_name(name: &str) -> Option<String> {
+    let (package, message) = name.rsplit_once('.')?;
+    Some(format!("{}.v1.{message}", package.rsplit_once('.')?.0))
 }
 
 fn child(ty: FieldType) -> Option<usize> {

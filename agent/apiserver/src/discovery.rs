@@ -222,7 +222,7 @@ mod tests {
     use super::*;
 
     fn all() -> Vec<&'static Kind> {
-        api::kinds().iter().collect()
+        api::kinds().collect()
     }
 
     #[test]

@@ -102,9 +102,9 @@ pub fn deprecation(kind: &api::Kind) -> Option<&'static str> {
 fn check_scope(call: &Call) -> Result<()> {
     let in_namespace = !call.info.namespace.is_empty() && call.kind.plural != "namespaces";
     match (call.kind.namespaced, in_namespace) {
-        (false, true) => Err(Failure::no_such_resource(call.kind.group)),
+        (false, true) => Err(call.no_such_resource()),
         (true, false) if crate::custom::is_custom(call.kind) && !matches!(call.info.verb, "list" | "watch") => {
-            Err(Failure::no_such_resource(call.kind.group))
+            Err(call.no_such_resource())
         }
         (true, false) if !matches!(call.info.verb, "list" | "watch" | "create") => Err(Failure::method_not_allowed()),
         (true, false) if call.info.verb == "create" && !call.info.name.is_empty() => Err(Failure::no_such_path()),

@@ -127,7 +127,7 @@ fn discover(app: &App, parts: &Parts, path: &str) -> Result<Response<Body>> {
         _ => None,
     };
     let group = if segments[0] == "apis" { segments.get(1) } else { None };
-    let document = document.ok_or_else(|| Failure::no_such_resource(group.unwrap_or(&"")))?;
+    let document = document.ok_or_else(|| app.no_such_resource(group.unwrap_or(&"")))?;
     let is_root = segments.as_slice() == ["apis"];
     let accept = Accept::parse(&parts.headers, false).map_err(|failure| match failure.code() {
         // This one is served below the routes of the others, which know no watches.

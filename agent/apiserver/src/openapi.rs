@@ -9,7 +9,6 @@ mod parameters;
 mod paths;
 mod schemas;
 mod shape;
-mod versions;
 
 use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
@@ -21,6 +20,8 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha512};
 
 use crate::custom::Definition;
+use crate::served::Served;
+use crate::versions;
 
 /// Which version of OpenAPI a document is written in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,7 +76,7 @@ impl Document {
 
 /// The documents of a set of kinds.
 pub struct OpenApi {
-    kinds: &'static [Kind],
+    served: Served,
     custom: Mutex<Vec<Arc<Definition>>>,
     made: Mutex<BTreeMap<String, Document>>,
 }
@@ -83,8 +84,8 @@ pub struct OpenApi {
 impl OpenApi {
     /// Documents over these kinds; nothing is built yet.
     #[must_use]
-    pub fn new(kinds: &'static [Kind]) -> Self {
-        Self { kinds, custom: Mutex::default(), made: Mutex::default() }
+    pub fn new(served: Served) -> Self {
+        Self { served, custom: Mutex::default(), made: Mutex::default() }
     }
 
     /// Takes over the custom resources that are served now.
@@ -99,10 +100,14 @@ impl OpenApi {
         *custom = definitions;
     }
 
+    fn kinds(&self) -> impl Iterator<Item = &'static Kind> {
+        self.served.kinds().iter().copied()
+    }
+
     fn is_custom(&self, path: &str) -> bool {
         path.starts_with("apis/")
             && path.matches('/').count() == 2
-            && !self.kinds.iter().any(|kind| group_version_path(kind) == path)
+            && !self.kinds().any(|kind| group_version_path(kind) == path)
     }
 
     /// The hash of a document, without keeping what can be made again.
@@ -123,7 +128,7 @@ impl OpenApi {
     pub fn v2(&self) -> Document {
         self.cached("v2", Style::V2, || {
             let custom = self.custom();
-            let rows = self.kinds.iter().chain(custom.iter().flat_map(|d| d.versions.iter().map(|v| v.kind)));
+            let rows = self.kinds().chain(custom.iter().flat_map(|d| d.versions.iter().map(|v| v.kind)));
             let mut paths = paths::of(rows, Style::V2);
             paths.extend(paths::others(&self.groups(), Style::V2).into_iter().map(|(_, path, item)| (path, item)));
             let mut definitions = serde_json::Map::new();
@@ -182,7 +187,7 @@ impl OpenApi {
     #[must_use]
     pub fn v3(&self, path: &str) -> Option<Document> {
         let custom = self.custom();
-        let all = self.kinds.iter().chain(custom.iter().flat_map(|d| d.versions.iter().map(|v| v.kind)));
+        let all = self.kinds().chain(custom.iter().flat_map(|d| d.versions.iter().map(|v| v.kind)));
         let rows: Vec<&Kind> = all.filter(|k| group_version_path(k) == path).collect();
         let others = paths::others(&self.groups(), Style::V3);
         let other = others.into_iter().find(|(document, ..)| document == path).map(|(_, at, item)| (at, item));
@@ -214,12 +219,12 @@ impl OpenApi {
 
     /// Groups of the kinds that are built in, each once.
     fn groups(&self) -> Vec<&'static str> {
-        let groups: std::collections::BTreeSet<_> = self.kinds.iter().map(|kind| kind.group).collect();
+        let groups: std::collections::BTreeSet<_> = self.kinds().map(|kind| kind.group).collect();
         groups.into_iter().collect()
     }
 
     fn group_versions(&self) -> Vec<String> {
-        let mut paths: Vec<String> = self.kinds.iter().map(group_version_path).collect();
+        let mut paths: Vec<String> = self.kinds().map(group_version_path).collect();
         let custom = self.custom();
         let mut more: Vec<String> =
             custom.iter().flat_map(|d| d.versions.iter().map(|v| group_version_path(v.kind))).collect();
@@ -292,7 +297,7 @@ mod tests {
 
     #[test]
     fn every_reference_of_every_document_is_defined() {
-        let openapi = OpenApi::new(api::kinds());
+        let openapi = OpenApi::new(Served::everything());
         for path in openapi.group_versions() {
             let document = parsed(&openapi.v3(&path).unwrap());
             let text = document.to_string();
@@ -305,7 +310,7 @@ mod tests {
 
     #[test]
     fn a_field_carries_what_patches_and_apply_need() {
-        let document = parsed(&OpenApi::new(api::kinds()).v2());
+        let document = parsed(&OpenApi::new(Served::default()).v2());
         let containers = &document["definitions"]["io.k8s.api.core.v1.PodSpec"]["properties"]["containers"];
         assert_eq!(
             *containers,
@@ -317,7 +322,7 @@ mod tests {
 
     #[test]
     fn patch_operations_tell_dry_run_and_field_validation() {
-        let document = parsed(&OpenApi::new(api::kinds()).v3("apis/apps/v1").unwrap());
+        let document = parsed(&OpenApi::new(Served::default()).v3("apis/apps/v1").unwrap());
         let patch = &document["paths"]["/apis/apps/v1/namespaces/{namespace}/deployments/{name}"]["patch"];
         let names: Vec<_> = patch["parameters"].as_array().unwrap().iter().map(|p| p["name"].clone()).collect();
         assert!(names.contains(&json!("dryRun")) && names.contains(&json!("fieldValidation")));
@@ -327,7 +332,7 @@ mod tests {
 
     #[test]
     fn connections_take_their_options_and_go_on_behind_proxies() {
-        let document = parsed(&OpenApi::new(api::kinds()).v3("api/v1").unwrap());
+        let document = parsed(&OpenApi::new(Served::default()).v3("api/v1").unwrap());
         let paths = &document["paths"];
         let exec = &paths["/api/v1/namespaces/{namespace}/pods/{name}/exec"];
         let names: Vec<_> = exec["parameters"].as_array().unwrap().iter().map(|p| p["name"].clone()).collect();
@@ -343,7 +348,7 @@ mod tests {
 
     #[test]
     fn what_is_in_no_group_version_has_documents_of_its_own() {
-        let openapi = OpenApi::new(api::kinds());
+        let openapi = OpenApi::new(Served::default());
         let document = parsed(&openapi.v3("version").unwrap());
         assert_eq!(document["paths"]["/version/"]["get"]["operationId"], "getCodeVersion");
         assert_eq!(document["components"]["schemas"].as_object().unwrap().len(), 1);

@@ -137,7 +137,7 @@ async fn handle(
         return nonresource::serve(app, &parts, &info, &query).await;
     }
     let kind = app.custom.kind(&info.group, &info.version, &info.resource);
-    let kind = kind.ok_or_else(|| Failure::no_such_resource(&info.group))?;
+    let kind = kind.ok_or_else(|| app.no_such_resource(&info.group))?;
     let plain_body = matches!(info.subresource.as_str(), "proxy" | "log" | "exec" | "attach" | "portforward");
     let mut accept = if plain_body {
         Accept::JSON

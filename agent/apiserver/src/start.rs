@@ -46,7 +46,10 @@ pub async fn run(app: &Arc<App>) {
 const WRITERS: usize = 32;
 
 async fn make_all(app: &Arc<App>) -> Result<()> {
-    let objects = bootstrap::objects(now());
+    let mut objects = bootstrap::objects(now());
+    let registered = bootstrap::api_services(&app.config.served, now());
+    unregister(app, &registered).await?;
+    objects.extend(registered);
     let (namespaces, others): (Vec<_>, Vec<_>) = objects.into_iter().partition(|o| o.kind.plural == "namespaces");
     for wanted in [namespaces, others] {
         let writes = wanted.into_iter().map(|wanted| {
@@ -57,6 +60,19 @@ async fn make_all(app: &Arc<App>) -> Result<()> {
     }
     crate::aggregate::publish_authorities(app).await?;
     crate::services::start(app).await
+}
+
+/// Takes away what registers group versions that are built in but no longer served.
+async fn unregister(app: &Arc<App>, wanted: &[bootstrap::Object]) -> Result<()> {
+    let storage = app.cache.known("apiregistration.k8s.io", "apiservices");
+    for (name, object) in storage.snapshot().iter() {
+        let (label, value) = bootstrap::MANAGED_LABEL;
+        if object.label(label) == Some(value) && !wanted.iter().any(|wanted| *wanted.name == **name) {
+            let key = storage.store_key("", name);
+            app.cache.store().delete(key.into(), object.revision).await.map_err(store_failure)?;
+        }
+    }
+    Ok(())
 }
 
 async fn make_or_mend(app: &Arc<App>, wanted: &bootstrap::Object) -> Result<()> {

@@ -101,10 +101,10 @@ impl Failure {
             .about(subject, name)
     }
 
-    /// 404 for a path below `/apis` in a group that is not built in: the text of the last handler there is.
-    pub fn no_such_resource(group: &str) -> Self {
+    /// 404 for a path that no handler knows: a plain text.
+    pub fn no_such_page() -> Self {
         let mut failure = Self::no_such_path();
-        failure.0.is_page = !api::kinds().iter().any(|kind| kind.group == group);
+        failure.0.is_page = true;
         failure
     }
 

@@ -50,6 +50,8 @@ const NO_GENERATION: &[&str] = &[
     "limitranges",
     "horizontalpodautoscalers",
     "leases",
+    "leasecandidates",
+    "clustertrustbundles",
     "apiservices",
     "certificatesigningrequests",
     "ipaddresses",
@@ -86,6 +88,8 @@ pub fn allows_unconditional_update(kind: &Kind) -> bool {
         && !matches!(
             kind.plural,
             "leases"
+                | "leasecandidates"
+                | "clustertrustbundles"
                 | "customresourcedefinitions"
                 | "apiservices"
                 | "poddisruptionbudgets"
@@ -109,7 +113,7 @@ pub fn allows_create_on_update(kind: &Kind) -> bool {
     matches!(
         (kind.group, kind.plural),
         ("", "endpoints" | "events" | "limitranges" | "podtemplates" | "services")
-            | ("coordination.k8s.io", "leases")
+            | ("coordination.k8s.io", "leases" | "leasecandidates")
             | ("events.k8s.io", "events")
             | ("rbac.authorization.k8s.io", _)
             | ("node.k8s.io", "runtimeclasses")
@@ -220,6 +224,7 @@ const STATUS_ALONE: &[&str] = &[
     "validatingadmissionpolicies",
     "servicecidrs",
     "resourceclaims",
+    "devicetaintrules",
     "volumeattachments",
     "flowschemas",
     "prioritylevelconfigurations",
@@ -393,8 +398,17 @@ fn main_keeps(kind: &'static Kind, new: &mut Value, old: &Value) {
         ("", "nodes") if !tree::has(old, "/spec/configSource") => tree::remove(&mut new["spec"], "configSource"),
         ("apps", "daemonsets") => workload::prepare_daemon_set_update(new, old),
         ("apiextensions.k8s.io", _) => note_storage_version(new),
-        ("certificates.k8s.io", _) => tree::copy_key(new, old, "spec"),
+        ("certificates.k8s.io", "certificatesigningrequests") => tree::copy_key(new, old, "spec"),
+        ("resource.k8s.io", "devicetaintrules") => stamp_taint(new, old),
         _ => {}
+    }
+}
+
+/// Another effect of a taint begins now, unless the client says otherwise.
+fn stamp_taint(new: &mut Value, old: &Value) {
+    let part = |object: &Value, key: &str| object.pointer(&format!("/spec/taint/{key}")).cloned();
+    if part(new, "effect") != part(old, "effect") && part(new, "timeAdded") == part(old, "timeAdded") {
+        new["spec"]["taint"]["timeAdded"] = now_text().into();
     }
 }
 
@@ -415,7 +429,7 @@ fn status_keeps(kind: &'static Kind, new: &mut Value, old: &Value) {
     match (kind.group, kind.plural) {
         ("", "persistentvolumes") => storage::stamp_phase(new, old),
         ("resource.k8s.io", "resourceclaims") => storage::forget_devices(new, old),
-        ("certificates.k8s.io", _) => certificate::keep_decisions(new, old),
+        ("certificates.k8s.io", "certificatesigningrequests") => certificate::keep_decisions(new, old),
         _ => {}
     }
 }

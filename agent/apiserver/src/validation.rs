@@ -46,7 +46,10 @@ mod workload;
 use api::admissionregistration::v1 as registration;
 use api::autoscaling::v2::HorizontalPodAutoscaler;
 use api::certificates::v1::CertificateSigningRequest;
+use api::certificates::v1beta1::ClusterTrustBundle;
+use api::coordination::v1beta1::LeaseCandidate;
 use api::dra::v1::ResourceClaimTemplate;
+use api::dra::v1beta2::DeviceTaintRule;
 use api::flowcontrol::v1::PriorityLevelConfiguration;
 use api::{Kind, Resource};
 use serde_json::Value;
@@ -167,6 +170,8 @@ const RULES: &[Rule] = &[
         CertificateSigningRequest,
         certificates::signing_request
     ),
+    rule!("certificates.k8s.io", "clustertrustbundles", ClusterTrustBundle, certificates::trust_bundle),
+    rule!("coordination.k8s.io", "leasecandidates", LeaseCandidate, coordination::lease_candidate),
     rule!("coordination.k8s.io", "leases", api::coordination::v1::Lease, coordination::lease),
     rule!(
         "discovery.k8s.io",
@@ -211,6 +216,7 @@ const RULES: &[Rule] = &[
     rule!("rbac.authorization.k8s.io", "rolebindings", api::rbac::v1::RoleBinding, rbac::role_binding),
     rule!("rbac.authorization.k8s.io", "roles", api::rbac::v1::Role, rbac::role),
     rule!("resource.k8s.io", "deviceclasses", api::dra::v1::DeviceClass, resource::class::device_class),
+    rule!("resource.k8s.io", "devicetaintrules", DeviceTaintRule, resource::device::taint_rule),
     rule!("resource.k8s.io", "resourceclaims", api::dra::v1::ResourceClaim, resource::claim::resource_claim),
     rule!("resource.k8s.io", "resourceclaimtemplates", ResourceClaimTemplate, resource::claim::resource_claim_template),
     rule!("resource.k8s.io", "resourceslices", api::dra::v1::ResourceSlice, resource::slice::resource_slice),

@@ -203,7 +203,7 @@ fn namespace(node: &Node) -> Option<&str> {
 /// Kinds whose objects take part: what can be watched and deleted, but events, which own nothing and come in masses.
 fn collected() -> Vec<&'static Kind> {
     let takes_part = |k: &&Kind| k.has_verb("watch") && k.has_verb("delete") && k.plural != "events";
-    let mut kinds: Vec<&'static Kind> = api::kinds().iter().filter(takes_part).collect();
+    let mut kinds: Vec<&'static Kind> = api::kinds().filter(takes_part).collect();
     kinds.sort_by_key(|k| k.etcd_prefix);
     kinds.dedup_by_key(|k| k.etcd_prefix);
     kinds

@@ -101,7 +101,7 @@ fn equivalents(call: &Call) -> Vec<&'static Kind> {
     let all: Vec<&'static Kind> = match call.app.custom.definition(own.group, own.plural) {
         Some(definition) => definition.versions.iter().map(|v| v.kind).collect(),
         None if own.etcd_prefix.is_empty() => Vec::new(),
-        None => api::kinds().iter().filter(|k| k.etcd_prefix == own.etcd_prefix).collect(),
+        None => call.app.config.served.kinds().iter().copied().filter(|k| k.etcd_prefix == own.etcd_prefix).collect(),
     };
     let is_other =
         |k: &&'static Kind| !std::ptr::eq(*k, own) && (subresource.is_empty() || k.subresource(subresource).is_some());

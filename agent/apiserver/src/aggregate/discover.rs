@@ -98,7 +98,11 @@ fn make(remote: &Remote, resource: &Value, below: &[&Value]) -> &'static Kind {
         etcd_prefix: "",
         stored_as_json: true,
         message: crate::custom::message(),
+        shown: crate::custom::message(),
         list_message: None,
         subresources: Box::leak(subresources.into_boxed_slice()),
+        by_default: true,
+        gate: "",
+        priority: &[],
     }))
 }

@@ -9,6 +9,8 @@ use api::Kind;
 use api::rbac::v1::PolicyRule;
 use serde_json::{Map, Value, json};
 
+use crate::served::Served;
+
 pub use reconcile::{Reconciled, reconcile};
 
 /// On RBAC objects: whether missing rules and subjects are added at start.
@@ -21,11 +23,14 @@ const BOOTSTRAPPING_LABEL: (&str, &str) = ("kubernetes.io/bootstrapping", "rbac-
 const RBAC: &str = "rbac.authorization.k8s.io";
 const FLOW_CONTROL: &str = "flowcontrol.apiserver.k8s.io";
 
+/// On what registers group versions that are built in.
+pub const MANAGED_LABEL: (&str, &str) = ("kube-aggregator.kubernetes.io/automanaged", "onstart");
+
 /// One file of objects: group, version, resource, and the lines.
 struct Table(&'static str, &'static str, &'static str, &'static str);
 
 /// In the order in which they have to be made: what lies in a namespace after it, bindings after roles.
-const TABLES: [Table; 10] = [
+const TABLES: [Table; 9] = [
     Table("", "v1", "namespaces", include_str!("../../bootstrap/namespaces.jsonl")),
     Table("scheduling.k8s.io", "v1", "priorityclasses", include_str!("../../bootstrap/priorityclasses.jsonl")),
     Table(RBAC, "v1", "clusterroles", include_str!("../../bootstrap/clusterroles.jsonl")),
@@ -40,7 +45,6 @@ const TABLES: [Table; 10] = [
         include_str!("../../bootstrap/prioritylevelconfigurations.jsonl"),
     ),
     Table(FLOW_CONTROL, "v1", "flowschemas", include_str!("../../bootstrap/flowschemas.jsonl")),
-    Table("apiregistration.k8s.io", "v1", "apiservices", include_str!("../../bootstrap/apiservices.jsonl")),
 ];
 
 /// An object to make.
@@ -64,6 +68,31 @@ pub struct Object {
 pub fn objects(now: i64) -> Vec<Object> {
     let time = api::time::format_seconds(now);
     TABLES.iter().flat_map(|table| read(table, &time)).collect()
+}
+
+/// What registers the group versions that are served here with this server itself.
+#[must_use]
+pub fn api_services(served: &Served, now: i64) -> Vec<Object> {
+    let mut versions: Vec<&'static Kind> = served.kinds().iter().copied().filter(|k| !k.priority.is_empty()).collect();
+    versions.dedup_by_key(|kind| (kind.group, kind.version));
+    let Some(own) = api::kind_by_name("apiregistration.k8s.io/v1", "APIService") else { return Vec::new() };
+    let made = versions.into_iter().map(|kind| {
+        let name = format!("{}.{}", kind.version, kind.group);
+        let mut value = json!({
+            "metadata": {"name": name, "labels": {MANAGED_LABEL.0: MANAGED_LABEL.1}},
+            "spec": {
+                "group": kind.group, "version": kind.version,
+                "groupPriorityMinimum": kind.priority.first(), "versionPriority": kind.priority.get(1),
+            },
+            "status": {"conditions": [{"type": "Available", "status": "True", "reason": "Local"}]},
+        });
+        if kind.group.is_empty() {
+            crate::tree::remove(&mut value["spec"], "group");
+        }
+        complete(&mut value, own, &api::time::format_seconds(now));
+        Object { kind: own, namespace: String::new(), name, value }
+    });
+    made.collect()
 }
 
 fn read<'t>(Table(group, version, resource, lines): &'t Table, time: &'t str) -> impl Iterator<Item = Object> + 't {
@@ -126,7 +155,7 @@ fn empty_list() -> Value {
 
 #[cfg(test)]
 mod tests {
-    use super::{TABLES, node_rules, objects};
+    use super::{Served, TABLES, api_services, node_rules, objects};
 
     #[test]
     fn every_line_is_an_object_of_a_known_kind() {
@@ -141,6 +170,18 @@ mod tests {
             assert!(read.is_ok(), "{}: {read:?}", object.name);
             assert_eq!(report, api::transcode::Report::default(), "{}", object.name);
         }
+    }
+
+    #[test]
+    fn what_is_served_is_registered() {
+        let names = |words: &str| -> Vec<String> {
+            let served = Served::try_new(&[words.to_owned()], |_| false, false).unwrap();
+            api_services(&served, 0).into_iter().map(|object| object.name).collect()
+        };
+        assert_eq!(names("").len(), 21);
+        assert!(names("").contains(&"v1.".to_owned()) && !names("").contains(&"v1.apiregistration.k8s.io".to_owned()));
+        assert!(names("api/beta=true").contains(&"v1beta1.networking.k8s.io".to_owned()));
+        assert!(!names("apps/v1=false").contains(&"v1.apps".to_owned()));
     }
 
     #[test]

@@ -36,6 +36,8 @@ const FIELDS: &[(&str, &str, &str, &str)] = &[
     ("apps", "replicasets", "status.replicas", "status.replicas"),
     ("batch", "jobs", "status.successful", "status.succeeded"),
     ("certificates.k8s.io", "certificatesigningrequests", "spec.signerName", "spec.signerName"),
+    ("certificates.k8s.io", "clustertrustbundles", "spec.signerName", "spec.signerName"),
+    ("coordination.k8s.io", "leasecandidates", "spec.leaseName", "spec.leaseName"),
     ("resource.k8s.io", "resourceslices", "spec.nodeName", "spec.nodeName"),
     ("resource.k8s.io", "resourceslices", "spec.driver", "spec.driver"),
 ];

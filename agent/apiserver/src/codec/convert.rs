@@ -1,9 +1,11 @@
-//! Versions that differ from what is stored: events of two groups, autoscaling/v1.
+//! Versions that differ from what is stored: events of two groups, autoscaling/v1, resource.k8s.io/v1beta1.
+//!
+//! Versions meet in the one that is stored: what is known is the way there and back.
 
 use api::Kind;
 use serde_json::{Map, Value};
 
-use super::autoscaling;
+use super::{autoscaling, devices};
 use crate::cache::Storage;
 
 /// Field names of events.k8s.io/v1 and of the stored core/v1 event.
@@ -23,23 +25,36 @@ pub(super) fn is_needed(storage: &Storage, kind: &Kind) -> bool {
 }
 
 pub(super) fn from_stored(storage: &Storage, kind: &Kind, value: Value) -> Value {
+    if is_needed(storage, kind) { shown(kind, value) } else { value }
+}
+
+pub(super) fn to_stored(storage: &Storage, kind: &Kind, value: Value) -> Value {
+    if is_needed(storage, kind) { stored(kind, value) } else { value }
+}
+
+/// An object of one version of a kind in another.
+pub fn between(from: &Kind, to: &Kind, value: Value) -> Value {
+    if from.message == to.message { value } else { shown(to, stored(from, value)) }
+}
+
+fn shown(kind: &Kind, value: Value) -> Value {
     match (kind.group, kind.version) {
-        _ if !is_needed(storage, kind) => value,
         ("events.k8s.io", _) => {
             renamed(value, |stored| EVENT_FIELDS.iter().find(|(_, s)| *s == stored).map(|(served, _)| *served))
         }
         ("autoscaling", "v1") => autoscaling::to_v1(value),
+        ("resource.k8s.io", "v1beta1") => devices::to_v1beta1(kind, value),
         _ => value,
     }
 }
 
-pub(super) fn to_stored(storage: &Storage, kind: &Kind, value: Value) -> Value {
+fn stored(kind: &Kind, value: Value) -> Value {
     match (kind.group, kind.version) {
-        _ if !is_needed(storage, kind) => value,
         ("events.k8s.io", _) => {
             renamed(value, |served| EVENT_FIELDS.iter().find(|(name, _)| *name == served).map(|(_, stored)| *stored))
         }
         ("autoscaling", "v1") => autoscaling::from_v1(value),
+        ("resource.k8s.io", "v1beta1") => devices::from_v1beta1(kind, value),
         _ => value,
     }
 }
@@ -48,13 +63,4 @@ fn renamed(value: Value, name: impl Fn(&str) -> Option<&'static str>) -> Value {
     let Value::Object(map) = value else { return value };
     let rename = |(key, value): (String, Value)| (name(&key).map_or(key, str::to_owned), value);
     Value::Object(map.into_iter().map(rename).collect::<Map<_, _>>())
-}
-
-/// An object of one version of a kind in another.
-pub fn between(from: &Kind, to: &Kind, value: Value) -> Value {
-    match (from.group, from.version, to.version) {
-        ("autoscaling", "v1", "v2") => autoscaling::from_v1(value),
-        ("autoscaling", "v2", "v1") => autoscaling::to_v1(value),
-        _ => value,
-    }
 }

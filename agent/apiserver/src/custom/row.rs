@@ -220,8 +220,12 @@ fn make(key: &Key) -> &'static Kind {
         etcd_prefix: kept(&format!("/registry/{group}/{plural}")),
         stored_as_json: true,
         message: *MESSAGE,
+        shown: *MESSAGE,
         list_message: None,
         subresources: Box::leak(subresources.into_boxed_slice()),
+        by_default: true,
+        gate: "",
+        priority: &[],
     }))
 }
 
@@ -280,7 +284,7 @@ mod tests {
 
     #[test]
     fn hashes_are_upstreams() {
-        let kind = api::kinds().iter().find(|k| k.group == "apps" && k.plural == "deployments").unwrap();
+        let kind = api::kinds().find(|k| k.group == "apps" && k.plural == "deployments").unwrap();
         assert_eq!(hash_of("apps", "v1", "Deployment"), kind.storage_version_hash);
     }
 }

@@ -14,24 +14,18 @@ const NODE_SPEC: &str = "k8s.io.api.core.v1.NodeSpec";
 const LIMIT_ITEM: &str = "k8s.io.api.core.v1.LimitRangeItem";
 const IMAGE_VOLUME: &str = "k8s.io.api.core.v1.ImageVolumeSource";
 const VOLUME: &str = "k8s.io.api.core.v1.Volume";
-const DEVICE_TAINT: &str = "k8s.io.api.resource.v1.DeviceTaint";
 const SCALING_RULES: &str = "k8s.io.api.autoscaling.v2.HorizontalPodAutoscalerBehavior";
 
 /// Whether a message has a function below.
 pub(super) fn has(name: &str) -> bool {
-    [
-        CONTAINER,
-        EPHEMERAL,
-        SERVICE_PORT,
-        POD_SPEC,
-        NODE_SPEC,
-        LIMIT_ITEM,
-        IMAGE_VOLUME,
-        VOLUME,
-        SCALING_RULES,
-        DEVICE_TAINT,
-    ]
-    .contains(&name)
+    [CONTAINER, EPHEMERAL, SERVICE_PORT, POD_SPEC, NODE_SPEC, LIMIT_ITEM, IMAGE_VOLUME, VOLUME, SCALING_RULES]
+        .contains(&name)
+        || is_device_taint(name)
+}
+
+/// Whether it is a device's taint, in any version.
+fn is_device_taint(name: &str) -> bool {
+    name.strip_prefix("k8s.io.api.resource.").is_some_and(|rest| rest.ends_with(".DeviceTaint"))
 }
 
 /// Defaults of one message.
@@ -51,7 +45,7 @@ pub(super) fn message(name: &str, map: &mut Map<String, Value>) {
         }
         IMAGE_VOLUME => pull_policy(map, ("pullPolicy", "reference")),
         SCALING_RULES => scaling(map),
-        DEVICE_TAINT if map.get("timeAdded").is_none_or(Value::is_null) => {
+        name if is_device_taint(name) && map.get("timeAdded").is_none_or(Value::is_null) => {
             map.insert("timeAdded".into(), crate::app::now_text().into());
         }
         _ => {}

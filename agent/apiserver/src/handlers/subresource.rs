@@ -29,7 +29,7 @@ pub(super) async fn dispatch(call: &Call, parts: Parts, body: Body) -> Result<Re
     let Some(row) = call.kind.subresource(&call.info.subresource) else {
         // What a definition could give its objects is missing from the object, not from the server.
         let could = crate::custom::is_custom(call.kind) && matches!(call.info.subresource.as_str(), "status" | "scale");
-        return Err(if could { call.not_found() } else { Failure::no_such_resource(call.kind.group) });
+        return Err(if could { call.not_found() } else { call.no_such_resource() });
     };
     // A proxy takes every method; what it is good for the other side says.
     if !row.verbs.contains(&call.info.verb) && row.name != "proxy" {

@@ -183,9 +183,9 @@ pub fn check_type(call: &Call, value: &mut Value) -> Result<()> {
         let kind = of_kind.to_owned();
         return Err(other_kind(call, value, &kind));
     }
-    if *asked != expected.0 && api::kind_by_name(asked, of_kind).is_none() || of_kind != expected.1 {
+    if *asked != expected.0 && api::known_name(asked, of_kind).is_none() || of_kind != expected.1 {
         let short = asked.rsplit('/').next().unwrap_or_default();
-        let why = match api::kind_by_name(asked, of_kind) {
+        let why = match api::known_name(asked, of_kind) {
             // A kind there is, but none that this one could be made of.
             Some(other) if !crate::custom::is_custom(call.kind) => format!(
                 "converting ({}.{}) to ({}.{}): unknown conversion",

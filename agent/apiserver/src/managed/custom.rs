@@ -132,7 +132,7 @@ mod tests {
             "ports": {"type": "array", "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["port", "protocol"],
                 "items": {"type": "object", "properties": {"port": {"type": "integer"}, "protocol": {"type": "string", "default": "TCP"}}}},
             "free": {"type": "object", "x-kubernetes-preserve-unknown-fields": true}}}}}));
-        let kind = api::kinds().iter().find(|k| k.plural == "pods").unwrap();
+        let kind = api::kinds().find(|k| k.plural == "pods").unwrap();
         let target = Target { kind, part: Part::Main, schema: Some(&schema) };
         let config = json!({"apiVersion": "a/v1", "kind": "A", "metadata": {"name": "a", "nope": 1}, "other": 1,
             "spec": {"foo": 5, "bar": 1, "free": {"x": 1}, "n": "x", "ports": [{"port": 1}, {"port": 1, "protocol": "TCP"}]}});

@@ -99,7 +99,7 @@ pub fn drop_unknown(kind: &Kind, entries: &mut Vec<Entry>) {
     entries.retain(|entry| {
         let version = &entry.manager.api_version;
         let group = version.rsplit_once('/').map_or("", |(group, _)| group);
-        group == kind.group && (custom || api::kind_by_name(version, kind.kind).is_some())
+        group == kind.group && (custom || api::known_name(version, kind.kind).is_some())
     });
 }
 

@@ -127,7 +127,7 @@ fn other_version(kind: &'static Kind, version: &str) -> Option<&'static Kind> {
     if crate::custom::is_custom(kind) || version == kind.api_version() {
         return None;
     }
-    api::kind_by_name(version, kind.kind).filter(|other| other.message != kind.message)
+    api::known_name(version, kind.kind).filter(|other| other.message != kind.message)
 }
 
 /// Takes the times of the old entries over where nothing but those differs, so that a write without effect has none.

@@ -33,7 +33,7 @@ impl Metered {
     /// Times a store's answers.
     #[must_use]
     pub fn new(inner: Arc<dyn Store>, calls: Arc<Calls>) -> Self {
-        let stored = api::kinds().iter().filter(|kind| !kind.etcd_prefix.is_empty());
+        let stored = api::all_kinds().iter().filter(|kind| !kind.etcd_prefix.is_empty());
         let resources = stored.map(|kind| (kind.etcd_prefix, (kind.group, kind.plural))).collect();
         Self { inner, resources, calls }
     }

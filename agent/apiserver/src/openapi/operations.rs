@@ -165,7 +165,7 @@ impl Target<'_> {
 
     /// The schema of the object itself.
     fn own_schema(&self) -> String {
-        if self.is_custom() && self.message == Some(self.kind.message) {
+        if self.is_custom() && self.message == Some(self.kind.shown) {
             return crate::custom::schema_name(self.kind);
         }
         self.message.map_or_else(|| format!("{META}Status"), |index| MESSAGES[index].openapi.to_owned())

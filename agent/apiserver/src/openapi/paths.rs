@@ -112,7 +112,7 @@ impl<'a> Made<'a, '_> {
         Target {
             kind,
             shown: (kind.group, kind.version, kind.kind),
-            message: Some(kind.message),
+            message: Some(kind.shown),
             subresource: "",
             everywhere: false,
             goes_on: false,

@@ -131,14 +131,14 @@ fn references(value: &Value, style: Style, out: &mut Vec<String>) {
 /// All kinds with the messages they are.
 fn owners() -> Vec<Owner> {
     let mut made: Vec<Owner> = Vec::new();
-    for kind in api::kinds() {
+    for kind in api::all_kinds() {
         let mut add = |index: usize, (group, version, name): (&str, &str, &str)| {
             let owner = (index, [group, version, name].map(str::to_owned));
             if !made.contains(&owner) {
                 made.push(owner);
             }
         };
-        add(kind.message, (kind.group, kind.version, kind.kind));
+        add(kind.shown, (kind.group, kind.version, kind.kind));
         if let Some(list) = kind.list_message {
             add(list, (kind.group, kind.version, &format!("{}List", kind.kind)));
         }
@@ -169,7 +169,7 @@ pub(super) fn subresource_message(kind: &Kind, sub: &api::Subresource) -> Option
     let version = if sub.version.is_empty() { kind.version } else { sub.version };
     let group = if sub.version.is_empty() { kind.group } else { sub.group };
     if sub.kind == kind.kind && sub.version.is_empty() {
-        return Some(kind.message);
+        return Some(kind.shown);
     }
     let group = match group.split('.').next() {
         None | Some("") => "core",

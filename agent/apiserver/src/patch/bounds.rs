@@ -59,7 +59,7 @@ mod tests {
     use crate::patch::json_patch;
 
     fn apply(patch: &serde_json::Value) -> Option<serde_json::Value> {
-        let message = api::kinds()[0].schema();
+        let message = api::all_kinds()[0].schema();
         json_patch(patch.to_string().as_bytes()).unwrap().apply(message, &json!({"a": {"b": "c"}})).ok()
     }
 

@@ -1,6 +1,7 @@
 //! Who may do what, and who says who they are.
 
 use api::certificates::v1::CertificateSigningRequest;
+use api::certificates::v1beta1::ClusterTrustBundle;
 use api::meta::v1::ObjectMeta;
 use api::rbac::v1::{ClusterRoleBinding, RoleBinding, RoleRef, Subject};
 use serde_json::Value;
@@ -32,6 +33,10 @@ fn binding(metadata: &ObjectMeta, role: &RoleRef, subjects: &[Subject], now: Now
         names("Group"),
         names("ServiceAccount"),
     ]
+}
+
+pub(super) fn cluster_trust_bundle(object: &ClusterTrustBundle, _: Now) -> Vec<Value> {
+    cells![object.metadata.name.as_str(), or_none(&object.spec.signer_name)]
 }
 
 pub(super) fn certificate_signing_request(object: &CertificateSigningRequest, now: Now) -> Vec<Value> {

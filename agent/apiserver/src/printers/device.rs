@@ -1,6 +1,7 @@
 //! Devices and claims on them.
 
 use api::dra::v1::{DeviceClass, ResourceClaim, ResourceClaimTemplate, ResourceSlice};
+use api::dra::v1beta2::DeviceTaintRule;
 use serde_json::Value;
 
 use super::cells;
@@ -8,6 +9,18 @@ use super::text::Now;
 
 pub(super) fn device_class(object: &DeviceClass, now: Now) -> Vec<Value> {
     cells![object.metadata.name.as_str(), now.since(&object.metadata.creation_timestamp)]
+}
+
+pub(super) fn device_taint_rule(object: &DeviceTaintRule, now: Now) -> Vec<Value> {
+    let taint = &object.spec.taint;
+    cells![
+        object.metadata.name.as_str(),
+        taint.key.as_str(),
+        taint.value.as_str(),
+        taint.effect.as_str(),
+        taint.time_added.as_ref().map(|time| now.since(time)).unwrap_or_default(),
+        now.since(&object.metadata.creation_timestamp),
+    ]
 }
 
 pub(super) fn resource_claim(object: &ResourceClaim, now: Now) -> Vec<Value> {

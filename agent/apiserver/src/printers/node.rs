@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use api::coordination::v1::Lease;
+use api::coordination::v1beta1::LeaseCandidate;
 use api::core::v1::Node;
 use api::node::v1::RuntimeClass;
 use serde_json::Value;
@@ -63,6 +64,16 @@ pub(super) fn lease(object: &Lease, now: Now) -> Vec<Value> {
     cells![
         object.metadata.name.as_str(),
         object.spec.holder_identity.as_deref().unwrap_or_default(),
+        now.since(&object.metadata.creation_timestamp),
+    ]
+}
+
+pub(super) fn lease_candidate(object: &LeaseCandidate, now: Now) -> Vec<Value> {
+    cells![
+        object.metadata.name.as_str(),
+        object.spec.lease_name.as_str(),
+        object.spec.binary_version.as_str(),
+        object.spec.emulation_version.as_str(),
         now.since(&object.metadata.creation_timestamp),
     ]
 }

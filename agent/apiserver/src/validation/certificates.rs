@@ -1,8 +1,11 @@
 //! CertificateSigningRequests.
 
+use std::collections::BTreeMap;
+
 use api::certificates::v1::{
     CertificateSigningRequest, CertificateSigningRequestCondition as Condition, CertificateSigningRequestStatus,
 };
+use api::certificates::v1beta1::ClusterTrustBundle;
 use x509_parser::pem::Pem;
 use x509_parser::prelude::{FromDer, X509Certificate, X509CertificationRequest};
 
@@ -61,6 +64,73 @@ pub fn signing_request(change: &Change<'_, CertificateSigningRequest>, errors: &
             errors.push(FieldError::forbidden(path, "updates may not modify existing certificate content"));
         }
     }
+}
+
+/// Most bytes of a bundle.
+const MAX_BUNDLE_BYTES: usize = 1 << 20;
+
+pub fn trust_bundle(change: &Change<'_, ClusterTrustBundle>, errors: &mut Errors) {
+    let (new, signer) = (change.new, change.new.spec.signer_name.as_str());
+    let name = Path::root("metadata");
+    checks::text(&name.child("name"), &new.metadata.name, bundle_name(&new.metadata.name, signer), errors);
+    if !signer.is_empty() {
+        signer_name(&SPEC.child("signerName"), signer, errors);
+    }
+    if change.old.is_none_or(|old| old.spec.trust_bundle != new.spec.trust_bundle) {
+        anchors(&SPEC.child("trustBundle"), &new.spec.trust_bundle, errors);
+    }
+    if let Some(old) = change.old {
+        let signers = (&new.spec.signer_name, &old.spec.signer_name);
+        checks::immutable(&SPEC.child("signerName"), signers, String::clone, errors);
+    }
+}
+
+/// A bundle of a signer is named for it.
+fn bundle_name(name: &str, signer: &str) -> names::Complaints {
+    if signer.is_empty() {
+        return match name.contains(':') {
+            true => vec!["ClusterTrustBundle without signer name must not have \":\" in its name".into()],
+            false => names::dns1123_subdomain(name),
+        };
+    }
+    let prefix = format!("{}:", signer.replace('/', ":"));
+    match name.strip_prefix(&prefix) {
+        Some(rest) => names::dns1123_subdomain(rest),
+        None => vec![format!("ClusterTrustBundle for signerName {signer} must be named with prefix {prefix}").into()],
+    }
+}
+
+/// Certificates of authorities, each once.
+fn anchors(path: &Path<'_>, bundle: &str, errors: &mut Errors) {
+    if bundle.len() > MAX_BUNDLE_BYTES {
+        return errors.push(FieldError::too_long(path, MAX_BUNDLE_BYTES));
+    }
+    let mut complaints = Vec::new();
+    let mut found: BTreeMap<Vec<u8>, Vec<String>> = BTreeMap::new();
+    for (index, block) in Pem::iter_from_buffer(bundle.as_bytes()).map_while(Result::ok).enumerate() {
+        match bad_anchor(&block) {
+            Some(why) => complaints.push(format!("entry {index} {why}")),
+            None => found.entry(block.contents).or_default().push(index.to_string()),
+        }
+    }
+    if complaints.is_empty() && found.is_empty() {
+        complaints.push("at least one trust anchor must be provided".to_owned());
+    } else if complaints.is_empty() {
+        let repeated = found.values().filter(|indices| indices.len() > 1);
+        complaints.extend(repeated.map(|i| format!("duplicate trust anchor (indices [{}])", i.join(" "))));
+    }
+    errors.extend(complaints.into_iter().map(|why| FieldError::invalid(path, "<value omitted>", why)));
+}
+
+fn bad_anchor(block: &Pem) -> Option<String> {
+    if block.label != "CERTIFICATE" {
+        return Some(format!("has bad block type: {}", block.label));
+    }
+    let Ok((_, certificate)) = X509Certificate::from_der(&block.contents) else {
+        return Some("does not parse as X.509".to_owned());
+    };
+    let is_authority = certificate.basic_constraints().ok().flatten().is_some_and(|c| c.value.ca);
+    (!is_authority).then(|| "does not have the CA bit set".to_owned())
 }
 
 fn certificate(status: &CertificateSigningRequestStatus) -> &[u8] {

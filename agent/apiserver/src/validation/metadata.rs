@@ -75,6 +75,7 @@ fn rule(kind: &Kind) -> Rule {
         ("apiregistration.k8s.io", _) => {
             Rule { name: names::path_segment, known_finalizers: false, ..CHANGE_THEN_WHOLE }
         }
+        ("coordination.k8s.io", "leasecandidates") => Rule { name: names::config_key, ..ANY_FINALIZER },
         ("apiextensions.k8s.io" | "coordination.k8s.io", _) => ANY_FINALIZER,
         _ => COMMON,
     }

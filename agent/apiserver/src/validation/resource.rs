@@ -2,7 +2,7 @@
 
 pub(super) mod claim;
 pub(super) mod class;
-mod device;
+pub mod device;
 pub(super) mod slice;
 pub(super) mod status;
 

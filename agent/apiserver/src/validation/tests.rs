@@ -6,7 +6,7 @@ use crate::strategy::Part;
 
 /// What a rule says of a change from `old`, one error a line; both are JSON in the version named, defaulted before.
 pub(super) fn told(version: &str, kind: &str, part: Part, new: &str, old: Option<&str>) -> String {
-    let kind = api::kind_by_name(version, kind).unwrap();
+    let kind = api::known_name(version, kind).unwrap();
     let tree = |text: &str| -> Value { serde_json::from_str(text).unwrap() };
     let message = |text: &str| {
         let tree = tree(text);

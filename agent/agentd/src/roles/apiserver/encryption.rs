@@ -50,7 +50,7 @@ pub(crate) async fn encrypted(
 /// Which resource lies under a key.
 fn resources() -> ResourceOf {
     let mut known: HashMap<&'static str, (&'static str, &'static str)> = HashMap::new();
-    for kind in api::kinds().iter().filter(|kind| !kind.etcd_prefix.is_empty()) {
+    for kind in api::all_kinds().iter().filter(|kind| !kind.etcd_prefix.is_empty()) {
         let entry = known.entry(kind.etcd_prefix).or_insert((kind.group, kind.plural));
         // Events have two groups, and are stored as those of the core group.
         if kind.group.is_empty() {

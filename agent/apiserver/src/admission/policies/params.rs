@@ -30,7 +30,8 @@ impl ParamKind {
 
     /// The kind's row.
     pub(super) fn resolve(&self, call: &Call) -> Result<&'static Kind, String> {
-        let built_in = api::kind_by_name(&self.api_version, &self.kind).filter(|k| !k.etcd_prefix.is_empty());
+        let built_in =
+            call.app.config.served.kind_by_name(&self.api_version, &self.kind).filter(|k| !k.etcd_prefix.is_empty());
         let kinds = call.app.custom.kinds();
         let custom = || kinds.into_iter().find(|k| k.kind == self.kind && k.is_version(&self.api_version));
         built_in.or_else(custom).ok_or_else(|| {

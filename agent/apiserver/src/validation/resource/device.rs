@@ -5,16 +5,19 @@ use api::dra::v1::{
     CapacityRequestPolicy, CapacityRequestPolicyRange, Device, DeviceAttribute, DeviceCapacity,
     DeviceCounterConsumption, DeviceTaint,
 };
+use api::dra::v1beta2::DeviceTaintRule;
 
-use super::{distinct, items, label, qualified_name};
+use super::{distinct, driver_name, items, label, pool_name, qualified_name};
 use crate::status::{FieldError, Shown};
+use crate::strategy::Part;
 use crate::validation::pod::node_selector;
-use crate::validation::{Errors, Path, checks, names, resources, shown};
+use crate::validation::{Change, Errors, Path, checks, names, resources, shown};
 
 const MAX_ATTRIBUTES: usize = 32;
 const MAX_VALUES: usize = 48;
 const MAX_VALUE_LEN: usize = 64;
 const MAX_TAINTS: usize = 16;
+const MAX_RULE_CONDITIONS: u64 = 8;
 const MAX_CONSUMPTIONS: usize = 2;
 const MAX_COUNTERS: usize = 32;
 const MAX_BINDING_CONDITIONS: usize = 4;
@@ -228,11 +231,45 @@ fn at_most(path: &Path<'_>, (low, name): (&Quantity, &str), (high, why): (&Quant
 }
 
 fn taint(path: &Path<'_>, taint: &DeviceTaint, errors: &mut Errors) {
-    checks::text(&path.child("key"), &taint.key, names::qualified(&taint.key), errors);
-    if !taint.value.is_empty() {
-        checks::text(&path.child("value"), &taint.value, names::label_value(&taint.value), errors);
-    }
+    key_and_value(path, (&taint.key, &taint.value), errors);
     checks::one_of(&path.child("effect"), &taint.effect, EFFECTS, errors);
+}
+
+fn key_and_value(path: &Path<'_>, (key, value): (&str, &str), errors: &mut Errors) {
+    checks::text(&path.child("key"), key, names::qualified(key), errors);
+    if !value.is_empty() {
+        checks::text(&path.child("value"), value, names::label_value(value), errors);
+    }
+}
+
+pub fn taint_rule(change: &Change<'_, DeviceTaintRule>, errors: &mut Errors) {
+    if change.part == Part::Status {
+        let path = Path::root("status");
+        let (path, conditions) = (path.child("conditions"), &change.new.status.conditions);
+        crate::validation::conditions::conditions(&path, conditions, errors);
+        if conditions.len() as u64 > MAX_RULE_CONDITIONS {
+            errors.push(FieldError::too_many(path, conditions.len(), MAX_RULE_CONDITIONS));
+        }
+        return;
+    }
+    let (path, spec) = (Path::root("spec"), &change.new.spec);
+    if let Some(selector) = &spec.device_selector {
+        let path = path.child("deviceSelector");
+        if let Some(driver) = &selector.driver {
+            driver_name(&path.child("driver"), driver, errors);
+        }
+        if let Some(pool) = &selector.pool {
+            pool_name(&path.child("pool"), pool, errors);
+        }
+        if let Some(device) = &selector.device {
+            label(&path.child("device"), device, errors);
+        }
+    }
+    let path = path.child("taint");
+    key_and_value(&path, (&spec.taint.key, &spec.taint.value), errors);
+    if change.old.is_none_or(|old| old.spec.taint.effect != spec.taint.effect) {
+        checks::one_of(&path.child("effect"), &spec.taint.effect, EFFECTS, errors);
+    }
 }
 
 fn consumption(path: &Path<'_>, consumption: &DeviceCounterConsumption, errors: &mut Errors) {

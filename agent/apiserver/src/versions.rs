@@ -36,11 +36,13 @@ const NOT_OF_CLIENTS: [&str; 4] =
     ["admission.k8s.io", "apiextensions.k8s.io", "apiregistration.k8s.io", "imagepolicy.k8s.io"];
 
 /// Those that clients know, of which the documents of custom resources speak.
-pub(super) fn of_clients() -> Vec<(&'static str, &'static str)> {
+#[must_use]
+pub fn of_clients() -> Vec<(&'static str, &'static str)> {
     known().into_iter().filter(|(group, _)| !NOT_OF_CLIENTS.contains(group)).collect()
 }
 
 /// All of them.
-pub(super) fn known() -> Vec<(&'static str, &'static str)> {
+#[must_use]
+pub fn known() -> Vec<(&'static str, &'static str)> {
     KNOWN.iter().flat_map(|(group, versions)| versions.iter().map(move |version| (*group, *version))).collect()
 }

@@ -137,7 +137,7 @@ pub(crate) struct Kind {
 }
 
 pub(crate) fn read_kinds(text: &str) -> Result<Vec<Kind>, String> {
-    Ok(read_rows(text, 16)
+    Ok(read_rows(text, 17)
         .into_iter()
         .map(|row| Kind {
             group: row[0].clone(),

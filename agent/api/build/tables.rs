@@ -151,7 +151,7 @@ pub(crate) fn kinds(schema: &Schema, kinds: &[Kind], subresources: &[Vec<String>
         let prefix = r[8].split("/{").next().unwrap_or_default();
         let _infallible = writeln!(
             out,
-            "    Kind {{ group: {:?}, version: {:?}, kind: {:?}, plural: {:?}, singular: {:?}, short_names: &{:?}, categories: &{:?}, namespaced: {}, verbs: &{:?}, storage_version: {:?}, storage_version_hash: {:?}, etcd_prefix: {prefix:?}, stored_as_json: {}, message: {written}, shown: {message}, list_message: {list:?}, subresources: &[{subs}], by_default: {}, gate: {:?}, priority: &[{}] }},",
+            "    Kind {{ group: {:?}, version: {:?}, kind: {:?}, plural: {:?}, singular: {:?}, short_names: &{:?}, categories: &{:?}, namespaced: {}, verbs: &{:?}, storage_version: {:?}, storage_version_hash: {:?}, etcd_prefix: {prefix:?}, stored_as_json: {}, message: {written}, shown: {message}, list_message: {list:?}, subresources: &[{subs}], by_default: {}, gate: {:?}, priority: &[{}], deprecation: {:?} }},",
             kind.group,
             kind.version,
             kind.kind,
@@ -167,6 +167,7 @@ pub(crate) fn kinds(schema: &Schema, kinds: &[Kind], subresources: &[Vec<String>
             r[10] == "y",
             r[11],
             r[12],
+            r[13],
         );
     }
     out.push_str("];\n");

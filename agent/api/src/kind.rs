@@ -46,6 +46,8 @@ pub struct Kind {
     pub gate: &'static str,
     /// Priorities of the group among groups and of the version in it; none where nothing is registered.
     pub priority: &'static [i32],
+    /// What clients are warned of; empty for most.
+    pub deprecation: &'static str,
 }
 
 /// A subresource of a kind.

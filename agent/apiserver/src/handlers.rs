@@ -41,8 +41,8 @@ pub async fn dispatch(call: &Call, parts: Parts, body: Body) -> Result<Response<
     if matches!(call.info.verb, "update" | "patch") && call.info.name.is_empty() {
         return Err(Failure::method_not_allowed());
     }
-    if let Some(text) = deprecation(call.kind) {
-        call.warn(text);
+    if !call.kind.deprecation.is_empty() {
+        call.warn(call.kind.deprecation);
     }
     // Nothing is served any more at the paths where proxies once were.
     if call.info.verb == "proxy" || call.info.is_old_watch && !is_watchable(call) {
@@ -85,16 +85,6 @@ pub async fn dispatch(call: &Call, parts: Parts, body: Body) -> Result<Response<
         "delete" => delete::delete(call, read_body(body).await?).await,
         "deletecollection" => delete::delete_collection(call, read_body(body).await?).await,
         _ => Err(Failure::method_not_allowed()),
-    }
-}
-
-/// What is said of kinds that are not to be used any more.
-#[must_use]
-pub fn deprecation(kind: &api::Kind) -> Option<&'static str> {
-    match (kind.group, kind.plural) {
-        ("", "endpoints") => Some("v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice"),
-        ("", "componentstatuses") => Some("v1 ComponentStatus is deprecated in v1.19+"),
-        _ => None,
     }
 }
 

@@ -146,7 +146,7 @@ async fn handle(
         let accept = Accept::parse(&parts.headers, forms).inspect_err(|failure| {
             // A form that is not known is found out by those who know the kind, a type before.
             if !failure.message().starts_with("406:") {
-                marks.warnings.extend(handlers::deprecation(kind).map(str::to_owned));
+                marks.warnings.extend(Some(kind.deprecation.to_owned()).filter(|text| !text.is_empty()));
             }
         })?;
         if crate::custom::is_custom(kind) { accept.without_protobuf(&parts.headers)? } else { accept }

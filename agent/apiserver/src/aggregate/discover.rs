@@ -104,5 +104,6 @@ fn make(remote: &Remote, resource: &Value, below: &[&Value]) -> &'static Kind {
         by_default: true,
         gate: "",
         priority: &[],
+        deprecation: "",
     }))
 }

@@ -226,6 +226,7 @@ fn make(key: &Key) -> &'static Kind {
         by_default: true,
         gate: "",
         priority: &[],
+        deprecation: "",
     }))
 }
 

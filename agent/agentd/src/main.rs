@@ -5,6 +5,7 @@
 //! them; it decides nothing itself.
 
 mod arguments;
+mod features;
 mod flags;
 mod host;
 mod node;

@@ -15,6 +15,8 @@ pub(crate) enum Use {
     Nothing(&'static str),
     /// Only this value (as JSON) is supported, because of this. Where there are several, the first is the default.
     Only(&'static [&'static str], &'static str),
+    /// Feature gates of a component, which are checked.
+    Features(api::features::Component),
 }
 
 /// One field; what lies below it is its own.
@@ -136,6 +138,10 @@ fn check(
             (None, _) => bail!("{path} is no field of {}", schema.kind),
             (Some(Field { with: Use::Read, .. }), _) | (Some(_), Value::Null) => {}
             (Some(Field { with: Use::Nothing(reason), .. }), _) => without_effect.push((path, reason)),
+            (Some(Field { with: Use::Features(component), .. }), Value::Object(gates)) => {
+                crate::features::check_map(gates, *component).with_context(|| path.clone())?;
+            }
+            (Some(Field { with: Use::Features(_), .. }), _) => bail!("{path}: {value} is no map of gates"),
             (Some(Field { with: Use::Only(values, reason), .. }), _) => {
                 if !values.iter().any(|allowed| serde_json::from_str::<Value>(allowed).is_ok_and(|a| a == *value)) {
                     bail!("{path}: {value} is not supported, only {}: {reason}", values.join(" or "));

@@ -10,6 +10,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod envelope;
+pub mod features;
 mod json;
 pub use json::read_base64;
 pub mod kind;

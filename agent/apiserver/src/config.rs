@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use api::features::Features;
+
 use crate::auth::authn::{Oidc, TokenWebhook};
 use crate::auth::authz::settings::Mode;
 use crate::served::Served;
@@ -71,6 +73,8 @@ pub struct Config {
     pub drain_timeout: Duration,
     /// Which requests are written down, and where to.
     pub audit: Option<audit::Config>,
+    /// Feature gates; see [`crate::unmet_features`].
+    pub features: Features,
     /// The built-in kinds that are served.
     pub served: Served,
     /// The flags that the server was started with, for those who look.
@@ -226,6 +230,7 @@ impl Default for Config {
             node_restriction: true,
             drain_timeout: Duration::from_secs(10),
             audit: None,
+            features: Features::default(),
             served: Served::default(),
             flags: BTreeMap::new(),
         }

@@ -32,6 +32,7 @@ mod describe;
 pub mod discovery;
 mod error;
 mod expressions;
+mod features;
 mod flow;
 mod handlers;
 mod health;
@@ -70,6 +71,7 @@ pub use config::{
     ProxyClient, Tls,
 };
 pub use error::Error;
+pub use features::unmet_features;
 pub use serve::ApiService;
 pub use served::{Served, ServedError};
 pub use task::{run, service};

@@ -100,6 +100,7 @@ pub fn all(app: &App) -> String {
     app.metrics.write(&mut out);
     app.flows.metrics(&mut out);
     stored(app, &mut out);
+    crate::features::write(&app.config.features, &mut out);
     let version: serde_json::Value = serde_json::from_str(&crate::nonresource::version()).unwrap_or_default();
     let text = |key: &str| version[key].as_str().unwrap_or_default().to_owned();
     let build = ["gitVersion", "major", "minor", "platform"].map(text);
@@ -112,7 +113,11 @@ pub fn all(app: &App) -> String {
 
 /// What is stored, by kind.
 fn stored(app: &App, out: &mut Text) {
-    let all: Vec<_> = app.cache.all().into_iter().map(|storage| (storage, storage.stored())).collect();
+    let is_served = |storage: &&crate::cache::Storage| {
+        let mut kinds = app.config.served.kinds().iter();
+        crate::custom::is_custom(storage.kind) || kinds.any(|kind| kind.etcd_prefix == storage.kind.etcd_prefix)
+    };
+    let all: Vec<_> = app.cache.all().into_iter().filter(is_served).map(|s| (s, s.stored())).collect();
     let name = "apiserver_storage_objects";
     out.family(name, "gauge", "Objects that are stored.");
     for (storage, stored) in &all {

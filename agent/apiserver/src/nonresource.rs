@@ -22,7 +22,7 @@ pub async fn serve(app: &Arc<App>, parts: &Parts, info: &RequestInfo, query: &Qu
     let path = info.path.trim_end_matches('/');
     let first = path.trim_start_matches('/').split('/').next().unwrap_or_default();
     let checks_health = health::ENDPOINTS.contains(&first);
-    let is_page = zpages::PATHS.contains(&path);
+    let is_page = zpages::paths(app).any(|page| page == path);
     let any_method = checks_health || is_page || describe::is(path) || path.starts_with("/debug/flags");
     if !any_method && !matches!(parts.method, Method::GET | Method::HEAD) {
         return Err(Failure::method_not_allowed());
@@ -35,7 +35,7 @@ pub async fn serve(app: &Arc<App>, parts: &Parts, info: &RequestInfo, query: &Qu
             "text/plain; version=0.0.4",
             crate::metrics::all(app) + &crate::audited::metrics(app),
         )),
-        _ if is_page => Ok(zpages::serve(app, parts, query, &root_paths(&app.kinds()))),
+        _ if is_page => Ok(zpages::serve(app, parts, query, &root_paths(app))),
         "debug" => Ok(debug(app, parts, path)),
         "api" | "apis" => discover(app, parts, path),
         "openapi" if describe::is(path) => Ok(describe::serve(app, parts, &info.path, query)),
@@ -43,7 +43,7 @@ pub async fn serve(app: &Arc<App>, parts: &Parts, info: &RequestInfo, query: &Qu
             let found = app.access.openid(&app.config, path).ok_or_else(Failure::no_such_path)?;
             Ok(openid(&found))
         }
-        "" => Ok(answer::indented_json(StatusCode::OK, &json!({ "paths": root_paths(&app.kinds()) }))),
+        "" => Ok(answer::indented_json(StatusCode::OK, &json!({ "paths": root_paths(app) }))),
         _ => Ok(answer::no_page()),
     }
 }
@@ -93,7 +93,8 @@ fn debug(app: &App, parts: &Parts, path: &str) -> Response<Body> {
     }
 }
 
-fn root_paths(kinds: &[&api::Kind]) -> Vec<String> {
+fn root_paths(app: &App) -> Vec<String> {
+    let kinds = app.kinds();
     let mut paths: Vec<String> = vec!["/api".into(), "/apis".into(), "/apis/".into()];
     for kind in kinds {
         let root = kind.path(None);
@@ -104,7 +105,7 @@ fn root_paths(kinds: &[&api::Kind]) -> Vec<String> {
         }
     }
     paths.extend(health::ENDPOINTS.into_iter().flat_map(health::paths));
-    paths.extend(OTHERS.into_iter().chain(zpages::PATHS).map(str::to_owned));
+    paths.extend(OTHERS.into_iter().chain(zpages::paths(app)).map(str::to_owned));
     paths.sort();
     paths.dedup();
     paths
@@ -118,12 +119,13 @@ fn discover(app: &App, parts: &Parts, path: &str) -> Result<Response<Body>> {
         return aggregated(&app.kinds(), parts, encoding, segments[0] == "api");
     }
     let kinds = &app.kinds();
+    let hashes = app.config.features.is_on("StorageVersionHash");
     let document = match segments.as_slice() {
         ["api"] => Some(discovery::core_versions(&format!("{}:{}", app.config.advertise, app.config.bind.port()))),
-        ["api", version] => discovery::resources(kinds, "", version),
+        ["api", version] => discovery::resources(kinds, ("", version), hashes),
         ["apis"] => Some(discovery::groups(kinds)),
         ["apis", group] => discovery::group(kinds, group),
-        ["apis", group, version] => discovery::resources(kinds, group, version),
+        ["apis", group, version] => discovery::resources(kinds, (group, version), hashes),
         _ => None,
     };
     let group = if segments[0] == "apis" { segments.get(1) } else { None };

@@ -20,7 +20,12 @@ pub use endpoints::withdraw;
 
 /// Tells the others until shutdown, and takes back at its end what would outlive this server.
 pub async fn run(app: &Arc<App>, shutdown: &Shutdown) {
-    tokio::join!(endpoints::run(app, shutdown), identity::run(app, shutdown), tracking::run(app, shutdown));
+    let identity = async {
+        if app.config.features.is_on("APIServerIdentity") {
+            identity::run(app, shutdown).await;
+        }
+    };
+    tokio::join!(endpoints::run(app, shutdown), identity, tracking::run(app, shutdown));
 }
 
 /// Changes an object of ours unless it is as it should be.

@@ -10,6 +10,7 @@ mod storage;
 mod workload;
 
 use api::Kind;
+use api::features::Features;
 use serde_json::{Value, json};
 
 use crate::app::{Call, now_text};
@@ -165,7 +166,7 @@ pub fn grace_period(kind: &Kind, value: &Value, asked: Option<i64>) -> i64 {
 }
 
 /// Sets what the server decides about a new object that `user` asks for.
-pub fn prepare_create(kind: &'static Kind, value: &mut Value, user: &User) {
+pub fn prepare_create(kind: &'static Kind, value: &mut Value, user: &User, features: &Features) {
     meta::prepare_create(value);
     if has_generation(kind) {
         value["metadata"]["generation"] = 1.into();
@@ -174,7 +175,7 @@ pub fn prepare_create(kind: &'static Kind, value: &mut Value, user: &User) {
         tree::remove(value, "status");
     }
     prune_template(kind, value);
-    gated::drop(kind, value, None);
+    gated::drop(kind, value, None, features);
     match (kind.group, kind.plural) {
         ("", "pods") => pod::prepare_create(value),
         ("", "namespaces") => {
@@ -243,14 +244,20 @@ fn prepare_definition(value: &mut Value) {
 }
 
 /// Makes what a client sent into the successor of `old`: keeps what this part of the object may not change.
-pub fn prepare_update(kind: &'static Kind, part: Part, new: &mut Value, old: &Value) -> Result<()> {
+pub fn prepare_update(
+    kind: &'static Kind,
+    part: Part,
+    new: &mut Value,
+    old: &Value,
+    features: &Features,
+) -> Result<()> {
     meta::prepare_update(new, old);
     match part {
         Part::Main => {
             if has_status(kind) {
                 tree::copy_key(new, old, "status");
             }
-            main_keeps(kind, new, old);
+            main_keeps(kind, new, old, features);
         }
         Part::Status => {
             let status = new.get("status").cloned().unwrap_or(Value::Null);
@@ -306,7 +313,7 @@ pub fn prepare_update(kind: &'static Kind, part: Part, new: &mut Value, old: &Va
         bump_generation(kind, part, new, old);
     }
     if part == Part::Main && drops_late(kind) {
-        gated::drop(kind, new, Some(old));
+        gated::drop(kind, new, Some(old), features);
     }
     Ok(())
 }
@@ -374,18 +381,12 @@ fn prune_template(kind: &'static Kind, value: &mut Value) {
     if let Some(spec) = place.and_then(|(_, pointer)| value.pointer_mut(pointer)) {
         pod::prune_spec(spec);
     }
-    // How many Pods may be missing at once is switched off for StatefulSets.
-    if let (true, Some(update)) =
-        (kind.plural == "statefulsets", value.pointer_mut("/spec/updateStrategy/rollingUpdate"))
-    {
-        tree::remove(update, "maxUnavailable");
-    }
 }
 
-fn main_keeps(kind: &'static Kind, new: &mut Value, old: &Value) {
+fn main_keeps(kind: &'static Kind, new: &mut Value, old: &Value, features: &Features) {
     prune_template(kind, new);
     if !drops_late(kind) {
-        gated::drop(kind, new, Some(old));
+        gated::drop(kind, new, Some(old), features);
     }
     match (kind.group, kind.plural) {
         ("", "serviceaccounts") => keep_secret_names(new),

@@ -17,12 +17,17 @@ use crate::status::{Failure, Result};
 use crate::{codec, metrics};
 
 /// Paths of the pages that are told of.
-pub const PATHS: [&str; 2] = ["/flagz", "/statusz"];
+const PATHS: [(&str, &str); 2] = [("/flagz", "ComponentFlagz"), ("/statusz", "ComponentStatusz")];
 const COMPONENT: &str = "apiserver";
 const MEDIA_TYPES: [&str; 3] = ["application/json", "application/yaml", "text/plain"];
 const TEXT: &str = "text/plain; charset=utf-8";
 
-/// Answers for a page of [`PATHS`]; `paths` is all that is served.
+/// The pages that there are.
+pub fn paths(app: &App) -> impl Iterator<Item = &'static str> {
+    PATHS.into_iter().filter(|(_, gate)| app.config.features.is_on(gate)).map(|(path, _)| path)
+}
+
+/// Answers for one of [`paths`]; `paths` is all that is served.
 pub fn serve(app: &App, parts: &Parts, query: &Query, paths: &[String]) -> Response<Body> {
     let is_flags = parts.uri.path().starts_with("/flagz");
     let (kind, name) = if is_flags { ("Flagz", "flagz") } else { ("Statusz", "statusz") };

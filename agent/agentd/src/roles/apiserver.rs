@@ -13,7 +13,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use apiserver::{Config, EndpointReconciler, FrontProxy, FrontProxyHeaders, KubeletClient, ProxyClient, Tls};
+use api::features::Features;
+use apiserver::{Config, EndpointReconciler, FrontProxy, FrontProxyHeaders, KubeletClient, ProxyClient, Served, Tls};
 use clap::{ArgAction, Args};
 use store::Store;
 
@@ -133,6 +134,13 @@ pub(crate) struct Options {
     /// Admission plugins to do without; the default ones cannot be among them.
     #[arg(long, value_delimiter = ',')]
     disable_admission_plugins: Vec<String>,
+    /// Group versions and resources to serve or not to: `GROUP/VERSION[/RESOURCE]=true|false`, `api/all`, `api/ga`,
+    /// `api/beta`, `api/alpha`.
+    #[arg(long)]
+    runtime_config: Vec<String>,
+    /// Features to switch on or off: `NAME=true|false`.
+    #[arg(long)]
+    feature_gates: Vec<String>,
     #[command(flatten)]
     access: access::AccessOptions,
     #[command(flatten)]
@@ -182,6 +190,10 @@ async fn open(options: &Options) -> Result<Arc<dyn Store>> {
 }
 
 fn config(options: &Options) -> Result<Config> {
+    let features = Features::parse(options.feature_gates.iter().map(String::as_str))?;
+    crate::features::refuse(&apiserver::unmet_features(&features))?;
+    let flow = options.enable_priority_and_fairness;
+    let served = Served::try_new(&options.runtime_config, |gate| features.is_on(gate), flow)?;
     let ranges = options.service_cluster_ip_range.iter().map(|text| text.parse());
     let tls = match (&options.tls_cert_file, &options.tls_private_key_file) {
         (Some(certificate), Some(key)) => (certificate.clone(), key.clone()),
@@ -222,6 +234,8 @@ fn config(options: &Options) -> Result<Config> {
             &options.disable_admission_plugins,
         )?,
         audit: options.audit.config()?,
+        features,
+        served,
         flags: in_force(crate::arguments::by_file_name(std::env::args_os()).into_iter().skip(2)),
         ..Config::default()
     };

@@ -5,10 +5,12 @@ mod flags;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail, ensure};
+use api::features::Component;
 use controllers::{Config, Signer};
 use ipnet::IpNet;
 
 use super::leading;
+use crate::features;
 use crate::flags::{Given, Surface, Words};
 use crate::process;
 
@@ -23,6 +25,7 @@ const SIGNER: [&str; 2] = ["bootstrapsigner", "bootstrap-signer-controller"];
 
 pub(crate) fn run(words: Words) -> Result<()> {
     let Some(mut given) = SURFACE.read(words)? else { return Ok(()) };
+    features::check(given.all("feature-gates"), Component::ControllerManager)?;
     let config = config(&given)?;
     if given.all("controllers").iter().any(|name| SIGNER.contains(name)) {
         let reason = "cluster-info is not signed; who reads it knows the CA's hash";

@@ -31,7 +31,7 @@ pub(super) const FLAGS: &[Flag] = &[
     nothing("disable-http2-serving", Switch, NO_SERVER),
     nothing("disabled-metrics", List, NO_SERVER),
     refused("emulated-version", List, ONE_VERSION),
-    refused("feature-gates", Pairs, ONE_VERSION),
+    read("feature-gates", Pairs),
     nothing("http2-max-streams-per-connection", Number, NO_SERVER),
     nothing("kube-api-burst", Number, NO_LIMIT),
     nothing("kube-api-content-type", Text, "objects travel as protobuf"),

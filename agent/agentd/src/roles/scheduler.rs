@@ -1,8 +1,10 @@
 //! `keelson scheduler`: the scheduler alone, with upstream's flags.
 
 use anyhow::{Context, Result};
+use api::features::Component;
 
 use super::leading;
+use crate::features;
 use crate::flags::Shape::Text;
 use crate::flags::{Flag, Surface, Words, refused};
 use crate::process;
@@ -26,6 +28,7 @@ const FLAGS: &[Flag] = &[
 
 pub(crate) fn run(words: Words) -> Result<()> {
     let Some(given) = SURFACE.read(words)? else { return Ok(()) };
+    features::check(given.all("feature-gates"), Component::Scheduler)?;
     let connection = leading::connection(&given)?;
     let identity = leading::identity(&given);
     let config = identity.map_or_else(scheduler::Config::default, |id| scheduler::Config::with_leader_election(&id));

@@ -87,7 +87,7 @@ fn generated_name(base: &str) -> String {
 }
 
 async fn create_named(call: &Call, mut value: Value) -> Result<Creation> {
-    strategy::prepare_create(call.kind, &mut value, &call.user);
+    strategy::prepare_create(call.kind, &mut value, &call.user, &call.app.config.features);
     admission::admit(call, admission::Operation::Create, &mut value, None).await?;
     strategy::drop_repeated_owners(call, &mut value, true);
     if !(call.kind.plural == "services" && call.kind.group.is_empty()) {

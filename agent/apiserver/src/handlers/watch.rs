@@ -161,14 +161,20 @@ fn check_options(call: &Call, version: &str) -> Result<()> {
     const FIELD: &str = "resourceVersionMatch";
     let given = call.query.get(FIELD);
     let (mut sends, mut rule) = (call.query.has("sendInitialEvents"), given);
+    let is_on = call.app.config.features.is_on("WatchList");
+    let asks = sends && !is_on;
     // A watch from now on is one for the initial state too.
-    if !sends && rule.is_empty() && matches!(version, "" | "0") {
+    if is_on && !sends && rule.is_empty() && matches!(version, "" | "0") {
         (sends, rule) = (true, NOT_OLDER);
     }
     let mut errors = Vec::new();
     if sends && rule != NOT_OLDER {
         let text = "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan";
         errors.push(FieldError::forbidden(FIELD, text));
+    }
+    if asks {
+        let text = "sendInitialEvents is forbidden for watch unless the WatchList feature gate is enabled";
+        errors.push(FieldError::forbidden("sendInitialEvents", text));
     }
     if !rule.is_empty() {
         if !sends {

@@ -366,7 +366,7 @@ async fn prepare(call: &Call, part: Part, mut new: Value, (stored, old): (&Objec
         }
         managed::keep_times(call.kind, old, &mut new);
     }
-    strategy::prepare_update(call.kind, part, &mut new, old)?;
+    strategy::prepare_update(call.kind, part, &mut new, old, &call.app.config.features)?;
     admission::admit(call, admission::Operation::Update(part), &mut new, Some(old)).await?;
     strategy::drop_repeated_owners(call, &mut new, true);
     let mut taken = Taken::default();

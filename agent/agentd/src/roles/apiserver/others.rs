@@ -30,7 +30,7 @@ const fn refused(name: &'static str, default: &'static str, reason: &'static str
 }
 
 const BEST_ENDPOINT: &str = "aggregated servers and webhooks are dialled at their endpoints";
-const GATES: &str = "features cannot be switched; those that v1.36 has on by default are on";
+const GATES: &str = "the feature that it belongs to is off, and cannot be switched on";
 const KUBELET_PORTS: &str = "the port is the one in the node's status";
 const LOGS: &str = "what is logged is said by the variable KEELSON_LOG";
 const NO_DEBUGGING: &str = "there are no profiles to take";
@@ -83,7 +83,6 @@ const FLAGS: &[Flag] = &[
     nothing("etcd-readycheck-timeout", "2s", TUNING),
     refused("etcd-servers-overrides", "", ONE_STORE),
     nothing("external-hostname", "", "the address given to clients is --advertise-address"),
-    refused("feature-gates", "", GATES),
     refused("goaway-chance", "0", "connections are left where they are; a balancer spreads new ones"),
     nothing("http2-max-streams-per-connection", "0", TUNING),
     nothing("kubelet-port", "10250", KUBELET_PORTS),
@@ -105,7 +104,6 @@ const FLAGS: &[Flag] = &[
     refused("permit-address-sharing", "false", "the address is this server's alone"),
     refused("permit-port-sharing", "false", "the port is this server's alone"),
     nothing("profiling", "true", NO_DEBUGGING),
-    refused("runtime-config", "", "the versions that v1.36 serves by default are served"),
     refused("runtime-config-emulation-forward-compatible", "false", ONE_VERSION),
     refused("service-account-extend-token-expiration", "true", "tokens of pods may live longer than they ask for"),
     refused("service-account-jwks-uri", "", "keys are found at /openid/v1/jwks of this server"),
@@ -241,8 +239,8 @@ mod tests {
     fn defaults_and_tuning_are_taken_and_the_rest_is_refused_with_a_reason() {
         verify(&["--profiling=false", "--goaway-chance", "0", "--watch-cache", "-v", "4", "--allow-privileged"])
             .unwrap();
-        let error = verify(&["--feature-gates=A=true"]).unwrap_err().to_string();
-        assert_eq!(error, format!("--feature-gates=A=true is not supported: {GATES}"));
+        let error = verify(&["--peer-ca-file=a"]).unwrap_err().to_string();
+        assert_eq!(error, format!("--peer-ca-file=a is not supported: {GATES}"));
         assert!(verify(&["--allow-privileged=false"]).is_err());
         assert!(verify(&["--unheard-of"]).is_err());
     }

@@ -362,7 +362,7 @@ mod tests {
             "cgroupDriver: other",
             "containerRuntimeEndpoint: tcp://1.2.3.4:5",
             "healthzBindAddress: 0.0.0.0",
-            "featureGates: {KubeletTracing: true}",
+            "featureGates: {MemoryQoS: true}",
             "cpuManagerPolicy: static",
             "maxPods: many",
             "systemReserved: {gpu: 1}",

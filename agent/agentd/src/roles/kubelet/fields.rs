@@ -1,6 +1,8 @@
 //! Every field of upstream's `KubeletConfiguration`, and what becomes of it.
 
-use crate::settings::Use::{Nothing, Only, Read};
+use api::features::Component;
+
+use crate::settings::Use::{Features, Nothing, Only, Read};
 use crate::settings::{Field, Schema, empty, field, switched_off, switched_on, zero};
 
 const EVENTS: &str = "pods and files are watched, and looked at again at times of the kubelet's own";
@@ -14,7 +16,6 @@ const IPTABLES: &str = "no iptables rules are made";
 const CGROUPS: &str = "the kubelet stays in the cgroup it was started in";
 const CORES: &str = "all containers share all cores";
 const MEMORY: &str = "memory is not bound to NUMA nodes";
-const GATES: &str = "features cannot be switched";
 const STREAMS: &str = "streams end when either side does";
 
 /// The table.
@@ -115,7 +116,7 @@ const FIELDS: &[Field] = &[
     field("makeIPTablesUtilChains", Nothing(IPTABLES)),
     field("iptablesMasqueradeBit", Nothing(IPTABLES)),
     field("iptablesDropBit", Nothing(IPTABLES)),
-    empty("featureGates", GATES),
+    field("featureGates", Features(Component::Kubelet)),
     field("failSwapOn", Read),
     field("memorySwap.swapBehavior", Only(&["\"NoSwap\"", "\"\""], "pods get no swap")),
     field("containerLogMaxSize", Read),

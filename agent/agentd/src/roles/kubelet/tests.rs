@@ -57,7 +57,7 @@ fn what_is_not_supported_is_refused_with_a_reason() {
         ("--read-only-port=10255", "readOnlyPort: 10255 is not supported"),
         ("--cloud-provider=aws", "--cloud-provider=aws is not supported"),
         ("--node-ip=nowhere", "--node-ip: \"nowhere\" is no address"),
-        ("--feature-gates=KubeletTracing=true", "featureGates: {\"KubeletTracing\":\"true\"} is not supported"),
+        ("--feature-gates=MemoryQoS=true", "featureGates"),
     ];
     for (word, message) in table {
         let found = plan(&[&HERE[..], &[word]].concat()).err().map(|error| error.to_string()).unwrap_or_default();

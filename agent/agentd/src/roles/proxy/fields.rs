@@ -1,6 +1,8 @@
 //! Every field of upstream's `KubeProxyConfiguration`, and what becomes of it.
 
-use crate::settings::Use::{Nothing, Only, Read};
+use api::features::Component;
+
+use crate::settings::Use::{Features, Nothing, Only, Read};
 use crate::settings::{Field, Schema, empty, field, switched_off};
 
 const RATES: &str = "requests are not slowed down";
@@ -15,7 +17,7 @@ pub(super) const SCHEMA: Schema =
     Schema { api_version: "kubeproxy.config.k8s.io/v1alpha1", kind: "KubeProxyConfiguration", fields: FIELDS };
 
 const FIELDS: &[Field] = &[
-    empty("featureGates", "features cannot be switched"),
+    field("featureGates", Features(Component::Proxy)),
     field("clientConnection.kubeconfig", Read),
     field("clientConnection.acceptContentTypes", Nothing("it always speaks protobuf")),
     field("clientConnection.contentType", Nothing("it always speaks protobuf")),

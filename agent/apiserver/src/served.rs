@@ -131,8 +131,11 @@ impl Served {
     }
 }
 
+/// Whether a key is about a version.
+type IsMeant = fn(&str) -> bool;
+
 /// Keys for many versions, in the order in which they count.
-const MATCHERS: [(&str, fn(&str) -> bool); 4] = [
+const MATCHERS: [(&str, IsMeant); 4] = [
     ("api/all", |_| true),
     ("api/ga", is_stable),
     ("api/beta", |v| is_early(v, "beta")),

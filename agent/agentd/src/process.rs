@@ -53,8 +53,18 @@ where
 
 /// Does one short thing, by a deadline: what a person at a terminal waits for.
 pub(crate) fn ask<T>(within: Duration, work: impl Future<Output = Result<T>>) -> Result<T> {
+    ask_all(by(within, work))
+}
+
+/// Does something whose parts have deadlines of their own.
+pub(crate) fn ask_all<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("starting the runtime")?;
-    let done = runtime.block_on(async { tokio::time::timeout(within, work).await });
+    runtime.block_on(work)
+}
+
+/// Gives something a deadline.
+pub(crate) async fn by<T>(within: Duration, work: impl Future<Output = Result<T>>) -> Result<T> {
+    let done = tokio::time::timeout(within, work).await;
     done.with_context(|| format!("there was no answer within {} s", within.as_secs()))?
 }
 

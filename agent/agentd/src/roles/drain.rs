@@ -1,4 +1,7 @@
 //! Moving pods away from a node before its machine goes down, as far as budgets allow.
+//!
+//! A node that is closed for that says in which start of its machine. So whoever closed it may be gone when the machine
+//! is back: the machine opens it by itself. What an administrator closed is left closed.
 
 use std::time::Duration;
 
@@ -14,11 +17,34 @@ const MIRROR: &str = "kubernetes.io/config.mirror";
 /// How often it is looked whether pods have gone, and refused evictions are asked for again.
 const AGAIN: Duration = Duration::from_secs(2);
 
-/// Says what the cluster may put on a node.
-pub(crate) async fn cordon(client: &Client, node: &str, is_closed: bool) -> Result<()> {
-    let patch = Patch::Merge(json!({ "spec": { "unschedulable": if is_closed { Some(true) } else { None } } }));
-    let patched = client.patch::<Node>(None, node, None, &patch).await;
-    patched.map(drop).with_context(|| format!("{} the node {node}", if is_closed { "closing" } else { "opening" }))
+/// The start of its machine in which a node was closed for the machine to go down.
+const CLOSED_IN: &str = "keelson.io/closed-in-boot";
+
+/// Lets the cluster put nothing more on a node until its machine has started again.
+pub(crate) async fn close(client: &Client, node: &str, boot_id: &str) -> Result<()> {
+    let found: Node = client.get(None, node).await.with_context(|| format!("looking at the node {node}"))?;
+    if found.spec.unschedulable && closed_in(&found).is_none() {
+        return Ok(());
+    }
+    let patch = json!({ "metadata": { "annotations": { CLOSED_IN: boot_id } }, "spec": { "unschedulable": true } });
+    let patched = client.patch::<Node>(None, node, None, &Patch::Merge(patch)).await;
+    patched.map(drop).with_context(|| format!("closing the node {node}"))
+}
+
+/// Opens a node that [`close`] has closed.
+pub(crate) async fn open(client: &Client, node: &str) -> Result<()> {
+    let found: Node = client.get(None, node).await.with_context(|| format!("looking at the node {node}"))?;
+    if closed_in(&found).is_none() {
+        return Ok(());
+    }
+    let patch = json!({ "metadata": { "annotations": { CLOSED_IN: null } }, "spec": { "unschedulable": null } });
+    let patched = client.patch::<Node>(None, node, None, &Patch::Merge(patch)).await;
+    patched.map(drop).with_context(|| format!("opening the node {node}"))
+}
+
+/// In which start of its machine a node was closed for the machine to go down, if it was.
+pub(crate) fn closed_in(node: &Node) -> Option<&str> {
+    node.metadata.annotations.get(CLOSED_IN).map(String::as_str)
 }
 
 /// Evicts all pods that another node can run, and waits until they are gone. The node takes no new ones from before.

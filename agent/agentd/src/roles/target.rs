@@ -27,7 +27,7 @@ pub(crate) struct Target {
     #[arg(long)]
     endpoint: Option<String>,
     /// An administrator's kubeconfig, for a machine of a cluster. A machine in maintenance needs none.
-    #[arg(long, requires = "endpoint")]
+    #[arg(long)]
     kubeconfig: Option<PathBuf>,
     /// The name in the machine's certificate, where it is not the endpoint's host.
     #[arg(long, requires = "kubeconfig")]
@@ -55,6 +55,11 @@ impl Download {
 }
 
 impl Target {
+    /// Another machine of the same cluster.
+    pub(crate) fn at(&self, endpoint: String) -> Self {
+        Self { endpoint: Some(endpoint), server_name: None, ..self.clone() }
+    }
+
     /// Asks the machine for something and returns what it answers.
     pub(crate) async fn call(&self, method: Method, path: &str, body: Bytes) -> Result<(StatusCode, Bytes)> {
         let response = self.send(method, path, body).await?;
@@ -77,6 +82,9 @@ impl Target {
 
     async fn send(&self, method: Method, path: &str, body: Bytes) -> Result<Response<Body>> {
         let Some(endpoint) = &self.endpoint else {
+            if self.kubeconfig.is_some() {
+                bail!("--kubeconfig is for a machine of a cluster: --endpoint names it");
+            }
             let socket = &self.socket;
             let stream = UnixStream::connect(socket).await.with_context(|| {
                 format!("asking {}: is this a machine of Keelson's? --endpoint names another one", socket.display())

@@ -1,7 +1,7 @@
 //! `keelson upgrade`, `rollback` and `reboot`: which system a machine runs.
 //!
 //! An update is written while the workload runs. Then the machine is drained and starts again, and the command waits
-//! until the new system has proved itself or the old one is back.
+//! until the new system has proved itself or the old one is back. [`fleet`] does so for every machine of a cluster.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -16,6 +16,8 @@ use machine_api::{MachineStatus, UpdateState};
 use super::drain;
 use super::target::Target;
 use crate::process;
+
+mod fleet;
 
 /// An update over a slow line to a slow disk, a drain, and a system that takes all its time to prove itself, twice.
 const UPDATE_WITHIN: Duration = Duration::from_secs(7200);
@@ -33,6 +35,10 @@ pub(crate) struct Options {
     /// Take an older version than the one that runs.
     #[arg(long)]
     allow_downgrade: bool,
+    /// Every machine of the kubeconfig's cluster, masters first, one at a time. Machines that run the version already
+    /// are left alone, so the command may be given again where it stopped.
+    #[arg(long, requires = "kubeconfig", conflicts_with_all = ["endpoint", "server_name", "stage", "no_wait"])]
+    all: bool,
     #[command(flatten)]
     start: StartOptions,
     #[command(flatten)]
@@ -89,14 +95,40 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         bail!("{path} has {} bytes, not {wanted}", update.len());
     }
     eprintln!("{path}: version {}, {wanted} bytes", head.update.version);
-    let uri = with_query("/update", &[("downgrade", options.allow_downgrade)]);
-    let update = Bytes::from(update);
+    let update = Update { version: head.update.version, head_bytes: head.bytes, file: Bytes::from(update) };
+    if options.all {
+        return process::ask_all(fleet::upgrade(options, &update));
+    }
     process::ask(UPDATE_WITHIN, async {
-        let dry =
-            with_query(&uri, &[("dry-run", true), ("force", options.start.force), ("stage", options.start.stage)]);
-        options.target.ask(Method::PUT, &dry, update.slice(..head.bytes)).await?;
-        change(&options.target, &options.start, (Method::PUT, uri, update)).await
+        update.try_on(&options.target, options).await?;
+        change(&options.target, &options.start, update.request(options)).await
     })
+}
+
+/// An update file that was read.
+struct Update {
+    version: String,
+    /// Of what comes before the contents.
+    head_bytes: usize,
+    file: Bytes,
+}
+
+impl Update {
+    fn uri(options: &Options) -> String {
+        with_query("/update", &[("downgrade", options.allow_downgrade)])
+    }
+
+    fn request(&self, options: &Options) -> (Method, String, Bytes) {
+        (Method::PUT, Self::uri(options), self.file.clone())
+    }
+
+    /// Lets a machine look at the update and at itself, before anything travels or changes.
+    async fn try_on(&self, target: &Target, options: &Options) -> Result<()> {
+        let start = &options.start;
+        let words = [("dry-run", true), ("force", start.force), ("stage", start.stage)];
+        let uri = with_query(&Self::uri(options), &words);
+        target.ask(Method::PUT, &uri, self.file.slice(..self.head_bytes)).await.map(drop)
+    }
 }
 
 pub(crate) fn roll_back(options: &RollbackOptions) -> Result<()> {
@@ -119,7 +151,7 @@ async fn change(target: &Target, start: &StartOptions, (method, uri, body): (Met
     let MachineStatus { hostname: node, boot_id, .. } = observe(target).await?;
     let cluster = if start.no_drain { None } else { target.cluster()? };
     if let Some(client) = &cluster {
-        close(client, &node, Duration::from_secs(start.drain_timeout)).await?;
+        clear(client, &node, &boot_id, Duration::from_secs(start.drain_timeout)).await?;
     }
     if let Err(error) = target.ask(Method::POST, &reboot, Bytes::new()).await {
         if let Some(client) = &cluster {
@@ -144,16 +176,16 @@ async fn change(target: &Target, start: &StartOptions, (method, uri, body): (Met
     }
 }
 
-/// Drains the node. One that cannot be drained is opened again.
-async fn close(client: &Client, node: &str, within: Duration) -> Result<()> {
-    drain::cordon(client, node, true).await?;
+/// Closes the node and moves its pods away. One that cannot be drained is opened again.
+async fn clear(client: &Client, node: &str, boot_id: &str, within: Duration) -> Result<()> {
+    drain::close(client, node, boot_id).await?;
     match drain::drain(client, node, within).await {
         Ok(moved) => {
             eprintln!("{moved} pods have left the node {node}");
             Ok(())
         }
         Err(error) => {
-            drain::cordon(client, node, false).await?;
+            drain::open(client, node).await?;
             Err(error.context("the machine does not start again now; its next start tries the new system"))
         }
     }
@@ -163,7 +195,7 @@ async fn close(client: &Client, node: &str, within: Duration) -> Result<()> {
 async fn open(client: &Client, node: &str) -> Result<()> {
     let end = tokio::time::Instant::now() + WITHIN;
     loop {
-        match drain::cordon(client, node, false).await {
+        match drain::open(client, node).await {
             Err(_) if tokio::time::Instant::now() < end => tokio::time::sleep(AGAIN).await,
             done => return done,
         }

@@ -1,4 +1,5 @@
-//! Whether the cluster takes this node for ready, told to the first process: the machine is not ready before.
+//! Whether the cluster takes this node for ready, told to the first process: the machine is not ready before. And a node
+//! that was closed for its machine to go down is opened once the machine is back and knows which system it stays with.
 
 use std::path::Path;
 use std::time::Duration;
@@ -7,10 +8,11 @@ use api::core::v1::Node;
 use client::{Client, WatchEvent, WatchParams};
 use futures::StreamExt;
 use lifecycle::Shutdown;
-use machine_api::Condition;
+use machine_api::{Condition, MachineStatus, UpdateState};
 use sys::{Linux, System};
 
 use crate::paths;
+use crate::roles::drain;
 
 /// Pause before the API is asked again.
 const PAUSE: Duration = Duration::from_secs(5);
@@ -22,14 +24,26 @@ pub(super) async fn follow(name: String, client: Client, shutdown: Shutdown) {
         let params = WatchParams { field_selector: format!("metadata.name={name}"), ..WatchParams::default() };
         let watching = async {
             let mut events = client.watch::<Node>(None, &params).await?;
-            while let Some(event) = events.next().await {
-                match event? {
-                    WatchEvent::Added(node) | WatchEvent::Modified(node) => tell(missing(&name, &node)),
-                    WatchEvent::Deleted(_) => tell(Some(format!("the Node {name} was deleted"))),
-                    WatchEvent::Bookmark { .. } => {}
+            let mut is_closed = false;
+            loop {
+                let event = tokio::select! {
+                    event = events.next() => event,
+                    () = tokio::time::sleep(PAUSE), if is_closed => {
+                        reopen(&client, &name).await;
+                        continue;
+                    }
+                };
+                match event {
+                    Some(Ok(WatchEvent::Added(node) | WatchEvent::Modified(node))) => {
+                        is_closed = drain::closed_in(&node).is_some();
+                        tell(missing(&name, &node));
+                    }
+                    Some(Ok(WatchEvent::Deleted(_))) => tell(Some(format!("the Node {name} was deleted"))),
+                    Some(Ok(WatchEvent::Bookmark { .. })) => {}
+                    Some(Err(error)) => return Err(error),
+                    None => return Ok(()),
                 }
             }
-            Ok::<(), client::Error>(())
         };
         tokio::select! {
             () = shutdown.wait() => return,
@@ -43,6 +57,31 @@ pub(super) async fn follow(name: String, client: Client, shutdown: Shutdown) {
             () = tokio::time::sleep(PAUSE) => {}
         }
     }
+}
+
+/// Opens the node, if it is time.
+async fn reopen(client: &Client, name: &str) {
+    let status: Option<MachineStatus> =
+        Linux.read(Path::new(paths::STATUS)).ok().and_then(|text| serde_json::from_slice(&text).ok());
+    let Some(status) = status else { return };
+    let opened = async {
+        let node: Node = client.get(None, name).await?;
+        if may_open(&node, &status) {
+            tracing::info!("the machine is back: opening its node");
+            drain::open(client, name).await?;
+        }
+        anyhow::Ok(())
+    };
+    if let Err(error) = opened.await {
+        tracing::warn!(error = %format!("{error:#}"), "opening the node, will try again");
+    }
+}
+
+/// Whether the machine has started since its node was closed, and is there to stay.
+fn may_open(node: &Node, status: &MachineStatus) -> bool {
+    drain::closed_in(node).is_some_and(|start| start != status.boot_id)
+        && status.ready
+        && status.update_state != Some(UpdateState::Trying)
 }
 
 /// What keeps a Node from being ready, if anything does.
@@ -70,6 +109,23 @@ fn tell(why: Option<String>) {
 mod tests {
     use super::*;
     use api::core::v1::NodeCondition;
+
+    #[test]
+    fn a_node_is_opened_in_a_later_start_that_stays() {
+        let mut node = Node::default();
+        let status = |boot_id: &str, ready: bool, update_state: Option<UpdateState>| MachineStatus {
+            boot_id: boot_id.to_owned(),
+            ready,
+            update_state,
+            ..MachineStatus::default()
+        };
+        assert!(!may_open(&node, &status("2", true, None)));
+        node.metadata.annotations.insert("keelson.io/closed-in-boot".to_owned(), "1".to_owned());
+        assert!(!may_open(&node, &status("1", true, None)));
+        assert!(!may_open(&node, &status("2", false, None)));
+        assert!(!may_open(&node, &status("2", true, Some(UpdateState::Trying))));
+        assert!(may_open(&node, &status("2", true, Some(UpdateState::TakenBack))));
+    }
 
     #[test]
     fn a_node_is_ready_when_its_condition_says_so() {

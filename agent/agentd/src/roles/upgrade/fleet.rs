@@ -1,0 +1,119 @@
+//! An update of every machine of a cluster, one at a time.
+//!
+//! Masters come first, since no node may be newer than its API server. Each machine must be ready again, on the new
+//! system, before the next one goes down; where one is not, the others stay as they are.
+
+use std::cmp::Reverse;
+
+use anyhow::{Context, Result, bail};
+use api::core::v1::Node;
+use client::{Client, ListParams};
+use machine_api::{MachineStatus, UpdateState};
+
+use super::{Options, UPDATE_WITHIN, Update, WITHIN, change, observe, until_decided};
+use crate::process::by;
+
+const MASTER: &str = "node-role.kubernetes.io/control-plane";
+
+/// What an update means for a machine.
+#[derive(Debug, PartialEq, Eq)]
+enum Need {
+    /// It runs the version.
+    Nothing,
+    /// It runs the version, and has not proved itself yet.
+    Proof,
+    /// It runs another one.
+    Change,
+}
+
+pub(super) async fn upgrade(options: &Options, update: &Update) -> Result<()> {
+    let cluster = options.target.cluster()?.context("--all needs a kubeconfig")?;
+    let machines = by(WITHIN, machines(&cluster)).await?;
+    // Nobody goes down for an update that somebody else refuses.
+    for machine in &machines {
+        by(WITHIN, try_on(options, update, machine)).await.with_context(|| machine.name.clone())?;
+    }
+    for (done, machine) in machines.iter().enumerate() {
+        let changed = by(UPDATE_WITHIN, upgrade_one(options, update, machine)).await;
+        changed.with_context(|| {
+            let left = machines.len() - done;
+            let name = &machine.name;
+            format!("{name}: the update stops here, with {left} of {} machines to go", machines.len())
+        })?;
+    }
+    Ok(())
+}
+
+async fn try_on(options: &Options, update: &Update, machine: &Machine) -> Result<()> {
+    let target = options.target.at(machine.address.clone());
+    match need(&observe(&target).await?, &update.version) {
+        Need::Change => update.try_on(&target, options).await,
+        Need::Nothing | Need::Proof => Ok(()),
+    }
+}
+
+async fn upgrade_one(options: &Options, update: &Update, machine: &Machine) -> Result<()> {
+    let target = options.target.at(machine.address.clone());
+    let name = &machine.name;
+    match need(&observe(&target).await?, &update.version) {
+        Need::Nothing => eprintln!("{name} runs {} already", update.version),
+        Need::Proof => {
+            eprintln!("{name} is trying {} already", update.version);
+            match until_decided(&target, "").await? {
+                (UpdateState::Good, text) => println!("{name}: {text}"),
+                (_, text) => bail!("{text}"),
+            }
+        }
+        Need::Change => {
+            eprintln!("{name}:");
+            change(&target, &options.start, update.request(options)).await?;
+        }
+    }
+    Ok(())
+}
+
+fn need(status: &MachineStatus, version: &str) -> Need {
+    match (status.version.as_deref() == Some(version), status.update_state) {
+        (true, Some(UpdateState::Trying)) => Need::Proof,
+        (true, _) => Need::Nothing,
+        (false, _) => Need::Change,
+    }
+}
+
+struct Machine {
+    name: String,
+    address: String,
+}
+
+/// The machines of a cluster in the order in which they are updated.
+async fn machines(client: &Client) -> Result<Vec<Machine>> {
+    let mut nodes = client.list::<Node>(None, &ListParams::default()).await.context("listing the nodes")?.items;
+    nodes.sort_by_key(|node| (Reverse(node.metadata.labels.contains_key(MASTER)), node.metadata.name.clone()));
+    nodes.iter().map(machine).collect()
+}
+
+fn machine(node: &Node) -> Result<Machine> {
+    let name = node.metadata.name.clone();
+    let address = node.status.addresses.iter().find(|address| address.r#type == "InternalIP");
+    let address = address.with_context(|| format!("the node {name} has no address"))?.address.clone();
+    Ok(Machine { name, address })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn machines_that_run_the_version_are_left_alone() {
+        let status = |version: &str, update_state: Option<UpdateState>| MachineStatus {
+            version: Some(version.to_owned()),
+            update_state,
+            ..MachineStatus::default()
+        };
+        assert_eq!(need(&status("2", None), "2"), Need::Nothing);
+        assert_eq!(need(&status("2", Some(UpdateState::Good)), "2"), Need::Nothing);
+        assert_eq!(need(&status("2", Some(UpdateState::Trying)), "2"), Need::Proof);
+        assert_eq!(need(&status("1", Some(UpdateState::TakenBack)), "2"), Need::Change);
+        assert_eq!(need(&MachineStatus::default(), "2"), Need::Change);
+    }
+}

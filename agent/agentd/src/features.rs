@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use api::features::{Component, Features};
 use serde_json::{Map, Value};
 
@@ -24,7 +24,7 @@ const INSIDE: &[&str] = &[
 
 /// Reads the words of `--feature-gates` of a component that switches nothing.
 pub(crate) fn check<'t>(words: impl IntoIterator<Item = &'t str>, component: Component) -> Result<()> {
-    let features = Features::parse(words)?;
+    let features = Features::parse(words).context("--feature-gates")?;
     refuse(&features.unmet(component, INSIDE))
 }
 

@@ -32,7 +32,7 @@ fn flags_are_refused_with_a_reason() {
         (&["proxy", "--proxy-mode", "ipvs"], "mode: \"ipvs\" is not supported"),
         (&["proxy", "--config=/nowhere"], "reading /nowhere"),
         (&["apiserver", "--nonsense=1"], "unexpected argument '--nonsense'"),
-        (&["apiserver", "--feature-gates=A=true"], "--feature-gates=A=true is not supported: features cannot"),
+        (&["apiserver", "--feature-gates=A=true"], "--feature-gates: unrecognized feature gate: A"),
         (&["scheduler", "--nonsense=1"], "--nonsense is no flag of scheduler"),
         (&["controller-manager", "--nonsense=1"], "--nonsense is no flag of controller-manager"),
         (&["dev", "--port=0", "--nonsense"], "unexpected argument '--nonsense'"),

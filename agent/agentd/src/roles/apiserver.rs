@@ -190,10 +190,11 @@ async fn open(options: &Options) -> Result<Arc<dyn Store>> {
 }
 
 fn config(options: &Options) -> Result<Config> {
-    let features = Features::parse(options.feature_gates.iter().map(String::as_str))?;
+    let features = Features::parse(options.feature_gates.iter().map(String::as_str)).context("--feature-gates")?;
     crate::features::refuse(&apiserver::unmet_features(&features))?;
     let flow = options.enable_priority_and_fairness;
-    let served = Served::try_new(&options.runtime_config, |gate| features.is_on(gate), flow)?;
+    let served =
+        Served::try_new(&options.runtime_config, |gate| features.is_on(gate), flow).context("--runtime-config")?;
     let ranges = options.service_cluster_ip_range.iter().map(|text| text.parse());
     let tls = match (&options.tls_cert_file, &options.tls_private_key_file) {
         (Some(certificate), Some(key)) => (certificate.clone(), key.clone()),

@@ -144,6 +144,7 @@ pub async fn check(call: &Call, operation: Operation, new: &Value, old: Option<&
     rbac::check(call, operation, new, old)?;
     rbac::check_signer(call, operation, new, old)?;
     pod_security::check(call, operation, new)?;
+    runtime_class::check(call, operation, new)?;
     if has_validating(call)
         && let Some(mut change) = Change::of_write(call, operation, new, old)?
     {

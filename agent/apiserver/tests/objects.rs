@@ -263,3 +263,33 @@ async fn administrators_access_to_devices_needs_a_namespace_for_it() {
     assert_eq!(send(&server, Method::POST, CLAIMS, JSON, claim).await.0, StatusCode::CREATED);
     shutdown.trigger();
 }
+
+#[tokio::test]
+async fn a_pod_has_the_overhead_of_its_class_and_no_other() {
+    let shutdown = lifecycle::Shutdown::new();
+    let server = server(&shutdown).await;
+    let classes = "/apis/node.k8s.io/v1/runtimeclasses";
+    let class = json!({"metadata": {"name": "vm"}, "handler": "vm", "overhead": {"podFixed": {"cpu": "1"}}});
+    assert_eq!(send(&server, Method::POST, classes, JSON, class).await.0, StatusCode::CREATED);
+    let account = json!({"metadata": {"name": "default"}});
+    send(&server, Method::POST, "/api/v1/namespaces/default/serviceaccounts", JSON, account).await;
+    let table = [
+        (Some("vm"), Value::Null, StatusCode::CREATED),
+        (Some("vm"), json!({"cpu": "1000m"}), StatusCode::CREATED),
+        (Some("vm"), json!({"cpu": "2"}), StatusCode::FORBIDDEN),
+        (None, json!({"cpu": "1"}), StatusCode::FORBIDDEN),
+        (None, json!({}), StatusCode::FORBIDDEN),
+        (None, Value::Null, StatusCode::CREATED),
+    ];
+    for (class, overhead, wanted) in table {
+        let spec =
+            json!({"runtimeClassName": class, "overhead": overhead, "containers": [{"name": "c", "image": "i"}]});
+        let pod = json!({"metadata": {"generateName": "p"}, "spec": spec});
+        let (code, answer) = send(&server, Method::POST, "/api/v1/namespaces/default/pods", JSON, pod).await;
+        assert_eq!(code, wanted, "{class:?} {overhead}: {answer}");
+        if class.is_some() && code == StatusCode::CREATED {
+            assert_eq!(answer["spec"]["overhead"], json!({"cpu": "1"}));
+        }
+    }
+    shutdown.trigger();
+}

@@ -2,33 +2,20 @@
 
 use serde_json::Value;
 
+use super::Operation;
 use crate::app::Call;
 use crate::codec;
 use crate::status::{Failure, Result};
 use crate::tree;
 
+const MISMATCH: &str = "Pod's Overhead doesn't match RuntimeClass's defined Overhead";
+const UNFOUNDED: &str = "Pod Overhead set without corresponding RuntimeClass defined Overhead";
+
 pub(super) fn admit(call: &Call, pod: &mut Value) -> Result<()> {
-    let name = tree::text(pod, "/spec/runtimeClassName").to_owned();
-    if !tree::has(pod, "/spec/runtimeClassName") {
-        return Ok(());
-    }
-    if name.is_empty() {
-        let text = "resource name may not be empty";
-        return Err(Failure::new(http::StatusCode::INTERNAL_SERVER_ERROR, "", text));
-    }
-    let complaints = crate::validation::names::path_segment(&name);
-    if !complaints.is_empty() {
-        let text = format!("invalid resource name {}: [{}]", stdx::quoted(&name), complaints.join(" "));
-        return Err(Failure::new(http::StatusCode::INTERNAL_SERVER_ERROR, "", text));
-    }
-    let storage = call.app.cache.known("node.k8s.io", "runtimeclasses");
-    let refuse = |why: String| Failure::forbidden(call.subject(), tree::text(pod, "/metadata/name"), &why);
-    let object = storage.get("", &name);
-    let object = object.ok_or_else(|| refuse(format!("pod rejected: RuntimeClass {name:?} not found")))?;
-    let class = codec::to_value(storage, storage.kind, &object)?;
+    let Some(class) = class_of(call, pod)? else { return Ok(()) };
     let overhead = &class["overhead"]["podFixed"];
-    if tree::has(pod, "/spec/overhead") && !tree::same(&pod["spec"]["overhead"], overhead) {
-        return Err(refuse("pod rejected: Pod's Overhead doesn't match RuntimeClass's defined Overhead".to_owned()));
+    if tree::is_filled(pod, "/spec/overhead") && !overhead.is_null() && !agrees(pod, overhead) {
+        return Err(refuse(call, pod, MISMATCH));
     }
     if !overhead.is_null() {
         pod["spec"]["overhead"] = overhead.clone();
@@ -49,4 +36,48 @@ pub(super) fn admit(call: &Call, pod: &mut Value) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Looks at the finished pod: an overhead comes from its class, and from nowhere else.
+pub(super) fn check(call: &Call, operation: Operation, pod: &Value) -> Result<()> {
+    let is_new_pod = operation == Operation::Create && (call.kind.group, call.kind.plural) == ("", "pods");
+    if !is_new_pod || !call.info.subresource.is_empty() {
+        return Ok(());
+    }
+    let class = class_of(call, pod)?.unwrap_or_default();
+    match &class["overhead"]["podFixed"] {
+        Value::Null if tree::has(pod, "/spec/overhead") => Err(refuse(call, pod, UNFOUNDED)),
+        Value::Null => Ok(()),
+        overhead if agrees(pod, overhead) => Ok(()),
+        _ => Err(refuse(call, pod, MISMATCH)),
+    }
+}
+
+fn agrees(pod: &Value, overhead: &Value) -> bool {
+    tree::same(&pod["spec"]["overhead"], overhead)
+}
+
+fn refuse(call: &Call, pod: &Value, why: &str) -> Failure {
+    Failure::forbidden(call.subject(), tree::text(pod, "/metadata/name"), &format!("pod rejected: {why}"))
+}
+
+/// The class that a pod names.
+fn class_of(call: &Call, pod: &Value) -> Result<Option<Value>> {
+    if !tree::has(pod, "/spec/runtimeClassName") {
+        return Ok(None);
+    }
+    let name = tree::text(pod, "/spec/runtimeClassName");
+    let unreadable = |text: &str| Failure::new(http::StatusCode::INTERNAL_SERVER_ERROR, "", text);
+    if name.is_empty() {
+        return Err(unreadable("resource name may not be empty"));
+    }
+    let complaints = crate::validation::names::path_segment(name);
+    if !complaints.is_empty() {
+        let text = format!("invalid resource name {}: [{}]", stdx::quoted(name), complaints.join(" "));
+        return Err(unreadable(&text));
+    }
+    let storage = call.app.cache.known("node.k8s.io", "runtimeclasses");
+    let object = storage.get("", name);
+    let object = object.ok_or_else(|| refuse(call, pod, &format!("RuntimeClass {name:?} not found")))?;
+    codec::to_value(storage, storage.kind, &object).map(Some)
 }

@@ -60,7 +60,12 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
 fn secure(folder: &Path) -> Config {
     let file = |name: &str| -> PathBuf { folder.join(name) };
     Config {
-        tls: Some(Tls { certificate: file("server.crt"), key: file("server.key"), client_ca: Some(file("ca.crt")) }),
+        tls: Some(Tls {
+            certificate: file("server.crt"),
+            key: file("server.key"),
+            client_ca: Some(file("ca.crt")),
+            ..Tls::default()
+        }),
         advertise: std::net::IpAddr::from([192, 0, 2, 10]),
         token_signing_key: Some(file("sa.key")),
         token_file: Some(file("tokens.csv")),

@@ -10,6 +10,7 @@ use api::features::Features;
 
 use crate::auth::authn::{Oidc, TokenWebhook};
 use crate::auth::authz::settings::Mode;
+use crate::serve::TlsLimits;
 use crate::served::Served;
 
 /// Settings of one API server. Everything is a plain value; files are read by [`crate::run`].
@@ -82,7 +83,7 @@ pub struct Config {
 }
 
 /// Files to serve TLS with.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Tls {
     /// Certificate chain (PEM).
     pub certificate: PathBuf,
@@ -90,6 +91,21 @@ pub struct Tls {
     pub key: PathBuf,
     /// Authorities that client certificates are checked against (PEM).
     pub client_ca: Option<PathBuf>,
+    /// Further certificates, for clients that ask for their names.
+    pub named: Vec<NamedCertificate>,
+    /// What is not taken of what could be.
+    pub limits: TlsLimits,
+}
+
+/// A certificate for some names.
+#[derive(Clone, Debug)]
+pub struct NamedCertificate {
+    /// Certificate chain (PEM).
+    pub certificate: PathBuf,
+    /// Private key (PEM).
+    pub key: PathBuf,
+    /// The names, a first `*.` for any label; those in the certificate if there are none.
+    pub names: Vec<String>,
 }
 
 /// A range of addresses, such as 10.96.0.0/16.

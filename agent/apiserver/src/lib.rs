@@ -68,11 +68,11 @@ pub use auth::authn::{Oidc, TokenWebhook};
 pub use auth::authz::settings::{Mode, WebhookSettings};
 pub use config::{
     Authorization, Config, EndpointReconciler, FrontProxy, FrontProxyHeaders, IpRange, IpRangeError, KubeletClient,
-    ProxyClient, Tls,
+    NamedCertificate, ProxyClient, Tls,
 };
 pub use error::Error;
 pub use features::unmet_features;
-pub use serve::ApiService;
+pub use serve::{ApiService, TlsError, TlsLimits};
 pub use served::{Served, ServedError};
 pub use task::{run, service};
 pub use user::User;

@@ -1,6 +1,8 @@
 //! The listener: TLS, HTTP/1 and HTTP/2, draining.
 
 mod cork;
+mod limits;
+mod named;
 mod stall;
 mod tls;
 
@@ -27,6 +29,7 @@ use crate::app::App;
 use crate::pipeline::{self, PeerAddress, PeerCertificates};
 use cork::Corked;
 
+pub use limits::{TlsError, TlsLimits};
 use stall::{Patience, Stall};
 pub use tls::{Certificates, certificates, key};
 

@@ -347,7 +347,7 @@ impl IpRange {
 
     /// The address at this distance from the base.
     #[must_use]
-    pub(crate) fn nth(self, index: u128) -> IpAddr {
+    pub fn nth(self, index: u128) -> IpAddr {
         let number = Self::number(self.base) + index;
         match self.base {
             IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::from(u32::try_from(number).unwrap_or(u32::MAX))),

@@ -453,7 +453,7 @@ async fn renewed_certificates_are_shown_to_new_connections() {
     std::fs::write(&certificate, first.cert.pem()).unwrap();
     std::fs::write(&key, first.signing_key.serialize_pem()).unwrap();
     let stop = Shutdown::new();
-    let tls = apiserver::Tls { certificate: certificate.clone(), key: key.clone(), client_ca: None };
+    let tls = apiserver::Tls { certificate: certificate.clone(), key: key.clone(), ..apiserver::Tls::default() };
     let (address, running) = listening(Some(tls), &stop).await;
     assert_eq!(shown(address).await, first.cert.der().to_vec());
     // Half of a renewal is not used.

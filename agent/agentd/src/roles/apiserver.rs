@@ -4,6 +4,7 @@ mod access;
 mod audit;
 pub(crate) mod encryption;
 mod others;
+mod serving;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -14,7 +15,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use api::features::Features;
-use apiserver::{Config, EndpointReconciler, FrontProxy, FrontProxyHeaders, KubeletClient, ProxyClient, Served, Tls};
+use apiserver::{
+    Config, EndpointReconciler, FrontProxy, FrontProxyHeaders, IpRange, KubeletClient, ProxyClient, Served,
+};
 use clap::{ArgAction, Args};
 use store::Store;
 
@@ -53,18 +56,6 @@ pub(crate) struct Options {
     /// First and last port of NodePort Services.
     #[arg(long, default_value = "30000-32767")]
     service_node_port_range: String,
-    /// Certificate to serve with.
-    #[arg(long, requires = "tls_private_key_file")]
-    tls_cert_file: Option<PathBuf>,
-    /// Its key.
-    #[arg(long)]
-    tls_private_key_file: Option<PathBuf>,
-    /// Folder for certificates that are made when none is given.
-    #[arg(long, default_value = "/var/run/kubernetes")]
-    cert_dir: PathBuf,
-    /// CA of client certificates.
-    #[arg(long)]
-    client_ca_file: Option<PathBuf>,
     /// Issuer of service account tokens.
     #[arg(long, default_value = "https://kubernetes.default.svc.cluster.local")]
     service_account_issuer: String,
@@ -148,6 +139,8 @@ pub(crate) struct Options {
     #[command(flatten)]
     encryption: encryption::EncryptionOptions,
     #[command(flatten)]
+    serving: serving::ServingOptions,
+    #[command(flatten)]
     others: others::Others,
 }
 
@@ -196,15 +189,14 @@ fn config(options: &Options) -> Result<Config> {
     let served =
         Served::try_new(&options.runtime_config, |gate| features.is_on(gate), flow).context("--runtime-config")?;
     let ranges = options.service_cluster_ip_range.iter().map(|text| text.parse());
-    let tls = match (&options.tls_cert_file, &options.tls_private_key_file) {
-        (Some(certificate), Some(key)) => (certificate.clone(), key.clone()),
-        _ => bail!("--tls-cert-file and --tls-private-key-file are needed"),
-    };
+    let ranges = ranges.collect::<Result<Vec<IpRange>, _>>().context("--service-cluster-ip-range")?;
+    let advertise = advertised(options)?;
+    let service = ranges.first().map(|range| range.nth(1));
     let mut config = Config {
         bind: SocketAddr::new(options.bind_address, options.secure_port),
-        advertise: options.advertise_address.unwrap_or(options.bind_address),
-        tls: Some(Tls { certificate: tls.0, key: tls.1, client_ca: options.client_ca_file.clone() }),
-        service_ranges: ranges.collect::<Result<_, _>>().context("--service-cluster-ip-range")?,
+        advertise,
+        tls: Some(options.serving.tls(advertise, options.bind_address, service)?),
+        service_ranges: ranges,
         node_ports: node_ports(&options.service_node_port_range)?,
         token_issuer: options.service_account_issuer.clone(),
         token_signing_key: options.service_account_signing_key_file.clone(),
@@ -267,6 +259,17 @@ impl Options {
                 group: self.requestheader_group_headers.clone(),
                 extra_prefixes: self.requestheader_extra_headers_prefix.clone(),
             },
+        }
+    }
+}
+
+/// The address that clients are told.
+fn advertised(options: &Options) -> Result<IpAddr> {
+    match options.advertise_address {
+        Some(address) => Ok(address),
+        None if !options.bind_address.is_unspecified() => Ok(options.bind_address),
+        None => {
+            crate::host::address().context("no address to tell clients: give --advertise-address or --bind-address")
         }
     }
 }

@@ -88,7 +88,12 @@ fn api_server(manifest: &Manifest, address: IpAddr) -> Result<apiserver::Config>
         bind: SocketAddr::from((Ipv4Addr::UNSPECIFIED, manifest::API_PORT)),
         advertise: address,
         hostname: manifest.machine.hostname.to_string(),
-        tls: Some(Tls { certificate: pki("apiserver.crt"), key: pki("apiserver.key"), client_ca: Some(pki("ca.crt")) }),
+        tls: Some(Tls {
+            certificate: pki("apiserver.crt"),
+            key: pki("apiserver.key"),
+            client_ca: Some(pki("ca.crt")),
+            ..Tls::default()
+        }),
         service_ranges: ranges.collect::<Result<_, _>>().context("the Service ranges")?,
         token_issuer: format!("https://kubernetes.default.svc.{}", manifest.cluster.dns_domain),
         token_signing_key: Some(pki("sa.key")),

@@ -173,6 +173,7 @@ impl Trial {
                 certificate: self.pki("apiserver.crt"),
                 key: self.pki("apiserver.key"),
                 client_ca: Some(self.pki("ca.crt")),
+                ..Tls::default()
             }),
             service_ranges: vec![self.services],
             token_issuer: format!("https://kubernetes.default.svc.{DOMAIN}"),

@@ -13,6 +13,7 @@ use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::TlsAcceptor;
 
+use super::named::Names;
 use crate::config::{FrontProxy, Tls};
 use crate::error::Error;
 
@@ -61,7 +62,8 @@ impl Certificates {
 }
 
 fn stamps(tls: &Tls, front_proxy: Option<&FrontProxy>) -> Vec<Stamp> {
-    let files = [&tls.certificate, &tls.key].into_iter().chain(&tls.client_ca).chain(front_proxy.map(|f| &f.ca));
+    let own = [&tls.certificate, &tls.key].into_iter().chain(&tls.client_ca).chain(front_proxy.map(|f| &f.ca));
+    let files = own.chain(tls.named.iter().flat_map(|named| [&named.certificate, &named.key]));
     let stamp = |path: &PathBuf| {
         let metadata = std::fs::metadata(path).ok();
         let changed = metadata.and_then(|m| Some((m.modified().ok()?, m.len())));
@@ -72,7 +74,7 @@ fn stamps(tls: &Tls, front_proxy: Option<&FrontProxy>) -> Vec<Stamp> {
 
 /// An acceptor that asks clients for certificates and lets them go without.
 fn acceptor(tls: &Tls, front_proxy: Option<&FrontProxy>) -> Result<TlsAcceptor, Error> {
-    let provider = Arc::new(provider());
+    let provider = Arc::new(tls.limits.restrict(provider()));
     let mut roots = RootCertStore::empty();
     for path in tls.client_ca.iter().chain(front_proxy.map(|f| &f.ca)) {
         for certificate in certificates(path)? {
@@ -86,10 +88,11 @@ fn acceptor(tls: &Tls, front_proxy: Option<&FrontProxy>) -> Result<TlsAcceptor, 
             .allow_unauthenticated()
             .build()?
     };
+    let resolver = Names::read(tls, &provider)?;
     let mut config = rustls::ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()?
+        .with_protocol_versions(tls.limits.versions())?
         .with_client_cert_verifier(verifier)
-        .with_single_cert(certificates(&tls.certificate)?, key(&tls.key)?)?;
+        .with_cert_resolver(Arc::new(resolver));
     config.ignore_client_order = true;
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(TlsAcceptor::from(Arc::new(config)))

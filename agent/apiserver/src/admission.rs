@@ -5,10 +5,13 @@ mod change;
 mod condition;
 mod devices;
 mod event;
+mod event_rate;
 mod limits;
 mod matching;
 mod namespaces;
 pub mod nodes;
+mod optional;
+mod plugins;
 mod pod_security;
 mod policies;
 mod priority;
@@ -17,6 +20,7 @@ mod rbac;
 mod rules;
 mod runtime_class;
 mod service_accounts;
+mod settings;
 mod storage;
 mod tolerations;
 mod webhooks;
@@ -28,13 +32,17 @@ use crate::handlers::{self, DeleteOptions};
 use crate::request::Query;
 use crate::status::Result;
 use crate::strategy::Part;
+use crate::tree;
 
 use change::Change;
 use event::is_looked_at;
 
 pub use devices::claim_errors;
+pub use event_rate::EventRates;
+pub use plugins::{PluginError, Plugins, is_on};
 pub use policies::Policies;
 pub use quota::Turns as QuotaTurns;
+pub use settings::{AdmissionSettings, SettingsError};
 pub use webhooks::{Hooks, WebhookClient, roots};
 
 /// What is being done to the object.
@@ -77,22 +85,35 @@ pub async fn admit_message(call: &Call, message: &mut Value) -> Result<()> {
 
 /// What others wrote that may change objects: policies come first.
 async fn mutate(call: &Call, change: &mut Change<'_>) -> Result<()> {
-    policies::mutate(call, change).await?;
-    webhooks::mutate(call, change).await
+    if changes_by_policies(call) {
+        policies::mutate(call, change).await?;
+    }
+    if is_on(call, "MutatingAdmissionWebhook") { webhooks::mutate(call, change).await } else { Ok(()) }
 }
 
 /// What others wrote that may only refuse.
 async fn validate(call: &Call, change: &mut Change<'_>) -> Result<()> {
-    policies::validate(call, change).await?;
-    webhooks::validate(call, change).await
+    if is_on(call, "ValidatingAdmissionPolicy") {
+        policies::validate(call, change).await?;
+    }
+    if is_on(call, "ValidatingAdmissionWebhook") { webhooks::validate(call, change).await } else { Ok(()) }
+}
+
+fn changes_by_policies(call: &Call) -> bool {
+    let gate = "MutatingAdmissionPolicy";
+    is_on(call, gate) && call.app.config.features.is_on(gate)
 }
 
 fn has_mutating(call: &Call) -> bool {
-    is_looked_at(call) && (policies::has_mutating(call) || webhooks::has_mutating(call))
+    let by_policies = || changes_by_policies(call) && policies::has_mutating(call);
+    let by_webhooks = || is_on(call, "MutatingAdmissionWebhook") && webhooks::has_mutating(call);
+    is_looked_at(call) && (by_policies() || by_webhooks())
 }
 
 fn has_validating(call: &Call) -> bool {
-    is_looked_at(call) && (policies::has_validating(call) || webhooks::has_validating(call))
+    let by_policies = || is_on(call, "ValidatingAdmissionPolicy") && policies::has_validating(call);
+    let by_webhooks = || is_on(call, "ValidatingAdmissionWebhook") && webhooks::has_validating(call);
+    is_looked_at(call) && (by_policies() || by_webhooks())
 }
 
 /// Others write what they like: the object gets its form back.
@@ -108,33 +129,58 @@ fn reform(call: &Call, operation: &str, new: &mut Value) -> Result<()> {
 
 /// The steps of this server itself.
 async fn complete(call: &Call, operation: Operation, new: &mut Value, old: Option<&Value>) -> Result<()> {
+    let has = |plugin: &str| is_on(call, plugin);
     if operation == Operation::Update(Part::Main) && call.kind.plural == "pods" && call.kind.group.is_empty() {
-        priority::keep(new, old);
-        tolerations::add_defaults(new);
+        optional::pull_always(call, new, old);
+        if has("Priority") {
+            priority::keep(new, old);
+        }
+        if has("DefaultTolerationSeconds") {
+            tolerations::add_defaults(new);
+        }
     }
-    namespaces::check(call, operation, new).await?;
+    if has("NamespaceLifecycle") {
+        namespaces::check(call, operation, new).await?;
+    }
     if operation != Operation::Create {
         return Ok(());
     }
     match (call.kind.group, call.kind.plural) {
-        ("", "pods") => {
-            limits::set_defaults(call, new);
-            service_accounts::admit(call, new).await?;
-            priority::admit(call, new)?;
-            tolerations::add_defaults(new);
-            runtime_class::admit(call, new)?;
-            crate::strategy::refresh_pod_status(new);
-        }
-        ("", "nodes") => nodes::taint(new),
-        ("", "persistentvolumeclaims") => {
-            storage::set_class(call, new);
-            storage::protect(new, storage::CLAIM_PROTECTION);
-        }
-        ("", "persistentvolumes") => storage::protect(new, storage::VOLUME_PROTECTION),
-        ("storage.k8s.io", "volumeattributesclasses") => storage::protect(new, storage::CLASS_PROTECTION),
-        ("networking.k8s.io", "ingresses") => storage::set_ingress_class(call, new),
+        ("", "pods") => complete_pod(call, new).await?,
+        ("", "nodes") if has("TaintNodesByCondition") => nodes::taint(new),
+        ("", "persistentvolumeclaims") if has("DefaultStorageClass") => storage::set_class(call, new),
+        ("networking.k8s.io", "ingresses") if has("DefaultIngressClass") => storage::set_ingress_class(call, new),
         _ => {}
     }
+    if has("StorageObjectInUseProtection") {
+        match (call.kind.group, call.kind.plural) {
+            ("", "persistentvolumeclaims") => storage::protect(new, storage::CLAIM_PROTECTION),
+            ("", "persistentvolumes") => storage::protect(new, storage::VOLUME_PROTECTION),
+            ("storage.k8s.io", "volumeattributesclasses") => storage::protect(new, storage::CLASS_PROTECTION),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+async fn complete_pod(call: &Call, pod: &mut Value) -> Result<()> {
+    if is_on(call, "LimitRanger") {
+        limits::set_defaults(call, pod);
+    }
+    if is_on(call, "ServiceAccount") {
+        service_accounts::admit(call, pod).await?;
+    }
+    optional::pull_always(call, pod, None);
+    if is_on(call, "Priority") {
+        priority::admit(call, pod)?;
+    }
+    if is_on(call, "DefaultTolerationSeconds") {
+        tolerations::add_defaults(pod);
+    }
+    if is_on(call, "RuntimeClass") {
+        runtime_class::admit(call, pod)?;
+    }
+    crate::strategy::refresh_pod_status(pod);
     Ok(())
 }
 
@@ -143,15 +189,32 @@ pub async fn check(call: &Call, operation: Operation, new: &Value, old: Option<&
     nodes::restrict(call, operation, new, old)?;
     rbac::check(call, operation, new, old)?;
     rbac::check_signer(call, operation, new, old)?;
-    pod_security::check(call, operation, new)?;
-    runtime_class::check(call, operation, new)?;
+    rbac::check_attestation(call, new, old)?;
+    optional::check(call, operation, new, old)?;
+    if is_on(call, "PodSecurity") {
+        pod_security::check(call, operation, new)?;
+    }
+    if is_on(call, "EventRateLimit") {
+        event_rate::check(call, new)?;
+    }
+    if is_on(call, "RuntimeClass") {
+        runtime_class::check(call, operation, new)?;
+    }
     if has_validating(call)
         && let Some(mut change) = Change::of_write(call, operation, new, old)?
     {
         validate(call, &mut change).await?;
     }
-    limits::check(call, operation, new, old)?;
-    quota::check(call, operation, new, old).await
+    if is_on(call, "LimitRanger") {
+        limits::check(call, operation, new, old)?;
+    }
+    if is_on(call, "ResourceQuota") {
+        quota::check(call, operation, new, old).await?;
+    }
+    if operation == Operation::Update(Part::Internal) {
+        return Ok(());
+    }
+    optional::deny(call, tree::text(new, "/metadata/name"))
 }
 
 /// Steps that only look at what is posted to a subresource, or to a kind that is never stored.
@@ -164,9 +227,12 @@ pub async fn check_message(call: &Call, message: &Value) -> Result<()> {
 
 /// Steps that look at a deletion. One that is part of an eviction was asked about as such.
 pub async fn check_delete(call: &Call, old: &Value, options: &DeleteOptions) -> Result<()> {
-    let name = crate::tree::text(old, "/metadata/name");
+    let name = tree::text(old, "/metadata/name");
     nodes::restrict_delete(call, name)?;
-    namespaces::check_delete(call, name)?;
+    if is_on(call, "NamespaceLifecycle") {
+        namespaces::check_delete(call, name)?;
+    }
+    optional::deny(call, name)?;
     if call.info.subresource.is_empty() && (has_mutating(call) || has_validating(call)) {
         let mut change = Change::of_deletion(call, old, options)?;
         mutate(call, &mut change).await?;

@@ -46,6 +46,8 @@ pub struct App {
     pub policies: crate::admission::Policies,
     /// Who is charged next by the quotas of a namespace.
     pub quota_turns: crate::admission::QuotaTurns,
+    /// How many events may still be written.
+    pub event_rates: crate::admission::EventRates,
     /// Group versions of other servers.
     pub aggregator: crate::aggregate::Aggregator,
     /// Custom resources.
@@ -77,6 +79,7 @@ impl App {
             flows: crate::flow::Flows::new(&config),
             openapi: crate::openapi::OpenApi::new(config.served.clone()),
             custom: crate::custom::Registry::new(config.served.clone()),
+            event_rates: crate::admission::EventRates::new(config.admission.event_limits()),
             config,
             cache,
             forms: JsonCache::default(),

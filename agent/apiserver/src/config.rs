@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use api::features::Features;
 
+use crate::admission::{AdmissionSettings, Plugins};
 use crate::auth::authn::{Oidc, TokenWebhook};
 use crate::auth::authz::settings::Mode;
 use crate::serve::TlsLimits;
@@ -68,8 +69,10 @@ pub struct Config {
     pub priority_and_fairness: bool,
     /// How long a request that is no watch may take.
     pub request_timeout: Duration,
-    /// Whether admission plugins that are off by default upstream but that a cluster of nodes needs are on.
-    pub node_restriction: bool,
+    /// The admission plugins that look at requests.
+    pub plugins: Plugins,
+    /// Their settings.
+    pub admission: AdmissionSettings,
     /// How long a shutdown waits for requests in flight.
     pub drain_timeout: Duration,
     /// Which requests are written down, and where to.
@@ -243,7 +246,8 @@ impl Default for Config {
             max_in_flight: (400, 200),
             priority_and_fairness: true,
             request_timeout: Duration::from_secs(60),
-            node_restriction: true,
+            plugins: Plugins::default(),
+            admission: AdmissionSettings::default(),
             drain_timeout: Duration::from_secs(10),
             audit: None,
             features: Features::default(),

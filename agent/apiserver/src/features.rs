@@ -17,6 +17,7 @@ const SWITCHES: &[&str] = &[
     "MaxUnavailableStatefulSet",
     "MutatingAdmissionPolicy",
     "PodLevelResources",
+    "PodTopologyLabelsAdmission",
     "StorageVersionHash",
     "VolumeLimitScaling",
     "WatchList",

@@ -63,6 +63,7 @@ mod websocket;
 mod wire;
 mod zpages;
 
+pub use admission::{AdmissionSettings, PluginError, Plugins, SettingsError};
 pub use answer::{Body, BodyError, BoxError};
 pub use auth::authn::{Oidc, TokenWebhook};
 pub use auth::authz::settings::{Mode, WebhookSettings};

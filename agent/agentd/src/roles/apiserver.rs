@@ -16,7 +16,8 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use api::features::Features;
 use apiserver::{
-    Config, EndpointReconciler, FrontProxy, FrontProxyHeaders, IpRange, KubeletClient, ProxyClient, Served,
+    AdmissionSettings, Config, EndpointReconciler, FrontProxy, FrontProxyHeaders, IpRange, KubeletClient, Plugins,
+    ProxyClient, Served,
 };
 use clap::{ArgAction, Args};
 use store::Store;
@@ -119,12 +120,15 @@ pub(crate) struct Options {
     /// How long a request may take.
     #[arg(long, default_value = "1m0s", value_parser = duration)]
     request_timeout: Duration,
-    /// Admission plugins beside the default ones; `NodeRestriction` is the one that can be chosen.
+    /// Admission plugins beside the default ones.
     #[arg(long, value_delimiter = ',')]
     enable_admission_plugins: Vec<String>,
-    /// Admission plugins to do without; the default ones cannot be among them.
+    /// Admission plugins to do without.
     #[arg(long, value_delimiter = ',')]
     disable_admission_plugins: Vec<String>,
+    /// Settings of admission plugins, an `AdmissionConfiguration`.
+    #[arg(long)]
+    admission_control_config_file: Option<PathBuf>,
     /// Group versions and resources to serve or not to: `GROUP/VERSION[/RESOURCE]=true|false`, `api/all`, `api/ga`,
     /// `api/beta`, `api/alpha`.
     #[arg(long)]
@@ -222,10 +226,8 @@ fn config(options: &Options) -> Result<Config> {
         hostname: crate::host::name()?,
         priority_and_fairness: options.enable_priority_and_fairness,
         request_timeout: options.request_timeout,
-        node_restriction: others::node_restriction(
-            &options.enable_admission_plugins,
-            &options.disable_admission_plugins,
-        )?,
+        plugins: Plugins::try_new(&options.enable_admission_plugins, &options.disable_admission_plugins)?,
+        admission: admission(options)?,
         audit: options.audit.config()?,
         features,
         served,
@@ -260,6 +262,17 @@ impl Options {
                 extra_prefixes: self.requestheader_extra_headers_prefix.clone(),
             },
         }
+    }
+}
+
+/// The settings of admission plugins, as far as there is a file.
+fn admission(options: &Options) -> Result<AdmissionSettings> {
+    let path = options.admission_control_config_file.as_deref().filter(|path| !path.as_os_str().is_empty());
+    let has_limit = options.enable_admission_plugins.iter().any(|plugin| plugin == "EventRateLimit");
+    match path {
+        Some(path) => Ok(AdmissionSettings::from_file(path)?),
+        None if has_limit => bail!("EventRateLimit needs limits: give them by --admission-control-config-file"),
+        None => Ok(AdmissionSettings::default()),
     }
 }
 

@@ -19,7 +19,7 @@ pub(super) fn taint(node: &mut Value) {
 
 /// The node that makes the request, if one does.
 fn node_of(call: &Call) -> Option<&str> {
-    if !call.app.config.node_restriction || !call.user.is_in("system:nodes") {
+    if !super::is_on(call, "NodeRestriction") || !call.user.is_in("system:nodes") {
         return None;
     }
     call.user.name.strip_prefix("system:node:")

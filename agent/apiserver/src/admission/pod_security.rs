@@ -2,6 +2,7 @@
 //!
 //! The checks are pure. Whatever version a label names, the rules are those of this release.
 
+use serde::Deserialize;
 use serde_json::Value;
 
 use super::Operation;
@@ -9,6 +10,7 @@ use crate::app::Call;
 use crate::status::{Failure, FieldError, Result};
 use crate::strategy::Part;
 use crate::tree;
+use crate::validation::names::{self, Complaints};
 
 const PREFIX: &str = "pod-security.kubernetes.io/";
 
@@ -39,6 +41,112 @@ impl Level {
     }
 }
 
+/// What namespaces without labels demand, and what nothing is demanded of.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct PodSecuritySettings {
+    defaults: Defaults,
+    exemptions: Exemptions,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+struct Defaults {
+    enforce: String,
+    enforce_version: String,
+    audit: String,
+    audit_version: String,
+    warn: String,
+    warn_version: String,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+struct Exemptions {
+    usernames: Vec<String>,
+    namespaces: Vec<String>,
+    runtime_classes: Vec<String>,
+}
+
+impl Default for Defaults {
+    fn default() -> Self {
+        let (level, version) = || -> (String, String) { ("privileged".to_owned(), "latest".to_owned()) }();
+        Self {
+            enforce: level.clone(),
+            enforce_version: version.clone(),
+            audit: level.clone(),
+            audit_version: version.clone(),
+            warn: level,
+            warn_version: version,
+        }
+    }
+}
+
+impl Defaults {
+    /// Mode, level and version.
+    fn modes(&self) -> [(&'static str, &str, &str); 3] {
+        [
+            ("enforce", &self.enforce, &self.enforce_version),
+            ("warn", &self.warn, &self.warn_version),
+            ("audit", &self.audit, &self.audit_version),
+        ]
+    }
+
+    fn of(&self, mode: &str) -> (Level, &str) {
+        let found = self.modes().into_iter().find(|(name, ..)| *name == mode);
+        let found = found.and_then(|(_, level, version)| Some((Level::parse(level)?, version)));
+        found.unwrap_or((Level::Privileged, "latest"))
+    }
+}
+
+impl PodSecuritySettings {
+    /// What is wrong with them, in upstream's words.
+    pub(super) fn errors(&self) -> Vec<FieldError> {
+        let mut errors = Vec::new();
+        for (mode, level, version) in self.defaults.modes() {
+            if Level::parse(level).is_none() {
+                errors.push(FieldError::invalid(format!("defaults.{mode}"), level, LEVELS));
+            }
+            if !is_version(version) {
+                errors.push(FieldError::invalid(format!("defaults.{mode}-version"), version, VERSIONS));
+            }
+        }
+        let of_user = |name: &str| if name.is_empty() { vec!["username must not be empty".into()] } else { Vec::new() };
+        let exempt = &self.exemptions;
+        unique("namespaces", &exempt.namespaces, names::dns1123_label, &mut errors);
+        unique("runtimeClasses", &exempt.runtime_classes, names::dns1123_subdomain, &mut errors);
+        unique("usernames", &exempt.usernames, of_user, &mut errors);
+        errors
+    }
+
+    /// Why nothing is demanded of a request.
+    fn exemption(&self, (namespace, user, spec): (&str, &str, &Value)) -> Option<&'static str> {
+        let has = |list: &[String], name: &str| !name.is_empty() && list.iter().any(|known| known == name);
+        let class = tree::text(spec, "/runtimeClassName");
+        match &self.exemptions {
+            exempt if has(&exempt.namespaces, namespace) => Some("namespace"),
+            exempt if has(&exempt.usernames, user) => Some("user"),
+            exempt if has(&exempt.runtime_classes, class) => Some("runtimeClass"),
+            _ => None,
+        }
+    }
+}
+
+fn unique(field: &str, list: &[String], form: impl Fn(&str) -> Complaints, errors: &mut Vec<FieldError>) {
+    for (index, name) in list.iter().enumerate() {
+        let field = format!("exemptions.{field}[{index}]");
+        let complaints = form(name);
+        if !complaints.is_empty() {
+            errors.push(FieldError::invalid(field, name, complaints.join(", ")));
+        } else if list[..index].contains(name) {
+            errors.push(FieldError::duplicate(field, name));
+        }
+    }
+}
+
+const LEVELS: &str = "must be one of privileged, baseline, restricted";
+const VERSIONS: &str = "must be \"latest\" or \"v1.x\"";
+
 /// Refuses pods that the namespace forbids, and warns of what it does not like.
 pub(super) fn check(call: &Call, operation: Operation, new: &Value) -> Result<()> {
     if (call.kind.group, call.kind.plural) == ("", "namespaces") {
@@ -49,10 +157,16 @@ pub(super) fn check(call: &Call, operation: Operation, new: &Value) -> Result<()
     let wanted =
         if is_pod { significant } else { matches!(operation, Operation::Create | Operation::Update(Part::Main)) };
     let Some(spec) = pod_spec(call, new).filter(|_| wanted) else { return Ok(()) };
+    let settings = &call.app.config.admission.pod_security;
+    if let Some(why) = settings.exemption((call.namespace(), &call.user.name, spec)) {
+        call.record.annotate(&format!("{PREFIX}exempt"), why.to_owned());
+        return Ok(());
+    }
     let Some(namespace) = call.app.cache.known("", "namespaces").get("", call.namespace()) else { return Ok(()) };
     let policy = |mode: &str| {
-        let level = namespace.label(&format!("{PREFIX}{mode}")).and_then(Level::parse).unwrap_or(Level::Privileged);
-        let version = namespace.label(&format!("{PREFIX}{mode}-version")).unwrap_or("latest").to_owned();
+        let (level, version) = settings.defaults.of(mode);
+        let level = namespace.label(&format!("{PREFIX}{mode}")).and_then(Level::parse).unwrap_or(level);
+        let version = namespace.label(&format!("{PREFIX}{mode}-version")).unwrap_or(version).to_owned();
         (level, version)
     };
     note(call, (is_pod, spec, new), policy);
@@ -92,12 +206,12 @@ fn check_labels(call: &Call, namespace: &Value) -> Result<()> {
         let key = format!("{PREFIX}{mode}");
         if let Some(text) = labels[&key].as_str().filter(|t| Level::parse(t).is_none()) {
             let field = format!("metadata.labels[{key}]");
-            errors.push(FieldError::invalid(field, text, "must be one of privileged, baseline, restricted"));
+            errors.push(FieldError::invalid(field, text, LEVELS));
         }
         let key = format!("{PREFIX}{mode}-version");
         if let Some(text) = labels[&key].as_str().filter(|t| !is_version(t)) {
             let field = format!("metadata.labels[{key}]");
-            errors.push(FieldError::invalid(field, text, "must be \"latest\" or \"v1.x\""));
+            errors.push(FieldError::invalid(field, text, VERSIONS));
         }
     }
     if errors.is_empty() {

@@ -79,6 +79,33 @@ fn confirm(call: &Call, name: &str, wanted: &[PolicyRule]) -> Result<()> {
     Err(Failure::forbidden(call.subject(), name, &why))
 }
 
+/// Whether the user may do something in the name of a signer.
+fn may_for(call: &Call, verb: &str, signer: &str) -> bool {
+    let domain = signer.split('/').next().unwrap_or_default();
+    let allowed = |name: &str| {
+        let resource = Attributes::resource(&call.user, verb, "certificates.k8s.io", "signers");
+        call.app.access.decide(&Attributes { version: "*", name, ..resource }).is_allow()
+    };
+    allowed(signer) || allowed(&format!("{domain}/*"))
+}
+
+/// Refuses bundles of authorities in the name of a signer to those who may not speak for it.
+pub(super) fn check_attestation(call: &Call, new: &Value, old: Option<&Value>) -> Result<()> {
+    let is_bundle = (call.kind.group, call.kind.plural) == ("certificates.k8s.io", "clustertrustbundles");
+    let signer = tree::text(new, "/spec/signerName");
+    // Who only says what it belongs to, and what waits for its end, says nothing for the signer.
+    let others = ["ownerReferences", "finalizers", "managedFields", "resourceVersion", "generation"];
+    let is_kept = old.is_some_and(|old| {
+        tree::same(&old["spec"], &new["spec"]) && tree::equal_but(&old["metadata"], &new["metadata"], &others)
+    });
+    let is_asked = is_bundle && super::is_on(call, "ClusterTrustBundleAttest") && !signer.is_empty() && !is_kept;
+    if !is_asked || may_for(call, "attest", signer) {
+        return Ok(());
+    }
+    let why = format!("user not permitted to attest for signerName {signer:?}");
+    Err(Failure::forbidden(call.subject(), tree::text(new, "/metadata/name"), &why))
+}
+
 /// Approving and signing certificates needs rights on the signer.
 pub(super) fn check_signer(call: &Call, operation: Operation, new: &Value, old: Option<&Value>) -> Result<()> {
     if (call.kind.group, call.kind.plural) != ("certificates.k8s.io", "certificatesigningrequests") {
@@ -96,13 +123,9 @@ pub(super) fn check_signer(call: &Call, operation: Operation, new: &Value, old: 
         }
         _ => return Ok(()),
     };
+    let plugin = if verb == "sign" { "CertificateSigning" } else { "CertificateApproval" };
     let signer = tree::text(old, "/spec/signerName");
-    let domain = signer.split('/').next().unwrap_or_default();
-    let allowed = |name: &str| {
-        let resource = Attributes::resource(&call.user, verb, "certificates.k8s.io", "signers");
-        call.app.access.decide(&Attributes { version: "*", name, ..resource }).is_allow()
-    };
-    if allowed(signer) || allowed(&format!("{domain}/*")) {
+    if !super::is_on(call, plugin) || may_for(call, verb, signer) {
         return Ok(());
     }
     let why = format!("user not permitted to {doing} requests with signerName {signer:?}");

@@ -50,7 +50,6 @@ pub(super) fn default_of(name: &str) -> &'static str {
 /// The table, by name.
 const FLAGS: &[Flag] = &[
     refused("admission-control", "", "use --enable-admission-plugins"),
-    refused("admission-control-config-file", "", "the plugins have no configuration"),
     refused("aggregator-reject-forwarding-redirect", "true", "aggregated servers must not send clients elsewhere"),
     refused("allow-metric-labels", "", NO_METRIC_CHOICE),
     refused("allow-metric-labels-manifest", "", NO_METRIC_CHOICE),
@@ -127,34 +126,6 @@ const FLAGS: &[Flag] = &[
     nothing("watch-cache-sizes", "", ONE_CACHE),
 ];
 
-/// Admission plugins that are always on.
-const PLUGINS: &[&str] = &[
-    "CertificateApproval",
-    "CertificateSigning",
-    "CertificateSubjectRestriction",
-    "ClusterTrustBundleAttest",
-    "DefaultIngressClass",
-    "DefaultStorageClass",
-    "DefaultTolerationSeconds",
-    "LimitRanger",
-    "MutatingAdmissionPolicy",
-    "MutatingAdmissionWebhook",
-    "NamespaceLifecycle",
-    "PersistentVolumeClaimResize",
-    "PodSecurity",
-    "PodTopologyLabels",
-    "Priority",
-    "ResourceQuota",
-    "RuntimeClass",
-    "ServiceAccount",
-    "StorageObjectInUseProtection",
-    "TaintNodesByCondition",
-    "ValidatingAdmissionPolicy",
-    "ValidatingAdmissionWebhook",
-];
-/// The plugin that is on where it is asked for.
-const NODE_RESTRICTION: &str = "NodeRestriction";
-
 /// What was given of these flags.
 pub(super) struct Others {
     /// With its last value.
@@ -175,22 +146,6 @@ impl Others {
         }
         Ok(())
     }
-}
-
-/// Whether the plugin for nodes is among those to switch on.
-///
-/// # Errors
-/// One of them is not there, or one of those to switch off cannot be.
-pub(super) fn node_restriction(on: &[String], off: &[String]) -> Result<bool> {
-    let is_known = |name: &&String| PLUGINS.contains(&name.as_str());
-    if let Some(name) = on.iter().find(|name| !is_known(name) && *name != NODE_RESTRICTION) {
-        bail!("--enable-admission-plugins: {name} is not there; there are {NODE_RESTRICTION}, {}", PLUGINS.join(", "));
-    }
-    if let Some(name) = off.iter().find(is_known) {
-        bail!("--disable-admission-plugins: {name} is always on");
-    }
-    let has = |names: &[String]| names.iter().any(|name| name == NODE_RESTRICTION);
-    Ok(has(on) && !has(off))
 }
 
 impl Args for Others {
@@ -240,14 +195,5 @@ mod tests {
         assert_eq!(error, format!("--peer-ca-file=a is not supported: {GATES}"));
         assert!(verify(&["--allow-privileged=false"]).is_err());
         assert!(verify(&["--unheard-of"]).is_err());
-    }
-
-    #[test]
-    fn admission_plugins_are_those_that_there_are() {
-        let names = |text: &str| text.split(',').filter(|n| !n.is_empty()).map(str::to_owned).collect::<Vec<_>>();
-        assert!(node_restriction(&names("NodeRestriction,LimitRanger"), &[]).unwrap());
-        assert!(!node_restriction(&names("LimitRanger"), &names("AlwaysPullImages")).unwrap());
-        assert!(node_restriction(&names("AlwaysPullImages"), &[]).is_err());
-        assert!(node_restriction(&[], &names("PodSecurity")).is_err());
     }
 }

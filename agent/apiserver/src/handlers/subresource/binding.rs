@@ -52,6 +52,11 @@ fn check_target(kind: &str, node: &str) -> Result<()> {
 
 fn topology_of(call: &Call, node: &str) -> Vec<(String, Value)> {
     let storage = call.app.cache.known("", "nodes");
+    if !crate::admission::is_on(call, "PodTopologyLabels")
+        || !call.app.config.features.is_on("PodTopologyLabelsAdmission")
+    {
+        return Vec::new();
+    }
     let value = storage.get("", node).and_then(|o| codec::to_value(storage, storage.kind, &o).ok());
     let Some(value) = value else { return Vec::new() };
     let label = |key: &&str| Some(((*key).to_owned(), value["metadata"]["labels"].get(*key)?.clone()));

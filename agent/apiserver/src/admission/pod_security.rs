@@ -70,14 +70,14 @@ struct Exemptions {
 
 impl Default for Defaults {
     fn default() -> Self {
-        let (level, version) = || -> (String, String) { ("privileged".to_owned(), "latest".to_owned()) }();
+        let (level, version) = (|| "privileged".to_owned(), || "latest".to_owned());
         Self {
-            enforce: level.clone(),
-            enforce_version: version.clone(),
-            audit: level.clone(),
-            audit_version: version.clone(),
-            warn: level,
-            warn_version: version,
+            enforce: level(),
+            enforce_version: version(),
+            audit: level(),
+            audit_version: version(),
+            warn: level(),
+            warn_version: version(),
         }
     }
 }

@@ -2,6 +2,8 @@
 
 mod apiserver;
 mod bootstrap;
+mod change;
+mod check;
 mod cni;
 mod control_plane;
 mod controller_manager;
@@ -69,6 +71,13 @@ pub(crate) enum Role {
     /// One service of a machine.
     #[command(subcommand)]
     Service(look::Service),
+    /// Gives a machine another manifest, and tells what that changes and takes.
+    Apply(change::Apply),
+    /// Finds something out about the network from a machine.
+    #[command(subcommand)]
+    Check(check::Check),
+    /// Writes everything that helps to find out what is wrong with a machine to a file, without secrets.
+    Support(check::Support),
     /// The kernel's last lines before a machine's last crash.
     Crash(target::Target),
     /// Puts another version of the system on a machine and lets it prove itself there.
@@ -77,6 +86,10 @@ pub(crate) enum Role {
     Rollback(upgrade::RollbackOptions),
     /// Lets a machine start again.
     Reboot(upgrade::RebootOptions),
+    /// Ends a machine.
+    Shutdown(change::Shutdown),
+    /// Lets a machine forget its state, its data or both.
+    Reset(change::Reset),
     /// The members of etcd, their snapshots, and what mends them.
     #[command(subcommand)]
     Etcd(etcd::Command),
@@ -128,6 +141,11 @@ impl Role {
             Self::Dmesg(part) => done(look::dmesg(&part)),
             Self::Events(part) => done(look::events(&part)),
             Self::BootReport(asked) => done(look::boot_report(&asked)),
+            Self::Apply(options) => done(change::apply(&options)),
+            Self::Check(check) => check::run(&check),
+            Self::Support(options) => done(check::support(&options)),
+            Self::Shutdown(options) => done(change::shut_down(&options)),
+            Self::Reset(options) => done(change::reset(&options)),
             Self::Service(command) => done(look::service(&command)),
             Self::Crash(target) => done(status::crash(&target)),
             Self::Upgrade(options) => done(upgrade::run(&options)),

@@ -37,10 +37,10 @@ pub(crate) struct Get {
 #[derive(Args)]
 pub(crate) struct Asked {
     #[command(flatten)]
-    target: Target,
+    pub(super) target: Target,
     /// How to tell.
     #[arg(long, short, value_enum, default_value_t = Output::Text)]
-    output: Output,
+    pub(super) output: Output,
 }
 
 /// Whose log, and how much of it.
@@ -88,6 +88,11 @@ pub(crate) fn get(options: &Get) -> Result<()> {
 /// `keelson boot-report`
 pub(crate) fn boot_report(asked: &Asked) -> Result<()> {
     show("boots", View::Boots, asked)
+}
+
+/// `keelson manifest show`
+pub(crate) fn manifest(target: &Target) -> Result<()> {
+    target.tell(WITHIN, Method::GET, "/manifest", Bytes::new())
 }
 
 fn show(name: &str, view: View, asked: &Asked) -> Result<()> {

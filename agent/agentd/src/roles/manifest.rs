@@ -18,6 +18,8 @@ pub(crate) enum Command {
         #[arg(long, value_enum, default_value_t = Output::Text)]
         output: Output,
     },
+    /// Prints the manifest that a machine runs by, without secrets and comments.
+    Show(super::target::Target),
     /// Prints the JSON Schema of manifests.
     Schema,
     /// Explains a key, such as `cluster.endpoint`.
@@ -37,6 +39,7 @@ pub(crate) enum Output {
 pub(crate) fn run(command: Command) -> Result<ExitCode> {
     match command {
         Command::Check { files, output } => check(&files, output),
+        Command::Show(target) => super::look::manifest(&target).map(|()| ExitCode::SUCCESS),
         Command::Schema => {
             println!("{}", serde_json::to_string_pretty(&manifest::schema()).context("writing the schema")?);
             Ok(ExitCode::SUCCESS)

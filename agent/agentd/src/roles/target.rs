@@ -128,7 +128,7 @@ impl Target {
     /// The same within a time, for a person at a terminal.
     pub(crate) fn tell(&self, within: Duration, method: Method, path: &str, body: Bytes) -> Result<()> {
         let answer = crate::process::ask(within, self.ask(method, path, body))?;
-        print!("{}", String::from_utf8_lossy(&answer));
+        println!("{}", String::from_utf8_lossy(&answer).trim_end());
         Ok(())
     }
 }

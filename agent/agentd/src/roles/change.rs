@@ -1,0 +1,156 @@
+//! `keelson apply`, `shutdown` and `reset`: what changes a machine.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use bytes::Bytes;
+use clap::{Args, ValueEnum};
+use http::Method;
+use machine_api::{Applied, ResetPlan};
+
+use super::drain;
+use super::look::Asked;
+use super::target::Target;
+use super::token::Output;
+use crate::process;
+
+const WITHIN: Duration = Duration::from_secs(60);
+/// A member that leaves etcd, and a drain before.
+const RESET_WITHIN: Duration = Duration::from_secs(1800);
+
+/// The manifest, and what to do with it.
+#[derive(Args)]
+pub(crate) struct Apply {
+    /// The manifest. Not needed to keep one that is tried.
+    #[arg(required_unless_present = "keep", conflicts_with = "keep")]
+    file: Option<PathBuf>,
+    /// Only tell what would change, and what that takes.
+    #[arg(long)]
+    dry_run: bool,
+    /// Put it in force for this time, such as 2m; then the one before is back, unless this one is kept.
+    #[arg(long, value_name = "TIME", value_parser = super::apiserver::duration, conflicts_with = "dry_run")]
+    r#try: Option<Duration>,
+    /// Keep the manifest that is tried.
+    #[arg(long, conflicts_with_all = ["dry_run", "try"])]
+    keep: bool,
+    #[command(flatten)]
+    asked: Asked,
+}
+
+/// Which machine, and whether it must.
+#[derive(Args)]
+pub(crate) struct Shutdown {
+    /// Go on even if etcd loses its majority.
+    #[arg(long)]
+    force: bool,
+    #[command(flatten)]
+    target: Target,
+}
+
+/// What the machine forgets.
+#[derive(Args)]
+pub(crate) struct Reset {
+    /// The machine's name, which has to be the right one.
+    machine: String,
+    /// What is made anew: STATE (keys, the manifest, etcd), DATA (images, pods, logs), or both.
+    #[arg(long, value_enum)]
+    what: What,
+    /// Do it. Without, the plan is shown and nothing is done.
+    #[arg(long)]
+    yes: bool,
+    /// Leave the machine's pods where they are. Without a kubeconfig they are left in any case.
+    #[arg(long)]
+    no_drain: bool,
+    /// Seconds for pods to move away, as budgets allow.
+    #[arg(long, default_value_t = 300)]
+    drain_timeout: u64,
+    /// Go on even if etcd is lost, or cannot be left.
+    #[arg(long)]
+    force: bool,
+    #[command(flatten)]
+    asked: Asked,
+}
+
+/// What is made anew.
+#[derive(Clone, Copy, ValueEnum)]
+enum What {
+    State,
+    Data,
+    All,
+}
+
+pub(crate) fn apply(options: &Apply) -> Result<()> {
+    let asked = &options.asked;
+    let Some(file) = &options.file else {
+        return asked.target.tell(WITHIN, Method::POST, "/manifest/keep", Bytes::new());
+    };
+    let content = std::fs::read(file).with_context(|| format!("reading {}", file.display()))?;
+    let query = match (options.dry_run, options.r#try) {
+        (true, _) => "?dry-run".to_owned(),
+        (false, Some(time)) => format!("?try={}", time.as_secs()),
+        (false, None) => String::new(),
+    };
+    let answer = process::ask(WITHIN, asked.target.ask(Method::PUT, &format!("/manifest{query}"), content.into()))?;
+    match (asked.output, serde_json::from_slice::<Applied>(&answer)) {
+        (Output::Text, Ok(applied)) => print!("{}", applied.describe()),
+        // A machine in maintenance answers in words.
+        (Output::Json, _) | (_, Err(_)) => print!("{}", ending(&answer)),
+    }
+    Ok(())
+}
+
+/// An answer that ends with its line.
+fn ending(answer: &[u8]) -> String {
+    format!("{}\n", String::from_utf8_lossy(answer).trim_end())
+}
+
+pub(crate) fn shut_down(options: &Shutdown) -> Result<()> {
+    let query = if options.force { "?force" } else { "" };
+    options.target.tell(WITHIN, Method::POST, &format!("/shutdown{query}"), Bytes::new())
+}
+
+pub(crate) fn reset(options: &Reset) -> Result<()> {
+    process::ask(RESET_WITHIN, async {
+        show(options, &options.ask(true).await?)?;
+        if !options.yes {
+            eprintln!("nothing was done; --yes does it");
+            return Ok(());
+        }
+        let cluster = if options.no_drain { None } else { options.asked.target.cluster()? };
+        if let Some(client) = &cluster {
+            drain::cordon(client, &options.machine, true).await?;
+            let within = Duration::from_secs(options.drain_timeout);
+            let moved = drain::drain(client, &options.machine, within).await.context("nothing was reset")?;
+            eprintln!("{moved} pods have left the node {}", options.machine);
+        }
+        options.ask(false).await?;
+        eprintln!("the machine starts again");
+        Ok(())
+    })
+}
+
+fn show(options: &Reset, answer: &[u8]) -> Result<()> {
+    let plan: ResetPlan = serde_json::from_slice(answer).context("reading the machine's answer")?;
+    if plan.machine != options.machine {
+        bail!("the machine is called {}, not {}", plan.machine, options.machine);
+    }
+    match options.asked.output {
+        Output::Json => print!("{}", ending(answer)),
+        Output::Text => plan.steps.iter().for_each(|step| println!("- {step}")),
+    }
+    Ok(())
+}
+
+impl Reset {
+    async fn ask(&self, is_dry: bool) -> Result<Bytes> {
+        let what = match self.what {
+            What::State => "state",
+            What::Data => "data",
+            What::All => "all",
+        };
+        let (dry, force) = (if is_dry { "&dry-run" } else { "" }, if self.force { "&force" } else { "" });
+        let path = format!("/reset?what={what}&machine={}{dry}{force}", self.machine);
+        self.asked.target.ask(Method::POST, &path, Bytes::new()).await
+    }
+}

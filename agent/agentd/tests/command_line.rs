@@ -38,6 +38,13 @@ fn flags_are_refused_with_a_reason() {
         (&["dev", "--port=0", "--nonsense"], "unexpected argument '--nonsense'"),
         (&["status", "--socket=/nowhere/machine.sock"], "asking /nowhere/machine.sock"),
         (&["token", "create", "short"], "this is no token"),
+        (&["get", "nonsense"], "possible values: services, processes, cgroups"),
+        (&["get", "disks", "--socket=/nowhere/machine.sock"], "asking /nowhere/machine.sock"),
+        (&["logs", "../x"], "\"../x\" is no name of a service"),
+        (&["apply"], "required arguments were not provided"),
+        (&["apply", "m.toml", "--keep"], "cannot be used with"),
+        (&["apply", "/nowhere/m.toml"], "reading /nowhere/m.toml"),
+        (&["reset", "m1"], "--what <WHAT>"),
     ];
     for (words, message) in table {
         let found = refusal(words);
@@ -66,13 +73,14 @@ fn a_generated_token_has_upstream_s_form() {
 }
 
 /// Answers one request on a socket.
-fn answer_once(socket: &Path, body: &'static str) -> std::thread::JoinHandle<()> {
+fn answer_once(socket: &Path, asked: &'static str, body: &'static str) -> std::thread::JoinHandle<()> {
     let listener = UnixListener::bind(socket).unwrap();
     std::thread::spawn(move || {
         let (mut stream, _) = listener.accept().unwrap();
         let mut head = [0; 1024];
         let read = stream.read(&mut head).unwrap();
-        assert!(head[..read].starts_with(b"GET /status "));
+        let head = String::from_utf8_lossy(&head[..read]).into_owned();
+        assert!(head.starts_with(asked), "{head}");
         let length = body.len();
         write!(stream, "HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n{body}").unwrap();
     })
@@ -86,11 +94,34 @@ fn a_machine_s_status_is_told_and_its_readiness_is_the_exit_code() {
         ("b", r#"{"stage":"maintenance","hostname":"m1","unmet":["there is no manifest"]}"#, 2),
     ] {
         let socket = folder.path().join(name);
-        let server = answer_once(&socket, body);
+        let server = answer_once(&socket, "GET /status ", body);
         let output = keelson(&["status", "--socket", socket.to_str().unwrap()]);
         server.join().unwrap();
         let text = String::from_utf8(output.stdout).unwrap();
         assert_eq!(output.status.code(), Some(code), "{text}");
         assert!(text.starts_with("m1: "), "{text}");
     }
+}
+
+#[test]
+fn what_a_machine_shows_is_a_table_or_json() {
+    let folder = tempfile::tempdir().unwrap();
+    let ask = |name: &str, words: &[&str], asked: &'static str, body: &'static str| {
+        let socket = folder.path().join(name);
+        let server = answer_once(&socket, asked, body);
+        let output = keelson(&[words, &["--socket", socket.to_str().unwrap()]].concat());
+        server.join().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let routes = r#"[{"destination":"default","gateway":"10.0.0.1","interface":"eth0","protocol":"dhcp"}]"#;
+    let text = ask("a", &["get", "routes"], "GET /routes ", routes);
+    assert_eq!(text.lines().nth(1), Some("default      10.0.0.1  eth0                       dhcp"), "{text}");
+    assert_eq!(ask("b", &["get", "routes", "--output=json"], "GET /routes ", routes).trim_end(), routes);
+    let lines = "{\"time\":1790000000.25,\"uptime\":2.0,\"text\":\"ready\"}\n";
+    let words = ["logs", "etcd", "--tail=5", "--since=1m", "--follow"];
+    let text = ask("c", &words, "GET /logs?service=etcd&since=60&tail=5&follow ", lines);
+    assert_eq!(text, "2026-09-21T14:13:20.250Z ready\n");
+    let text = ask("d", &["apply", "--keep"], "POST /manifest/keep ", "kept\n");
+    assert_eq!(text, "kept\n");
 }

@@ -73,6 +73,8 @@ pub(crate) struct Machine {
     pub(crate) accepted: Option<Accepted>,
     /// What is wrong with the one offered last.
     pub(crate) diagnostics: Option<String>,
+    /// What the sources of manifests held when they were last looked at.
+    pub(crate) offered: Option<Offer>,
     /// A manifest that counts from the next start, for people.
     pub(crate) pending: Option<String>,
     /// The manifest in force is tried.
@@ -120,6 +122,7 @@ impl Machine {
             leave: None,
             accepted: None,
             diagnostics: None,
+            offered: None,
             pending: None,
             trying: None,
             renewals: Vec::new(),

@@ -257,6 +257,7 @@ fn give_identity(machine: &mut Machine) -> Vec<String> {
 fn take_manifest(machine: &mut Machine) -> Vec<String> {
     let offer = machine.sources().observe(&*machine.system);
     let last_good = sources::text_of(&*machine.system, &machine.config.paths.last_good()).ok();
+    machine.offered.clone_from(&offer);
     let is_old = offer.as_ref().is_some_and(|it| sources::is_superseded(&*machine.system, &machine.config.paths, it));
     let newer = offer.clone().filter(|_| !is_old);
     let intake = match decide(newer, last_good) {

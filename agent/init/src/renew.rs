@@ -67,7 +67,12 @@ pub(crate) fn take(machine: &mut Machine, runner: &mut Runner, accepted: Accepte
             put_in_force(machine, runner, accepted, &services);
         }
         (Plan::Now(services), Some(time)) => {
-            let before = machine.trying.take().map_or(current, |trying| trying.before);
+            let before = machine.trying.as_ref().map_or(current, |trying| trying.before.clone());
+            if let Plan::Later(key) = plan(&accepted.text, &before.text) {
+                machine
+                    .say(&format!("manifest: {} is not tried: {key} goes back with a new start only", accepted.source));
+                return;
+            }
             machine.trying = Some(Trying { until: machine.system.uptime() + time, before });
             machine.say(&format!("manifest: {} is tried for {} s", accepted.source, time.as_secs()));
             put_in_force(machine, runner, accepted, &services);

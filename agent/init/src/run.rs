@@ -195,8 +195,9 @@ fn reconsider(machine: &mut Machine, runner: &mut Runner) {
         Some(handed_in) => handed_in,
         None => {
             let offer = machine.sources().observe(&*machine.system);
-            let is_news = |it: &sources::Offer| !sources::is_superseded(&*machine.system, &machine.config.paths, it);
-            let Some(offer) = offer.filter(|offer| machine.accepted.is_none() || is_news(offer)) else { return };
+            let is_news = offer != machine.offered;
+            machine.offered.clone_from(&offer);
+            let Some(offer) = offer.filter(|_| is_news || machine.accepted.is_none()) else { return };
             (offer, None)
         }
     };

@@ -294,6 +294,8 @@ fn a_manifest_is_tried_kept_and_stays() {
     let live = format!("{GOOD}[machine.labels]\na = \"1\"\n");
     hand_in(&namespace, "manifest.try", &format!("1\n{live}"));
     namespace.expect("is tried for 1 s");
+    // Something else that is handed in lets the source, which is as it was, count no more than before.
+    hand_in(&namespace, "nothing", "");
     namespace.expect("nobody kept the one that was tried");
     assert_eq!(std::fs::read_to_string(namespace.inside("/run/keelson/manifest.toml")).unwrap(), GOOD);
     hand_in(&namespace, "manifest.try", &format!("600\n{live}"));
@@ -308,6 +310,7 @@ fn a_manifest_is_tried_kept_and_stays() {
     namespace.expect("flaky starts anew");
     assert_eq!(std::fs::read_to_string(namespace.inside("/state/manifest.superseded")).unwrap(), GOOD);
     assert_eq!(std::fs::read_to_string(namespace.inside("/run/keelson/manifest.toml")).unwrap(), live);
+    assert!(!namespace.seen.iter().any(|line| line.contains("counts from the next start")), "{:?}", namespace.seen);
     namespace.stop();
     println!("a manifest is tried, kept and stays: ok");
 }

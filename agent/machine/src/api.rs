@@ -18,10 +18,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::stream;
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::combinators::UnsyncBoxBody;
-use http_body_util::{BodyExt, Full, Limited};
-use hyper::body::Incoming;
+use http_body_util::{BodyExt, Full, Limited, StreamBody};
+use hyper::body::{Frame, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use lifecycle::Shutdown;
@@ -29,7 +30,7 @@ use machine_api::{CALLS, Role, TimeStatus, Verb};
 use sys::{Linux, System};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream, UnixListener};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 
 use crate::config::Config;
 use crate::error::Error;
@@ -47,6 +48,9 @@ const FOLLOWERS: usize = 6;
 const HEADERS: Duration = Duration::from_secs(10);
 /// ... and this long to say all of it.
 const BODY: Duration = Duration::from_secs(30);
+
+/// So many logs and archives are put together at once: each may take the memory of a whole log.
+const READERS: usize = 3;
 
 /// Said where a machine's root does not lie in a slot of a disk.
 const NO_SLOTS: &str = "this machine was not started from a disk of slots: boot it with a newer image instead\n";
@@ -81,6 +85,7 @@ pub(crate) struct Server {
     turn: Semaphore,
     connections: Arc<Semaphore>,
     followers: Arc<Semaphore>,
+    readers: Arc<Semaphore>,
 }
 
 impl Server {
@@ -106,6 +111,7 @@ impl Server {
             turn: Semaphore::new(1),
             connections: Arc::new(Semaphore::new(CONNECTIONS)),
             followers: Arc::new(Semaphore::new(FOLLOWERS)),
+            readers: Arc::new(Semaphore::new(READERS)),
         })
     }
 
@@ -364,6 +370,18 @@ fn take_manifest(run: &Path, body: &[u8]) -> Response<Full<Bytes>> {
         Ok(()) => text(StatusCode::ACCEPTED, format!("{findings}\nthe manifest is taken in\n")),
         Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, format!("{}\n", stdx::chain(&error))),
     }
+}
+
+/// An answer that goes out as its parts come, and gives `turn` back at its end.
+fn streamed(parts: mpsc::Receiver<Bytes>, turn: OwnedSemaphorePermit, kind: &'static str) -> Answer {
+    let frames = stream::unfold((parts, turn), |(mut parts, turn)| async move {
+        let part = parts.recv().await?;
+        Some((Ok::<_, Infallible>(Frame::data(part)), (parts, turn)))
+    });
+    let body = StreamBody::new(frames).map_err(|never| match never {}).boxed_unsync();
+    let mut answer = Answer::new(body);
+    answer.headers_mut().insert(http::header::CONTENT_TYPE, http::HeaderValue::from_static(kind));
+    answer
 }
 
 /// An answer that is known from its beginning to its end.

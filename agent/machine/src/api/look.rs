@@ -1,16 +1,12 @@
 //! Answers that only look: views, and logs as they come.
 
-use std::convert::Infallible;
-
 use bytes::Bytes;
-use futures::stream;
 use http::{Response, StatusCode};
-use http_body_util::{BodyExt, Full, StreamBody};
-use hyper::body::Frame;
+use http_body_util::Full;
 use machine_api::{MachineStatus, View};
 use sys::{Linux, System};
 
-use super::{Answer, Server, respond, text, whole};
+use super::{Answer, Server, respond, streamed, text, whole};
 use crate::logs::{self, Wanted};
 use crate::views;
 
@@ -39,26 +35,14 @@ pub(super) fn log(server: &Server, query: Option<&str>) -> Answer {
         };
         return whole(text(StatusCode::NOT_FOUND, format!("{reason}; there are {}\n", known.join(", "))));
     }
-    // Those who follow stay; some connections are kept for those who do not.
-    let turn = match server.followers.clone().try_acquire_owned() {
-        Ok(turn) => Some(turn),
-        Err(_taken) if wanted.follow => {
-            let reason = "as many follow logs already as this machine serves at once\n".to_owned();
-            return whole(text(StatusCode::SERVICE_UNAVAILABLE, reason));
-        }
-        Err(_taken) => None,
+    // Those who follow stay, and must not keep others from reading what there is.
+    let turns = if wanted.follow { &server.followers } else { &server.readers };
+    let Ok(turn) = turns.clone().try_acquire_owned() else {
+        let reason = "as many read logs already as this machine serves at once\n".to_owned();
+        return whole(text(StatusCode::SERVICE_UNAVAILABLE, reason));
     };
-    let turn = turn.filter(|_| wanted.follow);
     let parts = logs::read(&server.logs, wanted, server.secrets.clone(), server.shutdown.clone());
-    let frames = stream::unfold((parts, turn), |(mut parts, turn)| async move {
-        let part = parts.recv().await?;
-        Some((Ok::<_, Infallible>(Frame::data(part)), (parts, turn)))
-    });
-    let body = StreamBody::new(frames).map_err(|never| match never {}).boxed_unsync();
-    let mut answer = Answer::new(body);
-    let kind = http::HeaderValue::from_static("application/x-ndjson");
-    answer.headers_mut().insert(http::header::CONTENT_TYPE, kind);
-    answer
+    streamed(parts, turn, "application/x-ndjson")
 }
 
 /// Lets the first process start a service anew.
@@ -82,6 +66,8 @@ pub(super) fn restart(server: &Server, query: Option<&str>) -> Response<Full<Byt
 #[cfg(test)]
 mod tests {
     use std::path::Path;
+
+    use http_body_util::BodyExt;
 
     use super::*;
     use crate::config::Config;

@@ -92,9 +92,11 @@ fn take(run: &Path, body: &[u8], wishes: Wishes) -> Result<Applied, (StatusCode,
     applied.warnings = (!findings.is_empty()).then(|| findings.to_string());
     applied.is_dry = wishes.is_dry;
     applied.tried_seconds = wishes.tried.map(|tried| tried.as_secs());
-    if applied.needs_reboot && wishes.tried.is_some() {
-        let reason = "a manifest that needs a new start cannot be tried\n".to_owned();
-        return Err((StatusCode::CONFLICT, applied.describe() + &reason));
+    if wishes.tried.is_some()
+        && let Some(key) = obstacle(&before, content)
+    {
+        let reason = format!("it cannot be tried: {key} takes a new start, here or on the way back\n");
+        return Err((StatusCode::CONFLICT, reason));
     }
     if wishes.is_dry {
         return Ok(applied);
@@ -115,6 +117,12 @@ fn services(run: &Path) -> Vec<String> {
     let status = Linux.read(&run.join("status.json")).unwrap_or_default();
     let status: MachineStatus = serde_json::from_slice(&status).unwrap_or_default();
     status.services.into_iter().map(|service| service.name).collect()
+}
+
+/// A key for which a machine has to start again when it changes, or changes back.
+fn obstacle(before: &str, after: &str) -> Option<String> {
+    let changes = manifest::diff(before, after).into_iter().chain(manifest::diff(after, before));
+    changes.into_iter().find(|change| change.impact == Impact::Reboot).map(|change| change.key)
 }
 
 fn compare(before: &str, after: &str, services: &[String]) -> Applied {
@@ -191,6 +199,8 @@ mod tests {
         assert!(code == StatusCode::UNPROCESSABLE_ENTITY && reason.contains("did you mean"), "{reason}");
         let (code, reason) = refused(&BEFORE.replace("m1", "m2"), "try=60");
         assert!(code == StatusCode::CONFLICT && reason.contains("machine.hostname"), "{reason}");
+        let (code, reason) = refused(&format!("{BEFORE}[sysctls]\n\"vm.swappiness\" = 1\n"), "try=60");
+        assert!(code == StatusCode::CONFLICT && reason.contains("vm.swappiness"), "{reason}");
         for bad in ["try=5", "try=99999", "try", "dry-run=1", "stage"] {
             assert!(Wishes::parse(Some(bad)).is_err(), "{bad}");
         }

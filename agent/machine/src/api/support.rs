@@ -1,21 +1,18 @@
 //! Everything that helps to find out what is wrong with a machine, as one archive, without secrets.
 
-use std::convert::Infallible;
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::time::UNIX_EPOCH;
 
 use bytes::Bytes;
-use futures::stream;
-use http_body_util::{BodyExt, StreamBody};
-use hyper::body::Frame;
+use http::StatusCode;
 use lifecycle::Shutdown;
 use machine_api::{LogLine, View};
 use stdx::chain;
 use sys::{Linux, System};
 use tokio::sync::mpsc;
 
-use super::{Answer, Server};
+use super::{Answer, Server, streamed, text, whole};
 use crate::logs::{self, Wanted};
 use crate::redact::Secrets;
 use crate::views;
@@ -33,6 +30,10 @@ type Entry = (String, Vec<u8>);
 
 /// Streams the archive.
 pub(super) async fn bundle(server: &Server) -> Answer {
+    let Ok(turn) = server.readers.clone().try_acquire_owned() else {
+        let reason = "as many read logs already as this machine serves at once\n".to_owned();
+        return whole(text(StatusCode::SERVICE_UNAVAILABLE, reason));
+    };
     let mut entries = Vec::new();
     for (name, view) in View::ALL {
         entries.push(match views::look(server, view).await {
@@ -60,15 +61,7 @@ pub(super) async fn bundle(server: &Server) -> Answer {
             tracing::info!(%error, "the support archive was not taken to its end");
         }
     }));
-    let frames = stream::unfold(parts, |mut parts| async move {
-        let part = parts.recv().await?;
-        Some((Ok::<_, Infallible>(Frame::data(part)), parts))
-    });
-    let body = StreamBody::new(frames).map_err(|never| match never {}).boxed_unsync();
-    let mut answer = Answer::new(body);
-    let kind = http::HeaderValue::from_static("application/x-tar");
-    answer.headers_mut().insert(http::header::CONTENT_TYPE, kind);
-    answer
+    streamed(parts, turn, "application/x-tar")
 }
 
 /// Where logs come from.
@@ -133,6 +126,8 @@ impl Write for Parts {
 #[cfg(test)]
 mod tests {
     use std::io::Read;
+
+    use http_body_util::BodyExt;
 
     use super::*;
     use crate::config::Config;

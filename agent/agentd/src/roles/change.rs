@@ -6,8 +6,9 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use bytes::Bytes;
 use clap::{Args, ValueEnum};
+use client::Client;
 use http::Method;
-use machine_api::{Applied, ResetPlan};
+use machine_api::{Applied, MachineStatus, ResetPlan};
 
 use super::drain;
 use super::look::Asked;
@@ -119,10 +120,7 @@ pub(crate) fn reset(options: &Reset) -> Result<()> {
         }
         let cluster = if options.no_drain { None } else { options.asked.target.cluster()? };
         if let Some(client) = &cluster {
-            drain::cordon(client, &options.machine, true).await?;
-            let within = Duration::from_secs(options.drain_timeout);
-            let moved = drain::drain(client, &options.machine, within).await.context("nothing was reset")?;
-            eprintln!("{moved} pods have left the node {}", options.machine);
+            options.clear(client).await?;
         }
         options.ask(false).await?;
         eprintln!("the machine starts again");
@@ -143,6 +141,23 @@ fn show(options: &Reset, answer: &[u8]) -> Result<()> {
 }
 
 impl Reset {
+    /// Moves the machine's pods away. Its node opens once the machine has started again.
+    async fn clear(&self, client: &Client) -> Result<()> {
+        let status = self.asked.target.ask(Method::GET, "/status", Bytes::new()).await?;
+        let status: MachineStatus = serde_json::from_slice(&status).context("reading the machine's answer")?;
+        drain::close(client, &self.machine, &status.boot_id).await?;
+        match drain::drain(client, &self.machine, Duration::from_secs(self.drain_timeout)).await {
+            Ok(moved) => {
+                eprintln!("{moved} pods have left the node {}", self.machine);
+                Ok(())
+            }
+            Err(error) => {
+                drain::open(client, &self.machine).await?;
+                Err(error.context("nothing was reset"))
+            }
+        }
+    }
+
     async fn ask(&self, is_dry: bool) -> Result<Bytes> {
         let what = match self.what {
             What::State => "state",

@@ -282,7 +282,7 @@ impl Access {
         let (mut objects, mut cursor) = storage.snapshot_and_cursor();
         objects.values().for_each(|o| self.apply(storage, o));
         loop {
-            match storage.events_after(cursor, BATCH) {
+            match storage.events_after(cursor, (BATCH, usize::MAX)) {
                 Ok(events) if events.is_empty() => {
                     tokio::select! {
                         changed = news.changed() => if changed.is_err() { return },

@@ -204,9 +204,9 @@ impl Storage {
         self.newest.subscribe()
     }
 
-    /// At most `limit` events after `cursor`; 410 if some of them are gone.
-    pub fn events_after(&self, cursor: i64, limit: usize) -> Result<Vec<Arc<Event>>> {
-        self.state.read().ring.after(cursor, limit)
+    /// The events after `cursor`, at most so many and, after the first, so many bytes; 410 if some of them are gone.
+    pub fn events_after(&self, cursor: i64, limits: (usize, usize)) -> Result<Vec<Arc<Event>>> {
+        self.state.read().ring.after(cursor, limits)
     }
 
     /// A snapshot together with the revision of its newest event, with no event between the two.

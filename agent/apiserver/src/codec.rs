@@ -28,12 +28,11 @@ pub use blank::{as_stored, as_written, keep as keep_blanks};
 pub use convert::between;
 pub use encoded::Encoded;
 pub use parse::{Parsed, go_map, go_syntax, go_type, parse_apply, parse_body, parse_patch};
-pub use render::{JsonCache, Renderer, indent, json_frame, proto_frame, put_type_names, yaml};
+pub use render::{Indenter, JsonCache, Renderer, indent, json_frame, proto_frame, put_type_names, yaml};
 pub use syntax::complaint as syntax_complaint;
 pub use unstructured::{fit_numbers, misfit};
 
 use crate::cache::{Object, Storage};
-use crate::negotiate::{Accept, Encoding};
 use crate::status::{Failure, Result};
 use crate::wire::Splice;
 
@@ -161,13 +160,18 @@ pub fn proto_len(storage: &Storage, kind: &Kind, object: &Object) -> Result<usiz
     }
 }
 
-/// JSON text in a form for people: YAML, or indented where it is JSON.
-pub fn for_people(json: &[u8], accept: Accept) -> Result<Bytes> {
-    if accept.encoding == Encoding::Yaml {
-        let value: Value = serde_json::from_slice(json).map_err(Failure::internal)?;
-        return yaml(&value);
-    }
-    Ok(indent(json))
+/// The JSON texts before and after the items of a list as YAML.
+pub fn yaml_frame(head: &[u8], tail: &[u8], is_empty: bool) -> Result<(Vec<u8>, Vec<u8>)> {
+    let whole: Value = serde_json::from_slice(&[head, tail].concat()).map_err(Failure::internal)?;
+    let list = if whole.get("rows").is_some() { "rows" } else { "items" };
+    let (before, after) = yaml::around(&whole, list);
+    Ok((format!("{before}{list}:{}\n", if is_empty { " []" } else { "" }).into(), after.into()))
+}
+
+/// The JSON text of an item of a list as YAML.
+pub fn yaml_item(json: &[u8]) -> Result<Vec<u8>> {
+    let value: Value = serde_json::from_slice(json).map_err(Failure::internal)?;
+    Ok(yaml::item(&value).into())
 }
 
 /// The JSON object of an object in the version of `kind`, without `kind` and `apiVersion`.

@@ -16,6 +16,7 @@ use crate::flow::{Asked, Flow};
 use crate::metrics::Labels;
 use crate::negotiate::{self, Accept};
 use crate::request::{Query, RequestInfo};
+use crate::serve::SentBy;
 use crate::status::{Failure, Result};
 use crate::{handlers, nonresource};
 
@@ -70,6 +71,9 @@ pub async fn serve(app: Arc<App>, request: Request<Body>) -> Response<Body> {
     }
     if is_interactive && (response.status().is_success() || response.status().is_informational()) {
         response.extensions_mut().insert(Interactive);
+    }
+    if let Some(limit) = limit {
+        response.extensions_mut().insert(SentBy(started + limit));
     }
     let answered = (response.status().as_u16(), started);
     if marks.record.is_on() {

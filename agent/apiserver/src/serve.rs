@@ -1,8 +1,10 @@
 //! The listener: TLS, HTTP/1 and HTTP/2, draining.
 
 mod cork;
+mod idle;
 mod limits;
 mod named;
+mod sending;
 mod stall;
 mod tls;
 
@@ -17,19 +19,22 @@ use futures::future::BoxFuture;
 use http::{Request, Response};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
-use hyper_util::server::graceful::GracefulShutdown;
 use lifecycle::Shutdown;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
+use tokio_util::task::TaskTracker;
 
 use crate::answer::{Body, BodyError, BoxError};
 use crate::app::App;
 use crate::pipeline::{self, PeerAddress, PeerCertificates};
-use cork::Corked;
-
+use cork::{CorkHandle, Corked};
+use idle::{Activity, Busy};
 pub use limits::{TlsError, TlsLimits};
+pub use sending::SentBy;
+use sending::{Bounds, Streams};
 use stall::{Patience, Stall};
 pub use tls::{Certificates, certificates, key};
 
@@ -43,6 +48,10 @@ const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
 const MAX_STREAMS: u32 = 250;
 /// Bytes of a request's line and headers: long selectors are in them.
 const MAX_HEADER_BYTES: u32 = (1 << 20) + 4096;
+/// Bytes of an answer that an HTTP/2 stream keeps for a client that does not read.
+const MAX_SEND_BYTES: usize = 64 << 10;
+/// After so long without a word a client is asked whether it is still there; as upstream.
+const KEEP_ALIVE: Duration = Duration::from_secs(180);
 
 /// The server as a service, without a socket.
 #[derive(Clone)]
@@ -77,7 +86,7 @@ where
 
 /// Serves connections until shutdown, then lets those in flight finish.
 pub async fn listen(app: Arc<App>, listener: TcpListener, tls: Option<Certificates>, shutdown: Shutdown) {
-    let graceful = GracefulShutdown::new();
+    let connections = TaskTracker::new();
     let drain = app.config.drain_timeout;
     loop {
         let stream = tokio::select! {
@@ -87,8 +96,7 @@ pub async fn listen(app: Arc<App>, listener: TcpListener, tls: Option<Certificat
         match stream {
             Ok((stream, from)) => {
                 let acceptor = tls.as_ref().map(Certificates::acceptor);
-                let connection = connection(app.clone(), (stream, from), acceptor, graceful.watcher());
-                tokio::spawn(connection);
+                connections.spawn(connection(app.clone(), (stream, from), acceptor, shutdown.clone()));
             }
             Err(error) => {
                 tracing::warn!(%error, "a connection could not be accepted");
@@ -97,7 +105,8 @@ pub async fn listen(app: Arc<App>, listener: TcpListener, tls: Option<Certificat
         }
     }
     drop(listener);
-    if tokio::time::timeout(drain, graceful.shutdown()).await.is_err() {
+    connections.close();
+    if tokio::time::timeout(drain, connections.wait()).await.is_err() {
         tracing::warn!("some connections were still open after the time to drain");
     }
 }
@@ -106,13 +115,72 @@ async fn connection(
     app: Arc<App>,
     (stream, from): (TcpStream, SocketAddr),
     tls: Option<TlsAcceptor>,
-    watcher: hyper_util::server::graceful::Watcher,
+    shutdown: Shutdown,
 ) {
-    // Without this small answers wait for the client's acknowledgement; failing to set it only costs time.
-    if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%error, "TCP_NODELAY could not be set");
+    // Without the first small answers wait for the client's acknowledgement, without the second a client whose machine
+    // is gone is noticed when something is sent to it.
+    let keep_alive = socket2::TcpKeepalive::new().with_time(KEEP_ALIVE).with_interval(KEEP_ALIVE);
+    let set = stream.set_nodelay(true).and_then(|()| socket2::SockRef::from(&stream).set_tcp_keepalive(&keep_alive));
+    if let Err(error) = set {
+        tracing::debug!(%error, "a connection could not be set up");
     }
-    let mut builder = Builder::new(TokioExecutor::new());
+    let patience = Patience::default();
+    let stream = Corked::new(Stall::new(stream, app.config.request_timeout, patience.clone()));
+    let Some(acceptor) = tls else {
+        return serve(app, (stream.handle(), stream), ((from, None), patience), shutdown).await;
+    };
+    let cork = stream.handle();
+    let metrics = app.clone();
+    let handshake = tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream));
+    let stream = tokio::select! {
+        done = handshake => done,
+        () = shutdown.wait() => return,
+    };
+    let Ok(Ok(stream)) = stream else {
+        metrics.metrics.handshake_errors.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        return;
+    };
+    let peer = stream
+        .get_ref()
+        .1
+        .peer_certificates()
+        .map(|c| PeerCertificates(Arc::new(c.iter().map(|c| c.clone().into_owned()).collect())));
+    serve(app, (cork, stream), ((from, peer), patience), shutdown).await;
+}
+
+/// Who is at the other end.
+type Peer = (SocketAddr, Option<PeerCertificates>);
+
+/// Serves a connection whose stream, as far as it is encrypted, lies over a corked one.
+async fn serve<T, S>(
+    app: Arc<App>,
+    (cork, stream): (CorkHandle<T>, S),
+    (peer, patience): (Peer, Patience),
+    shutdown: Shutdown,
+) where
+    T: AsyncWrite + Unpin,
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let activity = Activity::new();
+    let (begun, granted) = (activity.clone(), patience.clone());
+    let builder = builder(app.config.request_timeout);
+    let service = hyper::service::service_fn(move |request| {
+        let busy = begun.begin();
+        // Boxed, since connections and streams keep the room for it as long as they live.
+        Box::pin(answer(app.clone(), request, peer.clone(), (granted.clone(), busy)))
+    });
+    let mut connection = Box::pin(builder.serve_connection_with_upgrades(TokioIo::new(stream), service));
+    let running = std::pin::pin!(async {
+        let running = idle::run(connection.as_mut(), |c| c.graceful_shutdown(), (&activity, &patience), &shutdown);
+        running.await.unwrap_or(Ok(()))
+    });
+    if let Err(error) = cork.run(running).await {
+        tracing::debug!(%error, "a connection ended");
+    }
+}
+
+fn builder(patience: Duration) -> Builder<Streams> {
+    let mut builder = Builder::new(Streams { patience });
     builder
         .http1()
         .timer(TokioTimer::new())
@@ -123,51 +191,27 @@ async fn connection(
         .timer(TokioTimer::new())
         .max_concurrent_streams(MAX_STREAMS)
         .max_header_list_size(MAX_HEADER_BYTES)
+        .max_send_buf_size(MAX_SEND_BYTES)
         .enable_connect_protocol();
-    let patience = Patience::default();
-    let stream = Corked::new(Stall::new(stream, app.config.request_timeout, patience.clone()));
-    let cork = stream.handle();
-    let result = match tls {
-        None => {
-            let service = hyper::service::service_fn(move |r| answer(app.clone(), r, (from, None), patience.clone()));
-            let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
-            cork.run(Box::pin(watcher.watch(connection))).await
-        }
-        Some(acceptor) => {
-            let Ok(Ok(stream)) = tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await else {
-                app.metrics.handshake_errors.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-                return;
-            };
-            let peer = stream
-                .get_ref()
-                .1
-                .peer_certificates()
-                .map(|c| PeerCertificates(Arc::new(c.iter().map(|c| c.clone().into_owned()).collect())));
-            let of_peer = move |r| answer(app.clone(), r, (from, peer.clone()), patience.clone());
-            let service = hyper::service::service_fn(of_peer);
-            let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
-            cork.run(Box::pin(watcher.watch(connection))).await
-        }
-    };
-    if let Err(error) = result {
-        tracing::debug!(%error, "a connection ended");
-    }
+    builder
 }
 
 async fn answer(
     app: Arc<App>,
     mut request: Request<Incoming>,
-    (from, peer): (SocketAddr, Option<PeerCertificates>),
-    patience: Patience,
+    (from, peer): Peer,
+    (patience, busy): (Patience, Busy),
 ) -> Result<Response<Body>, Infallible> {
     request.extensions_mut().insert(PeerAddress(from.ip()));
     if let Some(peer) = peer {
         request.extensions_mut().insert(peer);
     }
+    let is_http1 = request.version() < http::Version::HTTP_2;
     let request = request.map(|body| body.map_err(BodyError::new).boxed_unsync());
     let response = pipeline::serve(app, request).await;
     if response.extensions().get::<pipeline::Interactive>().is_some() {
         patience.grant();
     }
-    Ok(response)
+    let end = response.extensions().get::<SentBy>().copied();
+    Ok(response.map(|body| sending::bounded(body, Bounds { end, is_http1, busy })))
 }

@@ -59,6 +59,25 @@ pub fn put_partial(renderer: &Renderer, object: &Object, out: &mut Vec<u8>) -> R
     }
 }
 
+/// The message of an object's metadata form.
+pub fn partial_message(renderer: &Renderer, object: &Object) -> Result<Vec<u8>> {
+    let message;
+    let meta = match codec::stored_message(renderer.storage, object) {
+        Some(raw) => codec::metadata(object, raw),
+        None => {
+            message = renderer.proto(object)?;
+            meta_of(&message).into()
+        }
+    };
+    let shown = crate::strategy::shown_meta(renderer.kind, &meta);
+    let meta = shown.as_deref().unwrap_or(&meta);
+    let mut out = Vec::with_capacity(meta.len() + 4);
+    out.push(0x0a);
+    crate::wire::put_varint(&mut out, meta.len());
+    out.extend_from_slice(meta);
+    Ok(out)
+}
+
 fn meta_of(message: &[u8]) -> &[u8] {
     crate::wire::bytes_field(message, 1).unwrap_or_default()
 }
@@ -259,8 +278,11 @@ fn put_escaped(text: &str, out: &mut Vec<u8>) {
 
 /// A JSON text in the encoding the client wants.
 pub fn bytes(mut text: Vec<u8>, accept: Accept) -> Result<Bytes> {
-    if accept.encoding == Encoding::Yaml || accept.pretty {
-        return codec::for_people(&text, accept);
+    if accept.encoding == Encoding::Yaml {
+        return codec::yaml(&serde_json::from_slice(&text).map_err(Failure::internal)?);
+    }
+    if accept.pretty {
+        return Ok(codec::indent(&text));
     }
     text.push(b'\n');
     Ok(text.into())

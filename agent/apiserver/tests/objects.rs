@@ -209,6 +209,16 @@ async fn a_list_that_is_sent_in_pieces_is_one_list() {
     let proto = get("application/vnd.kubernetes.protobuf", "identity").await;
     let list: api::core::v1::ConfigMapList = api::envelope::decode_message(&proto).unwrap();
     assert_eq!(list.items.len(), MANY);
+    let proto =
+        get("application/vnd.kubernetes.protobuf;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1", "identity").await;
+    let list: api::meta::v1::PartialObjectMetadataList = api::envelope::decode_message(&proto).unwrap();
+    let last = list.items.last().unwrap();
+    assert_eq!((list.items.len(), &*last.metadata.name), (MANY, &*format!("m{:02}", MANY - 1)));
+    assert!(list.metadata.resource_version == last.metadata.resource_version);
+    let yaml = get("application/yaml", "identity").await;
+    assert!(yaml.starts_with(b"apiVersion: v1\nitems:\n- data:\n    x: \"000") && yaml.ends_with(b"\"\n"));
+    let read: Value = serde_yaml_ng::from_slice(&yaml).unwrap();
+    assert_eq!(read, serde_json::from_slice::<Value>(&plain).unwrap());
     shutdown.trigger();
 }
 

@@ -36,8 +36,10 @@ pub struct Event {
 const FRAMES: usize = 4;
 /// Bytes of objects and frames that the ring of one kind may hold.
 const BUDGET_BYTES: usize = 8 << 20;
-/// Events that are kept whatever they weigh, so that a burst of large objects does not throw out every watcher.
+/// Events that are kept even if they weigh more, so that a burst of large objects does not throw out every watcher; up
+/// to a limit, too.
 const MIN_EVENTS: usize = 64;
+const LIMIT_BYTES: usize = 64 << 20;
 /// Most events in a ring.
 const MAX_EVENTS: usize = 16_384;
 
@@ -83,11 +85,19 @@ impl Ring {
         self.bytes += event.size();
         self.newest = event.revision;
         self.events.push_back(event);
-        while self.events.len() > MIN_EVENTS && (self.bytes > BUDGET_BYTES || self.events.len() > MAX_EVENTS) {
+        while self.is_over() {
             if let Some(old) = self.events.pop_front() {
                 self.bytes -= old.size();
                 self.floor = old.revision;
             }
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        match self.events.len() {
+            0 | 1 => false,
+            2..=MIN_EVENTS => self.bytes > LIMIT_BYTES,
+            count => self.bytes > BUDGET_BYTES || count > MAX_EVENTS,
         }
     }
 
@@ -97,13 +107,18 @@ impl Ring {
         self.newest
     }
 
-    /// At most `limit` events after `cursor`.
-    pub fn after(&self, cursor: i64, limit: usize) -> Result<Vec<Arc<Event>>> {
+    /// The events after `cursor`, at most so many and, after the first, so many bytes.
+    pub fn after(&self, cursor: i64, (limit, mut bytes): (usize, usize)) -> Result<Vec<Arc<Event>>> {
         if cursor < self.floor {
             return Err(Failure::expired(format!("too old resource version: {cursor} ({})", self.floor)));
         }
         let start = self.events.partition_point(|e| e.revision <= cursor);
-        Ok(self.events.range(start..).take(limit).cloned().collect())
+        let fits = |event: &&Arc<Event>| {
+            let has_room = bytes > 0;
+            bytes = bytes.saturating_sub(event.object.size());
+            has_room
+        };
+        Ok(self.events.range(start..).take(limit).take_while(fits).cloned().collect())
     }
 }
 
@@ -111,8 +126,14 @@ impl Ring {
 mod tests {
     use super::*;
 
+    const ALL: (usize, usize) = (usize::MAX, usize::MAX);
+
     fn event(revision: i64) -> Arc<Event> {
-        let object = Object::new("a/b".into(), revision, Bytes::from_static(b"{}"), &[]);
+        large(revision, b"{}".as_slice().into())
+    }
+
+    fn large(revision: i64, data: Bytes) -> Arc<Event> {
+        let object = Object::new("a/b".into(), revision, data, &[]);
         Arc::new(Event::new(revision, Change::Added, Arc::new(object), None))
     }
 
@@ -122,10 +143,10 @@ mod tests {
         ring.reset(5);
         ring.push(event(7));
         ring.push(event(9));
-        assert_eq!(ring.after(4, 9).err().map(|f| f.reason()), Some("Expired"));
-        assert_eq!(ring.after(5, 9).unwrap().len(), 2);
-        assert_eq!(ring.after(7, 9).unwrap()[0].revision, 9);
-        assert_eq!(ring.after(5, 1).unwrap().len(), 1);
+        assert_eq!(ring.after(4, ALL).err().map(|f| f.reason()), Some("Expired"));
+        assert_eq!(ring.after(5, ALL).unwrap().len(), 2);
+        assert_eq!(ring.after(7, ALL).unwrap()[0].revision, 9);
+        assert_eq!(ring.after(5, (1, usize::MAX)).unwrap().len(), 1);
     }
 
     #[test]
@@ -134,7 +155,20 @@ mod tests {
         for revision in 1..=(MAX_EVENTS as i64 + 10) {
             ring.push(event(revision));
         }
-        assert!(ring.after(9, 1).is_err());
-        assert!(ring.after(10, 1).is_ok());
+        assert!(ring.after(9, ALL).is_err());
+        assert!(ring.after(10, ALL).is_ok());
+    }
+    #[test]
+    fn large_events_are_few_and_taken_one_by_one() {
+        let data = Bytes::from(vec![b' '; 4 << 20]);
+        let mut ring = Ring::default();
+        for revision in 1..=50 {
+            ring.push(large(revision, data.clone()));
+        }
+        let kept = ring.events.len();
+        assert!(kept > 1 && ring.bytes <= LIMIT_BYTES, "{kept} events");
+        let oldest = 50 - i64::try_from(kept).unwrap();
+        assert_eq!(ring.after(oldest, (9, 1 << 20)).unwrap().len(), 1);
+        assert_eq!(ring.after(oldest, (9, 5 << 20)).unwrap().len(), 2);
     }
 }

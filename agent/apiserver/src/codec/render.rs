@@ -204,48 +204,71 @@ pub fn yaml(value: &Value) -> Result<Bytes> {
 /// JSON text indented by two spaces, keys in their order.
 #[must_use]
 pub fn indent(json: &[u8]) -> Bytes {
-    let mut out = BytesMut::with_capacity(json.len() * 2);
-    let (mut depth, mut quoted, mut escaped) = (0usize, false, false);
-    let mut bytes = json.iter().copied().peekable();
-    let newline = |out: &mut BytesMut, depth: usize| {
-        out.put_u8(b'\n');
-        out.put_bytes(b' ', depth * 2);
-    };
-    while let Some(byte) = bytes.next() {
-        if quoted {
-            out.put_u8(byte);
-            quoted = escaped || byte != b'"';
-            escaped = !escaped && byte == b'\\';
-            continue;
+    let mut out = Vec::with_capacity(json.len() * 2);
+    Indenter::default().push(json, &mut out);
+    out.into()
+}
+
+/// Indents a JSON text that comes in pieces.
+#[derive(Default)]
+pub struct Indenter {
+    depth: usize,
+    quoted: bool,
+    escaped: bool,
+    /// The bracket just opened, as long as it may be empty.
+    opened: Option<u8>,
+}
+
+impl Indenter {
+    /// Appends the next piece to `out`.
+    pub fn push(&mut self, json: &[u8], out: &mut Vec<u8>) {
+        for byte in json.iter().copied() {
+            if self.quoted {
+                out.push(byte);
+                self.quoted = self.escaped || byte != b'"';
+                self.escaped = !self.escaped && byte == b'\\';
+                continue;
+            }
+            if let Some(opened) = self.opened.take() {
+                if byte == opened + 2 {
+                    out.push(byte);
+                    continue;
+                }
+                self.depth += 1;
+                self.line(out);
+            }
+            self.put(byte, out);
         }
+    }
+
+    fn put(&mut self, byte: u8, out: &mut Vec<u8>) {
         match byte {
             b'{' | b'[' => {
-                out.put_u8(byte);
-                if let Some(end) = bytes.next_if(|b| *b == byte + 2) {
-                    out.put_u8(end);
-                } else {
-                    depth += 1;
-                    newline(&mut out, depth);
-                }
+                out.push(byte);
+                self.opened = Some(byte);
             }
             b'}' | b']' => {
-                depth = depth.saturating_sub(1);
-                newline(&mut out, depth);
-                out.put_u8(byte);
+                self.depth = self.depth.saturating_sub(1);
+                self.line(out);
+                out.push(byte);
             }
             b',' => {
-                out.put_u8(byte);
-                newline(&mut out, depth);
+                out.push(byte);
+                self.line(out);
             }
-            b':' => out.put_slice(b": "),
+            b':' => out.extend_from_slice(b": "),
             b'\n' => {}
             _ => {
-                quoted = byte == b'"';
-                out.put_u8(byte);
+                self.quoted = byte == b'"';
+                out.push(byte);
             }
         }
     }
-    out.freeze()
+
+    fn line(&self, out: &mut Vec<u8>) {
+        out.push(b'\n');
+        out.resize(out.len() + self.depth * 2, b' ');
+    }
 }
 
 #[cfg(test)]
@@ -256,6 +279,17 @@ mod tests {
     fn indenting_keeps_order_and_strings() {
         let out = indent(br#"{"b":{"x":"a,\"{"},"a":[],"c":[1,2]}"#);
         assert_eq!(out, "{\n  \"b\": {\n    \"x\": \"a,\\\"{\"\n  },\n  \"a\": [],\n  \"c\": [\n    1,\n    2\n  ]\n}");
+    }
+
+    #[test]
+    fn pieces_are_indented_as_the_whole_is() {
+        let text = br#"{"b":{"x":"a,\"{"},"a":[],"c":[{},2]}"#;
+        for cut in 0..text.len() {
+            let (mut indenter, mut out) = (Indenter::default(), Vec::new());
+            indenter.push(&text[..cut], &mut out);
+            indenter.push(&text[cut..], &mut out);
+            assert_eq!(out, indent(text), "cut at {cut}");
+        }
     }
 
     #[test]

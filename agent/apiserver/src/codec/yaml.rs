@@ -22,6 +22,22 @@ pub(super) fn text(value: &Value) -> String {
     writer.out
 }
 
+/// The text of a tree, cut where the items of one of its lists belong. The list has to be empty in it.
+pub(super) fn around(value: &Value, list: &str) -> (String, String) {
+    let Value::Object(map) = value else { return (text(value), String::new()) };
+    let part = |wanted: Ordering| {
+        let fields = map.iter().filter(|(key, _)| natural(key, list) == wanted);
+        let fields: Map<String, Value> = fields.map(|(key, value)| (key.clone(), value.clone())).collect();
+        if fields.is_empty() { String::new() } else { text(&Value::Object(fields)) }
+    };
+    (part(Ordering::Less), part(Ordering::Greater))
+}
+
+/// The text of one item of a list that is a field of the whole.
+pub(super) fn item(value: &Value) -> String {
+    text(&Value::Array(vec![value.clone()]))
+}
+
 struct Writer {
     out: String,
     column: usize,

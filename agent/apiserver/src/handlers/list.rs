@@ -12,12 +12,11 @@ use http_body_util::BodyExt as _;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::read::{metadata_of, parse_version};
+use super::read::parse_version;
 use crate::answer::{self, Body};
 use crate::app::Call;
 use crate::cache::{Object, Objects, Selection, Storage, store_failure};
 use crate::codec;
-use crate::negotiate::{Encoding, Form};
 use crate::status::{Failure, FieldError, Result, Subject};
 use writer::{Pieces, Writer};
 
@@ -46,17 +45,9 @@ pub(super) async fn list(call: &Call) -> Result<Response<Body>> {
 
 /// The answer with a page of objects in the form the client wants.
 pub(super) fn respond(call: &Call, page: Page) -> Result<Response<Body>> {
-    let accept = call.accept;
-    if accept.form == Form::Metadata && accept.encoding == Encoding::Protobuf {
-        return proto_metadata_list(call, &page);
-    }
-    let media_type = accept.encoding.media_type();
+    let media_type = call.accept.encoding.media_type();
     let mut writer = Writer::new(call, page)?;
     let mut out = Vec::new();
-    if accept.encoding == Encoding::Yaml || accept.pretty {
-        writer.fill(usize::MAX, &mut out)?;
-        return Ok(answer::compress(&call.headers, StatusCode::OK, media_type, codec::for_people(&out, accept)?));
-    }
     if writer.fill(answer::COMPRESS_ABOVE, &mut out)? {
         let is_packed = answer::accepts_gzip(&call.headers);
         let body = Pieces::new(writer, out, is_packed).boxed_unsync();
@@ -64,17 +55,6 @@ pub(super) fn respond(call: &Call, page: Page) -> Result<Response<Body>> {
     }
     Ok(answer::compress(&call.headers, StatusCode::OK, media_type, out))
 }
-
-fn proto_metadata_list(call: &Call, page: &Page) -> Result<Response<Body>> {
-    let renderer = call.renderer()?;
-    let metadata = |object: &Arc<Object>| renderer.value(object).map(|value| metadata_of(renderer.kind, value));
-    let items: Vec<Value> = page.objects.iter().map(metadata).collect::<Result<_>>()?;
-    let kind = "PartialObjectMetadataList";
-    let value = json!({"kind": kind, "apiVersion": "meta.k8s.io/v1", "metadata": page.metadata(), "items": items});
-    answer::message(StatusCode::OK, METADATA_LIST, &value, call.accept)
-}
-
-const METADATA_LIST: &str = "k8s.io.apimachinery.pkg.apis.meta.v1.PartialObjectMetadataList";
 
 /// The selection of a list, watch or deletion of a collection.
 pub(super) fn selection(call: &Call, storage: &Storage) -> Result<Selection> {
@@ -200,14 +180,34 @@ async fn exact(call: &Call, storage: &Storage, revision: i64) -> Result<(Objects
         call.app.cache.store().get(storage.prefix.as_bytes(), Some(revision)).await.map_err(store_failure)?;
         return Ok((objects, revision));
     }
-    let request = store::RangeRequest::prefix(storage.prefix.clone()).at(revision);
-    let result = call.app.cache.store().range(request).await.map_err(store_failure)?;
-    let read = |kv: store::KeyValue| {
-        let key = String::from_utf8_lossy(&kv.key).into_owned();
-        let object = Arc::new(storage.read_object(&key, kv.mod_revision, kv.value));
-        (object.key.clone(), object)
-    };
-    Ok((result.kvs.into_iter().map(read).collect(), revision))
+    let objects = past(call.app.cache.store(), storage, revision).await.map_err(store_failure)?;
+    Ok((objects, revision))
+}
+
+/// Keys per page of what is read from the store.
+const PAST_PAGE: usize = 500;
+
+/// The objects as they were at a revision, read from the store. Those that are the same now are not kept twice.
+async fn past(store: &dyn store::Store, storage: &Storage, revision: i64) -> store::Result<Objects> {
+    let now = storage.snapshot();
+    let mut past = Objects::new();
+    let mut request = store::RangeRequest::prefix(storage.prefix.clone()).at(revision).limit(PAST_PAGE);
+    loop {
+        let page = store.range(request.clone()).await?;
+        if let Some(last) = page.kvs.last() {
+            request.start = [&last.key[..], &[0]].concat().into();
+        }
+        for kv in page.kvs {
+            let key = String::from_utf8_lossy(&kv.key).into_owned();
+            let below = key.strip_prefix(&storage.prefix).unwrap_or(&key);
+            let known = now.get(below).filter(|object| object.revision == kv.mod_revision).cloned();
+            let object = known.unwrap_or_else(|| Arc::new(storage.read_object(&key, kv.mod_revision, kv.value)));
+            past.insert(object.key.clone(), object);
+        }
+        if !page.more {
+            return Ok(past);
+        }
+    }
 }
 
 /// Where a text stops being base64, in the words that clients know.

@@ -28,8 +28,9 @@ use crate::status::{Failure, FieldError, Result, Subject};
 use crate::strategy;
 use crate::table::{self, Head, Include};
 
-/// Events that one turn takes out of the ring.
-const BATCH: usize = 256;
+/// Events that one turn takes out of the ring, and how much they may weigh: what is taken and not read is not in the
+/// ring's budget any more.
+const BATCH: (usize, usize) = (256, 32 << 10);
 /// Bytes of frames that are sent as one piece: each piece has a price of its own on the way out.
 const TOGETHER: usize = 16 << 10;
 /// Time between two bookmarks.
@@ -60,6 +61,8 @@ struct Watcher {
     initial: std::vec::IntoIter<Arc<Object>>,
     /// Whether a bookmark has to follow the initial state.
     initial_end: bool,
+    /// Whether one has to follow the events that are there.
+    bookmark_due: bool,
     first_table: bool,
     /// Events that have to be converted to the version of the watch before they can be told.
     raw: Vec<Arc<Event>>,
@@ -108,6 +111,7 @@ pub(super) async fn watch(call: &Call) -> Result<Response<Body>> {
         together: if crate::websocket::is_asked_for(&call.headers) { 0 } else { TOGETHER },
         initial: initial.into_iter(),
         initial_end,
+        bookmark_due: false,
         first_table: true,
         raw: Vec::new(),
         ready: VecDeque::new(),
@@ -216,18 +220,30 @@ impl Watcher {
                 continue;
             }
             self.place = None;
+            // Events up to here are in the ring, or were seen.
+            let revision = self.app.cache.revision();
             self.take_events();
             if !self.raw.is_empty() {
                 self.convert_events().await;
             } else if self.ready.is_empty() && !self.ended {
-                self.wait().await;
+                if std::mem::take(&mut self.bookmark_due) {
+                    self.cursor = self.cursor.max(revision);
+                    let frame = self.bookmark(self.cursor, false);
+                    self.ready.extend(frame);
+                } else {
+                    self.wait().await;
+                }
             }
         }
     }
 
     /// The frames that are ready, as far as they may leave together.
     fn take_ready(&mut self) -> Option<Bytes> {
-        let first = self.ready.pop_front()?;
+        let Some(first) = self.ready.pop_front() else {
+            // Most watches have nothing to tell for most of the time.
+            self.ready = VecDeque::new();
+            return None;
+        };
         let note =
             |sizes: &Histogram, frame: &Bytes| sizes.observe(f64::from(u32::try_from(frame.len()).unwrap_or(u32::MAX)));
         note(&self.sizes, &first);
@@ -240,7 +256,8 @@ impl Watcher {
         if count == 0 {
             return Some(first);
         }
-        let mut piece = BytesMut::with_capacity(self.together);
+        let rest: usize = self.ready.iter().take(count).map(Bytes::len).sum();
+        let mut piece = BytesMut::with_capacity(first.len() + rest);
         piece.extend_from_slice(&first);
         for frame in self.ready.drain(..count) {
             note(&self.sizes, &frame);
@@ -260,6 +277,8 @@ impl Watcher {
                 return;
             }
         }
+        // A watch goes on for long after that.
+        self.initial = Vec::new().into_iter();
     }
 
     /// Waits for news, which also come when the server goes down, or for the alarm.
@@ -281,12 +300,7 @@ impl Watcher {
             self.ended = true;
             return;
         }
-        // Everything of this kind up to the global revision has been seen, or is in the ring.
-        let revision = self.app.cache.revision();
-        self.take_events();
-        self.cursor = self.cursor.max(revision);
-        let frame = self.bookmark(self.cursor, false);
-        self.ready.extend(frame);
+        self.bookmark_due = true;
         self.alarm.as_mut().reset(self.deadline.min(now + BOOKMARK_INTERVAL));
     }
 
@@ -301,6 +315,9 @@ impl Watcher {
                     return;
                 }
             };
+            if events.is_empty() {
+                return;
+            }
             let converts = self.converts();
             for event in &events {
                 self.cursor = event.revision;
@@ -312,8 +329,8 @@ impl Watcher {
                 }
             }
             // With frames to write the rest can wait for the client; without, look on.
-            if events.len() < BATCH || !self.ready.is_empty() || !self.raw.is_empty() {
-                if events.len() == BATCH {
+            if !self.ready.is_empty() || !self.raw.is_empty() {
+                if self.cursor < *self.news.borrow() {
                     self.news.mark_changed();
                 }
                 return;

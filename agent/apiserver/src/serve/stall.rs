@@ -19,6 +19,12 @@ impl Patience {
     pub fn grant(&self) {
         self.0.store(true, Relaxed);
     }
+
+    /// Whether it may.
+    #[must_use]
+    pub fn is_granted(&self) -> bool {
+        self.0.load(Relaxed)
+    }
 }
 
 /// A stream that breaks when what was written cannot be passed on for too long. What waits to be written takes memory,
@@ -46,7 +52,7 @@ impl<S> Stall<S> {
             }
             return result;
         }
-        if self.patience.0.load(Relaxed) {
+        if self.patience.is_granted() {
             self.deadline = None;
             return Poll::Pending;
         }

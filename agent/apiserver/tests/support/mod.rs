@@ -1,5 +1,7 @@
 //! A server in process, on a store in memory, that everybody may do everything with.
 
+#[allow(dead_code, reason = "not every test has an etcd")]
+pub(crate) mod etcd;
 #[allow(dead_code, reason = "not every test has webhooks")]
 pub(crate) mod webhook;
 

@@ -15,8 +15,8 @@ use super::Page;
 use crate::answer::BodyError;
 use crate::app::{App, Call};
 use crate::cache::Object;
-use crate::codec::{self, Renderer};
-use crate::negotiate::{Encoding, Form};
+use crate::codec::{self, Indenter, Renderer};
+use crate::negotiate::{Accept, Encoding, Form};
 use crate::printers::Now;
 use crate::status::Result;
 use crate::table::{self, Head, Include};
@@ -33,7 +33,39 @@ enum Item {
     Json,
     Protobuf,
     Metadata,
+    ProtobufMetadata,
     Row(Include, Now),
+}
+
+impl Item {
+    fn is_protobuf(self) -> bool {
+        matches!(self, Self::Protobuf | Self::ProtobufMetadata)
+    }
+}
+
+/// What JSON is made into.
+enum Style {
+    /// Nothing else; protobuf too is written as it is.
+    Plain,
+    Indented(Indenter),
+    Yaml,
+}
+
+impl Style {
+    fn put(&mut self, text: &[u8], out: &mut Vec<u8>) {
+        match self {
+            Self::Plain | Self::Yaml => out.extend_from_slice(text),
+            Self::Indented(indenter) => indenter.push(text, out),
+        }
+    }
+
+    fn put_item(&mut self, text: &[u8], out: &mut Vec<u8>) -> Result<()> {
+        match self {
+            Self::Plain | Self::Indented(_) => self.put(text, out),
+            Self::Yaml => out.extend_from_slice(&codec::yaml_item(text)?),
+        }
+        Ok(())
+    }
 }
 
 /// Writes a list from its first byte to its last.
@@ -43,6 +75,7 @@ pub(super) struct Writer {
     storage: usize,
     kind: &'static Kind,
     item: Item,
+    style: Style,
     head: Vec<u8>,
     is_first: bool,
     separator: &'static [u8],
@@ -57,8 +90,9 @@ impl Writer {
     pub(super) fn new(call: &Call, page: Page) -> Result<Self> {
         let renderer = call.renderer()?;
         let (item, head, tail) = match (call.accept.form, call.accept.encoding) {
-            (Form::Object, Encoding::Protobuf) => {
-                (Item::Protobuf, proto_head(&renderer, &page)?, api::envelope::TAIL.to_vec())
+            (form @ (Form::Object | Form::Metadata), Encoding::Protobuf) => {
+                let item = if form == Form::Object { Item::Protobuf } else { Item::ProtobufMetadata };
+                (item, proto_head(&renderer, &page, item)?, api::envelope::TAIL.to_vec())
             }
             (Form::Object, _) => {
                 let (head, tail) = json_frame(&renderer, &page);
@@ -76,14 +110,24 @@ impl Writer {
                 (Item::Metadata, head.into_bytes(), b"]}\n".to_vec())
             }
         };
+        let (style, head, tail) = match call.accept {
+            Accept { encoding: Encoding::Yaml, .. } => {
+                let (head, tail) = codec::yaml_frame(&head, &tail, page.objects.is_empty())?;
+                (Style::Yaml, head, tail)
+            }
+            Accept { encoding: Encoding::Json, pretty: true, .. } => (Style::Indented(Indenter::default()), head, tail),
+            _ => (Style::Plain, head, tail),
+        };
+        let is_separated = !item.is_protobuf() && !matches!(style, Style::Yaml);
         Ok(Self {
             app: call.app.clone(),
             storage: renderer.storage.index,
             kind: call.kind,
             item,
+            style,
             head,
             is_first: true,
-            separator: if matches!(item, Item::Protobuf) { b"" } else { b"," },
+            separator: if is_separated { b"," } else { b"" },
             objects: page.objects.into_iter(),
             tail,
             _place: call.place.lock().take(),
@@ -94,16 +138,23 @@ impl Writer {
     pub(super) fn fill(&mut self, size: usize, out: &mut Vec<u8>) -> Result<bool> {
         let app = self.app.clone();
         let renderer = Renderer { storage: app.cache.storage_at(self.storage), kind: self.kind, cache: &app.forms };
-        out.append(&mut self.head);
+        self.style.put(&std::mem::take(&mut self.head), out);
+        let mut text = Vec::new();
         while out.len() < size {
             let Some(object) = self.objects.next() else {
-                out.append(&mut self.tail);
+                self.style.put(&std::mem::take(&mut self.tail), out);
                 return Ok(false);
             };
             if !std::mem::take(&mut self.is_first) {
-                out.extend_from_slice(self.separator);
+                self.style.put(self.separator, out);
             }
-            self.item.put(&renderer, &object, out)?;
+            if let Style::Plain = self.style {
+                self.item.put(&renderer, &object, out)?;
+            } else {
+                text.clear();
+                self.item.put(&renderer, &object, &mut text)?;
+                self.style.put_item(&text, out)?;
+            }
         }
         Ok(true)
     }
@@ -117,6 +168,13 @@ impl Item {
                 out.push(0x12);
                 put_varint(out, renderer.proto_len(object)?);
                 renderer.append_proto(object, out)
+            }
+            Self::ProtobufMetadata => {
+                let message = table::partial_message(renderer, object)?;
+                out.push(0x12);
+                put_varint(out, message.len());
+                out.extend_from_slice(&message);
+                Ok(())
             }
             Self::Metadata => table::put_partial(renderer, object, out),
             Self::Row(include, now) => table::row(renderer, include, (object, now), out),
@@ -147,7 +205,7 @@ fn json_frame(renderer: &Renderer<'_>, page: &Page) -> (Vec<u8>, Vec<u8>) {
 }
 
 /// The envelope and the list's metadata. The envelope says how long the whole list is.
-fn proto_head(renderer: &Renderer<'_>, page: &Page) -> Result<Vec<u8>> {
+fn proto_head(renderer: &Renderer<'_>, page: &Page, item: Item) -> Result<Vec<u8>> {
     let mut meta = vec![0x0a, 0];
     let mut text = |number: u8, text: &str| {
         meta.push(number << 3 | 2);
@@ -163,11 +221,18 @@ fn proto_head(renderer: &Renderer<'_>, page: &Page) -> Result<Vec<u8>> {
     let framed = |len: usize| 1 + varint_len(len) + len;
     let mut length = framed(meta.len());
     for object in &page.objects {
-        length += framed(renderer.proto_len(object)?);
+        let own = match item {
+            Item::ProtobufMetadata => table::partial_message(renderer, object)?.len(),
+            _ => renderer.proto_len(object)?,
+        };
+        length += framed(own);
     }
     let mut out = Vec::with_capacity(meta.len() + 80);
-    let list_kind = format!("{}List", renderer.kind.kind);
-    api::envelope::wrap_head(&renderer.kind.api_version(), &list_kind, length, &mut out);
+    let (api_version, kind) = match item {
+        Item::ProtobufMetadata => ("meta.k8s.io/v1".to_owned(), "PartialObjectMetadata"),
+        _ => (renderer.kind.api_version(), renderer.kind.kind),
+    };
+    api::envelope::wrap_head(&api_version, &format!("{kind}List"), length, &mut out);
     out.push(0x0a);
     put_varint(&mut out, meta.len());
     out.extend_from_slice(&meta);

@@ -1,0 +1,93 @@
+//! Connections on which nothing happens.
+//!
+//! Each takes memory and a descriptor, and whoever never asks anything needs no name to hold as many as there are. As
+//! with upstream's server one ends when nothing was asked for a while, and sooner when nothing was ever asked.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use lifecycle::Shutdown;
+use parking_lot::Mutex;
+use tokio::time::{Instant, sleep_until};
+
+use super::stall::Patience;
+
+/// How long a client may take to ask for something.
+const FIRST: Duration = Duration::from_secs(32);
+/// How long a connection may be idle between requests.
+const BETWEEN: Duration = Duration::from_secs(90);
+/// How long a client may take to leave once it is told to.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// Requests of one connection.
+#[derive(Clone)]
+pub struct Activity(Arc<Mutex<Requests>>);
+
+struct Requests {
+    running: usize,
+    /// When the connection is idle if none runs.
+    until: Instant,
+}
+
+/// A request that runs until this is dropped.
+pub struct Busy(Activity);
+
+impl Activity {
+    /// A connection that was just made.
+    #[must_use]
+    pub fn new() -> Self {
+        Self(Arc::new(Mutex::new(Requests { running: 0, until: Instant::now() + FIRST })))
+    }
+
+    /// A request begins.
+    #[must_use]
+    pub fn begin(&self) -> Busy {
+        self.0.lock().running += 1;
+        Busy(self.clone())
+    }
+
+    /// Returns once nothing was asked for too long.
+    async fn idle(&self, patience: &Patience) {
+        loop {
+            let until = {
+                let requests = self.0.lock();
+                // What a terminal or a tunnel does is no request, and one that runs may end at once.
+                let is_busy = requests.running > 0 || patience.is_granted();
+                if is_busy { Instant::now() + BETWEEN } else { requests.until }
+            };
+            if until <= Instant::now() {
+                return;
+            }
+            sleep_until(until).await;
+        }
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        let mut requests = self.0.0.lock();
+        requests.running -= 1;
+        requests.until = Instant::now() + BETWEEN;
+    }
+}
+
+/// Runs a connection until it ends, is idle for too long, or the server stops and its requests are answered; `close`
+/// tells it to take no further ones. None where it did not end then.
+pub async fn run<C: Future>(
+    mut connection: Pin<&mut C>,
+    close: impl Fn(Pin<&mut C>),
+    (activity, patience): (&Activity, &Patience),
+    shutdown: &Shutdown,
+) -> Option<C::Output> {
+    tokio::select! {
+        output = connection.as_mut() => return Some(output),
+        () = shutdown.wait() => {
+            close(connection.as_mut());
+            return Some(connection.await);
+        }
+        () = activity.idle(patience) => {}
+    }
+    close(connection.as_mut());
+    tokio::time::timeout(GRACE, connection).await.ok()
+}

@@ -2,12 +2,13 @@
 
 use std::path::Path;
 
-use machine_api::{Boot, Boots, Phase, Span};
+use machine_api::{Boot, Boots, MachineStatus};
 use supervisor::ServiceStatus;
 use sys::System;
 
 use crate::environment::Environment;
 use crate::machine::Machine;
+use crate::observe;
 
 /// So many are kept.
 const KEPT: usize = 10;
@@ -16,9 +17,9 @@ const LOADER_BEGAN: &str = "/sys/firmware/efi/efivars/LoaderTimeInitUSec-4a67b08
 const LOADER_ENDED: &str = "/sys/firmware/efi/efivars/LoaderTimeExecUSec-4a67b082-0a4c-41cf-b6c7-440b29bb8c4f";
 
 /// Writes this start down: once when its services begin, and when they are ready.
-pub(crate) fn remember(machine: &mut Machine, services: &[ServiceStatus], is_ready: bool) {
+pub(crate) fn remember(machine: &mut Machine, status: &MachineStatus) {
     let now = machine.system.uptime();
-    let is_known = machine.remembered_boot.as_ref().is_some_and(|boot| boot.ready_seconds.is_some() || !is_ready);
+    let is_known = machine.remembered_boot.as_ref().is_some_and(|boot| boot.ready_seconds.is_some() || !status.ready);
     if is_known || machine.accepted.is_none() {
         return;
     }
@@ -35,15 +36,11 @@ pub(crate) fn remember(machine: &mut Machine, services: &[ServiceStatus], is_rea
         slot: machine.booted.as_ref().map(|booted| booted.slot.to_string()),
         kernel: machine.system.kernel_release(),
         firmware_seconds: loader_time(&*machine.system, LOADER_ENDED),
-        ready_seconds: is_ready.then_some(now.as_secs_f64() - base),
-        spans: spans(&machine.phases, services, base),
         ..Boot::default()
     };
     let began = loader_time(&*machine.system, LOADER_BEGAN);
     boot.loader_seconds = began.and_then(|began| boot.firmware_seconds.map(|ended| ended - began));
-    if is_ready {
-        boot.mark_critical();
-    }
+    boot.follow(status, base);
     let path = machine.config.paths.boots();
     let mut all = load(&*machine.system, &path);
     if let Some(before) = all.boots.last_mut().filter(|before| before.boot_id != boot.boot_id) {
@@ -59,11 +56,15 @@ pub(crate) fn remember(machine: &mut Machine, services: &[ServiceStatus], is_rea
 }
 
 /// Writes down how this start ended.
-pub(crate) fn conclude(machine: &mut Machine, how: &str) {
+pub(crate) fn conclude(machine: &mut Machine, services: Vec<ServiceStatus>, how: &str) {
+    let status = observe::observe(machine, services);
     let path = machine.config.paths.boots();
     let mut all = load(&*machine.system, &path);
     let own = machine.boot_id.clone();
     let Some(boot) = all.boots.last_mut().filter(|boot| boot.boot_id == own) else { return };
+    if boot.ready_seconds.is_none() {
+        boot.follow(&status, boot.base_seconds);
+    }
     boot.ended = Some(how.to_owned());
     store(machine, &path, &all);
 }
@@ -78,27 +79,6 @@ fn store(machine: &mut Machine, path: &Path, all: &Boots) {
         Ok(text) => machine.publish(path, &text, 0o644),
         Err(error) => machine.say(&format!("this start is not remembered: {error}")),
     }
-}
-
-/// All that was done, in seconds since `base`.
-fn spans(phases: &[Phase], services: &[ServiceStatus], base: f64) -> Vec<Span> {
-    let span = |name: &str, kind: &str, start: f64, end: Option<f64>| Span {
-        name: name.to_owned(),
-        kind: kind.to_owned(),
-        start_seconds: start - base,
-        end_seconds: end.map(|end| end - base),
-        ..Span::default()
-    };
-    let kernel = phases.first().map(|first| span("kernel", "kernel", 0.0, Some(first.started_seconds)));
-    let kernel = kernel.filter(|_| base == 0.0);
-    let phases = phases.iter().map(|phase| {
-        span(&phase.name, "phase", phase.started_seconds, Some(phase.started_seconds + phase.took_seconds))
-    });
-    let services = services.iter().filter_map(|service| {
-        let (started, ready) = (service.started?.as_secs_f64(), service.ready.map(|then| then.as_secs_f64()));
-        Some(Span { after: service.after.clone(), ..span(&service.name, "service", started, ready) })
-    });
-    kernel.into_iter().chain(phases).chain(services).collect()
 }
 
 fn loader_time(system: &dyn System, path: &str) -> Option<f64> {
@@ -123,14 +103,5 @@ mod tests {
         system.file(LOADER_ENDED, variable);
         assert_eq!(loader_time(&system, LOADER_ENDED), Some(2.35));
         assert_eq!(loader_time(&system, LOADER_BEGAN), None);
-    }
-
-    #[test]
-    fn phases_and_services_become_spans() {
-        let phase = Phase { name: "mounts".to_owned(), started_seconds: 1.0, took_seconds: 0.5, errors: Vec::new() };
-        let spans = spans(&[phase], &[], 0.0);
-        let found: Vec<(&str, f64, Option<f64>)> =
-            spans.iter().map(|span| (span.name.as_str(), span.start_seconds, span.end_seconds)).collect();
-        assert_eq!(found, [("kernel", 0.0, Some(1.0)), ("mounts", 1.0, Some(1.5))]);
     }
 }

@@ -70,7 +70,7 @@ pub(crate) fn leave(machine: &mut Machine, runner: &mut Runner, ears: &mut Ears,
             wait_for_others(machine, runner, time);
         }
     }
-    boots::conclude(machine, &how.why);
+    boots::conclude(machine, runner.supervisor().status(), &how.why);
     runner.keep_said(machine);
     runner.close_logs();
     sync(machine);

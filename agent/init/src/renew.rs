@@ -104,10 +104,10 @@ pub(crate) fn tick(machine: &mut Machine, runner: &mut Runner) {
     if machine.trying.as_ref().is_some_and(|trying| trying.until <= machine.system.uptime())
         && let (Some(trying), Some(current)) = (machine.trying.take(), machine.accepted.clone())
     {
-        machine.say("manifest: nobody kept the one that was tried, and the one before is back");
         if let Plan::Now(services) = plan(&current.text, &trying.before.text) {
             put_in_force(machine, runner, trying.before, &services);
         }
+        machine.say("manifest: nobody kept the one that was tried, and the one before is back");
     }
     go_on(machine, runner);
 }
@@ -125,6 +125,7 @@ fn put_in_force(machine: &mut Machine, runner: &mut Runner, accepted: Accepted, 
     machine.publish(&machine.config.paths.manifest(), accepted.text.as_bytes(), 0o600);
     machine.say(&format!("manifest: {} is in force", accepted.source));
     machine.accepted = Some(accepted);
+    runner.touch();
     phases::apply(machine);
     watchdog::settle(machine);
     for name in services {

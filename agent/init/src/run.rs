@@ -157,6 +157,7 @@ pub(crate) fn turn(machine: &mut Machine, runner: &mut Runner, ears: &mut Ears) 
     }
     if files_changed && sources::take_keep(&*machine.system, &machine.config.paths) {
         renew::keep_tried(machine);
+        runner.touch();
     }
     leave = leave.or_else(|| machine.leave.take());
     runner.step(machine, Event::Tick);
@@ -258,8 +259,8 @@ fn tell_conditions(machine: &mut Machine, runner: &mut Runner) {
 /// Writes the status for others, if it changed.
 pub(crate) fn publish(machine: &mut Machine, runner: &mut Runner) {
     let Some(services) = runner.changed_status() else { return };
-    let status = observe::observe(machine, services.clone());
-    boots::remember(machine, &services, status.ready);
+    let status = observe::observe(machine, services);
+    boots::remember(machine, &status);
     match serde_json::to_vec_pretty(&status) {
         Ok(text) => machine.publish(&machine.config.paths.run.join("status.json"), &text, 0o644),
         Err(error) => machine.say(&format!("the status cannot be written: {error}")),

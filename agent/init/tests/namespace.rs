@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use cgroups::{Group, Hierarchy};
 use init::{Config, Environment, Paths};
-use machine_api::{MachineStatus, Stage};
+use machine_api::{Boots, MachineStatus, Stage};
 use manifest::Manifest;
 use supervisor::ServiceSpec;
 use sys::Linux;
@@ -248,6 +248,12 @@ fn services_start_in_order_restart_and_stop() {
     namespace.assert_order(&["stubborn: did not end within 1 s, killing it", "stubborn: stopped", "stopped in"]);
     let log = std::fs::read_to_string(namespace.folder.path().join("root/var/log/keelson/flaky.log")).unwrap();
     assert!(log.contains("first try fails"), "{log}");
+    let boots = std::fs::read(namespace.folder.path().join("root/state/boots.json")).unwrap();
+    let Boots { boots } = serde_json::from_slice(&boots).unwrap();
+    assert_eq!((boots.len(), boots[0].ended.as_deref()), (1, Some("SIGTERM was received")));
+    let is_critical = |name: &str| boots[0].spans.iter().any(|span| span.name == name && span.is_critical);
+    assert!(boots[0].ready_seconds.is_some() && boots[0].spans.iter().any(|span| span.name == "once"), "{boots:?}");
+    assert!(is_critical("flaky") || is_critical("second"), "{boots:?}");
     println!("services start in order, restart and stop: ok");
 }
 

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::MachineStatus;
 use crate::table::{Row, span, table};
 
 /// The starts that the machine remembers, oldest first; the last one is the one that runs.
@@ -32,7 +33,9 @@ pub struct Boot {
     pub loader_seconds: Option<f64>,
     /// When everything was ready; none if that never came.
     pub ready_seconds: Option<f64>,
-    /// What was done, in seconds since the kernel began.
+    /// When it began, in seconds since the kernel did: not at once in namespaces.
+    pub base_seconds: f64,
+    /// What was done, in seconds since it began.
     pub spans: Vec<Span>,
     /// How it ended, if that is known.
     pub ended: Option<String>,
@@ -69,8 +72,34 @@ impl Row for Span {
 }
 
 impl Boot {
+    /// Takes over what a status tells of this start: all that was done, and since when everything is ready, if it is.
+    /// `base` is when the start began, in seconds since the kernel did.
+    pub fn follow(&mut self, status: &MachineStatus, base: f64) {
+        let span = |name: &str, kind: &str, start: f64, end: Option<f64>| Span {
+            name: name.to_owned(),
+            kind: kind.to_owned(),
+            start_seconds: start - base,
+            end_seconds: end.map(|end| end - base),
+            ..Span::default()
+        };
+        let kernel = status.phases.first().map(|first| span("kernel", "kernel", 0.0, Some(first.started_seconds)));
+        let phases = status.phases.iter().map(|phase| {
+            span(&phase.name, "phase", phase.started_seconds, Some(phase.started_seconds + phase.took_seconds))
+        });
+        let services = status.services.iter().filter_map(|service| {
+            let service_span = span(&service.name, "service", service.started_seconds?, service.ready_seconds);
+            Some(Span { after: service.after.clone(), ..service_span })
+        });
+        self.spans = kernel.filter(|_| base == 0.0).into_iter().chain(phases).chain(services).collect();
+        self.base_seconds = base;
+        if status.ready {
+            self.ready_seconds = Some(status.uptime_seconds - base);
+            self.mark_critical();
+        }
+    }
+
     /// Marks what everything else waited for: from the end back, always the one that was done last.
-    pub fn mark_critical(&mut self) {
+    fn mark_critical(&mut self) {
         let mut next = last(&self.spans, |span| span.kind == "service");
         while let Some(index) = next {
             self.spans[index].is_critical = true;
@@ -132,6 +161,34 @@ impl Boots {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{Phase, Service};
+
+    #[test]
+    fn phases_and_services_become_spans() {
+        let status = MachineStatus {
+            phases: vec![Phase {
+                name: "mounts".to_owned(),
+                started_seconds: 1.0,
+                took_seconds: 0.5,
+                ..Phase::default()
+            }],
+            services: vec![
+                Service { name: "etcd".to_owned(), started_seconds: Some(2.0), ..Service::default() },
+                Service { name: "node".to_owned(), ..Service::default() },
+            ],
+            ..MachineStatus::default()
+        };
+        let mut boot = Boot::default();
+        let mut told = |base: f64| {
+            boot.follow(&status, base);
+            let spans = boot.spans.iter();
+            spans.map(|it| (it.name.clone(), it.start_seconds, it.end_seconds)).collect::<Vec<_>>()
+        };
+        let span = |name: &str, start, end| (name.to_owned(), start, end);
+        let expected = [span("kernel", 0.0, Some(1.0)), span("mounts", 1.0, Some(1.5)), span("etcd", 2.0, None)];
+        assert_eq!(told(0.0), expected);
+        assert_eq!(told(1.0), [span("mounts", 0.0, Some(0.5)), span("etcd", 1.0, None)]);
+    }
 
     #[test]
     fn the_critical_path_goes_back_from_what_was_ready_last() {

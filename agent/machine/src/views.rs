@@ -9,7 +9,7 @@ mod processes;
 use std::path::Path;
 
 use cri::Runtime;
-use machine_api::{ImageStatus, View};
+use machine_api::{Boots, ImageStatus, MachineStatus, View};
 use serde::Serialize;
 use stdx::chain;
 use sys::{Linux, System};
@@ -59,11 +59,19 @@ fn status(server: &Server) -> Result<Vec<u8>, String> {
 }
 
 fn boots(server: &Server) -> Result<Vec<u8>, String> {
-    match Linux.read(&server.boots) {
-        Ok(text) => Ok(text),
-        Err(error) if error.is_not_found() => json(&machine_api::Boots::default()),
-        Err(error) => Err(chain(&error).to_string()),
+    let text = match Linux.read(&server.boots) {
+        Ok(text) => text,
+        Err(error) if error.is_not_found() => return json(&Boots::default()),
+        Err(error) => return Err(chain(&error).to_string()),
+    };
+    let mut boots: Boots = serde_json::from_slice(&text).map_err(|error| error.to_string())?;
+    let status: MachineStatus = serde_json::from_slice(&status(server)?).map_err(|error| error.to_string())?;
+    let running = boots.boots.last_mut().filter(|boot| boot.boot_id == status.boot_id);
+    // One that is not ready was written down at its beginning only.
+    if let Some(boot) = running.filter(|boot| boot.ready_seconds.is_none()) {
+        boot.follow(&status, boot.base_seconds);
     }
+    json(&boots)
 }
 
 async fn images(socket: &Path) -> Result<Vec<ImageStatus>, String> {

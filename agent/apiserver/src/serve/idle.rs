@@ -91,3 +91,35 @@ pub async fn run<C: Future>(
     close(connection.as_mut());
     tokio::time::timeout(GRACE, connection).await.ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn who_asks_nothing_is_waited_for_a_while_and_longer_between_requests() {
+        let (activity, patience) = (Activity::new(), Patience::default());
+        let start = Instant::now();
+        activity.idle(&patience).await;
+        assert_eq!(start.elapsed().as_secs(), FIRST.as_secs());
+        let busy = activity.begin();
+        assert!(tokio::time::timeout(BETWEEN * 10, activity.idle(&patience)).await.is_err());
+        drop(busy);
+        let start = Instant::now();
+        activity.idle(&patience).await;
+        assert_eq!(start.elapsed().as_secs(), BETWEEN.as_secs());
+        patience.grant();
+        assert!(tokio::time::timeout(BETWEEN * 10, activity.idle(&patience)).await.is_err());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_that_is_idle_is_closed_and_one_that_does_not_leave_is_left() {
+        let closed = std::cell::Cell::new(false);
+        let mut connection = std::pin::pin!(std::future::pending::<()>());
+        let (activity, patience) = (Activity::new(), Patience::default());
+        let start = Instant::now();
+        let output = run(connection.as_mut(), |_| closed.set(true), (&activity, &patience), &Shutdown::new()).await;
+        assert!(output.is_none() && closed.get());
+        assert_eq!(start.elapsed().as_secs(), (FIRST + GRACE).as_secs());
+    }
+}

@@ -196,3 +196,50 @@ async fn run<F: Future>(stream: F, patience: Duration) {
     })
     .await;
 }
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::StreamBody;
+
+    use super::super::idle::Activity;
+    use super::*;
+
+    fn endless() -> Body {
+        let pieces = futures::stream::repeat_with(|| Ok(Frame::data(Bytes::from(vec![0; WINDOW / 2]))));
+        StreamBody::new(pieces).boxed_unsync()
+    }
+
+    fn bounds(end: Option<SentBy>, is_http1: bool) -> Bounds {
+        Bounds { end, is_http1, busy: Activity::new().begin() }
+    }
+
+    #[tokio::test]
+    async fn http1_gets_the_next_piece_when_those_before_are_sent() {
+        let mut body = bounded(endless(), bounds(None, true));
+        let mut next = async || body.frame().await.unwrap().unwrap().into_data().unwrap();
+        let (first, _second) = (next().await, next().await);
+        assert!(futures::poll!(std::pin::pin!(next())).is_pending());
+        drop(first);
+        assert!(futures::poll!(std::pin::pin!(next())).is_ready());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stream_ends_when_its_client_does_not_read_or_its_answer_takes_too_long() {
+        let patience = Duration::from_secs(60);
+        for (within, wanted) in [(None, 60), (Some(10), 10)] {
+            let end = within.map(|within| SentBy((Instant::now() + Duration::from_secs(within)).into_std()));
+            let start = Instant::now();
+            // Takes a piece, for which the client has no room.
+            let stream = async {
+                let mut body = bounded(endless(), bounds(end, false));
+                let _piece = body.frame().await;
+                std::future::pending::<()>().await;
+            };
+            run(stream, patience).await;
+            assert_eq!(start.elapsed().as_secs(), wanted);
+        }
+        // One that waits for its server has all the time.
+        let waiting = run(std::future::pending::<()>(), patience);
+        assert!(tokio::time::timeout(patience * 10, waiting).await.is_err());
+    }
+}

@@ -334,9 +334,10 @@ async fn maintenance(run: &Path, request: Request<Incoming>) -> Response<Full<By
 }
 
 fn status(run: &Path) -> Response<Full<Bytes>> {
-    match Linux.read(&run.join("status.json")) {
+    let status = crate::status::read(run);
+    match status.and_then(|status| serde_json::to_vec(&status).map_err(|error| format!("{error}\n"))) {
         Ok(status) => respond(StatusCode::OK, "application/json", status),
-        Err(error) => text(StatusCode::SERVICE_UNAVAILABLE, stdx::chain(&error).to_string()),
+        Err(reason) => text(StatusCode::SERVICE_UNAVAILABLE, reason),
     }
 }
 
@@ -429,7 +430,7 @@ mod tests {
     async fn a_manifest_is_checked_and_handed_on() {
         let run = tempfile::tempdir().unwrap();
         std::fs::create_dir(run.path().join("inbox")).unwrap();
-        std::fs::write(run.path().join("status.json"), "{}").unwrap();
+        std::fs::write(run.path().join("status.json"), r#"{"hostname":"m1"}"#).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let shutdown = Shutdown::new();
@@ -441,7 +442,7 @@ mod tests {
         assert!(answer.starts_with("HTTP/1.1 202"), "{answer}");
         assert_eq!(std::fs::read_to_string(run.path().join("inbox/manifest.toml")).unwrap(), good);
         let status = call(address, "GET /status HTTP/1.1\r\nhost: m\r\nconnection: close\r\n\r\n").await;
-        assert!(status.starts_with("HTTP/1.1 200") && status.ends_with("{}"), "{status}");
+        assert!(status.starts_with("HTTP/1.1 200") && status.contains(r#""hostname":"m1""#), "{status}");
         let wrong = call(address, "GET /manifest HTTP/1.1\r\nhost: m\r\nconnection: close\r\n\r\n").await;
         assert!(wrong.starts_with("HTTP/1.1 405"), "{wrong}");
         shutdown.trigger();

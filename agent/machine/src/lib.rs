@@ -20,6 +20,7 @@ mod etcd;
 mod logs;
 mod network;
 mod redact;
+mod status;
 mod task;
 mod views;
 

@@ -9,7 +9,7 @@ mod processes;
 use std::path::Path;
 
 use cri::Runtime;
-use machine_api::{Boots, ImageStatus, MachineStatus, View};
+use machine_api::{Boots, ImageStatus, View};
 use serde::Serialize;
 use stdx::chain;
 use sys::{Linux, System};
@@ -26,7 +26,7 @@ pub(crate) async fn look(server: &Server, view: View) -> Result<Vec<u8>, String>
     let secrets = server.secrets.clone();
     let pki = server.pki.clone();
     match view {
-        View::Services => status(server),
+        View::Services => json(&crate::status::read(&server.run)?),
         View::Boots => boots(server),
         View::Time => json(&server.time()),
         View::Images => json(&images(&server.containerd).await?),
@@ -54,10 +54,6 @@ where
     json(&done?)
 }
 
-fn status(server: &Server) -> Result<Vec<u8>, String> {
-    Linux.read(&server.run.join("status.json")).map_err(|error| chain(&error).to_string())
-}
-
 fn boots(server: &Server) -> Result<Vec<u8>, String> {
     let text = match Linux.read(&server.boots) {
         Ok(text) => text,
@@ -65,7 +61,7 @@ fn boots(server: &Server) -> Result<Vec<u8>, String> {
         Err(error) => return Err(chain(&error).to_string()),
     };
     let mut boots: Boots = serde_json::from_slice(&text).map_err(|error| error.to_string())?;
-    let status: MachineStatus = serde_json::from_slice(&status(server)?).map_err(|error| error.to_string())?;
+    let status = crate::status::read(&server.run)?;
     let running = boots.boots.last_mut().filter(|boot| boot.boot_id == status.boot_id);
     // One that is not ready was written down at its beginning only.
     if let Some(boot) = running.filter(|boot| boot.ready_seconds.is_none()) {

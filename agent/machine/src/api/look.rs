@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use http::{Response, StatusCode};
 use http_body_util::Full;
-use machine_api::{MachineStatus, View};
+use machine_api::View;
 use sys::{Linux, System};
 
 use super::{Answer, Server, respond, streamed, text, whole};
@@ -50,8 +50,10 @@ pub(super) fn restart(server: &Server, query: Option<&str>) -> Response<Full<Byt
     let Some(name) = query.and_then(|query| query.strip_prefix("name=")) else {
         return text(StatusCode::BAD_REQUEST, "which service: ?name=NAME\n".to_owned());
     };
-    let status = Linux.read(&server.run.join("status.json")).unwrap_or_default();
-    let status: MachineStatus = serde_json::from_slice(&status).unwrap_or_default();
+    let status = match crate::status::read(&server.run) {
+        Ok(status) => status,
+        Err(reason) => return text(StatusCode::SERVICE_UNAVAILABLE, reason),
+    };
     let known: Vec<&str> = status.services.iter().map(|service| service.name.as_str()).collect();
     if !known.contains(&name) {
         let reason = format!("there is no service {name:?}; there are {}\n", known.join(", "));
@@ -126,9 +128,9 @@ mod tests {
     fn only_services_that_there_are_start_anew() {
         let folder = tempfile::tempdir().unwrap();
         std::fs::create_dir(folder.path().join("inbox")).unwrap();
-        let status = MachineStatus {
+        let status = machine_api::MachineStatus {
             services: vec![machine_api::Service { name: "etcd".to_owned(), ..machine_api::Service::default() }],
-            ..MachineStatus::default()
+            ..machine_api::MachineStatus::default()
         };
         std::fs::write(folder.path().join("status.json"), serde_json::to_vec(&status).unwrap()).unwrap();
         let server = server(folder.path());

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
-use machine_api::{Applied, KeyChange, MachineStatus};
+use machine_api::{Applied, KeyChange};
 use manifest::Impact;
 use stdx::chain;
 use sys::{Linux, System};
@@ -114,9 +114,7 @@ fn take(run: &Path, body: &[u8], wishes: Wishes) -> Result<Applied, (StatusCode,
 
 /// The services that the machine has.
 fn services(run: &Path) -> Vec<String> {
-    let status = Linux.read(&run.join("status.json")).unwrap_or_default();
-    let status: MachineStatus = serde_json::from_slice(&status).unwrap_or_default();
-    status.services.into_iter().map(|service| service.name).collect()
+    crate::status::read(run).unwrap_or_default().services.into_iter().map(|service| service.name).collect()
 }
 
 /// A key for which a machine has to start again when it changes, or changes back.
@@ -143,8 +141,7 @@ fn compare(before: &str, after: &str, services: &[String]) -> Applied {
 
 /// Keeps the manifest that is tried.
 pub(super) fn keep(server: &Server) -> Response<Full<Bytes>> {
-    let status = Linux.read(&server.run.join("status.json")).unwrap_or_default();
-    let status: MachineStatus = serde_json::from_slice(&status).unwrap_or_default();
+    let status = crate::status::read(&server.run).unwrap_or_default();
     if status.manifest_tried_until.is_none() {
         return text(StatusCode::CONFLICT, "no manifest is tried\n".to_owned());
     }

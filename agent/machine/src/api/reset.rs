@@ -105,8 +105,7 @@ pub(super) async fn reset(server: &Server, query: Option<&str>) -> Response<Full
 }
 
 async fn try_reset(server: &Server, updates: &Updates, wishes: &Wishes) -> Result<ResetPlan, String> {
-    let status = Linux.read(&server.run.join("status.json")).unwrap_or_default();
-    let MachineStatus { hostname, .. } = serde_json::from_slice(&status).unwrap_or_default();
+    let MachineStatus { hostname, .. } = crate::status::read(&server.run)?;
     let etcd = server.etcd.as_ref().filter(|_| wishes.loses_state());
     let member = match etcd {
         None => Member::Stays,

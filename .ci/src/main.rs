@@ -38,6 +38,7 @@ const STEPS: &[Step] = &[
         run: |_| cargo(&["test", "--workspace", "--no-fail-fast"]),
     },
     Step { name: "boot", about: "a real cluster, booted and asked", run: |_| cargo(&["cluster", "test", "boot"]) },
+    Step { name: "etcd", about: "the tests that want a real etcd, with that of the image", run: test_on_etcd },
 ];
 
 /// Everything that CI checks.
@@ -89,8 +90,26 @@ fn workspace_root() -> Result<PathBuf> {
     Ok(metadata.workspace_root.into_std_path_buf())
 }
 
+/// Those that find no etcd pass without a word.
+fn test_on_etcd(root: &Path) -> Result<()> {
+    let etcd = root.join("target/images/base/root/usr/bin/etcd");
+    if !etcd.exists() {
+        bail!("there is no {}: the step boot makes it", etcd.display());
+    }
+    for tests in [["-p=store", "-p=etcd"], ["-p=apiserver", "--test=etcd"]] {
+        let mut command = Command::new("cargo");
+        succeed(command.arg("test").args(tests).env("KEELSON_TEST_ETCD", &etcd))?;
+    }
+    Ok(())
+}
+
 /// Runs cargo with these arguments, its output as it comes.
 fn cargo(arguments: &[&str]) -> Result<()> {
-    let status = Command::new("cargo").args(arguments).status().context("starting cargo")?;
+    succeed(Command::new("cargo").args(arguments))
+}
+
+fn succeed(command: &mut Command) -> Result<()> {
+    let status = command.status().context("starting cargo")?;
+    let arguments: Vec<_> = command.get_args().map(|argument| argument.to_string_lossy()).collect();
     if status.success() { Ok(()) } else { bail!("cargo {} ended with {status}", arguments.join(" ")) }
 }

@@ -145,17 +145,8 @@ impl Reset {
     async fn clear(&self, client: &Client) -> Result<()> {
         let status = self.asked.target.ask(Method::GET, "/status", Bytes::new()).await?;
         let status: MachineStatus = serde_json::from_slice(&status).context("reading the machine's answer")?;
-        drain::close(client, &self.machine, &status.boot_id).await?;
-        match drain::drain(client, &self.machine, Duration::from_secs(self.drain_timeout)).await {
-            Ok(moved) => {
-                eprintln!("{moved} pods have left the node {}", self.machine);
-                Ok(())
-            }
-            Err(error) => {
-                drain::open(client, &self.machine).await?;
-                Err(error.context("nothing was reset"))
-            }
-        }
+        let within = Duration::from_secs(self.drain_timeout);
+        drain::clear(client, &self.machine, &status.boot_id, within).await.context("nothing was reset")
     }
 
     async fn ask(&self, is_dry: bool) -> Result<Bytes> {

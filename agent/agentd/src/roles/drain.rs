@@ -20,8 +20,24 @@ const AGAIN: Duration = Duration::from_secs(2);
 /// The start of its machine in which a node was closed for the machine to go down.
 const CLOSED_IN: &str = "keelson.io/closed-in-boot";
 
+/// Closes a node and moves its pods away, for a machine that goes down. One that cannot be cleared is opened again.
+pub(crate) async fn clear(client: &Client, node: &str, boot_id: &str, within: Duration) -> Result<()> {
+    close(client, node, boot_id).await?;
+    let error = match drain(client, node, within).await {
+        Ok(moved) => {
+            eprintln!("{moved} pods have left the node {node}");
+            return Ok(());
+        }
+        Err(error) => error,
+    };
+    match open(client, node).await {
+        Ok(()) => Err(error),
+        Err(still) => Err(error.context(format!("the node {node} stays closed: {still:#}"))),
+    }
+}
+
 /// Lets the cluster put nothing more on a node until its machine has started again.
-pub(crate) async fn close(client: &Client, node: &str, boot_id: &str) -> Result<()> {
+async fn close(client: &Client, node: &str, boot_id: &str) -> Result<()> {
     let found: Node = client.get(None, node).await.with_context(|| format!("looking at the node {node}"))?;
     if found.spec.unschedulable && closed_in(&found).is_none() {
         return Ok(());
@@ -48,7 +64,7 @@ pub(crate) fn closed_in(node: &Node) -> Option<&str> {
 }
 
 /// Evicts all pods that another node can run, and waits until they are gone. The node takes no new ones from before.
-pub(crate) async fn drain(client: &Client, node: &str, within: Duration) -> Result<usize> {
+async fn drain(client: &Client, node: &str, within: Duration) -> Result<usize> {
     let end = tokio::time::Instant::now() + within;
     let mut evicted = 0;
     loop {

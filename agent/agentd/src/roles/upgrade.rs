@@ -151,7 +151,8 @@ async fn change(target: &Target, start: &StartOptions, (method, uri, body): (Met
     let MachineStatus { hostname: node, boot_id, .. } = observe(target).await?;
     let cluster = if start.no_drain { None } else { target.cluster()? };
     if let Some(client) = &cluster {
-        clear(client, &node, &boot_id, Duration::from_secs(start.drain_timeout)).await?;
+        let cleared = drain::clear(client, &node, &boot_id, Duration::from_secs(start.drain_timeout)).await;
+        cleared.context("the machine does not start again now; its next start tries the new system")?;
     }
     if let Err(error) = target.ask(Method::POST, &reboot, Bytes::new()).await {
         if let Some(client) = &cluster {
@@ -173,21 +174,6 @@ async fn change(target: &Target, start: &StartOptions, (method, uri, body): (Met
             Ok(())
         }
         (UpdateState::TakenBack | UpdateState::CutShort | UpdateState::Trying, text) => bail!("{text}"),
-    }
-}
-
-/// Closes the node and moves its pods away. One that cannot be drained is opened again.
-async fn clear(client: &Client, node: &str, boot_id: &str, within: Duration) -> Result<()> {
-    drain::close(client, node, boot_id).await?;
-    match drain::drain(client, node, within).await {
-        Ok(moved) => {
-            eprintln!("{moved} pods have left the node {node}");
-            Ok(())
-        }
-        Err(error) => {
-            drain::open(client, node).await?;
-            Err(error.context("the machine does not start again now; its next start tries the new system"))
-        }
     }
 }
 

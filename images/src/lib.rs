@@ -15,6 +15,7 @@ mod modules;
 mod oci;
 mod packages;
 mod pause;
+mod plain;
 mod recipe;
 pub mod sbom;
 pub mod secure_boot;
@@ -31,6 +32,7 @@ use ::disk::Verity;
 use anyhow::{Context, Result, bail};
 
 use crate::fingerprint::Fingerprint;
+pub use crate::plain::Plain;
 
 /// The version that images have.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -51,6 +53,7 @@ const TOOLS: &[tools::Tool] = &[
     ("dpkg-deb", "dpkg"),
     ("xz", "xz-utils"),
     ("mkfs.erofs", "erofs-utils"),
+    ("zstd", "zstd"),
     ("protoc", "protobuf-compiler"),
     ("/usr/include/google/protobuf/descriptor.proto", "libprotobuf-dev"),
 ];
@@ -58,6 +61,8 @@ const TOOLS: &[tools::Tool] = &[
 /// How the root is compressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Compression {
+    /// Not at all.
+    None,
     /// In half a second: for clusters that live for a test.
     Fast,
     /// In some seconds, a fifth smaller.
@@ -363,17 +368,23 @@ fn pack(options: &Options, folder: &Path, id: &str) -> Result<()> {
     pack_initramfs(options, folder)
 }
 
-/// The file system of a tree, with its hash tree behind it. The same tree makes the same bytes.
+/// The file system of a tree, with its hash tree behind it.
 fn pack_root(tree: &Path, root: &Path, id: &str, compression: Compression) -> Result<Verity> {
-    let algorithm = match compression {
-        Compression::Fast => "-zlz4",
-        Compression::Small => "-zlz4hc",
+    make_root(tree, root, id, compression)?;
+    append_tree(root, id).context("make the root's hash tree")
+}
+
+/// The file system of a tree. The same tree makes the same bytes.
+fn make_root(tree: &Path, root: &Path, id: &str, compression: Compression) -> Result<()> {
+    let packing: &[&str] = match compression {
+        Compression::None => &[],
+        Compression::Fast => &["-zlz4", "-C65536"],
+        Compression::Small => &["-zlz4hc", "-C65536"],
     };
     let uuid = [&id[..8], &id[8..12], &id[12..16], &id[16..20], &id[20..]].join("-");
     let mut command = tools::command("mkfs.erofs");
-    command.args(["--quiet", algorithm, "-C65536", "-T0", "--all-root", "-U", &uuid]);
-    tools::run(command.arg(root).arg(tree))?;
-    append_tree(root, id).context("make the root's hash tree")
+    command.args(packing).args(["--quiet", "-T0", "--all-root", "-U", &uuid]);
+    tools::run(command.arg(root).arg(tree)).map(drop)
 }
 
 /// Puts the hash tree behind the file system, salted with its identifier.

@@ -93,12 +93,15 @@ impl Cluster {
         }
         let (programs, built) = build(request, &workspace, progress)?;
         fs::create_dir_all(folder.path()).with_context(|| format!("make {}", folder.path().display()))?;
-        let image = built.link(&folder.image())?;
-        progress.say(&format!("image: {:.1} MB", images::megabytes(image.bytes()?)));
+        progress.say(&format!("image: {:.1} MB", images::megabytes(built.bytes()?)));
         let accelerator = match request.provider {
-            Provider::Qemu => qemu::choose_accelerator(&image, folder.path()).await?,
+            Provider::Qemu => qemu::choose_accelerator(&built, folder.path()).await?,
             Provider::Netns => Accelerator::Kvm,
         };
+        if accelerator == Accelerator::Emulation {
+            built.unpack().context("unpack the image")?;
+        }
+        let image = built.link(&folder.image())?;
         let machines = plan::plan_machines(request.masters, request.workers);
         let ports = Ports { api: free_port()?, machine: free_port()?, sample: free_port()? };
         write_manifests(request, &folder, &machines, &programs)?;

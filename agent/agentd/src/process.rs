@@ -1,6 +1,7 @@
 //! What every long-running role has: logs, a runtime, signals, and word of its readiness.
 
 use std::future::Future;
+use std::num::NonZero;
 use std::os::unix::net::UnixDatagram;
 use std::time::Duration;
 
@@ -8,6 +9,10 @@ use anyhow::{Context, Result};
 use lifecycle::Shutdown;
 use tokio::signal::unix::{SignalKind, signal};
 
+/// Threads for what serves a whole cluster, at most.
+pub(crate) const FOR_A_CLUSTER: usize = 8;
+/// Threads for what serves a machine, at most.
+pub(crate) const FOR_A_MACHINE: usize = 2;
 /// Time that a role gets to end after it was asked to.
 const END_WITHIN: Duration = Duration::from_secs(20);
 
@@ -18,15 +23,17 @@ pub(crate) fn start_logs() {
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
 }
 
-/// Runs a role until it ends, or until SIGTERM or SIGINT and a while for it to end in order.
-pub(crate) fn run<F, Fut>(threads: usize, role: F) -> Result<()>
+/// Runs a role until it ends, or until SIGTERM or SIGINT and a while for it to end in order. It gets as many threads as
+/// there are processors, and no more than `most`: each costs memory, and two on one processor wake one another in vain.
+pub(crate) fn run<F, Fut>(most: usize, role: F) -> Result<()>
 where
     F: FnOnce(Shutdown) -> Fut,
     Fut: Future<Output = Result<()>>,
 {
     start_logs();
+    let processors = std::thread::available_parallelism().map_or(1, NonZero::get);
     let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(threads)
+        .worker_threads(most.min(processors))
         .enable_all()
         .build()
         .context("starting the runtime")?;

@@ -149,7 +149,7 @@ pub(crate) struct Options {
 }
 
 pub(crate) fn run(options: Options) -> Result<()> {
-    process::run(2, |shutdown| async move {
+    process::run(process::FOR_A_CLUSTER, |shutdown| async move {
         options.others.verify()?;
         let store = open(&options).await?;
         let config = config(&options)?;

@@ -24,7 +24,7 @@ const DRAIN: Duration = Duration::from_secs(15);
 const RESTART_PAUSE: Duration = Duration::from_secs(1);
 
 pub(crate) fn run() -> Result<()> {
-    process::run(2, |shutdown| async move {
+    process::run(process::FOR_A_CLUSTER, |shutdown| async move {
         let manifest = node::manifest_in_force()?;
         let addresses = node::addresses(&manifest)?;
         let first = *addresses.first().context("the machine has no address")?;

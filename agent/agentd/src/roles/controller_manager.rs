@@ -32,7 +32,7 @@ pub(crate) fn run(words: Words) -> Result<()> {
         given.add_without_effect(vec![(format!("--controllers={}", SIGNER[0]), reason)]);
     }
     let connection = leading::connection(&given)?;
-    process::run(2, |shutdown| async move {
+    process::run(process::FOR_A_CLUSTER, |shutdown| async move {
         given.tell();
         let client = client::Client::new(connection.with_component("controller-manager")).context("making a client")?;
         controllers::run(config, client, shutdown).await.context("running the controllers")

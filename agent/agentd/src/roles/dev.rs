@@ -59,7 +59,7 @@ pub(crate) struct Options {
 }
 
 pub(crate) fn run(options: Options) -> Result<()> {
-    process::run(2, |shutdown| async move { Trial::prepare(options)?.run(shutdown).await })
+    process::run(process::FOR_A_CLUSTER, |shutdown| async move { Trial::prepare(options)?.run(shutdown).await })
 }
 
 struct Trial {

@@ -31,7 +31,7 @@ const DRAIN: std::time::Duration = std::time::Duration::from_secs(5);
 pub(crate) fn run(words: Words) -> Result<()> {
     let Some(given) = SURFACE.read(words)? else { return Ok(()) };
     let plan = Plan::new(given)?;
-    process::run(2, |shutdown| async move {
+    process::run(process::FOR_A_MACHINE, |shutdown| async move {
         plan.given.tell();
         host::set_oom_score(plan.settings.oom_score_adj);
         let tasks = Tasks::new();

@@ -27,7 +27,7 @@ const DNS_PORT: u16 = 53;
 const DRAIN: std::time::Duration = std::time::Duration::from_secs(15);
 
 pub(crate) fn run() -> Result<()> {
-    process::run(2, |shutdown| async move {
+    process::run(process::FOR_A_MACHINE, |shutdown| async move {
         let manifest = node::manifest_in_force()?;
         let addresses = node::addresses(&manifest)?;
         let tasks = Tasks::new();

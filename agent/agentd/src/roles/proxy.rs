@@ -22,7 +22,7 @@ const SURFACE: Surface = Surface {
 pub(crate) fn run(words: Words) -> Result<()> {
     let Some(given) = SURFACE.read(words)? else { return Ok(()) };
     let plan = Plan::new(given)?;
-    process::run(2, |shutdown| async move {
+    process::run(process::FOR_A_MACHINE, |shutdown| async move {
         plan.given.tell();
         host::set_oom_score(plan.oom_score);
         let client = client::Client::new(plan.connection).context("making a client")?;

@@ -32,7 +32,7 @@ pub(crate) fn run(words: Words) -> Result<()> {
     let connection = leading::connection(&given)?;
     let identity = leading::identity(&given);
     let config = identity.map_or_else(scheduler::Config::default, |id| scheduler::Config::with_leader_election(&id));
-    process::run(2, |shutdown| async move {
+    process::run(process::FOR_A_CLUSTER, |shutdown| async move {
         given.tell();
         let client = client::Client::new(connection.with_component("scheduler")).context("making a client")?;
         scheduler::run(config, client, shutdown).await.context("running the scheduler")

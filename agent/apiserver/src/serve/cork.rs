@@ -160,8 +160,8 @@ where
         }
         let mut cork = this.cork.lock();
         if cork.is_worth_waiting() && this.done.is_none() && !std::mem::replace(&mut this.has_waited, true) {
-            cx.waker().wake_by_ref();
-            return Poll::Pending;
+            // Unlike a wake, which another thread is woken for to take it, this is for after all that is to run here.
+            return std::pin::pin!(tokio::task::yield_now()).poll(cx).map(|()| Ok(()));
         }
         this.has_waited = false;
         match (cork.poll_drain(cx), this.done.take()) {

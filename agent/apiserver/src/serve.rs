@@ -174,7 +174,7 @@ async fn serve<T, S>(
         let running = idle::run(connection.as_mut(), |c| c.graceful_shutdown(), (&activity, &patience), &shutdown);
         running.await.unwrap_or(Ok(()))
     });
-    if let Err(error) = cork.run(running).await {
+    if let Err(error) = cork.run(running, || activity.is_busy()).await {
         tracing::debug!(%error, "a connection ended");
     }
 }

@@ -119,7 +119,7 @@ pub fn write_file(path: &Path, contents: &[u8], mode: u32) -> Result<(), Error> 
 }
 
 fn write_atomically(path: &Path, contents: &[u8], mode: u32) -> io::Result<()> {
-    let folder = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
+    let folder = folder_of(path).ok_or(io::ErrorKind::InvalidInput)?;
     fs::DirBuilder::new().recursive(true).mode(FOLDER_MODE).create(folder)?;
     let mut temporary = path.as_os_str().to_owned();
     temporary.push(".new");
@@ -133,4 +133,22 @@ fn write_atomically(path: &Path, contents: &[u8], mode: u32) -> io::Result<()> {
     file.sync_all()?;
     fs::rename(&temporary, path)?;
     File::open(folder)?.sync_all()
+}
+
+/// Where a file lies: one that is only named, in the folder that the process is in.
+fn folder_of(path: &Path) -> Option<&Path> {
+    let folder = path.parent()?;
+    Some(if folder.as_os_str().is_empty() { Path::new(".") } else { folder })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_alone_lies_here() {
+        assert_eq!(folder_of(Path::new("kubeconfig")), Some(Path::new(".")));
+        assert_eq!(folder_of(Path::new("/run/kubeconfig")), Some(Path::new("/run")));
+        assert_eq!(folder_of(Path::new("/")), None);
+    }
 }

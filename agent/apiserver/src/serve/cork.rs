@@ -4,7 +4,7 @@
 //! network stack, for each, which costs more than encrypting them. [`Corked`] takes flushes as done and keeps the
 //! bytes; [`Uncork`] runs the connection and sends what it wrote when it has nothing more to write for now, and neither
 //! after those who are about to run had their turn: an event wakes all watches of a connection, and the first of them
-//! wakes the connection at once.
+//! wakes the connection at once. With no request left to write for, nothing is waited for.
 
 use std::io::{Error, IoSlice};
 use std::pin::Pin;
@@ -21,8 +21,10 @@ const LIMIT: usize = 64 << 10;
 pub struct Corked<S>(Arc<Mutex<Cork<S>>>);
 
 /// Runs a connection over a [`Corked`] stream.
-pub struct Uncork<F: Future, S> {
+pub struct Uncork<F: Future, S, B> {
     connection: F,
+    /// Whether others may have something to write.
+    is_busy: B,
     cork: Arc<Mutex<Cork<S>>>,
     /// What the connection came to, until everything is sent.
     done: Option<F::Output>,
@@ -54,10 +56,10 @@ impl<S> Corked<S> {
 pub struct CorkHandle<S>(Arc<Mutex<Cork<S>>>);
 
 impl<S> CorkHandle<S> {
-    /// The connection, with its writes sent turn by turn.
-    pub fn run<F: Future>(self, connection: F) -> Uncork<F, S> {
+    /// The connection, with its writes sent turn by turn. `is_busy` tells whether there are requests that may write.
+    pub fn run<F: Future, B: Fn() -> bool>(self, connection: F, is_busy: B) -> Uncork<F, S, B> {
         self.0.lock().is_in = true;
-        Uncork { connection, cork: self.0, done: None, has_waited: false }
+        Uncork { connection, is_busy, cork: self.0, done: None, has_waited: false }
     }
 }
 
@@ -141,8 +143,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Corked<S> {
     }
 }
 
-impl<F, S, E> Future for Uncork<F, S>
+impl<F, S, E, B> Future for Uncork<F, S, B>
 where
+    B: Fn() -> bool + Unpin,
     F: Future<Output = Result<(), E>> + Unpin,
     S: AsyncWrite + Unpin,
     E: From<Error> + Unpin,
@@ -159,7 +162,9 @@ where
             this.cork.lock().is_in = false;
         }
         let mut cork = this.cork.lock();
-        if cork.is_worth_waiting() && this.done.is_none() && !std::mem::replace(&mut this.has_waited, true) {
+        let may_wait = !this.has_waited && this.done.is_none();
+        if may_wait && cork.is_worth_waiting() && (this.is_busy)() {
+            this.has_waited = true;
             // Unlike a wake, which another thread is woken for to take it, this is for after all that is to run here.
             return std::pin::pin!(tokio::task::yield_now()).poll(cx).map(|()| Ok(()));
         }
@@ -203,7 +208,7 @@ mod tests {
             stream.write_all(&vec![10; LIMIT * 2]).await?;
             Ok::<(), Error>(())
         });
-        let running = tokio::spawn(handle.run(connection));
+        let running = tokio::spawn(handle.run(connection, || true));
         let mut first = vec![0; 10_000];
         far.read_exact(&mut first).await.unwrap();
         assert_eq!(*seen.lock(), ["written"]);
@@ -220,7 +225,7 @@ mod tests {
         let (near, mut far) = tokio::io::duplex(1000);
         let mut stream = Corked::new(near);
         let handle = stream.handle();
-        let mut running = handle.run(Box::pin(async move { stream.write_all(&vec![7; LIMIT * 2]).await }));
+        let mut running = handle.run(Box::pin(async move { stream.write_all(&vec![7; LIMIT * 2]).await }), || true);
         let stopped = poll_fn(|cx| Poll::Ready(Pin::new(&mut running).poll(cx).is_pending())).await;
         assert!(stopped && running.cork.lock().kept.len() <= LIMIT);
         let mut all = Vec::new();

@@ -47,6 +47,12 @@ impl Activity {
         Busy(self.clone())
     }
 
+    /// Whether a request runs.
+    #[must_use]
+    pub fn is_busy(&self) -> bool {
+        self.0.lock().running > 0
+    }
+
     /// Returns once nothing was asked for too long.
     async fn idle(&self, patience: &Patience) {
         loop {

@@ -112,19 +112,23 @@ impl<D: Device> OwnDisk<D> {
     /// It holds nothing that could be, or the running system is on trial.
     pub fn roll_back(&mut self, running: Slot) -> Result<Entry, Error> {
         let (own, entries) = self.entries(running)?;
-        let slot = running.other();
-        let there = entries.iter().filter(|entry| entry.slot == slot).max_by_key(|entry| entry.generation);
-        let there = match there.copied() {
-            _ if own.tries.is_some() => return Err(Error::OnTrial),
-            None => return Err(Error::NothingThere { slot, reason: "it has no boot entry" }),
-            Some(entry) if entry.tries.is_some() => {
-                return Err(Error::NothingThere { slot, reason: "what is in it never proved itself" });
-            }
-            Some(entry) => entry,
-        };
-        let next = Entry { generation: next_generation(&entries), slot, tries: Some(Tries { left: TRIES, done: 0 }) };
+        let there = proved_besides(own, &entries)?;
+        let tries = Some(Tries { left: TRIES, done: 0 });
+        let next = Entry { generation: next_generation(&entries), tries, ..there };
         self.rename(there, next)?;
         Ok(next)
+    }
+
+    /// Lets the other slot be started from now on, since `damaged`, which had proved itself, cannot be any more. Answers
+    /// the other's entry.
+    ///
+    /// # Errors
+    /// The other slot holds nothing that ever proved itself, or the loader still counts the starts of the damaged one.
+    pub fn abandon(&mut self, damaged: Slot) -> Result<Entry, Error> {
+        let (own, entries) = self.entries(damaged)?;
+        let there = proved_besides(own, &entries)?;
+        self.give_up(own)?;
+        Ok(there)
     }
 
     fn rename(&mut self, from: Entry, to: Entry) -> Result<(), Error> {
@@ -132,6 +136,20 @@ impl<D: Device> OwnDisk<D> {
             return Ok(());
         }
         Ok(self.esp()?.rename(&path(&from), &path(&to))?)
+    }
+}
+
+/// What is in the slot beside the one of an entry, if both have proved themselves.
+fn proved_besides(own: Entry, entries: &[Entry]) -> Result<Entry, Error> {
+    let slot = own.slot.other();
+    let there = entries.iter().filter(|entry| entry.slot == slot).max_by_key(|entry| entry.generation);
+    match there.copied() {
+        _ if own.tries.is_some() => Err(Error::OnTrial),
+        None => Err(Error::NothingThere { slot, reason: "it has no boot entry" }),
+        Some(entry) if entry.tries.is_some() => {
+            Err(Error::NothingThere { slot, reason: "what is in it never proved itself" })
+        }
+        Some(entry) => Ok(entry),
     }
 }
 

@@ -93,20 +93,25 @@ impl Record {
 /// system runs by one of all entries; `crash` is how the start before it ended.
 #[must_use]
 pub fn judge(record: &Record, (running, entries): (Entry, &[Entry]), crash: Option<&str>) -> Option<Record> {
-    if record.outcome.is_some() {
-        return None;
-    }
-    let outcome = if (running.slot, running.generation) == (record.to.slot, record.to.generation) {
-        running.tries.is_none().then_some(Outcome::Good)
-    } else {
-        match entries.iter().find(|entry| (entry.slot, entry.generation) == (record.to.slot, record.to.generation)) {
-            None => Some(Outcome::CutShort),
-            Some(entry) if entry.is_bad() => Some(Outcome::FellBack { reason: reason(record, entry, crash) }),
-            // It will be started next time; somebody has chosen the old one by hand.
-            Some(_) => None,
-        }
+    let to = (record.to.slot, record.to.generation);
+    let new = entries.iter().find(|entry| (entry.slot, entry.generation) == to);
+    let has_run = (running.slot, running.generation) == to;
+    let outcome = match (&record.outcome, new) {
+        (None, _) if has_run => running.tries.is_none().then_some(Outcome::Good),
+        (None, None) => Some(Outcome::CutShort),
+        (None, Some(new)) if new.is_bad() => Some(Outcome::FellBack { reason: reason(record, new, crash) }),
+        // The first stage has abandoned it.
+        (Some(Outcome::Good), Some(new)) if new.is_bad() => Some(Outcome::FellBack { reason: lost(crash) }),
+        // It will be started next time, and somebody has chosen the old one by hand; or everything is told.
+        _ => None,
     };
     outcome.map(|outcome| Record { outcome: Some(outcome), ..record.clone() })
+}
+
+/// Why a system that had proved itself does not run any more.
+fn lost(crash: Option<&str>) -> String {
+    let crash = crash.map(|crash| format!("; {crash}")).unwrap_or_default();
+    format!("it had proved itself, but its root could not be reached any more{crash}")
 }
 
 fn reason(record: &Record, entry: &Entry, crash: Option<&str>) -> String {
@@ -154,6 +159,9 @@ mod tests {
         assert!(reason.contains("once") && reason.contains("etcd is starting"), "{reason}");
         let done = Record { outcome: Some(Outcome::Good), ..record() };
         assert_eq!(judged(&done, old, &[old]), None);
+        assert_eq!(judged(&done, old, &[old, "keelson-2-b.efi"]), None);
+        let Some(Outcome::FellBack { reason }) = judged(&done, old, &[old, "keelson-2-b+0-1.efi"]) else { panic!() };
+        assert!(reason.contains("had proved itself") && reason.ends_with("; the kernel ended"), "{reason}");
     }
 
     #[test]

@@ -155,6 +155,8 @@ fn commit_and_giving_up_and_rollback_may_be_cut_anywhere() {
     OwnDisk::open(&mut proved).unwrap().commit(entry).unwrap();
     let rolled = cut_everywhere(&proved, |device| OwnDisk::open(device)?.roll_back(Slot::B).map(drop));
     assert_eq!(rolled.last().unwrap(), &(Entry::parse("keelson-3-a+2.efi").unwrap(), 1));
+    let abandoned = cut_everywhere(&proved, |device| OwnDisk::open(device)?.abandon(Slot::B).map(drop));
+    assert_eq!(abandoned.last().unwrap(), &(Entry::parse("keelson-1-a.efi").unwrap(), 1));
 }
 
 #[test]
@@ -207,9 +209,14 @@ fn what_is_on_trial_or_never_proved_itself_is_left_alone() {
     let (mut device, entry) = on_trial();
     assert!(matches!(install(&mut device, &update_file(3), Slot::B), Err(Error::OnTrial)));
     assert!(matches!(OwnDisk::open(&mut device).unwrap().roll_back(Slot::B), Err(Error::OnTrial)));
+    assert!(matches!(OwnDisk::open(&mut device).unwrap().abandon(Slot::B), Err(Error::OnTrial)));
     OwnDisk::open(&mut device).unwrap().give_up(entry).unwrap();
     let error = OwnDisk::open(&mut device).unwrap().roll_back(Slot::A).unwrap_err();
     assert!(matches!(error, Error::NothingThere { slot: Slot::B, .. }), "{error}");
+    // The only system there is stays the one to start, damaged or not.
+    let error = OwnDisk::open(&mut device).unwrap().abandon(Slot::A).unwrap_err();
+    assert!(matches!(error, Error::NothingThere { slot: Slot::B, .. }), "{error}");
+    assert_eq!(starts(&mut device).1, 1);
 }
 
 #[test]

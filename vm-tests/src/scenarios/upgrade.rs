@@ -83,7 +83,27 @@ pub(super) async fn run(scene: &mut Scene) -> Result<Outcome> {
         check_bad(scene, &master, bad, &flashed).await?;
     }
     check_reboot(scene, &master).await?;
+    check_lost(scene, &master, &flashed).await?;
     Ok(Outcome::Passed)
+}
+
+/// A system that ran well until its disk forgot it: the one before it runs again, and for good.
+async fn check_lost(scene: &mut Scene, master: &Machine, before: &str) -> Result<()> {
+    const TOLD: &str = "it had proved itself, but its root could not be reached any more; the kernel ended";
+    let version = upgrade(scene, master, ("0.9.0", ""), &[]).await?;
+    running(scene, master, &version, "b", "proved itself").await?;
+    for start in ["after the damage", "and once more"] {
+        scene.cluster.stop_machine(&master.name, false).await?;
+        if start == "after the damage" {
+            let folder = scene.cluster.folder.machine(&master.name);
+            flash::damage(&folder, Slot::B, scene.cluster.image(), Damage::Start)?;
+        }
+        scene.cluster.start_machine(&master.name)?;
+        running(scene, master, before, "a", TOLD).await.context(start)?;
+    }
+    scene.serve().await?;
+    scene.say("a system whose root is lost gives way to the one before it");
+    Ok(())
 }
 
 /// A new start by command: the machine comes back by itself.

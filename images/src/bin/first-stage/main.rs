@@ -1,7 +1,8 @@
 //! The first process of the initramfs: loads the modules that the root's file system needs, finds the root by its
 //! identifier, lets the kernel check every block of it (dm-verity), mounts it read-only and hands over to the agent.
 //!
-//! It ends only by an error, at which the kernel stops with the reason on the console.
+//! It ends only by an error, at which the kernel stops with the reason on the console. If the root could not be reached
+//! and there is a system before this one, the machine starts that from then on.
 
 mod arguments;
 mod origin;
@@ -13,6 +14,7 @@ use std::path::{Path, PathBuf};
 
 use ::disk::OnDamage;
 use anyhow::{Context, Result};
+use install::{FileDevice, OwnDisk};
 use nix::errno::Errno;
 use nix::kmod::{ModuleInitFlags, finit_module};
 use nix::mount::{MsFlags, mount};
@@ -46,11 +48,36 @@ fn run() -> Result<()> {
     let wanted = Wanted::parse(&fs::read_to_string("/proc/cmdline").context("read the kernel's arguments")?)?;
     load_modules()?;
     let origin = Origin::observe();
-    let found = search::wait_for_root(&wanted.id, &origin)?;
-    let device = check(&wanted, &found, origin.on_damage())?;
-    let flags = MsFlags::MS_RDONLY;
-    mount(Some(&device), "/root", Some("erofs"), flags, none)
-        .with_context(|| format!("mount {} of {}", device.display(), found.display()))?;
+    reach(&wanted, &origin).inspect_err(|_why| go_back(&origin))?;
+    hand_over()
+}
+
+/// Mounts the root.
+fn reach(wanted: &Wanted, origin: &Origin) -> Result<()> {
+    let found = search::wait_for_root(&wanted.id, origin)?;
+    let device = check(wanted, &found, origin.on_damage())?;
+    mount(Some(&device), "/root", Some("erofs"), MsFlags::MS_RDONLY, None::<&str>)
+        .with_context(|| format!("mount {} of {}", device.display(), found.display()))
+}
+
+/// Lets the loader take the system before this one, as it does by itself with one on trial: nobody else would, and the
+/// machine would never start again. The kernel leaves word of why.
+fn go_back(origin: &Origin) {
+    let Origin::Disk { partition, slot, is_trial: false } = origin else { return };
+    let abandon = || {
+        let disk = search::disk_with(partition)?.context("the disk that the loader was on is gone")?;
+        let device = FileDevice::open(&disk).with_context(|| format!("open {}", disk.display()))?;
+        Ok::<_, anyhow::Error>(OwnDisk::open(device)?.abandon(*slot)?)
+    };
+    tell(&match abandon() {
+        Ok(before) => format!("keelson: the system of slot {slot} is abandoned; the next start takes {before}"),
+        Err(error) => format!("keelson: there is no other system to start: {error:#}"),
+    });
+}
+
+/// Makes the mounted root the root of all, and becomes its agent.
+fn hand_over() -> Result<()> {
+    let none = None::<&str>;
     for path in ["/dev", "/proc"] {
         let target = format!("/root{path}");
         mount(Some(path), target.as_str(), none, MsFlags::MS_MOVE, none).with_context(|| format!("move {path}"))?;

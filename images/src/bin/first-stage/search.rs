@@ -63,24 +63,28 @@ fn anywhere(wanted: &[u8; 16]) -> Result<Option<PathBuf>> {
 
 /// The partition of the slot, on the disk that the loader was on.
 fn in_slot(wanted: &[u8; 16], loader: &str, slot: Slot) -> Result<Option<PathBuf>> {
-    for name in disks()? {
-        let Some(table) = table(&name) else { continue };
-        if table.partitions.values().all(|partition| partition.id.to_string() != loader) {
-            continue;
-        }
-        let Some((number, _)) = table.named(slot.partition()) else {
-            bail!("the disk {name} has no partition {}", slot.partition());
-        };
-        let between = if name.ends_with(|last: char| last.is_ascii_digit()) { "p" } else { "" };
-        let device = PathBuf::from(format!("/dev/{name}{between}{number}"));
-        if !device.exists() {
-            return Ok(None);
-        }
-        let is_wanted = identifier(&device, 0).is_some_and(|found| found == wanted);
-        ensure!(is_wanted, "{} does not hold the root that this kernel is for", device.display());
-        return Ok(Some(device));
+    let Some((name, table)) = disk_of(loader)? else { return Ok(None) };
+    let Some((number, _)) = table.named(slot.partition()) else {
+        bail!("the disk {name} has no partition {}", slot.partition());
+    };
+    let between = if name.ends_with(|last: char| last.is_ascii_digit()) { "p" } else { "" };
+    let device = PathBuf::from(format!("/dev/{name}{between}{number}"));
+    if !device.exists() {
+        return Ok(None);
     }
-    Ok(None)
+    let is_wanted = identifier(&device, 0).is_some_and(|found| found == wanted);
+    ensure!(is_wanted, "{} does not hold the root that this kernel is for", device.display());
+    Ok(Some(device))
+}
+
+/// The disk with a partition of this identifier.
+pub(crate) fn disk_with(partition: &str) -> Result<Option<PathBuf>> {
+    Ok(disk_of(partition)?.map(|(name, _)| Path::new("/dev").join(name)))
+}
+
+fn disk_of(partition: &str) -> Result<Option<(String, Table)>> {
+    let has_it = |table: &Table| table.partitions.values().any(|it| it.id.to_string() == partition);
+    Ok(disks()?.into_iter().find_map(|name| table(&name).filter(has_it).map(|table| (name, table))))
 }
 
 /// The slot of an optical medium, as a device of its own.

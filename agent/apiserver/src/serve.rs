@@ -52,6 +52,8 @@ const MAX_HEADER_BYTES: u32 = (1 << 20) + 4096;
 const MAX_SEND_BYTES: usize = 64 << 10;
 /// After so long without a word a client is asked whether it is still there; as upstream.
 const KEEP_ALIVE: Duration = Duration::from_secs(180);
+/// Bytes that the kernel takes of a connection beyond those that are on their way.
+const UNSENT_BYTES: u32 = 128 << 10;
 
 /// The server as a service, without a socket.
 #[derive(Clone)]
@@ -111,17 +113,24 @@ pub async fn listen(app: Arc<App>, listener: TcpListener, tls: Option<Certificat
     }
 }
 
+/// Without the first small answers wait for the client's acknowledgement; without the second a client whose machine is
+/// gone is noticed when something is sent to it; without the third the kernel takes megabytes for each client that does
+/// not read, and has none left for the others.
+fn set_up(stream: &TcpStream) -> std::io::Result<()> {
+    let keep_alive = socket2::TcpKeepalive::new().with_time(KEEP_ALIVE).with_interval(KEEP_ALIVE);
+    stream.set_nodelay(true)?;
+    let socket = socket2::SockRef::from(stream);
+    socket.set_tcp_keepalive(&keep_alive)?;
+    socket.set_tcp_notsent_lowat(UNSENT_BYTES)
+}
+
 async fn connection(
     app: Arc<App>,
     (stream, from): (TcpStream, SocketAddr),
     tls: Option<TlsAcceptor>,
     shutdown: Shutdown,
 ) {
-    // Without the first small answers wait for the client's acknowledgement, without the second a client whose machine
-    // is gone is noticed when something is sent to it.
-    let keep_alive = socket2::TcpKeepalive::new().with_time(KEEP_ALIVE).with_interval(KEEP_ALIVE);
-    let set = stream.set_nodelay(true).and_then(|()| socket2::SockRef::from(&stream).set_tcp_keepalive(&keep_alive));
-    if let Err(error) = set {
+    if let Err(error) = set_up(&stream) {
         tracing::debug!(%error, "a connection could not be set up");
     }
     let patience = Patience::default();

@@ -112,7 +112,7 @@ async fn thousands_of_watches_that_nobody_reads_hold_no_events() {
     const EACH_BYTES: u64 = 256 << 10;
     let _alone = ALONE.lock().await;
     let mut server = Server::start().await;
-    server.seed(1).await;
+    server.seed(2).await;
     // Tables are written for each watch anew.
     let path = "/api/v1/namespaces/default/configmaps?watch=1&resourceVersion=1&includeObject=Object";
     let mut watches = Vec::new();

@@ -67,7 +67,7 @@ impl Server {
         self.metric("apiserver_longrunning_requests", "resource=\"configmaps\"").await
     }
 
-    /// Stores pods, past the API. Returns the bytes of their stored forms.
+    /// Stores two pods or more, past the API. Returns the bytes of their stored forms.
     pub(crate) async fn seed(&mut self, pods: usize) -> u64 {
         writeln!(self.orders, "{pods}").unwrap();
         let told = self.said.find_map(|line| line.unwrap().strip_prefix("stored ").map(str::to_owned));

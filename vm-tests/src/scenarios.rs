@@ -149,6 +149,22 @@ pub const SCENARIOS: &[Scenario] = &[
         run: |scene| Box::pin(upgrade::run(scene)),
     },
     Scenario {
+        name: "lost-root",
+        about: "a system that ran well and whose root is damaged gives way to the one before it",
+        providers: QEMU,
+        masters: 1,
+        workers: 0,
+        run: |scene| Box::pin(upgrade::run_lost(scene)),
+    },
+    Scenario {
+        name: "upgrade-all",
+        about: "one command updates all machines, one at a time, through a master",
+        providers: QEMU,
+        masters: 1,
+        workers: 1,
+        run: |scene| Box::pin(upgrade::run_all(scene)),
+    },
+    Scenario {
         name: "three-masters",
         about: "a cluster with three masters goes on with two",
         providers: ANY,

@@ -29,7 +29,7 @@ mod unverified;
 mod watch;
 
 pub use client::Client;
-pub use config::{Config, Identity};
+pub use config::{Config, Identity, Through};
 pub use error::{BoxError, ConfigError, DecodeError, Error, Result};
 pub use fetch::Fetcher;
 pub use hook::{Hook, HookError};

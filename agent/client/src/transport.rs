@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use http::{Request, Response, Uri};
-use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
+use http_body_util::{BodyExt, Full, Limited, combinators::UnsyncBoxBody};
 use hyper_util::client::legacy::Client as HyperClient;
 use hyper_util::client::legacy::connect::{Connected, Connection};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -35,6 +35,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// A silent peer is asked for a sign of life after this, and given up after the second figure.
 const PING_INTERVAL: Duration = Duration::from_secs(15);
 const PING_TIMEOUT: Duration = Duration::from_secs(15);
+/// More is no reason.
+const REASON_BYTES: usize = 16 << 10;
 const IDLE_CONNECTIONS: usize = 8;
 /// Servers commonly grant 100 streams on a connection.
 const LANE_WATCHES: usize = 80;
@@ -140,42 +142,82 @@ struct Connector {
     host: String,
     port: u16,
     tls: Option<(TlsConnector, ServerName<'static>)>,
+    /// Who connects us.
+    through: Option<Box<Self>>,
 }
 
 impl Connector {
     fn try_new(config: &Config) -> Result<Self, ConfigError> {
-        let bad = || ConfigError::ServerScheme(config.server.to_string());
-        let host = config.server.host().ok_or_else(bad)?;
+        let direct = Self::directly(config, &config.server, config.tls_server_name.as_deref())?;
+        let through = config.through.as_ref();
+        let through = through.map(|it| Self::directly(config, &it.server, it.tls_server_name.as_deref()));
+        Ok(Self { through: through.transpose()?.map(Box::new), ..direct })
+    }
+
+    fn directly(config: &Config, server: &Uri, name: Option<&str>) -> Result<Self, ConfigError> {
+        let bad = || ConfigError::ServerScheme(server.to_string());
+        let host = server.host().ok_or_else(bad)?;
         let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
-        let (secure, default_port) = match config.server.scheme_str() {
+        let (secure, default_port) = match server.scheme_str() {
             Some("https") => (true, 443),
             Some("http") => (false, 80),
             Some(_) | None => return Err(bad()),
         };
-        let port = config.server.port_u16().unwrap_or(default_port);
+        let port = server.port_u16().unwrap_or(default_port);
         if !secure {
-            return Ok(Self { host, port, tls: None });
+            return Ok(Self { host, port, tls: None, through: None });
         }
-        let verified = config.tls_server_name.clone().unwrap_or_else(|| host.clone());
+        let verified = name.unwrap_or(&host).to_owned();
         let name = ServerName::try_from(verified).map_err(|_invalid| bad())?;
         let connector = TlsConnector::from(Arc::new(tls::client_config(config)?));
-        Ok(Self { host, port, tls: Some((connector, name)) })
+        Ok(Self { host, port, tls: Some((connector, name)), through: None })
     }
 
     async fn dial(self) -> io::Result<Wire> {
+        match &self.through {
+            None => self.secure(self.reach().await?).await,
+            Some(through) => {
+                let wire = through.secure(through.reach().await?).await?;
+                self.secure(tunnel(wire, &self.host, self.port).await?).await
+            }
+        }
+    }
+
+    async fn reach(&self) -> io::Result<Box<dyn Io>> {
         let stream = TcpStream::connect((self.host.as_str(), self.port)).await?;
         stream.set_nodelay(true)?;
         let keepalive = socket2::TcpKeepalive::new().with_time(PING_INTERVAL).with_interval(PING_TIMEOUT);
         let socket = socket2::SockRef::from(&stream);
         socket.set_tcp_keepalive(&keepalive)?;
         socket.set_tcp_user_timeout(Some(PING_INTERVAL + PING_TIMEOUT))?;
-        let Some((connector, name)) = self.tls else {
-            return Ok(Wire { io: TokioIo::new(Box::new(stream)), http2: false });
+        Ok(Box::new(stream))
+    }
+
+    async fn secure(&self, stream: Box<dyn Io>) -> io::Result<Wire> {
+        let Some((connector, name)) = &self.tls else {
+            return Ok(Wire { io: TokioIo::new(stream), http2: false });
         };
-        let stream = connector.connect(name, stream).await?;
+        let stream = connector.connect(name.clone(), stream).await?;
         let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
         Ok(Wire { io: TokioIo::new(Box::new(stream)), http2 })
     }
+}
+
+/// Lets the server at the other end of a connection connect us with a port of a host.
+async fn tunnel(wire: Wire, host: &str, port: u16) -> io::Result<Box<dyn Io>> {
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(wire).await.map_err(io::Error::other)?;
+    // It ends when the tunnel begins, or with the answer.
+    drop(tokio::spawn(connection.with_upgrades()));
+    let authority = if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
+    let request = Request::connect(&authority).header(http::header::HOST, &authority).body(Full::<Bytes>::default());
+    let response = sender.send_request(request.map_err(io::Error::other)?).await.map_err(io::Error::other)?;
+    let code = response.status();
+    if code.is_success() {
+        return Ok(Box::new(TokioIo::new(hyper::upgrade::on(response).await.map_err(io::Error::other)?)));
+    }
+    let reason = Limited::new(response.into_body(), REASON_BYTES).collect().await.map_err(io::Error::other)?.to_bytes();
+    let reason = String::from_utf8_lossy(&reason).trim_end().to_owned();
+    Err(io::Error::other(format!("no connection with {authority} was made for us ({code}): {reason}")))
 }
 
 impl Service<Uri> for Connector {

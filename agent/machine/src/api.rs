@@ -3,6 +3,7 @@
 
 mod check;
 mod etcd;
+mod forward;
 mod look;
 mod manifest;
 mod preflight;
@@ -44,6 +45,10 @@ pub use update::Updates;
 const CONNECTIONS: usize = 16;
 /// ... and so many of them may be those of callers who wait for new lines of logs.
 const FOLLOWERS: usize = 6;
+/// So many callers of other machines are forwarded at once.
+const TUNNELS: usize = 16;
+/// A caller who is gone without a word is noticed after about twice this.
+const SIGN_OF_LIFE: Duration = Duration::from_secs(60);
 /// A caller has this long to say what it wants.
 const HEADERS: Duration = Duration::from_secs(10);
 /// ... and this long to say all of it.
@@ -86,6 +91,9 @@ pub(crate) struct Server {
     connections: Arc<Semaphore>,
     followers: Arc<Semaphore>,
     readers: Arc<Semaphore>,
+    /// The port of other machines that callers are forwarded to, on a master.
+    forwards_to: Option<u16>,
+    tunnels: Arc<Semaphore>,
 }
 
 impl Server {
@@ -112,6 +120,8 @@ impl Server {
             connections: Arc::new(Semaphore::new(CONNECTIONS)),
             followers: Arc::new(Semaphore::new(FOLLOWERS)),
             readers: Arc::new(Semaphore::new(READERS)),
+            forwards_to: config.forwards_to,
+            tunnels: Arc::new(Semaphore::new(TUNNELS)),
         })
     }
 
@@ -178,6 +188,7 @@ async fn serve_known(listener: TcpListener, server: Arc<Server>, shutdown: Shutd
         tokio::select! {
             () = shutdown.wait() => return,
             accepted = listener.accept() => if let Ok((stream, peer)) = accepted {
+                keep_alive(&stream);
                 spawn_connection(&server, move |server| async move {
                     if let Err(reason) = serve_certificate(server, stream).await {
                         tracing::info!(%peer, reason, "machine API: caller not served");
@@ -196,6 +207,14 @@ async fn serve_certificate(server: Arc<Server>, stream: TcpStream) -> Result<(),
     let (name, roles) = certificate.map(|certificate| tls::caller(certificate)).unwrap_or_default();
     serve(server, stream, Caller::Known(name, roles)).await;
     Ok(())
+}
+
+/// Lets the kernel find out whether whoever is silent is still there: without it the place would never be free again.
+fn keep_alive(stream: &TcpStream) {
+    let signs = socket2::TcpKeepalive::new().with_time(SIGN_OF_LIFE).with_interval(SIGN_OF_LIFE / 4);
+    if let Err(error) = socket2::SockRef::from(stream).set_tcp_keepalive(&signs) {
+        tracing::debug!(%error, "a connection could not be set up");
+    }
 }
 
 async fn listen(address: SocketAddr) -> Result<TcpListener, Error> {
@@ -245,7 +264,7 @@ where
     });
     let mut http = hyper::server::conn::http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(HEADERS);
-    let mut connection = std::pin::pin!(http.serve_connection(TokioIo::new(stream), service));
+    let mut connection = std::pin::pin!(http.serve_connection(TokioIo::new(stream), service).with_upgrades());
     let ended = tokio::select! {
         ended = &mut connection => ended,
         // What has been asked for is answered.
@@ -264,6 +283,9 @@ async fn answer(caller: &Caller, server: &Server, request: Request<Incoming>) ->
         Caller::Maintenance => return whole(maintenance(&server.run, request).await),
         Caller::Known(name, roles) => (name, roles),
     };
+    if request.method() == Method::CONNECT {
+        return whole(forward::answer(server, (name, roles), request).await);
+    }
     let (method, path) = (request.method().as_str(), request.uri().path());
     let Some(call) = CALLS.iter().find(|call| call.method == method && call.path == path) else {
         let served: Vec<(&str, &str)> = CALLS.iter().map(|call| (call.method, call.path)).collect();

@@ -28,6 +28,8 @@ pub struct Config {
     pub peers: Vec<Peer>,
     /// etcd, on a master.
     pub etcd: Option<Master>,
+    /// The port of other machines that callers are forwarded to, on a master.
+    pub forwards_to: Option<u16>,
     /// Where the kernel's last lines before the last crash are kept.
     pub crash: PathBuf,
     /// Where it is kept how the last starts went.
@@ -55,6 +57,7 @@ impl Config {
             updates: None,
             peers: Vec::new(),
             etcd: None,
+            forwards_to: None,
             crash: "/state/crash.log".into(),
             boots: "/state/boots.json".into(),
             logs: "/var/log/keelson".into(),

@@ -83,27 +83,58 @@ pub(super) async fn run(scene: &mut Scene) -> Result<Outcome> {
         check_bad(scene, &master, bad, &flashed).await?;
     }
     check_reboot(scene, &master).await?;
-    check_lost(scene, &master, &flashed).await?;
     Ok(Outcome::Passed)
 }
 
 /// A system that ran well until its disk forgot it: the one before it runs again, and for good.
-async fn check_lost(scene: &mut Scene, master: &Machine, before: &str) -> Result<()> {
+pub(super) async fn run_lost(scene: &mut Scene) -> Result<Outcome> {
     const TOLD: &str = "it had proved itself, but its root could not be reached any more; the kernel ended";
-    let version = upgrade(scene, master, ("0.9.0", ""), &[]).await?;
-    running(scene, master, &version, "b", "proved itself").await?;
-    for start in ["after the damage", "and once more"] {
+    let master = scene.cluster.master().context("the cluster has no master")?.clone();
+    scene.flash(Medium::Disk)?;
+    scene.up().await?;
+    let before = scene.cluster.flashed()?.version(scene.cluster.image(), VERSION);
+    let version = upgrade(scene, &master, ("0.7.0", ""), &[]).await?;
+    running(scene, &master, &version, "b", "proved itself").await?;
+    for start in ["after the damage", "once more"] {
         scene.cluster.stop_machine(&master.name, false).await?;
         if start == "after the damage" {
             let folder = scene.cluster.folder.machine(&master.name);
             flash::damage(&folder, Slot::B, scene.cluster.image(), Damage::Start)?;
         }
         scene.cluster.start_machine(&master.name)?;
-        running(scene, master, before, "a", TOLD).await.context(start)?;
+        running(scene, &master, &before, "a", TOLD).await.context(start)?;
     }
     scene.serve().await?;
     scene.say("a system whose root is lost gives way to the one before it");
-    Ok(())
+    Ok(Outcome::Passed)
+}
+
+/// Every machine of a cluster by one command, which a master passes on to the others.
+pub(super) async fn run_all(scene: &mut Scene) -> Result<Outcome> {
+    let master = scene.cluster.master().context("the cluster has no master")?.clone();
+    scene.flash(Medium::Disk)?;
+    let api = scene.up().await?;
+    let version = upgrade(scene, &master, ("0.7.0", ""), &["--all"]).await?;
+    for name in scene.cluster.names() {
+        let mut command = keelson(scene, &master, "status")?;
+        let output = command.args(["--node", &name, "--output", "json"]).output().context("ask for the status")?;
+        let status: Value = serde_json::from_slice(&output.stdout).with_context(|| {
+            format!("{name} does not answer through {}: {}", master.name, String::from_utf8_lossy(&output.stderr))
+        })?;
+        let update = status["update"].as_str().unwrap_or_default();
+        ensure!(status["hostname"] == *name, "{name} answers as {}", status["hostname"]);
+        ensure!(status["version"] == *version && update.contains("proved itself"), "{name}: {update}");
+        until(&format!("{name} open for pods"), SOON, async || {
+            let node = api.get(&format!("/api/v1/nodes/{name}")).await?;
+            ensure!(node["spec"]["unschedulable"].is_null(), "it is closed: {}", node["metadata"]["annotations"]);
+            Ok(())
+        })
+        .await?;
+    }
+    scene.serve().await?;
+    scene.say("every machine took the update, and takes pods again");
+    upgrade(scene, &master, ("0.7.0", ""), &["--all"]).await.context("once more")?;
+    Ok(Outcome::Passed)
 }
 
 /// A new start by command: the machine comes back by itself.

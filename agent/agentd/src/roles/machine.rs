@@ -22,6 +22,7 @@ pub(crate) fn run() -> Result<()> {
         let mut config = machine::Config::new(manifest, built);
         config.peers = peers.unwrap_or_default();
         config.etcd = config.manifest.as_ref().and_then(etcd_member::master);
+        config.forwards_to = config.etcd.is_some().then(|| config.maintenance.port());
         config.crash = paths::CRASH.into();
         config.owns_clock = init::Environment::observe(&sys::Linux) == init::Environment::Machine;
         config.updates = updates()?;

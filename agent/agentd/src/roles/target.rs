@@ -1,9 +1,11 @@
 //! The machine that a command is for: the one that it runs on, or another one over the network.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use api::core::v1::Node;
 use bytes::Bytes;
 use clap::Args;
 use client::Client;
@@ -13,6 +15,7 @@ use http_body_util::{BodyExt, Full, Limited};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
+use tokio::sync::OnceCell;
 
 use crate::paths;
 
@@ -32,8 +35,15 @@ pub(crate) struct Target {
     /// The name in the machine's certificate, where it is not the endpoint's host.
     #[arg(long, requires = "kubeconfig")]
     server_name: Option<String>,
+    /// The machine of this node of the kubeconfig's cluster. With an endpoint, the master there forwards to it: for a
+    /// machine that cannot be reached from here.
+    #[arg(long, requires = "kubeconfig")]
+    node: Option<String>,
+    /// The address of that node, once it is known.
+    #[arg(skip)]
+    found: Arc<OnceCell<String>>,
     /// The socket of the machine that this runs on.
-    #[arg(long, default_value = paths::MACHINE_SOCKET, conflicts_with = "endpoint")]
+    #[arg(long, default_value = paths::MACHINE_SOCKET, conflicts_with_all = ["endpoint", "node"])]
     socket: PathBuf,
 }
 
@@ -55,9 +65,9 @@ impl Download {
 }
 
 impl Target {
-    /// Another machine of the same cluster.
-    pub(crate) fn at(&self, endpoint: String) -> Self {
-        Self { endpoint: Some(endpoint), server_name: None, ..self.clone() }
+    /// The machine of a node of the same cluster, reached in the same way.
+    pub(crate) fn at(&self, node: &str) -> Self {
+        Self { node: Some(node.to_owned()), found: Arc::default(), ..self.clone() }
     }
 
     /// Asks the machine for something and returns what it answers.
@@ -81,31 +91,67 @@ impl Target {
     }
 
     async fn send(&self, method: Method, path: &str, body: Bytes) -> Result<Response<Body>> {
-        let Some(endpoint) = &self.endpoint else {
-            if self.kubeconfig.is_some() {
-                bail!("--kubeconfig is for a machine of a cluster: --endpoint names it");
+        let endpoint = self.endpoint.as_deref().map(address).transpose()?;
+        let Some(kubeconfig) = &self.kubeconfig else {
+            return self.send_plainly(endpoint, method, path, body).await;
+        };
+        let mut config =
+            client::Config::from_kubeconfig(kubeconfig).with_context(|| format!("reading {}", kubeconfig.display()))?;
+        let server = |address: &str| format!("https://{address}").parse().context("the machine's address");
+        config.tls_server_name = None;
+        let address = match (self.address_of_node().await?, endpoint) {
+            (None, None) => {
+                bail!("--kubeconfig is for a machine of a cluster: --endpoint names it, or --node does");
             }
+            (None, Some(endpoint)) => {
+                config.tls_server_name.clone_from(&self.server_name);
+                endpoint
+            }
+            (Some(node), None) => node,
+            (Some(node), Some(endpoint)) => {
+                let tls_server_name = self.server_name.clone();
+                config.through = Some(client::Through { server: server(&endpoint)?, tls_server_name });
+                node
+            }
+        };
+        config.server = server(&address)?;
+        let client = Client::new(config.with_component("machine")).context("making a client")?;
+        let request = Request::builder().method(method).uri(path).body(body).context("making a request")?;
+        let response = client.raw(request).await.with_context(|| format!("asking {address}"))?;
+        Ok(response.map(|body| body.map_err(anyhow::Error::from_boxed).boxed_unsync()))
+    }
+
+    /// Asks the machine that this runs on, or one in maintenance.
+    async fn send_plainly(
+        &self,
+        endpoint: Option<String>,
+        method: Method,
+        path: &str,
+        body: Bytes,
+    ) -> Result<Response<Body>> {
+        let Some(address) = endpoint else {
             let socket = &self.socket;
             let stream = UnixStream::connect(socket).await.with_context(|| {
                 format!("asking {}: is this a machine of Keelson's? --endpoint names another one", socket.display())
             })?;
             return plain(stream, method, path, body).await;
         };
-        let address = address(endpoint)?;
-        let Some(kubeconfig) = &self.kubeconfig else {
-            let stream = TcpStream::connect(&address).await.with_context(|| format!("asking {address}"))?;
-            return plain(stream, method, path, body)
-                .await
-                .with_context(|| format!("{address}: without --kubeconfig only a machine in maintenance answers"));
+        let stream = TcpStream::connect(&address).await.with_context(|| format!("asking {address}"))?;
+        plain(stream, method, path, body)
+            .await
+            .with_context(|| format!("{address}: without --kubeconfig only a machine in maintenance answers"))
+    }
+
+    /// Where the machine of the node is, if one was named.
+    async fn address_of_node(&self) -> Result<Option<String>> {
+        let Some(name) = &self.node else { return Ok(None) };
+        let find = async || {
+            let cluster = self.cluster()?.context("--node needs a kubeconfig")?;
+            let node: Node = cluster.get(None, name).await.with_context(|| format!("looking for the node {name}"))?;
+            let found = node.status.addresses.iter().find(|address| address.r#type == "InternalIP");
+            address(&found.with_context(|| format!("the node {name} has no address"))?.address)
         };
-        let mut config =
-            client::Config::from_kubeconfig(kubeconfig).with_context(|| format!("reading {}", kubeconfig.display()))?;
-        config.server = format!("https://{address}").parse().context("the machine's address")?;
-        config.tls_server_name.clone_from(&self.server_name);
-        let client = Client::new(config.with_component("machine")).context("making a client")?;
-        let request = Request::builder().method(method).uri(path).body(body).context("making a request")?;
-        let response = client.raw(request).await.with_context(|| format!("asking {address}"))?;
-        Ok(response.map(|body| body.map_err(anyhow::Error::from_boxed).boxed_unsync()))
+        self.found.get_or_try_init(find).await.cloned().map(Some)
     }
 
     /// The cluster that the machine belongs to, where the kubeconfig leads to it.

@@ -36,8 +36,8 @@ pub(crate) struct Options {
     #[arg(long)]
     allow_downgrade: bool,
     /// Every machine of the kubeconfig's cluster, masters first, one at a time. Machines that run the version already
-    /// are left alone, so the command may be given again where it stopped.
-    #[arg(long, requires = "kubeconfig", conflicts_with_all = ["endpoint", "server_name", "stage", "no_wait"])]
+    /// are left alone, so the command may be given again where it stopped. With an endpoint, the master there forwards.
+    #[arg(long, requires = "kubeconfig", conflicts_with_all = ["node", "stage", "no_wait"])]
     all: bool,
     #[command(flatten)]
     start: StartOptions,

@@ -36,7 +36,12 @@ fn authority(name: &str) -> Authority {
 /// A machine that answers, and whoever signs its callers' certificates.
 async fn machine(folder: &Path, shutdown: &Shutdown) -> (SocketAddr, Authority) {
     let ca = authority("kubernetes");
-    let Pair(certificate, key) = issue(&ca, None, Usage::ServerAuth);
+    (machine_of(&ca, folder, None, shutdown).await, ca)
+}
+
+/// One that forwards callers to this port of others, if it does.
+async fn machine_of(ca: &Authority, folder: &Path, forwards_to: Option<u16>, shutdown: &Shutdown) -> SocketAddr {
+    let Pair(certificate, key) = issue(ca, None, Usage::ServerAuth);
     for (name, text) in [("ca.crt", ca.pem()), ("apiserver.crt", &certificate), ("apiserver.key", &key)] {
         std::fs::write(folder.join(name), text).unwrap();
     }
@@ -48,12 +53,13 @@ async fn machine(folder: &Path, shutdown: &Shutdown) -> (SocketAddr, Authority) 
         logs: folder.to_owned(),
         boots: folder.join("boots.json"),
         containerd: folder.join("containerd.sock"),
+        forwards_to,
         ..Config::new(None, SystemTime::UNIX_EPOCH)
     };
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     drop(tokio::spawn(serve_known(listener, Server::alone(&config), shutdown.clone())));
-    (address, ca)
+    address
 }
 
 /// The status of the answer; the reason why there is none, for callers that the handshake turns away.
@@ -125,5 +131,43 @@ async fn every_call_is_refused_to_all_but_its_roles() {
     {
         assert_eq!(call(address, &ca, Some(admin), &request(method, path)).await, Ok(status), "{method} {path}");
     }
+    shutdown.trigger();
+}
+
+/// What a machine answers to `GET /status` that is reached through another one.
+async fn status_through(near: SocketAddr, far: SocketAddr, ca: &Authority, pair: &Pair) -> Result<u16, String> {
+    let server = |address: SocketAddr| format!("https://{address}").parse::<http::Uri>().unwrap();
+    let mut config = client::Config::new(server(far));
+    config.ca_pem = Some(ca.pem().as_bytes().to_vec());
+    let Pair(certificate, key) = pair;
+    config.identity =
+        client::Identity::Certificate { cert_pem: certificate.clone().into(), key_pem: key.clone().into() };
+    config.through = Some(client::Through { server: server(near), tls_server_name: None });
+    let request = Request::get("/status").body(Bytes::new()).unwrap();
+    let answer = client::Client::new(config).unwrap().raw(request).await;
+    answer.map(|answer| answer.status().as_u16()).map_err(|error| stdx::chain(&error).to_string())
+}
+
+#[tokio::test]
+async fn a_master_forwards_and_the_other_machine_decides() {
+    let shutdown = Shutdown::new();
+    let ca = authority("kubernetes");
+    let folders = [(); 3].map(|()| tempfile::tempdir().unwrap());
+    let far = machine_of(&ca, folders[0].path(), None, &shutdown).await;
+    let near = machine_of(&ca, folders[1].path(), Some(far.port()), &shutdown).await;
+    let worker = machine_of(&ca, folders[2].path(), None, &shutdown).await;
+    let reader = issue(&ca, Some(Role::Reader.group()), Usage::ClientAuth);
+    let backup = issue(&ca, Some(Role::Backup.group()), Usage::ClientAuth);
+    let nobody = issue(&ca, None, Usage::ClientAuth);
+
+    assert_eq!(status_through(near, far, &ca, &reader).await, Ok(200));
+    assert_eq!(status_through(near, far, &ca, &backup).await, Ok(403), "the other machine's answer");
+    let refused = async |near, far, pair| status_through(near, far, &ca, pair).await.unwrap_err();
+    let why = refused(near, far, &nobody).await;
+    assert!(why.contains("403") && why.contains("needs a role"), "{why}");
+    let why = refused(near, worker, &reader).await;
+    assert!(why.contains("is forwarded to"), "{why}");
+    let why = refused(worker, far, &reader).await;
+    assert!(why.contains("no master"), "{why}");
     shutdown.trigger();
 }

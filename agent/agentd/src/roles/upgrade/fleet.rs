@@ -30,31 +30,29 @@ pub(super) async fn upgrade(options: &Options, update: &Update) -> Result<()> {
     let cluster = options.target.cluster()?.context("--all needs a kubeconfig")?;
     let machines = by(WITHIN, machines(&cluster)).await?;
     // Nobody goes down for an update that somebody else refuses.
-    for machine in &machines {
-        by(WITHIN, try_on(options, update, machine)).await.with_context(|| machine.name.clone())?;
+    for name in &machines {
+        by(WITHIN, try_on(options, update, name)).await.with_context(|| name.clone())?;
     }
-    for (done, machine) in machines.iter().enumerate() {
-        let changed = by(UPDATE_WITHIN, upgrade_one(options, update, machine)).await;
+    for (done, name) in machines.iter().enumerate() {
+        let changed = by(UPDATE_WITHIN, upgrade_one(options, update, name)).await;
         changed.with_context(|| {
             let left = machines.len() - done;
-            let name = &machine.name;
             format!("{name}: the update stops here, with {left} of {} machines to go", machines.len())
         })?;
     }
     Ok(())
 }
 
-async fn try_on(options: &Options, update: &Update, machine: &Machine) -> Result<()> {
-    let target = options.target.at(machine.address.clone());
+async fn try_on(options: &Options, update: &Update, name: &str) -> Result<()> {
+    let target = options.target.at(name);
     match need(&observe(&target).await?, &update.version) {
         Need::Change => update.try_on(&target, options).await,
         Need::Nothing | Need::Proof => Ok(()),
     }
 }
 
-async fn upgrade_one(options: &Options, update: &Update, machine: &Machine) -> Result<()> {
-    let target = options.target.at(machine.address.clone());
-    let name = &machine.name;
+async fn upgrade_one(options: &Options, update: &Update, name: &str) -> Result<()> {
+    let target = options.target.at(name);
     match need(&observe(&target).await?, &update.version) {
         Need::Nothing => eprintln!("{name} runs {} already", update.version),
         Need::Proof => {
@@ -80,23 +78,11 @@ fn need(status: &MachineStatus, version: &str) -> Need {
     }
 }
 
-struct Machine {
-    name: String,
-    address: String,
-}
-
-/// The machines of a cluster in the order in which they are updated.
-async fn machines(client: &Client) -> Result<Vec<Machine>> {
+/// The machines of a cluster, by their nodes' names, in the order in which they are updated.
+async fn machines(client: &Client) -> Result<Vec<String>> {
     let mut nodes = client.list::<Node>(None, &ListParams::default()).await.context("listing the nodes")?.items;
     nodes.sort_by_key(|node| (Reverse(node.metadata.labels.contains_key(MASTER)), node.metadata.name.clone()));
-    nodes.iter().map(machine).collect()
-}
-
-fn machine(node: &Node) -> Result<Machine> {
-    let name = node.metadata.name.clone();
-    let address = node.status.addresses.iter().find(|address| address.r#type == "InternalIP");
-    let address = address.with_context(|| format!("the node {name} has no address"))?.address.clone();
-    Ok(Machine { name, address })
+    Ok(nodes.into_iter().map(|node| node.metadata.name).collect())
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ mod flash;
 mod install;
 mod kubectl;
 mod reboots;
+mod reset;
 mod restarts;
 mod scene;
 mod services;
@@ -163,6 +164,14 @@ pub const SCENARIOS: &[Scenario] = &[
         masters: 1,
         workers: 1,
         run: |scene| Box::pin(upgrade::run_all(scene)),
+    },
+    Scenario {
+        name: "reset",
+        about: "a worker that is told to forget everything joins as a new machine",
+        providers: QEMU,
+        masters: 1,
+        workers: 1,
+        run: |scene| Box::pin(reset::run(scene)),
     },
     Scenario {
         name: "three-masters",

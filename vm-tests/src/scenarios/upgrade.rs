@@ -243,7 +243,7 @@ fn status(scene: &Scene, master: &Machine) -> Result<Value> {
 }
 
 /// The operator's tool, pointed at the machine.
-fn keelson(scene: &Scene, master: &Machine, verb: &str) -> Result<Command> {
+pub(super) fn keelson(scene: &Scene, master: &Machine, verb: &str) -> Result<Command> {
     let mut command = Command::new(scene.cluster.keelson());
     let port = scene.cluster.state.ports.machine;
     command.arg(verb).args(["--endpoint", &format!("127.0.0.1:{port}")]);

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
-use crate::{Compression, Image, make_root, tools};
+use crate::{Compression, Image, fingerprint, make_root, tools};
 
 const KERNEL: &str = "vmlinux";
 const ROOT: &str = "root.plain.erofs";
@@ -33,10 +33,7 @@ impl Image {
                 return Ok(());
             }
             let draft = folder.join("draft");
-            fs::remove_file(&draft).or_else(|error| match error.kind() {
-                std::io::ErrorKind::NotFound => Ok(()),
-                _ => Err(error),
-            })?;
+            fingerprint::remove(&draft)?;
             make(&draft)?;
             fs::rename(&draft, target).with_context(|| format!("write {}", target.display()))
         };

@@ -33,7 +33,7 @@ pub(crate) struct Target {
     #[arg(long)]
     kubeconfig: Option<PathBuf>,
     /// The name in the machine's certificate, where it is not the endpoint's host.
-    #[arg(long, requires = "kubeconfig")]
+    #[arg(long, requires_all = ["kubeconfig", "endpoint"])]
     server_name: Option<String>,
     /// The machine of this node of the kubeconfig's cluster. With an endpoint, the master there forwards to it: for a
     /// machine that cannot be reached from here.
@@ -210,6 +210,26 @@ where
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_would_be_ignored_is_refused() {
+        #[derive(clap::Parser)]
+        struct Words {
+            #[command(flatten)]
+            _target: Target,
+        }
+        let parse = |line: &str| {
+            let words = std::iter::once("keelson").chain(line.split(' '));
+            <Words as clap::Parser>::try_parse_from(words).map(drop).map_err(|error| error.to_string())
+        };
+        parse("--kubeconfig k --endpoint m1 --server-name m --node w1").unwrap();
+        parse("--kubeconfig k --node w1").unwrap();
+        let refused = [("--kubeconfig k --node w1 --server-name m", "--endpoint"), ("--node w1", "--kubeconfig")];
+        for (line, lacks) in refused {
+            let error = parse(line).unwrap_err();
+            assert!(error.contains("required") && error.contains(lacks), "{line}: {error}");
+        }
+    }
 
     #[test]
     fn endpoints_get_the_usual_port() {

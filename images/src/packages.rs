@@ -31,7 +31,7 @@ pub(crate) fn fetch(cache: &Path, mirror: &str, refresh: bool, say: &dyn Fn(&str
     }
     let apt = Apt::new(cache, mirror)?;
     say("updating the package lists");
-    apt.update()?;
+    apt.update(say)?;
     let kernel = apt.kernel()?;
     say(&format!("downloading packages, kernel {}", kernel.trim_start_matches("linux-image-")));
     let mut names: Vec<&str> = PACKAGES.iter().chain(PINNED).copied().collect();
@@ -66,7 +66,7 @@ pub(crate) fn fetch_unpacked(
     }
     let apt = Apt::new(cache, mirror)?;
     say(&format!("downloading {package}"));
-    apt.update()?;
+    apt.update(say)?;
     let draft = cache.join("unpacked.new");
     crate::fingerprint::remove(&draft)?;
     fs::create_dir_all(&draft).with_context(|| format!("make {}", draft.display()))?;
@@ -134,8 +134,19 @@ impl Apt {
         command
     }
 
-    fn update(&self) -> Result<()> {
-        tools::run(self.command("apt-get").args(["update", "-qq", "--error-on=any"])).map_err(|error| {
+    /// Lists that are older than their release promises are told of and taken: a mirror that has fallen behind is no
+    /// reason not to build. What they are signed with is checked all the same.
+    fn update(&self, say: &dyn Fn(&str)) -> Result<()> {
+        let Err(error) = self.lists(&[]) else { return Ok(()) };
+        let said = error.to_string();
+        let Some(outdated) = expiry(&said) else { return Err(error) };
+        say(&format!("the mirror is behind, or this machine's clock ahead, so newer fixes may be missing: {outdated}"));
+        self.lists(&["-o", "Acquire::Check-Valid-Until=false"])
+    }
+
+    fn lists(&self, options: &[&str]) -> Result<()> {
+        let mut command = self.command("apt-get");
+        tools::run(command.args(["update", "-qq", "--error-on=any"]).args(options)).map_err(|error| {
             if error.to_string().contains("NO_PUBKEY") {
                 error.context(
                     "this machine does not know the keys of the releases the image is made from; \
@@ -187,6 +198,14 @@ impl Apt {
     }
 }
 
+/// What apt says of lists that are no longer valid, if nothing else was wrong with them.
+fn expiry(said: &str) -> Option<&str> {
+    let mut errors = said.lines().filter(|line| line.starts_with("E: "));
+    let first = errors.next()?;
+    let is_expiry = |line: &str| line.starts_with("E: Release file for ") && line.contains(" is expired ");
+    (is_expiry(first) && errors.all(is_expiry)).then(|| first.trim_start_matches("E: "))
+}
+
 fn sources(mirror: &str) -> String {
     const KEYS: &str = "[arch=amd64 signed-by=/usr/share/keyrings/debian-archive-keyring.gpg]";
     let suites = [
@@ -204,4 +223,21 @@ fn preferences() -> String {
          Package: {}\nPin: release n={NEWER_SUITE}\nPin-Priority: 990\n",
         PINNED.join(" ")
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::expiry;
+
+    const EXPIRED: &str = "E: Release file for http://mirror.example/dists/forky/InRelease is expired (invalid since \
+                           16d 6h 47min 21s). Updates for this repository will not be applied.";
+
+    #[test]
+    fn only_lists_that_are_merely_old_are_taken() {
+        let said = format!("`apt-get update` failed (exit status: 100):\n{EXPIRED}");
+        assert!(expiry(&said).unwrap().contains("invalid since 16d"));
+        assert_eq!(expiry("E: Failed to fetch http://mirror.example/dists/forky/InRelease"), None);
+        let unsigned = "E: The repository 'http://mirror.example forky InRelease' is not signed.";
+        assert_eq!(expiry(&format!("{EXPIRED}\n{unsigned}")), None);
+    }
 }

@@ -34,7 +34,7 @@ pub use unstructured::{fit_numbers, misfit};
 
 use crate::cache::{Object, Storage};
 use crate::status::{Failure, Result};
-use crate::wire::Splice;
+use crate::wire::{self, Splice};
 
 /// Schemas this crate names.
 #[must_use]
@@ -122,11 +122,18 @@ pub fn stored_message<'a>(storage: &Storage, object: &'a Object) -> Option<&'a [
     api::envelope::view(&object.data).ok().map(|view| view.raw)
 }
 
+/// Whether a field of a stored object's message says true; nothing else of it is read.
+pub fn is_true(storage: &Storage, object: &Object, field: &str) -> bool {
+    let Some(field) = stored_schema(storage).field(field) else { return false };
+    let mut fields = stored_message(storage, object).into_iter().flat_map(wire::fields);
+    fields.any(|(number, value)| number == field.number && matches!(value, wire::Value::Varint(1)))
+}
+
 /// The encoded metadata of an object's stored message, with its resource version.
 pub fn metadata<'a>(object: &Object, raw: &'a [u8]) -> Cow<'a, [u8]> {
     match Splice::find(raw) {
         Some(splice) if object.revision > 0 => splice.metadata(itoa::Buffer::new().format(object.revision)).into(),
-        _ => crate::wire::bytes_field(raw, 1).unwrap_or_default().into(),
+        _ => wire::bytes_field(raw, 1).unwrap_or_default().into(),
     }
 }
 

@@ -23,8 +23,9 @@ pub(super) fn admit(call: &Call, pod: &mut Value) -> Result<()> {
     let wanted = tree::text(pod, "/spec/priorityClassName").to_owned();
     let class = if wanted.is_empty() {
         let all = storage.snapshot();
-        let classes = all.values().filter_map(|o| codec::to_value(storage, storage.kind, o).ok());
-        classes.filter(|c| c["globalDefault"] == true).min_by_key(|c| c["value"].as_i64())
+        let defaults = all.values().filter(|object| codec::is_true(storage, object, "globalDefault"));
+        let defaults = defaults.filter_map(|object| codec::to_value(storage, storage.kind, object).ok());
+        defaults.min_by_key(|class| class["value"].as_i64())
     } else {
         let object = storage.get("", &wanted);
         let object = object.ok_or_else(|| refuse(&format!("no PriorityClass with name {wanted} was found")))?;

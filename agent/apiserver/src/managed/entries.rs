@@ -135,8 +135,10 @@ fn to_value(entry: &Entry) -> Value {
     let m = &entry.manager;
     let mut value = json!({
         "manager": m.name, "operation": if m.applies { "Apply" } else { "Update" }, "apiVersion": m.api_version,
-        "fieldsType": "FieldsV1", "fieldsV1": entry.fields.to_value(),
+        "fieldsType": "FieldsV1",
     });
+    // Not within the macro, which would copy it.
+    value["fieldsV1"] = entry.fields.to_value();
     if let Some(time) = &entry.time {
         value["time"] = time.as_str().into();
     }

@@ -261,7 +261,7 @@ impl Set {
                 && !node.below.is_empty()
                 && let Some(inner) = inner.as_object_mut()
             {
-                inner.insert(".".into(), json!({}));
+                inner.insert(".".into(), Value::Object(Map::new()));
             }
             map.insert(step.text(), inner);
         }

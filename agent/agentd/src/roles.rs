@@ -85,9 +85,9 @@ pub(crate) enum Role {
     /// Lets a machine go back to the version that it ran before.
     Rollback(upgrade::RollbackOptions),
     /// Lets a machine start again.
-    Reboot(upgrade::RebootOptions),
+    Reboot(change::Down),
     /// Ends a machine.
-    Shutdown(change::Shutdown),
+    Shutdown(change::Down),
     /// Lets a machine forget its state, its data or both.
     Reset(change::Reset),
     /// The members of etcd, their snapshots, and what mends them.
@@ -150,7 +150,7 @@ impl Role {
             Self::Crash(target) => done(status::crash(&target)),
             Self::Upgrade(options) => done(upgrade::run(&options)),
             Self::Rollback(options) => done(upgrade::roll_back(&options)),
-            Self::Reboot(options) => done(upgrade::reboot(&options)),
+            Self::Reboot(options) => done(change::reboot(&options)),
             Self::Cni => cni::run(),
             Self::SampleServer(options) => done(sample::run(&options)),
         }

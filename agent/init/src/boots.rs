@@ -46,6 +46,10 @@ pub(crate) fn remember(machine: &mut Machine, status: &MachineStatus) {
     if let Some(before) = all.boots.last_mut().filter(|before| before.boot_id != boot.boot_id) {
         // The first words about this start tell how the one before it ended.
         before.ended = before.ended.take().or_else(|| machine.crash.clone());
+        if machine.remembered_boot.is_none() && !before.left_behind.is_empty() {
+            let left = before.left_behind.join(", ");
+            machine.say(&format!("the start before this one left behind on its way out: {left}"));
+        }
     }
     all.boots.retain(|known| known.boot_id != boot.boot_id);
     all.boots.push(boot.clone());
@@ -55,8 +59,8 @@ pub(crate) fn remember(machine: &mut Machine, status: &MachineStatus) {
     store(machine, &path, &all);
 }
 
-/// Writes down how this start ended.
-pub(crate) fn conclude(machine: &mut Machine, services: Vec<ServiceStatus>, how: &str) {
+/// Writes down how this start ended, and what it left behind. What is known later takes the place of it.
+pub(crate) fn conclude(machine: &mut Machine, services: Vec<ServiceStatus>, how: &str, left_behind: &[String]) {
     let status = observe::observe(machine, services);
     let path = machine.config.paths.boots();
     let mut all = load(&*machine.system, &path);
@@ -66,6 +70,7 @@ pub(crate) fn conclude(machine: &mut Machine, services: Vec<ServiceStatus>, how:
         boot.follow(&status, boot.base_seconds);
     }
     boot.ended = Some(how.to_owned());
+    boot.left_behind = left_behind.to_vec();
     store(machine, &path, &all);
 }
 

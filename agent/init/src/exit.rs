@@ -1,46 +1,67 @@
 //! The one way out: stop the services, end what is left, unmount, sync, power off or start again. Bounded.
+//!
+//! ```text
+//! services, each EACH at most ─▶ pods: SIGTERM, the grace, SIGKILL ─▶ sync ─▶ unmount ─▶ sync ─▶ power
+//!                                         │                            └──────────┴── what hangs is left behind
+//!                                         └── what does not end is left behind
+//! ```
+//!
+//! What is left behind is told, and kept with this start for the next one to tell. Disks that are slow but get on are
+//! waited for in addition.
 
-use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::mpsc;
+mod patience;
+mod processes;
+mod unmount;
+
 use std::time::Duration;
 
 use machine_api::Stage;
 use supervisor::Event;
-use sys::{Power, Signal, System, UnmountFlags};
+use sys::{Power, System};
 
 use crate::environment::Environment;
 use crate::machine::Machine;
 use crate::run::{Ears, publish, turn};
 use crate::runner::Runner;
-use crate::{boots, mounts, watchdog};
+use crate::{boots, watchdog};
+use patience::{Guard, Patience};
 
-/// After this long the machine goes down whatever is left.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(90);
-/// What the services get of it, together.
-const SERVICES: Duration = Duration::from_secs(50);
-/// What containers and orphans get after they were asked to end.
-const LEFTOVERS: Duration = Duration::from_secs(10);
+/// What the services get, together...
+const SERVICES: Duration = Duration::from_secs(5);
+/// ... and each of them. What has not ended then gets what pods get, too.
+const EACH: Duration = Duration::from_secs(3);
+/// What pods get after they were asked to end, where neither the manifest nor whoever wants the end says more.
+const GRACE: Duration = Duration::from_secs(5);
 /// What the kernel gets to end what was killed.
-const KILLED: Duration = Duration::from_secs(5);
-/// What the disks get to write everything down.
-const SYNC: Duration = Duration::from_secs(15);
+const KILLED: Duration = Duration::from_secs(2);
+/// What mounts and disks that hang get, together.
+const HANGING: Duration = Duration::from_secs(2);
+/// Then the machine goes down whatever is left.
+const LAST: Duration = Duration::from_millis(500);
+/// Kept until the way out has come to its end.
+const UNFINISHED: &str = "the way out itself, which did not come to its end";
 
 /// How to end, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Leave {
     power: Power,
     why: String,
+    /// What pods get to end, if that was said.
+    grace: Option<Duration>,
 }
 
 impl Leave {
     pub(crate) fn power_off(why: &str) -> Self {
-        Self { power: Power::Off, why: why.to_owned() }
+        Self { power: Power::Off, why: why.to_owned(), grace: None }
     }
 
     pub(crate) fn reboot(why: &str) -> Self {
-        Self { power: Power::Reboot, why: why.to_owned() }
+        Self { power: Power::Reboot, ..Self::power_off(why) }
+    }
+
+    /// The same, with so much time for pods.
+    pub(crate) fn with_grace(self, grace: Option<Duration>) -> Self {
+        Self { grace, ..self }
     }
 
     /// What a signal asks for, if it asks for the end: SIGINT comes from Ctrl-Alt-Del.
@@ -48,50 +69,54 @@ impl Leave {
         match signal {
             "SIGTERM" | "SIGPWR" | "SIGUSR2" => Some(Self::power_off(&format!("{signal} was received"))),
             "SIGINT" => Some(Self::reboot("SIGINT or Ctrl-Alt-Del was received")),
-            "SIGUSR1" => Some(Self { power: Power::Halt, why: "SIGUSR1 was received".to_owned() }),
+            "SIGUSR1" => Some(Self { power: Power::Halt, ..Self::power_off("SIGUSR1 was received") }),
             _ => None,
         }
     }
+
+    /// What pods get: as was said, or as the manifest says.
+    fn grace(&self, machine: &Machine) -> Duration {
+        let of_manifest = || Some(machine.accepted.as_ref()?.manifest.machine.shutdown_grace.duration());
+        self.grace.or_else(of_manifest).unwrap_or(GRACE)
+    }
+}
+
+/// The longest that a way out takes, beside disks that are slow but get on.
+const fn longest(grace: Duration) -> Duration {
+    SERVICES.saturating_add(grace).saturating_add(KILLED).saturating_add(HANGING).saturating_add(LAST)
 }
 
 /// Ends the machine, or the container.
 pub(crate) fn leave(machine: &mut Machine, runner: &mut Runner, ears: &mut Ears, how: Leave) -> ! {
     machine.say(&format!("stopping: {}", how.why));
     machine.stage = Stage::Stopping;
-    watchdog::leave(machine);
-    guard(machine.system.clone(), machine.environment, how.power);
+    let grace = how.grace(machine);
+    watchdog::leave(machine, longest(grace));
+    let (system, environment) = (machine.system.clone(), machine.environment);
+    let guard = Guard::set(longest(grace), move || end(&*system, environment, how.power));
+    let mut patience = Patience::new(HANGING, guard);
     let started = machine.system.uptime();
+    // Most of it is written while the services end.
+    drop(patience.begin(machine, "sync", |system| system.sync()));
     stop_services(machine, runner, ears, started + SERVICES);
-    for (signal, time) in [(Signal::Terminate, LEFTOVERS), (Signal::Kill, KILLED)] {
-        let left = others(&*machine.system);
-        if !left.is_empty() {
-            machine.say(&format!("ending {} more processes ({signal:?})", left.len()));
-            machine.system.kill_all(signal);
-            wait_for_others(machine, runner, time);
-        }
-    }
-    boots::conclude(machine, runner.supervisor().status(), &how.why);
+    let mut left = processes::end(machine, runner, grace);
+    conclude(machine, runner, &how, left.iter().cloned().chain([UNFINISHED.to_owned()]).collect());
     runner.keep_said(machine);
     runner.close_logs();
-    sync(machine);
+    left.extend(write_down(machine, &mut patience));
     if machine.environment == Environment::Machine {
-        unmount(machine);
-        sync(machine);
+        let state = machine.config.paths.state.clone();
+        left.extend(unmount::all_but(machine, &mut patience, &state));
+        conclude(machine, runner, &how, left);
+        unmount::one(machine, &mut patience, &state);
+        write_down(machine, &mut patience);
+    } else {
+        conclude(machine, runner, &how, left);
     }
     let took = machine.system.uptime().saturating_sub(started).as_secs_f64();
     machine.say(&format!("stopped in {took:.1} s"));
     watchdog::end(machine, how.power);
     end(&*machine.system, machine.environment, how.power)
-}
-
-/// Ends everything in time even if something below hangs in the kernel.
-fn guard(system: Arc<dyn System>, environment: Environment, power: Power) {
-    let started = std::thread::Builder::new().name("exit-guard".to_owned()).spawn(move || {
-        let (_never, silence) = mpsc::channel::<()>();
-        silence.recv_timeout(DEADLINE).ok();
-        end(&*system, environment, power)
-    });
-    drop(started);
 }
 
 fn end(system: &dyn System, environment: Environment, power: Power) -> ! {
@@ -103,9 +128,11 @@ fn end(system: &dyn System, environment: Environment, power: Power) -> ! {
 }
 
 fn stop_services(machine: &mut Machine, runner: &mut Runner, ears: &mut Ears, until: Duration) {
-    runner.step(machine, Event::StopAll);
+    runner.step(machine, Event::StopAll { within: EACH });
     while !runner.supervisor().is_stopped() && machine.system.uptime() < until {
-        turn(machine, runner, ears);
+        // A process that hangs in the kernel does not end, and nothing tells so.
+        let left = until.saturating_sub(machine.system.uptime());
+        turn(machine, runner, ears, left);
         publish(machine, runner);
     }
     if !runner.supervisor().is_stopped() {
@@ -114,57 +141,18 @@ fn stop_services(machine: &mut Machine, runner: &mut Runner, ears: &mut Ears, un
     }
 }
 
-fn wait_for_others(machine: &mut Machine, runner: &mut Runner, time: Duration) {
-    /// Processes that are not our children end without a signal to us, so they are counted now and then.
-    const STEP: Duration = Duration::from_millis(100);
-    let until = machine.system.uptime() + time;
-    while !others(&*machine.system).is_empty() && machine.system.uptime() < until {
-        drop(sys::wait_readable(&[], STEP));
-        runner.reap(machine);
+fn conclude(machine: &mut Machine, runner: &Runner, how: &Leave, left: Vec<String>) {
+    boots::conclude(machine, runner.supervisor().status(), &how.why, &left);
+}
+
+/// Writes everything to the disks, but does not wait for one that takes nothing. Answers what is not written.
+fn write_down(machine: &mut Machine, patience: &mut Patience) -> Option<String> {
+    if patience.give(machine, "sync", |system| system.sync()).is_some() {
+        return None;
     }
-}
-
-/// Processes besides this one; kernel threads and dead ones have no command line.
-fn others(system: &dyn System) -> Vec<u32> {
-    let names = system.list(Path::new("/proc")).unwrap_or_default();
-    let pids = names.iter().filter_map(|name| name.parse::<u32>().ok()).filter(|pid| *pid != 1);
-    pids.filter(|pid| system.read(&PathBuf::from(format!("/proc/{pid}/cmdline"))).is_ok_and(|line| !line.is_empty()))
-        .collect()
-}
-
-/// Takes away every mount that may hold data, the last one first. A busy one is at least detached, and told.
-fn unmount(machine: &mut Machine) {
-    for target in to_unmount(&mounts::mounted(&*machine.system)) {
-        let Err(error) = machine.system.unmount(&target, UnmountFlags::Plain) else { continue };
-        machine.say(&format!("{}; detaching it", stdx::chain(&error)));
-        machine.system.unmount(&target, UnmountFlags::Lazy).ok();
-    }
-}
-
-fn to_unmount(mounted: &BTreeSet<PathBuf>) -> Vec<PathBuf> {
-    // Deeper ones come later in the order of paths.
-    let kept = ["/proc", "/sys", "/dev", "/run", "/tmp"].map(Path::new);
-    let holds_data = |path: &&PathBuf| !kept.contains(&path.as_path()) && !is_below(path, &kept[..3]);
-    mounted.iter().rev().filter(holds_data).cloned().collect()
-}
-
-fn is_below(path: &Path, folders: &[&Path]) -> bool {
-    folders.iter().any(|folder| path.starts_with(folder))
-}
-
-/// Writes everything down, but does not wait for a dead disk.
-fn sync(machine: &mut Machine) {
-    let (done, waiting) = mpsc::channel::<()>();
-    let system = machine.system.clone();
-    let started = std::thread::Builder::new().name("sync".to_owned()).spawn(move || {
-        system.sync();
-        done.send(()).ok();
-    });
-    if started.is_err() {
-        machine.system.sync();
-    } else if waiting.recv_timeout(SYNC).is_err() {
-        machine.say(&format!("the disks did not take everything within {} s", SYNC.as_secs()));
-    }
+    let left = format!("{} kB that a disk does not take", patience::unwritten(&*machine.system));
+    machine.say(&format!("left behind: {left}"));
+    Some(left)
 }
 
 #[cfg(test)]
@@ -179,10 +167,8 @@ mod tests {
     }
 
     #[test]
-    fn the_deepest_mounts_go_first_and_the_kernels_stay() {
-        let all = ["/proc", "/sys/fs/cgroup", "/dev/pts", "/run", "/run/keelson-disk", "/var", "/var/lib/kubelet/x"];
-        let mounted = all.iter().map(PathBuf::from).collect();
-        let expected = ["/var/lib/kubelet/x", "/var", "/run/keelson-disk"].map(PathBuf::from);
-        assert_eq!(to_unmount(&mounted), expected);
+    fn the_way_out_is_shorter_than_fifteen_seconds_unless_pods_get_more() {
+        assert!(longest(GRACE) < Duration::from_secs(15));
+        assert_eq!(longest(Duration::from_secs(60)) - longest(GRACE), Duration::from_secs(55));
     }
 }

@@ -8,7 +8,7 @@
 //! Invariants:
 //! - no failure of a child, a phase or a manifest ends this process; the operator reads it on the console and the
 //!   machine stays reachable for a corrected manifest;
-//! - there is one way out (`exit.rs`), and it takes at most [`exit::DEADLINE`].
+//! - there is one way out (`exit.rs`), and it takes less than 15 seconds unless pods get longer, or disks are slow.
 //!
 //! It does not know what the services are: the caller's [`Config`] turns a manifest into them.
 

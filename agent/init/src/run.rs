@@ -59,7 +59,7 @@ pub fn run(config: Config) -> ! {
             publish(&mut machine, &mut runner);
             remind(&mut machine, &mut reminded);
             runner.keep_said(&mut machine);
-            turn(&mut machine, &mut runner, &mut ears)
+            turn(&mut machine, &mut runner, &mut ears, LONGEST_WAIT)
         });
         match catch_unwind(turn) {
             Ok(None) => {}
@@ -106,15 +106,15 @@ impl Ears {
     }
 }
 
-/// Waits for something to happen and deals with it. Answers whether to end.
-pub(crate) fn turn(machine: &mut Machine, runner: &mut Runner, ears: &mut Ears) -> Option<Leave> {
+/// Waits for something to happen, no longer than `longest`, and deals with it. Answers whether to end.
+pub(crate) fn turn(machine: &mut Machine, runner: &mut Runner, ears: &mut Ears, longest: Duration) -> Option<Leave> {
     let deadline = runner.supervisor().next_deadline();
     let left = deadline.map(|deadline| deadline.saturating_sub(machine.system.uptime()));
     let pipes = runner.pipes();
     let count = pipes.len();
     let others = ears.fds().into_iter().flatten().chain(ears.buttons.iter().map(AsFd::as_fd));
     let all: Vec<BorrowedFd<'_>> = pipes.into_iter().chain(others).collect();
-    let longest = if machine.trial.is_some() { trial::LONGEST_WAIT } else { LONGEST_WAIT };
+    let longest = if machine.trial.is_some() { longest.min(trial::LONGEST_WAIT) } else { longest };
     let longest = machine.keeper.as_ref().map_or(longest, |keeper| longest.min(keeper.longest_wait()));
     let longest = machine
         .trying
@@ -148,6 +148,11 @@ pub(crate) fn turn(machine: &mut Machine, runner: &mut Runner, ears: &mut Ears) 
     }
     if files_changed {
         leave = leave.or(sources::take_leave(&*machine.system, &machine.config.paths));
+    }
+    if files_changed {
+        for text in sources::take_told(&*machine.system, &machine.config.paths) {
+            machine.say(&text);
+        }
     }
     if files_changed && machine.stage != Stage::Stopping {
         for name in sources::take_restarts(&*machine.system, &machine.config.paths) {

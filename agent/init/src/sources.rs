@@ -22,6 +22,9 @@ const CONFIG_FILE: &str = "manifest.toml";
 /// The name of one in the inbox that is to be tried for as many seconds as its first line says.
 const TRIED_FILE: &str = "manifest.try";
 
+/// How the names of files begin whose text is told to the machine's events.
+const TOLD: &str = "say-";
+
 /// A manifest as it was found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Offer {
@@ -95,7 +98,14 @@ pub(crate) fn take_from_inbox(system: &dyn System, paths: &Paths) -> Option<(Off
 
 /// Whether this name in the inbox is an order, and no manifest.
 pub(crate) fn is_order(name: &str) -> bool {
-    ["keep", "reboot", "restart", "shutdown"].contains(&name)
+    ["keep", "reboot", "restart", "shutdown"].contains(&name) || name.starts_with(TOLD)
+}
+
+/// What somebody wants told to the machine's events. It is told once.
+pub(crate) fn take_told(system: &dyn System, paths: &Paths) -> Vec<String> {
+    let names = system.list(&paths.inbox()).unwrap_or_default();
+    let told = names.iter().filter(|name| name.starts_with(TOLD));
+    told.filter_map(|name| take(system, paths, name)?.ok()).collect()
 }
 
 /// Somebody keeps the manifest that is tried. It is asked once.
@@ -130,13 +140,19 @@ pub(crate) fn is_superseded(system: &dyn System, paths: &Paths, offer: &Offer) -
     text_of(system, &paths.superseded()).is_ok_and(|text| offer.text.as_ref() == Ok(&text))
 }
 
-/// Somebody asks for a new start or the end, and says why. It is asked once.
+/// Somebody asks for a new start or the end, and says why, behind a line with what pods get if that is said, too. It is
+/// asked once.
 pub(crate) fn take_leave(system: &dyn System, paths: &Paths) -> Option<Leave> {
     type Way = fn(&str) -> Leave;
     let ways: [(&str, Way); 2] = [("reboot", Leave::reboot), ("shutdown", Leave::power_off)];
     ways.into_iter().find_map(|(name, leave)| {
-        let why = take(system, paths, name)?;
-        Some(leave(why.unwrap_or_default().trim()))
+        let order = take(system, paths, name)?.unwrap_or_default();
+        let graced = order.strip_prefix("grace=").and_then(|rest| {
+            let (seconds, why) = rest.split_once('\n')?;
+            Some((Duration::from_secs(seconds.parse().ok()?), why))
+        });
+        let (grace, why) = graced.map_or((None, order.as_str()), |(grace, why)| (Some(grace), why));
+        Some(leave(why.trim()).with_grace(grace))
     })
 }
 
@@ -243,6 +259,13 @@ mod tests {
         system.file("/run/keelson/inbox/shutdown", "it moves house\n");
         assert_eq!(take_leave(&system, &paths), Some(Leave::power_off("it moves house")));
         assert_eq!(take_leave(&system, &paths), None);
+        system.file("/run/keelson/inbox/say-1", "ann looks around");
+        assert!(is_order("say-1") && !is_order("manifest.toml"));
+        assert_eq!(take_told(&system, &paths), ["ann looks around"]);
+        assert!(take_told(&system, &paths).is_empty());
+        system.file("/run/keelson/inbox/reboot", "grace=60\nit was asked for");
+        let patient = Leave::reboot("it was asked for").with_grace(Some(Duration::from_secs(60)));
+        assert_eq!(take_leave(&system, &paths), Some(patient));
     }
 
     #[test]

@@ -12,7 +12,7 @@ use std::time::Duration;
 use sys::{Error, ModuleIndex, Power, Watchdog};
 
 use crate::machine::Machine;
-use crate::{exit, trial};
+use crate::trial;
 
 const DEVICE: &str = "/dev/watchdog0";
 /// What its driver tells about it.
@@ -87,9 +87,9 @@ pub(crate) fn pet(machine: &mut Machine) {
     keeper.device.pet().ok();
 }
 
-/// The way out has begun, whose length is known.
-pub(crate) fn leave(machine: &mut Machine) {
-    set(machine, exit::DEADLINE + AFTER_EXIT);
+/// The way out has begun, which takes at most so long.
+pub(crate) fn leave(machine: &mut Machine, longest: Duration) {
+    set(machine, longest + AFTER_EXIT);
 }
 
 /// All is written down. A machine that is to stay off must not be started again.

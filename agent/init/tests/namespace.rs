@@ -20,7 +20,8 @@ use sys::Linux;
 
 const SELF: &str = "/self";
 const PATIENCE: Duration = Duration::from_secs(20);
-const GOOD: &str = "version = 1\n[machine]\nhostname = \"m1\"\nrole = \"single\"\n[cluster]\nname = \"c\"\n";
+const GOOD: &str =
+    "version = 1\n[machine]\nhostname = \"m1\"\nrole = \"single\"\nshutdown-grace = \"1s\"\n[cluster]\nname = \"c\"\n";
 
 fn main() {
     let arguments: Vec<String> = std::env::args().collect();
@@ -79,7 +80,8 @@ fn as_service(role: &str) {
         "ready" => ready(),
         "orphans" => {
             // Their parents end at once, so that they become PID 1's.
-            let script = "for i in 1 2 3 4 5; do (exec /bin/true &) ; done";
+            // One of them is as stubborn as a pod may be.
+            let script = "for i in 1 2 3 4 5; do (exec /bin/true &) ; done; (trap '' TERM; exec /bin/sleep 1000 &)";
             assert!(Command::new("/bin/sh").args(["-c", script]).status().unwrap().success());
             ready();
         }
@@ -246,11 +248,18 @@ fn services_start_in_order_restart_and_stop() {
     let namespace = namespace.stop();
     namespace.assert_order(&["stopping: SIGTERM", "second: stopped", "first: stopped", "stopped in"]);
     namespace.assert_order(&["stubborn: did not end within 1 s, killing it", "stubborn: stopped", "stopped in"]);
+    // The manifest says how long whoever is left gets to end, and that there is no waiting for more.
+    namespace.assert_order(&[
+        "1 more processes within 1 s (Terminate)",
+        "1 more processes within 2 s (Kill)",
+        "stopped in",
+    ]);
     let log = std::fs::read_to_string(namespace.folder.path().join("root/var/log/keelson/flaky.log")).unwrap();
     assert!(log.contains("first try fails"), "{log}");
     let boots = std::fs::read(namespace.folder.path().join("root/state/boots.json")).unwrap();
     let Boots { boots } = serde_json::from_slice(&boots).unwrap();
     assert_eq!((boots.len(), boots[0].ended.as_deref()), (1, Some("SIGTERM was received")));
+    assert!(boots[0].left_behind.is_empty(), "{:?}", boots[0].left_behind);
     let is_critical = |name: &str| boots[0].spans.iter().any(|span| span.name == name && span.is_critical);
     assert!(boots[0].ready_seconds.is_some() && boots[0].spans.iter().any(|span| span.name == "once"), "{boots:?}");
     assert!(is_critical("flaky") || is_critical("second"), "{boots:?}");

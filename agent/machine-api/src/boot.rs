@@ -39,6 +39,8 @@ pub struct Boot {
     pub spans: Vec<Span>,
     /// How it ended, if that is known.
     pub ended: Option<String>,
+    /// What did not end or let go on the way out, and was left behind.
+    pub left_behind: Vec<String>,
 }
 
 /// Something that was done.
@@ -98,6 +100,15 @@ impl Boot {
         }
     }
 
+    /// How it ended, in words.
+    fn end(&self) -> String {
+        let ended = self.ended.clone().unwrap_or_default();
+        if self.left_behind.is_empty() {
+            return ended;
+        }
+        format!("{ended}; left behind: {}", self.left_behind.join(", "))
+    }
+
     /// Marks what everything else waited for: from the end back, always the one that was done last.
     fn mark_critical(&mut self) {
         let mut next = last(&self.spans, |span| span.kind == "service");
@@ -136,7 +147,7 @@ impl Boots {
                     boot.slot.clone().unwrap_or_default(),
                     boot.kernel.clone(),
                     boot.ready_seconds.map_or_else(|| "never".to_owned(), |ready| format!("{ready:.2} s")),
-                    boot.ended.clone().unwrap_or_default(),
+                    boot.end(),
                 ]
             }
         }
@@ -207,12 +218,14 @@ mod tests {
             span("containerd", "service", 3.0, &["machine"]),
             span("node", "service", 6.0, &["etcd", "containerd"]),
         ];
-        let mut boot = Boot { spans, ..Boot::default() };
+        let left_behind = vec!["/var/lib/x (stuck)".to_owned()];
+        let mut boot = Boot { spans, ended: Some("asked".to_owned()), left_behind, ..Boot::default() };
         boot.mark_critical();
         let critical: Vec<&str> =
             boot.spans.iter().filter(|span| span.is_critical).map(|span| span.name.as_str()).collect();
         assert_eq!(critical, ["kernel", "mounts", "machine", "etcd", "node"]);
         let text = Boots { boots: vec![boot] }.describe();
         assert!(text.contains("not ready yet") && text.contains("never"), "{text}");
+        assert!(text.contains("asked; left behind: /var/lib/x (stuck)"), "{text}");
     }
 }

@@ -1,5 +1,7 @@
 //! What happens to a supervisor and what it wants done.
 
+use std::time::Duration;
+
 use sys::{Ended, Signal};
 
 use crate::spec::ServiceSpec;
@@ -52,7 +54,10 @@ pub enum Event {
         name: String,
     },
     /// End everything, dependents first. Nothing is started any more.
-    StopAll,
+    StopAll {
+        /// No service gets longer than this, whatever it would get otherwise.
+        within: Duration,
+    },
 }
 
 /// What to do.

@@ -17,7 +17,8 @@ const STATUS_LINES: usize = 10;
 #[derive(Clone, Debug, Default)]
 pub struct Supervisor {
     services: Vec<Service>,
-    is_stopping: bool,
+    /// Once everything is to end: what each service gets at most.
+    stopping: Option<Duration>,
 }
 
 impl Supervisor {
@@ -89,7 +90,7 @@ impl Supervisor {
                     stop(service, now, &mut actions);
                 }
             }
-            Event::StopAll => self.is_stopping = true,
+            Event::StopAll { within } => self.hurry(within, now),
         }
         self.advance(now, &mut actions);
         actions
@@ -104,7 +105,7 @@ impl Supervisor {
     /// Whether every process ended after [`Event::StopAll`].
     #[must_use]
     pub fn is_stopped(&self) -> bool {
-        self.is_stopping && self.alive().is_empty()
+        self.stopping.is_some() && self.alive().is_empty()
     }
 
     /// Whether everything is ready or done.
@@ -159,6 +160,17 @@ impl Supervisor {
         }
     }
 
+    /// Everything is to end: also what was asked to before gets no longer than that.
+    fn hurry(&mut self, within: Duration, now: Duration) {
+        self.stopping = Some(within);
+        for service in &mut self.services {
+            service.spec.stop_timeout = service.spec.stop_timeout.min(within);
+            if let ServiceState::Stopping { kill_at: Some(at), .. } = &mut service.state {
+                *at = (*at).min(now + within);
+            }
+        }
+    }
+
     fn find(&mut self, name: &str) -> Option<&mut Service> {
         self.services.iter_mut().find(|service| service.spec.name == name)
     }
@@ -182,7 +194,7 @@ impl Supervisor {
     /// Does what follows from states and time alone.
     fn advance(&mut self, now: Duration, actions: &mut Vec<Action>) {
         self.settle_successors(now);
-        if self.is_stopping {
+        if self.stopping.is_some() {
             self.stop_next(now, actions);
         } else {
             self.start_next(now, actions);
@@ -294,12 +306,12 @@ fn stop(service: &mut Service, now: Duration, actions: &mut Vec<Action>) {
 }
 
 fn kill_if_late(service: &mut Service, now: Duration, actions: &mut Vec<Action>) {
-    if let ServiceState::Stopping { pid, kill_at, .. } = &mut service.state
+    if let ServiceState::Stopping { since, pid, kill_at } = &mut service.state
         && kill_at.is_some_and(|at| at <= now)
     {
         *kill_at = None;
         let name = service.spec.name.clone();
-        let waited = service.spec.stop_timeout.as_secs();
+        let waited = now.saturating_sub(*since).as_secs();
         actions.push(Action::Say(format!("{name}: did not end within {waited} s, killing it")));
         actions.push(Action::Signal { name, pid: *pid, signal: Signal::Kill });
     }

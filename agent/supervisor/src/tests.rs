@@ -15,7 +15,8 @@ fn event(text: &str) -> Event {
     let words: Vec<&str> = text.splitn(3, ' ').collect();
     match words[..] {
         ["tick"] => Event::Tick,
-        ["stop"] => Event::StopAll,
+        ["stop"] => Event::StopAll { within: Duration::from_secs(3600) },
+        ["stop", seconds] => Event::StopAll { within: Duration::from_secs(seconds.parse().unwrap()) },
         ["up", name, pid] => Event::Spawned { name: name.into(), pid: pid.parse().unwrap() },
         ["nostart", name, why] => Event::SpawnFailed { name: name.into(), reason: why.into() },
         ["ready", pid] => Event::Notified { session: pid.parse().unwrap(), ready: true, status: None },
@@ -129,6 +130,25 @@ fn everything_stops_against_the_dependencies_and_late_ones_are_killed() {
     supervisor.step(event("exit 1 0"), Duration::from_secs(14));
     assert!(supervisor.is_stopped());
     assert_eq!(supervisor.next_deadline(), None);
+}
+
+#[test]
+fn who_is_in_a_hurry_waits_less_also_for_what_was_asked_to_end_before() {
+    let specs = vec![spec("etcd", &[]), spec("api", &["etcd"])];
+    play(
+        specs,
+        &[
+            (0.0, "up etcd 1", &[]),
+            (0.0, "ready 1", &["etcd: ready after 0.0 s", "spawn api"]),
+            (0.0, "up api 2", &[]),
+            (1.0, "restart api", &["term api"]),
+            (2.0, "stop 3", &[]),
+            (4.9, "tick", &[]),
+            (5.0, "tick", &["api: did not end within 4 s, killing it", "kill api"]),
+            (5.5, "exit 2 9", &["api: stopped after 4.5 s", "term etcd"]),
+            (8.5, "tick", &["etcd: did not end within 3 s, killing it", "kill etcd"]),
+        ],
+    );
 }
 
 #[test]

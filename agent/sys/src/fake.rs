@@ -60,6 +60,7 @@ struct State {
     folders: BTreeSet<PathBuf>,
     calls: Vec<Call>,
     fail: Vec<(String, i32)>,
+    stall: Vec<String>,
     next_pid: u32,
     ended: VecDeque<(u32, Ended)>,
     uptime: Duration,
@@ -89,6 +90,11 @@ impl FakeSystem {
     /// Lets every operation whose description contains `part` fail with this error number.
     pub fn fail(&self, part: impl Into<String>, errno: i32) {
         self.state().fail.push((part.into(), errno));
+    }
+
+    /// Lets every operation whose description contains `part` never return.
+    pub fn stall(&self, part: impl Into<String>) {
+        self.state().stall.push(part.into());
     }
 
     /// Lets a child end.
@@ -125,6 +131,12 @@ impl FakeSystem {
         let mut state = self.state();
         let words = format!("{call:?}");
         state.calls.push(call);
+        if state.stall.iter().any(|part| words.contains(part.as_str())) {
+            drop(state);
+            loop {
+                std::thread::park();
+            }
+        }
         if let Some((_, errno)) = state.fail.iter().find(|(part, _)| words.contains(part.as_str())) {
             return Err(Error::new(words, io::Error::from_raw_os_error(*errno)));
         }
@@ -244,7 +256,7 @@ impl System for FakeSystem {
         Some(pid)
     }
     fn sync(&self) {
-        self.state().calls.push(Call::Sync);
+        drop(self.effect(Call::Sync));
     }
     fn power(&self, power: Power) -> Error {
         self.state().calls.push(Call::Power(power));

@@ -59,6 +59,8 @@ pub struct Machine {
     pub taints: Vec<Taint>,
     /// How long the agent may stand still before the hardware starts the machine again.
     pub watchdog: TimeSpan,
+    /// How long pods get to end when the machine goes down.
+    pub shutdown_grace: TimeSpan,
 }
 
 /// `[install]`

@@ -95,7 +95,15 @@ fn machine(section: &Section<'_>) -> Option<Machine> {
     let labels = section.map("labels");
     let taints = section.list("taints");
     let watchdog = section.one("watchdog");
-    Some(Machine { hostname: hostname?, role: role?, labels, taints, watchdog: watchdog? })
+    let shutdown_grace = section.one("shutdown-grace");
+    Some(Machine {
+        hostname: hostname?,
+        role: role?,
+        labels,
+        taints,
+        watchdog: watchdog?,
+        shutdown_grace: shutdown_grace?,
+    })
 }
 
 fn install(section: &Section<'_>) -> Option<Install> {

@@ -1,4 +1,4 @@
-//! `keelson apply`, `shutdown` and `reset`: what changes a machine.
+//! `keelson apply`, `shutdown`, `reboot` and `reset`: what changes a machine.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -39,12 +39,15 @@ pub(crate) struct Apply {
     asked: Asked,
 }
 
-/// Which machine, and whether it must.
+/// Which machine, and how it goes down.
 #[derive(Args)]
-pub(crate) struct Shutdown {
+pub(crate) struct Down {
     /// Go on even if etcd loses its majority.
     #[arg(long)]
     force: bool,
+    /// What pods get to end, such as 30s, at most 10m; without, what the manifest says.
+    #[arg(long, value_name = "TIME", value_parser = super::apiserver::duration)]
+    grace: Option<Duration>,
     #[command(flatten)]
     target: Target,
 }
@@ -106,9 +109,22 @@ fn ending(answer: &[u8]) -> String {
     format!("{}\n", String::from_utf8_lossy(answer).trim_end())
 }
 
-pub(crate) fn shut_down(options: &Shutdown) -> Result<()> {
-    let query = if options.force { "?force" } else { "" };
-    options.target.tell(WITHIN, Method::POST, &format!("/shutdown{query}"), Bytes::new())
+/// `keelson shutdown`
+pub(crate) fn shut_down(options: &Down) -> Result<()> {
+    options.target.tell(WITHIN, Method::POST, &options.path("/shutdown"), Bytes::new())
+}
+
+/// `keelson reboot`
+pub(crate) fn reboot(options: &Down) -> Result<()> {
+    options.target.tell(WITHIN, Method::POST, &options.path("/reboot"), Bytes::new())
+}
+
+impl Down {
+    fn path(&self, call: &str) -> String {
+        let grace = self.grace.map(|grace| format!("grace={}", grace.as_secs()));
+        let words: Vec<String> = self.force.then(|| "force".to_owned()).into_iter().chain(grace).collect();
+        if words.is_empty() { call.to_owned() } else { format!("{call}?{}", words.join("&")) }
+    }
 }
 
 pub(crate) fn reset(options: &Reset) -> Result<()> {

@@ -13,7 +13,7 @@ use crate::paths;
 const AGENT: &str = "/usr/bin/keelson";
 /// Memory that is kept for what must not starve.
 const KEPT_BYTES: u64 = 64 << 20;
-/// Pods get their own time to end; the node's roles end quickly.
+/// Of a service that starts anew. On the way out of the machine all of them get less.
 const STOP_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Options of PID 1.

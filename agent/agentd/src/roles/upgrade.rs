@@ -1,4 +1,4 @@
-//! `keelson upgrade`, `rollback` and `reboot`: which system a machine runs.
+//! `keelson upgrade` and `rollback`: which system a machine runs.
 //!
 //! An update is written while the workload runs. Then the machine is drained and starts again, and the command waits
 //! until the new system has proved itself or the old one is back. [`fleet`] does so for every machine of a cluster.
@@ -74,16 +74,6 @@ struct StartOptions {
     force: bool,
 }
 
-/// Which machine, and whether it must.
-#[derive(Args)]
-pub(crate) struct RebootOptions {
-    /// Go on even if etcd loses its majority.
-    #[arg(long)]
-    force: bool,
-    #[command(flatten)]
-    target: Target,
-}
-
 pub(crate) fn run(options: &Options) -> Result<()> {
     let path = options.file.display();
     let update = std::fs::read(&options.file).with_context(|| format!("reading {path}"))?;
@@ -134,10 +124,6 @@ impl Update {
 pub(crate) fn roll_back(options: &RollbackOptions) -> Result<()> {
     let request = (Method::POST, with_query("/rollback", &[]), Bytes::new());
     process::ask(UPDATE_WITHIN, change(&options.target, &options.start, request))
-}
-
-pub(crate) fn reboot(options: &RebootOptions) -> Result<()> {
-    options.target.tell(WITHIN, Method::POST, &with_query("/reboot", &[("force", options.force)]), Bytes::new())
 }
 
 /// Lets the machine take another system in, and start from it.

@@ -41,9 +41,14 @@ struct Wishes {
     is_forced: bool,
     /// Nothing is done; the answer is whether it would be.
     is_dry: bool,
+    /// What pods get to end, in seconds.
+    grace: Option<u64>,
 }
 
-const WORDS: [&str; 4] = ["downgrade", "dry-run", "force", "stage"];
+/// Nobody waits longer for pods to end.
+const GRACE_SECONDS: u64 = 600;
+
+const WORDS: [&str; 5] = ["downgrade", "dry-run", "force", "grace=SECONDS", "stage"];
 
 impl Wishes {
     fn parse(query: Option<&str>) -> Result<Self, String> {
@@ -54,11 +59,17 @@ impl Wishes {
                 "stage" => wishes.is_staged = true,
                 "force" => wishes.is_forced = true,
                 "dry-run" => wishes.is_dry = true,
+                grace if grace.starts_with("grace=") => wishes.grace = Some(parse_grace(grace)?),
                 other => return Err(format!("{other:?} is not understood; there are {}\n", WORDS.join(", "))),
             }
         }
         Ok(wishes)
     }
+}
+
+fn parse_grace(word: &str) -> Result<u64, String> {
+    let seconds = word.trim_start_matches("grace=").parse().ok().filter(|seconds| *seconds <= GRACE_SECONDS);
+    seconds.ok_or_else(|| format!("{word:?}: the grace is a whole number of seconds, at most {GRACE_SECONDS}\n"))
 }
 
 /// Takes an update in and lets the machine start from it.
@@ -215,7 +226,8 @@ async fn go_down(server: &Server, wishes: Wishes, (order, why): (&str, &str)) ->
         return Ok(());
     }
     let file = server.run.join(order);
-    Linux.replace(&file, why.as_bytes(), 0o600).map_err(|error| chain(&error).to_string())
+    let grace = wishes.grace.map(|seconds| format!("grace={seconds}\n")).unwrap_or_default();
+    Linux.replace(&file, format!("{grace}{why}").as_bytes(), 0o600).map_err(|error| chain(&error).to_string())
 }
 
 async fn may_go_down(server: &Server, wishes: Wishes) -> Result<(), String> {
@@ -232,5 +244,7 @@ mod tests {
         let both = Wishes { may_downgrade: true, is_staged: true, ..Wishes::default() };
         assert_eq!(Wishes::parse(Some("stage&downgrade")), Ok(both));
         assert!(Wishes::parse(Some("downgrade=no")).is_err());
+        assert_eq!(Wishes::parse(Some("grace=60")), Ok(Wishes { grace: Some(60), ..Wishes::default() }));
+        assert!(Wishes::parse(Some("grace=601")).unwrap_err().contains("at most 600"));
     }
 }

@@ -25,6 +25,7 @@ const IMPACTS: &[(&str, Impact)] = &[
     ("machine.labels", Restart(&["node"])),
     ("machine.taints", Later("a Node gets its taints when it registers for the first time")),
     ("machine.watchdog", Live),
+    ("machine.shutdown-grace", Live),
     ("install", Later("it counts when a machine is installed")),
     // Addresses that are no longer wanted go with the next start.
     ("network", Reboot),

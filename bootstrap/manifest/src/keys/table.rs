@@ -55,6 +55,10 @@ pub(super) const KEYS: &[Key] = &[
     key("machine.watchdog", one::<TimeSpan>(), Default("\"2m\""),
         "The hardware starts the machine again once the agent has not moved for this long: at least `10s`, at most `10m`.",
         "\"1m\""),
+    key("machine.shutdown-grace", one::<TimeSpan>(), Default("\"5s\""),
+        "How long pods get to end when the machine goes down or starts again, at most `10m`; a pod that asks for a longer \
+         time gets no more. Everything else together gets 9.5 seconds.",
+        "\"30s\""),
 
     key("install", Kind::Section, Optional, "Where the machine keeps its data.", "disk = \"/dev/nvme0n1\""),
     key("install.disk", one::<DiskSelector>(), Optional,

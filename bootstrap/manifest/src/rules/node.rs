@@ -7,6 +7,9 @@ use crate::words::{LabelKey, MirrorScheme};
 /// A shorter one would end machines that are merely busy, a longer one not every watchdog can wait for.
 const WATCHDOG_SECS: std::ops::RangeInclusive<u64> = 10..=600;
 
+/// Whoever wants a machine to go down is still there then.
+const SHUTDOWN_GRACE_MOST: std::time::Duration = std::time::Duration::from_secs(600);
+
 /// The labels of Kubernetes' own domains that a kubelet may give its Node.
 const OWN_LABELS: [&str; 12] = [
     "kubernetes.io/hostname",
@@ -52,6 +55,14 @@ fn machine(rules: &mut Rules<'_>) {
         rules
             .error("machine.watchdog", format!("no watchdog waits for `{}`", machine.watchdog))
             .expected("at least `10s`, at most `10m`");
+    }
+    if machine.shutdown_grace.duration() > SHUTDOWN_GRACE_MOST {
+        rules
+            .error(
+                "machine.shutdown-grace",
+                format!("`{}` keeps a machine that goes down too long", machine.shutdown_grace),
+            )
+            .expected("at most `10m`");
     }
     for key in machine.labels.keys().filter(|key| is_reserved(key)) {
         rules

@@ -8,9 +8,11 @@
 
 mod client;
 mod error;
+mod log;
 mod runtime;
 
 pub use client::Client;
 pub use error::Error;
 pub use k8s_cri::v1;
+pub use log::{LogLine, parse_log_line};
 pub use runtime::{EventStream, Runtime};

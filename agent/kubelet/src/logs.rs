@@ -1,37 +1,13 @@
-//! Container log files in the runtime's format: `TIME STREAM TAG TEXT`, a line cut into parts marked `P` and `F`.
+//! The ends of container log files.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::Path;
 
+use cri::{LogLine, parse_log_line};
+
 /// Read at a time from a file's end.
 const BLOCK_BYTES: u64 = 64 * 1024;
-
-/// One line, or part of one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct LogLine<'a> {
-    pub(crate) time: &'a str,
-    pub(crate) is_stderr: bool,
-    /// The line goes on in the next one.
-    pub(crate) is_partial: bool,
-    pub(crate) text: &'a [u8],
-}
-
-/// Reads one line (without its line feed).
-pub(crate) fn parse_line(line: &[u8]) -> Option<LogLine<'_>> {
-    let mut parts = line.splitn(4, |byte| *byte == b' ');
-    let time = std::str::from_utf8(parts.next()?).ok()?;
-    let stream = parts.next()?;
-    let tag = parts.next()?;
-    let text = parts.next().unwrap_or_default();
-    let is_stderr = match stream {
-        b"stdout" => false,
-        b"stderr" => true,
-        _ => return None,
-    };
-    let is_partial = tag.split(|byte| *byte == b':').next() == Some(b"P");
-    Some(LogLine { time, is_stderr, is_partial, text })
-}
 
 /// A line's text with its line feed, if it has one.
 pub(crate) fn with_end(line: &LogLine<'_>, out: &mut Vec<u8>) {
@@ -80,7 +56,7 @@ pub(crate) fn tail_text(path: &Path, lines: usize, bytes: usize) -> io::Result<S
     let mut raw = Vec::new();
     file.take(BLOCK_BYTES * 16).read_to_end(&mut raw)?;
     let mut text = Vec::new();
-    for line in raw.split(|byte| *byte == b'\n').filter_map(parse_line) {
+    for line in raw.split(|byte| *byte == b'\n').filter_map(parse_log_line) {
         with_end(&line, &mut text);
     }
     let from = text.len().saturating_sub(bytes);
@@ -90,16 +66,6 @@ pub(crate) fn tail_text(path: &Path, lines: usize, bytes: usize) -> io::Result<S
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn lines_are_read() {
-        let line = parse_line(b"2026-01-02T03:04:05.6Z stderr P:x hello  world").unwrap();
-        assert_eq!((line.time, line.is_stderr, line.is_partial), ("2026-01-02T03:04:05.6Z", true, true));
-        assert_eq!(line.text, b"hello  world");
-        assert!(parse_line(b"garbage").is_none());
-        assert_eq!(parse_line(b"t stdout F ").unwrap().text, b"");
-        assert_eq!(parse_line(b"t stdout F").unwrap().text, b"");
-    }
 
     #[test]
     fn the_tail_is_found() {

@@ -82,6 +82,8 @@ pub enum Verb {
     Look(View),
     /// Tells what a service printed, or the kernel.
     Logs,
+    /// Tells what a container printed.
+    PodLogs,
     /// Starts a service anew.
     RestartService,
     /// Tells the manifest in force, without secrets.
@@ -150,8 +152,12 @@ pub const CALLS: &[Call] = &[
     call("GET", "/time", Verb::Look(View::Time), Role::Reader),
     call("GET", "/certificates", Verb::Look(View::Certificates), Role::Reader),
     call("GET", "/images", Verb::Look(View::Images), Role::Reader),
+    call("GET", "/pods", Verb::Look(View::Pods), Role::Reader),
+    call("GET", "/containers", Verb::Look(View::Containers), Role::Reader),
     call("GET", "/boots", Verb::Look(View::Boots), Role::Reader),
     call("GET", "/logs", Verb::Logs, Role::Reader),
+    // Whatever runs in pods decides what it prints: that may be more than a reader is to see.
+    call("GET", "/pods/logs", Verb::PodLogs, Role::Operator),
     call("POST", "/services/restart", Verb::RestartService, Role::Operator),
     call("GET", "/support", Verb::Support, Role::Reader),
     call("GET", "/check/dns", Verb::Check(Checked::Dns), Role::Operator),

@@ -42,8 +42,10 @@ pub fn time_of(seconds: f64) -> String {
     format!("{}.{:03}Z", whole.trim_end_matches('Z'), millis.rem_euclid(1000))
 }
 
+/// Seconds since 1970, from RFC 3339.
+#[must_use]
 #[allow(clippy::cast_precision_loss, reason = "seconds have few digits")]
-fn parse_time(text: &str) -> Option<f64> {
+pub fn parse_time(text: &str) -> Option<f64> {
     let (seconds, nanos) = api::time::parse(text)?;
     Some(seconds as f64 + f64::from(nanos) / 1e9)
 }

@@ -6,6 +6,7 @@ use serde::de::DeserializeOwned;
 use crate::boot::Boots;
 use crate::facts::{CertificateStatus, ImageStatus, TimeStatus};
 use crate::network::{Connection, Interface, RouteStatus};
+use crate::pods::{ContainerStatus, PodStatus};
 use crate::system::{ControlGroup, Disk, MountStatus, Process};
 use crate::table::{Row, table};
 use crate::{MachineStatus, Service};
@@ -35,13 +36,17 @@ pub enum View {
     Certificates,
     /// Container images.
     Images,
+    /// Pods, as the container runtime has them.
+    Pods,
+    /// Containers of pods.
+    Containers,
     /// How the last starts went.
     Boots,
 }
 
 impl View {
     /// All of them, with the names that people type.
-    pub const ALL: [(&'static str, Self); 12] = [
+    pub const ALL: [(&'static str, Self); 14] = [
         ("services", Self::Services),
         ("processes", Self::Processes),
         ("cgroups", Self::ControlGroups),
@@ -53,6 +58,8 @@ impl View {
         ("time", Self::Time),
         ("certificates", Self::Certificates),
         ("images", Self::Images),
+        ("pods", Self::Pods),
+        ("containers", Self::Containers),
         ("boots", Self::Boots),
     ];
 
@@ -78,6 +85,8 @@ impl View {
             Self::Connections => rows::<Connection>(answer),
             Self::Certificates => rows::<CertificateStatus>(answer),
             Self::Images => rows::<ImageStatus>(answer),
+            Self::Pods => rows::<PodStatus>(answer),
+            Self::Containers => rows::<ContainerStatus>(answer),
             Self::Time => serde_json::from_slice::<TimeStatus>(answer).map(|time| time.describe()),
             Self::Boots => serde_json::from_slice::<Boots>(answer).map(|boots| boots.describe()),
         }

@@ -36,6 +36,8 @@ pub struct Config {
     pub boots: PathBuf,
     /// The folder of the services' logs.
     pub logs: PathBuf,
+    /// The folder of the pods' logs.
+    pub pod_logs: PathBuf,
     /// The container runtime's socket.
     pub containerd: PathBuf,
     /// The folder of certificates, by which callers are known over the network.
@@ -61,6 +63,7 @@ impl Config {
             crash: "/state/crash.log".into(),
             boots: "/state/boots.json".into(),
             logs: "/var/log/keelson".into(),
+            pod_logs: "/var/log/pods".into(),
             containerd: "/run/containerd/containerd.sock".into(),
             pki: "/state/pki".into(),
             maintenance: SocketAddr::from((std::net::Ipv6Addr::UNSPECIFIED, 50_000)),

@@ -3,6 +3,9 @@
 
 mod file;
 mod kernel;
+mod pod;
+
+pub(crate) use pod::PodLog;
 
 use std::collections::VecDeque;
 use std::io;
@@ -29,11 +32,9 @@ const MOST_LINES: usize = 1_000_000;
 /// How often it is looked whether a caller that waits for more is still there.
 const LOOK: Duration = Duration::from_secs(2);
 
-/// What a caller wants.
+/// How much of a log a caller wants.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(crate) struct Wanted {
-    /// A service, or the kernel.
-    pub(crate) service: String,
+pub(crate) struct Part {
     /// No more than the last lines.
     pub(crate) tail: Option<usize>,
     /// None that is older, in seconds.
@@ -42,31 +43,59 @@ pub(crate) struct Wanted {
     pub(crate) follow: bool,
 }
 
+impl Part {
+    /// Takes a word of a query, if it is one of these.
+    fn take(&mut self, word: &str) -> Result<bool, String> {
+        let number = |text: &str| text.parse::<u64>().map_err(|_not| format!("{word:?}: {text:?} is no whole number"));
+        match word.split_once('=') {
+            Some(("tail", lines)) => {
+                let lines = usize::try_from(number(lines)?).unwrap_or(MOST_LINES);
+                self.tail = Some(lines.min(MOST_LINES));
+            }
+            Some(("since", seconds)) => self.since = Some(number(seconds)?),
+            None if word == "follow" => self.follow = true,
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
+}
+
+/// Reads a query: how much of the log, and what `take` takes of the rest. `known` names that.
+fn parse(query: &str, known: &str, mut take: impl FnMut(&str, &str) -> bool) -> Result<Part, String> {
+    let mut part = Part::default();
+    for word in query.split('&').filter(|word| !word.is_empty()) {
+        let (name, value) = word.split_once('=').unwrap_or((word, ""));
+        if !part.take(word)? && !take(name, value) {
+            return Err(format!("{word:?} is not understood; there are {known}, tail=LINES, since=SECONDS, follow"));
+        }
+    }
+    Ok(part)
+}
+
+/// The log that a caller wants.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Wanted {
+    /// A service, or the kernel.
+    pub(crate) service: String,
+    /// How much of it.
+    pub(crate) part: Part,
+}
+
 impl Wanted {
     /// Reads a query.
     ///
     /// # Errors
     /// In words, when there is something else in it.
     pub(crate) fn parse(query: &str) -> Result<Self, String> {
-        let mut wanted = Self::default();
-        for word in query.split('&').filter(|word| !word.is_empty()) {
-            let number =
-                |text: &str| text.parse::<u64>().map_err(|_not| format!("{word:?}: {text:?} is no whole number"));
-            match word.split_once('=') {
-                Some(("service", name)) => wanted.service = name.to_owned(),
-                Some(("tail", lines)) => {
-                    let lines = usize::try_from(number(lines)?).unwrap_or(MOST_LINES);
-                    wanted.tail = Some(lines.min(MOST_LINES));
-                }
-                Some(("since", seconds)) => wanted.since = Some(number(seconds)?),
-                None if word == "follow" => wanted.follow = true,
-                _ => {
-                    let known = "service=NAME, tail=LINES, since=SECONDS, follow";
-                    return Err(format!("{word:?} is not understood; there are {known}"));
-                }
+        let mut service = String::new();
+        let part = parse(query, "service=NAME", |name, value| {
+            let is_it = name == "service";
+            if is_it {
+                value.clone_into(&mut service);
             }
-        }
-        Ok(wanted)
+            is_it
+        })?;
+        Ok(Self { service, part })
     }
 }
 
@@ -79,17 +108,29 @@ pub(crate) fn names(folder: &Path) -> Vec<String> {
 
 /// Begins to read; the parts are lines of JSON. `folder` is that of the services' files.
 pub(crate) fn read(folder: &Path, wanted: Wanted, secrets: Secrets, shutdown: Shutdown) -> mpsc::Receiver<Bytes> {
-    let (sender, receiver) = mpsc::channel(QUEUE_LEN);
     let path = folder.join(format!("{}{ENDING}", wanted.service));
+    let Wanted { service, part } = wanted;
+    let is_kernel = service == KERNEL;
+    let follow = part.follow;
+    begin(service, &part, (secrets, shutdown), move |out| {
+        if is_kernel { kernel::read(follow, out) } else { file::read(&mut file::OfService::new(&path), follow, out) }
+    })
+}
+
+/// Lets a thread read a log, called `name`, for a caller.
+fn begin<F>(name: String, part: &Part, (secrets, shutdown): (Secrets, Shutdown), read: F) -> mpsc::Receiver<Bytes>
+where
+    F: FnOnce(&mut Out) -> io::Result<()> + Send + 'static,
+{
+    let (sender, receiver) = mpsc::channel(QUEUE_LEN);
+    let mut out = Out::new(sender, part, secrets, shutdown);
     drop(tokio::task::spawn_blocking(move || {
-        let mut out = Out::new(sender, &wanted, secrets, shutdown);
-        let is_kernel = wanted.service == KERNEL;
-        let done = if is_kernel { kernel::read(&wanted, &mut out) } else { file::read(&path, &wanted, &mut out) };
+        let done = read(&mut out);
         let flushed = out.flush();
         if let Err(error) = done.and(flushed)
             && error.kind() != io::ErrorKind::BrokenPipe
         {
-            tracing::warn!(service = wanted.service, %error, "its log cannot be read");
+            tracing::warn!(name, %error, "its log cannot be read");
         }
     }));
     receiver
@@ -109,7 +150,7 @@ struct Out {
 }
 
 impl Out {
-    fn new(sender: mpsc::Sender<Bytes>, wanted: &Wanted, secrets: Secrets, shutdown: Shutdown) -> Self {
+    fn new(sender: mpsc::Sender<Bytes>, wanted: &Part, secrets: Secrets, shutdown: Shutdown) -> Self {
         let from =
             wanted.since.map_or(f64::MIN, |seconds| now().as_secs_f64() - Duration::from_secs(seconds).as_secs_f64());
         Self { sender, shutdown, secrets, from, tail: wanted.tail, held: VecDeque::new(), part: Vec::new() }
@@ -172,7 +213,8 @@ mod tests {
     #[test]
     fn what_is_wanted_is_read_precisely() {
         let wanted = Wanted::parse("service=etcd&tail=5&since=60&follow").unwrap();
-        let expected = Wanted { service: "etcd".to_owned(), tail: Some(5), since: Some(60), follow: true };
+        let part = Part { tail: Some(5), since: Some(60), follow: true };
+        let expected = Wanted { service: "etcd".to_owned(), part };
         assert_eq!(wanted, expected);
         for bad in ["tail=-1", "since=soon", "follow=no", "tial=3"] {
             assert!(Wanted::parse(bad).unwrap_err().contains(bad.split('=').next().unwrap()), "{bad}");
@@ -198,12 +240,15 @@ mod tests {
         std::fs::write(&path, line("second") + &line("third abcdef.0123456789abcdef")).unwrap();
         assert_eq!(names(folder.path()), ["etcd", "kernel"]);
         let read = |wanted: Wanted| read(folder.path(), wanted, Secrets::default(), Shutdown::new());
-        let etcd = Wanted { service: "etcd".to_owned(), ..Wanted::default() };
+        let etcd = |part: Part| Wanted { service: "etcd".to_owned(), part };
         let third = "third abcdef.<redacted>";
-        assert_eq!(next(&mut read(etcd.clone())).await, ["old", "first", "second", third]);
-        assert_eq!(next(&mut read(Wanted { since: Some(60), ..etcd.clone() })).await, ["first", "second", third]);
-        assert_eq!(next(&mut read(Wanted { tail: Some(0), ..etcd.clone() })).await, Vec::<String>::new());
-        let mut follower = read(Wanted { tail: Some(1), follow: true, ..etcd });
+        assert_eq!(next(&mut read(etcd(Part::default()))).await, ["old", "first", "second", third]);
+        assert_eq!(
+            next(&mut read(etcd(Part { since: Some(60), ..Part::default() }))).await,
+            ["first", "second", third]
+        );
+        assert_eq!(next(&mut read(etcd(Part { tail: Some(0), ..Part::default() }))).await, Vec::<String>::new());
+        let mut follower = read(etcd(Part { tail: Some(1), follow: true, ..Part::default() }));
         assert_eq!(next(&mut follower).await, [third]);
         let append = || std::fs::OpenOptions::new().create(true).append(true).open(&path).unwrap();
         let mut file = append();

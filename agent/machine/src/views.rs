@@ -4,6 +4,7 @@ mod certificates;
 mod cgroups;
 mod disks;
 mod network;
+mod pods;
 mod processes;
 
 use std::path::Path;
@@ -30,6 +31,8 @@ pub(crate) async fn look(server: &Server, view: View) -> Result<Vec<u8>, String>
         View::Boots => boots(server),
         View::Time => json(&server.time()),
         View::Images => json(&images(&server.containerd).await?),
+        View::Pods => json(&pods::pods(&server.containerd).await?),
+        View::Containers => json(&pods::containers(&server.containerd).await?),
         View::Interfaces => json(&network::interfaces().await?),
         View::Routes => json(&network::routes().await?),
         View::Processes => blocking(move || Ok(processes::observe(&Linux, &secrets))).await,
@@ -88,7 +91,7 @@ async fn images(socket: &Path) -> Result<Vec<ImageStatus>, String> {
 }
 
 /// A file of the kernel's as text; empty if it is not there.
-fn text(system: &dyn System, path: impl AsRef<Path>) -> String {
+pub(crate) fn text(system: &dyn System, path: impl AsRef<Path>) -> String {
     let bytes = system.read(path.as_ref()).unwrap_or_default();
     String::from_utf8_lossy(&bytes).into_owned()
 }

@@ -47,7 +47,17 @@ pub(crate) struct Asked {
 #[derive(Args)]
 pub(crate) struct Logs {
     /// A service of `keelson get services`; `init` for what the first process says, `kernel` for the kernel.
-    service: String,
+    #[arg(required_unless_present = "pod", conflicts_with = "pod")]
+    service: Option<String>,
+    /// The log of a pod, as the machine has it: also while there is no API server.
+    #[arg(long, value_name = "NAMESPACE/NAME")]
+    pod: Option<String>,
+    /// The container, of a pod that has several.
+    #[arg(long, short, requires = "pod")]
+    container: Option<String>,
+    /// What the container printed before it was started the last time.
+    #[arg(long, requires = "pod")]
+    previous: bool,
     #[command(flatten)]
     part: Part,
 }
@@ -105,7 +115,15 @@ fn show(name: &str, view: View, asked: &Asked) -> Result<()> {
 }
 
 pub(crate) fn logs(options: &Logs) -> Result<()> {
-    print_log(&options.service, &options.part)
+    let part = &options.part;
+    let Some(pod) = &options.pod else { return print_log(options.service.as_deref().unwrap_or_default(), part) };
+    let container = options.container.as_ref().map(|name| format!("&container={name}")).unwrap_or_default();
+    let previous = if options.previous { "&previous" } else { "" };
+    let words = format!("{pod}{}", options.container.as_deref().unwrap_or_default());
+    if !words.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'/')) {
+        anyhow::bail!("{words:?} is no name of a pod, or of a container");
+    }
+    stream(&format!("/pods/logs?pod={pod}{container}{previous}{}", part.query()), part)
 }
 
 /// `keelson events`
@@ -119,10 +137,17 @@ pub(crate) fn dmesg(part: &Part) -> Result<()> {
 }
 
 fn print_log(service: &str, part: &Part) -> Result<()> {
-    let path = path(service, part)?;
+    if !service.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_')) {
+        anyhow::bail!("{service:?} is no name of a service");
+    }
+    stream(&format!("/logs?service={service}{}", part.query()), part)
+}
+
+/// Prints the lines that a call answers, as they come.
+fn stream(path: &str, part: &Part) -> Result<()> {
     let within = if part.follow { FOLLOW_WITHIN } else { LOG_WITHIN };
     process::ask(within, async {
-        let mut body = part.asked.target.download(&path).await?;
+        let mut body = part.asked.target.download(path).await?;
         let (mut out, mut left) = (std::io::stdout().lock(), Vec::new());
         while let Some(bytes) = body.next().await? {
             left.extend_from_slice(&bytes);
@@ -142,13 +167,12 @@ fn print_log(service: &str, part: &Part) -> Result<()> {
     })
 }
 
-fn path(service: &str, part: &Part) -> Result<String> {
-    if !service.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_')) {
-        anyhow::bail!("{service:?} is no name of a service");
+impl Part {
+    fn query(&self) -> String {
+        let since = self.since.map(|since| format!("&since={}", since.as_secs())).unwrap_or_default();
+        let tail = self.tail.map(|tail| format!("&tail={tail}")).unwrap_or_default();
+        format!("{since}{tail}{}", if self.follow { "&follow" } else { "" })
     }
-    let since = part.since.map(|since| format!("&since={}", since.as_secs())).unwrap_or_default();
-    let tail = part.tail.map(|tail| format!("&tail={tail}")).unwrap_or_default();
-    Ok(format!("/logs?service={service}{since}{tail}{}", if part.follow { "&follow" } else { "" }))
 }
 
 fn render(line: LogLine) -> String {

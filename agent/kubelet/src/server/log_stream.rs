@@ -14,7 +14,7 @@ use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc;
 
-use crate::logs::{parse_line, tail_offset, with_end};
+use crate::logs::{tail_offset, with_end};
 
 /// Read at a time.
 const BLOCK_BYTES: usize = 64 * 1024;
@@ -147,7 +147,7 @@ impl LogReader {
     }
 
     fn add_line(&mut self, raw: &[u8], out: &mut Vec<u8>) {
-        let Some(line) = parse_line(raw) else { return };
+        let Some(line) = cri::parse_log_line(raw) else { return };
         let is_wanted = if line.is_stderr { self.options.stderr } else { self.options.stdout };
         let is_early = self.options.since.is_some_and(|since| line.time.parse::<Timestamp>().is_ok_and(|t| t < since));
         if !is_wanted || is_early {

@@ -3,11 +3,14 @@
 use bytes::Bytes;
 use http::{Response, StatusCode};
 use http_body_util::Full;
+use lifecycle::Shutdown;
 use machine_api::View;
 use sys::{Linux, System};
+use tokio::sync::mpsc;
 
 use super::{Answer, Server, respond, streamed, text, whole};
-use crate::logs::{self, Wanted};
+use crate::logs::{self, Part, PodLog, Wanted};
+use crate::redact::Secrets;
 use crate::views;
 
 /// Services that the first process is to start anew.
@@ -35,14 +38,32 @@ pub(super) fn log(server: &Server, query: Option<&str>) -> Answer {
         };
         return whole(text(StatusCode::NOT_FOUND, format!("{reason}; there are {}\n", known.join(", "))));
     }
+    log_of(server, &wanted.part.clone(), |secrets, shutdown| logs::read(&server.logs, wanted, secrets, shutdown))
+}
+
+/// Streams a container's log.
+pub(super) fn pod_log(server: &Server, query: Option<&str>) -> Answer {
+    let wanted = match PodLog::parse(query.unwrap_or_default()) {
+        Ok(wanted) => wanted,
+        Err(reason) => return whole(text(StatusCode::BAD_REQUEST, format!("{reason}\n"))),
+    };
+    match wanted.find(&server.pod_logs) {
+        Ok(found) => log_of(server, &wanted.part, |secrets, shutdown| found.read(&wanted.part, secrets, shutdown)),
+        Err(reason) => whole(text(StatusCode::NOT_FOUND, format!("{reason}\n"))),
+    }
+}
+
+fn log_of<F>(server: &Server, part: &Part, read: F) -> Answer
+where
+    F: FnOnce(Secrets, Shutdown) -> mpsc::Receiver<Bytes>,
+{
     // Those who follow stay, and must not keep others from reading what there is.
-    let turns = if wanted.follow { &server.followers } else { &server.readers };
+    let turns = if part.follow { &server.followers } else { &server.readers };
     let Ok(turn) = turns.clone().try_acquire_owned() else {
         let reason = "as many read logs already as this machine serves at once\n".to_owned();
         return whole(text(StatusCode::SERVICE_UNAVAILABLE, reason));
     };
-    let parts = logs::read(&server.logs, wanted, server.secrets.clone(), server.shutdown.clone());
-    streamed(parts, turn, "application/x-ndjson")
+    streamed(read(server.secrets.clone(), server.shutdown.clone()), turn, "application/x-ndjson")
 }
 
 /// Lets the first process start a service anew.

@@ -13,7 +13,7 @@ use sys::{Linux, System};
 use tokio::sync::mpsc;
 
 use super::{Answer, Server, streamed, text, whole};
-use crate::logs::{self, Wanted};
+use crate::logs::{self, Part, Wanted};
 use crate::redact::Secrets;
 use crate::views;
 
@@ -73,7 +73,7 @@ struct Source {
 
 impl Source {
     fn log(&self, name: String) -> Entry {
-        let wanted = Wanted { service: name.clone(), tail: Some(LINES), ..Wanted::default() };
+        let wanted = Wanted { service: name.clone(), part: Part { tail: Some(LINES), ..Part::default() } };
         let mut parts = logs::read(&self.folder, wanted, self.secrets.clone(), self.shutdown.clone());
         let mut text = String::new();
         while let Some(part) = parts.blocking_recv() {

@@ -1,7 +1,7 @@
-//! A service's files: the one before, and the one that grows.
+//! Logs in files: those before, and the one that grows.
 
 use std::fs::File;
-use std::io::{self, BufRead, BufReader};
+use std::io::{self, BufRead, BufReader, Read};
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -9,39 +9,84 @@ use std::path::{Path, PathBuf};
 use machine_api::LogLine;
 use sys::{FileWatch, wait_readable};
 
-use super::{LOOK, Out, Wanted};
+use super::{LOOK, Out};
+
+/// What is longer is taken for a line of its own.
+const LINE_BYTES: usize = 256 << 10;
+
+/// The files of a log.
+pub(super) trait Files {
+    /// Those that do not grow any more, oldest first.
+    fn before(&self) -> Vec<PathBuf>;
+    /// The one that grows.
+    fn current(&self) -> &Path;
+    /// Goes on to the next one that grows, if there is one.
+    fn advance(&mut self) -> bool;
+    /// Reads a line; none if it goes on in the next one.
+    fn line(&mut self, line: &[u8]) -> Option<LogLine>;
+}
+
+/// Those of a service: the one before, and the one that grows and takes its place in the end.
+pub(super) struct OfService(PathBuf);
+
+impl OfService {
+    pub(super) fn new(path: &Path) -> Self {
+        Self(path.to_owned())
+    }
+}
+
+impl Files for OfService {
+    fn before(&self) -> Vec<PathBuf> {
+        let mut before = self.0.as_os_str().to_owned();
+        before.push(".1");
+        vec![before.into()]
+    }
+
+    fn current(&self) -> &Path {
+        &self.0
+    }
+
+    fn advance(&mut self) -> bool {
+        false
+    }
+
+    fn line(&mut self, line: &[u8]) -> Option<LogLine> {
+        Some(LogLine::parse(String::from_utf8_lossy(line).trim_end()))
+    }
+}
 
 /// Reads what is there, and goes on if that is wanted.
-pub(super) fn read(path: &Path, wanted: &Wanted, out: &mut Out) -> io::Result<()> {
-    let mut before = path.as_os_str().to_owned();
-    before.push(".1");
-    if let Some(mut before) = open(&PathBuf::from(before))? {
-        before.lines(out)?;
+pub(super) fn read(files: &mut dyn Files, follow: bool, out: &mut Out) -> io::Result<()> {
+    for path in files.before() {
+        if let Some(mut before) = open(&path)? {
+            before.lines(files, out)?;
+        }
     }
-    let mut file = open(path)?;
+    let mut file = open(files.current())?;
     if let Some(file) = &mut file {
-        file.lines(out)?;
+        file.lines(files, out)?;
     }
     out.caught_up()?;
-    if !wanted.follow {
+    if !follow {
         return Ok(());
     }
     loop {
         let Some(current) = &mut file else {
             // It was moved away, and the next line makes another one.
+            let path = files.current();
             wait(path.parent().unwrap_or(path), FileWatch::add_folder)?;
             file = open(path)?;
             out.flush()?;
             continue;
         };
-        let is_moved = current.is_moved(path);
-        if !is_moved {
-            wait_for_more(current, path)?;
+        let is_over = current.is_moved(files.current()) || files.advance();
+        if !is_over {
+            wait_for_more(current, files.current())?;
         }
-        current.lines(out)?;
+        current.lines(files, out)?;
         out.flush()?;
-        if is_moved {
-            file = open(path)?;
+        if is_over {
+            file = open(files.current())?;
         }
     }
 }
@@ -49,14 +94,14 @@ pub(super) fn read(path: &Path, wanted: &Wanted, out: &mut Out) -> io::Result<()
 struct Reader {
     lines: BufReader<File>,
     inode: u64,
-    partial: String,
+    partial: Vec<u8>,
 }
 
 fn open(path: &Path) -> io::Result<Option<Reader>> {
     match File::open(path) {
         Ok(file) => {
             let inode = file.metadata()?.ino();
-            Ok(Some(Reader { lines: BufReader::new(file), inode, partial: String::new() }))
+            Ok(Some(Reader { lines: BufReader::new(file), inode, partial: Vec::new() }))
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
@@ -65,17 +110,18 @@ fn open(path: &Path) -> io::Result<Option<Reader>> {
 
 impl Reader {
     /// All whole lines that there are now.
-    fn lines(&mut self, out: &mut Out) -> io::Result<()> {
-        let mut bytes = Vec::new();
-        while self.lines.read_until(b'\n', &mut bytes)? > 0 {
-            self.partial.push_str(&String::from_utf8_lossy(&bytes));
-            bytes.clear();
-            if self.partial.ends_with('\n') {
-                let line = std::mem::take(&mut self.partial);
-                out.line(LogLine::parse(line.trim_end()))?;
+    fn lines(&mut self, files: &mut dyn Files, out: &mut Out) -> io::Result<()> {
+        loop {
+            let room = LINE_BYTES.saturating_sub(self.partial.len()) as u64;
+            if self.lines.by_ref().take(room).read_until(b'\n', &mut self.partial)? == 0 {
+                return Ok(());
+            }
+            if self.partial.ends_with(b"\n") || self.partial.len() >= LINE_BYTES {
+                let line = files.line(&self.partial);
+                self.partial.clear();
+                line.map_or(Ok(()), |line| out.line(line))?;
             }
         }
-        Ok(())
     }
 
     fn is_moved(&self, path: &Path) -> bool {

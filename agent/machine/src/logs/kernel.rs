@@ -8,7 +8,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use machine_api::LogLine;
 use sys::{Linux, System, wait_readable};
 
-use super::{LOOK, Out, Wanted, now};
+use super::{LOOK, Out, now};
 
 const DEVICE: &str = "/dev/kmsg";
 /// No record is longer.
@@ -17,7 +17,7 @@ const RECORD_BYTES: usize = 8 << 10;
 const NONBLOCK: i32 = 0o4000;
 
 /// Reads what is there, and goes on if that is wanted.
-pub(super) fn read(wanted: &Wanted, out: &mut Out) -> io::Result<()> {
+pub(super) fn read(follow: bool, out: &mut Out) -> io::Result<()> {
     let mut device = OpenOptions::new().read(true).custom_flags(NONBLOCK).open(DEVICE)?;
     let began = now().saturating_sub(Linux.uptime()).as_secs_f64();
     let mut is_new = false;
@@ -36,7 +36,7 @@ pub(super) fn read(wanted: &Wanted, out: &mut Out) -> io::Result<()> {
                     is_new = true;
                 }
                 out.flush()?;
-                if !wanted.follow {
+                if !follow {
                     return Ok(());
                 }
                 drop(wait_readable(&[device.as_fd()], LOOK));

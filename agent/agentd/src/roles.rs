@@ -2,11 +2,13 @@
 
 mod apiserver;
 mod bootstrap;
+mod capture;
 mod change;
 mod check;
 mod cni;
 mod control_plane;
 mod controller_manager;
+mod debug;
 mod dev;
 mod drain;
 mod etcd;
@@ -76,6 +78,11 @@ pub(crate) enum Role {
     /// Finds something out about the network from a machine.
     #[command(subcommand)]
     Check(check::Check),
+    /// Captures frames of a machine's interface, as a file for Wireshark or tcpdump.
+    Capture(capture::Options),
+    /// Makes a container on a machine to look around in, with a terminal. Who did, when and how it ended is told to the
+    /// machine's events.
+    Debug(debug::Options),
     /// Writes everything that helps to find out what is wrong with a machine to a file, without secrets.
     Support(check::Support),
     /// The kernel's last lines before a machine's last crash.
@@ -143,6 +150,8 @@ impl Role {
             Self::BootReport(asked) => done(look::boot_report(&asked)),
             Self::Apply(options) => done(change::apply(&options)),
             Self::Check(check) => check::run(&check),
+            Self::Capture(options) => done(capture::run(&options)),
+            Self::Debug(options) => done(debug::run(&options)),
             Self::Support(options) => done(check::support(&options)),
             Self::Shutdown(options) => done(change::shut_down(&options)),
             Self::Reset(options) => done(change::reset(&options)),

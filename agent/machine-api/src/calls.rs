@@ -84,6 +84,10 @@ pub enum Verb {
     Logs,
     /// Tells what a container printed.
     PodLogs,
+    /// Streams frames of an interface.
+    Capture,
+    /// Makes a container to look around in, and joins its terminal.
+    Debug,
     /// Starts a service anew.
     RestartService,
     /// Tells the manifest in force, without secrets.
@@ -158,6 +162,8 @@ pub const CALLS: &[Call] = &[
     call("GET", "/logs", Verb::Logs, Role::Reader),
     // Whatever runs in pods decides what it prints: that may be more than a reader is to see.
     call("GET", "/pods/logs", Verb::PodLogs, Role::Operator),
+    call("POST", "/capture", Verb::Capture, Role::Admin),
+    call("GET", "/debug", Verb::Debug, Role::Admin),
     call("POST", "/services/restart", Verb::RestartService, Role::Operator),
     call("GET", "/support", Verb::Support, Role::Reader),
     call("GET", "/check/dns", Verb::Check(Checked::Dns), Role::Operator),

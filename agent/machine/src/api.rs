@@ -1,7 +1,9 @@
 //! The machine API: what [`machine_api::CALLS`] lists, on a local socket and, by the roles of certificates, over the
 //! network; while there is no manifest, a way to hand one in.
 
+mod capture;
 mod check;
+mod debug;
 mod etcd;
 mod forward;
 mod look;
@@ -31,9 +33,10 @@ use machine_api::{CALLS, Role, TimeStatus, Verb};
 use sys::{Linux, System};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream, UnixListener};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 
 use crate::config::Config;
+use crate::debug::Containerd;
 use crate::error::Error;
 use crate::etcd::Etcd;
 use crate::redact::Secrets;
@@ -45,6 +48,10 @@ pub use update::Updates;
 const CONNECTIONS: usize = 16;
 /// ... and so many of them may be those of callers who wait for new lines of logs.
 const FOLLOWERS: usize = 6;
+/// Each may keep a processor busy.
+const CAPTURES: usize = 2;
+/// Nobody looks around in more at once.
+const DEBUGGERS: u32 = 2;
 /// So many callers of other machines are forwarded at once.
 const TUNNELS: usize = 16;
 /// A caller who is gone without a word is noticed after about twice this.
@@ -63,10 +70,19 @@ const NO_SLOTS: &str = "this machine was not started from a disk of slots: boot 
 /// Who is at the other end of a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Caller {
-    /// Whoever has this name and these roles; nobody in particular, without any.
-    Known(String, Vec<Role>),
+    /// Somebody by name and roles.
+    Known(Known),
     /// Whoever sets a machine up that has no manifest.
     Maintenance,
+}
+
+/// Whoever has this name and these roles; nobody in particular, without any.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Known {
+    name: String,
+    roles: Vec<Role>,
+    /// The connection's addresses, here and there; none on the local socket.
+    connection: Option<(SocketAddr, SocketAddr)>,
 }
 
 /// What is answered.
@@ -92,6 +108,8 @@ pub(crate) struct Server {
     connections: Arc<Semaphore>,
     followers: Arc<Semaphore>,
     readers: Arc<Semaphore>,
+    captures: Arc<Semaphore>,
+    debuggers: Arc<Semaphore>,
     /// The port of other machines that callers are forwarded to, on a master.
     forwards_to: Option<u16>,
     tunnels: Arc<Semaphore>,
@@ -122,6 +140,8 @@ impl Server {
             connections: Arc::new(Semaphore::new(CONNECTIONS)),
             followers: Arc::new(Semaphore::new(FOLLOWERS)),
             readers: Arc::new(Semaphore::new(READERS)),
+            captures: Arc::new(Semaphore::new(CAPTURES)),
+            debuggers: Arc::new(Semaphore::new(DEBUGGERS as usize)),
             forwards_to: config.forwards_to,
             tunnels: Arc::new(Semaphore::new(TUNNELS)),
         })
@@ -159,7 +179,8 @@ pub(crate) async fn run_local(server: Arc<Server>, shutdown: Shutdown) -> Result
             () = shutdown.wait() => return Ok(()),
             accepted = listener.accept() => if let Ok((stream, _)) = accepted {
                 // Only the machine's own root reaches the socket.
-                spawn_connection(&server, move |server| serve(server, stream, Caller::Known("root".to_owned(), vec![Role::Admin])));
+                let root = Known { name: "root".to_owned(), roles: vec![Role::Admin], connection: None };
+                spawn_connection(&server, move |server| serve(server, stream, Caller::Known(root)));
             },
         }
     }
@@ -202,12 +223,13 @@ async fn serve_known(listener: TcpListener, server: Arc<Server>, shutdown: Shutd
 }
 
 async fn serve_certificate(server: Arc<Server>, stream: TcpStream) -> Result<(), String> {
+    let connection = stream.local_addr().ok().zip(stream.peer_addr().ok());
     let acceptor = tls::acceptor(&server.pki).map_err(|error| stdx::chain(&error).to_string())?;
     let handshake = tokio::time::timeout(HEADERS, acceptor.accept(stream)).await;
     let stream = handshake.map_err(|_| "no handshake in time".to_owned())?.map_err(|error| error.to_string())?;
     let certificate = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
     let (name, roles) = certificate.map(|certificate| tls::caller(certificate)).unwrap_or_default();
-    serve(server, stream, Caller::Known(name, roles)).await;
+    serve(server, stream, Caller::Known(Known { name, roles, connection })).await;
     Ok(())
 }
 
@@ -281,10 +303,11 @@ where
 }
 
 async fn answer(caller: &Caller, server: &Server, request: Request<Incoming>) -> Answer {
-    let (name, roles) = match caller {
+    let caller = match caller {
         Caller::Maintenance => return whole(maintenance(&server.run, request).await),
-        Caller::Known(name, roles) => (name, roles),
+        Caller::Known(caller) => caller,
     };
+    let Known { name, roles, .. } = caller;
     if request.method() == Method::CONNECT {
         return whole(forward::answer(server, (name, roles), request).await);
     }
@@ -304,11 +327,11 @@ async fn answer(caller: &Caller, server: &Server, request: Request<Incoming>) ->
     if call.method != "GET" {
         tracing::info!(caller = name, method, path, query = request.uri().query(), "machine API");
     }
-    act(server, call.verb, request).await
+    act(server, caller, call.verb, request).await
 }
 
 /// Does what was asked for by somebody who may.
-async fn act(server: &Server, verb: Verb, request: Request<Incoming>) -> Answer {
+async fn act(server: &Server, caller: &Known, verb: Verb, request: Request<Incoming>) -> Answer {
     let query = request.uri().query();
     match verb {
         Verb::Status => whole(status(&server.run)),
@@ -316,6 +339,8 @@ async fn act(server: &Server, verb: Verb, request: Request<Incoming>) -> Answer 
         Verb::Look(view) => whole(look::view(server, view).await),
         Verb::Logs => look::log(server, query),
         Verb::PodLogs => look::pod_log(server, query),
+        Verb::Capture => capture::stream(server, caller, request).await,
+        Verb::Debug => debug::answer(server, caller, Containerd(server.containerd.clone()), request).await,
         Verb::RestartService => whole(look::restart(server, query)),
         Verb::ShowManifest => whole(manifest::show(server)),
         Verb::Apply => whole(manifest::apply(server, request).await),
@@ -399,7 +424,7 @@ fn take_manifest(run: &Path, body: &[u8]) -> Response<Full<Bytes>> {
 }
 
 /// An answer that goes out as its parts come, and gives `turn` back at its end.
-fn streamed(parts: mpsc::Receiver<Bytes>, turn: OwnedSemaphorePermit, kind: &'static str) -> Answer {
+fn streamed<T: Send + 'static>(parts: mpsc::Receiver<Bytes>, turn: T, kind: &'static str) -> Answer {
     let frames = stream::unfold((parts, turn), |(mut parts, turn)| async move {
         let part = parts.recv().await?;
         Some((Ok::<_, Infallible>(Frame::data(part)), (parts, turn)))

@@ -11,12 +11,15 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod api;
+mod capture;
 mod chance;
 mod clock;
 mod config;
+mod debug;
 mod dhcp;
 mod error;
 mod etcd;
+mod event;
 mod logs;
 mod network;
 mod redact;

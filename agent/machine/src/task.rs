@@ -15,7 +15,7 @@ use crate::config::Config;
 use crate::error::Error;
 use crate::etcd::Etcd;
 use crate::network::{Network, NetworkConfig};
-use crate::{api, clock};
+use crate::{api, clock, debug};
 
 /// After so long the machine goes on without what it has not got of the network.
 const NETWORK_WAIT: Duration = Duration::from_secs(30);
@@ -42,6 +42,9 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), Error> {
     let etcd = config.etcd.clone().map(|master| Etcd::new(master, &config.pki, &config.run));
     if let Some(etcd) = &etcd {
         tasks.spawn("etcd", etcd.clone().run(shutdown.clone()));
+    }
+    if config.manifest.is_some() {
+        tasks.spawn("debug containers", debug::sweep(config.containerd.clone(), shutdown.clone()));
     }
     let server = Server::new(&config, etcd, time.clone(), &shutdown);
     let local = api::run_local(server.clone(), shutdown.clone());

@@ -7,6 +7,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod block;
+mod capture;
 mod error;
 mod fake;
 mod linux;
@@ -28,6 +29,7 @@ mod watch;
 mod watchdog;
 
 pub use block::{BlockDevice, block_devices};
+pub use capture::{CaptureSocket, FilterInstruction, Frame, attach_filter};
 pub use error::Error;
 pub use fake::{Call, FakeSystem};
 pub use linux::Linux;

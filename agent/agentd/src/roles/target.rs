@@ -9,9 +9,10 @@ use api::core::v1::Node;
 use bytes::Bytes;
 use clap::Args;
 use client::Client;
-use http::{Method, Request, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full, Limited};
+use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
@@ -72,7 +73,7 @@ impl Target {
 
     /// Asks the machine for something and returns what it answers.
     pub(crate) async fn call(&self, method: Method, path: &str, body: Bytes) -> Result<(StatusCode, Bytes)> {
-        let response = self.send(method, path, body).await?;
+        let response = self.send(new(method, path, body)?).await?;
         let code = response.status();
         let body = Limited::new(response.into_body(), ANSWER_BYTES).collect().await;
         Ok((code, body.map_err(|error| anyhow::anyhow!("reading the machine's answer: {error}"))?.to_bytes()))
@@ -80,7 +81,12 @@ impl Target {
 
     /// Asks for something large.
     pub(crate) async fn download(&self, path: &str) -> Result<Download> {
-        let response = self.send(Method::GET, path, Bytes::new()).await?;
+        self.stream(Method::GET, path, Bytes::new()).await
+    }
+
+    /// Asks for something whose answer comes bit by bit.
+    pub(crate) async fn stream(&self, method: Method, path: &str, body: Bytes) -> Result<Download> {
+        let response = self.send(new(method, path, body)?).await?;
         let code = response.status();
         let mut body = Download(response.into_body());
         if code.is_success() {
@@ -90,10 +96,24 @@ impl Target {
         bail!("the machine answered {code}: {}", String::from_utf8_lossy(&reason).trim_end());
     }
 
-    async fn send(&self, method: Method, path: &str, body: Bytes) -> Result<Response<Body>> {
+    /// Asks for a connection that speaks something else from then on; answers the head of the answer, and the connection.
+    pub(crate) async fn upgrade(&self, path: &str, headers: HeaderMap) -> Result<(HeaderMap, Upgraded)> {
+        let mut request = Request::get(path).body(Bytes::new()).context("making a request")?;
+        *request.headers_mut() = headers;
+        let mut response = self.send(request).await?;
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            let stream = hyper::upgrade::on(&mut response).await.context("speaking to the machine")?;
+            return Ok((response.headers().clone(), stream));
+        }
+        let code = response.status();
+        let reason = Download(response.into_body()).next().await?.unwrap_or_default();
+        bail!("the machine answered {code}: {}", String::from_utf8_lossy(&reason).trim_end());
+    }
+
+    async fn send(&self, request: Request<Bytes>) -> Result<Response<Body>> {
         let endpoint = self.endpoint.as_deref().map(address).transpose()?;
         let Some(kubeconfig) = &self.kubeconfig else {
-            return self.send_plainly(endpoint, method, path, body).await;
+            return self.send_plainly(endpoint, request).await;
         };
         let mut config =
             client::Config::from_kubeconfig(kubeconfig).with_context(|| format!("reading {}", kubeconfig.display()))?;
@@ -116,28 +136,21 @@ impl Target {
         };
         config.server = server(&address)?;
         let client = Client::new(config.with_component("machine")).context("making a client")?;
-        let request = Request::builder().method(method).uri(path).body(body).context("making a request")?;
         let response = client.raw(request).await.with_context(|| format!("asking {address}"))?;
         Ok(response.map(|body| body.map_err(anyhow::Error::from_boxed).boxed_unsync()))
     }
 
     /// Asks the machine that this runs on, or one in maintenance.
-    async fn send_plainly(
-        &self,
-        endpoint: Option<String>,
-        method: Method,
-        path: &str,
-        body: Bytes,
-    ) -> Result<Response<Body>> {
+    async fn send_plainly(&self, endpoint: Option<String>, request: Request<Bytes>) -> Result<Response<Body>> {
         let Some(address) = endpoint else {
             let socket = &self.socket;
             let stream = UnixStream::connect(socket).await.with_context(|| {
                 format!("asking {}: is this a machine of Keelson's? --endpoint names another one", socket.display())
             })?;
-            return plain(stream, method, path, body).await;
+            return plain(stream, request).await;
         };
         let stream = TcpStream::connect(&address).await.with_context(|| format!("asking {address}"))?;
-        plain(stream, method, path, body)
+        plain(stream, request)
             .await
             .with_context(|| format!("{address}: without --kubeconfig only a machine in maintenance answers"))
     }
@@ -179,6 +192,10 @@ impl Target {
     }
 }
 
+fn new(method: Method, path: &str, body: Bytes) -> Result<Request<Bytes>> {
+    Request::builder().method(method).uri(path).body(body).context("making a request")
+}
+
 fn address(endpoint: &str) -> Result<String> {
     if endpoint.contains('/') {
         bail!("--endpoint: {endpoint:?} is not like HOST or HOST:PORT");
@@ -193,17 +210,16 @@ fn address(endpoint: &str) -> Result<String> {
     })
 }
 
-async fn plain<S>(stream: S, method: Method, path: &str, body: Bytes) -> Result<Response<Body>>
+async fn plain<S>(stream: S, mut request: Request<Bytes>) -> Result<Response<Body>>
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.context("speaking HTTP to the machine")?;
     // It ends with the answer, or with the command.
-    drop(tokio::spawn(connection));
-    let request = Request::builder().method(method).uri(path).header(http::header::HOST, "machine");
-    let request = request.body(Full::new(body)).context("making a request")?;
-    let response = sender.send_request(request).await.context("asking the machine")?;
+    drop(tokio::spawn(connection.with_upgrades()));
+    request.headers_mut().insert(http::header::HOST, HeaderValue::from_static("machine"));
+    let response = sender.send_request(request.map(Full::new)).await.context("asking the machine")?;
     Ok(response.map(|body| body.map_err(anyhow::Error::from).boxed_unsync()))
 }
 

@@ -14,6 +14,11 @@ pub(crate) fn manifest_in_force() -> Result<Manifest> {
     manifest::parse(paths::MANIFEST, &text).map_err(|diagnostics| anyhow::anyhow!("{diagnostics}"))
 }
 
+/// The network that was set at the console. PID 1 checked it; what is no good is as if it were not there.
+pub(crate) fn mended_network() -> Option<Manifest> {
+    manifest::parse(paths::MENDED, &std::fs::read_to_string(paths::MENDED).ok()?).ok()
+}
+
 /// The machine's addresses, the main one first: those of the manifest, else those of the network.
 pub(crate) fn addresses(manifest: &Manifest) -> Result<Vec<IpAddr>> {
     if !manifest.kubelet.node_addresses.is_empty() {

@@ -16,6 +16,8 @@ pub(crate) const NODE_CONDITION: &str = "/run/keelson/conditions/node";
 pub(crate) const STATUS: &str = "/run/keelson/status.json";
 /// The manifest in force.
 pub(crate) const MANIFEST: &str = "/run/keelson/manifest.toml";
+/// A network that was set at the console of a machine without a manifest.
+pub(crate) const MENDED: &str = "/run/keelson/mended.toml";
 /// Where the machine role answers about the machine.
 pub(crate) const MACHINE_SOCKET: &str = "/run/keelson/machine.sock";
 /// What the machine role tells of the network.

@@ -64,6 +64,12 @@ impl Paths {
         self.run.join("manifest.toml")
     }
 
+    /// A manifest whose network was set at the console; for the machine's network, while there is no other.
+    #[must_use]
+    pub fn mended(&self) -> PathBuf {
+        self.run.join("mended.toml")
+    }
+
     /// The manifest that worked last.
     #[must_use]
     pub fn last_good(&self) -> PathBuf {

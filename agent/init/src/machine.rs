@@ -16,6 +16,7 @@ use crate::config::Config;
 use crate::console::Console;
 use crate::environment::Environment;
 use crate::exit::Leave;
+use crate::form::Form;
 use crate::groups::Groups;
 use crate::intake::Accepted;
 use crate::mounts;
@@ -71,6 +72,8 @@ pub(crate) struct Machine {
     pub(crate) leave: Option<Leave>,
     /// The manifest in force.
     pub(crate) accepted: Option<Accepted>,
+    /// Where whoever stands at the console is, while there is none.
+    pub(crate) form: Form,
     /// What is wrong with the one offered last.
     pub(crate) diagnostics: Option<String>,
     /// What the sources of manifests held when they were last looked at.
@@ -121,6 +124,7 @@ impl Machine {
             groups: None,
             leave: None,
             accepted: None,
+            form: Form::default(),
             diagnostics: None,
             offered: None,
             pending: None,

@@ -15,7 +15,8 @@ use crate::exit::{self, Leave};
 use crate::intake::{self, Intake};
 use crate::machine::{Machine, Storage};
 use crate::runner::Runner;
-use crate::{boots, conditions, medium, observe, phases, renew, sources, trial, watchdog};
+use crate::typed::Typed;
+use crate::{boots, conditions, medium, mend, observe, phases, renew, sources, trial, watchdog};
 
 /// How often the diagnostics are shown again while there is no usable manifest.
 const REMIND: Duration = Duration::from_secs(60);
@@ -31,6 +32,8 @@ pub(crate) struct Ears {
     files: Option<FileWatch>,
     conditions: Option<FileWatch>,
     devices: Option<UeventSocket>,
+    /// Only while there is no usable manifest.
+    typed: Option<Typed>,
     buttons: Vec<PowerButton>,
 }
 
@@ -92,16 +95,17 @@ impl Ears {
         for error in failures {
             machine.say(&stdx::chain(&error).to_string());
         }
-        Self { signals, notify, files, conditions, devices, buttons }
+        Self { signals, notify, files, conditions, devices, typed: Typed::open(), buttons }
     }
 
-    fn fds(&self) -> [Option<BorrowedFd<'_>>; 5] {
+    fn fds(&self, stage: Stage) -> [Option<BorrowedFd<'_>>; 6] {
         [
             self.signals.as_ref().map(AsFd::as_fd),
             self.notify.as_ref().map(AsFd::as_fd),
             self.files.as_ref().map(AsFd::as_fd),
             self.conditions.as_ref().map(AsFd::as_fd),
             self.devices.as_ref().map(AsFd::as_fd),
+            self.typed.as_ref().filter(|_| stage == Stage::Maintenance).map(AsFd::as_fd),
         ]
     }
 }
@@ -112,7 +116,7 @@ pub(crate) fn turn(machine: &mut Machine, runner: &mut Runner, ears: &mut Ears, 
     let left = deadline.map(|deadline| deadline.saturating_sub(machine.system.uptime()));
     let pipes = runner.pipes();
     let count = pipes.len();
-    let others = ears.fds().into_iter().flatten().chain(ears.buttons.iter().map(AsFd::as_fd));
+    let others = ears.fds(machine.stage).into_iter().flatten().chain(ears.buttons.iter().map(AsFd::as_fd));
     let all: Vec<BorrowedFd<'_>> = pipes.into_iter().chain(others).collect();
     let longest = if machine.trial.is_some() { longest.min(trial::LONGEST_WAIT) } else { longest };
     let longest = machine.keeper.as_ref().map_or(longest, |keeper| longest.min(keeper.longest_wait()));
@@ -126,6 +130,13 @@ pub(crate) fn turn(machine: &mut Machine, runner: &mut Runner, ears: &mut Ears, 
     runner.read_pipes(machine, &readable[..count]);
     while let Some(notification) = ears.notify.as_ref().and_then(NotifySocket::next) {
         runner.notified(machine, notification);
+    }
+    if let Some(typed) = ears.typed.as_mut().filter(|_| machine.stage == Stage::Maintenance) {
+        match typed.lines() {
+            Some(lines) if lines.is_empty() => {}
+            Some(lines) => mend::take(machine, runner, lines),
+            None => ears.typed = None,
+        }
     }
     let mut leave = None;
     while let Some(signal) = ears.signals.as_ref().and_then(Signals::next) {
@@ -147,22 +158,7 @@ pub(crate) fn turn(machine: &mut Machine, runner: &mut Runner, ears: &mut Ears, 
         reconsider(machine, runner);
     }
     if files_changed {
-        leave = leave.or(sources::take_leave(&*machine.system, &machine.config.paths));
-    }
-    if files_changed {
-        for text in sources::take_told(&*machine.system, &machine.config.paths) {
-            machine.say(&text);
-        }
-    }
-    if files_changed && machine.stage != Stage::Stopping {
-        for name in sources::take_restarts(&*machine.system, &machine.config.paths) {
-            machine.say(&format!("{name} starts anew, as was asked for"));
-            runner.step(machine, Event::Restart { name });
-        }
-    }
-    if files_changed && sources::take_keep(&*machine.system, &machine.config.paths) {
-        renew::keep_tried(machine);
-        runner.touch();
+        leave = leave.or(take_orders(machine, runner));
     }
     leave = leave.or_else(|| machine.leave.take());
     runner.step(machine, Event::Tick);
@@ -180,6 +176,26 @@ pub(crate) fn turn(machine: &mut Machine, runner: &mut Runner, ears: &mut Ears, 
     leave
 }
 
+/// Does what others ask for by files in the inbox. Answers whether to end.
+fn take_orders(machine: &mut Machine, runner: &mut Runner) -> Option<Leave> {
+    let system = machine.system.clone();
+    let leave = sources::take_leave(&*system, &machine.config.paths);
+    for text in sources::take_told(&*system, &machine.config.paths) {
+        machine.say(&text);
+    }
+    if machine.stage != Stage::Stopping {
+        for name in sources::take_restarts(&*system, &machine.config.paths) {
+            machine.say(&format!("{name} starts anew, as was asked for"));
+            runner.step(machine, Event::Restart { name });
+        }
+    }
+    if sources::take_keep(&*system, &machine.config.paths) {
+        renew::keep_tried(machine);
+        runner.touch();
+    }
+    leave
+}
+
 /// Starts the services that fit what the machine has.
 fn enter_stage(machine: &mut Machine, runner: &mut Runner) {
     let is_broken = matches!(machine.storage, Storage::Broken(_));
@@ -188,7 +204,7 @@ fn enter_stage(machine: &mut Machine, runner: &mut Runner) {
     let specs = (machine.config.services)(manifest, machine.environment);
     if machine.stage == Stage::Maintenance {
         let why = if is_broken { "its disk cannot be used" } else { "it has no usable manifest" };
-        machine.say(&format!("this machine runs no cluster services: {why}"));
+        machine.say(&format!("this machine runs no cluster services: {why}; {}", mend::HINT));
     }
     if let Err(error) = runner.replace(machine, specs) {
         machine.say(&format!("the services cannot be started: {error}"));
@@ -246,7 +262,8 @@ fn remind(machine: &mut Machine, reminded: &mut Duration) {
     *reminded = now;
     if let Some(diagnostics) = machine.diagnostics.clone() {
         machine.say(&diagnostics);
-        machine.say("waiting for a corrected manifest: on its source, or by PUT /manifest to port 50000");
+        let ways = "waiting for a corrected manifest: on its source, or by PUT /manifest to port 50000";
+        machine.say(&format!("{ways}; {}", mend::HINT));
     }
 }
 

@@ -5,7 +5,7 @@
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
@@ -38,7 +38,8 @@ fn main() {
     a_bad_manifest_waits_for_a_good_one();
     a_bad_manifest_leaves_the_last_good_one_in_force();
     a_manifest_is_tried_kept_and_stays();
-    println!("test result: ok. 4 passed");
+    network_and_manifest_are_mended_at_the_console();
+    println!("test result: ok. 5 passed");
 }
 
 fn is_root() -> bool {
@@ -147,7 +148,7 @@ impl Namespace {
         let namespaces = "exec unshare --cgroup --mount --pid --fork --kill-child --net --uts --ipc -- /bin/sh -c";
         let mut outer = Command::new("/bin/sh")
             .args(["-c", &format!("{join}{namespaces} \"$0\""), &script])
-            .stdin(Stdio::null())
+            .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
@@ -188,6 +189,11 @@ impl Namespace {
         };
         let places: Vec<usize> = parts.iter().map(place).collect();
         assert!(places.is_sorted(), "{parts:?} came as\n{}", self.seen.join("\n"));
+    }
+
+    /// Somebody stands at the console.
+    fn types(&mut self, text: &str) {
+        self.outer.stdin.as_mut().unwrap().write_all(text.as_bytes()).unwrap();
     }
 
     fn inside(&self, path: &str) -> PathBuf {
@@ -328,4 +334,30 @@ fn a_manifest_is_tried_kept_and_stays() {
     assert!(!namespace.seen.iter().any(|line| line.contains("counts from the next start")), "{:?}", namespace.seen);
     namespace.stop();
     println!("a manifest is tried, kept and stays: ok");
+}
+
+fn network_and_manifest_are_mended_at_the_console() {
+    let mut namespace = Namespace::start("version = 3\n", None);
+    namespace.expect("Enter opens a form");
+    namespace.expect("helper: ready");
+    namespace.types("\n2\nlo\n10.9.9.9/24\n10.9.9.1\n10.9.9.1\n");
+    namespace.expect("the network was set at the console");
+    namespace.expect("helper: stopped");
+    let mended = std::fs::read_to_string(namespace.inside("/run/keelson/mended.toml")).unwrap();
+    assert!(mended.contains("10.9.9.9/24") && mended.contains("via = \"10.9.9.1\""), "{mended}");
+    namespace.types("1\n3\nversion = 1\n[machine]\nhostnam = \"m1\"\n.\n");
+    namespace.expect("lo: ");
+    namespace.expect("it is not taken in");
+    assert!(namespace.seen.iter().any(|line| line.contains("hostnam")), "{:?}", namespace.seen);
+    namespace.types(&format!("3\n{GOOD}.\n"));
+    namespace.expect("a manifest was pasted at the console");
+    namespace.expect("all services are ready");
+    assert_eq!(std::fs::read_to_string(namespace.inside("/state/manifest.toml")).unwrap(), GOOD);
+    let menus = |namespace: &Namespace| namespace.seen.iter().filter(|line| line.contains("1 shows the")).count();
+    let before = menus(&namespace);
+    // Whoever stands at a machine that has a manifest is not listened to.
+    namespace.types("\n");
+    let namespace = namespace.stop();
+    assert_eq!(menus(&namespace), before);
+    println!("network and manifest are mended at the console: ok");
 }

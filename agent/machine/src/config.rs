@@ -14,6 +14,8 @@ use crate::etcd::Master;
 pub struct Config {
     /// The manifest in force; `None` in maintenance.
     pub manifest: Option<Manifest>,
+    /// A manifest whose network was set at the console, and nothing else of which counts; while there is no other.
+    pub mended: Option<Manifest>,
     /// Whether the machine, and with it the clock, is ours.
     pub owns_clock: bool,
     /// No clock is earlier than the moment this program was built.
@@ -52,6 +54,7 @@ impl Config {
     pub fn new(manifest: Option<Manifest>, built: SystemTime) -> Self {
         Self {
             manifest,
+            mended: None,
             owns_clock: true,
             built,
             run: "/run/keelson".into(),

@@ -30,7 +30,8 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), Error> {
     if config.owns_clock {
         clock::apply_floor(&Linux, config.built);
     }
-    let network = NetworkConfig { manifest: config.manifest.clone(), run: config.run.clone() };
+    let manifest = config.manifest.as_ref().or(config.mended.as_ref());
+    let network = NetworkConfig { manifest: manifest.cloned(), run: config.run.clone() };
     let (network, status) = Network::connect(network).map_err(Error::Netlink)?;
     let tasks = Tasks::new();
     tasks.spawn("network", network.run(shutdown.clone()));

@@ -20,6 +20,9 @@ pub(crate) fn run() -> Result<()> {
         let manifest = manifest()?;
         let peers = manifest.as_ref().map(peers).transpose()?;
         let mut config = machine::Config::new(manifest, built);
+        if config.manifest.is_none() {
+            config.mended = crate::node::mended_network();
+        }
         config.peers = peers.unwrap_or_default();
         config.etcd = config.manifest.as_ref().and_then(etcd_member::master);
         config.forwards_to = config.etcd.is_some().then(|| config.maintenance.port());

@@ -6,11 +6,14 @@ mod condition;
 mod devices;
 mod event;
 mod event_rate;
+mod image_policy;
 mod limits;
 mod matching;
 mod namespaces;
+mod node_selector;
 pub mod nodes;
 mod optional;
+mod owners;
 mod plugins;
 mod pod_security;
 mod policies;
@@ -22,13 +25,17 @@ mod runtime_class;
 mod service_accounts;
 mod settings;
 mod storage;
+mod toleration;
 mod tolerations;
 mod webhooks;
+
+use std::time::Instant;
 
 use serde_json::Value;
 
 use crate::app::Call;
 use crate::handlers::{self, DeleteOptions};
+use crate::metrics::Step;
 use crate::request::Query;
 use crate::status::Result;
 use crate::strategy::Part;
@@ -39,6 +46,7 @@ use event::is_looked_at;
 
 pub use devices::claim_errors;
 pub use event_rate::EventRates;
+pub use image_policy::ImagePolicy;
 pub use plugins::{PluginError, Plugins, is_on};
 pub use policies::Policies;
 pub use quota::Turns as QuotaTurns;
@@ -54,8 +62,45 @@ pub enum Operation {
     Update(Part),
 }
 
+impl Operation {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Create => "CREATE",
+            Self::Update(_) => "UPDATE",
+        }
+    }
+}
+
+/// Counts how long a step takes, and whether it refuses.
+async fn counted<T>(call: &Call, (step, operation): (Step, &str), work: impl Future<Output = Result<T>>) -> Result<T> {
+    let begun = Instant::now();
+    let done = work.await;
+    call.app.metrics.admission.step(step, operation, done.is_err(), begun.elapsed());
+    done
+}
+
+/// Does what a plugin does, if it is on, and counts it.
+async fn plugged<T: Default>(
+    call: &Call,
+    plugin: &str,
+    (step, operation): (Step, &str),
+    work: impl Future<Output = Result<T>>,
+) -> Result<T> {
+    if !is_on(call, plugin) {
+        return Ok(T::default());
+    }
+    let begun = Instant::now();
+    let done = work.await;
+    call.app.metrics.admission.plugin(plugin, step, operation, done.is_err(), begun.elapsed());
+    done
+}
+
 /// Steps that may change the object.
 pub async fn admit(call: &Call, operation: Operation, new: &mut Value, old: Option<&Value>) -> Result<()> {
+    counted(call, (Step::Admit, operation.name()), change_all(call, operation, new, old)).await
+}
+
+async fn change_all(call: &Call, operation: Operation, new: &mut Value, old: Option<&Value>) -> Result<()> {
     complete(call, operation, new, old).await?;
     if !has_mutating(call) {
         return Ok(());
@@ -72,6 +117,7 @@ pub async fn admit(call: &Call, operation: Operation, new: &mut Value, old: Opti
 
 /// Steps that may change what is posted to a subresource, or to a kind that is never stored.
 pub async fn admit_message(call: &Call, message: &mut Value) -> Result<()> {
+    namespaces::provide(call, message).await?;
     if !has_mutating(call) {
         return Ok(());
     }
@@ -85,18 +131,18 @@ pub async fn admit_message(call: &Call, message: &mut Value) -> Result<()> {
 
 /// What others wrote that may change objects: policies come first.
 async fn mutate(call: &Call, change: &mut Change<'_>) -> Result<()> {
+    let at = (Step::Admit, change.operation());
     if changes_by_policies(call) {
-        policies::mutate(call, change).await?;
+        plugged(call, "MutatingAdmissionPolicy", at, policies::mutate(call, change)).await?;
     }
-    if is_on(call, "MutatingAdmissionWebhook") { webhooks::mutate(call, change).await } else { Ok(()) }
+    plugged(call, "MutatingAdmissionWebhook", at, webhooks::mutate(call, change)).await
 }
 
 /// What others wrote that may only refuse.
 async fn validate(call: &Call, change: &mut Change<'_>) -> Result<()> {
-    if is_on(call, "ValidatingAdmissionPolicy") {
-        policies::validate(call, change).await?;
-    }
-    if is_on(call, "ValidatingAdmissionWebhook") { webhooks::validate(call, change).await } else { Ok(()) }
+    let at = (Step::Validate, change.operation());
+    plugged(call, "ValidatingAdmissionPolicy", at, policies::validate(call, change)).await?;
+    plugged(call, "ValidatingAdmissionWebhook", at, webhooks::validate(call, change)).await
 }
 
 fn changes_by_policies(call: &Call) -> bool {
@@ -138,6 +184,10 @@ async fn complete(call: &Call, operation: Operation, new: &mut Value, old: Optio
         if has("DefaultTolerationSeconds") {
             tolerations::add_defaults(new);
         }
+        tolerations::add_wanted(call, operation, new).await?;
+    }
+    if operation == Operation::Create {
+        namespaces::provide(call, new).await?;
     }
     if has("NamespaceLifecycle") {
         namespaces::check(call, operation, new).await?;
@@ -171,12 +221,14 @@ async fn complete_pod(call: &Call, pod: &mut Value) -> Result<()> {
         service_accounts::admit(call, pod).await?;
     }
     optional::pull_always(call, pod, None);
+    node_selector::admit(call, pod).await?;
     if is_on(call, "Priority") {
         priority::admit(call, pod)?;
     }
     if is_on(call, "DefaultTolerationSeconds") {
         tolerations::add_defaults(pod);
     }
+    tolerations::add_wanted(call, Operation::Create, pod).await?;
     if is_on(call, "RuntimeClass") {
         runtime_class::admit(call, pod)?;
     }
@@ -186,17 +238,29 @@ async fn complete_pod(call: &Call, pod: &mut Value) -> Result<()> {
 
 /// Steps that only look at the finished object.
 pub async fn check(call: &Call, operation: Operation, new: &Value, old: Option<&Value>) -> Result<()> {
+    counted(call, (Step::Validate, operation.name()), check_all(call, operation, new, old)).await
+}
+
+async fn check_all(call: &Call, operation: Operation, new: &Value, old: Option<&Value>) -> Result<()> {
+    if operation != Operation::Update(Part::Internal) {
+        namespaces::check_there(call).await?;
+    }
     nodes::restrict(call, operation, new, old)?;
     rbac::check(call, operation, new, old)?;
     rbac::check_signer(call, operation, new, old)?;
     rbac::check_attestation(call, new, old)?;
     optional::check(call, operation, new, old)?;
+    let at = (Step::Validate, operation.name());
+    plugged(call, "ImagePolicyWebhook", at, image_policy::check(call, operation, new)).await?;
     if is_on(call, "PodSecurity") {
         pod_security::check(call, operation, new)?;
     }
+    node_selector::check(call, operation, new).await?;
+    tolerations::check(call, operation, new).await?;
     if is_on(call, "EventRateLimit") {
         event_rate::check(call, new)?;
     }
+    owners::check(call, operation, new, old)?;
     if is_on(call, "RuntimeClass") {
         runtime_class::check(call, operation, new)?;
     }
@@ -208,9 +272,7 @@ pub async fn check(call: &Call, operation: Operation, new: &Value, old: Option<&
     if is_on(call, "LimitRanger") {
         limits::check(call, operation, new, old)?;
     }
-    if is_on(call, "ResourceQuota") {
-        quota::check(call, operation, new, old).await?;
-    }
+    plugged(call, "ResourceQuota", at, quota::check(call, operation, new, old)).await?;
     if operation == Operation::Update(Part::Internal) {
         return Ok(());
     }
@@ -219,6 +281,7 @@ pub async fn check(call: &Call, operation: Operation, new: &Value, old: Option<&
 
 /// Steps that only look at what is posted to a subresource, or to a kind that is never stored.
 pub async fn check_message(call: &Call, message: &Value) -> Result<()> {
+    namespaces::check_there(call).await?;
     if !has_validating(call) {
         return Ok(());
     }
@@ -227,7 +290,12 @@ pub async fn check_message(call: &Call, message: &Value) -> Result<()> {
 
 /// Steps that look at a deletion. One that is part of an eviction was asked about as such.
 pub async fn check_delete(call: &Call, old: &Value, options: &DeleteOptions) -> Result<()> {
+    counted(call, (Step::Validate, "DELETE"), check_removal(call, old, options)).await
+}
+
+async fn check_removal(call: &Call, old: &Value, options: &DeleteOptions) -> Result<()> {
     let name = tree::text(old, "/metadata/name");
+    namespaces::check_there(call).await?;
     nodes::restrict_delete(call, name)?;
     if is_on(call, "NamespaceLifecycle") {
         namespaces::check_delete(call, name)?;

@@ -44,6 +44,8 @@ pub struct App {
     pub hooks: crate::admission::Hooks,
     /// Policies that look at objects.
     pub policies: crate::admission::Policies,
+    /// The server that judges images, if one is to be asked.
+    pub image_policy: Option<crate::admission::ImagePolicy>,
     /// Who is charged next by the quotas of a namespace.
     pub quota_turns: crate::admission::QuotaTurns,
     /// How many events may still be written.
@@ -80,6 +82,7 @@ impl App {
             openapi: crate::openapi::OpenApi::new(config.served.clone()),
             custom: crate::custom::Registry::new(config.served.clone()),
             event_rates: crate::admission::EventRates::new(config.admission.event_limits()),
+            image_policy: crate::admission::ImagePolicy::new(&config)?,
             config,
             cache,
             forms: JsonCache::default(),

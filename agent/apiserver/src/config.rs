@@ -45,6 +45,8 @@ pub struct Config {
     pub bootstrap_tokens: bool,
     /// Whether requests without credentials are served as `system:anonymous`.
     pub anonymous: bool,
+    /// Changes how much the log tells, by a number as upstream's `-v` has; none if that is not the server's business.
+    pub log_detail: Option<fn(i32)>,
     /// How requests are authorized.
     pub authorization: Authorization,
     /// Policies of the ABAC authorizer.
@@ -234,6 +236,7 @@ impl Default for Config {
             token_file: None,
             bootstrap_tokens: true,
             anonymous: true,
+            log_detail: None,
             authorization: Authorization::NodeRbac,
             abac_policies: None,
             authentication: None,

@@ -59,4 +59,12 @@ pub enum Error {
         /// Why.
         reason: String,
     },
+    /// A plugin of admission cannot be set up.
+    #[error("failed to initialize admission: couldn't init admission plugin {plugin:?}: {reason}")]
+    Admission {
+        /// The plugin.
+        plugin: &'static str,
+        /// Why.
+        reason: String,
+    },
 }

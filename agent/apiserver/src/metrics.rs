@@ -1,5 +1,6 @@
 //! The counters that `/metrics` shows, under the names that dashboards know.
 
+mod admission;
 mod histogram;
 mod process;
 mod requests;
@@ -16,6 +17,7 @@ use parking_lot::RwLock;
 
 use crate::app::App;
 
+pub use admission::{Admission, Asked, Question, Step};
 pub use histogram::Histogram;
 pub use requests::{Labels, Requests};
 pub use storage::{Calls, Metered};
@@ -37,6 +39,8 @@ pub struct Metrics {
     pub identified: [AtomicU64; 2],
     /// Requests that were allowed, and those that were not.
     pub authorized: [AtomicU64; 2],
+    /// What admission did.
+    pub admission: Admission,
     /// Connections that did not agree on TLS.
     pub handshake_errors: AtomicU64,
     watched: RwLock<HashMap<GroupVersionKind, Arc<Histogram>>>,
@@ -56,6 +60,7 @@ impl Metrics {
     fn write(&self, out: &mut Text) {
         self.requests.write(out);
         self.calls.write(out);
+        self.admission.write(out);
         let mut watched: Vec<_> = self.watched.read().iter().map(|(key, sizes)| (*key, sizes.clone())).collect();
         watched.sort_by_key(|(key, _)| *key);
         let name = "apiserver_watch_events_total";

@@ -18,7 +18,12 @@ use crate::{codec, describe, discovery, health, zpages};
 pub const GIT_VERSION: &str = "v1.36.3+keelson";
 
 /// Answers a request whose path is no resource.
-pub async fn serve(app: &Arc<App>, parts: &Parts, info: &RequestInfo, query: &Query) -> Result<Response<Body>> {
+pub async fn serve(
+    app: &Arc<App>,
+    (parts, body): (&Parts, Body),
+    info: &RequestInfo,
+    query: &Query,
+) -> Result<Response<Body>> {
     let path = info.path.trim_end_matches('/');
     let first = path.trim_start_matches('/').split('/').next().unwrap_or_default();
     let checks_health = health::ENDPOINTS.contains(&first);
@@ -36,7 +41,10 @@ pub async fn serve(app: &Arc<App>, parts: &Parts, info: &RequestInfo, query: &Qu
             crate::metrics::all(app) + &crate::audited::metrics(app),
         )),
         _ if is_page => Ok(zpages::serve(app, parts, query, &root_paths(app))),
-        "debug" => Ok(debug(app, parts, path)),
+        "debug" if path == "/debug/flags" || path.starts_with("/debug/flags/") => {
+            Ok(zpages::debug_flags(app, parts, path, body).await)
+        }
+        "debug" => Ok(debug(app, path)),
         "api" | "apis" => discover(app, parts, path),
         "openapi" if describe::is(path) => Ok(describe::serve(app, parts, &info.path, query)),
         ".well-known" | "openid" => {
@@ -80,9 +88,8 @@ fn openid(found: &Value) -> Response<Body> {
 }
 
 /// Tables for people who look for what holds requests up.
-fn debug(app: &App, parts: &Parts, path: &str) -> Response<Body> {
+fn debug(app: &App, path: &str) -> Response<Body> {
     match path {
-        _ if path == "/debug/flags" || path.starts_with("/debug/flags/") => zpages::debug_flags(parts, path),
         "/debug/api_priority_and_fairness/dump_priority_levels" if app.flows.is_on() => {
             answer::text(StatusCode::OK, app.flows.dump_levels())
         }

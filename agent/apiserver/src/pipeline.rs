@@ -138,7 +138,7 @@ async fn handle(
         if !matches!(info.path.split('/').nth(1), Some("api" | "apis")) {
             marks.noted = Noted::Code;
         }
-        return nonresource::serve(app, &parts, &info, &query).await;
+        return nonresource::serve(app, (&parts, body), &info, &query).await;
     }
     let kind = app.custom.kind(&info.group, &info.version, &info.resource);
     let kind = kind.ok_or_else(|| app.no_such_resource(&info.group))?;

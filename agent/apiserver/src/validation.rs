@@ -326,6 +326,14 @@ pub fn service_addresses(new: &api::core::v1::ServiceSpec, old: Option<&api::cor
     errors
 }
 
+/// Errors in tolerations that lie in a field of something.
+#[must_use]
+pub fn tolerations([root, field]: [&str; 2], list: &[api::core::v1::Toleration]) -> Errors {
+    let mut errors = Errors::new();
+    pod::tolerations::tolerations(&Path::root(root).child(field), list, pod::Options::default(), &mut errors);
+    errors
+}
+
 /// What is said of a change from `old`, if there was one, to `new`; both are of the stored version.
 ///
 /// # Errors

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use crate::answer::{self, Body};
 use crate::app::App;
+use crate::handlers::read_body;
 use crate::negotiate::{self, Accept, Encoding, Structured};
 use crate::request::Query;
 use crate::status::{Failure, Result};
@@ -157,20 +158,38 @@ fn status_fields(status: &Status) -> Fields {
     ]
 }
 
-/// Flags that could be changed while a server runs, and what comes of it here.
-pub fn debug_flags(parts: &Parts, path: &str) -> Response<Body> {
+/// Flags that can be changed while a server runs: how much the log tells.
+pub async fn debug_flags(app: &App, parts: &Parts, path: &str, body: Body) -> Response<Body> {
     const INDEX: &str = "<html>\n<head>\n<title>/debug/flags/</title>\n</head>\n<body>\n/debug/flags/<br>\n<br>\nflags:<br>\n\
                          <table>\n<tr>v<br>\n</table>\n<br>\nfull flags configurable<br>\n</body>\n</html>\n";
     if path != "/debug/flags/v" {
         return answer::bytes(StatusCode::OK, "text/html; charset=utf-8", INDEX);
     }
     let (code, text) = match parts.method {
-        Method::PUT => (StatusCode::BAD_REQUEST, "the detail of the log cannot be changed while the server runs"),
-        _ => (StatusCode::NOT_ACCEPTABLE, "unsupported http method"),
+        Method::PUT => match read_body(body).await.map(|body| String::from_utf8_lossy(&body).into_owned()) {
+            Ok(text) => set_detail(app.config.log_detail, &text),
+            Err(failure) => (StatusCode::BAD_REQUEST, format!("error reading request body: {}", failure.message())),
+        },
+        _ => (StatusCode::NOT_ACCEPTABLE, "unsupported http method".to_owned()),
     };
     let mut response = answer::bytes(code, "text/plain", text);
     response.headers_mut().insert("X-Content-Type-Options", HeaderValue::from_static("nosniff"));
     response
+}
+
+fn set_detail(set: Option<fn(i32)>, text: &str) -> (StatusCode, String) {
+    let is_number = text.strip_prefix(['+', '-']).unwrap_or(text).bytes().all(|byte| byte.is_ascii_digit());
+    let failed = |why: String| (StatusCode::BAD_REQUEST, format!("failed set klog.logging.verbosity {text}: {why}"));
+    let told = |what: &str| format!("strconv.ParseInt: parsing {}: {what}", stdx::quoted(text));
+    match (text.parse(), set) {
+        (Ok(detail), Some(set)) => {
+            set(detail);
+            (StatusCode::OK, format!("successfully set klog.logging.verbosity to {text}"))
+        }
+        (Ok(_), None) => failed("this server's log is not its own".to_owned()),
+        (Err(_), _) if is_number && !text.is_empty() => failed(told("value out of range")),
+        (Err(_), _) => failed(told("invalid syntax")),
+    }
 }
 
 #[cfg(test)]
@@ -192,5 +211,16 @@ mod tests {
             "\nStarted: Thu Jan  1 00:00:00 UTC 1970\nUp: 1 hr 02 min 03 sec\nGo version: \nBinary version: 1.36.3\n\
              Emulation version: 1.36\nPaths: /a /b\n"
         );
+    }
+
+    #[test]
+    fn the_log_s_detail_is_a_number() {
+        let nothing: Option<fn(i32)> = Some(|_| {});
+        let told = |text: &str| set_detail(nothing, text).1;
+        assert_eq!(told("4"), "successfully set klog.logging.verbosity to 4");
+        let syntax = "failed set klog.logging.verbosity x: strconv.ParseInt: parsing \"x\": invalid syntax";
+        assert_eq!(set_detail(nothing, "x"), (StatusCode::BAD_REQUEST, syntax.to_owned()));
+        assert!(told("99999999999").ends_with("value out of range") && told("").ends_with("invalid syntax"));
+        assert_eq!(set_detail(None, "4").0, StatusCode::BAD_REQUEST);
     }
 }

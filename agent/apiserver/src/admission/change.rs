@@ -85,6 +85,11 @@ impl<'a> Change<'a> {
         Ok(Self { new: Some(Cow::Owned(options)), ..Self::new(call, "CONNECT")? })
     }
 
+    /// Such as `CREATE`.
+    pub(super) fn operation(&self) -> &'static str {
+        self.operation
+    }
+
     /// The change as the request has it.
     pub(super) fn event(&self) -> Event<'_> {
         self.event_of(self.call.kind, self.new.as_deref(), self.old.as_deref())

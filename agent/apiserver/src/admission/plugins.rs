@@ -13,34 +13,32 @@ enum Is {
     Always,
     /// Off unless it is switched on.
     Off,
-    /// Not here.
-    Missing,
 }
 
 /// All of upstream's.
 const PLUGINS: [(&str, Is); 40] = [
     ("AlwaysAdmit", Is::Off),
-    ("NamespaceAutoProvision", Is::Missing),
+    ("NamespaceAutoProvision", Is::Off),
     ("NamespaceLifecycle", Is::On),
-    ("NamespaceExists", Is::Missing),
+    ("NamespaceExists", Is::Off),
     ("LimitPodHardAntiAffinityTopology", Is::Off),
     ("LimitRanger", Is::On),
     ("ServiceAccount", Is::On),
     ("NodeRestriction", Is::Off),
     ("TaintNodesByCondition", Is::On),
     ("AlwaysPullImages", Is::Off),
-    ("ImagePolicyWebhook", Is::Missing),
+    ("ImagePolicyWebhook", Is::Off),
     ("PodSecurity", Is::On),
-    ("PodNodeSelector", Is::Missing),
+    ("PodNodeSelector", Is::Off),
     ("Priority", Is::On),
     ("DefaultTolerationSeconds", Is::On),
-    ("PodTolerationRestriction", Is::Missing),
+    ("PodTolerationRestriction", Is::Off),
     ("EventRateLimit", Is::Off),
-    ("ExtendedResourceToleration", Is::Missing),
+    ("ExtendedResourceToleration", Is::Off),
     ("DefaultStorageClass", Is::On),
     ("StorageObjectInUseProtection", Is::On),
     ("PodGroupProtection", Is::Always),
-    ("OwnerReferencesPermissionEnforcement", Is::Missing),
+    ("OwnerReferencesPermissionEnforcement", Is::Off),
     ("PersistentVolumeClaimResize", Is::Always),
     ("RuntimeClass", Is::On),
     ("CertificateApproval", Is::On),
@@ -74,9 +72,6 @@ pub enum PluginError {
     /// In upstream's words, one reason each.
     #[error("{}", match .0.as_slice() { [one] => one.clone(), many => format!("[{}]", many.join(", ")) })]
     Wrong(Vec<String>),
-    /// A plugin that upstream has.
-    #[error("--enable-admission-plugins: {0} is not supported: there is no such plugin here")]
-    Missing(&'static str),
     /// A plugin that is always on.
     #[error("--disable-admission-plugins: {0} is not supported: it is always on")]
     Always(&'static str),
@@ -120,12 +115,7 @@ impl Plugins {
             return Err(PluginError::Wrong(wrong));
         }
         let mut plugins = Self::by_default();
-        for (name, is) in on.iter().filter_map(find) {
-            if is == Is::Missing {
-                return Err(PluginError::Missing(name));
-            }
-            plugins.0.insert(name);
-        }
+        plugins.0.extend(on.iter().filter_map(find).map(|(name, _)| name));
         for (name, is) in off.iter().filter_map(find) {
             if is == Is::Always {
                 return Err(PluginError::Always(name));
@@ -172,7 +162,6 @@ mod tests {
             "[disable-admission-plugins plugin \"Y\" is unknown, [PodSecurity] in enable-admission-plugins and \
              disable-admission-plugins overlapped]"
         );
-        assert_eq!(plugins(&["ImagePolicyWebhook"], &[]), Err(PluginError::Missing("ImagePolicyWebhook")));
         assert_eq!(plugins(&[], &["JobValidation"]), Err(PluginError::Always("JobValidation")));
     }
 }

@@ -7,7 +7,10 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::event_rate::Limit;
+use super::image_policy::{Document, ImagePolicySettings};
+use super::node_selector::NodeSelectors;
 use super::pod_security::PodSecuritySettings;
+use super::tolerations::TolerationSettings;
 use crate::status::FieldError;
 
 /// Settings of the plugins that have some.
@@ -17,6 +20,12 @@ pub struct AdmissionSettings {
     pub(super) pod_security: PodSecuritySettings,
     /// How many events may be written.
     pub(super) event_limits: Vec<Limit>,
+    /// Where pods of namespaces may run.
+    pub(super) node_selectors: NodeSelectors,
+    /// What pods tolerate in namespaces that say nothing.
+    pub(super) tolerations: TolerationSettings,
+    /// Who judges images.
+    pub(super) image_policy: Option<ImagePolicySettings>,
 }
 
 /// Why settings cannot be used.
@@ -71,11 +80,10 @@ struct Plugin {
 }
 
 /// Plugins whose settings upstream reads and this server does not.
-const UNSUPPORTED: [(&str, &str); 4] = [
+const UNSUPPORTED: [(&str, &str); 3] = [
     ("MutatingAdmissionWebhook", "webhooks are asked without credentials"),
     ("ResourceQuota", "nothing is forbidden for want of a quota"),
     ("ValidatingAdmissionWebhook", "webhooks are asked without credentials"),
-    ("ImagePolicyWebhook", "there is no such plugin"),
 ];
 
 impl AdmissionSettings {
@@ -112,23 +120,64 @@ impl AdmissionSettings {
         if let Some((name, why)) = UNSUPPORTED.iter().find(|(name, _)| *name == plugin.name).filter(|_| has_settings) {
             return Err(SettingsError::Unsupported((*name).to_owned(), why));
         }
-        if !has_settings || !matches!(plugin.name.as_str(), "PodSecurity" | "EventRateLimit") {
+        let Some((name, read_into)) =
+            SETTINGS.into_iter().find(|(name, _)| *name == plugin.name).filter(|_| has_settings)
+        else {
             return Ok(());
-        }
+        };
         let value = match plugin.configuration {
             Value::Null => serde_yaml_ng::from_str(&read(&folder.join(&plugin.path))?)
                 .map_err(|error| SettingsError::Parse { what: "configuration", reason: error.to_string() })?,
             value => value,
         };
-        if plugin.name == "PodSecurity" {
-            let group = "pod-security.admission.config.k8s.io";
-            let names = [&["v1", "v1beta1", "v1alpha1"][..], &["PodSecurityConfiguration"]];
-            self.pod_security = typed::<PodSecuritySettings>(value, group, names)?;
-            return valid("PodSecurity", &self.pod_security.errors());
-        }
+        read_into(self, value).map_err(|errors| errors.of(name))
+    }
+}
+
+/// Plugins with settings, and how theirs are read.
+const SETTINGS: [(&str, Read); 5] = [
+    ("PodSecurity", |settings, value| {
+        let names = [&["v1", "v1beta1", "v1alpha1"][..], &["PodSecurityConfiguration"]];
+        settings.pod_security = typed::<PodSecuritySettings>(value, "pod-security.admission.config.k8s.io", names)?;
+        valid(&settings.pod_security.errors())
+    }),
+    ("EventRateLimit", |settings, value| {
         let names = [&["v1alpha1"][..], &["Configuration"]];
-        self.event_limits = typed::<Limits>(value, "eventratelimit.admission.k8s.io", names)?.limits;
-        valid("EventRateLimit", &super::event_rate::errors(&self.event_limits))
+        settings.event_limits = typed::<Limits>(value, "eventratelimit.admission.k8s.io", names)?.limits;
+        valid(&super::event_rate::errors(&settings.event_limits))
+    }),
+    ("PodTolerationRestriction", |settings, value| {
+        let names = [&["v1alpha1"][..], &["Configuration"]];
+        settings.tolerations = typed(value, "podtolerationrestriction.admission.k8s.io", names)?;
+        valid(&settings.tolerations.errors())
+    }),
+    // These two have no version.
+    ("PodNodeSelector", |settings, value| {
+        settings.node_selectors = plain("podNodeSelectorPluginConfig", value)?;
+        Ok(())
+    }),
+    ("ImagePolicyWebhook", |settings, value| {
+        let document: Document = plain("imagePolicy", value)?;
+        let reason = |reason: String| Wrong::Fields(vec![reason]);
+        settings.image_policy = Some(document.try_into().map_err(reason)?);
+        Ok(())
+    }),
+];
+
+type Read = fn(&mut AdmissionSettings, Value) -> Result<(), Wrong>;
+
+/// What is wrong with a plugin's settings.
+enum Wrong {
+    Form(SettingsError),
+    Fields(Vec<String>),
+}
+
+impl Wrong {
+    fn of(self, plugin: &'static str) -> SettingsError {
+        match self {
+            Self::Form(error) => error,
+            Self::Fields(errors) => SettingsError::Invalid { plugin, errors },
+        }
     }
 }
 
@@ -148,8 +197,8 @@ fn typed<T: DeserializeOwned>(
     mut value: Value,
     group: &'static str,
     [versions, kinds]: [&[&str]; 2],
-) -> Result<T, SettingsError> {
-    let wrong = |reason: String| SettingsError::Parse { what: group, reason };
+) -> Result<T, Wrong> {
+    let wrong = |reason: String| Wrong::Form(SettingsError::Parse { what: group, reason });
     let map = value.as_object_mut().ok_or_else(|| wrong("no object".to_owned()))?;
     let mut text = |key: &str| map.remove(key).and_then(|v| v.as_str().map(str::to_owned)).unwrap_or_default();
     let (version, kind) = (text("apiVersion"), text("kind"));
@@ -160,11 +209,14 @@ fn typed<T: DeserializeOwned>(
     serde_json::from_value(value).map_err(|error| wrong(error.to_string()))
 }
 
-fn valid(plugin: &'static str, errors: &[FieldError]) -> Result<(), SettingsError> {
-    if errors.is_empty() {
-        return Ok(());
-    }
-    Err(SettingsError::Invalid { plugin, errors: errors.iter().map(ToString::to_string).collect() })
+/// A document without a version, of which upstream reads what it knows.
+fn plain<T: DeserializeOwned>(what: &'static str, value: Value) -> Result<T, Wrong> {
+    let wrong = |error: serde_json::Error| Wrong::Form(SettingsError::Parse { what, reason: error.to_string() });
+    serde_json::from_value(value).map_err(wrong)
+}
+
+fn valid(errors: &[FieldError]) -> Result<(), Wrong> {
+    if errors.is_empty() { Ok(()) } else { Err(Wrong::Fields(errors.iter().map(ToString::to_string).collect())) }
 }
 
 #[cfg(test)]

@@ -1,11 +1,49 @@
-//! DefaultTolerationSeconds: pods stay a while on nodes that fall ill.
+//! What pods tolerate: DefaultTolerationSeconds lets them stay a while on nodes that fall ill,
+//! PodTolerationRestriction gives them what their namespace says and holds them to what it allows, and
+//! ExtendedResourceToleration lets them on nodes that are kept for the resources they ask for.
 
+use std::collections::BTreeSet;
+
+use http::StatusCode;
+use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::tree;
+use super::toleration::{Toleration, are_allowed, merged};
+use super::{Operation, is_on, namespaces};
+use crate::app::Call;
+use crate::status::{Failure, FieldError, Result};
+use crate::strategy::{Part, qos_class};
+use crate::validation::resources::is_extended;
+use crate::{codec, tree, validation};
 
 const SECONDS: i64 = 300;
+const DEFAULTS: &str = "scheduler.alpha.kubernetes.io/defaultTolerations";
+const ALLOWED: &str = "scheduler.alpha.kubernetes.io/tolerationsWhitelist";
+const MEMORY_PRESSURE: &str = "node.kubernetes.io/memory-pressure";
 
+/// What counts for namespaces that say nothing.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TolerationSettings {
+    /// What pods get.
+    default: Vec<Toleration>,
+    /// What pods may have; anything if this is empty.
+    whitelist: Vec<Toleration>,
+}
+
+impl TolerationSettings {
+    /// What is wrong with them, in upstream's words.
+    pub(super) fn errors(&self) -> Vec<FieldError> {
+        let lists = [("default", &self.default), ("whitelist", &self.whitelist)];
+        let errors = lists.into_iter().flat_map(|(name, list)| {
+            let list: Vec<_> = list.iter().map(Toleration::to_api).collect();
+            validation::tolerations(["podtolerationrestriction", name], &list)
+        });
+        errors.collect()
+    }
+}
+
+/// DefaultTolerationSeconds.
 pub(super) fn add_defaults(pod: &mut Value) {
     for key in ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"] {
         let tolerated = tree::list(pod, "/spec/tolerations").iter().any(|t| {
@@ -18,5 +56,116 @@ pub(super) fn add_defaults(pod: &mut Value) {
                 json!({"key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": SECONDS});
             tree::list_at(&mut pod["spec"], "tolerations").push(toleration);
         }
+    }
+}
+
+/// Adds what the namespace gives to its pods, and what comes with resources.
+pub(super) async fn add_wanted(call: &Call, operation: Operation, pod: &mut Value) -> Result<()> {
+    if is_on(call, "PodTolerationRestriction") {
+        let mut extra = Vec::new();
+        if operation == Operation::Create {
+            extra = of_namespace(call, DEFAULTS).await?.unwrap_or_else(|| settings(call).default.clone());
+        }
+        if qos_class(pod) != "BestEffort" {
+            extra.push(Toleration::of_key(MEMORY_PRESSURE));
+        }
+        if !extra.is_empty() {
+            let all = merged(Toleration::list(tree::list(pod, "/spec/tolerations")), extra);
+            pod["spec"]["tolerations"] = all.iter().map(Toleration::to_value).collect();
+        }
+        restrict(call, pod).await?;
+    }
+    if is_on(call, "ExtendedResourceToleration") {
+        add_for_resources(pod);
+    }
+    Ok(())
+}
+
+/// PodTolerationRestriction: refuses pods that tolerate more than they may.
+pub(super) async fn check(call: &Call, operation: Operation, pod: &Value) -> Result<()> {
+    let is_pod = (call.kind.group, call.kind.plural) == ("", "pods");
+    let is_whole = matches!(operation, Operation::Create | Operation::Update(Part::Main));
+    if is_pod && is_whole && is_on(call, "PodTolerationRestriction") { restrict(call, pod).await } else { Ok(()) }
+}
+
+async fn restrict(call: &Call, pod: &Value) -> Result<()> {
+    let tolerations = Toleration::list(tree::list(pod, "/spec/tolerations"));
+    if tolerations.is_empty() {
+        return Ok(());
+    }
+    let (allowed, scope) = match of_namespace(call, ALLOWED).await? {
+        Some(own) => (own, "namespace"),
+        None => (settings(call).whitelist.clone(), "cluster"),
+    };
+    if are_allowed(&tolerations, &allowed) {
+        return Ok(());
+    }
+    Err(unknown(format!(
+        "pod tolerations (possibly merged with namespace default tolerations) conflict with its {scope} whitelist"
+    )))
+}
+
+fn settings(call: &Call) -> &TolerationSettings {
+    &call.app.config.admission.tolerations
+}
+
+/// Upstream has no reason for these.
+pub(super) fn unknown(text: impl Into<String>) -> Failure {
+    Failure::new(StatusCode::INTERNAL_SERVER_ERROR, "", text)
+}
+
+/// What a namespace says of tolerations, if it says something.
+async fn of_namespace(call: &Call, annotation: &str) -> Result<Option<Vec<Toleration>>> {
+    match namespaces::annotation(call, annotation).await? {
+        None => Ok(None),
+        Some(text) if text.is_empty() => Ok(Some(Vec::new())),
+        Some(text) => {
+            let parsed: Option<Vec<Toleration>> =
+                serde_json::from_str(&text).map_err(|error| unknown(complaint(&text, &error)))?;
+            Ok(parsed.or_else(|| Some(Vec::new())))
+        }
+    }
+}
+
+fn complaint(text: &str, error: &serde_json::Error) -> String {
+    if error.is_data() { error.to_string() } else { codec::syntax_complaint(text.as_bytes()) }
+}
+
+/// ExtendedResourceToleration.
+fn add_for_resources(pod: &mut Value) {
+    let lists = ["/spec/containers", "/spec/initContainers"];
+    let containers = lists.into_iter().flat_map(|list| tree::list(pod, list));
+    let requests = containers.filter_map(|container| container["resources"]["requests"].as_object());
+    let names: BTreeSet<String> =
+        requests.flat_map(|asked| asked.keys()).filter(|key| is_extended(key)).cloned().collect();
+    for name in names {
+        let wanted = Toleration::of_key(&name);
+        let list = tree::list_at(&mut pod["spec"], "tolerations");
+        let mut is_there = false;
+        for (value, old) in Toleration::list(list).iter().zip(list.iter_mut()) {
+            if value.is_for_same(&wanted) {
+                *old = wanted.to_value();
+                is_there = true;
+            }
+        }
+        if !is_there {
+            list.push(wanted.to_value());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn resources_bring_their_toleration() {
+        let container = |name: &str| json!({"name": "a", "resources": {"requests": {name: "1", "cpu": "1"}}});
+        let mut pod =
+            json!({"spec": {"containers": [container("b.example/x")], "initContainers": [container("a.example/x")]}});
+        add_for_resources(&mut pod);
+        add_for_resources(&mut pod);
+        let of = |key: &str| json!({"key": key, "operator": "Exists", "effect": "NoSchedule"});
+        assert_eq!(pod["spec"]["tolerations"], json!([of("a.example/x"), of("b.example/x")]));
     }
 }

@@ -9,6 +9,7 @@
 mod ask;
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use api::Kind;
 use http::StatusCode;
@@ -21,6 +22,7 @@ use super::event::{self, Event};
 use super::matching::Matching;
 use crate::app::{App, Call};
 use crate::cache::Storage;
+use crate::metrics::{Asked, Question, Step};
 use crate::status::{Failure, Result};
 use crate::{codec, tree};
 
@@ -138,7 +140,7 @@ async fn mutate_by(call: &Call, (hook, round): (&Hook, usize), change: &mut Chan
     let Some(kind) = concerns(call, hook, change).await? else { return Ok(None) };
     let event = change.seen_as(kind);
     let place = format!("{MUTATED}round_{round}_index_{}", hook.at);
-    let Some(answer) = ask(call, (hook, &place), event).await? else { return Ok(None) };
+    let Some(answer) = ask(call, (hook, Step::Admit, &place), event).await? else { return Ok(None) };
     let Some(patch) = answer.patch.filter(|patch| !patch.0.is_empty()) else {
         note_mutation(call, hook, &place, false);
         return Ok(Some(false));
@@ -202,7 +204,8 @@ pub(super) async fn validate(call: &Call, change: &mut Change<'_>) -> Result<()>
     }
     let change = &*change;
     let answers = concerned.into_iter().map(|(hook, kind)| async move {
-        ask(call, (hook, &format!("{VALIDATED}round_0_index_{}", hook.at)), change.seen_as(kind)).await
+        let place = format!("{VALIDATED}round_0_index_{}", hook.at);
+        ask(call, (hook, Step::Validate, &place), change.seen_as(kind)).await
     });
     for answer in futures::future::join_all(answers).await {
         answer?;
@@ -226,15 +229,29 @@ async fn concerns(call: &Call, hook: &Hook, change: &mut Change<'_>) -> Result<O
     }
 }
 
-/// Asks a hook. `None` if it could not be asked and that does not matter.
-async fn ask(call: &Call, (hook, place): (&Hook, &str), event: Event<'_>) -> Result<Option<Answer>> {
+/// Asks a hook, and counts that. `None` if it could not be asked and that does not matter.
+async fn ask(call: &Call, (hook, step, place): (&Hook, Step, &str), event: Event<'_>) -> Result<Option<Answer>> {
     if event.dry_run && hook.has_side_effects {
         return Err(Failure::bad_request(format!("admission webhook {:?} does not support dry run", hook.name)));
     }
     let uid = uuid::Uuid::new_v4().to_string();
     let review = review(call, event, &uid);
     let client = ask::Client { app: &call.app, config: &hook.client, seconds: hook.timeout };
-    match client.ask(&review, &uid).await {
+    let begun = Instant::now();
+    let answer = client.ask(&review, &uid).await;
+    let (asked, judged) = judge(call, (hook, place), answer);
+    let question = Question { hook: &hook.name, step, operation: event.operation };
+    call.app.metrics.admission.hook(question, asked, begun.elapsed());
+    judged
+}
+
+/// What an answer, or the want of one, means.
+fn judge(
+    call: &Call,
+    (hook, place): (&Hook, &str),
+    answer: std::result::Result<Answer, String>,
+) -> (Asked, Result<Option<Answer>>) {
+    match answer {
         Ok(answer) => {
             for warning in &answer.warnings {
                 call.warn(warning.as_str());
@@ -242,14 +259,18 @@ async fn ask(call: &Call, (hook, place): (&Hook, &str), event: Event<'_>) -> Res
             for (key, value) in &answer.annotations {
                 call.record.annotate_anew(&format!("{}/{key}", hook.name), value.as_str());
             }
-            if answer.allowed { Ok(Some(answer)) } else { Err(refusal(&hook.name, &answer.status)) }
+            if answer.allowed {
+                return (Asked::Allowed, Ok(Some(answer)));
+            }
+            let failure = refusal(&hook.name, &answer.status);
+            (Asked::Refused(failure.code().as_u16()), Err(failure))
         }
         Err(text) if hook.ignores_failure => {
             call.record.annotate(&format!("failed-open.{place}"), hook.name.as_str());
             tracing::warn!(webhook = %hook.name, error = %text, "a webhook could not be asked; its configuration says to go on");
-            Ok(None)
+            (Asked::FailedOpen, Ok(None))
         }
-        Err(text) => Err(Failure::internal(format!("failed calling webhook {:?}: {text}", hook.name))),
+        Err(text) => (Asked::Failed, Err(Failure::internal(format!("failed calling webhook {:?}: {text}", hook.name)))),
     }
 }
 

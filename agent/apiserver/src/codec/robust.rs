@@ -75,6 +75,36 @@ fn operation() -> impl Strategy<Value = Value> {
     })
 }
 
+fn labels() -> impl Strategy<Value = Value> {
+    let text = prop::option::of("[a-b]{0,1}".prop_map(Value::from));
+    let entries = prop::collection::btree_map("[a-c]", text, 0..3);
+    entries.prop_map(|all| all.into_iter().filter_map(|(key, text)| Some((key, text?))).collect())
+}
+
+/// Variables of a container, each with a name of its own.
+fn variables() -> impl Strategy<Value = Value> {
+    prop::collection::btree_map("[A-C]", "[a-b]{0,1}", 0..3)
+        .prop_map(|all| all.into_iter().map(|(name, value)| json!({"name": name, "value": value})).collect())
+}
+
+/// A patch of a pod with one of the things that only strategic merges have.
+fn patch() -> impl Strategy<Value = Value> {
+    let special = prop_oneof![
+        Just(json!({})),
+        Just(json!({"$deleteFromPrimitiveList/args": ["a"]})),
+        Just(json!({"env": [{"name": "A", "$patch": "delete"}]})),
+        Just(json!({"env": [{"$patch": "replace"}, {"name": "B", "value": "b"}]})),
+        Just(
+            json!({"$setElementOrder/env": [{"name": "B"}, {"name": "A"}], "env": [{"name": "B", "value": "b"}, {"name": "A"}]})
+        ),
+        variables().prop_map(|env| json!({"env": env})),
+    ];
+    (labels(), special).prop_map(|(labels, mut container)| {
+        container["name"] = "c".into();
+        json!({"metadata": {"labels": labels}, "spec": {"containers": [container]}})
+    })
+}
+
 /// Brackets inside one another.
 fn depth(value: &Value) -> usize {
     match value {
@@ -148,6 +178,17 @@ proptest! {
                 let _patched = patch.apply(schema(), &object);
             }
         }
+    }
+
+    #[test]
+    fn a_strategic_merge_twice_is_one(labels in labels(), env in variables(), patch in patch()) {
+        let object = json!({
+            "metadata": {"name": "x", "labels": labels},
+            "spec": {"containers": [{"name": "c", "image": "i", "env": env}]},
+        });
+        let patch = patch::strategic_patch(patch.to_string().as_bytes()).unwrap();
+        let once = patch.apply(schema(), &object).unwrap();
+        prop_assert_eq!(patch.apply(schema(), &once).unwrap(), once);
     }
 
     #[test]

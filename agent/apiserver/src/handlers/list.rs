@@ -1,22 +1,19 @@
 //! LIST: a snapshot, selected, cut into pages, written without decoding.
 
+mod token;
 mod writer;
 
 use std::ops::Bound;
 use std::sync::Arc;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::{Response, StatusCode};
 use http_body_util::BodyExt as _;
-use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::read::parse_version;
 use crate::answer::{self, Body};
 use crate::app::Call;
 use crate::cache::{Object, Objects, Selection, Storage, store_failure};
-use crate::codec;
 use crate::status::{Failure, FieldError, Result, Subject};
 use writer::{Pieces, Writer};
 
@@ -27,16 +24,6 @@ pub(super) struct Page {
     next: Option<String>,
     remaining: Option<usize>,
 }
-
-/// What a continue token holds.
-#[derive(Serialize, Deserialize)]
-struct Token {
-    v: String,
-    rv: i64,
-    start: String,
-}
-
-const TOKEN_VERSION: &str = "meta.k8s.io/v1";
 
 pub(super) async fn list(call: &Call) -> Result<Response<Body>> {
     let page = page(call).await?;
@@ -97,7 +84,7 @@ pub(super) async fn page(call: &Call) -> Result<Page> {
             if let Some(last) = page.objects.last() {
                 // Events are read from the store, whose tokens have no slash in front.
                 let slash = if call.kind.plural == "events" { "" } else { "/" };
-                page.next = Some(encode_token(revision, &format!("{slash}{}", &last.key[prefix.len()..])));
+                page.next = Some(token::encode(revision, &format!("{slash}{}", &last.key[prefix.len()..])));
             }
             page.remaining = selection.is_all().then(|| range.count() + 1);
             storage.keep_snapshot(revision, objects.clone());
@@ -120,11 +107,6 @@ pub(super) async fn in_version(call: &Call, storage: &Storage, objects: Objects)
     let mut all: Vec<Arc<Object>> = objects.values().cloned().collect();
     crate::custom::converted(&call.app, storage, call.kind, &mut all).await?;
     Ok(all.into_iter().map(|o| (o.key.clone(), o)).collect())
-}
-
-fn encode_token(revision: i64, last: &str) -> String {
-    let token = Token { v: TOKEN_VERSION.to_owned(), rv: revision, start: format!("{last}\0") };
-    URL_SAFE_NO_PAD.encode(serde_json::to_vec(&token).unwrap_or_default())
 }
 
 /// The objects and the revision that a query without token asks for.
@@ -210,36 +192,14 @@ async fn past(store: &dyn store::Store, storage: &Storage, revision: i64) -> sto
     }
 }
 
-/// Where a text stops being base64, in the words that clients know.
-fn base64_complaint(text: &str) -> String {
-    let known = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_');
-    let at = text.bytes().position(|b| !known(&b)).unwrap_or(text.len().saturating_sub(1));
-    format!("illegal base64 data at input byte {at}")
-}
-
 async fn resume(call: &Call, storage: &Storage, token: &str, prefix: &str) -> Result<(Objects, i64, String)> {
     let version = call.query.get("resourceVersion");
     if !version.is_empty() && version != "0" {
         return Err(Failure::bad_request("specifying resource version is not allowed when using continue"));
     }
-    let bad = |why: &str| Failure::bad_request(format!("invalid continue token: continue key is not valid: {why}"));
-    let bytes = URL_SAFE_NO_PAD.decode(token.trim_end_matches('=')).map_err(|_| bad(&base64_complaint(token)))?;
-    let token: Token = serde_json::from_slice(&bytes).map_err(|e| {
-        // What is no JSON at all is told in the words that clients know.
-        if e.is_data() { bad(&e.to_string()) } else { bad(&codec::syntax_complaint(&bytes)) }
-    })?;
-    if token.v != TOKEN_VERSION {
-        return Err(bad(&format!("server does not recognize this encoded version {}", token.v)));
-    }
-    if token.rv == 0 || token.start.is_empty() {
-        return Err(bad("incorrect encoded start resourceVersion"));
-    }
-    let leaves = |part: &str| matches!(part, "." | "..");
-    if token.start.trim_start_matches('/').split('/').any(leaves) {
-        return Err(bad(&token.start));
-    }
+    let token = token::parse(token)?;
     let start = format!("{prefix}{}", token.start.trim_start_matches('/'));
-    if token.rv == -1 {
+    if token.rv == token::NOW {
         let (objects, newest) = storage.snapshot_and_cursor();
         return Ok((objects, call.app.cache.revision().max(newest), start));
     }
@@ -251,7 +211,7 @@ async fn resume(call: &Call, storage: &Storage, token: &str, prefix: &str) -> Re
                         the results. Continuing with the provided token results in an inconsistent list - objects that were \
                         created, modified, or deleted between the time the first chunk was returned and now may show up in the list.";
             let last = token.start.trim_end_matches('\0');
-            Err(Failure::expired(text).with_continue(encode_token(-1, last)))
+            Err(Failure::expired(text).with_continue(token::encode(token::NOW, last)))
         }
         Err(failure) => Err(failure),
     }

@@ -1,5 +1,6 @@
 //! Who owns what after which write.
 
+use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::{Applying, Manager, Target, apply, keep_times, track};
@@ -221,4 +222,76 @@ fn the_oldest_of_many_updaters_become_one() {
     let list = live["metadata"]["managedFields"].as_array().unwrap();
     assert_eq!(list.len(), 10);
     assert!(list.iter().any(|entry| entry["manager"] == "ancient-changes"));
+}
+
+/// The spec of a Deployment that somebody might apply, or a part of one.
+fn spec() -> impl Strategy<Value = Value> {
+    let variables = prop::collection::btree_map("[A-C]", "[a-b]", 0..3)
+        .prop_map(|all| all.into_iter().map(|(name, value)| json!({"name": name, "value": value})).collect::<Vec<_>>());
+    let labels = prop::collection::btree_map("[a-c]", "[a-b]", 0..3);
+    (prop::option::of(0..3_i32), variables, labels, any::<bool>()).prop_map(|(replicas, env, labels, is_short)| {
+        let container = json!({"name": "c", "image": "i", "env": env});
+        let template = json!({"metadata": {"labels": labels}, "spec": {"containers": [container]}});
+        let mut spec = if is_short { json!({}) } else { json!({"template": template}) };
+        if let Some(replicas) = replicas {
+            spec["replicas"] = replicas.into();
+        }
+        spec
+    })
+}
+
+proptest! {
+    #[test]
+    fn the_same_apply_twice_is_one(first in spec(), second in spec(), others in spec(), name in "[ab]") {
+        let made = applied(None, first, ("a", false, EARLY)).unwrap();
+        let touched = updated(&made, others, "u");
+        let once = applied(Some(&touched), second.clone(), (&name, true, LATE)).unwrap();
+        let twice = applied(Some(&once), second, (&name, false, "2026-01-03T00:00:00Z")).unwrap();
+        // Handlers keep the times where nothing else is other: an empty map that is applied is not stored.
+        prop_assert_eq!(timeless(twice), timeless(once));
+    }
+
+    #[test]
+    fn whatever_says_who_owns_what_an_apply_ends(entries in prop::collection::vec(entry(), 0..3), second in spec()) {
+        let mut live = applied(None, json!({"replicas": 1}), ("a", false, EARLY)).unwrap();
+        live["metadata"]["managedFields"] = entries.into();
+        if let Ok(live) = codec::canonical(deployments(), &live) {
+            let _applied = applied(Some(&live), second, ("a", true, LATE));
+        }
+    }
+}
+
+fn timeless(mut object: Value) -> Value {
+    let entries = object["metadata"]["managedFields"].as_array_mut().into_iter().flatten();
+    entries.for_each(|entry| entry["time"] = Value::Null);
+    object
+}
+
+/// What could lie in `managedFields`.
+fn entry() -> impl Strategy<Value = Value> {
+    const NAMES: [&str; 13] = [
+        "f:spec",
+        "f:replicas",
+        "f:template",
+        "f:a",
+        ".",
+        "k:{\"name\":\"c\"}",
+        "k:{",
+        "v:1",
+        "v:",
+        "i:0",
+        "i:x",
+        "x",
+        "",
+    ];
+    let leaf = prop_oneof![Just(json!({})), Just(Value::Null), Just(json!(1)), Just(json!([]))];
+    let fields = leaf.prop_recursive(5, 24, 4, |inner| {
+        prop::collection::btree_map(prop::sample::select(&NAMES[..]).prop_map(str::to_owned), inner, 0..4)
+            .prop_map(|all| Value::Object(all.into_iter().collect()))
+    });
+    let operations = prop::sample::select(&["Apply", "Update", ""][..]);
+    let versions = prop::sample::select(&["apps/v1", "v1", "apps/v9", ""][..]);
+    (fields, operations, versions, "[ab]").prop_map(|(fields, operation, version, name)| {
+        json!({"manager": name, "operation": operation, "apiVersion": version, "fieldsType": "FieldsV1", "fieldsV1": fields})
+    })
 }

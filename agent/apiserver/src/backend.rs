@@ -3,6 +3,8 @@
 //! One connection carries one request. Errors are told in the words that clients know from Go's network library,
 //! because they end up in the messages of `Status` objects.
 
+mod roots;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -151,7 +153,10 @@ pub fn client_config(
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ClientConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions()?;
     let builder = match trust {
-        Trust::Roots(roots) => builder.with_root_certificates(roots),
+        Trust::Roots(trusted) => match roots::Roots::new(trusted, provider) {
+            Some(roots) => builder.dangerous().with_custom_certificate_verifier(Arc::new(roots)),
+            None => builder.with_root_certificates(RootCertStore::empty()),
+        },
         Trust::Anyone => builder.dangerous().with_custom_certificate_verifier(Arc::new(AnyCertificate::new(provider))),
     };
     Ok(Arc::new(match identity {

@@ -1,0 +1,141 @@
+//! Servers' certificates, checked as Go's library does.
+//!
+//! Who makes a certificate for one webhook often lets it sign itself, and says that it is an authority, too. The
+//! verifier here refuses authorities as servers; Go's takes one that is itself among those that are trusted.
+
+use std::sync::Arc;
+
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::CryptoProvider;
+use rustls::server::ParsedCertificate;
+use rustls::{CertificateError, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use x509_parser::prelude::{ASN1Time, FromDer as _, X509Certificate};
+
+/// Certificates by these authorities, and the authorities' own.
+#[derive(Debug)]
+pub(super) struct Roots {
+    roots: Arc<RootCertStore>,
+    usual: Arc<WebPkiServerVerifier>,
+}
+
+impl Roots {
+    /// None if nobody is trusted.
+    pub(super) fn new(roots: RootCertStore, provider: Arc<CryptoProvider>) -> Option<Self> {
+        let roots = Arc::new(roots);
+        let usual = WebPkiServerVerifier::builder_with_provider(roots.clone(), provider).build().ok()?;
+        Some(Self { roots, usual })
+    }
+
+    /// Whether the certificate is one of the authorities': of that name and with that key, which the server has to hold.
+    fn has(&self, certificate: &CertificateDer<'_>) -> bool {
+        let mut own = RootCertStore::empty();
+        own.add(certificate.clone().into_owned()).is_ok() && own.roots.iter().all(|own| self.roots.roots.contains(own))
+    }
+}
+
+/// What an authority's certificate has to say to be a server's.
+fn verify_own(
+    certificate: &CertificateDer<'_>,
+    name: &ServerName<'_>,
+    now: UnixTime,
+) -> Result<ServerCertVerified, rustls::Error> {
+    rustls::client::verify_server_name(&ParsedCertificate::try_from(certificate)?, name)?;
+    let (_, read) = X509Certificate::from_der(certificate).map_err(|_bad| CertificateError::BadEncoding)?;
+    let now = i64::try_from(now.as_secs()).ok().and_then(|now| ASN1Time::from_timestamp(now).ok());
+    if !now.is_some_and(|now| read.validity().is_valid_at(now)) {
+        return Err(CertificateError::Expired.into());
+    }
+    let uses = read.extended_key_usage().map_err(|_bad| CertificateError::BadEncoding)?;
+    if uses.is_some_and(|uses| !uses.value.any && !uses.value.server_auth) {
+        return Err(CertificateError::InvalidPurpose.into());
+    }
+    Ok(ServerCertVerified::assertion())
+}
+
+impl ServerCertVerifier for Roots {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        let found = self.usual.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
+        match found {
+            Err(rustls::Error::InvalidCertificate(CertificateError::Other(_))) if self.has(end_entity) => {
+                verify_own(end_entity, server_name, now)
+            }
+            found => found,
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.usual.verify_tls12_signature(message, cert, dss)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.usual.verify_tls13_signature(message, cert, dss)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.usual.supported_verify_schemes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A certificate that signs itself for `a.example`, changed a little.
+    fn own(change: impl FnOnce(&mut rcgen::CertificateParams)) -> CertificateDer<'static> {
+        let mut params = rcgen::CertificateParams::new(["a.example".to_owned()]).unwrap();
+        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        change(&mut params);
+        params.self_signed(&rcgen::KeyPair::generate().unwrap()).unwrap().der().clone()
+    }
+
+    fn verify(trusted: &CertificateDer<'static>, shown: &CertificateDer<'_>, name: &str) -> Result<(), rustls::Error> {
+        let mut roots = RootCertStore::empty();
+        roots.add(trusted.clone()).unwrap();
+        let roots = Roots::new(roots, Arc::new(rustls::crypto::ring::default_provider())).unwrap();
+        let name = ServerName::try_from(name).unwrap();
+        roots.verify_server_cert(shown, &[], &name, &[], UnixTime::now()).map(drop)
+    }
+
+    #[test]
+    fn an_authority_that_is_trusted_may_be_the_server() {
+        let certificate = own(|_| {});
+        verify(&certificate, &certificate, "a.example").unwrap();
+        let server_auth = own(|params| params.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ServerAuth]);
+        verify(&server_auth, &server_auth, "a.example").unwrap();
+    }
+
+    #[test]
+    fn other_authorities_names_times_and_uses_are_refused() {
+        let certificate = own(|_| {});
+        assert!(verify(&own(|_| {}), &certificate, "a.example").is_err());
+        assert!(verify(&certificate, &certificate, "b.example").is_err());
+        let old = own(|params| params.not_after = rcgen::date_time_ymd(2001, 1, 1));
+        assert!(verify(&old, &old, "a.example").is_err());
+        let other = own(|params| params.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ClientAuth]);
+        assert!(verify(&other, &other, "a.example").is_err());
+    }
+
+    #[test]
+    fn nobody_is_trusted_without_authorities() {
+        assert!(Roots::new(RootCertStore::empty(), Arc::new(rustls::crypto::ring::default_provider())).is_none());
+    }
+}

@@ -3,11 +3,15 @@
 use std::future::Future;
 use std::num::NonZero;
 use std::os::unix::net::UnixDatagram;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use lifecycle::Shutdown;
 use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{EnvFilter, Registry, reload};
 
 /// Threads for what serves a whole cluster, at most.
 pub(crate) const FOR_A_CLUSTER: usize = 8;
@@ -16,11 +20,33 @@ pub(crate) const FOR_A_MACHINE: usize = 2;
 /// Time that a role gets to end after it was asked to.
 const END_WITHIN: Duration = Duration::from_secs(20);
 
+/// A process has one log, and this is what of it is shown.
+static FILTER: OnceLock<reload::Handle<EnvFilter, Registry>> = OnceLock::new();
+/// Words of the libraries below, of which a log of ours would drown.
+const QUIET: &str = "h2=info,hyper=info,hyper_util=info,rustls=info,tower=info,mio=info";
+
 /// Sends logs to standard error, filtered by `KEELSON_LOG` (`info` without).
 pub(crate) fn start_logs() {
-    let filter = tracing_subscriber::EnvFilter::try_from_env("KEELSON_LOG");
-    let filter = filter.unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
+    let (filter, handle) = reload::Layer::new(filter(0));
+    let log = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(false);
+    tracing_subscriber::registry().with(filter).with(log).init();
+    // A second start of the log is refused above.
+    let _first = FILTER.set(handle);
+}
+
+/// Shows more of the log, or less again, by the numbers that upstream's `-v` has.
+pub(crate) fn set_log_detail(detail: i32) {
+    let changed = FILTER.get().map(|handle| handle.reload(filter(detail)));
+    tracing::info!(detail, is_changed = matches!(changed, Some(Ok(()))), "the log's detail is set");
+}
+
+fn filter(detail: i32) -> EnvFilter {
+    match detail {
+        ..4 => EnvFilter::try_from_env("KEELSON_LOG").unwrap_or_else(|_| EnvFilter::new("info")),
+        4..6 => EnvFilter::new(format!("debug,{QUIET}")),
+        6..10 => EnvFilter::new(format!("trace,{QUIET}")),
+        10.. => EnvFilter::new("trace"),
+    }
 }
 
 /// Runs a role until it ends, or until SIGTERM or SIGINT and a while for it to end in order. It gets as many threads as

@@ -229,6 +229,7 @@ fn config(options: &Options) -> Result<Config> {
         plugins: Plugins::try_new(&options.enable_admission_plugins, &options.disable_admission_plugins)?,
         admission: admission(options)?,
         audit: options.audit.config()?,
+        log_detail: Some(process::set_log_detail),
         features,
         served,
         flags: in_force(crate::arguments::by_file_name(std::env::args_os()).into_iter().skip(2)),

@@ -85,6 +85,7 @@ async fn store(manifest: &Manifest, address: IpAddr, shutdown: &Shutdown) -> Res
 fn api_server(manifest: &Manifest, address: IpAddr) -> Result<apiserver::Config> {
     let ranges = manifest.cluster.service_cidrs.iter().map(|range| range.to_string().parse());
     let mut config = apiserver::Config {
+        log_detail: Some(process::set_log_detail),
         bind: SocketAddr::from((Ipv4Addr::UNSPECIFIED, manifest::API_PORT)),
         advertise: address,
         hostname: manifest.machine.hostname.to_string(),

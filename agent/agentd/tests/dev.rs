@@ -8,10 +8,14 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use api::core::v1::{ConfigMap, ServiceAccount};
+use bytes::Bytes;
 use client::{Client, WatchEvent, WatchParams};
 use futures::StreamExt;
+use http::StatusCode;
+use http_body_util::BodyExt as _;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 
@@ -116,5 +120,75 @@ async fn tokens_are_created_listed_and_deleted() {
     assert!(dev.token(&["list", "--output=json"]).await.contains(id));
     dev.token(&["delete", &token]).await;
     assert!(!dev.token(&["list"]).await.contains(id));
+    dev.end().await;
+}
+
+/// Sends a document; what comes back, with its code.
+async fn send(client: &Client, (method, path): (&str, &str), document: &Value) -> (StatusCode, Value) {
+    let body = if document.is_null() { Bytes::new() } else { document.to_string().into() };
+    let request = http::Request::builder().method(method).uri(path).header("accept", "application/json");
+    let request = request.header("content-type", "application/json").body(body).unwrap();
+    let response = soon(path, client.raw(request)).await.unwrap();
+    let code = response.status();
+    let bytes = soon(path, response.into_body().collect()).await.unwrap().to_bytes();
+    (code, serde_json::from_slice(&bytes).unwrap_or_default())
+}
+
+/// Sends until the answer has that code.
+async fn until(client: &Client, request: (&str, &str), document: &Value, wanted: StatusCode) -> Value {
+    let done = async {
+        loop {
+            let (code, body) = send(client, request, document).await;
+            if code == wanted {
+                return body;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    soon(&format!("{request:?} is answered with {wanted}"), done).await
+}
+
+#[tokio::test]
+async fn objects_go_with_their_custom_owner_and_those_with_their_namespace() {
+    const MAPS: &str = "/api/v1/namespaces/default/configmaps";
+    let folder = tempfile::tempdir().unwrap();
+    let dev = Dev::start(folder.path()).await;
+    let client = dev.client();
+    let any = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
+    let definition = json!({
+        "metadata": {"name": "things.test.example"},
+        "spec": {
+            "group": "test.example", "scope": "Namespaced", "names": {"plural": "things", "kind": "Thing"},
+            "versions": [{"name": "v1", "served": true, "storage": true, "schema": {"openAPIV3Schema": any}}],
+        },
+    });
+    let definitions = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
+    assert_eq!(send(&client, ("POST", definitions), &definition).await.0, StatusCode::CREATED);
+    let things = |namespace: &str, name: &str| format!("/apis/test.example/v1/namespaces/{namespace}/things{name}");
+    let thing = |metadata: Value| json!({"apiVersion": "test.example/v1", "kind": "Thing", "metadata": metadata});
+    let owner =
+        until(&client, ("POST", &things("default", "")), &thing(json!({"name": "a"})), StatusCode::CREATED).await;
+    let reference = json!({
+        "apiVersion": "test.example/v1", "kind": "Thing", "name": "a", "uid": owner["metadata"]["uid"],
+        "blockOwnerDeletion": true,
+    });
+    // In the foreground the owner waits for both: the one of the table, and the one that is of its own kind.
+    let owned = |name: &str| json!({"name": name, "ownerReferences": [reference]});
+    assert_eq!(send(&client, ("POST", MAPS), &json!({"metadata": owned("m")})).await.0, StatusCode::CREATED);
+    let made = send(&client, ("POST", &things("default", "")), &thing(owned("b"))).await;
+    assert_eq!(made.0, StatusCode::CREATED, "{}", made.1);
+    let foreground = json!({"kind": "DeleteOptions", "apiVersion": "v1", "propagationPolicy": "Foreground"});
+    let (code, _) = send(&client, ("DELETE", &things("default", "/a")), &foreground).await;
+    assert_eq!(code, StatusCode::OK);
+    for path in [&format!("{MAPS}/m"), &things("default", "/b"), &things("default", "/a")] {
+        until(&client, ("GET", path), &Value::Null, StatusCode::NOT_FOUND).await;
+    }
+    let namespace = json!({"metadata": {"name": "n"}});
+    assert_eq!(send(&client, ("POST", "/api/v1/namespaces"), &namespace).await.0, StatusCode::CREATED);
+    let (code, _) = send(&client, ("POST", &things("n", "")), &thing(json!({"name": "c"}))).await;
+    assert_eq!(code, StatusCode::CREATED);
+    send(&client, ("DELETE", "/api/v1/namespaces/n"), &Value::Null).await;
+    until(&client, ("GET", "/api/v1/namespaces/n"), &Value::Null, StatusCode::NOT_FOUND).await;
+    assert_eq!(send(&client, ("GET", &things("n", "/c")), &Value::Null).await.0, StatusCode::NOT_FOUND);
     dev.end().await;
 }

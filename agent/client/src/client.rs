@@ -326,7 +326,7 @@ impl Client {
             None => Payload::None,
             Some(body) => Payload::Json { content_type: JSON, body: json_bytes(&body) },
         };
-        self.send(Outgoing { method: Method::DELETE, uri, payload, accept: PROTOBUF }).await.map(drop)
+        self.send(Outgoing { method: Method::DELETE, uri, payload, accept: codec::EITHER }).await.map(drop)
     }
 
     pub(crate) async fn typed<M: Message + Default>(

@@ -11,6 +11,8 @@ use crate::error::DecodeError;
 
 /// The protobuf content type, as asked for and as sent.
 pub(crate) const PROTOBUF: &str = "application/vnd.kubernetes.protobuf";
+/// Whatever the server has: objects of custom resources have no protobuf form.
+pub(crate) const EITHER: &str = "application/vnd.kubernetes.protobuf, application/json";
 /// The same for watches, with the form older servers know.
 pub(crate) const PROTOBUF_WATCH: &str = "application/vnd.kubernetes.protobuf;stream=watch, \
                                          application/vnd.kubernetes.protobuf";

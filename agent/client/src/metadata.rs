@@ -73,7 +73,7 @@ impl Client {
         let uri = format!("{}{}", ObjectPath::object(kind, namespace, name).as_str(), patch.query().as_str());
         let body = patch.value().to_string().into_bytes().into();
         let payload = Payload::Json { content_type: patch.content_type(), body };
-        self.send(Outgoing { method: Method::PATCH, uri: &uri, payload, accept: codec::PROTOBUF }).await.map(drop)
+        self.send(Outgoing { method: Method::PATCH, uri: &uri, payload, accept: codec::EITHER }).await.map(drop)
     }
 
     /// Deletes an object of any kind.

@@ -26,6 +26,9 @@ pub enum Error {
     /// The cache does not show the effect of our own writes yet.
     #[error("the cache is behind our own writes")]
     Behind,
+    /// It is not known which kinds are served.
+    #[error("reading discovery: {0}")]
+    Discovery(String),
     /// A namespace still has objects.
     #[error("namespace content remains: {0}")]
     ContentRemains(String),
@@ -40,7 +43,7 @@ impl Error {
                 source.is_conflict() || (OWN_WRITES.contains(step) && source.is_not_found())
             }
             Self::Behind => true,
-            Self::Lease(_) | Self::Selector(_) | Self::ContentRemains(_) => false,
+            Self::Lease(_) | Self::Selector(_) | Self::Discovery(_) | Self::ContentRemains(_) => false,
         }
     }
 

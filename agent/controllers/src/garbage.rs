@@ -15,12 +15,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use api::Kind;
-use api::meta::v1::ObjectMeta;
+use api::meta::v1::{ObjectMeta, OwnerReference};
 use client::{Client, DeleteOptions, Patch, Propagation};
 use lifecycle::{Shutdown, Tasks};
 use reconcile::{Action, Queue, run_workers};
+use serde_json::{Value, json};
 
 use crate::error::{During, Error};
+use crate::kinds::Kinds;
 use graph::{Graph, Node, Step};
 
 /// Uids worked on at a time.
@@ -42,11 +44,17 @@ impl Objects {
     pub(crate) fn new(client: &Client) -> Self {
         let collector = Collector {
             client: client.clone(),
+            kinds: Kinds::new(client),
             graph: Mutex::default(),
             known: AtomicBool::new(false),
             on_removal: Mutex::default(),
         };
         Self { collector: Arc::new(collector) }
+    }
+
+    /// The kinds that come and go.
+    pub(crate) fn kinds(&self) -> &Kinds {
+        &self.collector.kinds
     }
 
     /// Whether every kind was listed.
@@ -89,6 +97,7 @@ impl Objects {
 
 struct Collector {
     client: Client,
+    kinds: Kinds,
     graph: Mutex<Graph>,
     known: AtomicBool,
     on_removal: Mutex<Vec<RemovalHandler>>,
@@ -144,7 +153,8 @@ impl Collector {
 
     /// Whether an owner exists with this very uid.
     async fn is_there(&self, owner: &graph::Owner, namespace: &str) -> Result<bool, Error> {
-        let Some(kind) = api::kind_by_name(&owner.api_version, &owner.kind) else {
+        let known = api::kind_by_name(&owner.api_version, &owner.kind);
+        let Some(kind) = known.or_else(|| self.kinds.find(&owner.api_version, &owner.kind)) else {
             // A kind that is not served can be anything: dependents stay.
             return Ok(true);
         };
@@ -159,23 +169,38 @@ impl Collector {
     async fn apply(&self, node: &Node, step: Step) -> Result<(), Error> {
         match step {
             Step::Delete(propagation) => self.delete(node, propagation).await,
-            Step::DropOwners(gone) => {
-                let owners: Vec<_> =
-                    gone.iter().map(|uid| serde_json::json!({"$patch": "delete", "uid": uid})).collect();
-                self.patch(node, serde_json::json!({"metadata": {"uid": node.uid, "ownerReferences": owners}})).await
-            }
+            Step::DropOwners(gone) => self.let_go(node, &gone).await,
             Step::Orphan(dependents) => {
                 for dependent in dependents {
-                    let owners = [serde_json::json!({"$patch": "delete", "uid": node.uid})];
-                    let body = serde_json::json!({"metadata": {"uid": dependent.uid, "ownerReferences": owners}});
-                    self.patch(&dependent, body).await?;
+                    self.let_go(&dependent, std::slice::from_ref(&node.uid)).await?;
                 }
                 Ok(())
             }
             Step::DropFinalizer(finalizer) => {
-                let body = serde_json::json!({"metadata": {"uid": node.uid, "$deleteFromPrimitiveList/finalizers": [finalizer]}});
-                self.patch(node, body).await
+                let lists = Lists { finalizer: Some(finalizer), owners: &[] };
+                self.take_off(node, lists).await
             }
+        }
+    }
+
+    /// Takes owners off an object's references.
+    async fn let_go(&self, node: &Node, owners: &[String]) -> Result<(), Error> {
+        self.take_off(node, Lists { finalizer: None, owners }).await
+    }
+
+    /// Takes members off an object's lists: by a strategic merge patch where the kind has one, else by writing the
+    /// lists anew, and only if nobody else wrote in between.
+    async fn take_off(&self, node: &Node, lists: Lists<'_>) -> Result<(), Error> {
+        if api::kind_by_resource(node.kind.group, node.kind.version, node.kind.plural).is_some() {
+            return self.patch(node, Patch::Strategic(lists.strategic(&node.uid))).await;
+        }
+        match self.client.get_metadata(node.kind, namespace(node), &node.name).await {
+            Ok(found) if found.metadata.uid == node.uid => {
+                self.patch(node, Patch::Merge(lists.merge(&found.metadata))).await
+            }
+            Ok(_another) => Ok(()),
+            Err(error) if error.is_not_found() => Ok(()),
+            Err(error) => Err(error).during("reading a dependent"),
         }
     }
 
@@ -188,23 +213,94 @@ impl Collector {
         }
     }
 
-    async fn patch(&self, node: &Node, body: serde_json::Value) -> Result<(), Error> {
-        match self.client.patch_any(node.kind, namespace(node), &node.name, &Patch::Strategic(body)).await {
+    async fn patch(&self, node: &Node, patch: Patch) -> Result<(), Error> {
+        match self.client.patch_any(node.kind, namespace(node), &node.name, &patch).await {
             Err(error) if !error.is_not_found() && !error.is_conflict() => Err(error).during("changing a dependent"),
             _ => Ok(()),
         }
     }
 }
 
+/// Members that are to go from an object's lists.
+struct Lists<'a> {
+    finalizer: Option<&'static str>,
+    owners: &'a [String],
+}
+
+impl Lists<'_> {
+    fn strategic(&self, uid: &str) -> Value {
+        let mut metadata = json!({"uid": uid});
+        if let Some(finalizer) = self.finalizer {
+            metadata["$deleteFromPrimitiveList/finalizers"] = json!([finalizer]);
+        }
+        if !self.owners.is_empty() {
+            let owners = self.owners.iter().map(|uid| json!({"$patch": "delete", "uid": uid}));
+            metadata["ownerReferences"] = owners.collect();
+        }
+        json!({"metadata": metadata})
+    }
+
+    fn merge(&self, now: &ObjectMeta) -> Value {
+        let mut metadata = json!({"uid": now.uid, "resourceVersion": now.resource_version});
+        if let Some(finalizer) = self.finalizer {
+            metadata["finalizers"] = now.finalizers.iter().filter(|other| *other != finalizer).cloned().collect();
+        }
+        if !self.owners.is_empty() {
+            let left = now.owner_references.iter().filter(|owner| !self.owners.contains(&owner.uid));
+            metadata["ownerReferences"] = left.map(reference).collect();
+        }
+        json!({"metadata": metadata})
+    }
+}
+
+fn reference(owner: &OwnerReference) -> Value {
+    let mut value = json!({"apiVersion": owner.api_version, "kind": owner.kind, "name": owner.name, "uid": owner.uid});
+    let flags = [("controller", owner.controller), ("blockOwnerDeletion", owner.block_owner_deletion)];
+    for (key, flag) in flags {
+        if let Some(flag) = flag {
+            value[key] = flag.into();
+        }
+    }
+    value
+}
+
 fn namespace(node: &Node) -> Option<&str> {
     node.kind.namespaced.then_some(node.namespace.as_str())
 }
 
-/// Kinds whose objects take part: what can be watched and deleted, but events, which own nothing and come in masses.
+/// Kinds of the table whose objects take part, but events, which own nothing and come in masses.
 fn collected() -> Vec<&'static Kind> {
-    let takes_part = |k: &&Kind| k.has_verb("watch") && k.has_verb("delete") && k.plural != "events";
-    let mut kinds: Vec<&'static Kind> = api::kinds().filter(takes_part).collect();
+    let mut kinds: Vec<&'static Kind> = api::kinds().filter(|k| takes_part(k) && k.plural != "events").collect();
     kinds.sort_by_key(|k| k.etcd_prefix);
     kinds.dedup_by_key(|k| k.etcd_prefix);
     kinds
+}
+
+/// What can be listed, watched and deleted.
+fn takes_part(kind: &Kind) -> bool {
+    ["list", "watch", "delete"].iter().all(|verb| kind.has_verb(verb))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_are_written_without_what_is_to_go() {
+        let owner = |uid: &str| OwnerReference { uid: uid.to_owned(), controller: Some(true), ..Default::default() };
+        let now = ObjectMeta {
+            uid: "u".to_owned(),
+            resource_version: "7".to_owned(),
+            finalizers: vec!["orphan".to_owned(), "mine".to_owned()],
+            owner_references: vec![owner("a"), owner("b")],
+            ..Default::default()
+        };
+        let merge = Lists { finalizer: Some("orphan"), owners: &[] }.merge(&now);
+        assert_eq!(merge, json!({"metadata": {"uid": "u", "resourceVersion": "7", "finalizers": ["mine"]}}));
+        let merge = Lists { finalizer: None, owners: &["a".to_owned()] }.merge(&now);
+        let left = json!([{"apiVersion": "", "kind": "", "name": "", "uid": "b", "controller": true}]);
+        assert_eq!(merge["metadata"]["ownerReferences"], left);
+        let strategic = Lists { finalizer: Some("orphan"), owners: &[] }.strategic("u");
+        assert_eq!(strategic, json!({"metadata": {"uid": "u", "$deleteFromPrimitiveList/finalizers": ["orphan"]}}));
+    }
 }

@@ -24,6 +24,7 @@ mod expectations;
 mod garbage;
 mod history;
 mod job;
+mod kinds;
 mod namespace;
 mod node_fit;
 mod nodeipam;

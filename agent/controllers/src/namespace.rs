@@ -67,7 +67,9 @@ impl Namespaces {
         }
         let deletable = |k: &&Kind| k.namespaced && k.has_verb("deletecollection") && k.plural != "pods";
         // Two group versions of one kind share their objects: autoscaling, events.
-        let mut kinds: Vec<&'static Kind> = api::kinds().filter(deletable).collect();
+        self.context.objects.kinds().read().await?;
+        let others = self.context.objects.kinds().known();
+        let mut kinds: Vec<&'static Kind> = api::kinds().chain(others).filter(deletable).collect();
         kinds.sort_by_key(|k| k.etcd_prefix);
         kinds.dedup_by_key(|k| k.etcd_prefix);
         self.empty_kinds(namespace, kinds.into_iter()).await

@@ -11,8 +11,9 @@ use futures::StreamExt;
 use lifecycle::{Shutdown, Tasks};
 use reconcile::{Backoff, Queue};
 use tokio::sync::watch;
+use tokio::task::{AbortHandle, JoinSet};
 
-use super::{Collector, collected};
+use super::{Collector, collected, takes_part};
 
 /// Starts a watch per kind. The future returned ends when every kind was listed once.
 pub(super) fn start(
@@ -25,13 +26,8 @@ pub(super) fn start(
     let kinds = collected();
     let (synced, mut waiting) = watch::channel(kinds.len());
     for kind in kinds {
-        let source = Source {
-            kind,
-            client: client.clone(),
-            collector: collector.clone(),
-            queue: queue.clone(),
-            synced: Some(synced.clone()),
-        };
+        let (client, collector, queue) = (client.clone(), collector.clone(), queue.clone());
+        let source = Source { kind, client, collector, queue, synced: Some(synced.clone()) };
         let shutdown = shutdown.clone();
         tasks.spawn("garbage-collector-watch", async move {
             tokio::select! {
@@ -40,11 +36,67 @@ pub(super) fn start(
             }
         });
     }
+    let (others, stop) = (Others { collector: collector.clone(), queue: queue.clone() }, shutdown.clone());
+    tasks.spawn("garbage-collector-kinds", async move {
+        tokio::select! {
+            () = stop.wait() => {}
+            () = others.collector.kinds.follow() => {}
+            () = others.run() => {}
+        }
+    });
     async move {
         // The senders live as long as their watches: an error here means that all of them ended.
         if waiting.wait_for(|left| *left == 0).await.is_err() {
             std::future::pending::<()>().await;
         }
+    }
+}
+
+/// The watches of kinds that come and go, one each.
+struct Others {
+    collector: Arc<Collector>,
+    queue: Queue<String>,
+}
+
+impl Others {
+    async fn run(&self) {
+        let mut kinds = self.collector.kinds.subscribe();
+        // Those that run end with this set.
+        let mut watches: JoinSet<()> = JoinSet::new();
+        let mut watched: Vec<(&'static Kind, AbortHandle)> = Vec::new();
+        loop {
+            let served: Vec<&'static Kind> =
+                kinds.borrow_and_update().iter().copied().filter(|kind| takes_part(kind)).collect();
+            watched.retain(|(kind, watch)| {
+                let is_served = served.contains(kind);
+                if !is_served {
+                    watch.abort();
+                    self.forget(kind);
+                }
+                is_served
+            });
+            for kind in served {
+                if watched.iter().all(|(known, _)| *known != kind) {
+                    watched.push((kind, watches.spawn(self.source(kind).run())));
+                }
+            }
+            while watches.try_join_next().is_some() {}
+            if kinds.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    fn source(&self, kind: &'static Kind) -> Source {
+        let (collector, queue) = (self.collector.clone(), self.queue.clone());
+        Source { kind, client: collector.client.clone(), collector, queue, synced: None }
+    }
+
+    /// What is no longer served is no longer there.
+    fn forget(&self, kind: &'static Kind) {
+        let gone = self.collector.lock().missing(kind, &BTreeSet::new());
+        let attend = gone.iter().flat_map(|uid| self.collector.remove_state(uid));
+        attend.for_each(|uid| self.queue.add(uid));
     }
 }
 

@@ -10,6 +10,7 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+pub mod clients;
 pub mod cluster;
 pub mod container;
 pub mod flash;
@@ -20,6 +21,7 @@ pub mod network;
 pub mod observe;
 pub mod plan;
 pub mod process;
+mod program;
 pub mod progress;
 pub mod qemu;
 pub mod scenarios;

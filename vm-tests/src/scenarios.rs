@@ -6,8 +6,10 @@ mod control_plane_outage;
 mod end;
 mod etcd_recovery;
 mod flash;
+mod helm;
 mod install;
 mod kubectl;
+mod operator;
 mod reboots;
 mod reset;
 mod restarts;
@@ -84,6 +86,22 @@ pub const SCENARIOS: &[Scenario] = &[
         masters: 0,
         workers: 1,
         run: |scene| Box::pin(kubectl::run(scene)),
+    },
+    Scenario {
+        name: "helm",
+        about: "upstream's Helm does what it is used for",
+        providers: ANY,
+        masters: 0,
+        workers: 1,
+        run: |scene| Box::pin(helm::run(scene)),
+    },
+    Scenario {
+        name: "operator",
+        about: "an operator on upstream's libraries works, with its webhooks and conversion",
+        providers: NETNS,
+        masters: 0,
+        workers: 1,
+        run: |scene| Box::pin(operator::run(scene)),
     },
     Scenario {
         name: "restarts",

@@ -1,19 +1,15 @@
 //! Upstream's kubectl as its users use it.
 
 use std::path::PathBuf;
-use std::process::Stdio;
-use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use images::tools;
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncBufReadExt, BufReader};
 
 use super::Outcome;
 use super::scene::{self, Scene};
 use crate::observe::ask;
+use crate::program::{PATIENCE, Program};
 
-/// No command is left alone with a server that does not answer.
-const PATIENCE: Duration = Duration::from_secs(180);
 const EDITOR: &str = "sed -i s/Hello/Goodbye/";
 
 pub(super) async fn run(scene: &mut Scene) -> Result<Outcome> {
@@ -23,7 +19,7 @@ pub(super) async fn run(scene: &mut Scene) -> Result<Outcome> {
     };
     let api = scene.up().await?;
     let pods = scene::sample_pods(&api, 3).await?;
-    let kubectl = Kubectl { program, kubeconfig: scene.cluster.folder.kubeconfig() };
+    let kubectl = Program::new("kubectl", program, scene.cluster.folder.kubeconfig()).with("KUBE_EDITOR", EDITOR);
     let version = kubectl.run(&["version"]).await?;
     scene.say(&version.lines().collect::<Vec<_>>().join(", "));
     get(&kubectl).await?;
@@ -49,76 +45,7 @@ fn find(scene: &Scene) -> Result<PathBuf> {
     images::fetch_kubectl(&images::user_cache()?, &scene.request.mirror, &|text| scene.say(text))
 }
 
-struct Kubectl {
-    program: PathBuf,
-    kubeconfig: PathBuf,
-}
-
-/// How a command ended.
-struct Ended {
-    is_success: bool,
-    output: String,
-    errors: String,
-}
-
-impl Kubectl {
-    fn command(&self, arguments: &[&str]) -> tokio::process::Command {
-        let mut command = tokio::process::Command::from(tools::command(&self.program.display().to_string()));
-        command.arg("--kubeconfig").arg(&self.kubeconfig).args(arguments);
-        // Neither the user's settings nor what an earlier cluster said at the same address.
-        let home = self.kubeconfig.with_file_name("kubectl");
-        command.env("HOME", &home).env("KUBECACHEDIR", home.join("cache")).env("KUBE_EDITOR", EDITOR);
-        command.stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
-        command
-    }
-
-    async fn end(&self, arguments: &[&str], input: Option<&str>) -> Result<Ended> {
-        let line = format!("kubectl {}", arguments.join(" "));
-        let mut command = self.command(arguments);
-        command.stdin(if input.is_some() { Stdio::piped() } else { Stdio::null() });
-        let mut child = command.spawn().with_context(|| format!("start `{line}`"))?;
-        if let (Some(mut stdin), Some(input)) = (child.stdin.take(), input) {
-            stdin.write_all(input.as_bytes()).await.with_context(|| format!("write to `{line}`"))?;
-        }
-        let output = tokio::time::timeout(PATIENCE, child.wait_with_output()).await;
-        let output = output.with_context(|| format!("`{line}` does not end"))??;
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        let is_success = output.status.success();
-        Ok(Ended { is_success, output: text(&output.stdout), errors: text(&output.stderr) })
-    }
-
-    async fn run(&self, arguments: &[&str]) -> Result<String> {
-        self.run_with(arguments, None).await
-    }
-
-    async fn run_with(&self, arguments: &[&str], input: Option<&str>) -> Result<String> {
-        let ended = self.end(arguments, input).await?;
-        if !ended.is_success {
-            bail!("`kubectl {}` failed: {}{}", arguments.join(" "), ended.output, ended.errors.trim());
-        }
-        Ok(ended.output)
-    }
-
-    /// Runs a command whose output must hold all of `wanted`.
-    async fn expect(&self, arguments: &[&str], wanted: &[&str]) -> Result<String> {
-        let output = self.run(arguments).await?;
-        for word in wanted {
-            ensure!(output.contains(word), "`kubectl {}` does not tell {word:?}:\n{output}", arguments.join(" "));
-        }
-        Ok(output)
-    }
-
-    /// Runs a command that must fail with `wanted` in what it says.
-    async fn refuse(&self, arguments: &[&str], wanted: &str) -> Result<()> {
-        let ended = self.end(arguments, None).await?;
-        let line = arguments.join(" ");
-        ensure!(!ended.is_success, "`kubectl {line}` says that all went well: {}", ended.output);
-        ensure!(ended.errors.contains(wanted), "`kubectl {line}` fails, but not with {wanted:?}: {}", ended.errors);
-        Ok(())
-    }
-}
-
-async fn get(kubectl: &Kubectl) -> Result<()> {
+async fn get(kubectl: &Program) -> Result<()> {
     let nodes = ["NAME", "STATUS", "VERSION", "INTERNAL-IP", "CONTAINER-RUNTIME", "containerd://"];
     kubectl.expect(&["get", "nodes", "-o", "wide"], &nodes).await?;
     let pods = ["NAME", "READY", "RESTARTS", "NODE", "1/1", "Running"];
@@ -137,7 +64,7 @@ async fn get(kubectl: &Kubectl) -> Result<()> {
     kubectl.refuse(&["get", "nonsense"], "doesn't have a resource type").await
 }
 
-async fn describe(kubectl: &Kubectl, pod: &str, node: &str) -> Result<()> {
+async fn describe(kubectl: &Program, pod: &str, node: &str) -> Result<()> {
     let words = ["Readiness:", "GREETING:", "Events:", "Started", "QoS Class:", "ConfigMap"];
     kubectl.expect(&["describe", "pod", pod], &words).await?;
     kubectl.expect(&["describe", "deployment", "sample"], &["3 desired", "NewReplicaSet", "Available"]).await?;
@@ -148,7 +75,7 @@ async fn describe(kubectl: &Kubectl, pod: &str, node: &str) -> Result<()> {
     Ok(())
 }
 
-async fn containers(kubectl: &Kubectl, pod: &str) -> Result<()> {
+async fn containers(kubectl: &Program, pod: &str) -> Result<()> {
     kubectl.expect(&["logs", pod], &[pod, "listens on port 8080"]).await?;
     kubectl.expect(&["logs", "-l", "app=sample", "--tail", "1", "--prefix"], &["[pod/sample-", "listens"]).await?;
     let since = kubectl.run(&["logs", pod, "--since", "1s"]).await?;
@@ -163,7 +90,7 @@ async fn containers(kubectl: &Kubectl, pod: &str) -> Result<()> {
     kubectl.refuse(&["exec", pod, "--", "/absent"], "/absent").await
 }
 
-async fn port_forward(kubectl: &Kubectl) -> Result<()> {
+async fn port_forward(kubectl: &Program) -> Result<()> {
     let mut child = kubectl.command(&["port-forward", "service/sample", ":80"]).spawn()?;
     let mut lines = BufReader::new(child.stdout.take().context("kubectl's words")?).lines();
     let line = tokio::time::timeout(PATIENCE, lines.next_line()).await.context("port-forward says nothing")??;
@@ -177,7 +104,7 @@ async fn port_forward(kubectl: &Kubectl) -> Result<()> {
     child.kill().await.context("end port-forward")
 }
 
-async fn rollout(kubectl: &Kubectl) -> Result<()> {
+async fn rollout(kubectl: &Program) -> Result<()> {
     const SAMPLE: &str = "deployment/sample";
     kubectl.run(&["rollout", "restart", SAMPLE]).await?;
     kubectl.expect(&["rollout", "status", SAMPLE, "--timeout", "150s"], &["successfully rolled out"]).await?;
@@ -195,7 +122,7 @@ async fn rollout(kubectl: &Kubectl) -> Result<()> {
     Ok(())
 }
 
-async fn change(kubectl: &Kubectl) -> Result<()> {
+async fn change(kubectl: &Program) -> Result<()> {
     const MAP: &str = "configmap/sample";
     let greeting = ["get", MAP, "-o", "jsonpath={.data.greeting}"];
     kubectl.expect(&["edit", MAP], &["edited"]).await?;
@@ -230,7 +157,7 @@ metadata:
 data: {text: one}
 ";
 
-async fn apply(kubectl: &Kubectl) -> Result<()> {
+async fn apply(kubectl: &Program) -> Result<()> {
     let apply = ["apply", "-f", "-"];
     let both = |text: &str, words: [&str; 2]| {
         let wanted = [format!("pod/made {}", words[0]), format!("configmap/made {}", words[1])];

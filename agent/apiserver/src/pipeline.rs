@@ -41,6 +41,8 @@ pub async fn serve(app: Arc<App>, request: Request<Body>) -> Response<Body> {
     let kind = app.custom.kind(&info.group, &info.version, &info.resource).filter(|_| info.is_resource);
     let labels = Labels::of(&info, &query, kind, verb == "patch" && is_apply(&parts.headers));
     let audit_id = audit_id(&parts.headers);
+    // Without the query: it may hold what a shell in a pod is to run.
+    let path = tracing::enabled!(tracing::Level::DEBUG).then(|| info.path.clone());
     let mut marks = Marks { audit_id: audit_id.clone(), ..Marks::default() };
     marks.received = app.auditor.as_ref().map(|_| jiff::Timestamp::now());
     let headers = parts.headers.clone();
@@ -76,6 +78,9 @@ pub async fn serve(app: Arc<App>, request: Request<Body>) -> Response<Body> {
         response.extensions_mut().insert(SentBy(started + limit));
     }
     let answered = (response.status().as_u16(), started);
+    if let Some(path) = path {
+        tracing::debug!(verb, path, code = answered.0, audit_id, "a request is answered");
+    }
     if marks.record.is_on() {
         response = audited::finish(marks.record, response, marks.noted, limit.is_none()).await;
     }

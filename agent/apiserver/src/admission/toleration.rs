@@ -61,9 +61,14 @@ impl Toleration {
         Value::Object(filled.chain(seconds).collect())
     }
 
-    /// Those in a list; what is none says nothing.
+    /// Those in a list whose fields have their types, or are null.
     pub(super) fn list(values: &[Value]) -> Vec<Self> {
-        values.iter().map(|value| Self::deserialize(value).unwrap_or_default()).collect()
+        let one = |item: &Value| {
+            let text = |key: &str| item[key].as_str().unwrap_or_default().to_owned();
+            let [key, operator, value, effect] = ["key", "operator", "value", "effect"].map(text);
+            Self { key, operator, value, effect, toleration_seconds: item["tolerationSeconds"].as_i64() }
+        };
+        values.iter().map(one).collect()
     }
 }
 

@@ -119,16 +119,47 @@ async fn of_namespace(call: &Call, annotation: &str) -> Result<Option<Vec<Tolera
     match namespaces::annotation(call, annotation).await? {
         None => Ok(None),
         Some(text) if text.is_empty() => Ok(Some(Vec::new())),
-        Some(text) => {
-            let parsed: Option<Vec<Toleration>> =
-                serde_json::from_str(&text).map_err(|error| unknown(complaint(&text, &error)))?;
-            Ok(parsed.or_else(|| Some(Vec::new())))
-        }
+        Some(text) => parse(&text).map(Some).map_err(unknown),
     }
 }
 
-fn complaint(text: &str, error: &serde_json::Error) -> String {
-    if error.is_data() { error.to_string() } else { codec::syntax_complaint(text.as_bytes()) }
+/// Reads the list in an annotation, or tells in the words of the decoder that clients know what it is instead.
+fn parse(text: &str) -> std::result::Result<Vec<Toleration>, String> {
+    let value: Value = serde_json::from_str(text).map_err(|_bad| codec::syntax_complaint(text.as_bytes()))?;
+    let items = match &value {
+        Value::Null => &[][..],
+        Value::Array(items) => items,
+        other => return Err(format!("json: cannot unmarshal {} into Go value of type []v1.Toleration", word(other))),
+    };
+    items.iter().try_for_each(|item| misfit(item).map_or(Ok(()), Err))?;
+    Ok(Toleration::list(items))
+}
+
+/// What is wrong with a toleration.
+fn misfit(item: &Value) -> Option<String> {
+    let Value::Object(fields) = item else {
+        return Some(format!("json: cannot unmarshal {} into Go value of type v1.Toleration", word(item)));
+    };
+    fields.iter().find_map(|(key, value)| {
+        let (fits, wanted) = match key.as_str() {
+            "key" | "operator" | "value" | "effect" => (value.is_string(), "string"),
+            "tolerationSeconds" => (value.is_i64(), "int64"),
+            _ => return None,
+        };
+        let field = format!("Go struct field Toleration.{key} of type {wanted}");
+        (!fits && !value.is_null()).then(|| format!("json: cannot unmarshal {} into {field}", word(value)))
+    })
+}
+
+fn word(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "bool",
+        Value::Number(_) => "number",
+        Value::String(_) => "string",
+        Value::Array(_) => "array",
+        Value::Object(_) => "object",
+    }
 }
 
 /// ExtendedResourceToleration.
@@ -167,5 +198,18 @@ mod tests {
         add_for_resources(&mut pod);
         let of = |key: &str| json!({"key": key, "operator": "Exists", "effect": "NoSchedule"});
         assert_eq!(pod["spec"]["tolerations"], json!([of("a.example/x"), of("b.example/x")]));
+    }
+
+    #[test]
+    fn annotations_are_lists() {
+        let told = |text: &str| parse(text).unwrap_err();
+        assert_eq!(told("x"), "invalid character 'x' looking for beginning of value");
+        assert_eq!(told("{}"), "json: cannot unmarshal object into Go value of type []v1.Toleration");
+        assert_eq!(
+            told(r#"[{"key": 1}]"#),
+            "json: cannot unmarshal number into Go struct field Toleration.key of type string"
+        );
+        assert_eq!(parse("null").unwrap(), []);
+        assert_eq!(parse(r#"[{"key": null, "effect": "NoSchedule"}]"#).unwrap().len(), 1);
     }
 }

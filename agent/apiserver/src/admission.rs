@@ -83,7 +83,7 @@ async fn counted<T>(call: &Call, (step, operation): (Step, &str), work: impl Fut
 async fn plugged<T: Default>(
     call: &Call,
     plugin: &str,
-    (step, operation): (Step, &str),
+    at: (Step, &str),
     work: impl Future<Output = Result<T>>,
 ) -> Result<T> {
     if !is_on(call, plugin) {
@@ -91,7 +91,7 @@ async fn plugged<T: Default>(
     }
     let begun = Instant::now();
     let done = work.await;
-    call.app.metrics.admission.plugin(plugin, step, operation, done.is_err(), begun.elapsed());
+    call.app.metrics.admission.plugin(plugin, at, done.is_err(), begun.elapsed());
     done
 }
 

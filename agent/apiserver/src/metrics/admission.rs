@@ -130,7 +130,7 @@ impl Admission {
     }
 
     /// Counts what one plugin did in a step.
-    pub fn plugin(&self, name: &str, step: Step, operation: &str, is_refused: bool, took: Duration) {
+    pub fn plugin(&self, name: &str, (step, operation): (Step, &str), is_refused: bool, took: Duration) {
         let labels = [name, operation, flag(is_refused), step.name()];
         self.plugins.at(labels, || Histogram::new(SECONDS)).observe(took.as_secs_f64());
     }

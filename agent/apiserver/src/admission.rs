@@ -72,7 +72,11 @@ impl Operation {
 }
 
 /// Counts how long a step takes, and whether it refuses.
-async fn counted<T>(call: &Call, (step, operation): (Step, &str), work: impl Future<Output = Result<T>>) -> Result<T> {
+async fn counted<T>(
+    call: &Call,
+    at: (Step, &'static str),
+    work: impl Future<Output = Result<T>>,
+) -> Result<T> {
     let begun = Instant::now();
     let done = work.await;
     call.app.metrics.admission.step(step, operation, done.is_err(), begun.elapsed());
@@ -82,8 +86,8 @@ async fn counted<T>(call: &Call, (step, operation): (Step, &str), work: impl Fut
 /// Does what a plugin does, if it is on, and counts it.
 async fn plugged<T: Default>(
     call: &Call,
-    plugin: &str,
-    at: (Step, &str),
+    plugin: &'static str,
+    at: (Step, &'static str),
     work: impl Future<Output = Result<T>>,
 ) -> Result<T> {
     if !is_on(call, plugin) {

@@ -1,6 +1,7 @@
 //! How long admission takes, and what it refuses: all of it, the parts that may wait for others, and each webhook.
 
 use std::collections::HashMap;
+use std::hash::Hash;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
@@ -79,18 +80,17 @@ pub struct Question<'a> {
     pub operation: &'a str,
 }
 
-/// Series of one metric, by the values of their labels.
-struct Series<T, const N: usize>(RwLock<HashMap<[Box<str>; N], Arc<T>>>);
+/// Series of one metric, by the values of their labels. What is counted with every write has labels that need no copies.
+struct Series<L, T, const N: usize>(RwLock<HashMap<[L; N], Arc<T>>>);
 
-impl<T, const N: usize> Default for Series<T, N> {
+impl<L, T, const N: usize> Default for Series<L, T, N> {
     fn default() -> Self {
         Self(RwLock::default())
     }
 }
 
-impl<T, const N: usize> Series<T, N> {
-    fn at(&self, labels: [&str; N], make: impl FnOnce() -> T) -> Arc<T> {
-        let key = labels.map(Box::from);
+impl<L: Hash + Ord + Clone + AsRef<str>, T, const N: usize> Series<L, T, N> {
+    fn at(&self, key: [L; N], make: impl FnOnce() -> T) -> Arc<T> {
         if let Some(known) = self.0.read().get(&key) {
             return known.clone();
         }
@@ -105,7 +105,7 @@ impl<T, const N: usize> Series<T, N> {
         let mut all: Vec<_> = self.0.read().iter().map(|(key, value)| (key.clone(), value.clone())).collect();
         all.sort_by(|(a, _), (b, _)| a.cmp(b));
         for (key, value) in &all {
-            let labels: Vec<(&str, &str)> = names.into_iter().zip(key.iter().map(|value| &**value)).collect();
+            let labels: Vec<(&str, &str)> = names.into_iter().zip(key.iter().map(AsRef::as_ref)).collect();
             write(&labels, value);
         }
     }
@@ -114,23 +114,29 @@ impl<T, const N: usize> Series<T, N> {
 /// Counters of admission.
 #[derive(Default)]
 pub struct Admission {
-    steps: Series<Histogram, 3>,
-    plugins: Series<Histogram, 4>,
-    hooks: Series<Histogram, 4>,
-    asked: Series<AtomicU64, 5>,
-    refused: Series<AtomicU64, 5>,
-    open: Series<AtomicU64, 2>,
+    steps: Series<&'static str, Histogram, 3>,
+    plugins: Series<&'static str, Histogram, 4>,
+    hooks: Series<Box<str>, Histogram, 4>,
+    asked: Series<Box<str>, AtomicU64, 5>,
+    refused: Series<Box<str>, AtomicU64, 5>,
+    open: Series<Box<str>, AtomicU64, 2>,
 }
 
 impl Admission {
     /// Counts one step of a request.
-    pub fn step(&self, step: Step, operation: &str, is_refused: bool, took: Duration) {
+    pub fn step(&self, step: Step, operation: &'static str, is_refused: bool, took: Duration) {
         let labels = [operation, flag(is_refused), step.name()];
         self.steps.at(labels, || Histogram::new(SECONDS)).observe(took.as_secs_f64());
     }
 
-    /// Counts what one plugin did in a step.
-    pub fn plugin(&self, name: &str, (step, operation): (Step, &str), is_refused: bool, took: Duration) {
+    /// Counts what one plugin did in a step of an operation.
+    pub fn plugin(
+        &self,
+        name: &'static str,
+        (step, operation): (Step, &'static str),
+        is_refused: bool,
+        took: Duration,
+    ) {
         let labels = [name, operation, flag(is_refused), step.name()];
         self.plugins.at(labels, || Histogram::new(SECONDS)).observe(took.as_secs_f64());
     }
@@ -141,7 +147,7 @@ impl Admission {
         let (step, (code, is_refused, error)) = (step.of_hook(), asked.told());
         let code = code.to_string();
         let labels = [hook, operation, flag(is_refused), step];
-        self.hooks.at(labels, || Histogram::new(HOOK_SECONDS)).observe(took.as_secs_f64());
+        self.hooks.at(labels.map(Box::from), || Histogram::new(HOOK_SECONDS)).observe(took.as_secs_f64());
         count(&self.asked, [code.as_str(), hook, operation, flag(is_refused), step]);
         if is_refused {
             count(&self.refused, [error, hook, operation, code.as_str(), step]);
@@ -155,22 +161,13 @@ impl Admission {
         let name = "apiserver_admission_step_admission_duration_seconds";
         out.family(name, "histogram", "Seconds that a step of admission took.");
         self.steps.write(["operation", "rejected", "type"], |labels, seconds| out.histogram(name, labels, seconds));
-        for (name, help, series) in [
-            (
-                "apiserver_admission_controller_admission_duration_seconds",
-                "Seconds that a plugin of admission took.",
-                &self.plugins,
-            ),
-            (
-                "apiserver_admission_webhook_admission_duration_seconds",
-                "Seconds that a webhook took to answer.",
-                &self.hooks,
-            ),
-        ] {
-            out.family(name, "histogram", help);
-            let labels = ["name", "operation", "rejected", "type"];
-            series.write(labels, |labels, seconds| out.histogram(name, labels, seconds));
-        }
+        let labels = ["name", "operation", "rejected", "type"];
+        let name = "apiserver_admission_controller_admission_duration_seconds";
+        out.family(name, "histogram", "Seconds that a plugin of admission took.");
+        self.plugins.write(labels, |labels, seconds| out.histogram(name, labels, seconds));
+        let name = "apiserver_admission_webhook_admission_duration_seconds";
+        out.family(name, "histogram", "Seconds that a webhook took to answer.");
+        self.hooks.write(labels, |labels, seconds| out.histogram(name, labels, seconds));
         let name = "apiserver_admission_webhook_request_total";
         out.family(name, "counter", "Questions to webhooks.");
         let labels = ["code", "name", "operation", "rejected", "type"];
@@ -185,8 +182,8 @@ impl Admission {
     }
 }
 
-fn count<const N: usize>(series: &Series<AtomicU64, N>, labels: [&str; N]) {
-    series.at(labels, AtomicU64::default).fetch_add(1, Relaxed);
+fn count<const N: usize>(series: &Series<Box<str>, AtomicU64, N>, labels: [&str; N]) {
+    series.at(labels.map(Box::from), AtomicU64::default).fetch_add(1, Relaxed);
 }
 
 fn flag(is: bool) -> &'static str {

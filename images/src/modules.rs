@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use goblin::elf::Elf;
 
-use crate::recipe::{BOOT_MODULES, ROOT_MODULES, SPARE_MODULES};
+use crate::recipe::{BOOT_MODULES, NETWORK_MODULES, ROOT_MODULES, SPARE_MODULES};
 use crate::tools;
 use crate::tree::make_folder;
 
@@ -19,7 +19,8 @@ const BOOT_LIST: &str = "usr/lib/keelson/modules.list";
 /// `modules.alias` in the usual form for loading others by name or device, and the list for boot.
 pub(crate) fn choose(unpacked: &Path, root: &Path) -> Result<()> {
     let mut set = ModuleSet::open(unpacked)?;
-    let wanted: Vec<&str> = ROOT_MODULES.iter().chain(BOOT_MODULES).chain(SPARE_MODULES).copied().collect();
+    let lists = [ROOT_MODULES, BOOT_MODULES, NETWORK_MODULES, SPARE_MODULES];
+    let wanted: Vec<&str> = lists.into_iter().flatten().copied().collect();
     set.unpack(&wanted, root)?;
     let loaded = set.order(ROOT_MODULES);
     let boot = set.order(BOOT_MODULES).into_iter().filter(|name| !loaded.contains(name));

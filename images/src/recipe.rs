@@ -164,6 +164,9 @@ pub(crate) const BOOT_MODULES: &[&str] = &[
     "tcp_diag",
 ];
 
+/// Modules that a machine loads when its manifest has interfaces of their sort.
+pub(crate) const NETWORK_MODULES: &[&str] = &["8021q", "bonding", "bridge", "wireguard"];
+
 /// Modules that a manifest or a pod's volume may ask for.
 pub(crate) const SPARE_MODULES: &[&str] = &[
     "loop",
@@ -175,9 +178,6 @@ pub(crate) const SPARE_MODULES: &[&str] = &[
     "ipvlan",
     "ipip",
     "sit",
-    "bonding",
-    "8021q",
-    "wireguard",
     "nft_compat",
     "nft_connlimit",
     "nft_dup_ipv4",

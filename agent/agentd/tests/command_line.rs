@@ -74,16 +74,53 @@ fn a_generated_token_has_upstream_s_form() {
 
 /// Answers one request on a socket.
 fn answer_once(socket: &Path, asked: &'static str, body: &'static str) -> std::thread::JoinHandle<()> {
+    answer_all(socket, &[(asked, "200 OK", body)])
+}
+
+/// Answers requests on a socket, one after the other.
+fn answer_all(socket: &Path, answers: &[(&'static str, &'static str, &'static str)]) -> std::thread::JoinHandle<()> {
     let listener = UnixListener::bind(socket).unwrap();
+    let answers = answers.to_vec();
     std::thread::spawn(move || {
-        let (mut stream, _) = listener.accept().unwrap();
-        let mut head = [0; 1024];
-        let read = stream.read(&mut head).unwrap();
-        let head = String::from_utf8_lossy(&head[..read]).into_owned();
-        assert!(head.starts_with(asked), "{head}");
-        let length = body.len();
-        write!(stream, "HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n{body}").unwrap();
+        for (asked, code, body) in answers {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut head = [0; 1024];
+            let read = stream.read(&mut head).unwrap();
+            let head = String::from_utf8_lossy(&head[..read]).into_owned();
+            assert!(head.starts_with(asked), "{head}");
+            let length = body.len();
+            write!(stream, "HTTP/1.1 {code}\r\ncontent-length: {length}\r\n\r\n{body}").unwrap();
+        }
     })
+}
+
+#[test]
+fn a_change_of_the_network_is_kept_once_the_machine_answers_by_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("m.toml");
+    std::fs::write(&file, "version = 1\n").unwrap();
+    let apply = |name: &str, words: &[&str], answers: &[(&'static str, &'static str, &'static str)]| {
+        let socket = folder.path().join(name);
+        let server = answer_all(&socket, answers);
+        let all = [&["apply", file.to_str().unwrap(), "--socket", socket.to_str().unwrap()], words].concat();
+        let output = keelson(&all);
+        server.join().unwrap();
+        (output.status.success(), String::from_utf8(output.stderr).unwrap())
+    };
+    let tried =
+        r#"{"changes":[{"key":"network.interfaces[0].mtu"}],"triedSeconds":60,"triedFor":"network.interfaces[0].mtu"}"#;
+    let put = ("PUT /manifest ", "200 OK", tried);
+    let keep = "POST /manifest/keep ";
+    let not_yet = (keep, "409 Conflict", "the network is not yet as the manifest has it\n");
+    let (is_kept, told) = apply("a", &[], &[put, not_yet, (keep, "200 OK", "the manifest is kept\n")]);
+    assert!(is_kept && told.contains("the machine answers: the manifest is kept"), "{told}");
+    // Nobody answers any more.
+    let short =
+        r#"{"changes":[{"key":"network.interfaces[0].mtu"}],"triedSeconds":1,"triedFor":"network.interfaces[0].mtu"}"#;
+    let (is_kept, told) = apply("b", &[], &[("PUT /manifest ", "200 OK", short)]);
+    assert!(!is_kept && told.contains("goes back to the manifest before"), "{told}");
+    let for_good = ("PUT /manifest?keep ", "200 OK", r#"{"changes":[]}"#);
+    assert!(apply("c", &["--no-try"], &[for_good]).0);
 }
 
 #[test]

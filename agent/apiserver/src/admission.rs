@@ -74,7 +74,7 @@ impl Operation {
 /// Counts how long a step takes, and whether it refuses.
 async fn counted<T>(
     call: &Call,
-    at: (Step, &'static str),
+    (step, operation): (Step, &'static str),
     work: impl Future<Output = Result<T>>,
 ) -> Result<T> {
     let begun = Instant::now();

@@ -297,18 +297,7 @@ pub(crate) fn take(machine: &mut Machine, intake: Intake) {
 
 fn load_manifest_modules(machine: &mut Machine) -> Vec<String> {
     let Some(accepted) = &machine.accepted else { return Vec::new() };
-    let mut index = ModuleIndex::read(&*machine.system);
-    let modules = &accepted.manifest.modules;
-    let mut failures = Vec::new();
-    for name in &modules.load {
-        let parameters = modules.parameters.get(name).map(ToString::to_string).unwrap_or_default();
-        match index.load(&*machine.system, &name.to_string(), &parameters) {
-            Ok(true) => {}
-            Ok(false) => failures.push(format!("this kernel has no module {name}")),
-            Err(error) => failures.push(stdx::chain(&error).to_string()),
-        }
-    }
-    failures
+    settings::load_modules(&*machine.system, &accepted.manifest)
 }
 
 fn set_manifest_parameters(machine: &mut Machine) -> Vec<String> {

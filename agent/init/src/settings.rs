@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use manifest::Manifest;
-use sys::{Error, System};
+use sys::{Error, ModuleIndex, System};
 
 use crate::config::Paths;
 use crate::environment::Environment;
@@ -87,6 +87,32 @@ pub(crate) fn apply_machine_id(system: &dyn System, paths: &Paths) -> Result<(),
     system.replace(&paths.run.join("machine-id"), &id, 0o444)
 }
 
+/// Loads the modules that the manifest names, and those that its interfaces need. Answers what failed.
+pub(crate) fn load_modules(system: &dyn System, manifest: &Manifest) -> Vec<String> {
+    let mut index = ModuleIndex::read(system);
+    let mut failures = Vec::new();
+    let named = manifest.modules.load.iter().map(manifest::ModuleName::as_str);
+    for name in named.chain(manifest.network.modules()) {
+        let given = manifest.modules.parameters.iter().find(|(module, _)| module.as_str() == name);
+        let parameters = given.map_or_else(|| own_parameters(name).to_owned(), |(_, given)| given.to_string());
+        match index.load(system, name, &parameters) {
+            Ok(true) => {}
+            Ok(false) => failures.push(format!("this kernel has no module {name}")),
+            Err(error) => failures.push(stdx::chain(&error).to_string()),
+        }
+    }
+    failures
+}
+
+/// Parameters of modules for which the manifest has none.
+fn own_parameters(module: &str) -> &'static str {
+    match module {
+        // By itself it makes a first bond that nobody asked for.
+        "bonding" => "max_bonds=0",
+        _ => "",
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -107,6 +133,32 @@ mod tests {
             _ => false,
         });
         assert!(all_network);
+    }
+
+    #[test]
+    fn interfaces_bring_the_modules_that_they_need() {
+        let system = FakeSystem::new();
+        let modules = "kernel/bonding.ko:\nkernel/8021q.ko:\nkernel/tun.ko:\n";
+        system.file("/lib/modules/6.12-fake/modules.dep", modules);
+        let text = "version = 1\nmachine = { hostname = \"m\", role = \"single\" }\nmodules.load = [\"tun\"]\n\
+                    [[network.interfaces]]\nname = \"eth0\"\n\
+                    [[network.interfaces]]\nname = \"bond0\"\nbond = { members = [\"eth0\"] }\n\
+                    [[network.interfaces]]\nname = \"v\"\nvlan = { link = \"bond0\", id = 5 }\n\
+                    [[network.interfaces]]\nname = \"br0\"\nbridge = {}\n";
+        let failures = load_modules(&system, &manifest::parse("m.toml", text).unwrap());
+        assert_eq!(failures, ["this kernel has no module bridge"]);
+        let loaded: Vec<String> = system
+            .calls()
+            .into_iter()
+            .filter_map(|call| match call {
+                Call::LoadModule(file, parameters) => Some(format!("{} {parameters}", file.display())),
+                _ => None,
+            })
+            .collect();
+        let folder = "/lib/modules/6.12-fake/kernel";
+        let expected =
+            [format!("{folder}/tun.ko "), format!("{folder}/8021q.ko "), format!("{folder}/bonding.ko max_bonds=0")];
+        assert_eq!(loaded, expected);
     }
 
     #[test]

@@ -18,6 +18,8 @@ pub struct Applied {
     pub is_dry: bool,
     /// For how many seconds it is tried, if it is.
     pub tried_seconds: Option<u64>,
+    /// The key because of which it is tried although nobody asked for that: a change to it may cut the machine off.
+    pub tried_for: Option<String>,
     /// What is doubtful about the manifest, as text for people.
     pub warnings: Option<String>,
 }
@@ -69,6 +71,9 @@ impl Applied {
                 )
             }
         };
+        if let Some(key) = &self.tried_for {
+            text += &format!("\n{key} may cut the machine off, and is tried first");
+        }
         if let Some(seconds) = self.tried_seconds {
             text += &format!(
                 "\nthe manifest before is back in {seconds} s unless this one is kept: `keelson apply --keep`"
@@ -99,7 +104,10 @@ mod tests {
         let text = applied.describe();
         assert!(text.contains("kubelet.max-pods  -"), "{text}");
         assert!(text.contains("starts anew: node\nthe manifest before is back in 60 s"), "{text}");
-        assert!(Applied { is_dry: true, ..applied }.describe().contains("would be in force"));
+        assert!(Applied { is_dry: true, ..applied.clone() }.describe().contains("would be in force"));
+        let tried_for = Some("network.interfaces[0].mtu".to_owned());
+        let text = Applied { tried_for, ..applied.clone() }.describe();
+        assert!(text.contains("network.interfaces[0].mtu may cut the machine off, and is tried first\n"), "{text}");
         assert_eq!(Applied::default().describe(), "nothing changes\n");
     }
 }

@@ -29,7 +29,7 @@ use hyper::body::{Frame, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use lifecycle::Shutdown;
-use machine_api::{CALLS, Role, TimeStatus, Verb};
+use machine_api::{CALLS, NetworkStatus, Role, TimeStatus, Verb};
 use sys::{Linux, System};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream, UnixListener};
@@ -102,6 +102,9 @@ pub(crate) struct Server {
     updates: Option<Updates>,
     etcd: Option<Arc<Etcd>>,
     time: watch::Receiver<TimeStatus>,
+    /// The network that this process makes, and how far it is.
+    network: Option<::manifest::Network>,
+    network_status: watch::Receiver<NetworkStatus>,
     shutdown: Shutdown,
     /// One change at a time of which system runs.
     turn: Semaphore,
@@ -119,7 +122,7 @@ impl Server {
     pub(crate) fn new(
         config: &Config,
         etcd: Option<Arc<Etcd>>,
-        time: watch::Receiver<TimeStatus>,
+        (network_status, time): (watch::Receiver<NetworkStatus>, watch::Receiver<TimeStatus>),
         shutdown: &Shutdown,
     ) -> Arc<Self> {
         Arc::new(Self {
@@ -135,6 +138,8 @@ impl Server {
             updates: config.updates.clone(),
             etcd,
             time,
+            network: config.manifest.as_ref().map(|manifest| manifest.network.clone()),
+            network_status,
             shutdown: shutdown.clone(),
             turn: Semaphore::new(1),
             connections: Arc::new(Semaphore::new(CONNECTIONS)),
@@ -150,7 +155,14 @@ impl Server {
     /// One of a machine that has nothing else.
     #[cfg(test)]
     fn alone(config: &Config) -> Arc<Self> {
-        Self::new(config, None, watch::channel(TimeStatus::default()).1, &Shutdown::new())
+        Self::with_network(config, NetworkStatus::default())
+    }
+
+    /// The same, with a network like this.
+    #[cfg(test)]
+    fn with_network(config: &Config, network: NetworkStatus) -> Arc<Self> {
+        let known = (watch::channel(network).1, watch::channel(TimeStatus::default()).1);
+        Self::new(config, None, known, &Shutdown::new())
     }
 
     /// Waits until all connections have ended; not for long.

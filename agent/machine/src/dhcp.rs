@@ -3,6 +3,7 @@
 mod client;
 mod frame;
 mod lease;
+mod lent;
 mod message;
 mod task;
 
@@ -13,5 +14,5 @@ pub(crate) use message::{Kind, tests::reply};
 #[cfg(test)]
 pub(crate) use task::wait_on;
 
-pub(crate) use lease::Lease;
-pub(crate) use task::{DhcpConfig, DhcpStates, run};
+pub(crate) use lent::{DhcpStates, Family, Lent, LentRoute, Report};
+pub(crate) use task::{DhcpConfig, run};

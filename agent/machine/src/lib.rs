@@ -17,6 +17,7 @@ mod clock;
 mod config;
 mod debug;
 mod dhcp;
+mod dhcp6;
 mod error;
 mod etcd;
 mod event;

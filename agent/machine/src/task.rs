@@ -19,6 +19,8 @@ use crate::{api, clock, debug};
 
 /// After so long the machine goes on without what it has not got of the network.
 const NETWORK_WAIT: Duration = Duration::from_secs(30);
+/// After so long callers are served, however far the network is.
+const FIRST_SETTLED: Duration = Duration::from_secs(5);
 /// What tasks get to end.
 const DRAIN: Duration = Duration::from_secs(3);
 
@@ -47,9 +49,9 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), Error> {
     if config.manifest.is_some() {
         tasks.spawn("debug containers", debug::sweep(config.containerd.clone(), shutdown.clone()));
     }
-    let server = Server::new(&config, etcd, time.clone(), &shutdown);
+    let server = Server::new(&config, etcd, (status.clone(), time.clone()), &shutdown);
     let local = api::run_local(server.clone(), shutdown.clone());
-    let network = serve_network(&config, server.clone(), &shutdown);
+    let network = serve_network(&config, server.clone(), status.clone(), &shutdown);
     let ready = say_ready(&config, status, time);
     let serve = async { tokio::try_join!(local, network).map(drop) };
     let result = tokio::select! {
@@ -66,7 +68,15 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), Error> {
 }
 
 /// A manifest is taken in, from anybody, only while there is none; afterwards callers are served by their roles.
-async fn serve_network(config: &Config, server: Arc<Server>, shutdown: &Shutdown) -> Result<(), Error> {
+///
+/// Nobody is served before the network was set up once: whoever is then served was not by an address that is taken back.
+async fn serve_network(
+    config: &Config,
+    server: Arc<Server>,
+    mut network: watch::Receiver<NetworkStatus>,
+    shutdown: &Shutdown,
+) -> Result<(), Error> {
+    drop(tokio::time::timeout(FIRST_SETTLED, network.changed()).await);
     if config.manifest.is_none() {
         api::run_maintenance(config.maintenance, server, shutdown.clone()).await
     } else {

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use futures::TryStreamExt;
 use ipnet::IpNet;
-use rtnetlink::packet_route::address::{AddressAttribute, AddressFlags, AddressMessage, AddressScope};
+use rtnetlink::packet_route::address::{AddressAttribute, AddressFlags, AddressMessage, AddressProtocol, AddressScope};
 
 use crate::error::tolerate;
 use crate::{Error, Netlink, Result};
@@ -20,6 +20,8 @@ pub struct Address {
     pub global: bool,
     /// Whether the kernel still checks that nobody else has it (IPv6).
     pub tentative: bool,
+    /// Whether the kernel made it of a router's advertisement.
+    pub from_router: bool,
 }
 
 impl Netlink {
@@ -77,15 +79,17 @@ fn from_message(message: &AddressMessage) -> Option<Address> {
     let mut plain: Option<IpAddr> = None;
     let mut local: Option<IpAddr> = None;
     let mut tentative = false;
+    let mut from_router = false;
     for attribute in &message.attributes {
         match attribute {
             AddressAttribute::Address(address) => plain = Some(*address),
             AddressAttribute::Local(address) => local = Some(*address),
             AddressAttribute::Flags(flags) => tentative = flags.contains(AddressFlags::Tentative),
+            AddressAttribute::Protocol(AddressProtocol::RouterAnnouncement) => from_router = true,
             _ => {}
         }
     }
     let net = IpNet::new(local.or(plain)?, message.header.prefix_len).ok()?;
     let global = message.header.scope == AddressScope::Universe;
-    Some(Address { link: message.header.index, net, global, tentative })
+    Some(Address { link: message.header.index, net, global, tentative, from_router })
 }

@@ -1,4 +1,4 @@
-//! Links, addresses, routes and neighbours by rtnetlink, and entering network namespaces.
+//! Links, addresses, routes, rules and neighbours by rtnetlink, and entering network namespaces.
 //!
 //! A [`Netlink`] is a connection to the kernel of one network namespace; it is cheap to clone. Adding is idempotent:
 //! what is there already is replaced or left, and removing what is not there succeeds. This crate knows nothing of
@@ -10,9 +10,11 @@ mod address;
 mod error;
 mod events;
 mod link;
+mod made;
 mod neighbour;
 pub mod netns;
 mod route;
+mod rule;
 
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
@@ -23,7 +25,9 @@ pub use address::Address;
 pub use error::Error;
 pub use events::{Change, Changes};
 pub use link::{Link, LinkKind, Veth, Vxlan};
+pub use made::{Bond, BondHashPolicy, BondLacpRate, BondMode, Made};
 pub use route::{Protocol, Route};
+pub use rule::Rule;
 
 /// The result of an operation here.
 pub type Result<T> = std::result::Result<T, Error>;

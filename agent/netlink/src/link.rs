@@ -8,7 +8,7 @@ use rtnetlink::packet_route::link::{InfoData, InfoKind, InfoVeth, LinkAttribute,
 use rtnetlink::{LinkBridge, LinkBridgePort, LinkDummy, LinkMessageBuilder, LinkUnspec, LinkVeth, LinkVxlan};
 
 use crate::error::tolerate;
-use crate::{Error, Netlink, Result};
+use crate::{Error, Made, Netlink, Result};
 
 /// What sort of link it is, as far as anybody here cares.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,6 +26,10 @@ pub enum LinkKind {
     Dummy,
     /// A VXLAN tunnel.
     Vxlan,
+    /// A VLAN of another link.
+    Vlan,
+    /// Cards that act as one.
+    Bond,
     /// Any other virtual link.
     Other,
 }
@@ -41,16 +45,20 @@ pub struct Link {
     pub kind: LinkKind,
     /// Its Ethernet address.
     pub mac: Option<[u8; 6]>,
+    /// The one that a card was built with: as a member of a bond it has another one.
+    pub permanent_mac: Option<[u8; 6]>,
     /// Largest packet.
     pub mtu: u32,
     /// Whether it was switched on.
     pub up: bool,
     /// Whether the wire has a signal.
     pub carrier: bool,
-    /// The bridge it belongs to.
+    /// The bridge or bond it belongs to.
     pub controller: Option<u32>,
     /// The other end of a pair (its number in its own namespace), or the link below.
     pub below: Option<u32>,
+    /// What it is made of, for VLANs, bonds and bridges.
+    pub made: Option<Made>,
 }
 
 /// A pair of connected links to make.
@@ -193,9 +201,9 @@ impl Netlink {
         self.change("set the Ethernet address of link", index, by_index(index).address(mac.to_vec())).await
     }
 
-    /// Puts a link into a bridge, or takes it out.
+    /// Puts a link into a bridge or bond, or takes it out. A bond takes links only that are off.
     pub async fn set_controller(&self, index: u32, controller: Option<u32>) -> Result<()> {
-        self.change("set the bridge of link", index, by_index(index).controller(controller.unwrap_or(0))).await
+        self.change("set the bridge or bond of link", index, by_index(index).controller(controller.unwrap_or(0))).await
     }
 
     /// Lets a bridge send a packet back out of the port that it came in by.
@@ -233,15 +241,21 @@ impl Link {
             name: String::new(),
             kind: if flags.contains(LinkFlags::Loopback) { LinkKind::Loopback } else { LinkKind::Physical },
             mac: None,
+            permanent_mac: None,
             mtu: 0,
             up: flags.contains(LinkFlags::Up),
             carrier: flags.contains(LinkFlags::LowerUp),
             controller: None,
             below: None,
+            made: None,
         };
         for attribute in &message.attributes {
             link.take(attribute);
         }
+        link.made = message.attributes.iter().find_map(|attribute| match attribute {
+            LinkAttribute::LinkInfo(infos) => Made::from_info(infos, link.below),
+            _ => None,
+        });
         link
     }
 
@@ -249,6 +263,7 @@ impl Link {
         match attribute {
             LinkAttribute::IfName(name) => self.name.clone_from(name),
             LinkAttribute::Address(bytes) => self.mac = bytes.as_slice().try_into().ok(),
+            LinkAttribute::PermAddress(bytes) => self.permanent_mac = bytes.as_slice().try_into().ok(),
             LinkAttribute::Mtu(mtu) => self.mtu = *mtu,
             LinkAttribute::Controller(index) => self.controller = Some(*index).filter(|index| *index != 0),
             LinkAttribute::Link(index) => self.below = Some(*index).filter(|index| *index != 0),
@@ -270,6 +285,8 @@ fn kind_of(kind: &InfoKind) -> LinkKind {
         InfoKind::Bridge => LinkKind::Bridge,
         InfoKind::Dummy => LinkKind::Dummy,
         InfoKind::Vxlan => LinkKind::Vxlan,
+        InfoKind::Vlan => LinkKind::Vlan,
+        InfoKind::Bond => LinkKind::Bond,
         _ => LinkKind::Other,
     }
 }

@@ -1,4 +1,4 @@
-//! Routes of the main table.
+//! Routes, of the main table where nothing else is said.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -46,20 +46,22 @@ pub struct Route {
     pub onlink: bool,
     /// Who made it.
     pub protocol: Protocol,
+    /// The table that it is in; none is the main one.
+    pub table: Option<u32>,
 }
 
 impl Route {
     /// A route by a gateway.
     #[must_use]
     pub fn via(destination: IpNet, gateway: IpAddr, protocol: Protocol) -> Self {
-        Self { destination, gateway: Some(gateway), link: None, source: None, metric: None, onlink: false, protocol }
+        Self { gateway: Some(gateway), link: None, ..Self::direct(destination, 0, protocol) }
     }
 
     /// A route to a destination that is on a link itself.
     #[must_use]
     pub fn direct(destination: IpNet, link: u32, protocol: Protocol) -> Self {
         let link = Some(link);
-        Self { destination, gateway: None, link, source: None, metric: None, onlink: false, protocol }
+        Self { destination, gateway: None, link, source: None, metric: None, onlink: false, protocol, table: None }
     }
 
     /// The destination of a default route of the family of `like`.
@@ -99,6 +101,9 @@ impl Route {
         if let Some(metric) = self.metric {
             builder = builder.priority(metric);
         }
+        if let Some(table) = self.table {
+            builder = builder.table_id(table);
+        }
         if self.onlink {
             builder = builder.onlink();
         }
@@ -109,11 +114,16 @@ impl Route {
 impl Netlink {
     /// All unicast routes of the main table.
     pub async fn routes(&self) -> Result<Vec<Route>> {
+        self.routes_of(None).await
+    }
+
+    /// All unicast routes of a table; none is the main one.
+    pub async fn routes_of(&self, table: Option<u32>) -> Result<Vec<Route>> {
         let mut routes = Vec::new();
         for wanted in [RouteMessageBuilder::<Ipv4Addr>::new().build(), RouteMessageBuilder::<Ipv6Addr>::new().build()] {
             let found = self.handle.route().get(wanted).execute();
             let messages: Vec<RouteMessage> = found.try_collect().await.map_err(|e| Error::new("list", "routes", e))?;
-            routes.extend(messages.iter().filter_map(from_message));
+            routes.extend(messages.iter().filter_map(from_message).filter(|route| route.table == table));
         }
         Ok(routes)
     }
@@ -135,7 +145,7 @@ impl Netlink {
 
 fn from_message(message: &RouteMessage) -> Option<Route> {
     let header = &message.header;
-    if header.kind != RouteType::Unicast || header.table != RouteHeader::RT_TABLE_MAIN {
+    if header.kind != RouteType::Unicast {
         return None;
     }
     let unspecified = match header.address_family {
@@ -146,6 +156,7 @@ fn from_message(message: &RouteMessage) -> Option<Route> {
     let destination = IpNet::new(unspecified, header.destination_prefix_length).ok()?;
     let mut route = Route::via(destination, unspecified, header.protocol.into());
     route.gateway = None;
+    route.table = Some(u32::from(header.table));
     route.onlink = header.flags.contains(RouteFlags::Onlink);
     for attribute in &message.attributes {
         match attribute {
@@ -156,9 +167,11 @@ fn from_message(message: &RouteMessage) -> Option<Route> {
             RouteAttribute::PrefSource(address) => route.source = ip(address),
             RouteAttribute::Oif(link) => route.link = Some(*link),
             RouteAttribute::Priority(metric) => route.metric = Some(*metric),
+            RouteAttribute::Table(table) => route.table = Some(*table),
             _ => {}
         }
     }
+    route.table = route.table.filter(|table| *table != u32::from(RouteHeader::RT_TABLE_MAIN));
     Some(route)
 }
 

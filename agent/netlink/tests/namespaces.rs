@@ -4,7 +4,7 @@
 use std::os::fd::AsFd;
 
 use ipnet::IpNet;
-use netlink::{Error, LinkKind, Netlink, Protocol, Route, Veth, Vxlan, netns};
+use netlink::{Error, LinkKind, Netlink, Protocol, Route, Rule, Veth, Vxlan, netns};
 
 fn net(text: &str) -> IpNet {
     text.parse().unwrap()
@@ -94,6 +94,50 @@ async fn routes_are_replaced_found_by_their_protocol_and_deleted() {
     let bad = Route::via(net("10.244.4.0/24"), "192.0.2.1".parse().unwrap(), ours);
     let error = kernel.replace_route(&bad).await.unwrap_err();
     assert!(matches!(error, Error::Refused { .. }), "{error:?}");
+}
+
+#[tokio::test]
+async fn rules_choose_tables_and_are_added_and_deleted_once() {
+    let Some(namespace) = namespace() else { return };
+    let kernel = Netlink::connect_in(namespace.as_fd()).unwrap();
+    let link = kernel.create_bridge("br0").await.unwrap();
+    kernel.add_address(link.index, net("10.9.4.1/24")).await.unwrap();
+    kernel.set_up(link.index).await.unwrap();
+    let before = kernel.rules().await.unwrap();
+    let main = kernel.routes().await.unwrap();
+    for (table, priority) in [(100, 50), (70_000, 51)] {
+        let mut route = Route::via(net("10.60.0.0/16"), "10.9.4.7".parse().unwrap(), Protocol::Static);
+        route.table = Some(table);
+        kernel.replace_route(&route).await.unwrap();
+        let found = kernel.routes_of(Some(table)).await.unwrap();
+        assert_eq!(
+            found.iter().map(|it| (it.destination, it.gateway)).collect::<Vec<_>>(),
+            [(route.destination, route.gateway)]
+        );
+        let from = Some(net("10.9.4.0/24"));
+        let rule = Rule { is_ipv4: true, priority, from, to: None, mark: None, incoming: None, table };
+        kernel.add_rule(&rule).await.unwrap();
+        kernel.add_rule(&rule).await.unwrap();
+        assert_eq!(kernel.rules().await.unwrap().iter().filter(|it| **it == rule).count(), 1);
+        kernel.delete_rule(&rule).await.unwrap();
+        kernel.delete_rule(&rule).await.unwrap();
+        kernel.delete_route(&route).await.unwrap();
+    }
+    let incoming = Some("br0".to_owned());
+    let six = Rule {
+        is_ipv4: false,
+        priority: 52,
+        from: None,
+        to: Some(net("fd00::/8")),
+        mark: Some(7),
+        incoming,
+        table: 254,
+    };
+    kernel.add_rule(&six).await.unwrap();
+    assert!(kernel.rules().await.unwrap().contains(&six));
+    kernel.delete_rule(&six).await.unwrap();
+    assert_eq!(kernel.rules().await.unwrap(), before);
+    assert_eq!(kernel.routes().await.unwrap(), main);
 }
 
 #[tokio::test]

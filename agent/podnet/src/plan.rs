@@ -194,7 +194,13 @@ mod tests {
     }
 
     fn observed() -> Observed {
-        let address = |net: &str, link| Address { link, net: net.parse().unwrap(), global: true, tentative: false };
+        let address = |net: &str, link| Address {
+            link,
+            net: net.parse().unwrap(),
+            global: true,
+            tentative: false,
+            from_router: false,
+        };
         Observed {
             addresses: vec![address("127.0.0.1/8", 1), address("172.30.0.1/24", 2)],
             routes: Vec::new(),

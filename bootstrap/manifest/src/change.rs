@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use toml::{Table, Value};
 
 use crate::explain;
-use crate::keys::Impact;
+use crate::keys::{Impact, may_cut_off};
 use crate::structure::join;
 
 /// Shown in the place of secrets.
@@ -24,6 +24,14 @@ pub struct Change {
     pub after: Option<String>,
     /// What it takes for it to count.
     pub impact: Impact,
+}
+
+impl Change {
+    /// Whether it may cut the machine off from whoever makes it.
+    #[must_use]
+    pub fn may_cut_off(&self) -> bool {
+        may_cut_off(&self.key)
+    }
 }
 
 /// The changes from one text to another, by path. A text that is not TOML counts as empty.
@@ -117,7 +125,7 @@ mod tests {
         let expected = [
             "cluster.token *** *** Restart([\"control-plane\", \"node\"])",
             "control-plane.audit.policy - (9 bytes) Restart([\"bootstrap\", \"control-plane\"])",
-            "network.interfaces[0].mtu - 9000 Reboot",
+            "network.interfaces[0].mtu - 9000 Restart([\"machine\"])",
             "sysctls.\"vm.x\" 1 - Reboot",
         ];
         let length = changes[1].split(['(', ' ']).nth(3).unwrap().to_owned();

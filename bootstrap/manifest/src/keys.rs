@@ -7,6 +7,7 @@ mod impact;
 mod table;
 
 pub use impact::Impact;
+pub(crate) use impact::may_cut_off;
 
 use crate::words::WordFormat;
 

@@ -32,9 +32,9 @@ pub use diagnostic::{Diagnostic, Diagnostics, Severity};
 pub use explain::{Explanation, explain, suggest_key};
 pub use keys::Impact;
 pub use model::{
-    API_PORT, Audit, AuditLog, CaTrust, Cluster, ConfigFile, ControlPlane, Etcd, EtcdMember, EtcdSnapshots, Eviction,
-    Install, Interface, InterfaceId, Kubelet, Machine, Manifest, Mirror, Modules, Network, PodNetwork, Registries,
-    Reserved, Route, Time,
+    API_PORT, Audit, AuditLog, Bond, Bridge, CaTrust, Cluster, ConfigFile, ControlPlane, Etcd, EtcdMember,
+    EtcdSnapshots, Eviction, Install, Interface, InterfaceKind, Kubelet, Machine, Manifest, Mirror, Modules, Network,
+    PodNetwork, Registries, Reserved, Route, Rule, Time, Vlan,
 };
 pub use schema::schema;
 pub use words::*;

@@ -3,12 +3,16 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+mod network;
+
+pub use network::{Bond, Bridge, Interface, InterfaceKind, Network, Route, Rule, Vlan};
+
 use crate::words::{
     AuditPolicy, AuthenticationConfiguration, AuthorizationConfiguration, ByteSize, CaHash, Cidr, ClusterName,
-    ClusterSecret, ControlPlanePart, Cpu, DhcpMode, DiskSelector, DnsName, EncryptionConfiguration, Endpoint,
-    FeatureName, FileContent, FileName, Host, Hostname, InterfaceAddress, InterfaceName, JoinToken, KeptFolder,
-    Kubeconfig, LabelKey, LabelValue, LogPath, MacAddress, MirrorUrl, ModuleName, ModuleParameters, PemCertificates,
-    PodNetworkMode, RegistryHost, Role, RouteDestination, SysctlName, Taint, Threshold, TimeSpan,
+    ClusterSecret, ControlPlanePart, Cpu, DiskSelector, DnsName, EncryptionConfiguration, Endpoint, FeatureName,
+    FileContent, FileName, Host, Hostname, JoinToken, KeptFolder, Kubeconfig, LabelKey, LabelValue, LogPath, MirrorUrl,
+    ModuleName, ModuleParameters, PemCertificates, PodNetworkMode, RegistryHost, Role, SysctlName, Taint, Threshold,
+    TimeSpan,
 };
 
 /// The port on which masters serve the API.
@@ -74,67 +78,6 @@ pub struct Install {
     pub state_size: ByteSize,
     /// Size of the DATA partition; `None` is the rest of the disk.
     pub data_size: Option<ByteSize>,
-}
-
-/// `[network]`
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Network {
-    /// Interfaces; empty means DHCPv4 and router advertisements on every Ethernet interface.
-    pub interfaces: Vec<Interface>,
-    /// DNS servers, before those of DHCP.
-    pub dns_servers: Vec<IpAddr>,
-    /// Search domains.
-    pub search_domains: Vec<DnsName>,
-    /// Time servers, before those of DHCP.
-    pub ntp_servers: Vec<Host>,
-}
-
-/// How an interface is found.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub enum InterfaceId {
-    /// By name.
-    Name(InterfaceName),
-    /// By MAC address.
-    Mac(MacAddress),
-}
-
-impl std::fmt::Display for InterfaceId {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Name(name) => name.fmt(f),
-            Self::Mac(mac) => mac.fmt(f),
-        }
-    }
-}
-
-/// `[[network.interfaces]]`
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Interface {
-    /// Which interface.
-    pub id: InterfaceId,
-    /// DHCP families.
-    pub dhcp: DhcpMode,
-    /// Static addresses.
-    pub addresses: Vec<InterfaceAddress>,
-    /// Whether router advertisements are taken.
-    pub router_advertisements: bool,
-    /// Largest packet.
-    pub mtu: Option<u32>,
-    /// Whether Kubernetes waits for the interface.
-    pub required: bool,
-    /// Static routes.
-    pub routes: Vec<Route>,
-}
-
-/// `[[network.interfaces.routes]]`
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Route {
-    /// Where it leads.
-    pub to: RouteDestination,
-    /// The gateway; `None` is the link itself.
-    pub via: Option<IpAddr>,
-    /// Preference.
-    pub metric: Option<u32>,
 }
 
 /// `[cluster]`

@@ -1,12 +1,14 @@
 //! Fills the model, section by section. A section with an error reads as `None`, the others are still read.
 
+mod network;
+
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use crate::findings::Findings;
 use crate::model::{
     Audit, AuditLog, CaTrust, Cluster, ConfigFile, ControlPlane, Etcd, EtcdMember, EtcdSnapshots, Eviction, Install,
-    Interface, InterfaceId, Kubelet, Machine, Mirror, Modules, Network, PodNetwork, Registries, Reserved, Route, Time,
+    Kubelet, Machine, Mirror, Modules, Network, PodNetwork, Registries, Reserved, Time,
 };
 use crate::reader::{Flag, Section, Text, Whole};
 use crate::words::{IpWord, SysctlName, Word};
@@ -34,7 +36,7 @@ impl Parts {
         Self {
             machine: machine(&root.section("machine")),
             install: install(&root.section("install")),
-            network: Some(network(&root.section("network"))),
+            network: Some(network::network(&root.section("network"))),
             cluster: cluster(&root.section("cluster")),
             control_plane: Some(control_plane(&root.section("control-plane"))),
             etcd: etcd(&root.section("etcd")),
@@ -112,42 +114,6 @@ fn install(section: &Section<'_>) -> Option<Install> {
     let data_size = section.one("data-size");
     let wipe = flag(section, "wipe");
     Some(Install { disk, wipe: wipe?, state_size: state_size?, data_size })
-}
-
-fn network(section: &Section<'_>) -> Network {
-    Network {
-        interfaces: section.sections("interfaces").iter().filter_map(interface).collect(),
-        dns_servers: addresses(section, "dns-servers"),
-        search_domains: section.list("search-domains"),
-        ntp_servers: section.list("ntp-servers"),
-    }
-}
-
-fn interface(section: &Section<'_>) -> Option<Interface> {
-    let name = section.one("name").map(InterfaceId::Name);
-    let mac = section.one("mac").map(InterfaceId::Mac);
-    let dhcp = section.one("dhcp");
-    let addresses = section.list("addresses");
-    let router_advertisements = flag(section, "router-advertisements");
-    let mtu = number(section, "mtu");
-    let required = flag(section, "required");
-    let routes = section.sections("routes").iter().filter_map(route).collect();
-    Some(Interface {
-        id: name.or(mac)?,
-        dhcp: dhcp?,
-        addresses,
-        router_advertisements: router_advertisements?,
-        mtu,
-        required: required?,
-        routes,
-    })
-}
-
-fn route(section: &Section<'_>) -> Option<Route> {
-    let to = section.one("to");
-    let via = address(section, "via");
-    let metric = number(section, "metric");
-    Some(Route { to: to?, via, metric })
 }
 
 fn cluster(section: &Section<'_>) -> Option<Cluster> {

@@ -113,6 +113,11 @@ impl<'t> Section<'t> {
         self.table.and_then(|table| table.get(name))
     }
 
+    /// Whether the table is written.
+    pub(crate) fn is_given(&self) -> bool {
+        self.table.is_some()
+    }
+
     /// A table inside this one.
     pub(crate) fn section(&self, name: &str) -> Self {
         let key = self.key(name);

@@ -2,8 +2,10 @@
 
 mod cluster;
 mod etcd;
+mod links;
 mod network;
 mod node;
+mod routing;
 
 use std::ops::Range;
 
@@ -24,6 +26,8 @@ pub(crate) fn check(root: &DeTable<'_>, parts: &Parts, findings: &mut Findings) 
     let mut rules = Rules { root, parts, findings };
     cluster::check(&mut rules);
     network::check(&mut rules);
+    links::check(&mut rules);
+    routing::check(&mut rules);
     etcd::check(&mut rules);
     node::check(&mut rules);
 }

@@ -14,6 +14,8 @@ const EVERY_MAP: &str = r#"
 name = "eth0"
 [[network.interfaces.routes]]
 to = "default"
+[[network.rules]]
+priority = 1
 [[etcd.members]]
 name = "m"
 address = "10.0.0.1"

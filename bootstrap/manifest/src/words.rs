@@ -7,6 +7,7 @@
 mod choice;
 mod disk;
 mod document;
+mod link;
 mod names;
 mod net;
 mod quantity;
@@ -18,6 +19,7 @@ pub use document::{
     AuditPolicy, AuthenticationConfiguration, AuthorizationConfiguration, EncryptionConfiguration, FileContent,
     FileName, KeptFolder, Kubeconfig, LogPath,
 };
+pub use link::{BondMode, HashPolicy, InterfaceId, LacpRate};
 pub use names::{
     ClusterName, DnsName, FeatureName, Hostname, InterfaceName, LabelKey, LabelValue, ModuleName, ModuleParameters,
     RegistryHost, SysctlName, Taint,

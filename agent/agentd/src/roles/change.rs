@@ -17,6 +17,9 @@ use super::token::Output;
 use crate::process;
 
 const WITHIN: Duration = Duration::from_secs(60);
+/// Between two looks at whether a machine answers, and how long it has for it each time.
+const ASKED_EVERY: Duration = Duration::from_secs(2);
+const ASKED_WITHIN: Duration = Duration::from_secs(10);
 /// A member that leaves etcd, and a drain before.
 const RESET_WITHIN: Duration = Duration::from_secs(1800);
 
@@ -32,6 +35,10 @@ pub(crate) struct Apply {
     /// Put it in force for this time, such as 2m; then the one before is back, unless this one is kept.
     #[arg(long, value_name = "TIME", value_parser = super::apiserver::duration, conflicts_with = "dry_run")]
     r#try: Option<Duration>,
+    /// Put it in force for good, even if it cuts the machine off. Without, a change of the network is tried first, and
+    /// kept once the machine answers again.
+    #[arg(long, conflicts_with_all = ["dry_run", "try", "keep"])]
+    no_try: bool,
     /// Keep the manifest that is tried.
     #[arg(long, conflicts_with_all = ["dry_run", "try"])]
     keep: bool,
@@ -93,15 +100,43 @@ pub(crate) fn apply(options: &Apply) -> Result<()> {
     let query = match (options.dry_run, options.r#try) {
         (true, _) => "?dry-run".to_owned(),
         (false, Some(time)) => format!("?try={}", time.as_secs()),
+        (false, None) if options.no_try => "?keep".to_owned(),
         (false, None) => String::new(),
     };
     let answer = process::ask(WITHIN, asked.target.ask(Method::PUT, &format!("/manifest{query}"), content.into()))?;
-    match (asked.output, serde_json::from_slice::<Applied>(&answer)) {
+    let applied = serde_json::from_slice::<Applied>(&answer);
+    match (asked.output, &applied) {
         (Output::Text, Ok(applied)) => print!("{}", applied.describe()),
         // A machine in maintenance answers in words.
         (Output::Json, _) | (_, Err(_)) => print!("{}", ending(&answer)),
     }
-    Ok(())
+    match applied {
+        Ok(Applied { tried_for: Some(_), tried_seconds: Some(seconds), is_dry: false, .. }) => {
+            process::ask_all(keep_when_it_answers(&asked.target, Duration::from_secs(seconds)))
+        }
+        Ok(_) | Err(_) => Ok(()),
+    }
+}
+
+/// Keeps the manifest that is tried as soon as the machine answers by its new network.
+async fn keep_when_it_answers(target: &Target, within: Duration) -> Result<()> {
+    let deadline = tokio::time::Instant::now() + within;
+    let mut last = anyhow::anyhow!("it was not asked");
+    while tokio::time::Instant::now() < deadline {
+        tokio::time::sleep(ASKED_EVERY).await;
+        let asked = target.ask(Method::POST, "/manifest/keep", Bytes::new());
+        match process::by(ASKED_WITHIN, asked).await {
+            Ok(_) => {
+                eprintln!("the machine answers: the manifest is kept");
+                return Ok(());
+            }
+            Err(error) => last = error,
+        }
+    }
+    Err(last).context(
+        "the machine did not answer by its new network, and goes back to the manifest before; where it answers \
+         elsewhere now, use --try, then --keep there",
+    )
 }
 
 /// An answer that ends with its line.

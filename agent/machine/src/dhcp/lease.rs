@@ -1,10 +1,11 @@
 //! What a server lent, as it is kept over a restart of the process.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
-use ipnet::Ipv4Net;
+use ipnet::{IpNet, Ipv4Net};
 use serde::{Deserialize, Serialize};
 
+use crate::dhcp::lent::{Lent, LentRoute};
 use crate::dhcp::message::Reply;
 
 /// Without the server's word a lease is this long.
@@ -38,6 +39,24 @@ pub(crate) struct Lease {
 }
 
 impl Lease {
+    /// As the network needs it.
+    pub(crate) fn lent(&self) -> Lent {
+        let route = |(to, via): &(Ipv4Net, Ipv4Addr)| LentRoute {
+            to: IpNet::V4(*to),
+            via: (!via.is_unspecified()).then_some(IpAddr::V4(*via)),
+            source: IpAddr::V4(self.address.addr()),
+            onlink: !via.is_unspecified() && !self.address.contains(via),
+        };
+        Lent {
+            addresses: vec![IpNet::V4(self.address)],
+            routes: self.routes.iter().map(route).collect(),
+            dns_servers: self.dns_servers.iter().copied().map(IpAddr::V4).collect(),
+            ntp_servers: self.ntp_servers.iter().map(ToString::to_string).collect(),
+            domains: self.domain.iter().cloned().collect(),
+            mtu: self.mtu.map(u32::from),
+        }
+    }
+
     /// Reads an offer or an acknowledgement; one without a server or a usable address is nothing.
     pub(crate) fn from_reply(reply: &Reply) -> Option<Self> {
         let options = &reply.options;

@@ -1,21 +1,19 @@
 //! Runs a client on a link: socket, clock, and the memory of leases.
 
-use std::collections::BTreeMap;
 use std::io;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
 use sys::{Linux, PacketSocket, System};
 use tokio::io::unix::AsyncFd;
-use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::chance;
 use crate::dhcp::client::{Action, Client};
 use crate::dhcp::frame;
 use crate::dhcp::lease::Lease;
+use crate::dhcp::lent::Report;
 use crate::dhcp::message::Reply;
 
 const IPV4: u16 = 0x0800;
@@ -36,23 +34,11 @@ pub(crate) struct DhcpConfig {
     pub(crate) memory: PathBuf,
 }
 
-/// What became of it so far.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct DhcpState {
-    /// The address in use.
-    pub(crate) lease: Option<Lease>,
-    /// What is waited for; empty with a lease.
-    pub(crate) waits_for: String,
-}
-
-/// The states of all links with DHCP, by link.
-pub(crate) type DhcpStates = BTreeMap<u32, DhcpState>;
-
 /// Runs until dropped. The state goes out through `report`; whoever receives it gives the link its address.
 ///
 /// # Errors
 /// When the link cannot be listened on.
-pub(crate) async fn run(config: DhcpConfig, report: Arc<watch::Sender<DhcpStates>>) -> Result<(), DhcpError> {
+pub(crate) async fn run(config: DhcpConfig, report: Report) -> Result<(), DhcpError> {
     let socket = PacketSocket::open(config.link, IPV4).map_err(DhcpError::Open)?;
     let socket = wait_on(socket).map_err(DhcpError::Wait)?;
     let start = Instant::now();
@@ -73,13 +59,7 @@ pub(crate) async fn run(config: DhcpConfig, report: Arc<watch::Sender<DhcpStates
         for action in actions {
             apply(&config, &socket, action, &report);
         }
-        report.send_if_modified(|states| {
-            let state = states.entry(config.link).or_default();
-            let waits_for = client.describe();
-            let is_changed = state.waits_for != waits_for;
-            state.waits_for = waits_for;
-            is_changed
-        });
+        report.wait(client.describe());
     }
 }
 
@@ -113,7 +93,7 @@ async fn receive(socket: &AsyncFd<PacketSocket>, buffer: &mut [u8]) -> io::Resul
     }
 }
 
-fn apply(config: &DhcpConfig, socket: &AsyncFd<PacketSocket>, action: Action, report: &watch::Sender<DhcpStates>) {
+fn apply(config: &DhcpConfig, socket: &AsyncFd<PacketSocket>, action: Action, report: &Report) {
     match action {
         Action::Send(query, source) => send(config, socket, &query.encode(), source),
         Action::Use(lease) => {
@@ -121,11 +101,11 @@ fn apply(config: &DhcpConfig, socket: &AsyncFd<PacketSocket>, action: Action, re
             if let Err(error) = Linux.replace(&config.memory, &text, 0o644) {
                 tracing::warn!(error = %stdx::chain(&error), "the lease is not remembered");
             }
-            report.send_modify(|states| states.entry(config.link).or_default().lease = Some(*lease));
+            report.decide(Some(lease.lent()));
         }
         Action::Drop(_lease) => {
             Linux.remove_file(&config.memory).ok();
-            report.send_modify(|states| states.entry(config.link).or_default().lease = None);
+            report.decide(None);
         }
     }
 }

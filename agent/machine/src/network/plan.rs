@@ -1,8 +1,10 @@
 //! Which links are ours and what each gets.
 
 use ipnet::IpNet;
-use manifest::{Interface, InterfaceId, RouteDestination};
-use netlink::{Link, LinkKind, Protocol, Route};
+use manifest::{DhcpMode, Interface, InterfaceId, InterfaceKind, Network, RouteDestination};
+use netlink::{Link, LinkKind, Made, Protocol, Route, Rule};
+
+use crate::dhcp::Family;
 
 /// What one link gets.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,23 +18,37 @@ pub(crate) struct LinkPlan {
     pub(crate) dhcp4: bool,
     pub(crate) dhcp6: bool,
     pub(crate) router_advertisements: bool,
+    /// Whether it is configured only once it has an address.
+    pub(crate) needs_address: bool,
     /// Whether Kubernetes waits for it.
     pub(crate) required: bool,
+}
+
+impl LinkPlan {
+    /// Whether servers of this family are asked.
+    pub(crate) fn asks(&self, family: Family) -> bool {
+        match family {
+            Family::V4 => self.dhcp4,
+            Family::V6 => self.dhcp6,
+        }
+    }
 }
 
 /// What all links get.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct NetworkPlan {
     pub(crate) links: Vec<LinkPlan>,
+    /// Rules that choose tables of routes.
+    pub(crate) rules: Vec<Rule>,
     /// Interfaces that are required and that the machine does not have.
     pub(crate) missing: Vec<String>,
 }
 
 /// Decides. Without interfaces in the manifest every Ethernet link is configured automatically, and one suffices.
-pub(crate) fn plan(interfaces: &[Interface], links: &[Link]) -> NetworkPlan {
-    let ours = links.iter().filter(|link| is_ethernet(link));
-    if interfaces.is_empty() {
-        let links = ours.filter_map(|link| {
+pub(crate) fn plan(network: &Network, links: &[Link]) -> NetworkPlan {
+    if network.interfaces.is_empty() {
+        let cards = links.iter().filter(|link| is_card(link) && link.controller.is_none());
+        let links = cards.filter_map(|link| {
             let defaults = LinkPlan {
                 link: link.index,
                 name: link.name.clone(),
@@ -43,18 +59,19 @@ pub(crate) fn plan(interfaces: &[Interface], links: &[Link]) -> NetworkPlan {
                 dhcp4: true,
                 dhcp6: false,
                 router_advertisements: true,
+                needs_address: true,
                 required: false,
             };
             Some(defaults)
         });
-        return NetworkPlan { links: links.collect(), missing: Vec::new() };
+        return NetworkPlan { links: links.collect(), rules: rules(network), missing: Vec::new() };
     }
-    let ours: Vec<&Link> = ours.collect();
-    let mut plan = NetworkPlan::default();
-    for interface in interfaces {
-        let found = ours.iter().find(|link| fits(interface, link));
+    let mut plan = NetworkPlan { rules: rules(network), ..NetworkPlan::default() };
+    // What carries others has to be on before them.
+    for interface in network.in_order() {
+        let found = links.iter().find(|link| fits(interface, link));
         match found.and_then(|link| Some((link, link.mac?))) {
-            Some((link, mac)) => plan.links.push(from_manifest(interface, link, mac)),
+            Some((link, mac)) => plan.links.push(from_manifest(network, interface, link, mac)),
             None if interface.required => plan.missing.push(interface.id.to_string()),
             None => {}
         }
@@ -62,26 +79,57 @@ pub(crate) fn plan(interfaces: &[Interface], links: &[Link]) -> NetworkPlan {
     plan
 }
 
+/// A rule that names no addresses is for both families.
+fn rules(network: &Network) -> Vec<Rule> {
+    let families = |rule: &manifest::Rule| match rule.from.or(rule.to) {
+        Some(range) => vec![range.is_ipv4()],
+        None => vec![true, false],
+    };
+    let made = |rule: &manifest::Rule, is_ipv4: bool| Rule {
+        is_ipv4,
+        priority: rule.priority,
+        from: rule.from.map(manifest::Cidr::net),
+        to: rule.to.map(manifest::Cidr::net),
+        mark: rule.mark,
+        incoming: rule.incoming.as_ref().map(ToString::to_string),
+        table: rule.table,
+    };
+    network.rules.iter().flat_map(|rule| families(rule).into_iter().map(move |is_ipv4| made(rule, is_ipv4))).collect()
+}
+
+/// The link that an interface of the manifest is.
+pub(crate) fn find<'a>(network: &Network, id: &InterfaceId, links: &'a [Link]) -> Option<&'a Link> {
+    let interface = network.interface(id)?;
+    links.iter().find(|link| fits(interface, link))
+}
+
 fn fits(interface: &Interface, link: &Link) -> bool {
-    match &interface.id {
-        InterfaceId::Name(name) => name.to_string() == link.name,
-        InterfaceId::Mac(mac) => Some(mac.octets()) == link.mac,
-    }
+    let is_that = match interface.kind {
+        InterfaceKind::Card => is_card(link),
+        InterfaceKind::Vlan(_) => matches!(link.made, Some(Made::Vlan { .. })),
+        InterfaceKind::Bond(_) => matches!(link.made, Some(Made::Bond(_))),
+        InterfaceKind::Bridge(_) => matches!(link.made, Some(Made::Bridge { .. })),
+    };
+    is_that
+        && match &interface.id {
+            InterfaceId::Name(name) => name.as_str() == link.name,
+            InterfaceId::Mac(mac) => Some(mac.octets()) == link.permanent_mac.or(link.mac),
+        }
 }
 
 /// Cards, and in a namespace the end of a pair that somebody put there as its card. What podnet makes has other names.
-fn is_ethernet(link: &Link) -> bool {
+fn is_card(link: &Link) -> bool {
     let has_address = link.mac.is_some_and(|mac| mac != [0; 6]);
     let looks_like_a_card = link.name.starts_with("eth") || link.name.starts_with("en");
-    let is_card = match link.kind {
-        LinkKind::Physical => true,
-        LinkKind::Veth => looks_like_a_card,
-        _ => false,
-    };
-    has_address && is_card && link.controller.is_none()
+    has_address
+        && match link.kind {
+            LinkKind::Physical => true,
+            LinkKind::Veth => looks_like_a_card,
+            _ => false,
+        }
 }
 
-fn from_manifest(interface: &Interface, link: &Link, mac: [u8; 6]) -> LinkPlan {
+fn from_manifest(network: &Network, interface: &Interface, link: &Link, mac: [u8; 6]) -> LinkPlan {
     let routes = interface.routes.iter().map(|route| {
         let destination = match (route.to, route.via) {
             (RouteDestination::Range(range), _) => range.net(),
@@ -91,8 +139,12 @@ fn from_manifest(interface: &Interface, link: &Link, mac: [u8; 6]) -> LinkPlan {
         let mut made = Route::direct(destination, link.index, Protocol::Static);
         made.gateway = route.via;
         made.metric = route.metric;
+        made.table = route.table;
         made
     });
+    let is_member = network.owner(&interface.id).is_some();
+    let asks = interface.dhcp != DhcpMode::None || !interface.addresses.is_empty();
+    let listens = interface.router_advertisements && !is_member;
     LinkPlan {
         link: link.index,
         name: link.name.clone(),
@@ -102,16 +154,18 @@ fn from_manifest(interface: &Interface, link: &Link, mac: [u8; 6]) -> LinkPlan {
         routes: routes.collect(),
         dhcp4: interface.dhcp.ipv4(),
         dhcp6: interface.dhcp.ipv6(),
-        router_advertisements: interface.router_advertisements,
+        router_advertisements: listens,
+        // On what carries others routers may be listened to, but nobody waits for one.
+        needs_address: asks || (listens && !network.carries_others(&interface.id)),
         required: interface.required,
     }
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
-    fn link(index: u32, name: &str, kind: LinkKind) -> Link {
+    pub(crate) fn link(index: u32, name: &str, kind: LinkKind) -> Link {
         Link {
             index,
             name: name.to_owned(),
@@ -121,14 +175,16 @@ mod tests {
             up: false,
             carrier: false,
             controller: None,
+            permanent_mac: None,
             below: None,
+            made: None,
         }
     }
 
-    fn interfaces(text: &str) -> Vec<Interface> {
+    pub(crate) fn network(text: &str) -> Network {
         let manifest =
             format!("version = 1\n[machine]\nhostname = \"m\"\nrole = \"single\"\n[cluster]\nname = \"c\"\n{text}");
-        manifest::parse("test", &manifest).unwrap().network.interfaces
+        manifest::parse("test", &manifest).unwrap().network
     }
 
     #[test]
@@ -140,7 +196,7 @@ mod tests {
             link(4, "pod1234", LinkKind::Veth),
             link(5, "cni0", LinkKind::Bridge),
         ];
-        let plan = plan(&[], &links);
+        let plan = plan(&Network::default(), &links);
         let names: Vec<&str> = plan.links.iter().map(|link| link.name.as_str()).collect();
         assert_eq!(names, ["ens3", "eth0"]);
         assert!(plan.links.iter().all(|link| link.dhcp4 && !link.required));
@@ -153,12 +209,32 @@ mod tests {
                     [[network.interfaces]]\nmac = \"02:00:00:00:00:03\"\ndhcp = \"ipv4\"\n\
                     [[network.interfaces]]\nname = \"ens9\"\ndhcp = \"ipv4\"\n";
         let links = [link(2, "ens3", LinkKind::Physical), link(3, "ens4", LinkKind::Physical)];
-        let plan = plan(&interfaces(text), &links);
+        let plan = plan(&network(text), &links);
         assert_eq!(plan.missing, ["ens9"]);
         let first = &plan.links[0];
         assert_eq!((first.link, first.dhcp4, first.addresses.len()), (2, false, 1));
         let route = &first.routes[0];
         assert_eq!((route.destination.to_string().as_str(), route.link), ("0.0.0.0/0", Some(2)));
         assert_eq!((plan.links[1].name.as_str(), plan.links[1].dhcp4), ("ens4", true));
+    }
+
+    #[test]
+    fn members_have_no_addresses_and_nobody_waits_for_one() {
+        let text = "[[network.interfaces]]\nname = \"v\"\naddresses = [\"10.0.5.2/24\"]\nvlan = { link = \"br0\", id = 5 }\n\
+                    [[network.interfaces]]\nname = \"eth0\"\n[[network.interfaces]]\nname = \"br0\"\n\
+                    bridge.members = [\"eth0\"]\n";
+        let made = |index, name: &str, kind, made| Link { made: Some(made), ..link(index, name, kind) };
+        let links = [
+            made(5, "v", LinkKind::Vlan, Made::Vlan { below: 4, id: 5 }),
+            made(4, "br0", LinkKind::Bridge, Made::Bridge { stp: false }),
+            Link { controller: Some(4), ..link(3, "eth0", LinkKind::Veth) },
+        ];
+        let plan = plan(&network(text), &links);
+        let seen: Vec<(&str, bool, bool)> = plan
+            .links
+            .iter()
+            .map(|link| (link.name.as_str(), link.needs_address, link.router_advertisements))
+            .collect();
+        assert_eq!(seen, [("eth0", false, false), ("br0", false, true), ("v", true, true)]);
     }
 }

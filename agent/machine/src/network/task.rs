@@ -1,22 +1,33 @@
 //! Keeps the network as planned while links come and go and leases change.
 
+mod report;
+
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use lifecycle::Shutdown;
-use machine_api::{InterfaceStatus, NetworkStatus};
+use machine_api::NetworkStatus;
 use manifest::Manifest;
-use netlink::{Address, Change, Changes, Link, LinkKind, Netlink, Route};
-use sys::{Linux, System};
+use netlink::{Change, Changes, Link, LinkKind, Netlink};
+use stdx::Backoff;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use crate::dhcp::{self, DhcpConfig, DhcpStates, Lease};
-use crate::network::apply::{apply_lease, apply_lease_end, apply_link};
-use crate::network::plan::{LinkPlan, plan};
-use crate::network::resolv::{hosts, resolv_conf};
+use crate::chance;
+use crate::dhcp::{self, DhcpConfig, DhcpStates, Family, Lent, Report};
+use crate::dhcp6::{self, Dhcp6Config};
+use crate::network::apply::{apply_leftover, apply_lent, apply_lent_end, apply_link};
+use crate::network::leftovers::{plan_configured, plan_leftovers};
+use crate::network::make::make_links;
+use crate::network::owned::Owned;
+use crate::network::plan::{LinkPlan, NetworkPlan, plan};
+
+/// Waits before what failed is tried again.
+const RETRY: Backoff =
+    Backoff { initial: Duration::from_secs(2), factor: 2.0, max: Duration::from_secs(60), jitter: 0.25 };
 
 /// What the network needs to know.
 #[derive(Clone, Debug)]
@@ -26,6 +37,10 @@ pub(crate) struct NetworkConfig {
 }
 
 impl NetworkConfig {
+    fn network(&self) -> manifest::Network {
+        self.manifest.as_ref().map(|manifest| manifest.network.clone()).unwrap_or_default()
+    }
+
     fn hostname(&self) -> String {
         self.manifest.as_ref().map_or_else(|| "keelson".to_owned(), |manifest| manifest.machine.hostname.to_string())
     }
@@ -34,17 +49,29 @@ impl NetworkConfig {
 /// A link that is ours.
 struct Managed {
     plan: LinkPlan,
-    dhcp: Option<JoinHandle<()>>,
-    lease: Option<Lease>,
+    clients: Vec<JoinHandle<()>>,
+    lent: BTreeMap<Family, Lent>,
     /// What failed last, for people.
     failure: String,
 }
 
+impl Managed {
+    /// Does again what failed.
+    async fn try_again(&mut self, netlink: &Netlink) {
+        if self.failure.is_empty() {
+            return;
+        }
+        let mut failures = apply_link(netlink, &self.plan).await;
+        for lent in self.lent.values() {
+            failures.extend(apply_lent(netlink, &self.plan, lent).await);
+        }
+        self.failure = words(&self.plan.name, &failures);
+    }
+}
+
 impl Drop for Managed {
     fn drop(&mut self) {
-        if let Some(dhcp) = &self.dhcp {
-            dhcp.abort();
-        }
+        self.clients.iter().for_each(JoinHandle::abort);
     }
 }
 
@@ -52,10 +79,18 @@ impl Drop for Managed {
 pub(crate) struct Network {
     config: NetworkConfig,
     netlink: Netlink,
+    owned: Owned,
     managed: BTreeMap<u32, Managed>,
-    missing: Vec<String>,
+    /// Required interfaces that are not there, with what failed.
+    missing: BTreeMap<String, String>,
+    /// How much could not be taken back, or given to the machine as a whole.
+    left: usize,
+    /// How often in a row something failed.
+    failures: u32,
     leases: Arc<watch::Sender<DhcpStates>>,
     status: watch::Sender<NetworkStatus>,
+    /// The machine's address that its services know.
+    known: Option<IpAddr>,
 }
 
 impl Network {
@@ -63,9 +98,12 @@ impl Network {
     pub(crate) fn connect(config: NetworkConfig) -> netlink::Result<(Self, watch::Receiver<NetworkStatus>)> {
         let (status, receiver) = watch::channel(NetworkStatus::default());
         let (leases, _) = watch::channel(DhcpStates::new());
-        let (managed, missing) = (BTreeMap::new(), Vec::new());
+        let (managed, missing) = (BTreeMap::new(), BTreeMap::new());
         let leases = Arc::new(leases);
-        Ok((Self { config, netlink: Netlink::connect()?, managed, missing, leases, status }, receiver))
+        let owned = Owned::load(&config.run);
+        let netlink = Netlink::connect()?;
+        let known = report::published(&config.run).and_then(|status| status.primary);
+        Ok((Self { config, netlink, owned, managed, missing, left: 0, failures: 0, leases, status, known }, receiver))
     }
 
     /// Runs until shutdown. What was configured stays: a restart of this process must not cut the network.
@@ -83,6 +121,7 @@ impl Network {
             tokio::select! {
                 () = shutdown.wait() => return,
                 () = relevant_change(&mut changes) => {}
+                () = self.patience() => {}
                 changed = leases.changed() => {
                     if changed.is_err() {
                         return;
@@ -92,10 +131,25 @@ impl Network {
         }
     }
 
+    /// Ends when what failed is to be tried again.
+    async fn patience(&self) {
+        match self.failures {
+            0 => std::future::pending().await,
+            // Most failures end with a change that the kernel tells; this is for the others.
+            failures => tokio::time::sleep(RETRY.next(failures - 1, chance::share())).await,
+        }
+    }
+
     /// Brings everything to where it should be, and says how it is.
     async fn settle(&mut self) {
-        match self.observe_links().await {
-            Ok(links) => self.manage(&links).await,
+        match self.make().await {
+            Ok((links, failures)) => {
+                let has_failed = !failures.is_empty();
+                self.manage(&links, failures).await;
+                let has_failed =
+                    has_failed || self.left > 0 || self.managed.values().any(|managed| !managed.failure.is_empty());
+                self.failures = if has_failed { self.failures.saturating_add(1) } else { 0 };
+            }
             Err(error) => tracing::warn!(error = %stdx::chain(&error), "the network cannot be looked at"),
         }
         self.follow_leases().await;
@@ -105,150 +159,121 @@ impl Network {
         }
     }
 
-    async fn observe_links(&self) -> netlink::Result<Vec<Link>> {
-        let links = self.netlink.links().await?;
+    /// Makes the links that have to be made.
+    async fn make(&mut self) -> netlink::Result<(Vec<Link>, BTreeMap<String, String>)> {
+        let network = self.config.network();
+        let (links, failures) = make_links(&self.netlink, &network, &mut self.owned, &self.config.run).await?;
         for link in links.iter().filter(|link| link.kind == LinkKind::Loopback && !link.up) {
             self.netlink.set_up(link.index).await?;
         }
-        Ok(links)
+        Ok((links, failures))
     }
 
-    async fn manage(&mut self, links: &[Link]) {
-        let none = Vec::new();
-        let interfaces = self.config.manifest.as_ref().map_or(&none, |manifest| &manifest.network.interfaces);
-        let wanted = plan(interfaces, links);
-        self.missing = wanted.missing;
+    async fn manage(&mut self, links: &[Link], mut failures: BTreeMap<String, String>) {
+        let mut wanted = plan(&self.config.network(), links);
+        for (link, error) in &failures {
+            tracing::warn!(link, error, "link not made as it should be");
+        }
+        let mut reason =
+            |name: &String| failures.remove(name).unwrap_or_else(|| "the interface is not there".to_owned());
+        self.missing =
+            std::mem::take(&mut wanted.missing).into_iter().map(|name| (name.clone(), reason(&name))).collect();
         self.managed.retain(|link, _| links.iter().any(|present| present.index == *link));
+        self.take_back(&wanted, links).await;
+        for rule in &wanted.rules {
+            if let Err(error) = self.netlink.add_rule(rule).await {
+                self.left += 1;
+                tracing::warn!(?rule, error = %stdx::chain(&error), "rule not added");
+            }
+        }
         for plan in wanted.links {
-            if self.managed.get(&plan.link).is_some_and(|managed| managed.plan == plan) {
-                continue;
+            match self.managed.get_mut(&plan.link) {
+                Some(managed) if managed.plan == plan => managed.try_again(&self.netlink).await,
+                _ => {
+                    let managed = self.take_over(plan).await;
+                    self.managed.insert(managed.plan.link, managed);
+                }
             }
-            let failures = apply_link(&self.netlink, &plan).await;
-            tracing::info!(link = plan.name, addresses = ?plan.addresses, dhcp = plan.dhcp4, "link configured");
-            let mut managed = Managed { dhcp: None, lease: None, failure: words(&plan.name, &failures), plan };
-            if managed.plan.dhcp6 {
-                managed.failure += "DHCPv6 is not supported yet; router advertisements are. ";
-                tracing::warn!(link = managed.plan.name, "DHCPv6 is not supported yet; router advertisements are");
-            }
-            if managed.plan.dhcp4 {
-                managed.dhcp = Some(self.spawn_dhcp(&managed.plan));
-            }
-            self.managed.insert(managed.plan.link, managed);
         }
     }
 
-    fn spawn_dhcp(&self, plan: &LinkPlan) -> JoinHandle<()> {
-        let config = DhcpConfig {
-            link: plan.link,
-            mac: plan.mac,
-            hostname: self.config.hostname(),
-            memory: self.config.run.join(format!("lease-{}.json", plan.name)),
-        };
-        let (name, report) = (plan.name.clone(), self.leases.clone());
-        tokio::spawn(async move {
-            let link = config.link;
-            if let Err(error) = dhcp::run(config, report.clone()).await {
-                let reason = stdx::chain(&error).to_string();
-                tracing::warn!(link = name, error = reason, "DHCP ended");
-                report.send_modify(|states| states.entry(link).or_default().waits_for = reason);
+    /// Takes back what is not wanted any more, and writes down what links will have.
+    async fn take_back(&mut self, wanted: &NetworkPlan, links: &[Link]) {
+        let before = self.owned.clone();
+        let leftovers = plan_leftovers(&before, wanted, links);
+        let next = plan_configured(&before.configured, wanted, links);
+        self.owned.expect_configured(&next, &wanted.rules);
+        if self.owned != before {
+            self.owned.save(&self.config.run);
+        }
+        self.left = 0;
+        for leftover in &leftovers {
+            match apply_leftover(&self.netlink, leftover).await {
+                Ok(()) => tracing::info!(?leftover, "taken back"),
+                Err(error) => {
+                    self.left += 1;
+                    tracing::warn!(?leftover, error = %stdx::chain(&error), "not taken back");
+                }
             }
-        })
+        }
+        let after = Owned { configured: next, rules: wanted.rules.clone(), ..self.owned.clone() };
+        if self.left == 0 && self.owned != after {
+            self.owned = after;
+            self.owned.save(&self.config.run);
+        }
+    }
+
+    async fn take_over(&self, plan: LinkPlan) -> Managed {
+        let mut failures = apply_link(&self.netlink, &plan).await;
+        let lent = self.owned.configured.get(&plan.name).map(|configured| configured.lent.clone()).unwrap_or_default();
+        for lent in lent.values() {
+            failures.extend(apply_lent(&self.netlink, &plan, lent).await);
+        }
+        let (dhcp4, dhcp6) = (plan.dhcp4, plan.dhcp6);
+        tracing::info!(link = plan.name, addresses = ?plan.addresses, dhcp4, dhcp6, "link configured");
+        let clients = [Family::V4, Family::V6].into_iter().filter(|family| plan.asks(*family));
+        let clients = clients.map(|family| self.spawn_client(&plan, family)).collect();
+        Managed { clients, lent, failure: words(&plan.name, &failures), plan }
+    }
+
+    fn spawn_client(&self, plan: &LinkPlan, family: Family) -> JoinHandle<()> {
+        let (link, name, mac) = (plan.link, plan.name.clone(), plan.mac);
+        let report = Report::new(link, family, self.leases.clone());
+        let memory = |number: &str| self.config.run.join(format!("lease{number}-{name}.json"));
+        match family {
+            Family::V4 => {
+                let config = DhcpConfig { link, mac, hostname: self.config.hostname(), memory: memory("") };
+                tokio::spawn(told(name, report.clone(), dhcp::run(config, report)))
+            }
+            Family::V6 => {
+                let config = Dhcp6Config { link, name: name.clone(), mac, memory: memory("6") };
+                tokio::spawn(told(name, report.clone(), dhcp6::run(config, report)))
+            }
+        }
     }
 
     async fn follow_leases(&mut self) {
         let states = self.leases.borrow().clone();
-        for (link, managed) in &mut self.managed {
-            let lease = states.get(link).and_then(|state| state.lease.clone());
-            if lease == managed.lease {
+        for ((link, family), state) in states {
+            // Until a server was asked, the lease of an earlier process holds.
+            let Some(managed) = self.managed.get_mut(&link).filter(|_| state.is_decided) else { continue };
+            let before = managed.lent.get(&family).cloned();
+            if before == state.lent {
                 continue;
             }
-            let mut failures = Vec::new();
-            if let Some(old) = &managed.lease
-                && lease.as_ref().is_none_or(|lease| lease.address != old.address)
-            {
-                tracing::info!(link = managed.plan.name, address = %old.address, "lease ended");
-                failures.extend(apply_lease_end(&self.netlink, &managed.plan, old).await);
+            let owned = self.owned.configured.entry(managed.plan.name.clone()).or_default();
+            for lent in [&mut managed.lent, &mut owned.lent] {
+                match &state.lent {
+                    Some(now) => drop(lent.insert(family, now.clone())),
+                    None => drop(lent.remove(&family)),
+                }
             }
-            if let Some(lease) = &lease {
-                let (address, server) = (lease.address, lease.server);
-                tracing::info!(link = managed.plan.name, %address, %server, seconds = lease.seconds, "lease");
-                failures.extend(apply_lease(&self.netlink, &managed.plan, lease).await);
-            }
-            managed.lease = lease;
+            self.owned.save(&self.config.run);
+            let (before, now) = (before.unwrap_or_default(), state.lent.unwrap_or_default());
+            tracing::info!(link = managed.plan.name, addresses = ?now.addresses, before = ?before.addresses, "lease");
+            let mut failures = apply_lent_end(&self.netlink, link, &before.without(&now)).await;
+            failures.extend(apply_lent(&self.netlink, &managed.plan, &now).await);
             managed.failure = words(&managed.plan.name, &failures);
-        }
-    }
-
-    async fn observe_status(&self) -> netlink::Result<NetworkStatus> {
-        let addresses = self.netlink.addresses().await?;
-        let routes = self.netlink.routes().await?;
-        let states = self.leases.borrow().clone();
-        let mut status = NetworkStatus::default();
-        for (link, managed) in &self.managed {
-            let own = addresses.iter().filter(|address| address.link == *link);
-            let own: Vec<String> = own.map(|address| address.net.to_string()).collect();
-            let is_configured = addresses.iter().any(|address| address.link == *link && address.global);
-            let waiting = states.get(link).map(|state| state.waits_for.clone()).filter(|text| !text.is_empty());
-            let waits_for = match (is_configured, managed.failure.as_str()) {
-                (true, _) => String::new(),
-                (false, "") => waiting.unwrap_or_else(|| "an address".to_owned()),
-                (false, failure) => failure.to_owned(),
-            };
-            let (name, mac) = (managed.plan.name.clone(), mac_text(managed.plan.mac));
-            status.interfaces.push(InterfaceStatus { name, mac, addresses: own, waits_for });
-        }
-        let configured = status.interfaces.iter().filter(|interface| interface.waits_for.is_empty()).count();
-        let mut required = self.managed.values().filter(|managed| managed.plan.required);
-        let are_required_there = required
-            .all(|managed| status.interfaces.iter().any(|up| up.name == managed.plan.name && up.waits_for.is_empty()));
-        status.ready = configured > 0 && self.missing.is_empty() && are_required_there;
-        status.primary = primary(&addresses, &routes, self.managed.keys(), true);
-        status.secondary = primary(&addresses, &routes, self.managed.keys(), false);
-        if status.primary.is_none() {
-            status.primary = status.secondary.take();
-        }
-        (status.dns_servers, status.ntp_servers) = self.servers();
-        Ok(status)
-    }
-
-    /// Name and time servers: the manifest's, then those of leases.
-    fn servers(&self) -> (Vec<IpAddr>, Vec<String>) {
-        let network = self.config.manifest.as_ref().map(|manifest| &manifest.network);
-        let mut dns = network.map(|network| network.dns_servers.clone()).unwrap_or_default();
-        let mut ntp: Vec<String> =
-            network.map(|network| network.ntp_servers.iter().map(ToString::to_string).collect()).unwrap_or_default();
-        for lease in self.managed.values().filter_map(|managed| managed.lease.as_ref()) {
-            dns.extend(lease.dns_servers.iter().map(|server| IpAddr::V4(*server)));
-            ntp.extend(lease.ntp_servers.iter().map(ToString::to_string));
-        }
-        (without_repeats(dns), without_repeats(ntp))
-    }
-
-    fn publish(&self, status: NetworkStatus) {
-        let mut domains: Vec<String> = Vec::new();
-        if let Some(manifest) = &self.config.manifest {
-            domains.extend(manifest.network.search_domains.iter().map(ToString::to_string));
-        }
-        let leases = self.managed.values().filter_map(|managed| managed.lease.as_ref());
-        domains.extend(leases.filter_map(|lease| lease.domain.clone()));
-        let own: Vec<IpAddr> = status.primary.into_iter().chain(status.secondary).collect();
-        let is_changed = self.status.send_if_modified(|present| {
-            let is_changed = *present != status;
-            present.clone_from(&status);
-            is_changed
-        });
-        if !is_changed {
-            return;
-        }
-        let files = [
-            ("resolv.conf", resolv_conf(&status.dns_servers, &without_repeats(domains)).into_bytes()),
-            ("hosts", hosts(&self.config.hostname(), &own).into_bytes()),
-            ("network.json", serde_json::to_vec_pretty(&status).unwrap_or_default()),
-        ];
-        for (name, content) in files {
-            if let Err(error) = Linux.replace(&self.config.run.join(name), &content, 0o644) {
-                tracing::warn!(error = %stdx::chain(&error), "not published");
-            }
         }
     }
 
@@ -265,6 +290,15 @@ impl Network {
     }
 }
 
+/// Runs a client, and tells when it ends: it only does so when its link cannot be listened on.
+async fn told<E: std::error::Error>(link: String, report: Report, client: impl Future<Output = Result<(), E>>) {
+    if let Err(error) = client.await {
+        let reason = stdx::chain(&error).to_string();
+        tracing::warn!(link, error = reason, "DHCP ended");
+        report.wait(reason);
+    }
+}
+
 /// Returns when links or addresses change; pods' links and routes, which change all the time, do not count.
 async fn relevant_change(changes: &mut Option<Changes>) {
     let Some(listening) = changes else { return std::future::pending().await };
@@ -272,7 +306,7 @@ async fn relevant_change(changes: &mut Option<Changes>) {
         match listening.next().await {
             Some(Change::Route) => {}
             Some(Change::Link(link) | Change::LinkGone(link))
-                if !matches!(link.kind, LinkKind::Physical | LinkKind::Veth) => {}
+                if !matches!(link.kind, LinkKind::Physical | LinkKind::Veth) && link.made.is_none() => {}
             Some(Change::Link(_) | Change::LinkGone(_) | Change::Address(_)) => return,
             None => {
                 *changes = None;
@@ -282,61 +316,10 @@ async fn relevant_change(changes: &mut Option<Changes>) {
     }
 }
 
-/// The address others reach us at: of the link with the best default route, else of any link that is ours.
-fn primary<'a>(
-    addresses: &[Address],
-    routes: &[Route],
-    ours: impl Iterator<Item = &'a u32> + Clone,
-    is_ipv4: bool,
-) -> Option<IpAddr> {
-    let defaults = routes
-        .iter()
-        .filter(|route| route.destination.prefix_len() == 0 && route.destination.addr().is_ipv4() == is_ipv4);
-    let best = defaults.min_by_key(|route| route.metric.unwrap_or(0));
-    let candidates = |link: u32| {
-        let own = addresses.iter().filter(move |address| address.link == link && address.global);
-        own.map(|address| address.net.addr()).find(|address| address.is_ipv4() == is_ipv4)
-    };
-    let by_route = best.and_then(|route| route.source.or_else(|| route.link.and_then(candidates)));
-    by_route.or_else(|| ours.into_iter().find_map(|link| candidates(*link)))
-}
-
-fn without_repeats<T: PartialEq>(items: Vec<T>) -> Vec<T> {
-    let mut kept = Vec::new();
-    for item in items {
-        if !kept.contains(&item) {
-            kept.push(item);
-        }
-    }
-    kept
-}
-
 fn words(link: &str, failures: &[netlink::Error]) -> String {
     let words: Vec<String> = failures.iter().map(|failure| stdx::chain(failure).to_string()).collect();
     for word in &words {
         tracing::warn!(link, error = word, "link not fully configured");
     }
     words.join("; ")
-}
-
-fn mac_text(mac: [u8; 6]) -> String {
-    mac.map(|byte| format!("{byte:02x}")).join(":")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use netlink::Protocol;
-
-    #[test]
-    fn the_primary_address_is_that_of_the_default_route() {
-        let address = |link, net: &str| Address { link, net: net.parse().unwrap(), global: true, tentative: false };
-        let all = [address(2, "10.0.0.2/24"), address(3, "192.168.1.2/24"), address(3, "fd00::2/64")];
-        let mut route = Route::via("0.0.0.0/0".parse().unwrap(), "192.168.1.1".parse().unwrap(), Protocol::Static);
-        route.link = Some(3);
-        let ours = [2, 3];
-        assert_eq!(primary(&all, &[route], ours.iter(), true), Some("192.168.1.2".parse().unwrap()));
-        assert_eq!(primary(&all, &[], ours.iter(), true), Some("10.0.0.2".parse().unwrap()));
-        assert_eq!(primary(&all, &[], ours.iter(), false), Some("fd00::2".parse().unwrap()));
-    }
 }

@@ -1,18 +1,21 @@
 //! The network against the real kernel, with a DHCP server on the other end of the wire. Needs root.
 
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddrV6};
 use std::os::fd::AsFd;
 use std::path::Path;
 use std::time::Duration;
 
 use lifecycle::Shutdown;
 use machine_api::NetworkStatus;
-use netlink::{Netlink, Veth, netns};
+use manifest::Manifest;
+use netlink::{Made, Netlink, Protocol, Route, Veth, netns};
 use sys::PacketSocket;
+use tokio::net::UdpSocket;
 use tokio::sync::watch;
 
 use crate::dhcp::{Kind, reply, wait_on, wrap_for_client};
+use crate::dhcp6;
 use crate::network::{Network, NetworkConfig};
 
 const CLIENT_MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
@@ -81,11 +84,84 @@ async fn scenario(run: &Path) {
     assert_eq!(ready(status).await.primary, up.primary);
     again.trigger();
     task.await.unwrap();
+
+    // Under a manifest without DHCP nothing of the lease stays.
+    let fixed = "[[network.interfaces]]\nname = \"eth0\"\naddresses = [\"10.77.0.50/24\"]\n";
+    let up = during(run, manifest(fixed), async |status| ready(status).await).await;
+    assert_eq!(up.primary.unwrap().to_string(), "10.77.0.50");
+    assert_eq!(global_addresses(&kernel, "eth0").await, ["10.77.0.50/24"]);
+    assert!(!kernel.routes().await.unwrap().iter().any(|route| route.destination.prefix_len() == 0));
     serving.abort();
 }
 
+fn manifest(network: &str) -> Option<Manifest> {
+    let head = "version = 1\n[machine]\nhostname = \"m\"\nrole = \"single\"\n";
+    Some(manifest::parse("test", &format!("{head}{network}")).unwrap())
+}
+
+async fn global_addresses(kernel: &Netlink, name: &str) -> Vec<String> {
+    let link = kernel.require_link(name).await.unwrap();
+    let all = kernel.addresses_of(link.index).await.unwrap();
+    let mut own: Vec<String> = all.iter().filter(|it| it.global).map(|it| it.net.to_string()).collect();
+    own.sort();
+    own
+}
+
+/// Another manifest, and back to the first, on a link that others gave something, too.
+async fn live_scenario(run: &Path) {
+    let kernel = Netlink::connect().unwrap();
+    let veth = Veth { name: "far0", peer: "eth0", peer_namespace: None, mtu: None, peer_mac: None };
+    kernel.set_up(kernel.create_veth(&veth).await.unwrap().index).await.unwrap();
+    let first = "[[network.interfaces]]\nname = \"eth0\"\nmtu = 1400\naddresses = [\"10.79.0.2/24\", \"10.79.0.3/24\"]\n\
+                 routes = [{ to = \"10.9.0.0/16\", via = \"10.79.0.1\" }, { to = \"10.8.0.0/16\", via = \"10.79.0.1\" },\n\
+                 { to = \"default\", via = \"10.79.0.1\", table = 100 }]\n\
+                 [[network.rules]]\npriority = 50\nfrom = \"10.79.0.3/32\"\ntable = 100\n";
+    let observe = async || {
+        let routes = kernel.routes().await.unwrap();
+        let mut routes: Vec<String> = routes
+            .iter()
+            .filter(|route| route.protocol != Protocol::Kernel)
+            .map(|route| route.destination.to_string())
+            .collect();
+        routes.sort();
+        let rules = kernel.rules().await.unwrap().iter().filter(|rule| rule.table == 100).count();
+        let chosen = kernel.routes_of(Some(100)).await.unwrap().len();
+        let mtu = kernel.require_link("eth0").await.unwrap().mtu;
+        (global_addresses(&kernel, "eth0").await, routes, mtu, (rules, chosen))
+    };
+    during(run, manifest(first), async |status| ready(status).await).await;
+    let link = kernel.require_link("eth0").await.unwrap().index;
+    kernel.add_address(link, "10.99.0.1/24".parse().unwrap()).await.unwrap();
+    let foreign = Route::direct("10.98.0.0/16".parse().unwrap(), link, Protocol::Number(77));
+    kernel.replace_route(&foreign).await.unwrap();
+    let before = observe().await;
+    assert_eq!(before.0, ["10.79.0.2/24", "10.79.0.3/24", "10.99.0.1/24"]);
+    assert_eq!(
+        (before.1.as_slice(), before.2),
+        (["10.8.0.0/16", "10.9.0.0/16", "10.98.0.0/16"].map(String::from).as_slice(), 1400)
+    );
+
+    // The kernel takes 10.79.0.3 away with 10.79.0.2, whose network it is in.
+    let fewer = "[[network.interfaces]]\nname = \"eth0\"\naddresses = [\"10.79.0.3/24\"]\n\
+                 routes = [{ to = \"10.8.0.0/16\", via = \"10.79.0.1\" }]\n";
+    during(run, manifest(fewer), async |status| ready(status).await).await;
+    assert_eq!(before.3, (1, 1));
+    let (addresses, routes, mtu, chosen) = observe().await;
+    assert_eq!(chosen, (0, 0));
+    assert_eq!(addresses, ["10.79.0.3/24", "10.99.0.1/24"]);
+    assert_eq!((routes.as_slice(), mtu), (["10.8.0.0/16", "10.98.0.0/16"].map(String::from).as_slice(), 1500));
+
+    // As after a trial that nobody kept.
+    during(run, manifest(first), async |status| ready(status).await).await;
+    assert_eq!(observe().await, before);
+}
+
 #[test]
-fn a_card_gets_its_address_from_a_server_and_keeps_it_over_a_restart() {
+fn another_manifest_changes_what_the_first_one_set_and_nothing_else() {
+    in_a_namespace(live_scenario);
+}
+
+fn in_a_namespace(scenario: impl AsyncFnOnce(&Path) + Send) {
     let Ok(namespace) = netns::create() else {
         eprintln!("SKIPPED: needs root to make network namespaces");
         return;
@@ -96,4 +172,117 @@ fn a_card_gets_its_address_from_a_server_and_keeps_it_over_a_restart() {
         runtime.block_on(scenario(run.path()));
     })
     .unwrap();
+}
+
+#[test]
+fn a_card_gets_its_address_from_a_server_and_keeps_it_over_a_restart() {
+    in_a_namespace(scenario);
+}
+
+/// A bridge of two pairs' ends, and afterwards a card with an address of its own.
+async fn bridge_scenario(run: &Path) {
+    let kernel = Netlink::connect().unwrap();
+    for (name, peer) in [("far0", "eth0"), ("far1", "eth1")] {
+        let veth = Veth { name, peer, peer_namespace: None, mtu: None, peer_mac: None };
+        let far = kernel.create_veth(&veth).await.unwrap();
+        kernel.set_up(far.index).await.unwrap();
+    }
+    let bridged = "[[network.interfaces]]\nname = \"br0\"\naddresses = [\"10.78.0.1/24\"]\n\
+                   bridge = { members = [\"eth0\", \"eth1\"], stp = true }\n\
+                   [[network.interfaces]]\nname = \"eth0\"\n[[network.interfaces]]\nname = \"eth1\"\nmtu = 1400\nrequired = false\n";
+    let up = during(run, manifest(bridged), async |status| ready(status).await).await;
+    assert_eq!(up.primary.unwrap().to_string(), "10.78.0.1");
+    let bridge = kernel.require_link("br0").await.unwrap();
+    assert_eq!((bridge.made, bridge.up), (Some(Made::Bridge { stp: true }), true));
+    for name in ["eth0", "eth1"] {
+        let member = kernel.require_link(name).await.unwrap();
+        assert_eq!((member.controller, member.up), (Some(bridge.index), true), "{name}");
+    }
+
+    // Nothing is made twice, and settings change in place.
+    std::fs::create_dir(run.join("inbox")).unwrap();
+    let changed = bridged.replace(", stp = true", "").replace("\"eth0\", \"eth1\"", "\"eth0\"");
+    during(run, manifest(&changed), async |status| ready(status).await).await;
+    let again = kernel.require_link("br0").await.unwrap();
+    assert_eq!((again.index, again.made), (bridge.index, Some(Made::Bridge { stp: false })));
+    assert_eq!(kernel.require_link("eth0").await.unwrap().controller, Some(bridge.index));
+    assert_eq!(kernel.require_link("eth1").await.unwrap().controller, None);
+    assert!(!run.join("inbox/restart").exists());
+
+    // Somebody else's bridge stays when ours goes.
+    kernel.create_bridge("other").await.unwrap();
+    let plain = "[[network.interfaces]]\nname = \"eth0\"\naddresses = [\"10.78.1.1/24\"]\n";
+    let up = during(run, manifest(plain), async |status| ready(status).await).await;
+    assert_eq!(up.primary.unwrap().to_string(), "10.78.1.1");
+    assert_eq!(std::fs::read_to_string(run.join("inbox/restart")).unwrap(), "node");
+    assert!(kernel.link("br0").await.unwrap().is_none() && kernel.link("other").await.unwrap().is_some());
+}
+
+/// Runs the network for as long as `look` takes, as one process of the role would.
+async fn during<T>(
+    run: &Path,
+    manifest: Option<Manifest>,
+    look: impl AsyncFnOnce(watch::Receiver<NetworkStatus>) -> T,
+) -> T {
+    let (network, status) = Network::connect(NetworkConfig { manifest, run: run.to_owned() }).unwrap();
+    let shutdown = Shutdown::new();
+    let task = tokio::spawn(network.run(shutdown.clone()));
+    let seen = look(status).await;
+    shutdown.trigger();
+    task.await.unwrap();
+    seen
+}
+
+#[test]
+fn a_bridge_is_made_changed_and_removed_as_the_manifest_says() {
+    in_a_namespace(bridge_scenario);
+}
+
+/// Answers every DHCPv6 question with the same address.
+async fn serve6(link: u32) {
+    let socket = socket2::Socket::new(socket2::Domain::IPV6, socket2::Type::DGRAM, None).unwrap();
+    socket.set_only_v6(true).unwrap();
+    socket.set_nonblocking(true).unwrap();
+    socket.bind(&SocketAddrV6::new(Ipv6Addr::UNSPECIFIED, 547, 0, 0).into()).unwrap();
+    socket.join_multicast_v6(&"ff02::1:2".parse().unwrap(), link).unwrap();
+    let socket = UdpSocket::from_std(socket.into()).unwrap();
+    let mut buffer = [0_u8; 2048];
+    loop {
+        let (length, client) = socket.recv_from(&mut buffer).await.unwrap();
+        assert!(length > 4);
+        let transaction = u32::from_be_bytes([0, buffer[1], buffer[2], buffer[3]]);
+        let kind = if buffer[0] == 1 { dhcp6::Kind::Advertise } else { dhcp6::Kind::Reply };
+        let server: Ipv6Addr = "fd00:77::53".parse().unwrap();
+        let extra: [(u16, &[u8]); 2] = [(7, &[255]), (23, &server.octets())];
+        let lent = [("fd00:77::9".parse().unwrap(), 600)];
+        // The kernel may still check the server's own address; the client asks again.
+        drop(socket.send_to(&dhcp6::reply(kind, transaction, &lent, &extra), client).await);
+    }
+}
+
+/// An address of a DHCPv6 server, and what becomes of it when the manifest does not want it any more.
+async fn dhcp6_scenario(run: &Path) {
+    let kernel = Netlink::connect().unwrap();
+    let veth = Veth { name: "server0", peer: "eth0", peer_namespace: None, mtu: None, peer_mac: Some(CLIENT_MAC) };
+    let server = kernel.create_veth(&veth).await.unwrap();
+    kernel.set_up(server.index).await.unwrap();
+    let serving = tokio::spawn(serve6(server.index));
+    let asks = "[[network.interfaces]]\nname = \"eth0\"\ndhcp = \"ipv6\"\n";
+    let up = during(run, manifest(asks), async |status| ready(status).await).await;
+    assert_eq!(up.primary.unwrap().to_string(), "fd00:77::9");
+    assert_eq!(up.dns_servers, ["fd00:77::53".parse::<IpAddr>().unwrap()]);
+    assert_eq!(global_addresses(&kernel, "eth0").await, ["fd00:77::9/128"]);
+
+    // Another process keeps it, and one with another manifest takes it back.
+    serving.abort();
+    let again = during(run, manifest(asks), async |status| ready(status).await).await;
+    assert_eq!(again.primary, up.primary);
+    let fixed = "[[network.interfaces]]\nname = \"eth0\"\naddresses = [\"fd00:77::50/64\"]\n";
+    during(run, manifest(fixed), async |status| ready(status).await).await;
+    assert_eq!(global_addresses(&kernel, "eth0").await, ["fd00:77::50/64"]);
+}
+
+#[test]
+fn a_card_gets_its_address_from_a_server_of_ipv6() {
+    in_a_namespace(dhcp6_scenario);
 }

@@ -43,6 +43,8 @@ fn interface(system: &dyn System, link: &Link, addresses: Vec<String>) -> Interf
         LinkKind::Bridge => "bridge",
         LinkKind::Dummy => "dummy",
         LinkKind::Vxlan => "vxlan",
+        LinkKind::Vlan => "vlan",
+        LinkKind::Bond => "bond",
         _ => "other",
     };
     let mac = link.mac.map(|mac| mac.map(|byte| format!("{byte:02x}")).join(":")).unwrap_or_default();

@@ -27,11 +27,7 @@ const IMPACTS: &[(&str, Impact)] = &[
     ("machine.watchdog", Live),
     ("machine.shutdown-grace", Live),
     ("install", Later("it counts when a machine is installed")),
-    // Addresses that are no longer wanted go with the next start.
-    ("network", Reboot),
-    ("network.dns-servers", Restart(&["machine"])),
-    ("network.search-domains", Restart(&["machine"])),
-    ("network.ntp-servers", Restart(&["machine"])),
+    ("network", Restart(&["machine"])),
     ("cluster", Reboot),
     ("cluster.token", Restart(&["control-plane", "node"])),
     ("control-plane", Restart(&["bootstrap", "control-plane"])),
@@ -53,16 +49,29 @@ const IMPACTS: &[(&str, Impact)] = &[
 /// Sections of which a removed key takes a start, whatever a changed one takes.
 const KEPT_BY_THE_KERNEL: [&str; 2] = ["sysctls", "modules"];
 
+/// Sections of which a change may cut the machine off from whoever makes it, and what in them never does.
+const CUTS_OFF: [&str; 1] = ["network"];
+const NEVER_CUTS_OFF: [&str; 3] = ["network.dns-servers", "network.search-domains", "network.ntp-servers"];
+
+/// Whether `path` is that of `above`, or of something inside.
+fn is_below(path: &str, above: &str) -> bool {
+    path.strip_prefix(above).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+}
+
+/// Whether a change to the key with this path may cut the machine off from whoever makes it.
+pub(crate) fn may_cut_off(path: &str) -> bool {
+    let is_in = |sections: &[&str]| sections.iter().any(|above| is_below(path, above));
+    is_in(&CUTS_OFF) && !is_in(&NEVER_CUTS_OFF)
+}
+
 impl Impact {
     /// That of a change to the key with this path.
     #[must_use]
     pub fn of(path: &str, is_removed: bool) -> Self {
-        let is_below =
-            |above: &str| path.strip_prefix(above).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']));
-        if is_removed && KEPT_BY_THE_KERNEL.iter().any(|section| is_below(section)) {
+        if is_removed && KEPT_BY_THE_KERNEL.iter().any(|section| is_below(path, section)) {
             return Reboot;
         }
-        let rows = IMPACTS.iter().filter(|(above, _)| is_below(above));
+        let rows = IMPACTS.iter().filter(|(above, _)| is_below(path, above));
         rows.max_by_key(|(above, _)| above.len()).map_or(Reboot, |(_, impact)| *impact)
     }
 
@@ -97,9 +106,16 @@ mod tests {
     fn the_longest_beginning_counts() {
         assert_eq!(Impact::of("kubelet.max-pods", false), Restart(&["node"]));
         assert_eq!(Impact::of("kubelet.node-addresses", false), Reboot);
-        assert_eq!(Impact::of("network.interfaces[0].mtu", false), Reboot);
+        assert_eq!(Impact::of("network.interfaces[0].mtu", true), Restart(&["machine"]));
         assert_eq!(Impact::of("sysctls.\"vm.x\"", false), Live);
         assert_eq!(Impact::of("sysctls.\"vm.x\"", true), Reboot);
         assert_eq!(Impact::of("etcd.snapshots.keep", false), Restart(&["machine"]));
+    }
+
+    #[test]
+    fn changes_of_the_network_may_cut_off_and_those_of_servers_do_not() {
+        assert!(may_cut_off("network.interfaces[0].mtu") && may_cut_off("network.interfaces"));
+        assert!(!may_cut_off("network.dns-servers") && !may_cut_off("kubelet.max-pods"));
+        assert!(NEVER_CUTS_OFF.iter().all(|path| keys::find(path).is_some()));
     }
 }

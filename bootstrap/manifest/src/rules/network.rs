@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use super::Rules;
 use super::cluster::in_cluster_range;
-use crate::model::{Interface, Route};
+use crate::model::{Interface, InterfaceKind, Route};
 use crate::words::{DhcpMode, Host, RouteDestination};
 
 /// The C library asks no more than these.
@@ -80,7 +80,9 @@ fn addresses(rules: &mut Rules<'_>) {
             in_cluster_range(rules, &key, address.address());
         }
         let nothing = interface.dhcp == DhcpMode::None && !interface.router_advertisements;
-        if nothing && interface.addresses.is_empty() && !rules.has(&format!("{at}.addresses[0]")) {
+        // A bridge may be for others only.
+        let is_for_others = network.carries_others(&interface.id) || matches!(interface.kind, InterfaceKind::Bridge(_));
+        if nothing && !is_for_others && interface.addresses.is_empty() && !rules.has(&format!("{at}.addresses[0]")) {
             rules.warning(&at, format!("`{}` gets no address", interface.id));
         }
     }

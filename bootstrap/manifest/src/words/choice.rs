@@ -46,6 +46,8 @@ macro_rules! choice {
     };
 }
 
+pub(super) use choice;
+
 choice! {
     /// What a machine is in its cluster.
     Role, "role", "`master`, `worker` or `single`", {

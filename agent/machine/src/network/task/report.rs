@@ -1,0 +1,175 @@
+//! What the network looks like, for the machine's services and for people.
+
+use std::net::IpAddr;
+use std::path::Path;
+
+use machine_api::{InterfaceStatus, NetworkStatus};
+use netlink::{Address, Route};
+use sys::{Linux, System};
+
+use super::Network;
+use crate::network::resolv::{hosts, resolv_conf};
+
+/// Services that the first process starts anew, one a line.
+const RESTART: &str = "inbox/restart";
+const NODE: &str = "node";
+const STATUS: &str = "network.json";
+
+impl Network {
+    pub(super) async fn observe_status(&self) -> netlink::Result<NetworkStatus> {
+        let addresses = self.netlink.addresses().await?;
+        let routes = self.netlink.routes().await?;
+        let states = self.leases.borrow().clone();
+        let mut status = NetworkStatus::default();
+        for (link, managed) in &self.managed {
+            let own = addresses.iter().filter(|address| address.link == *link);
+            let own: Vec<String> = own.map(|address| address.net.to_string()).collect();
+            let is_configured = !managed.plan.needs_address && managed.failure.is_empty()
+                || addresses.iter().any(|address| address.link == *link && address.global);
+            let waiting = states.iter().filter(|((asking, _), state)| asking == link && !state.waits_for.is_empty());
+            let waiting = waiting.map(|(_, state)| state.waits_for.clone()).collect::<Vec<_>>().join(", ");
+            let waits_for = match (is_configured, managed.failure.as_str()) {
+                (true, _) => String::new(),
+                (false, "") if waiting.is_empty() => "an address".to_owned(),
+                (false, "") => waiting,
+                (false, failure) => failure.to_owned(),
+            };
+            let (name, mac) = (managed.plan.name.clone(), mac_text(managed.plan.mac));
+            status.interfaces.push(InterfaceStatus { name, mac, addresses: own, waits_for });
+        }
+        let configured = addresses.iter().filter(|it| it.global && self.managed.contains_key(&it.link)).count();
+        let mut required = self.managed.values().filter(|managed| managed.plan.required);
+        let are_required_there = required
+            .all(|managed| status.interfaces.iter().any(|up| up.name == managed.plan.name && up.waits_for.is_empty()));
+        status.ready = configured > 0 && self.missing.is_empty() && are_required_there;
+        for (name, reason) in &self.missing {
+            let (name, waits_for) = (name.clone(), reason.clone());
+            status.interfaces.push(InterfaceStatus { name, waits_for, ..InterfaceStatus::default() });
+        }
+        status.primary = primary(&addresses, &routes, self.managed.keys(), true);
+        status.secondary = primary(&addresses, &routes, self.managed.keys(), false);
+        if status.primary.is_none() {
+            status.primary = status.secondary.take();
+        }
+        (status.dns_servers, status.ntp_servers) = self.servers();
+        Ok(status)
+    }
+
+    /// Name and time servers: the manifest's, then those of leases.
+    fn servers(&self) -> (Vec<IpAddr>, Vec<String>) {
+        let network = self.config.manifest.as_ref().map(|manifest| &manifest.network);
+        let mut dns = network.map(|network| network.dns_servers.clone()).unwrap_or_default();
+        let mut ntp: Vec<String> =
+            network.map(|network| network.ntp_servers.iter().map(ToString::to_string).collect()).unwrap_or_default();
+        for lent in self.managed.values().flat_map(|managed| managed.lent.values()) {
+            dns.extend(&lent.dns_servers);
+            ntp.extend(lent.ntp_servers.iter().cloned());
+        }
+        (without_repeats(dns), without_repeats(ntp))
+    }
+
+    pub(super) fn publish(&mut self, status: NetworkStatus) {
+        let mut domains: Vec<String> = Vec::new();
+        if let Some(manifest) = &self.config.manifest {
+            domains.extend(manifest.network.search_domains.iter().map(ToString::to_string));
+        }
+        let lent = self.managed.values().flat_map(|managed| managed.lent.values());
+        domains.extend(lent.flat_map(|lent| lent.domains.iter().cloned()));
+        let own: Vec<IpAddr> = status.primary.into_iter().chain(status.secondary).collect();
+        let is_changed = self.status.send_if_modified(|present| {
+            let is_changed = *present != status;
+            present.clone_from(&status);
+            is_changed
+        });
+        if !is_changed {
+            return;
+        }
+        let files = [
+            ("resolv.conf", resolv_conf(&status.dns_servers, &without_repeats(domains)).into_bytes()),
+            ("hosts", hosts(&self.config.hostname(), &own).into_bytes()),
+            (STATUS, serde_json::to_vec_pretty(&status).unwrap_or_default()),
+        ];
+        for (name, content) in files {
+            if let Err(error) = Linux.replace(&self.config.run.join(name), &content, 0o644) {
+                tracing::warn!(error = %stdx::chain(&error), "not published");
+            }
+        }
+        self.follow_address(&status);
+    }
+
+    /// The node looks for the machine's address when it starts, and no later.
+    fn follow_address(&mut self, status: &NetworkStatus) {
+        let Some(now) = status.primary.filter(|_| status.ready) else { return };
+        let before = self.known.replace(now);
+        let is_fixed = self.config.manifest.as_ref().is_some_and(|it| !it.kubelet.node_addresses.is_empty());
+        if before.is_none_or(|before| before == now) || is_fixed {
+            return;
+        }
+        tracing::info!(?before, %now, "the machine has another address: the node starts anew");
+        if let Err(error) = Linux.replace(&self.config.run.join(RESTART), NODE.as_bytes(), 0o600) {
+            tracing::warn!(error = %stdx::chain(&error), "the node does not know of it");
+        }
+    }
+}
+
+/// What an earlier process published.
+pub(super) fn published(run: &Path) -> Option<NetworkStatus> {
+    serde_json::from_slice(&Linux.read(&run.join(STATUS)).ok()?).ok()
+}
+
+/// The address others reach us at: of the link with the best default route, else of any link that is ours.
+fn primary<'a>(
+    addresses: &[Address],
+    routes: &[Route],
+    ours: impl Iterator<Item = &'a u32> + Clone,
+    is_ipv4: bool,
+) -> Option<IpAddr> {
+    let defaults = routes
+        .iter()
+        .filter(|route| route.destination.prefix_len() == 0 && route.destination.addr().is_ipv4() == is_ipv4);
+    let best = defaults.min_by_key(|route| route.metric.unwrap_or(0));
+    let candidates = |link: u32| {
+        let own = addresses.iter().filter(move |address| address.link == link && address.global);
+        own.map(|address| address.net.addr()).find(|address| address.is_ipv4() == is_ipv4)
+    };
+    let by_route = best.and_then(|route| route.source.or_else(|| route.link.and_then(candidates)));
+    by_route.or_else(|| ours.into_iter().find_map(|link| candidates(*link)))
+}
+
+fn without_repeats<T: PartialEq>(items: Vec<T>) -> Vec<T> {
+    let mut kept = Vec::new();
+    for item in items {
+        if !kept.contains(&item) {
+            kept.push(item);
+        }
+    }
+    kept
+}
+
+fn mac_text(mac: [u8; 6]) -> String {
+    mac.map(|byte| format!("{byte:02x}")).join(":")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use netlink::Protocol;
+
+    #[test]
+    fn the_primary_address_is_that_of_the_default_route() {
+        let address = |link, net: &str| Address {
+            link,
+            net: net.parse().unwrap(),
+            global: true,
+            tentative: false,
+            from_router: false,
+        };
+        let all = [address(2, "10.0.0.2/24"), address(3, "192.168.1.2/24"), address(3, "fd00::2/64")];
+        let mut route = Route::via("0.0.0.0/0".parse().unwrap(), "192.168.1.1".parse().unwrap(), Protocol::Static);
+        route.link = Some(3);
+        let ours = [2, 3];
+        assert_eq!(primary(&all, &[route], ours.iter(), true), Some("192.168.1.2".parse().unwrap()));
+        assert_eq!(primary(&all, &[], ours.iter(), true), Some("10.0.0.2".parse().unwrap()));
+        assert_eq!(primary(&all, &[], ours.iter(), false), Some("fd00::2".parse().unwrap()));
+    }
+}

@@ -1,0 +1,194 @@
+//! `[network]`
+
+use std::net::IpAddr;
+
+use crate::words::{
+    BondMode, Cidr, DhcpMode, DnsName, HashPolicy, Host, InterfaceAddress, InterfaceId, InterfaceName, LacpRate,
+    RouteDestination, TimeSpan,
+};
+
+/// `[network]`
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Network {
+    /// Interfaces; empty means DHCPv4 and router advertisements on every Ethernet interface.
+    pub interfaces: Vec<Interface>,
+    /// Rules that choose tables of routes.
+    pub rules: Vec<Rule>,
+    /// DNS servers, before those of DHCP.
+    pub dns_servers: Vec<IpAddr>,
+    /// Search domains.
+    pub search_domains: Vec<DnsName>,
+    /// Time servers, before those of DHCP.
+    pub ntp_servers: Vec<Host>,
+}
+
+/// `[[network.interfaces]]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Interface {
+    /// Which interface.
+    pub id: InterfaceId,
+    /// What it is: a card, or made of others.
+    pub kind: InterfaceKind,
+    /// DHCP families.
+    pub dhcp: DhcpMode,
+    /// Static addresses.
+    pub addresses: Vec<InterfaceAddress>,
+    /// Whether router advertisements are taken.
+    pub router_advertisements: bool,
+    /// Largest packet.
+    pub mtu: Option<u32>,
+    /// Whether Kubernetes waits for the interface.
+    pub required: bool,
+    /// Static routes.
+    pub routes: Vec<Route>,
+}
+
+/// `[[network.interfaces.routes]]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Route {
+    /// Where it leads.
+    pub to: RouteDestination,
+    /// The gateway; `None` is the link itself.
+    pub via: Option<IpAddr>,
+    /// Preference.
+    pub metric: Option<u32>,
+    /// The table; `None` is the main one.
+    pub table: Option<u32>,
+}
+
+/// `[[network.rules]]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rule {
+    /// Place among the rules.
+    pub priority: u32,
+    /// Senders.
+    pub from: Option<Cidr>,
+    /// Receivers.
+    pub to: Option<Cidr>,
+    /// Mark of packets.
+    pub mark: Option<u32>,
+    /// Interface by which packets come in.
+    pub incoming: Option<InterfaceName>,
+    /// The table of routes.
+    pub table: u32,
+}
+
+/// What an interface is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum InterfaceKind {
+    /// A card that the machine has.
+    Card,
+    /// A VLAN of another interface.
+    Vlan(Vlan),
+    /// Cards that act as one.
+    Bond(Bond),
+    /// A switch of other interfaces.
+    Bridge(Bridge),
+}
+
+/// `[network.interfaces.vlan]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Vlan {
+    /// The interface that the tagged packets travel on.
+    pub link: InterfaceId,
+    /// The number in the tags.
+    pub id: u16,
+}
+
+/// `[network.interfaces.bond]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Bond {
+    /// The cards, at least one.
+    pub members: Vec<InterfaceId>,
+    /// How packets are distributed among them.
+    pub mode: BondMode,
+    /// How often their signals are looked at.
+    pub miimon: TimeSpan,
+    /// How often the other side is asked for signs of life.
+    pub lacp_rate: Option<LacpRate>,
+    /// What decides on the card that a packet takes.
+    pub hash_policy: Option<HashPolicy>,
+}
+
+/// `[network.interfaces.bridge]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Bridge {
+    /// The interfaces that it switches between, perhaps none.
+    pub members: Vec<InterfaceId>,
+    /// Whether it keeps loops out by the spanning tree protocol.
+    pub stp: bool,
+}
+
+impl InterfaceKind {
+    /// The interfaces that belong to it and have no addresses of their own.
+    #[must_use]
+    pub fn members(&self) -> &[InterfaceId] {
+        match self {
+            Self::Bond(bond) => &bond.members,
+            Self::Bridge(bridge) => &bridge.members,
+            Self::Card | Self::Vlan(_) => &[],
+        }
+    }
+
+    /// The interfaces that have to be there before it.
+    #[must_use]
+    pub fn parts(&self) -> &[InterfaceId] {
+        match self {
+            Self::Vlan(vlan) => std::slice::from_ref(&vlan.link),
+            Self::Card | Self::Bond(_) | Self::Bridge(_) => self.members(),
+        }
+    }
+
+    /// The kernel module that makes it, if one does.
+    #[must_use]
+    pub fn module(&self) -> Option<&'static str> {
+        match self {
+            Self::Card => None,
+            Self::Vlan(_) => Some("8021q"),
+            Self::Bond(_) => Some("bonding"),
+            Self::Bridge(_) => Some("bridge"),
+        }
+    }
+}
+
+impl Network {
+    /// The interface with this identity.
+    #[must_use]
+    pub fn interface(&self, id: &InterfaceId) -> Option<&Interface> {
+        self.interfaces.iter().find(|interface| interface.id == *id)
+    }
+
+    /// The interfaces, each after those that it needs.
+    #[must_use]
+    pub fn in_order(&self) -> Vec<&Interface> {
+        let mut ordered: Vec<&Interface> = Vec::new();
+        // No interface needs itself, so that each round finds one at least.
+        for _round in &self.interfaces {
+            for interface in &self.interfaces {
+                let is_there = |id: &InterfaceId| ordered.iter().any(|earlier| earlier.id == *id);
+                if !is_there(&interface.id) && interface.kind.parts().iter().all(is_there) {
+                    ordered.push(interface);
+                }
+            }
+        }
+        ordered
+    }
+
+    /// Whether an interface is a part of another one, or carries it.
+    #[must_use]
+    pub fn carries_others(&self, id: &InterfaceId) -> bool {
+        self.interfaces.iter().any(|interface| interface.kind.parts().contains(id))
+    }
+
+    /// The interface that another one belongs to, if it does.
+    #[must_use]
+    pub fn owner(&self, id: &InterfaceId) -> Option<&Interface> {
+        self.interfaces.iter().find(|interface| interface.kind.members().contains(id))
+    }
+
+    /// The kernel modules that the interfaces need.
+    pub fn modules(&self) -> impl Iterator<Item = &str> {
+        let needed: std::collections::BTreeSet<_> = self.interfaces.iter().filter_map(|it| it.kind.module()).collect();
+        needed.into_iter()
+    }
+}

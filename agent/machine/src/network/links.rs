@@ -87,7 +87,7 @@ fn own_link(network: &Network, interface: &Interface, links: &[Link], owned: &Ow
         return Some(LinkStep::Create { name, made: wanted });
     };
     match &link.made {
-        Some(found) if found.satisfies(&wanted) => (!owned.links.contains(&name)).then(|| LinkStep::Adopt { name }),
+        Some(found) if found.satisfies(&wanted) => (!owned.links.contains(&name)).then_some(LinkStep::Adopt { name }),
         Some(found) if found.can_become(&wanted) => Some(LinkStep::Change { link: link.index, name, made: wanted }),
         Some(found) if found.is_like(&wanted) || owned.links.contains(&name) => {
             Some(LinkStep::Remove { link: link.index, name })

@@ -12,7 +12,7 @@ use api::core::v1::Node;
 use api::meta::v1::Time;
 use client::DeleteOptions;
 use pki::{Authority, Csr, CsrDenied, San, Usage};
-use reconcile::{Action, Queue};
+use reconcile::{Action, Event, Queue};
 
 use crate::caches::{Need, Reflectors, need};
 use crate::controller::{Context, Controller, Key, enqueue, now};
@@ -30,19 +30,28 @@ const MIN_LIFE: Duration = Duration::from_secs(600);
 /// Requests that were answered are kept so long, those that nobody answers a day.
 const KEEP_ANSWERED: i64 = 3600;
 const KEEP_PENDING: i64 = 24 * 3600;
-/// Pause before a node's addresses are looked at again.
-const LOOK_AGAIN: Duration = Duration::from_secs(1);
-
+/// Nothing is done for a request that nobody approves, until it is removed.
+const UNTIL_OLD: Action = Action::RequeueAfter(Duration::from_secs(KEEP_PENDING.unsigned_abs() + 1));
 pub(crate) struct Requests {
     context: Context,
 }
 
 impl Controller for Requests {
     const NAME: &'static str = "certificatesigningrequest-signing-controller";
-    const NEEDS: &'static [Need] = &[need::signing_requests];
+    const NEEDS: &'static [Need] = &[need::signing_requests, need::nodes];
 
     fn watch(&self, queue: &Queue<Key>, reflectors: &mut Reflectors) {
         reflectors.signing_requests.handle(enqueue(queue));
+        let (queue, requests) = (queue.clone(), self.context.caches.signing_requests.clone());
+        reflectors.nodes.handle(move |event| {
+            let Event::Applied { old, new } = event else { return };
+            if old.as_ref().is_some_and(|old| old.status.addresses == new.status.addresses) {
+                return;
+            }
+            let waiting = requests.list();
+            let waiting = waiting.iter().filter(|request| waits_for(request, &new.metadata.name));
+            waiting.for_each(|request| queue.add(Key::of(&request.metadata)));
+        });
     }
 
     fn new(context: Context) -> Self {
@@ -89,6 +98,13 @@ fn plan(request: &CertificateSigningRequest, age: i64) -> Step {
     Step::Wait(Duration::from_secs((keep - age + 1).unsigned_abs()))
 }
 
+/// Whether a node's request for its serving certificate may wait for the addresses that the node tells.
+fn waits_for(request: &CertificateSigningRequest, node: &str) -> bool {
+    request.spec.signer_name == KUBELET_SERVING
+        && request.status.conditions.is_empty()
+        && request.spec.username.strip_prefix(NODE_USER_PREFIX) == Some(node)
+}
+
 /// The permissions of which one is enough: nodes renew their own certificate, others ask for a node's first.
 fn node_client_permissions(user: &str) -> &'static [&'static str] {
     if user.starts_with(NODE_USER_PREFIX) { &["selfnodeclient", "nodeclient"] } else { &["nodeclient"] }
@@ -132,16 +148,16 @@ impl Requests {
             Ok(()) => {
                 let (request, user) = (&request.metadata.name, &request.spec.username);
                 tracing::info!(request, user, "not approved by itself: the user may not have node certificates");
-                return Ok(Action::Done);
+                return Ok(UNTIL_OLD);
             }
             Err(CsrDenied::ForeignName(name)) if request.spec.signer_name == KUBELET_SERVING => {
-                // The node may not have told its addresses yet.
+                // Once the node has told its addresses, the request is looked at again.
                 tracing::debug!(request = request.metadata.name, name, "a name that the node does not have");
-                return Ok(Action::RequeueAfter(LOOK_AGAIN));
+                return Ok(UNTIL_OLD);
             }
             Err(denied) => {
                 tracing::info!(request = request.metadata.name, %denied, "not approved by itself");
-                return Ok(Action::Done);
+                return Ok(UNTIL_OLD);
             }
         }
         let mut approved = request.clone();
@@ -253,5 +269,17 @@ mod tests {
         assert_eq!(plan(&issued, 0), Step::Wait(Duration::from_secs(3601)));
         assert_eq!(plan(&issued, 3601), Step::Remove);
         assert_eq!(plan(&request(KUBELET_CLIENT, &["Denied"]), 0), Step::Wait(Duration::from_secs(3601)));
+    }
+    #[test]
+    fn what_waits_for_a_node_is_looked_at_when_the_node_tells_its_addresses() {
+        let of = |signer: &str, user: &str, conditions: &[&str]| {
+            let mut request = request(signer, conditions);
+            request.spec.username = user.to_owned();
+            waits_for(&request, "worker-1")
+        };
+        assert!(of(KUBELET_SERVING, "system:node:worker-1", &[]));
+        assert!(!of(KUBELET_SERVING, "system:node:worker-10", &[]));
+        assert!(!of(KUBELET_SERVING, "system:node:worker-1", &["Denied"]));
+        assert!(!of(KUBELET_CLIENT, "system:node:worker-1", &[]));
     }
 }

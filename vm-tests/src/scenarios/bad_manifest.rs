@@ -37,7 +37,9 @@ pub(super) async fn run(scene: &mut Scene) -> Result<Outcome> {
     scene.serve().await?;
     scene.say("the corrected manifest was taken; the cluster serves");
 
-    // The bad one is still where the machine starts from; the last good one counts.
+    // Another bad one lies where the machine starts from; the last good one counts. The first one it would not even
+    // tell of: it knows that the corrected one came after it.
+    let bad = format!("{bad}# Written anew.\n");
     let seen = scene.console(&master.name)?.len();
     scene.cluster.stop_machine(&master.name, false).await?;
     fs::write(&path, &bad)?;
@@ -45,7 +47,7 @@ pub(super) async fn run(scene: &mut Scene) -> Result<Outcome> {
     diagnosed(scene, &master, &bad, seen).await?;
     fs::write(&path, &good)?;
     scene.serve().await?;
-    scene.say("started again with the bad manifest, it tells, and goes on with the last good one");
+    scene.say("started again with another bad manifest, it tells, and goes on with the last good one");
     Ok(Outcome::Passed)
 }
 

@@ -6,9 +6,10 @@ use anyhow::{Context, Result, bail, ensure};
 use tokio::io::{AsyncBufReadExt, BufReader};
 
 use super::Outcome;
-use super::scene::{self, Scene};
+use super::scene::{self, SHORTLY, Scene};
 use crate::observe::ask;
 use crate::program::{PATIENCE, Program};
+use crate::wait::until;
 
 const EDITOR: &str = "sed -i s/Hello/Goodbye/";
 
@@ -78,8 +79,13 @@ async fn describe(kubectl: &Program, pod: &str, node: &str) -> Result<()> {
 async fn containers(kubectl: &Program, pod: &str) -> Result<()> {
     kubectl.expect(&["logs", pod], &[pod, "listens on port 8080"]).await?;
     kubectl.expect(&["logs", "-l", "app=sample", "--tail", "1", "--prefix"], &["[pod/sample-", "listens"]).await?;
-    let since = kubectl.run(&["logs", pod, "--since", "1s"]).await?;
-    ensure!(since.is_empty(), "a millisecond's log is {since:?}");
+    // The pod may have written a moment ago.
+    until("a second without a line", SHORTLY, async || {
+        let since = kubectl.run(&["logs", pod, "--since", "1s"]).await?;
+        ensure!(since.is_empty(), "the last second's log is {since:?}");
+        Ok(())
+    })
+    .await?;
     let answer = kubectl.run(&["exec", pod, "--", "/sample", "get", "http://127.0.0.1:8080/"]).await?;
     ensure!(answer.trim() == pod, "the pod's own server answers {answer:?} in the pod");
     kubectl.expect(&["exec", "deployment/sample", "--", "/sample", "get", "http://sample/"], &["sample-"]).await?;

@@ -30,7 +30,7 @@ pub use encoded::Encoded;
 pub use parse::{Parsed, go_map, go_syntax, go_type, parse_apply, parse_body, parse_patch};
 pub use render::{Indenter, JsonCache, Renderer, indent, json_frame, proto_frame, put_type_names, yaml};
 pub use syntax::complaint as syntax_complaint;
-pub use unstructured::{fit_numbers, misfit};
+pub use unstructured::{fit_numbers, json_type, misfit};
 
 use crate::cache::{Object, Storage};
 use crate::status::{Failure, Result};

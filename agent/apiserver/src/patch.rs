@@ -81,14 +81,7 @@ pub fn strategic_patch(body: &[u8]) -> Result<Patch> {
 }
 
 fn not_a(ty: &str, value: &Value) -> Failure {
-    let found = match value {
-        Value::Null => "null",
-        Value::Bool(_) => "bool",
-        Value::Number(_) => "number",
-        Value::String(_) => "string",
-        Value::Array(_) => "array",
-        Value::Object(_) => "object",
-    };
+    let found = crate::codec::json_type(value);
     Failure::bad_request(format!("error decoding patch: json: cannot unmarshal {found} into Go value of type {ty}"))
 }
 

@@ -129,7 +129,12 @@ fn parse(text: &str) -> std::result::Result<Vec<Toleration>, String> {
     let items = match &value {
         Value::Null => &[][..],
         Value::Array(items) => items,
-        other => return Err(format!("json: cannot unmarshal {} into Go value of type []v1.Toleration", word(other))),
+        other => {
+            return Err(format!(
+                "json: cannot unmarshal {} into Go value of type []v1.Toleration",
+                codec::json_type(other)
+            ));
+        }
     };
     items.iter().try_for_each(|item| misfit(item).map_or(Ok(()), Err))?;
     Ok(Toleration::list(items))
@@ -138,7 +143,7 @@ fn parse(text: &str) -> std::result::Result<Vec<Toleration>, String> {
 /// What is wrong with a toleration.
 fn misfit(item: &Value) -> Option<String> {
     let Value::Object(fields) = item else {
-        return Some(format!("json: cannot unmarshal {} into Go value of type v1.Toleration", word(item)));
+        return Some(format!("json: cannot unmarshal {} into Go value of type v1.Toleration", codec::json_type(item)));
     };
     fields.iter().find_map(|(key, value)| {
         let (fits, wanted) = match key.as_str() {
@@ -147,19 +152,8 @@ fn misfit(item: &Value) -> Option<String> {
             _ => return None,
         };
         let field = format!("Go struct field Toleration.{key} of type {wanted}");
-        (!fits && !value.is_null()).then(|| format!("json: cannot unmarshal {} into {field}", word(value)))
+        (!fits && !value.is_null()).then(|| format!("json: cannot unmarshal {} into {field}", codec::json_type(value)))
     })
-}
-
-fn word(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "null",
-        Value::Bool(_) => "bool",
-        Value::Number(_) => "number",
-        Value::String(_) => "string",
-        Value::Array(_) => "array",
-        Value::Object(_) => "object",
-    }
 }
 
 /// ExtendedResourceToleration.

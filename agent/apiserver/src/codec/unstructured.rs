@@ -183,7 +183,7 @@ fn kind_of(value: &Value) -> &'static str {
 }
 
 /// The JSON type of a value.
-const fn json_type(value: &Value) -> &'static str {
+pub const fn json_type(value: &Value) -> &'static str {
     match value {
         Value::Object(_) => "object",
         Value::Array(_) => "array",

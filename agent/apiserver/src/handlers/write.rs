@@ -96,11 +96,11 @@ fn check_type_texts(call: &Call, value: &Value, body: &[u8]) -> Result<()> {
         Err(unrecognized(call, body, &why))
     };
     if !value.is_object() {
-        return told(&format!("{} into Go value of type {TYPE_NAMES}", json_type(value)));
+        return told(&format!("{} into Go value of type {TYPE_NAMES}", codec::json_type(value)));
     }
     for key in ["apiVersion", "kind"] {
         if !value[key].is_null() && !value[key].is_string() {
-            return told(&format!("{} into Go struct field .{key} of type string", json_type(&value[key])));
+            return told(&format!("{} into Go struct field .{key} of type string", codec::json_type(&value[key])));
         }
     }
     let version = tree::text(value, "/apiVersion");
@@ -108,17 +108,6 @@ fn check_type_texts(call: &Call, value: &Value, body: &[u8]) -> Result<()> {
         return Err(unrecognized(call, body, &format!("unexpected GroupVersion string: {version}")));
     }
     Ok(())
-}
-
-fn json_type(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "null",
-        Value::Bool(_) => "bool",
-        Value::Number(_) => "number",
-        Value::String(_) => "string",
-        Value::Array(_) => "array",
-        Value::Object(_) => "object",
-    }
 }
 
 /// Everything strict decoding objects to.

@@ -9,7 +9,7 @@ use lifecycle::Shutdown;
 use parking_lot::Mutex;
 
 use crate::cache::{Cache, Storage};
-use crate::codec::{JsonCache, Renderer};
+use crate::codec::{Forms, Renderer};
 use crate::config::Config;
 use crate::managed::Manager;
 use crate::negotiate::Accept;
@@ -26,8 +26,8 @@ pub struct App {
     pub config: Config,
     /// Everything that is stored.
     pub cache: Arc<Cache>,
-    /// JSON forms made before.
-    pub forms: JsonCache,
+    /// Texts made of objects before.
+    pub forms: Forms,
     /// Readiness is not shown before the first objects are there.
     pub bootstrapped: AtomicBool,
     /// Once triggered, no new requests are served.
@@ -85,7 +85,7 @@ impl App {
             image_policy: crate::admission::ImagePolicy::new(&config)?,
             config,
             cache,
-            forms: JsonCache::default(),
+            forms: Forms::default(),
             bootstrapped: AtomicBool::new(false),
             shutdown,
             metrics,

@@ -5,6 +5,7 @@ mod blank;
 mod convert;
 mod devices;
 mod encoded;
+mod forms;
 mod hostile;
 mod lines;
 mod parse;
@@ -27,8 +28,9 @@ use serde_json::Value;
 pub use blank::{as_stored, as_written, keep as keep_blanks};
 pub use convert::between;
 pub use encoded::Encoded;
+pub use forms::{Form, Forms, Sort};
 pub use parse::{Parsed, go_map, go_syntax, go_type, parse_apply, parse_body, parse_patch};
-pub use render::{Indenter, JsonCache, Renderer, indent, json_frame, proto_frame, put_type_names, yaml};
+pub use render::{Indenter, Renderer, indent, json_frame, proto_frame, put_type_names, yaml};
 pub use syntax::complaint as syntax_complaint;
 pub use unstructured::{fit_numbers, json_type, misfit};
 

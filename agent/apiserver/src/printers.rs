@@ -5,10 +5,11 @@
 //! ```
 //!
 //! A kind is printed from the version it is stored in, so that all its versions show the same. Kinds without a row in
-//! [`PRINTERS`] show their name and when they were created. Ages are against a time that the caller gives.
+//! [`PRINTERS`] show their name and when they were created. Ages are left open: a row is good until its object changes.
 
 mod access;
 mod autoscaling;
+mod cell;
 mod configuration;
 mod core;
 mod device;
@@ -23,8 +24,9 @@ mod workload;
 use std::collections::HashMap;
 use std::sync::LazyLock;
 
+pub use cell::Cell;
 use prost::DecodeError;
-use serde_json::{Value, json};
+use serde_json::json;
 use slim::Slim;
 pub use text::Now;
 
@@ -32,13 +34,13 @@ pub use text::Now;
 #[derive(Debug, Default, PartialEq)]
 pub struct Row {
     /// One value per column; more than columns where upstream has more.
-    pub cells: Vec<Value>,
+    pub cells: Vec<Cell>,
     /// Reason and message of the `Completed` condition of a row.
     completed: Option<(&'static str, &'static str)>,
 }
 
-impl From<Vec<Value>> for Row {
-    fn from(cells: Vec<Value>) -> Self {
+impl From<Vec<Cell>> for Row {
+    fn from(cells: Vec<Cell>) -> Self {
         Self { cells, completed: None }
     }
 }
@@ -58,11 +60,11 @@ impl Row {
 
 /// The cells of a row.
 macro_rules! cells {
-    ($($cell:expr),+ $(,)?) => { vec![$(serde_json::Value::from($cell)),+] };
+    ($($cell:expr),+ $(,)?) => { vec![$($crate::printers::cell::Cell::from($cell)),+] };
 }
 use cells;
 
-type Print = fn(&[u8], Now) -> Result<Row, DecodeError>;
+type Print = fn(&[u8]) -> Result<Row, DecodeError>;
 
 /// How objects of a resource are printed.
 struct Printer {
@@ -76,9 +78,9 @@ macro_rules! printer {
         Printer {
             group: $group,
             plural: $plural,
-            print: |raw, now| {
+            print: |raw| {
                 let object = prost::Message::decode(raw)?;
-                Ok(Row::from($function(&object, now)))
+                Ok(Row::from($function(&object)))
             },
         }
     };
@@ -86,13 +88,13 @@ macro_rules! printer {
         Printer {
             group: $group,
             plural: $plural,
-            print: |raw, now| {
+            print: |raw| {
                 static SLIM: LazyLock<Slim> =
                     LazyLock::new(|| Slim::of(<$type as api::Resource>::KIND.schema(), $shown));
                 let mut shown = Vec::with_capacity(raw.len() / 2);
                 SLIM.copy(raw, &mut shown);
                 let object: $type = prost::Message::decode(shown.as_slice())?;
-                Ok(Row::from($function(&object, now)))
+                Ok(Row::from($function(&object)))
             },
         }
     };
@@ -167,9 +169,9 @@ fn printer(group: &str, plural: &str) -> Option<&'static Printer> {
 ///
 /// # Errors
 /// When the bytes are no message of the kind.
-pub fn row(kind: &api::Kind, raw: &[u8], now: Now) -> Result<Row, DecodeError> {
+pub fn row(kind: &api::Kind, raw: &[u8]) -> Result<Row, DecodeError> {
     match printer(kind.group, kind.plural) {
-        Some(printer) => (printer.print)(raw, now),
+        Some(printer) => (printer.print)(raw),
         None => named(raw),
     }
 }
@@ -239,7 +241,7 @@ mod tests {
         for kind in served.kinds().iter().filter(|k| k.verbs.contains(&"list")) {
             let known = COLUMNS.get(&(kind.group, kind.version, kind.plural)).map_or(0, Vec::len);
             assert!(known > 0, "{} {} has no columns", kind.group, kind.plural);
-            let row = row(kind, &[], Now::from_nanos(0)).unwrap();
+            let row = row(kind, &[]).unwrap();
             // Upstream gives an address three cells for two columns.
             let extra = usize::from(kind.plural == "ipaddresses");
             assert_eq!(row.cells.len(), known + extra, "{} {}", kind.group, kind.plural);

@@ -4,10 +4,10 @@ use bytes::Bytes;
 use serde_json::Value;
 
 use crate::cache::Object;
-use crate::codec::{self, Renderer};
+use crate::codec::{self, Form, Renderer, Sort};
 use crate::custom;
 use crate::negotiate::{Accept, Encoding};
-use crate::printers::{self, Now};
+use crate::printers::{self, Cell, Now};
 use crate::status::{Failure, Result};
 
 /// What a row holds of its object beside the cells.
@@ -48,6 +48,9 @@ impl Include {
     }
 }
 
+const SECOND: i64 = 1_000_000_000;
+/// Bytes of most rows.
+const ROW: usize = 2048;
 /// Schema of what all objects have.
 const META: &str = "k8s.io.apimachinery.pkg.apis.meta.v1.ObjectMeta";
 
@@ -111,7 +114,7 @@ pub fn of_scale(scale: &Value) -> Vec<u8> {
         column("Age", "string", &known[1]["description"]),
     ];
     let made = meta["creationTimestamp"].as_str().and_then(api::time::parse);
-    let age = Now::from_clock().since_nanos(made.map(|(seconds, _)| seconds * 1_000_000_000));
+    let age = made.map_or_else(|| "<unknown>".to_owned(), |(seconds, _)| Now::from_clock().since(seconds * SECOND));
     let cells = serde_json::json!([meta["name"], scale["spec"]["replicas"], scale["status"]["replicas"], age]);
     let report = &mut api::transcode::Report::default();
     let mut partial = Vec::new();
@@ -180,11 +183,11 @@ pub fn of_values(kind: &'static api::Kind, include: Include, values: &[Value]) -
     for (i, value) in values.iter().enumerate() {
         let raw = api::transcode::value_to_proto(kind.schema(), value, &mut api::transcode::Report::default());
         let raw = raw.map_err(Failure::internal)?;
-        let printed = printers::row(kind, &raw, now).map_err(Failure::internal)?;
+        let printed = printers::row(kind, &raw).map_err(Failure::internal)?;
         if i > 0 {
             out.push(b',');
         }
-        put_cells(&printed.cells, &mut out);
+        put_cells_at(now, &printed.cells, &mut out);
         out.extend_from_slice(b",\"object\":");
         let (schema, raw, name) = match include {
             Include::None => {
@@ -213,17 +216,35 @@ fn columns(renderer: &Renderer) -> String {
     }
 }
 
-/// Appends the JSON text of a row.
+/// Appends the JSON text of a row. Those that tables usually have are kept.
 pub fn row(renderer: &Renderer, include: Include, (object, now): (&Object, Now), out: &mut Vec<u8>) -> Result<()> {
     if let Some(definition) = renderer.storage.definition()
         && let Some(version) = definition.version(renderer.kind.version)
     {
-        put_cells(&custom::cells(version, &renderer.value(object)?, now), out);
+        put_cells_at(now, &custom::cells(version, &renderer.value(object)?), out);
         out.extend_from_slice(b",\"object\":");
         include.put(renderer, object, out)?;
         out.push(b'}');
         return Ok(());
     }
+    let key = renderer.key(object, Sort::Row).filter(|_| include == Include::Metadata);
+    if let Some(key) = key
+        && renderer.cache.read(&key, |form| fill(form, now, out)).is_some()
+    {
+        return Ok(());
+    }
+    let form = open_row(renderer, include, object)?;
+    fill(&form, now, out);
+    if let Some(key) = key {
+        renderer.cache.keep_beside(key, || form);
+    }
+    Ok(())
+}
+
+/// The row of an object of a built-in kind.
+fn open_row(renderer: &Renderer, include: Include, object: &Object) -> Result<Form> {
+    let (mut text, mut ages) = (Vec::with_capacity(ROW), Vec::new());
+    let out = &mut text;
     let stored = Renderer { kind: renderer.storage.kind, ..*renderer };
     let whole;
     let raw = match codec::stored_message(stored.storage, object) {
@@ -233,8 +254,8 @@ pub fn row(renderer: &Renderer, include: Include, (object, now): (&Object, Now),
             &whole
         }
     };
-    let printed = printers::row(stored.kind, raw, now).map_err(Failure::internal)?;
-    put_cells(&printed.cells, out);
+    let printed = printers::row(stored.kind, raw).map_err(Failure::internal)?;
+    put_cells(&printed.cells, out, &mut ages);
     if let Some(conditions) = printed.conditions() {
         out.extend_from_slice(b",\"conditions\":");
         put_escaped(&conditions, out);
@@ -246,17 +267,35 @@ pub fn row(renderer: &Renderer, include: Include, (object, now): (&Object, Now),
         include.put(renderer, object, out)?;
     }
     out.push(b'}');
-    Ok(())
+    Ok(Form { text: text.into_boxed_slice().into(), ages: ages.into() })
 }
 
-/// Appends the beginning of a row.
-fn put_cells(cells: &[Value], out: &mut Vec<u8>) {
+/// Appends a form with the ages that things have now.
+fn fill(form: &Form, now: Now, out: &mut Vec<u8>) {
+    let mut begin = 0;
+    for (place, time) in &form.ages {
+        out.extend_from_slice(&form.text[begin..*place]);
+        put_escaped(&now.since(*time), out);
+        begin = *place;
+    }
+    out.extend_from_slice(&form.text[begin..]);
+}
+
+/// Appends the beginning of a row as it is now.
+fn put_cells_at(now: Now, cells: &[Cell], out: &mut Vec<u8>) {
+    let (mut text, mut ages) = (Vec::new(), Vec::new());
+    put_cells(cells, &mut text, &mut ages);
+    fill(&Form { text: text.into(), ages: ages.into() }, now, out);
+}
+
+/// Appends the beginning of a row; its ages are left open.
+fn put_cells(cells: &[Cell], out: &mut Vec<u8>, ages: &mut Vec<(usize, i64)>) {
     out.extend_from_slice(b"{\"cells\":[");
     for (i, cell) in cells.iter().enumerate() {
         if i > 0 {
             out.push(b',');
         }
-        api::transcode::put_json(cell, out);
+        cell.put(out, ages);
     }
     out.push(b']');
 }
@@ -286,4 +325,23 @@ pub fn bytes(mut text: Vec<u8>, accept: Accept) -> Result<Bytes> {
     }
     text.push(b'\n');
     Ok(text.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ages_are_those_of_the_moment() {
+        let cells = [
+            "a".into(),
+            Cell::Age { before: "3 (".to_owned(), time: 700 * SECOND, after: " ago)" },
+            Cell::since(Some(0)),
+            Cell::since(Some(2000 * SECOND)),
+        ];
+        let mut out = Vec::new();
+        put_cells_at(Now::from_nanos(1000 * SECOND), &cells, &mut out);
+        let expected = r#"{"cells":["a","3 (5m ago)","16m","\u003cinvalid\u003e"]"#;
+        assert_eq!(String::from_utf8(out).unwrap(), expected);
+    }
 }

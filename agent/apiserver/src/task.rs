@@ -90,6 +90,8 @@ fn spawn(app: &Arc<App>, tasks: &Tasks, shutdown: &Shutdown) {
     });
     let (flows, stop) = (app.clone(), shutdown.clone());
     tasks.spawn("flow-schemas", async move { crate::flow::run(&flows, &stop).await });
+    let (read, stop) = (app.clone(), shutdown.clone());
+    tasks.spawn("forms", async move { read.forms.run(&stop).await });
     let (app, stop) = (app.clone(), shutdown.clone());
     tasks.spawn("first-objects", async move {
         tokio::select! {

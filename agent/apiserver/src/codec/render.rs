@@ -1,55 +1,14 @@
 //! Objects and frames in the encodings clients ask for.
 
-use std::collections::{HashMap, VecDeque};
-
 use api::Kind;
 use bytes::{BufMut, Bytes, BytesMut};
-use parking_lot::Mutex;
 use serde_json::Value;
 
+use super::forms::{Form, Forms, Key, Sort};
 use crate::cache::{Object, Storage};
 use crate::negotiate::Encoding;
 use crate::status::Result;
 use crate::wire::{put_varint, varint_len};
-
-/// Bytes of JSON forms that are kept for reading again.
-const CACHE_BYTES: usize = 16 << 20;
-
-/// Storage, message of the version, revision.
-type Key = (usize, usize, i64);
-
-/// JSON forms of objects that were read before, oldest out first.
-#[derive(Default)]
-pub struct JsonCache(Mutex<Kept>);
-
-#[derive(Default)]
-struct Kept {
-    forms: HashMap<Key, Bytes>,
-    order: VecDeque<Key>,
-    bytes: usize,
-}
-
-impl JsonCache {
-    fn get(&self, key: &Key) -> Option<Bytes> {
-        self.0.lock().forms.get(key).cloned()
-    }
-
-    fn put(&self, key: Key, form: Bytes) {
-        let mut kept = self.0.lock();
-        kept.bytes += form.len();
-        if let Some(old) = kept.forms.insert(key, form) {
-            kept.bytes -= old.len();
-        } else {
-            kept.order.push_back(key);
-        }
-        while kept.bytes > CACHE_BYTES {
-            let Some(oldest) = kept.order.pop_front() else { break };
-            if let Some(old) = kept.forms.remove(&oldest) {
-                kept.bytes -= old.len();
-            }
-        }
-    }
-}
 
 /// Writes the objects of one storage in one served version.
 #[derive(Clone, Copy)]
@@ -59,41 +18,39 @@ pub struct Renderer<'a> {
     /// The version to write.
     pub kind: &'static Kind,
     /// Forms made before.
-    pub cache: &'a JsonCache,
+    pub cache: &'a Forms,
 }
 
 impl Renderer<'_> {
-    /// The JSON object without type names.
-    pub fn json(&self, object: &Object) -> Result<Bytes> {
-        // A definition may change how objects are shown, so that a revision says too little.
-        if crate::custom::is_custom(self.kind) {
-            return super::to_json(self.storage, self.kind, object);
-        }
-        let key = (self.storage.index, self.kind.message, object.revision);
-        // What was never stored has no version to find it by.
-        if object.dry {
-            return super::to_json(self.storage, self.kind, object);
-        }
-        if let Some(form) = self.cache.get(&key) {
-            return Ok(form);
-        }
-        let form = super::to_json(self.storage, self.kind, object)?;
-        self.cache.put(key, form.clone());
-        Ok(form)
+    /// Where a form of an object is kept. None of one that was only tried, which has no version to find it by, nor of a
+    /// custom resource: its definition may change how objects are shown, so that a revision says too little.
+    pub(crate) fn key(&self, object: &Object, sort: Sort) -> Option<Key> {
+        let is_kept = !object.dry && !crate::custom::is_custom(self.kind);
+        let (storage, message) = (self.storage.index, self.kind.message);
+        is_kept.then_some(Key { storage, message, revision: object.revision, sort })
     }
 
-    /// Appends the JSON object without type names.
-    ///
-    /// For lists: a form that is there is used, but none is kept, since a list that is larger than the cache would
-    /// drive out all that others read.
+    /// The JSON object without type names.
+    pub fn json(&self, object: &Object) -> Result<Bytes> {
+        let Some(key) = self.key(object, Sort::Json) else { return super::to_json(self.storage, self.kind, object) };
+        if let Some(text) = self.cache.read(&key, |form| form.text.clone()) {
+            return Ok(text);
+        }
+        let text = super::to_json(self.storage, self.kind, object)?;
+        self.cache.keep(key, Form::whole(text.clone()));
+        Ok(text)
+    }
+
+    /// Appends the JSON object without type names, for lists.
     pub fn append_json(&self, object: &Object, out: &mut Vec<u8>) -> Result<()> {
-        let key = (self.storage.index, self.kind.message, object.revision);
-        if crate::custom::is_custom(self.kind) {
+        let Some(key) = self.key(object, Sort::Json) else {
             out.extend_from_slice(&self.json(object)?);
-        } else if let Some(form) = self.cache.get(&key).filter(|_| !object.dry) {
-            out.extend_from_slice(&form);
-        } else {
+            return Ok(());
+        };
+        if self.cache.read(&key, |form| out.extend_from_slice(&form.text)).is_none() {
+            let start = out.len();
             super::append_json(self.storage, self.kind, object, out)?;
+            self.cache.keep_beside(key, || Form::whole(Bytes::copy_from_slice(&out[start..])));
         }
         Ok(())
     }

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::Version;
-use crate::printers::Now;
+use crate::printers::Cell;
 use crate::tree;
 
 /// One step of a path.
@@ -143,26 +143,26 @@ pub fn definitions(version: &Version) -> String {
 
 /// The cells of an object.
 #[must_use]
-pub fn cells(version: &Version, object: &Value, now: Now) -> Vec<Value> {
-    let mut cells = vec![object["metadata"]["name"].clone()];
+pub fn cells(version: &Version, object: &Value) -> Vec<Cell> {
+    let mut cells = vec![Cell::Value(object["metadata"]["name"].clone())];
     for column in columns(version) {
         let value = find(object, tree::text(&column, "/jsonPath"));
-        let cell = value.and_then(|v| cell(v, tree::text(&column, "/type"), now));
-        cells.push(cell.unwrap_or(Value::Null));
+        let cell = value.and_then(|v| cell(v, tree::text(&column, "/type")));
+        cells.push(cell.unwrap_or(Cell::Value(Value::Null)));
     }
     cells
 }
 
-fn cell(value: &Value, kind: &str, now: Now) -> Option<Value> {
+fn cell(value: &Value, kind: &str) -> Option<Cell> {
     match kind {
         "string" => Some(value.as_str().map_or_else(|| value.to_string(), str::to_owned).into()),
-        "integer" => value.as_i64().or_else(|| value.as_f64().map(|f| f.trunc()).and_then(whole)).map(Value::from),
-        "number" => value.as_f64().map(Value::from),
-        "boolean" => value.as_bool().map(Value::from),
+        "integer" => value.as_i64().or_else(|| value.as_f64().map(|f| f.trunc()).and_then(whole)).map(Cell::from),
+        "number" => value.as_f64().map(|number| Cell::Value(number.into())),
+        "boolean" => value.as_bool().map(Cell::from),
         "date" => {
             let time: Option<jiff::Timestamp> = value.as_str()?.parse().ok();
             let nanos = time.and_then(|t| i64::try_from(t.as_nanosecond()).ok());
-            Some(now.since_nanos(nanos).into())
+            Some(Cell::since(nanos))
         }
         _ => None,
     }

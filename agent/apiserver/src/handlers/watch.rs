@@ -433,7 +433,7 @@ impl Watcher {
         let object = storage.read_object("", revision, data);
         if self.accept.form == Form::Object {
             // Not through the cache of JSON forms: a bookmark shares its revision with an object.
-            let renderer = Renderer { cache: &codec::JsonCache::default(), ..self.renderer(&app) };
+            let renderer = Renderer { cache: &codec::Forms::default(), ..self.renderer(&app) };
             return renderer.frame("BOOKMARK", &object, self.accept.encoding).ok();
         }
         value["metadata"]["resourceVersion"] = revision.to_string().into();

@@ -4,20 +4,20 @@ use api::certificates::v1::CertificateSigningRequest;
 use api::certificates::v1beta1::ClusterTrustBundle;
 use api::meta::v1::ObjectMeta;
 use api::rbac::v1::{ClusterRoleBinding, RoleBinding, RoleRef, Subject};
-use serde_json::Value;
 
+use super::cell::{Cell, age};
 use super::cells;
-use super::text::{Now, duration, or_none};
+use super::text::{duration, or_none};
 
-pub(super) fn role_binding(object: &RoleBinding, now: Now) -> Vec<Value> {
-    binding(&object.metadata, &object.role_ref, &object.subjects, now)
+pub(super) fn role_binding(object: &RoleBinding) -> Vec<Cell> {
+    binding(&object.metadata, &object.role_ref, &object.subjects)
 }
 
-pub(super) fn cluster_role_binding(object: &ClusterRoleBinding, now: Now) -> Vec<Value> {
-    binding(&object.metadata, &object.role_ref, &object.subjects, now)
+pub(super) fn cluster_role_binding(object: &ClusterRoleBinding) -> Vec<Cell> {
+    binding(&object.metadata, &object.role_ref, &object.subjects)
 }
 
-fn binding(metadata: &ObjectMeta, role: &RoleRef, subjects: &[Subject], now: Now) -> Vec<Value> {
+fn binding(metadata: &ObjectMeta, role: &RoleRef, subjects: &[Subject]) -> Vec<Cell> {
     let names = |kind: &str| {
         let name = |s: &Subject| match kind {
             "ServiceAccount" => format!("{}/{}", s.namespace, s.name),
@@ -28,22 +28,22 @@ fn binding(metadata: &ObjectMeta, role: &RoleRef, subjects: &[Subject], now: Now
     cells![
         metadata.name.as_str(),
         format!("{}/{}", role.kind, role.name),
-        now.since(&metadata.creation_timestamp),
+        age(&metadata.creation_timestamp),
         names("User"),
         names("Group"),
         names("ServiceAccount"),
     ]
 }
 
-pub(super) fn cluster_trust_bundle(object: &ClusterTrustBundle, _: Now) -> Vec<Value> {
+pub(super) fn cluster_trust_bundle(object: &ClusterTrustBundle) -> Vec<Cell> {
     cells![object.metadata.name.as_str(), or_none(&object.spec.signer_name)]
 }
 
-pub(super) fn certificate_signing_request(object: &CertificateSigningRequest, now: Now) -> Vec<Value> {
+pub(super) fn certificate_signing_request(object: &CertificateSigningRequest) -> Vec<Cell> {
     let wanted = object.spec.expiration_seconds.map(|seconds| duration(i64::from(seconds) * 1_000_000_000));
     cells![
         object.metadata.name.as_str(),
-        now.since(&object.metadata.creation_timestamp),
+        age(&object.metadata.creation_timestamp),
         or_none(&object.spec.signer_name),
         object.spec.username.as_str(),
         wanted.unwrap_or_else(|| "<none>".to_owned()),

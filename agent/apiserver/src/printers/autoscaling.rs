@@ -1,16 +1,16 @@
 //! Autoscalers: what is measured against what is wanted.
 
 use api::autoscaling::v2::{HorizontalPodAutoscaler, MetricSpec, MetricStatus, MetricTarget, MetricValueStatus};
-use serde_json::Value;
 
+use super::cell::{Cell, age};
 use super::cells;
-use super::text::{Now, first, quantity};
+use super::text::{first, quantity};
 
 /// Metrics that a cell shows.
 const SHOWN: usize = 2;
 const UNKNOWN: &str = "<unknown>";
 
-pub(super) fn horizontal_pod_autoscaler(object: &HorizontalPodAutoscaler, now: Now) -> Vec<Value> {
+pub(super) fn horizontal_pod_autoscaler(object: &HorizontalPodAutoscaler) -> Vec<Cell> {
     let (spec, status) = (&object.spec, &object.status);
     let metric = |(i, metric)| metric_text(metric, status.current_metrics.get(i));
     let metrics: Vec<String> = spec.metrics.iter().enumerate().map(metric).collect();
@@ -21,7 +21,7 @@ pub(super) fn horizontal_pod_autoscaler(object: &HorizontalPodAutoscaler, now: N
         spec.min_replicas.map_or_else(|| "<unset>".to_owned(), |min| min.to_string()),
         spec.max_replicas,
         status.current_replicas,
-        now.since(&object.metadata.creation_timestamp),
+        age(&object.metadata.creation_timestamp),
     ]
 }
 
@@ -103,7 +103,7 @@ mod tests {
         let pods = MetricSpec { r#type: "Pods".into(), pods: Some(pods), ..MetricSpec::default() };
         let mut object = HorizontalPodAutoscaler::default();
         object.spec.metrics = vec![cpu, pods.clone(), pods];
-        let cells = horizontal_pod_autoscaler(&object, Now::from_nanos(0));
+        let cells = horizontal_pod_autoscaler(&object);
         assert_eq!(cells[2], "cpu: <unknown>/80%, <unknown>/1k + 1 more...");
     }
 }

@@ -10,42 +10,43 @@ use api::meta::v1::ObjectMeta;
 use api::scheduling::v1::PriorityClass;
 use serde_json::Value;
 
+use super::cell::{Cell, age};
 use super::cells;
-use super::text::{Now, go_selector};
+use super::text::go_selector;
 
 const NONE: &str = "<none>";
 const UNSET: &str = "<unset>";
 
-pub(super) fn mutating_webhooks(object: &MutatingWebhookConfiguration, now: Now) -> Vec<Value> {
-    cells![object.metadata.name.as_str(), object.webhooks.len(), now.since(&object.metadata.creation_timestamp),]
+pub(super) fn mutating_webhooks(object: &MutatingWebhookConfiguration) -> Vec<Cell> {
+    cells![object.metadata.name.as_str(), object.webhooks.len(), age(&object.metadata.creation_timestamp),]
 }
 
-pub(super) fn validating_webhooks(object: &ValidatingWebhookConfiguration, now: Now) -> Vec<Value> {
-    cells![object.metadata.name.as_str(), object.webhooks.len(), now.since(&object.metadata.creation_timestamp),]
+pub(super) fn validating_webhooks(object: &ValidatingWebhookConfiguration) -> Vec<Cell> {
+    cells![object.metadata.name.as_str(), object.webhooks.len(), age(&object.metadata.creation_timestamp),]
 }
 
-pub(super) fn mutating_policy(object: &MutatingAdmissionPolicy, now: Now) -> Vec<Value> {
-    policy(&object.metadata, object.spec.mutations.len(), object.spec.param_kind.as_ref(), now)
+pub(super) fn mutating_policy(object: &MutatingAdmissionPolicy) -> Vec<Cell> {
+    policy(&object.metadata, object.spec.mutations.len(), object.spec.param_kind.as_ref())
 }
 
-pub(super) fn validating_policy(object: &ValidatingAdmissionPolicy, now: Now) -> Vec<Value> {
-    policy(&object.metadata, object.spec.validations.len(), object.spec.param_kind.as_ref(), now)
+pub(super) fn validating_policy(object: &ValidatingAdmissionPolicy) -> Vec<Cell> {
+    policy(&object.metadata, object.spec.validations.len(), object.spec.param_kind.as_ref())
 }
 
-fn policy(metadata: &ObjectMeta, rules: usize, param: Option<&ParamKind>, now: Now) -> Vec<Value> {
+fn policy(metadata: &ObjectMeta, rules: usize, param: Option<&ParamKind>) -> Vec<Cell> {
     let param = param.map_or_else(|| UNSET.to_owned(), |p| format!("{}/{}", p.api_version, p.kind));
-    cells![metadata.name.as_str(), rules, param, now.since(&metadata.creation_timestamp)]
+    cells![metadata.name.as_str(), rules, param, age(&metadata.creation_timestamp)]
 }
 
-pub(super) fn mutating_binding(object: &MutatingAdmissionPolicyBinding, now: Now) -> Vec<Value> {
-    binding(&object.metadata, &object.spec.policy_name, object.spec.param_ref.as_ref(), now)
+pub(super) fn mutating_binding(object: &MutatingAdmissionPolicyBinding) -> Vec<Cell> {
+    binding(&object.metadata, &object.spec.policy_name, object.spec.param_ref.as_ref())
 }
 
-pub(super) fn validating_binding(object: &ValidatingAdmissionPolicyBinding, now: Now) -> Vec<Value> {
-    binding(&object.metadata, &object.spec.policy_name, object.spec.param_ref.as_ref(), now)
+pub(super) fn validating_binding(object: &ValidatingAdmissionPolicyBinding) -> Vec<Cell> {
+    binding(&object.metadata, &object.spec.policy_name, object.spec.param_ref.as_ref())
 }
 
-fn binding(metadata: &ObjectMeta, policy: &str, param: Option<&ParamRef>, now: Now) -> Vec<Value> {
+fn binding(metadata: &ObjectMeta, policy: &str, param: Option<&ParamRef>) -> Vec<Cell> {
     let param = param.map_or_else(
         || UNSET.to_owned(),
         |param| match (param.name.as_str(), param.namespace.as_str()) {
@@ -54,10 +55,10 @@ fn binding(metadata: &ObjectMeta, policy: &str, param: Option<&ParamRef>, now: N
             (name, namespace) => format!("{namespace}/{name}"),
         },
     );
-    cells![metadata.name.as_str(), policy, param, now.since(&metadata.creation_timestamp)]
+    cells![metadata.name.as_str(), policy, param, age(&metadata.creation_timestamp)]
 }
 
-pub(super) fn api_service(object: &ApiService, now: Now) -> Vec<Value> {
+pub(super) fn api_service(object: &ApiService) -> Vec<Cell> {
     let service = object.spec.service.as_ref().map(|s| format!("{}/{}", s.namespace, s.name));
     let available = object.status.conditions.iter().find(|c| c.r#type == "Available");
     let available = available.map(|c| match c.reason.as_str() {
@@ -68,23 +69,23 @@ pub(super) fn api_service(object: &ApiService, now: Now) -> Vec<Value> {
         object.metadata.name.as_str(),
         service.unwrap_or_else(|| "Local".to_owned()),
         available.unwrap_or_else(|| "Unknown".to_owned()),
-        now.since(&object.metadata.creation_timestamp),
+        age(&object.metadata.creation_timestamp),
     ]
 }
 
-pub(super) fn flow_schema(object: &FlowSchema, now: Now) -> Vec<Value> {
+pub(super) fn flow_schema(object: &FlowSchema) -> Vec<Cell> {
     let dangling = object.status.conditions.iter().find(|c| c.r#type == "Dangling");
     cells![
         object.metadata.name.as_str(),
         object.spec.priority_level_configuration.name.as_str(),
         object.spec.matching_precedence,
         object.spec.distinguisher_method.as_ref().map_or(NONE, |method| &method.r#type),
-        now.since(&object.metadata.creation_timestamp),
+        age(&object.metadata.creation_timestamp),
         dangling.map_or("?", |c| &c.status),
     ]
 }
 
-pub(super) fn priority_level(object: &PriorityLevelConfiguration, now: Now) -> Vec<Value> {
+pub(super) fn priority_level(object: &PriorityLevelConfiguration) -> Vec<Cell> {
     let limited = object.spec.limited.as_ref();
     let queuing = limited.and_then(|l| l.limit_response.queuing.as_ref());
     let number = |value: Option<i32>| value.map_or_else(|| Value::from(NONE), Value::from);
@@ -95,16 +96,16 @@ pub(super) fn priority_level(object: &PriorityLevelConfiguration, now: Now) -> V
         number(queuing.map(|q| q.queues)),
         number(queuing.map(|q| q.hand_size)),
         number(queuing.map(|q| q.queue_length_limit)),
-        now.since(&object.metadata.creation_timestamp),
+        age(&object.metadata.creation_timestamp),
     ]
 }
 
-pub(super) fn priority_class(object: &PriorityClass, now: Now) -> Vec<Value> {
+pub(super) fn priority_class(object: &PriorityClass) -> Vec<Cell> {
     cells![
         object.metadata.name.as_str(),
         object.value,
         object.global_default,
-        now.since(&object.metadata.creation_timestamp),
+        age(&object.metadata.creation_timestamp),
         object.preemption_policy.as_deref().unwrap_or_default(),
     ]
 }

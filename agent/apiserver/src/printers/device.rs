@@ -2,28 +2,27 @@
 
 use api::dra::v1::{DeviceClass, ResourceClaim, ResourceClaimTemplate, ResourceSlice};
 use api::dra::v1beta2::DeviceTaintRule;
-use serde_json::Value;
 
+use super::cell::{Cell, age};
 use super::cells;
-use super::text::Now;
 
-pub(super) fn device_class(object: &DeviceClass, now: Now) -> Vec<Value> {
-    cells![object.metadata.name.as_str(), now.since(&object.metadata.creation_timestamp)]
+pub(super) fn device_class(object: &DeviceClass) -> Vec<Cell> {
+    cells![object.metadata.name.as_str(), age(&object.metadata.creation_timestamp)]
 }
 
-pub(super) fn device_taint_rule(object: &DeviceTaintRule, now: Now) -> Vec<Value> {
+pub(super) fn device_taint_rule(object: &DeviceTaintRule) -> Vec<Cell> {
     let taint = &object.spec.taint;
     cells![
         object.metadata.name.as_str(),
         taint.key.as_str(),
         taint.value.as_str(),
         taint.effect.as_str(),
-        taint.time_added.as_ref().map(|time| now.since(time)).unwrap_or_default(),
-        now.since(&object.metadata.creation_timestamp),
+        taint.time_added.as_ref().map_or_else(|| "".into(), age),
+        age(&object.metadata.creation_timestamp),
     ]
 }
 
-pub(super) fn resource_claim(object: &ResourceClaim, now: Now) -> Vec<Value> {
+pub(super) fn resource_claim(object: &ResourceClaim) -> Vec<Cell> {
     let is_deleted = object.metadata.deletion_timestamp.is_some();
     let state = match (&object.status.allocation, is_deleted, object.status.reserved_for.is_empty()) {
         (None, true, _) => "deleted",
@@ -33,19 +32,19 @@ pub(super) fn resource_claim(object: &ResourceClaim, now: Now) -> Vec<Value> {
         (Some(_), false, true) => "allocated",
         (Some(_), false, false) => "allocated,reserved",
     };
-    cells![object.metadata.name.as_str(), state, now.since(&object.metadata.creation_timestamp)]
+    cells![object.metadata.name.as_str(), state, age(&object.metadata.creation_timestamp)]
 }
 
-pub(super) fn resource_claim_template(object: &ResourceClaimTemplate, now: Now) -> Vec<Value> {
-    cells![object.metadata.name.as_str(), now.since(&object.metadata.creation_timestamp)]
+pub(super) fn resource_claim_template(object: &ResourceClaimTemplate) -> Vec<Cell> {
+    cells![object.metadata.name.as_str(), age(&object.metadata.creation_timestamp)]
 }
 
-pub(super) fn resource_slice(object: &ResourceSlice, now: Now) -> Vec<Value> {
+pub(super) fn resource_slice(object: &ResourceSlice) -> Vec<Cell> {
     cells![
         object.metadata.name.as_str(),
         object.spec.node_name.as_deref().unwrap_or_default(),
         object.spec.driver.as_str(),
         object.spec.pool.name.as_str(),
-        now.since(&object.metadata.creation_timestamp),
+        age(&object.metadata.creation_timestamp),
     ]
 }

@@ -5,15 +5,15 @@ use std::collections::BTreeSet;
 use api::core::v1::{EndpointSubset, Endpoints, Service, ServicePort};
 use api::discovery::v1::{EndpointPort, EndpointSlice};
 use api::networking::v1::{Ingress, IngressClass, IngressRule, IpAddress, NetworkPolicy, ServiceCidr};
-use serde_json::Value;
 
+use super::cell::{Cell, age};
 use super::cells;
-use super::text::{Now, first, labels, or, or_none, selector_or_none};
+use super::text::{first, labels, or, or_none, selector_or_none};
 
 /// Addresses, ports or hosts that a cell shows.
 const SHOWN: usize = 3;
 
-pub(super) fn service(object: &Service, now: Now) -> Vec<Value> {
+pub(super) fn service(object: &Service) -> Vec<Cell> {
     let ports: Vec<String> = object.spec.ports.iter().map(port).collect();
     cells![
         object.metadata.name.as_str(),
@@ -21,7 +21,7 @@ pub(super) fn service(object: &Service, now: Now) -> Vec<Value> {
         object.spec.cluster_ips.first().map_or("<none>", String::as_str),
         external_addresses(object),
         or_none(&ports.join(",")),
-        now.since(&object.metadata.creation_timestamp),
+        age(&object.metadata.creation_timestamp),
         labels(&object.spec.selector),
     ]
 }
@@ -53,10 +53,10 @@ fn balancers<'i>(ingress: impl Iterator<Item = (&'i str, &'i str)>) -> String {
     named.into_iter().collect::<Vec<_>>().join(",")
 }
 
-pub(super) fn endpoints(object: &Endpoints, now: Now) -> Vec<Value> {
+pub(super) fn endpoints(object: &Endpoints) -> Vec<Cell> {
     let addresses: Vec<String> = object.subsets.iter().flat_map(subset).collect();
     let shown = if object.subsets.is_empty() { "<none>".to_owned() } else { first(&addresses, SHOWN, ",") };
-    cells![object.metadata.name.as_str(), shown, now.since(&object.metadata.creation_timestamp)]
+    cells![object.metadata.name.as_str(), shown, age(&object.metadata.creation_timestamp)]
 }
 
 fn subset(subset: &EndpointSubset) -> Vec<String> {
@@ -72,7 +72,7 @@ fn subset(subset: &EndpointSubset) -> Vec<String> {
     subset.ports.iter().flat_map(|p| with_port(p.port)).collect()
 }
 
-pub(super) fn endpoint_slice(object: &EndpointSlice, now: Now) -> Vec<Value> {
+pub(super) fn endpoint_slice(object: &EndpointSlice) -> Vec<Cell> {
     let port = |p: &EndpointPort| match (p.port, &p.name) {
         (Some(number), _) => number.to_string(),
         (None, Some(name)) => name.clone(),
@@ -86,11 +86,11 @@ pub(super) fn endpoint_slice(object: &EndpointSlice, now: Now) -> Vec<Value> {
         object.address_type.as_str(),
         short(&ports),
         short(&addresses),
-        now.since(&object.metadata.creation_timestamp),
+        age(&object.metadata.creation_timestamp),
     ]
 }
 
-pub(super) fn ingress(object: &Ingress, now: Now) -> Vec<Value> {
+pub(super) fn ingress(object: &Ingress) -> Vec<Cell> {
     let ingress = object.status.load_balancer.ingress.iter();
     cells![
         object.metadata.name.as_str(),
@@ -98,7 +98,7 @@ pub(super) fn ingress(object: &Ingress, now: Now) -> Vec<Value> {
         hosts(&object.spec.rules),
         balancers(ingress.map(|i| (i.ip.as_str(), i.hostname.as_str()))),
         if object.spec.tls.is_empty() { "80" } else { "80, 443" },
-        now.since(&object.metadata.creation_timestamp),
+        age(&object.metadata.creation_timestamp),
     ]
 }
 
@@ -112,7 +112,7 @@ fn hosts(rules: &[IngressRule]) -> String {
     if before_last >= SHOWN { format!("{shown} + {} more...", rules.len() - SHOWN) } else { shown }
 }
 
-pub(super) fn ingress_class(object: &IngressClass, now: Now) -> Vec<Value> {
+pub(super) fn ingress_class(object: &IngressClass) -> Vec<Cell> {
     let is_default = object.metadata.annotations.get("ingressclass.kubernetes.io/is-default-class");
     let suffix = if is_default.is_some_and(|v| v == "true") { " (default)" } else { "" };
     let parameters = object.spec.parameters.as_ref().map(|p| match &p.api_group {
@@ -123,19 +123,19 @@ pub(super) fn ingress_class(object: &IngressClass, now: Now) -> Vec<Value> {
         format!("{}{suffix}", object.metadata.name),
         object.spec.controller.as_str(),
         parameters.unwrap_or_else(|| "<none>".to_owned()),
-        now.since(&object.metadata.creation_timestamp),
+        age(&object.metadata.creation_timestamp),
     ]
 }
 
-pub(super) fn network_policy(object: &NetworkPolicy, now: Now) -> Vec<Value> {
+pub(super) fn network_policy(object: &NetworkPolicy) -> Vec<Cell> {
     cells![
         object.metadata.name.as_str(),
         selector_or_none(Some(&object.spec.pod_selector)),
-        now.since(&object.metadata.creation_timestamp),
+        age(&object.metadata.creation_timestamp),
     ]
 }
 
-pub(super) fn ip_address(object: &IpAddress, now: Now) -> Vec<Value> {
+pub(super) fn ip_address(object: &IpAddress) -> Vec<Cell> {
     let parent = object.spec.parent_ref.as_ref().map(|parent| {
         let resource = match parent.group.as_str() {
             "" => parent.resource.to_lowercase(),
@@ -149,12 +149,12 @@ pub(super) fn ip_address(object: &IpAddress, now: Now) -> Vec<Value> {
     cells![
         object.metadata.name.as_str(),
         parent.unwrap_or_else(|| "<none>".to_owned()),
-        now.since(&object.metadata.creation_timestamp),
+        age(&object.metadata.creation_timestamp),
     ]
 }
 
-pub(super) fn service_cidr(object: &ServiceCidr, now: Now) -> Vec<Value> {
-    cells![object.metadata.name.as_str(), object.spec.cidrs.join(","), now.since(&object.metadata.creation_timestamp),]
+pub(super) fn service_cidr(object: &ServiceCidr) -> Vec<Cell> {
+    cells![object.metadata.name.as_str(), object.spec.cidrs.join(","), age(&object.metadata.creation_timestamp),]
 }
 
 #[cfg(test)]
@@ -191,7 +191,7 @@ mod tests {
             ..EndpointSubset::default()
         };
         let object = Endpoints { subsets: vec![group], ..Endpoints::default() };
-        assert_eq!(endpoints(&object, Now::from_nanos(0))[1], "10.0.0.1:80,[fd00::1]:80,10.0.0.1:81 + 1 more...");
+        assert_eq!(endpoints(&object)[1], "10.0.0.1:80,[fd00::1]:80,10.0.0.1:81 + 1 more...");
     }
 
     #[test]

@@ -6,17 +6,17 @@ use api::coordination::v1::Lease;
 use api::coordination::v1beta1::LeaseCandidate;
 use api::core::v1::Node;
 use api::node::v1::RuntimeClass;
-use serde_json::Value;
 
+use super::cell::{Cell, age};
 use super::cells;
-use super::text::{Now, or, or_none};
+use super::text::{or, or_none};
 
 /// Labels whose keys end with a role.
 const ROLE_PREFIX: &str = "node-role.kubernetes.io/";
 /// A label whose value is a role.
 const ROLE: &str = "kubernetes.io/role";
 
-pub(super) fn node(object: &Node, now: Now) -> Vec<Value> {
+pub(super) fn node(object: &Node) -> Vec<Cell> {
     let info = &object.status.node_info;
     let mut kernel = or(&info.kernel_version, "<unknown>").to_owned();
     if !info.architecture.is_empty() {
@@ -26,7 +26,7 @@ pub(super) fn node(object: &Node, now: Now) -> Vec<Value> {
         object.metadata.name.as_str(),
         status(object),
         or_none(&roles(object)),
-        now.since(&object.metadata.creation_timestamp),
+        age(&object.metadata.creation_timestamp),
         info.kubelet_version.as_str(),
         address(object, "InternalIP"),
         address(object, "ExternalIP"),
@@ -60,26 +60,26 @@ fn address<'n>(object: &'n Node, kind: &str) -> &'n str {
     object.status.addresses.iter().find(|a| a.r#type == kind).map_or("<none>", |a| &a.address)
 }
 
-pub(super) fn lease(object: &Lease, now: Now) -> Vec<Value> {
+pub(super) fn lease(object: &Lease) -> Vec<Cell> {
     cells![
         object.metadata.name.as_str(),
         object.spec.holder_identity.as_deref().unwrap_or_default(),
-        now.since(&object.metadata.creation_timestamp),
+        age(&object.metadata.creation_timestamp),
     ]
 }
 
-pub(super) fn lease_candidate(object: &LeaseCandidate, now: Now) -> Vec<Value> {
+pub(super) fn lease_candidate(object: &LeaseCandidate) -> Vec<Cell> {
     cells![
         object.metadata.name.as_str(),
         object.spec.lease_name.as_str(),
         object.spec.binary_version.as_str(),
         object.spec.emulation_version.as_str(),
-        now.since(&object.metadata.creation_timestamp),
+        age(&object.metadata.creation_timestamp),
     ]
 }
 
-pub(super) fn runtime_class(object: &RuntimeClass, now: Now) -> Vec<Value> {
-    cells![object.metadata.name.as_str(), object.handler.as_str(), now.since(&object.metadata.creation_timestamp),]
+pub(super) fn runtime_class(object: &RuntimeClass) -> Vec<Cell> {
+    cells![object.metadata.name.as_str(), object.handler.as_str(), age(&object.metadata.creation_timestamp),]
 }
 
 #[cfg(test)]

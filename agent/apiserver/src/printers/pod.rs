@@ -2,7 +2,8 @@
 
 use api::core::v1::{ContainerStateTerminated, ContainerStatus, Pod};
 
-use super::text::{Now, Stamp as _, or_none};
+use super::cell::{Cell, age};
+use super::text::{Stamp as _, or_none};
 use super::{Row, cells};
 
 const COMPLETED: &str = "Completed";
@@ -23,18 +24,20 @@ pub(super) const SHOWN: &[&str] = &[
 ];
 
 /// A row of a pod.
-pub(super) fn pod(pod: &Pod, now: Now) -> Row {
+pub(super) fn pod(pod: &Pod) -> Row {
     let seen = Seen::of(pod);
     let restarts = match seen.restarts {
-        Restarts { count, last: Some(last) } if count != 0 => format!("{count} ({} ago)", now.since_nanos(Some(last))),
-        Restarts { count, .. } => count.to_string(),
+        Restarts { count, last: Some(time) } if count != 0 => {
+            Cell::Age { before: format!("{count} ("), time, after: " ago)" }
+        }
+        Restarts { count, .. } => count.to_string().into(),
     };
     let cells = cells![
         pod.metadata.name.as_str(),
         format!("{}/{}", seen.ready, pod.spec.containers.len() + sidecars(pod)),
         seen.reason,
         restarts,
-        now.since(&pod.metadata.creation_timestamp),
+        age(&pod.metadata.creation_timestamp),
         or_none(pod.status.pod_ips.first().map_or("", |address| &address.ip)),
         or_none(&pod.spec.node_name),
         or_none(&pod.status.nominated_node_name),
@@ -208,11 +211,11 @@ mod tests {
         let schema = crate::codec::schema("k8s.io.api.core.v1.Pod");
         let raw = value_to_proto(schema, &object, &mut Report::default()).unwrap();
         let decoded: Pod = prost::Message::decode(raw.as_slice()).unwrap();
-        pod(&decoded, Now::from_nanos(1_000_000_000_000))
+        pod(&decoded)
     }
 
-    fn status_of(status: Value) -> String {
-        row_of(json!({}), status).cells[2].as_str().unwrap().to_owned()
+    fn status_of(status: Value) -> Cell {
+        row_of(json!({}), status).cells[2].clone()
     }
 
     #[test]
@@ -305,8 +308,16 @@ mod tests {
             ],
         });
         let row = row_of(json!({"name": "p", "creationTimestamp": "1970-01-01T00:00:00Z"}), status);
-        let expected = json!(["p", "2/3", "Running", "3 (5m ago)", "16m", "10.0.0.1", "<none>", "<none>", "<none>"]);
-        assert_eq!(Value::from(row.cells), expected);
+        let age = |before: &str, seconds: i64, after| Cell::Age {
+            before: before.to_owned(),
+            time: seconds * 1_000_000_000,
+            after,
+        };
+        let none: Cell = "<none>".into();
+        let (name, ready, restarts) = ("p".into(), "2/3".into(), age("3 (", 700, " ago)"));
+        let shown = [name, ready, "Running".into(), restarts, age("", 0, ""), "10.0.0.1".into()];
+        assert_eq!(row.cells[..6], shown);
+        assert_eq!(row.cells[6..], [none.clone(), none.clone(), none]);
     }
 
     #[test]

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use api::core::v1::{PersistentVolume, PersistentVolumeClaim};
 use api::storage::v1::{CsiDriver, CsiNode, StorageClass, VolumeAttachment, VolumeAttributesClass};
-use serde_json::Value;
 
+use super::cell::{Cell, age};
 use super::cells;
-use super::text::{Now, or_none, quantity};
+use super::text::{or_none, quantity};
 
 /// Held the storage class before there was a field.
 const CLASS_ANNOTATION: &str = "volume.beta.kubernetes.io/storage-class";
@@ -27,7 +27,7 @@ fn class<'o>(annotations: &'o BTreeMap<String, String>, field: &'o str) -> &'o s
     annotations.get(CLASS_ANNOTATION).map_or(field, String::as_str)
 }
 
-pub(super) fn persistent_volume(object: &PersistentVolume, now: Now) -> Vec<Value> {
+pub(super) fn persistent_volume(object: &PersistentVolume) -> Vec<Cell> {
     let (meta, spec) = (&object.metadata, &object.spec);
     let claim = spec.claim_ref.as_ref().map(|claim| format!("{}/{}", claim.namespace, claim.name));
     let phase = if meta.deletion_timestamp.is_some() { "Terminating" } else { &object.status.phase };
@@ -41,12 +41,12 @@ pub(super) fn persistent_volume(object: &PersistentVolume, now: Now) -> Vec<Valu
         class(&meta.annotations, &spec.storage_class_name),
         spec.volume_attributes_class_name.as_deref().unwrap_or(UNSET),
         object.status.reason.as_str(),
-        now.since(&meta.creation_timestamp),
+        age(&meta.creation_timestamp),
         spec.volume_mode.as_deref().unwrap_or(UNSET),
     ]
 }
 
-pub(super) fn persistent_volume_claim(object: &PersistentVolumeClaim, now: Now) -> Vec<Value> {
+pub(super) fn persistent_volume_claim(object: &PersistentVolumeClaim) -> Vec<Cell> {
     let (meta, spec, status) = (&object.metadata, &object.spec, &object.status);
     let phase = if meta.deletion_timestamp.is_some() { "Terminating" } else { &status.phase };
     let (capacity, modes) = if spec.volume_name.is_empty() {
@@ -62,12 +62,12 @@ pub(super) fn persistent_volume_claim(object: &PersistentVolumeClaim, now: Now) 
         modes,
         class(&meta.annotations, spec.storage_class_name.as_deref().unwrap_or_default()),
         spec.volume_attributes_class_name.as_deref().unwrap_or(UNSET),
-        now.since(&meta.creation_timestamp),
+        age(&meta.creation_timestamp),
         spec.volume_mode.as_deref().unwrap_or(UNSET),
     ]
 }
 
-pub(super) fn storage_class(object: &StorageClass, now: Now) -> Vec<Value> {
+pub(super) fn storage_class(object: &StorageClass) -> Vec<Cell> {
     let is_default = |name: &&str| object.metadata.annotations.get(*name).is_some_and(|v| v == "true");
     let suffix = if DEFAULT_CLASS.iter().any(is_default) { " (default)" } else { "" };
     cells![
@@ -76,30 +76,30 @@ pub(super) fn storage_class(object: &StorageClass, now: Now) -> Vec<Value> {
         object.reclaim_policy.as_deref().unwrap_or("Delete"),
         object.volume_binding_mode.as_deref().unwrap_or("Immediate"),
         object.allow_volume_expansion.unwrap_or(false),
-        now.since(&object.metadata.creation_timestamp),
+        age(&object.metadata.creation_timestamp),
     ]
 }
 
-pub(super) fn volume_attributes_class(object: &VolumeAttributesClass, now: Now) -> Vec<Value> {
-    cells![object.metadata.name.as_str(), object.driver_name.as_str(), now.since(&object.metadata.creation_timestamp),]
+pub(super) fn volume_attributes_class(object: &VolumeAttributesClass) -> Vec<Cell> {
+    cells![object.metadata.name.as_str(), object.driver_name.as_str(), age(&object.metadata.creation_timestamp),]
 }
 
-pub(super) fn volume_attachment(object: &VolumeAttachment, now: Now) -> Vec<Value> {
+pub(super) fn volume_attachment(object: &VolumeAttachment) -> Vec<Cell> {
     cells![
         object.metadata.name.as_str(),
         object.spec.attacher.as_str(),
         object.spec.source.persistent_volume_name.as_deref().unwrap_or_default(),
         object.spec.node_name.as_str(),
         object.status.attached,
-        now.since(&object.metadata.creation_timestamp),
+        age(&object.metadata.creation_timestamp),
     ]
 }
 
-pub(super) fn csi_node(object: &CsiNode, now: Now) -> Vec<Value> {
-    cells![object.metadata.name.as_str(), object.spec.drivers.len(), now.since(&object.metadata.creation_timestamp),]
+pub(super) fn csi_node(object: &CsiNode) -> Vec<Cell> {
+    cells![object.metadata.name.as_str(), object.spec.drivers.len(), age(&object.metadata.creation_timestamp),]
 }
 
-pub(super) fn csi_driver(object: &CsiDriver, now: Now) -> Vec<Value> {
+pub(super) fn csi_driver(object: &CsiDriver) -> Vec<Cell> {
     let spec = &object.spec;
     let audiences: Vec<&str> = spec.token_requests.iter().map(|r| r.audience.as_str()).collect();
     cells![
@@ -110,7 +110,7 @@ pub(super) fn csi_driver(object: &CsiDriver, now: Now) -> Vec<Value> {
         if audiences.is_empty() { UNSET.to_owned() } else { audiences.join(",") },
         spec.requires_republish.unwrap_or(false),
         or_none(&spec.volume_lifecycle_modes.join(",")),
-        now.since(&object.metadata.creation_timestamp),
+        age(&object.metadata.creation_timestamp),
     ]
 }
 
@@ -125,7 +125,7 @@ mod tests {
         let mut object = PersistentVolumeClaim::default();
         object.status.capacity.insert("storage".into(), Quantity::new("1Gi"));
         object.status.access_modes = vec!["ReadWriteMany".into(), "ReadWriteOnce".into(), "ReadWriteMany".into()];
-        let cells = |object: &PersistentVolumeClaim| persistent_volume_claim(object, Now::from_nanos(0));
+        let cells = |object: &PersistentVolumeClaim| persistent_volume_claim(object);
         assert_eq!(cells(&object)[3..5], ["", ""]);
         object.spec.volume_name = "v".into();
         assert_eq!(cells(&object)[3..5], ["1Gi", "RWO,RWX"]);

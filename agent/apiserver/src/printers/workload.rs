@@ -6,17 +6,17 @@ use api::batch::v1::{CronJob, Job};
 use api::core::v1::{PodTemplate, ReplicationController};
 use api::meta::v1::OwnerReference;
 use api::policy::v1::PodDisruptionBudget;
-use serde_json::Value;
 
+use super::cell::{Cell, age};
 use super::cells;
-use super::text::{Now, Stamp as _, containers, duration, flag, labels, selector, selector_or_none};
+use super::text::{Stamp as _, containers, duration, flag, labels, selector, selector_or_none};
 
-pub(super) fn pod_template(object: &PodTemplate, _: Now) -> Vec<Value> {
+pub(super) fn pod_template(object: &PodTemplate) -> Vec<Cell> {
     let (names, images) = containers(&object.template.spec.containers);
     cells![object.metadata.name.as_str(), names, images, labels(&object.template.metadata.labels)]
 }
 
-pub(super) fn replication_controller(object: &ReplicationController, now: Now) -> Vec<Value> {
+pub(super) fn replication_controller(object: &ReplicationController) -> Vec<Cell> {
     let template = object.spec.template.as_ref();
     let (names, images) = containers(template.map_or(&[], |t| &t.spec.containers));
     cells![
@@ -24,53 +24,53 @@ pub(super) fn replication_controller(object: &ReplicationController, now: Now) -
         object.spec.replicas.unwrap_or(0),
         object.status.replicas,
         object.status.ready_replicas,
-        now.since(&object.metadata.creation_timestamp),
+        age(&object.metadata.creation_timestamp),
         names,
         images,
         labels(&object.spec.selector),
     ]
 }
 
-pub(super) fn replica_set(object: &ReplicaSet, now: Now) -> Vec<Value> {
+pub(super) fn replica_set(object: &ReplicaSet) -> Vec<Cell> {
     let (names, images) = containers(&object.spec.template.spec.containers);
     cells![
         object.metadata.name.as_str(),
         object.spec.replicas.unwrap_or(0),
         object.status.replicas,
         object.status.ready_replicas,
-        now.since(&object.metadata.creation_timestamp),
+        age(&object.metadata.creation_timestamp),
         names,
         images,
         selector_or_none(object.spec.selector.as_ref()),
     ]
 }
 
-pub(super) fn deployment(object: &Deployment, now: Now) -> Vec<Value> {
+pub(super) fn deployment(object: &Deployment) -> Vec<Cell> {
     let (names, images) = containers(&object.spec.template.spec.containers);
     cells![
         object.metadata.name.as_str(),
         format!("{}/{}", object.status.ready_replicas, object.spec.replicas.unwrap_or(0)),
         object.status.updated_replicas,
         object.status.available_replicas,
-        now.since(&object.metadata.creation_timestamp),
+        age(&object.metadata.creation_timestamp),
         names,
         images,
         selector(object.spec.selector.as_ref()).unwrap_or_else(|| "<invalid>".to_owned()),
     ]
 }
 
-pub(super) fn stateful_set(object: &StatefulSet, now: Now) -> Vec<Value> {
+pub(super) fn stateful_set(object: &StatefulSet) -> Vec<Cell> {
     let (names, images) = containers(&object.spec.template.spec.containers);
     cells![
         object.metadata.name.as_str(),
         format!("{}/{}", object.status.ready_replicas, object.spec.replicas.unwrap_or(0)),
-        now.since(&object.metadata.creation_timestamp),
+        age(&object.metadata.creation_timestamp),
         names,
         images,
     ]
 }
 
-pub(super) fn daemon_set(object: &DaemonSet, now: Now) -> Vec<Value> {
+pub(super) fn daemon_set(object: &DaemonSet) -> Vec<Cell> {
     let (names, images) = containers(&object.spec.template.spec.containers);
     let status = &object.status;
     cells![
@@ -81,20 +81,20 @@ pub(super) fn daemon_set(object: &DaemonSet, now: Now) -> Vec<Value> {
         status.updated_number_scheduled,
         status.number_available,
         labels(&object.spec.template.spec.node_selector),
-        now.since(&object.metadata.creation_timestamp),
+        age(&object.metadata.creation_timestamp),
         names,
         images,
         selector_or_none(object.spec.selector.as_ref()),
     ]
 }
 
-pub(super) fn controller_revision(object: &ControllerRevision, now: Now) -> Vec<Value> {
+pub(super) fn controller_revision(object: &ControllerRevision) -> Vec<Cell> {
     let controller = object.metadata.owner_references.iter().find(|owner| owner.controller == Some(true));
     cells![
         object.metadata.name.as_str(),
         controller.map_or_else(|| "<none>".to_owned(), owner_name),
         object.revision,
-        now.since(&object.metadata.creation_timestamp),
+        age(&object.metadata.creation_timestamp),
     ]
 }
 
@@ -115,7 +115,7 @@ const JOB_ENDED: [(&str, &str); 2] = [("Complete", "Complete"), ("Failed", "Fail
 const JOB_STATES: [(&str, &str); 3] =
     [("Suspended", "Suspended"), ("FailureTarget", "FailureTarget"), ("SuccessCriteriaMet", "SuccessCriteriaMet")];
 
-pub(super) fn job(object: &Job, now: Now) -> Vec<Value> {
+pub(super) fn job(object: &Job) -> Vec<Cell> {
     let (names, images) = containers(&object.spec.template.spec.containers);
     let succeeded = object.status.succeeded;
     let completions = match (object.spec.completions, object.spec.parallelism.unwrap_or(0)) {
@@ -124,16 +124,18 @@ pub(super) fn job(object: &Job, now: Now) -> Vec<Value> {
         (None, _) => format!("{succeeded}/1"),
     };
     let took = match (&object.status.start_time, &object.status.completion_time) {
-        (None, _) => String::new(),
-        (Some(start), None) => now.since(start),
-        (Some(start), Some(end)) => duration(end.in_nanos().unwrap_or(0).saturating_sub(start.in_nanos().unwrap_or(0))),
+        (None, _) => "".into(),
+        (Some(start), None) => age(start),
+        (Some(start), Some(end)) => {
+            duration(end.in_nanos().unwrap_or(0).saturating_sub(start.in_nanos().unwrap_or(0))).into()
+        }
     };
     cells![
         object.metadata.name.as_str(),
         job_status(object),
         completions,
         took,
-        now.since(&object.metadata.creation_timestamp),
+        age(&object.metadata.creation_timestamp),
         names,
         images,
         selector_or_none(object.spec.selector.as_ref()),
@@ -150,7 +152,7 @@ fn job_status(object: &Job) -> &'static str {
     first(&JOB_ENDED).or(terminating).or_else(|| first(&JOB_STATES)).unwrap_or("Running")
 }
 
-pub(super) fn cron_job(object: &CronJob, now: Now) -> Vec<Value> {
+pub(super) fn cron_job(object: &CronJob) -> Vec<Cell> {
     let template = &object.spec.job_template.spec;
     let (names, images) = containers(&template.template.spec.containers);
     cells![
@@ -159,21 +161,21 @@ pub(super) fn cron_job(object: &CronJob, now: Now) -> Vec<Value> {
         object.spec.time_zone.as_deref().unwrap_or("<none>"),
         flag(object.spec.suspend),
         object.status.active.len(),
-        object.status.last_schedule_time.as_ref().map_or_else(|| "<none>".to_owned(), |time| now.since(time)),
-        now.since(&object.metadata.creation_timestamp),
+        object.status.last_schedule_time.as_ref().map_or_else(|| "<none>".into(), age),
+        age(&object.metadata.creation_timestamp),
         names,
         images,
         selector_or_none(template.selector.as_ref()),
     ]
 }
 
-pub(super) fn pod_disruption_budget(object: &PodDisruptionBudget, now: Now) -> Vec<Value> {
+pub(super) fn pod_disruption_budget(object: &PodDisruptionBudget) -> Vec<Cell> {
     cells![
         object.metadata.name.as_str(),
         number_or_percent(object.spec.min_available.as_ref()),
         number_or_percent(object.spec.max_unavailable.as_ref()),
         object.status.disruptions_allowed,
-        now.since(&object.metadata.creation_timestamp),
+        age(&object.metadata.creation_timestamp),
     ]
 }
 

@@ -28,13 +28,12 @@ pub async fn serve(
     let first = path.trim_start_matches('/').split('/').next().unwrap_or_default();
     let checks_health = health::ENDPOINTS.contains(&first);
     let is_page = zpages::paths(app).any(|page| page == path);
-    let any_method = checks_health || is_page || describe::is(path) || path.starts_with("/debug/flags");
-    if !any_method && !matches!(parts.method, Method::GET | Method::HEAD) {
-        return Err(Failure::method_not_allowed());
-    }
     match first {
         _ if checks_health => Ok(health::serve(app, path, query).await),
-        "version" => Ok(answer::indented(StatusCode::OK, &version())),
+        "version" if path == "/version" => {
+            only_get(parts)?;
+            Ok(answer::indented(StatusCode::OK, &version()))
+        }
         "metrics" => Ok(answer::bytes(
             StatusCode::OK,
             "text/plain; version=0.0.4",
@@ -49,11 +48,17 @@ pub async fn serve(
         "openapi" if describe::is(path) => Ok(describe::serve(app, parts, &info.path, query)),
         ".well-known" | "openid" => {
             let found = app.access.openid(&app.config, path).ok_or_else(Failure::no_such_path)?;
+            only_get(parts)?;
             Ok(openid(&found))
         }
         "" => Ok(answer::indented_json(StatusCode::OK, &json!({ "paths": root_paths(app) }))),
         _ => Ok(answer::no_page()),
     }
+}
+
+/// Some paths take one method, as those of resources; upstream's others take any.
+fn only_get(parts: &Parts) -> Result<()> {
+    if parts.method == Method::GET { Ok(()) } else { Err(Failure::method_not_allowed()) }
 }
 
 /// Paths besides those of kinds and checks.
@@ -137,6 +142,9 @@ fn discover(app: &App, parts: &Parts, path: &str) -> Result<Response<Body>> {
     };
     let group = if segments[0] == "apis" { segments.get(1) } else { None };
     let document = document.ok_or_else(|| app.no_such_resource(group.unwrap_or(&"")))?;
+    if !matches!(segments.as_slice(), ["apis"] | ["apis", _]) {
+        only_get(parts)?;
+    }
     let is_root = segments.as_slice() == ["apis"];
     let accept = Accept::parse(&parts.headers, false).map_err(|failure| match failure.code() {
         // This one is served below the routes of the others, which know no watches.

@@ -16,7 +16,9 @@ use std::time::Duration;
 
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
-use http::{Request, Response};
+use http::header::{CONTENT_LENGTH, Entry};
+use http::{Method, Request, Response};
+use http_body::Body as _;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -205,6 +207,16 @@ fn builder(patience: Duration) -> Builder<Streams> {
     builder
 }
 
+/// The answer to HEAD: the headers of what GET would be answered. Over HTTP/2 hyper would send the body, which breaks
+/// the stream.
+fn headers_of(mut response: Response<Body>) -> Response<Body> {
+    let length = response.body().size_hint().exact().filter(|length| *length > 0);
+    if let (Some(length), Entry::Vacant(header)) = (length, response.headers_mut().entry(CONTENT_LENGTH)) {
+        header.insert(length.into());
+    }
+    response.map(|_| crate::answer::full(""))
+}
+
 async fn answer(
     app: Arc<App>,
     mut request: Request<Incoming>,
@@ -216,11 +228,13 @@ async fn answer(
         request.extensions_mut().insert(peer);
     }
     let is_http1 = request.version() < http::Version::HTTP_2;
+    let is_head = request.method() == Method::HEAD;
     let request = request.map(|body| body.map_err(BodyError::new).boxed_unsync());
     let response = pipeline::serve(app, request).await;
     if response.extensions().get::<pipeline::Interactive>().is_some() {
         patience.grant();
     }
     let end = response.extensions().get::<SentBy>().copied();
+    let response = if is_head { headers_of(response) } else { response };
     Ok(response.map(|body| sending::bounded(body, Bounds { end, is_http1, busy })))
 }

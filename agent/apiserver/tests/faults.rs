@@ -432,6 +432,28 @@ async fn what_was_acknowledged_before_the_end_is_stored_and_watches_end() {
     assert!(total > 0);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn head_is_answered_without_a_body_over_both_protocols() {
+    let stop = Shutdown::new();
+    let (address, running) = listening(None, &stop).await;
+    for only_http2 in [false, true] {
+        let executor = hyper_util::rt::TokioExecutor::new();
+        let client: Client = hyper_util::client::legacy::Client::builder(executor).http2_only(only_http2).build_http();
+        for (path, code, length) in [("/livez/ping", 200, "2"), ("/version", 405, "197")] {
+            let request = Request::head(format!("http://{address}{path}")).body(Full::default()).unwrap();
+            let response = client.request(request).await.unwrap();
+            assert_eq!(
+                (response.status().as_u16(), response.headers()["content-length"].to_str().unwrap()),
+                (code, length)
+            );
+            // An answer that had a body all the same is an error here.
+            assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), "", "{path}");
+        }
+    }
+    stop.trigger();
+    running.task.await.unwrap().unwrap();
+}
+
 /// The certificate that a server shows, by its serial number.
 async fn shown(address: std::net::SocketAddr) -> Vec<u8> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());

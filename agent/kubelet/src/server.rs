@@ -120,7 +120,12 @@ async fn serve(stream: TcpStream, acceptor: tokio_rustls::TlsAcceptor, server: A
     let certificate = Arc::new(certificate);
     let service = service_fn(move |request: Request<Incoming>| {
         let (server, certificate) = (server.clone(), certificate.clone());
-        async move { Ok::<_, std::convert::Infallible>(server.answer(request, certificate.as_deref()).await) }
+        async move {
+            let is_head = request.method() == http::Method::HEAD;
+            let response = server.answer(request, certificate.as_deref()).await;
+            // Over HTTP/2 hyper would send the body, which breaks the stream.
+            Ok::<_, std::convert::Infallible>(if is_head { body::without(response) } else { response })
+        }
     });
     let builder = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
     let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);

@@ -44,6 +44,11 @@ pub(super) fn streamed(kind: &'static str) -> (mpsc::Sender<Bytes>, Response<Ans
     (sender, response)
 }
 
+/// The headers of an answer.
+pub(super) fn without(response: Response<Answer>) -> Response<Answer> {
+    response.map(|_| Full::new(Bytes::new()).map_err(|never| match never {}).boxed_unsync())
+}
+
 /// No body at all.
 pub(super) fn empty(code: StatusCode) -> Response<Answer> {
     let mut response = Response::new(Full::new(Bytes::new()).map_err(|never| match never {}).boxed_unsync());

@@ -167,13 +167,10 @@ fn has_validating(call: &Call) -> bool {
 }
 
 /// Others write what they like: the object gets its form back.
-fn reform(call: &Call, operation: &str, new: &mut Value) -> Result<()> {
+fn reform(call: &Call, new: &mut Value) -> Result<()> {
     *new = crate::codec::canonical(call.kind, new)?;
     crate::defaults::apply(call.kind, new);
     crate::custom::complete(call, new)?;
-    if (call.kind.group, call.kind.plural, operation) == ("", "pods", "CREATE") {
-        crate::strategy::refresh_pod_status(new);
-    }
     Ok(())
 }
 
@@ -236,7 +233,6 @@ async fn complete_pod(call: &Call, pod: &mut Value) -> Result<()> {
     if is_on(call, "RuntimeClass") {
         runtime_class::admit(call, pod)?;
     }
-    crate::strategy::refresh_pod_status(pod);
     Ok(())
 }
 
@@ -280,7 +276,7 @@ async fn check_all(call: &Call, operation: Operation, new: &Value, old: Option<&
     if operation == Operation::Update(Part::Internal) {
         return Ok(());
     }
-    optional::deny(call, tree::text(new, "/metadata/name"))
+    optional::deny(call, tree::name_given(new))
 }
 
 /// Steps that only look at what is posted to a subresource, or to a kind that is never stored.

@@ -337,6 +337,7 @@ pub fn complaint(issue: &transcode::Issue) -> String {
         text if text.starts_with("base64 text") => {
             format!("illegal base64 data at input {}", text.rsplit(" at ").next().unwrap_or_default())
         }
+        "a schema" => "boolean or JSON schema expected".to_owned(),
         ty => format!("json: cannot unmarshal {} into Go struct field {field} of type {ty}", issue.found),
     }
 }

@@ -251,11 +251,18 @@ async fn take_given(call: &Call, service: &Service, text: &str) -> Result<()> {
         return Err(Failure::internal(format!("failed to parse service IP {text:?}")));
     };
     let ranges = &call.app.config.service_ranges;
-    if !ranges.iter().any(|r| r.contains(address)) {
-        return Err(refuse("the provided network does not match the current range".to_owned()));
-    }
+    let is_within = ranges.iter().any(|range| range.contains(address));
     if call.is_dry_run()? {
-        return Ok(());
+        // A try is told of the range.
+        let range = ranges.iter().find(|range| family(range.base) == family(address)).filter(|_| !is_within);
+        return range.map_or(Ok(()), |range| {
+            let why =
+                format!("the provided IP ({address}) is not in the valid range. The range of valid IPs is {range}");
+            Err(refuse(why))
+        });
+    }
+    if !is_within {
+        return Err(refuse("the provided network does not match the current range".to_owned()));
     }
     match take(call, service, address).await {
         Err(f) if f.reason() == "AlreadyExists" => Err(refuse("provided IP is already allocated".to_owned())),

@@ -232,12 +232,8 @@ const STATUS_ALONE: &[&str] = &[
 ];
 
 fn prepare_definition(value: &mut Value) {
-    let stored: Vec<Value> = tree::list(value, "/spec/versions")
-        .iter()
-        .find(|v| v["storage"] == true)
-        .map(|v| v["name"].clone())
-        .into_iter()
-        .collect();
+    let stored = tree::list(value, "/spec/versions").iter().find(|v| v["storage"] == true);
+    let stored = stored.map(|version| json!([version["name"]]));
     value["status"] = json!({
         "conditions": [], "acceptedNames": {"plural": "", "kind": ""}, "storedVersions": stored,
     });
@@ -557,9 +553,4 @@ pub fn drop_repeated_owners(call: &Call, value: &mut Value, admitted: bool) {
 #[must_use]
 pub fn shares_labels(kind: &Kind, value: &Value) -> bool {
     kind.plural == "jobs" && kind.group == "batch" && !tree::is_filled(value, "/metadata/labels")
-}
-
-/// Sets what admission may have changed the grounds of: a new pod's quality of service class.
-pub fn refresh_pod_status(value: &mut Value) {
-    value["status"]["qosClass"] = pod::qos_class(value).into();
 }

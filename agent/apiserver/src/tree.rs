@@ -8,6 +8,15 @@ pub fn text<'a>(value: &'a Value, pointer: &str) -> &'a str {
     value.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
 }
 
+/// What an object is called before it has a name: what its name is to begin with.
+#[must_use]
+pub fn name_given(object: &Value) -> &str {
+    match text(object, "/metadata/name") {
+        "" => text(object, "/metadata/generateName"),
+        name => name,
+    }
+}
+
 /// The list at a JSON pointer, empty if there is none.
 #[must_use]
 pub fn list<'a>(value: &'a Value, pointer: &str) -> &'a [Value] {

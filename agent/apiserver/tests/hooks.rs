@@ -148,6 +148,40 @@ async fn hooks_see_what_is_posted_to_a_pod() {
     assert_eq!(code, StatusCode::NOT_FOUND, "evicted");
 }
 
+/// Hooks stand before the server's own part: they see what the client wants, and what they make of it is prepared.
+#[tokio::test]
+async fn hooks_see_objects_before_the_server_prepares_them() {
+    let shutdown = lifecycle::Shutdown::new();
+    let server = server(&shutdown).await;
+    let patch = json!([{"op": "add", "path": "/spec/replicas", "value": 3},
+        {"op": "add", "path": "/status", "value": {"replicas": 9}}]);
+    let hooks = listen(patch).await;
+    let rules = json!([{"apiGroups": ["apps"], "apiVersions": ["v1"], "operations": ["CREATE", "UPDATE"],
+        "resources": ["deployments"]}]);
+    let deployment = json!({"metadata": {"generateName": "d-"}, "spec": {"selector": {"matchLabels": {"a": "b"}},
+        "template": {"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [{"name": "c", "image": "i"}]}}}});
+    let before = create(&server, DEPLOYMENTS, deployment.clone()).await;
+    register(&server, &hooks, rules).await;
+
+    let made = create(&server, DEPLOYMENTS, deployment).await;
+    assert!(made["metadata"]["name"].as_str().unwrap().len() > 2, "{made}");
+    assert_eq!((&made["spec"]["replicas"], &made["status"]["replicas"]), (&json!(3), &Value::Null));
+    let seen = &taken(&hooks.2, "/mutate")[0];
+    assert_eq!(seen["name"], Value::Null, "{seen}");
+    for key in ["name", "uid", "creationTimestamp", "generation"] {
+        assert_eq!(seen["object"]["metadata"][key], Value::Null, "{key}");
+    }
+    let looked = &taken(&hooks.2, "/look")[0];
+    assert_eq!(looked["object"]["metadata"]["uid"], made["metadata"]["uid"]);
+
+    // What a hook wishes for is a new generation as well.
+    let uri = format!("{DEPLOYMENTS}/{}", before["metadata"]["name"].as_str().unwrap());
+    let label = json!({"metadata": {"labels": {"new": "label"}}});
+    let (code, changed) = send(&server, Method::PATCH, &uri, MERGE, label).await;
+    assert_eq!((code, &changed["metadata"]["generation"]), (StatusCode::OK, &json!(2)), "{changed}");
+    shutdown.trigger();
+}
+
 #[tokio::test]
 async fn hooks_see_and_change_a_scale() {
     let shutdown = lifecycle::Shutdown::new();

@@ -220,6 +220,11 @@ impl<'v> Reader<'v> {
                 }
                 Ok(())
             }
+            // A list that is a type of its own.
+            (_, other) if owner.shape == Shape::List => {
+                let parts: Vec<&str> = owner.name.rsplitn(3, '.').collect();
+                Err(self.issue(owner, other, &format!("{}.{}", parts[1], parts[0])))
+            }
             (_, other) if field.repeated => Err(self.issue(owner, other, &go_type(field))),
             (ty, value) => self.value(Slot { owner, number: field.number, ty }, value, out),
         }

@@ -136,7 +136,7 @@ impl<'a> Change<'a> {
         }
         let name = self.call.kind.type_of(&self.call.info.subresource);
         if name == own(self.call.kind) {
-            reform(self.call, self.operation, &mut object)?;
+            reform(self.call, &mut object)?;
         } else if let Some(schema) = name.schema() {
             object = codec::canonical_message(schema, name, &object)?;
             defaults::apply_message(schema.name, &mut object);

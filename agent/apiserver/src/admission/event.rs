@@ -35,7 +35,7 @@ pub(super) struct Event<'a> {
 }
 
 impl Event<'_> {
-    /// The name in the request, or that of an object that is made.
+    /// The name in the request, or that of an object that is made, if it has one yet.
     pub(super) fn name(&self, call: &Call) -> String {
         match self.new {
             Some(new) if call.info.name.is_empty() => tree::text(new, "/metadata/name").to_owned(),
@@ -71,9 +71,11 @@ pub(super) fn request(call: &Call, event: Event<'_>) -> Value {
     let mut request = json!({
         "kind": gvk(event.kind), "resource": gvr(event.kind),
         "requestKind": gvk(call.kind), "requestResource": gvr(call.kind),
-        "name": name, "operation": event.operation, "userInfo": user,
-        "dryRun": event.dry_run, "options": event.options,
+        "operation": event.operation, "userInfo": user, "dryRun": event.dry_run, "options": event.options,
     });
+    if !name.is_empty() {
+        request["name"] = name.into();
+    }
     if !namespace.is_empty() {
         request["namespace"] = namespace.into();
     }

@@ -163,7 +163,7 @@ pub(super) async fn check(call: &Call, operation: Operation, pod: &Value) -> Res
     if (call.kind.group, call.kind.plural) != ("", "pods") {
         return Ok(());
     }
-    let refuse = |why: &str| Err(Failure::forbidden(call.subject(), tree::text(pod, "/metadata/name"), why));
+    let refuse = |why: &str| Err(Failure::forbidden(call.subject(), tree::name_given(pod), why));
     let status = match policy.status(spec(call, pod, lists)).await {
         Ok(status) => status,
         Err(error) if policy.settings.default_allow => {

@@ -87,7 +87,7 @@ pub(super) fn check(call: &Call, operation: Operation, new: &Value, old: Option<
             [one] => one.clone(),
             _ => format!("[{}]", errors.join(", ")),
         };
-        return Err(Failure::forbidden(call.subject(), tree::text(new, "/metadata/name"), &text));
+        return Err(Failure::forbidden(call.subject(), tree::name_given(new), &text));
     }
     Ok(())
 }

@@ -28,7 +28,7 @@ pub(super) async fn check(call: &Call, operation: Operation, new: &Value) -> Res
     if operation != Operation::Create || found.field(0) != "Terminating" {
         return Ok(());
     }
-    let object = tree::text(new, "/metadata/name");
+    let object = tree::name_given(new);
     let why = format!("unable to create new content in namespace {name} because it is being terminated");
     let text = format!("namespace {name} is being terminated");
     let failure = Failure::forbidden(call.subject(), object, &why);
@@ -70,7 +70,7 @@ pub(super) async fn provide(call: &Call, object: &Value) -> Result<()> {
         return Ok(());
     }
     let made = make(call.app.clone(), name.to_owned()).await;
-    let object = tree::text(object, "/metadata/name");
+    let object = tree::name_given(object);
     made.map_err(|failure| Failure::forbidden(call.subject(), object, failure.message()))
 }
 

@@ -77,7 +77,7 @@ fn check_allowed(call: &Call, pod: &Value) -> Result<()> {
 }
 
 fn refuse_if(call: &Call, is_wrong: bool, pod: &Value, why: &str) -> Result<()> {
-    if is_wrong { Err(Failure::forbidden(call.subject(), tree::text(pod, "/metadata/name"), why)) } else { Ok(()) }
+    if is_wrong { Err(Failure::forbidden(call.subject(), tree::name_given(pod), why)) } else { Ok(()) }
 }
 
 /// Reads `key=value,…`.

@@ -39,7 +39,7 @@ pub(super) fn check(call: &Call, operation: Operation, new: &Value, old: Option<
     if !matches!(operation, Operation::Create | Operation::Update(Part::Main)) {
         return Ok(());
     }
-    let refuse = |why: &str| Err(Failure::forbidden(call.subject(), tree::text(new, "/metadata/name"), why));
+    let refuse = |why: &str| Err(Failure::forbidden(call.subject(), tree::name_given(new), why));
     match (call.kind.group, call.kind.plural) {
         ("", "pods") if is_on(call, "LimitPodHardAntiAffinityTopology") => match other_topology(new) {
             None => Ok(()),

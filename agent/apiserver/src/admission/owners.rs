@@ -23,7 +23,7 @@ pub(super) fn check(call: &Call, operation: Operation, new: &Value, old: Option<
     if is_kept {
         return Ok(());
     }
-    let refuse = |why: String| Err(Failure::forbidden(call.subject(), tree::text(new, "/metadata/name"), &why));
+    let refuse = |why: String| Err(Failure::forbidden(call.subject(), tree::name_given(new), &why));
     if operation != Operation::Create
         && let Err(why) = may(call, &deletion(call))
     {

@@ -173,7 +173,7 @@ pub(super) fn check(call: &Call, operation: Operation, new: &Value) -> Result<()
     let (level, version) = policy("enforce");
     if is_pod && let Some(text) = violations(level, spec, new) {
         let why = format!("violates PodSecurity \"{}:{version}\": {text}", level.name());
-        return Err(Failure::forbidden(call.subject(), tree::text(new, "/metadata/name"), &why));
+        return Err(Failure::forbidden(call.subject(), tree::name_given(new), &why));
     }
     let (level, version) = policy("warn");
     if let Some(text) = violations(level, spec, new) {

@@ -18,7 +18,7 @@ pub(super) fn keep(new: &mut Value, old: Option<&Value>) {
 
 pub(super) fn admit(call: &Call, pod: &mut Value) -> Result<()> {
     let storage = call.app.cache.known("scheduling.k8s.io", "priorityclasses");
-    let pod_name = tree::text(pod, "/metadata/name").to_owned();
+    let pod_name = tree::name_given(pod).to_owned();
     let refuse = |why: &str| Failure::forbidden(call.subject(), &pod_name, why);
     let wanted = tree::text(pod, "/spec/priorityClassName").to_owned();
     let class = if wanted.is_empty() {

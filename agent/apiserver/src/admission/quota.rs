@@ -101,7 +101,7 @@ fn quotas_of(call: &Call) -> Vec<ResourceQuota> {
 
 /// The used amounts with the object; `None` where the quota has nothing to do with it.
 fn judge(call: &Call, new: &Value, quota: &ResourceQuota, asked: &Asked) -> Result<Option<api::quota::Amounts>> {
-    let refuse = |text: String| Failure::forbidden(call.subject(), tree::text(new, "/metadata/name"), &text);
+    let refuse = |text: String| Failure::forbidden(call.subject(), tree::name_given(new), &text);
     charge(quota, asked).map_err(refuse)
 }
 

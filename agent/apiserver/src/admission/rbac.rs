@@ -105,7 +105,7 @@ pub(super) fn check_attestation(call: &Call, new: &Value, old: Option<&Value>) -
         return Ok(());
     }
     let why = format!("user not permitted to attest for signerName {signer:?}");
-    Err(Failure::forbidden(call.subject(), tree::text(new, "/metadata/name"), &why))
+    Err(Failure::forbidden(call.subject(), tree::name_given(new), &why))
 }
 
 /// Approving and signing certificates needs rights on the signer.
@@ -131,5 +131,5 @@ pub(super) fn check_signer(call: &Call, operation: Operation, new: &Value, old: 
         return Ok(());
     }
     let why = format!("user not permitted to {doing} requests with signerName {signer:?}");
-    Err(Failure::forbidden(call.subject(), tree::text(old, "/metadata/name"), &why))
+    Err(Failure::forbidden(call.subject(), tree::name_given(old), &why))
 }

@@ -25,7 +25,7 @@ pub(super) fn admit(call: &Call, pod: &mut Value) -> Result<()> {
         let own = tree::object_at(&mut pod["spec"], "nodeSelector");
         if own.get(&key).is_some_and(|v| *v != value) {
             let text = format!("conflict: runtimeClass.scheduling.nodeSelector[{key}] = {value}");
-            return Err(Failure::forbidden(call.subject(), tree::text(pod, "/metadata/name"), &text));
+            return Err(Failure::forbidden(call.subject(), tree::name_given(pod), &text));
         }
         own.insert(key, value);
     }
@@ -58,7 +58,7 @@ fn agrees(pod: &Value, overhead: &Value) -> bool {
 }
 
 fn refuse(call: &Call, pod: &Value, why: &str) -> Failure {
-    Failure::forbidden(call.subject(), tree::text(pod, "/metadata/name"), &format!("pod rejected: {why}"))
+    Failure::forbidden(call.subject(), tree::name_given(pod), &format!("pod rejected: {why}"))
 }
 
 /// The class that a pod names.
@@ -78,6 +78,7 @@ fn class_of(call: &Call, pod: &Value) -> Result<Option<Value>> {
     }
     let storage = call.app.cache.known("node.k8s.io", "runtimeclasses");
     let object = storage.get("", name);
-    let object = object.ok_or_else(|| refuse(call, pod, &format!("RuntimeClass {name:?} not found")))?;
+    let missing = || refuse(call, pod, &format!("RuntimeClass {} not found", stdx::quoted(name)));
+    let object = object.ok_or_else(missing)?;
     codec::to_value(storage, storage.kind, &object).map(Some)
 }

@@ -10,6 +10,7 @@ use crate::app::{Call, random_suffix};
 use crate::cache::Object;
 use crate::status::{Failure, Result};
 use crate::tree;
+use crate::validation::names;
 
 /// How long a pod waits for the account of a namespace that was made a moment ago.
 const ACCOUNT_TIMEOUT: Duration = Duration::from_millis(1500);
@@ -30,11 +31,16 @@ pub(super) async fn admit(call: &Call, pod: &mut Value) -> Result<()> {
     };
     pod["spec"]["serviceAccountName"] = name.as_str().into();
     pod["spec"]["serviceAccount"] = name.as_str().into();
-    let object = account(call, &name).await.ok_or_else(|| {
-        let (namespace, quoted) = (call.namespace(), stdx::quoted(&name));
-        let text = format!("error looking up service account {namespace}/{name}: serviceaccount {quoted} not found");
-        Failure::forbidden(call.subject(), tree::text(pod, "/metadata/name"), &text)
-    })?;
+    let refuse = |why: String| {
+        let text = format!("error looking up service account {}/{name}: {why}", call.namespace());
+        Failure::forbidden(call.subject(), tree::name_given(pod), &text)
+    };
+    let complaints = names::path_segment(&name);
+    if !complaints.is_empty() {
+        return Err(refuse(format!("invalid resource name {}: [{}]", stdx::quoted(&name), complaints.join(" "))));
+    }
+    let object = account(call, &name).await;
+    let object = object.ok_or_else(|| refuse(format!("serviceaccount {} not found", stdx::quoted(&name))))?;
     let account: ServiceAccount = api::envelope::decode_message(&object.data).map_err(Failure::internal)?;
     if tree::list(pod, "/spec/imagePullSecrets").is_empty() && !account.image_pull_secrets.is_empty() {
         let names = account.image_pull_secrets.iter().map(|secret| json!({"name": secret.name}));
@@ -49,11 +55,7 @@ pub(super) async fn admit(call: &Call, pod: &mut Value) -> Result<()> {
 
 fn check_mirror(call: &Call, pod: &Value) -> Result<()> {
     let refuse = |what: &str| {
-        Err(Failure::forbidden(
-            call.subject(),
-            tree::text(pod, "/metadata/name"),
-            &format!("a mirror pod may not {what}"),
-        ))
+        Err(Failure::forbidden(call.subject(), tree::name_given(pod), &format!("a mirror pod may not {what}")))
     };
     if !tree::text(pod, "/spec/serviceAccountName").is_empty() {
         return refuse("reference service accounts");

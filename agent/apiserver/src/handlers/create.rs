@@ -60,6 +60,9 @@ pub async fn create_object(call: &Call, mut value: Value) -> Result<Creation> {
     if shares_labels {
         tree::remove(&mut value["metadata"], "labels");
     }
+    // What others make of a wish is still one: name, identity and status come after it.
+    admission::admit(call, admission::Operation::Create, &mut value, None).await?;
+    strategy::drop_repeated_owners(call, &mut value, true);
     if !generated || base.is_empty() {
         return create_named(call, value).await;
     }
@@ -88,8 +91,6 @@ fn generated_name(base: &str) -> String {
 
 async fn create_named(call: &Call, mut value: Value) -> Result<Creation> {
     strategy::prepare_create(call.kind, &mut value, &call.user, &call.app.config.features);
-    admission::admit(call, admission::Operation::Create, &mut value, None).await?;
-    strategy::drop_repeated_owners(call, &mut value, true);
     if !(call.kind.plural == "services" && call.kind.group.is_empty()) {
         return finish(call, value).await;
     }

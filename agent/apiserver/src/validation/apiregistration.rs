@@ -20,7 +20,9 @@ pub fn api_service(change: &Change<'_, ApiService>, errors: &mut Errors) {
         return;
     }
     let spec = &new.spec;
-    name(&new.metadata.name, spec, errors);
+    for (field, given) in [("generateName", &new.metadata.generate_name), ("name", &new.metadata.name)] {
+        name(&Path::root("metadata").child(field), given, spec, errors);
+    }
     let group = SPEC.child("group");
     if !spec.group.is_empty() {
         checks::text(&group, &spec.group, names::dns1123_subdomain(&spec.group), errors);
@@ -43,12 +45,11 @@ pub fn api_service(change: &Change<'_, ApiService>, errors: &mut Errors) {
 }
 
 /// The name follows from what is served.
-fn name(name: &str, spec: &ApiServiceSpec, errors: &mut Errors) {
-    let path = Path::root("metadata.name");
+fn name(path: &Path<'_>, name: &str, spec: &ApiServiceSpec, errors: &mut Errors) {
     let wanted = format!("{}.{}", spec.version, spec.group);
     let complaints = names::path_segment(name);
     if !complaints.is_empty() {
-        checks::text(&path, name, complaints, errors);
+        checks::text(path, name, complaints, errors);
     } else if name != wanted && !name.is_empty() {
         let why = format!("must be `spec.version+\".\"+spec.group`: {}", stdx::quoted(&wanted));
         errors.push(FieldError::invalid(path, name, why));

@@ -61,7 +61,10 @@ fn rule(kind: &Kind) -> Rule {
         ("", "nodes")
         | ("batch", "jobs")
         | ("storage.k8s.io", "storageclasses" | "csistoragecapacities")
-        | ("resource.k8s.io", "deviceclasses" | "resourceclaims" | "resourceclaimtemplates") => WHOLE_THEN_CHANGE,
+        | ("resource.k8s.io", "resourceclaims" | "resourceclaimtemplates") => WHOLE_THEN_CHANGE,
+        // Upstream declares the names of these.
+        ("resource.k8s.io", "deviceclasses") => Rule { name: names::long_name, ..WHOLE_THEN_CHANGE },
+        ("", "replicationcontrollers") => Rule { name: names::long_name, ..COMMON },
         ("", "namespaces") => Rule { name: names::dns1123_label, ..WHOLE_THEN_CHANGE },
         ("", "services") | ("apps", "statefulsets") => Rule { name: names::dns1123_label, ..COMMON },
         ("", "events") => NOTHING,
@@ -73,7 +76,8 @@ fn rule(kind: &Kind) -> Rule {
         ("node.k8s.io", _) => Rule { known_finalizers: false, ..WHOLE_THEN_CHANGE },
         ("admissionregistration.k8s.io", _) => Rule { known_finalizers: false, ..WHOLE },
         ("apiregistration.k8s.io", _) => {
-            Rule { name: names::path_segment, known_finalizers: false, ..CHANGE_THEN_WHOLE }
+            // The name is checked with what it is made of.
+            Rule { name: |_| Complaints::new(), known_finalizers: false, ..CHANGE_THEN_WHOLE }
         }
         ("coordination.k8s.io", "leasecandidates") => Rule { name: names::config_key, ..ANY_FINALIZER },
         ("apiextensions.k8s.io" | "coordination.k8s.io", _) => ANY_FINALIZER,

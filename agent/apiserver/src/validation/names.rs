@@ -127,6 +127,12 @@ pub fn dns1123_subdomain(text: &str) -> Complaints {
     SUBDOMAIN.complaints(text)
 }
 
+/// As [`dns1123_subdomain`], in the words of names that upstream declares.
+#[must_use]
+pub fn long_name(text: &str) -> Complaints {
+    Form { too_long: "must be no more than 253 bytes", ..SUBDOMAIN }.complaints(text)
+}
+
 /// A DNS subdomain that may have underscores.
 #[must_use]
 pub fn dns1123_subdomain_with_underscore(text: &str) -> Complaints {

@@ -7,6 +7,7 @@ use super::{Errors, one_of};
 use crate::status::FieldError;
 use crate::tree;
 use crate::validation::names::{dns1035_label, dns1123_subdomain};
+use crate::validation::shown;
 
 const APPROVED: &str = "api-approved.kubernetes.io";
 
@@ -47,7 +48,8 @@ pub(super) fn approval(definition: &Value, old: Option<&Value>) -> Option<FieldE
 /// The warning of a deprecated version.
 pub(super) fn deprecation(version: &Value, field: &str, errors: &mut Errors) {
     let Some(text) = version["deprecationWarning"].as_str() else { return };
-    let mut refuse = |why: &str| errors.push(FieldError::invalid(format!("{field}.deprecationWarning"), text, why));
+    let mut refuse =
+        |why: &str| errors.push(FieldError::invalid(format!("{field}.deprecationWarning"), shown::word(text), why));
     if version["deprecated"] != true {
         refuse("can only be set for deprecated versions");
         return;

@@ -27,7 +27,8 @@ fn interval(part: &str, completions: i32) -> Result<(i32, i32), String> {
         ));
     }
     let read = |text: &str| -> Result<i32, String> {
-        let number: i64 = text.parse().map_err(|_| format!("cannot convert string to integer for index: {text:?}"))?;
+        let number: i64 =
+            text.parse().map_err(|_| format!("cannot convert string to integer for index: {}", stdx::quoted(text)))?;
         if number >= i64::from(completions) {
             return Err(format!("too large index: {text:?}"));
         }

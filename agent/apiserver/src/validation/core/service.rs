@@ -367,7 +367,10 @@ fn traffic(spec: &ServiceSpec, errors: &mut Errors) {
         None => {}
     }
     if let Some(distribution) = &spec.traffic_distribution {
-        checks::supported(&SPEC.child("trafficDistribution"), distribution, DISTRIBUTIONS, errors);
+        let path = SPEC.child("trafficDistribution");
+        if !DISTRIBUTIONS.contains(&distribution.as_str()) {
+            errors.push(FieldError::not_supported(path, distribution, DISTRIBUTIONS));
+        }
     }
 }
 

@@ -302,6 +302,9 @@ fn health(path: &Path<'_>, allocated: &ResourceStatus, errors: &mut Errors) {
     for (i, resource) in allocated.resources.iter().enumerate() {
         let path = path.index(i);
         checks::supported(&path.child("health"), &resource.health, &["Healthy", "Unhealthy", "Unknown"], errors);
+        if resource.message.as_ref().is_some_and(String::is_empty) {
+            errors.push(FieldError::required(path.child("message"), "must be non-empty if specified"));
+        }
         if allocated.resources.iter().take(i).any(|earlier| earlier.resource_id == resource.resource_id) {
             errors.push(FieldError::duplicate(path.child("resourceID"), &resource.resource_id));
         }

@@ -131,7 +131,7 @@ async fn apply_configuration(call: &Call, part: Part, body: &[u8]) -> Result<Cha
             .or(old.pointer("/metadata/resourceVersion"))
             .cloned()
             .unwrap_or_default();
-        let new = applied(call, &config, &new)?;
+        let new = applied(call, (&config, Some(old)), &new)?;
         same_name(call, &new)?;
         Ok(new)
     });
@@ -141,7 +141,7 @@ async fn apply_configuration(call: &Call, part: Part, body: &[u8]) -> Result<Cha
             if tree::text(&new, "/metadata/name").is_empty() {
                 new["metadata"]["name"] = call.info.name.as_str().into();
             }
-            let new = applied(call, &config, &new)?;
+            let new = applied(call, (&config, None), &new)?;
             same_name(call, &new)?;
             let created = create_object(call, new).await?;
             Ok(Changed { object: created.object, created: true })
@@ -233,8 +233,8 @@ fn converted(kind: &'static api::Kind, tree: &Value) -> std::result::Result<Valu
     codec::try_canonical(kind, &tree, &mut Report::default()).map_err(|issue| codec::complaint(&issue))
 }
 
-/// What an apply made, in canonical form.
-fn applied(call: &Call, config: &Value, new: &Value) -> Result<Value> {
+/// What an apply made of `old`, in canonical form.
+fn applied(call: &Call, (config, old): (&Value, Option<&Value>), new: &Value) -> Result<Value> {
     let kind = call.kind;
     match codec::try_canonical(kind, new, &mut Report::default()) {
         Ok(new) => return Ok(new),
@@ -242,10 +242,15 @@ fn applied(call: &Call, config: &Value, new: &Value) -> Result<Value> {
         Err(_) => {}
     }
     converted(kind, new).map_err(|why| {
+        // For managers of another version it is converted to theirs first.
+        let managers = old.map_or(&[][..], |old| tree::list(old, "/metadata/managedFields"));
+        let what = if managers.iter().any(|manager| manager["apiVersion"] != *kind.api_version()) {
+            String::new()
+        } else {
+            format!(" ({}) to proper version", in_texts(call, config))
+        };
         let text = format!(
-            "failed to convert new object ({}) to proper version: unable to convert unstructured object to {}, Kind={}: \
-             {why}",
-            in_texts(call, config),
+            "failed to convert new object{what}: unable to convert unstructured object to {}, Kind={}: {why}",
             go_version(kind),
             kind.kind
         );

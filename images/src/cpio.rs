@@ -5,6 +5,7 @@ use std::io::{self, Write};
 /// Kinds of entries, as bits of the mode.
 const FILE: u32 = 0o100_000;
 const FOLDER: u32 = 0o040_000;
+const LINK: u32 = 0o120_000;
 const CHARACTER_DEVICE: u32 = 0o020_000;
 
 /// Writes entries one after another.
@@ -24,6 +25,10 @@ impl<W: Write> Archive<W> {
 
     pub(crate) fn file(&mut self, name: &str, mode: u32, bytes: &[u8]) -> io::Result<()> {
         self.entry(name, FILE | mode, (0, 0), bytes)
+    }
+
+    pub(crate) fn link(&mut self, name: &str, target: &str) -> io::Result<()> {
+        self.entry(name, LINK | 0o777, (0, 0), target.as_bytes())
     }
 
     pub(crate) fn character_device(&mut self, name: &str, number: (u32, u32)) -> io::Result<()> {

@@ -11,6 +11,7 @@
 mod cpio;
 pub mod disk;
 mod fingerprint;
+pub mod firmware;
 mod modules;
 mod oci;
 mod packages;
@@ -43,9 +44,23 @@ const PAUSE_IMAGE: &str = "registry.k8s.io/pause:3.10.2";
 /// The sample application of `configs`.
 const SAMPLE_IMAGE: &str = "localhost/keelson-sample:1";
 /// A change of the code that fills the tree must make a new tree.
-const SOURCES: &[&str] = &[include_str!("recipe.rs"), include_str!("tree.rs"), include_str!("modules.rs")];
-const IMAGE_SOURCES: &[&str] =
-    &[include_str!("lib.rs"), include_str!("oci.rs"), include_str!("pause.rs"), include_str!("sbom.rs")];
+const SOURCES: &[&str] = &[
+    include_str!("recipe.rs"),
+    include_str!("recipe/modules.rs"),
+    include_str!("tree.rs"),
+    include_str!("modules.rs"),
+    include_str!("firmware.rs"),
+];
+const IMAGE_SOURCES: &[&str] = &[
+    include_str!("lib.rs"),
+    include_str!("cpio.rs"),
+    include_str!("oci.rs"),
+    include_str!("pause.rs"),
+    include_str!("sbom.rs"),
+];
+
+/// In the base: what is in the initramfs beside the first stage itself.
+const FIRST_STAGE: &str = "first-stage";
 
 const TARGET: &str = "x86_64-unknown-linux-gnu";
 const TOOLS: &[tools::Tool] = &[
@@ -95,6 +110,8 @@ pub struct Options {
     pub manifest: Option<PathBuf>,
     /// The key that the machine's updates must be signed with; without one they need no signature.
     pub update_key: Option<Vec<u8>>,
+    /// Names of Debian's packages with firmware or microcode that is to be in the image.
+    pub firmware: Vec<String>,
     /// Where Debian's packages are.
     pub mirror: String,
     /// Ask for newer packages even if the known ones are recent.
@@ -270,21 +287,23 @@ pub fn build_programs(workspace: &Path, build: Build) -> Result<Programs> {
 pub fn build(options: &Options, say: &dyn Fn(&str)) -> Result<Image> {
     tools::require(TOOLS)?;
     fs::create_dir_all(&options.work).with_context(|| format!("make {}", options.work.display()))?;
-    let packages = packages::fetch(&options.cache, &options.mirror, options.refresh, say)?;
+    let packages = packages::fetch(&options.cache, options, say)?;
     let mut inputs = Fingerprint::default();
     for source in SOURCES {
         inputs.add(source);
     }
-    for file in &packages.files {
+    for file in packages.all() {
         inputs.add(file.file_name().unwrap_or_default().as_encoded_bytes());
     }
-    let base = options.work.join("base");
+    let base = options.work.join(if packages.firmware.is_empty() { "base" } else { "base-firmware" });
     let is_new_base = fingerprint::stage(&base, &inputs, |base| {
         say(&format!("unpacking {} packages", packages.files.len()));
         let unpacked = base.join("unpacked");
         tree::make_folder(&unpacked)?;
         tree::unpack(&packages, &unpacked)?;
-        tree::fill(&unpacked, &base.join("root"))?;
+        let (root, first_stage) = (base.join("root"), base.join(FIRST_STAGE));
+        let chosen = tree::fill(&unpacked, &root, &first_stage)?;
+        firmware::add(&packages.firmware, &chosen.firmware, &root, &first_stage)?;
         copy_kernel(&unpacked, base)?;
         fingerprint::remove(&unpacked)
     })?;
@@ -302,8 +321,8 @@ pub fn build(options: &Options, say: &dyn Fn(&str)) -> Result<Image> {
         say("packing the root");
         assemble(options, &base, folder)?;
         let list = folder.join("tree").join(sbom::PLACE);
-        fs::write(list, contents(&packages.files)?).context("write what the image holds")?;
-        pack(options, folder, &id)?;
+        fs::write(list, contents(packages.all())?).context("write what the image holds")?;
+        pack(options, &base.join(FIRST_STAGE), folder, &id)?;
         fs::write(folder.join("id"), &id).context("write the image's identifier")
     })?;
     Ok(Image { is_new: is_new || is_new_base, ..Image::open(&folder)? })
@@ -354,18 +373,18 @@ fn assemble(options: &Options, base: &Path, folder: &Path) -> Result<()> {
 }
 
 /// The list of what the root is made of.
-fn contents(packages: &[PathBuf]) -> Result<String> {
-    let names = packages.iter().map(|path| path.file_name().unwrap_or_default().to_string_lossy());
+fn contents<'a>(packages: impl Iterator<Item = &'a PathBuf>) -> Result<String> {
+    let names = packages.map(|path| path.file_name().unwrap_or_default().to_string_lossy());
     let mut components = names.map(|name| sbom::Component::of_package(&name)).collect::<Result<Vec<_>>>()?;
     components.extend(sbom::crates(&workspace(), TARGET)?);
     sbom::render(VERSION, &components)
 }
 
 /// The root and the initramfs that finds it by `id`.
-fn pack(options: &Options, folder: &Path, id: &str) -> Result<()> {
+fn pack(options: &Options, first_stage: &Path, folder: &Path, id: &str) -> Result<()> {
     let verity = pack_root(&folder.join("tree"), &folder.join("root.erofs"), id, options.compression)?;
     fs::write(folder.join("verity"), verity.to_string()).context("write what the root must be")?;
-    pack_initramfs(options, folder)
+    pack_initramfs(&options.programs.first_stage, first_stage, &folder.join("initramfs"))
 }
 
 /// The file system of a tree, with its hash tree behind it.
@@ -396,21 +415,37 @@ fn append_tree(root: &Path, id: &str) -> Result<Verity> {
     Ok(verity)
 }
 
-fn pack_initramfs(options: &Options, folder: &Path) -> Result<()> {
-    let file = fs::File::create(folder.join("initramfs")).context("make the initramfs")?;
-    let mut archive = cpio::Archive::new(std::io::BufWriter::new(file));
-    for name in ["dev", "proc", "root", "modules", "variables"] {
+/// The program, and what lies in the folder `files`.
+fn pack_initramfs(program: &Path, files: &Path, target: &Path) -> Result<()> {
+    let mut archive =
+        cpio::Archive::new(std::io::BufWriter::new(fs::File::create(target).context("make the initramfs")?));
+    // At the start, before all else: there the kernel looks for microcode.
+    add_tree(&mut archive, files, "")?;
+    for name in ["dev", "proc", "sys", "root", "variables"] {
         archive.folder(name)?;
     }
+    archive.link("lib", "usr/lib")?;
     archive.character_device("dev/console", (5, 1))?;
-    let first_stage = &options.programs.first_stage;
-    archive.file("init", 0o755, &fs::read(first_stage).with_context(|| format!("read {}", first_stage.display()))?)?;
-    for (number, path) in modules::first_stage(&folder.join("tree"))?.iter().enumerate() {
-        let bytes = fs::read(path).with_context(|| format!("read {}", path.display()))?;
-        // Named so that their order is the order to load them.
-        archive.file(&format!("modules/{number:02}.ko"), 0o644, &bytes)?;
-    }
+    archive.file("init", 0o755, &fs::read(program).with_context(|| format!("read {}", program.display()))?)?;
     archive.finish().context("write the initramfs")
+}
+
+/// All that is in a folder, in the order of its names, so that the same files make the same archive.
+fn add_tree<W: Write>(archive: &mut cpio::Archive<W>, folder: &Path, prefix: &str) -> Result<()> {
+    let entries = fs::read_dir(folder).with_context(|| format!("list {}", folder.display()))?;
+    let mut paths = entries.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>>>()?;
+    paths.sort();
+    for path in paths {
+        let name = format!("{prefix}{}", path.file_name().unwrap_or_default().to_string_lossy());
+        if path.is_dir() {
+            archive.folder(&name)?;
+            add_tree(archive, &path, &format!("{name}/"))?;
+        } else {
+            let bytes = fs::read(&path).with_context(|| format!("read {}", path.display()))?;
+            archive.file(&name, 0o644, &bytes)?;
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -29,6 +29,10 @@ struct Arguments {
     /// Where Debian's packages are
     #[arg(long, value_name = "URL", default_value = images::DEFAULT_MIRROR)]
     mirror: String,
+    /// Put firmware for devices, or microcode for processors, into the image, out of these packages of Debian's component
+    /// for it: `firmware-bnx2`, `intel-microcode`… Their licences are not those of free software
+    #[arg(long, value_name = "PACKAGE,…", value_delimiter = ',')]
+    firmware: Vec<String>,
     /// Use the newest packages, even if some were downloaded within the last days
     #[arg(long)]
     refresh: bool,
@@ -80,6 +84,7 @@ struct Task {
     output: PathBuf,
     manifest: Option<PathBuf>,
     mirror: String,
+    firmware: Vec<String>,
     signing_key: Option<SigningKey>,
     secure_boot: Option<SecureBoot>,
 }
@@ -112,6 +117,7 @@ fn run(arguments: Arguments) -> Result<()> {
         programs: images::build_programs(&workspace, build)?,
         manifest: embedded,
         update_key: task.signing_key.as_ref().map(SigningKey::public),
+        firmware: task.firmware.clone(),
         mirror: task.mirror.clone(),
         refresh,
         compression: if is_quick { Compression::Fast } else { Compression::Small },
@@ -141,6 +147,7 @@ fn examine(arguments: Arguments, work: &Path) -> Result<Task> {
     if arguments.format == Format::Direct && arguments.secure_boot_key.is_some() {
         bail!("--secure-boot-key: what is started directly is started by no firmware");
     }
+    images::firmware::check_names(&arguments.firmware)?;
     let output = arguments.output.unwrap_or_else(|| PathBuf::from(format!("keelson.{}", arguments.format.ending())));
     let signer = arguments.secure_boot_key.zip(arguments.secure_boot_certificate);
     Ok(Task {
@@ -148,6 +155,7 @@ fn examine(arguments: Arguments, work: &Path) -> Result<Task> {
         output,
         manifest: arguments.manifest,
         mirror: arguments.mirror,
+        firmware: arguments.firmware,
         signing_key: arguments.signing_key.as_deref().map(SigningKey::load).transpose()?,
         secure_boot: signer.map(|(key, certificate)| SecureBoot::new(&key, &certificate, work)).transpose()?,
     })

@@ -8,53 +8,37 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use goblin::elf::Elf;
 
-use crate::recipe::{BOOT_MODULES, NETWORK_MODULES, ROOT_MODULES, SPARE_MODULES};
+use crate::recipe::modules::{BOOT_MODULES, DRIVERS, NETWORK_MODULES, ROOT_DRIVERS, ROOT_MODULES, SPARE_MODULES};
 use crate::tools;
 use crate::tree::make_folder;
 
-/// What the agent loads at boot, in this order; one path a line.
-const BOOT_LIST: &str = "usr/lib/keelson/modules.list";
+/// The names of what is loaded at the start, whatever the devices, in this order; one a line.
+const LIST: &str = "usr/lib/keelson/modules.list";
 
-/// Copies the kept modules, uncompressed (the root file system compresses, and better), with `modules.dep` and
-/// `modules.alias` in the usual form for loading others by name or device, and the list for boot.
-pub(crate) fn choose(unpacked: &Path, root: &Path) -> Result<()> {
-    let mut set = ModuleSet::open(unpacked)?;
-    let lists = [ROOT_MODULES, BOOT_MODULES, NETWORK_MODULES, SPARE_MODULES];
-    let wanted: Vec<&str> = lists.into_iter().flatten().copied().collect();
-    set.unpack(&wanted, root)?;
-    let loaded = set.order(ROOT_MODULES);
-    let boot = set.order(BOOT_MODULES).into_iter().filter(|name| !loaded.contains(name));
-    let boot: String = boot.map(|name| format!("/{}\n", set.kept[&name].path)).collect();
-    make_folder(&root.join("usr/lib/keelson"))?;
-    fs::write(root.join(BOOT_LIST), boot).context("write the list of modules")?;
-    let folder = set.folder.strip_prefix(unpacked)?.to_owned();
-    fs::write(root.join(&folder).join("modules.dep"), set.dependencies(&folder)?).context("write modules.dep")?;
-    fs::write(root.join(&folder).join("modules.alias"), set.aliases()).context("write modules.alias")?;
-    let builtin = "modules.builtin";
-    fs::copy(set.folder.join(builtin), root.join(&folder).join(builtin)).context("copy modules.builtin")?;
-    Ok(())
+/// What the kept modules ask for beside modules.
+pub(crate) struct Chosen {
+    /// Names of files with firmware for devices.
+    pub(crate) firmware: BTreeSet<String>,
 }
 
-/// The first stage's modules in the order to load them, as paths within `root`.
-pub(crate) fn first_stage(root: &Path) -> Result<Vec<PathBuf>> {
-    let versions = fs::read_dir(root.join("usr/lib/modules"))?.collect::<Result<Vec<_>, _>>()?;
-    let [version] = versions.as_slice() else { bail!("{} kernels in the image, not one", versions.len()) };
-    let table = fs::read_to_string(version.path().join("modules.dep"))?;
-    let mut ordered: Vec<PathBuf> = Vec::new();
-    for wanted in ROOT_MODULES {
-        let Some((own, needed)) =
-            table.lines().filter_map(|line| line.split_once(':')).find(|(path, _)| name_of(path) == *wanted)
-        else {
-            continue; // built in
-        };
-        for path in needed.split_whitespace().rev().chain([own]) {
-            let path = version.path().join(path);
-            if !ordered.contains(&path) {
-                ordered.push(path);
-            }
-        }
+/// Puts the kept modules into `root`, and those of the first stage into `first_stage` as well: uncompressed (the root
+/// file system compresses, and better), with `modules.dep` and `modules.alias` in the usual form for loading them by
+/// name or device, and the list for the start.
+pub(crate) fn choose(unpacked: &Path, root: &Path, first_stage: &Path) -> Result<Chosen> {
+    let mut set = ModuleSet::open(unpacked)?;
+    set.unpack(&[ROOT_MODULES, ROOT_DRIVERS, BOOT_MODULES, DRIVERS, NETWORK_MODULES, SPARE_MODULES].concat(), root)?;
+    let all: Vec<&str> = set.kept.keys().map(String::as_str).collect();
+    set.describe(root, &all, BOOT_MODULES)?;
+    let early = set.order(&[ROOT_MODULES, ROOT_DRIVERS].concat());
+    for name in &early {
+        let path = &set.kept[name].path;
+        let target = first_stage.join(path);
+        make_folder(target.parent().unwrap_or(first_stage))?;
+        fs::hard_link(root.join(path), target).with_context(|| format!("link {path}"))?;
     }
-    Ok(ordered)
+    let early: Vec<&str> = early.iter().map(String::as_str).collect();
+    set.describe(first_stage, &early, ROOT_MODULES)?;
+    Ok(Chosen { firmware: set.kept.into_values().flat_map(|module| module.firmware).collect() })
 }
 
 struct Module {
@@ -63,6 +47,8 @@ struct Module {
     depends: Vec<String>,
     /// Patterns of the devices, file systems and the like that it is for.
     aliases: Vec<String>,
+    /// Files that its devices may want to be given.
+    firmware: Vec<String>,
 }
 
 struct ModuleSet {
@@ -107,15 +93,39 @@ impl ModuleSet {
             for ((name, _), path) in added.into_iter().zip(unpacked) {
                 let bytes = fs::read(root.join(&path))?;
                 let entries = information(&bytes).with_context(|| format!("read module {name}"))?;
-                let depends: Vec<String> =
-                    values(&entries, "depends").flat_map(|names| names.split(',')).map(name_of).collect();
-                let depends: Vec<String> = depends.into_iter().filter(|name| !name.is_empty()).collect();
-                queue.extend(depends.iter().cloned());
-                let aliases = values(&entries, "alias").map(str::to_owned).collect();
-                self.kept.insert(name, Module { path, depends, aliases });
+                let module = self.module(path, &entries);
+                queue.extend(module.depends.iter().cloned());
+                self.kept.insert(name, module);
             }
         }
         Ok(())
+    }
+
+    /// What a module says about itself. Of those that it would only like to have before it, those count that are modules.
+    fn module(&self, path: String, entries: &[&str]) -> Module {
+        let depends = values(entries, "depends").flat_map(|names| names.split(',')).map(name_of);
+        let liked = values(entries, "softdep").filter_map(|text| text.strip_prefix("pre:"));
+        let liked = liked.flat_map(str::split_whitespace).map(name_of).filter(|name| self.available.contains_key(name));
+        let depends = depends.chain(liked).filter(|name| !name.is_empty()).collect();
+        let owned = |key| values(entries, key).map(str::to_owned).collect();
+        Module { path, depends, aliases: owned("alias"), firmware: owned("firmware") }
+    }
+
+    /// Writes the tables of the modules `names` into `root`, and which of them are loaded at the start.
+    fn describe(&self, root: &Path, names: &[&str], start: &[&str]) -> Result<()> {
+        let unpacked = self.folder.ancestors().nth(4).context("the kernel's folder is not below usr/lib/modules")?;
+        let folder = self.folder.strip_prefix(unpacked)?;
+        let put = |name: &str, text: String| {
+            let path = root.join(folder).join(name);
+            fs::write(&path, text).with_context(|| format!("write {}", path.display()))
+        };
+        put("modules.dep", self.dependencies(names, folder)?)?;
+        put("modules.alias", self.aliases(names))?;
+        put("modules.builtin", fs::read_to_string(self.folder.join("modules.builtin"))?)?;
+        let list = root.join(LIST);
+        make_folder(list.parent().unwrap_or(root))?;
+        let start: String = start.iter().map(|name| format!("{name}\n")).collect();
+        fs::write(&list, start).with_context(|| format!("write {}", list.display()))
     }
 
     fn decompress(&self, modules: &[(String, PathBuf)], root: &Path) -> Result<Vec<String>> {
@@ -152,12 +162,12 @@ impl ModuleSet {
     }
 
     /// Each module's file and those it needs, the nearest first.
-    fn dependencies(&self, folder: &Path) -> Result<String> {
+    fn dependencies(&self, names: &[&str], folder: &Path) -> Result<String> {
         let mut text = String::new();
-        for (name, module) in &self.kept {
+        for name in names {
             let mut needed = self.order(&[name]);
             needed.retain(|other| other != name);
-            text.push_str(&format!("{}:", Path::new(&module.path).strip_prefix(folder)?.display()));
+            text.push_str(&format!("{}:", Path::new(&self.kept[*name].path).strip_prefix(folder)?.display()));
             for name in needed.iter().rev() {
                 text.push_str(&format!(" {}", Path::new(&self.kept[name].path).strip_prefix(folder)?.display()));
             }
@@ -166,8 +176,8 @@ impl ModuleSet {
         Ok(text)
     }
 
-    fn aliases(&self) -> String {
-        let rows = self.kept.iter().flat_map(|(name, module)| module.aliases.iter().map(move |alias| (alias, name)));
+    fn aliases(&self, names: &[&str]) -> String {
+        let rows = names.iter().flat_map(|name| self.kept[*name].aliases.iter().map(move |alias| (alias, name)));
         rows.map(|(alias, name)| format!("alias {alias} {name}\n")).collect()
     }
 
@@ -234,14 +244,22 @@ mod tests {
             path: String::new(),
             depends: depends.iter().map(|&name| name.to_owned()).collect(),
             aliases: Vec::new(),
+            firmware: Vec::new(),
         };
         let kept = [("a", module(&["b", "c"])), ("b", module(&["c"])), ("c", module(&[]))];
         let set = ModuleSet {
             folder: PathBuf::new(),
-            available: BTreeMap::new(),
+            available: [("realtek".to_owned(), PathBuf::new())].into(),
             builtin: BTreeSet::new(),
             kept: kept.into_iter().map(|(name, module)| (name.to_owned(), module)).collect(),
         };
+        let entries =
+            ["depends=mii,libphy", "softdep=pre: realtek crypto-crc32c", "softdep=post: other", "firmware=a.fw"];
+        let found = set.module("r8169.ko".to_owned(), &entries);
+        assert_eq!(
+            (found.depends, found.firmware),
+            (vec!["mii".into(), "libphy".into(), "realtek".into()], vec!["a.fw".into()])
+        );
         assert_eq!(set.order(&["a", "b"]), ["c", "b", "a"]);
     }
 }

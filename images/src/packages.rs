@@ -10,37 +10,70 @@ use anyhow::{Context, Result, bail};
 
 use crate::fingerprint::Fingerprint;
 use crate::recipe::{BASE_SUITE, KERNEL_PACKAGE, NEWER_SUITE, PACKAGES, PINNED};
-use crate::tools;
+use crate::{Options, tools};
 
 /// Package lists are asked for again after this time.
 const LISTS_LAST: Duration = Duration::from_secs(7 * 24 * 3600);
 
+/// Where Debian keeps what comes without sources; asked only by those who name a package of it.
+const FIRMWARE_COMPONENT: &str = "non-free-firmware";
+
 /// The packages' files.
 pub(crate) struct Packages {
     pub(crate) files: Vec<PathBuf>,
+    /// Those with firmware that was asked for.
+    pub(crate) firmware: Vec<PathBuf>,
+}
+
+impl Packages {
+    fn sort(files: Vec<PathBuf>, firmware: &[String]) -> Self {
+        let name = |path: &Path| {
+            let file = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            file.split('_').next().unwrap_or_default().to_owned()
+        };
+        let (firmware, files) = files.into_iter().partition(|path| firmware.contains(&name(path)));
+        Self { files, firmware }
+    }
+
+    /// All files.
+    pub(crate) fn all(&self) -> impl Iterator<Item = &PathBuf> {
+        self.files.iter().chain(&self.firmware)
+    }
 }
 
 /// Downloads what is not in the cache folder `cache`. Without `refresh`, packages that were downloaded within the
 /// last days are taken as they are, without asking the network.
-pub(crate) fn fetch(cache: &Path, mirror: &str, refresh: bool, say: &dyn Fn(&str)) -> Result<Packages> {
-    let stamp = cache.join("packages.stamp");
+pub(crate) fn fetch(cache: &Path, options: &Options, say: &dyn Fn(&str)) -> Result<Packages> {
+    let (mirror, firmware) = (options.mirror.as_str(), options.firmware.as_slice());
     let mut wanted = Fingerprint::default();
     wanted.add(mirror).add(BASE_SUITE).add(NEWER_SUITE).add(PINNED.join(" ")).add(PACKAGES.join(" "));
-    if !refresh && let Some(files) = cached(&stamp, &wanted.hex()) {
-        return Ok(Packages { files });
+    wanted.add(KERNEL_PACKAGE).add(firmware.join(" "));
+    let wanted = wanted.hex();
+    // With and without firmware, each keeps what it has.
+    let stamp = cache.join(STAMPS).join(&wanted);
+    if !options.refresh
+        && let Some(files) = cached(&stamp)
+    {
+        return Ok(Packages::sort(files, firmware));
     }
-    let apt = Apt::new(cache, mirror)?;
+    let apt = Apt::new(cache, mirror, !firmware.is_empty())?;
     say("updating the package lists");
     apt.update(say)?;
     let kernel = apt.kernel()?;
     say(&format!("downloading packages, kernel {}", kernel.trim_start_matches("linux-image-")));
     let mut names: Vec<&str> = PACKAGES.iter().chain(PINNED).copied().collect();
     names.push(&kernel);
+    names.extend(firmware.iter().map(String::as_str));
     let files = apt.download(&names)?;
-    let lines: Vec<String> = files.iter().map(|path| path.display().to_string()).collect();
-    fs::write(&stamp, format!("{}\n{}\n", wanted.hex(), lines.join("\n")))?;
-    Ok(Packages { files })
+    let lines: String = files.iter().map(|path| format!("{}\n", path.display())).collect();
+    fs::create_dir_all(cache.join(STAMPS)).context("make the folder of what was downloaded")?;
+    fs::write(&stamp, lines)?;
+    apt.forget_others(&cache.join(STAMPS))?;
+    Ok(Packages::sort(files, firmware))
 }
+
+/// The folder of lists of what was downloaded, one for each choice of packages.
+const STAMPS: &str = "packages";
 
 /// In the folder of an unpacked package: the name of its file, which tells the version.
 const ORIGIN: &str = ".package";
@@ -64,7 +97,7 @@ pub(crate) fn fetch_unpacked(
     if age.is_some_and(|age| age < LISTS_LAST) && unpacked.join(ORIGIN).is_file() {
         return Ok(unpacked);
     }
-    let apt = Apt::new(cache, mirror)?;
+    let apt = Apt::new(cache, mirror, false)?;
     say(&format!("downloading {package}"));
     apt.update(say)?;
     let draft = cache.join("unpacked.new");
@@ -87,13 +120,10 @@ pub(crate) fn fetch_unpacked(
     Ok(unpacked)
 }
 
-fn cached(stamp: &Path, wanted: &str) -> Option<Vec<PathBuf>> {
+fn cached(stamp: &Path) -> Option<Vec<PathBuf>> {
     let age = SystemTime::now().duration_since(fs::metadata(stamp).ok()?.modified().ok()?).ok()?;
-    let text = fs::read_to_string(stamp).ok()?;
-    let mut lines = text.lines();
-    let current = lines.next()? == wanted && age < LISTS_LAST;
-    let files: Vec<PathBuf> = lines.map(PathBuf::from).collect();
-    (current && files.iter().all(|path| path.is_file())).then_some(files)
+    let files: Vec<PathBuf> = fs::read_to_string(stamp).ok()?.lines().map(PathBuf::from).collect();
+    (age < LISTS_LAST && files.iter().all(|path| path.is_file())).then_some(files)
 }
 
 struct Apt {
@@ -102,13 +132,13 @@ struct Apt {
 }
 
 impl Apt {
-    fn new(cache: &Path, mirror: &str) -> Result<Self> {
+    fn new(cache: &Path, mirror: &str, has_firmware: bool) -> Result<Self> {
         let folder = cache.join("apt");
         for name in ["lists/partial", "cache/archives/partial", "debs"] {
             fs::create_dir_all(folder.join(name)).with_context(|| format!("make {}/{name}", folder.display()))?;
         }
         fs::write(folder.join("status"), "")?;
-        fs::write(folder.join("sources.list"), sources(mirror))?;
+        fs::write(folder.join("sources.list"), sources(mirror, has_firmware))?;
         fs::write(folder.join("preferences"), preferences())?;
         let at = folder.display();
         let config = folder.join("apt.conf");
@@ -183,11 +213,19 @@ impl Apt {
         if files.len() != names.len() {
             bail!("apt has {} of the {} packages", files.len(), names.len());
         }
-        self.forget_others(&files)?;
         Ok(files)
     }
 
-    fn forget_others(&self, files: &[PathBuf]) -> Result<()> {
+    /// Removes what no list in `stamps` that still counts names.
+    fn forget_others(&self, stamps: &Path) -> Result<()> {
+        let mut files = Vec::new();
+        for entry in fs::read_dir(stamps).with_context(|| format!("list {}", stamps.display()))? {
+            let stamp = entry?.path();
+            match cached(&stamp) {
+                Some(named) => files.extend(named),
+                None => fs::remove_file(&stamp).with_context(|| format!("remove {}", stamp.display()))?,
+            }
+        }
         for entry in fs::read_dir(self.folder.join("debs"))? {
             let path = entry?.path();
             if !files.contains(&path) {
@@ -206,7 +244,7 @@ fn expiry(said: &str) -> Option<&str> {
     (is_expiry(first) && errors.all(is_expiry)).then(|| first.trim_start_matches("E: "))
 }
 
-fn sources(mirror: &str) -> String {
+fn sources(mirror: &str, has_firmware: bool) -> String {
     const KEYS: &str = "[arch=amd64 signed-by=/usr/share/keyrings/debian-archive-keyring.gpg]";
     let suites = [
         (String::new(), BASE_SUITE.to_owned()),
@@ -214,7 +252,8 @@ fn sources(mirror: &str) -> String {
         ("-security".to_owned(), format!("{BASE_SUITE}-security")),
         (String::new(), NEWER_SUITE.to_owned()),
     ];
-    suites.iter().map(|(part, suite)| format!("deb {KEYS} {mirror}{part} {suite} main\n")).collect()
+    let more = if has_firmware { format!(" {FIRMWARE_COMPONENT}") } else { String::new() };
+    suites.iter().map(|(part, suite)| format!("deb {KEYS} {mirror}{part} {suite} main{more}\n")).collect()
 }
 
 fn preferences() -> String {

@@ -9,9 +9,10 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use goblin::elf::Elf;
 
+use crate::modules::{self, Chosen};
 use crate::packages::Packages;
 use crate::recipe::{FILES, FOLDERS, LINKS, TEXTS, TREES};
-use crate::{modules, tools};
+use crate::tools;
 
 /// Where the loader looks, in the packages' layout.
 const LIBRARY_FOLDERS: &[&str] = &["usr/lib/x86_64-linux-gnu", "usr/lib64", "usr/lib"];
@@ -24,8 +25,9 @@ pub(crate) fn unpack(packages: &Packages, unpacked: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Fills `root` from the unpacked packages. The agent itself is not among them.
-pub(crate) fn fill(unpacked: &Path, root: &Path) -> Result<()> {
+/// Fills `root` from the unpacked packages, and `first_stage` with the modules of the initramfs. The agent itself is not
+/// among them.
+pub(crate) fn fill(unpacked: &Path, root: &Path, first_stage: &Path) -> Result<Chosen> {
     for folder in FOLDERS {
         make_folder(&root.join(folder))?;
     }
@@ -49,11 +51,11 @@ pub(crate) fn fill(unpacked: &Path, root: &Path) -> Result<()> {
         copy(unpacked, root, &path)?;
     }
     certificates(unpacked, root)?;
-    modules::choose(unpacked, root)
+    modules::choose(unpacked, root, first_stage)
 }
 
 /// Copies a file with its mode; a symbolic link's target is copied under the link's name.
-fn copy(from: &Path, to: &Path, path: &str) -> Result<()> {
+pub(crate) fn copy(from: &Path, to: &Path, path: &str) -> Result<()> {
     let target = to.join(path);
     make_folder(target.parent().unwrap_or(to))?;
     let source = resolve(from, path)?;

@@ -400,6 +400,7 @@ fn build(request: &Request, workspace: &Path, progress: &Progress) -> Result<(Pr
         programs: programs.clone(),
         manifest: None,
         update_key: None,
+        firmware: Vec::new(),
         mirror: request.mirror.clone(),
         refresh: false,
         compression: Compression::Fast,

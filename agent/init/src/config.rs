@@ -35,7 +35,7 @@ pub struct Paths {
     pub logs: PathBuf,
     /// The manifest in the image.
     pub embedded: PathBuf,
-    /// Kernel modules to load, one path a line, in order.
+    /// Kernel modules to load, one name a line, in order.
     pub modules: PathBuf,
 }
 

@@ -20,6 +20,7 @@ mod conditions;
 mod config;
 mod console;
 mod crash;
+mod devices;
 mod environment;
 mod exit;
 mod form;

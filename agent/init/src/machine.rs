@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use install::{Booted, Record, Trial};
 use machine_api::{Boot, Phase, Stage};
-use sys::System;
+use sys::{System, UeventSocket};
 
 use crate::cmdline::CommandLine;
 use crate::conditions::Conditions;
@@ -57,6 +57,8 @@ pub(crate) struct Machine {
     pub(crate) booted: Option<Booted>,
     /// The manifest on that disk's EFI system partition.
     pub(crate) on_esp: Option<Offer>,
+    /// Devices that come, from the start until the loop listens itself.
+    pub(crate) devices: Option<UeventSocket>,
     /// What starts the machine again if this process stands still.
     pub(crate) keeper: Option<Keeper>,
     /// How the start before this one ended, if in a crash.
@@ -116,6 +118,7 @@ impl Machine {
             storage: Storage::Kept,
             booted: None,
             on_esp: None,
+            devices: None,
             keeper: None,
             crash: None,
             update: None,

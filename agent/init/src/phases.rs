@@ -3,24 +3,26 @@
 //! [`boot`] runs once. [`apply`] runs when a manifest is accepted, at boot or later out of maintenance. No phase ends
 //! the boot: what fails is told and kept for the status, and the next phase runs.
 
-use std::os::fd::AsFd;
 use std::path::Path;
 use std::time::Duration;
 
 use machine_api::Phase;
-use sys::{ModuleIndex, UeventSocket, wait_readable};
+use sys::UeventSocket;
 
 use crate::cmdline::CommandLine;
 use crate::environment::Environment;
 use crate::groups::Groups;
 use crate::intake::{Intake, decide};
 use crate::machine::{Machine, Storage};
-use crate::{crash, medium, mounts, settings, sources, storage, trial, watchdog};
+use crate::{crash, devices, medium, mounts, settings, sources, storage, trial, watchdog};
 
 /// How many files PID 1's children may open: etcd and containerd expect many.
 const OPEN_FILES: u64 = 1_048_576;
-/// How long a disk may take to appear. They are there at once, unless they hang on a slow controller.
+/// How long a blank disk that was handed to us may take to appear. They are there at once, unless they hang on a slow
+/// controller.
 const DISK_WAIT: Duration = Duration::from_secs(5);
+/// How long the disk to install to may take: a controller of many disks starts them one after another.
+const TARGET_WAIT: Duration = Duration::from_secs(30);
 /// A phase that took longer is worth a line.
 const SLOW: Duration = Duration::from_millis(500);
 
@@ -135,15 +137,11 @@ fn read_command_line(machine: &mut Machine) -> Vec<String> {
 }
 
 fn load_modules(machine: &mut Machine) -> Vec<String> {
-    let system = &*machine.system;
-    let list = system.read(&machine.config.paths.modules).unwrap_or_default();
-    let list = String::from_utf8_lossy(&list).into_owned();
-    let files = list.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
-    let loaded = files.map(|file| system.load_module(Path::new(file), ""));
-    let mut failures: Vec<sys::Error> = loaded.filter_map(Result::err).collect();
-    let (_names, refused) = ModuleIndex::read(system).load_for_devices(system);
-    failures.extend(refused);
-    words(failures)
+    // Before the first look at what is there, so that nothing is missed in between.
+    let events = UeventSocket::listen();
+    let mut failures = devices::load_modules(&*machine.system, &machine.config.paths.modules);
+    machine.devices = events.map_err(|error| failures.extend(words([error]))).ok();
+    failures
 }
 
 fn set_parameters(machine: &mut Machine) -> Vec<String> {
@@ -154,7 +152,7 @@ fn find_storage(machine: &mut Machine) -> Vec<String> {
     let (state, data) = (machine.config.paths.state.clone(), Path::new("/var"));
     let planned = match machine.booted.clone() {
         Some(booted) => own_storage(machine, &booted),
-        None => Ok(wait_for_disks(&*machine.system)),
+        None => Ok(wait_for_disks(machine)),
     };
     let system = &*machine.system;
     let plan = match planned {
@@ -196,7 +194,7 @@ fn find_own_disk(machine: &mut Machine) -> Vec<String> {
 fn own_storage(machine: &mut Machine, booted: &install::Booted) -> Result<storage::StoragePlan, String> {
     let words = |error: install::Error| stdx::chain(&error).to_string();
     let offer = machine.sources().observe(&*machine.system);
-    let outcome = medium::install(machine, booted, offer);
+    let outcome = install(machine, booted, offer);
     match outcome.map_err(|error| format!("nothing is installed: {}", words(error)))? {
         medium::Outcome::Stays if booted.is_read_only => Err(medium::NOWHERE.to_owned()),
         medium::Outcome::Stays => make_rest(machine, booted).map_err(words),
@@ -204,6 +202,25 @@ fn own_storage(machine: &mut Machine, booted: &install::Booted) -> Result<storag
         medium::Outcome::Installed(leave) => {
             machine.leave = Some(leave);
             Err(medium::INSTALLED_REASON.to_owned())
+        }
+    }
+}
+
+/// Installs if that is asked for, as soon as the disk to install to is there.
+fn install(
+    machine: &mut Machine,
+    booted: &install::Booted,
+    offer: Option<sources::Offer>,
+) -> Result<medium::Outcome, install::Error> {
+    let end = machine.system.uptime() + TARGET_WAIT;
+    loop {
+        let outcome = medium::install(machine, booted, offer.clone());
+        let left = end.saturating_sub(machine.system.uptime());
+        match (&outcome, &machine.devices) {
+            (Err(error), Some(events)) if error.is_for_want_of_a_disk() && !left.is_zero() => {
+                devices::wait(&*machine.system, events, left);
+            }
+            _ => return outcome,
         }
     }
 }
@@ -222,17 +239,18 @@ fn make_rest(machine: &mut Machine, booted: &install::Booted) -> Result<storage:
 }
 
 /// Looks at the disks again whenever one appears, until there is one for us.
-fn wait_for_disks(system: &dyn sys::System) -> storage::StoragePlan {
-    let events = UeventSocket::listen().ok();
+fn wait_for_disks(machine: &Machine) -> storage::StoragePlan {
+    let system = &*machine.system;
     let end = system.uptime() + DISK_WAIT;
     loop {
         let plan = storage::plan(&sys::block_devices(system));
         let left = end.saturating_sub(system.uptime());
-        let Some(events) = events.as_ref().filter(|_| plan == storage::StoragePlan::Nothing && !left.is_zero()) else {
+        let Some(events) =
+            machine.devices.as_ref().filter(|_| plan == storage::StoragePlan::Nothing && !left.is_zero())
+        else {
             return plan;
         };
-        drop(wait_readable(&[events.as_fd()], left));
-        while events.next().is_some() {}
+        devices::wait(system, events, left);
     }
 }
 

@@ -16,7 +16,7 @@ use crate::intake::{self, Intake};
 use crate::machine::{Machine, Storage};
 use crate::runner::Runner;
 use crate::typed::Typed;
-use crate::{boots, conditions, medium, mend, observe, phases, renew, sources, trial, watchdog};
+use crate::{boots, conditions, devices, medium, mend, observe, phases, renew, sources, trial, watchdog};
 
 /// How often the diagnostics are shown again while there is no usable manifest.
 const REMIND: Duration = Duration::from_secs(60);
@@ -90,7 +90,7 @@ impl Ears {
         });
         let conditions = conditions.map_err(|error| failures.push(error)).ok();
         let is_machine = machine.environment == Environment::Machine;
-        let devices = is_machine.then(UeventSocket::listen).and_then(Result::ok);
+        let devices = machine.devices.take();
         let buttons = if is_machine { sys::power_buttons(&*machine.system) } else { Vec::new() };
         for error in failures {
             machine.say(&stdx::chain(&error).to_string());
@@ -152,8 +152,7 @@ pub(crate) fn turn(machine: &mut Machine, runner: &mut Runner, ears: &mut Ears, 
     let changed = ears.files.as_ref().map(FileWatch::changed).unwrap_or_default();
     let files_changed = !changed.is_empty();
     let is_manifest = changed.iter().any(|name| !sources::is_order(name));
-    let disk_came = std::iter::from_fn(|| ears.devices.as_ref().and_then(UeventSocket::next))
-        .fold(false, |came, event| came | event.iter().any(|word| word == "SUBSYSTEM=block"));
+    let disk_came = ears.devices.as_ref().is_some_and(|events| meet_devices(machine, events));
     if machine.stage != Stage::Stopping && (is_manifest || (disk_came && machine.accepted.is_none())) {
         reconsider(machine, runner);
     }
@@ -174,6 +173,15 @@ pub(crate) fn turn(machine: &mut Machine, runner: &mut Runner, ears: &mut Ears, 
         }
     }
     leave
+}
+
+/// Loads drivers for what came. Answers whether disks are among it.
+fn meet_devices(machine: &mut Machine, events: &UeventSocket) -> bool {
+    let (is_disk, failures) = devices::meet(&*machine.system, events);
+    for failure in failures {
+        machine.say(&failure);
+    }
+    is_disk
 }
 
 /// Does what others ask for by files in the inbox. Answers whether to end.

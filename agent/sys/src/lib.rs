@@ -45,6 +45,6 @@ pub use space::{Space, space};
 pub use spawn::{Ended, Spawn, Spawned};
 pub use stdio::redirect_stdio;
 pub use system::{Mount, MountFlags, Power, Signal, System, UnmountFlags};
-pub use uevent::UeventSocket;
+pub use uevent::{DeviceNews, UeventSocket};
 pub use watch::{FileWatch, wait_readable};
 pub use watchdog::Watchdog;

@@ -1,7 +1,9 @@
-//! Kernel modules by name and by the devices that want them, from the tables that depmod wrote.
+//! Kernel modules by name and by the devices that want them, from tables in depmod's form.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
 
 use crate::error::Error;
 use crate::system::System;
@@ -12,9 +14,13 @@ pub struct ModuleIndex {
     folder: PathBuf,
     /// Name to file and the files it needs, all relative to the folder.
     files: BTreeMap<String, (String, Vec<String>)>,
-    aliases: Vec<(String, String)>,
+    /// Patterns of devices and whose they are, by what stands before their first wildcard: there are thousands, and so
+    /// only the few that a device may match are compared with it.
+    aliases: BTreeMap<String, Vec<(String, String)>>,
     builtin: BTreeSet<String>,
     loaded: BTreeSet<String>,
+    /// What devices were looked at already.
+    seen: BTreeSet<String>,
 }
 
 impl ModuleIndex {
@@ -34,10 +40,14 @@ impl ModuleIndex {
         for line in text("modules.alias").lines() {
             let mut words = line.split_whitespace();
             if let (Some("alias"), Some(pattern), Some(name)) = (words.next(), words.next(), words.next()) {
-                index.aliases.push((pattern.to_owned(), name.replace('-', "_")));
+                let row = (pattern.to_owned(), name.replace('-', "_"));
+                index.aliases.entry(start_of(pattern).to_owned()).or_default().push(row);
             }
         }
         index.builtin = text("modules.builtin").lines().map(name_of).collect();
+        let loaded = system.read(Path::new("/proc/modules")).unwrap_or_default();
+        let loaded = String::from_utf8_lossy(&loaded);
+        index.loaded = loaded.lines().filter_map(|line| line.split(' ').next()).map(str::to_owned).collect();
         index
     }
 
@@ -74,38 +84,67 @@ impl ModuleIndex {
         Ok(true)
     }
 
+    /// Loads the modules that a list names, one a line, in their order. Answers what failed.
+    pub fn load_listed(&mut self, system: &dyn System, list: &Path) -> Vec<Error> {
+        let list = match system.read(list) {
+            Ok(list) => String::from_utf8_lossy(&list).into_owned(),
+            Err(error) => return vec![error],
+        };
+        let names = list.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
+        let loaded: Vec<_> = names.map(|name| self.load(system, name, "")).collect();
+        loaded.into_iter().filter_map(Result::err).filter(is_told).collect()
+    }
+
     /// Names of the modules that say they drive a device with this alias.
     #[must_use]
     pub fn for_alias(&self, modalias: &str) -> Vec<String> {
-        let matching = self.aliases.iter().filter(|(pattern, _)| matches(pattern.as_bytes(), modalias.as_bytes()));
+        let starts = (0..=modalias.len()).filter_map(|end| self.aliases.get(modalias.get(..end)?));
+        let matching = starts.flatten().filter(|(pattern, _)| matches(pattern.as_bytes(), modalias.as_bytes()));
         let names: BTreeSet<&String> = matching.map(|(_, name)| name).collect();
         names.into_iter().cloned().collect()
     }
 
-    /// Loads what the present devices want, again while that brings new devices to light. Returns names that were
-    /// loaded and failures in words.
-    pub fn load_for_devices(&mut self, system: &dyn System) -> (Vec<String>, Vec<Error>) {
+    /// Loads what the present devices want, again while that brings new devices to light. Answers what failed.
+    pub fn load_for_devices(&mut self, system: &dyn System) -> Vec<Error> {
         /// How deep devices hide behind each other (PCI, virtio, the device itself), with room to spare.
         const ROUNDS: usize = 5;
-        let (mut names, mut failures, mut seen) = (Vec::new(), Vec::new(), BTreeSet::new());
+        let mut failures = Vec::new();
         for _ in 0..ROUNDS {
-            let fresh: Vec<String> =
-                device_aliases(system).into_iter().filter(|alias| seen.insert(alias.clone())).collect();
-            let wanted: BTreeSet<String> = fresh.iter().flat_map(|alias| self.for_alias(alias)).collect();
-            let wanted: Vec<String> = wanted.into_iter().filter(|name| !self.loaded.contains(name)).collect();
-            if wanted.is_empty() {
+            let (loaded, refused) = self.load_for(system, device_aliases(system));
+            failures.extend(refused);
+            if loaded == 0 {
                 break;
             }
-            for name in wanted {
-                match self.load(system, &name, "") {
-                    Ok(true) => names.push(name),
-                    Ok(false) => {}
-                    Err(error) => failures.push(error),
-                }
+        }
+        failures
+    }
+
+    /// Loads what devices with these aliases want, unless that was done before. Answers how many modules were loaded,
+    /// and what failed.
+    pub fn load_for(&mut self, system: &dyn System, aliases: impl IntoIterator<Item = String>) -> (usize, Vec<Error>) {
+        let fresh: Vec<String> = aliases.into_iter().filter(|alias| self.seen.insert(alias.clone())).collect();
+        let wanted: BTreeSet<String> = fresh.iter().flat_map(|alias| self.for_alias(alias)).collect();
+        let wanted: Vec<String> = wanted.into_iter().filter(|name| !self.loaded.contains(name)).collect();
+        let (mut count, mut failures) = (0, Vec::new());
+        for name in wanted {
+            match self.load(system, &name, "") {
+                Ok(true) => count += 1,
+                Ok(false) => {}
+                Err(error) => failures.extend(Some(error).filter(is_told)),
             }
         }
-        (names, failures)
+        (count, failures)
     }
+}
+
+/// A driver that finds nothing to drive says so; that is no failure of a machine that asked for no driver by name.
+fn is_told(error: &Error) -> bool {
+    error.errno() != Some(Errno::ENODEV as i32)
+}
+
+/// What of a pattern stands before its first wildcard.
+fn start_of(pattern: &str) -> &str {
+    pattern.split(['*', '?', '[']).next().unwrap_or(pattern)
 }
 
 fn device_aliases(system: &dyn System) -> BTreeSet<String> {
@@ -196,9 +235,24 @@ mod tests {
         system.file("/sys/bus/pci/devices/0/modalias", "pci:v00001AF4d00001000sv0sd0bc02sc00i00\n");
         system.file("/sys/bus/virtio/devices/virtio0/modalias", "virtio:d00000001v00001AF4\n");
         let mut index = ModuleIndex::read(&system);
-        let (names, failures) = index.load_for_devices(&system);
-        assert_eq!(names, ["virtio_net", "virtio_pci"]);
-        assert!(failures.is_empty());
+        assert!(index.load_for_devices(&system).is_empty());
+        assert_eq!(loaded(&system), ["failover", "net_failover", "virtio_net", "virtio_pci"]);
+        let again = index.load_for(&system, ["virtio:d00000001v00001AF5".to_owned()]);
+        assert_eq!((again.0, loaded(&system).len()), (0, 4));
+    }
+
+    #[test]
+    fn what_is_loaded_already_stays_and_what_drives_nothing_is_no_failure() {
+        let system = machine();
+        system.file("/proc/modules", "failover 16384 1 net_failover, Live 0x0\n");
+        system.file("/list", "# by name\nnet_failover\nvirtio-pci\n");
+        system.fail("load_module", Errno::ENODEV as i32);
+        let mut index = ModuleIndex::read(&system);
+        assert!(index.load_listed(&system, Path::new("/list")).is_empty());
+        assert_eq!(loaded(&system), ["virtio_pci"]);
+        system.fail("load_module", Errno::ENOEXEC as i32);
+        assert_eq!(index.load_for(&system, ["virtio:d00000001v00001AF4".to_owned()]).1.len(), 1);
+        assert_eq!(index.load_listed(&system, Path::new("/none")).len(), 1);
     }
 
     #[test]

@@ -99,3 +99,11 @@ pub enum Error {
     #[error("write down what is done")]
     Record(#[source] serde_json::Error),
 }
+
+impl Error {
+    /// Whether the disk that is asked for is not there, or not there yet.
+    #[must_use]
+    pub fn is_for_want_of_a_disk(&self) -> bool {
+        matches!(self, Self::Select(crate::select::SelectError::None { .. }))
+    }
+}

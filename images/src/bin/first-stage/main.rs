@@ -1,25 +1,26 @@
-//! The first process of the initramfs: loads the modules that the root's file system needs, finds the root by its
+//! The first process of the initramfs: loads the modules that the root's file system needs and the drivers that the
+//! machine's devices want, finds the root by its
 //! identifier, lets the kernel check every block of it (dm-verity), mounts it read-only and hands over to the agent.
 //!
 //! It ends only by an error, at which the kernel stops with the reason on the console. If the root could not be reached
 //! and there is a system before this one, the machine starts that from then on.
 
 mod arguments;
+mod drivers;
 mod origin;
 mod search;
 
 use std::ffi::CString;
-use std::fs::{self, File};
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use ::disk::OnDamage;
 use anyhow::{Context, Result};
 use install::{FileDevice, OwnDisk};
-use nix::errno::Errno;
-use nix::kmod::{ModuleInitFlags, finit_module};
 use nix::mount::{MsFlags, mount};
 
 use crate::arguments::Wanted;
+use crate::drivers::Drivers;
 use crate::origin::Origin;
 
 const AGENT: &str = "/usr/bin/keelson";
@@ -45,16 +46,17 @@ fn run() -> Result<()> {
     let none = None::<&str>;
     mount(Some("dev"), "/dev", Some("devtmpfs"), MsFlags::MS_NOSUID, none).context("mount /dev")?;
     mount(Some("proc"), "/proc", Some("proc"), MsFlags::MS_NOSUID, none).context("mount /proc")?;
+    mount(Some("sys"), "/sys", Some("sysfs"), MsFlags::MS_NOSUID, none).context("mount /sys")?;
     let wanted = Wanted::parse(&fs::read_to_string("/proc/cmdline").context("read the kernel's arguments")?)?;
-    load_modules()?;
+    let mut drivers = Drivers::load()?;
     let origin = Origin::observe();
-    reach(&wanted, &origin).inspect_err(|_why| go_back(&origin))?;
+    reach(&wanted, &origin, &mut drivers).inspect_err(|_why| go_back(&origin))?;
     hand_over()
 }
 
 /// Mounts the root.
-fn reach(wanted: &Wanted, origin: &Origin) -> Result<()> {
-    let found = search::wait_for_root(&wanted.id, origin)?;
+fn reach(wanted: &Wanted, origin: &Origin, drivers: &mut Drivers) -> Result<()> {
+    let found = search::wait_for_root(&wanted.id, origin, drivers)?;
     let device = check(wanted, &found, origin.on_damage())?;
     mount(Some(&device), "/root", Some("erofs"), MsFlags::MS_RDONLY, None::<&str>)
         .with_context(|| format!("mount {} of {}", device.display(), found.display()))
@@ -84,29 +86,18 @@ fn hand_over() -> Result<()> {
     }
     // What stays in the initramfs stays in memory.
     fs::remove_file("/init").ok();
-    fs::remove_dir_all("/modules").ok();
-    nix::mount::umount(origin::VARIABLES).ok();
+    for folder in ["/usr", "/kernel"] {
+        fs::remove_dir_all(folder).ok();
+    }
+    for mounted in [origin::VARIABLES, "/sys"] {
+        nix::mount::umount(mounted).ok();
+    }
     nix::unistd::chdir("/root").context("enter the root")?;
     mount(Some("."), "/", none, MsFlags::MS_MOVE, none).context("move the root into place")?;
     nix::unistd::chroot(".").context("change the root")?;
     nix::unistd::chdir("/").context("enter the root")?;
     let arguments = [CString::new("keelson")?, CString::new("init")?];
     nix::unistd::execv(&CString::new(AGENT)?, &arguments).with_context(|| format!("execute {AGENT}"))?;
-    Ok(())
-}
-
-fn load_modules() -> Result<()> {
-    let mut paths: Vec<PathBuf> =
-        fs::read_dir("/modules")?.map(|entry| Ok(entry?.path())).collect::<Result<_>>().context("list the modules")?;
-    paths.sort();
-    for path in paths {
-        let file = File::open(&path).with_context(|| format!("open {}", path.display()))?;
-        match finit_module(&file, c"", ModuleInitFlags::empty()) {
-            // Faster forms of what the kernel has anyway are for processors that know certain instructions.
-            Ok(()) | Err(Errno::ENODEV) => {}
-            Err(error) => return Err(error).with_context(|| format!("load {}", path.display())),
-        }
-    }
     Ok(())
 }
 

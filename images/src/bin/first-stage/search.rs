@@ -3,9 +3,7 @@
 //! Where a boot loader has started the kernel from a slot of a disk, the root must be in that slot of that disk; where
 //! from an optical medium, on one of those. Where the kernel was started directly, the root may be on any disk.
 
-use std::ffi::c_int;
 use std::fs::{self, File};
-use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -13,15 +11,14 @@ use std::time::{Duration, Instant};
 use ::disk::{Slot, Table};
 use anyhow::{Context, Result, bail, ensure};
 use install::FileDevice;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 
 use crate::SECTOR_BYTES;
+use crate::drivers::Drivers;
 use crate::origin::Origin;
 
 /// Disks appear while we run; a machine whose disk has not come by then needs a person.
 const ROOT_DEADLINE: Duration = Duration::from_secs(60);
-/// Looked for again after this time even if no device was seen to appear.
+/// Looked for again after this time even if no disk was seen to appear.
 const RESCAN: Duration = Duration::from_secs(1);
 /// The name of the device that is a slot of an optical medium: the kernel looks for no partitions there.
 const MEDIUM: &str = "keelson-medium";
@@ -34,10 +31,8 @@ const MAGIC: [u8; 4] = 0xe0f5_e1e2_u32.to_le_bytes();
 const IDENTIFIER: std::ops::Range<usize> = 48..64;
 
 /// The device that holds the root, as soon as it is there.
-pub(crate) fn wait_for_root(wanted: &[u8; 16], origin: &Origin) -> Result<PathBuf> {
+pub(crate) fn wait_for_root(wanted: &[u8; 16], origin: &Origin, drivers: &mut Drivers) -> Result<PathBuf> {
     let start = Instant::now();
-    let watch = Inotify::init(InitFlags::IN_NONBLOCK).context("watch devices")?;
-    watch.add_watch("/dev", AddWatchFlags::IN_CREATE).context("watch devices")?;
     loop {
         let found = match origin {
             Origin::Unknown => anywhere(wanted)?,
@@ -50,9 +45,7 @@ pub(crate) fn wait_for_root(wanted: &[u8; 16], origin: &Origin) -> Result<PathBu
         if start.elapsed() > ROOT_DEADLINE {
             bail!("no disk holds it; disks here: {}", disks()?.join(", "));
         }
-        let timeout = c_int::try_from(RESCAN.as_millis()).map(PollTimeout::try_from)??;
-        poll(&mut [PollFd::new(watch.as_fd(), PollFlags::POLLIN)], timeout).context("wait for devices")?;
-        watch.read_events().ok();
+        drivers.wait(RESCAN);
     }
 }
 

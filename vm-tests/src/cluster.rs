@@ -159,9 +159,9 @@ impl Cluster {
     /// # Errors
     /// The disk cannot be made, or the provider has no disks.
     pub fn flash(&mut self, mirror: &str, medium: Medium, progress: &Progress) -> Result<()> {
-        let flashed = Flashed::make(&self.image, self.folder.path(), mirror, progress)?;
+        let flashed = Flashed::make(&self.image, self.folder.path(), (mirror, medium), progress)?;
         for name in self.names() {
-            flashed.flash(&self.folder.machine(&name), medium)?;
+            flashed.flash(&self.folder.machine(&name))?;
         }
         self.flashed = Some(flashed);
         Ok(())

@@ -11,7 +11,7 @@ use images::{Image, VERSION, tools};
 use install::FileDevice;
 
 use crate::progress::Progress;
-use crate::qemu;
+use crate::qemu::{self, Bus};
 
 const FIRMWARE: &str = "/usr/share/OVMF/OVMF_CODE_4M.fd";
 const VARIABLES: &str = "/usr/share/OVMF/OVMF_VARS_4M.fd";
@@ -29,15 +29,41 @@ const CONFIG: &str = "keelson-config";
 pub enum Medium {
     /// The machine's own disk.
     Disk,
+    /// The same, where the disk hangs on USB and the network cards are such as real machines have.
+    UsbDisk,
     /// Another disk, beside the machine's own, which is blank.
     Stick,
+    /// The same, where the other disk hangs on USB, the machine's own on SATA, and the network cards are such as real
+    /// machines have.
+    UsbStick,
     /// An optical disc, beside the machine's own disk, which is blank.
     Disc,
+}
+
+impl Medium {
+    /// How the machine's own disk and the medium beside it are attached.
+    fn buses(self) -> (Bus, Bus) {
+        match self {
+            Self::Disk | Self::Stick | Self::Disc => (Bus::Nvme, Bus::Nvme),
+            Self::UsbDisk => (Bus::Usb, Bus::Usb),
+            Self::UsbStick => (Bus::Sata, Bus::Usb),
+        }
+    }
+
+    /// The network cards: in the cluster's network, and to the host.
+    pub(crate) fn cards(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Disk | Self::Stick | Self::Disc => (qemu::CARD, qemu::CARD),
+            Self::UsbDisk | Self::UsbStick => ("e1000e", "igb"),
+        }
+    }
 }
 
 /// A disk image, and what else machines are started with.
 #[derive(Clone, Debug)]
 pub struct Flashed {
+    /// What it is put on.
+    pub(crate) medium: Medium,
     image: PathBuf,
     loader: Loader,
 }
@@ -47,7 +73,12 @@ impl Flashed {
     ///
     /// # Errors
     /// The loader or the firmware is not to be had, or the disk is full.
-    pub(crate) fn make(image: &Image, folder: &Path, mirror: &str, progress: &Progress) -> Result<Self> {
+    pub(crate) fn make(
+        image: &Image,
+        folder: &Path,
+        (mirror, medium): (&str, Medium),
+        progress: &Progress,
+    ) -> Result<Self> {
         tools::require(TOOLS)?;
         let loader = Loader::fetch(&images::user_cache()?, mirror, &|text| progress.say(text))?;
         let path = folder.join("flash.iso");
@@ -55,7 +86,7 @@ impl Flashed {
         flashable.write_iso(&path, None)?;
         let bytes = fs::metadata(&path).context("the disk image")?.len();
         progress.say(&format!("disk image: {:.1} MB, most of it zeros", images::megabytes(bytes)));
-        Ok(Self { image: path, loader })
+        Ok(Self { medium, image: path, loader })
     }
 
     /// The whole version of the image under this one.
@@ -71,13 +102,14 @@ impl Flashed {
     }
 
     /// Puts the image where a machine starts from.
-    pub(crate) fn flash(&self, folder: &Path, medium: Medium) -> Result<()> {
-        match medium {
-            Medium::Disk => self.copy(&disk_of(folder), DISK_BYTES)?,
-            Medium::Stick => self.copy(&stick_of(folder), STICK_BYTES)?,
+    pub(crate) fn flash(&self, folder: &Path) -> Result<()> {
+        let is_own_disk = matches!(self.medium, Medium::Disk | Medium::UsbDisk);
+        match self.medium {
+            Medium::Disk | Medium::UsbDisk => self.copy(&disk_of(folder), DISK_BYTES)?,
+            Medium::Stick | Medium::UsbStick => self.copy(&stick_of(folder), STICK_BYTES)?,
             Medium::Disc => std::os::unix::fs::symlink(&self.image, disc_of(folder)).context("burn the disc")?,
         }
-        if medium != Medium::Disk {
+        if !is_own_disk {
             FileDevice::create(&disk_of(folder), DISK_BYTES).context("make the machine's disk")?;
         }
         fs::copy(VARIABLES, folder.join("variables.fd")).context("copy the firmware's variables")?;
@@ -108,20 +140,26 @@ impl Flashed {
         qemu.args(["-drive", &flash(Path::new(FIRMWARE), ",readonly=on")]);
         qemu.args(["-drive", &flash(&folder.join("variables.fd"), "")]);
         qemu.args(["-smbios", &format!("type=11,value=io.systemd.stub.kernel-cmdline-extra={kernel}")]);
-        // The firmware takes the disk first, and the medium only where the disk holds nothing to start.
-        qemu::drive(qemu, (DISK, Some(0)), &disk_of(folder), ",discard=unmap,cache=writeback");
-        if stick_of(folder).exists() {
-            qemu::drive(qemu, ("keelson-medium", Some(1)), &stick_of(folder), "");
+        let (disk_bus, medium_bus) = self.medium.buses();
+        let disc_bus = disc_of(folder).exists().then_some(Bus::Sata);
+        for (bus, controller) in [(Bus::Usb, "qemu-xhci,id=usb"), (Bus::Sata, "ich9-ahci,id=sata")] {
+            if [Some(disk_bus), Some(medium_bus), disc_bus].contains(&Some(bus)) {
+                qemu.args(["-device", controller]);
+            }
         }
-        if disc_of(folder).exists() {
+        // The firmware takes the disk first, and the medium only where the disk holds nothing to start.
+        qemu::drive(qemu, (DISK, disk_bus, Some(0)), &disk_of(folder), ",discard=unmap,cache=writeback");
+        if stick_of(folder).exists() {
+            qemu::drive(qemu, ("keelson-medium", medium_bus, Some(1)), &stick_of(folder), "");
+        }
+        if disc_bus.is_some() {
             let drive =
                 format!("if=none,id=disc,format=raw,media=cdrom,readonly=on,file={}", disc_of(folder).display());
-            qemu.args(["-drive", &drive, "-device", "ich9-ahci,id=sata"]);
-            qemu.args(["-device", "ide-cd,bus=sata.0,drive=disc,bootindex=1"]);
+            qemu.args(["-drive", &drive, "-device", "ide-cd,bus=sata.0,drive=disc,bootindex=1"]);
         }
         let config = folder.join("config.raw");
         if pad(&folder.join("manifest.toml"), &config).is_ok() {
-            qemu::drive(qemu, (CONFIG, None), &config, ",readonly=on");
+            qemu::drive(qemu, (CONFIG, medium_bus, None), &config, ",readonly=on");
         }
     }
 }

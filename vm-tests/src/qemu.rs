@@ -23,6 +23,9 @@ const TRIAL: Duration = Duration::from_secs(10);
 const REGISTER_LINES: usize = 12;
 const DATA_BYTES: u64 = 20 << 30;
 
+/// The network card of virtual machines.
+pub(crate) const CARD: &str = "virtio-net-pci";
+
 /// How the processor is provided.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Accelerator {
@@ -149,9 +152,10 @@ impl Virtual<'_> {
         qemu.args(["-qmp", &format!("unix:{},server=on,wait=off", at("qmp"))]);
         qemu.args(["-device", "virtio-rng-pci", "-device", "i6300esb"]);
         qemu.args(["-netdev", &format!("stream,id=cluster,addr.type=unix,addr.path={}", self.switch.display())]);
-        qemu.args(["-device", &format!("virtio-net-pci,netdev=cluster,mac={}", self.machine.mac())]);
+        let (card, uplink) = self.flashed.map_or((CARD, CARD), |flashed| flashed.medium.cards());
+        qemu.args(["-device", &format!("{card},netdev=cluster,mac={}", self.machine.mac())]);
         qemu.args(["-netdev", &format!("user,id=uplink{forwards}")]);
-        qemu.args(["-device", &format!("virtio-net-pci,netdev=uplink,mac={}", uplink_mac(self.machine))]);
+        qemu.args(["-device", &format!("{uplink},netdev=uplink,mac={}", uplink_mac(self.machine))]);
         qemu
     }
 
@@ -176,18 +180,37 @@ impl Virtual<'_> {
         for (name, path, options) in
             [("keelson-root", root.as_path(), ",readonly=on"), ("keelson-data", disk, ",discard=unmap,cache=writeback")]
         {
-            drive(qemu, (name, None), path, options);
+            drive(qemu, (name, Bus::Nvme, None), path, options);
         }
         let manifest = self.folder.join("manifest.toml");
         qemu.args(["-fw_cfg", &format!("name=opt/keelson/manifest,file={}", manifest.display())]);
     }
 }
 
+/// What a disk hangs on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Bus {
+    Nvme,
+    Usb,
+    Sata,
+}
+
+impl Bus {
+    /// The disk on it; the machine has a controller `usb` and one `sata`.
+    fn device(self) -> &'static str {
+        match self {
+            Self::Nvme => "nvme",
+            Self::Usb => "usb-storage,bus=usb.0",
+            Self::Sata => "ide-hd,bus=sata.0",
+        }
+    }
+}
+
 /// A disk, with its name as serial number, and its place among those that firmware starts from.
-pub(crate) fn drive(qemu: &mut Command, (name, place): (&str, Option<u8>), path: &Path, options: &str) {
+pub(crate) fn drive(qemu: &mut Command, (name, bus, place): (&str, Bus, Option<u8>), path: &Path, options: &str) {
     let drive = format!("if=none,id={name},format=raw,file={}{options}", path.display());
     let place = place.map(|place| format!(",bootindex={place}")).unwrap_or_default();
-    qemu.args(["-drive", &drive, "-device", &format!("nvme,drive={name},serial={name}{place}")]);
+    qemu.args(["-drive", &drive, "-device", &format!("{},drive={name},serial={name}{place}", bus.device())]);
 }
 
 /// Tells a machine's emulator to do something, such as `system_powerdown` or `system_reset`.

@@ -144,6 +144,14 @@ pub const SCENARIOS: &[Scenario] = &[
         run: |scene| Box::pin(flash::run(scene)),
     },
     Scenario {
+        name: "flash-usb",
+        about: "the same from a disk on USB, with network cards such as real machines have",
+        providers: QEMU,
+        masters: 1,
+        workers: 0,
+        run: |scene| Box::pin(flash::run_from_usb(scene)),
+    },
+    Scenario {
         name: "install",
         about: "a medium installs itself to the disk that the manifest names, and the machine starts from it",
         providers: QEMU,
@@ -158,6 +166,14 @@ pub const SCENARIOS: &[Scenario] = &[
         masters: 1,
         workers: 0,
         run: |scene| Box::pin(install::run_from_disc(scene)),
+    },
+    Scenario {
+        name: "install-usb",
+        about: "a USB stick installs itself to a SATA disk, with network cards such as real machines have",
+        providers: QEMU,
+        masters: 1,
+        workers: 0,
+        run: |scene| Box::pin(install::run_from_usb(scene)),
     },
     Scenario {
         name: "upgrade",

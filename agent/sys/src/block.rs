@@ -91,7 +91,11 @@ fn device(system: &dyn System, folder: &Path, name: &str) -> Option<BlockDevice>
     if bytes == 0 {
         return None;
     }
-    let serial = [text("serial"), text("device/serial")].into_iter().find(|serial| !serial.is_empty());
+    // Of virtio and of NVMe; of what speaks SCSI; and of the USB device that a disk is a unit of a target of a host of an
+    // interface of.
+    let unit = system.read(&folder.join("device/vpd_pg80")).unwrap_or_default();
+    let serials = [text("serial"), text("device/serial"), unit_serial(&unit), text("device/../../../../serial")];
+    let serial = serials.into_iter().find(|serial| !serial.is_empty());
     let partition_label = text("uevent").lines().find_map(|line| line.strip_prefix("PARTNAME=").map(str::to_owned));
     let children = system.list(folder).unwrap_or_default();
     let head = system.read_at(&Path::new("/dev").join(name), 0, PROBE_BYTES).ok();
@@ -107,6 +111,13 @@ fn device(system: &dyn System, folder: &Path, name: &str) -> Option<BlockDevice>
         filesystem: head.as_deref().and_then(probe_filesystem),
         is_blank: head.is_some_and(|head| head.iter().all(|byte| *byte == 0)),
     })
+}
+
+/// The serial number in the page of a SCSI unit that tells it: two bytes of kinds, two of length, the number.
+fn unit_serial(page: &[u8]) -> String {
+    let length = page.get(2..4).map_or(0, |length| usize::from(u16::from_be_bytes([length[0], length[1]])));
+    let number = page.get(4..4 + length).unwrap_or_default();
+    String::from_utf8_lossy(number).trim_matches(|letter: char| letter.is_whitespace() || letter == '\0').to_owned()
 }
 
 #[cfg(test)]
@@ -127,6 +138,13 @@ mod tests {
         let found = block_devices(&system);
         assert_eq!(found.len(), 2);
         assert_eq!((found[0].serial.as_str(), found[0].is_blank, found[0].is_partition), ("keelson-data", true, false));
+        system.file("/sys/class/block/sda/size", "2048\n");
+        system.file("/sys/class/block/sda/device/vpd_pg80", b"\x00\x80\x00\x08  WD-123".to_vec());
+        system.file("/sys/class/block/sdb/size", "2048\n");
+        system.file("/sys/class/block/sdb/device/../../../../serial", "AA01\n");
+        let serials = block_devices(&system).into_iter().map(|device| device.serial);
+        assert_eq!(serials.take(2).collect::<Vec<_>>(), ["WD-123", "AA01"]);
+        assert_eq!(unit_serial(b"\x00\x80\xff\xff"), "");
         assert!(found[1].has_label("KEELSON-STATE") && found[1].is_partition && !found[1].is_blank);
     }
 }

@@ -12,8 +12,16 @@ const CONFIG_MAP: &str = "/api/v1/namespaces/default/configmaps";
 const FIRST: &str = "first start from";
 
 pub(super) async fn run(scene: &mut Scene) -> Result<Outcome> {
+    run_from(scene, Medium::Disk).await
+}
+
+pub(super) async fn run_from_usb(scene: &mut Scene) -> Result<Outcome> {
+    run_from(scene, Medium::UsbDisk).await
+}
+
+async fn run_from(scene: &mut Scene, medium: Medium) -> Result<Outcome> {
     let master = scene.cluster.master().context("the cluster has no master")?.name.clone();
-    scene.flash(Medium::Disk)?;
+    scene.flash(medium)?;
     let api = scene.up().await?;
     let console = scene.console(&master)?;
     ensure!(console.contains(FIRST) && console.contains("KEELSON-DATA"), "the disk got no partitions");

@@ -37,6 +37,13 @@ pub(super) async fn run_from_disc(scene: &mut Scene) -> Result<Outcome> {
     Ok(Outcome::Passed)
 }
 
+pub(super) async fn run_from_usb(scene: &mut Scene) -> Result<Outcome> {
+    let master = begin(scene, Medium::UsbStick)?;
+    scene.serve().await?;
+    check(scene, &master, 0)?;
+    Ok(Outcome::Passed)
+}
+
 /// Starts the machines from the medium, with manifests that name their disk. Returns the master's name.
 fn begin(scene: &mut Scene, medium: Medium) -> Result<String> {
     let master = scene.cluster.master().context("the cluster has no master")?.name.clone();

@@ -12,6 +12,7 @@ use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 
 use crate::container::{self, Layout};
+use crate::firmware::Firmware;
 use crate::flash::{Flashed, Medium};
 use crate::manifests::{Card, Settings};
 use crate::plan::{self, Machine};
@@ -158,10 +159,10 @@ impl Cluster {
     ///
     /// # Errors
     /// The disk cannot be made, or the provider has no disks.
-    pub fn flash(&mut self, mirror: &str, medium: Medium, progress: &Progress) -> Result<()> {
-        let flashed = Flashed::make(&self.image, self.folder.path(), (mirror, medium), progress)?;
+    pub fn flash(&mut self, how: (Medium, Firmware), mirror: &str, progress: &Progress) -> Result<()> {
+        let flashed = Flashed::make(&self.image, self.folder.path(), how, mirror, progress)?;
         for name in self.names() {
-            flashed.flash(&self.folder.machine(&name))?;
+            flashed.flash(self.folder.path(), &self.folder.machine(&name))?;
         }
         self.flashed = Some(flashed);
         Ok(())

@@ -5,17 +5,16 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result};
-use disk::{Device, SECTOR_BYTES, Slot, Table};
-use images::disk::{Flashable, Loader};
+use disk::{Device, ENTRIES, Esp, SECTOR_BYTES, Slot, Table, Window, layout};
+use images::disk::{Flashable, Loader, convert_to_qcow2};
+use images::secure_boot::SecureBoot;
 use images::{Image, VERSION, tools};
 use install::FileDevice;
 
+use crate::firmware::Firmware;
 use crate::progress::Progress;
 use crate::qemu::{self, Bus};
 
-const FIRMWARE: &str = "/usr/share/OVMF/OVMF_CODE_4M.fd";
-const VARIABLES: &str = "/usr/share/OVMF/OVMF_VARS_4M.fd";
-const TOOLS: &[tools::Tool] = &[(FIRMWARE, "ovmf")];
 const DISK_BYTES: u64 = 20 << 30;
 const STICK_BYTES: u64 = 2 << 30;
 /// The serial number of a machine's disk.
@@ -29,7 +28,9 @@ const CONFIG: &str = "keelson-config";
 pub enum Medium {
     /// The machine's own disk.
     Disk,
-    /// The same, where the disk hangs on USB and the network cards are such as real machines have.
+    /// The same, as a file of virtual machines (qcow2).
+    VirtualDisk,
+    /// The same as the first, where the disk hangs on USB and the network cards are such as real machines have.
     UsbDisk,
     /// Another disk, beside the machine's own, which is blank.
     Stick,
@@ -44,7 +45,7 @@ impl Medium {
     /// How the machine's own disk and the medium beside it are attached.
     fn buses(self) -> (Bus, Bus) {
         match self {
-            Self::Disk | Self::Stick | Self::Disc => (Bus::Nvme, Bus::Nvme),
+            Self::Disk | Self::VirtualDisk | Self::Stick | Self::Disc => (Bus::Nvme, Bus::Nvme),
             Self::UsbDisk => (Bus::Usb, Bus::Usb),
             Self::UsbStick => (Bus::Sata, Bus::Usb),
         }
@@ -53,7 +54,7 @@ impl Medium {
     /// The network cards: in the cluster's network, and to the host.
     pub(crate) fn cards(self) -> (&'static str, &'static str) {
         match self {
-            Self::Disk | Self::Stick | Self::Disc => (qemu::CARD, qemu::CARD),
+            Self::Disk | Self::VirtualDisk | Self::Stick | Self::Disc => (qemu::CARD, qemu::CARD),
             Self::UsbDisk | Self::UsbStick => ("e1000e", "igb"),
         }
     }
@@ -64,8 +65,11 @@ impl Medium {
 pub struct Flashed {
     /// What it is put on.
     pub(crate) medium: Medium,
+    firmware: Firmware,
     image: PathBuf,
     loader: Loader,
+    /// What signs for the firmware.
+    secure_boot: Option<SecureBoot>,
 }
 
 impl Flashed {
@@ -76,44 +80,58 @@ impl Flashed {
     pub(crate) fn make(
         image: &Image,
         folder: &Path,
-        (mirror, medium): (&str, Medium),
+        (medium, firmware): (Medium, Firmware),
+        mirror: &str,
         progress: &Progress,
     ) -> Result<Self> {
-        tools::require(TOOLS)?;
+        let secure_boot = firmware.prepare(folder)?;
         let loader = Loader::fetch(&images::user_cache()?, mirror, &|text| progress.say(text))?;
         let path = folder.join("flash.iso");
-        let flashable = Flashable { image, loader: &loader, version: VERSION, arguments: "", secure_boot: None };
-        flashable.write_iso(&path, None)?;
+        let flashed = Self { medium, firmware, image: path.clone(), loader, secure_boot };
+        flashed.flashable(image, VERSION, "").write_iso(&path, None)?;
         let bytes = fs::metadata(&path).context("the disk image")?.len();
         progress.say(&format!("disk image: {:.1} MB, most of it zeros", images::megabytes(bytes)));
-        Ok(Self { medium, image: path, loader })
+        Ok(flashed)
+    }
+
+    fn flashable<'a>(&'a self, image: &'a Image, version: &'a str, arguments: &'a str) -> Flashable<'a> {
+        Flashable { image, loader: &self.loader, version, arguments, secure_boot: self.secure_boot.as_ref() }
+    }
+
+    /// The kernel image that was flashed, without a signature.
+    pub(crate) fn unsigned_kernel_image(&self, image: &Image) -> Result<Vec<u8>> {
+        Flashable { secure_boot: None, ..self.flashable(image, VERSION, "") }.kernel_image()
     }
 
     /// The whole version of the image under this one.
     pub(crate) fn version(&self, image: &Image, version: &str) -> String {
-        Flashable { image, loader: &self.loader, version, arguments: "", secure_boot: None }.full_version()
+        self.flashable(image, version, "").full_version()
     }
 
     /// Writes an update file of the same root with another version and further arguments of the kernel.
     pub(crate) fn write_update(&self, image: &Image, version: &str, arguments: &str, path: &Path) -> Result<String> {
-        let flashable = Flashable { image, loader: &self.loader, version, arguments, secure_boot: None };
+        let flashable = self.flashable(image, version, arguments);
         flashable.write_update(path, |_metadata| String::new())?;
         Ok(flashable.full_version())
     }
 
     /// Puts the image where a machine starts from.
-    pub(crate) fn flash(&self, folder: &Path) -> Result<()> {
-        let is_own_disk = matches!(self.medium, Medium::Disk | Medium::UsbDisk);
+    pub(crate) fn flash(&self, cluster: &Path, folder: &Path) -> Result<()> {
         match self.medium {
+            Medium::VirtualDisk => {
+                convert_to_qcow2(&self.image, &virtual_disk_of(folder))?;
+                let mut resize = tools::command("qemu-img");
+                resize.args(["resize", "--quiet", "-f", "qcow2"]).arg(virtual_disk_of(folder));
+                tools::run(resize.arg(DISK_BYTES.to_string())).context("make the disk larger")?;
+            }
             Medium::Disk | Medium::UsbDisk => self.copy(&disk_of(folder), DISK_BYTES)?,
             Medium::Stick | Medium::UsbStick => self.copy(&stick_of(folder), STICK_BYTES)?,
             Medium::Disc => std::os::unix::fs::symlink(&self.image, disc_of(folder)).context("burn the disc")?,
         }
-        if !is_own_disk {
+        if matches!(self.medium, Medium::Stick | Medium::UsbStick | Medium::Disc) {
             FileDevice::create(&disk_of(folder), DISK_BYTES).context("make the machine's disk")?;
         }
-        fs::copy(VARIABLES, folder.join("variables.fd")).context("copy the firmware's variables")?;
-        Ok(())
+        self.firmware.give_variables(cluster, folder)
     }
 
     /// As `dd` does it.
@@ -136,9 +154,7 @@ impl Flashed {
 
     /// How the emulator starts a machine from its disk, with its manifest on another one.
     pub(crate) fn arguments(&self, qemu: &mut Command, folder: &Path, kernel: &str) {
-        let flash = |path: &Path, options: &str| format!("if=pflash,format=raw,file={}{options}", path.display());
-        qemu.args(["-drive", &flash(Path::new(FIRMWARE), ",readonly=on")]);
-        qemu.args(["-drive", &flash(&folder.join("variables.fd"), "")]);
+        self.firmware.arguments(qemu, folder);
         qemu.args(["-smbios", &format!("type=11,value=io.systemd.stub.kernel-cmdline-extra={kernel}")]);
         let (disk_bus, medium_bus) = self.medium.buses();
         let disc_bus = disc_of(folder).exists().then_some(Bus::Sata);
@@ -148,7 +164,8 @@ impl Flashed {
             }
         }
         // The firmware takes the disk first, and the medium only where the disk holds nothing to start.
-        qemu::drive(qemu, (DISK, disk_bus, Some(0)), &disk_of(folder), ",discard=unmap,cache=writeback");
+        let disk = if self.medium == Medium::VirtualDisk { virtual_disk_of(folder) } else { disk_of(folder) };
+        qemu::drive(qemu, (DISK, disk_bus, Some(0)), &disk, ",discard=unmap,cache=writeback");
         if stick_of(folder).exists() {
             qemu::drive(qemu, ("keelson-medium", medium_bus, Some(1)), &stick_of(folder), "");
         }
@@ -189,6 +206,26 @@ pub(crate) fn damage(folder: &Path, slot: Slot, image: &Image, what: Damage) -> 
     }
     .and_then(|()| device.sync())
     .context("damage the slot")
+}
+
+/// Puts another kernel image in the place of the one in a machine's slot A. Answers the one that was there.
+pub(crate) fn exchange_kernel(folder: &Path, other: impl FnOnce(&[u8]) -> Vec<u8>) -> Result<Vec<u8>> {
+    let mut device = FileDevice::open(&disk_of(folder)).context("open the machine's disk")?;
+    let table = Table::read(&mut device)?;
+    let (_, esp) = table.named(layout::ESP_NAME).context("the disk has no EFI system partition")?;
+    let (start, bytes) = (esp.start(), esp.bytes());
+    let mut esp = Esp::open(Window::new(&mut device, start, bytes));
+    let names = esp.list(ENTRIES)?;
+    let [name] = names.as_slice() else { anyhow::bail!("the disk has the kernel images {names:?}, not one") };
+    let path = format!("{ENTRIES}/{name}");
+    let before = esp.read(&path)?.context("the kernel image is gone")?;
+    esp.put(&path, &other(&before))?;
+    device.sync().context("write the machine's disk")?;
+    Ok(before)
+}
+
+fn virtual_disk_of(folder: &Path) -> PathBuf {
+    folder.join("disk.qcow2")
 }
 
 fn disk_of(folder: &Path) -> PathBuf {

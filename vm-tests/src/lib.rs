@@ -13,6 +13,7 @@
 pub mod clients;
 pub mod cluster;
 pub mod container;
+pub mod firmware;
 pub mod flash;
 pub mod forward;
 pub mod leftovers;

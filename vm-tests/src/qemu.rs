@@ -208,7 +208,8 @@ impl Bus {
 
 /// A disk, with its name as serial number, and its place among those that firmware starts from.
 pub(crate) fn drive(qemu: &mut Command, (name, bus, place): (&str, Bus, Option<u8>), path: &Path, options: &str) {
-    let drive = format!("if=none,id={name},format=raw,file={}{options}", path.display());
+    let format = if path.extension().is_some_and(|ending| ending == "qcow2") { "qcow2" } else { "raw" };
+    let drive = format!("if=none,id={name},format={format},file={}{options}", path.display());
     let place = place.map(|place| format!(",bootindex={place}")).unwrap_or_default();
     qemu.args(["-drive", &drive, "-device", &format!("{},drive={name},serial={name}{place}", bus.device())]);
 }

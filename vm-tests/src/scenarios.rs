@@ -14,6 +14,7 @@ mod reboots;
 mod reset;
 mod restarts;
 mod scene;
+mod secure_boot;
 mod services;
 mod three_masters;
 mod upgrade;
@@ -150,6 +151,30 @@ pub const SCENARIOS: &[Scenario] = &[
         masters: 1,
         workers: 0,
         run: |scene| Box::pin(flash::run_from_usb(scene)),
+    },
+    Scenario {
+        name: "flash-qcow2",
+        about: "a disk as a file of virtual machines starts",
+        providers: QEMU,
+        masters: 1,
+        workers: 0,
+        run: |scene| Box::pin(flash::run_virtual(scene)),
+    },
+    Scenario {
+        name: "secure-boot",
+        about: "firmware that starts only what its owner signed starts a signed image, and refuses others",
+        providers: QEMU,
+        masters: 1,
+        workers: 0,
+        run: |scene| Box::pin(secure_boot::run(scene)),
+    },
+    Scenario {
+        name: "bios",
+        about: "a disk that a BIOS starts says what is wrong",
+        providers: QEMU,
+        masters: 1,
+        workers: 0,
+        run: |scene| Box::pin(secure_boot::run_bios(scene)),
     },
     Scenario {
         name: "install",

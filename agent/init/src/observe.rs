@@ -1,10 +1,16 @@
 //! The machine's state in the words of the machine API.
 
+use std::path::Path;
+
 use machine_api::{MachineStatus, Service, Stage, UpdateState};
 use supervisor::ServiceStatus;
+use sys::System;
 
 use crate::conditions;
 use crate::machine::Machine;
+
+/// The firmware's variable about Secure Boot (UEFI, "Globally Defined Variables").
+const SECURE_BOOT: &str = "/sys/firmware/efi/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c";
 
 /// Puts everything together.
 pub(crate) fn observe(machine: &mut Machine, services: Vec<ServiceStatus>) -> MachineStatus {
@@ -28,10 +34,16 @@ pub(crate) fn observe(machine: &mut Machine, services: Vec<ServiceStatus>) -> Ma
         services: services.into_iter().map(service).collect(),
         slot: machine.booted.as_ref().map(|booted| booted.slot.to_string()),
         version: machine.booted.as_ref().map(|booted| booted.version.clone()),
+        secure_boot: secure_boot(&*machine.system),
         crash: machine.crash.clone(),
         update: machine.update.as_ref().map(install::Record::describe),
         update_state: machine.update.as_ref().map(update_state),
     }
+}
+
+/// Whether the firmware starts only what is signed: four bytes of attributes, then one that says so.
+fn secure_boot(system: &dyn System) -> Option<bool> {
+    system.read(Path::new(SECURE_BOOT)).ok()?.get(4).map(|value| *value == 1)
 }
 
 fn update_state(update: &install::Record) -> UpdateState {
@@ -58,5 +70,21 @@ fn service(status: ServiceStatus) -> Service {
         ready_seconds: status.ready.map(|then| then.as_secs_f64()),
         last_exit_seconds: status.last_exit.as_ref().map(|(then, _)| then.as_secs_f64()),
         last_exit: status.last_exit.map(|(_, how)| how),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sys::FakeSystem;
+
+    #[test]
+    fn secure_boot_is_what_the_firmware_says() {
+        let system = FakeSystem::new();
+        assert_eq!(secure_boot(&system), None);
+        for (value, is_on) in [(0, false), (1, true)] {
+            system.file(SECURE_BOOT, vec![6, 0, 0, 0, value]);
+            assert_eq!(secure_boot(&system), Some(is_on));
+        }
     }
 }

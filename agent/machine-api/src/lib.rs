@@ -97,6 +97,8 @@ pub struct MachineStatus {
     pub slot: Option<String>,
     /// The version that runs there.
     pub version: Option<String>,
+    /// Whether the firmware starts only what is signed (Secure Boot); absent where the firmware says nothing about it.
+    pub secure_boot: Option<bool>,
     /// How the start before this one ended, if in a crash.
     pub crash: Option<String>,
     /// What became of the last update, as text for people.

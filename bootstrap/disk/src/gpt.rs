@@ -214,6 +214,7 @@ impl Table {
     /// The old kind of table, which tells programs that know no other that the disk is in use.
     fn protective(&self) -> Vec<u8> {
         let mut sector = vec![0; SECTOR];
+        crate::bios::put(&mut sector);
         let length = u32::try_from(self.sectors - 1).unwrap_or(u32::MAX);
         sector[446..454].copy_from_slice(&[0, 0, 2, 0, 0xee, 0xff, 0xff, 0xff]);
         sector[454..458].copy_from_slice(&1_u32.to_le_bytes());

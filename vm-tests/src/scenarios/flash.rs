@@ -19,6 +19,13 @@ pub(super) async fn run_from_usb(scene: &mut Scene) -> Result<Outcome> {
     run_from(scene, Medium::UsbDisk).await
 }
 
+/// What differs is the disk's format alone, so it is only started.
+pub(super) async fn run_virtual(scene: &mut Scene) -> Result<Outcome> {
+    scene.flash(Medium::VirtualDisk)?;
+    scene.up().await?;
+    Ok(Outcome::Passed)
+}
+
 async fn run_from(scene: &mut Scene, medium: Medium) -> Result<Outcome> {
     let master = scene.cluster.master().context("the cluster has no master")?.name.clone();
     scene.flash(medium)?;

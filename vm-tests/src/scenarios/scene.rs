@@ -12,6 +12,7 @@ use nix::unistd::Pid;
 use serde_json::{Value, json};
 
 use crate::cluster::{Cluster, Request};
+use crate::firmware::Firmware;
 use crate::flash::Medium;
 use crate::network;
 use crate::observe::{Api, Pod};
@@ -59,7 +60,12 @@ impl Scene {
 
     /// Lets all machines, which do not run yet, start from this.
     pub(super) fn flash(&mut self, medium: Medium) -> Result<()> {
-        self.cluster.flash(&self.request.mirror, medium, &self.progress)
+        self.flash_for(medium, Firmware::Uefi)
+    }
+
+    /// The same, where the firmware is this.
+    pub(super) fn flash_for(&mut self, medium: Medium, firmware: Firmware) -> Result<()> {
+        self.cluster.flash((medium, firmware), &self.request.mirror, &self.progress)
     }
 
     /// Waits until all machines, which run, serve.

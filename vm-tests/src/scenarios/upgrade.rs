@@ -235,7 +235,7 @@ async fn running(scene: &Scene, master: &Machine, version: &str, slot: &str, tol
     .await
 }
 
-fn status(scene: &Scene, master: &Machine) -> Result<Value> {
+pub(super) fn status(scene: &Scene, master: &Machine) -> Result<Value> {
     // It ends with another code while the machine is not ready.
     let output = keelson(scene, master, "status")?.args(["--output", "json"]).output().context("ask for the status")?;
     serde_json::from_slice(&output.stdout)

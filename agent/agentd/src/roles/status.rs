@@ -59,6 +59,11 @@ fn render(status: &MachineStatus) -> String {
     }));
     let (slot, version) = (status.slot.as_deref().unwrap_or_default(), status.version.as_deref());
     lines.extend(version.map(|version| format!("system: version {version} in slot {slot}")));
+    lines.extend(status.secure_boot.map(|is_on| {
+        let what =
+            if is_on { "starts only what is signed (Secure Boot)" } else { "starts anything: Secure Boot is off" };
+        format!("firmware: {what}")
+    }));
     lines.extend(status.crash.iter().map(|crash| format!("the start before this one: {crash} (keelson crash)")));
     lines.extend(status.update.iter().map(|update| format!("last {update}")));
     if status.conditions.is_empty() {
@@ -82,14 +87,15 @@ mod tests {
     #[test]
     fn a_status_says_what_is_unmet() {
         let status: MachineStatus = serde_json::from_value(serde_json::json!({
-            "stage": "running", "hostname": "m1", "uptimeSeconds": 12.4, "unmet": ["etcd is starting"],
+            "stage": "running", "hostname": "m1", "uptimeSeconds": 12.4, "secureBoot": true, "unmet": ["etcd is starting"],
             "conditions": [{"name": "ServiceNotReady", "subject": "etcd", "sinceSeconds": 2.0, "why": "etcd is starting",
                             "fix": "keelson logs etcd"}],
             "services": [{"name": "etcd", "state": "starting", "pid": 7, "restarts": 1, "why": "waits for its peers"}],
         }))
         .unwrap();
         let text = render(&status);
-        assert!(text.starts_with("m1: running, not ready, up 12 s\nunmet: ServiceNotReady etcd, for 10s: "), "{text}");
+        assert!(text.starts_with("m1: running, not ready, up 12 s\nfirmware: starts only what is signed"), "{text}");
+        assert!(text.contains("\nunmet: ServiceNotReady etcd, for 10s: "), "{text}");
         assert!(text.contains("what helps: keelson logs etcd\n"), "{text}");
         assert!(text.contains("waits for its peers"), "{text}");
     }

@@ -3,8 +3,16 @@
 
 /// What the first stage needs to leave word of a panic, to learn what the loader has started, and to mount the root, each
 /// of its blocks checked. Most disks are for the kernel what SCSI disks are.
-pub(crate) const ROOT_MODULES: &[&str] =
-    &["efi_pstore", "efivarfs", "erofs", "dm_verity", "sha256_ssse3", "crc32c_generic", "sd_mod"];
+pub(crate) const ROOT_MODULES: &[&str] = &[
+    // Before those that ask the kernel's cryptography for it by that name.
+    "crc32c_generic",
+    "efi_pstore",
+    "efivarfs",
+    "erofs",
+    "dm_verity",
+    "sha256_ssse3",
+    "sd_mod",
+];
 
 /// Drivers of what a root can lie on, and of what leads there. The first stage loads those that the machine's devices ask
 /// for, also when they come late.

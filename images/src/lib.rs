@@ -12,6 +12,7 @@ mod cpio;
 pub mod disk;
 mod fingerprint;
 pub mod firmware;
+mod initramfs;
 mod modules;
 mod oci;
 mod packages;
@@ -384,7 +385,7 @@ fn contents<'a>(packages: impl Iterator<Item = &'a PathBuf>) -> Result<String> {
 fn pack(options: &Options, first_stage: &Path, folder: &Path, id: &str) -> Result<()> {
     let verity = pack_root(&folder.join("tree"), &folder.join("root.erofs"), id, options.compression)?;
     fs::write(folder.join("verity"), verity.to_string()).context("write what the root must be")?;
-    pack_initramfs(&options.programs.first_stage, first_stage, &folder.join("initramfs"))
+    initramfs::pack(&options.programs.first_stage, first_stage, &folder.join("initramfs"))
 }
 
 /// The file system of a tree, with its hash tree behind it.
@@ -413,39 +414,6 @@ fn append_tree(root: &Path, id: &str) -> Result<Verity> {
     let (verity, tree) = Verity::build(std::io::BufReader::with_capacity(1 << 20, &file), &salt)?;
     file.write_all(&tree)?;
     Ok(verity)
-}
-
-/// The program, and what lies in the folder `files`.
-fn pack_initramfs(program: &Path, files: &Path, target: &Path) -> Result<()> {
-    let mut archive =
-        cpio::Archive::new(std::io::BufWriter::new(fs::File::create(target).context("make the initramfs")?));
-    // At the start, before all else: there the kernel looks for microcode.
-    add_tree(&mut archive, files, "")?;
-    for name in ["dev", "proc", "sys", "root", "variables"] {
-        archive.folder(name)?;
-    }
-    archive.link("lib", "usr/lib")?;
-    archive.character_device("dev/console", (5, 1))?;
-    archive.file("init", 0o755, &fs::read(program).with_context(|| format!("read {}", program.display()))?)?;
-    archive.finish().context("write the initramfs")
-}
-
-/// All that is in a folder, in the order of its names, so that the same files make the same archive.
-fn add_tree<W: Write>(archive: &mut cpio::Archive<W>, folder: &Path, prefix: &str) -> Result<()> {
-    let entries = fs::read_dir(folder).with_context(|| format!("list {}", folder.display()))?;
-    let mut paths = entries.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>>>()?;
-    paths.sort();
-    for path in paths {
-        let name = format!("{prefix}{}", path.file_name().unwrap_or_default().to_string_lossy());
-        if path.is_dir() {
-            archive.folder(&name)?;
-            add_tree(archive, &path, &format!("{name}/"))?;
-        } else {
-            let bytes = fs::read(&path).with_context(|| format!("read {}", path.display()))?;
-            archive.file(&name, 0o644, &bytes)?;
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -9,7 +9,10 @@ use anyhow::{Context, Result, bail};
 const LAYERS: &[(&str, &[&str])] = &[
     ("L0 words", &["stdx", "api", "cel", "machine-api", "manifest", "disk"]),
     ("L1 kernel and wire", &["sys", "cgroups", "netlink", "nft", "cri", "containerd"]),
-    ("L2 mechanisms", &["lifecycle", "store", "encryption", "client", "audit", "reconcile", "pki", "etcd", "install"]),
+    (
+        "L2 mechanisms",
+        &["lifecycle", "store", "encryption", "client", "remote", "audit", "reconcile", "pki", "etcd", "install"],
+    ),
     (
         "L3 components",
         &[
@@ -40,6 +43,8 @@ const SIDEWAYS: &[(&str, &[&str])] = &[
     ("nft", &["sys"]),
     ("store", &["lifecycle"]),
     ("reconcile", &["client", "lifecycle"]),
+    // One list of whom the host trusts, and one way to trust anybody.
+    ("remote", &["client"]),
     // Events go to webhooks.
     ("audit", &["client", "lifecycle"]),
     // A store whose values are encrypted is a store.

@@ -55,6 +55,8 @@ impl Fetcher {
     }
 }
 
-fn host_authorities() -> Option<Vec<u8>> {
+/// The authorities that the host trusts, in PEM.
+#[must_use]
+pub fn host_authorities() -> Option<Vec<u8>> {
     HOST_AUTHORITIES.iter().find_map(|path| std::fs::read(Path::new(path)).ok())
 }

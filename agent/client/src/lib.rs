@@ -31,7 +31,7 @@ mod watch;
 pub use client::Client;
 pub use config::{Config, Identity, Through};
 pub use error::{BoxError, ConfigError, DecodeError, Error, Result};
-pub use fetch::Fetcher;
+pub use fetch::{Fetcher, host_authorities};
 pub use hook::{Hook, HookError};
 pub use params::{DeleteOptions, ListParams, Patch, Propagation, WatchParams};
 pub use path::ObjectPath;

@@ -9,6 +9,8 @@ use supervisor::ServiceStatus;
 use crate::machine::{Machine, Storage};
 use crate::sources;
 
+/// How the names of files end whose conditions do not keep the machine from being ready.
+const CONCERN: &str = ".concern";
 /// What goes by itself sooner is not worth a line on the console.
 const TELL_AFTER: Duration = Duration::from_secs(30);
 
@@ -76,9 +78,15 @@ pub(crate) fn observe(machine: &Machine, services: &[ServiceStatus]) -> Vec<Cond
     let folder = machine.config.paths.conditions();
     for name in machine.system.list(&folder).unwrap_or_default() {
         let text = sources::text_of(&*machine.system, &folder.join(&name)).unwrap_or_default();
-        unmet.extend(Condition::parse(&name, &text));
+        let is_concern = name.ends_with(CONCERN);
+        unmet.extend(Condition::parse(&name, &text).map(|condition| Condition { is_concern, ..condition }));
     }
     unmet
+}
+
+/// Only what keeps the machine from being ready.
+pub(crate) fn grave(conditions: &[Condition]) -> Vec<String> {
+    conditions.iter().filter(|condition| !condition.is_concern).map(ToString::to_string).collect()
 }
 
 fn service(service: &ServiceStatus) -> Option<Condition> {
@@ -117,6 +125,13 @@ mod tests {
         assert!(conditions.news(at(100), &unmet).is_empty() && !conditions.is_due(at(100)));
         assert_eq!(conditions.follow(at(100), &mut []), ["no longer: NodeNotReady"]);
         assert!(conditions.follow(at(101), &mut []).is_empty());
+    }
+
+    #[test]
+    fn a_concern_keeps_nothing_from_being_ready() {
+        let backup = Condition { is_concern: true, ..Condition::new("EtcdSnapshotNotStored", "no answer", "wait") };
+        assert_eq!(grave(&[backup.clone(), Condition::new("NodeNotReady", "it starts", "wait")]), ["it starts"]);
+        assert!(grave(&[backup]).is_empty());
     }
 
     #[test]

@@ -101,7 +101,7 @@ impl Paths {
     }
 
     /// Where services tell what the machine lacks: a file each, whose text says it; none or an empty one if it lacks
-    /// nothing.
+    /// nothing. What a file tells whose name ends in `.concern` does not keep it from being ready.
     #[must_use]
     pub fn conditions(&self) -> PathBuf {
         self.run.join("conditions")

@@ -20,7 +20,7 @@ pub(crate) fn observe(machine: &mut Machine, services: Vec<ServiceStatus>) -> Ma
     }
     MachineStatus {
         stage: machine.stage,
-        ready: machine.stage == Stage::Running && conditions.is_empty(),
+        ready: machine.stage == Stage::Running && conditions::grave(&conditions).is_empty(),
         hostname: machine.hostname.clone(),
         boot_id: machine.boot_id.clone(),
         uptime_seconds: machine.system.uptime().as_secs_f64(),
@@ -28,7 +28,7 @@ pub(crate) fn observe(machine: &mut Machine, services: Vec<ServiceStatus>) -> Ma
         diagnostics: machine.diagnostics.clone(),
         manifest_pending: machine.pending.clone(),
         manifest_tried_until: machine.trying.as_ref().map(|trying| trying.until.as_secs_f64()),
-        unmet: conditions.iter().map(ToString::to_string).collect(),
+        unmet: conditions::grave(&conditions),
         conditions,
         phases: machine.phases.clone(),
         services: services.into_iter().map(service).collect(),

@@ -53,7 +53,7 @@ pub(crate) fn begin(machine: &mut Machine) -> Vec<String> {
 /// Looks at the trial, if there is one. Answers whether to go back.
 pub(crate) fn check(machine: &mut Machine, services: Vec<ServiceStatus>) -> Option<Leave> {
     let mut trial = machine.trial.take()?;
-    let unmet: Vec<String> = conditions::observe(machine, &services).iter().map(ToString::to_string).collect();
+    let unmet = conditions::grave(&conditions::observe(machine, &services));
     match trial.observe(machine.system.uptime(), &unmet) {
         Verdict::Wait(_) => {
             if !unmet.is_empty() {

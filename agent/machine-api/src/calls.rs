@@ -102,6 +102,10 @@ pub enum Verb {
     Support,
     /// Takes an update in.
     Update,
+    /// Tells what an update is that is somewhere else.
+    LookAtUpdate,
+    /// Fetches an update and takes it in.
+    FetchUpdate,
     /// Goes back to the system before.
     RollBack,
     /// Starts the machine again.
@@ -116,6 +120,8 @@ pub enum Verb {
     EtcdSnapshot,
     /// Puts a snapshot in the place of etcd's data.
     EtcdRestore,
+    /// The same with a snapshot that the machine fetches.
+    EtcdFetch,
     /// Makes this member a cluster of its own, with the data that it has.
     EtcdRecover,
     /// Gives unused space of all databases back.
@@ -173,6 +179,8 @@ pub const CALLS: &[Call] = &[
     call("PUT", "/manifest", Verb::Apply, Role::Admin),
     call("POST", "/manifest/keep", Verb::KeepManifest, Role::Admin),
     call("PUT", "/update", Verb::Update, Role::Admin),
+    call("POST", "/update/look", Verb::LookAtUpdate, Role::Admin),
+    call("POST", "/update/fetch", Verb::FetchUpdate, Role::Admin),
     call("POST", "/rollback", Verb::RollBack, Role::Admin),
     call("POST", "/reboot", Verb::Reboot, Role::Operator),
     call("POST", "/shutdown", Verb::ShutDown, Role::Operator),
@@ -180,6 +188,7 @@ pub const CALLS: &[Call] = &[
     call("GET", "/etcd/status", Verb::EtcdStatus, Role::Reader),
     call("GET", "/etcd/snapshot", Verb::EtcdSnapshot, Role::Backup),
     call("PUT", "/etcd/restore", Verb::EtcdRestore, Role::Admin),
+    call("POST", "/etcd/restore/fetch", Verb::EtcdFetch, Role::Admin),
     call("POST", "/etcd/recover", Verb::EtcdRecover, Role::Admin),
     call("POST", "/etcd/defragment", Verb::EtcdDefragment, Role::Operator),
     call("POST", "/etcd/remove", Verb::EtcdRemove, Role::Admin),

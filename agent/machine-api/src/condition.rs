@@ -1,4 +1,4 @@
-//! What keeps a machine from being ready.
+//! What keeps a machine from being ready, or should not stay as it is.
 
 use std::fmt;
 
@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::table::span;
 
-/// One thing that keeps a machine from being ready.
+/// One thing that keeps a machine from being ready, or that should not stay as it is.
 ///
 /// Services tell the first process of theirs by files: a line with the name, a colon and the reason, then a line with
 /// what mends it.
@@ -23,6 +23,8 @@ pub struct Condition {
     pub why: String,
     /// What mends it.
     pub fix: String,
+    /// Whether the machine is ready all the same.
+    pub is_concern: bool,
 }
 
 impl Condition {

@@ -31,7 +31,7 @@ pub use facts::{CertificateStatus, ImageStatus, TimeStatus};
 pub use log::{LogLine, parse_time, time_of};
 pub use network::{Connection, Interface, InterfaceStatus, NetworkStatus, RouteStatus, Traffic};
 pub use pods::{ContainerStatus, PodStatus};
-pub use request::{CaptureRequest, DebugRequest};
+pub use request::{CaptureRequest, DebugRequest, FileSource, UpdateFound, UpdateProgress};
 pub use system::{ControlGroup, Disk, MountStatus, Process};
 pub use table::{Row, size, span, table};
 pub use view::{View, services};

@@ -39,6 +39,47 @@ impl Default for CaptureRequest {
     }
 }
 
+/// A file that the machine fetches by itself: an update, or a snapshot of etcd.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct FileSource {
+    /// Where it is: `https://…`, `http://…`; of updates also `oci://REGISTRY/REPOSITORY:TAG`, of snapshots also
+    /// `s3://BUCKET/KEY`.
+    pub source: String,
+    /// The SHA-256 of the file, in hexadecimal digits, where it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sha256: Option<String>,
+}
+
+/// What was found there.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct UpdateFound {
+    /// The same by its digest, where it has one.
+    pub source: FileSource,
+    /// Its version.
+    pub version: String,
+    /// Its size.
+    pub bytes: u64,
+}
+
+/// A line of what `POST /update/fetch` tells; the last one is none of [`UpdateProgress::Fetched`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum UpdateProgress {
+    /// It comes.
+    Fetched {
+        /// So much is there.
+        bytes: u64,
+        /// So much it is, where that is known.
+        of: Option<u64>,
+    },
+    /// It was taken, and what becomes of it.
+    Taken(String),
+    /// It was not, and why.
+    Refused(String),
+}
+
 /// A container to look around in, as `GET /debug` is asked for it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]

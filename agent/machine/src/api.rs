@@ -5,6 +5,7 @@ mod capture;
 mod check;
 mod debug;
 mod etcd;
+mod fetch;
 mod forward;
 mod look;
 mod manifest;
@@ -40,6 +41,9 @@ use crate::debug::Containerd;
 use crate::error::Error;
 use crate::etcd::Etcd;
 use crate::redact::Secrets;
+
+/// Mirrors of registries, by registry.
+type Mirrors = std::collections::BTreeMap<::manifest::RegistryHost, ::manifest::Mirror>;
 
 pub use preflight::Peer;
 pub use update::Updates;
@@ -100,6 +104,8 @@ pub(crate) struct Server {
     crash: PathBuf,
     peers: Vec<Peer>,
     updates: Option<Updates>,
+    /// Where images come from.
+    mirrors: Mirrors,
     etcd: Option<Arc<Etcd>>,
     time: watch::Receiver<TimeStatus>,
     /// The network that this process makes, and how far it is.
@@ -107,7 +113,7 @@ pub(crate) struct Server {
     network_status: watch::Receiver<NetworkStatus>,
     shutdown: Shutdown,
     /// One change at a time of which system runs.
-    turn: Semaphore,
+    turn: Arc<Semaphore>,
     connections: Arc<Semaphore>,
     followers: Arc<Semaphore>,
     readers: Arc<Semaphore>,
@@ -136,12 +142,13 @@ impl Server {
             crash: config.crash.clone(),
             peers: config.peers.clone(),
             updates: config.updates.clone(),
+            mirrors: config.manifest.as_ref().map(|it| it.registries.mirrors.clone()).unwrap_or_default(),
             etcd,
             time,
             network: config.manifest.as_ref().map(|manifest| manifest.network.clone()),
             network_status,
             shutdown: shutdown.clone(),
-            turn: Semaphore::new(1),
+            turn: Arc::new(Semaphore::new(1)),
             connections: Arc::new(Semaphore::new(CONNECTIONS)),
             followers: Arc::new(Semaphore::new(FOLLOWERS)),
             readers: Arc::new(Semaphore::new(READERS)),
@@ -314,7 +321,7 @@ where
     }
 }
 
-async fn answer(caller: &Caller, server: &Server, request: Request<Incoming>) -> Answer {
+async fn answer(caller: &Caller, server: &Arc<Server>, request: Request<Incoming>) -> Answer {
     let caller = match caller {
         Caller::Maintenance => return whole(maintenance(&server.run, request).await),
         Caller::Known(caller) => caller,
@@ -343,7 +350,7 @@ async fn answer(caller: &Caller, server: &Server, request: Request<Incoming>) ->
 }
 
 /// Does what was asked for by somebody who may.
-async fn act(server: &Server, caller: &Known, verb: Verb, request: Request<Incoming>) -> Answer {
+async fn act(server: &Arc<Server>, caller: &Known, verb: Verb, request: Request<Incoming>) -> Answer {
     let query = request.uri().query();
     match verb {
         Verb::Status => whole(status(&server.run)),
@@ -363,6 +370,8 @@ async fn act(server: &Server, caller: &Known, verb: Verb, request: Request<Incom
             Some(updates) => update::receive(server, updates, request).await,
             None => text(StatusCode::CONFLICT, NO_SLOTS.to_owned()),
         }),
+        Verb::LookAtUpdate => fetch::look(server, request).await,
+        Verb::FetchUpdate => fetch::fetch(server, request).await,
         Verb::RollBack => whole(match &server.updates {
             Some(updates) => update::roll_back(server, updates, query).await,
             None => text(StatusCode::CONFLICT, NO_SLOTS.to_owned()),
@@ -373,6 +382,7 @@ async fn act(server: &Server, caller: &Known, verb: Verb, request: Request<Incom
         verb @ (Verb::EtcdStatus
         | Verb::EtcdSnapshot
         | Verb::EtcdRestore
+        | Verb::EtcdFetch
         | Verb::EtcdRecover
         | Verb::EtcdDefragment
         | Verb::EtcdRemove) => etcd::answer(server, verb, request).await,

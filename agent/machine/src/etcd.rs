@@ -5,30 +5,39 @@
 
 mod operations;
 mod schedule;
+mod upload;
 
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use etcd::{Access, Error};
+use etcd::{Access, Error, Member, Whereabouts};
 use lifecycle::Shutdown;
-use machine_api::{Condition, EtcdStatus};
+use machine_api::{Condition, EtcdStatus, NetworkStatus};
 use stdx::chain;
 use sys::{Linux, System};
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore, watch};
 
 pub use schedule::Snapshots;
+pub use upload::Kept;
 
 /// How often the own member is looked at: nothing tells when a learner has caught up.
 const LOOK: Duration = Duration::from_secs(10);
 /// Its text keeps the machine from being ready.
 const CONDITION: &str = "conditions/etcd";
+/// Its text does not.
+const MISSED: &str = "conditions/etcd-snapshots.concern";
 /// Services that the first process starts anew, one a line.
 const RESTART: &str = "inbox/restart";
 const SERVICE: &str = "etcd";
 const STATUS_TELLS: &str = "`keelson etcd status` says what to do";
 /// What holds what etcd held before.
 const DEPENDENT: &str = "control-plane";
+/// What knows the machine by its address: the first issues certificates for a new one.
+const ADDRESSED: [&str; 4] = ["bootstrap", SERVICE, DEPENDENT, "node"];
+/// An address that was there so often, one look after the other, is taken for the machine's new one.
+const LASTS: u32 = 3;
 
 /// What a master needs to know of etcd.
 #[derive(Clone, Debug)]
@@ -37,6 +46,8 @@ pub struct Master {
     pub config: etcd::Config,
     /// The folder of STATE.
     pub state: PathBuf,
+    /// Where the manifest says that the member is; otherwise it is where the network says that the machine is.
+    pub address: Option<IpAddr>,
     /// Snapshots by schedule.
     pub snapshots: Option<Snapshots>,
 }
@@ -46,16 +57,37 @@ pub(crate) struct Etcd {
     master: Master,
     pki: PathBuf,
     run: PathBuf,
+    network: watch::Receiver<NetworkStatus>,
+    /// An address that the member does not run with, and how often it was found.
+    moved: Mutex<Option<(IpAddr, u32)>>,
     /// One change at a time.
     turn: Semaphore,
+    /// That a snapshot was taken.
+    taken: Notify,
     /// Why the last snapshot by schedule was not taken.
     missed: Mutex<Option<String>>,
 }
 
 impl Etcd {
-    pub(crate) fn new(master: Master, pki: &Path, run: &Path) -> Arc<Self> {
+    pub(crate) fn new(
+        master: Master,
+        (pki, run): (&Path, &Path),
+        network: watch::Receiver<NetworkStatus>,
+    ) -> Arc<Self> {
         let (pki, run) = (pki.to_owned(), run.to_owned());
-        Arc::new(Self { master, pki, run, turn: Semaphore::new(1), missed: Mutex::default() })
+        let (turn, taken) = (Semaphore::new(1), Notify::new());
+        let (missed, moved) = (Mutex::default(), Mutex::default());
+        Arc::new(Self { master, pki, run, network, moved, turn, taken, missed })
+    }
+
+    /// One of a machine that has nothing else.
+    #[cfg(test)]
+    fn of_nothing(run: &Path) -> Arc<Self> {
+        let text = "version = 1\n[machine]\nhostname = \"m1\"\nrole = \"single\"\n";
+        let manifest = manifest::parse("m.toml", text).unwrap();
+        let config = etcd::Config::new(&manifest, std::net::Ipv4Addr::LOCALHOST.into(), run);
+        let master = Master { config, state: run.to_owned(), address: None, snapshots: None };
+        Self::new(master, (run, run), watch::channel(NetworkStatus::default()).1)
     }
 
     /// Read anew each time, so that renewed certificates count at once.
@@ -82,10 +114,18 @@ impl Etcd {
                 None => std::future::pending().await,
             }
         };
+        let elsewhere = async {
+            match self.master.snapshots.as_ref().and_then(|snapshots| Some((snapshots, snapshots.kept.as_ref()?))) {
+                Some((snapshots, kept)) => self.keep_elsewhere(snapshots, kept).await,
+                None => self.tell(upload::CONDITION, None),
+            }
+            std::future::pending::<()>().await;
+        };
         tokio::select! {
             () = shutdown.wait() => {}
             () = self.keep_member() => {}
             () = snapshots => {}
+            () = elsewhere => {}
         }
     }
 
@@ -93,7 +133,7 @@ impl Etcd {
         loop {
             tokio::time::sleep(LOOK).await;
             match self.look_after_member().await {
-                Ok(lack) => self.tell(lack.as_ref()),
+                Ok(lack) => self.tell(CONDITION, lack.as_ref()),
                 Err(error) => tracing::debug!(error = %chain(&error), "etcd cannot be looked after now"),
             }
         }
@@ -121,6 +161,9 @@ impl Etcd {
                 "it catches up by itself; `keelson etcd status` tells how far",
             )));
         }
+        if let Some(lack) = self.follow_address(&access, id).await? {
+            return Ok(Some(lack));
+        }
         if etcd::is_secluded(config) {
             self.restart(&[SERVICE])?;
             let why = "etcd makes ready for the other masters after a snapshot was restored";
@@ -139,6 +182,45 @@ impl Etcd {
         Ok(None)
     }
 
+    /// Lets the member follow the machine to another address; answers what it lacks meanwhile.
+    async fn follow_address(&self, access: &Access, id: u64) -> Result<Option<Condition>, Error> {
+        let Some(address) = self.address() else { return Ok(None) };
+        let own = Member { name: self.master.config.member.name.clone(), address };
+        let link = access.link(&self.master.config.local_url()).await?;
+        match etcd::follow_address(&link, id, &own).await? {
+            Whereabouts::Known => {
+                *self.moved.lock().unwrap_or_else(PoisonError::into_inner) = None;
+                Ok(None)
+            }
+            Whereabouts::Told => {
+                tracing::warn!(%address, "etcd: the members know this master's new address");
+                Ok(None)
+            }
+            Whereabouts::Elsewhere => {
+                if self.has_lasted(address) {
+                    tracing::warn!(%address, "the machine has another address: etcd and all that serves by it start anew");
+                    self.restart(&ADDRESSED)?;
+                }
+                let why = format!("this master's address is {address}, and etcd still runs with another one");
+                Ok(Some(Condition::new("EtcdAddress", why, "it starts anew with the new address by itself soon")))
+            }
+        }
+    }
+
+    /// Where the member should be. One that the manifest names stays there, whatever else the machine has.
+    fn address(&self) -> Option<IpAddr> {
+        let network = self.network.borrow();
+        self.master.address.or(network.primary).or(network.secondary)
+    }
+
+    /// Whether an address has been there for a while, counted anew after it has.
+    fn has_lasted(&self, address: IpAddr) -> bool {
+        let mut moved = self.moved.lock().unwrap_or_else(PoisonError::into_inner);
+        let times = moved.filter(|(known, _)| *known == address).map_or(1, |(_, times)| times + 1);
+        *moved = (times < LASTS).then_some((address, times));
+        times >= LASTS
+    }
+
     async fn start_anew_if_left(&self, access: &Access) -> Result<(), Error> {
         if etcd::is_left_behind(&self.master.config, access).await? {
             tracing::warn!("etcd: the others went on without this master's member, so it starts anew");
@@ -147,10 +229,10 @@ impl Etcd {
         Ok(())
     }
 
-    fn tell(&self, lack: Option<&Condition>) {
-        let path = self.run.join(CONDITION);
+    fn tell(&self, condition: &str, lack: Option<&Condition>) {
+        let path = self.run.join(condition);
         let lack = lack.map(Condition::to_text).unwrap_or_default();
-        if Linux.read(&path).unwrap_or_default() == lack.as_bytes() {
+        if Linux.read(&path).is_ok_and(|told| told == lack.as_bytes()) {
             return;
         }
         if let Err(error) = Linux.replace(&path, lack.as_bytes(), 0o644) {
@@ -177,10 +259,21 @@ impl Etcd {
                 Ok(path) => tracing::info!(path = %path.display(), "etcd: a snapshot was taken"),
                 Err(reason) => tracing::warn!(reason, "etcd: no snapshot was taken"),
             }
+            let lack = taken.as_ref().err().map(|reason| {
+                let why = format!("the last snapshot of etcd by schedule was not taken: {reason}");
+                Condition::new(
+                    "EtcdSnapshotMissed",
+                    why,
+                    "it is tried again by itself; `keelson etcd status` tells more",
+                )
+            });
+            self.tell(MISSED, lack.as_ref());
             let is_missed = taken.is_err();
             *self.missed.lock().unwrap_or_else(PoisonError::into_inner) = taken.err();
             if is_missed {
                 tokio::time::sleep(snapshots.retry()).await;
+            } else {
+                self.taken.notify_one();
             }
         }
     }

@@ -31,5 +31,5 @@ mod views;
 pub use api::{Peer, Updates};
 pub use config::Config;
 pub use error::Error;
-pub use etcd::{Master, Snapshots};
+pub use etcd::{Kept, Master, Snapshots};
 pub use task::run;

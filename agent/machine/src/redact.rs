@@ -1,6 +1,6 @@
 //! Secrets are not shown: neither those of the manifest nor what looks like a bootstrap token or a key.
 
-use manifest::Manifest;
+use manifest::{Manifest, StoreAccess};
 
 /// What is shown instead.
 const HIDDEN: &str = "<redacted>";
@@ -17,7 +17,12 @@ impl Secrets {
         let token = manifest.and_then(|manifest| manifest.cluster.token.as_ref()).map(|it| it.secret().to_owned());
         let secret = manifest.and_then(|manifest| manifest.control_plane.secret.as_ref());
         let secret = secret.map(|it| it.bytes().iter().map(|byte| format!("{byte:02x}")).collect());
-        Self([token, secret].into_iter().flatten().collect())
+        let snapshots = manifest.and_then(|manifest| manifest.etcd.snapshots.as_ref());
+        let store = snapshots.and_then(|snapshots| snapshots.store.as_ref()).and_then(|store| match &store.access {
+            StoreAccess::Nobody => None,
+            StoreAccess::User(_, secret) | StoreAccess::Token(secret) => Some(secret.as_str().to_owned()),
+        });
+        Self([token, secret, store].into_iter().flatten().collect())
     }
 
     /// A text without them.
@@ -67,12 +72,15 @@ mod tests {
     #[test]
     fn secrets_are_not_shown() {
         let text = "version = 1\n[machine]\nhostname = \"m1\"\nrole = \"single\"\n[cluster]\n\
-                    token = \"abcdef.0123456789abcdef\"\n[control-plane]\nsecret = \"SECRET\"\n";
+                    token = \"abcdef.0123456789abcdef\"\n[control-plane]\nsecret = \"SECRET\"\n\
+                    [etcd.snapshots]\ninterval = \"1h\"\n[etcd.snapshots.store]\nurl = \"https://x.example.com\"\n\
+                    bearer-token = \"open-sesame\"\n";
         let secret = "c0ffee5eed5a17f0".repeat(4);
         let manifest = manifest::parse("m", &text.replace("SECRET", &secret)).unwrap();
         let secrets = Secrets::new(Some(&manifest));
         let line = format!("joined by 0123456789abcdef, {secret} and zyxwvu.0000000000000000.");
         assert_eq!(secrets.redact(&line), "joined by <redacted>, <redacted> and zyxwvu.<redacted>.");
+        assert_eq!(secrets.redact("Bearer open-sesame"), "Bearer <redacted>");
         assert_eq!(secrets.redact("-----BEGIN EC PRIVATE KEY-----"), "<redacted>");
         let names = "master.example.com abcdef.0123456789abcdef0 10.0.0.1";
         assert_eq!(Secrets::default().redact(names), names);

@@ -42,7 +42,7 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), Error> {
     if follows_time {
         tasks.spawn("clock", clock::run(status.clone(), clock, shutdown.clone()));
     }
-    let etcd = config.etcd.clone().map(|master| Etcd::new(master, &config.pki, &config.run));
+    let etcd = config.etcd.clone().map(|master| Etcd::new(master, (&config.pki, &config.run), status.clone()));
     if let Some(etcd) = &etcd {
         tasks.spawn("etcd", etcd.clone().run(shutdown.clone()));
     }

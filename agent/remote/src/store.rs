@@ -120,6 +120,24 @@ impl Store {
         Source { url: self.address(name), trust, access, limit, bytes: None, sha256: None }
     }
 
+    /// The object with this whole key of the bucket, or the file with this address below the folder; `None` of what is
+    /// elsewhere.
+    #[must_use]
+    pub fn find(&self, bucket: Option<&str>, address: &str, limit: u64) -> Option<Source> {
+        let url = match (&self.bucket, bucket) {
+            (Some((listed, _)), Some(bucket)) => {
+                let key = address.strip_prefix("s3://")?.strip_prefix(bucket)?.strip_prefix('/')?;
+                let mut url = listed.clone();
+                url.set_path(&format!("{}/{}", listed.path().trim_end_matches('/'), encode_path(key)));
+                url
+            }
+            (None, None) => address.parse().ok().filter(|url: &Url| url.as_str().starts_with(self.url.as_str()))?,
+            _ => return None,
+        };
+        let (trust, access) = (self.trust.clone(), self.access.clone());
+        Some(Source { url, trust, access, limit, bytes: None, sha256: None })
+    }
+
     /// What is there. A web server tells of these names only.
     ///
     /// # Errors

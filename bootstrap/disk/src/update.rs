@@ -148,6 +148,12 @@ impl Update {
         Ok(Some(Head { update, signed, signature, bytes: third + 1 }))
     }
 
+    /// No update file for slots of so many bytes is longer.
+    #[must_use]
+    pub const fn most_bytes(slot_bytes: u64) -> u64 {
+        HEAD_BYTES as u64 + KERNEL_BYTES + slot_bytes
+    }
+
     /// Whether a machine whose slots have so many bytes, and which runs this version, takes it.
     ///
     /// # Errors

@@ -11,6 +11,7 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+mod address;
 mod bolt;
 mod config;
 mod error;
@@ -20,6 +21,7 @@ mod observe;
 mod snapshot;
 mod start;
 
+pub use address::{Whereabouts, follow_address};
 pub use config::{CLIENT_PORT, Config, METRICS_PORT, Member, PEER_PORT, Start, is_ready, readiness_url};
 pub use error::Error;
 pub use guard::{defragmentation_order, may_recover, may_remove, may_replace};

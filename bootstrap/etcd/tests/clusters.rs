@@ -10,7 +10,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, SystemTime};
 
-use etcd::{Access, Config, Error, Incoming, Link, Restore, Start, observe, order_recovery, prepare};
+use etcd::{Access, Config, Error, Incoming, Link, Restore, Start, Whereabouts, observe, order_recovery, prepare};
 use machine_api::EtcdStatus;
 
 const BINARY: &str = "KEELSON_TEST_ETCD";
@@ -31,6 +31,7 @@ fn binary() -> Option<PathBuf> {
 struct Master {
     state: tempfile::TempDir,
     config: Config,
+    manifest: manifest::Manifest,
     binary: PathBuf,
     child: Option<Child>,
 }
@@ -38,6 +39,14 @@ struct Master {
 struct Cluster {
     masters: Vec<Master>,
     access: Access,
+}
+
+/// Issues what is missing for this address, as each start of a machine does.
+fn certify(pki_dir: &Path, manifest: &manifest::Manifest, address: IpAddr) {
+    let names = pki::MasterNames::new(manifest, &[address]);
+    let (seen, now) = (pki::observe(pki_dir).unwrap(), SystemTime::now());
+    let plan = pki::plan(&seen, &pki::Desired::master(&names), now).unwrap();
+    pki::apply(pki_dir, &plan, now, &mut pki::os_random).unwrap();
 }
 
 impl Cluster {
@@ -58,14 +67,11 @@ impl Cluster {
             let state = tempfile::tempdir().unwrap();
             let pki_dir = state.path().join("pki");
             fs::create_dir_all(pki_dir.join("etcd")).unwrap();
-            let names = pki::MasterNames::new(&manifest, &[address(number)]);
-            let (seen, now) = (pki::observe(&pki_dir).unwrap(), SystemTime::now());
-            let plan = pki::plan(&seen, &pki::Desired::master(&names), now).unwrap();
-            pki::apply(&pki_dir, &plan, now, &mut pki::os_random).unwrap();
+            certify(&pki_dir, &manifest, address(number));
             // The usual one is the same for all masters of this test.
             let local = address(number);
             let config = Config { local, ..Config::new(&manifest, local, state.path()) };
-            Master { state, config, binary: binary.to_owned(), child: None }
+            Master { state, config, manifest, binary: binary.to_owned(), child: None }
         };
         let masters: Vec<Master> = (1..=count).map(master).collect();
         let access = Access::load(&masters[0].state.path().join("pki")).unwrap();
@@ -174,6 +180,27 @@ impl Cluster {
 
     fn stop(&mut self, number: usize) {
         self.masters[number - 1].stop();
+    }
+
+    /// Gives a master another address, and certificates for it. The other masters' manifests do not say so.
+    fn readdress(&mut self, number: usize, last: u8) {
+        let master = &mut self.masters[number - 1];
+        master.stop();
+        let IpAddr::V4(old) = master.config.member.address else { panic!("another family") };
+        let [a, b, c, _] = old.octets();
+        let new = IpAddr::from([a, b, c, last]);
+        master.config.member.address = new;
+        master.config.local = new;
+        let name = master.config.member.name.clone();
+        master.config.members.iter_mut().filter(|member| member.name == name).for_each(|own| own.address = new);
+        certify(&master.state.path().join("pki"), &master.manifest, new);
+    }
+
+    /// What a master's member says of where it is.
+    async fn whereabouts(&self, number: usize) -> Whereabouts {
+        let link = self.link(number).await;
+        let (id, _, _) = link.state().await.unwrap();
+        etcd::follow_address(&link, id, &self.masters[number - 1].config.member).await.unwrap()
     }
 
     /// Gives a master a blank disk, but for its certificates.
@@ -326,6 +353,62 @@ async fn a_snapshot_is_restored_onto_blank_masters() {
         cluster.promoted(&format!("m{number}"), 1).await;
     }
     assert_eq!(cluster.keys(3).await, after);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_single_master_takes_another_address() {
+    let Some(binary) = binary() else { return };
+    let mut cluster = Cluster::new(&binary, 1);
+    cluster.start_all().await;
+    cluster.write(1, 0..20).await;
+    assert_eq!(cluster.whereabouts(1).await, Whereabouts::Known);
+    // The machine has it, and etcd was not started since.
+    let old = cluster.masters[0].config.member.clone();
+    cluster.masters[0].config.member.address = IpAddr::from([127, 9, 9, 9]);
+    let link = cluster.access.link(&old.client_url()).await.unwrap();
+    let (id, _, _) = link.state().await.unwrap();
+    let found = etcd::follow_address(&link, id, &cluster.masters[0].config.member).await.unwrap();
+    assert_eq!(found, Whereabouts::Elsewhere);
+    cluster.masters[0].config.member = old.clone();
+
+    cluster.readdress(1, 77);
+    assert_eq!(cluster.start(1).await, None);
+    let new = cluster.masters[0].config.member.clone();
+    let status =
+        cluster.settled(|status| status.has_quorum && status.members[0].client_urls == [new.client_url()]).await;
+    assert_eq!(status.members[0].peer_urls, [old.peer_url()]);
+    assert_eq!(cluster.whereabouts(1).await, Whereabouts::Told);
+    assert_eq!(cluster.whereabouts(1).await, Whereabouts::Known);
+    let status = cluster.settled(|status| status.has_quorum).await;
+    assert_eq!(status.members[0].peer_urls, [new.peer_url()]);
+    assert_eq!(cluster.keys(1).await.0, 20);
+    // It is still the same after the next start.
+    assert_eq!(cluster.start(1).await, None);
+    cluster.settled(|status| status.has_quorum).await;
+    assert_eq!(cluster.whereabouts(1).await, Whereabouts::Known);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_of_three_masters_takes_another_address() {
+    let Some(binary) = binary() else { return };
+    let mut cluster = Cluster::new(&binary, 3);
+    cluster.start_all().await;
+    cluster.write(1, 0..20).await;
+    cluster.readdress(3, 77);
+    let address = cluster.masters[2].config.member.address;
+    assert_eq!(cluster.start(3).await.unwrap(), format!("its address is {address} now"));
+    let new = cluster.masters[2].config.member.clone();
+    let is_there = |status: &EtcdStatus| {
+        let moved = status.members.iter().find(|member| member.name == "m3").unwrap();
+        moved.client_urls == [new.client_url()] && moved.peer_urls == [new.peer_url()] && moved.is_healthy()
+    };
+    cluster.settled(is_there).await;
+    assert_eq!(cluster.whereabouts(3).await, Whereabouts::Known);
+    // It counts: with another one gone there is a majority only with it.
+    cluster.stop(2);
+    cluster.settled(|status| status.has_quorum && status.members.iter().any(|member| !member.is_healthy())).await;
+    cluster.write(1, 20..40).await;
+    assert_eq!(cluster.keys(3).await.0, 40);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -34,7 +34,7 @@ pub use keys::Impact;
 pub use model::{
     API_PORT, Audit, AuditLog, Bond, Bridge, CaTrust, Cluster, ConfigFile, ControlPlane, Etcd, EtcdMember,
     EtcdSnapshots, Eviction, Install, Interface, InterfaceKind, Kubelet, Machine, Manifest, Mirror, Modules, Network,
-    PodNetwork, Registries, Reserved, Route, Rule, Time, Vlan,
+    PodNetwork, Registries, Reserved, Route, Rule, SnapshotStore, StoreAccess, Time, Vlan,
 };
 pub use schema::schema;
 pub use words::*;

@@ -8,11 +8,11 @@ mod network;
 pub use network::{Bond, Bridge, Interface, InterfaceKind, Network, Route, Rule, Vlan};
 
 use crate::words::{
-    AuditPolicy, AuthenticationConfiguration, AuthorizationConfiguration, ByteSize, CaHash, Cidr, ClusterName,
-    ClusterSecret, ControlPlanePart, Cpu, DiskSelector, DnsName, EncryptionConfiguration, Endpoint, FeatureName,
-    FileContent, FileName, Host, Hostname, JoinToken, KeptFolder, Kubeconfig, LabelKey, LabelValue, LogPath, MirrorUrl,
-    ModuleName, ModuleParameters, PemCertificates, PodNetworkMode, RegistryHost, Role, SysctlName, Taint, Threshold,
-    TimeSpan,
+    AuditPolicy, AuthenticationConfiguration, AuthorizationConfiguration, BucketPlace, ByteSize, CaHash, Cidr,
+    ClusterName, ClusterSecret, ControlPlanePart, Cpu, DiskSelector, DnsName, EncryptionConfiguration, Endpoint,
+    FeatureName, FileContent, FileName, Host, Hostname, JoinToken, KeptFolder, Kubeconfig, LabelKey, LabelValue,
+    LogPath, MirrorUrl, ModuleName, ModuleParameters, PemCertificates, PodNetworkMode, RegistryHost, Role, StoreRegion,
+    StoreSecret, StoreUrl, StoreUser, SysctlName, Taint, Threshold, TimeSpan,
 };
 
 /// The port on which masters serve the API.
@@ -194,6 +194,38 @@ pub struct EtcdSnapshots {
     pub keep: u32,
     /// Where they are.
     pub folder: KeptFolder,
+    /// Where they are kept, too.
+    pub store: Option<SnapshotStore>,
+}
+
+/// `[etcd.snapshots.store]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SnapshotStore {
+    /// The bucket or the folder.
+    pub url: StoreUrl,
+    /// Where the S3 store is, if not at Amazon.
+    pub endpoint: Option<MirrorUrl>,
+    /// Its region.
+    pub region: StoreRegion,
+    /// Where the bucket is in its addresses.
+    pub bucket_in: BucketPlace,
+    /// As whom to ask.
+    pub access: StoreAccess,
+    /// So many are kept there.
+    pub keep: u32,
+    /// CAs of the store.
+    pub ca: Option<PemCertificates>,
+}
+
+/// As whom a store is asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StoreAccess {
+    /// As nobody in particular.
+    Nobody,
+    /// With a key or as a user: the public part, and the secret.
+    User(StoreUser, StoreSecret),
+    /// With a token.
+    Token(StoreSecret),
 }
 
 /// `[[etcd.members]]`

@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use crate::findings::Findings;
 use crate::model::{
     Audit, AuditLog, CaTrust, Cluster, ConfigFile, ControlPlane, Etcd, EtcdMember, EtcdSnapshots, Eviction, Install,
-    Kubelet, Machine, Mirror, Modules, Network, PodNetwork, Registries, Reserved, Time,
+    Kubelet, Machine, Mirror, Modules, Network, PodNetwork, Registries, Reserved, SnapshotStore, StoreAccess, Time,
 };
 use crate::reader::{Flag, Section, Text, Whole};
 use crate::words::{IpWord, SysctlName, Word};
@@ -196,7 +196,29 @@ fn snapshots(section: &Section<'_>) -> Option<EtcdSnapshots> {
     let interval = section.one("interval");
     let keep = number(section, "keep");
     let folder = section.one("folder");
-    Some(EtcdSnapshots { interval: interval?, keep: keep?, folder: folder? })
+    let store = section.section("store");
+    let is_given = store.is_given();
+    let store = snapshot_store(&store);
+    if is_given && store.is_none() {
+        return None;
+    }
+    Some(EtcdSnapshots { interval: interval?, keep: keep?, folder: folder?, store })
+}
+
+fn snapshot_store(section: &Section<'_>) -> Option<SnapshotStore> {
+    let url = section.one("url");
+    let endpoint = section.one("endpoint");
+    let region = section.one("region");
+    let bucket_in = section.one("bucket-in");
+    let key = [section.one("access-key"), section.one("username")];
+    let secret = [section.one("secret-key"), section.one("password")];
+    let token = section.one("bearer-token").map(StoreAccess::Token);
+    let keep = number(section, "keep");
+    let ca = section.one("ca");
+    // That no more than one of them is given is a rule.
+    let user = key.into_iter().flatten().next().zip(secret.into_iter().flatten().next());
+    let access = user.map(|(name, secret)| StoreAccess::User(name, secret)).or(token).unwrap_or(StoreAccess::Nobody);
+    Some(SnapshotStore { url: url?, endpoint, region: region?, bucket_in: bucket_in?, access, keep: keep?, ca })
 }
 
 fn member(section: &Section<'_>) -> Option<EtcdMember> {

@@ -12,6 +12,7 @@ mod names;
 mod net;
 mod quantity;
 mod secret;
+mod store;
 
 pub use choice::{ControlPlanePart, DhcpMode, PodNetworkMode, Role, TaintEffect};
 pub use disk::DiskSelector;
@@ -27,6 +28,7 @@ pub use names::{
 pub use net::{Cidr, Endpoint, Host, InterfaceAddress, IpWord, MacAddress, MirrorScheme, MirrorUrl, RouteDestination};
 pub use quantity::{ByteSize, Cpu, Threshold, TimeSpan};
 pub use secret::{CaHash, ClusterSecret, JoinToken, PemCertificates};
+pub use store::{BucketPlace, StoreRegion, StoreSecret, StoreUrl, StoreUser};
 
 /// What a word looks like, for people and for the JSON Schema.
 #[derive(Debug, PartialEq, Eq)]

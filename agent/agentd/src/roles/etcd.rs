@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail};
 use bytes::Bytes;
 use clap::{Args, Subcommand};
 use http::Method;
-use machine_api::{EtcdDefragmentation, EtcdMember, EtcdStatus};
+use machine_api::{EtcdDefragmentation, EtcdMember, EtcdStatus, FileSource};
 use serde::de::DeserializeOwned;
 
 use super::target::Target;
@@ -34,8 +34,12 @@ pub(crate) enum Command {
     },
     /// Puts a snapshot in the place of what etcd holds. The master becomes a cluster of its own, which the others join.
     Restore {
-        /// The snapshot.
+        /// The snapshot: a file, or what the master fetches: `https://…`, or `s3://BUCKET/KEY` of the store in its
+        /// manifest.
         file: PathBuf,
+        /// The SHA-256 of a snapshot that is fetched. Needed where it comes without TLS.
+        #[arg(long)]
+        sha256: Option<String>,
         /// Do so although etcd works.
         #[arg(long)]
         force: bool,
@@ -98,7 +102,13 @@ pub(crate) fn run(command: Command) -> Result<()> {
         }
         Command::Status(asked) => asked.tell(WITHIN, get("/etcd/status"), status),
         Command::Snapshot { file, asked } => process::ask(LONG, snapshot(&file, &asked)),
-        Command::Restore { file, force, asked } => {
+        Command::Restore { file, sha256, force, asked } if file.to_string_lossy().contains("://") => {
+            let source = FileSource { source: file.to_string_lossy().into_owned(), sha256 };
+            let body = serde_json::to_vec(&source).context("writing the request")?;
+            asked.tell(LONG, (Method::POST, with_force("/etcd/restore/fetch", force), body.into()), status)
+        }
+        Command::Restore { sha256: Some(_), .. } => bail!("--sha256 is for a snapshot that is fetched"),
+        Command::Restore { file, sha256: None, force, asked } => {
             let content = std::fs::read(&file).with_context(|| format!("reading {}", file.display()))?;
             asked.tell(LONG, (Method::PUT, with_force("/etcd/restore", force), content.into()), status)
         }

@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use etcd::{Access, Config};
-use manifest::Manifest;
+use manifest::{BucketPlace, EtcdSnapshots, Manifest, SnapshotStore, StoreAccess, StoreUrl};
+use remote::{Access as As, S3Key, Trust};
 
 use crate::{node, paths, process};
 
@@ -40,14 +41,88 @@ pub(super) fn config(manifest: &Manifest, address: IpAddr) -> Config {
     Config::new(manifest, address, Path::new(paths::STATE))
 }
 
-/// What the machine role needs to know of etcd. It only reaches the member, at any address of this machine.
-pub(super) fn master(manifest: &Manifest) -> Option<machine::Master> {
-    let snapshots = manifest.etcd.snapshots.as_ref().map(|snapshots| machine::Snapshots {
-        interval: snapshots.interval.duration(),
-        keep: usize::try_from(snapshots.keep).unwrap_or(usize::MAX),
-        folder: snapshots.folder.as_str().into(),
-    });
+/// What the machine role needs to know of etcd. It reaches the member at any address of this machine.
+pub(super) fn master(manifest: &Manifest) -> Result<Option<machine::Master>> {
+    if !manifest.machine.role.has_control_plane() {
+        return Ok(None);
+    }
+    let snapshots = manifest.etcd.snapshots.as_ref().map(|snapshots| snapshots_of(manifest, snapshots)).transpose()?;
+    let hostname = &manifest.machine.hostname;
+    let named = manifest.etcd.members.iter().find(|member| member.name == *hostname).map(|member| member.address);
+    let address = named.or(manifest.kubelet.node_addresses.first().copied());
     let config = config(manifest, Ipv4Addr::LOCALHOST.into());
-    let master = machine::Master { config, state: paths::STATE.into(), snapshots };
-    manifest.machine.role.has_control_plane().then_some(master)
+    Ok(Some(machine::Master { config, state: paths::STATE.into(), address, snapshots }))
+}
+
+fn snapshots_of(manifest: &Manifest, snapshots: &EtcdSnapshots) -> Result<machine::Snapshots> {
+    let count = |number: u32| usize::try_from(number).unwrap_or(usize::MAX);
+    let kept = snapshots.store.as_ref().map(|store| -> Result<_> {
+        let bucket = match &store.url {
+            StoreUrl::S3 { bucket, .. } => Some(bucket.clone()),
+            StoreUrl::Web(_) => None,
+        };
+        let place = place(store).context("`etcd.snapshots.store`")?.below(&manifest.machine.hostname.to_string());
+        Ok(machine::Kept { store: place, bucket, keep: count(store.keep) })
+    });
+    Ok(machine::Snapshots {
+        interval: snapshots.interval.duration(),
+        keep: count(snapshots.keep),
+        folder: snapshots.folder.as_str().into(),
+        kept: kept.transpose()?,
+    })
+}
+
+/// Where snapshots are kept beside the master's own disk.
+fn place(store: &SnapshotStore) -> Result<remote::Store> {
+    let trust = store.ca.as_ref().map_or(Trust::Host, |ca| Trust::These(ca.as_str().as_bytes().to_vec()));
+    match &store.url {
+        StoreUrl::S3 { bucket, prefix } => {
+            let amazon = || format!("https://s3.{}.amazonaws.com", store.region);
+            let endpoint = store.endpoint.as_ref().map_or_else(amazon, ToString::to_string);
+            let StoreAccess::User(name, secret) = &store.access else { bail!("an S3 store needs a key") };
+            let key = S3Key {
+                access_key: name.to_string(),
+                secret_key: secret.as_str().to_owned(),
+                region: store.region.to_string(),
+            };
+            let is_in_path = store.bucket_in == BucketPlace::Path;
+            Ok(remote::Store::s3(&endpoint, (bucket, prefix), is_in_path, (trust, As::S3(key)))?)
+        }
+        StoreUrl::Web(url) => {
+            let access = match &store.access {
+                StoreAccess::Nobody => Some(As::Nobody),
+                StoreAccess::User(name, secret) => As::basic(name.as_str(), secret.as_str()),
+                StoreAccess::Token(token) => As::bearer(token.as_str()),
+            };
+            Ok(remote::Store::folder(url.parse()?, (trust, access.context("a secret that no header can hold")?)))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn kept(store: &str) -> machine::Kept {
+        let text = format!(
+            "version = 1\n[machine]\nhostname = \"m1\"\nrole = \"single\"\n[etcd.snapshots]\ninterval = \"6h\"\n\
+             [etcd.snapshots.store]\n{store}"
+        );
+        let manifest = manifest::parse("m.toml", &text).unwrap_or_else(|error| panic!("{error}"));
+        master(&manifest).unwrap().unwrap().snapshots.unwrap().kept.unwrap()
+    }
+
+    #[test]
+    fn a_store_is_where_the_manifest_says() {
+        let key = "access-key = \"A\"\nsecret-key = \"s\"\n";
+        let at = |kept: &machine::Kept| kept.store.source("f", 1).url.to_string();
+        let amazon =
+            kept(&format!("url = \"s3://backups/home\"\nregion = \"eu-central-1\"\nbucket-in = \"host\"\n{key}"));
+        assert_eq!(at(&amazon), "https://backups.s3.eu-central-1.amazonaws.com/home/m1/f");
+        assert_eq!((amazon.keep, amazon.bucket.as_deref()), (30, Some("backups")));
+        let own = kept(&format!("url = \"s3://backups\"\nendpoint = \"https://s3.example.com:9000\"\n{key}"));
+        assert_eq!(at(&own), "https://s3.example.com:9000/backups/m1/f");
+        let web = kept("url = \"https://files.example.com/etcd/\"\nusername = \"u\"\npassword = \"p\"\nkeep = 2\n");
+        assert_eq!((at(&web).as_str(), web.keep), ("https://files.example.com/etcd/m1/f", 2));
+    }
 }

@@ -24,7 +24,7 @@ pub(crate) fn run() -> Result<()> {
             config.mended = crate::node::mended_network();
         }
         config.peers = peers.unwrap_or_default();
-        config.etcd = config.manifest.as_ref().and_then(etcd_member::master);
+        config.etcd = config.manifest.as_ref().map(etcd_member::master).transpose()?.flatten();
         config.forwards_to = config.etcd.is_some().then(|| config.maintenance.port());
         config.crash = paths::CRASH.into();
         config.owns_clock = init::Environment::observe(&sys::Linux) == init::Environment::Machine;

@@ -2,8 +2,8 @@
 //!
 //! An update is written while the workload runs. Then the machine is drained and starts again, and the command waits
 //! until the new system has proved itself or the old one is back. [`fleet`] does so for every machine of a cluster.
+//! [`image`] is the update: a file that travels from here, or the address of one that the machines fetch.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -18,6 +18,9 @@ use super::target::Target;
 use crate::process;
 
 mod fleet;
+mod image;
+
+use image::{Image, Update};
 
 /// An update over a slow line to a slow disk, a drain, and a system that takes all its time to prove itself, twice.
 const UPDATE_WITHIN: Duration = Duration::from_secs(7200);
@@ -30,8 +33,13 @@ const SILENT: Duration = Duration::from_secs(1800);
 /// The update and what to do with it.
 #[derive(Args)]
 pub(crate) struct Options {
-    /// The update file: `cargo image --format update`.
-    file: PathBuf,
+    /// The update: a file (`cargo image --format update`), or where the machine fetches one: `https://…`, or
+    /// `oci://REGISTRY/REPOSITORY:TAG` with `@sha256:…` behind it or in the tag's place.
+    image: Image,
+    /// The SHA-256 of the update file, for one that is fetched. Needed over plain `http://`, unless the machine's image
+    /// has a key for updates.
+    #[arg(long)]
+    sha256: Option<String>,
     /// Take an older version than the one that runs.
     #[arg(long)]
     allow_downgrade: bool,
@@ -75,62 +83,44 @@ struct StartOptions {
 }
 
 pub(crate) fn run(options: &Options) -> Result<()> {
-    let path = options.file.display();
-    let update = std::fs::read(&options.file).with_context(|| format!("reading {path}"))?;
-    // What is plainly wrong need not travel.
-    let head = disk::Update::parse_head(&update).with_context(|| format!("reading {path}"))?;
-    let head = head.with_context(|| format!("{path} ends within its metadata"))?;
-    let wanted = head.bytes as u64 + head.update.kernel.bytes + head.update.root.bytes;
-    if update.len() as u64 != wanted {
-        bail!("{path} has {} bytes, not {wanted}", update.len());
-    }
-    eprintln!("{path}: version {}, {wanted} bytes", head.update.version);
-    let update = Update { version: head.update.version, head_bytes: head.bytes, file: Bytes::from(update) };
     if options.all {
-        return process::ask_all(fleet::upgrade(options, &update));
+        return process::ask_all(fleet::upgrade(options));
     }
     process::ask(UPDATE_WITHIN, async {
+        let update = options.image.look(&options.target, options).await?;
         update.try_on(&options.target, options).await?;
-        change(&options.target, &options.start, update.request(options)).await
+        change(&options.target, &options.start, Order::Update(&update, options)).await
     })
 }
 
-/// An update file that was read.
-struct Update {
-    version: String,
-    /// Of what comes before the contents.
-    head_bytes: usize,
-    file: Bytes,
+/// Which system a machine is to take.
+enum Order<'a> {
+    Update(&'a Update, &'a Options),
+    RollBack,
 }
 
-impl Update {
-    fn uri(options: &Options) -> String {
-        with_query("/update", &[("downgrade", options.allow_downgrade)])
-    }
-
-    fn request(&self, options: &Options) -> (Method, String, Bytes) {
-        (Method::PUT, Self::uri(options), self.file.clone())
-    }
-
-    /// Lets a machine look at the update and at itself, before anything travels or changes.
-    async fn try_on(&self, target: &Target, options: &Options) -> Result<()> {
-        let start = &options.start;
-        let words = [("dry-run", true), ("force", start.force), ("stage", start.stage)];
-        let uri = with_query(&Self::uri(options), &words);
-        target.ask(Method::PUT, &uri, self.file.slice(..self.head_bytes)).await.map(drop)
+impl Order<'_> {
+    /// Lets the machine take it, and leave its start to us; answers what the machine says.
+    async fn give(&self, target: &Target) -> Result<String> {
+        match self {
+            Self::Update(update, options) => update.give(target, options).await,
+            Self::RollBack => {
+                let uri = with_query("/rollback", &[("stage", true)]);
+                let answer = target.ask(Method::POST, &uri, Bytes::new()).await?;
+                Ok(String::from_utf8_lossy(&answer).into_owned())
+            }
+        }
     }
 }
 
 pub(crate) fn roll_back(options: &RollbackOptions) -> Result<()> {
-    let request = (Method::POST, with_query("/rollback", &[]), Bytes::new());
-    process::ask(UPDATE_WITHIN, change(&options.target, &options.start, request))
+    process::ask(UPDATE_WITHIN, change(&options.target, &options.start, Order::RollBack))
 }
 
 /// Lets the machine take another system in, and start from it.
-async fn change(target: &Target, start: &StartOptions, (method, uri, body): (Method, String, Bytes)) -> Result<()> {
+async fn change(target: &Target, start: &StartOptions, order: Order<'_>) -> Result<()> {
     let reboot = with_query("/reboot", &[("force", start.force)]);
-    let answer = target.ask(method, &with_query(&uri, &[("stage", true)]), body).await?;
-    print!("{}", String::from_utf8_lossy(&answer));
+    println!("{}", order.give(target).await?.trim_end());
     if start.stage {
         return Ok(());
     }

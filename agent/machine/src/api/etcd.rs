@@ -35,6 +35,10 @@ pub(super) async fn answer(server: &Server, verb: Verb, request: Request<Incomin
             etcd.remove(&member).await.and_then(|status| json(&status))
         }
         (Verb::EtcdRestore, Ok(wishes)) => restore(etcd, wishes.is_forced, request).await,
+        (Verb::EtcdFetch, Ok(wishes)) => match super::fetch::read(request).await {
+            Ok(asked) => etcd.fetch(&asked, wishes.is_forced).await.and_then(|status| json(&status)),
+            Err(reason) => return whole(text(StatusCode::BAD_REQUEST, format!("{reason}\n"))),
+        },
         (_, Ok(_)) => Err("which member: ?member=NAME".to_owned()),
     };
     whole(match result {

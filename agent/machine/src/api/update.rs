@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 use super::{BODY, Server, preflight, text};
 
 /// How much of an update waits for the disk.
-const QUEUE_LEN: usize = 16;
+pub(super) const QUEUE_LEN: usize = 16;
 /// Orders to the first process.
 const REBOOT: &str = "inbox/reboot";
 const SHUTDOWN: &str = "inbox/shutdown";
@@ -32,7 +32,7 @@ pub struct Updates {
 
 /// What is asked for beside the update itself.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Wishes {
+pub(super) struct Wishes {
     /// An older version is taken.
     may_downgrade: bool,
     /// The machine does not start again by itself.
@@ -40,7 +40,7 @@ struct Wishes {
     /// It does, whatever becomes of the cluster.
     is_forced: bool,
     /// Nothing is done; the answer is whether it would be.
-    is_dry: bool,
+    pub(super) is_dry: bool,
     /// What pods get to end, in seconds.
     grace: Option<u64>,
 }
@@ -51,7 +51,7 @@ const GRACE_SECONDS: u64 = 600;
 const WORDS: [&str; 5] = ["downgrade", "dry-run", "force", "grace=SECONDS", "stage"];
 
 impl Wishes {
-    fn parse(query: Option<&str>) -> Result<Self, String> {
+    pub(super) fn parse(query: Option<&str>) -> Result<Self, String> {
         let mut wishes = Self::default();
         for word in query.unwrap_or_default().split('&').filter(|word| !word.is_empty()) {
             match word {
@@ -100,27 +100,28 @@ pub(super) async fn receive(server: &Server, updates: &Updates, request: Request
     // same: its sender reads no answer before.
     while let Ok(Some(Ok(frame))) = tokio::time::timeout(BODY, body.frame()).await {
         if let Ok(data) = frame.into_data() {
-            sender.send(data).await.ok();
+            sender.send(Piece::Part(data)).await.ok();
         }
     }
+    sender.send(Piece::End).await.ok();
     drop(sender);
     match writing.await {
         Ok(Ok(record)) => try_out(server, &record, wishes).await,
-        Ok(Err(error)) => not_taken(&error),
+        Ok(Err(reason)) => not_taken(&reason),
         Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, format!("the update failed: {error}\n")),
     }
 }
 
-fn not_taken(error: &install::Error) -> Response<Full<Bytes>> {
-    text(StatusCode::UNPROCESSABLE_ENTITY, format!("the update is not taken: {}\n", chain(error)))
+fn not_taken(reason: &str) -> Response<Full<Bytes>> {
+    text(StatusCode::UNPROCESSABLE_ENTITY, format!("the update is not taken: {reason}\n"))
 }
 
 /// Answers whether an update would be taken that begins so.
-async fn consider(updates: Updates, wishes: Wishes, start: Bytes) -> Response<Full<Bytes>> {
+pub(super) async fn consider(updates: Updates, wishes: Wishes, start: Bytes) -> Response<Full<Bytes>> {
     let work = move || Receiver::new(updates.booted.open()?, policy(&updates, wishes))?.consider(&start);
     match tokio::task::spawn_blocking(work).await {
         Ok(Ok(())) => text(StatusCode::OK, "the update would be taken\n".to_owned()),
-        Ok(Err(error)) => not_taken(&error),
+        Ok(Err(error)) => not_taken(&chain(&error).to_string()),
         Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, format!("the update was not looked at: {error}\n")),
     }
 }
@@ -134,17 +135,37 @@ fn policy(updates: &Updates, wishes: Wishes) -> Policy {
     }
 }
 
-/// Writes the update to the idle slot as it comes.
-fn write(updates: &Updates, wishes: Wishes, mut content: mpsc::Receiver<Bytes>) -> Result<Record, install::Error> {
-    let mut receiver = Receiver::new(updates.booted.open()?, policy(updates, wishes))?;
-    while let Some(content) = content.blocking_recv() {
-        receiver.add(&content)?;
+/// A piece of an update.
+pub(super) enum Piece {
+    /// More of it.
+    Part(Bytes),
+    /// There is no more.
+    End,
+    /// There is more, and it does not come, because of this.
+    Broken(String),
+}
+
+/// Writes the update to the idle slot as it comes. Without its end it is as if it had not come.
+pub(super) fn write(updates: &Updates, wishes: Wishes, mut pieces: mpsc::Receiver<Piece>) -> Result<Record, String> {
+    let in_words = |error: install::Error| chain(&error).to_string();
+    let disk = updates.booted.open().map_err(in_words)?;
+    let mut receiver = Receiver::new(disk, policy(updates, wishes)).map_err(in_words)?;
+    loop {
+        match pieces.blocking_recv() {
+            Some(Piece::Part(part)) => receiver.add(&part).map_err(in_words)?,
+            Some(Piece::End) => break,
+            Some(Piece::Broken(reason)) => return Err(reason),
+            None => return Err("whoever sent it went away".to_owned()),
+        }
     }
-    let prepared = receiver.finish()?;
-    let record = prepared.record().clone();
-    record.store(&Linux, &updates.record)?;
-    prepared.commit()?;
-    Ok(record)
+    let put = || {
+        let prepared = receiver.finish()?;
+        let record = prepared.record().clone();
+        record.store(&Linux, &updates.record)?;
+        prepared.commit()?;
+        Ok(record)
+    };
+    put().map_err(in_words)
 }
 
 /// Goes back to what is in the other slot.
@@ -183,15 +204,21 @@ pub(super) async fn roll_back(server: &Server, updates: &Updates, query: Option<
 }
 
 async fn try_out(server: &Server, record: &Record, wishes: Wishes) -> Response<Full<Bytes>> {
+    match start_from(server, record, wishes).await {
+        Ok(told) => text(StatusCode::OK, format!("{told}\n")),
+        Err(reason) => text(StatusCode::CONFLICT, format!("{reason}\n")),
+    }
+}
+
+/// Lets the machine start from what was put in a slot, or leaves that to the next start; answers which.
+pub(super) async fn start_from(server: &Server, record: &Record, wishes: Wishes) -> Result<String, String> {
     let what = format!("{} is in slot {}", record.to.version, record.to.slot);
     if wishes.is_staged {
-        return text(StatusCode::OK, format!("{what}; the next start tries it\n"));
+        return Ok(format!("{what}; the next start tries it"));
     }
     match go_down(server, wishes, (REBOOT, &format!("{what} and is tried"))).await {
-        Ok(()) => text(StatusCode::OK, format!("{what}; the machine starts from it\n")),
-        Err(reason) => {
-            text(StatusCode::CONFLICT, format!("{what}, and the next start tries it; that is not now: {reason}\n"))
-        }
+        Ok(()) => Ok(format!("{what}; the machine starts from it")),
+        Err(reason) => Err(format!("{what}, and the next start tries it; that is not now: {reason}")),
     }
 }
 
@@ -230,7 +257,7 @@ async fn go_down(server: &Server, wishes: Wishes, (order, why): (&str, &str)) ->
     Linux.replace(&file, format!("{grace}{why}").as_bytes(), 0o600).map_err(|error| chain(&error).to_string())
 }
 
-async fn may_go_down(server: &Server, wishes: Wishes) -> Result<(), String> {
+pub(super) async fn may_go_down(server: &Server, wishes: Wishes) -> Result<(), String> {
     if wishes.is_forced || wishes.is_staged { Ok(()) } else { preflight::check(&server.peers, &server.pki).await }
 }
 

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use etcd::{Access, Link, Restore, SnapshotStream};
-use machine_api::{EtcdDefragmentation, EtcdDefragmented, EtcdMember, EtcdStatus};
+use machine_api::{EtcdDefragmentation, EtcdDefragmented, EtcdMember, EtcdStatus, FileSource};
+use remote::{Access as As, Download, Source, Trust};
 use stdx::chain;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -16,6 +17,8 @@ const BACK: Duration = Duration::from_secs(120);
 const AGAIN: Duration = Duration::from_millis(500);
 /// How much of a snapshot waits for the disk.
 const QUEUE_LEN: usize = 16;
+/// etcd advises against databases of half the size.
+const SNAPSHOT_BYTES: u64 = 16 << 30;
 
 fn text(error: &etcd::Error) -> String {
     chain(error).to_string()
@@ -62,15 +65,55 @@ impl Etcd {
             etcd::may_replace(&status)?;
         }
         let state = self.master.state.clone();
-        let (sender, mut receiver) = mpsc::channel::<Bytes>(QUEUE_LEN);
+        let (sender, mut receiver) = mpsc::channel::<Option<Bytes>>(QUEUE_LEN);
         let work = tokio::task::spawn_blocking(move || {
             let mut restore = Restore::create(&state)?;
-            while let Some(part) = receiver.blocking_recv() {
-                restore.add(&part)?;
+            loop {
+                match receiver.blocking_recv() {
+                    Some(Some(part)) => restore.add(&part)?,
+                    Some(None) => return restore.finish(),
+                    None => return Err(etcd::Error::Snapshot("whoever sent it went away")),
+                }
             }
-            restore.finish()
         });
         Ok(Restoring { etcd: self, sender, work, _turn: turn })
+    }
+
+    /// Fetches a snapshot and takes it in.
+    pub(crate) async fn fetch(&self, asked: &FileSource, is_forced: bool) -> Result<EtcdStatus, String> {
+        let mut download = Download::new(self.snapshot_at(asked)?);
+        let restoring = self.restore(is_forced).await?;
+        while let Some(part) = download.next().await.map_err(|error| chain(&error).to_string())? {
+            if !restoring.add(part).await {
+                break;
+            }
+        }
+        restoring.finish().await
+    }
+
+    /// A snapshot somewhere else. What is in this master's own store is asked for as its manifest says.
+    fn snapshot_at(&self, asked: &FileSource) -> Result<Source, String> {
+        let address = &asked.source;
+        let kept = self.master.snapshots.as_ref().and_then(|snapshots| snapshots.kept.as_ref());
+        let own = kept.and_then(|kept| kept.store.find(kept.bucket.as_deref(), address, SNAPSHOT_BYTES));
+        let source = match own {
+            Some(own) => own,
+            None if address.starts_with("s3://") => {
+                return Err(format!("{address} is in no store that `etcd.snapshots.store` in the manifest names"));
+            }
+            None => {
+                let url = address.parse().map_err(|error| format!("{address:?}: {error}"))?;
+                let (trust, access) = (Trust::Host, As::Nobody);
+                Source { url, trust, access, limit: SNAPSHOT_BYTES, bytes: None, sha256: None }
+            }
+        };
+        if !["http", "https"].contains(&source.url.scheme()) {
+            return Err(format!("{address:?} begins with none of https://, http://, s3://"));
+        }
+        if asked.sha256.is_none() && !remote::is_private(&source.url, &source.trust) {
+            return Err("it comes without TLS, and nothing proves what it is: tell its SHA-256".to_owned());
+        }
+        Ok(Source { sha256: asked.sha256.clone(), ..source })
     }
 
     /// Lets all members give unused space back, one at a time.
@@ -175,19 +218,22 @@ async fn size(link: &Link) -> Result<u64, String> {
 /// A snapshot that is being taken in.
 pub(crate) struct Restoring<'a> {
     etcd: &'a Etcd,
-    sender: mpsc::Sender<Bytes>,
+    /// Parts, and at the end nothing.
+    sender: mpsc::Sender<Option<Bytes>>,
     work: tokio::task::JoinHandle<Result<(), etcd::Error>>,
     _turn: tokio::sync::SemaphorePermit<'a>,
 }
 
 impl Restoring<'_> {
-    /// The next part. What comes after the disk failed is dropped; the end tells.
-    pub(crate) async fn add(&self, part: Bytes) {
-        self.sender.send(part).await.ok();
+    /// The next part. What comes after the disk failed is dropped; answers whether it has not. The end tells why.
+    pub(crate) async fn add(&self, part: Bytes) -> bool {
+        self.sender.send(Some(part)).await.is_ok()
     }
 
     /// Verifies the snapshot and lets etcd start from it.
     pub(crate) async fn finish(self) -> Result<EtcdStatus, String> {
+        // Whoever takes no more has failed, and says why.
+        self.sender.send(None).await.ok();
         drop(self.sender);
         let finished = self.work.await.map_err(|error| error.to_string())?;
         finished.map_err(|error| text(&error))?;

@@ -9,13 +9,15 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use etcd::Error;
 use machine_api::EtcdSnapshot;
 
+use super::upload::Kept;
+
 /// After a snapshot that failed, the next one is not put off for longer.
 const RETRY: Duration = Duration::from_secs(60);
 /// Beginning and end of a snapshot's name; what is called otherwise is somebody else's.
 const NAME: (&str, &str) = ("etcd-", ".db");
 
 /// Snapshots by schedule.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Snapshots {
     /// From one to the next.
     pub interval: Duration,
@@ -23,6 +25,13 @@ pub struct Snapshots {
     pub keep: usize,
     /// Where they are.
     pub folder: PathBuf,
+    /// Where they are kept, too.
+    pub kept: Option<Kept>,
+}
+
+/// Whether something is called as our snapshots are.
+pub(super) fn is_ours(name: &str) -> bool {
+    name.starts_with(NAME.0) && name.ends_with(NAME.1)
 }
 
 impl Snapshots {
@@ -31,7 +40,7 @@ impl Snapshots {
         let mut found = Vec::new();
         for entry in fs::read_dir(&self.folder).into_iter().flatten().flatten() {
             let name = entry.file_name();
-            let is_ours = name.to_str().is_some_and(|name| name.starts_with(NAME.0) && name.ends_with(NAME.1));
+            let is_ours = name.to_str().is_some_and(is_ours);
             if let (true, Ok(metadata)) = (is_ours, entry.metadata()) {
                 let taken = metadata.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
                 found.push(EtcdSnapshot {
@@ -89,7 +98,7 @@ mod tests {
     fn the_newest_snapshot_says_when_the_next_is_due_and_the_oldest_go() {
         let folder = tempfile::tempdir().unwrap();
         let hour = Duration::from_secs(3600);
-        let snapshots = Snapshots { interval: hour, keep: 2, folder: folder.path().join("snapshots") };
+        let snapshots = Snapshots { interval: hour, keep: 2, folder: folder.path().join("snapshots"), kept: None };
         let now = UNIX_EPOCH + Duration::from_secs(1_790_000_000);
         assert_eq!(snapshots.due_in(now), Duration::ZERO);
         for number in 0..4 {

@@ -112,6 +112,11 @@ async fn files_go_to_a_bucket_and_come_back() {
     assert_eq!(names(&found), ["a", "b", "c", "d", "e+1"]);
     assert!(found.iter().all(|stored| stored.bytes == content.len() as u64));
     assert_eq!(fetch(store.source("e+1", 2 << 20)).await.unwrap(), content);
+    let whole = store.find(Some("backups"), "s3://backups/a cluster/m1/a", 2 << 20).unwrap();
+    assert_eq!(fetch(whole).await.unwrap(), content);
+    assert!(
+        store.find(Some("backups"), "s3://backups2/a", 1).is_none() && store.find(None, "https://x/a", 1).is_none()
+    );
     store.delete("b").await.unwrap();
     assert_eq!(names(&store.list(&[]).await.unwrap()), ["a", "c", "d", "e+1"]);
     let keys: Vec<String> = objects.lock().unwrap().keys().cloned().collect();
@@ -176,6 +181,8 @@ async fn files_go_to_a_web_server() {
     assert_eq!(objects.lock().unwrap()["/etcd/m1/a.db"], "content");
     let found = store.list(&["a.db".to_owned(), "b.db".to_owned()]).await.unwrap();
     assert_eq!(found, [Stored { name: "a.db".to_owned(), bytes: 7 }]);
+    assert!(store.find(None, server.url.join("etcd/m1/a.db").unwrap().as_str(), 1).is_some());
+    assert!(store.find(None, server.url.join("etcd/m2/a.db").unwrap().as_str(), 1).is_none());
     let stranger = Store::folder(url, (Trust::Host, Access::Nobody));
     assert!(stranger.put("a.db", &path).await.unwrap_err().to_string().contains("401"));
 }

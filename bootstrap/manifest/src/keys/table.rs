@@ -2,12 +2,12 @@
 
 use super::{Key, Kind, Presence, Scalar};
 use crate::words::{
-    AuditPolicy, AuthenticationConfiguration, AuthorizationConfiguration, BondMode, ByteSize, CaHash, Cidr,
-    ClusterName, ClusterSecret, ControlPlanePart, Cpu, DhcpMode, DiskSelector, DnsName, EncryptionConfiguration,
+    AuditPolicy, AuthenticationConfiguration, AuthorizationConfiguration, BondMode, BucketPlace, ByteSize, CaHash,
+    Cidr, ClusterName, ClusterSecret, ControlPlanePart, Cpu, DhcpMode, DiskSelector, DnsName, EncryptionConfiguration,
     Endpoint, FeatureName, FileContent, FileName, HashPolicy, Host, Hostname, InterfaceAddress, InterfaceId,
     InterfaceName, IpWord, JoinToken, KeptFolder, Kubeconfig, LabelKey, LabelValue, LacpRate, LogPath, MacAddress,
     MirrorUrl, ModuleName, ModuleParameters, PemCertificates, PodNetworkMode, RegistryHost, Role, RouteDestination,
-    SysctlName, Taint, Threshold, TimeSpan, Word,
+    StoreRegion, StoreSecret, StoreUrl, StoreUser, SysctlName, Taint, Threshold, TimeSpan, Word,
 };
 use Presence::{Default, Optional, Required};
 
@@ -243,6 +243,31 @@ pub(super) const KEYS: &[Key] = &[
     key("etcd.snapshots.folder", one::<KeptFolder>(), Default("\"/var/lib/keelson/etcd-snapshots\""),
         "Folder of the snapshots. Each takes as much space as etcd's database, and holds every secret of the cluster.",
         "\"/var/lib/keelson/etcd-snapshots\""),
+    key("etcd.snapshots.store", Kind::Section, Optional,
+        "Where the snapshots are kept beside the master's own disk, below the master's host name.",
+        "url = \"s3://backups/home\"\nendpoint = \"https://s3.example.com\"\naccess-key = \"AKIAIOSFODNN7EXAMPLE\"\n\
+         secret-key = \"...\""),
+    key("etcd.snapshots.store.url", one::<StoreUrl>(), Required,
+        "A bucket of an S3 store with a prefix, or the URL of a folder that takes PUT. By `http` the snapshots, and with \
+         them every secret of the cluster, can be read on the way.", "\"s3://backups/home\""),
+    key("etcd.snapshots.store.endpoint", one::<MirrorUrl>(), Optional,
+        "Where the S3 store is. Without it, Amazon's of the region.", "\"https://s3.example.com:9000\""),
+    key("etcd.snapshots.store.region", one::<StoreRegion>(), Default("\"us-east-1\""),
+        "Region of the S3 store.", "\"eu-central-1\""),
+    key("etcd.snapshots.store.bucket-in", one::<BucketPlace>(), Default("\"path\""),
+        "Where the bucket is in the S3 store's addresses: in the `path`, or in the `host`.", "\"host\""),
+    key("etcd.snapshots.store.access-key", one::<StoreUser>(), Optional, "Public name of the key to the S3 store.",
+        "\"AKIAIOSFODNN7EXAMPLE\""),
+    secret("etcd.snapshots.store.secret-key", one::<StoreSecret>(), Optional, "Secret of that key.", "\"...\""),
+    key("etcd.snapshots.store.username", one::<StoreUser>(), Optional, "User of the web server.", "\"backup\""),
+    secret("etcd.snapshots.store.password", one::<StoreSecret>(), Optional, "The user's password.", "\"...\""),
+    secret("etcd.snapshots.store.bearer-token", one::<StoreSecret>(), Optional,
+        "Token for the web server, in the place of a user.", "\"...\""),
+    key("etcd.snapshots.store.keep", int(1, 1_000), Default("30"),
+        "Number of snapshots of this master that are kept in an S3 store. Nothing is removed from a web server.", "90"),
+    key("etcd.snapshots.store.ca", one::<PemCertificates>(), Optional,
+        "CA certificates of the store in PEM. Without it, those of the image.",
+        "\"\"\"\n-----BEGIN CERTIFICATE-----\nMIIB...\n-----END CERTIFICATE-----\n\"\"\""),
 
     key("kubelet", Kind::Section, Optional, "Options of the kubelet.", "max-pods = 110"),
     key("kubelet.max-pods", int(1, 10_000), Default("110"), "Largest number of pods on the node.", "250"),

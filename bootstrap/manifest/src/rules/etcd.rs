@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use super::Rules;
 use super::cluster::in_cluster_range;
-use crate::model::{Etcd, Machine};
+use crate::model::{Etcd, Machine, SnapshotStore};
+use crate::words::{MirrorScheme, StoreUrl};
 
 /// etcd's own advice.
 const HEARTBEATS_PER_ELECTION: u32 = 5;
@@ -13,6 +14,10 @@ const LEAST_SNAPSHOT_INTERVAL: Duration = Duration::from_secs(60);
 const QUOTA_ADVICE_BYTES: u64 = 8 << 30;
 /// Beside its database, STATE holds etcd's log and snapshots, keys and manifests.
 const STATE_OVERHEAD_BYTES: u64 = 512 << 20;
+
+/// Keys of a store that say something of one kind only.
+const S3_KEYS: &[&str] = &["endpoint", "region", "bucket-in", "access-key", "secret-key"];
+const WEB_KEYS: &[&str] = &["username", "password", "bearer-token"];
 
 pub(super) fn check(rules: &mut Rules<'_>) {
     let parts = rules.parts;
@@ -93,6 +98,47 @@ fn snapshots(rules: &mut Rules<'_>, etcd: &Etcd) {
         rules
             .error("etcd.snapshots.interval", format!("a snapshot each `{}` is too often", snapshots.interval))
             .expected("at least 1m");
+    }
+    if let Some(store) = etcd.snapshots.as_ref().and_then(|snapshots| snapshots.store.as_ref()) {
+        self::store(rules, store);
+    }
+}
+
+/// Keys of one kind of store say nothing to the other.
+fn store(rules: &mut Rules<'_>, store: &SnapshotStore) {
+    const KEY: &str = "etcd.snapshots.store";
+    let at = |name: &str| format!("{KEY}.{name}");
+    let is_s3 = matches!(store.url, StoreUrl::S3 { .. });
+    let (own, foreign) = if is_s3 { (S3_KEYS, WEB_KEYS) } else { (WEB_KEYS, S3_KEYS) };
+    let kind = if is_s3 { "an S3 store" } else { "a web server" };
+    for name in foreign.iter().map(|name| at(name)).filter(|name| rules.has(name)).collect::<Vec<_>>() {
+        rules.error(&name, format!("`{name}` says nothing of {kind}")).expected(format!("of {}", own.join(", ")));
+    }
+    let (user, secret) = if is_s3 { ("access-key", "secret-key") } else { ("username", "password") };
+    let (has_user, has_secret) = (rules.has(&at(user)), rules.has(&at(secret)));
+    if has_user != has_secret || (is_s3 && !has_user) {
+        let (given, missing) = if has_user { (user, secret) } else { (secret, user) };
+        let reason = match has_user || has_secret {
+            true => format!("`{}` is nothing without `{}`", at(given), at(missing)),
+            false => format!("an S3 store needs `{}` and `{}`", at(user), at(secret)),
+        };
+        let path = if has_user || has_secret { at(given) } else { KEY.to_owned() };
+        rules.error(&path, reason).expected("both of them");
+    }
+    if has_user && rules.has(&at("bearer-token")) {
+        rules.error(&at("bearer-token"), "there are a user and a token").expected("one of them");
+    }
+    let is_plain = match &store.url {
+        StoreUrl::S3 { .. } => store.endpoint.as_ref().is_some_and(|it| it.scheme == MirrorScheme::Http),
+        StoreUrl::Web(url) => url.starts_with("http:"),
+    };
+    if is_plain {
+        rules
+            .warning(
+                &at(if is_s3 { "endpoint" } else { "url" }),
+                "snapshots hold every secret of the cluster, and go unencrypted",
+            )
+            .help("use https, with the store's CA in `ca` if nobody else knows it");
     }
 }
 

@@ -10,7 +10,7 @@ use api::core::v1::Node;
 use client::{Client, ListParams};
 use machine_api::{MachineStatus, UpdateState};
 
-use super::{Options, UPDATE_WITHIN, Update, WITHIN, change, observe, until_decided};
+use super::{Options, Order, UPDATE_WITHIN, Update, WITHIN, change, observe, until_decided};
 use crate::process::by;
 
 const MASTER: &str = "node-role.kubernetes.io/control-plane";
@@ -26,9 +26,12 @@ enum Need {
     Change,
 }
 
-pub(super) async fn upgrade(options: &Options, update: &Update) -> Result<()> {
+pub(super) async fn upgrade(options: &Options) -> Result<()> {
     let cluster = options.target.cluster()?.context("--all needs a kubeconfig")?;
     let machines = by(WITHIN, machines(&cluster)).await?;
+    let first = machines.first().context("the cluster has no nodes")?;
+    // Once for all of them: they take the same, whatever is there later.
+    let update = &by(WITHIN, options.image.look(&options.target.at(first), options)).await?;
     // Nobody goes down for an update that somebody else refuses.
     for name in &machines {
         by(WITHIN, try_on(options, update, name)).await.with_context(|| name.clone())?;
@@ -64,7 +67,7 @@ async fn upgrade_one(options: &Options, update: &Update, name: &str) -> Result<(
         }
         Need::Change => {
             eprintln!("{name}:");
-            change(&target, &options.start, update.request(options)).await?;
+            change(&target, &options.start, Order::Update(update, options)).await?;
         }
     }
     Ok(())

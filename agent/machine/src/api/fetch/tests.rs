@@ -1,0 +1,223 @@
+//! A machine whose disk is a file, and servers on the loopback interface.
+
+use disk::layout::{self, Sizes};
+use disk::{ENTRIES, Esp, Part, Slot, Table, Update, Window, uki};
+use install::{Booted, FileDevice};
+use machine_api::Role;
+use ring::digest::{SHA256, digest};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+
+use super::super::{Caller, Known, serve};
+use super::*;
+use crate::config::Config;
+
+const SIZES: Sizes = Sizes { esp: 34 << 20, slot: 1 << 20, state: 1 << 20, data: Some(1 << 20) };
+
+fn hex(content: &[u8]) -> String {
+    digest(&SHA256, content).as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The least that is an update of this version.
+fn update_file(version: u8) -> Vec<u8> {
+    let mut root = vec![version; 300_000];
+    root[1072..1088].fill(version);
+    let digits = format!("{version:02x}").repeat(16);
+    let arguments = format!("keelson.root={digits} keelson.verity=1:{digits}{digits}");
+    let mut stub = vec![0; 0x400];
+    stub[..2].copy_from_slice(b"MZ");
+    stub[0x3c] = 0x40;
+    stub[0x40..0x44].copy_from_slice(b"PE\0\0");
+    stub[0x44..0x46].copy_from_slice(&0x8664_u16.to_le_bytes());
+    stub[0x54..0x56].copy_from_slice(&0xf0_u16.to_le_bytes());
+    stub[0x58..0x5a].copy_from_slice(&0x20b_u16.to_le_bytes());
+    for (at, value) in [(32, 0x1000_u32), (36, 0x200), (56, 0x2000), (60, 0x200)] {
+        stub[0x58 + at..0x5c + at].copy_from_slice(&value.to_le_bytes());
+    }
+    let parts = [(uki::ARGUMENTS, arguments.as_bytes()), (uki::KERNEL, &[version; 200_000][..])];
+    let kernel = uki::assemble(&stub, &parts).unwrap();
+    let update = Update::new(&format!("{version}.0"), Part::of(&kernel), Part::of(&root));
+    [update.head(|_| String::new()).unwrap(), kernel, root].concat()
+}
+
+struct Machine {
+    folder: tempfile::TempDir,
+    server: Arc<Server>,
+}
+
+impl Machine {
+    /// One that runs version 1.0 from slot A. `mirrors` are lines of its manifest.
+    fn new(key: Option<Vec<u8>>, mirrors: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("inbox")).unwrap();
+        let path = folder.path().join("disk");
+        let table = layout::installed(b"seed", (40 << 20) / 512 + 4096, &SIZES).unwrap();
+        let mut device = FileDevice::create(&path, table.sectors * 512).unwrap();
+        table.write(&mut device).unwrap();
+        let mut esp = Esp::format(window(&mut device, layout::ESP_NAME), 1).unwrap();
+        esp.put(&format!("{ENTRIES}/keelson-1-a.efi"), b"running").unwrap();
+        let disk = path.display().to_string();
+        let booted = Booted { disk, slot: Slot::A, version: "1.0".to_owned(), is_read_only: false };
+        let record = folder.path().join("update.json");
+        let manifest = format!("version = 1\n[machine]\nhostname = \"m1\"\nrole = \"single\"\n{mirrors}");
+        let manifest = manifest::parse("m.toml", &manifest).unwrap_or_else(|error| panic!("{error}"));
+        let config = Config {
+            run: folder.path().to_owned(),
+            updates: Some(Updates { booted, key, record }),
+            ..Config::new(Some(manifest), std::time::UNIX_EPOCH)
+        };
+        Self { server: Server::alone(&config), folder }
+    }
+
+    /// The status and the body of an answer.
+    async fn ask(&self, path: &str, source: &str, sha256: Option<String>) -> (String, String) {
+        let asked = FileSource { source: source.to_owned(), sha256 };
+        let body = serde_json::to_string(&asked).unwrap();
+        let (mut near, far) = tokio::io::duplex(64 << 10);
+        let admin = Known { roles: vec![Role::Admin], ..Known::default() };
+        let serving = tokio::spawn(serve(self.server.clone(), far, Caller::Known(admin)));
+        let head = format!("POST {path} HTTP/1.0\r\nhost: m\r\ncontent-length: {}\r\n\r\n", body.len());
+        near.write_all((head + &body).as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        near.read_to_string(&mut answer).await.unwrap();
+        serving.await.unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        (head.split(' ').nth(1).unwrap().to_owned(), body.to_owned())
+    }
+
+    /// The last word of a fetch.
+    async fn fetch(&self, query: &str, source: &str, sha256: Option<String>) -> UpdateProgress {
+        let (status, body) = self.ask(&format!("/update/fetch{query}"), source, sha256).await;
+        assert_eq!(status, "200", "{body}");
+        serde_json::from_str(body.lines().last().unwrap()).unwrap()
+    }
+
+    /// The boot entries.
+    fn entries(&self) -> Vec<String> {
+        let mut device = FileDevice::open(&self.folder.path().join("disk")).unwrap();
+        let mut esp = Esp::open(window(&mut device, layout::ESP_NAME));
+        esp.entries().unwrap().iter().map(ToString::to_string).collect()
+    }
+}
+
+fn window<'a>(device: &'a mut FileDevice, name: &str) -> Window<&'a mut FileDevice> {
+    let table = Table::read(device).unwrap();
+    let (_, partition) = table.named(name).unwrap();
+    Window::new(device, partition.start(), partition.bytes())
+}
+
+/// A server of these files, by their paths; answers its address.
+async fn files(files: Vec<(String, Vec<u8>)>) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    drop(tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut head = Vec::new();
+            while !head.ends_with(b"\r\n\r\n") {
+                head.push(stream.read_u8().await.unwrap());
+            }
+            let head = String::from_utf8(head).unwrap();
+            let path = head.split(' ').nth(1).unwrap().split('?').next().unwrap();
+            let found = files.iter().find(|(known, _)| known == path);
+            let (status, content) = found.map_or(("404 Not Found", &[][..]), |(_, content)| ("200 OK", content));
+            let head = format!("HTTP/1.1 {status}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n", content.len());
+            // Whoever has seen enough closes the connection.
+            stream.write_all(&[head.as_bytes(), content].concat()).await.ok();
+        }
+    }));
+    address
+}
+
+#[tokio::test]
+async fn an_update_is_fetched_from_a_web_server() {
+    let file = update_file(2);
+    let address = files(vec![("/keelson.update".to_owned(), file.clone())]).await;
+    let machine = Machine::new(None, "");
+    let url = format!("http://{address}/keelson.update");
+    let (status, body) = machine.ask("/update/look", &url, Some(hex(&file))).await;
+    assert_eq!(status, "200", "{body}");
+    let found: UpdateFound = serde_json::from_str(&body).unwrap();
+    assert_eq!((found.version.as_str(), found.bytes), ("2.0", file.len() as u64));
+    let (status, body) = machine.ask("/update/fetch?dry-run", &url, Some(hex(&file))).await;
+    assert_eq!((status.as_str(), body.as_str()), ("200", "the update would be taken\n"));
+    assert_eq!(machine.entries(), ["keelson-1-a.efi"]);
+    let end = machine.fetch("?stage", &url, Some(hex(&file))).await;
+    let UpdateProgress::Taken(told) = end else { panic!("{end:?}") };
+    assert!(told.contains("2.0 is in slot b"), "{told}");
+    assert_eq!(machine.entries(), ["keelson-1-a.efi", "keelson-2-b+2.efi"]);
+    assert!(machine.folder.path().join("update.json").exists());
+    // Nothing is under way any more.
+    assert!(machine.server.turn.try_acquire().is_ok());
+}
+
+#[tokio::test]
+async fn what_is_not_proved_or_not_the_update_changes_nothing_that_starts() {
+    let file = update_file(2);
+    let short = file[..file.len() - 1].to_vec();
+    let address = files(vec![
+        ("/good".to_owned(), file.clone()),
+        ("/short".to_owned(), short.clone()),
+        ("/page".to_owned(), b"<html>".to_vec()),
+        ("/large".to_owned(), vec![b'x'; 90 << 20]),
+    ])
+    .await;
+    let machine = Machine::new(None, "");
+    let at = |path: &str| format!("http://{address}/{path}");
+    for (source, sha256, why) in [
+        (at("good"), None, "nothing proves what it is"),
+        (at("good"), Some("abc".to_owned()), "no SHA-256"),
+        ("ftp://x/y".to_owned(), None, "begins with none of"),
+        ("https://user:pass@x/y".to_owned(), None, "password is not taken here"),
+        ("oci://x/y".to_owned(), None, "neither a tag nor a digest"),
+    ] {
+        let (status, body) = machine.ask("/update/fetch", &source, sha256).await;
+        assert!(status == "422" && body.contains(why), "{source}: {body}");
+    }
+    for (path, sha256, why) in [
+        ("good", hex(b"another"), "has the SHA-256"),
+        ("short", hex(&short), "the update has"),
+        ("page", hex(b"<html>"), "this is no update file"),
+        ("large", hex(b""), "larger than the"),
+        ("gone", hex(b""), "404 Not Found"),
+    ] {
+        let end = machine.fetch("?stage", &at(path), Some(sha256)).await;
+        let UpdateProgress::Refused(reason) = end else { panic!("{path}: {end:?}") };
+        assert!(reason.contains(why), "{path}: {reason}");
+        assert_eq!(machine.entries(), ["keelson-1-a.efi"], "{path}");
+    }
+    // With a key for updates it need not be proved on the way, and is refused for its signature.
+    let machine = Machine::new(Some(vec![7; 32]), "");
+    let end = machine.fetch("?stage", &at("good"), None).await;
+    assert!(matches!(&end, UpdateProgress::Refused(reason) if reason.contains("signature is missing")), "{end:?}");
+}
+
+#[tokio::test]
+async fn an_update_is_fetched_from_the_mirror_of_a_registry() {
+    let file = update_file(3);
+    let manifest = format!(
+        r#"{{"schemaVersion":2,"layers":[{{"mediaType":"{}","digest":"sha256:{}","size":{}}}]}}"#,
+        remote::UPDATE_TYPE,
+        hex(&file),
+        file.len()
+    );
+    let pinned = format!("sha256:{}", hex(manifest.as_bytes()));
+    let address = files(vec![
+        ("/v2/keelson/manifests/3.0".to_owned(), manifest.clone().into_bytes()),
+        (format!("/v2/keelson/manifests/{pinned}"), manifest.into_bytes()),
+        (format!("/v2/keelson/blobs/sha256:{}", hex(&file)), file.clone()),
+    ])
+    .await;
+    let mirrors =
+        format!("[registries.mirrors.\"r.example.com\"]\nendpoints = [\"http://{address}\"]\nfallback = false\n");
+    let machine = Machine::new(None, &mirrors);
+    let tagged = "oci://r.example.com/keelson:3.0";
+    let (_, refused) = machine.ask("/update/look", tagged, None).await;
+    assert!(refused.contains("nothing proves what it is"), "{refused}");
+    let (_, other) = machine.ask("/update/look", tagged, Some(hex(b"another"))).await;
+    assert!(other.contains("has the SHA-256"), "{other}");
+    let (_, found) = machine.ask("/update/look", tagged, Some(hex(&file))).await;
+    let found: UpdateFound = serde_json::from_str(&found).unwrap();
+    assert_eq!(found.source.source, format!("{tagged}@{pinned}"));
+    let end = machine.fetch("?stage", &found.source.source, None).await;
+    assert!(matches!(&end, UpdateProgress::Taken(told) if told.contains("3.0 is in slot b")), "{end:?}");
+}

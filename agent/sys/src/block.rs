@@ -139,7 +139,7 @@ mod tests {
         assert_eq!(found.len(), 2);
         assert_eq!((found[0].serial.as_str(), found[0].is_blank, found[0].is_partition), ("keelson-data", true, false));
         system.file("/sys/class/block/sda/size", "2048\n");
-        system.file("/sys/class/block/sda/device/vpd_pg80", b"\x00\x80\x00\x08  WD-123".to_vec());
+        system.file("/sys/class/block/sda/device/vpd_pg80", b"\x00\x80\x00\x08  WD-123");
         system.file("/sys/class/block/sdb/size", "2048\n");
         system.file("/sys/class/block/sdb/device/../../../../serial", "AA01\n");
         let serials = block_devices(&system).into_iter().map(|device| device.serial);

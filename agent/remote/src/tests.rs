@@ -1,6 +1,7 @@
 //! Servers as they are found, on the loopback interface.
 
 mod download;
+mod others;
 mod registry;
 mod store;
 

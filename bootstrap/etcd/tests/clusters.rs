@@ -399,8 +399,8 @@ async fn one_of_three_masters_takes_another_address() {
     assert_eq!(cluster.start(3).await.unwrap(), format!("its address is {address} now"));
     let new = cluster.masters[2].config.member.clone();
     let is_there = |status: &EtcdStatus| {
-        let moved = status.members.iter().find(|member| member.name == "m3").unwrap();
-        moved.client_urls == [new.client_url()] && moved.peer_urls == [new.peer_url()] && moved.is_healthy()
+        let moved = status.members.iter().find(|member| member.name == "m3" && member.is_healthy());
+        moved.is_some_and(|moved| moved.client_urls == [new.client_url()] && moved.peer_urls == [new.peer_url()])
     };
     cluster.settled(is_there).await;
     assert_eq!(cluster.whereabouts(3).await, Whereabouts::Known);

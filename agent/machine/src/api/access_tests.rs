@@ -11,6 +11,9 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_rustls::TlsConnector;
 
+use http::Request;
+use machine_api::CALLS;
+
 use super::*;
 
 /// A certificate and its key, as PEM.

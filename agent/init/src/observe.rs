@@ -83,7 +83,7 @@ mod tests {
         let system = FakeSystem::new();
         assert_eq!(secure_boot(&system), None);
         for (value, is_on) in [(0, false), (1, true)] {
-            system.file(SECURE_BOOT, vec![6, 0, 0, 0, value]);
+            system.file(SECURE_BOOT, [6, 0, 0, 0, value]);
             assert_eq!(secure_boot(&system), Some(is_on));
         }
     }

@@ -40,7 +40,6 @@ pub(crate) const ROOT_DRIVERS: &[&str] = &[
     "aacraid",
     "arcmsr",
     "isci",
-    "mvsas",
     // USB sticks and disks.
     "xhci_pci",
     "ehci_pci",
@@ -141,7 +140,6 @@ pub(crate) const DRIVERS: &[&str] = &[
     "forcedeth",
     "ionic",
     "jme",
-    "nfp",
     "qede",
     "sfc",
     "sky2",

@@ -158,6 +158,7 @@ pub const CALLS: &[Call] = &[
     call("GET", "/mounts", Verb::Look(View::Mounts), Role::Reader),
     call("GET", "/interfaces", Verb::Look(View::Interfaces), Role::Reader),
     call("GET", "/routes", Verb::Look(View::Routes), Role::Reader),
+    call("GET", "/firewall", Verb::Look(View::Firewall), Role::Reader),
     call("GET", "/connections", Verb::Look(View::Connections), Role::Reader),
     call("GET", "/time", Verb::Look(View::Time), Role::Reader),
     call("GET", "/certificates", Verb::Look(View::Certificates), Role::Reader),

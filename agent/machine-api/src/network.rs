@@ -20,6 +20,8 @@ pub struct NetworkStatus {
     pub dns_servers: Vec<IpAddr>,
     /// Time servers, best first, by address or name.
     pub ntp_servers: Vec<String>,
+    /// Why the firewall is not in force; empty if it is, or if there is none.
+    pub firewall_failure: String,
     /// The interfaces that are ours.
     pub interfaces: Vec<InterfaceStatus>,
 }
@@ -99,6 +101,46 @@ impl Row for Interface {
             (self.received.errors + self.sent.errors).to_string(),
             (self.received.dropped + self.sent.dropped).to_string(),
             self.addresses.join(","),
+        ]
+    }
+}
+
+/// A rule of the host's firewall, and what it fitted since it is in force.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct FirewallRule {
+    /// What it is for: the number of a rule of the manifest, a service of the host, or everything else.
+    pub rule: String,
+    /// What becomes of packets: `accept` or `block`.
+    pub action: String,
+    /// What they carry; empty is anything.
+    pub protocol: String,
+    /// The ports that they are for; empty is all.
+    pub ports: String,
+    /// Where they come from; empty is everywhere.
+    pub from: Vec<String>,
+    /// The interface that they come in by; empty is any.
+    pub interface: String,
+    /// Packets; of connections only the first ones.
+    pub packets: u64,
+    /// Their bytes.
+    pub bytes: u64,
+}
+
+impl Row for FirewallRule {
+    const HEAD: &'static [&'static str] =
+        &["RULE", "ACTION", "PROTOCOL", "PORTS", "FROM", "INTERFACE", "PACKETS", "BYTES"];
+
+    fn cells(&self) -> Vec<String> {
+        vec![
+            self.rule.clone(),
+            self.action.clone(),
+            self.protocol.clone(),
+            self.ports.clone(),
+            self.from.join(","),
+            self.interface.clone(),
+            self.packets.to_string(),
+            size(self.bytes),
         ]
     }
 }

@@ -5,7 +5,7 @@ use serde::de::DeserializeOwned;
 
 use crate::boot::Boots;
 use crate::facts::{CertificateStatus, ImageStatus, TimeStatus};
-use crate::network::{Connection, Interface, RouteStatus};
+use crate::network::{Connection, FirewallRule, Interface, RouteStatus};
 use crate::pods::{ContainerStatus, PodStatus};
 use crate::system::{ControlGroup, Disk, MountStatus, Process};
 use crate::table::{Row, table};
@@ -28,6 +28,8 @@ pub enum View {
     Interfaces,
     /// Routes.
     Routes,
+    /// The host's firewall, and what it blocked.
+    Firewall,
     /// Sockets and who has them.
     Connections,
     /// The clock.
@@ -46,7 +48,7 @@ pub enum View {
 
 impl View {
     /// All of them, with the names that people type.
-    pub const ALL: [(&'static str, Self); 14] = [
+    pub const ALL: [(&'static str, Self); 15] = [
         ("services", Self::Services),
         ("processes", Self::Processes),
         ("cgroups", Self::ControlGroups),
@@ -54,6 +56,7 @@ impl View {
         ("mounts", Self::Mounts),
         ("interfaces", Self::Interfaces),
         ("routes", Self::Routes),
+        ("firewall", Self::Firewall),
         ("connections", Self::Connections),
         ("time", Self::Time),
         ("certificates", Self::Certificates),
@@ -82,6 +85,7 @@ impl View {
             Self::Mounts => rows::<MountStatus>(answer),
             Self::Interfaces => rows::<Interface>(answer),
             Self::Routes => rows::<RouteStatus>(answer),
+            Self::Firewall => rows::<FirewallRule>(answer),
             Self::Connections => rows::<Connection>(answer),
             Self::Certificates => rows::<CertificateStatus>(answer),
             Self::Images => rows::<ImageStatus>(answer),

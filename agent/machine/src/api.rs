@@ -40,6 +40,7 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use crate::config::Config;
 use crate::error::Error;
 use crate::etcd::Etcd;
+use crate::network::{Firewall, plan_firewall};
 use crate::redact::Secrets;
 
 /// Mirrors of registries, by registry.
@@ -111,6 +112,7 @@ pub(crate) struct Server {
     /// The network that this process makes, and how far it is.
     network: Option<::manifest::Network>,
     network_status: watch::Receiver<NetworkStatus>,
+    pub(crate) firewall: Option<Firewall>,
     shutdown: Shutdown,
     /// One change at a time of which system runs.
     turn: Arc<Semaphore>,
@@ -147,6 +149,7 @@ impl Server {
             time,
             network: config.manifest.as_ref().map(|manifest| manifest.network.clone()),
             network_status,
+            firewall: config.manifest.as_ref().and_then(|it| plan_firewall(it, &config.pod_links)),
             shutdown: shutdown.clone(),
             turn: Arc::new(Semaphore::new(1)),
             connections: Arc::new(Semaphore::new(CONNECTIONS)),

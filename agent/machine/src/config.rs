@@ -20,6 +20,8 @@ pub struct Config {
     pub owns_clock: bool,
     /// No clock is earlier than the moment this program was built.
     pub built: SystemTime,
+    /// How the links of this machine's pods begin; empty if it has none.
+    pub pod_links: String,
     /// Where state of this boot is kept and published.
     pub run: PathBuf,
     /// Where to say that the network is up.
@@ -57,6 +59,7 @@ impl Config {
             mended: None,
             owns_clock: true,
             built,
+            pod_links: String::new(),
             run: "/run/keelson".into(),
             notify_socket: Some("/run/keelson/notify".into()),
             updates: None,

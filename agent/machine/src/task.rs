@@ -33,7 +33,8 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), Error> {
         clock::apply_floor(&Linux, config.built);
     }
     let manifest = config.manifest.as_ref().or(config.mended.as_ref());
-    let network = NetworkConfig { manifest: manifest.cloned(), run: config.run.clone() };
+    let network =
+        NetworkConfig { manifest: manifest.cloned(), run: config.run.clone(), pods: config.pod_links.clone() };
     let (network, status) = Network::connect(network).map_err(Error::Netlink)?;
     let tasks = Tasks::new();
     tasks.spawn("network", network.run(shutdown.clone()));

@@ -3,6 +3,7 @@
 mod certificates;
 mod cgroups;
 mod disks;
+mod firewall;
 mod network;
 mod pods;
 mod processes;
@@ -34,6 +35,7 @@ pub(crate) async fn look(server: &Server, view: View) -> Result<Vec<u8>, String>
         View::Pods => json(&pods::pods(&server.containerd).await?),
         View::Containers => json(&pods::containers(&server.containerd).await?),
         View::Interfaces => json(&network::interfaces().await?),
+        View::Firewall => json(&firewall::rules(server.firewall.as_ref()).await?),
         View::Routes => json(&network::routes().await?),
         View::Processes => blocking(move || Ok(processes::observe(&Linux, &secrets))).await,
         View::ControlGroups => blocking(|| cgroups::observe(&Linux)).await,

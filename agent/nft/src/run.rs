@@ -1,14 +1,17 @@
 //! Handing a script to the kernel by the `nft` program.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
-use std::process::Stdio;
+use std::process::{Output, Stdio};
 use std::time::Duration;
 
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 
 use crate::change::Script;
+use crate::counters;
+use crate::table::{Count, Table};
 
 /// More than a whole rule set of 250,000 endpoints takes on a slow machine.
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -34,6 +37,14 @@ pub enum Error {
         program: PathBuf,
         /// How long it had.
         deadline: Duration,
+    },
+    /// The program told something else than what was asked.
+    #[error("nft told no counters of the table {table}")]
+    NoCounters {
+        /// The table.
+        table: String,
+        /// What is wrong with it.
+        source: serde_json::Error,
     },
     /// The program or the kernel refused the script.
     #[error("nft refused the rule set: {message}{}", at_line(.line))]
@@ -75,11 +86,28 @@ impl Nft {
         if script.is_empty() {
             return Ok(());
         }
+        let output = self.call(&["-f", "-"], script).await?;
+        if output.status.success() { Ok(()) } else { Err(refusal(&String::from_utf8_lossy(&output.stderr), script)) }
+    }
+
+    /// What the named counters of a table have seen since it was made, in the network namespace of the calling thread.
+    /// Cancel safe.
+    pub async fn counters(&self, table: &Table) -> Result<BTreeMap<String, Count>, Error> {
+        let (family, name) = (table.family.to_string(), table.name.as_str());
+        let nothing = Script::default();
+        let output = self.call(&["-j", "list", "counters", "table", &family, name], &nothing).await?;
+        if !output.status.success() {
+            return Err(refusal(&String::from_utf8_lossy(&output.stderr), &nothing));
+        }
+        counters::parse(&output.stdout).map_err(|source| Error::NoCounters { table: table.id(), source })
+    }
+
+    async fn call(&self, arguments: &[&str], script: &Script) -> Result<Output, Error> {
         let failed = |source| Error::Run { program: self.program.clone(), source };
         let mut child = Command::new(&self.program)
-            .args(["-f", "-"])
+            .args(arguments)
             .stdin(Stdio::piped())
-            .stdout(Stdio::null())
+            .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .kill_on_drop(true)
             .spawn()
@@ -96,13 +124,10 @@ impl Nft {
             };
             tokio::join!(feed, child.wait_with_output()).1
         };
-        let output = match tokio::time::timeout(self.deadline, work).await {
-            Ok(output) => output.map_err(failed)?,
-            Err(_elapsed) => {
-                return Err(Error::Deadline { program: self.program.clone(), deadline: self.deadline });
-            }
-        };
-        if output.status.success() { Ok(()) } else { Err(refusal(&String::from_utf8_lossy(&output.stderr), script)) }
+        match tokio::time::timeout(self.deadline, work).await {
+            Ok(output) => output.map_err(failed),
+            Err(_elapsed) => Err(Error::Deadline { program: self.program.clone(), deadline: self.deadline }),
+        }
     }
 }
 

@@ -86,6 +86,15 @@ pub struct Map {
     pub elements: BTreeMap<Box<str>, Box<str>>,
 }
 
+/// What a named counter has seen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Count {
+    /// Packets.
+    pub packets: u64,
+    /// Their bytes.
+    pub bytes: u64,
+}
+
 /// A table: the unit that has one owner.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Table {
@@ -99,6 +108,8 @@ pub struct Table {
     pub sets: BTreeMap<Box<str>, Set>,
     /// Its maps by name.
     pub maps: BTreeMap<Box<str>, Map>,
+    /// Names of counters that rules refer to by `counter name`.
+    pub counters: BTreeSet<Box<str>>,
 }
 
 impl Chain {
@@ -137,7 +148,8 @@ impl Map {
 impl Table {
     /// An empty table.
     pub fn new(family: Family, name: impl Into<String>) -> Self {
-        Self { family, name: name.into(), chains: BTreeMap::new(), sets: BTreeMap::new(), maps: BTreeMap::new() }
+        let (chains, sets, maps) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        Self { family, name: name.into(), chains, sets, maps, counters: BTreeSet::new() }
     }
 
     /// How commands name it.
@@ -161,6 +173,9 @@ impl Table {
         }
         for (name, map) in &self.maps {
             script.add_map(&id, name, map);
+        }
+        for name in &self.counters {
+            script.line(format_args!("add counter {id} {name}"));
         }
         for (name, chain) in &self.chains {
             script.add_rules(&id, name, &chain.rules);

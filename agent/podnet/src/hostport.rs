@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::lease::Lease;
 
 /// Links of pods have names that start like this.
-pub(crate) const LINK_PREFIX: &str = "kl";
+pub const LINK_PREFIX: &str = "kl";
 const TABLE: &str = "keelson-hostports";
 
 /// A transport protocol that ports belong to.

@@ -20,6 +20,6 @@ mod plan;
 mod task;
 
 pub use config::Config;
-pub use hostport::{HostPort, Transport};
+pub use hostport::{HostPort, LINK_PREFIX, Transport};
 pub use lease::{Lease, LeaseError, Leases};
 pub use task::{Error, run};

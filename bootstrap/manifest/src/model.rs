@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+mod firewall;
 mod network;
 
+pub use firewall::{Callers, Firewall, FirewallRule, HostService, MACHINE_PORT, host_services};
 pub use network::{Bond, Bridge, Interface, InterfaceKind, Network, Route, Rule, Vlan};
 
 use crate::words::{

@@ -118,6 +118,11 @@ impl<'t> Section<'t> {
         self.table.is_some()
     }
 
+    /// Whether a key is written.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.raw(name).is_some()
+    }
+
     /// A table inside this one.
     pub(crate) fn section(&self, name: &str) -> Self {
         let key = self.key(name);

@@ -2,6 +2,7 @@
 
 mod cluster;
 mod etcd;
+mod firewall;
 mod links;
 mod network;
 mod node;
@@ -28,6 +29,7 @@ pub(crate) fn check(root: &DeTable<'_>, parts: &Parts, findings: &mut Findings) 
     network::check(&mut rules);
     links::check(&mut rules);
     routing::check(&mut rules);
+    firewall::check(&mut rules);
     etcd::check(&mut rules);
     node::check(&mut rules);
 }

@@ -16,6 +16,8 @@ name = "eth0"
 to = "default"
 [[network.rules]]
 priority = 1
+[[network.firewall.rules]]
+action = "block"
 [[etcd.members]]
 name = "m"
 address = "10.0.0.1"

@@ -7,6 +7,7 @@
 mod choice;
 mod disk;
 mod document;
+mod firewall;
 mod link;
 mod names;
 mod net;
@@ -20,6 +21,7 @@ pub use document::{
     AuditPolicy, AuthenticationConfiguration, AuthorizationConfiguration, EncryptionConfiguration, FileContent,
     FileName, KeptFolder, Kubeconfig, LogPath,
 };
+pub use firewall::{FirewallAction, FirewallProtocol, PortRange};
 pub use link::{BondMode, HashPolicy, InterfaceId, LacpRate};
 pub use names::{
     ClusterName, DnsName, FeatureName, Hostname, InterfaceName, LabelKey, LabelValue, ModuleName, ModuleParameters,

@@ -26,6 +26,8 @@ pub(crate) struct Owned {
     pub(crate) links: BTreeSet<String>,
     /// Members by name, with what they were put into.
     pub(crate) members: BTreeMap<String, String>,
+    /// Whether the table of the firewall is there.
+    pub(crate) firewall: bool,
     /// The rules that choose tables of routes.
     pub(crate) rules: Vec<Rule>,
     /// What links were given, by name.

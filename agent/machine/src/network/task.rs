@@ -1,5 +1,6 @@
 //! Keeps the network as planned while links come and go and leases change.
 
+mod guard;
 mod report;
 
 use std::collections::BTreeMap;
@@ -12,6 +13,7 @@ use lifecycle::Shutdown;
 use machine_api::NetworkStatus;
 use manifest::Manifest;
 use netlink::{Change, Changes, Link, LinkKind, Netlink};
+use nft::Nft;
 use stdx::Backoff;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -19,11 +21,15 @@ use tokio::task::JoinHandle;
 use crate::chance;
 use crate::dhcp::{self, DhcpConfig, DhcpStates, Family, Lent, Report};
 use crate::dhcp6::{self, Dhcp6Config};
+use crate::network::Firewall;
 use crate::network::apply::{apply_leftover, apply_lent, apply_lent_end, apply_link};
 use crate::network::leftovers::{plan_configured, plan_leftovers};
 use crate::network::make::make_links;
 use crate::network::owned::Owned;
 use crate::network::plan::{LinkPlan, NetworkPlan, plan};
+use crate::network::plan_firewall;
+
+use guard::Guard;
 
 /// Waits before what failed is tried again.
 const RETRY: Backoff =
@@ -34,6 +40,8 @@ const RETRY: Backoff =
 pub(crate) struct NetworkConfig {
     pub(crate) manifest: Option<Manifest>,
     pub(crate) run: PathBuf,
+    /// How the links of this machine's pods begin.
+    pub(crate) pods: String,
 }
 
 impl NetworkConfig {
@@ -80,6 +88,9 @@ pub(crate) struct Network {
     config: NetworkConfig,
     netlink: Netlink,
     owned: Owned,
+    nft: Nft,
+    firewall: Option<Firewall>,
+    guard: Guard,
     managed: BTreeMap<u32, Managed>,
     /// Required interfaces that are not there, with what failed.
     missing: BTreeMap<String, String>,
@@ -103,7 +114,23 @@ impl Network {
         let owned = Owned::load(&config.run);
         let netlink = Netlink::connect()?;
         let known = report::published(&config.run).and_then(|status| status.primary);
-        Ok((Self { config, netlink, owned, managed, missing, left: 0, failures: 0, leases, status, known }, receiver))
+        let firewall = config.manifest.as_ref().and_then(|manifest| plan_firewall(manifest, &config.pods));
+        let network = Self {
+            config,
+            netlink,
+            owned,
+            nft: Nft::default(),
+            firewall,
+            guard: Guard::Pending("it is not in force yet".to_owned()),
+            managed,
+            missing,
+            left: 0,
+            failures: 0,
+            leases,
+            status,
+            known,
+        };
+        Ok((network, receiver))
     }
 
     /// Runs until shutdown. What was configured stays: a restart of this process must not cut the network.
@@ -142,9 +169,10 @@ impl Network {
 
     /// Brings everything to where it should be, and says how it is.
     async fn settle(&mut self) {
+        self.guard().await;
         match self.make().await {
             Ok((links, failures)) => {
-                let has_failed = !failures.is_empty();
+                let has_failed = !failures.is_empty() || self.guard != Guard::Done;
                 self.manage(&links, failures).await;
                 let has_failed =
                     has_failed || self.left > 0 || self.managed.values().any(|managed| !managed.failure.is_empty());
@@ -280,8 +308,11 @@ impl Network {
     /// What a required interface waits for, for people.
     pub(crate) fn describe(status: &NetworkStatus) -> String {
         let waiting = status.interfaces.iter().filter(|interface| !interface.waits_for.is_empty());
-        let words: Vec<String> =
+        let mut words: Vec<String> =
             waiting.map(|interface| format!("{}: {}", interface.name, interface.waits_for)).collect();
+        if !status.firewall_failure.is_empty() {
+            words.push(format!("firewall: {}", status.firewall_failure));
+        }
         match (words.is_empty(), status.interfaces.is_empty()) {
             (false, _) => format!("waiting for the network ({})", words.join("; ")),
             (true, true) => "waiting for a network card".to_owned(),

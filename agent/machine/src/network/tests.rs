@@ -1,5 +1,7 @@
 //! The network against the real kernel, with a DHCP server on the other end of the wire. Needs root.
 
+mod firewall;
+
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddrV6};
 use std::os::fd::AsFd;
@@ -59,7 +61,7 @@ async fn scenario(run: &Path) {
     let server = kernel.create_veth(&veth).await.unwrap();
     kernel.set_up(server.index).await.unwrap();
     let serving = tokio::spawn(serve(server.index));
-    let config = NetworkConfig { manifest: None, run: run.to_owned() };
+    let config = NetworkConfig { manifest: None, run: run.to_owned(), pods: String::new() };
     let (network, status) = Network::connect(config.clone()).unwrap();
     let shutdown = Shutdown::new();
     let task = tokio::spawn(network.run(shutdown.clone()));
@@ -224,7 +226,8 @@ async fn during<T>(
     manifest: Option<Manifest>,
     look: impl AsyncFnOnce(watch::Receiver<NetworkStatus>) -> T,
 ) -> T {
-    let (network, status) = Network::connect(NetworkConfig { manifest, run: run.to_owned() }).unwrap();
+    let (network, status) =
+        Network::connect(NetworkConfig { manifest, run: run.to_owned(), pods: "kl".to_owned() }).unwrap();
     let shutdown = Shutdown::new();
     let task = tokio::spawn(network.run(shutdown.clone()));
     let seen = look(status).await;

@@ -4,10 +4,11 @@ use super::{Key, Kind, Presence, Scalar};
 use crate::words::{
     AuditPolicy, AuthenticationConfiguration, AuthorizationConfiguration, BondMode, BucketPlace, ByteSize, CaHash,
     Cidr, ClusterName, ClusterSecret, ControlPlanePart, Cpu, DhcpMode, DiskSelector, DnsName, EncryptionConfiguration,
-    Endpoint, FeatureName, FileContent, FileName, HashPolicy, Host, Hostname, InterfaceAddress, InterfaceId,
-    InterfaceName, IpWord, JoinToken, KeptFolder, Kubeconfig, LabelKey, LabelValue, LacpRate, LogPath, MacAddress,
-    MirrorUrl, ModuleName, ModuleParameters, PemCertificates, PodNetworkMode, RegistryHost, Role, RouteDestination,
-    StoreRegion, StoreSecret, StoreUrl, StoreUser, SysctlName, Taint, Threshold, TimeSpan, Word,
+    Endpoint, FeatureName, FileContent, FileName, FirewallAction, FirewallProtocol, HashPolicy, Host, Hostname,
+    InterfaceAddress, InterfaceId, InterfaceName, IpWord, JoinToken, KeptFolder, Kubeconfig, LabelKey, LabelValue,
+    LacpRate, LogPath, MacAddress, MirrorUrl, ModuleName, ModuleParameters, PemCertificates, PodNetworkMode, PortRange,
+    RegistryHost, Role, RouteDestination, StoreRegion, StoreSecret, StoreUrl, StoreUser, SysctlName, Taint, Threshold,
+    TimeSpan, Word,
 };
 use Presence::{Default, Optional, Required};
 
@@ -137,6 +138,31 @@ pub(super) const KEYS: &[Key] = &[
         "Interface by which packets come in that the rule fits.", "\"storage\""),
     key("network.rules[].table", int(1, 4_294_967_295), Required,
         "Table of routes for these packets. 254 is the main one.", "100"),
+    key("network.firewall", Kind::Section, Optional,
+        "What reaches the host itself. Answers to the host's own calls, its pods, its leases, messages about errors and \
+         neighbours always do. What is for pods, also by NodePorts and host ports, passes by the firewall.",
+        "ingress = \"block\"\nrules = [{ action = \"accept\", protocol = \"tcp\", ports = [\"9100\"] }]"),
+    key("network.firewall.ingress", one::<FirewallAction>(), Required,
+        "What becomes of packets that no rule fits. Before that, pings are accepted, and what machines and cluster need: the \
+         machine API (50000) and the kubelet (10250), on masters the API server (6443) and etcd (2379-2380).", "\"block\""),
+    key("network.firewall.machines", list::<Cidr>(), Default("[]"),
+        "Ranges where the cluster's machines are; only from there etcd and, for pods besides, the kubelet are reached. \
+         Without, from everywhere.", "[\"192.168.1.0/24\"]"),
+    key("network.firewall.operators", list::<Cidr>(), Optional,
+        "Ranges from which the machine API and the API server are reached, beside `machines`. Without, from everywhere.",
+        "[\"192.168.7.0/24\"]"),
+    key("network.firewall.rules", Kind::Sections, Optional, "Rules; the first that fits a packet decides.",
+        "action = \"accept\"\nprotocol = \"tcp\"\nports = [\"9100\"]"),
+    key("network.firewall.rules[].action", one::<FirewallAction>(), Required,
+        "What becomes of packets that the rule fits. What is blocked gets no answer.", "\"accept\""),
+    key("network.firewall.rules[].protocol", one::<FirewallProtocol>(), Optional,
+        "What the packets carry. Without, anything or, with `ports`, TCP and UDP.", "\"tcp\""),
+    key("network.firewall.rules[].ports", list::<PortRange>(), Default("[]"),
+        "Ports of the host that the packets are for. Without, all.", "[\"80\", \"8000-8999\"]"),
+    key("network.firewall.rules[].from", list::<Cidr>(), Default("[]"),
+        "Ranges that the packets come from. Without, everywhere.", "[\"192.168.1.0/24\"]"),
+    key("network.firewall.rules[].interface", one::<InterfaceName>(), Optional,
+        "Interface by which the packets come in. Without, any.", "\"eth0\""),
     key("network.dns-servers", list::<IpWord>(), Default("[]"),
         "DNS servers, before those that DHCP names.", "[\"192.168.1.1\", \"fd00::1\"]"),
     key("network.search-domains", list::<DnsName>(), Default("[]"),

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use crate::model::Firewall;
 use crate::words::{
     BondMode, Cidr, DhcpMode, DnsName, HashPolicy, Host, InterfaceAddress, InterfaceId, InterfaceName, LacpRate,
     RouteDestination, TimeSpan,
@@ -14,6 +15,8 @@ pub struct Network {
     pub interfaces: Vec<Interface>,
     /// Rules that choose tables of routes.
     pub rules: Vec<Rule>,
+    /// What reaches the host itself; everything without.
+    pub firewall: Option<Firewall>,
     /// DNS servers, before those of DHCP.
     pub dns_servers: Vec<IpAddr>,
     /// Search domains.

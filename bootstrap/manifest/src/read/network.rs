@@ -1,7 +1,7 @@
 //! `[network]`
 
 use super::{address, addresses, flag, number};
-use crate::model::{Bond, Bridge, Interface, InterfaceKind, Network, Route, Rule, Vlan};
+use crate::model::{Bond, Bridge, Firewall, FirewallRule, Interface, InterfaceKind, Network, Route, Rule, Vlan};
 use crate::reader::Section;
 use crate::words::InterfaceId;
 
@@ -9,6 +9,7 @@ pub(super) fn network(section: &Section<'_>) -> Network {
     Network {
         interfaces: section.sections("interfaces").iter().filter_map(interface).collect(),
         rules: section.sections("rules").iter().filter_map(rule).collect(),
+        firewall: firewall(&section.section("firewall")),
         dns_servers: addresses(section, "dns-servers"),
         search_domains: section.list("search-domains"),
         ntp_servers: section.list("ntp-servers"),
@@ -53,6 +54,23 @@ fn rule(section: &Section<'_>) -> Option<Rule> {
     let incoming = section.one("incoming");
     let table = number(section, "table");
     Some(Rule { priority: priority?, from, to, mark, incoming, table: table? })
+}
+
+fn firewall(section: &Section<'_>) -> Option<Firewall> {
+    let ingress = section.one("ingress");
+    let machines = section.list("machines");
+    let operators = section.list("operators");
+    let rules = section.sections("rules").iter().filter_map(firewall_rule).collect();
+    Some(Firewall { ingress: ingress?, machines, operators: section.has("operators").then_some(operators), rules })
+}
+
+fn firewall_rule(section: &Section<'_>) -> Option<FirewallRule> {
+    let action = section.one("action");
+    let protocol = section.one("protocol");
+    let ports = section.list("ports");
+    let from = section.list("from");
+    let interface = section.one("interface");
+    Some(FirewallRule { action: action?, protocol, ports, from, interface })
 }
 
 /// An interface that is nothing else is a card.

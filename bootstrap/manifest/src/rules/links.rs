@@ -52,7 +52,7 @@ pub(super) fn check(rules: &mut Rules<'_>) {
     circles(rules, network);
 }
 
-fn place(index: usize) -> String {
+pub(super) fn place(index: usize) -> String {
     format!("network.interfaces[{index}]")
 }
 

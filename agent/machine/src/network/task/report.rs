@@ -41,7 +41,9 @@ impl Network {
         let mut required = self.managed.values().filter(|managed| managed.plan.required);
         let are_required_there = required
             .all(|managed| status.interfaces.iter().any(|up| up.name == managed.plan.name && up.waits_for.is_empty()));
-        status.ready = configured > 0 && self.missing.is_empty() && are_required_there;
+        status.firewall_failure = self.unguarded();
+        let is_guarded = status.firewall_failure.is_empty();
+        status.ready = configured > 0 && self.missing.is_empty() && are_required_there && is_guarded;
         for (name, reason) in &self.missing {
             let (name, waits_for) = (name.clone(), reason.clone());
             status.interfaces.push(InterfaceStatus { name, waits_for, ..InterfaceStatus::default() });

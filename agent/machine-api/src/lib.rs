@@ -29,7 +29,9 @@ pub use condition::Condition;
 pub use etcd::{EtcdDefragmentation, EtcdDefragmented, EtcdMember, EtcdMemberState, EtcdSnapshot, EtcdStatus};
 pub use facts::{CertificateStatus, ImageStatus, TimeStatus};
 pub use log::{LogLine, parse_time, time_of};
-pub use network::{Connection, FirewallRule, Interface, InterfaceStatus, NetworkStatus, RouteStatus, Traffic};
+pub use network::{
+    Connection, FirewallRule, Interface, InterfaceStatus, NetworkStatus, Peer, RouteStatus, Traffic, Tunnel,
+};
 pub use pods::{ContainerStatus, PodStatus};
 pub use request::{CaptureRequest, DebugRequest, FileSource, UpdateFound, UpdateProgress};
 pub use system::{ControlGroup, Disk, MountStatus, Process};

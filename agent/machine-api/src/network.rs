@@ -1,6 +1,6 @@
 //! The machine's network: as its own components see it, and as the kernel has it.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
@@ -18,6 +18,8 @@ pub struct NetworkStatus {
     pub secondary: Option<IpAddr>,
     /// Name servers, best first.
     pub dns_servers: Vec<IpAddr>,
+    /// Domains in which short names are looked up, in order.
+    pub search_domains: Vec<String>,
     /// Time servers, best first, by address or name.
     pub ntp_servers: Vec<String>,
     /// Why the firewall is not in force; empty if it is, or if there is none.
@@ -64,6 +66,37 @@ pub struct Interface {
     pub received: Traffic,
     /// What went out.
     pub sent: Traffic,
+    /// The other ends, where it is a tunnel.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tunnel: Option<Tunnel>,
+}
+
+/// A WireGuard tunnel, without its secrets.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Tunnel {
+    /// The key that its peers know it by, in base64.
+    pub public_key: String,
+    /// UDP port.
+    pub listen_port: u16,
+    /// Who is at the other ends.
+    pub peers: Vec<Peer>,
+}
+
+/// The other end of a tunnel.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Peer {
+    /// The key that it is known by, in base64.
+    pub public_key: String,
+    /// Where it was last seen, or is to be.
+    pub endpoint: Option<SocketAddr>,
+    /// When both last agreed on keys, in seconds since 1970; none for never.
+    pub last_handshake_seconds: Option<u64>,
+    /// Bytes that came from it.
+    pub received_bytes: u64,
+    /// Bytes that were sent to it.
+    pub sent_bytes: u64,
 }
 
 /// What went one way through an interface since boot.
@@ -82,7 +115,7 @@ pub struct Traffic {
 
 impl Row for Interface {
     const HEAD: &'static [&'static str] =
-        &["NAME", "KIND", "STATE", "MTU", "MAC", "RECEIVED", "SENT", "ERRORS", "DROPPED", "ADDRESSES"];
+        &["NAME", "KIND", "STATE", "MTU", "MAC", "RECEIVED", "SENT", "ERRORS", "DROPPED", "PEERS", "ADDRESSES"];
 
     fn cells(&self) -> Vec<String> {
         let state = match (self.is_up, self.has_carrier) {
@@ -100,8 +133,17 @@ impl Row for Interface {
             size(self.sent.bytes),
             (self.received.errors + self.sent.errors).to_string(),
             (self.received.dropped + self.sent.dropped).to_string(),
+            self.tunnel.as_ref().map(Tunnel::heard).unwrap_or_default(),
             self.addresses.join(","),
         ]
+    }
+}
+
+impl Tunnel {
+    /// How many of the peers were ever heard of, such as `1/2`.
+    fn heard(&self) -> String {
+        let heard = self.peers.iter().filter(|peer| peer.last_handshake_seconds.is_some()).count();
+        format!("{heard}/{}", self.peers.len())
     }
 }
 

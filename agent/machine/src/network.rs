@@ -12,6 +12,7 @@ mod make;
 mod owned;
 mod plan;
 mod resolv;
+mod routers;
 mod task;
 #[cfg(test)]
 mod tests;

@@ -1,6 +1,6 @@
 //! Secrets are not shown: neither those of the manifest nor what looks like a bootstrap token or a key.
 
-use manifest::{Manifest, StoreAccess};
+use manifest::{Manifest, SecretKey, StoreAccess};
 
 /// What is shown instead.
 const HIDDEN: &str = "<redacted>";
@@ -22,7 +22,8 @@ impl Secrets {
             StoreAccess::Nobody => None,
             StoreAccess::User(_, secret) | StoreAccess::Token(secret) => Some(secret.as_str().to_owned()),
         });
-        Self([token, secret, store].into_iter().flatten().collect())
+        let keys = manifest.into_iter().flat_map(|manifest| manifest.network.secret_keys().map(SecretKey::text));
+        Self([token, secret, store].into_iter().flatten().chain(keys).collect())
     }
 
     /// A text without them.

@@ -1,4 +1,5 @@
-//! Links, addresses, routes, rules and neighbours by rtnetlink, and entering network namespaces.
+//! Links, addresses, routes, rules and neighbours by rtnetlink, what routers advertise, WireGuard tunnels by generic
+//! netlink, and entering network namespaces.
 //!
 //! A [`Netlink`] is a connection to the kernel of one network namespace; it is cheap to clone. Adding is idempotent:
 //! what is there already is replaced or left, and removing what is not there succeeds. This crate knows nothing of
@@ -7,14 +8,18 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod address;
+mod attributes;
 mod error;
 mod events;
+mod generic;
 mod link;
 mod made;
 mod neighbour;
 pub mod netns;
 mod route;
+mod router;
 mod rule;
+mod wireguard;
 
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
@@ -27,7 +32,9 @@ pub use events::{Change, Changes};
 pub use link::{Link, LinkKind, Veth, Vxlan};
 pub use made::{Bond, BondHashPolicy, BondLacpRate, BondMode, Made};
 pub use route::{Protocol, Route};
+pub use router::{Advertised, AdvertisedNames, Advertisements};
 pub use rule::Rule;
+pub use wireguard::{Key, Secret, Tunnel, TunnelPeer, Wireguard, WireguardPeer};
 
 /// The result of an operation here.
 pub type Result<T> = std::result::Result<T, Error>;

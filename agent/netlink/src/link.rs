@@ -30,6 +30,8 @@ pub enum LinkKind {
     Vlan,
     /// Cards that act as one.
     Bond,
+    /// A WireGuard tunnel.
+    Wireguard,
     /// Any other virtual link.
     Other,
 }
@@ -57,7 +59,7 @@ pub struct Link {
     pub controller: Option<u32>,
     /// The other end of a pair (its number in its own namespace), or the link below.
     pub below: Option<u32>,
-    /// What it is made of, for VLANs, bonds and bridges.
+    /// What it is made of, for VLANs, bonds, bridges and tunnels.
     pub made: Option<Made>,
 }
 
@@ -253,6 +255,7 @@ impl Link {
             link.take(attribute);
         }
         link.made = message.attributes.iter().find_map(|attribute| match attribute {
+            LinkAttribute::LinkInfo(_) if link.kind == LinkKind::Wireguard => Some(Made::Wireguard),
             LinkAttribute::LinkInfo(infos) => Made::from_info(infos, link.below),
             _ => None,
         });
@@ -287,6 +290,7 @@ fn kind_of(kind: &InfoKind) -> LinkKind {
         InfoKind::Vxlan => LinkKind::Vxlan,
         InfoKind::Vlan => LinkKind::Vlan,
         InfoKind::Bond => LinkKind::Bond,
+        InfoKind::Wireguard => LinkKind::Wireguard,
         _ => LinkKind::Other,
     }
 }

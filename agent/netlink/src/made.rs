@@ -1,4 +1,4 @@
-//! Links that are made of others: VLANs, bonds, bridges.
+//! Links that are made of others: VLANs, bonds, bridges, tunnels.
 
 use rtnetlink::packet_route::link::{
     BridgeStpState, InfoBond, InfoBridge, InfoData, InfoKind, InfoVlan, LinkInfo, LinkMessage,
@@ -26,6 +26,8 @@ pub enum Made {
         /// Whether the spanning tree protocol keeps loops out.
         stp: bool,
     },
+    /// A tunnel; what goes on in it is set by [`Netlink::set_wireguard`].
+    Wireguard,
 }
 
 /// How a bond works. What is not given is the kernel's choice.
@@ -52,7 +54,7 @@ impl Made {
                 let policy = wanted.hash_policy.is_none() || own.hash_policy == wanted.hash_policy;
                 fits && rate && policy
             }
-            (Self::Vlan { .. } | Self::Bond(_) | Self::Bridge { .. }, _) => self == wanted,
+            (Self::Vlan { .. } | Self::Bond(_) | Self::Bridge { .. } | Self::Wireguard, _) => self == wanted,
         }
     }
 
@@ -65,7 +67,7 @@ impl Made {
             (Self::Bond(own), Self::Bond(wanted)) => {
                 own.mode == wanted.mode && (wanted.lacp_rate.is_none() || own.lacp_rate == wanted.lacp_rate)
             }
-            (Self::Vlan { .. } | Self::Bond(_) | Self::Bridge { .. }, _) => false,
+            (Self::Vlan { .. } | Self::Bond(_) | Self::Bridge { .. } | Self::Wireguard, _) => false,
         }
     }
 
@@ -77,17 +79,22 @@ impl Made {
 
     fn builder(&self, is_new: bool) -> LinkMessageBuilder<LinkUnspec> {
         let (kind, data) = match self {
-            Self::Vlan { id, .. } => (InfoKind::Vlan, InfoData::Vlan(vec![InfoVlan::Id(*id)])),
-            Self::Bond(bond) => (InfoKind::Bond, InfoData::Bond(bond.data(is_new))),
+            Self::Vlan { id, .. } => (InfoKind::Vlan, Some(InfoData::Vlan(vec![InfoVlan::Id(*id)]))),
+            Self::Bond(bond) => (InfoKind::Bond, Some(InfoData::Bond(bond.data(is_new)))),
             Self::Bridge { stp } => {
                 let state = if *stp { BridgeStpState::KernelStp } else { BridgeStpState::Disabled };
-                (InfoKind::Bridge, InfoData::Bridge(vec![InfoBridge::StpState(state)]))
+                (InfoKind::Bridge, Some(InfoData::Bridge(vec![InfoBridge::StpState(state)])))
             }
+            Self::Wireguard => (InfoKind::Wireguard, None),
         };
-        let builder = LinkMessageBuilder::<LinkUnspec>::new_with_info_kind(kind).set_info_data(data);
+        let builder = LinkMessageBuilder::<LinkUnspec>::new_with_info_kind(kind);
+        let builder = match data {
+            Some(data) => builder.set_info_data(data),
+            None => builder,
+        };
         match self {
             Self::Vlan { below, .. } if is_new => builder.link(*below),
-            Self::Vlan { .. } | Self::Bond(_) | Self::Bridge { .. } => builder,
+            Self::Vlan { .. } | Self::Bond(_) | Self::Bridge { .. } | Self::Wireguard => builder,
         }
     }
 
@@ -197,6 +204,12 @@ mod tests {
         let kind = info(b"vlan\0", &[nla(1, &100_u16.to_ne_bytes())]);
         let parts = [nla(IFLA_IFNAME, b"v\0"), nla(IFLA_LINK, &7_u32.to_ne_bytes()), kind];
         assert_same(&attributes(&message), &parts);
+    }
+
+    #[test]
+    fn a_tunnel_is_asked_for_by_its_kind_alone() {
+        let kind = nla(IFLA_LINKINFO, &nla(IFLA_INFO_KIND, b"wireguard\0"));
+        assert_same(&attributes(&Made::Wireguard.creation("w")), &[nla(IFLA_IFNAME, b"w\0"), kind]);
     }
 
     #[test]

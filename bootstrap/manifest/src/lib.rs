@@ -35,7 +35,7 @@ pub use model::{
     API_PORT, Audit, AuditLog, Bond, Bridge, CaTrust, Callers, Cluster, ConfigFile, ControlPlane, Etcd, EtcdMember,
     EtcdSnapshots, Eviction, Firewall, FirewallRule, HostService, Install, Interface, InterfaceKind, Kubelet,
     MACHINE_PORT, Machine, Manifest, Mirror, Modules, Network, PodNetwork, Registries, Reserved, Route, Rule,
-    SnapshotStore, StoreAccess, Time, Vlan, host_services,
+    SnapshotStore, StoreAccess, Time, Vlan, Wireguard, WireguardPeer, host_services,
 };
 pub use schema::schema;
 pub use words::*;

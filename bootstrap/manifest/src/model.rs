@@ -7,7 +7,7 @@ mod firewall;
 mod network;
 
 pub use firewall::{Callers, Firewall, FirewallRule, HostService, MACHINE_PORT, host_services};
-pub use network::{Bond, Bridge, Interface, InterfaceKind, Network, Route, Rule, Vlan};
+pub use network::{Bond, Bridge, Interface, InterfaceKind, Network, Route, Rule, Vlan, Wireguard, WireguardPeer};
 
 use crate::words::{
     AuditPolicy, AuthenticationConfiguration, AuthorizationConfiguration, BucketPlace, ByteSize, CaHash, Cidr,

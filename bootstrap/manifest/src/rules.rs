@@ -7,6 +7,7 @@ mod links;
 mod network;
 mod node;
 mod routing;
+mod wireguard;
 
 use std::ops::Range;
 
@@ -30,6 +31,7 @@ pub(crate) fn check(root: &DeTable<'_>, parts: &Parts, findings: &mut Findings) 
     links::check(&mut rules);
     routing::check(&mut rules);
     firewall::check(&mut rules);
+    wireguard::check(&mut rules);
     etcd::check(&mut rules);
     node::check(&mut rules);
 }

@@ -14,6 +14,8 @@ const EVERY_MAP: &str = r#"
 name = "eth0"
 [[network.interfaces.routes]]
 to = "default"
+[[network.interfaces.wireguard.peers]]
+keepalive = "1s"
 [[network.rules]]
 priority = 1
 [[network.firewall.rules]]

@@ -14,6 +14,7 @@ mod net;
 mod quantity;
 mod secret;
 mod store;
+mod wireguard;
 
 pub use choice::{ControlPlanePart, DhcpMode, PodNetworkMode, Role, TaintEffect};
 pub use disk::DiskSelector;
@@ -31,6 +32,7 @@ pub use net::{Cidr, Endpoint, Host, InterfaceAddress, IpWord, MacAddress, Mirror
 pub use quantity::{ByteSize, Cpu, Threshold, TimeSpan};
 pub use secret::{CaHash, ClusterSecret, JoinToken, PemCertificates};
 pub use store::{BucketPlace, StoreRegion, StoreSecret, StoreUrl, StoreUser};
+pub use wireguard::{PeerEndpoint, PublicKey, SecretKey};
 
 /// What a word looks like, for people and for the JSON Schema.
 #[derive(Debug, PartialEq, Eq)]

@@ -20,6 +20,9 @@ pub(crate) async fn apply_link(netlink: &Netlink, plan: &LinkPlan) -> Vec<Error>
     if let Some(mtu) = plan.mtu {
         failures.extend(netlink.set_mtu(plan.link, mtu).await.err());
     }
+    if let Some(wireguard) = &plan.wireguard {
+        failures.extend(Netlink::set_wireguard(&plan.name, wireguard).err());
+    }
     failures.extend(netlink.set_up(plan.link).await.err());
     for address in &plan.addresses {
         failures.extend(netlink.add_address(plan.link, *address).await.err());

@@ -9,7 +9,7 @@
 
 use ipnet::IpNet;
 use machine_api::FirewallRule;
-use manifest::{Cidr, FirewallAction, FirewallProtocol, Manifest, PortRange};
+use manifest::{Cidr, FirewallAction, FirewallProtocol, Interface, InterfaceKind, Manifest, PortRange};
 use nft::{Base, Chain, ChainKind, Count, Family, Hook, Table};
 
 const TABLE: &str = "keelson-firewall";
@@ -66,9 +66,21 @@ pub(crate) fn plan_firewall(manifest: &Manifest, pods: &str) -> Option<Firewall>
             plan.add(service.name, FirewallAction::Accept, &found);
         }
     }
+    for (interface, port) in manifest.network.interfaces.iter().filter_map(listens) {
+        let found = Match::new(Some(FirewallProtocol::Udp), &[PortRange::new(port, port)], &[]);
+        plan.add(&format!("WireGuard {}", interface.id), FirewallAction::Accept, &found);
+    }
     plan.add("pings", FirewallAction::Accept, &Match { is_ping: true, ..Match::default() });
     plan.add("everything else", wanted.ingress, &Match::default());
     Some(plan.finish())
+}
+
+/// The port of a tunnel, whose packets nobody can make who has no key.
+fn listens(interface: &Interface) -> Option<(&Interface, u16)> {
+    match &interface.kind {
+        InterfaceKind::Wireguard(wireguard) => wireguard.listen_port.map(|port| (interface, port)),
+        InterfaceKind::Card | InterfaceKind::Vlan(_) | InterfaceKind::Bond(_) | InterfaceKind::Bridge(_) => None,
+    }
 }
 
 /// What packets have to be like.

@@ -1,4 +1,5 @@
-//! Which links have to be made, changed, joined and removed, so that the manifest's VLANs, bonds and bridges are there.
+//! Which links have to be made, changed, joined and removed, so that the manifest's VLANs, bonds, bridges and
+//! tunnels are there.
 //!
 //! Each call decides on what can be done with the links that are there; the caller does it, looks again and asks
 //! again, until nothing is left to do. So an interface comes after those that it needs, whenever these come.
@@ -128,6 +129,7 @@ fn made(network: &Network, interface: &Interface, links: &[Link]) -> Option<Made
             hash_policy: bond.hash_policy.map(policy),
         })),
         InterfaceKind::Bridge(bridge) => Some(Made::Bridge { stp: bridge.stp }),
+        InterfaceKind::Wireguard(_) => Some(Made::Wireguard),
     }
 }
 
@@ -184,6 +186,7 @@ mod tests {
                     Made::Vlan { .. } => LinkKind::Vlan,
                     Made::Bond(_) => LinkKind::Bond,
                     Made::Bridge { .. } => LinkKind::Bridge,
+                    Made::Wireguard => LinkKind::Wireguard,
                 };
                 links.push(Link { made: Some(made.clone()), ..link(index, name, kind) });
                 format!("create {name}")

@@ -2,7 +2,7 @@
 
 use ipnet::IpNet;
 use manifest::{DhcpMode, Interface, InterfaceId, InterfaceKind, Network, RouteDestination};
-use netlink::{Link, LinkKind, Made, Protocol, Route, Rule};
+use netlink::{Link, LinkKind, Made, Protocol, Route, Rule, Secret, Wireguard};
 
 use crate::dhcp::Family;
 
@@ -13,6 +13,8 @@ pub(crate) struct LinkPlan {
     pub(crate) name: String,
     pub(crate) mac: [u8; 6],
     pub(crate) mtu: Option<u32>,
+    /// The keys and peers of a tunnel.
+    pub(crate) wireguard: Option<Wireguard>,
     pub(crate) addresses: Vec<IpNet>,
     pub(crate) routes: Vec<Route>,
     pub(crate) dhcp4: bool,
@@ -54,6 +56,7 @@ pub(crate) fn plan(network: &Network, links: &[Link]) -> NetworkPlan {
                 name: link.name.clone(),
                 mac: link.mac?,
                 mtu: None,
+                wireguard: None,
                 addresses: Vec::new(),
                 routes: Vec::new(),
                 dhcp4: true,
@@ -70,8 +73,8 @@ pub(crate) fn plan(network: &Network, links: &[Link]) -> NetworkPlan {
     // What carries others has to be on before them.
     for interface in network.in_order() {
         let found = links.iter().find(|link| fits(interface, link));
-        match found.and_then(|link| Some((link, link.mac?))) {
-            Some((link, mac)) => plan.links.push(from_manifest(network, interface, link, mac)),
+        match found {
+            Some(link) => plan.links.push(from_manifest(network, interface, link)),
             None if interface.required => plan.missing.push(interface.id.to_string()),
             None => {}
         }
@@ -109,6 +112,7 @@ fn fits(interface: &Interface, link: &Link) -> bool {
         InterfaceKind::Vlan(_) => matches!(link.made, Some(Made::Vlan { .. })),
         InterfaceKind::Bond(_) => matches!(link.made, Some(Made::Bond(_))),
         InterfaceKind::Bridge(_) => matches!(link.made, Some(Made::Bridge { .. })),
+        InterfaceKind::Wireguard(_) => matches!(link.made, Some(Made::Wireguard)),
     };
     is_that
         && match &interface.id {
@@ -129,7 +133,7 @@ fn is_card(link: &Link) -> bool {
         }
 }
 
-fn from_manifest(network: &Network, interface: &Interface, link: &Link, mac: [u8; 6]) -> LinkPlan {
+fn from_manifest(network: &Network, interface: &Interface, link: &Link) -> LinkPlan {
     let routes = interface.routes.iter().map(|route| {
         let destination = match (route.to, route.via) {
             (RouteDestination::Range(range), _) => range.net(),
@@ -144,12 +148,19 @@ fn from_manifest(network: &Network, interface: &Interface, link: &Link, mac: [u8
     });
     let is_member = network.owner(&interface.id).is_some();
     let asks = interface.dhcp != DhcpMode::None || !interface.addresses.is_empty();
-    let listens = interface.router_advertisements && !is_member;
+    let wireguard = match &interface.kind {
+        InterfaceKind::Wireguard(wireguard) => Some(tunnel(wireguard)),
+        InterfaceKind::Card | InterfaceKind::Vlan(_) | InterfaceKind::Bond(_) | InterfaceKind::Bridge(_) => None,
+    };
+    // No router is at the other end of a tunnel.
+    let listens = interface.router_advertisements && !is_member && wireguard.is_none();
     LinkPlan {
         link: link.index,
         name: link.name.clone(),
-        mac,
+        // A tunnel has none.
+        mac: link.mac.unwrap_or_default(),
         mtu: interface.mtu,
+        wireguard,
         addresses: interface.addresses.iter().map(|address| address.net()).collect(),
         routes: routes.collect(),
         dhcp4: interface.dhcp.ipv4(),
@@ -158,6 +169,21 @@ fn from_manifest(network: &Network, interface: &Interface, link: &Link, mac: [u8
         // On what carries others routers may be listened to, but nobody waits for one.
         needs_address: asks || (listens && !network.carries_others(&interface.id)),
         required: interface.required,
+    }
+}
+
+fn tunnel(wireguard: &manifest::Wireguard) -> Wireguard {
+    let peer = |peer: &manifest::WireguardPeer| netlink::WireguardPeer {
+        public_key: *peer.public_key.bytes(),
+        preshared_key: peer.preshared_key.as_ref().map(|key| Secret::new(*key.bytes())),
+        endpoint: peer.endpoint.map(manifest::PeerEndpoint::address),
+        keepalive: peer.keepalive.and_then(|it| u16::try_from(it.duration().as_secs()).ok()).unwrap_or(0),
+        allowed: peer.allowed.iter().map(|range| range.net()).collect(),
+    };
+    Wireguard {
+        private_key: Secret::new(*wireguard.private_key.bytes()),
+        listen_port: wireguard.listen_port,
+        peers: wireguard.peers.iter().map(peer).collect(),
     }
 }
 
@@ -216,6 +242,21 @@ pub(crate) mod tests {
         let route = &first.routes[0];
         assert_eq!((route.destination.to_string().as_str(), route.link), ("0.0.0.0/0", Some(2)));
         assert_eq!((plan.links[1].name.as_str(), plan.links[1].dhcp4), ("ens4", true));
+    }
+
+    #[test]
+    fn a_tunnel_gets_its_peers_and_shows_no_secret() {
+        let text = "[[network.interfaces]]\nname = \"wg0\"\naddresses = [\"10.100.0.1/24\"]\n[network.interfaces.wireguard]\n\
+                    private-key = \"MEBPmHo7eH7ROIgG1cQ5D/sQiu2VxpO1bj8ORUqLI0A=\"\nlisten-port = 51820\n\
+                    peers = [{ public-key = \"xTIBA5rboUvnH4htodjb6e697QjLERt1NAB4mZqp8Dg=\", endpoint = \"192.0.2.1:7\",\n\
+                    allowed = [\"10.100.0.2/32\"], keepalive = \"25s\" }]\n";
+        let tunnel = Link { made: Some(Made::Wireguard), mac: None, ..link(7, "wg0", LinkKind::Wireguard) };
+        let plan = plan(&network(text), &[tunnel]);
+        assert_eq!((plan.missing.len(), plan.links[0].router_advertisements), (0, false));
+        let wireguard = plan.links[0].wireguard.as_ref().unwrap();
+        let peer = &wireguard.peers[0];
+        assert_eq!((wireguard.listen_port, peer.keepalive, peer.public_key[0]), (Some(51820), 25, 0xc5));
+        assert_eq!(format!("{:?}", wireguard.private_key), "***");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 mod guard;
 mod report;
+mod router;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -28,8 +29,10 @@ use crate::network::make::make_links;
 use crate::network::owned::Owned;
 use crate::network::plan::{LinkPlan, NetworkPlan, plan};
 use crate::network::plan_firewall;
+use crate::network::routers::Routers;
 
 use guard::Guard;
+use router::{ended, heard};
 
 /// Waits before what failed is tried again.
 const RETRY: Backoff =
@@ -99,6 +102,9 @@ pub(crate) struct Network {
     /// How often in a row something failed.
     failures: u32,
     leases: Arc<watch::Sender<DhcpStates>>,
+    routers: Routers,
+    /// What of it the next process will know.
+    routers_kept: Routers,
     status: watch::Sender<NetworkStatus>,
     /// The machine's address that its services know.
     known: Option<IpAddr>,
@@ -112,6 +118,7 @@ impl Network {
         let (managed, missing) = (BTreeMap::new(), BTreeMap::new());
         let leases = Arc::new(leases);
         let owned = Owned::load(&config.run);
+        let routers = Routers::load(&config.run);
         let netlink = Netlink::connect()?;
         let known = report::published(&config.run).and_then(|status| status.primary);
         let firewall = config.manifest.as_ref().and_then(|manifest| plan_firewall(manifest, &config.pods));
@@ -127,6 +134,8 @@ impl Network {
             left: 0,
             failures: 0,
             leases,
+            routers_kept: routers.clone(),
+            routers,
             status,
             known,
         };
@@ -142,6 +151,11 @@ impl Network {
                 None
             }
         };
+        let mut advertisements = Netlink::advertisements()
+            .inspect_err(
+                |error| tracing::warn!(error = %stdx::chain(error), "name servers of routers are not heard of"),
+            )
+            .ok();
         let mut leases = self.leases.subscribe();
         loop {
             self.settle().await;
@@ -149,6 +163,8 @@ impl Network {
                 () = shutdown.wait() => return,
                 () = relevant_change(&mut changes) => {}
                 () = self.patience() => {}
+                () = ended(self.routers.next_end()) => {}
+                advertised = heard(&mut advertisements) => self.hear(&advertised),
                 changed = leases.changed() => {
                     if changed.is_err() {
                         return;
@@ -181,6 +197,7 @@ impl Network {
             Err(error) => tracing::warn!(error = %stdx::chain(&error), "the network cannot be looked at"),
         }
         self.follow_leases().await;
+        self.follow_routers();
         match self.observe_status().await {
             Ok(status) => self.publish(status),
             Err(error) => tracing::warn!(error = %stdx::chain(&error), "the network cannot be looked at"),

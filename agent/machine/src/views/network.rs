@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use machine_api::{Connection, Interface, RouteStatus, Traffic};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use machine_api::{Connection, Interface, Peer, RouteStatus, Traffic, Tunnel};
 use netlink::{Link, LinkKind, Netlink, Protocol};
 use stdx::chain;
 use sys::{Linux, System};
@@ -45,6 +47,7 @@ fn interface(system: &dyn System, link: &Link, addresses: Vec<String>) -> Interf
         LinkKind::Vxlan => "vxlan",
         LinkKind::Vlan => "vlan",
         LinkKind::Bond => "bond",
+        LinkKind::Wireguard => "wireguard",
         _ => "other",
     };
     let mac = link.mac.map(|mac| mac.map(|byte| format!("{byte:02x}")).join(":")).unwrap_or_default();
@@ -59,6 +62,27 @@ fn interface(system: &dyn System, link: &Link, addresses: Vec<String>) -> Interf
         addresses,
         received: traffic("rx"),
         sent: traffic("tx"),
+        tunnel: (link.kind == LinkKind::Wireguard).then(|| tunnel(&link.name)),
+    }
+}
+
+/// Without the secret keys, which the kernel would tell, too.
+fn tunnel(name: &str) -> Tunnel {
+    let found = Netlink::wireguard(name).unwrap_or_else(|error| {
+        tracing::debug!(name, error = words(error), "tunnel not looked at");
+        netlink::Tunnel::default()
+    });
+    let peer = |peer: &netlink::TunnelPeer| Peer {
+        public_key: STANDARD.encode(peer.public_key),
+        endpoint: peer.endpoint,
+        last_handshake_seconds: (peer.last_handshake > 0).then_some(peer.last_handshake),
+        received_bytes: peer.received,
+        sent_bytes: peer.sent,
+    };
+    Tunnel {
+        public_key: found.public_key.map(|key| STANDARD.encode(key)).unwrap_or_default(),
+        listen_port: found.listen_port,
+        peers: found.peers.iter().take(ROWS).map(peer).collect(),
     }
 }
 

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use crate::model::Firewall;
 use crate::words::{
     BondMode, Cidr, DhcpMode, DnsName, HashPolicy, Host, InterfaceAddress, InterfaceId, InterfaceName, LacpRate,
-    RouteDestination, TimeSpan,
+    PeerEndpoint, PublicKey, RouteDestination, SecretKey, TimeSpan,
 };
 
 /// `[network]`
@@ -87,6 +87,8 @@ pub enum InterfaceKind {
     Bond(Bond),
     /// A switch of other interfaces.
     Bridge(Bridge),
+    /// A tunnel to peers.
+    Wireguard(Wireguard),
 }
 
 /// `[network.interfaces.vlan]`
@@ -122,6 +124,32 @@ pub struct Bridge {
     pub stp: bool,
 }
 
+/// `[network.interfaces.wireguard]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wireguard {
+    /// Its own key.
+    pub private_key: SecretKey,
+    /// UDP port; `None` is the kernel's choice.
+    pub listen_port: Option<u16>,
+    /// Who is at the other ends.
+    pub peers: Vec<WireguardPeer>,
+}
+
+/// `[[network.interfaces.wireguard.peers]]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WireguardPeer {
+    /// Its key.
+    pub public_key: PublicKey,
+    /// A further key that both know.
+    pub preshared_key: Option<SecretKey>,
+    /// Where it is; `None` waits for it to call.
+    pub endpoint: Option<PeerEndpoint>,
+    /// What is sent to it, and taken from it.
+    pub allowed: Vec<Cidr>,
+    /// Interval of signs of life.
+    pub keepalive: Option<TimeSpan>,
+}
+
 impl InterfaceKind {
     /// The interfaces that belong to it and have no addresses of their own.
     #[must_use]
@@ -129,7 +157,7 @@ impl InterfaceKind {
         match self {
             Self::Bond(bond) => &bond.members,
             Self::Bridge(bridge) => &bridge.members,
-            Self::Card | Self::Vlan(_) => &[],
+            Self::Card | Self::Vlan(_) | Self::Wireguard(_) => &[],
         }
     }
 
@@ -138,7 +166,7 @@ impl InterfaceKind {
     pub fn parts(&self) -> &[InterfaceId] {
         match self {
             Self::Vlan(vlan) => std::slice::from_ref(&vlan.link),
-            Self::Card | Self::Bond(_) | Self::Bridge(_) => self.members(),
+            Self::Card | Self::Bond(_) | Self::Bridge(_) | Self::Wireguard(_) => self.members(),
         }
     }
 
@@ -150,6 +178,7 @@ impl InterfaceKind {
             Self::Vlan(_) => Some("8021q"),
             Self::Bond(_) => Some("bonding"),
             Self::Bridge(_) => Some("bridge"),
+            Self::Wireguard(_) => Some("wireguard"),
         }
     }
 }
@@ -187,6 +216,15 @@ impl Network {
     #[must_use]
     pub fn owner(&self, id: &InterfaceId) -> Option<&Interface> {
         self.interfaces.iter().find(|interface| interface.kind.members().contains(id))
+    }
+
+    /// The keys that only their owners know.
+    pub fn secret_keys(&self) -> impl Iterator<Item = &SecretKey> {
+        let tunnels = self.interfaces.iter().filter_map(|interface| match &interface.kind {
+            InterfaceKind::Wireguard(wireguard) => Some(wireguard),
+            InterfaceKind::Card | InterfaceKind::Vlan(_) | InterfaceKind::Bond(_) | InterfaceKind::Bridge(_) => None,
+        });
+        tunnels.flat_map(|it| it.peers.iter().filter_map(|peer| peer.preshared_key.as_ref()).chain([&it.private_key]))
     }
 
     /// The kernel modules that the interfaces need.

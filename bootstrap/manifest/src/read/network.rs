@@ -1,7 +1,10 @@
 //! `[network]`
 
 use super::{address, addresses, flag, number};
-use crate::model::{Bond, Bridge, Firewall, FirewallRule, Interface, InterfaceKind, Network, Route, Rule, Vlan};
+use crate::model::{
+    Bond, Bridge, Firewall, FirewallRule, Interface, InterfaceKind, Network, Route, Rule, Vlan, Wireguard,
+    WireguardPeer,
+};
 use crate::reader::Section;
 use crate::words::InterfaceId;
 
@@ -78,7 +81,8 @@ fn kind(section: &Section<'_>) -> InterfaceKind {
     let vlan = vlan(&section.section("vlan")).map(InterfaceKind::Vlan);
     let bond = bond(&section.section("bond")).map(InterfaceKind::Bond);
     let bridge = bridge(&section.section("bridge")).map(InterfaceKind::Bridge);
-    vlan.or(bond).or(bridge).unwrap_or(InterfaceKind::Card)
+    let wireguard = wireguard(&section.section("wireguard")).map(InterfaceKind::Wireguard);
+    vlan.or(bond).or(bridge).or(wireguard).unwrap_or(InterfaceKind::Card)
 }
 
 fn vlan(section: &Section<'_>) -> Option<Vlan> {
@@ -100,4 +104,20 @@ fn bridge(section: &Section<'_>) -> Option<Bridge> {
     let members = section.list("members");
     let stp = flag(section, "stp");
     section.is_given().then_some(Bridge { members, stp: stp? })
+}
+
+fn wireguard(section: &Section<'_>) -> Option<Wireguard> {
+    let private_key = section.one("private-key");
+    let listen_port = number(section, "listen-port").and_then(|port| u16::try_from(port).ok());
+    let peers = section.sections("peers").iter().filter_map(peer).collect();
+    Some(Wireguard { private_key: private_key?, listen_port, peers })
+}
+
+fn peer(section: &Section<'_>) -> Option<WireguardPeer> {
+    let public_key = section.one("public-key");
+    let preshared_key = section.one("preshared-key");
+    let endpoint = section.one("endpoint");
+    let allowed = section.list("allowed");
+    let keepalive = section.one("keepalive");
+    Some(WireguardPeer { public_key: public_key?, preshared_key, endpoint, allowed, keepalive })
 }

@@ -1,4 +1,4 @@
-//! Rules of interfaces that are made of others: VLANs, bonds, bridges.
+//! Rules of interfaces that are made of others: VLANs, bonds, bridges, tunnels.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,7 +10,7 @@ use crate::words::{BondMode, DhcpMode, InterfaceId, closest};
 const MIIMON_MILLIS: std::ops::RangeInclusive<u128> = 10..=10_000;
 
 /// The tables that make an interface.
-const KINDS: [&str; 3] = ["vlan", "bond", "bridge"];
+const KINDS: [&str; 4] = ["vlan", "bond", "bridge", "wireguard"];
 
 pub(super) fn check(rules: &mut Rules<'_>) {
     let Some(network) = &rules.parts.network else { return };
@@ -30,6 +30,10 @@ pub(super) fn check(rules: &mut Rules<'_>) {
                 rules.error(&format!("{at}.vlan.id"), reason).expected("one interface per VLAN");
             }
             packets_fit(rules, network, &at, interface, &vlan.link);
+            if network.interface(&vlan.link).is_some_and(|link| matches!(link.kind, InterfaceKind::Wireguard(_))) {
+                let reason = format!("`{}` is a tunnel, which carries no frames", vlan.link);
+                rules.error(&format!("{at}.vlan.link"), reason).expected("a card, a bond or a bridge");
+            }
         }
         for (key, id) in references(&at, &interface.kind) {
             let Some(part) = network.interface(id) else {
@@ -73,7 +77,9 @@ fn kinds(rules: &mut Rules<'_>) -> bool {
             [first, second, ..] => {
                 is_good = false;
                 let reason = format!("the interface is a {first} already");
-                rules.error(&format!("{at}.{second}"), reason).expected("one of `vlan`, `bond` and `bridge`");
+                rules
+                    .error(&format!("{at}.{second}"), reason)
+                    .expected("one of `vlan`, `bond`, `bridge` and `wireguard`");
             }
         }
     }
@@ -83,7 +89,7 @@ fn kinds(rules: &mut Rules<'_>) -> bool {
 /// The keys that name other interfaces, with what they name.
 fn references<'a>(at: &str, kind: &'a InterfaceKind) -> Vec<(String, &'a InterfaceId)> {
     let table = match kind {
-        InterfaceKind::Card => return Vec::new(),
+        InterfaceKind::Card | InterfaceKind::Wireguard(_) => return Vec::new(),
         InterfaceKind::Vlan(vlan) => return vec![(format!("{at}.vlan.link"), &vlan.link)],
         InterfaceKind::Bond(_) => "bond",
         InterfaceKind::Bridge(_) => "bridge",
@@ -142,7 +148,12 @@ fn member(rules: &mut Rules<'_>, key: &str, owner: &Interface, part: &Interface)
         InterfaceKind::Bridge(_) if matches!(part.kind, InterfaceKind::Bridge(_)) => {
             "a bridge is no part of another one"
         }
-        InterfaceKind::Card | InterfaceKind::Vlan(_) | InterfaceKind::Bond(_) | InterfaceKind::Bridge(_) => return,
+        InterfaceKind::Bridge(_) if matches!(part.kind, InterfaceKind::Wireguard(_)) => "a tunnel carries no frames",
+        InterfaceKind::Card
+        | InterfaceKind::Vlan(_)
+        | InterfaceKind::Bond(_)
+        | InterfaceKind::Bridge(_)
+        | InterfaceKind::Wireguard(_) => return,
     };
     rules.error(key, format!("`{}` cannot belong to `{}`: {refused}", part.id, owner.id));
 }

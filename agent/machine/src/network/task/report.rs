@@ -54,10 +54,11 @@ impl Network {
             status.primary = status.secondary.take();
         }
         (status.dns_servers, status.ntp_servers) = self.servers();
+        status.search_domains = self.search_domains();
         Ok(status)
     }
 
-    /// Name and time servers: the manifest's, then those of leases.
+    /// Name and time servers: the manifest's, then those of leases, then those of routers.
     fn servers(&self) -> (Vec<IpAddr>, Vec<String>) {
         let network = self.config.manifest.as_ref().map(|manifest| &manifest.network);
         let mut dns = network.map(|network| network.dns_servers.clone()).unwrap_or_default();
@@ -67,16 +68,20 @@ impl Network {
             dns.extend(&lent.dns_servers);
             ntp.extend(lent.ntp_servers.iter().cloned());
         }
+        dns.extend(self.routers.servers());
         (without_repeats(dns), without_repeats(ntp))
     }
 
-    pub(super) fn publish(&mut self, status: NetworkStatus) {
-        let mut domains: Vec<String> = Vec::new();
-        if let Some(manifest) = &self.config.manifest {
-            domains.extend(manifest.network.search_domains.iter().map(ToString::to_string));
-        }
+    /// Search domains, in the same order.
+    fn search_domains(&self) -> Vec<String> {
+        let network = self.config.manifest.as_ref().map(|manifest| &manifest.network);
+        let own = network.into_iter().flat_map(|network| network.search_domains.iter().map(ToString::to_string));
         let lent = self.managed.values().flat_map(|managed| managed.lent.values());
-        domains.extend(lent.flat_map(|lent| lent.domains.iter().cloned()));
+        let lent = lent.flat_map(|lent| lent.domains.iter().cloned());
+        without_repeats(own.chain(lent).chain(self.routers.domains()).collect())
+    }
+
+    pub(super) fn publish(&mut self, status: NetworkStatus) {
         let own: Vec<IpAddr> = status.primary.into_iter().chain(status.secondary).collect();
         let is_changed = self.status.send_if_modified(|present| {
             let is_changed = *present != status;
@@ -87,7 +92,7 @@ impl Network {
             return;
         }
         let files = [
-            ("resolv.conf", resolv_conf(&status.dns_servers, &without_repeats(domains)).into_bytes()),
+            ("resolv.conf", resolv_conf(&status.dns_servers, &status.search_domains).into_bytes()),
             ("hosts", hosts(&self.config.hostname(), &own).into_bytes()),
             (STATUS, serde_json::to_vec_pretty(&status).unwrap_or_default()),
         ];
@@ -149,6 +154,9 @@ fn without_repeats<T: PartialEq>(items: Vec<T>) -> Vec<T> {
 }
 
 fn mac_text(mac: [u8; 6]) -> String {
+    if mac == [0; 6] {
+        return String::new();
+    }
     mac.map(|byte| format!("{byte:02x}")).join(":")
 }
 

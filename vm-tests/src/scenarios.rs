@@ -9,6 +9,7 @@ mod flash;
 mod helm;
 mod install;
 mod kubectl;
+mod network;
 mod operator;
 mod reboots;
 mod reset;
@@ -231,6 +232,14 @@ pub const SCENARIOS: &[Scenario] = &[
         masters: 1,
         workers: 1,
         run: |scene| Box::pin(reset::run(scene)),
+    },
+    Scenario {
+        name: "network",
+        about: "the network of running machines changes by command; what cuts one off is taken back",
+        providers: ANY,
+        masters: 1,
+        workers: 1,
+        run: |scene| Box::pin(network::run(scene)),
     },
     Scenario {
         name: "three-masters",

@@ -246,7 +246,7 @@ pub(super) fn status(scene: &Scene, master: &Machine) -> Result<Value> {
 pub(super) fn keelson(scene: &Scene, master: &Machine, verb: &str) -> Result<Command> {
     let mut command = Command::new(scene.cluster.keelson());
     let port = scene.cluster.state.ports.machine;
-    command.arg(verb).args(["--endpoint", &format!("127.0.0.1:{port}")]);
+    command.args(verb.split(' ')).args(["--endpoint", &format!("127.0.0.1:{port}")]);
     command.arg("--kubeconfig").arg(scene.cluster.folder.kubeconfig());
     // The host's port leads there, but is in nobody's certificate.
     command.args(["--server-name", &master.address.to_string()]);

@@ -41,35 +41,32 @@ pub(crate) enum Call {
 pub(crate) struct Family {
     socket: Socket,
     id: u16,
-    name: &'static str,
 }
 
 impl Family {
     /// Connects to a family, in the network namespace of the calling thread.
-    pub(crate) fn connect(name: &'static str) -> Result<Self> {
+    pub(crate) fn connect(name: &str) -> Result<Self> {
         let failed = |source| Error::Io { step: "open a generic netlink socket", source };
         let mut socket = Socket::new(NETLINK_GENERIC).map_err(failed)?;
         socket.bind_auto().map_err(failed)?;
         socket.set_non_blocking(true).map_err(failed)?;
-        let mut family = Self { socket, id: GENL_ID_CTRL, name };
+        let mut family = Self { socket, id: GENL_ID_CTRL };
         let wanted = Writer::default().put(CTRL_ATTR_FAMILY_NAME, format!("{name}\0").as_bytes());
-        let answers = family.call("look up the kernel's commands for", name, CTRL_CMD_GETFAMILY, Call::Do, wanted)?;
+        let what = ("look up the kernel's commands for", name);
+        let answers = family.call(what, CTRL_CMD_GETFAMILY, Call::Do, wanted)?;
         let id = answers.iter().flat_map(|answer| read(answer)).find(|(number, _)| *number == CTRL_ATTR_FAMILY_ID);
-        let source = || io::Error::from(io::ErrorKind::InvalidData);
-        family.id =
-            id.and_then(|(_, value)| word(value, 0)).ok_or_else(|| family.refused("look up", name, source()))?;
+        family.id = id.and_then(|(_, value)| word(value, 0)).ok_or_else(|| Error::Refused {
+            step: what.0,
+            subject: name.to_owned(),
+            source: io::Error::from(io::ErrorKind::InvalidData),
+        })?;
         Ok(family)
     }
 
-    fn refused(&self, step: &'static str, subject: &str, source: io::Error) -> Error {
-        Error::Refused { step, subject: format!("{} {subject}", self.name).trim().to_owned(), source }
-    }
-
-    /// Calls a command. Answers the attributes of every message that came back.
+    /// Calls a command, for this step on this subject. Answers the attributes of every message that came back.
     pub(crate) fn call(
         &self,
-        step: &'static str,
-        subject: &str,
+        (step, subject): (&'static str, &str),
         command: u8,
         call: Call,
         attributes: Writer,

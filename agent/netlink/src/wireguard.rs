@@ -130,7 +130,7 @@ impl Netlink {
         let family = Family::connect(FAMILY)?;
         let present = look(&family, name)?;
         for message in changes(name, wanted, &present) {
-            family.call("set up tunnel", name, SET_DEVICE, Call::Do, message)?;
+            family.call(("set up tunnel", name), SET_DEVICE, Call::Do, message)?;
         }
         Ok(())
     }
@@ -146,7 +146,7 @@ impl Netlink {
 
 fn look(family: &Family, name: &str) -> Result<Tunnel> {
     let wanted = device(name);
-    let answers = family.call("look at tunnel", name, GET_DEVICE, Call::Dump, wanted)?;
+    let answers = family.call(("look at tunnel", name), GET_DEVICE, Call::Dump, wanted)?;
     let mut tunnel = Tunnel::default();
     answers.iter().for_each(|answer| tunnel.take(answer));
     Ok(tunnel)

@@ -1,6 +1,8 @@
 //! The network against the real kernel, with a DHCP server on the other end of the wire. Needs root.
 
 mod firewall;
+mod links;
+mod router;
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddrV6};

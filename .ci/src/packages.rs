@@ -15,6 +15,8 @@ const PACKAGES: &[(&str, &str)] = &[
     ("iproute2", "tests in network namespaces"),
     ("e2fsprogs", "tests of file systems"),
     ("mount", "tests of PID 1 in namespaces"),
+    ("swtpm", "tests with a TPM"),
+    ("cryptsetup-bin", "tests of encrypted disks"),
 ];
 
 /// Installs what is missing.

@@ -32,9 +32,9 @@ pub use diagnostic::{Diagnostic, Diagnostics, Severity};
 pub use explain::{Explanation, explain, suggest_key};
 pub use keys::Impact;
 pub use model::{
-    API_PORT, Audit, AuditLog, Bond, Bridge, CaTrust, Callers, Cluster, ConfigFile, ControlPlane, Etcd, EtcdMember,
-    EtcdSnapshots, Eviction, Firewall, FirewallRule, HostService, Install, Interface, InterfaceKind, Kubelet,
-    MACHINE_PORT, Machine, Manifest, Mirror, Modules, Network, PodNetwork, Registries, Reserved, Route, Rule,
+    API_PORT, Audit, AuditLog, Bond, Bridge, CaTrust, Callers, Cluster, ConfigFile, ControlPlane, Encryption, Etcd,
+    EtcdMember, EtcdSnapshots, Eviction, Firewall, FirewallRule, HostService, Install, Interface, InterfaceKind,
+    Kubelet, MACHINE_PORT, Machine, Manifest, Mirror, Modules, Network, PodNetwork, Registries, Reserved, Route, Rule,
     SnapshotStore, StoreAccess, Time, Vlan, Wireguard, WireguardPeer, host_services,
 };
 pub use schema::schema;

@@ -13,8 +13,8 @@ use crate::words::{
     AuditPolicy, AuthenticationConfiguration, AuthorizationConfiguration, BucketPlace, ByteSize, CaHash, Cidr,
     ClusterName, ClusterSecret, ControlPlanePart, Cpu, DiskSelector, DnsName, EncryptionConfiguration, Endpoint,
     FeatureName, FileContent, FileName, Host, Hostname, JoinToken, KeptFolder, Kubeconfig, LabelKey, LabelValue,
-    LogPath, MirrorUrl, ModuleName, ModuleParameters, PemCertificates, PodNetworkMode, RegistryHost, Role, StoreRegion,
-    StoreSecret, StoreUrl, StoreUser, SysctlName, Taint, Threshold, TimeSpan,
+    LogPath, MirrorUrl, ModuleName, ModuleParameters, Passphrase, PemCertificates, PodNetworkMode, RegistryHost, Role,
+    StoreRegion, StoreSecret, StoreUrl, StoreUser, SysctlName, Taint, Threshold, TimeSpan, Volume,
 };
 
 /// The port on which masters serve the API.
@@ -80,6 +80,27 @@ pub struct Install {
     pub state_size: ByteSize,
     /// Size of the DATA partition; `None` is the rest of the disk.
     pub data_size: Option<ByteSize>,
+    /// Which partitions are encrypted when they are made.
+    pub encryption: Vec<Encryption>,
+}
+
+impl Install {
+    /// The keys of a partition that is to be encrypted.
+    #[must_use]
+    pub fn encryption_of(&self, volume: Volume) -> Option<&Encryption> {
+        self.encryption.iter().find(|encryption| encryption.volumes.contains(&volume))
+    }
+}
+
+/// One of `[[install.encryption]]`: keys, each of which opens what it names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Encryption {
+    /// Which partitions.
+    pub volumes: Vec<Volume>,
+    /// The TPM opens them while these registers are as they were.
+    pub tpm: Option<Vec<u32>>,
+    /// A passphrase opens them.
+    pub passphrase: Option<Passphrase>,
 }
 
 /// `[cluster]`

@@ -7,8 +7,9 @@ use std::net::IpAddr;
 
 use crate::findings::Findings;
 use crate::model::{
-    Audit, AuditLog, CaTrust, Cluster, ConfigFile, ControlPlane, Etcd, EtcdMember, EtcdSnapshots, Eviction, Install,
-    Kubelet, Machine, Mirror, Modules, Network, PodNetwork, Registries, Reserved, SnapshotStore, StoreAccess, Time,
+    Audit, AuditLog, CaTrust, Cluster, ConfigFile, ControlPlane, Encryption, Etcd, EtcdMember, EtcdSnapshots, Eviction,
+    Install, Kubelet, Machine, Mirror, Modules, Network, PodNetwork, Registries, Reserved, SnapshotStore, StoreAccess,
+    Time,
 };
 use crate::reader::{Flag, Section, Text, Whole};
 use crate::words::{IpWord, SysctlName, Word};
@@ -113,7 +114,15 @@ fn install(section: &Section<'_>) -> Option<Install> {
     let state_size = section.one("state-size");
     let data_size = section.one("data-size");
     let wipe = flag(section, "wipe");
-    Some(Install { disk, wipe: wipe?, state_size: state_size?, data_size })
+    let encryption = section.sections("encryption").iter().filter_map(encryption).collect();
+    Some(Install { disk, wipe: wipe?, state_size: state_size?, data_size, encryption })
+}
+
+fn encryption(section: &Section<'_>) -> Option<Encryption> {
+    let pcrs: Vec<Whole> = section.list("tpm-pcrs");
+    let pcrs = pcrs.into_iter().filter_map(|whole| u32::try_from(whole.0).ok()).collect();
+    let (volumes, passphrase) = (section.list("volumes"), section.one("passphrase"));
+    Some(Encryption { volumes, tpm: flag(section, "tpm")?.then_some(pcrs), passphrase })
 }
 
 fn cluster(section: &Section<'_>) -> Option<Cluster> {

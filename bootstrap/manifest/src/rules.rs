@@ -1,6 +1,7 @@
 //! Rules across keys. They run over whatever sections could be read, so that one wrong value does not hide the others.
 
 mod cluster;
+mod encryption;
 mod etcd;
 mod firewall;
 mod links;
@@ -34,6 +35,7 @@ pub(crate) fn check(root: &DeTable<'_>, parts: &Parts, findings: &mut Findings) 
     wireguard::check(&mut rules);
     etcd::check(&mut rules);
     node::check(&mut rules);
+    encryption::check(&mut rules);
 }
 
 /// A value on the way down a path.

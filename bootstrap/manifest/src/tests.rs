@@ -16,6 +16,8 @@ name = "eth0"
 to = "default"
 [[network.interfaces.wireguard.peers]]
 keepalive = "1s"
+[[install.encryption]]
+volumes = ["state"]
 [[network.rules]]
 priority = 1
 [[network.firewall.rules]]

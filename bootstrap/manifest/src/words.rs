@@ -11,12 +11,13 @@ mod firewall;
 mod link;
 mod names;
 mod net;
+mod passphrase;
 mod quantity;
 mod secret;
 mod store;
 mod wireguard;
 
-pub use choice::{ControlPlanePart, DhcpMode, PodNetworkMode, Role, TaintEffect};
+pub use choice::{ControlPlanePart, DhcpMode, PodNetworkMode, Role, TaintEffect, Volume};
 pub use disk::DiskSelector;
 pub use document::{
     AuditPolicy, AuthenticationConfiguration, AuthorizationConfiguration, EncryptionConfiguration, FileContent,
@@ -29,6 +30,7 @@ pub use names::{
     RegistryHost, SysctlName, Taint,
 };
 pub use net::{Cidr, Endpoint, Host, InterfaceAddress, IpWord, MacAddress, MirrorScheme, MirrorUrl, RouteDestination};
+pub use passphrase::Passphrase;
 pub use quantity::{ByteSize, Cpu, Threshold, TimeSpan};
 pub use secret::{CaHash, ClusterSecret, JoinToken, PemCertificates};
 pub use store::{BucketPlace, StoreRegion, StoreSecret, StoreUrl, StoreUser};

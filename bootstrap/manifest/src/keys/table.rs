@@ -6,9 +6,9 @@ use crate::words::{
     Cidr, ClusterName, ClusterSecret, ControlPlanePart, Cpu, DhcpMode, DiskSelector, DnsName, EncryptionConfiguration,
     Endpoint, FeatureName, FileContent, FileName, FirewallAction, FirewallProtocol, HashPolicy, Host, Hostname,
     InterfaceAddress, InterfaceId, InterfaceName, IpWord, JoinToken, KeptFolder, Kubeconfig, LabelKey, LabelValue,
-    LacpRate, LogPath, MacAddress, MirrorUrl, ModuleName, ModuleParameters, PeerEndpoint, PemCertificates,
+    LacpRate, LogPath, MacAddress, MirrorUrl, ModuleName, ModuleParameters, Passphrase, PeerEndpoint, PemCertificates,
     PodNetworkMode, PortRange, PublicKey, RegistryHost, Role, RouteDestination, SecretKey, StoreRegion, StoreSecret,
-    StoreUrl, StoreUser, SysctlName, Taint, Threshold, TimeSpan, Word,
+    StoreUrl, StoreUser, SysctlName, Taint, Threshold, TimeSpan, Volume, Word,
 };
 use Presence::{Default, Optional, Required};
 
@@ -72,6 +72,22 @@ pub(super) const KEYS: &[Key] = &[
         "Size of the STATE partition: the manifest, keys and etcd.", "\"4Gi\""),
     key("install.data-size", one::<ByteSize>(), Optional,
         "Size of the DATA partition: images, pods and logs. Without it, the rest of the disk.", "\"100Gi\""),
+    key("install.encryption", Kind::Sections, Optional,
+        "Encrypts partitions (LUKS2) when they are made. One that was made without it stays as it is until it is reset. \
+         Beside the keys named here each gets a recovery key, which `keelson recovery-key` gives out once.",
+        "volumes = [\"state\", \"data\"]\ntpm = true"),
+    key("install.encryption[].volumes", list::<Volume>(), Required, "Partitions that these keys open.",
+        "[\"state\", \"data\"]"),
+    key("install.encryption[].tpm", BOOL, Default("false"),
+        "Whether the machine's TPM 2.0 opens them without anybody's help. What is read from the wires between processor \
+         and TPM opens them, too.", "true"),
+    key("install.encryption[].tpm-pcrs", Kind::List(Scalar::Integer { min: 0, max: 23 }), Default("[7]"),
+        "Registers of the TPM that must be as they were. 7 is Secure Boot with its keys, which updates leave as they are; \
+         while Secure Boot is off, it does not keep another system on this machine from opening them.", "[0, 7]"),
+    secret("install.encryption[].passphrase", one::<Passphrase>(), Optional,
+        "A passphrase that opens them: `ask` for one that is typed at the console, or given by `keelson unlock`, when they are \
+         made and at each start at which nothing else opens them; `file:PATH` for a file that is there while the machine \
+         starts; else the passphrase itself.", "\"ask\""),
 
     key("network", Kind::Section, Optional, "Network of the machine.", "dns-servers = [\"192.168.1.1\"]"),
     key("network.interfaces", Kind::Sections, Optional,

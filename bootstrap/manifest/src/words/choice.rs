@@ -61,6 +61,16 @@ choice! {
 }
 
 choice! {
+    /// A partition that the machine writes to.
+    Volume, "volume", "`state` or `data`", {
+        /// The manifest, keys and etcd.
+        State = "state",
+        /// Images, pods and logs.
+        Data = "data",
+    }
+}
+
+choice! {
     /// Which address families an interface asks a server about.
     DhcpMode, "DHCP mode", "`none`, `ipv4`, `ipv6` or `both`", {
         /// No DHCP.

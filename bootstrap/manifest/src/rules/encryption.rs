@@ -1,0 +1,47 @@
+//! Rules of `[[install.encryption]]`.
+
+use std::collections::BTreeMap;
+
+use super::Rules;
+use crate::words::Passphrase;
+
+/// Registers into which each system that starts is measured: no update would find what it needs in them.
+const OF_THE_SYSTEM: [u32; 9] = [4, 5, 8, 9, 10, 11, 12, 13, 15];
+
+pub(super) fn check(rules: &mut Rules<'_>) {
+    let Some(install) = &rules.parts.install else { return };
+    if rules.has(&format!("install.encryption[{}]", install.encryption.len())) {
+        return;
+    }
+    let mut taken = BTreeMap::new();
+    for (index, encryption) in install.encryption.iter().enumerate() {
+        let at = format!("install.encryption[{index}]");
+        let is_unreadable = encryption.passphrase.is_none() && rules.has(&format!("{at}.passphrase"));
+        if encryption.volumes.is_empty() {
+            rules.error(&format!("{at}.volumes"), "no partition is named").expected("`state`, `data` or both");
+        }
+        if encryption.tpm.is_none() && encryption.passphrase.is_none() && !is_unreadable {
+            rules.error(&at, "nothing opens these partitions").expected("`tpm = true`, a `passphrase`, or both");
+        }
+        if encryption.tpm.as_ref().is_some_and(Vec::is_empty) {
+            let at = format!("{at}.tpm-pcrs");
+            rules.error(&at, "without a register any system on this machine opens them").expected("such as `[7]`");
+        }
+        for (nth, number) in encryption.tpm.iter().flatten().enumerate() {
+            if OF_THE_SYSTEM.contains(number) {
+                let reason = format!("register {number} is another one after each update, and the key would be lost");
+                rules.error(&format!("{at}.tpm-pcrs[{nth}]"), reason).expected("7, or others of the firmware alone");
+            }
+        }
+        if let Some(Passphrase::Text(_)) = encryption.passphrase {
+            let reason = "this passphrase can be read wherever the manifest lies, as on an EFI system partition";
+            rules.warning(&format!("{at}.passphrase"), reason).help("`ask` keeps it in somebody's head");
+        }
+        for (nth, volume) in encryption.volumes.iter().enumerate() {
+            if let Some(other) = taken.insert(*volume, index) {
+                let reason = format!("install.encryption[{other}] names `{volume}`, too");
+                rules.error(&format!("{at}.volumes[{nth}]"), reason).expected("each partition once");
+            }
+        }
+    }
+}

@@ -11,7 +11,19 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("L1 kernel and wire", &["sys", "tpm", "cgroups", "netlink", "nft", "cri", "containerd"]),
     (
         "L2 mechanisms",
-        &["lifecycle", "store", "encryption", "client", "remote", "audit", "reconcile", "pki", "etcd", "install"],
+        &[
+            "lifecycle",
+            "store",
+            "encryption",
+            "client",
+            "remote",
+            "audit",
+            "reconcile",
+            "pki",
+            "etcd",
+            "luks",
+            "install",
+        ],
     ),
     (
         "L3 components",
@@ -49,6 +61,8 @@ const SIDEWAYS: &[(&str, &[&str])] = &[
     ("audit", &["client", "lifecycle"]),
     // A store whose values are encrypted is a store.
     ("encryption", &["store", "lifecycle"]),
+    // A partition may be made encrypted.
+    ("install", &["luks"]),
     // PID 1 is its phases plus the services' state machine.
     ("init", &["supervisor"]),
 ];

@@ -1,0 +1,123 @@
+//! Real headers, by cryptsetup, in files. Opening them for use needs the kernel's device mapper, and is a scenario.
+#![allow(clippy::unwrap_used)]
+
+use std::cell::Cell;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use luks::{Error, Header, Key, KeyKind, Opened, Opener, Sealer, Volume, Wanted};
+use sys::Linux;
+use tpm::{Pcrs, Sealed};
+
+/// A TPM that wraps by adding its number.
+struct Toy(Cell<u8>);
+
+impl Sealer for Toy {
+    fn seal(&self, key: &Key, pcrs: Pcrs) -> Result<Sealed, tpm::Error> {
+        let private = key.bytes().iter().map(|byte| byte.wrapping_add(self.0.get())).collect();
+        Ok(Sealed { public: vec![self.0.get()], private, pcrs })
+    }
+    fn unseal(&self, sealed: &Sealed) -> Result<Key, tpm::Error> {
+        if sealed.public != [self.0.get()] {
+            return Err(tpm::Error::Foreign);
+        }
+        Ok(Key::new(sealed.private.iter().map(|byte| byte.wrapping_sub(self.0.get())).collect()))
+    }
+}
+
+struct Place {
+    folder: tempfile::TempDir,
+    device: PathBuf,
+}
+
+impl Place {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let device = folder.path().join("disk");
+        std::fs::File::create(&device).unwrap().set_len(32 << 20).unwrap();
+        Self { folder, device }
+    }
+    fn volume(&self) -> Volume<'_> {
+        Volume { system: &Linux, device: &self.device, scratch: self.folder.path() }
+    }
+    fn header(&self) -> Header {
+        self.volume().header().unwrap().unwrap()
+    }
+    fn run(&self, words: &[&str]) {
+        let status = Command::new("/usr/sbin/cryptsetup").args(words).arg(&self.device).status().unwrap();
+        assert!(status.success(), "{words:?}");
+    }
+    fn files(&self) -> Vec<PathBuf> {
+        std::fs::read_dir(self.folder.path()).unwrap().map(|entry| entry.unwrap().path()).collect()
+    }
+}
+
+fn wanted(passphrase: Option<&str>) -> Wanted {
+    Wanted { tpm: Some(vec![7]), has_passphrase: true, passphrase: passphrase.map(Key::typed) }
+}
+
+fn given(key: &Key) -> Opened {
+    Opened { device: PathBuf::new(), by: Some((Opener::Given, key.clone())), refused: None }
+}
+
+#[test]
+fn what_is_made_opens_by_each_of_its_keys_and_by_no_other() {
+    let (place, sealer) = (Place::new(), Toy(Cell::new(1)));
+    assert_eq!(place.volume().header().unwrap(), None);
+    let refused = luks::make(place.volume(), "KEELSON-STATE", &wanted(None), &sealer);
+    assert!(matches!(refused, Err(Error::NoPassphrase)) && place.volume().header().unwrap().is_none());
+    let first = luks::make(place.volume(), "KEELSON-STATE", &wanted(Some("correct horse\n")), &sealer).unwrap();
+    assert_eq!(place.header().keys(), ["passphrase", "tpm"]);
+    let unsealed = sealer.unseal(place.header().sealed().unwrap()).unwrap();
+    assert_eq!(unsealed, first);
+    for (key, fits) in [(first.clone(), true), (Key::typed("correct horse"), true), (Key::typed("wrong horse"), false)]
+    {
+        assert_eq!(place.volume().fits(&key).unwrap(), fits, "{key:?}");
+    }
+    let recovery = place.folder.path().join("recovery-key");
+    let opened = Opened { by: Some((Opener::Tpm, first)), ..given(&Key::typed("")) };
+    assert_eq!(luks::settle(place.volume(), &opened, &recovery, &sealer).unwrap().len(), 1);
+    assert_eq!(luks::settle(place.volume(), &opened, &recovery, &sealer).unwrap(), Vec::<String>::new());
+    assert!(place.volume().fits(&Key::new(std::fs::read(&recovery).unwrap())).unwrap());
+    assert_eq!(place.header().keys(), ["recovery", "passphrase", "tpm"]);
+    assert_eq!(place.files().len(), 2, "a key was left behind: {:?}", place.files());
+}
+
+#[test]
+fn a_key_of_another_tpm_is_sealed_anew_for_whoever_opens_it_otherwise() {
+    let (place, sealer) = (Place::new(), Toy(Cell::new(1)));
+    luks::make(place.volume(), "KEELSON-DATA", &wanted(Some("correct horse")), &sealer).unwrap();
+    sealer.0.set(2);
+    let tried = luks::open(place.volume(), "none", &place.header(), &[], &sealer).unwrap_err().to_string();
+    assert_eq!(tried, "the key was sealed by another TPM, or this one was cleared since");
+    let recovery = place.folder.path().join("recovery-key");
+    let passphrase = Key::typed("correct horse");
+    luks::settle(place.volume(), &given(&passphrase), &recovery, &sealer).unwrap();
+    let key = sealer.unseal(place.header().sealed().unwrap()).unwrap();
+    assert!(place.volume().fits(&key).unwrap());
+}
+
+#[test]
+fn keys_whose_putting_was_cut_short_are_put_again() {
+    let (place, sealer) = (Place::new(), Toy(Cell::new(1)));
+    luks::make(place.volume(), "KEELSON-STATE", &wanted(Some("correct horse")), &sealer).unwrap();
+    let recovery = place.folder.path().join("recovery-key");
+    let passphrase = Key::typed("correct horse");
+    luks::settle(place.volume(), &given(&passphrase), &recovery, &sealer).unwrap();
+    let lost = std::fs::read(&recovery).unwrap();
+    // After the old slot of the TPM went, and before the recovery key's token came.
+    let device = place.device.to_str().unwrap();
+    let kill = ["luksKillSlot", "--batch-mode", device, "2"];
+    assert!(Command::new("/usr/sbin/cryptsetup").args(kill).status().unwrap().success());
+    place.run(&["token", "remove", "--token-id=0"]);
+    assert_eq!(
+        (place.header().keys(), place.header().sealed()),
+        (vec!["passphrase".to_owned(), "slot 0".to_owned()], None)
+    );
+    luks::settle(place.volume(), &given(&passphrase), &recovery, &sealer).unwrap();
+    assert!(KeyKind::ALL.iter().all(|kind| place.header().has(*kind)));
+    let key = sealer.unseal(place.header().sealed().unwrap()).unwrap();
+    assert!(place.volume().fits(&key).unwrap());
+    assert!(!place.volume().fits(&Key::new(lost)).unwrap());
+    assert!(place.volume().fits(&Key::new(std::fs::read(Path::new(&recovery)).unwrap())).unwrap());
+}

@@ -7,7 +7,7 @@ use machine_api::Condition;
 use supervisor::ServiceStatus;
 
 use crate::machine::{Machine, Storage};
-use crate::sources;
+use crate::{locks, sources};
 
 /// How the names of files end whose conditions do not keep the machine from being ready.
 const CONCERN: &str = ".concern";
@@ -65,7 +65,8 @@ impl Conditions {
 /// Looks at everything that could keep the machine from being ready.
 pub(crate) fn observe(machine: &Machine, services: &[ServiceStatus]) -> Vec<Condition> {
     let mut unmet = Vec::new();
-    if machine.accepted.is_none() {
+    unmet.extend(locks::conditions(machine));
+    if machine.accepted.is_none() && !matches!(machine.storage, Storage::Locked(_)) {
         let fix = "hand one in by `keelson apply manifest.toml --endpoint MACHINE`, or on a disk labelled KEELSON-CFG";
         unmet.push(Condition::new("NoManifest", "it has no usable manifest", fix));
     }

@@ -26,6 +26,7 @@ mod exit;
 mod form;
 mod groups;
 mod intake;
+mod locks;
 mod logs;
 mod machine;
 mod medium;

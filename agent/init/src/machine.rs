@@ -6,8 +6,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use install::rest::Volumes;
 use install::{Booted, Record, Trial};
-use machine_api::{Boot, Phase, Stage};
+use luks::Key;
+use machine_api::{Boot, Phase, Stage, VolumeStatus};
 use sys::{System, UeventSocket};
 
 use crate::cmdline::CommandLine;
@@ -38,6 +40,29 @@ pub(crate) enum Storage {
     Memory,
     /// A disk is there but cannot be used. Keys must not be made anew over ones that may come back.
     Broken(String),
+    /// They are encrypted, and nothing has opened them yet.
+    Locked(String),
+    /// They are made once there is a manifest, which says how.
+    Unmade,
+}
+
+impl Storage {
+    /// Whether they may still come while this start lasts.
+    pub(crate) fn is_waiting(&self) -> bool {
+        match self {
+            Self::Locked(_) | Self::Unmade => true,
+            Self::Kept | Self::Memory | Self::Broken(_) => false,
+        }
+    }
+
+    /// What keeps them from being there, for people.
+    pub(crate) fn words(&self) -> Vec<String> {
+        match self {
+            Self::Kept | Self::Memory => Vec::new(),
+            Self::Broken(reason) | Self::Locked(reason) => vec![reason.clone()],
+            Self::Unmade => vec!["the rest of the disk is made once there is a manifest".to_owned()],
+        }
+    }
 }
 
 /// Everything PID 1 knows, apart from the services.
@@ -53,6 +78,14 @@ pub(crate) struct Machine {
     /// What tells this start from all others.
     pub(crate) boot_id: String,
     pub(crate) storage: Storage,
+    /// STATE and DATA, on a machine that was started from a disk of ours.
+    pub(crate) volumes: Option<Volumes>,
+    /// What is told of them.
+    pub(crate) volume_status: Vec<VolumeStatus>,
+    /// What somebody gave to open them.
+    pub(crate) given: Vec<Key>,
+    /// A manifest that waits for STATE.
+    pub(crate) handed: Option<Offer>,
     /// The slot that runs, on a machine that was started from a disk of ours.
     pub(crate) booted: Option<Booted>,
     /// The manifest on that disk's EFI system partition.
@@ -116,6 +149,10 @@ impl Machine {
             hostname: NAMELESS.to_owned(),
             boot_id,
             storage: Storage::Kept,
+            volumes: None,
+            volume_status: Vec::new(),
+            given: Vec::new(),
+            handed: None,
             booted: None,
             on_esp: None,
             devices: None,
@@ -168,6 +205,12 @@ impl Machine {
             given: self.config.manifest.as_deref(),
             on_esp: self.on_esp.as_ref(),
         }
+    }
+
+    /// The manifest that counts before all others: the one that was handed in before there was a place for it, or that of
+    /// the sources.
+    pub(crate) fn offer(&self) -> Option<Offer> {
+        self.handed.clone().or_else(|| self.sources().observe(&*self.system))
     }
 
     /// Writes a small file others read; what fails is told, no more.

@@ -35,6 +35,7 @@ pub(crate) fn observe(machine: &mut Machine, services: Vec<ServiceStatus>) -> Ma
         slot: machine.booted.as_ref().map(|booted| booted.slot.to_string()),
         version: machine.booted.as_ref().map(|booted| booted.version.clone()),
         secure_boot: secure_boot(&*machine.system),
+        volumes: machine.volume_status.clone(),
         crash: machine.crash.clone(),
         update: machine.update.as_ref().map(install::Record::describe),
         update_state: machine.update.as_ref().map(update_state),

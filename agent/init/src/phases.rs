@@ -14,7 +14,7 @@ use crate::environment::Environment;
 use crate::groups::Groups;
 use crate::intake::{Intake, decide};
 use crate::machine::{Machine, Storage};
-use crate::{crash, devices, medium, mounts, settings, sources, storage, trial, watchdog};
+use crate::{crash, devices, locks, medium, mounts, settings, sources, storage, trial, watchdog};
 
 /// How many files PID 1's children may open: etcd and containerd expect many.
 const OPEN_FILES: u64 = 1_048_576;
@@ -43,7 +43,7 @@ const fn machine_only(name: &'static str, work: fn(&mut Machine) -> Vec<String>)
     Row { name, is_machine_only: true, work }
 }
 
-const BOOT: [Row; 14] = [
+const BOOT: [Row; 15] = [
     always("mounts", mount),
     machine_only("console", take_console),
     machine_only("command line", read_command_line),
@@ -53,9 +53,20 @@ const BOOT: [Row; 14] = [
     machine_only("own disk", find_own_disk),
     machine_only("storage", find_storage),
     always("folders", make_folders),
+    machine_only("keys", locks::settle),
     machine_only("crash", crash::collect),
     machine_only("update", trial::begin),
     always("control groups", prepare_groups),
+    always("machine id", give_identity),
+    always("manifest", take_manifest),
+];
+
+/// What is done again once STATE and DATA are there.
+const FOUND: [Row; 6] = [
+    always("folders", make_folders),
+    machine_only("keys", locks::settle),
+    machine_only("crash", crash::collect),
+    machine_only("update", trial::begin),
     always("machine id", give_identity),
     always("manifest", take_manifest),
 ];
@@ -80,6 +91,20 @@ pub(crate) fn boot(machine: &mut Machine) {
 /// Makes the machine what its manifest says.
 pub(crate) fn apply(machine: &mut Machine) {
     run(machine, &APPLY);
+}
+
+/// Looks for STATE and DATA again: something to open or to make them with has come. Answers whether they are there.
+pub(crate) fn find_again(machine: &mut Machine) -> bool {
+    run(machine, &[machine_only("storage", find_storage)]);
+    machine.storage == Storage::Kept
+}
+
+/// What a start does once STATE and DATA are there, where they were not at first.
+pub(crate) fn resume(machine: &mut Machine) {
+    run(machine, &FOUND);
+    if machine.accepted.is_some() {
+        apply(machine);
+    }
 }
 
 fn run(machine: &mut Machine, rows: &[Row]) {
@@ -150,22 +175,27 @@ fn set_parameters(machine: &mut Machine) -> Vec<String> {
 
 fn find_storage(machine: &mut Machine) -> Vec<String> {
     let (state, data) = (machine.config.paths.state.clone(), Path::new("/var"));
+    let was_waiting = machine.storage.is_waiting();
     let planned = match machine.booted.clone() {
         Some(booted) => own_storage(machine, &booted),
         None => Ok(wait_for_disks(machine)),
     };
-    let system = &*machine.system;
     let plan = match planned {
         Ok(plan) => plan,
-        Err(reason) => {
-            machine.storage = Storage::Broken(reason.clone());
-            let mut failures = vec![reason];
-            failures.extend(words(storage::apply_memory(system, &state, data).err()));
+        Err(storage) => {
+            let mut failures = storage.words();
+            machine.storage = storage;
+            if !was_waiting {
+                failures.extend(words(storage::apply_memory(&*machine.system, &state, data).err()));
+            }
             return failures;
         }
     };
-    match storage::apply(system, &plan, &state, data) {
-        Ok(()) => Vec::new(),
+    match storage::apply(&*machine.system, &plan, &state, data) {
+        Ok(()) => {
+            machine.storage = Storage::Kept;
+            Vec::new()
+        }
         Err(error) => {
             let reason = stdx::chain(&error).to_string();
             machine.storage = match plan {
@@ -175,7 +205,9 @@ fn find_storage(machine: &mut Machine) -> Vec<String> {
                 }
             };
             let mut failures = vec![reason, "STATE and DATA are kept in memory and lost at the next start".to_owned()];
-            failures.extend(words(storage::apply_memory(system, &state, data).err()));
+            if !was_waiting {
+                failures.extend(words(storage::apply_memory(&*machine.system, &state, data).err()));
+            }
             failures
         }
     }
@@ -191,17 +223,18 @@ fn find_own_disk(machine: &mut Machine) -> Vec<String> {
 }
 
 /// STATE and DATA of the disk that the machine was started from, unless it is there to be installed elsewhere.
-fn own_storage(machine: &mut Machine, booted: &install::Booted) -> Result<storage::StoragePlan, String> {
+fn own_storage(machine: &mut Machine, booted: &install::Booted) -> Result<storage::StoragePlan, Storage> {
     let words = |error: install::Error| stdx::chain(&error).to_string();
-    let offer = machine.sources().observe(&*machine.system);
+    let offer = machine.offer();
     let outcome = install(machine, booted, offer);
-    match outcome.map_err(|error| format!("nothing is installed: {}", words(error)))? {
-        medium::Outcome::Stays if booted.is_read_only => Err(medium::NOWHERE.to_owned()),
-        medium::Outcome::Stays => make_rest(machine, booted).map_err(words),
-        medium::Outcome::WasInstalled(reason) => Err(reason),
+    let outcome = outcome.map_err(|error| Storage::Broken(format!("nothing is installed: {}", words(error))))?;
+    match outcome {
+        medium::Outcome::Stays if booted.is_read_only => Err(Storage::Broken(medium::NOWHERE.to_owned())),
+        medium::Outcome::Stays => make_rest(machine, booted),
+        medium::Outcome::WasInstalled(reason) => Err(Storage::Broken(reason)),
         medium::Outcome::Installed(leave) => {
             machine.leave = Some(leave);
-            Err(medium::INSTALLED_REASON.to_owned())
+            Err(Storage::Broken(medium::INSTALLED_REASON.to_owned()))
         }
     }
 }
@@ -225,17 +258,49 @@ fn install(
     }
 }
 
-/// Makes, or finishes, the partitions that a flashed disk does not come with.
-fn make_rest(machine: &mut Machine, booted: &install::Booted) -> Result<storage::StoragePlan, install::Error> {
-    let sizes = storage::sizes(machine.sources().observe(&*machine.system));
-    let mut disk = booted.open()?;
-    let plan = install::rest::plan(disk.table(), &sizes, &medium::seed(machine))?;
+/// Makes, or finishes, the partitions that a flashed disk does not come with, and opens what is encrypted. A machine
+/// without a manifest makes nothing: how large they are, and who opens them, is said there.
+fn make_rest(machine: &mut Machine, booted: &install::Booted) -> Result<storage::StoragePlan, Storage> {
+    let failed = |error: install::Error| {
+        let reason = stdx::chain(&error).to_string();
+        match error {
+            install::Error::Luks { source: luks::Error::Locked(_) | luks::Error::NoPassphrase, .. } => {
+                Storage::Locked(reason)
+            }
+            _ => Storage::Broken(reason),
+        }
+    };
+    let offer = machine.offer();
+    let told = offer.clone().and_then(|offer| manifest::check(&offer.source, &offer.text.ok()?).0);
+    let sizes = storage::sizes(offer);
+    let mut disk = booted.open().map_err(failed)?;
+    let plan = install::rest::plan(disk.table(), &sizes, &medium::seed(machine)).map_err(failed)?;
+    let is_state_fresh = plan.format.iter().any(|(number, _)| *number == plan.volumes.0);
+    if is_state_fresh && told.is_none() {
+        return Err(Storage::Unmade);
+    }
     if let Some(table) = &plan.table {
         let names: Vec<&str> = table.partitions.values().map(|partition| partition.name.as_str()).collect();
         machine.say(&format!("first start from {}: its partitions become {}", booted.disk, names.join(", ")));
     }
-    let volumes = install::rest::apply(&*machine.system, booted, &mut disk, &plan)?;
-    Ok(storage::StoragePlan::Separate { state: volumes.state, data: volumes.data })
+    let (system, given) = (&*machine.system, &machine.given);
+    let install = told.as_ref().map(|told| &told.install);
+    let last_good = machine.config.paths.last_good();
+    let wanted = |label: &str, state: Option<&install::rest::Volume>| {
+        let remembered = state.and_then(|state| locks::remembered(system, state.device(), &last_good));
+        let install = remembered.as_ref().map(|manifest| &manifest.install).or(install)?;
+        locks::wanted(system, install, label, given)
+    };
+    let keys = install::rest::Keys {
+        wanted: &wanted,
+        given: &locks::keys(system, install, given),
+        sealer: &luks::MachineTpm,
+        scratch: &machine.config.paths.run,
+    };
+    let volumes = install::rest::apply(system, booted, &mut disk, (&plan, &keys)).map_err(failed)?;
+    let (state, data) = (volumes.state.device().to_owned(), volumes.data.device().to_owned());
+    machine.volumes = Some(volumes);
+    Ok(storage::StoragePlan::Separate { state, data })
 }
 
 /// Looks at the disks again whenever one appears, until there is one for us.
@@ -273,6 +338,14 @@ fn give_identity(machine: &mut Machine) -> Vec<String> {
 }
 
 fn take_manifest(machine: &mut Machine) -> Vec<String> {
+    if machine.storage.is_waiting() {
+        return wait_for_state(machine);
+    }
+    if let Some(offer) = machine.handed.take() {
+        take(machine, decide(Some(offer), None));
+        sources::supersede(machine);
+        return Vec::new();
+    }
     let offer = machine.sources().observe(&*machine.system);
     let last_good = sources::text_of(&*machine.system, &machine.config.paths.last_good()).ok();
     machine.offered.clone_from(&offer);
@@ -283,6 +356,21 @@ fn take_manifest(machine: &mut Machine) -> Vec<String> {
         intake => intake,
     };
     take(machine, intake);
+    Vec::new()
+}
+
+/// No manifest counts before the one that worked last can be read. Whose network is used until then is no secret.
+fn wait_for_state(machine: &mut Machine) -> Vec<String> {
+    let offer = machine.offer();
+    machine.offered.clone_from(&offer);
+    match decide(offer, None) {
+        Intake::Accepted(accepted) => {
+            let mended = machine.config.paths.mended();
+            machine.publish(&mended, accepted.text.as_bytes(), 0o600);
+        }
+        intake @ Intake::None { .. } if machine.storage == Storage::Unmade => take(machine, intake),
+        Intake::None { .. } | Intake::LastGood { .. } => {}
+    }
     Vec::new()
 }
 

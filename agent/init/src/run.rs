@@ -16,7 +16,7 @@ use crate::intake::{self, Intake};
 use crate::machine::{Machine, Storage};
 use crate::runner::Runner;
 use crate::typed::Typed;
-use crate::{boots, conditions, devices, medium, mend, observe, phases, renew, sources, trial, watchdog};
+use crate::{boots, conditions, devices, locks, medium, mend, observe, phases, renew, sources, trial, watchdog};
 
 /// How often the diagnostics are shown again while there is no usable manifest.
 const REMIND: Duration = Duration::from_secs(60);
@@ -197,6 +197,9 @@ fn take_orders(machine: &mut Machine, runner: &mut Runner) -> Option<Leave> {
             runner.step(machine, Event::Restart { name });
         }
     }
+    if let Some(text) = sources::take_unlock(&*system, &machine.config.paths) {
+        unlock(machine, runner, &text);
+    }
     if sources::take_keep(&*system, &machine.config.paths) {
         renew::keep_tried(machine);
         runner.touch();
@@ -204,14 +207,37 @@ fn take_orders(machine: &mut Machine, runner: &mut Runner) -> Option<Leave> {
     leave
 }
 
+/// Tries what somebody gave to open the partitions with.
+fn unlock(machine: &mut Machine, runner: &mut Runner, text: &str) {
+    if locks::unlock(machine, text) {
+        resume(machine, runner);
+    }
+    runner.touch();
+}
+
+/// STATE and DATA have come: what ran without them starts anew with them.
+fn resume(machine: &mut Machine, runner: &mut Runner) {
+    if let Err(error) = runner.replace(machine, Vec::new()) {
+        machine.say(&error.to_string());
+    }
+    machine.system.remove_file(&machine.config.paths.mended()).ok();
+    runner.open_logs(&machine.config.paths.logs);
+    phases::resume(machine);
+    enter_stage(machine, runner);
+}
+
 /// Starts the services that fit what the machine has.
 fn enter_stage(machine: &mut Machine, runner: &mut Runner) {
-    let is_broken = matches!(machine.storage, Storage::Broken(_));
+    let is_broken = matches!(machine.storage, Storage::Broken(_) | Storage::Locked(_));
     let manifest = machine.accepted.as_ref().map(|accepted| &accepted.manifest).filter(|_| !is_broken);
     machine.stage = if manifest.is_some() { Stage::Running } else { Stage::Maintenance };
     let specs = (machine.config.services)(manifest, machine.environment);
     if machine.stage == Stage::Maintenance {
-        let why = if is_broken { "its disk cannot be used" } else { "it has no usable manifest" };
+        let why = match machine.storage {
+            Storage::Broken(_) => "its disk cannot be used",
+            Storage::Locked(_) => "its disk is locked",
+            Storage::Kept | Storage::Memory | Storage::Unmade => "it has no usable manifest",
+        };
         machine.say(&format!("this machine runs no cluster services: {why}; {}", mend::HINT));
     }
     if let Err(error) = runner.replace(machine, specs) {
@@ -231,6 +257,11 @@ fn reconsider(machine: &mut Machine, runner: &mut Runner) {
             (offer, None)
         }
     };
+    if machine.storage.is_waiting() {
+        hand_in(machine, runner, offer);
+        runner.touch();
+        return;
+    }
     // Nothing runs from a medium that cannot be written: whatever it is told is news.
     let is_read_only = machine.booted.as_ref().is_some_and(|booted| booted.is_read_only);
     if machine.accepted.is_none() || is_read_only {
@@ -261,6 +292,28 @@ fn reconsider(machine: &mut Machine, runner: &mut Runner) {
     runner.touch();
 }
 
+/// A manifest has come before STATE and DATA are there.
+fn hand_in(machine: &mut Machine, runner: &mut Runner, offer: sources::Offer) {
+    if let Storage::Locked(why) = &machine.storage {
+        // The one in STATE counts, and whoever cannot open it is not to take the machine over.
+        let text =
+            format!("a manifest was offered ({}) and is not taken in before the disk is open: {why}", offer.source);
+        machine.say(&text);
+        return;
+    }
+    match intake::decide(Some(offer.clone()), None) {
+        Intake::Accepted(_) => {
+            machine.handed = Some(offer);
+            if phases::find_again(machine) {
+                resume(machine, runner);
+            } else {
+                enter_stage(machine, runner);
+            }
+        }
+        refused @ (Intake::LastGood { .. } | Intake::None { .. }) => phases::take(machine, refused),
+    }
+}
+
 /// Shows the diagnostics again now and then, for whoever connects a screen later.
 fn remind(machine: &mut Machine, reminded: &mut Duration) {
     let now = machine.system.uptime();
@@ -268,6 +321,10 @@ fn remind(machine: &mut Machine, reminded: &mut Duration) {
         return;
     }
     *reminded = now;
+    if let Storage::Locked(why) = machine.storage.clone() {
+        machine.say(&format!("waiting for a passphrase or the recovery key: {why}; {}", mend::HINT));
+        return;
+    }
     if let Some(diagnostics) = machine.diagnostics.clone() {
         machine.say(&diagnostics);
         let ways = "waiting for a corrected manifest: on its source, or by PUT /manifest to port 50000";

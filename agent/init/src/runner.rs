@@ -64,6 +64,11 @@ impl Runner {
         Ok(())
     }
 
+    /// Writes logs to files that are opened anew: there is another disk below the folder.
+    pub(crate) fn open_logs(&mut self, folder: &Path) {
+        self.logs = Logs::new(folder);
+    }
+
     /// Takes note of something and does what follows.
     pub(crate) fn step(&mut self, machine: &mut Machine, event: Event) {
         let actions = self.supervisor.step(event, machine.system.uptime());

@@ -101,6 +101,8 @@ pub struct MachineStatus {
     pub version: Option<String>,
     /// Whether the firmware starts only what is signed (Secure Boot); absent where the firmware says nothing about it.
     pub secure_boot: Option<bool>,
+    /// STATE and DATA, on a machine that was started from a disk of ours.
+    pub volumes: Vec<VolumeStatus>,
     /// How the start before this one ended, if in a crash.
     pub crash: Option<String>,
     /// What became of the last update, as text for people.
@@ -123,6 +125,35 @@ pub struct Phase {
     pub took_seconds: f64,
     /// What went wrong in it; the machine went on.
     pub errors: Vec<String>,
+}
+
+/// A partition that the machine writes to.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct VolumeStatus {
+    /// Its label.
+    pub name: String,
+    /// Its partition.
+    pub device: String,
+    /// Whether what is on it is encrypted.
+    pub is_encrypted: bool,
+    /// The kinds of keys that open it: tpm, passphrase, recovery, or slots that somebody made.
+    pub keys: Vec<String>,
+    /// What opened it at this start.
+    pub opened_by: Option<String>,
+}
+
+impl VolumeStatus {
+    /// For people.
+    #[must_use]
+    pub fn describe(&self) -> String {
+        let Self { name, device, .. } = self;
+        if !self.is_encrypted {
+            return format!("{name} ({device}): not encrypted");
+        }
+        let opened = self.opened_by.as_ref().map(|by| format!("; opened by {by}")).unwrap_or_default();
+        format!("{name} ({device}): encrypted, keys: {}{opened}", self.keys.join(", "))
+    }
 }
 
 /// One service.

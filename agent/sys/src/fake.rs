@@ -61,6 +61,7 @@ struct State {
     calls: Vec<Call>,
     fail: Vec<(String, i32)>,
     stall: Vec<String>,
+    answers: Vec<(String, String)>,
     next_pid: u32,
     ended: VecDeque<(u32, Ended)>,
     uptime: Duration,
@@ -90,6 +91,11 @@ impl FakeSystem {
     /// Lets every operation whose description contains `part` fail with this error number.
     pub fn fail(&self, part: impl Into<String>, errno: i32) {
         self.state().fail.push((part.into(), errno));
+    }
+
+    /// Lets every program whose words contain `part` print this.
+    pub fn answer(&self, part: impl Into<String>, text: impl Into<String>) {
+        self.state().answers.push((part.into(), text.into()));
     }
 
     /// Lets every operation whose description contains `part` never return.
@@ -240,8 +246,9 @@ impl System for FakeSystem {
         Ok(Spawned { pid: 100 + state.next_pid, output: None })
     }
     fn run(&self, argv: &[&str], _deadline: Duration) -> Result<(Ended, String), Error> {
-        drop(self.effect(Call::Run(argv.iter().map(|&word| word.to_owned()).collect()))?);
-        Ok((Ended::Code(0), String::new()))
+        let state = self.effect(Call::Run(argv.iter().map(|&word| word.to_owned()).collect()))?;
+        let answer = state.answers.iter().find(|(part, _)| argv.iter().any(|word| word.contains(part.as_str())));
+        Ok((Ended::Code(0), answer.map(|(_, text)| text.clone()).unwrap_or_default()))
     }
     fn reap(&self) -> Option<(u32, Ended)> {
         self.state().ended.pop_front()

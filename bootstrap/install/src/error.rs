@@ -41,6 +41,24 @@ pub enum Error {
         /// What mkfs said.
         output: String,
     },
+    /// An encrypted partition.
+    #[error("{label}")]
+    Luks {
+        /// Which.
+        label: &'static str,
+        /// Why.
+        #[source]
+        source: luks::Error,
+    },
+    /// Keys cannot be destroyed.
+    #[error("destroy the keys of {name}")]
+    Keys {
+        /// Of which partition.
+        name: String,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
     /// The disk lacks something of ours.
     #[error("the disk has no {0}")]
     Missing(String),

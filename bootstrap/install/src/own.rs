@@ -63,6 +63,11 @@ impl<D: Device> OwnDisk<D> {
         self.window(slot.partition())
     }
 
+    /// STATE's or DATA's partition.
+    pub(crate) fn volume(&mut self, name: &str) -> Result<Window<&mut D>, Error> {
+        self.window(name)
+    }
+
     fn window(&mut self, name: &str) -> Result<Window<&mut D>, Error> {
         let found = self.table.named(name).map(|(_, partition)| (partition.start(), partition.bytes()));
         let (start, bytes) = found.ok_or_else(|| Error::Missing(format!("partition {name}")))?;

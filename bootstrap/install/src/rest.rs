@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use disk::layout::{self, DATA_NAME, FRESH, STATE_NAME, Sizes};
 use disk::{Device, Table};
+use luks::{Key, Opened, Sealer, Wanted};
 use sys::System;
 
 use crate::booted::Booted;
@@ -29,13 +30,43 @@ pub struct RestPlan {
     pub volumes: (u32, u32),
 }
 
+/// What encrypted partitions are made with and opened by.
+pub struct Keys<'a> {
+    /// What a partition of this name is to be made with; `None` if it is not to be encrypted. Of DATA also STATE is told,
+    /// which may hold what decides.
+    pub wanted: &'a dyn Fn(&str, Option<&Volume>) -> Option<Wanted>,
+    /// What somebody gave.
+    pub given: &'a [Key],
+    /// The TPM.
+    pub sealer: &'a dyn Sealer,
+    /// A folder in memory.
+    pub scratch: &'a Path,
+}
+
+/// STATE or DATA, ready to be mounted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Volume {
+    /// The partition.
+    pub partition: PathBuf,
+    /// How it was opened, if it is encrypted.
+    pub opened: Option<Opened>,
+}
+
+impl Volume {
+    /// What is mounted.
+    #[must_use]
+    pub fn device(&self) -> &Path {
+        self.opened.as_ref().map_or(&self.partition, |opened| &opened.device)
+    }
+}
+
 /// Where STATE and DATA are.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Volumes {
-    /// STATE's device.
-    pub state: PathBuf,
-    /// DATA's device.
-    pub data: PathBuf,
+    /// STATE.
+    pub state: Volume,
+    /// DATA.
+    pub data: Volume,
 }
 
 /// Decides from the table that is there. `seed` makes the disk's identifiers, the first time.
@@ -61,7 +92,7 @@ pub fn apply<D: Device>(
     system: &dyn System,
     booted: &Booted,
     disk: &mut OwnDisk<D>,
-    plan: &RestPlan,
+    (plan, keys): (&RestPlan, &Keys<'_>),
 ) -> Result<Volumes, Error> {
     if let Some(table) = &plan.table {
         disk.write_table(table.clone())?;
@@ -73,9 +104,14 @@ pub fn apply<D: Device>(
             system.add_partition(&booted.device(), *number, (partition.start(), partition.bytes()))?;
         }
     }
-    for (number, label) in &plan.format {
-        format(system, &booted.partition(*number), label)?;
-    }
+    let (state, data) = plan.volumes;
+    let ready = |number: u32, label: &'static str, state: Option<&Volume>| {
+        let is_fresh = plan.format.iter().any(|(fresh, _)| *fresh == number);
+        let partition = booted.partition(number);
+        if is_fresh { make(system, partition, (label, state), keys) } else { open(system, partition, label, keys) }
+    };
+    let state = ready(state, STATE_NAME, None)?;
+    let data = ready(data, DATA_NAME, Some(&state))?;
     if !plan.format.is_empty() {
         let mut table = disk.table().clone();
         for (number, _) in &plan.format {
@@ -85,11 +121,40 @@ pub fn apply<D: Device>(
         system.sync();
         disk.write_table(table)?;
     }
-    let (state, data) = plan.volumes;
-    Ok(Volumes { state: booted.partition(state), data: booted.partition(data) })
+    Ok(Volumes { state, data })
 }
 
-/// Marks partitions as fresh, so that the next start formats them.
+/// Makes a partition, encrypted if it is to be, and a file system in it.
+fn make(
+    system: &dyn System,
+    partition: PathBuf,
+    (label, state): (&'static str, Option<&Volume>),
+    keys: &Keys<'_>,
+) -> Result<Volume, Error> {
+    let volume = match (keys.wanted)(label, state) {
+        None => Volume { partition, opened: None },
+        Some(wanted) => {
+            let plain = luks::Volume { system, device: &partition, scratch: keys.scratch };
+            luks::make(plain, label, &wanted, keys.sealer).map_err(|source| Error::Luks { label, source })?;
+            // By a key that it was made with, so that one that does not open it is found out while nothing is in it.
+            let given: Vec<Key> = wanted.passphrase.into_iter().collect();
+            open(system, partition, label, &Keys { given: &given, ..*keys })?
+        }
+    };
+    format(system, volume.device(), label)?;
+    Ok(volume)
+}
+
+fn open(system: &dyn System, partition: PathBuf, label: &'static str, keys: &Keys<'_>) -> Result<Volume, Error> {
+    let failed = |source| Error::Luks { label, source };
+    let volume = luks::Volume { system, device: &partition, scratch: keys.scratch };
+    let Some(header) = volume.header().map_err(failed)? else { return Ok(Volume { partition, opened: None }) };
+    let opened = luks::open(volume, &label.to_lowercase(), &header, keys.given, keys.sealer).map_err(failed)?;
+    Ok(Volume { partition, opened: Some(opened) })
+}
+
+/// Marks partitions as fresh, so that the next start formats them. Of one that is encrypted all keys are destroyed, so
+/// that nobody reads what it held.
 ///
 /// # Errors
 /// There is no such partition, or the disk fails.
@@ -99,7 +164,25 @@ pub fn forget<D: Device>(disk: &mut OwnDisk<D>, names: &[&str]) -> Result<(), Er
         let found = table.partitions.values_mut().find(|partition| partition.name == *name);
         found.ok_or_else(|| Error::Missing(format!("partition {name}")))?.attributes |= FRESH;
     }
-    disk.write_table(table)
+    disk.write_table(table)?;
+    names.iter().try_for_each(|name| destroy_keys(disk, name))
+}
+
+fn destroy_keys<D: Device>(disk: &mut OwnDisk<D>, name: &str) -> Result<(), Error> {
+    const ZEROS: [u8; 1 << 20] = [0; 1 << 20];
+    let failed = |source| Error::Keys { name: name.to_owned(), source };
+    let mut window = disk.volume(name)?;
+    let mut head = [0; 8];
+    window.read_at(0, &mut head).map_err(failed)?;
+    if !luks::is_encrypted(&head) {
+        return Ok(());
+    }
+    let end = luks::HEADER_BYTES.min(window.bytes());
+    for place in (0..end).step_by(ZEROS.len()) {
+        let count = usize::try_from(end - place).map_or(ZEROS.len(), |left| left.min(ZEROS.len()));
+        window.write_at(place, &ZEROS[..count]).map_err(failed)?;
+    }
+    window.sync().map_err(failed)
 }
 
 fn format(system: &dyn System, device: &Path, label: &str) -> Result<(), Error> {
@@ -136,14 +219,39 @@ mod tests {
     }
 
     fn first_boot(device: &mut Memory) -> Result<Vec<Call>, Error> {
+        first_boot_with(device, None)
+    }
+
+    /// A TPM that keeps nothing secret.
+    struct Open;
+
+    impl Sealer for Open {
+        fn seal(&self, key: &Key, pcrs: tpm::Pcrs) -> Result<tpm::Sealed, tpm::Error> {
+            Ok(tpm::Sealed { public: vec![1], private: key.bytes().to_vec(), pcrs })
+        }
+        fn unseal(&self, sealed: &tpm::Sealed) -> Result<Key, tpm::Error> {
+            Ok(Key::new(sealed.private.clone()))
+        }
+    }
+
+    fn first_boot_with(device: &mut Memory, wanted: Option<Wanted>) -> Result<Vec<Call>, Error> {
         let system = FakeSystem::new();
+        for number in [4, 5] {
+            let head: &[u8] = if wanted.is_some() { b"LUKS\xba\xbe\x00\x02" } else { &[0; 8] };
+            system.file(format!("/dev/nvme0n1p{number}"), head);
+        }
+        let token = r#"{"type":"keelson-tpm","keyslots":["2"],"keelson-pcrs":[7],"keelson-private":"AA=="}"#;
+        system.answer("luksDump", format!(r#"{{"keyslots":{{"2":{{}}}},"tokens":{{"2":{token}}}}}"#));
         for number in [1, 2] {
             system.file(format!("/sys/class/block/nvme0n1p{number}/partition"), "x");
         }
         let mut disk = OwnDisk::open(device)?;
         let plan = plan(disk.table(), &SIZES, b"own")?;
-        let volumes = apply(&system, &booted(), &mut disk, &plan)?;
-        assert_eq!(volumes.state, Path::new("/dev/nvme0n1p4"));
+        let keys = Keys { wanted: &|_, _| wanted.clone(), given: &[], sealer: &Open, scratch: Path::new("/run") };
+        let volumes = apply(&system, &booted(), &mut disk, (&plan, &keys))?;
+        assert_eq!(volumes.state.partition, Path::new("/dev/nvme0n1p4"));
+        let inside = if wanted.is_some() { "/dev/mapper/keelson-data" } else { "/dev/nvme0n1p5" };
+        assert_eq!(volumes.data.device(), Path::new(inside));
         Ok(system.calls())
     }
 
@@ -173,7 +281,63 @@ mod tests {
     }
 
     #[test]
+    fn an_encrypted_partition_gets_its_file_system_once_it_was_opened() {
+        let mut device = flashed();
+        let wanted = Wanted { tpm: Some(vec![7]), ..Wanted::default() };
+        let calls = first_boot_with(&mut device, Some(wanted.clone())).unwrap();
+        let words = |call: &Call| match call {
+            Call::Run(argv) if argv[0].ends_with("mkfs.ext4") => argv.last().cloned(),
+            Call::Run(argv) => argv.get(1).cloned(),
+            _ => None,
+        };
+        let steps: Vec<String> = calls.iter().filter_map(words).collect();
+        let made = ["luksFormat", "token", "luksDump", "open", "/dev/mapper/keelson-state"];
+        assert_eq!(steps[..5], made);
+        assert_eq!(formatted(&first_boot_with(&mut device, Some(wanted.clone())).unwrap()), 0);
+        // One that cannot be made is not used without encryption.
+        forget(&mut OwnDisk::open(&mut device).unwrap(), &[STATE_NAME]).unwrap();
+        let unknown = Wanted { has_passphrase: true, ..wanted.clone() };
+        let refused = first_boot_with(&mut device, Some(unknown)).unwrap_err().to_string();
+        assert!(refused.starts_with("KEELSON-STATE"), "{refused}");
+        assert_eq!(formatted(&first_boot_with(&mut device, Some(wanted)).unwrap()), 1);
+    }
+
+    #[test]
+    fn a_reset_destroys_the_keys_whenever_the_power_goes() {
+        let mut device = flashed();
+        first_boot(&mut device).unwrap();
+        let (start, bytes) = {
+            let table = Table::read(&mut device).unwrap();
+            let (_, partition) = table.named(STATE_NAME).unwrap();
+            (partition.start(), partition.bytes())
+        };
+        device.write_at(start, b"LUKS\xba\xbe\x00\x02 and keys").unwrap();
+        let before = device.writes();
+        let mut whole = device.clone();
+        forget(&mut OwnDisk::open(&mut whole).unwrap(), &[STATE_NAME]).unwrap();
+        let mut header = vec![1; usize::try_from(bytes.min(luks::HEADER_BYTES)).unwrap()];
+        whole.read_at(start, &mut header).unwrap();
+        assert!(header.iter().all(|byte| *byte == 0));
+        for kept in 0..whole.writes() - before {
+            let mut cut = device.clone();
+            cut.cut_after(kept);
+            forget(&mut OwnDisk::open(&mut cut).unwrap(), &[STATE_NAME]).unwrap_err();
+            cut.restore_power();
+            // Either nothing happened yet, or the next start makes it anew.
+            let is_fresh = Table::read(&mut cut).unwrap().named(STATE_NAME).unwrap().1.attributes & FRESH != 0;
+            cut.read_at(start, &mut header[..8]).unwrap();
+            assert!(is_fresh || luks::is_encrypted(&header[..8]), "after {kept} writes");
+        }
+    }
+
+    #[test]
     fn a_first_boot_cut_anywhere_is_finished_by_the_next() {
+        cut_anywhere(None);
+        cut_anywhere(Some(Wanted { tpm: Some(vec![7]), ..Wanted::default() }));
+    }
+
+    fn cut_anywhere(wanted: Option<Wanted>) {
+        let first_boot = |device: &mut Memory| first_boot_with(device, wanted.clone());
         let mut whole = flashed();
         let before = whole.writes();
         first_boot(&mut whole).unwrap();

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use sys::{Ended, System};
+use sys::{Ended, ModuleIndex, System};
 
 use crate::error::Error;
 use crate::header::{Header, KeyKind, Token};
@@ -18,6 +18,8 @@ const MAGIC: &[u8] = b"LUKS\xba\xbe\x00\x02";
 const OPENED: &str = "/dev/mapper";
 /// The slowest is a passphrase, which is to take two seconds, on a busy machine, in several slots.
 const DEADLINE: Duration = Duration::from_secs(120);
+/// What opening takes of the kernel.
+const MODULES: [&str; 3] = ["dm_crypt", "xts", "aesni_intel"];
 /// No key of this slot fits.
 const NO_PERMISSION: i32 = 2;
 
@@ -98,6 +100,7 @@ impl Volume<'_> {
 
     /// Opens it as `name`, by the slot of a kind or by any; `None` if the key does not fit.
     pub(crate) fn open(&self, name: &str, key: &Key, kind: Option<KeyKind>) -> Result<Option<PathBuf>, Error> {
+        load_modules(self.system);
         // To find out that a key is no passphrase takes as long as with one.
         let slot = kind.map(|kind| format!("--key-slot={}", kind.slot()));
         let words: Vec<&str> = ["open", "--type=luks2"].into_iter().chain(slot.as_deref()).collect();
@@ -146,6 +149,15 @@ impl Volume<'_> {
         let removed: Result<Vec<()>, _> =
             files.iter().map(|(option, _)| self.system.remove_file(&path(option))).collect();
         removed.and(outcome).map_err(Error::from)
+    }
+}
+
+/// There is nothing that would load them once the kernel asks for them.
+fn load_modules(system: &dyn System) {
+    let mut index = ModuleIndex::read(system);
+    for name in MODULES {
+        // What is missing is told by what needs it; not every processor has instructions of its own for this.
+        drop(index.load(system, name, ""));
     }
 }
 

@@ -64,6 +64,7 @@ fn render(status: &MachineStatus) -> String {
             if is_on { "starts only what is signed (Secure Boot)" } else { "starts anything: Secure Boot is off" };
         format!("firmware: {what}")
     }));
+    lines.extend(status.volumes.iter().map(machine_api::VolumeStatus::describe));
     lines.extend(status.crash.iter().map(|crash| format!("the start before this one: {crash} (keelson crash)")));
     lines.extend(status.update.iter().map(|update| format!("last {update}")));
     if status.conditions.is_empty() {

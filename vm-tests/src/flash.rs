@@ -181,6 +181,17 @@ impl Flashed {
     }
 }
 
+/// Copies the start of a partition of a machine's disk, as much as an encrypted one's header takes.
+pub(crate) fn copy_start(folder: &Path, name: &str, to: &Path) -> Result<()> {
+    const HEADER_BYTES: usize = 16 << 20;
+    let mut device = FileDevice::open_read_only(&disk_of(folder)).context("open the machine's disk")?;
+    let table = Table::read(&mut device)?;
+    let (_, partition) = table.named(name).context("the disk has no such partition")?;
+    let mut start = vec![0; HEADER_BYTES];
+    device.read_at(partition.start(), &mut start).context("read the partition")?;
+    fs::write(to, start).with_context(|| format!("write {}", to.display()))
+}
+
 /// What is damaged of a slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Damage {

@@ -16,6 +16,7 @@ use crate::flash::Flashed;
 use crate::manifests::uplink_mac;
 use crate::plan::Machine;
 use crate::process::{self, Process};
+use crate::tpm;
 
 /// A guest under KVM prints its first line within a fraction of this.
 const TRIAL: Duration = Duration::from_secs(10);
@@ -151,6 +152,7 @@ impl Virtual<'_> {
         qemu.args(["-serial", "chardev:console"]);
         qemu.args(["-qmp", &format!("unix:{},server=on,wait=off", at("qmp"))]);
         qemu.args(["-device", "virtio-rng-pci", "-device", "i6300esb"]);
+        tpm::arguments(&mut qemu, self.folder);
         qemu.args(["-netdev", &format!("stream,id=cluster,addr.type=unix,addr.path={}", self.switch.display())]);
         let (card, uplink) = self.flashed.map_or((CARD, CARD), |flashed| flashed.medium.cards());
         qemu.args(["-device", &format!("{card},netdev=cluster,mac={}", self.machine.mac())]);

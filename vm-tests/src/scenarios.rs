@@ -3,6 +3,7 @@
 mod bad_manifest;
 mod boot;
 mod control_plane_outage;
+mod encryption;
 mod end;
 mod etcd_recovery;
 mod flash;
@@ -176,6 +177,14 @@ pub const SCENARIOS: &[Scenario] = &[
         masters: 1,
         workers: 0,
         run: |scene| Box::pin(secure_boot::run_bios(scene)),
+    },
+    Scenario {
+        name: "encryption",
+        about: "encrypted partitions open by the TPM, and by a passphrase where it is another one",
+        providers: QEMU,
+        masters: 1,
+        workers: 0,
+        run: |scene| Box::pin(encryption::run(scene)),
     },
     Scenario {
         name: "install",

@@ -27,6 +27,7 @@ mod scheduler;
 mod status;
 mod target;
 mod token;
+mod unlock;
 mod upgrade;
 
 use std::process::ExitCode;
@@ -97,6 +98,11 @@ pub(crate) enum Role {
     Shutdown(change::Down),
     /// Lets a machine forget its state, its data or both.
     Reset(change::Reset),
+    /// Gives a machine whose disk is locked a passphrase or the recovery key, read from standard input. It travels in the
+    /// clear, as everything does before a machine knows its keys; the form at the console is the other way.
+    Unlock(unlock::Unlock),
+    /// Takes the recovery keys of a machine's encrypted partitions, which it gives out once.
+    RecoveryKey(target::Target),
     /// The members of etcd, their snapshots, and what mends them.
     #[command(subcommand)]
     Etcd(etcd::Command),
@@ -155,6 +161,8 @@ impl Role {
             Self::Support(options) => done(check::support(&options)),
             Self::Shutdown(options) => done(change::shut_down(&options)),
             Self::Reset(options) => done(change::reset(&options)),
+            Self::Unlock(options) => done(unlock::unlock(&options)),
+            Self::RecoveryKey(target) => done(unlock::recovery_key(&target)),
             Self::Service(command) => done(look::service(&command)),
             Self::Crash(target) => done(status::crash(&target)),
             Self::Upgrade(options) => done(upgrade::run(&options)),

@@ -4,7 +4,8 @@
 //! ```text
 //! Closed ─ any line ─▶ Menu ─ 1 ─▶ the interfaces
 //!    ▲                  │ ├── 2 ─▶ Interface ─▶ Address ─▶ Gateway ─▶ Servers ─▶ checked, in force
-//!    └───────── 4 ──────┘ └── 3 ─▶ Pasting ─ a line with a dot ─▶ checked, taken in
+//!    ├───────── 4 ──────┤ └── 3 ─▶ Pasting ─ a line with a dot ─▶ checked, taken in
+//!    └─ tried ◀─ Passphrase ◀─ 5 ┘
 //! ```
 //!
 //! It decides from lines alone. What it makes is a manifest in any case, so that there is one place where addresses are
@@ -15,11 +16,13 @@ use std::mem::take;
 
 use manifest::MANIFEST_BYTES;
 
-const MENU: &str = "1 shows the interfaces, 2 sets an address until the next start, 3 takes a manifest, 4 ends this";
+const MENU: &str = "1 shows the interfaces, 2 sets an address until the next start, 3 takes a manifest, \
+                    4 ends this, 5 takes what opens a locked disk";
 const ADDRESS: &str = "its address with the length of its network's prefix, such as 192.168.1.10/24; or dhcp:";
 const GATEWAY: &str = "the gateway, or nothing:";
 const SERVERS: &str = "DNS servers with spaces in between, or nothing:";
 const PASTE: &str = "paste the manifest, and end it by a line with a dot:";
+const PASSPHRASE: &str = "the passphrase or the recovery key, which is not shown:";
 /// Nobody types more.
 const LINE_BYTES: usize = 1024;
 
@@ -32,6 +35,8 @@ pub(crate) enum Answer {
     Network(String),
     /// Take this manifest in, whose warnings are shown.
     Take(String, String),
+    /// Open the disk with this.
+    Unlock(String),
 }
 
 /// Where whoever stands there is.
@@ -51,6 +56,8 @@ pub(crate) enum Form {
     Servers(String, String, String),
     /// In the middle of a manifest.
     Pasting(String),
+    /// Asked for what opens the disk.
+    Passphrase,
 }
 
 impl Form {
@@ -65,7 +72,7 @@ impl Form {
             });
         }
         let word = line.trim();
-        if !matches!(self, Self::Pasting(_)) && !is_plain(word) {
+        if !matches!(self, Self::Pasting(_) | Self::Passphrase) && !is_plain(word) {
             *self = Self::Menu;
             return Answer::Show(format!("letters, digits and . : / - are understood, no others\n{MENU}"));
         }
@@ -89,6 +96,7 @@ impl Form {
                 finish(&name, &keys, word)
             }
             Self::Pasting(text) => pasted(text),
+            Self::Passphrase => (Self::Closed, Answer::Unlock(line.to_owned())),
         };
         *self = next;
         answer
@@ -105,6 +113,7 @@ fn menu(word: &str, interfaces: &[String], shown: &str) -> (Form, Answer) {
         "1" => (Form::Menu, Answer::Show(format!("{shown}\n{MENU}"))),
         "2" => (Form::Interface, Answer::Show(format!("which interface: {}", interfaces.join(", ")))),
         "3" => (Form::Pasting(String::new()), Answer::Show(PASTE.to_owned())),
+        "5" => (Form::Passphrase, Answer::Show(PASSPHRASE.to_owned())),
         "4" => (Form::Closed, Answer::Show("an empty line brings the form back".to_owned())),
         _ => (Form::Menu, Answer::Show(MENU.to_owned())),
     }
@@ -191,6 +200,7 @@ mod tests {
         assert!(shown("\n2\neth0\n1.2.3.4/24\"]\n").contains("no others"));
         assert!(shown("\n1\n").contains("eth0 is up"));
         assert!(shown("\n4\n").contains("brings the form back"));
+        assert_eq!(play("\n5\nwhat \"I\" know").1, Answer::Unlock("what \"I\" know".to_owned()));
     }
 
     #[test]

@@ -24,6 +24,8 @@ pub(crate) fn take(machine: &mut Machine, runner: &mut Runner, lines: Vec<String
         let mut form = std::mem::take(&mut machine.form);
         let answer = form.take(&line, &interfaces, &shown);
         machine.form = form;
+        // What is typed next may be a secret, and consoles are recorded.
+        sys::show_typed(machine.form != Form::Passphrase).ok();
         match answer {
             // Not into the log: what is typed may come back in it.
             Answer::Show(text) => machine.show(&text),
@@ -32,6 +34,11 @@ pub(crate) fn take(machine: &mut Machine, runner: &mut Runner, lines: Vec<String
                 machine
                     .say("the network was set at the console, until there is a manifest or the machine starts again");
                 restart(machine, runner);
+            }
+            Answer::Unlock(text) => {
+                // As if it had been handed in.
+                let file = machine.config.paths.inbox().join("unlock");
+                machine.publish(&file, text.as_bytes(), 0o600);
             }
             Answer::Take(text, warnings) => {
                 machine.show(&warnings);

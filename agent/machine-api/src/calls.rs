@@ -114,6 +114,8 @@ pub enum Verb {
     ShutDown,
     /// Makes the machine forget.
     Reset,
+    /// Gives the recovery keys of encrypted partitions out, once.
+    RecoveryKeys,
     /// Tells of etcd's members and of how they are.
     EtcdStatus,
     /// Streams a snapshot.
@@ -186,6 +188,7 @@ pub const CALLS: &[Call] = &[
     call("POST", "/reboot", Verb::Reboot, Role::Operator),
     call("POST", "/shutdown", Verb::ShutDown, Role::Operator),
     call("POST", "/reset", Verb::Reset, Role::Admin),
+    call("POST", "/recovery-keys", Verb::RecoveryKeys, Role::Admin),
     call("GET", "/etcd/status", Verb::EtcdStatus, Role::Reader),
     call("GET", "/etcd/snapshot", Verb::EtcdSnapshot, Role::Backup),
     call("PUT", "/etcd/restore", Verb::EtcdRestore, Role::Admin),

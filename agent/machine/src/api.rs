@@ -8,6 +8,7 @@ mod debug;
 mod etcd;
 mod fetch;
 mod forward;
+mod locks;
 mod look;
 mod manifest;
 mod preflight;

@@ -43,7 +43,7 @@ pub use probe::{Filesystem, FilesystemKind, PROBE_BYTES, probe_filesystem};
 pub use signals::{Signals, ignore_ctrl_alt_del_reboot};
 pub use space::{Space, space};
 pub use spawn::{Ended, Spawn, Spawned};
-pub use stdio::redirect_stdio;
+pub use stdio::{redirect_stdio, show_typed};
 pub use system::{Mount, MountFlags, Power, Signal, System, UnmountFlags};
 pub use uevent::{DeviceNews, UeventSocket};
 pub use watch::{FileWatch, wait_readable};

@@ -3,6 +3,8 @@
 use std::fs::OpenOptions;
 use std::path::Path;
 
+use nix::sys::termios::{LocalFlags, SetArg, tcgetattr, tcsetattr};
+
 use crate::error::Error;
 
 /// Makes a device the standard input, output and error of this process.
@@ -16,4 +18,16 @@ pub fn redirect_stdio(device: &Path) -> Result<(), Error> {
         .and_then(|()| nix::unistd::dup2_stdout(&file))
         .and_then(|()| nix::unistd::dup2_stderr(&file))
         .map_err(|error| Error::new(step(), error))
+}
+
+/// Whether what is typed at standard input, a terminal, is shown there.
+///
+/// # Errors
+/// It is no terminal.
+pub fn show_typed(is_shown: bool) -> Result<(), Error> {
+    let failed = |error| Error::new("change what the terminal shows", error);
+    let terminal = std::io::stdin();
+    let mut attributes = tcgetattr(&terminal).map_err(failed)?;
+    attributes.local_flags.set(LocalFlags::ECHO, is_shown);
+    tcsetattr(&terminal, SetArg::TCSANOW, &attributes).map_err(failed)
 }

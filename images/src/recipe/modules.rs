@@ -240,6 +240,8 @@ pub(crate) const SPARE_MODULES: &[&str] = &[
     "sch_netem",
     "sch_tbf",
     "dm_crypt",
+    "xts",
+    "aesni_intel",
     "xfs",
     "btrfs",
     "nfs",

@@ -11,8 +11,8 @@ use machine_api::{CALLS, Verb};
 use sys::{Linux, System};
 
 use super::{
-    Answer, BODY, Caller, Known, NO_SLOTS, Server, capture, check, debug, etcd, fetch, forward, look, manifest, reset,
-    respond, support, text, update, whole,
+    Answer, BODY, Caller, Known, NO_SLOTS, Server, capture, check, debug, etcd, fetch, forward, locks, look, manifest,
+    reset, respond, support, text, update, whole,
 };
 use crate::debug::Containerd;
 
@@ -75,6 +75,7 @@ async fn act(server: &Arc<Server>, caller: &Known, verb: Verb, request: Request<
         Verb::Reboot => whole(update::start_again(server, query).await),
         Verb::ShutDown => whole(update::shut_down(server, query).await),
         Verb::Reset => whole(reset::reset(server, query).await),
+        Verb::RecoveryKeys => whole(locks::recovery_keys(&Linux)),
         verb @ (Verb::EtcdStatus
         | Verb::EtcdSnapshot
         | Verb::EtcdRestore
@@ -97,7 +98,8 @@ async fn maintenance(run: &Path, request: Request<Incoming>) -> Response<Full<By
                 Err(_elapsed) => text(StatusCode::REQUEST_TIMEOUT, "the manifest did not come\n".to_owned()),
             }
         }
-        (_, path) => unknown(&[("GET", "/status"), ("PUT", "/manifest")], path),
+        (&Method::PUT, "/unlock") => locks::unlock(run, request).await,
+        (_, path) => unknown(&[("GET", "/status"), ("PUT", "/manifest"), ("PUT", "/unlock")], path),
     }
 }
 

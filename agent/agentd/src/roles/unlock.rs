@@ -1,0 +1,70 @@
+//! `keelson unlock` and `recovery-key`: what opens a machine's encrypted partitions.
+
+use std::collections::BTreeMap;
+use std::io::Read;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use bytes::Bytes;
+use clap::Args;
+use http::Method;
+use machine_api::MachineStatus;
+
+use super::target::Target;
+use crate::process;
+
+const WITHIN: Duration = Duration::from_secs(60);
+/// A passphrase takes seconds, on a slow machine and for each partition.
+const OPENED_WITHIN: Duration = Duration::from_secs(300);
+const ASKED_EVERY: Duration = Duration::from_secs(2);
+const GIVEN_BYTES: u64 = 514;
+/// What a machine lacks while its partitions are closed.
+const LOCKED: &str = "Locked";
+
+/// Which machine.
+#[derive(Args)]
+pub(crate) struct Unlock {
+    #[command(flatten)]
+    target: Target,
+}
+
+pub(crate) fn unlock(options: &Unlock) -> Result<()> {
+    let mut given = String::new();
+    std::io::stdin()
+        .take(GIVEN_BYTES)
+        .read_to_string(&mut given)
+        .context("reading the passphrase from standard input")?;
+    let given = given.lines().next().unwrap_or_default().to_owned();
+    ensure!(!given.is_empty(), "no passphrase came from standard input");
+    let target = &options.target;
+    process::ask(WITHIN, target.ask(Method::PUT, "/unlock", Bytes::from(given)))?;
+    process::ask(OPENED_WITHIN, opened(target))?;
+    println!("the disk is open");
+    Ok(())
+}
+
+/// Waits until a machine is no longer locked, or says no.
+async fn opened(target: &Target) -> Result<()> {
+    for _ in 0..OPENED_WITHIN.as_secs() / ASKED_EVERY.as_secs() {
+        tokio::time::sleep(ASKED_EVERY).await;
+        // Once it is open, the machine asks for a certificate.
+        let Ok((_, body)) = target.call(Method::GET, "/status", Bytes::new()).await else { return Ok(()) };
+        let Ok(status) = serde_json::from_slice::<MachineStatus>(&body) else { return Ok(()) };
+        match status.conditions.iter().find(|condition| condition.name == LOCKED) {
+            None => return Ok(()),
+            Some(locked) if locked.why.contains("does not fit") => bail!("{}", locked.why),
+            Some(_) => {}
+        }
+    }
+    bail!("the disk is still locked")
+}
+
+pub(crate) fn recovery_key(target: &Target) -> Result<()> {
+    let body = process::ask(WITHIN, target.ask(Method::POST, "/recovery-keys", Bytes::new()))?;
+    let keys: BTreeMap<String, String> = serde_json::from_slice(&body).context("reading the machine's answer")?;
+    for (name, key) in keys {
+        println!("{name}: {key}");
+    }
+    eprintln!("keep it where the machine is not: it is not given out again");
+    Ok(())
+}

@@ -14,15 +14,10 @@ use crate::environment::Environment;
 use crate::groups::Groups;
 use crate::intake::{Intake, decide};
 use crate::machine::{Machine, Storage};
-use crate::{crash, devices, locks, medium, mounts, settings, sources, storage, trial, watchdog};
+use crate::{crash, devices, find, locks, mounts, settings, sources, storage, trial, watchdog};
 
 /// How many files PID 1's children may open: etcd and containerd expect many.
 const OPEN_FILES: u64 = 1_048_576;
-/// How long a blank disk that was handed to us may take to appear. They are there at once, unless they hang on a slow
-/// controller.
-const DISK_WAIT: Duration = Duration::from_secs(5);
-/// How long the disk to install to may take: a controller of many disks starts them one after another.
-const TARGET_WAIT: Duration = Duration::from_secs(30);
 /// A phase that took longer is worth a line.
 const SLOW: Duration = Duration::from_millis(500);
 
@@ -51,7 +46,7 @@ const BOOT: [Row; 15] = [
     machine_only("watchdog", watchdog::begin),
     always("kernel parameters", set_parameters),
     machine_only("own disk", find_own_disk),
-    machine_only("storage", find_storage),
+    machine_only("storage", find::find_storage),
     always("folders", make_folders),
     machine_only("keys", locks::settle),
     machine_only("crash", crash::collect),
@@ -95,7 +90,7 @@ pub(crate) fn apply(machine: &mut Machine) {
 
 /// Looks for STATE and DATA again: something to open or to make them with has come. Answers whether they are there.
 pub(crate) fn find_again(machine: &mut Machine) -> bool {
-    run(machine, &[machine_only("storage", find_storage)]);
+    run(machine, &[machine_only("storage", find::find_storage)]);
     machine.storage == Storage::Kept
 }
 
@@ -173,46 +168,6 @@ fn set_parameters(machine: &mut Machine) -> Vec<String> {
     words(settings::apply_defaults(&*machine.system, machine.environment))
 }
 
-fn find_storage(machine: &mut Machine) -> Vec<String> {
-    let (state, data) = (machine.config.paths.state.clone(), Path::new("/var"));
-    let was_waiting = machine.storage.is_waiting();
-    let planned = match machine.booted.clone() {
-        Some(booted) => own_storage(machine, &booted),
-        None => Ok(wait_for_disks(machine)),
-    };
-    let plan = match planned {
-        Ok(plan) => plan,
-        Err(storage) => {
-            let mut failures = storage.words();
-            machine.storage = storage;
-            if !was_waiting {
-                failures.extend(words(storage::apply_memory(&*machine.system, &state, data).err()));
-            }
-            return failures;
-        }
-    };
-    match storage::apply(&*machine.system, &plan, &state, data) {
-        Ok(()) => {
-            machine.storage = Storage::Kept;
-            Vec::new()
-        }
-        Err(error) => {
-            let reason = stdx::chain(&error).to_string();
-            machine.storage = match plan {
-                storage::StoragePlan::Nothing => Storage::Memory,
-                storage::StoragePlan::Separate { .. } | storage::StoragePlan::Together { .. } => {
-                    Storage::Broken(reason.clone())
-                }
-            };
-            let mut failures = vec![reason, "STATE and DATA are kept in memory and lost at the next start".to_owned()];
-            if !was_waiting {
-                failures.extend(words(storage::apply_memory(&*machine.system, &state, data).err()));
-            }
-            failures
-        }
-    }
-}
-
 fn find_own_disk(machine: &mut Machine) -> Vec<String> {
     machine.booted = install::Booted::observe(&*machine.system);
     if let Some(booted) = machine.booted.clone() {
@@ -220,103 +175,6 @@ fn find_own_disk(machine: &mut Machine) -> Vec<String> {
         machine.on_esp = sources::from_esp(&booted);
     }
     Vec::new()
-}
-
-/// STATE and DATA of the disk that the machine was started from, unless it is there to be installed elsewhere.
-fn own_storage(machine: &mut Machine, booted: &install::Booted) -> Result<storage::StoragePlan, Storage> {
-    let words = |error: install::Error| stdx::chain(&error).to_string();
-    let offer = machine.offer();
-    let outcome = install(machine, booted, offer);
-    let outcome = outcome.map_err(|error| Storage::Broken(format!("nothing is installed: {}", words(error))))?;
-    match outcome {
-        medium::Outcome::Stays if booted.is_read_only => Err(Storage::Broken(medium::NOWHERE.to_owned())),
-        medium::Outcome::Stays => make_rest(machine, booted),
-        medium::Outcome::WasInstalled(reason) => Err(Storage::Broken(reason)),
-        medium::Outcome::Installed(leave) => {
-            machine.leave = Some(leave);
-            Err(Storage::Broken(medium::INSTALLED_REASON.to_owned()))
-        }
-    }
-}
-
-/// Installs if that is asked for, as soon as the disk to install to is there.
-fn install(
-    machine: &mut Machine,
-    booted: &install::Booted,
-    offer: Option<sources::Offer>,
-) -> Result<medium::Outcome, install::Error> {
-    let end = machine.system.uptime() + TARGET_WAIT;
-    loop {
-        let outcome = medium::install(machine, booted, offer.clone());
-        let left = end.saturating_sub(machine.system.uptime());
-        match (&outcome, &machine.devices) {
-            (Err(error), Some(events)) if error.is_for_want_of_a_disk() && !left.is_zero() => {
-                devices::wait(&*machine.system, events, left);
-            }
-            _ => return outcome,
-        }
-    }
-}
-
-/// Makes, or finishes, the partitions that a flashed disk does not come with, and opens what is encrypted. A machine
-/// without a manifest makes nothing: how large they are, and who opens them, is said there.
-fn make_rest(machine: &mut Machine, booted: &install::Booted) -> Result<storage::StoragePlan, Storage> {
-    let failed = |error: install::Error| {
-        let reason = stdx::chain(&error).to_string();
-        match error {
-            install::Error::Luks { source: luks::Error::Locked(_) | luks::Error::NoPassphrase, .. } => {
-                Storage::Locked(reason)
-            }
-            _ => Storage::Broken(reason),
-        }
-    };
-    let offer = machine.offer();
-    let told = offer.clone().and_then(|offer| manifest::check(&offer.source, &offer.text.ok()?).0);
-    let sizes = storage::sizes(offer);
-    let mut disk = booted.open().map_err(failed)?;
-    let plan = install::rest::plan(disk.table(), &sizes, &medium::seed(machine)).map_err(failed)?;
-    let is_state_fresh = plan.format.iter().any(|(number, _)| *number == plan.volumes.0);
-    if is_state_fresh && told.is_none() {
-        return Err(Storage::Unmade);
-    }
-    if let Some(table) = &plan.table {
-        let names: Vec<&str> = table.partitions.values().map(|partition| partition.name.as_str()).collect();
-        machine.say(&format!("first start from {}: its partitions become {}", booted.disk, names.join(", ")));
-    }
-    let (system, given) = (&*machine.system, &machine.given);
-    let install = told.as_ref().map(|told| &told.install);
-    let last_good = machine.config.paths.last_good();
-    let wanted = |label: &str, state: Option<&install::rest::Volume>| {
-        let remembered = state.and_then(|state| locks::remembered(system, state.device(), &last_good));
-        let install = remembered.as_ref().map(|manifest| &manifest.install).or(install)?;
-        locks::wanted(system, install, label, given)
-    };
-    let keys = install::rest::Keys {
-        wanted: &wanted,
-        given: &locks::keys(system, install, given),
-        sealer: &luks::MachineTpm,
-        scratch: &machine.config.paths.run,
-    };
-    let volumes = install::rest::apply(system, booted, &mut disk, (&plan, &keys)).map_err(failed)?;
-    let (state, data) = (volumes.state.device().to_owned(), volumes.data.device().to_owned());
-    machine.volumes = Some(volumes);
-    Ok(storage::StoragePlan::Separate { state, data })
-}
-
-/// Looks at the disks again whenever one appears, until there is one for us.
-fn wait_for_disks(machine: &Machine) -> storage::StoragePlan {
-    let system = &*machine.system;
-    let end = system.uptime() + DISK_WAIT;
-    loop {
-        let plan = storage::plan(&sys::block_devices(system));
-        let left = end.saturating_sub(system.uptime());
-        let Some(events) =
-            machine.devices.as_ref().filter(|_| plan == storage::StoragePlan::Nothing && !left.is_zero())
-        else {
-            return plan;
-        };
-        devices::wait(system, events, left);
-    }
 }
 
 fn make_folders(machine: &mut Machine) -> Vec<String> {

@@ -169,7 +169,7 @@ pub fn forget<D: Device>(disk: &mut OwnDisk<D>, names: &[&str]) -> Result<(), Er
 }
 
 fn destroy_keys<D: Device>(disk: &mut OwnDisk<D>, name: &str) -> Result<(), Error> {
-    const ZEROS: [u8; 1 << 20] = [0; 1 << 20];
+    let zeros = vec![0; 1 << 20];
     let failed = |source| Error::Keys { name: name.to_owned(), source };
     let mut window = disk.volume(name)?;
     let mut head = [0; 8];
@@ -178,9 +178,9 @@ fn destroy_keys<D: Device>(disk: &mut OwnDisk<D>, name: &str) -> Result<(), Erro
         return Ok(());
     }
     let end = luks::HEADER_BYTES.min(window.bytes());
-    for place in (0..end).step_by(ZEROS.len()) {
-        let count = usize::try_from(end - place).map_or(ZEROS.len(), |left| left.min(ZEROS.len()));
-        window.write_at(place, &ZEROS[..count]).map_err(failed)?;
+    for place in (0..end).step_by(zeros.len()) {
+        let count = usize::try_from(end - place).map_or(zeros.len(), |left| left.min(zeros.len()));
+        window.write_at(place, &zeros[..count]).map_err(failed)?;
     }
     window.sync().map_err(failed)
 }

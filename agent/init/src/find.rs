@@ -1,0 +1,155 @@
+//! The boot phase that finds STATE and DATA, makes them or opens them, and mounts them.
+
+use std::path::Path;
+use std::time::Duration;
+
+use crate::machine::{Machine, Storage};
+use crate::{devices, locks, medium, sources, storage};
+
+/// How long a blank disk that was handed to us may take to appear. They are there at once, unless they hang on a slow
+/// controller.
+const DISK_WAIT: Duration = Duration::from_secs(5);
+/// How long the disk to install to may take: a controller of many disks starts them one after another.
+const TARGET_WAIT: Duration = Duration::from_secs(30);
+
+/// Where they cannot be had they are in memory, and [`Machine::storage`] says why.
+pub(crate) fn find_storage(machine: &mut Machine) -> Vec<String> {
+    let (state, data) = (machine.config.paths.state.clone(), Path::new("/var"));
+    let was_waiting = machine.storage.is_waiting();
+    let planned = match machine.booted.clone() {
+        Some(booted) => own_storage(machine, &booted),
+        None => Ok(wait_for_disks(machine)),
+    };
+    let plan = match planned {
+        Ok(plan) => plan,
+        Err(storage) => {
+            let mut failures = storage.words();
+            machine.storage = storage;
+            if !was_waiting {
+                failures.extend(in_memory(&*machine.system, &state, data));
+            }
+            return failures;
+        }
+    };
+    match storage::apply(&*machine.system, &plan, &state, data) {
+        Ok(()) => {
+            machine.storage = Storage::Kept;
+            Vec::new()
+        }
+        Err(error) => {
+            let reason = stdx::chain(&error).to_string();
+            machine.storage = match plan {
+                storage::StoragePlan::Nothing => Storage::Memory,
+                storage::StoragePlan::Separate { .. } | storage::StoragePlan::Together { .. } => {
+                    Storage::Broken(reason.clone())
+                }
+            };
+            let mut failures = vec![reason, "STATE and DATA are kept in memory and lost at the next start".to_owned()];
+            if !was_waiting {
+                failures.extend(in_memory(&*machine.system, &state, data));
+            }
+            failures
+        }
+    }
+}
+
+fn in_memory(system: &dyn sys::System, state: &Path, data: &Path) -> Option<String> {
+    storage::apply_memory(system, state, data).err().map(|error| stdx::chain(&error).to_string())
+}
+
+/// STATE and DATA of the disk that the machine was started from, unless it is there to be installed elsewhere.
+fn own_storage(machine: &mut Machine, booted: &install::Booted) -> Result<storage::StoragePlan, Storage> {
+    let words = |error: install::Error| stdx::chain(&error).to_string();
+    let offer = machine.offer();
+    let outcome = install(machine, booted, offer);
+    let outcome = outcome.map_err(|error| Storage::Broken(format!("nothing is installed: {}", words(error))))?;
+    match outcome {
+        medium::Outcome::Stays if booted.is_read_only => Err(Storage::Broken(medium::NOWHERE.to_owned())),
+        medium::Outcome::Stays => make_rest(machine, booted),
+        medium::Outcome::WasInstalled(reason) => Err(Storage::Broken(reason)),
+        medium::Outcome::Installed(leave) => {
+            machine.leave = Some(leave);
+            Err(Storage::Broken(medium::INSTALLED_REASON.to_owned()))
+        }
+    }
+}
+
+/// Installs if that is asked for, as soon as the disk to install to is there.
+fn install(
+    machine: &mut Machine,
+    booted: &install::Booted,
+    offer: Option<sources::Offer>,
+) -> Result<medium::Outcome, install::Error> {
+    let end = machine.system.uptime() + TARGET_WAIT;
+    loop {
+        let outcome = medium::install(machine, booted, offer.clone());
+        let left = end.saturating_sub(machine.system.uptime());
+        match (&outcome, &machine.devices) {
+            (Err(error), Some(events)) if error.is_for_want_of_a_disk() && !left.is_zero() => {
+                devices::wait(&*machine.system, events, left);
+            }
+            _ => return outcome,
+        }
+    }
+}
+
+/// Makes, or finishes, the partitions that a flashed disk does not come with, and opens what is encrypted. A machine
+/// without a manifest makes nothing: how large they are, and who opens them, is said there.
+fn make_rest(machine: &mut Machine, booted: &install::Booted) -> Result<storage::StoragePlan, Storage> {
+    let failed = |error: install::Error| {
+        let reason = stdx::chain(&error).to_string();
+        match error {
+            install::Error::Luks { source: luks::Error::Locked(_) | luks::Error::NoPassphrase, .. } => {
+                Storage::Locked(reason)
+            }
+            _ => Storage::Broken(reason),
+        }
+    };
+    let offer = machine.offer();
+    let told = offer.clone().and_then(|offer| manifest::check(&offer.source, &offer.text.ok()?).0);
+    let sizes = storage::sizes(offer);
+    let mut disk = booted.open().map_err(failed)?;
+    let plan = install::rest::plan(disk.table(), &sizes, &medium::seed(machine)).map_err(failed)?;
+    let is_state_fresh = plan.format.iter().any(|(number, _)| *number == plan.volumes.0);
+    if is_state_fresh && told.is_none() {
+        return Err(Storage::Unmade);
+    }
+    if let Some(table) = &plan.table {
+        let names: Vec<&str> = table.partitions.values().map(|partition| partition.name.as_str()).collect();
+        machine.say(&format!("first start from {}: its partitions become {}", booted.disk, names.join(", ")));
+    }
+    let (system, given) = (&*machine.system, &machine.given);
+    let install = told.as_ref().map(|told| &told.install);
+    let last_good = machine.config.paths.last_good();
+    let wanted = |label: &str, state: Option<&install::rest::Volume>| {
+        let remembered = state.and_then(|state| locks::remembered(system, state.device(), &last_good));
+        let install = remembered.as_ref().map(|manifest| &manifest.install).or(install)?;
+        locks::wanted(system, install, label, given)
+    };
+    let keys = install::rest::Keys {
+        wanted: &wanted,
+        given: &locks::keys(system, install, given),
+        sealer: &luks::MachineTpm,
+        scratch: &machine.config.paths.run,
+    };
+    let volumes = install::rest::apply(system, booted, &mut disk, (&plan, &keys)).map_err(failed)?;
+    let (state, data) = (volumes.state.device().to_owned(), volumes.data.device().to_owned());
+    machine.volumes = Some(volumes);
+    Ok(storage::StoragePlan::Separate { state, data })
+}
+
+/// Looks at the disks again whenever one appears, until there is one for us.
+fn wait_for_disks(machine: &Machine) -> storage::StoragePlan {
+    let system = &*machine.system;
+    let end = system.uptime() + DISK_WAIT;
+    loop {
+        let plan = storage::plan(&sys::block_devices(system));
+        let left = end.saturating_sub(system.uptime());
+        let Some(events) =
+            machine.devices.as_ref().filter(|_| plan == storage::StoragePlan::Nothing && !left.is_zero())
+        else {
+            return plan;
+        };
+        devices::wait(system, events, left);
+    }
+}

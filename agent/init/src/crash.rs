@@ -19,6 +19,10 @@ const REASONS: [&str; 4] = ["Kernel panic - not syncing: ", "Oops: ", "BUG: ", "
 
 /// Takes over what there is.
 pub(crate) fn collect(machine: &mut Machine) -> Vec<String> {
+    if machine.storage.is_waiting() {
+        // What is taken from the firmware has to be kept.
+        return Vec::new();
+    }
     let system = machine.system.clone();
     let names = system.list(Path::new(STORE)).unwrap_or_default();
     let Some(text) = lines(&*system, &names) else { return Vec::new() };

@@ -81,14 +81,15 @@ async fn give(scene: &Scene, passphrase: &str) -> Result<()> {
 
 /// The recovery key of STATE, which is given out once.
 async fn take_recovery_key(scene: &Scene, master: &Machine) -> Result<String> {
-    let ask = async || -> Result<String> {
-        let mut command = keelson(scene, master, "recovery-key")?;
-        tokio::task::spawn_blocking(move || tools::run(&mut command)).await.context("wait for the answer")?
-    };
-    let told = until("the recovery keys", SHORTLY, ask).await?;
+    let told = until("the recovery keys", SHORTLY, async || ask_recovery_keys(scene, master).await).await?;
     let key = told.lines().find_map(|line| line.strip_prefix("STATE: ")).context("there is none of STATE")?;
-    ensure!(ask().await.is_err(), "the recovery keys are given out twice");
+    ensure!(ask_recovery_keys(scene, master).await.is_err(), "the recovery keys are given out twice");
     Ok(key.to_owned())
+}
+
+async fn ask_recovery_keys(scene: &Scene, master: &Machine) -> Result<String> {
+    let mut command = keelson(scene, master, "recovery-key")?;
+    tokio::task::spawn_blocking(move || tools::run(&mut command)).await.context("wait for the answer")?
 }
 
 /// Looks at STATE of a machine that does not run, as a rescue system would.

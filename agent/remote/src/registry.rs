@@ -87,7 +87,8 @@ fn parse(text: &str) -> Result<Reference, &'static str> {
         None => (rest, None),
     };
     let is_host = |byte: u8| byte.is_ascii_alphanumeric() || b".-:[]".contains(&byte);
-    let has_host = !registry.is_empty() && registry.bytes().all(is_host);
+    let begins_well = registry.starts_with(|first: char| first.is_ascii_alphanumeric() || first == '[');
+    let has_host = begins_well && registry.bytes().all(is_host);
     if !has_host || format!("https://{registry}/").parse::<Url>().is_err() {
         return Err("its registry is no host");
     }
@@ -307,6 +308,7 @@ mod tests {
             ("oci://r.example.com/keelson:-1", "tag"),
             ("oci://user:pw@r.example.com/keelson:1", "no host"),
             ("oci:///keelson:1", "no host"),
+            ("./keelson:1", "no host"),
             ("oci://r.example.com/keelson@sha512:00", "sha256"),
             ("oci://r.example.com/keelson@sha256:00", "64"),
         ] {

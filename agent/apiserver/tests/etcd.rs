@@ -155,7 +155,7 @@ async fn an_etcd_that_is_away_is_told_waited_for_and_found_again() {
     etcd.healthy(0).await;
     let way = Way::to(&etcd.url(0)).await;
     // A server that starts without it waits for it, and says so.
-    way.cut();
+    way.cut().await;
     let (stop, config) = (Shutdown::new(), Config { authorization: Authorization::AlwaysAllow, ..Config::default() });
     let (server, ready) = apiserver::service(config, etcd.store(Some(way.address)).await, &stop).unwrap();
     assert!(!is_ready(&server).await);
@@ -171,7 +171,7 @@ async fn an_etcd_that_is_away_is_told_waited_for_and_found_again() {
     let (told, mut telling) = watch::channel(BTreeSet::new());
     let following = tokio::spawn(follow(server.clone(), since, told));
 
-    way.cut();
+    way.cut().await;
     for answer in [make(&server, "two", "").await, get(&server, MAPS).await] {
         let (code, status) = answer;
         assert_eq!(code, StatusCode::INTERNAL_SERVER_ERROR, "{status}");
@@ -208,7 +208,7 @@ async fn what_was_compacted_while_the_server_was_away_is_found_out() {
     let since = list["metadata"]["resourceVersion"].as_str().unwrap().to_owned();
     // Not read: it stays where it is.
     let slow = format!("{MAPS}?watch=1&resourceVersion={since}");
-    way.cut();
+    way.cut().await;
     assert!(get(&server, MAPS).await.0.is_server_error());
     let direct = etcd.store(None).await;
     let goes = b"/registry/configmaps/default/goes";

@@ -1,9 +1,10 @@
 //! etcd as it is: members on loopback, and a way to them that can be cut.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -12,6 +13,7 @@ use http_body_util::{BodyExt as _, Full};
 use lifecycle::Shutdown;
 use parking_lot::Mutex;
 use tokio::net::TcpStream;
+use tokio::sync::RwLock;
 
 const BINARY: &str = "KEELSON_TEST_ETCD";
 /// Time between two looks at a member.
@@ -30,30 +32,40 @@ pub(crate) fn binary() -> Option<PathBuf> {
 pub(crate) struct Etcd {
     binary: PathBuf,
     folder: tempfile::TempDir,
+    host: Ipv4Addr,
     /// Ports for clients and for one another.
     ports: Vec<(u16, u16)>,
     children: Vec<Option<Child>>,
     options: Vec<String>,
 }
 
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+/// A loopback address that nobody else has: whoever connects from 127.0.0.1 may get any port there, also one that a
+/// member is about to take.
+fn own_host() -> Ipv4Addr {
+    static COUNT: AtomicU8 = AtomicU8::new(1);
+    let [.., high, low] = std::process::id().to_be_bytes();
+    Ipv4Addr::new(127, 1 + high % 254, low, COUNT.fetch_add(1, Ordering::Relaxed))
+}
+
+fn free_port(host: Ipv4Addr) -> u16 {
+    TcpListener::bind((host, 0)).unwrap().local_addr().unwrap().port()
 }
 
 impl Etcd {
     /// Starts them.
     pub(crate) fn start(binary: PathBuf, members: usize, options: &[&str]) -> Self {
-        let ports = (0..members).map(|_| (free_port(), free_port())).collect();
+        let host = own_host();
+        let ports = (0..members).map(|_| (free_port(host), free_port(host))).collect();
         let options = options.iter().map(|&option| option.to_owned()).collect();
         let folder = tempfile::tempdir().unwrap();
-        let mut etcd = Self { binary, folder, ports, children: (0..members).map(|_| None).collect(), options };
+        let mut etcd = Self { binary, folder, host, ports, children: (0..members).map(|_| None).collect(), options };
         (0..members).for_each(|member| etcd.run(member));
         etcd
     }
 
     /// Starts a member that does not run.
     pub(crate) fn run(&mut self, member: usize) {
-        let url = |port: u16| format!("http://127.0.0.1:{port}");
+        let url = |port: u16| format!("http://{}:{port}", self.host);
         let (client, peer) = (self.url(member), url(self.ports[member].1));
         let all: Vec<String> = self.ports.iter().enumerate().map(|(n, p)| format!("m{n}={}", url(p.1))).collect();
         let data = self.folder.path().join(format!("m{member}"));
@@ -83,7 +95,7 @@ impl Etcd {
 
     /// Where clients reach a member.
     pub(crate) fn url(&self, member: usize) -> String {
-        format!("http://127.0.0.1:{}", self.ports[member].0)
+        format!("http://{}:{}", self.host, self.ports[member].0)
     }
 
     /// A store over all members, or over the way to one.
@@ -148,6 +160,8 @@ pub(crate) struct Way {
     pub(crate) address: SocketAddr,
     /// Ends the connections of now, and all that come until it is replaced.
     cut: Arc<Mutex<Shutdown>>,
+    /// Shared by the connections that are open.
+    open: Arc<RwLock<()>>,
     end: Shutdown,
 }
 
@@ -156,16 +170,19 @@ impl Way {
     pub(crate) async fn to(server: &str) -> Self {
         let server: SocketAddr = server.trim_start_matches("http://").parse().unwrap();
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let way = Self { address: listener.local_addr().unwrap(), cut: Arc::default(), end: Shutdown::new() };
-        let (cut, end) = (way.cut.clone(), way.end.clone());
+        let address = listener.local_addr().unwrap();
+        let way = Self { address, cut: Arc::default(), open: Arc::default(), end: Shutdown::new() };
+        let (cut, open, end) = (way.cut.clone(), way.open.clone(), way.end.clone());
         tokio::spawn(async move {
             loop {
                 let mut near = tokio::select! {
                     accepted = listener.accept() => accepted.unwrap().0,
                     () = end.wait() => return,
                 };
+                let open = open.clone().read_owned().await;
                 let cut = cut.lock().clone();
                 tokio::spawn(async move {
+                    let _open = open;
                     let carry = async {
                         if let Ok(mut far) = TcpStream::connect(server).await {
                             let _either_end = tokio::io::copy_bidirectional(&mut near, &mut far).await;
@@ -181,9 +198,10 @@ impl Way {
         way
     }
 
-    /// Cuts it.
-    pub(crate) fn cut(&self) {
+    /// Cuts it. Afterwards nothing is on its way any more.
+    pub(crate) async fn cut(&self) {
         self.cut.lock().trigger();
+        drop(self.open.write().await);
     }
 
     /// Opens it again.
@@ -195,6 +213,6 @@ impl Way {
 impl Drop for Way {
     fn drop(&mut self) {
         self.end.trigger();
-        self.cut();
+        self.cut.lock().trigger();
     }
 }

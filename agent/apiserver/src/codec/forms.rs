@@ -128,12 +128,15 @@ impl Forms {
     /// Keeps a form if there is room. For lists: one that is larger than all that is kept would drive out what others
     /// read, and find nothing of its own the next time.
     pub fn keep_beside(&self, key: Key, form: impl FnOnce() -> Form) {
+        let is_full = |kept: &Kept| kept.young.bytes + kept.old.bytes >= MAX_BYTES;
+        if is_full(&self.0.lock()) {
+            return;
+        }
+        // Made without keeping others from reading.
+        let form = form();
         let kept = &mut *self.0.lock();
-        if kept.young.bytes + kept.old.bytes < MAX_BYTES {
-            let form = form();
-            if kept.has_room(&form) {
-                kept.young.put(key, form);
-            }
+        if kept.has_room(&form) {
+            kept.young.put(key, form);
         }
     }
 

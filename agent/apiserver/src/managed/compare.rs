@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 
 use super::schema::{Form, Type};
-use super::set::{Set, Step};
+use super::set::{Node, Set, Step};
 
 /// The paths that a change touched.
 #[derive(Clone, Debug, Default)]
@@ -19,37 +19,42 @@ pub struct Comparison {
 impl Comparison {
     /// Compares two objects of one type.
     pub fn of(ty: Type<'_>, old: &Value, new: &Value) -> Self {
-        let mut out = Self::default();
-        out.walk(ty, (Some(old), Some(new)), &mut Vec::new());
-        out
+        let Touched { added, modified, removed } = Touched::of(ty, (Some(old), Some(new)));
+        Self { added: added.below, modified: modified.below, removed: removed.below }
     }
+}
 
-    fn walk(&mut self, ty: Type<'_>, pair: (Option<&Value>, Option<&Value>), path: &mut Vec<Step>) {
+/// The same of one value, which may itself be of the set, and what is below it.
+#[derive(Default)]
+struct Touched {
+    added: Node,
+    modified: Node,
+    removed: Node,
+}
+
+impl Touched {
+    fn of(ty: Type<'_>, pair: (Option<&Value>, Option<&Value>)) -> Self {
+        let mut out = Self::default();
         let (old, new) = pair;
         let (was, is) = (ty.form(old), ty.form(new));
         if old.is_some() && new.is_some() && was != is {
             // A value of another form: what was below the old one goes.
-            self.by_form(was, ty, pair, path);
+            out.by_form(was, ty, pair);
         }
         let form = if new.is_some() { is } else { was };
-        if self.by_form(form, ty, pair, path) {
-            return;
+        if out.by_form(form, ty, pair) {
+            return out;
         }
         match pair {
-            (None, Some(_)) => self.added.insert(path),
-            (Some(_), None) => self.removed.insert(path),
+            (None, Some(_)) => out.added.is_member = true,
+            (Some(_), None) => out.removed.is_member = true,
             _ => {}
         }
+        out
     }
 
     /// Compares as values of a form; whether they were compared as one value.
-    fn by_form(
-        &mut self,
-        form: Form,
-        ty: Type<'_>,
-        pair: (Option<&Value>, Option<&Value>),
-        path: &mut Vec<Step>,
-    ) -> bool {
+    fn by_form(&mut self, form: Form, ty: Type<'_>, pair: (Option<&Value>, Option<&Value>)) -> bool {
         let is_empty = |side: Option<&Value>| match (form, side) {
             (Form::Map, Some(Value::Object(map))) => map.is_empty(),
             (Form::List, Some(Value::Array(list))) => list.is_empty(),
@@ -58,57 +63,64 @@ impl Comparison {
         let is_leaf = form == Form::Leaf || is_empty(pair.0) && is_empty(pair.1);
         match (is_leaf, form) {
             (true, _) => match pair {
-                (None, Some(_)) => self.added.insert(path),
-                (Some(_), None) => self.removed.insert(path),
-                (Some(old), Some(new)) if !equal(old, new) => self.modified.insert(path),
+                (None, Some(_)) => self.added.is_member = true,
+                (Some(_), None) => self.removed.is_member = true,
+                (Some(old), Some(new)) if !equal(old, new) => self.modified.is_member = true,
                 _ => {}
             },
-            (_, Form::List) => self.lists(ty, pair, path),
-            _ => self.maps(ty, pair, path),
+            (_, Form::List) => self.lists(ty, pair),
+            _ => self.maps(ty, pair),
         }
         is_leaf
     }
 
-    fn maps(&mut self, ty: Type<'_>, (old, new): (Option<&Value>, Option<&Value>), path: &mut Vec<Step>) {
+    fn put(&mut self, step: &Step, below: Self) {
+        let sets =
+            [(&mut self.added, below.added), (&mut self.modified, below.modified), (&mut self.removed, below.removed)];
+        for (own, below) in sets {
+            if !below.is_empty() {
+                own.below.put(step.clone(), below);
+            }
+        }
+    }
+
+    fn maps(&mut self, ty: Type<'_>, (old, new): (Option<&Value>, Option<&Value>)) {
         let empty = Map::new();
         let old = old.and_then(Value::as_object).unwrap_or(&empty);
         let new = new.and_then(Value::as_object).unwrap_or(&empty);
         for key in old.keys().chain(new.keys().filter(|k| !old.contains_key(*k))) {
-            let step = Step::Field(key.clone());
-            let below = ty.below(&step);
-            path.push(step);
-            self.walk(below, (old.get(key), new.get(key)), path);
-            path.pop();
+            let step = Step::Field(key.into());
+            let below = Self::of(ty.below(&step), (old.get(key), new.get(key)));
+            self.put(&step, below);
         }
     }
 
-    fn lists(&mut self, ty: Type<'_>, (old, new): (Option<&Value>, Option<&Value>), path: &mut Vec<Step>) {
+    fn lists(&mut self, ty: Type<'_>, (old, new): (Option<&Value>, Option<&Value>)) {
         let (old, new) = (grouped(ty, old), grouped(ty, new));
         let steps = old.iter().chain(new.iter().filter(|(s, _)| !old.iter().any(|(o, _)| o == s)));
         for (step, _) in steps {
             let (before, after) = (members(&old, step), members(&new, step));
-            path.push(step.clone());
             let item = if matches!(ty, Type::Set) { Type::Leaf } else { ty.below(step) };
-            match (before, after) {
-                ([] | [_], [] | [_]) => self.walk(item, (before.first().copied(), after.first().copied()), path),
-                ([_, _, ..], [_, _, ..]) if before == after => {}
-                ([_, _, ..], [_, _, ..]) => self.modified.insert(path),
+            let below = match (before, after) {
+                ([] | [_], [] | [_]) => Self::of(item, (before.first().copied(), after.first().copied())),
+                ([_, _, ..], [_, _, ..]) if before == after => continue,
+                ([_, _, ..], [_, _, ..]) => {
+                    Self { modified: Node { is_member: true, ..Node::default() }, ..Self::default() }
+                }
                 // Several became one or none.
                 ([_, _, ..], _) => {
-                    if let Some(one) = after.first().copied() {
-                        self.walk(item, (None, Some(one)), path);
-                    }
-                    self.removed.insert(path);
+                    let mut below = after.first().map(|one| Self::of(item, (None, Some(one)))).unwrap_or_default();
+                    below.removed.is_member = true;
+                    below
                 }
                 // One or none became several.
                 (_, _) => {
-                    if let Some(one) = before.first().copied() {
-                        self.walk(item, (Some(one), None), path);
-                    }
-                    self.added.insert(path);
+                    let mut below = before.first().map(|one| Self::of(item, (Some(one), None))).unwrap_or_default();
+                    below.added.is_member = true;
+                    below
                 }
-            }
-            path.pop();
+            };
+            self.put(step, below);
         }
     }
 }
@@ -145,38 +157,30 @@ pub fn equal(a: &Value, b: &Value) -> bool {
 
 /// The fields that an object names.
 pub fn field_set(ty: Type<'_>, value: &Value) -> Set {
-    let mut set = Set::default();
-    named(ty, value, &mut Vec::new(), &mut set);
-    set
+    named(ty, value).below
 }
 
-fn named(ty: Type<'_>, value: &Value, path: &mut Vec<Step>, set: &mut Set) {
+fn named(ty: Type<'_>, value: &Value) -> Node {
+    let mut below = Set::default();
     match (ty, value) {
         (Type::Struct(_) | Type::Map(_) | Type::Object(..) | Type::Values(_) | Type::Deduced, Value::Object(map)) => {
             for (key, inner) in map {
-                let step = Step::Field(key.clone());
-                let below = ty.below(&step);
-                path.push(step);
-                named(below, inner, path, set);
+                let step = Step::Field(key.into());
+                let mut node = named(ty.below(&step), inner);
                 let empty = inner.is_null() || inner.as_object().is_some_and(Map::is_empty);
-                if empty || !ty.declares(key) {
-                    set.insert(path);
-                }
-                path.pop();
+                node.is_member |= empty || !ty.declares(key);
+                below.put(step, node);
             }
         }
         (Type::Keyed(..) | Type::Members(..) | Type::Set, Value::Array(_)) => {
             for (step, members) in grouped(ty, Some(value)) {
-                let below = if matches!(ty, Type::Set) { Type::Leaf } else { ty.below(&step) };
-                path.push(step);
+                let item = if matches!(ty, Type::Set) { Type::Leaf } else { ty.below(&step) };
                 // Several members with one key are one value.
-                if let [one] = members.as_slice() {
-                    named(below, one, path, set);
-                }
-                set.insert(path);
-                path.pop();
+                let node = if let [one] = members.as_slice() { named(item, one) } else { Node::default() };
+                below.put(step, Node { is_member: true, ..node });
             }
         }
-        _ => set.insert(path),
+        _ => return Node { is_member: true, below },
     }
+    Node { is_member: false, below }
 }

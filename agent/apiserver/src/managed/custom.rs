@@ -30,7 +30,7 @@ impl Walk {
             (_, Value::Null) => {}
             (Type::Struct(_) | Type::Map(_) | Type::Object(..) | Type::Values(_), Value::Object(map)) => {
                 for (key, inner) in map {
-                    let step = Step::Field(key.clone());
+                    let step = Step::Field(key.into());
                     let below = ty.below(&step);
                     self.path.push(step);
                     if is_known(ty, key) {

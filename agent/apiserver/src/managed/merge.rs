@@ -20,7 +20,7 @@ pub fn merge(ty: Type<'_>, live: Option<&Value>, config: Option<&Value>) -> Valu
             }
             let keys = old.keys().chain(new.keys().filter(|k| !old.contains_key(*k)));
             let merged = keys.map(|key| {
-                let below = ty.below(&Step::Field(key.clone()));
+                let below = ty.below(&Step::Field(key.into()));
                 (key.clone(), merge(below, old.get(key), new.get(key)))
             });
             Value::Object(merged.collect())
@@ -61,7 +61,7 @@ fn whole_values(ty: Type<'_>, value: &Value, path: &str, found: &mut Vec<String>
         }
         (_, Value::Object(map)) => {
             for (key, inner) in map {
-                let step = Step::Field(key.clone());
+                let step = Step::Field(key.into());
                 whole_values(ty.below(&step), inner, &format!("{path}.{key}"), found);
             }
         }
@@ -140,7 +140,7 @@ pub fn remove(ty: Type<'_>, value: &Value, gone: &Set) -> Value {
         {
             let mut out = Map::new();
             for (key, inner) in map {
-                let step = Step::Field(key.clone());
+                let step = Step::Field(key.into());
                 if gone.has(&step) {
                     continue;
                 }

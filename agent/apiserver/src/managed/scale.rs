@@ -31,7 +31,7 @@ pub struct Scaling<'a> {
 /// # Errors
 /// With a conflict, when others own what changes.
 pub fn apply_scale(kind: &Kind, object: &mut Value, scaling: Scaling<'_>) -> Result<()> {
-    let steps: Vec<Step> = scaling.path.split('/').skip(1).map(|name| Step::Field(name.to_owned())).collect();
+    let steps: Vec<Step> = scaling.path.split('/').skip(1).map(|name| Step::Field(name.into())).collect();
     let mut path = Set::default();
     path.insert(&steps);
     let mut entries = entries::read(object);
@@ -70,7 +70,7 @@ mod tests {
     fn deployment() -> Value {
         let mut object = json!({"metadata": {}, "spec": {"replicas": 3}});
         let mut fields = Set::default();
-        fields.insert(&["spec", "replicas"].map(|s| Step::Field(s.to_owned())));
+        fields.insert(&["spec", "replicas"].map(|s| Step::Field(s.into())));
         entries::write(&mut object, vec![Entry { manager: manager("other", false), time: None, fields }]);
         object
     }

@@ -196,7 +196,7 @@ fn keyed<'k>(
     for key in sorted {
         let found = item.get(key).cloned();
         if let Some(value) = found.or_else(|| default(key)) {
-            pairs.push((key.to_owned(), value));
+            pairs.push((key.into(), value));
         }
     }
     (!pairs.is_empty()).then_some(Step::Key(pairs))

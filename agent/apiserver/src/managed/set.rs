@@ -1,18 +1,18 @@
 //! Sets of field paths.
 
 use std::cmp::Ordering;
-use std::collections::BTreeMap;
 
 use api::transcode::go_json;
 use serde_json::{Map, Value, json};
+use smol_str::SmolStr;
 
 /// One step of a path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
     /// A field of a struct or a key of a map.
-    Field(String),
+    Field(SmolStr),
     /// The member of a list with these values in its key fields.
-    Key(Vec<(String, Value)>),
+    Key(Vec<(SmolStr, Value)>),
     /// The member of a set with this value.
     Value(Value),
     /// The member at this place of a list without keys.
@@ -32,9 +32,9 @@ impl Step {
     /// As `fieldsV1` has it.
     fn text(&self) -> String {
         match self {
-            Self::Field(name) => format!("f:{name}"),
+            Self::Field(name) => ["f:", name.as_str()].concat(),
             Self::Key(pairs) => {
-                let pairs = pairs.iter().map(|(k, v)| format!("{}:{}", json!(k), go_json(v)));
+                let pairs = pairs.iter().map(|(k, v)| format!("{}:{}", json!(k.as_str()), go_json(v)));
                 format!("k:{{{}}}", pairs.collect::<Vec<_>>().join(","))
             }
             Self::Value(value) => format!("v:{}", go_json(value)),
@@ -45,12 +45,12 @@ impl Step {
     fn parse(text: &str) -> Option<Self> {
         let (prefix, rest) = text.split_at_checked(2)?;
         Some(match prefix {
-            "f:" => Self::Field(rest.to_owned()),
+            "f:" => Self::Field(rest.into()),
             "v:" => Self::Value(serde_json::from_str(rest).ok()?),
             "i:" => Self::Index(rest.parse().ok()?),
             "k:" => {
                 let map: Map<String, Value> = serde_json::from_str(rest).ok()?;
-                Self::Key(map.into_iter().collect())
+                Self::Key(map.into_iter().map(|(key, value)| (key.into(), value)).collect())
             }
             _ => return None,
         })
@@ -99,17 +99,47 @@ fn compare_values(a: &Value, b: &Value) -> Ordering {
     }
 }
 
-/// A set of paths, as a tree.
+/// A set of paths, as a tree: steps in order, each once.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Set {
-    nodes: BTreeMap<Step, Node>,
+    nodes: Vec<(Step, Node)>,
 }
 
+/// What a set holds of one path and those that go on from it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Node {
+pub struct Node {
     /// Whether the path that ends here is in the set.
-    is_member: bool,
-    below: Set,
+    pub is_member: bool,
+    /// The paths that go on.
+    pub below: Set,
+}
+
+impl Node {
+    /// Whether there is nothing in it.
+    pub fn is_empty(&self) -> bool {
+        !self.is_member && self.below.is_empty()
+    }
+
+    fn add(&mut self, other: Self) {
+        self.is_member |= other.is_member;
+        self.below.absorb(other.below);
+    }
+}
+
+/// The nodes of a set, for steps that are asked for in order.
+struct InOrder<'s>(std::slice::Iter<'s, (Step, Node)>);
+
+impl<'s> InOrder<'s> {
+    fn node(&mut self, step: &Step) -> Option<&'s Node> {
+        loop {
+            let (own, node) = self.0.as_slice().first()?;
+            match own.cmp(step) {
+                Ordering::Less => drop(self.0.next()),
+                Ordering::Equal => return Some(node),
+                Ordering::Greater => return None,
+            }
+        }
+    }
 }
 
 impl Set {
@@ -121,26 +151,54 @@ impl Set {
     /// Puts a path in. The empty path is no member of any set.
     pub fn insert(&mut self, path: &[Step]) {
         let Some((first, rest)) = path.split_first() else { return };
-        let node = match self.nodes.get_mut(first) {
-            Some(node) => node,
-            None => self.nodes.entry(first.clone()).or_default(),
-        };
+        let node = self.node_mut(first.clone());
         if rest.is_empty() { node.is_member = true } else { node.below.insert(rest) }
+    }
+
+    /// Puts what a node holds in, under a step.
+    pub fn put(&mut self, step: Step, node: Node) {
+        if !node.is_empty() {
+            self.node_mut(step).add(node);
+        }
+    }
+
+    fn node_mut(&mut self, step: Step) -> &mut Node {
+        let at = match self.nodes.last() {
+            Some((last, _)) if *last >= step => self.find(&step),
+            _ => Err(self.nodes.len()),
+        };
+        let at = at.unwrap_or_else(|at| {
+            self.nodes.insert(at, (step, Node::default()));
+            at
+        });
+        &mut self.nodes[at].1
+    }
+
+    fn find(&self, step: &Step) -> Result<usize, usize> {
+        self.nodes.binary_search_by(|(own, _)| own.cmp(step))
+    }
+
+    fn node(&self, step: &Step) -> Option<&Node> {
+        self.find(step).ok().map(|at| &self.nodes[at].1)
+    }
+
+    fn in_order(&self) -> InOrder<'_> {
+        InOrder(self.nodes.iter())
     }
 
     /// Whether the step is a member.
     pub fn has(&self, step: &Step) -> bool {
-        self.nodes.get(step).is_some_and(|n| n.is_member)
+        self.node(step).is_some_and(|n| n.is_member)
     }
 
     /// What lies below a step.
     pub fn below(&self, step: &Step) -> Option<&Self> {
-        self.nodes.get(step).map(|n| &n.below).filter(|s| !s.is_empty())
+        self.node(step).map(|n| &n.below).filter(|s| !s.is_empty())
     }
 
     /// The steps with what they hold, to change: whether each is a member, and what is below.
     pub fn iter_mut(&mut self) -> impl Iterator<Item = (&Step, &mut bool, &mut Self)> {
-        self.nodes.iter_mut().map(|(step, node)| (step, &mut node.is_member, &mut node.below))
+        self.nodes.iter_mut().map(|(step, node)| (&*step, &mut node.is_member, &mut node.below))
     }
 
     /// What is in either.
@@ -152,15 +210,25 @@ impl Set {
     /// Takes what is in the other in.
     pub fn add(&mut self, other: &Self) {
         for (step, node) in &other.nodes {
-            match self.nodes.get_mut(step) {
-                Some(own) => {
+            match self.find(step) {
+                Ok(at) => {
+                    let own = &mut self.nodes[at].1;
                     own.is_member |= node.is_member;
                     own.below.add(&node.below);
                 }
-                None => {
-                    self.nodes.insert(step.clone(), node.clone());
-                }
+                Err(at) => self.nodes.insert(at, (step.clone(), node.clone())),
             }
+        }
+    }
+
+    /// As `add`, of a set that nobody else needs.
+    pub fn absorb(&mut self, other: Self) {
+        if self.is_empty() {
+            *self = other;
+            return;
+        }
+        for (step, node) in other.nodes {
+            self.put(step, node);
         }
     }
 
@@ -172,12 +240,13 @@ impl Set {
 
     /// Leaves out what is in the other.
     pub fn subtract(&mut self, other: &Self) {
-        self.nodes.retain(|step, node| {
-            if let Some(theirs) = other.nodes.get(step) {
+        let mut theirs = other.in_order();
+        self.nodes.retain_mut(|(step, node)| {
+            if let Some(theirs) = theirs.node(step) {
                 node.is_member &= !theirs.is_member;
                 node.below.subtract(&theirs.below);
             }
-            node.is_member || !node.below.is_empty()
+            !node.is_empty()
         });
     }
 
@@ -188,11 +257,12 @@ impl Set {
     }
 
     fn keep(&mut self, other: &Self) {
-        self.nodes.retain(|step, node| {
-            let Some(theirs) = other.nodes.get(step) else { return false };
+        let mut theirs = other.in_order();
+        self.nodes.retain_mut(|(step, node)| {
+            let Some(theirs) = theirs.node(step) else { return false };
             node.is_member &= theirs.is_member;
             node.below.keep(&theirs.below);
-            node.is_member || !node.below.is_empty()
+            !node.is_empty()
         });
     }
 
@@ -203,13 +273,14 @@ impl Set {
     }
 
     fn drop_below(&mut self, other: &Self) {
-        self.nodes.retain(|step, node| {
-            match other.nodes.get(step) {
+        let mut theirs = other.in_order();
+        self.nodes.retain_mut(|(step, node)| {
+            match theirs.node(step) {
                 Some(theirs) if theirs.is_member => return false,
                 Some(theirs) => node.below.drop_below(&theirs.below),
                 None => {}
             }
-            node.is_member || !node.below.is_empty()
+            !node.is_empty()
         });
     }
 
@@ -227,9 +298,7 @@ impl Set {
             }
             let below =
                 if rest.iter().any(|rest| rest.is_empty()) { node.below.clone() } else { node.below.matching(&rest) };
-            if node.is_member || !below.is_empty() {
-                out.nodes.insert(step.clone(), Node { is_member: node.is_member, below });
-            }
+            out.put(step.clone(), Node { is_member: node.is_member, below });
         }
         out
     }
@@ -277,7 +346,7 @@ impl Set {
             }
             let below = Self::from_value(inner)?;
             let is_member = below.is_empty() || inner.get(".").is_some();
-            set.nodes.insert(Step::parse(text)?, Node { is_member, below });
+            set.put(Step::parse(text)?, Node { is_member, below });
         }
         Some(set)
     }
@@ -314,7 +383,7 @@ pub fn shown(value: &Value) -> String {
 pub fn of_paths(paths: &[&str]) -> Set {
     let mut set = Set::default();
     for path in paths {
-        let steps: Vec<Step> = path.split('.').map(|name| Step::Field(name.to_owned())).collect();
+        let steps: Vec<Step> = path.split('.').map(|name| Step::Field(name.into())).collect();
         set.insert(&steps);
     }
     set

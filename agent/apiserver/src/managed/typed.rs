@@ -110,7 +110,7 @@ impl Walker {
             (Form::Struct(message), Value::Object(map)) => self.fields(message, map),
             (Form::Map(ty), Value::Object(map)) => {
                 for (key, value) in map {
-                    self.below(Step::Field(key.clone()), Form::of_type(*ty), value);
+                    self.below(Step::Field(key.into()), Form::of_type(*ty), value);
                 }
             }
             (Form::Struct(_) | Form::Map(_) | Form::Object, other) => {
@@ -133,13 +133,13 @@ impl Walker {
                 Some(field) => Form::of_field(field),
                 None if message.type_meta && matches!(key.as_str(), "kind" | "apiVersion") => Form::Text,
                 None => {
-                    self.path.push(Step::Field(key.clone()));
+                    self.path.push(Step::Field(key.into()));
                     self.tell("field not declared in schema");
                     self.path.pop();
                     return;
                 }
             };
-            self.below(Step::Field(key.clone()), form, value);
+            self.below(Step::Field(key.into()), form, value);
         }
     }
 

@@ -41,7 +41,7 @@ pub fn track(target: Target<'_>, live: Option<&Value>, new: &mut Value, writer: 
 
 /// Whether all members of lists that merge by keys have those keys.
 fn is_typeable(ty: Type<'_>, value: &Value) -> bool {
-    let below = |(key, inner): (&String, &Value)| is_typeable(ty.below(&Step::Field(key.clone())), inner);
+    let below = |(key, inner): (&String, &Value)| is_typeable(ty.below(&Step::Field(key.into())), inner);
     match (ty, value) {
         (Type::Struct(_) | Type::Map(_), Value::Object(map)) => map.iter().all(below),
         (Type::Keyed(keys, item), Value::Array(items)) => items.iter().all(|member| {

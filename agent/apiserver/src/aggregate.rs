@@ -103,7 +103,7 @@ impl Aggregator {
 impl Remote {
     fn read(value: &Value) -> Option<Self> {
         use base64::Engine as _;
-        let service = value.pointer("/spec/service").filter(|s| s.is_object())?;
+        let service = tree::at(value, "/spec/service").filter(|s| s.is_object())?;
         let text = |key: &str| service[key].as_str().unwrap_or_default().to_owned();
         let bundle = tree::text(value, "/spec/caBundle");
         Some(Self {

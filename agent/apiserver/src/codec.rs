@@ -18,12 +18,15 @@ mod unstructured;
 mod yaml;
 
 use std::borrow::Cow;
+use std::collections::HashMap;
+use std::sync::{Arc, LazyLock};
 
 use api::Kind;
 use api::schema::Message;
 use api::transcode::{self, Report};
 use bytes::Bytes;
-use serde_json::Value;
+use parking_lot::RwLock;
+use serde_json::{Map, Value};
 
 pub use blank::{as_stored, as_written, keep as keep_blanks};
 pub use convert::between;
@@ -216,6 +219,20 @@ pub fn canonical(kind: &Kind, value: &Value) -> Result<Value> {
     read_back(kind, value, &raw)
 }
 
+/// The canonical form of an object that says nothing, made once for each kind that is built in.
+pub fn empty(kind: &'static Kind) -> Result<Arc<Value>> {
+    static MADE: LazyLock<RwLock<HashMap<usize, Arc<Value>>>> = LazyLock::new(RwLock::default);
+    let key = std::ptr::from_ref(kind).addr();
+    if let Some(made) = MADE.read().get(&key) {
+        return Ok(made.clone());
+    }
+    let made = Arc::new(canonical(kind, &Value::Object(Map::new()))?);
+    if !crate::custom::is_custom(kind) {
+        MADE.write().insert(key, made.clone());
+    }
+    Ok(made)
+}
+
 /// The canonical form of a message of another type than the kinds that are stored.
 pub fn canonical_message(schema: &'static Message, name: api::TypeName, value: &Value) -> Result<Value> {
     let raw = transcode::value_to_proto(schema, value, &mut Report::default());
@@ -260,7 +277,7 @@ pub fn try_canonical(
     let mut whole = read_back(kind, value, &raw).unwrap_or_default();
     if !crate::custom::is_custom(kind) {
         blank::keep(kind.schema(), &mut whole, value);
-    } else if value.pointer("/metadata/managedFields").and_then(Value::as_array).is_some_and(Vec::is_empty) {
+    } else if crate::tree::at(value, "/metadata/managedFields").and_then(Value::as_array).is_some_and(Vec::is_empty) {
         // An empty list of managers asks for them to be dropped.
         whole["metadata"]["managedFields"] = Value::Array(Vec::new());
     }

@@ -281,18 +281,18 @@ pub fn prepare_update(
             }
         }
         Part::Finalize => {
-            let finalizers = new.pointer("/spec/finalizers").cloned().unwrap_or(Value::Null);
+            let finalizers = tree::at(new, "/spec/finalizers").cloned().unwrap_or(Value::Null);
             keep_all_but(new, old, &["metadata"]);
             new["spec"]["finalizers"] = finalizers;
         }
         Part::Approval => {
-            let conditions = new.pointer("/status/conditions").cloned().unwrap_or(Value::Null);
+            let conditions = tree::at(new, "/status/conditions").cloned().unwrap_or(Value::Null);
             keep_all_but(new, old, &["metadata"]);
             new["status"]["conditions"] = conditions;
             certificate::stamp(new, old);
         }
         Part::EphemeralContainers => {
-            let containers = new.pointer("/spec/ephemeralContainers").cloned().unwrap_or(Value::Null);
+            let containers = tree::at(new, "/spec/ephemeralContainers").cloned().unwrap_or(Value::Null);
             keep_all_but(new, old, &["metadata"]);
             keep_meta(new, old);
             new["spec"]["ephemeralContainers"] = containers;
@@ -325,8 +325,8 @@ const BY_THE_LETTER: &[&str] = &["networkpolicies", "mutatingwebhookconfiguratio
 /// When a volume's phase changed: now, unless the client says otherwise.
 fn keep_transition_time(new: &mut Value, old: &Value) {
     let (phase, time) = ("/status/phase", "/status/lastPhaseTransitionTime");
-    let before = old.pointer(time).cloned().unwrap_or_default();
-    let given = new.pointer(time).cloned().unwrap_or_default();
+    let before = tree::at(old, time).cloned().unwrap_or_default();
+    let given = tree::at(new, time).cloned().unwrap_or_default();
     let same_phase = tree::text(new, phase) == tree::text(old, phase);
     let kept = match (same_phase, given.is_null()) {
         (true, true) => before,
@@ -388,7 +388,7 @@ fn main_keeps(kind: &'static Kind, new: &mut Value, old: &Value, features: &Feat
         ("", "serviceaccounts") => keep_secret_names(new),
         ("", "persistentvolumeclaims") => storage::normalize_claim(new, Some(old)),
         ("", "namespaces") => {
-            let finalizers = old.pointer("/spec/finalizers").cloned().unwrap_or(Value::Null);
+            let finalizers = tree::at(old, "/spec/finalizers").cloned().unwrap_or(Value::Null);
             new["spec"]["finalizers"] = finalizers;
         }
         ("", "pods") => pod::prepare_update(new),
@@ -403,7 +403,7 @@ fn main_keeps(kind: &'static Kind, new: &mut Value, old: &Value, features: &Feat
 
 /// Another effect of a taint begins now, unless the client says otherwise.
 fn stamp_taint(new: &mut Value, old: &Value) {
-    let part = |object: &Value, key: &str| object.pointer(&format!("/spec/taint/{key}")).cloned();
+    let part = |object: &Value, key: &str| tree::at(object, &format!("/spec/taint/{key}")).cloned();
     if part(new, "effect") != part(old, "effect") && part(new, "timeAdded") == part(old, "timeAdded") {
         new["spec"]["taint"]["timeAdded"] = now_text().into();
     }

@@ -236,7 +236,7 @@ fn pod_spec<'v>(call: &Call, value: &'v Value) -> Option<&'v Value> {
         ("batch", "cronjobs") => "/spec/jobTemplate/spec/template/spec",
         _ => return None,
     };
-    value.pointer(pointer)
+    tree::at(value, pointer)
 }
 
 /// What a pod does that the level forbids, in upstream's words and order.

@@ -115,7 +115,7 @@ pub(super) fn check_signer(call: &Call, operation: Operation, new: &Value, old: 
     }
     let Some(old) = old else { return Ok(()) };
     let changed = |pointer: &str| {
-        let at = |v: &Value| v.pointer(pointer).cloned().unwrap_or_default();
+        let at = |v: &Value| tree::at(v, pointer).cloned().unwrap_or_default();
         !tree::same(&at(old), &at(new))
     };
     let (verb, doing) = match operation {

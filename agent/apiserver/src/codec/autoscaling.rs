@@ -230,7 +230,7 @@ fn metric_text(metric: &Value, is_status: bool) -> String {
 
 fn source_text(source: &Value, table: &[Field]) -> String {
     object(table.iter().filter_map(|(name, place, holds)| {
-        let found = source.pointer(place).filter(|v| !v.is_null());
+        let found = tree::at(source, place).filter(|v| !v.is_null());
         let text = match holds {
             Optional if name.ends_with("elector") => selector_text(found?),
             Optional => found?.to_string(),

@@ -155,7 +155,7 @@ fn simplify(schema: &mut Value, style: Style<'_>) {
 /// Says in the schema's own words that values are numbers or texts.
 fn number_or_text(map: &mut Map<String, Value>) {
     let both = json!([{"type": "integer"}, {"type": "string"}]);
-    let first_of_all = map.get("allOf").and_then(|all| all.pointer("/0/anyOf")) == Some(&both);
+    let first_of_all = map.get("allOf").and_then(|all| tree::at(all, "/0/anyOf")) == Some(&both);
     match map.get("anyOf") {
         Some(any) if *any == both => {}
         _ if first_of_all => {}

@@ -82,7 +82,7 @@ impl Rows {
                 served: version["served"] == true,
                 schema: Lazy::new(sources.get(i).cloned().unwrap_or_default()),
                 columns: tree::list(version, "/additionalPrinterColumns").to_vec(),
-                scale: version.pointer("/subresources/scale").filter(|s| s.is_object()).map(scale),
+                scale: tree::at(version, "/subresources/scale").filter(|s| s.is_object()).map(scale),
                 selectable: selectable(version),
                 deprecation: deprecation(object, version),
             })

@@ -183,13 +183,13 @@ pub(super) fn before(kind: &Kind, value: &mut Value) {
         balanced_addresses(value);
     }
     if kind.plural == "replicationcontrollers" && !tree::is_filled(value, "/spec/selector") {
-        let labels = value.pointer("/spec/template/metadata/labels").cloned();
+        let labels = tree::at(value, "/spec/template/metadata/labels").cloned();
         if let Some(labels) = labels.filter(Value::is_object) {
             value["spec"]["selector"] = labels;
         }
     }
     if matches!(kind.plural, "replicationcontrollers" | "jobs") && !tree::is_filled(value, "/metadata/labels") {
-        let labels = value.pointer("/spec/template/metadata/labels").cloned();
+        let labels = tree::at(value, "/spec/template/metadata/labels").cloned();
         if let Some(labels) = labels.filter(|l| l.as_object().is_some_and(|m| !m.is_empty())) {
             value["metadata"]["labels"] = labels;
         }
@@ -291,7 +291,7 @@ fn join_addresses(pod: &mut Value) {
 fn requests_from_limits(pod: &mut Value) {
     let of_pods = |resource: &str| matches!(resource, "cpu" | "memory") || resource.starts_with("hugepages-");
     let fill = |holder: &mut Value, only: fn(&str) -> bool| {
-        let Some(limits) = holder.pointer("/resources/limits").and_then(Value::as_object).cloned() else { return };
+        let Some(limits) = tree::at(holder, "/resources/limits").and_then(Value::as_object).cloned() else { return };
         let limits = limits.into_iter().filter(|(resource, _)| only(resource)).collect::<Vec<_>>();
         if limits.is_empty() {
             return;

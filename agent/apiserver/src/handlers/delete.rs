@@ -58,7 +58,7 @@ impl DeleteOptions {
             ("", Some(false)) => "Background",
             (policy, _) => policy,
         };
-        let text = |pointer: &str| value.pointer(pointer).and_then(Value::as_str).map(str::to_owned);
+        let text = |pointer: &str| tree::at(&value, pointer).and_then(Value::as_str).map(str::to_owned);
         Ok(Self {
             grace: value["gracePeriodSeconds"].as_i64(),
             propagation: propagation.to_owned(),

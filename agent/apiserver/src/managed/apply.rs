@@ -39,8 +39,8 @@ const LAST_APPLIED_KEY: &str = "kubectl.kubernetes.io/last-applied-configuration
 /// Applies a configuration to an object; to nothing when `live` is none.
 pub fn apply(target: Target<'_>, live: Option<&Value>, applying: &Applying<'_>) -> Result<Applied> {
     let (kind, part, ty) = (target.kind, target.part, target.ty());
-    let empty = codec::canonical(kind, &Value::Object(Default::default()))?;
-    let mut base = live.cloned().unwrap_or_else(|| empty.clone());
+    let empty = codec::empty(kind)?;
+    let mut base = live.unwrap_or(&empty).clone();
     let mut entries = entries::read(&base);
     tree::remove(&mut base["metadata"], "managedFields");
     if entries.is_empty() && live.is_some() {
@@ -131,7 +131,7 @@ fn last_applied(ty: Type<'_>, live: &Value, applying: &Applying<'_>) -> Option<S
     if applying.manager.name != "kubectl" {
         return None;
     }
-    let config: Value = serde_json::from_str(live.pointer(LAST_APPLIED)?.as_str()?).ok()?;
+    let config: Value = serde_json::from_str(tree::at(live, LAST_APPLIED)?.as_str()?).ok()?;
     if config["apiVersion"] != applying.manager.api_version.as_str() {
         return None;
     }

@@ -105,7 +105,7 @@ pub fn drop_unknown(kind: &Kind, entries: &mut Vec<Entry>) {
 
 /// Whether the client asks for all entries to be dropped: an empty list, or a list of one empty entry.
 pub fn is_reset(object: &Value) -> bool {
-    let Some(list) = object.pointer("/metadata/managedFields").and_then(Value::as_array) else { return false };
+    let Some(list) = tree::at(object, "/metadata/managedFields").and_then(Value::as_array) else { return false };
     list.is_empty()
         || list.len() == 1 && list[0].as_object().is_some_and(|e| e.values().all(|v| v.is_null() || *v == ""))
 }

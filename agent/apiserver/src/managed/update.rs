@@ -17,10 +17,8 @@ use crate::{codec, tree};
 pub fn track(target: Target<'_>, live: Option<&Value>, new: &mut Value, writer: (Manager, &str)) {
     let (manager, now) = writer;
     // The list of managers itself, which the new object lacks here, is nobody's.
-    let before = match live {
-        Some(live) => Cow::Borrowed(live),
-        None => Cow::Owned(codec::canonical(target.kind, &json!({})).unwrap_or_default()),
-    };
+    let empty = if live.is_none() { codec::empty(target.kind).unwrap_or_default() } else { Default::default() };
+    let before = live.unwrap_or(&empty);
     let mut entries = current(live, new, !manager.subresource.is_empty());
     tree::remove(&mut new["metadata"], "managedFields");
     // Whoever leaves out what members of lists are told apart by cannot be tracked.
@@ -35,7 +33,7 @@ pub fn track(target: Target<'_>, live: Option<&Value>, new: &mut Value, writer: 
         None => codec::as_written(target.kind.schema(), new),
         Some(_) => Cow::Borrowed(&*new),
     };
-    book(target, (&before, &seen), &mut entries, (&manager, now));
+    book(target, (before, &seen), &mut entries, (&manager, now));
     entries::write(new, entries);
 }
 
@@ -60,7 +58,7 @@ fn is_typeable(ty: Type<'_>, value: &Value) -> bool {
 fn has_readable_managers(value: &Value) -> bool {
     const TEMPLATES: [&str; 4] =
         ["/spec/template", "/spec/jobTemplate", "/spec/jobTemplate/spec/template", "/template"];
-    TEMPLATES.iter().filter_map(|path| value.pointer(path)).all(|template| {
+    TEMPLATES.iter().filter_map(|path| tree::at(value, path)).all(|template| {
         let managers = tree::list(template, "/metadata/managedFields").iter();
         managers.map(|manager| &manager["fieldsV1"]).all(|fields| fields.is_null() || fields.is_object())
     })

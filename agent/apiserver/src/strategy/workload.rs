@@ -43,7 +43,7 @@ pub(super) fn prepare_job(job: &mut Value) {
 fn share_labels(job: &mut Value) {
     let labels = "/spec/template/metadata/labels";
     if !tree::is_filled(job, "/metadata/labels") && tree::is_filled(job, labels) {
-        job["metadata"]["labels"] = job.pointer(labels).cloned().unwrap_or_default();
+        job["metadata"]["labels"] = tree::at(job, labels).cloned().unwrap_or_default();
     }
 }
 

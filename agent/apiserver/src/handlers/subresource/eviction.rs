@@ -29,7 +29,7 @@ pub(super) async fn evict(call: &Call, body: &[u8]) -> Result<Response<Body>> {
     }
     crate::admission::check_message(call, &eviction).await?;
     let options = &eviction["deleteOptions"];
-    let text = |pointer: &str| options.pointer(pointer).and_then(Value::as_str).map(str::to_owned);
+    let text = |pointer: &str| tree::at(options, pointer).and_then(Value::as_str).map(str::to_owned);
     let delete = DeleteOptions {
         dry_run: call.is_dry_run()? || !tree::list(options, "/dryRun").is_empty(),
         grace: options["gracePeriodSeconds"].as_i64(),

@@ -81,7 +81,7 @@ pub(super) async fn serve(call: &Call, method: &Method, body: bytes::Bytes) -> R
         _ => {
             let object = read::current(call).await?;
             let value = value_of(call, call.storage()?, &object).await?;
-            if places.selector.is_some() && value.pointer(&places.wanted).is_none_or(Value::is_null) {
+            if places.selector.is_some() && tree::at(&value, &places.wanted).is_none_or(Value::is_null) {
                 let path = places.wanted.replace('/', ".");
                 return Err(Failure::internal(format!("the spec replicas field {path:?} does not exist")));
             }

@@ -104,7 +104,8 @@ impl Cluster {
         }
         let image = built.link(&folder.image())?;
         let machines = plan::plan_machines(request.masters, request.workers);
-        let ports = Ports { api: free_port()?, machine: free_port()?, sample: free_port()? };
+        let apis = machines.iter().filter(|machine| machine.is_master()).map(|_| free_port()).collect::<Result<_>>()?;
+        let ports = Ports { apis, machine: free_port()?, sample: free_port()? };
         write_manifests(request, &folder, &machines, &programs)?;
         let machines = machines.into_iter().map(|machine| Running { machine, process: None }).collect();
         let state = State {
@@ -204,10 +205,10 @@ impl Cluster {
             let address = machine.map_or(plan::gateway(), |machine| machine.address);
             format!("{}={}", SocketAddr::from((Ipv4Addr::LOCALHOST, port)), SocketAddr::from((address, at)))
         };
-        let ports = self.state.ports;
+        let ports = &self.state.ports;
         let mut command = Self::own_command()?;
-        command.arg("forward").arg(network::path(&name));
-        command.arg(to(ports.api, self.master(), API_PORT)).arg(to(ports.machine, self.master(), MACHINE_PORT));
+        command.arg("forward").arg(network::path(&name)).arg(to(ports.machine, self.master(), MACHINE_PORT));
+        command.args(self.apis().map(|(port, master)| to(port, Some(master), API_PORT)));
         command.arg(to(ports.sample, self.pods_machine(), SAMPLE_PORT));
         self.start_helper("forwarder", command)
     }
@@ -252,6 +253,12 @@ impl Cluster {
         self.state.machines.iter().map(|running| &running.machine).find(|machine| machine.is_master())
     }
 
+    /// The masters, with the host's ports that lead to their API servers.
+    pub fn apis(&self) -> impl Iterator<Item = (u16, &Machine)> {
+        let machines = self.state.machines.iter().map(|running| &running.machine);
+        self.state.ports.apis.iter().copied().zip(machines.filter(|machine| machine.is_master()))
+    }
+
     /// The first machine that runs ordinary pods.
     fn pods_machine(&self) -> Option<&Machine> {
         let mut machines = self.state.machines.iter().map(|running| &running.machine);
@@ -294,11 +301,12 @@ impl Cluster {
     }
 
     fn start_virtual(&self, machine: &Machine) -> Result<Process> {
-        let ports = self.state.ports;
+        let ports = &self.state.ports;
         let is = |other: Option<&Machine>| other.is_some_and(|other| other.name == machine.name);
-        let mut forwarded = Vec::new();
+        let mut forwarded: Vec<(u16, u16)> =
+            self.apis().filter(|(_, master)| is(Some(master))).map(|(port, _)| (port, API_PORT)).collect();
         if is(self.master()) {
-            forwarded.extend([(ports.api, API_PORT), (ports.machine, MACHINE_PORT)]);
+            forwarded.push((ports.machine, MACHINE_PORT));
         }
         if is(self.pods_machine()) {
             forwarded.push((ports.sample, SAMPLE_PORT));
@@ -359,8 +367,10 @@ impl Cluster {
                 tools::run(&mut command).context("make the administrator's kubeconfig")?
             }
         };
-        let outer = format!("https://127.0.0.1:{}", self.state.ports.api);
-        write_private(&self.folder.kubeconfig(), &with_server(&text, &outer))?;
+        for (index, (port, _)) in self.apis().enumerate() {
+            let path = if index == 0 { self.folder.kubeconfig() } else { self.folder.kubeconfig_of(index) };
+            write_private(&path, &with_server(&text, &format!("https://127.0.0.1:{port}")))?;
+        }
         if self.state.provider == Provider::Netns {
             let inner = format!("https://{}:{API_PORT}", master.address);
             write_private(&self.folder.inner_kubeconfig(), &with_server(&text, &inner))?;

@@ -20,6 +20,7 @@ mod secure_boot;
 mod services;
 mod three_masters;
 mod upgrade;
+mod upgrade_masters;
 mod upstream_peers;
 
 use std::pin::Pin;
@@ -233,6 +234,14 @@ pub const SCENARIOS: &[Scenario] = &[
         masters: 1,
         workers: 1,
         run: |scene| Box::pin(upgrade::run_all(scene)),
+    },
+    Scenario {
+        name: "upgrade-masters",
+        about: "three masters are updated one at a time under a writer and a reader, without a lost write",
+        providers: QEMU,
+        masters: 3,
+        workers: 0,
+        run: |scene| Box::pin(upgrade_masters::run(scene)),
     },
     Scenario {
         name: "reset",

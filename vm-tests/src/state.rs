@@ -21,10 +21,10 @@ pub enum Provider {
 }
 
 /// Ports of the host's loopback.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Ports {
-    /// The first master's API server.
-    pub api: u16,
+    /// The masters' API servers, in the masters' order.
+    pub apis: Vec<u16>,
     /// The first master's machine API.
     pub machine: u16,
     /// The sample application.
@@ -80,6 +80,12 @@ impl Folder {
     #[must_use]
     pub fn kubeconfig(&self) -> PathBuf {
         self.0.join("kubeconfig")
+    }
+
+    /// For kubectl on this host, by way of another master than the first; they count from 0.
+    #[must_use]
+    pub fn kubeconfig_of(&self, master: usize) -> PathBuf {
+        self.0.join(format!("kubeconfig.{}", master + 1))
     }
 
     /// For programs in the cluster's own network.

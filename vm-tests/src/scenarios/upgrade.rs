@@ -10,6 +10,7 @@ use serde_json::Value;
 use super::Outcome;
 use super::scene::{SOON, Scene};
 use crate::flash::{self, Damage, Medium};
+use crate::observe::Api;
 use crate::plan::Machine;
 use crate::wait::until;
 
@@ -55,6 +56,20 @@ const BAD: &[Bad] = &[
         arguments: "",
         damage: Some(Damage::Bit),
         told: "failed; the kernel ended: Kernel panic - not syncing: dm-verity",
+    },
+    Bad {
+        about: "a kernel without the disk's driver",
+        version: "0.8.5",
+        arguments: "module_blacklist=nvme",
+        damage: None,
+        told: "failed",
+    },
+    Bad {
+        about: "a system whose network is broken",
+        version: "0.8.6",
+        arguments: "keelson.trial=30 module_blacklist=virtio_net",
+        damage: None,
+        told: "it was not ready within 30 s",
     },
     Bad {
         about: "a system that is never ready",
@@ -115,15 +130,22 @@ pub(super) async fn run_all(scene: &mut Scene) -> Result<Outcome> {
     scene.flash(Medium::Disk)?;
     let api = scene.up().await?;
     let version = upgrade(scene, &master, ("0.7.0", ""), &["--all"]).await?;
+    check_all(scene, &api, &master, &version).await?;
+    upgrade(scene, &master, ("0.7.0", ""), &["--all"]).await.context("once more")?;
+    Ok(Outcome::Passed)
+}
+
+/// Whether all machines run a version that proved itself, and take pods.
+pub(super) async fn check_all(scene: &Scene, api: &Api, master: &Machine, version: &str) -> Result<()> {
     for name in scene.cluster.names() {
-        let mut command = keelson(scene, &master, "status")?;
+        let mut command = keelson(scene, master, "status")?;
         let output = command.args(["--node", &name, "--output", "json"]).output().context("ask for the status")?;
         let status: Value = serde_json::from_slice(&output.stdout).with_context(|| {
             format!("{name} does not answer through {}: {}", master.name, String::from_utf8_lossy(&output.stderr))
         })?;
         let update = status["update"].as_str().unwrap_or_default();
         ensure!(status["hostname"] == *name, "{name} answers as {}", status["hostname"]);
-        ensure!(status["version"] == *version && update.contains("proved itself"), "{name}: {update}");
+        ensure!(status["version"] == version && update.contains("proved itself"), "{name}: {update}");
         until(&format!("{name} open for pods"), SOON, async || {
             let node = api.get(&format!("/api/v1/nodes/{name}")).await?;
             ensure!(node["spec"]["unschedulable"].is_null(), "it is closed: {}", node["metadata"]["annotations"]);
@@ -133,8 +155,7 @@ pub(super) async fn run_all(scene: &mut Scene) -> Result<Outcome> {
     }
     scene.serve().await?;
     scene.say("every machine took the update, and takes pods again");
-    upgrade(scene, &master, ("0.7.0", ""), &["--all"]).await.context("once more")?;
-    Ok(Outcome::Passed)
+    Ok(())
 }
 
 /// A new start by command: the machine comes back by itself.
@@ -208,7 +229,7 @@ fn check_refusals(scene: &Scene, master: &Machine) -> Result<()> {
 }
 
 /// Makes an update and hands it to the machine; answers its whole version.
-async fn upgrade(scene: &Scene, master: &Machine, what: (&str, &str), further: &[&str]) -> Result<String> {
+pub(super) async fn upgrade(scene: &Scene, master: &Machine, what: (&str, &str), further: &[&str]) -> Result<String> {
     let path = scene.cluster.folder.path().join("machine.update");
     let version = scene.cluster.flashed()?.write_update(scene.cluster.image(), what.0, what.1, &path)?;
     let mut command = keelson(scene, master, "upgrade")?;

@@ -16,6 +16,12 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// Bytes that are kept at most. A reader that is too slow lets this much pile up here, and no more.
 const LIMIT: usize = 64 << 10;
+/// Bytes from which on room for all that may be kept is had at once, not by doubling.
+const MUCH: usize = 4 << 10;
+/// Buffers that wait for the next connection with much to write: new ones cost page faults.
+const SPARE: usize = 8;
+
+static SPARES: Mutex<Vec<Vec<u8>>> = Mutex::new(Vec::new());
 
 /// A stream whose writes wait for the end of the turn, once it is corked.
 pub struct Corked<S>(Arc<Mutex<Cork<S>>>);
@@ -81,8 +87,15 @@ impl<S: AsyncWrite + Unpin> Cork<S> {
             self.sent += n;
         }
         // Connections are idle most of the time and many.
-        self.kept = Vec::new();
+        let mut spare = std::mem::take(&mut self.kept);
         self.sent = 0;
+        if spare.capacity() >= LIMIT {
+            let mut spares = SPARES.lock();
+            if spares.len() < SPARE {
+                spare.clear();
+                spares.push(spare);
+            }
+        }
         // The stream below watches whether what it was given gets away.
         Pin::new(&mut self.stream).poll_flush(cx)
     }
@@ -96,8 +109,10 @@ impl<S: AsyncWrite + Unpin> Cork<S> {
         if !self.is_in || length > LIMIT {
             return Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
         }
-        if self.kept.capacity() == 0 && length > LIMIT / 8 {
-            self.kept.reserve_exact(LIMIT);
+        if self.kept.len() + length > MUCH && self.kept.capacity() < LIMIT {
+            let mut roomy = SPARES.lock().pop().unwrap_or_else(|| Vec::with_capacity(LIMIT));
+            roomy.extend_from_slice(&self.kept);
+            self.kept = roomy;
         }
         slices.iter().for_each(|slice| self.kept.extend_from_slice(slice));
         Poll::Ready(Ok(length))

@@ -3,6 +3,7 @@
 mod bad_manifest;
 mod boot;
 mod control_plane_outage;
+mod early;
 mod encryption;
 mod end;
 mod etcd_recovery;

@@ -147,7 +147,7 @@ fn ask(to: SocketAddr) -> Result<String> {
 ///
 /// # Errors
 /// No whole answer comes in time.
-pub fn request(to: SocketAddr, head: &str, body: &str) -> Result<(u16, String)> {
+fn request(to: SocketAddr, head: &str, body: &str) -> Result<(u16, String)> {
     let mut stream = TcpStream::connect_timeout(&to, PATIENCE).with_context(|| format!("connect to {to}"))?;
     stream.set_read_timeout(Some(PATIENCE))?;
     let length = body.len();

@@ -2,10 +2,27 @@
 
 #![allow(clippy::unwrap_used, reason = "a test ends with the first thing that is wrong")]
 
-use std::io::{Read, Write};
+use std::cell::RefCell;
+use std::convert::Infallible;
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::process::{Command, Output};
+use std::rc::Rc;
+use std::thread::JoinHandle;
+
+use bytes::Bytes;
+use futures::stream;
+use http::{HeaderMap, HeaderName, Request, Response};
+use http_body_util::{BodyExt, StreamBody};
+use hyper::body::{Frame, Incoming};
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use machine_api::apply_request::Trial;
+use machine_api::{
+    Applied, ApplyRequest, KeyChange, LogLine, LogLines, LogPart, LogRequest, MachineStatus, RouteList, RouteStatus,
+    Stage, Text,
+};
+use prost::Message;
 
 fn keelson(words: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_keelson")).args(words).output().unwrap()
@@ -72,26 +89,76 @@ fn a_generated_token_has_upstream_s_form() {
     assert_eq!((id.len(), secret.len()), (6, 16));
 }
 
-/// Answers one request on a socket.
-fn answer_once(socket: &Path, asked: &'static str, body: &'static str) -> std::thread::JoinHandle<()> {
-    answer_all(socket, &[(asked, "200 OK", body)])
+/// What a machine answers to a call: a message, or a code and a reason.
+type Answer = Result<Vec<u8>, (u32, &'static str)>;
+
+fn ok(message: &impl Message) -> Answer {
+    Ok(message.encode_to_vec())
 }
 
-/// Answers requests on a socket, one after the other.
-fn answer_all(socket: &Path, answers: &[(&'static str, &'static str, &'static str)]) -> std::thread::JoinHandle<()> {
+/// Answers one call on a socket; what was asked is the thread's end.
+fn answer_once(socket: &Path, call: &'static str, answer: Answer) -> JoinHandle<Vec<Vec<u8>>> {
+    answer_all(socket, vec![(call, answer)])
+}
+
+/// Answers calls on a socket, each over a connection of its own.
+fn answer_all(socket: &Path, answers: Vec<(&'static str, Answer)>) -> JoinHandle<Vec<Vec<u8>>> {
     let listener = UnixListener::bind(socket).unwrap();
-    let answers = answers.to_vec();
+    listener.set_nonblocking(true).unwrap();
     std::thread::spawn(move || {
-        for (asked, code, body) in answers {
-            let (mut stream, _) = listener.accept().unwrap();
-            let mut head = [0; 1024];
-            let read = stream.read(&mut head).unwrap();
-            let head = String::from_utf8_lossy(&head[..read]).into_owned();
-            assert!(head.starts_with(asked), "{head}");
-            let length = body.len();
-            write!(stream, "HTTP/1.1 {code}\r\ncontent-length: {length}\r\n\r\n{body}").unwrap();
-        }
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        tokio::task::LocalSet::new().block_on(&runtime, async {
+            let listener = tokio::net::UnixListener::from_std(listener).unwrap();
+            let mut asked = Vec::new();
+            for (call, answer) in answers {
+                let (stream, _) = listener.accept().await.unwrap();
+                asked.push(serve(stream, call, answer).await);
+            }
+            asked
+        })
     })
+}
+
+/// Answers a call; what was asked is its message.
+async fn serve(stream: tokio::net::UnixStream, call: &'static str, answer: Answer) -> Vec<u8> {
+    let asked = Rc::new(RefCell::new(Vec::new()));
+    let own = asked.clone();
+    let service = service_fn(move |request: Request<Incoming>| {
+        let (answer, own) = (answer.clone(), own.clone());
+        async move {
+            assert_eq!(request.uri().path(), format!("/keelson.machine.v1.Machine/{call}"));
+            let body = request.into_body().collect().await.unwrap().to_bytes();
+            *own.borrow_mut() = body.get(5..).unwrap_or_default().to_vec();
+            let head = Response::builder().header("content-type", "application/grpc");
+            let frames = match answer {
+                Ok(message) => {
+                    let length = u32::try_from(message.len()).unwrap().to_be_bytes();
+                    let trailers = HeaderMap::from_iter([(HeaderName::from_static("grpc-status"), 0.into())]);
+                    vec![Frame::data(Bytes::from([&[0], &length[..], &message].concat())), Frame::trailers(trailers)]
+                }
+                Err((code, reason)) => {
+                    let head = head.header("grpc-status", code).header("grpc-message", reason);
+                    return head.body(StreamBody::new(stream::iter(Vec::new())));
+                }
+            };
+            head.body(StreamBody::new(stream::iter(frames.into_iter().map(Ok::<_, Infallible>).collect::<Vec<_>>())))
+        }
+    });
+    // It ends with whoever asks.
+    hyper::server::conn::http2::Builder::new(Local).serve_connection(TokioIo::new(stream), service).await.ok();
+    asked.take()
+}
+
+/// Runs what belongs to a connection on the same thread.
+#[derive(Clone)]
+struct Local;
+
+impl<F: Future + 'static> hyper::rt::Executor<F> for Local {
+    fn execute(&self, work: F) {
+        drop(tokio::task::spawn_local(async move {
+            work.await;
+        }));
+    }
 }
 
 #[test]
@@ -99,39 +166,45 @@ fn a_change_of_the_network_is_kept_once_the_machine_answers_by_it() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("m.toml");
     std::fs::write(&file, "version = 1\n").unwrap();
-    let apply = |name: &str, words: &[&str], answers: &[(&'static str, &'static str, &'static str)]| {
+    let apply = |name: &str, words: &[&str], answers: Vec<(&'static str, Answer)>| {
         let socket = folder.path().join(name);
         let server = answer_all(&socket, answers);
         let all = [&["apply", file.to_str().unwrap(), "--socket", socket.to_str().unwrap()], words].concat();
         let output = keelson(&all);
-        server.join().unwrap();
-        (output.status.success(), String::from_utf8(output.stderr).unwrap())
+        let asked = server.join().unwrap();
+        let asked = ApplyRequest::decode(asked[0].as_slice()).unwrap();
+        (output.status.success(), String::from_utf8(output.stderr).unwrap(), asked)
     };
-    let tried =
-        r#"{"changes":[{"key":"network.interfaces[0].mtu"}],"triedSeconds":60,"triedFor":"network.interfaces[0].mtu"}"#;
-    let put = ("PUT /manifest ", "200 OK", tried);
-    let keep = "POST /manifest/keep ";
-    let not_yet = (keep, "409 Conflict", "the network is not yet as the manifest has it\n");
-    let (is_kept, told) = apply("a", &[], &[put, not_yet, (keep, "200 OK", "the manifest is kept\n")]);
+    let key = "network.interfaces[0].mtu".to_owned();
+    let changes = vec![KeyChange { key: key.clone(), ..KeyChange::default() }];
+    let tried = |seconds: u64| {
+        let (changes, tried_for) = (changes.clone(), Some(key.clone()));
+        ok(&Applied { changes, tried_seconds: Some(seconds), tried_for, ..Applied::default() })
+    };
+    let kept = ok(&Text { text: "the manifest is kept".to_owned() });
+    let not_yet = Err((9, "the network is not yet as the manifest has it"));
+    let answers = vec![("ApplyManifest", tried(60)), ("KeepManifest", not_yet), ("KeepManifest", kept)];
+    let (is_kept, told, asked) = apply("a", &[], answers);
     assert!(is_kept && told.contains("the machine answers: the manifest is kept"), "{told}");
+    assert_eq!((asked.manifest.as_str(), asked.trial), ("version = 1\n", None));
     // Nobody answers any more.
-    let short =
-        r#"{"changes":[{"key":"network.interfaces[0].mtu"}],"triedSeconds":1,"triedFor":"network.interfaces[0].mtu"}"#;
-    let (is_kept, told) = apply("b", &[], &[("PUT /manifest ", "200 OK", short)]);
+    let (is_kept, told, _) = apply("b", &[], vec![("ApplyManifest", tried(1))]);
     assert!(!is_kept && told.contains("goes back to the manifest before"), "{told}");
-    let for_good = ("PUT /manifest?keep ", "200 OK", r#"{"changes":[]}"#);
-    assert!(apply("c", &["--no-try"], &[for_good]).0);
+    let (is_taken, _, asked) = apply("c", &["--no-try"], vec![("ApplyManifest", ok(&Applied::default()))]);
+    assert!(is_taken && asked.trial == Some(Trial::Keep(true)));
+    let (is_taken, told, _) = apply("d", &[], vec![("ApplyManifest", Err((3, "no key of this name")))]);
+    assert!(!is_taken && told.contains("the machine answered InvalidArgument: no key of this name"), "{told}");
 }
 
 #[test]
 fn a_machine_s_status_is_told_and_its_readiness_is_the_exit_code() {
     let folder = tempfile::tempdir().unwrap();
-    for (name, body, code) in [
-        ("a", r#"{"stage":"running","ready":true,"hostname":"m1"}"#, 0),
-        ("b", r#"{"stage":"maintenance","hostname":"m1","unmet":["there is no manifest"]}"#, 2),
-    ] {
+    let status = |stage: Stage, ready: bool| {
+        ok(&MachineStatus { stage: stage.into(), ready, hostname: "m1".to_owned(), ..MachineStatus::default() })
+    };
+    for (name, answer, code) in [("a", status(Stage::Running, true), 0), ("b", status(Stage::Maintenance, false), 2)] {
         let socket = folder.path().join(name);
-        let server = answer_once(&socket, "GET /status ", body);
+        let server = answer_once(&socket, "GetStatus", answer);
         let output = keelson(&["status", "--socket", socket.to_str().unwrap()]);
         server.join().unwrap();
         let text = String::from_utf8(output.stdout).unwrap();
@@ -143,22 +216,33 @@ fn a_machine_s_status_is_told_and_its_readiness_is_the_exit_code() {
 #[test]
 fn what_a_machine_shows_is_a_table_or_json() {
     let folder = tempfile::tempdir().unwrap();
-    let ask = |name: &str, words: &[&str], asked: &'static str, body: &'static str| {
+    let ask = |name: &str, words: &[&str], call: &'static str, answer: Answer| {
         let socket = folder.path().join(name);
-        let server = answer_once(&socket, asked, body);
+        let server = answer_once(&socket, call, answer);
         let output = keelson(&[words, &["--socket", socket.to_str().unwrap()]].concat());
-        server.join().unwrap();
+        let asked = server.join().unwrap().remove(0);
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8(output.stdout).unwrap()
+        (String::from_utf8(output.stdout).unwrap(), asked)
     };
-    let routes = r#"[{"destination":"default","gateway":"10.0.0.1","interface":"eth0","protocol":"dhcp"}]"#;
-    let text = ask("a", &["get", "routes"], "GET /routes ", routes);
+    let routes = RouteList::from(vec![RouteStatus {
+        destination: "default".to_owned(),
+        gateway: Some("10.0.0.1".to_owned()),
+        interface: "eth0".to_owned(),
+        protocol: "dhcp".to_owned(),
+        ..RouteStatus::default()
+    }]);
+    let (text, _) = ask("a", &["get", "routes"], "ListRoutes", ok(&routes));
     assert_eq!(text.lines().nth(1), Some("default      10.0.0.1  eth0                       dhcp"), "{text}");
-    assert_eq!(ask("b", &["get", "routes", "--output=json"], "GET /routes ", routes).trim_end(), routes);
-    let lines = "{\"time\":1790000000.25,\"uptime\":2.0,\"text\":\"ready\"}\n";
+    let (text, _) = ask("b", &["get", "routes", "--output=json"], "ListRoutes", ok(&routes));
+    let wanted = r#"[{"destination":"default","gateway":"10.0.0.1","interface":"eth0","source":null,"metric":null,"protocol":"dhcp"}]"#;
+    assert_eq!(text.trim_end(), wanted);
+    let line = LogLine { time: 1_790_000_000.25, uptime: 2.0, text: "ready".to_owned() };
     let words = ["logs", "etcd", "--tail=5", "--since=1m", "--follow"];
-    let text = ask("c", &words, "GET /logs?service=etcd&since=60&tail=5&follow ", lines);
+    let (text, asked) = ask("c", &words, "ReadLog", ok(&LogLines { lines: vec![line] }));
     assert_eq!(text, "2026-09-21T14:13:20.250Z ready\n");
-    let text = ask("d", &["apply", "--keep"], "POST /manifest/keep ", "kept\n");
+    let part = LogPart { tail: Some(5), since_seconds: Some(60), follow: true };
+    let wanted = LogRequest { service: "etcd".to_owned(), part: Some(part) };
+    assert_eq!(LogRequest::decode(asked.as_slice()).unwrap(), wanted);
+    let (text, _) = ask("d", &["apply", "--keep"], "KeepManifest", ok(&Text { text: "kept".to_owned() }));
     assert_eq!(text, "kept\n");
 }

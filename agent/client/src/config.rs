@@ -30,15 +30,6 @@ pub enum Identity {
     TokenFile(PathBuf),
 }
 
-/// Another server, which passes bytes on (HTTP's `CONNECT`). It is verified, and knows who is asking, as the server is.
-#[derive(Clone, Debug)]
-pub struct Through {
-    /// `https://HOST:PORT`.
-    pub server: Uri,
-    /// The name to verify in its certificate, where it is not the host of `server`.
-    pub tls_server_name: Option<String>,
-}
-
 /// Everything needed to reach an API server.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -48,8 +39,6 @@ pub struct Config {
     pub ca_pem: Option<Vec<u8>>,
     /// The name to verify in the server's certificate, where it is not the host of `server`.
     pub tls_server_name: Option<String>,
-    /// Whom to ask for a connection with `server`, where that cannot be reached.
-    pub through: Option<Through>,
     /// Accepts any server certificate. For trial use only.
     pub insecure_skip_tls_verify: bool,
     /// Who is asking.
@@ -70,7 +59,6 @@ impl Config {
             server,
             ca_pem: None,
             tls_server_name: None,
-            through: None,
             insecure_skip_tls_verify: false,
             identity: Identity::Anonymous,
             component: "client".to_owned(),

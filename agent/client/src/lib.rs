@@ -29,12 +29,12 @@ mod unverified;
 mod watch;
 
 pub use client::Client;
-pub use config::{Config, Identity, Through};
+pub use config::{Config, Identity};
 pub use error::{BoxError, ConfigError, DecodeError, Error, Result};
 pub use fetch::{Fetcher, host_authorities};
 pub use hook::{Hook, HookError};
 pub use params::{DeleteOptions, ListParams, Patch, Propagation, WatchParams};
 pub use path::ObjectPath;
-pub use transport::{RequestBody, ResponseBody};
+pub use transport::{Dialer, Io, RequestBody, ResponseBody};
 pub use unverified::AnyCertificate;
 pub use watch::WatchEvent;

@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use http::{Request, Response, Uri};
-use http_body_util::{BodyExt, Full, Limited, combinators::UnsyncBoxBody};
+use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
 use hyper_util::client::legacy::Client as HyperClient;
 use hyper_util::client::legacy::connect::{Connected, Connection};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -21,7 +21,7 @@ use tower::util::BoxCloneSyncService;
 use tower::{Service, ServiceExt};
 
 use crate::config::Config;
-use crate::error::{BoxError, ConfigError};
+use crate::error::{BoxError, ConfigError, Error};
 use crate::tls;
 
 /// The body of a request: always complete before it is sent.
@@ -35,8 +35,6 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// A silent peer is asked for a sign of life after this, and given up after the second figure.
 const PING_INTERVAL: Duration = Duration::from_secs(15);
 const PING_TIMEOUT: Duration = Duration::from_secs(15);
-/// More is no reason.
-const REASON_BYTES: usize = 16 << 10;
 const IDLE_CONNECTIONS: usize = 8;
 /// Servers commonly grant 100 streams on a connection.
 const LANE_WATCHES: usize = 80;
@@ -142,19 +140,11 @@ struct Connector {
     host: String,
     port: u16,
     tls: Option<(TlsConnector, ServerName<'static>)>,
-    /// Who connects us.
-    through: Option<Box<Self>>,
 }
 
 impl Connector {
     fn try_new(config: &Config) -> Result<Self, ConfigError> {
-        let direct = Self::directly(config, &config.server, config.tls_server_name.as_deref())?;
-        let through = config.through.as_ref();
-        let through = through.map(|it| Self::directly(config, &it.server, it.tls_server_name.as_deref()));
-        Ok(Self { through: through.transpose()?.map(Box::new), ..direct })
-    }
-
-    fn directly(config: &Config, server: &Uri, name: Option<&str>) -> Result<Self, ConfigError> {
+        let server = &config.server;
         let bad = || ConfigError::ServerScheme(server.to_string());
         let host = server.host().ok_or_else(bad)?;
         let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
@@ -165,22 +155,16 @@ impl Connector {
         };
         let port = server.port_u16().unwrap_or(default_port);
         if !secure {
-            return Ok(Self { host, port, tls: None, through: None });
+            return Ok(Self { host, port, tls: None });
         }
-        let verified = name.unwrap_or(&host).to_owned();
+        let verified = config.tls_server_name.as_ref().unwrap_or(&host).clone();
         let name = ServerName::try_from(verified).map_err(|_invalid| bad())?;
         let connector = TlsConnector::from(Arc::new(tls::client_config(config)?));
-        Ok(Self { host, port, tls: Some((connector, name)), through: None })
+        Ok(Self { host, port, tls: Some((connector, name)) })
     }
 
-    async fn dial(self) -> io::Result<Wire> {
-        match &self.through {
-            None => self.secure(self.reach().await?).await,
-            Some(through) => {
-                let wire = through.secure(through.reach().await?).await?;
-                self.secure(tunnel(wire, &self.host, self.port).await?).await
-            }
-        }
+    async fn dial(&self) -> io::Result<Wire> {
+        self.secure(self.reach().await?).await
     }
 
     async fn reach(&self) -> io::Result<Box<dyn Io>> {
@@ -203,21 +187,39 @@ impl Connector {
     }
 }
 
-/// Lets the server at the other end of a connection connect us with a port of a host.
-async fn tunnel(wire: Wire, host: &str, port: u16) -> io::Result<Box<dyn Io>> {
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(wire).await.map_err(io::Error::other)?;
-    // It ends when the tunnel begins, or with the answer.
-    drop(tokio::spawn(connection.with_upgrades()));
-    let authority = if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
-    let request = Request::connect(&authority).header(http::header::HOST, &authority).body(Full::<Bytes>::default());
-    let response = sender.send_request(request.map_err(io::Error::other)?).await.map_err(io::Error::other)?;
-    let code = response.status();
-    if code.is_success() {
-        return Ok(Box::new(TokioIo::new(hyper::upgrade::on(response).await.map_err(io::Error::other)?)));
+/// Makes connections with the server of a [`Config`], for who speaks another protocol with it.
+#[derive(Clone)]
+pub struct Dialer(Connector);
+
+impl Dialer {
+    /// Nothing is dialled yet.
+    ///
+    /// # Errors
+    /// When certificates or keys in `config` cannot be used.
+    pub fn new(config: &Config) -> Result<Self, Error> {
+        Connector::try_new(config).map(Self).map_err(Error::Config)
     }
-    let reason = Limited::new(response.into_body(), REASON_BYTES).collect().await.map_err(io::Error::other)?.to_bytes();
-    let reason = String::from_utf8_lossy(&reason).trim_end().to_owned();
-    Err(io::Error::other(format!("no connection with {authority} was made for us ({code}): {reason}")))
+
+    /// A connection over the network.
+    ///
+    /// # Errors
+    /// When there is none in time, or either end does not trust the other.
+    pub async fn dial(&self) -> io::Result<Box<dyn Io>> {
+        in_time(self.0.dial()).await.map(|wire| wire.io.into_inner())
+    }
+
+    /// A connection over something that leads to the server.
+    ///
+    /// # Errors
+    /// The same.
+    pub async fn dial_over(&self, way: Box<dyn Io>) -> io::Result<Box<dyn Io>> {
+        in_time(self.0.secure(way)).await.map(|wire| wire.io.into_inner())
+    }
+}
+
+async fn in_time<T>(work: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+    let done = tokio::time::timeout(CONNECT_TIMEOUT, work).await;
+    done.unwrap_or_else(|_elapsed| Err(io::Error::new(io::ErrorKind::TimedOut, "connecting took too long")))
 }
 
 impl Service<Uri> for Connector {
@@ -231,15 +233,12 @@ impl Service<Uri> for Connector {
 
     fn call(&mut self, _uri: Uri) -> Self::Future {
         let connector = self.clone();
-        Box::pin(async move {
-            tokio::time::timeout(CONNECT_TIMEOUT, connector.dial())
-                .await
-                .unwrap_or_else(|_elapsed| Err(io::Error::new(io::ErrorKind::TimedOut, "connecting took too long")))
-        })
+        Box::pin(async move { in_time(connector.dial()).await })
     }
 }
 
-trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
+/// A connection's bytes.
+pub trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
 
 /// A connection, plain or TLS.

@@ -19,7 +19,7 @@ pub(crate) fn observe(machine: &mut Machine, services: Vec<ServiceStatus>) -> Ma
         machine.say(&gone);
     }
     MachineStatus {
-        stage: machine.stage,
+        stage: machine.stage.into(),
         ready: machine.stage == Stage::Running && conditions::grave(&conditions).is_empty(),
         hostname: machine.hostname.clone(),
         boot_id: machine.boot_id.clone(),
@@ -38,7 +38,7 @@ pub(crate) fn observe(machine: &mut Machine, services: Vec<ServiceStatus>) -> Ma
         volumes: machine.volume_status.clone(),
         crash: machine.crash.clone(),
         update: machine.update.as_ref().map(install::Record::describe),
-        update_state: machine.update.as_ref().map(update_state),
+        update_state: machine.update.as_ref().map(|update| update_state(update).into()),
     }
 }
 

@@ -327,7 +327,7 @@ fn remind(machine: &mut Machine, reminded: &mut Duration) {
     }
     if let Some(diagnostics) = machine.diagnostics.clone() {
         machine.say(&diagnostics);
-        let ways = "waiting for a corrected manifest: on its source, or by PUT /manifest to port 50000";
+        let ways = "waiting for a corrected manifest: on its source, or by `keelson apply FILE --endpoint THIS-MACHINE`";
         machine.say(&format!("{ways}; {}", mend::HINT));
     }
 }

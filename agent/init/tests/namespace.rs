@@ -250,7 +250,7 @@ fn services_start_in_order_restart_and_stop() {
     assert!(dead.is_empty(), "not reaped: {dead:?}");
     assert_eq!(std::fs::read_to_string(namespace.inside("/run/keelson/hostname")).unwrap(), "m1\n");
     let status = namespace.status_when(|status| status.ready);
-    assert_eq!((status.stage, status.services.len()), (Stage::Running, 5));
+    assert_eq!((status.stage(), status.services.len()), (Stage::Running, 5));
     let namespace = namespace.stop();
     namespace.assert_order(&["stopping: SIGTERM", "second: stopped", "first: stopped", "stopped in"]);
     namespace.assert_order(&["stubborn: did not end within 1 s, killing it", "stubborn: stopped", "stopped in"]);
@@ -277,7 +277,7 @@ fn a_bad_manifest_waits_for_a_good_one() {
     namespace.expect("runs no cluster services");
     namespace.expect("helper: ready");
     assert!(namespace.seen.iter().any(|line| line.contains("hostnam")), "{:?}", namespace.seen);
-    namespace.status_when(|status| status.stage == Stage::Maintenance && status.diagnostics.is_some());
+    namespace.status_when(|status| status.stage() == Stage::Maintenance && status.diagnostics.is_some());
     assert!(namespace.inside("/run/keelson/diagnostics").exists());
     let draft = namespace.inside("/run/keelson/draft");
     std::fs::write(&draft, GOOD).unwrap();

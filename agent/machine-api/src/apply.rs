@@ -1,42 +1,7 @@
 //! What another manifest changes.
 
-use serde::{Deserialize, Serialize};
-
 use crate::table::{Row, table};
-
-/// What is different, and what becomes of it.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct Applied {
-    /// The keys whose values are others.
-    pub changes: Vec<KeyChange>,
-    /// Services of the machine that start anew.
-    pub restarts: Vec<String>,
-    /// Whether it counts only once the machine has started again.
-    pub needs_reboot: bool,
-    /// Whether nothing was done.
-    pub is_dry: bool,
-    /// For how many seconds it is tried, if it is.
-    pub tried_seconds: Option<u64>,
-    /// The key because of which it is tried although nobody asked for that: a change to it may cut the machine off.
-    pub tried_for: Option<String>,
-    /// What is doubtful about the manifest, as text for people.
-    pub warnings: Option<String>,
-}
-
-/// A key whose value is another one.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct KeyChange {
-    /// Its path.
-    pub key: String,
-    /// The TOML value before; none if it was not given. Secrets are not shown.
-    pub before: Option<String>,
-    /// The same after.
-    pub after: Option<String>,
-    /// What it takes for it to count, as text for people.
-    pub impact: String,
-}
+use crate::{Applied, KeyChange};
 
 impl Row for KeyChange {
     const HEAD: &'static [&'static str] = &["KEY", "BEFORE", "AFTER", "IMPACT"];
@@ -52,6 +17,9 @@ impl Applied {
     #[must_use]
     pub fn describe(&self) -> String {
         let mut text = self.warnings.clone().unwrap_or_default();
+        if self.is_first {
+            return text + if self.is_dry { "the manifest is good\n" } else { "the manifest is good and taken in\n" };
+        }
         if self.changes.is_empty() {
             return text + "nothing changes\n";
         }

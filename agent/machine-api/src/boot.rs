@@ -1,65 +1,7 @@
 //! How starts of a machine went: what took how long, and what everything else waited for.
 
-use serde::{Deserialize, Serialize};
-
-use crate::MachineStatus;
 use crate::table::{Row, span, table};
-
-/// The starts that the machine remembers, oldest first; the last one is the one that runs.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct Boots {
-    /// The starts.
-    pub boots: Vec<Boot>,
-}
-
-/// One start.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct Boot {
-    /// What tells it from all others.
-    pub boot_id: String,
-    /// When it began, in seconds since 1970, by the clock as it was when the machine became ready.
-    pub began: f64,
-    /// The version of the system.
-    pub version: Option<String>,
-    /// The slot that it was started from.
-    pub slot: Option<String>,
-    /// The kernel's release.
-    pub kernel: String,
-    /// How long firmware and boot loader took before the kernel, where they tell.
-    pub firmware_seconds: Option<f64>,
-    /// The boot loader's part of it.
-    pub loader_seconds: Option<f64>,
-    /// When everything was ready; none if that never came.
-    pub ready_seconds: Option<f64>,
-    /// When it began, in seconds since the kernel did: not at once in namespaces.
-    pub base_seconds: f64,
-    /// What was done, in seconds since it began.
-    pub spans: Vec<Span>,
-    /// How it ended, if that is known.
-    pub ended: Option<String>,
-    /// What did not end or let go on the way out, and was left behind.
-    pub left_behind: Vec<String>,
-}
-
-/// Something that was done.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct Span {
-    /// What: `kernel`, a phase or a service.
-    pub name: String,
-    /// `kernel`, `phase` or `service`.
-    pub kind: String,
-    /// When it began.
-    pub start_seconds: f64,
-    /// When it was done, or ready.
-    pub end_seconds: Option<f64>,
-    /// What it waited for before it began.
-    pub after: Vec<String>,
-    /// Whether everything would have been ready sooner without it.
-    pub is_critical: bool,
-}
+use crate::{Boot, Boots, MachineStatus, Span};
 
 impl Row for Span {
     const HEAD: &'static [&'static str] = &["WHAT", "KIND", "START", "END", "TOOK", "CRITICAL"];

@@ -2,30 +2,8 @@
 
 use std::fmt;
 
-use serde::{Deserialize, Serialize};
-
+use crate::Condition;
 use crate::table::span;
-
-/// One thing that keeps a machine from being ready, or that should not stay as it is.
-///
-/// Services tell the first process of theirs by files: a line with the name, a colon and the reason, then a line with
-/// what mends it.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct Condition {
-    /// Its kind, as `ServiceNotReady`.
-    pub name: String,
-    /// What it is about, where there can be several of a kind: a service.
-    pub subject: String,
-    /// Since when, in seconds since boot.
-    pub since_seconds: f64,
-    /// Why.
-    pub why: String,
-    /// What mends it.
-    pub fix: String,
-    /// Whether the machine is ready all the same.
-    pub is_concern: bool,
-}
 
 impl Condition {
     /// One that has just come up.

@@ -1,32 +1,7 @@
 //! Certificates, images, the clock.
 
-use serde::{Deserialize, Serialize};
-
 use crate::table::{Row, size, span};
-
-/// A certificate that the machine has.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct CertificateStatus {
-    /// The file, below the folder of certificates.
-    pub file: String,
-    /// Whom it names.
-    pub subject: String,
-    /// Who signed it.
-    pub issuer: String,
-    /// Names and addresses that it is good for.
-    pub names: Vec<String>,
-    /// Whether it signs others.
-    pub is_ca: bool,
-    /// From when it is valid, in seconds since 1970.
-    pub not_before: i64,
-    /// Until when.
-    pub not_after: i64,
-    /// Days until then; negative once it has expired.
-    pub days_left: i64,
-    /// What is wrong with the file, if anything is.
-    pub trouble: Option<String>,
-}
+use crate::{CertificateStatus, ImageStatus, TimeStatus};
 
 impl Row for CertificateStatus {
     const HEAD: &'static [&'static str] = &["FILE", "DAYS LEFT", "CA", "SUBJECT", "ISSUER", "NAMES"];
@@ -46,20 +21,6 @@ impl Row for CertificateStatus {
     }
 }
 
-/// A container image that the machine has.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct ImageStatus {
-    /// Its digest.
-    pub id: String,
-    /// Its names.
-    pub names: Vec<String>,
-    /// Its size.
-    pub bytes: u64,
-    /// Whether it is kept although nobody uses it.
-    pub is_pinned: bool,
-}
-
 impl Row for ImageStatus {
     const HEAD: &'static [&'static str] = &["IMAGE", "SIZE", "PINNED", "ID"];
 
@@ -67,28 +28,6 @@ impl Row for ImageStatus {
         let name = self.names.first().cloned().unwrap_or_default();
         vec![name, size(self.bytes), crate::system::yes(self.is_pinned), self.id.clone()]
     }
-}
-
-/// The clock, and whom it follows.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct TimeStatus {
-    /// Seconds since 1970, by the machine's clock.
-    pub now: f64,
-    /// Whether the clock follows time servers; not where it is somebody else's, or the manifest says so.
-    pub follows: bool,
-    /// Time servers, best first.
-    pub servers: Vec<String>,
-    /// The server that answered last.
-    pub source: Option<String>,
-    /// How far the clock was behind it (positive) or ahead, in seconds, before it was set right.
-    pub offset_seconds: Option<f64>,
-    /// When it answered, in seconds since boot.
-    pub synchronized_seconds: Option<f64>,
-    /// Why nobody answered the last time.
-    pub trouble: Option<String>,
-    /// When this was told, in seconds since boot.
-    pub uptime_seconds: f64,
 }
 
 impl TimeStatus {

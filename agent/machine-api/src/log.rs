@@ -1,18 +1,6 @@
 //! Lines of logs.
 
-use serde::{Deserialize, Serialize};
-
-/// A line that a service printed, or the kernel.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct LogLine {
-    /// When, in seconds since 1970.
-    pub time: f64,
-    /// The same in seconds since that boot.
-    pub uptime: f64,
-    /// What.
-    pub text: String,
-}
+use crate::LogLine;
 
 impl LogLine {
     /// As it stands in a service's file.

@@ -1,10 +1,11 @@
 //! The machine's network: as its own components see it, and as the kernel has it.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
 use crate::table::{Row, size};
+use crate::{Connection, FirewallRule, Interface, RouteStatus, Tunnel};
 
 /// What the network looks like, as `network.json` shows it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,77 +43,6 @@ pub struct InterfaceStatus {
     pub waits_for: String,
 }
 
-/// An interface as the kernel has it.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct Interface {
-    /// Its name.
-    pub name: String,
-    /// Its number.
-    pub index: u32,
-    /// `physical`, `bridge`, `veth`, …
-    pub kind: String,
-    /// Whether it was switched on.
-    pub is_up: bool,
-    /// Whether its wire has a signal.
-    pub has_carrier: bool,
-    /// Its Ethernet address.
-    pub mac: String,
-    /// Largest packet.
-    pub mtu: u32,
-    /// Its addresses with the lengths of their prefixes.
-    pub addresses: Vec<String>,
-    /// What came in.
-    pub received: Traffic,
-    /// What went out.
-    pub sent: Traffic,
-    /// The other ends, where it is a tunnel.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub tunnel: Option<Tunnel>,
-}
-
-/// A WireGuard tunnel, without its secrets.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct Tunnel {
-    /// The key that its peers know it by, in base64.
-    pub public_key: String,
-    /// UDP port.
-    pub listen_port: u16,
-    /// Who is at the other ends.
-    pub peers: Vec<Peer>,
-}
-
-/// The other end of a tunnel.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct Peer {
-    /// The key that it is known by, in base64.
-    pub public_key: String,
-    /// Where it was last seen, or is to be.
-    pub endpoint: Option<SocketAddr>,
-    /// When both last agreed on keys, in seconds since 1970; none for never.
-    pub last_handshake_seconds: Option<u64>,
-    /// Bytes that came from it.
-    pub received_bytes: u64,
-    /// Bytes that were sent to it.
-    pub sent_bytes: u64,
-}
-
-/// What went one way through an interface since boot.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct Traffic {
-    /// Bytes.
-    pub bytes: u64,
-    /// Packets.
-    pub packets: u64,
-    /// Packets that were damaged.
-    pub errors: u64,
-    /// Packets that there was no room for.
-    pub dropped: u64,
-}
-
 impl Row for Interface {
     const HEAD: &'static [&'static str] =
         &["NAME", "KIND", "STATE", "MTU", "MAC", "RECEIVED", "SENT", "ERRORS", "DROPPED", "PEERS", "ADDRESSES"];
@@ -123,16 +53,17 @@ impl Row for Interface {
             (true, false) => "no signal",
             (true, true) => "up",
         };
+        let (received, sent) = (self.received.unwrap_or_default(), self.sent.unwrap_or_default());
         vec![
             self.name.clone(),
             self.kind.clone(),
             state.to_owned(),
             self.mtu.to_string(),
             self.mac.clone(),
-            size(self.received.bytes),
-            size(self.sent.bytes),
-            (self.received.errors + self.sent.errors).to_string(),
-            (self.received.dropped + self.sent.dropped).to_string(),
+            size(received.bytes),
+            size(sent.bytes),
+            (received.errors + sent.errors).to_string(),
+            (received.dropped + sent.dropped).to_string(),
             self.tunnel.as_ref().map(Tunnel::heard).unwrap_or_default(),
             self.addresses.join(","),
         ]
@@ -145,28 +76,6 @@ impl Tunnel {
         let heard = self.peers.iter().filter(|peer| peer.last_handshake_seconds.is_some()).count();
         format!("{heard}/{}", self.peers.len())
     }
-}
-
-/// A rule of the host's firewall, and what it fitted since it is in force.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct FirewallRule {
-    /// What it is for: the number of a rule of the manifest, a service of the host, or everything else.
-    pub rule: String,
-    /// What becomes of packets: `accept` or `block`.
-    pub action: String,
-    /// What they carry; empty is anything.
-    pub protocol: String,
-    /// The ports that they are for; empty is all.
-    pub ports: String,
-    /// Where they come from; empty is everywhere.
-    pub from: Vec<String>,
-    /// The interface that they come in by; empty is any.
-    pub interface: String,
-    /// Packets; of connections only the first ones.
-    pub packets: u64,
-    /// Their bytes.
-    pub bytes: u64,
 }
 
 impl Row for FirewallRule {
@@ -187,60 +96,19 @@ impl Row for FirewallRule {
     }
 }
 
-/// A route of the main table.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct RouteStatus {
-    /// Where it leads.
-    pub destination: String,
-    /// The next hop.
-    pub gateway: Option<IpAddr>,
-    /// The interface.
-    pub interface: String,
-    /// The sender's address to prefer.
-    pub source: Option<IpAddr>,
-    /// Lower wins.
-    pub metric: Option<u32>,
-    /// Who made it.
-    pub protocol: String,
-}
-
 impl Row for RouteStatus {
     const HEAD: &'static [&'static str] = &["DESTINATION", "GATEWAY", "INTERFACE", "SOURCE", "METRIC", "MADE BY"];
 
     fn cells(&self) -> Vec<String> {
-        let text = |address: Option<IpAddr>| address.map(|it| it.to_string()).unwrap_or_default();
         vec![
             self.destination.clone(),
-            text(self.gateway),
+            self.gateway.clone().unwrap_or_default(),
             self.interface.clone(),
-            text(self.source),
+            self.source.clone().unwrap_or_default(),
             self.metric.map(|metric| metric.to_string()).unwrap_or_default(),
             self.protocol.clone(),
         ]
     }
-}
-
-/// A socket of the machine's own network.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct Connection {
-    /// `tcp`, `tcp6`, `udp` or `udp6`.
-    pub protocol: String,
-    /// `listen`, `established`, …
-    pub state: String,
-    /// This end.
-    pub local: String,
-    /// The other end.
-    pub remote: String,
-    /// Bytes that came in and were not read yet.
-    pub unread_bytes: u64,
-    /// Bytes that the other end did not acknowledge yet.
-    pub unsent_bytes: u64,
-    /// Whose it is; none where nobody has it any more.
-    pub pid: Option<u32>,
-    /// The name of that process.
-    pub process: String,
 }
 
 impl Row for Connection {

@@ -1,32 +1,7 @@
 //! What runs on a machine and what it is made of.
 
-use serde::{Deserialize, Serialize};
-
 use crate::table::{Row, size, span};
-
-/// A process.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct Process {
-    /// Its number.
-    pub pid: u32,
-    /// Its parent's.
-    pub parent: u32,
-    /// The kernel's letter for what it does: R runs, S sleeps, D waits for a device, Z has ended.
-    pub state: String,
-    /// Its threads.
-    pub threads: u32,
-    /// Processor time so far, in seconds.
-    pub cpu_seconds: f64,
-    /// Memory that is its own or shared, as far as it is there.
-    pub resident_bytes: u64,
-    /// When it began, in seconds since boot.
-    pub started_seconds: f64,
-    /// The control group.
-    pub group: String,
-    /// Its program and arguments, without secrets; its name in brackets if it is the kernel's.
-    pub command: String,
-}
+use crate::{ControlGroup, Disk, MountStatus, Process};
 
 impl Row for Process {
     const HEAD: &'static [&'static str] =
@@ -47,34 +22,6 @@ impl Row for Process {
             self.command.chars().take(LONGEST).collect(),
         ]
     }
-}
-
-/// A control group.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct ControlGroup {
-    /// Its path.
-    pub path: String,
-    /// Memory charged to it.
-    pub memory_bytes: u64,
-    /// The part of it that cannot be dropped at once.
-    pub working_set_bytes: u64,
-    /// The most that it may have; none if nothing was set.
-    pub memory_limit_bytes: Option<u64>,
-    /// Memory that is kept for it.
-    pub memory_kept_bytes: Option<u64>,
-    /// How often a process of it was ended for want of memory.
-    pub memory_kills: u64,
-    /// Processor time so far, in seconds.
-    pub cpu_seconds: f64,
-    /// Processes and threads.
-    pub tasks: u64,
-    /// Percent of the last 10 s in which some of it waited for the processor; none where the kernel does not tell.
-    pub cpu_pressure: Option<f64>,
-    /// The same for memory.
-    pub memory_pressure: Option<f64>,
-    /// The same for disks.
-    pub io_pressure: Option<f64>,
 }
 
 impl Row for ControlGroup {
@@ -99,30 +46,6 @@ impl Row for ControlGroup {
     }
 }
 
-/// A disk or a partition.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct Disk {
-    /// Its name, as `vda1`.
-    pub name: String,
-    /// `disk` or `part`.
-    pub kind: String,
-    /// Its size.
-    pub bytes: u64,
-    /// A disk's model.
-    pub model: String,
-    /// A disk's serial number.
-    pub serial: String,
-    /// A partition's name in the table.
-    pub label: String,
-    /// The file system on it.
-    pub filesystem: String,
-    /// Whether nothing can be written to it.
-    pub is_read_only: bool,
-    /// Whether the machine was started from it.
-    pub is_own: bool,
-}
-
 impl Row for Disk {
     const HEAD: &'static [&'static str] =
         &["NAME", "KIND", "SIZE", "MODEL", "SERIAL", "LABEL", "FILE SYSTEM", "READ-ONLY", "OWN"];
@@ -144,26 +67,6 @@ impl Row for Disk {
 
 pub(crate) fn yes(is_so: bool) -> String {
     if is_so { "yes" } else { "" }.to_owned()
-}
-
-/// A mount.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct MountStatus {
-    /// Where it is.
-    pub target: String,
-    /// What is mounted.
-    pub source: String,
-    /// Its file system.
-    pub filesystem: String,
-    /// Its options.
-    pub options: String,
-    /// Its size; none where it has none, or is not asked because it may hang.
-    pub bytes: Option<u64>,
-    /// Space that is left.
-    pub free_bytes: Option<u64>,
-    /// Files that can still be made.
-    pub free_inodes: Option<u64>,
 }
 
 impl Row for MountStatus {

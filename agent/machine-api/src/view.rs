@@ -1,15 +1,14 @@
 //! What can be looked at: a row each, from which the calls, the command line and the tables come.
 
 use serde::Serialize;
-use serde::de::DeserializeOwned;
 
-use crate::boot::Boots;
-use crate::facts::{CertificateStatus, ImageStatus, TimeStatus};
-use crate::network::{Connection, FirewallRule, Interface, RouteStatus};
-use crate::pods::{ContainerStatus, PodStatus};
-use crate::system::{ControlGroup, Disk, MountStatus, Process};
 use crate::table::{Row, table};
-use crate::{MachineStatus, Service};
+use crate::{
+    Boots, CertificateList, CertificateStatus, Connection, ConnectionList, ContainerList, ContainerStatus,
+    ControlGroup, ControlGroupList, Disk, DiskList, FirewallRule, FirewallRuleList, ImageList, ImageStatus, Interface,
+    InterfaceList, MachineStatus, MountList, MountStatus, PodList, PodStatus, Process, ProcessList, RouteList,
+    RouteStatus, Service, TimeStatus,
+};
 
 /// Something to look at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,39 +70,65 @@ impl View {
     pub fn of_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|(known, _)| *known == name).map(|(_, view)| view)
     }
+}
 
-    /// What a machine answers, as text for people.
-    ///
-    /// # Errors
-    /// When the answer is none of this view.
-    pub fn render(self, answer: &[u8]) -> Result<String, serde_json::Error> {
-        match self {
-            Self::Services => serde_json::from_slice::<MachineStatus>(answer).map(|status| services(&status)),
-            Self::Processes => rows::<Process>(answer),
-            Self::ControlGroups => rows::<ControlGroup>(answer),
-            Self::Disks => rows::<Disk>(answer),
-            Self::Mounts => rows::<MountStatus>(answer),
-            Self::Interfaces => rows::<Interface>(answer),
-            Self::Routes => rows::<RouteStatus>(answer),
-            Self::Firewall => rows::<FirewallRule>(answer),
-            Self::Connections => rows::<Connection>(answer),
-            Self::Certificates => rows::<CertificateStatus>(answer),
-            Self::Images => rows::<ImageStatus>(answer),
-            Self::Pods => rows::<PodStatus>(answer),
-            Self::Containers => rows::<ContainerStatus>(answer),
-            Self::Time => serde_json::from_slice::<TimeStatus>(answer).map(|time| time.describe()),
-            Self::Boots => serde_json::from_slice::<Boots>(answer).map(|boots| boots.describe()),
+/// An answer to look at.
+pub trait Shown: Serialize {
+    /// For people.
+    fn text(&self) -> String;
+}
+
+macro_rules! lists {
+    ($($list:ident of $row:ident,)*) => {$(
+        impl Shown for $list {
+            fn text(&self) -> String {
+                table(&self.items)
+            }
         }
+
+        impl From<Vec<$row>> for $list {
+            fn from(items: Vec<$row>) -> Self {
+                Self { items }
+            }
+        }
+    )*};
+}
+
+lists! {
+    ProcessList of Process,
+    ControlGroupList of ControlGroup,
+    DiskList of Disk,
+    MountList of MountStatus,
+    InterfaceList of Interface,
+    RouteList of RouteStatus,
+    FirewallRuleList of FirewallRule,
+    ConnectionList of Connection,
+    CertificateList of CertificateStatus,
+    ImageList of ImageStatus,
+    PodList of PodStatus,
+    ContainerList of ContainerStatus,
+}
+
+impl Shown for MachineStatus {
+    fn text(&self) -> String {
+        services(self)
     }
 }
 
-fn rows<R: Row + DeserializeOwned + Serialize>(answer: &[u8]) -> Result<String, serde_json::Error> {
-    serde_json::from_slice::<Vec<R>>(answer).map(|rows| table(&rows))
+impl Shown for TimeStatus {
+    fn text(&self) -> String {
+        self.describe()
+    }
+}
+
+impl Shown for Boots {
+    fn text(&self) -> String {
+        self.describe()
+    }
 }
 
 /// The services of a status.
-#[must_use]
-pub fn services(status: &MachineStatus) -> String {
+fn services(status: &MachineStatus) -> String {
     struct Line<'a>(&'a Service, f64);
     impl Row for Line<'_> {
         const HEAD: &'static [&'static str] = &["SERVICE", "STATE", "FOR", "PID", "RESTARTS", "LAST EXIT", "WHY"];
@@ -133,15 +158,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn answers_of_another_version_are_shown_as_far_as_they_are_known() {
+    fn lists_are_tables_for_people_and_arrays_for_programs() {
         for (name, view) in View::ALL {
             assert_eq!(View::of_name(name), Some(view));
-            let answer = match view {
-                View::Time | View::Services | View::Boots => "{\"added\": 1}",
-                _ => "[{\"added\": 1}]",
-            };
-            assert!(view.render(answer.as_bytes()).unwrap().ends_with('\n'), "{name}");
-            assert!(view.render(b"no").is_err(), "{name}");
         }
+        let route = RouteStatus { destination: "default".to_owned(), metric: Some(7), ..RouteStatus::default() };
+        let list = RouteList::from(vec![route]);
+        assert!(list.text().contains("default"), "{}", list.text());
+        let json = serde_json::to_value(&list).unwrap();
+        assert_eq!((&json[0]["destination"], &json[0]["gateway"]), (&"default".into(), &serde_json::Value::Null));
+        assert_eq!(json[0]["metric"], 7);
     }
 }

@@ -1,18 +1,24 @@
-//! The machine API: what [`machine_api::CALLS`] lists, on a local socket and, by the roles of certificates, over the
+//! The machine API: the calls of its service description, on a local socket and, by the roles of certificates, over the
 //! network; while there is no manifest, a way to hand one in.
+//!
+//! ```text
+//! connection ─▶ who is it? ─ gate.rs ─▶ may they? ─ service.rs ─▶ one file for each kind of call
+//! ```
 
-mod calls;
 mod capture;
 mod check;
 mod debug;
 mod etcd;
 mod fetch;
 mod forward;
+mod gate;
 mod locks;
 mod look;
 mod manifest;
 mod preflight;
+mod refusal;
 mod reset;
+mod service;
 mod support;
 mod tls;
 mod update;
@@ -24,19 +30,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::stream;
-use http::{Response, StatusCode};
-use http_body_util::combinators::UnsyncBoxBody;
-use http_body_util::{BodyExt, Full, StreamBody};
-use hyper::body::Frame;
+use futures::stream::BoxStream;
+use futures::{StreamExt, TryStreamExt, stream};
+use http_body_util::BodyExt;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use lifecycle::Shutdown;
-use machine_api::{NetworkStatus, Role, TimeStatus};
+use machine_api::{Chunk, NetworkStatus, Role, TimeStatus};
 use sys::{Linux, System};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream, UnixListener};
 use tokio::sync::{Semaphore, mpsc, watch};
+use tonic::Status;
 
 use crate::config::Config;
 use crate::error::Error;
@@ -64,14 +69,21 @@ const TUNNELS: usize = 16;
 const SIGN_OF_LIFE: Duration = Duration::from_secs(60);
 /// A caller has this long to say what it wants.
 const HEADERS: Duration = Duration::from_secs(10);
-/// ... and this long to say all of it.
+/// ... and this long for each message.
 const BODY: Duration = Duration::from_secs(30);
 
 /// So many logs and archives are put together at once: each may take the memory of a whole log.
 const READERS: usize = 3;
 
+/// Nobody needs more calls of one connection at once.
+const CALLS: u32 = 16;
+/// More than callers say of themselves.
+const HEADER_BYTES: u32 = 16 << 10;
+/// How much a message may have that a caller sends: a manifest has less.
+const MESSAGE_BYTES: usize = 1 << 20;
+
 /// Said where a machine's root does not lie in a slot of a disk.
-const NO_SLOTS: &str = "this machine was not started from a disk of slots: boot it with a newer image instead\n";
+const NO_SLOTS: &str = "this machine was not started from a disk of slots: boot it with a newer image instead";
 
 /// Who is at the other end of a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -91,8 +103,20 @@ struct Known {
     connection: Option<(SocketAddr, SocketAddr)>,
 }
 
-/// What is answered.
-type Answer = Response<UnsyncBoxBody<Bytes, std::io::Error>>;
+impl Caller {
+    /// Whoever it is; nobody in particular, of a machine without a manifest.
+    fn known(&self) -> Known {
+        match self {
+            Self::Known(known) => known.clone(),
+            Self::Maintenance => Known::default(),
+        }
+    }
+}
+
+/// What a call streams.
+type Messages<M> = BoxStream<'static, Result<M, Status>>;
+/// What a caller streams.
+type Incoming<M> = BoxStream<'static, Result<M, Status>>;
 
 /// What answers are made from.
 pub(crate) struct Server {
@@ -215,7 +239,7 @@ pub(crate) async fn run_local(server: Arc<Server>, shutdown: Shutdown) -> Result
 /// When the address cannot be listened on.
 pub(crate) async fn run_maintenance(address: SocketAddr, server: Arc<Server>, shutdown: Shutdown) -> Result<(), Error> {
     let listener = listen(address).await?;
-    tracing::info!(%address, "waiting for a manifest: PUT /manifest");
+    tracing::info!(%address, "waiting for a manifest: `keelson apply`");
     serve_maintenance(listener, server, shutdown).await;
     Ok(())
 }
@@ -305,13 +329,28 @@ async fn serve<S>(server: Arc<Server>, stream: S, caller: Caller)
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
-    let service = service_fn(|request| {
-        let (server, caller) = (server.clone(), caller.clone());
-        async move { Ok::<_, Infallible>(calls::answer(&caller, &server, request).await) }
+    let calls = Arc::new(());
+    let (own, under_way) = (server.clone(), calls.clone());
+    let service = service_fn(move |request| {
+        let (server, caller, under_way) = (own.clone(), caller.clone(), under_way.clone());
+        async move {
+            let answer = gate::answer(caller, server, request).await;
+            // A call is over when its last byte went out, or nobody wants it any more.
+            Ok::<_, Infallible>(answer.map(|body| {
+                body.map_frame(move |frame| {
+                    let _under_way = &under_way;
+                    frame
+                })
+            }))
+        }
     });
-    let mut http = hyper::server::conn::http1::Builder::new();
-    http.timer(TokioTimer::new()).header_read_timeout(HEADERS);
-    let mut connection = std::pin::pin!(http.serve_connection(TokioIo::new(stream), service).with_upgrades());
+    let mut http = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+    http.timer(TokioTimer::new())
+        .keep_alive_interval(SIGN_OF_LIFE)
+        .keep_alive_timeout(SIGN_OF_LIFE / 4)
+        .max_concurrent_streams(CALLS)
+        .max_header_list_size(HEADER_BYTES);
+    let mut connection = std::pin::pin!(http.serve_connection(TokioIo::new(stream), service));
     let ended = tokio::select! {
         ended = &mut connection => ended,
         // What has been asked for is answered.
@@ -319,87 +358,58 @@ where
             connection.as_mut().graceful_shutdown();
             connection.await
         }
+        () = until_idle(&calls) => {
+            connection.as_mut().graceful_shutdown();
+            tokio::time::timeout(HEADERS, connection).await.unwrap_or(Ok(()))
+        }
     };
     if let Err(error) = ended {
         tracing::debug!(%error, "machine API connection ended");
     }
 }
 
-/// An answer that goes out as its parts come, and gives `turn` back at its end.
-fn streamed<T: Send + 'static>(parts: mpsc::Receiver<Bytes>, turn: T, kind: &'static str) -> Answer {
-    let frames = stream::unfold((parts, turn), |(mut parts, turn)| async move {
+/// Waits until nothing was asked for a while: whoever has a connection and no use for it keeps others from one.
+async fn until_idle(calls: &Arc<()>) {
+    // The service has one, and this is another.
+    const OWN: usize = 2;
+    let mut was_idle = false;
+    loop {
+        tokio::time::sleep(HEADERS).await;
+        let is_idle = Arc::strong_count(calls) <= OWN;
+        if is_idle && was_idle {
+            return;
+        }
+        was_idle = is_idle;
+    }
+}
+
+/// What goes out as it comes, each part as a message; `turn` is given back at its end.
+fn streamed<P, M, T>(parts: mpsc::Receiver<P>, turn: T, message: fn(P) -> Result<M, Status>) -> Messages<M>
+where
+    P: Send + 'static,
+    M: Send + 'static,
+    T: Send + 'static,
+{
+    let messages = stream::unfold((parts, turn), move |(mut parts, turn)| async move {
         let part = parts.recv().await?;
-        Some((Ok::<_, Infallible>(Frame::data(part)), (parts, turn)))
+        Some((message(part), (parts, turn)))
     });
-    let body = StreamBody::new(frames).map_err(|never| match never {}).boxed_unsync();
-    let mut answer = Answer::new(body);
-    answer.headers_mut().insert(http::header::CONTENT_TYPE, http::HeaderValue::from_static(kind));
-    answer
+    messages.boxed()
 }
 
-/// An answer that is known from its beginning to its end.
-fn whole(response: Response<Full<Bytes>>) -> Answer {
-    response.map(|body| body.map_err(|never| match never {}).boxed_unsync())
+/// The next message of those that a caller sends; it has to come in time.
+async fn next<M>(messages: &mut Incoming<M>) -> Result<Option<M>, Status> {
+    let next = tokio::time::timeout(BODY, messages.try_next()).await;
+    next.unwrap_or_else(|_elapsed| Err(Status::deadline_exceeded(format!("nothing came for {} s", BODY.as_secs()))))
 }
 
-fn text(status: StatusCode, text: String) -> Response<Full<Bytes>> {
-    respond(status, "text/plain; charset=utf-8", text.into_bytes())
-}
-
-fn respond(status: StatusCode, kind: &'static str, body: Vec<u8>) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(Bytes::from(body)));
-    *response.status_mut() = status;
-    response.headers_mut().insert(http::header::CONTENT_TYPE, http::HeaderValue::from_static(kind));
-    response
+/// A part of something long, as a message.
+#[allow(clippy::unnecessary_wraps, reason = "what else goes out may fail on the way")]
+fn chunk(data: Bytes) -> Result<Chunk, Status> {
+    Ok(Chunk { data })
 }
 
 #[cfg(test)]
 mod access_tests;
-
 #[cfg(test)]
-mod tests {
-    use std::path::Path;
-
-    use super::*;
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
-
-    fn server(run: &Path) -> Arc<Server> {
-        Server::alone(&Config { run: run.to_owned(), ..Config::new(None, std::time::UNIX_EPOCH) })
-    }
-
-    async fn call(address: SocketAddr, request: &str) -> String {
-        let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
-        stream.write_all(request.as_bytes()).await.unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).await.unwrap();
-        answer
-    }
-
-    fn put(body: &str) -> String {
-        let length = body.len();
-        format!("PUT /manifest HTTP/1.1\r\nhost: m\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n{body}")
-    }
-
-    #[tokio::test]
-    async fn a_manifest_is_checked_and_handed_on() {
-        let run = tempfile::tempdir().unwrap();
-        std::fs::create_dir(run.path().join("inbox")).unwrap();
-        std::fs::write(run.path().join("status.json"), r#"{"hostname":"m1"}"#).unwrap();
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let shutdown = Shutdown::new();
-        let server = tokio::spawn(serve_maintenance(listener, server(run.path()), shutdown.clone()));
-        let bad = call(address, &put("version = 1\n[machine]\nhostnam = \"a\"\n")).await;
-        assert!(bad.starts_with("HTTP/1.1 422") && bad.contains("hostname"), "{bad}");
-        let good = "version = 1\n[machine]\nhostname = \"m1\"\nrole = \"single\"\n[cluster]\nname = \"c\"\n";
-        let answer = call(address, &put(good)).await;
-        assert!(answer.starts_with("HTTP/1.1 202"), "{answer}");
-        assert_eq!(std::fs::read_to_string(run.path().join("inbox/manifest.toml")).unwrap(), good);
-        let status = call(address, "GET /status HTTP/1.1\r\nhost: m\r\nconnection: close\r\n\r\n").await;
-        assert!(status.starts_with("HTTP/1.1 200") && status.contains(r#""hostname":"m1""#), "{status}");
-        let wrong = call(address, "GET /manifest HTTP/1.1\r\nhost: m\r\nconnection: close\r\n\r\n").await;
-        assert!(wrong.starts_with("HTTP/1.1 405"), "{wrong}");
-        shutdown.trigger();
-        server.await.unwrap();
-    }
-}
+mod wire;

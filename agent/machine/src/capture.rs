@@ -129,7 +129,7 @@ impl Capture {
         pcapng::begin(&mut file.part, self.kind.in_file(), &self.asked);
         // A caller knows at once that it has begun.
         file.flush(sender).await;
-        let mut buffer = vec![0; self.asked.frame_bytes];
+        let mut buffer = vec![0; self.asked.frame_bytes as usize];
         let why = loop {
             let readable = tokio::select! {
                 readable = self.socket.readable() => readable,
@@ -217,7 +217,7 @@ fn check(asked: &CaptureRequest) -> Result<(), String> {
     };
     within("seconds", asked.seconds, CaptureRequest::MOST_SECONDS)?;
     within("bytes", asked.bytes, CaptureRequest::MOST_BYTES)?;
-    within("frameBytes", asked.frame_bytes as u64, CaptureRequest::MOST_FRAME_BYTES as u64)
+    within("frame_bytes", asked.frame_bytes.into(), CaptureRequest::MOST_FRAME_BYTES.into())
 }
 
 #[cfg(test)]

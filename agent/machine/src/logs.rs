@@ -12,9 +12,8 @@ use std::io;
 use std::path::Path;
 use std::time::{Duration, UNIX_EPOCH};
 
-use bytes::Bytes;
 use lifecycle::Shutdown;
-use machine_api::LogLine;
+use machine_api::{LogLine, LogLines, LogPart};
 use sys::{Linux, System};
 use tokio::sync::mpsc;
 
@@ -27,6 +26,8 @@ const ENDING: &str = ".log";
 /// How much waits for a slow caller before reading stops, in parts of about [`PART_BYTES`].
 const QUEUE_LEN: usize = 8;
 const PART_BYTES: usize = 32 << 10;
+/// What a line takes beside its text.
+const LINE_BYTES: usize = 24;
 /// More lines than the files of a service hold.
 const MOST_LINES: usize = 1_000_000;
 /// How often it is looked whether a caller that waits for more is still there.
@@ -43,33 +44,12 @@ pub(crate) struct Part {
     pub(crate) follow: bool,
 }
 
-impl Part {
-    /// Takes a word of a query, if it is one of these.
-    fn take(&mut self, word: &str) -> Result<bool, String> {
-        let number = |text: &str| text.parse::<u64>().map_err(|_not| format!("{word:?}: {text:?} is no whole number"));
-        match word.split_once('=') {
-            Some(("tail", lines)) => {
-                let lines = usize::try_from(number(lines)?).unwrap_or(MOST_LINES);
-                self.tail = Some(lines.min(MOST_LINES));
-            }
-            Some(("since", seconds)) => self.since = Some(number(seconds)?),
-            None if word == "follow" => self.follow = true,
-            _ => return Ok(false),
-        }
-        Ok(true)
+impl From<Option<LogPart>> for Part {
+    fn from(asked: Option<LogPart>) -> Self {
+        let LogPart { tail, since_seconds, follow } = asked.unwrap_or_default();
+        let tail = tail.map(|lines| usize::try_from(lines).unwrap_or(MOST_LINES).min(MOST_LINES));
+        Self { tail, since: since_seconds, follow }
     }
-}
-
-/// Reads a query: how much of the log, and what `take` takes of the rest. `known` names that.
-fn parse(query: &str, known: &str, mut take: impl FnMut(&str, &str) -> bool) -> Result<Part, String> {
-    let mut part = Part::default();
-    for word in query.split('&').filter(|word| !word.is_empty()) {
-        let (name, value) = word.split_once('=').unwrap_or((word, ""));
-        if !part.take(word)? && !take(name, value) {
-            return Err(format!("{word:?} is not understood; there are {known}, tail=LINES, since=SECONDS, follow"));
-        }
-    }
-    Ok(part)
 }
 
 /// The log that a caller wants.
@@ -81,24 +61,6 @@ pub(crate) struct Wanted {
     pub(crate) part: Part,
 }
 
-impl Wanted {
-    /// Reads a query.
-    ///
-    /// # Errors
-    /// In words, when there is something else in it.
-    pub(crate) fn parse(query: &str) -> Result<Self, String> {
-        let mut service = String::new();
-        let part = parse(query, "service=NAME", |name, value| {
-            let is_it = name == "service";
-            if is_it {
-                value.clone_into(&mut service);
-            }
-            is_it
-        })?;
-        Ok(Self { service, part })
-    }
-}
-
 /// Names of everything that has a log.
 pub(crate) fn names(folder: &Path) -> Vec<String> {
     let files = Linux.list(folder).unwrap_or_default();
@@ -106,8 +68,8 @@ pub(crate) fn names(folder: &Path) -> Vec<String> {
     names.chain([KERNEL.to_owned()]).collect()
 }
 
-/// Begins to read; the parts are lines of JSON. `folder` is that of the services' files.
-pub(crate) fn read(folder: &Path, wanted: Wanted, secrets: Secrets, shutdown: Shutdown) -> mpsc::Receiver<Bytes> {
+/// Begins to read. `folder` is that of the services' files.
+pub(crate) fn read(folder: &Path, wanted: Wanted, secrets: Secrets, shutdown: Shutdown) -> mpsc::Receiver<LogLines> {
     let path = folder.join(format!("{}{ENDING}", wanted.service));
     let Wanted { service, part } = wanted;
     let is_kernel = service == KERNEL;
@@ -118,7 +80,7 @@ pub(crate) fn read(folder: &Path, wanted: Wanted, secrets: Secrets, shutdown: Sh
 }
 
 /// Lets a thread read a log, called `name`, for a caller.
-fn begin<F>(name: String, part: &Part, (secrets, shutdown): (Secrets, Shutdown), read: F) -> mpsc::Receiver<Bytes>
+fn begin<F>(name: String, part: &Part, (secrets, shutdown): (Secrets, Shutdown), read: F) -> mpsc::Receiver<LogLines>
 where
     F: FnOnce(&mut Out) -> io::Result<()> + Send + 'static,
 {
@@ -138,7 +100,7 @@ where
 
 /// Where lines go: held back while only the last ones are wanted, then on to the caller.
 struct Out {
-    sender: mpsc::Sender<Bytes>,
+    sender: mpsc::Sender<LogLines>,
     shutdown: Shutdown,
     secrets: Secrets,
     /// The time before which lines are left out.
@@ -146,14 +108,16 @@ struct Out {
     /// How many lines are held back; none once that is over.
     tail: Option<usize>,
     held: VecDeque<LogLine>,
-    part: Vec<u8>,
+    part: LogLines,
+    part_bytes: usize,
 }
 
 impl Out {
-    fn new(sender: mpsc::Sender<Bytes>, wanted: &Part, secrets: Secrets, shutdown: Shutdown) -> Self {
+    fn new(sender: mpsc::Sender<LogLines>, wanted: &Part, secrets: Secrets, shutdown: Shutdown) -> Self {
         let from =
             wanted.since.map_or(f64::MIN, |seconds| now().as_secs_f64() - Duration::from_secs(seconds).as_secs_f64());
-        Self { sender, shutdown, secrets, from, tail: wanted.tail, held: VecDeque::new(), part: Vec::new() }
+        let part = LogLines::default();
+        Self { sender, shutdown, secrets, from, tail: wanted.tail, held: VecDeque::new(), part, part_bytes: 0 }
     }
 
     /// Takes a line. Fails once nobody wants any more.
@@ -171,9 +135,9 @@ impl Out {
 
     fn pass(&mut self, mut line: LogLine) -> io::Result<()> {
         line.text = self.secrets.redact(&line.text);
-        serde_json::to_writer(&mut self.part, &line)?;
-        self.part.push(b'\n');
-        if self.part.len() >= PART_BYTES { self.flush() } else { Ok(()) }
+        self.part_bytes += LINE_BYTES + line.text.len();
+        self.part.lines.push(line);
+        if self.part_bytes >= PART_BYTES { self.flush() } else { Ok(()) }
     }
 
     /// What was there is all read: the last lines are known.
@@ -189,10 +153,11 @@ impl Out {
         if self.is_unwanted() {
             return Err(io::ErrorKind::BrokenPipe.into());
         }
-        if self.part.is_empty() {
+        if self.part.lines.is_empty() {
             return Ok(());
         }
-        let part = Bytes::from(std::mem::take(&mut self.part));
+        self.part_bytes = 0;
+        let part = std::mem::take(&mut self.part);
         self.sender.blocking_send(part).map_err(|_gone| io::ErrorKind::BrokenPipe.into())
     }
 
@@ -210,21 +175,9 @@ mod tests {
     use super::*;
     use std::io::Write;
 
-    #[test]
-    fn what_is_wanted_is_read_precisely() {
-        let wanted = Wanted::parse("service=etcd&tail=5&since=60&follow").unwrap();
-        let part = Part { tail: Some(5), since: Some(60), follow: true };
-        let expected = Wanted { service: "etcd".to_owned(), part };
-        assert_eq!(wanted, expected);
-        for bad in ["tail=-1", "since=soon", "follow=no", "tial=3"] {
-            assert!(Wanted::parse(bad).unwrap_err().contains(bad.split('=').next().unwrap()), "{bad}");
-        }
-    }
-
-    async fn next(lines: &mut mpsc::Receiver<Bytes>) -> Vec<String> {
+    async fn next(lines: &mut mpsc::Receiver<LogLines>) -> Vec<String> {
         let part = lines.recv().await.unwrap_or_default();
-        let lines = part.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
-        lines.map(|line| serde_json::from_slice::<LogLine>(line).unwrap().text).collect()
+        part.lines.into_iter().map(|line| line.text).collect()
     }
 
     #[tokio::test]

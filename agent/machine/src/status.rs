@@ -12,9 +12,9 @@ use sys::{Linux, System};
 /// It is not there yet, or is not readable, with the reason for people.
 pub(crate) fn read(run: &Path) -> Result<MachineStatus, String> {
     let path = run.join("status.json");
-    let text = Linux.read(&path).map_err(|error| format!("{}\n", chain(&error)))?;
+    let text = Linux.read(&path).map_err(|error| chain(&error).to_string())?;
     let status: MachineStatus =
-        serde_json::from_slice(&text).map_err(|error| format!("{}: {error}\n", path.display()))?;
+        serde_json::from_slice(&text).map_err(|error| format!("{}: {error}", path.display()))?;
     Ok(MachineStatus { uptime_seconds: Linux.uptime().as_secs_f64(), ..status })
 }
 

@@ -11,7 +11,10 @@ mod processes;
 use std::path::Path;
 
 use cri::Runtime;
-use machine_api::{Boots, ImageStatus, View};
+use machine_api::{
+    Boots, CertificateList, ConnectionList, ContainerList, ControlGroupList, DiskList, FirewallRuleList, ImageList,
+    ImageStatus, InterfaceList, MachineStatus, MountList, PodList, ProcessList, RouteList, TimeStatus, View,
+};
 use serde::Serialize;
 use stdx::chain;
 use sys::{Linux, System};
@@ -23,46 +26,143 @@ pub(crate) use network::routes;
 /// Nobody reads more lines, and a machine that has more must not run out of memory over them.
 const ROWS: usize = 10_000;
 
-/// Answers a look as JSON; in words why it cannot be had.
-pub(crate) async fn look(server: &Server, view: View) -> Result<Vec<u8>, String> {
-    let secrets = server.secrets.clone();
-    let pki = server.pki.clone();
-    match view {
-        View::Services => json(&crate::status::read(&server.run)?),
-        View::Boots => boots(server),
-        View::Time => json(&server.time()),
-        View::Images => json(&images(&server.containerd).await?),
-        View::Pods => json(&pods::pods(&server.containerd).await?),
-        View::Containers => json(&pods::containers(&server.containerd).await?),
-        View::Interfaces => json(&network::interfaces().await?),
-        View::Firewall => json(&firewall::rules(server.firewall.as_ref()).await?),
-        View::Routes => json(&network::routes().await?),
-        View::Processes => blocking(move || Ok(processes::observe(&Linux, &secrets))).await,
-        View::ControlGroups => blocking(|| cgroups::observe(&Linux)).await,
-        View::Disks => blocking(|| Ok(disks::disks(&Linux))).await,
-        View::Mounts => blocking(|| disks::mounts(&Linux)).await,
-        View::Connections => blocking(|| network::connections(&Linux)).await,
-        View::Certificates => blocking(move || Ok(certificates::observe(&Linux, &pki))).await,
+/// Something to look at.
+pub(crate) trait Look: Sized {
+    /// How it is now; in words why that cannot be had.
+    fn look(server: &Server) -> impl Future<Output = Result<Self, String>> + Send;
+}
+
+impl Look for MachineStatus {
+    async fn look(server: &Server) -> Result<Self, String> {
+        crate::status::read(&server.run)
     }
 }
 
-fn json(value: &impl Serialize) -> Result<Vec<u8>, String> {
-    serde_json::to_vec(value).map_err(|error| error.to_string())
+impl Look for Boots {
+    async fn look(server: &Server) -> Result<Self, String> {
+        boots(server)
+    }
 }
 
-async fn blocking<T, F>(work: F) -> Result<Vec<u8>, String>
+impl Look for TimeStatus {
+    async fn look(server: &Server) -> Result<Self, String> {
+        Ok(server.time())
+    }
+}
+
+impl Look for ImageList {
+    async fn look(server: &Server) -> Result<Self, String> {
+        images(&server.containerd).await.map(Self::from)
+    }
+}
+
+impl Look for PodList {
+    async fn look(server: &Server) -> Result<Self, String> {
+        pods::pods(&server.containerd).await.map(Self::from)
+    }
+}
+
+impl Look for ContainerList {
+    async fn look(server: &Server) -> Result<Self, String> {
+        pods::containers(&server.containerd).await.map(Self::from)
+    }
+}
+
+impl Look for InterfaceList {
+    async fn look(_server: &Server) -> Result<Self, String> {
+        network::interfaces().await.map(Self::from)
+    }
+}
+
+impl Look for FirewallRuleList {
+    async fn look(server: &Server) -> Result<Self, String> {
+        firewall::rules(server.firewall.as_ref()).await.map(Self::from)
+    }
+}
+
+impl Look for RouteList {
+    async fn look(_server: &Server) -> Result<Self, String> {
+        network::routes().await.map(Self::from)
+    }
+}
+
+impl Look for ProcessList {
+    async fn look(server: &Server) -> Result<Self, String> {
+        let secrets = server.secrets.clone();
+        blocking(move || Ok(processes::observe(&Linux, &secrets))).await
+    }
+}
+
+impl Look for ControlGroupList {
+    async fn look(_server: &Server) -> Result<Self, String> {
+        blocking(|| cgroups::observe(&Linux)).await
+    }
+}
+
+impl Look for DiskList {
+    async fn look(_server: &Server) -> Result<Self, String> {
+        blocking(|| Ok(disks::disks(&Linux))).await
+    }
+}
+
+impl Look for MountList {
+    async fn look(_server: &Server) -> Result<Self, String> {
+        blocking(|| disks::mounts(&Linux)).await
+    }
+}
+
+impl Look for ConnectionList {
+    async fn look(_server: &Server) -> Result<Self, String> {
+        blocking(|| network::connections(&Linux)).await
+    }
+}
+
+impl Look for CertificateList {
+    async fn look(server: &Server) -> Result<Self, String> {
+        let pki = server.pki.clone();
+        blocking(move || Ok(certificates::observe(&Linux, &pki))).await
+    }
+}
+
+/// A view as JSON, for a file.
+pub(crate) async fn json(server: &Server, view: View) -> Result<Vec<u8>, String> {
+    match view {
+        View::Services => json_of::<MachineStatus>(server).await,
+        View::Boots => json_of::<Boots>(server).await,
+        View::Time => json_of::<TimeStatus>(server).await,
+        View::Images => json_of::<ImageList>(server).await,
+        View::Pods => json_of::<PodList>(server).await,
+        View::Containers => json_of::<ContainerList>(server).await,
+        View::Interfaces => json_of::<InterfaceList>(server).await,
+        View::Firewall => json_of::<FirewallRuleList>(server).await,
+        View::Routes => json_of::<RouteList>(server).await,
+        View::Processes => json_of::<ProcessList>(server).await,
+        View::ControlGroups => json_of::<ControlGroupList>(server).await,
+        View::Disks => json_of::<DiskList>(server).await,
+        View::Mounts => json_of::<MountList>(server).await,
+        View::Connections => json_of::<ConnectionList>(server).await,
+        View::Certificates => json_of::<CertificateList>(server).await,
+    }
+}
+
+async fn json_of<L: Look + Serialize>(server: &Server) -> Result<Vec<u8>, String> {
+    serde_json::to_vec(&L::look(server).await?).map_err(|error| error.to_string())
+}
+
+async fn blocking<T, L, F>(work: F) -> Result<L, String>
 where
-    T: Serialize + Send + 'static,
-    F: FnOnce() -> Result<T, String> + Send + 'static,
+    T: Send + 'static,
+    L: From<Vec<T>>,
+    F: FnOnce() -> Result<Vec<T>, String> + Send + 'static,
 {
     let done = tokio::task::spawn_blocking(work).await.map_err(|error| error.to_string())?;
-    json(&done?)
+    done.map(L::from)
 }
 
-fn boots(server: &Server) -> Result<Vec<u8>, String> {
+fn boots(server: &Server) -> Result<Boots, String> {
     let text = match Linux.read(&server.boots) {
         Ok(text) => text,
-        Err(error) if error.is_not_found() => return json(&Boots::default()),
+        Err(error) if error.is_not_found() => return Ok(Boots::default()),
         Err(error) => return Err(chain(&error).to_string()),
     };
     let mut boots: Boots = serde_json::from_slice(&text).map_err(|error| error.to_string())?;
@@ -72,7 +172,7 @@ fn boots(server: &Server) -> Result<Vec<u8>, String> {
     if let Some(boot) = running.filter(|boot| boot.ready_seconds.is_none()) {
         boot.follow(&status, boot.base_seconds);
     }
-    json(&boots)
+    Ok(boots)
 }
 
 async fn images(socket: &Path) -> Result<Vec<ImageStatus>, String> {

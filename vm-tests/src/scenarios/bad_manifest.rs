@@ -1,18 +1,15 @@
 //! A machine whose manifest is wrong: it tells, and takes a corrected one.
 
 use std::fs;
-use std::net::{Ipv6Addr, SocketAddr, SocketAddrV6};
 
 use anyhow::{Context, Result, bail, ensure};
 
 use super::Outcome;
+use super::early::{Told, keelson};
 use super::scene::{SHORTLY, Scene};
-use crate::network;
 use crate::plan::Machine;
-use crate::visitor;
 use crate::wait::until;
 
-const PORT: u16 = 50_000;
 /// What is wrong, and what is said about it.
 const WRONG: (&str, &str) = ("hostname", "hostnaem");
 
@@ -28,12 +25,18 @@ pub(super) async fn run(scene: &mut Scene) -> Result<Outcome> {
     fs::write(&path, &good)?;
     scene.say("the console tells what is wrong, where, and what was meant");
 
-    let status = until("the machine API", SHORTLY, async || call(scene, &master, "GET", "/status", "").await).await?;
-    ensure!(status.0 == 200 && status.1.contains(WRONG.1), "the machine API tells {status:?}");
-    let refused = call(scene, &master, "PUT", "/manifest", &bad).await?;
-    ensure!(refused.0 == 422 && refused.1.contains(WRONG.0), "the bad manifest is answered with {refused:?}");
-    let taken = call(scene, &master, "PUT", "/manifest", &good).await?;
-    ensure!(taken.0 == 202, "the corrected manifest is answered with {taken:?}");
+    until("the machine API", SHORTLY, async || {
+        let status = keelson(scene, &master, &["status"], "").await?;
+        ensure!(status.output.contains(WRONG.1), "the machine API tells {status:?}");
+        Ok(())
+    })
+    .await?;
+    let refused = apply(scene, &master, &bad).await?;
+    let is_told = refused.errors.contains("InvalidArgument") && refused.errors.contains(WRONG.0);
+    ensure!(!refused.is_success && is_told, "the bad manifest is answered with {refused:?}");
+    let taken = apply(scene, &master, &good).await?;
+    let is_taken = taken.is_success && taken.output.contains("taken in");
+    ensure!(is_taken, "the corrected manifest is answered with {taken:?}");
     scene.serve().await?;
     scene.say("the corrected manifest was taken; the cluster serves");
 
@@ -67,21 +70,10 @@ async fn diagnosed(scene: &Scene, machine: &Machine, bad: &str, seen: usize) -> 
     .await
 }
 
-/// Calls the machine API of a machine that may have no address yet but the one that the kernel gives to every card.
-async fn call(scene: &Scene, machine: &Machine, method: &str, path: &str, body: &str) -> Result<(u16, String)> {
-    let (head, body) = (format!("{method} {path} HTTP/1.1\r\n"), body.to_owned());
-    if !scene.is_netns() {
-        let to = SocketAddr::from(([127, 0, 0, 1], scene.cluster.state.ports.machine));
-        return tokio::task::spawn_blocking(move || visitor::request(to, &head, &body)).await.context("call")?;
-    }
-    let [a, b, c, d] = machine.address.octets();
-    let own = [0x5054, u16::from_be_bytes([a, 0xff]), u16::from_be_bytes([0xfe, b]), u16::from_be_bytes([c, d])];
-    let address = Ipv6Addr::new(0xfe80, 0, 0, 0, own[0], own[1], own[2], own[3]);
-    scene
-        .outside()?
-        .run(move || {
-            let bridge = nix::net::if_::if_nametoindex(network::BRIDGE).context("find the bridge")?;
-            visitor::request(SocketAddrV6::new(address, PORT, 0, bridge).into(), &head, &body)
-        })
-        .await
+/// Hands a manifest in.
+async fn apply(scene: &Scene, machine: &Machine, manifest: &str) -> Result<Told> {
+    let path = scene.cluster.folder.machine(&machine.name).join("handed-in.toml");
+    fs::write(&path, manifest).context("write a manifest")?;
+    let path = path.to_str().context("the folder's name is no text")?;
+    keelson(scene, machine, &["apply", path], "").await
 }

@@ -1,7 +1,6 @@
 //! Encrypted partitions: made, opened by the TPM, and by a passphrase for a TPM that does not know them.
 
 use std::fs;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -9,13 +8,13 @@ use anyhow::{Context, Result, bail, ensure};
 use disk::layout::STATE_NAME;
 use images::tools;
 
-use super::Outcome;
 use super::scene::{SHORTLY, SOON, Scene};
 use super::upgrade::keelson;
+use super::{Outcome, early};
 use crate::flash::{self, Medium};
 use crate::plan::Machine;
+use crate::tpm;
 use crate::wait::until;
-use crate::{tpm, visitor};
 
 const TOOLS: &[tools::Tool] = &[("cryptsetup", "cryptsetup-bin")];
 const PASSPHRASE: &str = "correct horse battery";
@@ -30,8 +29,8 @@ pub(super) async fn run(scene: &mut Scene) -> Result<Outcome> {
     scene.flash(Medium::Disk)?;
     tpm::attach(&mut scene.cluster, &master.name, true)?;
     scene.cluster.start(&scene.progress)?;
-    locked(scene, "is not given yet").await?;
-    give(scene, PASSPHRASE).await?;
+    locked(scene, &master, "is not given yet").await?;
+    give(scene, &master, PASSPHRASE, true).await?;
     scene.serve().await?;
     scene.say("its partitions were made with the passphrase that it asked for; the cluster serves");
 
@@ -48,10 +47,10 @@ pub(super) async fn run(scene: &mut Scene) -> Result<Outcome> {
     scene.cluster.stop_machine(&master.name, true).await?;
     tpm::attach(&mut scene.cluster, &master.name, true)?;
     scene.cluster.start_machine(&master.name)?;
-    locked(scene, "another TPM").await?;
-    give(scene, "a wrong passphrase").await?;
-    locked(scene, "does not fit").await?;
-    give(scene, PASSPHRASE).await?;
+    locked(scene, &master, "another TPM").await?;
+    give(scene, &master, "a wrong passphrase", false).await?;
+    locked(scene, &master, "does not fit").await?;
+    give(scene, &master, PASSPHRASE, true).await?;
     scene.serve().await?;
     scene.say("another TPM opens nothing, and is told of; the passphrase does");
 
@@ -64,18 +63,19 @@ pub(super) async fn run(scene: &mut Scene) -> Result<Outcome> {
 }
 
 /// Waits until the machine says that it is locked, and why.
-async fn locked(scene: &Scene, why: &str) -> Result<()> {
+async fn locked(scene: &Scene, master: &Machine, why: &str) -> Result<()> {
     until(&format!("a locked machine ({why})"), SOON, async || {
-        let (code, status) = call(scene, "GET", "/status", "").await?;
-        let is_it = code == 200 && status.contains("\"Locked\"") && status.contains(why);
-        if is_it { Ok(()) } else { bail!("it answers {code}: {status}") }
+        let status = early::keelson(scene, master, &["status"], "").await?;
+        let is_it = status.output.contains("unmet: Locked") && status.output.contains(why);
+        if is_it { Ok(()) } else { bail!("it answers {status:?}") }
     })
     .await
 }
 
-async fn give(scene: &Scene, passphrase: &str) -> Result<()> {
-    let taken = call(scene, "PUT", "/unlock", passphrase).await?;
-    ensure!(taken.0 == 202, "a passphrase is answered with {taken:?}");
+/// Gives a passphrase, which is the right one or not.
+async fn give(scene: &Scene, master: &Machine, passphrase: &str, is_right: bool) -> Result<()> {
+    let told = early::keelson(scene, master, &["unlock"], passphrase).await?;
+    ensure!(told.is_success == is_right, "a passphrase is answered with {told:?}");
     Ok(())
 }
 
@@ -110,11 +110,4 @@ fn check_header(scene: &Scene, master: &Machine, recovery: &str) -> Result<()> {
     let fits = ["open", "--test-passphrase", "--key-slot=0", "--key-file"];
     let words = [&fits[..], &[key.to_str().context("the folder's name is no text")?]].concat();
     cryptsetup(&words, &header).context("the recovery key").map(drop)
-}
-
-/// Calls the machine API of a machine in maintenance.
-async fn call(scene: &Scene, method: &str, path: &str, body: &str) -> Result<(u16, String)> {
-    let (head, body) = (format!("{method} {path} HTTP/1.1\r\n"), body.to_owned());
-    let to = SocketAddr::from(([127, 0, 0, 1], scene.cluster.state.ports.machine));
-    tokio::task::spawn_blocking(move || visitor::request(to, &head, &body)).await.context("call")?
 }

@@ -7,10 +7,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::Args;
-use http::Method;
-use machine_api::CaptureRequest;
+use machine_api::{CaptureRequest, Chunk};
 
-use super::target::Target;
+use super::target::{Target, next};
 use crate::process;
 
 /// What the machine needs to begin and to end, beside the time of the capture.
@@ -34,7 +33,7 @@ pub(crate) struct Options {
     size: manifest::ByteSize,
     /// How much of each frame. Headers are in the first 128 bytes; more than 262144 there is never.
     #[arg(long, default_value_t = CaptureRequest::MOST_FRAME_BYTES, value_name = "BYTES")]
-    snap: usize,
+    snap: u32,
     /// The file, in the form pcapng; `-` is standard output.
     #[arg(long, short, value_name = "FILE")]
     output: PathBuf,
@@ -50,9 +49,8 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         bytes: options.size.bytes(),
         frame_bytes: options.snap,
     };
-    let body = serde_json::to_vec(&asked).context("writing the request")?;
     process::ask(options.duration.saturating_add(MARGIN), async {
-        let mut frames = options.target.stream(Method::POST, "/capture", body.into()).await?;
+        let mut frames = options.target.ask(async |machine| machine.capture(asked).await).await?;
         let (path, is_printed) = (options.output.display(), options.output == Path::new("-"));
         let mut out: Box<dyn Write> = if is_printed {
             Box::new(std::io::stdout().lock())
@@ -60,7 +58,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
             Box::new(File::create(&options.output).with_context(|| format!("making {path}"))?)
         };
         let mut bytes = 0;
-        while let Some(part) = frames.next().await? {
+        while let Some(Chunk { data: part }) = next(&mut frames).await? {
             bytes += part.len();
             // Whoever reads standard output may have seen enough.
             match out.write_all(&part).and_then(|()| out.flush()) {

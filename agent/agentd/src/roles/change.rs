@@ -4,16 +4,14 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use bytes::Bytes;
 use clap::{Args, ValueEnum};
 use client::Client;
-use http::Method;
-use machine_api::{Applied, MachineStatus, ResetPlan};
+use machine_api::apply_request::Trial;
+use machine_api::{Applied, ApplyRequest, ResetPlan, ResetRequest, StartOptions};
 
 use super::drain;
 use super::look::Asked;
 use super::target::Target;
-use super::token::Output;
 use crate::process;
 
 const WITHIN: Duration = Duration::from_secs(60);
@@ -94,27 +92,21 @@ enum What {
 pub(crate) fn apply(options: &Apply) -> Result<()> {
     let asked = &options.asked;
     let Some(file) = &options.file else {
-        return asked.target.tell(WITHIN, Method::POST, "/manifest/keep", Bytes::new());
+        return asked.target.tell(WITHIN, async |machine| machine.keep_manifest(()).await);
     };
-    let content = std::fs::read(file).with_context(|| format!("reading {}", file.display()))?;
-    let query = match (options.dry_run, options.r#try) {
-        (true, _) => "?dry-run".to_owned(),
-        (false, Some(time)) => format!("?try={}", time.as_secs()),
-        (false, None) if options.no_try => "?keep".to_owned(),
-        (false, None) => String::new(),
+    let manifest = std::fs::read_to_string(file).with_context(|| format!("reading {}", file.display()))?;
+    let trial = match options.r#try {
+        Some(time) => Some(Trial::TrySeconds(time.as_secs())),
+        None => options.no_try.then_some(Trial::Keep(true)),
     };
-    let answer = process::ask(WITHIN, asked.target.ask(Method::PUT, &format!("/manifest{query}"), content.into()))?;
-    let applied = serde_json::from_slice::<Applied>(&answer);
-    match (asked.output, &applied) {
-        (Output::Text, Ok(applied)) => print!("{}", applied.describe()),
-        // A machine in maintenance answers in words.
-        (Output::Json, _) | (_, Err(_)) => print!("{}", ending(&answer)),
-    }
+    let wanted = ApplyRequest { manifest, dry_run: options.dry_run, trial };
+    let applied = process::ask(WITHIN, asked.target.ask(async |machine| machine.apply_manifest(wanted).await))?;
+    asked.output.show(&applied, Applied::describe)?;
     match applied {
-        Ok(Applied { tried_for: Some(_), tried_seconds: Some(seconds), is_dry: false, .. }) => {
+        Applied { tried_for: Some(_), tried_seconds: Some(seconds), is_dry: false, .. } => {
             process::ask_all(keep_when_it_answers(&asked.target, Duration::from_secs(seconds)))
         }
-        Ok(_) | Err(_) => Ok(()),
+        _ => Ok(()),
     }
 }
 
@@ -124,7 +116,7 @@ async fn keep_when_it_answers(target: &Target, within: Duration) -> Result<()> {
     let mut last = anyhow::anyhow!("it was not asked");
     while tokio::time::Instant::now() < deadline {
         tokio::time::sleep(ASKED_EVERY).await;
-        let asked = target.ask(Method::POST, "/manifest/keep", Bytes::new());
+        let asked = target.ask(async |machine| machine.keep_manifest(()).await);
         match process::by(ASKED_WITHIN, asked).await {
             Ok(_) => {
                 eprintln!("the machine answers: the manifest is kept");
@@ -139,26 +131,20 @@ async fn keep_when_it_answers(target: &Target, within: Duration) -> Result<()> {
     )
 }
 
-/// An answer that ends with its line.
-fn ending(answer: &[u8]) -> String {
-    format!("{}\n", String::from_utf8_lossy(answer).trim_end())
-}
-
 /// `keelson shutdown`
 pub(crate) fn shut_down(options: &Down) -> Result<()> {
-    options.target.tell(WITHIN, Method::POST, &options.path("/shutdown"), Bytes::new())
+    options.target.tell(WITHIN, async |machine| machine.shut_down(options.wishes()).await)
 }
 
 /// `keelson reboot`
 pub(crate) fn reboot(options: &Down) -> Result<()> {
-    options.target.tell(WITHIN, Method::POST, &options.path("/reboot"), Bytes::new())
+    options.target.tell(WITHIN, async |machine| machine.reboot(options.wishes()).await)
 }
 
 impl Down {
-    fn path(&self, call: &str) -> String {
-        let grace = self.grace.map(|grace| format!("grace={}", grace.as_secs()));
-        let words: Vec<String> = self.force.then(|| "force".to_owned()).into_iter().chain(grace).collect();
-        if words.is_empty() { call.to_owned() } else { format!("{call}?{}", words.join("&")) }
+    fn wishes(&self) -> StartOptions {
+        let grace_seconds = self.grace.map(|grace| grace.as_secs());
+        StartOptions { force: self.force, grace_seconds, ..StartOptions::default() }
     }
 }
 
@@ -179,35 +165,29 @@ pub(crate) fn reset(options: &Reset) -> Result<()> {
     })
 }
 
-fn show(options: &Reset, answer: &[u8]) -> Result<()> {
-    let plan: ResetPlan = serde_json::from_slice(answer).context("reading the machine's answer")?;
+fn show(options: &Reset, plan: &ResetPlan) -> Result<()> {
     if plan.machine != options.machine {
         bail!("the machine is called {}, not {}", plan.machine, options.machine);
     }
-    match options.asked.output {
-        Output::Json => print!("{}", ending(answer)),
-        Output::Text => plan.steps.iter().for_each(|step| println!("- {step}")),
-    }
-    Ok(())
+    options.asked.output.show(plan, |plan| plan.steps.iter().map(|step| format!("- {step}\n")).collect())
 }
 
 impl Reset {
     /// Moves the machine's pods away. Its node opens once the machine has started again.
     async fn clear(&self, client: &Client) -> Result<()> {
-        let status = self.asked.target.ask(Method::GET, "/status", Bytes::new()).await?;
-        let status: MachineStatus = serde_json::from_slice(&status).context("reading the machine's answer")?;
+        let status = self.asked.target.ask(async |machine| machine.get_status(()).await).await?;
         let within = Duration::from_secs(self.drain_timeout);
         drain::clear(client, &self.machine, &status.boot_id, within).await.context("nothing was reset")
     }
 
-    async fn ask(&self, is_dry: bool) -> Result<Bytes> {
-        let what = match self.what {
-            What::State => "state",
-            What::Data => "data",
-            What::All => "all",
+    async fn ask(&self, dry_run: bool) -> Result<ResetPlan> {
+        let wanted = ResetRequest {
+            machine: self.machine.clone(),
+            state: matches!(self.what, What::State | What::All),
+            data: matches!(self.what, What::Data | What::All),
+            dry_run,
+            force: self.force,
         };
-        let (dry, force) = (if is_dry { "&dry-run" } else { "" }, if self.force { "&force" } else { "" });
-        let path = format!("/reset?what={what}&machine={}{dry}{force}", self.machine);
-        self.asked.target.ask(Method::POST, &path, Bytes::new()).await
+        self.asked.target.ask(async |machine| machine.reset(wanted).await).await
     }
 }

@@ -6,14 +6,12 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use bytes::Bytes;
 use clap::{Args, Subcommand};
-use http::Method;
-use machine_api::CheckResult;
+use machine_api::check_request::{Port, What};
+use machine_api::{CheckRequest, CheckResult, Chunk};
 
 use super::look::Asked;
-use super::target::Target;
-use super::token::Output;
+use super::target::{Target, next};
 use crate::process;
 
 const WITHIN: Duration = Duration::from_secs(30);
@@ -60,17 +58,14 @@ pub(crate) struct Support {
 }
 
 pub(crate) fn run(check: &Check) -> Result<ExitCode> {
-    let (path, asked) = match check {
-        Check::Dns { name, asked } => (format!("/check/dns?to={name}"), asked),
-        Check::Route { address, asked } => (format!("/check/route?to={address}"), asked),
-        Check::Port { host, port, asked } => (format!("/check/port?to={host}&port={port}"), asked),
+    let (what, asked) = match check {
+        Check::Dns { name, asked } => (What::Dns(name.clone()), asked),
+        Check::Route { address, asked } => (What::Route(address.clone()), asked),
+        Check::Port { host, port, asked } => (What::Port(Port { host: host.clone(), port: u32::from(*port) }), asked),
     };
-    let answer = process::ask(WITHIN, asked.target.ask(Method::GET, &path, Bytes::new()))?;
-    let result: CheckResult = serde_json::from_slice(&answer).context("reading the machine's answer")?;
-    match asked.output {
-        Output::Json => println!("{}", String::from_utf8_lossy(&answer).trim_end()),
-        Output::Text => print!("{}", result.describe()),
-    }
+    let wanted = CheckRequest { what: Some(what) };
+    let result = process::ask(WITHIN, asked.target.ask(async |machine| machine.check(wanted).await))?;
+    asked.output.show(&result, CheckResult::describe)?;
     Ok(if result.works { ExitCode::SUCCESS } else { ExitCode::from(DOES_NOT_WORK) })
 }
 
@@ -79,10 +74,10 @@ pub(crate) fn support(options: &Support) -> Result<()> {
     let mut draft = options.file.clone().into_os_string();
     draft.push(".part");
     process::ask(SUPPORT_WITHIN, async {
-        let mut body = options.target.download("/support").await?;
+        let mut body = options.target.ask(async |machine| machine.collect_support(()).await).await?;
         let mut file = std::fs::File::create(&draft).with_context(|| format!("making {name}"))?;
         let mut bytes = 0;
-        while let Some(part) = body.next().await? {
+        while let Some(Chunk { data: part }) = next(&mut body).await? {
             bytes += part.len();
             file.write_all(&part).with_context(|| format!("writing {name}"))?;
         }

@@ -6,11 +6,15 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use bytes::Bytes;
 use clap::{Args, Subcommand};
-use http::Method;
-use machine_api::{EtcdDefragmentation, EtcdMember, EtcdStatus, FileSource};
-use serde::de::DeserializeOwned;
+use futures::stream;
+use machine_api::{
+    Chunk, EtcdDefragmentation, EtcdMember, EtcdRecoverRequest, EtcdRemoveRequest, EtcdRestorePart, EtcdStatus,
+    FetchEtcdRequest, FileSource,
+};
+use serde::Serialize;
+use tonic::{Response, Status};
 
-use super::target::Target;
+use super::target::{Machine, PART_BYTES, Target, next};
 use super::token::Output;
 use crate::process;
 
@@ -93,64 +97,55 @@ enum Change {
 
 pub(crate) fn run(command: Command) -> Result<()> {
     match command {
-        Command::Members(Members { change: None, asked }) => asked.tell(WITHIN, get("/etcd/status"), members),
-        Command::Members(Members { change: Some(Change::Remove { member, asked }), .. }) => {
-            if !member.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.')) {
-                bail!("{member:?} is neither a name nor a number of a member");
-            }
-            asked.tell(LONG, (Method::POST, format!("/etcd/remove?member={member}"), Bytes::new()), members)
+        Command::Members(Members { change: None, asked }) => {
+            asked.tell(WITHIN, async |machine| machine.get_etcd_status(()).await, members)
         }
-        Command::Status(asked) => asked.tell(WITHIN, get("/etcd/status"), status),
+        Command::Members(Members { change: Some(Change::Remove { member, asked }), .. }) => {
+            let wanted = EtcdRemoveRequest { member };
+            asked.tell(LONG, async |machine| machine.remove_etcd_member(wanted).await, members)
+        }
+        Command::Status(asked) => asked.tell(WITHIN, async |machine| machine.get_etcd_status(()).await, status),
         Command::Snapshot { file, asked } => process::ask(LONG, snapshot(&file, &asked)),
         Command::Restore { file, sha256, force, asked } if file.to_string_lossy().contains("://") => {
-            let source = FileSource { source: file.to_string_lossy().into_owned(), sha256 };
-            let body = serde_json::to_vec(&source).context("writing the request")?;
-            asked.tell(LONG, (Method::POST, with_force("/etcd/restore/fetch", force), body.into()), status)
+            let source = Some(FileSource { source: file.to_string_lossy().into_owned(), sha256 });
+            let wanted = FetchEtcdRequest { source, force };
+            asked.tell(LONG, async |machine| machine.fetch_etcd(wanted).await, status)
         }
         Command::Restore { sha256: Some(_), .. } => bail!("--sha256 is for a snapshot that is fetched"),
         Command::Restore { file, sha256: None, force, asked } => {
             let content = std::fs::read(&file).with_context(|| format!("reading {}", file.display()))?;
-            asked.tell(LONG, (Method::PUT, with_force("/etcd/restore", force), content.into()), status)
+            let content = Bytes::from(content);
+            let parts = (0..content.len()).step_by(PART_BYTES).map(move |start| {
+                let end = content.len().min(start + PART_BYTES);
+                EtcdRestorePart { force, data: content.slice(start..end) }
+            });
+            asked.tell(LONG, async |machine| machine.restore_etcd(stream::iter(parts)).await, status)
         }
         Command::Recover { force, asked } => {
-            asked.tell(LONG, (Method::POST, with_force("/etcd/recover", force), Bytes::new()), status)
+            let wanted = EtcdRecoverRequest { force };
+            asked.tell(LONG, async |machine| machine.recover_etcd(wanted).await, status)
         }
-        Command::Defrag(asked) => {
-            asked.tell(LONG, (Method::POST, "/etcd/defragment".to_owned(), Bytes::new()), defragmented)
-        }
+        Command::Defrag(asked) => asked.tell(LONG, async |machine| machine.defragment_etcd(()).await, defragmented),
     }
-}
-
-fn get(path: &str) -> (Method, String, Bytes) {
-    (Method::GET, path.to_owned(), Bytes::new())
-}
-
-fn with_force(path: &str, is_forced: bool) -> String {
-    format!("{path}{}", if is_forced { "?force" } else { "" })
 }
 
 impl Asked {
     /// Asks, and tells the answer as it was wished.
-    fn tell<T: DeserializeOwned>(
+    fn tell<T: Serialize>(
         &self,
         within: Duration,
-        (method, path, body): (Method, String, Bytes),
+        call: impl AsyncFnOnce(&mut Machine) -> Result<Response<T>, Status>,
         render: impl Fn(&T) -> String,
     ) -> Result<()> {
-        let answer = process::ask(within, self.target.ask(method, &path, body))?;
-        match self.output {
-            Output::Json => println!("{}", String::from_utf8_lossy(&answer).trim_end()),
-            Output::Text => print!("{}", render(&serde_json::from_slice(&answer).context("reading the answer")?)),
-        }
-        Ok(())
+        self.output.show(&process::ask(within, self.target.ask(call))?, render)
     }
 }
 
 async fn snapshot(file: &Path, asked: &Asked) -> Result<()> {
-    let mut body = asked.target.download("/etcd/snapshot").await?;
+    let mut body = asked.target.ask(async |machine| machine.take_etcd_snapshot(()).await).await?;
     let mut incoming = etcd::Incoming::create(file)?;
-    while let Some(part) = body.next().await? {
-        incoming.add(&part)?;
+    while let Some(Chunk { data }) = next(&mut body).await? {
+        incoming.add(&data)?;
     }
     let bytes = incoming.finish()?;
     match asked.output {

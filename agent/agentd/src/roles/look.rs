@@ -4,13 +4,12 @@ use std::io::Write;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use bytes::Bytes;
 use clap::builder::PossibleValuesParser;
 use clap::{Args, Subcommand};
-use http::Method;
-use machine_api::{LogLine, View, time_of};
+use machine_api::{LogLine, LogLines, LogPart, LogRequest, PodLogRequest, RestartServiceRequest, Shown, View, time_of};
+use tonic::{Response, Status, Streaming};
 
-use super::target::Target;
+use super::target::{Machine, Target, next};
 use super::token::Output;
 use crate::process;
 
@@ -92,38 +91,58 @@ pub(crate) enum Service {
 
 pub(crate) fn get(options: &Get) -> Result<()> {
     let view = View::of_name(&options.what).context("there is nothing of this name to look at")?;
-    show(&options.what, view, &options.asked)
+    show(view, &options.asked)
 }
 
 /// `keelson boot-report`
 pub(crate) fn boot_report(asked: &Asked) -> Result<()> {
-    show("boots", View::Boots, asked)
+    show(View::Boots, asked)
 }
 
 /// `keelson manifest show`
 pub(crate) fn manifest(target: &Target) -> Result<()> {
-    target.tell(WITHIN, Method::GET, "/manifest", Bytes::new())
+    target.tell(WITHIN, async |machine| machine.get_manifest(()).await)
 }
 
-fn show(name: &str, view: View, asked: &Asked) -> Result<()> {
-    let answer = process::ask(WITHIN, asked.target.ask(Method::GET, &format!("/{name}"), Bytes::new()))?;
-    match asked.output {
-        Output::Json => println!("{}", String::from_utf8_lossy(&answer).trim_end()),
-        Output::Text => print!("{}", view.render(&answer).context("reading the machine's answer")?),
+fn show(view: View, asked: &Asked) -> Result<()> {
+    match view {
+        View::Services => asked.show(async |it| it.get_status(()).await),
+        View::Processes => asked.show(async |it| it.list_processes(()).await),
+        View::ControlGroups => asked.show(async |it| it.list_control_groups(()).await),
+        View::Disks => asked.show(async |it| it.list_disks(()).await),
+        View::Mounts => asked.show(async |it| it.list_mounts(()).await),
+        View::Interfaces => asked.show(async |it| it.list_interfaces(()).await),
+        View::Routes => asked.show(async |it| it.list_routes(()).await),
+        View::Firewall => asked.show(async |it| it.list_firewall_rules(()).await),
+        View::Connections => asked.show(async |it| it.list_connections(()).await),
+        View::Time => asked.show(async |it| it.get_time(()).await),
+        View::Certificates => asked.show(async |it| it.list_certificates(()).await),
+        View::Images => asked.show(async |it| it.list_images(()).await),
+        View::Pods => asked.show(async |it| it.list_pods(()).await),
+        View::Containers => asked.show(async |it| it.list_containers(()).await),
+        View::Boots => asked.show(async |it| it.get_boots(()).await),
     }
-    Ok(())
+}
+
+impl Asked {
+    fn show<T: Shown>(&self, call: impl AsyncFnOnce(&mut Machine) -> Result<Response<T>, Status>) -> Result<()> {
+        let answer = process::ask(WITHIN, self.target.ask(call))?;
+        self.output.show(&answer, T::text)
+    }
 }
 
 pub(crate) fn logs(options: &Logs) -> Result<()> {
     let part = &options.part;
     let Some(pod) = &options.pod else { return print_log(options.service.as_deref().unwrap_or_default(), part) };
-    let container = options.container.as_ref().map(|name| format!("&container={name}")).unwrap_or_default();
-    let previous = if options.previous { "&previous" } else { "" };
-    let words = format!("{pod}{}", options.container.as_deref().unwrap_or_default());
-    if !words.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'/')) {
-        anyhow::bail!("{words:?} is no name of a pod, or of a container");
-    }
-    stream(&format!("/pods/logs?pod={pod}{container}{previous}{}", part.query()), part)
+    let (namespace, pod) = pod.split_once('/').context("--pod is like NAMESPACE/NAME")?;
+    let wanted = PodLogRequest {
+        namespace: namespace.to_owned(),
+        pod: pod.to_owned(),
+        container: options.container.clone().unwrap_or_default(),
+        previous: options.previous,
+        part: Some(part.wanted()),
+    };
+    stream(part, async |machine| machine.read_pod_log(wanted).await)
 }
 
 /// `keelson events`
@@ -140,22 +159,24 @@ fn print_log(service: &str, part: &Part) -> Result<()> {
     if !service.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_')) {
         anyhow::bail!("{service:?} is no name of a service");
     }
-    stream(&format!("/logs?service={service}{}", part.query()), part)
+    let wanted = LogRequest { service: service.to_owned(), part: Some(part.wanted()) };
+    stream(part, async |machine| machine.read_log(wanted).await)
 }
 
 /// Prints the lines that a call answers, as they come.
-fn stream(path: &str, part: &Part) -> Result<()> {
+fn stream(
+    part: &Part,
+    call: impl AsyncFnOnce(&mut Machine) -> Result<Response<Streaming<LogLines>>, Status>,
+) -> Result<()> {
     let within = if part.follow { FOLLOW_WITHIN } else { LOG_WITHIN };
     process::ask(within, async {
-        let mut body = part.asked.target.download(path).await?;
-        let (mut out, mut left) = (std::io::stdout().lock(), Vec::new());
-        while let Some(bytes) = body.next().await? {
-            left.extend_from_slice(&bytes);
-            let whole = left.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
-            for line in left.drain(..whole).collect::<Vec<u8>>().split_inclusive(|byte| *byte == b'\n') {
+        let mut answer = part.asked.target.ask(call).await?;
+        let mut out = std::io::stdout().lock();
+        while let Some(LogLines { lines }) = next(&mut answer).await? {
+            for line in lines {
                 let text = match part.asked.output {
-                    Output::Json => String::from_utf8_lossy(line).into_owned(),
-                    Output::Text => render(serde_json::from_slice(line).context("reading the machine's answer")?),
+                    Output::Json => serde_json::to_string(&line).context("writing a line")? + "\n",
+                    Output::Text => render(line),
                 };
                 // Whoever reads has heard enough.
                 if out.write_all(text.as_bytes()).and_then(|()| out.flush()).is_err() {
@@ -168,10 +189,8 @@ fn stream(path: &str, part: &Part) -> Result<()> {
 }
 
 impl Part {
-    fn query(&self) -> String {
-        let since = self.since.map(|since| format!("&since={}", since.as_secs())).unwrap_or_default();
-        let tail = self.tail.map(|tail| format!("&tail={tail}")).unwrap_or_default();
-        format!("{since}{tail}{}", if self.follow { "&follow" } else { "" })
+    fn wanted(&self) -> LogPart {
+        LogPart { tail: self.tail, since_seconds: self.since.map(|since| since.as_secs()), follow: self.follow }
     }
 }
 
@@ -183,7 +202,8 @@ fn render(line: LogLine) -> String {
 
 pub(crate) fn service(command: &Service) -> Result<()> {
     let Service::Restart { name, target } = command;
-    target.tell(WITHIN, Method::POST, &format!("/services/restart?name={name}"), Bytes::new())
+    let wanted = RestartServiceRequest { name: name.clone() };
+    target.tell(WITHIN, async |machine| machine.restart_service(wanted).await)
 }
 
 #[cfg(test)]

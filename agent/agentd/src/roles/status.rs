@@ -3,11 +3,9 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
-use bytes::Bytes;
+use anyhow::Result;
 use clap::Args;
-use http::Method;
-use machine_api::{MachineStatus, Stage};
+use machine_api::{MachineStatus, Shown, Stage};
 
 use super::target::Target;
 use super::token::Output;
@@ -28,22 +26,18 @@ pub(crate) struct Options {
 }
 
 pub(crate) fn run(options: &Options) -> Result<ExitCode> {
-    let body = process::ask(WITHIN, options.target.ask(Method::GET, "/status", Bytes::new()))?;
-    let status: MachineStatus = serde_json::from_slice(&body).context("reading the machine's answer")?;
-    match options.output {
-        Output::Json => println!("{}", String::from_utf8_lossy(&body).trim_end()),
-        Output::Text => print!("{}", render(&status)),
-    }
+    let status = process::ask(WITHIN, options.target.ask(async |machine| machine.get_status(()).await))?;
+    options.output.show(&status, render)?;
     Ok(if status.ready { ExitCode::SUCCESS } else { ExitCode::from(NOT_READY) })
 }
 
 /// `keelson crash`
 pub(crate) fn crash(target: &Target) -> Result<()> {
-    target.tell(WITHIN, Method::GET, "/crash", Bytes::new())
+    target.tell(WITHIN, async |machine| machine.get_crash(()).await)
 }
 
 fn render(status: &MachineStatus) -> String {
-    let stage = match status.stage {
+    let stage = match status.stage() {
         Stage::Booting => "booting",
         Stage::Maintenance => "in maintenance",
         Stage::Running => "running",
@@ -75,7 +69,7 @@ fn render(status: &MachineStatus) -> String {
     lines.extend(status.conditions.iter().map(|condition| format!("unmet: {}", condition.describe(now))));
     if !status.services.is_empty() {
         lines.push(String::new());
-        lines.push(machine_api::services(status).trim_end().to_owned());
+        lines.push(status.text().trim_end().to_owned());
     }
     lines.extend(status.diagnostics.iter().map(|text| format!("\nthe manifest that was offered last:\n{text}")));
     lines.join("\n") + "\n"

@@ -1,28 +1,34 @@
 //! The machine that a command is for: the one that it runs on, or another one over the network.
 
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Error, Result, anyhow, bail};
 use api::core::v1::Node;
-use bytes::Bytes;
 use clap::Args;
-use client::Client;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
-use http_body_util::combinators::UnsyncBoxBody;
-use http_body_util::{BodyExt, Full, Limited};
-use hyper::upgrade::Upgraded;
+use client::{Client, Dialer, Io};
+use futures::{StreamExt, future, stream};
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite};
+use machine_api::machine_client::MachineClient;
+use machine_api::{Chunk, ForwardPart, Text};
+use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::OnceCell;
+use tokio_util::io::ReaderStream;
+use tonic::transport::{Channel, Endpoint, Uri};
+use tonic::{Response, Status, Streaming};
 
 use crate::paths;
 
-/// More than any machine has to say.
+/// More than any machine has to say at once.
 const ANSWER_BYTES: usize = 4 << 20;
 const PORT: u16 = 50_000;
+/// A machine that is silent for longer is asked for a sign of life, and given up after as long again.
+const SIGN_OF_LIFE: Duration = Duration::from_secs(15);
+/// How much of something large travels at once.
+pub(crate) const PART_BYTES: usize = 256 << 10;
 
 /// Which machine.
 #[derive(Args, Clone, Debug)]
@@ -48,22 +54,8 @@ pub(crate) struct Target {
     socket: PathBuf,
 }
 
-/// An answer as it comes.
-pub(crate) struct Download(Body);
-
-type Body = UnsyncBoxBody<Bytes, anyhow::Error>;
-
-impl Download {
-    /// The next part; `None` at the end.
-    pub(crate) async fn next(&mut self) -> Result<Option<Bytes>> {
-        while let Some(frame) = self.0.frame().await {
-            if let Ok(data) = frame.context("reading the machine's answer")?.into_data() {
-                return Ok(Some(data));
-            }
-        }
-        Ok(None)
-    }
-}
+/// The calls of a machine.
+pub(crate) type Machine = MachineClient<Channel>;
 
 impl Target {
     /// The machine of a node of the same cluster, reached in the same way.
@@ -71,88 +63,67 @@ impl Target {
         Self { node: Some(node.to_owned()), found: Arc::default(), ..self.clone() }
     }
 
-    /// Asks the machine for something and returns what it answers.
-    pub(crate) async fn call(&self, method: Method, path: &str, body: Bytes) -> Result<(StatusCode, Bytes)> {
-        let response = self.send(new(method, path, body)?).await?;
-        let code = response.status();
-        let body = Limited::new(response.into_body(), ANSWER_BYTES).collect().await;
-        Ok((code, body.map_err(|error| anyhow::anyhow!("reading the machine's answer: {error}"))?.to_bytes()))
-    }
-
-    /// Asks for something large.
-    pub(crate) async fn download(&self, path: &str) -> Result<Download> {
-        self.stream(Method::GET, path, Bytes::new()).await
-    }
-
-    /// Asks for something whose answer comes bit by bit.
-    pub(crate) async fn stream(&self, method: Method, path: &str, body: Bytes) -> Result<Download> {
-        let response = self.send(new(method, path, body)?).await?;
-        let code = response.status();
-        let mut body = Download(response.into_body());
-        if code.is_success() {
-            return Ok(body);
+    /// Asks the machine for something.
+    pub(crate) async fn ask<T, F>(&self, call: F) -> Result<T>
+    where
+        F: AsyncFnOnce(&mut Machine) -> Result<Response<T>, Status>,
+    {
+        let asked = async { call(&mut self.connect().await?).await.map_err(said) };
+        match asked.await {
+            Ok(answer) => Ok(answer.into_inner()),
+            Err(error) if self.kubeconfig.is_none() && error.downcast_ref::<Silence>().is_some() => {
+                Err(error.context("without --kubeconfig only a machine in maintenance answers"))
+            }
+            Err(error) => Err(error),
         }
-        let reason = body.next().await?.unwrap_or_default();
-        bail!("the machine answered {code}: {}", String::from_utf8_lossy(&reason).trim_end());
     }
 
-    /// Asks for a connection that speaks something else from then on; answers the head of the answer, and the connection.
-    pub(crate) async fn upgrade(&self, path: &str, headers: HeaderMap) -> Result<(HeaderMap, Upgraded)> {
-        let mut request = Request::get(path).body(Bytes::new()).context("making a request")?;
-        *request.headers_mut() = headers;
-        let mut response = self.send(request).await?;
-        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-            let stream = hyper::upgrade::on(&mut response).await.context("speaking to the machine")?;
-            return Ok((response.headers().clone(), stream));
-        }
-        let code = response.status();
-        let reason = Download(response.into_body()).next().await?.unwrap_or_default();
-        bail!("the machine answered {code}: {}", String::from_utf8_lossy(&reason).trim_end());
-    }
-
-    async fn send(&self, request: Request<Bytes>) -> Result<Response<Body>> {
+    async fn connect(&self) -> Result<Machine> {
         let endpoint = self.endpoint.as_deref().map(address).transpose()?;
         let Some(kubeconfig) = &self.kubeconfig else {
-            return self.send_plainly(endpoint, request).await;
+            return speak(self.reach_plainly(endpoint).await?).await;
         };
-        let mut config =
+        let config =
             client::Config::from_kubeconfig(kubeconfig).with_context(|| format!("reading {}", kubeconfig.display()))?;
-        let server = |address: &str| format!("https://{address}").parse().context("the machine's address");
-        config.tls_server_name = None;
-        let address = match (self.address_of_node().await?, endpoint) {
+        let dialer = |address: &str, name: Option<&String>| {
+            let server = format!("https://{address}").parse().context("the machine's address")?;
+            let config = client::Config { server, tls_server_name: name.cloned(), ..config.clone() };
+            Dialer::new(&config).context("making a client")
+        };
+        let (address, stream) = match (self.address_of_node().await?, endpoint) {
             (None, None) => {
                 bail!("--kubeconfig is for a machine of a cluster: --endpoint names it, or --node does");
             }
             (None, Some(endpoint)) => {
-                config.tls_server_name.clone_from(&self.server_name);
-                endpoint
+                let stream = dialer(&endpoint, self.server_name.as_ref())?.dial().await;
+                (endpoint, stream)
             }
-            (Some(node), None) => node,
+            (Some(node), None) => {
+                let stream = dialer(&node, None)?.dial().await;
+                (node, stream)
+            }
             (Some(node), Some(endpoint)) => {
-                let tls_server_name = self.server_name.clone();
-                config.through = Some(client::Through { server: server(&endpoint)?, tls_server_name });
-                node
+                let stream = dialer(&endpoint, self.server_name.as_ref())?.dial().await;
+                let master = speak(stream.with_context(|| format!("asking {endpoint}"))?).await?;
+                let way = forward(master, &node).await.with_context(|| format!("{endpoint} does not forward"))?;
+                let stream = dialer(&node, None)?.dial_over(way).await;
+                (node, stream)
             }
         };
-        config.server = server(&address)?;
-        let client = Client::new(config.with_component("machine")).context("making a client")?;
-        let response = client.raw(request).await.with_context(|| format!("asking {address}"))?;
-        Ok(response.map(|body| body.map_err(anyhow::Error::from_boxed).boxed_unsync()))
+        speak(stream.with_context(|| format!("asking {address}"))?).await
     }
 
-    /// Asks the machine that this runs on, or one in maintenance.
-    async fn send_plainly(&self, endpoint: Option<String>, request: Request<Bytes>) -> Result<Response<Body>> {
+    /// The machine that this runs on, or one in maintenance.
+    async fn reach_plainly(&self, endpoint: Option<String>) -> Result<Box<dyn Io>> {
         let Some(address) = endpoint else {
             let socket = &self.socket;
             let stream = UnixStream::connect(socket).await.with_context(|| {
                 format!("asking {}: is this a machine of Keelson's? --endpoint names another one", socket.display())
             })?;
-            return plain(stream, request).await;
+            return Ok(Box::new(stream));
         };
         let stream = TcpStream::connect(&address).await.with_context(|| format!("asking {address}"))?;
-        plain(stream, request)
-            .await
-            .with_context(|| format!("{address}: without --kubeconfig only a machine in maintenance answers"))
+        Ok(Box::new(stream))
     }
 
     /// Where the machine of the node is, if one was named.
@@ -175,25 +146,15 @@ impl Target {
         Client::new(config.with_component("operator")).context("making a client").map(Some)
     }
 
-    /// The same, where anything but success is an error.
-    pub(crate) async fn ask(&self, method: Method, path: &str, body: Bytes) -> Result<Bytes> {
-        let (code, body) = self.call(method, path, body).await?;
-        if !code.is_success() {
-            bail!("the machine answered {code}: {}", String::from_utf8_lossy(&body).trim_end());
-        }
-        Ok(body)
-    }
-
     /// The same within a time, for a person at a terminal.
-    pub(crate) fn tell(&self, within: Duration, method: Method, path: &str, body: Bytes) -> Result<()> {
-        let answer = crate::process::ask(within, self.ask(method, path, body))?;
-        println!("{}", String::from_utf8_lossy(&answer).trim_end());
+    pub(crate) fn tell<F>(&self, within: Duration, call: F) -> Result<()>
+    where
+        F: AsyncFnOnce(&mut Machine) -> Result<Response<Text>, Status>,
+    {
+        let answer = crate::process::ask(within, self.ask(call))?;
+        println!("{}", answer.text.trim_end());
         Ok(())
     }
-}
-
-fn new(method: Method, path: &str, body: Bytes) -> Result<Request<Bytes>> {
-    Request::builder().method(method).uri(path).body(body).context("making a request")
 }
 
 fn address(endpoint: &str) -> Result<String> {
@@ -210,17 +171,69 @@ fn address(endpoint: &str) -> Result<String> {
     })
 }
 
-async fn plain<S>(stream: S, mut request: Request<Bytes>) -> Result<Response<Body>>
-where
-    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
-{
-    let (mut sender, connection) =
-        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.context("speaking HTTP to the machine")?;
-    // It ends with the answer, or with the command.
-    drop(tokio::spawn(connection.with_upgrades()));
-    request.headers_mut().insert(http::header::HOST, HeaderValue::from_static("machine"));
-    let response = sender.send_request(request.map(Full::new)).await.context("asking the machine")?;
-    Ok(response.map(|body| body.map_err(anyhow::Error::from).boxed_unsync()))
+/// Speaks gRPC over a connection.
+async fn speak(stream: Box<dyn Io>) -> Result<Machine> {
+    let mut stream = Some(TokioIo::new(stream));
+    let connector = tower::service_fn(move |_: Uri| {
+        let stream = stream.take().ok_or_else(|| io::Error::other("the connection ended"));
+        async move { stream }
+    });
+    let endpoint = Endpoint::from_static("http://machine")
+        .http2_keep_alive_interval(SIGN_OF_LIFE)
+        .keep_alive_timeout(SIGN_OF_LIFE)
+        .http2_adaptive_window(true);
+    let channel = endpoint.connect_with_connector(connector).await.context("speaking gRPC to the machine")?;
+    Ok(MachineClient::new(channel).max_decoding_message_size(ANSWER_BYTES))
+}
+
+/// Lets a master connect us with another machine.
+async fn forward(mut master: Machine, target: &str) -> Result<Box<dyn Io>> {
+    let (near, far) = tokio::io::duplex(PART_BYTES);
+    let (from_us, mut to_us) = tokio::io::split(far);
+    let first = ForwardPart { target: target.to_owned(), ..ForwardPart::default() };
+    let parts = ReaderStream::with_capacity(from_us, PART_BYTES)
+        .filter_map(|data| future::ready(data.ok().map(|data| ForwardPart { data, ..ForwardPart::default() })));
+    let mut answers = master.forward(stream::iter([first]).chain(parts)).await.map_err(said)?.into_inner();
+    drop(tokio::spawn(async move {
+        // The connection with the master lives as long as this.
+        let _master = master;
+        while let Ok(Some(Chunk { data })) = answers.message().await {
+            if to_us.write_all(&data).await.is_err() {
+                return;
+            }
+        }
+        to_us.shutdown().await.ok();
+    }));
+    Ok(Box::new(near))
+}
+
+/// Nothing came from the machine.
+#[derive(Debug)]
+struct Silence(Status);
+
+impl std::fmt::Display for Silence {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("the machine did not answer")
+    }
+}
+
+impl std::error::Error for Silence {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.0.source()
+    }
+}
+
+/// What a machine said who did not do as it was asked.
+fn said(status: Status) -> Error {
+    if std::error::Error::source(&status).is_some() {
+        return Silence(status).into();
+    }
+    anyhow!("the machine answered {:?}: {}", status.code(), status.message())
+}
+
+/// The next message of those that come.
+pub(crate) async fn next<M>(messages: &mut Streaming<M>) -> Result<Option<M>> {
+    messages.message().await.map_err(said)
 }
 
 #[cfg(test)]

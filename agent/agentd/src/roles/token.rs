@@ -9,6 +9,7 @@ use api::core::v1::Secret;
 use clap::{Args, Subcommand, ValueEnum};
 use client::{Client, ListParams};
 use manifest::JoinToken;
+use serde::Serialize;
 
 use crate::{paths, process};
 
@@ -68,6 +69,17 @@ pub(crate) struct Cluster {
 pub(crate) enum Output {
     Text,
     Json,
+}
+
+impl Output {
+    /// Shows an answer as it was wished; `text` writes it for people.
+    pub(crate) fn show<T: Serialize>(self, answer: &T, text: impl Fn(&T) -> String) -> Result<()> {
+        match self {
+            Self::Json => println!("{}", serde_json::to_string(answer).context("writing the answer")?),
+            Self::Text => print!("{}", text(answer)),
+        }
+        Ok(())
+    }
 }
 
 pub(crate) fn run(command: Command) -> Result<()> {

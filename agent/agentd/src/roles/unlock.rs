@@ -1,14 +1,11 @@
 //! `keelson unlock` and `recovery-key`: what opens a machine's encrypted partitions.
 
-use std::collections::BTreeMap;
 use std::io::Read;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use bytes::Bytes;
 use clap::Args;
-use http::Method;
-use machine_api::MachineStatus;
+use machine_api::UnlockRequest;
 
 use super::target::Target;
 use crate::process;
@@ -37,7 +34,8 @@ pub(crate) fn unlock(options: &Unlock) -> Result<()> {
     let given = given.lines().next().unwrap_or_default().to_owned();
     ensure!(!given.is_empty(), "no passphrase came from standard input");
     let target = &options.target;
-    process::ask(WITHIN, target.ask(Method::PUT, "/unlock", Bytes::from(given)))?;
+    let wanted = UnlockRequest { passphrase: given.into() };
+    process::ask(WITHIN, target.ask(async |machine| machine.unlock(wanted).await))?;
     process::ask(OPENED_WITHIN, opened(target))?;
     println!("the disk is open");
     Ok(())
@@ -48,8 +46,7 @@ async fn opened(target: &Target) -> Result<()> {
     for _ in 0..OPENED_WITHIN.as_secs() / ASKED_EVERY.as_secs() {
         tokio::time::sleep(ASKED_EVERY).await;
         // Once it is open, the machine asks for a certificate.
-        let Ok((_, body)) = target.call(Method::GET, "/status", Bytes::new()).await else { return Ok(()) };
-        let Ok(status) = serde_json::from_slice::<MachineStatus>(&body) else { return Ok(()) };
+        let Ok(status) = target.ask(async |machine| machine.get_status(()).await).await else { return Ok(()) };
         match status.conditions.iter().find(|condition| condition.name == LOCKED) {
             None => return Ok(()),
             Some(locked) if locked.why.contains("does not fit") => bail!("{}", locked.why),
@@ -60,9 +57,8 @@ async fn opened(target: &Target) -> Result<()> {
 }
 
 pub(crate) fn recovery_key(target: &Target) -> Result<()> {
-    let body = process::ask(WITHIN, target.ask(Method::POST, "/recovery-keys", Bytes::new()))?;
-    let keys: BTreeMap<String, String> = serde_json::from_slice(&body).context("reading the machine's answer")?;
-    for (name, key) in keys {
+    let given = process::ask(WITHIN, target.ask(async |machine| machine.take_recovery_keys(()).await))?;
+    for (name, key) in given.keys {
         println!("{name}: {key}");
     }
     eprintln!("keep it where the machine is not: it is not given out again");

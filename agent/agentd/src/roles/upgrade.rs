@@ -7,11 +7,9 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use bytes::Bytes;
 use clap::Args;
 use client::Client;
-use http::Method;
-use machine_api::{MachineStatus, UpdateState};
+use machine_api::{MachineStatus, StartOptions, UpdateState};
 
 use super::drain;
 use super::target::Target;
@@ -48,7 +46,7 @@ pub(crate) struct Options {
     #[arg(long, requires = "kubeconfig", conflicts_with_all = ["node", "stage", "no_wait"])]
     all: bool,
     #[command(flatten)]
-    start: StartOptions,
+    start: Start,
     #[command(flatten)]
     target: Target,
 }
@@ -57,14 +55,14 @@ pub(crate) struct Options {
 #[derive(Args)]
 pub(crate) struct RollbackOptions {
     #[command(flatten)]
-    start: StartOptions,
+    start: Start,
     #[command(flatten)]
     target: Target,
 }
 
 /// How the machine starts anew.
 #[derive(Args)]
-struct StartOptions {
+struct Start {
     /// Leave the next start to somebody else.
     #[arg(long)]
     stage: bool,
@@ -105,9 +103,8 @@ impl Order<'_> {
         match self {
             Self::Update(update, options) => update.give(target, options).await,
             Self::RollBack => {
-                let uri = with_query("/rollback", &[("stage", true)]);
-                let answer = target.ask(Method::POST, &uri, Bytes::new()).await?;
-                Ok(String::from_utf8_lossy(&answer).into_owned())
+                let staged = StartOptions { stage: true, ..StartOptions::default() };
+                Ok(target.ask(async |machine| machine.roll_back(staged).await).await?.text)
             }
         }
     }
@@ -118,8 +115,8 @@ pub(crate) fn roll_back(options: &RollbackOptions) -> Result<()> {
 }
 
 /// Lets the machine take another system in, and start from it.
-async fn change(target: &Target, start: &StartOptions, order: Order<'_>) -> Result<()> {
-    let reboot = with_query("/reboot", &[("force", start.force)]);
+async fn change(target: &Target, start: &Start, order: Order<'_>) -> Result<()> {
+    let wished = StartOptions { force: start.force, ..StartOptions::default() };
     println!("{}", order.give(target).await?.trim_end());
     if start.stage {
         return Ok(());
@@ -130,7 +127,7 @@ async fn change(target: &Target, start: &StartOptions, order: Order<'_>) -> Resu
         let cleared = drain::clear(client, &node, &boot_id, Duration::from_secs(start.drain_timeout)).await;
         cleared.context("the machine does not start again now; its next start tries the new system")?;
     }
-    if let Err(error) = target.ask(Method::POST, &reboot, Bytes::new()).await {
+    if let Err(error) = target.ask(async |machine| machine.reboot(wished).await).await {
         if let Some(client) = &cluster {
             open(client, &node).await?;
         }
@@ -172,8 +169,8 @@ async fn until_decided(target: &Target, before: &str) -> Result<(UpdateState, St
         match tokio::time::timeout(WITHIN, observe(target)).await.context("the machine does not answer").flatten() {
             Ok(status) => {
                 heard = tokio::time::Instant::now();
-                let text = status.update.unwrap_or_default();
-                match status.update_state.filter(|_| status.boot_id != before) {
+                let (state, text) = (status.state_of_update(), status.update.unwrap_or_default());
+                match state.filter(|_| status.boot_id != before) {
                     Some(UpdateState::Trying) | None => {}
                     // The old system that is back still has to come up.
                     Some(_) if !status.ready => {}
@@ -187,27 +184,5 @@ async fn until_decided(target: &Target, before: &str) -> Result<(UpdateState, St
 }
 
 async fn observe(target: &Target) -> Result<MachineStatus> {
-    let body = target.ask(Method::GET, "/status", Bytes::new()).await?;
-    serde_json::from_slice(&body).context("reading the machine's answer")
-}
-
-/// Adds words to a path, which may have some.
-fn with_query(uri: &str, words: &[(&str, bool)]) -> String {
-    let mut uri = uri.to_owned();
-    for (word, _) in words.iter().filter(|(_, is_set)| *is_set) {
-        uri.push(if uri.contains('?') { '&' } else { '?' });
-        uri.push_str(word);
-    }
-    uri
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_what_is_wished_is_asked_for() {
-        assert_eq!(with_query("/update", &[("downgrade", false), ("stage", false)]), "/update");
-        assert_eq!(with_query("/update", &[("downgrade", true), ("stage", true)]), "/update?downgrade&stage");
-    }
+    target.ask(async |machine| machine.get_status(()).await).await
 }

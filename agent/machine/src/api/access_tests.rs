@@ -1,40 +1,20 @@
-//! Every call of the service description, by callers without, with wrong, with lesser and with enough credentials.
+//! Every call of the service description, by callers without, with wrong, with lesser and with enough credentials; and
+//! calls of each kind over the network.
 
-use std::collections::BTreeSet;
 use std::path::Path;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
-use pki::{Authority, Key, Leaf, San, Usage, os_random};
-use rustls::RootCertStore;
-use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio_rustls::TlsConnector;
+use machine_api::machine_client::MachineClient;
+use machine_api::{ApplyRequest, CALLS, CaptureRequest, ForwardPart, LogRequest, StartOptions, UpdatePart};
+use pki::{Authority, Usage};
+use tokio_util::io::ReaderStream;
+use tonic::client::Grpc;
+use tonic::transport::Channel;
+use tonic::{Code, Request};
+use tonic_prost::ProstCodec;
 
-use http::Request;
-use machine_api::CALLS;
-
+use super::wire::{Pair, authority, caller, dialer, issue, speak};
 use super::*;
-
-/// A certificate and its key, as PEM.
-struct Pair(String, String);
-
-fn issue(authority: &Authority, group: Option<&str>, usage: Usage) -> Pair {
-    let key = Key::generate(&mut os_random).unwrap();
-    let leaf = Leaf {
-        common_name: "caller".to_owned(),
-        organization: group.map(str::to_owned),
-        sans: BTreeSet::from([San::Ip("127.0.0.1".parse().unwrap())]),
-        usages: [Usage::DigitalSignature, usage].into(),
-        life: Duration::from_secs(3600),
-    };
-    let certificate = authority.issue(&leaf, &key, SystemTime::now(), &mut os_random).unwrap();
-    Pair(certificate, key.to_pem().unwrap())
-}
-
-fn authority(name: &str) -> Authority {
-    Authority::generate(name, SystemTime::now(), &mut os_random).unwrap()
-}
 
 /// A machine that answers, and whoever signs its callers' certificates.
 async fn machine(folder: &Path, shutdown: &Shutdown) -> (SocketAddr, Authority) {
@@ -48,7 +28,7 @@ async fn machine_of(ca: &Authority, folder: &Path, forwards_to: Option<u16>, shu
     for (name, text) in [("ca.crt", ca.pem()), ("apiserver.crt", &certificate), ("apiserver.key", &key)] {
         std::fs::write(folder.join(name), text).unwrap();
     }
-    std::fs::write(folder.join("status.json"), "{}").unwrap();
+    std::fs::write(folder.join("status.json"), r#"{"hostname":"m1"}"#).unwrap();
     let config = Config {
         run: folder.to_owned(),
         pki: folder.to_owned(),
@@ -65,45 +45,33 @@ async fn machine_of(ca: &Authority, folder: &Path, forwards_to: Option<u16>, shu
     address
 }
 
-/// The status of the answer; the reason why there is none, for callers that the handshake turns away.
-async fn call(address: SocketAddr, ca: &Authority, pair: Option<&Pair>, request: &str) -> Result<u16, String> {
-    let answer = exchange(address, ca, pair, request).await?;
-    let text = String::from_utf8_lossy(&answer);
-    text.split(' ').nth(1).and_then(|status| status.parse().ok()).ok_or_else(|| text.into_owned())
+/// A connection as whoever has this certificate; the reason why there is none, where the handshake turns them away.
+async fn connect(address: SocketAddr, ca: &Authority, pair: Option<&Pair>) -> Result<Channel, String> {
+    let stream = dialer(address, ca, pair).dial().await.map_err(|error| error.to_string())?;
+    speak(stream).await
 }
 
-/// The whole answer.
-async fn exchange(address: SocketAddr, ca: &Authority, pair: Option<&Pair>, request: &str) -> Result<Vec<u8>, String> {
-    let mut roots = RootCertStore::empty();
-    roots.add(CertificateDer::from_pem_slice(ca.pem().as_bytes()).unwrap()).unwrap();
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_root_certificates(roots);
-    let config = match pair {
-        None => config.with_no_client_auth(),
-        Some(Pair(certificate, key)) => {
-            let certificate = CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap();
-            let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
-            config.with_client_auth_cert(vec![certificate], key).unwrap()
-        }
+/// What becomes of a call with an empty message. Callers without a certificate may get to know only now.
+async fn call(channel: Channel, path: &'static str) -> Result<Code, String> {
+    let mut grpc = Grpc::new(channel);
+    grpc.ready().await.map_err(|error| error.to_string())?;
+    let codec = ProstCodec::<(), ()>::default();
+    let path = http::uri::PathAndQuery::from_static(path);
+    let asked = grpc.streaming(Request::new(stream::iter([()])), path, codec).await;
+    let answered = match asked {
+        Ok(answer) => answer.into_inner().message().await.map(drop),
+        Err(refused) => Err(refused),
     };
-    let stream = TcpStream::connect(address).await.unwrap();
-    let name = ServerName::try_from("127.0.0.1").unwrap();
-    let mut answer = Vec::new();
-    let exchange = async {
-        let mut stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await?;
-        stream.write_all(request.as_bytes()).await?;
-        stream.read_to_end(&mut answer).await
-    };
-    // A connection that is closed without farewell may have brought an answer all the same.
-    let ended = exchange.await;
-    if answer.is_empty() { Err(format!("{ended:?}")) } else { Ok(answer) }
+    match answered {
+        Ok(()) => Ok(Code::Ok),
+        Err(status) if std::error::Error::source(&status).is_some() => Err(status.to_string()),
+        Err(status) => Ok(status.code()),
+    }
 }
 
-fn request(method: &str, path: &str) -> String {
-    format!("{method} {path} HTTP/1.1\r\nhost: m\r\nconnection: close\r\ncontent-length: 0\r\n\r\n")
+/// Codes that say nothing of who calls.
+fn is_of_the_call(code: Code) -> bool {
+    !matches!(code, Code::PermissionDenied | Code::Unauthenticated | Code::Unimplemented | Code::Unknown)
 }
 
 #[tokio::test]
@@ -116,42 +84,53 @@ async fn every_call_is_refused_to_all_but_its_roles() {
     let nobody = [None, Some("system:nodes"), Some("keelson:admin"), Some("system:masters ")];
     let nobody = nobody.map(|group| issue(&ca, group, Usage::ClientAuth));
     let known = Role::ALL.map(|role| (role, issue(&ca, Some(role.group()), Usage::ClientAuth)));
-    for listed in CALLS {
-        let what = request(listed.method, listed.path);
+    let paths = CALLS.iter().map(|call| (call.name, call.path, call.needs));
+    let reflection = ("reflection", "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", &[Role::Reader][..]);
+    for (name, path, needs) in paths.chain([reflection]) {
         for (pair, why) in [(None, "no certificate"), (Some(&foreign), "another CA"), (Some(&server), "a server's")] {
-            let answer = call(address, &ca, pair, &what).await;
-            assert!(answer.is_err(), "{} with {why}: {answer:?}", listed.path);
+            let answer = match connect(address, &ca, pair).await {
+                Ok(channel) => call(channel, path).await,
+                Err(refused) => Err(refused),
+            };
+            assert!(answer.is_err(), "{name} with {why}: {answer:?}");
         }
         for pair in &nobody {
-            assert_eq!(call(address, &ca, Some(pair), &what).await, Ok(403), "{}", listed.path);
+            let channel = connect(address, &ca, Some(pair)).await.unwrap();
+            assert_eq!(call(channel, path).await, Ok(Code::PermissionDenied), "{name}");
         }
         for (role, pair) in &known {
-            let answer = call(address, &ca, Some(pair), &what).await.unwrap();
-            assert_eq!(answer == 403, !role.may(listed.needs), "{} {}: {answer}", role.as_str(), listed.path);
+            let channel = connect(address, &ca, Some(pair)).await.unwrap();
+            let code = call(channel, path).await.unwrap();
+            let may = needs.iter().any(|needed| role.may(*needed));
+            let fits = if may { is_of_the_call(code) } else { code == Code::PermissionDenied };
+            assert!(fits, "{} {name}: {code:?}", role.as_str());
         }
-        assert!(known.iter().any(|(role, _)| !role.may(listed.needs)), "{} is for everybody", listed.path);
     }
-    let admin = &known[0].1;
-    for (method, path, status) in
-        [("DELETE", "/status", 405), ("DELETE", "/manifest", 405), ("PUT", "/etcd/status/", 404)]
-    {
-        assert_eq!(call(address, &ca, Some(admin), &request(method, path)).await, Ok(status), "{method} {path}");
+    let admin = connect(address, &ca, Some(&known[0].1)).await.unwrap();
+    for path in ["/keelson.machine.v1.Machine/GetNothing", "/keelson.machine.v1.Machine/", "/GetStatus"] {
+        assert_eq!(call(admin.clone(), path).await, Ok(Code::Unimplemented), "{path}");
     }
+    let nobody = connect(address, &ca, Some(&nobody[0])).await.unwrap();
+    assert_eq!(call(nobody, "/GetStatus").await, Ok(Code::PermissionDenied), "nobody learns what there is");
     shutdown.trigger();
 }
 
-/// What a machine answers to `GET /status` that is reached through another one.
-async fn status_through(near: SocketAddr, far: SocketAddr, ca: &Authority, pair: &Pair) -> Result<u16, String> {
-    let server = |address: SocketAddr| format!("https://{address}").parse::<http::Uri>().unwrap();
-    let mut config = client::Config::new(server(far));
-    config.ca_pem = Some(ca.pem().as_bytes().to_vec());
-    let Pair(certificate, key) = pair;
-    config.identity =
-        client::Identity::Certificate { cert_pem: certificate.clone().into(), key_pem: key.clone().into() };
-    config.through = Some(client::Through { server: server(near), tls_server_name: None });
-    let request = Request::get("/status").body(Bytes::new()).unwrap();
-    let answer = client::Client::new(config).unwrap().raw(request).await;
-    answer.map(|answer| answer.status().as_u16()).map_err(|error| stdx::chain(&error).to_string())
+/// The name of a machine that is reached through another one.
+async fn name_through(near: SocketAddr, far: SocketAddr, ca: &Authority, pair: &Pair) -> Result<String, Status> {
+    let mut master = MachineClient::new(connect(near, ca, Some(pair)).await.unwrap());
+    let (ours, theirs) = tokio::io::duplex(64 << 10);
+    let (from_us, mut to_us) = tokio::io::split(theirs);
+    let first = ForwardPart { target: far.to_string(), ..ForwardPart::default() };
+    let parts = ReaderStream::new(from_us).map(|data| ForwardPart { data: data.unwrap(), ..ForwardPart::default() });
+    let mut answers = master.forward(stream::iter([first]).chain(parts)).await?.into_inner();
+    drop(tokio::spawn(async move {
+        while let Ok(Some(chunk)) = answers.message().await {
+            tokio::io::AsyncWriteExt::write_all(&mut to_us, &chunk.data).await.unwrap();
+        }
+    }));
+    let stream = dialer(far, ca, Some(pair)).dial_over(Box::new(ours)).await.unwrap();
+    let mut machine = MachineClient::new(speak(stream).await.unwrap());
+    machine.get_status(()).await.map(|status| status.into_inner().hostname)
 }
 
 #[tokio::test]
@@ -166,15 +145,22 @@ async fn a_master_forwards_and_the_other_machine_decides() {
     let backup = issue(&ca, Some(Role::Backup.group()), Usage::ClientAuth);
     let nobody = issue(&ca, None, Usage::ClientAuth);
 
-    assert_eq!(status_through(near, far, &ca, &reader).await, Ok(200));
-    assert_eq!(status_through(near, far, &ca, &backup).await, Ok(403), "the other machine's answer");
-    let refused = async |near, far, pair| status_through(near, far, &ca, pair).await.unwrap_err();
-    let why = refused(near, far, &nobody).await;
-    assert!(why.contains("403") && why.contains("needs a role"), "{why}");
-    let why = refused(near, worker, &reader).await;
-    assert!(why.contains("is forwarded to"), "{why}");
-    let why = refused(worker, far, &reader).await;
-    assert!(why.contains("no master"), "{why}");
+    assert_eq!(name_through(near, far, &ca, &reader).await.unwrap(), "m1");
+    let refused = async |near, far, pair| {
+        let refused = name_through(near, far, &ca, pair).await.unwrap_err();
+        (refused.code(), refused.message().to_owned())
+    };
+    let (code, why) = refused(near, far, &backup).await;
+    assert_eq!(
+        (code, why.as_str()),
+        (Code::PermissionDenied, "GetStatus needs the role reader; this certificate gives backup")
+    );
+    let (code, why) = refused(near, far, &nobody).await;
+    assert!(code == Code::PermissionDenied && why.contains("needs a role"), "{why}");
+    let (code, why) = refused(near, worker, &reader).await;
+    assert!(code == Code::PermissionDenied && why.contains("is forwarded to"), "{why}");
+    let (code, why) = refused(worker, far, &reader).await;
+    assert!(code == Code::FailedPrecondition && why.contains("no master"), "{why}");
     shutdown.trigger();
 }
 
@@ -184,20 +170,84 @@ async fn a_capture_does_not_see_itself() {
     let shutdown = Shutdown::new();
     let (address, ca) = machine(folder.path(), &shutdown).await;
     let admin = issue(&ca, Some(Role::Admin.group()), Usage::ClientAuth);
+    let mut machine = MachineClient::new(connect(address, &ca, Some(&admin)).await.unwrap());
     let filter = format!("tcp port {}", address.port());
-    let body = format!(r#"{{"interface":"lo","filter":"{filter}","seconds":1}}"#);
-    let head = format!("POST /capture HTTP/1.1\r\nhost: m\r\nconnection: close\r\ncontent-length: {}", body.len());
-    let answer = exchange(address, &ca, Some(&admin), &format!("{head}\r\n\r\n{body}")).await.unwrap();
-    let text = String::from_utf8_lossy(&answer);
-    if text.starts_with("HTTP/1.1 500") {
-        println!("SKIPPED: {text}");
-        return;
-    }
-    assert!(text.starts_with("HTTP/1.1 200") && text.contains("application/x-pcapng"), "{text}");
+    let asked =
+        CaptureRequest { interface: "lo".to_owned(), filter: filter.clone(), seconds: 1, ..CaptureRequest::default() };
+    let parts = match machine.capture(asked).await {
+        Ok(parts) => parts.into_inner(),
+        Err(refused) if refused.code() == Code::Internal => return println!("SKIPPED: {refused}"),
+        Err(refused) => panic!("{refused}"),
+    };
+    let parts: Vec<Chunk> = parts.try_collect().await.unwrap();
+    let file: Vec<u8> = parts.into_iter().flat_map(|part| part.data).collect();
+    let text = String::from_utf8_lossy(&file);
     assert!(text.contains(&filter) && text.contains("its time is over"), "{text}");
     // What was accepted, as the last block counts it: nothing, although this answer went by.
     let accepted = [6_u16.to_ne_bytes(), 8_u16.to_ne_bytes()].concat();
-    let place = answer.windows(4).rposition(|bytes| bytes == accepted).unwrap() + 4;
-    assert_eq!(answer[place..place + 8], [0; 8]);
+    let place = file.windows(4).rposition(|bytes| bytes == accepted).unwrap() + 4;
+    assert_eq!(file[place..place + 8], [0; 8]);
     shutdown.trigger();
+}
+
+#[tokio::test]
+async fn each_kind_of_call_goes_over_the_network() {
+    let folder = tempfile::tempdir().unwrap();
+    let shutdown = Shutdown::new();
+    let (address, ca) = machine(folder.path(), &shutdown).await;
+    let admin = issue(&ca, Some(Role::Admin.group()), Usage::ClientAuth);
+    let mut machine = MachineClient::new(connect(address, &ca, Some(&admin)).await.unwrap());
+    assert_eq!(machine.get_status(()).await.unwrap().into_inner().hostname, "m1");
+    std::fs::write(folder.path().join("etcd.log"), "one\ntwo\n").unwrap();
+    let asked = LogRequest { service: "etcd".to_owned(), part: None };
+    let mut lines = machine.read_log(asked).await.unwrap().into_inner();
+    let texts: Vec<String> = lines.message().await.unwrap().unwrap().lines.into_iter().map(|it| it.text).collect();
+    assert_eq!(texts, ["one", "two"]);
+    // What is sent in parts is refused at once, and not only at its end.
+    let part = UpdatePart { data: vec![0; 1000].into(), ..UpdatePart::default() };
+    let refused = machine.update(stream::repeat(part)).await.unwrap_err();
+    assert_eq!((refused.code(), refused.message()), (Code::FailedPrecondition, NO_SLOTS));
+    let large = ApplyRequest { manifest: "#".repeat(MESSAGE_BYTES), ..ApplyRequest::default() };
+    assert_eq!(machine.apply_manifest(large).await.unwrap_err().code(), Code::ResourceExhausted);
+    let long = StartOptions { grace_seconds: Some(601), ..StartOptions::default() };
+    assert_eq!(machine.reboot(long).await.unwrap_err().code(), Code::InvalidArgument);
+    shutdown.trigger();
+}
+
+#[tokio::test]
+async fn a_machine_without_a_manifest_takes_one_from_everybody_and_does_nothing_else() {
+    let run = tempfile::tempdir().unwrap();
+    std::fs::create_dir(run.path().join("inbox")).unwrap();
+    std::fs::write(run.path().join("status.json"), r#"{"hostname":"m1"}"#).unwrap();
+    let config = Config { run: run.path().to_owned(), ..Config::new(None, SystemTime::UNIX_EPOCH) };
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let shutdown = Shutdown::new();
+    let server = tokio::spawn(serve_maintenance(listener, Server::alone(&config), shutdown.clone()));
+    let channel = speak(TcpStream::connect(address).await.unwrap()).await.unwrap();
+    for listed in CALLS.iter().filter(|call| !call.before_manifest) {
+        assert_eq!(call(channel.clone(), listed.path).await, Ok(Code::FailedPrecondition), "{}", listed.name);
+    }
+    let mut machine = MachineClient::new(channel);
+    assert_eq!(machine.get_status(()).await.unwrap().into_inner().hostname, "m1");
+    let put = |manifest: &str| ApplyRequest { manifest: manifest.to_owned(), ..ApplyRequest::default() };
+    let refused = machine.apply_manifest(put("version = 1\n[machine]\nhostnam = \"a\"\n")).await.unwrap_err();
+    assert!(refused.code() == Code::InvalidArgument && refused.message().contains("hostname"), "{refused}");
+    let good = "version = 1\n[machine]\nhostname = \"m1\"\nrole = \"single\"\n[cluster]\nname = \"c\"\n";
+    assert!(machine.apply_manifest(put(good)).await.unwrap().into_inner().is_first);
+    assert_eq!(std::fs::read_to_string(run.path().join("inbox/manifest.toml")).unwrap(), good);
+    shutdown.trigger();
+    server.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_asks_nothing_loses_the_connection() {
+    let run = tempfile::tempdir().unwrap();
+    std::fs::write(run.path().join("status.json"), "{}").unwrap();
+    let config = Config { run: run.path().to_owned(), ..Config::new(None, SystemTime::UNIX_EPOCH) };
+    let server = Server::alone(&config);
+    let mut machine = caller(&server, Caller::Maintenance).await;
+    machine.get_status(()).await.unwrap();
+    tokio::time::sleep(HEADERS * 4).await;
+    assert!(machine.get_status(()).await.is_err());
 }

@@ -3,15 +3,14 @@
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::time::Duration;
 
-use bytes::Bytes;
-use http::{Response, StatusCode};
-use http_body_util::Full;
 use ipnet::IpNet;
-use machine_api::{CheckResult, Checked, RouteStatus};
+use machine_api::check_request::What;
+use machine_api::{CheckRequest, CheckResult, RouteStatus};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
+use tonic::Status;
 
-use super::{respond, text};
+use super::refusal::bad;
 use crate::views;
 
 /// What takes longer does not work.
@@ -20,23 +19,26 @@ const WITHIN: Duration = Duration::from_secs(5);
 const NAME_BYTES: usize = 253;
 
 /// Answers a check.
-pub(super) async fn answer(what: Checked, query: Option<&str>) -> Response<Full<Bytes>> {
-    let target = match parse(what, query.unwrap_or_default()) {
-        Ok(target) => target,
-        Err(reason) => return text(StatusCode::BAD_REQUEST, format!("{reason}\n")),
-    };
+pub(super) async fn answer(asked: CheckRequest) -> Result<CheckResult, Status> {
+    let wanted = parse(asked.what).map_err(bad)?;
     let started = Instant::now();
-    let found = match tokio::time::timeout(WITHIN, check(what, &target)).await {
+    let found = match tokio::time::timeout(WITHIN, check(&wanted)).await {
         Ok(found) => found,
         Err(_elapsed) => Err(format!("no answer within {} s", WITHIN.as_secs())),
     };
     let millis = started.elapsed().as_secs_f64() * 1000.0;
-    let works = found.is_ok();
-    let result = CheckResult { works, found: found.unwrap_or_else(|reason| vec![reason]), millis };
-    match serde_json::to_vec(&result) {
-        Ok(body) => respond(StatusCode::OK, "application/json", body),
-        Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
-    }
+    Ok(CheckResult { works: found.is_ok(), found: found.unwrap_or_else(|reason| vec![reason]), millis })
+}
+
+/// What is found out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Wanted {
+    /// Whether a name has addresses.
+    Dns(Target),
+    /// Which way leads to an address.
+    Route(IpAddr),
+    /// Whether a port takes connections.
+    Port(Target),
 }
 
 /// A host, and a port where one is needed.
@@ -46,29 +48,36 @@ struct Target {
     port: u16,
 }
 
-fn parse(what: Checked, query: &str) -> Result<Target, String> {
-    let value = |name: &str| query.split('&').find_map(|word| word.strip_prefix(name)?.strip_prefix('='));
-    let host = value("to").unwrap_or_default();
-    let is_good = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b':' | b'_');
-    if host.is_empty() || host.len() > NAME_BYTES || !host.bytes().all(is_good) {
-        return Err(format!("{host:?} is neither a name nor an address: ?to=HOST"));
-    }
-    let port = value("port").unwrap_or("0");
-    let port: u16 = port.parse().map_err(|_not| format!("{port:?} is no port: port=NUMBER"))?;
-    match what {
-        Checked::Port if port == 0 => Err("which port: port=NUMBER".to_owned()),
-        Checked::Route if host.parse::<IpAddr>().is_err() => Err(format!("{host:?} is no address: ?to=ADDRESS")),
-        Checked::Dns | Checked::Route | Checked::Port => Ok(Target { host: host.to_owned(), port }),
+fn parse(what: Option<What>) -> Result<Wanted, String> {
+    match what.ok_or("what to check: dns, route or port")? {
+        What::Dns(name) => Ok(Wanted::Dns(Target { host: host(name)?, port: 0 })),
+        What::Route(address) => match address.parse() {
+            Ok(address) => Ok(Wanted::Route(address)),
+            Err(_not) => Err(format!("{address:?} is no address")),
+        },
+        What::Port(asked) => {
+            let port = u16::try_from(asked.port).ok().filter(|port| *port > 0);
+            let port = port.ok_or_else(|| format!("{} is no port", asked.port))?;
+            Ok(Wanted::Port(Target { host: host(asked.host)?, port }))
+        }
     }
 }
 
-async fn check(what: Checked, target: &Target) -> Result<Vec<String>, String> {
-    match what {
-        Checked::Dns => {
+fn host(text: String) -> Result<String, String> {
+    let is_good = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b':' | b'_');
+    if text.is_empty() || text.len() > NAME_BYTES || !text.bytes().all(is_good) {
+        return Err(format!("{text:?} is neither a name nor an address"));
+    }
+    Ok(text)
+}
+
+async fn check(wanted: &Wanted) -> Result<Vec<String>, String> {
+    match wanted {
+        Wanted::Dns(target) => {
             let addresses = resolve(target).await?;
             Ok(addresses.iter().map(|address| format!("{} is {}", target.host, address.ip())).collect())
         }
-        Checked::Port => {
+        Wanted::Port(target) => {
             let mut failures = Vec::new();
             for address in resolve(target).await? {
                 match TcpStream::connect(address).await {
@@ -78,7 +87,7 @@ async fn check(what: Checked, target: &Target) -> Result<Vec<String>, String> {
             }
             Err(failures.join("; "))
         }
-        Checked::Route => route(target).await,
+        Wanted::Route(address) => route(*address).await,
     }
 }
 
@@ -88,8 +97,7 @@ async fn resolve(target: &Target) -> Result<Vec<SocketAddr>, String> {
     if found.is_empty() { Err(format!("{} has no address", target.host)) } else { Ok(found) }
 }
 
-async fn route(target: &Target) -> Result<Vec<String>, String> {
-    let address: IpAddr = target.host.parse().map_err(|error| format!("{error}"))?;
+async fn route(address: IpAddr) -> Result<Vec<String>, String> {
     // Connecting a datagram socket sends nothing; the kernel tells the sender's address.
     let any: SocketAddr = if address.is_ipv4() { ([0, 0, 0, 0], 0).into() } else { ([0_u16; 8], 0).into() };
     let source = UdpSocket::bind(any).and_then(|socket| {
@@ -106,7 +114,8 @@ async fn route(target: &Target) -> Result<Vec<String>, String> {
 fn best(routes: &[RouteStatus], address: IpAddr) -> Option<&RouteStatus> {
     let net = |route: &RouteStatus| match route.destination.as_str() {
         "default" => {
-            route.gateway.map(|like| like.is_ipv4() == address.is_ipv4()).filter(|is_same| *is_same).map(|_| 0)
+            let gateway: IpAddr = route.gateway.as_ref()?.parse().ok()?;
+            (gateway.is_ipv4() == address.is_ipv4()).then_some(0)
         }
         text => text.parse::<IpNet>().ok().filter(|net| net.contains(&address)).map(|net| net.prefix_len()),
     };
@@ -115,7 +124,7 @@ fn best(routes: &[RouteStatus], address: IpAddr) -> Option<&RouteStatus> {
 }
 
 fn describe(route: &RouteStatus) -> String {
-    let via = route.gateway.map(|gateway| format!(" by {gateway}")).unwrap_or_default();
+    let via = route.gateway.as_ref().map(|gateway| format!(" by {gateway}")).unwrap_or_default();
     format!("the route is {} over {}{via}, made by {}", route.destination, route.interface, route.protocol)
 }
 
@@ -126,16 +135,13 @@ mod tests {
     #[test]
     fn only_names_addresses_and_ports_are_checked() {
         let target = |host: &str, port| Target { host: host.to_owned(), port };
-        assert_eq!(parse(Checked::Dns, "to=example.com"), Ok(target("example.com", 0)));
-        assert_eq!(parse(Checked::Port, "to=fd00::1&port=6443"), Ok(target("fd00::1", 6443)));
-        for (what, bad) in [
-            (Checked::Dns, ""),
-            (Checked::Dns, "to=a/b"),
-            (Checked::Port, "to=a"),
-            (Checked::Port, "to=a&port=70000"),
-            (Checked::Route, "to=example.com"),
-        ] {
-            assert!(parse(what, bad).is_err(), "{bad}");
+        let port = |host: &str, port| What::Port(machine_api::check_request::Port { host: host.to_owned(), port });
+        let dns = |name: &str| What::Dns(name.to_owned());
+        assert_eq!(parse(Some(dns("example.com"))), Ok(Wanted::Dns(target("example.com", 0))));
+        assert_eq!(parse(Some(port("fd00::1", 6443))), Ok(Wanted::Port(target("fd00::1", 6443))));
+        let route = What::Route("example.com".to_owned());
+        for bad in [None, Some(dns("")), Some(dns("a/b")), Some(port("a", 0)), Some(port("a", 70_000)), Some(route)] {
+            assert!(parse(bad.clone()).is_err(), "{bad:?}");
         }
     }
 
@@ -143,7 +149,7 @@ mod tests {
     fn the_longest_route_and_then_the_lowest_metric_leads() {
         let route = |destination: &str, gateway: &str, metric| RouteStatus {
             destination: destination.to_owned(),
-            gateway: gateway.parse().ok(),
+            gateway: (!gateway.is_empty()).then(|| gateway.to_owned()),
             metric,
             ..RouteStatus::default()
         };
@@ -164,9 +170,10 @@ mod tests {
     #[tokio::test]
     async fn a_port_that_listens_works_and_one_that_does_not_tells_why() {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let target = Target { host: "127.0.0.1".to_owned(), port: listener.local_addr().unwrap().port() };
-        assert!(check(Checked::Port, &target).await.unwrap()[0].ends_with("takes connections"));
+        let port = listener.local_addr().unwrap().port();
+        let wanted = Wanted::Port(Target { host: "127.0.0.1".to_owned(), port });
+        assert!(check(&wanted).await.unwrap()[0].ends_with("takes connections"));
         drop(listener);
-        assert!(check(Checked::Port, &target).await.unwrap_err().contains("refused"));
+        assert!(check(&wanted).await.unwrap_err().contains("refused"));
     }
 }

@@ -1,24 +1,27 @@
 //! A debug container for an administrator: made when they connect; removed when they leave, when it ends, or when its time
 //! is over. Who, what and how it ended is told to the machine's events.
+//!
+//! The terminal is the container runtime's own, in the form in which Kubernetes' clients speak to it: a websocket whose
+//! messages begin with the number of a channel.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, Request, Response, StatusCode, Uri, header};
-use http_body_util::{BodyExt, Empty, Full, Limited};
-use hyper::body::Incoming;
-use hyper::upgrade::{OnUpgrade, Upgraded};
-use hyper_util::rt::TokioIo;
-use machine_api::DebugRequest;
-use tokio::io::copy;
+use futures::{SinkExt, StreamExt, TryStreamExt, stream};
+use http::{HeaderValue, Uri, header};
+use machine_api::{DebugInput, DebugOutput, DebugRequest, TerminalSize};
+use serde_json::{Value, json};
 use tokio::net::TcpStream;
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use tonic::Status;
 
-use super::{Answer, Known, Server, text, whole};
+use super::refusal::{away, bad, busy};
+use super::{Incoming, Known, Messages, Server, next, streamed};
 use crate::debug::{Maker, check};
 use crate::{chance, event};
 
@@ -26,61 +29,50 @@ use crate::{chance, event};
 const JOIN: Duration = Duration::from_secs(15);
 /// What the runtime gets to remove it.
 const REMOVE: Duration = Duration::from_secs(60);
-/// How much of a refusal is told.
-const REASON_BYTES: usize = 4096;
-/// Headers of the caller's that are not for the runtime.
-const OWN: [HeaderName; 3] = [header::HOST, header::CONTENT_LENGTH, header::AUTHORIZATION];
+/// How much of what is printed waits for a slow caller.
+const QUEUE_LEN: usize = 16;
+const PROTOCOL: &str = "v4.channel.k8s.io";
+const INPUT: u8 = 0;
+const OUTPUT: u8 = 1;
+const ERRORS: u8 = 2;
+const END: u8 = 3;
+const SIZE: u8 = 4;
+
+type Terminal = WebSocketStream<TcpStream>;
+type Printed = mpsc::Sender<Result<DebugOutput, Status>>;
 
 /// Makes the container and joins the caller with its terminal.
-pub(super) async fn answer<M>(server: &Server, caller: &Known, maker: M, mut request: Request<Incoming>) -> Answer
+pub(super) async fn answer<M>(
+    server: &Server,
+    caller: &Known,
+    maker: M,
+    mut input: Incoming<DebugInput>,
+) -> Result<Messages<DebugOutput>, Status>
 where
     M: Maker + 'static,
 {
-    let asked = match parse(request.uri().query()) {
-        Ok(asked) => asked,
-        Err(reason) => return whole(text(StatusCode::BAD_REQUEST, format!("{reason}\n"))),
-    };
-    if !request.headers().contains_key(header::UPGRADE) {
-        return whole(text(StatusCode::UPGRADE_REQUIRED, "a terminal needs a websocket\n".to_owned()));
-    }
+    let first = next(&mut input).await?.unwrap_or_default();
+    let asked = first.request.clone().ok_or_else(|| bad("which container: request, in the first message"))?;
+    check(&asked).map_err(bad)?;
     let Ok(turn) = server.debuggers.clone().try_acquire_owned() else {
-        let reason = "there are as many debug containers already as this machine has at once\n".to_owned();
-        return whole(text(StatusCode::SERVICE_UNAVAILABLE, reason));
+        return Err(busy("there are as many debug containers already as this machine has at once"));
     };
-    let session = Session {
-        id: format!("{:08x}", chance::number()),
-        who: caller.name.clone(),
-        asked,
-        run: server.run.clone(),
-        near: hyper::upgrade::on(&mut request),
-        headers: request.headers().clone(),
-    };
+    let input = stream::iter([Ok(DebugInput { request: None, ..first })]).chain(input).boxed();
+    let session =
+        Session { id: format!("{:08x}", chance::number()), who: caller.name.clone(), asked, run: server.run.clone() };
     let (reply, agreed) = oneshot::channel();
+    let (printed, messages) = mpsc::channel(QUEUE_LEN);
     let shutdown = server.shutdown.clone();
-    // Whatever becomes of this request, what is made is removed.
+    // Whatever becomes of this call, what is made is removed.
     drop(tokio::spawn(async move {
-        session.run(&maker, reply, shutdown.wait()).await;
+        session.run(&maker, reply, (input, printed), shutdown.wait()).await;
         drop(turn);
     }));
     match agreed.await {
-        Ok(Ok(head)) => {
-            let mut answer = Response::new(Empty::new().map_err(|never| match never {}).boxed_unsync());
-            *answer.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
-            *answer.headers_mut() = head;
-            answer
-        }
-        Ok(Err(reason)) => whole(text(StatusCode::BAD_GATEWAY, format!("{reason}\n"))),
-        Err(_over) => whole(text(StatusCode::GATEWAY_TIMEOUT, "its time was over before it had begun\n".to_owned())),
+        Ok(Ok(())) => Ok(streamed(messages, (), std::convert::identity)),
+        Ok(Err(reason)) => Err(away(reason)),
+        Err(_over) => Err(Status::deadline_exceeded("its time was over before it had begun")),
     }
-}
-
-fn parse(query: Option<&str>) -> Result<DebugRequest, String> {
-    let spec =
-        query.and_then(|query| query.strip_prefix("spec=")).ok_or("which container: ?spec=JSON, as base64url")?;
-    let json = URL_SAFE_NO_PAD.decode(spec).map_err(|error| format!("spec: {error}"))?;
-    let asked = serde_json::from_slice(&json).map_err(|error| format!("spec: {error}"))?;
-    check(&asked)?;
-    Ok(asked)
 }
 
 /// One container and its caller.
@@ -89,21 +81,25 @@ struct Session {
     who: String,
     asked: DebugRequest,
     run: PathBuf,
-    near: OnUpgrade,
-    headers: HeaderMap,
 }
 
-type Reply = oneshot::Sender<Result<HeaderMap, String>>;
+type Reply = oneshot::Sender<Result<(), String>>;
 
 impl Session {
-    async fn run<M: Maker>(self, maker: &M, reply: Reply, shutdown: impl Future<Output = ()>) {
-        let Self { id, who, asked, run, near, headers } = self;
+    async fn run<M: Maker>(
+        self,
+        maker: &M,
+        reply: Reply,
+        near: (Incoming<DebugInput>, Printed),
+        shutdown: impl Future<Output = ()>,
+    ) {
+        let Self { id, who, asked, run } = self;
         let began = Instant::now();
         let reach = if asked.host { "the whole machine" } else { "its network" };
         let what = format!("debug container {id}");
         event::tell(&run, &id, &format!("{what} of {who}: {}, with {reach}, for {} s", asked.image, asked.seconds));
         let why = tokio::select! {
-            why = join(maker, (&id, &asked), reply, (near, headers)) => why,
+            why = join(maker, (&id, &asked), reply, near) => why,
             () = tokio::time::sleep_until(began + Duration::from_secs(asked.seconds)) => "its time is over".to_owned(),
             () = shutdown => "the machine API ends".to_owned(),
         };
@@ -123,66 +119,104 @@ async fn join<M: Maker>(
     maker: &M,
     (id, asked): (&str, &DebugRequest),
     mut reply: Reply,
-    (near, headers): (OnUpgrade, HeaderMap),
+    (input, printed): (Incoming<DebugInput>, Printed),
 ) -> String {
     let made = tokio::select! {
         made = maker.begin(id, asked) => made,
         () = reply.closed() => return "its caller did not wait for it".to_owned(),
     };
     let joined = match made {
-        Ok(url) => tokio::time::timeout(JOIN, upgrade(&url, &headers)).await.unwrap_or_else(|_elapsed| {
+        Ok(url) => tokio::time::timeout(JOIN, open(&url)).await.unwrap_or_else(|_elapsed| {
             Err(format!("the runtime did not join its terminal within {} s", JOIN.as_secs()))
         }),
         Err(reason) => Err(reason),
     };
-    let (head, far) = match joined {
-        Ok(joined) => joined,
+    let terminal = match joined {
+        Ok(terminal) => terminal,
         Err(reason) => {
             reply.send(Err(reason.clone())).ok();
             return reason;
         }
     };
-    reply.send(Ok(head)).ok();
-    let near = match near.await {
-        Ok(near) => near,
-        Err(error) => return format!("its caller went away: {error}"),
-    };
-    let (mut from_caller, mut to_caller) = tokio::io::split(TokioIo::new(near));
-    let (mut from_box, mut to_box) = tokio::io::split(TokioIo::new(far));
-    // Either end is the end: nobody half closes a terminal.
-    tokio::select! {
-        _ = copy(&mut from_caller, &mut to_box) => "its caller went away".to_owned(),
-        _ = copy(&mut from_box, &mut to_caller) => "its command ended".to_owned(),
-    }
+    reply.send(Ok(())).ok();
+    talk(terminal, input, printed).await
 }
 
-/// Joins the terminal at `url` in the caller's own words.
-async fn upgrade(url: &str, headers: &HeaderMap) -> Result<(HeaderMap, Upgraded), String> {
+/// Joins the terminal at `url`.
+async fn open(url: &str) -> Result<Terminal, String> {
     let words = |error: &dyn std::error::Error| format!("the runtime's terminal: {}", stdx::chain(error));
     let target: Uri = url.parse().map_err(|error: http::uri::InvalidUri| words(&error))?;
     let host = target.host().ok_or_else(|| format!("{url:?} has no host"))?;
     let stream = TcpStream::connect((host, target.port_u16().unwrap_or(80))).await.map_err(|error| words(&error))?;
-    let handshake = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await;
-    let (mut sender, connection) = handshake.map_err(|error| words(&error))?;
-    // It ends with one of its ends.
-    drop(tokio::spawn(connection.with_upgrades()));
+    // The runtime has no TLS here: it listens on the loopback interface only.
+    let place = target.authority().map_or(host, |authority| authority.as_str());
     let path = target.path_and_query().map_or("/", |path| path.as_str());
-    let mut request = Request::get(path).header(header::HOST, host);
-    for (name, value) in headers.iter().filter(|(name, _)| !OWN.contains(name)) {
-        request = request.header(name, value);
+    let mut request = format!("ws://{place}{path}").into_client_request().map_err(|error| words(&error))?;
+    request.headers_mut().insert(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(PROTOCOL));
+    let (terminal, _) = tokio_tungstenite::client_async(request, stream).await.map_err(|error| words(&error))?;
+    Ok(terminal)
+}
+
+/// Passes on what is typed and printed, until one of them ends; answers which.
+async fn talk(terminal: Terminal, mut input: Incoming<DebugInput>, printed: Printed) -> String {
+    const GONE: &str = "its caller went away";
+    const ENDED: &str = "its command ended";
+    let (mut to_box, mut from_box) = terminal.split();
+    loop {
+        let message = tokio::select! {
+            typed = input.try_next() => {
+                let Ok(Some(typed)) = typed else { return GONE.to_owned() };
+                for message in messages(typed) {
+                    if to_box.send(message).await.is_err() {
+                        return ENDED.to_owned();
+                    }
+                }
+                continue;
+            }
+            message = from_box.next() => message,
+            () = printed.closed() => return GONE.to_owned(),
+        };
+        let (output, is_over) = match message {
+            Some(Ok(Message::Binary(bytes))) => output(&bytes),
+            Some(Ok(Message::Close(_)) | Err(_)) | None => return ENDED.to_owned(),
+            Some(Ok(_)) => continue,
+        };
+        if let Some(output) = output
+            && printed.send(Ok(output)).await.is_err()
+        {
+            return GONE.to_owned();
+        }
+        if is_over {
+            return ENDED.to_owned();
+        }
     }
-    let request = request.body(Full::<Bytes>::default()).map_err(|error| words(&error))?;
-    let mut answer = sender.send_request(request).await.map_err(|error| words(&error))?;
-    if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
-        let head = answer.headers().clone();
-        return Ok((head, hyper::upgrade::on(&mut answer).await.map_err(|error| words(&error))?));
+}
+
+/// What the runtime is told of what a caller did.
+fn messages(typed: DebugInput) -> Vec<Message> {
+    let on = |channel: u8, bytes: &[u8]| Message::Binary(Bytes::from([&[channel], bytes].concat()));
+    let size = typed.size.map(|TerminalSize { width, height }| {
+        on(SIZE, json!({"Width": width, "Height": height}).to_string().as_bytes())
+    });
+    let input = (!typed.input.is_empty()).then(|| on(INPUT, &typed.input));
+    size.into_iter().chain(input).collect()
+}
+
+/// What a message of the runtime's is for the caller, and whether nothing comes after it.
+fn output(message: &Bytes) -> (Option<DebugOutput>, bool) {
+    match message.first() {
+        Some(&(OUTPUT | ERRORS)) if message.len() > 1 => {
+            (Some(DebugOutput { output: message.slice(1..), failure: None }), false)
+        }
+        Some(&END) => {
+            // How the command ended, in Kubernetes' words.
+            let status: Value = serde_json::from_slice(&message[1..]).unwrap_or_default();
+            let failure = (status["status"] == "Failure")
+                .then(|| status["message"].as_str().unwrap_or("the command failed").to_owned());
+            (failure.map(|failure| DebugOutput { failure: Some(failure), ..DebugOutput::default() }), true)
+        }
+        _ => (None, false),
     }
-    let status = answer.status();
-    let reason = Limited::new(answer.into_body(), REASON_BYTES).collect().await.map(|body| body.to_bytes());
-    Err(format!(
-        "the runtime's terminal: {status}: {}",
-        String::from_utf8_lossy(&reason.unwrap_or_default()).trim_end()
-    ))
 }
 
 #[cfg(test)]
@@ -190,10 +224,9 @@ mod tests {
     use std::path::Path;
     use std::sync::Arc;
 
-    use hyper::service::service_fn;
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;
-    use tokio::sync::mpsc;
+    use tokio_tungstenite::tungstenite::handshake::server::{ErrorResponse, Request, Response};
+    use tonic::Code;
 
     use super::*;
     use crate::config::Config;
@@ -215,87 +248,85 @@ mod tests {
         }
     }
 
-    const AGREED: &str = "HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: upgrade\r\n\r\n";
+    #[allow(clippy::result_large_err, reason = "the form that the server wants")]
+    fn agree(request: &Request, mut answer: Response) -> Result<Response, ErrorResponse> {
+        assert_eq!(
+            (request.uri().path(), &request.headers()["sec-websocket-protocol"]),
+            ("/attach/x", &PROTOCOL.parse().unwrap())
+        );
+        answer.headers_mut().insert(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(PROTOCOL));
+        Ok(answer)
+    }
 
-    /// A terminal as the runtime has them; it ends when it is told `exit`.
+    /// A terminal as the runtime has them; it ends when it is told `exit`, and fails when it is told `fail`.
     async fn terminal() -> String {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}/attach/x", listener.local_addr().unwrap());
         drop(tokio::spawn(async move {
-            let (mut stream, _) = listener.accept().await.unwrap();
-            let mut head = Vec::new();
-            while !head.ends_with(b"\r\n\r\n") {
-                head.push(stream.read_u8().await.unwrap());
-            }
-            let head = String::from_utf8(head).unwrap();
-            assert!(head.starts_with("GET /attach/x") && head.contains("sec-websocket-key: k"), "{head}");
-            stream.write_all(AGREED.as_bytes()).await.unwrap();
-            let mut buffer = [0; 64];
-            while let Ok(count @ 1..) = stream.read(&mut buffer).await {
-                if buffer.starts_with(b"exit") {
-                    return;
-                }
-                stream.write_all(&buffer[..count]).await.unwrap();
+            let (stream, _) = listener.accept().await.unwrap();
+            let mut terminal = tokio_tungstenite::accept_hdr_async(stream, agree).await.unwrap();
+            while let Some(Ok(Message::Binary(message))) = terminal.next().await {
+                let end = match &message[..] {
+                    b"\0exit" => r#"{"status":"Success"}"#,
+                    b"\0fail" => r#"{"status":"Failure","message":"command terminated with exit code 3"}"#,
+                    _ => {
+                        let text = String::from_utf8_lossy(&message[1..]).into_owned();
+                        let told = format!("\u{1}{}:{text}", message[0]);
+                        terminal.send(Message::Binary(told.into())).await.unwrap();
+                        continue;
+                    }
+                };
+                terminal.send(Message::Binary(format!("\u{3}{end}").into())).await.unwrap();
+                return;
             }
         }));
         url
     }
 
     struct Machine {
-        address: std::net::SocketAddr,
         folder: tempfile::TempDir,
+        maker: Echo,
         removed: mpsc::Receiver<String>,
         server: Arc<Server>,
     }
 
-    async fn machine(terminal: Result<String, String>) -> Machine {
+    fn machine(terminal: Result<String, String>) -> Machine {
         let folder = tempfile::tempdir().unwrap();
         std::fs::create_dir(folder.path().join("inbox")).unwrap();
         let config = Config { run: folder.path().to_owned(), ..Config::new(None, std::time::UNIX_EPOCH) };
         let server = Server::alone(&config);
         let (sender, removed) = mpsc::channel(1);
-        let maker = Echo { terminal, removed: sender };
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let own = server.clone();
-        drop(tokio::spawn(async move {
-            while let Ok((stream, _)) = listener.accept().await {
-                let (server, maker) = (own.clone(), maker.clone());
-                let service = service_fn(move |request| {
-                    let (server, maker) = (server.clone(), maker.clone());
-                    async move {
-                        let caller = Known { name: "ann".to_owned(), ..Known::default() };
-                        Ok::<_, std::convert::Infallible>(answer(&server, &caller, maker, request).await)
-                    }
-                });
-                let connection =
-                    hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service);
-                drop(tokio::spawn(connection.with_upgrades()));
-            }
-        }));
-        Machine { address, folder, removed, server }
+        Machine { folder, maker: Echo { terminal, removed: sender }, removed, server }
+    }
+
+    /// A caller with a terminal.
+    struct Caller {
+        typed: mpsc::Sender<Result<DebugInput, Status>>,
+        printed: Messages<DebugOutput>,
+    }
+
+    impl Caller {
+        async fn types(&self, words: &str) {
+            let input = DebugInput { input: words.to_owned().into(), ..DebugInput::default() };
+            self.typed.send(Ok(input)).await.unwrap();
+        }
+
+        async fn sees(&mut self, words: &str) {
+            let output = self.printed.next().await.unwrap().unwrap().output;
+            assert_eq!(String::from_utf8_lossy(&output), words);
+        }
     }
 
     impl Machine {
-        /// Asks for a container; answers the connection and the head of what came back.
-        async fn ask(&self, seconds: u64) -> (TcpStream, String) {
-            let asked = DebugRequest { image: "busybox".to_owned(), seconds, ..DebugRequest::default() };
-            let spec = URL_SAFE_NO_PAD.encode(serde_json::to_vec(&asked).unwrap());
-            let mut stream = TcpStream::connect(self.address).await.unwrap();
-            let head = "host: m\r\nupgrade: websocket\r\nconnection: upgrade\r\nsec-websocket-key: k";
-            stream.write_all(format!("GET /debug?spec={spec} HTTP/1.1\r\n{head}\r\n\r\n").as_bytes()).await.unwrap();
-            let mut head = Vec::new();
-            while !head.ends_with(b"\r\n\r\n") {
-                head.push(stream.read_u8().await.unwrap());
-            }
-            (stream, String::from_utf8(head).unwrap())
-        }
-
-        async fn says(&self, stream: &mut TcpStream, words: &str) {
-            stream.write_all(words.as_bytes()).await.unwrap();
-            let mut back = vec![0; words.len()];
-            stream.read_exact(&mut back).await.unwrap();
-            assert_eq!(back, words.as_bytes());
+        /// Asks for a container.
+        async fn ask(&self, seconds: u64) -> Result<Caller, Status> {
+            let request = DebugRequest { image: "busybox".to_owned(), seconds, ..DebugRequest::default() };
+            let (typed, input) = mpsc::channel(4);
+            typed.send(Ok(DebugInput { request: Some(request), ..DebugInput::default() })).await.unwrap();
+            let caller = Known { name: "ann".to_owned(), ..Known::default() };
+            let input = streamed(input, (), std::convert::identity);
+            let printed = answer(&self.server, &caller, self.maker.clone(), input).await?;
+            Ok(Caller { typed, printed })
         }
 
         /// What was told when it was over.
@@ -316,46 +347,42 @@ mod tests {
 
     #[tokio::test]
     async fn a_caller_has_a_terminal_until_they_leave() {
-        let mut machine = machine(Ok(terminal().await)).await;
-        let (mut stream, head) = machine.ask(600).await;
-        assert!(head.starts_with("HTTP/1.1 101"), "{head}");
-        machine.says(&mut stream, "hello").await;
-        drop(stream);
+        let mut machine = machine(Ok(terminal().await));
+        let mut caller = machine.ask(600).await.unwrap();
+        caller.types("hello").await;
+        caller.sees("0:hello").await;
+        let size = Some(TerminalSize { width: 80, height: 24 });
+        caller.typed.send(Ok(DebugInput { size, ..DebugInput::default() })).await.unwrap();
+        caller.sees(r#"4:{"Height":24,"Width":80}"#).await;
+        drop(caller);
         assert!(machine.end().await.ends_with("its caller went away"));
     }
 
     #[tokio::test]
     async fn it_ends_with_its_command_and_after_its_time() {
-        let mut machine = machine(Ok(terminal().await)).await;
-        let (mut stream, _) = machine.ask(600).await;
-        stream.write_all(b"exit").await.unwrap();
-        assert_eq!(stream.read(&mut [0; 8]).await.unwrap(), 0);
-        assert!(machine.end().await.ends_with("its command ended"));
-
-        let mut machine = super::tests::machine(Ok(terminal().await)).await;
-        let (mut stream, _) = machine.ask(1).await;
-        machine.says(&mut stream, "hello").await;
-        assert_eq!(stream.read(&mut [0; 8]).await.unwrap(), 0, "the connection ends with it");
+        for (word, failure) in [("exit", None), ("fail", Some("command terminated with exit code 3"))] {
+            let mut machine = machine(Ok(terminal().await));
+            let mut caller = machine.ask(600).await.unwrap();
+            caller.types(word).await;
+            let last = caller.printed.next().await.map(Result::unwrap).and_then(|output| output.failure);
+            assert_eq!(last.as_deref(), failure);
+            assert!(caller.printed.next().await.is_none());
+            assert!(machine.end().await.ends_with("its command ended"));
+        }
+        let mut machine = machine(Ok(terminal().await));
+        let mut caller = machine.ask(1).await.unwrap();
+        caller.types("hello").await;
+        caller.sees("0:hello").await;
+        assert!(caller.printed.next().await.is_none(), "the call ends with it");
         assert!(machine.end().await.ends_with("its time is over"));
     }
 
     #[tokio::test]
     async fn what_cannot_be_made_is_told_and_removed() {
-        let mut machine = machine(Err("busybox: no registry".to_owned())).await;
-        let (_stream, head) = machine.ask(600).await;
-        assert!(head.starts_with("HTTP/1.1 502"), "{head}");
+        let mut machine = machine(Err("busybox: no registry".to_owned()));
+        let refused = machine.ask(600).await.map(drop).unwrap_err();
+        assert_eq!((refused.code(), refused.message()), (Code::Unavailable, "busybox: no registry"));
         assert!(machine.end().await.ends_with("busybox: no registry"));
-    }
-
-    #[test]
-    fn what_is_asked_for_is_read_precisely() {
-        let spec = |text: &str| format!("spec={}", URL_SAFE_NO_PAD.encode(text));
-        assert!(parse(Some(&spec(r#"{"image":"a","seconds":5}"#))).is_ok());
-        for bad in
-            [spec(r#"{"image":"a"}"#), spec(r#"{"image":"a","seconds":5,"x":1}"#), spec("no"), "spec=*".to_owned()]
-        {
-            assert!(parse(Some(&bad)).is_err(), "{bad}");
-        }
-        assert!(parse(None).is_err());
+        assert_eq!(machine.ask(0).await.map(drop).unwrap_err().code(), Code::InvalidArgument);
     }
 }

@@ -6,23 +6,19 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use disk::Device;
-use http::{Request, Response, StatusCode};
-use http_body_util::{BodyExt, Full, Limited};
-use hyper::body::Incoming;
-use machine_api::{FileSource, UpdateFound, UpdateProgress};
+use machine_api::{FetchUpdateRequest, FileSource, StartOptions, UpdateFound, UpdateProgress};
 use remote::{Access, Download, Place, Reference, Source, Trust};
 use stdx::chain;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::time::Instant;
+use tonic::Status;
 use url::Url;
 
-use super::update::{self, Piece, QUEUE_LEN, Wishes};
-use super::{Answer, BODY, Mirrors, NO_SLOTS, Server, Updates, respond, streamed, text, whole};
+use super::refusal::{bad, conflict};
+use super::update::{self, Piece, QUEUE_LEN, not_taken};
+use super::{Messages, Mirrors, Server, Updates, streamed};
 
-/// What is asked for is short.
-const REQUEST_BYTES: usize = 8 << 10;
 /// How often it is told how far it has come.
 const TELL: Duration = Duration::from_secs(1);
 /// The mirrors of all registries that have none of their own.
@@ -37,86 +33,58 @@ struct Found {
     file: Source,
 }
 
+/// What goes to the caller.
+type Progress = mpsc::Sender<Result<UpdateProgress, Status>>;
+
 /// Tells what an update is.
-pub(super) async fn look(server: &Arc<Server>, request: Request<Incoming>) -> Answer {
-    let Some(updates) = &server.updates else { return whole(text(StatusCode::CONFLICT, NO_SLOTS.to_owned())) };
+pub(super) async fn look(server: &Server, asked: FileSource) -> Result<UpdateFound, Status> {
+    let updates = update::updates(server)?;
     let looked = async {
-        let found = find(server, updates, read(request).await?).await?;
+        let found = find(server, updates, asked).await?;
         let (start, total) = beginning(found.file).await?;
         let head = disk::Update::parse_head(&start).map_err(|error| error.to_string())?;
         let head = head.ok_or("it ends within its metadata")?;
         let bytes = head.bytes as u64 + head.update.kernel.bytes + head.update.root.bytes;
         match total {
             Some(total) if total != bytes => Err(format!("it has {total} bytes, and its metadata say {bytes}")),
-            _ => Ok(UpdateFound { source: found.asked, version: head.update.version, bytes }),
+            _ => Ok(UpdateFound { source: Some(found.asked), version: head.update.version, bytes }),
         }
     };
-    whole(match looked.await.and_then(|found| serde_json::to_vec(&found).map_err(|error| error.to_string())) {
-        Ok(found) => respond(StatusCode::OK, "application/json", found),
-        Err(reason) => not_taken(&reason),
-    })
+    looked.await.map_err(|reason| not_taken(&reason))
 }
 
 /// Fetches an update and lets the machine start from it; tells how far it is. Whoever does not listen any more is taken
 /// for one who changed their mind.
-pub(super) async fn fetch(server: &Arc<Server>, request: Request<Incoming>) -> Answer {
-    let Some(updates) = server.updates.clone() else { return whole(text(StatusCode::CONFLICT, NO_SLOTS.to_owned())) };
-    let Ok(turn) = server.turn.clone().try_acquire_owned() else {
-        return whole(text(StatusCode::CONFLICT, "another update is being taken in\n".to_owned()));
-    };
-    let wishes = match Wishes::parse(request.uri().query()) {
-        Ok(wishes) => wishes,
-        Err(reason) => return whole(text(StatusCode::BAD_REQUEST, reason)),
-    };
+pub(super) async fn fetch(server: &Arc<Server>, asked: FetchUpdateRequest) -> Result<Messages<UpdateProgress>, Status> {
+    let updates = update::updates(server)?.clone();
+    let turn = update::turn(server)?;
+    let options = update::checked(asked.options)?;
+    let source = asked.source.ok_or_else(|| bad("where the update is: source"))?;
     let found = async {
-        update::may_go_down(server, wishes).await?;
-        find(server, &updates, read(request).await?).await
+        update::may_go_down(server, options).await?;
+        find(server, &updates, source).await
     };
-    let file = match found.await {
-        Ok(found) => found.file,
-        Err(reason) => return whole(not_taken(&reason)),
-    };
-    if wishes.is_dry {
-        return whole(match beginning(file).await {
-            Ok((start, _)) => update::consider(updates, wishes, start.into()).await,
-            Err(reason) => not_taken(&reason),
-        });
+    let file = found.await.map_err(|reason| not_taken(&reason))?.file;
+    let (sender, told) = mpsc::channel(QUEUE_LEN);
+    let done = |taken: String| UpdateProgress { taken: Some(taken), ..UpdateProgress::default() };
+    if options.dry_run {
+        let (start, _) = beginning(file).await.map_err(|reason| not_taken(&reason))?;
+        sender.send(update::consider(updates, options, start.into()).await.map(done)).await.ok();
+        return Ok(streamed(told, (), std::convert::identity));
     }
-    let (lines, told) = mpsc::channel(QUEUE_LEN);
     let server = server.clone();
     drop(tokio::spawn(async move {
         let work = async {
-            let record = take((&updates, turn), wishes, file, &lines).await?;
-            update::start_from(&server, &record, wishes).await
+            let record = take((&updates, turn), options, file, &sender).await.map_err(|reason| not_taken(&reason))?;
+            update::start_from(&server, &record, options).await.map(done).map_err(conflict)
         };
         let end = tokio::select! {
             end = work => end,
-            () = lines.closed() => return tracing::info!("nobody waits for the update any more"),
+            () = sender.closed() => return tracing::info!("nobody waits for the update any more"),
         };
-        let last = match end {
-            Ok(told) => UpdateProgress::Taken(told),
-            Err(reason) => UpdateProgress::Refused(reason),
-        };
-        lines.send(line(&last)).await.ok();
+        sender.send(end).await.ok();
     }));
-    streamed(told, (), "application/x-ndjson")
-}
-
-fn not_taken(reason: &str) -> Response<Full<Bytes>> {
-    text(StatusCode::UNPROCESSABLE_ENTITY, format!("the update is not taken: {reason}\n"))
-}
-
-fn line(progress: &UpdateProgress) -> Bytes {
-    let mut line = serde_json::to_vec(progress).unwrap_or_default();
-    line.push(b'\n');
-    line.into()
-}
-
-pub(super) async fn read(request: Request<Incoming>) -> Result<FileSource, String> {
-    let body = Limited::new(request.into_body(), REQUEST_BYTES).collect();
-    let body = tokio::time::timeout(BODY, body).await.map_err(|_elapsed| "what to fetch did not come".to_owned())?;
-    let body = body.map_err(|error| format!("what to fetch was not read: {error}"))?.to_bytes();
-    serde_json::from_slice(&body).map_err(|error| format!("what to fetch was not read: {error}"))
+    Ok(streamed(told, (), std::convert::identity))
 }
 
 /// Looks for an update, as far as that is needed to know what to fetch.
@@ -213,16 +181,16 @@ async fn beginning(file: Source) -> Result<(Vec<u8>, Option<u64>), String> {
 /// Writes an update to the idle slot as it comes.
 async fn take(
     (updates, turn): (&Updates, OwnedSemaphorePermit),
-    wishes: Wishes,
+    options: StartOptions,
     file: Source,
-    lines: &mpsc::Sender<Bytes>,
+    caller: &Progress,
 ) -> Result<install::Record, String> {
     let own = updates.clone();
     let (sender, receiver) = mpsc::channel(QUEUE_LEN);
     let writing = tokio::task::spawn_blocking(move || {
         // It is on until the disk is left alone, whatever becomes of this.
         let _turn = turn;
-        update::write(&own, wishes, receiver)
+        update::write(&own, options, receiver)
     });
     let mut download = Download::new(file);
     let mut told = None;
@@ -239,13 +207,12 @@ async fn take(
         }
         if told.is_none_or(|told: Instant| told.elapsed() >= TELL) {
             told = Some(Instant::now());
-            let progress = UpdateProgress::Fetched { bytes: download.at(), of: download.total() };
-            lines.try_send(line(&progress)).ok();
+            let progress = UpdateProgress { bytes: download.at(), of: download.total(), taken: None };
+            caller.try_send(Ok(progress)).ok();
         }
     }
     drop(sender);
-    let written = writing.await.map_err(|error| format!("the update failed: {error}"))?;
-    written.map_err(|reason| format!("the update is not taken: {reason}"))
+    writing.await.map_err(|error| format!("writing it failed: {error}"))?
 }
 
 #[cfg(test)]

@@ -3,14 +3,12 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use bytes::Bytes;
-use http::{Request, Response, StatusCode};
-use http_body_util::{BodyExt, Full, Limited};
-use hyper::body::Incoming;
+use machine_api::RecoveryKeys;
 use stdx::chain;
 use sys::{Linux, System};
+use tonic::Status;
 
-use super::{BODY, respond, text};
+use super::refusal::{absent, bad, conflict, failed};
 
 /// The longest passphrase, and the end of its line.
 const GIVEN_BYTES: usize = 514;
@@ -18,60 +16,65 @@ const GIVEN_BYTES: usize = 514;
 const RECOVERY: [(&str, &str); 2] = [("STATE", "/state/recovery-key"), ("DATA", "/var/recovery-key")];
 
 /// Takes a passphrase in for the first process, which tries it; the status tells what came of it.
-pub(super) async fn unlock(run: &Path, request: Request<Incoming>) -> Response<Full<Bytes>> {
-    let body = Limited::new(request.into_body(), GIVEN_BYTES).collect();
-    let given = match tokio::time::timeout(BODY, body).await {
-        Ok(Ok(body)) => body.to_bytes(),
-        Ok(Err(error)) => {
-            return text(StatusCode::PAYLOAD_TOO_LARGE, format!("the passphrase was not read: {error}\n"));
-        }
-        Err(_elapsed) => return text(StatusCode::REQUEST_TIMEOUT, "the passphrase did not come\n".to_owned()),
-    };
-    match Linux.replace(&run.join("inbox/unlock"), &given, 0o600) {
-        Ok(()) => text(StatusCode::ACCEPTED, "it is tried; the status tells what came of it\n".to_owned()),
-        Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, format!("{}\n", chain(&error))),
+pub(super) fn unlock(run: &Path, given: &[u8], is_early: bool) -> Result<String, Status> {
+    if !is_early {
+        return Err(conflict("this machine has its manifest: its partitions are open"));
     }
+    if given.len() > GIVEN_BYTES {
+        return Err(bad(format!("a passphrase has at most {GIVEN_BYTES} bytes")));
+    }
+    let taken = Linux.replace(&run.join("inbox/unlock"), given, 0o600);
+    taken.map_err(|error| failed(chain(&error).to_string()))?;
+    Ok("it is tried; the status tells what came of it".to_owned())
 }
 
 /// Gives out what nobody has taken yet, by the names of the partitions. It is forgotten here.
-pub(super) fn recovery_keys(system: &dyn System) -> Response<Full<Bytes>> {
+pub(super) fn recovery_keys(system: &dyn System) -> Result<RecoveryKeys, Status> {
+    let in_words = |error: sys::Error| failed(chain(&error).to_string());
     let mut keys = BTreeMap::new();
     for (name, file) in RECOVERY {
         match system.read(Path::new(file)) {
             Ok(key) => {
-                keys.insert(name, String::from_utf8_lossy(&key).into_owned());
+                keys.insert(name.to_owned(), String::from_utf8_lossy(&key).into_owned());
             }
             Err(error) if error.is_not_found() => {}
-            Err(error) => return text(StatusCode::INTERNAL_SERVER_ERROR, format!("{}\n", chain(&error))),
+            Err(error) => return Err(in_words(error)),
         }
     }
     if keys.is_empty() {
-        let reason = "there is no recovery key to give out: no partition is encrypted, or it was taken before\n";
-        return text(StatusCode::NOT_FOUND, reason.to_owned());
+        let reason = "there is no recovery key to give out: no partition is encrypted, or it was taken before";
+        return Err(absent(reason));
     }
-    let body = match serde_json::to_vec(&keys) {
-        Ok(body) => body,
-        Err(error) => return text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
-    };
     for (_, file) in RECOVERY {
-        if let Err(error) = system.remove_file(Path::new(file)) {
-            return text(StatusCode::INTERNAL_SERVER_ERROR, format!("{}\n", chain(&error)));
-        }
+        system.remove_file(Path::new(file)).map_err(in_words)?;
     }
-    respond(StatusCode::OK, "application/json", body)
+    Ok(RecoveryKeys { keys })
 }
 
 #[cfg(test)]
 mod tests {
+    use tonic::Code;
+
     use super::*;
 
     #[test]
     fn a_recovery_key_is_given_out_once() {
         let system = sys::FakeSystem::new();
-        assert_eq!(recovery_keys(&system).status(), StatusCode::NOT_FOUND);
+        assert_eq!(recovery_keys(&system).unwrap_err().code(), Code::NotFound);
         system.file("/state/recovery-key", "abc-def");
-        assert_eq!(recovery_keys(&system).status(), StatusCode::OK);
+        assert_eq!(recovery_keys(&system).unwrap().keys["STATE"], "abc-def");
         assert_eq!(system.text("/state/recovery-key"), "");
-        assert_eq!(recovery_keys(&system).status(), StatusCode::NOT_FOUND);
+        assert_eq!(recovery_keys(&system).unwrap_err().code(), Code::NotFound);
+    }
+
+    #[test]
+    fn a_passphrase_is_taken_where_there_is_something_to_open() {
+        let run = tempfile::tempdir().unwrap();
+        std::fs::create_dir(run.path().join("inbox")).unwrap();
+        assert_eq!(unlock(run.path(), b"x", false).unwrap_err().code(), Code::FailedPrecondition);
+        assert_eq!(unlock(run.path(), &[b'x'; 600], true).unwrap_err().code(), Code::InvalidArgument);
+        assert!(!run.path().join("inbox/unlock").exists());
+        unlock(run.path(), b"secret", true).unwrap();
+        assert_eq!(std::fs::read(run.path().join("inbox/unlock")).unwrap(), b"secret");
     }
 }

@@ -1,96 +1,86 @@
-//! Answers that only look: views, and logs as they come.
+//! Answers that only look, logs as they come, and services that start anew.
 
-use bytes::Bytes;
-use http::{Response, StatusCode};
-use http_body_util::Full;
 use lifecycle::Shutdown;
-use machine_api::View;
+use machine_api::{LogLines, LogRequest, PodLogRequest};
 use sys::{Linux, System};
 use tokio::sync::mpsc;
+use tonic::Status;
 
-use super::{Answer, Server, respond, streamed, text, whole};
+use super::refusal::{absent, away, bad, busy, failed};
+use super::{Messages, Server, streamed};
 use crate::logs::{self, Part, PodLog, Wanted};
 use crate::redact::Secrets;
-use crate::views;
 
 /// Services that the first process is to start anew.
 const RESTART: &str = "inbox/restart";
 
-/// Answers a view.
-pub(super) async fn view(server: &Server, view: View) -> Response<Full<Bytes>> {
-    match views::look(server, view).await {
-        Ok(body) => respond(StatusCode::OK, "application/json", body),
-        Err(reason) => text(StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")),
+/// What the kernel said before the last crash.
+pub(super) fn crash(server: &Server) -> Result<String, Status> {
+    match Linux.read(&server.crash) {
+        Ok(lines) => Ok(String::from_utf8_lossy(&lines).into_owned()),
+        Err(error) if error.is_not_found() => Err(absent("no crash is known")),
+        Err(error) => Err(failed(stdx::chain(&error).to_string())),
     }
 }
 
 /// Streams a log.
-pub(super) fn log(server: &Server, query: Option<&str>) -> Answer {
-    let wanted = match Wanted::parse(query.unwrap_or_default()) {
-        Ok(wanted) => wanted,
-        Err(reason) => return whole(text(StatusCode::BAD_REQUEST, format!("{reason}\n"))),
-    };
+pub(super) fn log(server: &Server, asked: LogRequest) -> Result<Messages<LogLines>, Status> {
+    let wanted = Wanted { service: asked.service, part: asked.part.into() };
     let known = logs::names(&server.logs);
     if !known.contains(&wanted.service) {
         let reason = match wanted.service.as_str() {
-            "" => "which service: ?service=NAME".to_owned(),
+            "" => "which service".to_owned(),
             name => format!("{name:?} has no log"),
         };
-        return whole(text(StatusCode::NOT_FOUND, format!("{reason}; there are {}\n", known.join(", "))));
+        return Err(absent(format!("{reason}; there are {}", known.join(", "))));
     }
     log_of(server, &wanted.part.clone(), |secrets, shutdown| logs::read(&server.logs, wanted, secrets, shutdown))
 }
 
 /// Streams a container's log.
-pub(super) fn pod_log(server: &Server, query: Option<&str>) -> Answer {
-    let wanted = match PodLog::parse(query.unwrap_or_default()) {
-        Ok(wanted) => wanted,
-        Err(reason) => return whole(text(StatusCode::BAD_REQUEST, format!("{reason}\n"))),
-    };
-    match wanted.find(&server.pod_logs) {
-        Ok(found) => log_of(server, &wanted.part, |secrets, shutdown| found.read(&wanted.part, secrets, shutdown)),
-        Err(reason) => whole(text(StatusCode::NOT_FOUND, format!("{reason}\n"))),
+pub(super) fn pod_log(server: &Server, asked: PodLogRequest) -> Result<Messages<LogLines>, Status> {
+    if asked.namespace.is_empty() || asked.pod.is_empty() {
+        return Err(bad("which pod: its namespace and its name"));
     }
+    let wanted = PodLog::from(asked);
+    let found = wanted.find(&server.pod_logs).map_err(absent)?;
+    log_of(server, &wanted.part, |secrets, shutdown| found.read(&wanted.part, secrets, shutdown))
 }
 
-fn log_of<F>(server: &Server, part: &Part, read: F) -> Answer
+fn log_of<F>(server: &Server, part: &Part, read: F) -> Result<Messages<LogLines>, Status>
 where
-    F: FnOnce(Secrets, Shutdown) -> mpsc::Receiver<Bytes>,
+    F: FnOnce(Secrets, Shutdown) -> mpsc::Receiver<LogLines>,
 {
     // Those who follow stay, and must not keep others from reading what there is.
     let turns = if part.follow { &server.followers } else { &server.readers };
     let Ok(turn) = turns.clone().try_acquire_owned() else {
-        let reason = "as many read logs already as this machine serves at once\n".to_owned();
-        return whole(text(StatusCode::SERVICE_UNAVAILABLE, reason));
+        return Err(busy("as many read logs already as this machine serves at once"));
     };
-    streamed(read(server.secrets.clone(), server.shutdown.clone()), turn, "application/x-ndjson")
+    Ok(streamed(read(server.secrets.clone(), server.shutdown.clone()), turn, Ok))
 }
 
 /// Lets the first process start a service anew.
-pub(super) fn restart(server: &Server, query: Option<&str>) -> Response<Full<Bytes>> {
-    let Some(name) = query.and_then(|query| query.strip_prefix("name=")) else {
-        return text(StatusCode::BAD_REQUEST, "which service: ?name=NAME\n".to_owned());
-    };
-    let status = match crate::status::read(&server.run) {
-        Ok(status) => status,
-        Err(reason) => return text(StatusCode::SERVICE_UNAVAILABLE, reason),
-    };
+pub(super) fn restart(server: &Server, name: &str) -> Result<String, Status> {
+    if name.is_empty() {
+        return Err(bad("which service: its name"));
+    }
+    let status = crate::status::read(&server.run).map_err(away)?;
     let known: Vec<&str> = status.services.iter().map(|service| service.name.as_str()).collect();
     if !known.contains(&name) {
-        let reason = format!("there is no service {name:?}; there are {}\n", known.join(", "));
-        return text(StatusCode::NOT_FOUND, reason);
+        return Err(absent(format!("there is no service {name:?}; there are {}", known.join(", "))));
     }
-    match Linux.replace(&server.run.join(RESTART), name.as_bytes(), 0o600) {
-        Ok(()) => text(StatusCode::OK, format!("{name} starts anew\n")),
-        Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, format!("{}\n", stdx::chain(&error))),
-    }
+    let taken = Linux.replace(&server.run.join(RESTART), name.as_bytes(), 0o600);
+    taken.map_err(|error| failed(stdx::chain(&error).to_string()))?;
+    Ok(format!("{name} starts anew"))
 }
 
 #[cfg(test)]
 mod tests {
     use std::path::Path;
 
-    use http_body_util::BodyExt;
+    use futures::TryStreamExt;
+    use machine_api::{LogLine, LogPart};
+    use tonic::Code;
 
     use super::*;
     use crate::config::Config;
@@ -101,10 +91,8 @@ mod tests {
         Server::alone(&config)
     }
 
-    async fn told(answer: Answer) -> (StatusCode, String) {
-        let (head, body) = answer.into_parts();
-        let body = body.collect().await.unwrap().to_bytes();
-        (head.status, String::from_utf8_lossy(&body).into_owned())
+    fn of(service: &str, follow: bool) -> LogRequest {
+        LogRequest { service: service.to_owned(), part: Some(LogPart { follow, ..LogPart::default() }) }
     }
 
     #[tokio::test]
@@ -112,17 +100,14 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("etcd.log"), "2026-09-21T14:13:20.250Z 12.500 ready\n").unwrap();
         let server = server(folder.path());
-        let (code, body) = told(log(&server, Some("service=etcd"))).await;
-        assert_eq!(
-            (code, body.as_str()),
-            (StatusCode::OK, "{\"time\":1790000000.25,\"uptime\":12.5,\"text\":\"ready\"}\n")
-        );
-        for bad in ["service=../etcd", "service=", "tail=1"] {
-            let (code, body) = told(log(&server, Some(bad))).await;
-            assert_eq!(code, StatusCode::NOT_FOUND, "{bad}");
-            assert!(body.ends_with("there are etcd, kernel\n"), "{body}");
+        let parts: Vec<LogLines> = log(&server, of("etcd", false)).unwrap().try_collect().await.unwrap();
+        let line = LogLine { time: 1_790_000_000.25, uptime: 12.5, text: "ready".to_owned() };
+        assert_eq!(parts, [LogLines { lines: vec![line] }]);
+        for bad in ["../etcd", ""] {
+            let refused = log(&server, of(bad, false)).map(drop).unwrap_err();
+            assert_eq!(refused.code(), Code::NotFound, "{bad}");
+            assert!(refused.message().ends_with("there are etcd, kernel"), "{refused}");
         }
-        assert_eq!(told(log(&server, Some("tail=x"))).await.0, StatusCode::BAD_REQUEST);
     }
 
     #[tokio::test]
@@ -131,17 +116,16 @@ mod tests {
         std::fs::write(folder.path().join("etcd.log"), "").unwrap();
         let server = server(folder.path());
         let mut all = Vec::new();
-        loop {
-            let answer = log(&server, Some("service=etcd&follow"));
-            if answer.status() != StatusCode::OK {
-                break;
+        let refused = loop {
+            match log(&server, of("etcd", true)) {
+                Ok(lines) => all.push(lines),
+                Err(refused) => break refused,
             }
-            all.push(answer);
-        }
-        assert_eq!(all.len(), super::super::FOLLOWERS);
-        assert_eq!(log(&server, Some("service=etcd")).status(), StatusCode::OK);
+        };
+        assert_eq!((all.len(), refused.code()), (super::super::FOLLOWERS, Code::ResourceExhausted));
+        assert!(log(&server, of("etcd", false)).is_ok());
         all.pop();
-        assert_eq!(log(&server, Some("service=etcd&follow")).status(), StatusCode::OK);
+        assert!(log(&server, of("etcd", true)).is_ok());
         server.shutdown.trigger();
     }
 
@@ -155,9 +139,9 @@ mod tests {
         };
         std::fs::write(folder.path().join("status.json"), serde_json::to_vec(&status).unwrap()).unwrap();
         let server = server(folder.path());
-        assert_eq!(restart(&server, None).status(), StatusCode::BAD_REQUEST);
-        assert_eq!(restart(&server, Some("name=init")).status(), StatusCode::NOT_FOUND);
-        assert_eq!(restart(&server, Some("name=etcd")).status(), StatusCode::OK);
+        assert_eq!(restart(&server, "").unwrap_err().code(), Code::InvalidArgument);
+        assert_eq!(restart(&server, "init").unwrap_err().code(), Code::NotFound);
+        assert_eq!(restart(&server, "etcd").unwrap(), "etcd starts anew");
         assert_eq!(std::fs::read_to_string(folder.path().join(RESTART)).unwrap(), "etcd");
     }
 }

@@ -3,16 +3,15 @@
 use std::path::Path;
 use std::time::Duration;
 
-use bytes::Bytes;
-use http::{Request, Response, StatusCode};
-use http_body_util::{BodyExt, Full, Limited};
-use hyper::body::Incoming;
-use machine_api::{Applied, KeyChange};
+use machine_api::apply_request::Trial as Wished;
+use machine_api::{Applied, ApplyRequest, KeyChange};
 use manifest::Impact;
 use stdx::chain;
 use sys::{Linux, System};
+use tonic::Status;
 
-use super::{BODY, Server, respond, text};
+use super::Server;
+use super::refusal::{away, bad, conflict, failed};
 
 /// How long a manifest can be tried: long enough to notice, short enough to wait for.
 const TRIED: std::ops::RangeInclusive<u64> = 10..=3600;
@@ -33,83 +32,60 @@ enum Trial {
     Never,
 }
 
-/// What is asked for beside the manifest.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Wishes {
-    is_dry: bool,
-    trial: Trial,
-}
-
-impl Wishes {
-    fn parse(query: Option<&str>) -> Result<Self, String> {
-        let mut wishes = Self::default();
-        for word in query.unwrap_or_default().split('&').filter(|word| !word.is_empty()) {
-            match word.split_once('=') {
-                None if word == "dry-run" => wishes.is_dry = true,
-                None if word == "keep" => wishes.trial = Trial::Never,
-                Some(("try", seconds)) => {
-                    let seconds = seconds.parse().ok().filter(|seconds| TRIED.contains(seconds));
-                    let (least, most) = (TRIED.start(), TRIED.end());
-                    let wrong = || format!("{word:?}: a manifest is tried for {least} to {most} seconds\n");
-                    wishes.trial = Trial::For(Duration::from_secs(seconds.ok_or_else(wrong)?));
-                }
-                _ => return Err(format!("{word:?} is not understood; there are dry-run, keep, try=SECONDS\n")),
+impl Trial {
+    fn parse(wished: Option<Wished>) -> Result<Self, Status> {
+        match wished {
+            None | Some(Wished::Keep(false)) => Ok(Self::WhereItMayCutOff),
+            Some(Wished::Keep(true)) => Ok(Self::Never),
+            Some(Wished::TrySeconds(seconds)) if TRIED.contains(&seconds) => {
+                Ok(Self::For(Duration::from_secs(seconds)))
+            }
+            Some(Wished::TrySeconds(_)) => {
+                Err(bad(format!("a manifest is tried for {} to {} seconds", TRIED.start(), TRIED.end())))
             }
         }
-        Ok(wishes)
     }
 }
 
 /// The manifest in force.
-pub(super) fn show(server: &Server) -> Response<Full<Bytes>> {
-    match in_force(&server.run) {
-        Ok(shown) => respond(StatusCode::OK, "application/toml", manifest::without_secrets(&shown).into_bytes()),
-        Err(reason) => text(StatusCode::SERVICE_UNAVAILABLE, reason),
-    }
+pub(super) fn show(server: &Server) -> Result<String, Status> {
+    in_force(&server.run).map(|shown| manifest::without_secrets(&shown)).map_err(away)
 }
 
 fn in_force(run: &Path) -> Result<String, String> {
-    let content = Linux.read(&run.join("manifest.toml")).map_err(|error| format!("{}\n", chain(&error)))?;
+    let content = Linux.read(&run.join("manifest.toml")).map_err(|error| chain(&error).to_string())?;
     Ok(String::from_utf8_lossy(&content).into_owned())
 }
 
-/// Takes another manifest in.
-pub(super) async fn apply(server: &Server, request: Request<Incoming>) -> Response<Full<Bytes>> {
-    let wishes = match Wishes::parse(request.uri().query()) {
-        Ok(wishes) => wishes,
-        Err(reason) => return text(StatusCode::BAD_REQUEST, reason),
-    };
-    let body = Limited::new(request.into_body(), manifest::MANIFEST_BYTES).collect();
-    let body = match tokio::time::timeout(BODY, body).await {
-        Ok(Ok(body)) => body.to_bytes(),
-        Ok(Err(error)) => {
-            return text(StatusCode::PAYLOAD_TOO_LARGE, format!("the manifest was not read: {error}\n"));
-        }
-        Err(_elapsed) => return text(StatusCode::REQUEST_TIMEOUT, "the manifest did not come\n".to_owned()),
-    };
-    match take(&server.run, &body, wishes) {
-        Ok(applied) => match serde_json::to_vec(&applied) {
-            Ok(body) => respond(StatusCode::OK, "application/json", body),
-            Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
-        },
-        Err((code, reason)) => text(code, reason),
+/// Takes another manifest in; the first one, where there is none.
+pub(super) fn apply(run: &Path, asked: ApplyRequest, is_first: bool) -> Result<Applied, Status> {
+    let (good, findings) = manifest::check("manifest.toml", &asked.manifest);
+    if good.is_none() {
+        return Err(bad(findings.to_string()));
     }
+    let warnings = (!findings.is_empty()).then(|| findings.to_string());
+    let applied = Applied { warnings, is_dry: asked.dry_run, ..Applied::default() };
+    if is_first {
+        let handed_in = if asked.dry_run { Ok(()) } else { hand_in(run, "manifest.toml", &asked.manifest) };
+        return handed_in.map(|()| Applied { is_first, ..applied });
+    }
+    take(run, &asked, applied)
+}
+
+/// Hands something to the first process, which decides.
+fn hand_in(run: &Path, name: &str, content: &str) -> Result<(), Status> {
+    let put = Linux.replace(&run.join("inbox").join(name), content.as_bytes(), 0o600);
+    put.map_err(|error| failed(chain(&error).to_string()))
 }
 
 /// Tells what would change and, unless that is all, hands the manifest to the first process.
-fn take(run: &Path, body: &[u8], wishes: Wishes) -> Result<Applied, (StatusCode, String)> {
-    let unusable = |reason: String| (StatusCode::UNPROCESSABLE_ENTITY, reason);
-    let content = std::str::from_utf8(body).map_err(|_no| unusable("the manifest is not UTF-8 text\n".to_owned()))?;
-    let (good, findings) = manifest::check("manifest.toml", content);
-    if good.is_none() {
-        return Err(unusable(format!("{findings}\n")));
-    }
-    let before = in_force(run).map_err(|reason| (StatusCode::SERVICE_UNAVAILABLE, reason))?;
-    let mut applied = compare(&before, content, &services(run));
-    applied.warnings = (!findings.is_empty()).then(|| findings.to_string());
-    applied.is_dry = wishes.is_dry;
+fn take(run: &Path, asked: &ApplyRequest, applied: Applied) -> Result<Applied, Status> {
+    let content = asked.manifest.as_str();
+    let trial = Trial::parse(asked.trial)?;
+    let before = in_force(run).map_err(away)?;
+    let mut applied = compare(&before, content, &services(run), applied);
     let changes = manifest::diff(&before, content);
-    let tried = match wishes.trial {
+    let tried = match trial {
         Trial::For(time) => Some(time),
         Trial::Never => None,
         // What counts from the next start changes nothing now.
@@ -126,20 +102,16 @@ fn take(run: &Path, body: &[u8], wishes: Wishes) -> Result<Applied, (StatusCode,
         let why =
             applied.tried_for.map(|key| format!(", and {key} is not changed without: it may cut the machine off"));
         let why = why.unwrap_or_default();
-        let reason = format!("it cannot be tried: {key} takes a new start, here or on the way back{why}\n");
-        return Err((StatusCode::CONFLICT, reason));
+        let reason = format!("it cannot be tried: {key} takes a new start, here or on the way back{why}");
+        return Err(conflict(reason));
     }
-    if wishes.is_dry {
+    if asked.dry_run {
         return Ok(applied);
     }
-    let handed_in = match tried {
-        Some(tried) => {
-            let content = format!("{}\n{content}", tried.as_secs());
-            Linux.replace(&run.join("inbox/manifest.try"), content.as_bytes(), 0o600)
-        }
-        None => Linux.replace(&run.join("inbox/manifest.toml"), body, 0o600),
-    };
-    handed_in.map_err(|error| (StatusCode::INTERNAL_SERVER_ERROR, format!("{}\n", chain(&error))))?;
+    match tried {
+        Some(tried) => hand_in(run, "manifest.try", &format!("{}\n{content}", tried.as_secs()))?,
+        None => hand_in(run, "manifest.toml", content)?,
+    }
     Ok(applied)
 }
 
@@ -154,8 +126,7 @@ fn obstacle(before: &str, after: &str) -> Option<String> {
     changes.into_iter().find(|change| change.impact == Impact::Reboot).map(|change| change.key)
 }
 
-fn compare(before: &str, after: &str, services: &[String]) -> Applied {
-    let mut applied = Applied::default();
+fn compare(before: &str, after: &str, services: &[String], mut applied: Applied) -> Applied {
     for change in manifest::diff(before, after) {
         applied.needs_reboot |= change.impact == Impact::Reboot;
         if let Impact::Restart(names) = change.impact {
@@ -171,19 +142,17 @@ fn compare(before: &str, after: &str, services: &[String]) -> Applied {
 }
 
 /// Keeps the manifest that is tried.
-pub(super) fn keep(server: &Server) -> Response<Full<Bytes>> {
+pub(super) fn keep(server: &Server) -> Result<String, Status> {
     let status = crate::status::read(&server.run).unwrap_or_default();
     if status.manifest_tried_until.is_none() {
-        return text(StatusCode::CONFLICT, "no manifest is tried\n".to_owned());
+        return Err(conflict("no manifest is tried"));
     }
     // Whoever says so reached the machine by the network as it was, if it is not yet as the manifest has it.
     if !is_network_in_force(server) {
-        return text(StatusCode::CONFLICT, "the network is not yet as the manifest has it: try again\n".to_owned());
+        return Err(conflict("the network is not yet as the manifest has it: try again"));
     }
-    match Linux.replace(&server.run.join("inbox/keep"), b"", 0o600) {
-        Ok(()) => text(StatusCode::OK, "the manifest is kept\n".to_owned()),
-        Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, format!("{}\n", chain(&error))),
-    }
+    hand_in(&server.run, "keep", "")?;
+    Ok("the manifest is kept".to_owned())
 }
 
 /// Whether this process has made the network what the manifest in force says.
@@ -195,6 +164,8 @@ fn is_network_in_force(server: &Server) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use tonic::Code;
+
     use super::*;
 
     const BEFORE: &str = "version = 1\n[machine]\nhostname = \"m1\"\nrole = \"single\"\n";
@@ -212,18 +183,22 @@ mod tests {
         std::fs::read_to_string(folder.join("inbox").join(name)).ok()
     }
 
+    /// Hands a manifest in.
+    fn put(folder: &Path, text: &str, dry_run: bool, trial: Option<Wished>) -> Result<Applied, Status> {
+        apply(folder, ApplyRequest { manifest: text.to_owned(), dry_run, trial }, false)
+    }
+
     #[test]
     fn a_dry_run_tells_and_does_nothing() {
         let folder = folder();
-        let wishes = Wishes::parse(Some("dry-run")).unwrap();
         let after = format!("{BEFORE}[kubelet]\nmax-pods = 9\n");
-        let applied = take(folder.path(), after.as_bytes(), wishes).unwrap();
+        let applied = put(folder.path(), &after, true, None).unwrap();
         assert_eq!((applied.restarts.as_slice(), applied.needs_reboot), (["node".to_owned()].as_slice(), false));
         assert_eq!((applied.changes[0].key.as_str(), applied.is_dry), ("kubelet.max-pods", true));
         assert_eq!(inbox(folder.path(), "manifest.toml"), None);
-        take(folder.path(), after.as_bytes(), Wishes::default()).unwrap();
+        put(folder.path(), &after, false, None).unwrap();
         assert_eq!(inbox(folder.path(), "manifest.toml"), Some(after.clone()));
-        take(folder.path(), after.as_bytes(), Wishes::parse(Some("try=60")).unwrap()).unwrap();
+        put(folder.path(), &after, false, Some(Wished::TrySeconds(60))).unwrap();
         assert_eq!(inbox(folder.path(), "manifest.try"), Some(format!("60\n{after}")));
     }
 
@@ -231,16 +206,16 @@ mod tests {
     fn a_change_of_the_network_is_tried_first() {
         let folder = folder();
         let after = format!("{BEFORE}[[network.interfaces]]\nname = \"eth0\"\ndhcp = \"ipv4\"\n");
-        let applied = take(folder.path(), after.as_bytes(), Wishes::default()).unwrap();
+        let applied = put(folder.path(), &after, false, None).unwrap();
         assert_eq!(applied.tried_for.as_deref(), Some("network.interfaces[0].dhcp"));
         assert_eq!(applied.tried_seconds, Some(120));
         assert_eq!(inbox(folder.path(), "manifest.try"), Some(format!("120\n{after}")));
         assert_eq!(inbox(folder.path(), "manifest.toml"), None);
-        let kept = take(folder.path(), after.as_bytes(), Wishes::parse(Some("keep")).unwrap()).unwrap();
+        let kept = put(folder.path(), &after, false, Some(Wished::Keep(true))).unwrap();
         assert_eq!((kept.tried_for, kept.tried_seconds), (None, None));
         assert_eq!(inbox(folder.path(), "manifest.toml"), Some(after.clone()));
         // Nothing of it counts before the next start, when there is nothing to try.
-        let later = take(folder.path(), after.replace("m1", "m2").as_bytes(), Wishes::default()).unwrap();
+        let later = put(folder.path(), &after.replace("m1", "m2"), false, None).unwrap();
         assert_eq!((later.needs_reboot, later.tried_seconds), (true, None));
     }
 
@@ -259,37 +234,36 @@ mod tests {
             Server::with_network(&config, network)
         };
         let other = format!("{BEFORE}[network]\ndns-servers = [\"10.0.0.1\"]\n");
-        for (server, code) in [
-            (server(&other, true), StatusCode::CONFLICT),
-            (server(BEFORE, false), StatusCode::CONFLICT),
-            (server(BEFORE, true), StatusCode::OK),
-        ] {
+        for server in [server(&other, true), server(BEFORE, false)] {
+            assert_eq!(keep(&server).unwrap_err().code(), Code::FailedPrecondition);
             assert_eq!(inbox(folder.path(), "keep"), None);
-            assert_eq!(keep(&server).status(), code);
         }
+        keep(&server(BEFORE, true)).unwrap();
         assert!(inbox(folder.path(), "keep").is_some());
     }
 
     #[test]
     fn what_cannot_be_is_refused_with_its_reason() {
         let folder = folder();
-        let refused = |text: &str, query: &str| {
-            let wishes = Wishes::parse(Some(query)).unwrap();
-            take(folder.path(), text.as_bytes(), wishes).unwrap_err()
+        let refused = |text: &str, trial: Option<Wished>| {
+            let refused = put(folder.path(), text, false, trial).unwrap_err();
+            (refused.code(), refused.message().to_owned())
         };
-        let (code, reason) = refused("version = 1\n[machine]\nhostnam = \"m1\"\n", "");
-        assert!(code == StatusCode::UNPROCESSABLE_ENTITY && reason.contains("did you mean"), "{reason}");
-        let (code, reason) = refused(&BEFORE.replace("m1", "m2"), "try=60");
-        assert!(code == StatusCode::CONFLICT && reason.contains("machine.hostname"), "{reason}");
-        let (code, reason) = refused(&format!("{BEFORE}[sysctls]\n\"vm.swappiness\" = 1\n"), "try=60");
-        assert!(code == StatusCode::CONFLICT && reason.contains("vm.swappiness"), "{reason}");
+        let tried = Some(Wished::TrySeconds(60));
+        let (code, reason) = refused("version = 1\n[machine]\nhostnam = \"m1\"\n", None);
+        assert!(code == Code::InvalidArgument && reason.contains("did you mean"), "{reason}");
+        let (code, reason) = refused(&BEFORE.replace("m1", "m2"), tried);
+        assert!(code == Code::FailedPrecondition && reason.contains("machine.hostname"), "{reason}");
+        let (code, reason) = refused(&format!("{BEFORE}[sysctls]\n\"vm.swappiness\" = 1\n"), tried);
+        assert!(code == Code::FailedPrecondition && reason.contains("vm.swappiness"), "{reason}");
         let network = format!("{BEFORE}[[network.interfaces]]\nname = \"eth0\"\ndhcp = \"ipv4\"\n");
         std::fs::write(folder.path().join("manifest.toml"), format!("{BEFORE}[modules]\nload = [\"tun\"]\n")).unwrap();
         let (code, reason) =
-            refused(&format!("{network}[sysctls]\n\"vm.swappiness\" = 1\n[modules]\nload = [\"tun\"]\n"), "");
-        assert!(code == StatusCode::CONFLICT && reason.contains("may cut the machine off"), "{reason}");
-        for bad in ["try=5", "try=99999", "try", "dry-run=1", "stage"] {
-            assert!(Wishes::parse(Some(bad)).is_err(), "{bad}");
+            refused(&format!("{network}[sysctls]\n\"vm.swappiness\" = 1\n[modules]\nload = [\"tun\"]\n"), None);
+        assert!(code == Code::FailedPrecondition && reason.contains("may cut the machine off"), "{reason}");
+        for seconds in [5, 99_999] {
+            let (code, reason) = refused(BEFORE, Some(Wished::TrySeconds(seconds)));
+            assert!(code == Code::InvalidArgument && reason.contains("10 to 3600"), "{reason}");
         }
     }
 }

@@ -5,14 +5,15 @@ use std::path::PathBuf;
 use std::time::UNIX_EPOCH;
 
 use bytes::Bytes;
-use http::StatusCode;
 use lifecycle::Shutdown;
-use machine_api::{LogLine, View};
+use machine_api::{Chunk, View};
 use stdx::chain;
 use sys::{Linux, System};
 use tokio::sync::mpsc;
+use tonic::Status;
 
-use super::{Answer, Server, streamed, text, whole};
+use super::refusal::busy;
+use super::{Messages, Server, chunk, streamed};
 use crate::logs::{self, Part, Wanted};
 use crate::redact::Secrets;
 use crate::views;
@@ -29,14 +30,13 @@ const PART_BYTES: usize = 64 << 10;
 type Entry = (String, Vec<u8>);
 
 /// Streams the archive.
-pub(super) async fn bundle(server: &Server) -> Answer {
+pub(super) async fn bundle(server: &Server) -> Result<Messages<Chunk>, Status> {
     let Ok(turn) = server.readers.clone().try_acquire_owned() else {
-        let reason = "as many read logs already as this machine serves at once\n".to_owned();
-        return whole(text(StatusCode::SERVICE_UNAVAILABLE, reason));
+        return Err(busy("as many read logs already as this machine serves at once"));
     };
     let mut entries = Vec::new();
     for (name, view) in View::ALL {
-        entries.push(match views::look(server, view).await {
+        entries.push(match views::json(server, view).await {
             Ok(content) => (format!("{name}.json"), content),
             Err(reason) => (format!("{name}.error"), reason.into_bytes()),
         });
@@ -61,7 +61,7 @@ pub(super) async fn bundle(server: &Server) -> Answer {
             tracing::info!(%error, "the support archive was not taken to its end");
         }
     }));
-    streamed(parts, turn, "application/x-tar")
+    Ok(streamed(parts, turn, chunk))
 }
 
 /// Where logs come from.
@@ -77,8 +77,7 @@ impl Source {
         let mut parts = logs::read(&self.folder, wanted, self.secrets.clone(), self.shutdown.clone());
         let mut text = String::new();
         while let Some(part) = parts.blocking_recv() {
-            for line in part.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
-                let line: LogLine = serde_json::from_slice(line).unwrap_or_default();
+            for line in part.lines {
                 text += &line.to_text();
                 text.push('\n');
             }
@@ -127,7 +126,7 @@ impl Write for Parts {
 mod tests {
     use std::io::Read;
 
-    use http_body_util::BodyExt;
+    use futures::TryStreamExt;
 
     use super::*;
     use crate::config::Config;
@@ -150,9 +149,10 @@ mod tests {
             containerd: folder.path().join("containerd.sock"),
             ..Config::new(manifest::check("m", &text).0, UNIX_EPOCH)
         };
-        let body = bundle(&Server::alone(&config)).await.into_body().collect().await.unwrap().to_bytes();
+        let parts: Vec<Chunk> = bundle(&Server::alone(&config)).await.unwrap().try_collect().await.unwrap();
+        let body: Vec<u8> = parts.into_iter().flat_map(|part| part.data).collect();
         assert!(!body.windows(16).any(|part| part == b"0123456789abcdef"));
-        let mut archive = tar::Archive::new(body.as_ref());
+        let mut archive = tar::Archive::new(body.as_slice());
         let mut found = std::collections::BTreeMap::new();
         for entry in archive.entries().unwrap() {
             let mut entry = entry.unwrap();

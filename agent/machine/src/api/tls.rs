@@ -40,10 +40,11 @@ pub(super) fn acceptor(pki: &Path) -> Result<TlsAcceptor, TlsError> {
     let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone()).build()?;
     let key = path(name, "key");
     let key = PrivateKeyDer::from_pem_file(&key).map_err(|source| TlsError::Read { path: key, source })?;
-    let config = rustls::ServerConfig::builder_with_provider(provider)
+    let mut config = rustls::ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()?
         .with_client_cert_verifier(verifier)
         .with_single_cert(certificates(&path(name, "crt"))?, key)?;
+    config.alpn_protocols = vec![b"h2".to_vec()];
     Ok(TlsAcceptor::from(Arc::new(config)))
 }
 

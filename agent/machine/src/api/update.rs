@@ -3,15 +3,15 @@
 use std::path::PathBuf;
 
 use bytes::Bytes;
-use http::{Request, Response, StatusCode};
-use http_body_util::{BodyExt, Full, Limited};
-use hyper::body::Incoming;
 use install::{Booted, Policy, Receiver, Record, Side};
+use machine_api::{StartOptions, UpdatePart};
 use stdx::chain;
 use sys::{Linux, System};
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tonic::Status;
 
-use super::{BODY, Server, preflight, text};
+use super::refusal::{bad, conflict, failed};
+use super::{Incoming, NO_SLOTS, Server, next, preflight};
 
 /// How much of an update waits for the disk.
 pub(super) const QUEUE_LEN: usize = 16;
@@ -30,108 +30,91 @@ pub struct Updates {
     pub record: PathBuf,
 }
 
-/// What is asked for beside the update itself.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Wishes {
-    /// An older version is taken.
-    may_downgrade: bool,
-    /// The machine does not start again by itself.
-    is_staged: bool,
-    /// It does, whatever becomes of the cluster.
-    is_forced: bool,
-    /// Nothing is done; the answer is whether it would be.
-    pub(super) is_dry: bool,
-    /// What pods get to end, in seconds.
-    grace: Option<u64>,
-}
-
 /// Nobody waits longer for pods to end.
 const GRACE_SECONDS: u64 = 600;
 
-const WORDS: [&str; 5] = ["downgrade", "dry-run", "force", "grace=SECONDS", "stage"];
-
-impl Wishes {
-    pub(super) fn parse(query: Option<&str>) -> Result<Self, String> {
-        let mut wishes = Self::default();
-        for word in query.unwrap_or_default().split('&').filter(|word| !word.is_empty()) {
-            match word {
-                "downgrade" => wishes.may_downgrade = true,
-                "stage" => wishes.is_staged = true,
-                "force" => wishes.is_forced = true,
-                "dry-run" => wishes.is_dry = true,
-                grace if grace.starts_with("grace=") => wishes.grace = Some(parse_grace(grace)?),
-                other => return Err(format!("{other:?} is not understood; there are {}\n", WORDS.join(", "))),
-            }
-        }
-        Ok(wishes)
+/// What is wished for, if it can be.
+pub(super) fn checked(options: Option<StartOptions>) -> Result<StartOptions, Status> {
+    let options = options.unwrap_or_default();
+    if options.grace_seconds.is_some_and(|seconds| seconds > GRACE_SECONDS) {
+        return Err(bad(format!("the grace is at most {GRACE_SECONDS} seconds")));
     }
+    Ok(options)
 }
 
-fn parse_grace(word: &str) -> Result<u64, String> {
-    let seconds = word.trim_start_matches("grace=").parse().ok().filter(|seconds| *seconds <= GRACE_SECONDS);
-    seconds.ok_or_else(|| format!("{word:?}: the grace is a whole number of seconds, at most {GRACE_SECONDS}\n"))
+/// What the machine knows about its updates, if it takes any.
+pub(super) fn updates(server: &Server) -> Result<&Updates, Status> {
+    server.updates.as_ref().ok_or_else(|| conflict(NO_SLOTS))
+}
+
+/// The right to change which system runs.
+pub(super) fn turn(server: &Server) -> Result<OwnedSemaphorePermit, Status> {
+    let turn = server.turn.clone().try_acquire_owned();
+    turn.map_err(|_taken| conflict("another update is being taken in"))
 }
 
 /// Takes an update in and lets the machine start from it.
-pub(super) async fn receive(server: &Server, updates: &Updates, request: Request<Incoming>) -> Response<Full<Bytes>> {
-    let Ok(_turn) = server.turn.try_acquire() else {
-        return text(StatusCode::CONFLICT, "another update is being taken in\n".to_owned());
-    };
-    let wishes = match Wishes::parse(request.uri().query()) {
-        Ok(wishes) => wishes,
-        Err(reason) => return text(StatusCode::BAD_REQUEST, reason),
-    };
+pub(super) async fn receive(server: &Server, mut parts: Incoming<UpdatePart>) -> Result<String, Status> {
+    let own = updates(server)?.clone();
+    let turn = turn(server)?;
+    let mut part = next(&mut parts).await?.unwrap_or_default();
+    let options = checked(part.options)?;
     // Asked again before the machine goes down; here it saves the long way to the same refusal.
-    if let Err(reason) = may_go_down(server, wishes).await {
-        return text(StatusCode::CONFLICT, format!("the update is not taken: {reason}\n"));
-    }
-    let own = updates.clone();
-    let mut body = request.into_body();
-    if wishes.is_dry {
-        return match tokio::time::timeout(BODY, Limited::new(body, disk::HEAD_BYTES).collect()).await {
-            Ok(Ok(start)) => consider(own, wishes, start.to_bytes()).await,
-            Ok(Err(error)) => text(StatusCode::BAD_REQUEST, format!("the metadata were not read: {error}\n")),
-            Err(_elapsed) => text(StatusCode::REQUEST_TIMEOUT, "the metadata did not come\n".to_owned()),
-        };
+    may_go_down(server, options).await.map_err(|reason| not_taken(&reason))?;
+    if options.dry_run {
+        let mut start = part.data.to_vec();
+        while let Some(more) = next(&mut parts).await? {
+            start.extend_from_slice(&more.data);
+            if start.len() > disk::HEAD_BYTES {
+                return Err(bad(format!("metadata have at most {} bytes", disk::HEAD_BYTES)));
+            }
+        }
+        return consider(own, options, start.into()).await;
     }
     let (sender, receiver) = mpsc::channel(QUEUE_LEN);
-    let writing = tokio::task::spawn_blocking(move || write(&own, wishes, receiver));
-    // An update that does not come to its end is refused for its length. One that is refused is read to its end all the
-    // same: its sender reads no answer before.
-    while let Ok(Some(Ok(frame))) = tokio::time::timeout(BODY, body.frame()).await {
-        if let Ok(data) = frame.into_data() {
-            sender.send(Piece::Part(data)).await.ok();
+    let writing = tokio::task::spawn_blocking(move || {
+        // It is on until the disk is left alone, whatever becomes of the call.
+        let _turn = turn;
+        write(&own, options, receiver)
+    });
+    // Whoever refuses it says why.
+    while sender.send(Piece::Part(part.data)).await.is_ok() {
+        match next(&mut parts).await? {
+            Some(more) => part = more,
+            None => {
+                sender.send(Piece::End).await.ok();
+                break;
+            }
         }
     }
-    sender.send(Piece::End).await.ok();
     drop(sender);
     match writing.await {
-        Ok(Ok(record)) => try_out(server, &record, wishes).await,
-        Ok(Err(reason)) => not_taken(&reason),
-        Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, format!("the update failed: {error}\n")),
+        Ok(Ok(record)) => start_from(server, &record, options).await.map_err(conflict),
+        Ok(Err(reason)) => Err(not_taken(&reason)),
+        Err(error) => Err(failed(format!("the update failed: {error}"))),
     }
 }
 
-fn not_taken(reason: &str) -> Response<Full<Bytes>> {
-    text(StatusCode::UNPROCESSABLE_ENTITY, format!("the update is not taken: {reason}\n"))
+pub(super) fn not_taken(reason: &str) -> Status {
+    conflict(format!("the update is not taken: {reason}"))
 }
 
 /// Answers whether an update would be taken that begins so.
-pub(super) async fn consider(updates: Updates, wishes: Wishes, start: Bytes) -> Response<Full<Bytes>> {
-    let work = move || Receiver::new(updates.booted.open()?, policy(&updates, wishes))?.consider(&start);
+pub(super) async fn consider(updates: Updates, options: StartOptions, start: Bytes) -> Result<String, Status> {
+    let work = move || Receiver::new(updates.booted.open()?, policy(&updates, options))?.consider(&start);
     match tokio::task::spawn_blocking(work).await {
-        Ok(Ok(())) => text(StatusCode::OK, "the update would be taken\n".to_owned()),
-        Ok(Err(error)) => not_taken(&chain(&error).to_string()),
-        Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, format!("the update was not looked at: {error}\n")),
+        Ok(Ok(())) => Ok("the update would be taken".to_owned()),
+        Ok(Err(error)) => Err(not_taken(&chain(&error).to_string())),
+        Err(error) => Err(failed(format!("the update was not looked at: {error}"))),
     }
 }
 
-fn policy(updates: &Updates, wishes: Wishes) -> Policy {
+fn policy(updates: &Updates, options: StartOptions) -> Policy {
     Policy {
         running: updates.booted.slot,
         version: updates.booted.version.clone(),
         key: updates.key.clone(),
-        may_downgrade: wishes.may_downgrade,
+        may_downgrade: options.allow_downgrade,
     }
 }
 
@@ -146,10 +129,14 @@ pub(super) enum Piece {
 }
 
 /// Writes the update to the idle slot as it comes. Without its end it is as if it had not come.
-pub(super) fn write(updates: &Updates, wishes: Wishes, mut pieces: mpsc::Receiver<Piece>) -> Result<Record, String> {
+pub(super) fn write(
+    updates: &Updates,
+    options: StartOptions,
+    mut pieces: mpsc::Receiver<Piece>,
+) -> Result<Record, String> {
     let in_words = |error: install::Error| chain(&error).to_string();
     let disk = updates.booted.open().map_err(in_words)?;
-    let mut receiver = Receiver::new(disk, policy(updates, wishes)).map_err(in_words)?;
+    let mut receiver = Receiver::new(disk, policy(updates, options)).map_err(in_words)?;
     loop {
         match pieces.blocking_recv() {
             Some(Piece::Part(part)) => receiver.add(&part).map_err(in_words)?,
@@ -169,18 +156,12 @@ pub(super) fn write(updates: &Updates, wishes: Wishes, mut pieces: mpsc::Receive
 }
 
 /// Goes back to what is in the other slot.
-pub(super) async fn roll_back(server: &Server, updates: &Updates, query: Option<&str>) -> Response<Full<Bytes>> {
-    let Ok(_turn) = server.turn.try_acquire() else {
-        return text(StatusCode::CONFLICT, "an update is being taken in\n".to_owned());
-    };
-    let wishes = match Wishes::parse(query) {
-        Ok(wishes) => wishes,
-        Err(reason) => return text(StatusCode::BAD_REQUEST, reason),
-    };
-    if let Err(reason) = may_go_down(server, wishes).await {
-        return text(StatusCode::CONFLICT, format!("the machine does not go back: {reason}\n"));
-    }
-    let own = updates.clone();
+pub(super) async fn roll_back(server: &Server, options: StartOptions) -> Result<String, Status> {
+    let own = updates(server)?.clone();
+    let _turn = turn(server)?;
+    let options = checked(Some(options))?;
+    let may = may_go_down(server, options).await;
+    may.map_err(|reason| conflict(format!("the machine does not go back: {reason}")))?;
     let work = move || -> Result<Record, install::Error> {
         let booted = &own.booted;
         let mut disk = booted.open()?;
@@ -197,68 +178,51 @@ pub(super) async fn roll_back(server: &Server, updates: &Updates, query: Option<
         Ok(record)
     };
     match tokio::task::spawn_blocking(work).await {
-        Ok(Ok(record)) => try_out(server, &record, wishes).await,
-        Ok(Err(error)) => text(StatusCode::CONFLICT, format!("there is no way back: {}\n", chain(&error))),
-        Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, format!("the rollback failed: {error}\n")),
-    }
-}
-
-async fn try_out(server: &Server, record: &Record, wishes: Wishes) -> Response<Full<Bytes>> {
-    match start_from(server, record, wishes).await {
-        Ok(told) => text(StatusCode::OK, format!("{told}\n")),
-        Err(reason) => text(StatusCode::CONFLICT, format!("{reason}\n")),
+        Ok(Ok(record)) => start_from(server, &record, options).await.map_err(conflict),
+        Ok(Err(error)) => Err(conflict(format!("there is no way back: {}", chain(&error)))),
+        Err(error) => Err(failed(format!("the rollback failed: {error}"))),
     }
 }
 
 /// Lets the machine start from what was put in a slot, or leaves that to the next start; answers which.
-pub(super) async fn start_from(server: &Server, record: &Record, wishes: Wishes) -> Result<String, String> {
+pub(super) async fn start_from(server: &Server, record: &Record, options: StartOptions) -> Result<String, String> {
     let what = format!("{} is in slot {}", record.to.version, record.to.slot);
-    if wishes.is_staged {
+    if options.stage {
         return Ok(format!("{what}; the next start tries it"));
     }
-    match go_down(server, wishes, (REBOOT, &format!("{what} and is tried"))).await {
+    match go_down(server, options, (REBOOT, &format!("{what} and is tried"))).await {
         Ok(()) => Ok(format!("{what}; the machine starts from it")),
         Err(reason) => Err(format!("{what}, and the next start tries it; that is not now: {reason}")),
     }
 }
 
 /// Starts the machine again because somebody wants it.
-pub(super) async fn start_again(server: &Server, query: Option<&str>) -> Response<Full<Bytes>> {
-    let wishes = match Wishes::parse(query) {
-        Ok(wishes) => wishes,
-        Err(reason) => return text(StatusCode::BAD_REQUEST, reason),
-    };
-    match go_down(server, wishes, (REBOOT, "it was asked for")).await {
-        Ok(()) => text(StatusCode::OK, "the machine starts again\n".to_owned()),
-        Err(reason) => text(StatusCode::CONFLICT, format!("the machine does not start again: {reason}\n")),
-    }
+pub(super) async fn start_again(server: &Server, options: StartOptions) -> Result<String, Status> {
+    let gone = go_down(server, checked(Some(options))?, (REBOOT, "it was asked for")).await;
+    gone.map_err(|reason| conflict(format!("the machine does not start again: {reason}")))?;
+    Ok("the machine starts again".to_owned())
 }
 
 /// Ends the machine because somebody wants it.
-pub(super) async fn shut_down(server: &Server, query: Option<&str>) -> Response<Full<Bytes>> {
-    let wishes = match Wishes::parse(query) {
-        Ok(wishes) => wishes,
-        Err(reason) => return text(StatusCode::BAD_REQUEST, reason),
-    };
-    match go_down(server, wishes, (SHUTDOWN, "it was asked for")).await {
-        Ok(()) => text(StatusCode::OK, "the machine is shut down\n".to_owned()),
-        Err(reason) => text(StatusCode::CONFLICT, format!("the machine is not shut down: {reason}\n")),
-    }
+pub(super) async fn shut_down(server: &Server, options: StartOptions) -> Result<String, Status> {
+    let gone = go_down(server, checked(Some(options))?, (SHUTDOWN, "it was asked for")).await;
+    gone.map_err(|reason| conflict(format!("the machine is not shut down: {reason}")))?;
+    Ok("the machine is shut down".to_owned())
 }
 
 /// Asks the first process for a new start or the end, where the cluster goes on meanwhile.
-async fn go_down(server: &Server, wishes: Wishes, (order, why): (&str, &str)) -> Result<(), String> {
-    may_go_down(server, wishes).await?;
-    if wishes.is_dry {
+async fn go_down(server: &Server, options: StartOptions, (order, why): (&str, &str)) -> Result<(), String> {
+    may_go_down(server, options).await?;
+    if options.dry_run {
         return Ok(());
     }
     let file = server.run.join(order);
-    let grace = wishes.grace.map(|seconds| format!("grace={seconds}\n")).unwrap_or_default();
+    let grace = options.grace_seconds.map(|seconds| format!("grace={seconds}\n")).unwrap_or_default();
     Linux.replace(&file, format!("{grace}{why}").as_bytes(), 0o600).map_err(|error| chain(&error).to_string())
 }
 
-pub(super) async fn may_go_down(server: &Server, wishes: Wishes) -> Result<(), String> {
-    if wishes.is_forced || wishes.is_staged { Ok(()) } else { preflight::check(&server.peers, &server.pki).await }
+pub(super) async fn may_go_down(server: &Server, options: StartOptions) -> Result<(), String> {
+    if options.force || options.stage { Ok(()) } else { preflight::check(&server.peers, &server.pki).await }
 }
 
 #[cfg(test)]
@@ -266,12 +230,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn wishes_are_words_and_unknown_ones_are_refused() {
-        assert_eq!(Wishes::parse(None), Ok(Wishes::default()));
-        let both = Wishes { may_downgrade: true, is_staged: true, ..Wishes::default() };
-        assert_eq!(Wishes::parse(Some("stage&downgrade")), Ok(both));
-        assert!(Wishes::parse(Some("downgrade=no")).is_err());
-        assert_eq!(Wishes::parse(Some("grace=60")), Ok(Wishes { grace: Some(60), ..Wishes::default() }));
-        assert!(Wishes::parse(Some("grace=601")).unwrap_err().contains("at most 600"));
+    fn nobody_waits_for_ever() {
+        let grace = |seconds| checked(Some(StartOptions { grace_seconds: Some(seconds), ..StartOptions::default() }));
+        assert_eq!(grace(600).unwrap().grace_seconds, Some(600));
+        assert!(grace(601).unwrap_err().message().contains("at most 600"));
+        assert_eq!(checked(None).unwrap(), StartOptions::default());
     }
 }

@@ -5,13 +5,12 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use bytes::Bytes;
 use lifecycle::Shutdown;
-use machine_api::LogLine;
+use machine_api::{LogLine, LogLines, PodLogRequest};
 use sys::{Linux, System};
 use tokio::sync::mpsc;
 
-use super::{Part, begin, file, parse};
+use super::{Part, begin, file};
 use crate::redact::Secrets;
 
 /// A line that comes in parts is put together up to this length.
@@ -30,28 +29,15 @@ pub(crate) struct PodLog {
     pub(crate) part: Part,
 }
 
-impl PodLog {
-    /// Reads a query.
-    ///
-    /// # Errors
-    /// In words, when there is something else in it, or no pod.
-    pub(crate) fn parse(query: &str) -> Result<Self, String> {
-        let mut wanted = Self::default();
-        let mut pod = None;
-        let known = "pod=NAMESPACE/NAME, container=NAME, previous";
-        wanted.part = parse(query, known, |name, value| {
-            match name {
-                "pod" => pod = value.split_once('/').map(|(namespace, pod)| (namespace.to_owned(), pod.to_owned())),
-                "container" => wanted.container = Some(value.to_owned()),
-                "previous" if value.is_empty() => wanted.is_previous = true,
-                _ => return false,
-            }
-            true
-        })?;
-        (wanted.namespace, wanted.pod) = pod.ok_or("which pod: ?pod=NAMESPACE/NAME")?;
-        Ok(wanted)
+impl From<PodLogRequest> for PodLog {
+    fn from(asked: PodLogRequest) -> Self {
+        let PodLogRequest { namespace, pod, container, previous, part } = asked;
+        let container = (!container.is_empty()).then_some(container);
+        Self { namespace, pod, container, is_previous: previous, part: part.into() }
     }
+}
 
+impl PodLog {
     /// Looks for its files. Names are only ever compared, so that none leads elsewhere.
     ///
     /// # Errors
@@ -64,7 +50,7 @@ impl PodLog {
             (Some(name), _) if containers.contains(name) => name,
             (Some(name), _) => return Err(format!("{name:?} has no log; {there_are}")),
             (None, [only]) => only,
-            (None, _) => return Err(format!("which container: &container=NAME; {there_are}")),
+            (None, _) => return Err(format!("which container: {there_are}")),
         };
         let folder = pod.join(container);
         let mut starts = starts(&folder);
@@ -125,8 +111,8 @@ impl Found {
         Self { folder, number, current, is_over, partial: Vec::new() }
     }
 
-    /// Begins to read; the parts are lines of JSON.
-    pub(crate) fn read(mut self, part: &Part, secrets: Secrets, shutdown: Shutdown) -> mpsc::Receiver<Bytes> {
+    /// Begins to read.
+    pub(crate) fn read(mut self, part: &Part, secrets: Secrets, shutdown: Shutdown) -> mpsc::Receiver<LogLines> {
         let follow = part.follow && !self.is_over;
         let name = self.current.display().to_string();
         begin(name, part, (secrets, shutdown), move |out| -> io::Result<()> { file::read(&mut self, follow, out) })
@@ -181,31 +167,38 @@ mod tests {
         std::fs::write(path, lines.iter().map(line).collect::<String>()).unwrap();
     }
 
-    fn find(root: &Path, query: &str) -> Result<Found, String> {
-        PodLog::parse(query)?.find(root)
+    /// The log of a pod's container, from words such as `shop/web-1 container=nginx previous tail=3`.
+    fn wanted(words: &str) -> PodLog {
+        let mut words = words.split(' ');
+        let (namespace, pod) = words.next().unwrap().split_once('/').unwrap();
+        let mut asked =
+            PodLogRequest { namespace: namespace.to_owned(), pod: pod.to_owned(), ..PodLogRequest::default() };
+        let mut part = machine_api::LogPart::default();
+        for word in words {
+            match word.split_once('=').unwrap_or((word, "")) {
+                ("container", name) => name.clone_into(&mut asked.container),
+                ("previous", _) => asked.previous = true,
+                ("follow", _) => part.follow = true,
+                ("tail", lines) => part.tail = Some(lines.parse().unwrap()),
+                ("since", seconds) => part.since_seconds = Some(seconds.parse().unwrap()),
+                other => panic!("{other:?}"),
+            }
+        }
+        PodLog::from(PodLogRequest { part: Some(part), ..asked })
     }
 
-    async fn next(parts: &mut mpsc::Receiver<Bytes>) -> Vec<String> {
-        let part = parts.recv().await.unwrap_or_default();
-        let lines = part.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
-        lines.map(|line| serde_json::from_slice::<LogLine>(line).unwrap().text).collect()
+    fn find(root: &Path, words: &str) -> Result<Found, String> {
+        wanted(words).find(root)
     }
 
-    async fn lines(root: &Path, query: &str) -> Vec<String> {
-        let wanted = PodLog::parse(query).unwrap();
+    async fn next(parts: &mut mpsc::Receiver<LogLines>) -> Vec<String> {
+        parts.recv().await.unwrap_or_default().lines.into_iter().map(|line| line.text).collect()
+    }
+
+    async fn lines(root: &Path, words: &str) -> Vec<String> {
+        let wanted = wanted(words);
         let mut parts = wanted.find(root).unwrap().read(&wanted.part, Secrets::default(), Shutdown::new());
         next(&mut parts).await
-    }
-
-    #[test]
-    fn a_query_names_a_pod() {
-        let wanted = PodLog::parse("pod=shop/web-1&container=nginx&previous&tail=3").unwrap();
-        let part = Part { tail: Some(3), ..Part::default() };
-        let (namespace, pod) = ("shop".to_owned(), "web-1".to_owned());
-        assert_eq!(wanted, PodLog { namespace, pod, container: Some("nginx".to_owned()), is_previous: true, part });
-        for bad in ["", "pod=web-1", "pod=a/b&previous=1", "pod=a/b&service=etcd"] {
-            assert!(PodLog::parse(bad).is_err(), "{bad}");
-        }
     }
 
     #[tokio::test]
@@ -218,21 +211,21 @@ mod tests {
         write(root, &format!("{POD}/nginx/1.log"), &["P a ", "P long ", "F line", "F abcdef.0123456789abcdef"]);
         write(root, "shop_web-1-other_bbbb/x/0.log", &["F not of this pod"]);
         let expected = ["old", "older than new", "a long line", "abcdef.<redacted>"];
-        assert_eq!(lines(root, "pod=shop/web-1").await, expected);
-        assert_eq!(lines(root, "pod=shop/web-1&tail=1").await, expected[3..]);
-        assert_eq!(lines(root, "pod=shop/web-1&since=60").await, Vec::<String>::new());
-        assert_eq!(lines(root, "pod=shop/web-1&previous&follow").await, ["first start"]);
+        assert_eq!(lines(root, "shop/web-1").await, expected);
+        assert_eq!(lines(root, "shop/web-1 tail=1").await, expected[3..]);
+        assert_eq!(lines(root, "shop/web-1 since=60").await, Vec::<String>::new());
+        assert_eq!(lines(root, "shop/web-1 previous follow").await, ["first start"]);
         write(root, &format!("{POD}/sidecar/0.log"), &["F other"]);
-        let why = find(root, "pod=shop/web-1").unwrap_err();
+        let why = find(root, "shop/web-1").unwrap_err();
         assert!(why.contains("which container") && why.contains("nginx, sidecar"), "{why}");
-        assert_eq!(lines(root, "pod=shop/web-1&container=sidecar").await, ["other"]);
-        let why = find(root, "pod=shop/web-1&container=sidecar&previous").unwrap_err();
+        assert_eq!(lines(root, "shop/web-1 container=sidecar").await, ["other"]);
+        let why = find(root, "shop/web-1 container=sidecar previous").unwrap_err();
         assert!(why.contains("no log any more"), "{why}");
-        for elsewhere in ["pod=shop/web", "pod=shop/web-1/../x", "pod=../web-1", "pod=shop/"] {
+        for elsewhere in ["shop/web", "shop/web-1/../x", "../web-1", "shop/"] {
             let why = find(root, elsewhere).unwrap_err();
             assert!(why.contains("there are shop/web-1, shop/web-1-other"), "{why}");
         }
-        assert!(find(root, "pod=shop/web-1&container=../nginx").unwrap_err().contains("has no log"));
+        assert!(find(root, "shop/web-1 container=../nginx").unwrap_err().contains("has no log"));
     }
 
     #[tokio::test]
@@ -240,7 +233,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let root = folder.path();
         write(root, &format!("{POD}/nginx/0.log"), &["F one"]);
-        let wanted = PodLog::parse("pod=shop/web-1&follow").unwrap();
+        let wanted = wanted("shop/web-1 follow");
         let mut parts = wanted.find(root).unwrap().read(&wanted.part, Secrets::default(), Shutdown::new());
         assert_eq!(next(&mut parts).await, ["one"]);
         write(root, &format!("{POD}/nginx/0.log"), &["F one", "F two"]);

@@ -60,8 +60,8 @@ fn interface(system: &dyn System, link: &Link, addresses: Vec<String>) -> Interf
         mac,
         mtu: link.mtu,
         addresses,
-        received: traffic("rx"),
-        sent: traffic("tx"),
+        received: Some(traffic("rx")),
+        sent: Some(traffic("tx")),
         tunnel: (link.kind == LinkKind::Wireguard).then(|| tunnel(&link.name)),
     }
 }
@@ -74,14 +74,14 @@ fn tunnel(name: &str) -> Tunnel {
     });
     let peer = |peer: &netlink::TunnelPeer| Peer {
         public_key: STANDARD.encode(peer.public_key),
-        endpoint: peer.endpoint,
+        endpoint: peer.endpoint.map(|it| it.to_string()),
         last_handshake_seconds: (peer.last_handshake > 0).then_some(peer.last_handshake),
         received_bytes: peer.received,
         sent_bytes: peer.sent,
     };
     Tunnel {
         public_key: found.public_key.map(|key| STANDARD.encode(key)).unwrap_or_default(),
-        listen_port: found.listen_port,
+        listen_port: found.listen_port.into(),
         peers: found.peers.iter().take(ROWS).map(peer).collect(),
     }
 }
@@ -98,9 +98,9 @@ pub(crate) async fn routes() -> Result<Vec<RouteStatus>, String> {
         } else {
             route.destination.to_string()
         },
-        gateway: route.gateway,
+        gateway: route.gateway.map(|it| it.to_string()),
         interface: route.link.and_then(name).unwrap_or_default(),
-        source: route.source,
+        source: route.source.map(|it| it.to_string()),
         metric: route.metric,
         protocol: match route.protocol {
             Protocol::Kernel => "kernel".to_owned(),

@@ -47,8 +47,8 @@ fn pod(sandbox: v1::PodSandbox, containers: &[v1::Container], now: SystemTime) -
         state: state.to_owned(),
         attempt: metadata.attempt,
         age_seconds,
-        running,
-        containers: all,
+        running: running as u64,
+        containers: all as u64,
         id: sandbox.id,
     }
 }

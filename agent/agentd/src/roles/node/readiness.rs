@@ -81,7 +81,7 @@ async fn reopen(client: &Client, name: &str) {
 fn may_open(node: &Node, status: &MachineStatus) -> bool {
     drain::closed_in(node).is_some_and(|start| start != status.boot_id)
         && status.ready
-        && status.update_state != Some(UpdateState::Trying)
+        && status.state_of_update() != Some(UpdateState::Trying)
 }
 
 /// What keeps a Node from being ready, if anything does.
@@ -116,7 +116,7 @@ mod tests {
         let status = |boot_id: &str, ready: bool, update_state: Option<UpdateState>| MachineStatus {
             boot_id: boot_id.to_owned(),
             ready,
-            update_state,
+            update_state: update_state.map(i32::from),
             ..MachineStatus::default()
         };
         assert!(!may_open(&node, &status("2", true, None)));

@@ -74,7 +74,7 @@ async fn upgrade_one(options: &Options, update: &Update, name: &str) -> Result<(
 }
 
 fn need(status: &MachineStatus, version: &str) -> Need {
-    match (status.version.as_deref() == Some(version), status.update_state) {
+    match (status.version.as_deref() == Some(version), status.state_of_update()) {
         (true, Some(UpdateState::Trying)) => Need::Proof,
         (true, _) => Need::Nothing,
         (false, _) => Need::Change,
@@ -96,7 +96,7 @@ mod tests {
     fn machines_that_run_the_version_are_left_alone() {
         let status = |version: &str, update_state: Option<UpdateState>| MachineStatus {
             version: Some(version.to_owned()),
-            update_state,
+            update_state: update_state.map(i32::from),
             ..MachineStatus::default()
         };
         assert_eq!(need(&status("2", None), "2"), Need::Nothing);

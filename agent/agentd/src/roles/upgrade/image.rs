@@ -7,15 +7,13 @@ use std::str::FromStr;
 
 use anyhow::{Context, Result, bail};
 use bytes::Bytes;
-use http::Method;
-use machine_api::{FileSource, UpdateFound, UpdateProgress, size};
+use futures::stream;
+use machine_api::{FetchUpdateRequest, FileSource, StartOptions, UpdatePart, UpdateProgress, size};
 use remote::Reference;
+use tonic::Streaming;
 
-use super::{Options, with_query};
-use crate::roles::target::{Download, Target};
-
-/// A line of a machine's progress is not longer.
-const LINE_BYTES: usize = 64 << 10;
+use super::Options;
+use crate::roles::target::{PART_BYTES, Target, next};
 
 /// An update as it was named.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,11 +47,10 @@ impl Image {
             Self::File(path) => read(path),
             Self::Remote(source) => {
                 let asked = FileSource { source: source.clone(), sha256: options.sha256.clone() };
-                let body = serde_json::to_vec(&asked).context("writing the request")?;
-                let found = target.ask(Method::POST, "/update/look", body.into()).await?;
-                let found: UpdateFound = serde_json::from_slice(&found).context("reading the machine's answer")?;
-                eprintln!("{}: version {}, {}", found.source.source, found.version, size(found.bytes));
-                Ok(Update { version: found.version, content: Content::Remote(found.source) })
+                let found = target.ask(async |machine| machine.look_at_update(asked).await).await?;
+                let source = found.source.context("the machine does not say where the update is")?;
+                eprintln!("{}: version {}, {}", source.source, found.version, size(found.bytes));
+                Ok(Update { version: found.version, content: Content::Remote(source) })
             }
         }
     }
@@ -93,63 +90,61 @@ impl Update {
     /// Lets a machine look at the update and at itself, before anything travels or changes.
     pub(super) async fn try_on(&self, target: &Target, options: &Options) -> Result<()> {
         let start = &options.start;
-        let words = [("dry-run", true), ("force", start.force), ("stage", start.stage)];
-        let (method, uri, body) = match &self.content {
-            Content::File { head_bytes, file } => (Method::PUT, "/update", file.slice(..*head_bytes)),
-            Content::Remote(source) => (Method::POST, "/update/fetch", written(source)?),
-        };
-        target.ask(method, &with_query(&wished(uri, options), &words), body).await.map(drop)
+        let wished = StartOptions { dry_run: true, force: start.force, stage: start.stage, ..wished(options) };
+        self.send(target, wished, true).await.map(drop)
     }
 
     /// Lets a machine take it in, and leave its start to us; answers what the machine says.
     pub(super) async fn give(&self, target: &Target, options: &Options) -> Result<String> {
-        let staged = |uri| with_query(&wished(uri, options), &[("stage", true)]);
+        self.send(target, StartOptions { stage: true, ..wished(options) }, false).await
+    }
+
+    async fn send(&self, target: &Target, options: StartOptions, is_head: bool) -> Result<String> {
         match &self.content {
-            Content::File { file, .. } => {
-                let answer = target.ask(Method::PUT, &staged("/update"), file.clone()).await?;
-                Ok(String::from_utf8_lossy(&answer).into_owned())
+            Content::File { head_bytes, file } => {
+                let parts = parts(if is_head { file.slice(..*head_bytes) } else { file.clone() }, options);
+                Ok(target.ask(async |machine| machine.update(stream::iter(parts)).await).await?.text)
             }
             Content::Remote(source) => {
-                let lines = target.stream(Method::POST, &staged("/update/fetch"), written(source)?).await?;
-                follow(lines).await
+                let wanted = FetchUpdateRequest { source: Some(source.clone()), options: Some(options) };
+                follow(target.ask(async |machine| machine.fetch_update(wanted).await).await?).await
             }
         }
     }
 }
 
-fn written(source: &FileSource) -> Result<Bytes> {
-    Ok(serde_json::to_vec(source).context("writing the request")?.into())
+fn wished(options: &Options) -> StartOptions {
+    StartOptions { allow_downgrade: options.allow_downgrade, ..StartOptions::default() }
 }
 
-fn wished(uri: &str, options: &Options) -> String {
-    with_query(uri, &[("downgrade", options.allow_downgrade)])
+/// A file as it travels.
+fn parts(file: Bytes, options: StartOptions) -> impl Iterator<Item = UpdatePart> + Send + 'static {
+    (0..file.len()).step_by(PART_BYTES).map(move |start| {
+        let data = file.slice(start..file.len().min(start + PART_BYTES));
+        UpdatePart { options: (start == 0).then_some(options), data }
+    })
 }
 
 /// Shows how far a machine is, until it says how it ended.
-async fn follow(mut lines: Download) -> Result<String> {
+async fn follow(mut messages: Streaming<UpdateProgress>) -> Result<String> {
     let mut meter = Meter::default();
-    let mut rest = Vec::new();
-    while let Some(part) = lines.next().await? {
-        rest.extend_from_slice(&part);
-        while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
-            let line: Vec<u8> = rest.drain(..=end).collect();
-            match serde_json::from_slice(&line).context("reading the machine's answer")? {
-                UpdateProgress::Fetched { bytes, of } => meter.show(bytes, of),
-                UpdateProgress::Taken(told) => {
-                    meter.end();
-                    return Ok(told);
-                }
-                UpdateProgress::Refused(reason) => {
-                    meter.end();
-                    bail!("{reason}");
-                }
+    loop {
+        match next(&mut messages).await {
+            Ok(Some(UpdateProgress { taken: None, bytes, of })) => meter.show(bytes, of),
+            Ok(Some(UpdateProgress { taken: Some(told), .. })) => {
+                meter.end();
+                return Ok(told);
+            }
+            Ok(None) => {
+                meter.end();
+                bail!("the machine did not say how it ended; `keelson status` tells whether it took the update");
+            }
+            Err(error) => {
+                meter.end();
+                return Err(error);
             }
         }
-        if rest.len() > LINE_BYTES {
-            bail!("the machine's answer has a line without an end");
-        }
     }
-    bail!("the machine did not say how it ended; `keelson status` tells whether it took the update")
 }
 
 /// Tells a person how far it is: in one line of a terminal, and elsewhere by tenths.

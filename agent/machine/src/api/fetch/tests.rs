@@ -2,16 +2,22 @@
 
 use disk::layout::{self, Sizes};
 use disk::{ENTRIES, Esp, Part, Slot, Table, Update, Window, uki};
+use futures::TryStreamExt;
 use install::{Booted, FileDevice};
 use machine_api::Role;
+use machine_api::machine_client::MachineClient;
 use ring::digest::{SHA256, digest};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
+use tonic::transport::Channel;
+use tonic::{Code, Response};
 
-use super::super::{Caller, Known, serve};
+use super::super::{Caller, Known, wire};
 use super::*;
 use crate::config::Config;
 
+const STAGED: StartOptions =
+    StartOptions { stage: true, allow_downgrade: false, force: false, dry_run: false, grace_seconds: None };
 const SIZES: Sizes = Sizes { esp: 34 << 20, slot: 1 << 20, state: 1 << 20, data: Some(1 << 20) };
 
 fn hex(content: &[u8]) -> String {
@@ -69,27 +75,31 @@ impl Machine {
         Self { server: Server::alone(&config), folder }
     }
 
-    /// The status and the body of an answer.
-    async fn ask(&self, path: &str, source: &str, sha256: Option<String>) -> (String, String) {
-        let asked = FileSource { source: source.to_owned(), sha256 };
-        let body = serde_json::to_string(&asked).unwrap();
-        let (mut near, far) = tokio::io::duplex(64 << 10);
+    async fn caller(&self) -> MachineClient<Channel> {
         let admin = Known { roles: vec![Role::Admin], ..Known::default() };
-        let serving = tokio::spawn(serve(self.server.clone(), far, Caller::Known(admin)));
-        let head = format!("POST {path} HTTP/1.0\r\nhost: m\r\ncontent-length: {}\r\n\r\n", body.len());
-        near.write_all((head + &body).as_bytes()).await.unwrap();
-        let mut answer = String::new();
-        near.read_to_string(&mut answer).await.unwrap();
-        serving.await.unwrap();
-        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-        (head.split(' ').nth(1).unwrap().to_owned(), body.to_owned())
+        wire::caller(&self.server, Caller::Known(admin)).await
     }
 
-    /// The last word of a fetch.
-    async fn fetch(&self, query: &str, source: &str, sha256: Option<String>) -> UpdateProgress {
-        let (status, body) = self.ask(&format!("/update/fetch{query}"), source, sha256).await;
-        assert_eq!(status, "200", "{body}");
-        serde_json::from_str(body.lines().last().unwrap()).unwrap()
+    /// Looks at an update; in words why that cannot be.
+    async fn look(&self, source: &str, sha256: Option<String>) -> Result<UpdateFound, String> {
+        let asked = FileSource { source: source.to_owned(), sha256 };
+        let found = self.caller().await.look_at_update(asked).await;
+        found.map(Response::into_inner).map_err(|refused| refused.message().to_owned())
+    }
+
+    /// The end of a fetch.
+    async fn fetch(&self, options: StartOptions, source: &str, sha256: Option<String>) -> Result<String, String> {
+        let source = Some(FileSource { source: source.to_owned(), sha256 });
+        let asked = FetchUpdateRequest { source, options: Some(options) };
+        let ended = async {
+            let progress = self.caller().await.fetch_update(asked).await?.into_inner();
+            let all: Vec<UpdateProgress> = progress.try_collect().await?;
+            Ok(all.into_iter().last().unwrap().taken.unwrap())
+        };
+        ended.await.map_err(|refused: Status| {
+            assert_eq!(refused.code(), Code::FailedPrecondition, "{refused}");
+            refused.message().to_owned()
+        })
     }
 
     /// The boot entries.
@@ -134,15 +144,13 @@ async fn an_update_is_fetched_from_a_web_server() {
     let address = files(vec![("/keelson.update".to_owned(), file.clone())]).await;
     let machine = Machine::new(None, "");
     let url = format!("http://{address}/keelson.update");
-    let (status, body) = machine.ask("/update/look", &url, Some(hex(&file))).await;
-    assert_eq!(status, "200", "{body}");
-    let found: UpdateFound = serde_json::from_str(&body).unwrap();
+    let found = machine.look(&url, Some(hex(&file))).await.unwrap();
     assert_eq!((found.version.as_str(), found.bytes), ("2.0", file.len() as u64));
-    let (status, body) = machine.ask("/update/fetch?dry-run", &url, Some(hex(&file))).await;
-    assert_eq!((status.as_str(), body.as_str()), ("200", "the update would be taken\n"));
+    let dry = StartOptions { dry_run: true, ..StartOptions::default() };
+    let told = machine.fetch(dry, &url, Some(hex(&file))).await;
+    assert_eq!(told.as_deref(), Ok("the update would be taken"));
     assert_eq!(machine.entries(), ["keelson-1-a.efi"]);
-    let end = machine.fetch("?stage", &url, Some(hex(&file))).await;
-    let UpdateProgress::Taken(told) = end else { panic!("{end:?}") };
+    let told = machine.fetch(STAGED, &url, Some(hex(&file))).await.unwrap();
     assert!(told.contains("2.0 is in slot b"), "{told}");
     assert_eq!(machine.entries(), ["keelson-1-a.efi", "keelson-2-b+2.efi"]);
     assert!(machine.folder.path().join("update.json").exists());
@@ -170,8 +178,8 @@ async fn what_is_not_proved_or_not_the_update_changes_nothing_that_starts() {
         ("https://user:pass@x/y".to_owned(), None, "password is not taken here"),
         ("oci://x/y".to_owned(), None, "neither a tag nor a digest"),
     ] {
-        let (status, body) = machine.ask("/update/fetch", &source, sha256).await;
-        assert!(status == "422" && body.contains(why), "{source}: {body}");
+        let reason = machine.fetch(StartOptions::default(), &source, sha256).await.unwrap_err();
+        assert!(reason.contains(why), "{source}: {reason}");
     }
     for (path, sha256, why) in [
         ("good", hex(b"another"), "has the SHA-256"),
@@ -180,15 +188,14 @@ async fn what_is_not_proved_or_not_the_update_changes_nothing_that_starts() {
         ("large", hex(b""), "larger than the"),
         ("gone", hex(b""), "404 Not Found"),
     ] {
-        let end = machine.fetch("?stage", &at(path), Some(sha256)).await;
-        let UpdateProgress::Refused(reason) = end else { panic!("{path}: {end:?}") };
+        let reason = machine.fetch(STAGED, &at(path), Some(sha256)).await.unwrap_err();
         assert!(reason.contains(why), "{path}: {reason}");
         assert_eq!(machine.entries(), ["keelson-1-a.efi"], "{path}");
     }
     // With a key for updates it need not be proved on the way, and is refused for its signature.
     let machine = Machine::new(Some(vec![7; 32]), "");
-    let end = machine.fetch("?stage", &at("good"), None).await;
-    assert!(matches!(&end, UpdateProgress::Refused(reason) if reason.contains("signature is missing")), "{end:?}");
+    let reason = machine.fetch(STAGED, &at("good"), None).await.unwrap_err();
+    assert!(reason.contains("signature is missing"), "{reason}");
 }
 
 #[tokio::test]
@@ -211,13 +218,12 @@ async fn an_update_is_fetched_from_the_mirror_of_a_registry() {
         format!("[registries.mirrors.\"r.example.com\"]\nendpoints = [\"http://{address}\"]\nfallback = false\n");
     let machine = Machine::new(None, &mirrors);
     let tagged = "oci://r.example.com/keelson:3.0";
-    let (_, refused) = machine.ask("/update/look", tagged, None).await;
+    let refused = machine.look(tagged, None).await.unwrap_err();
     assert!(refused.contains("nothing proves what it is"), "{refused}");
-    let (_, other) = machine.ask("/update/look", tagged, Some(hex(b"another"))).await;
+    let other = machine.look(tagged, Some(hex(b"another"))).await.unwrap_err();
     assert!(other.contains("has the SHA-256"), "{other}");
-    let (_, found) = machine.ask("/update/look", tagged, Some(hex(&file))).await;
-    let found: UpdateFound = serde_json::from_str(&found).unwrap();
-    assert_eq!(found.source.source, format!("{tagged}@{pinned}"));
-    let end = machine.fetch("?stage", &found.source.source, None).await;
-    assert!(matches!(&end, UpdateProgress::Taken(told) if told.contains("3.0 is in slot b")), "{end:?}");
+    let found = machine.look(tagged, Some(hex(&file))).await.unwrap().source.unwrap();
+    assert_eq!(found.source, format!("{tagged}@{pinned}"));
+    let told = machine.fetch(STAGED, &found.source, None).await.unwrap();
+    assert!(told.contains("3.0 is in slot b"), "{told}");
 }

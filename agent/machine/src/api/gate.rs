@@ -1,0 +1,91 @@
+//! The way to a call: whether there is one, whether its caller may make it, and all of what is asked for.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Incoming;
+use machine_api::machine_server::MachineServer;
+use machine_api::{CALLS, Call, DESCRIPTION, Role};
+use tonic::Status;
+use tonic::body::Body;
+use tower::Service;
+
+use super::service::Session;
+use super::{BODY, Caller, Known, MESSAGE_BYTES, Server};
+
+/// Tells the service description to whoever may look at the machine.
+const REFLECTION: Call = Call {
+    name: "reflection",
+    path: "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+    needs: &[Role::Reader],
+    before_manifest: false,
+    is_upload: true,
+};
+
+/// Answers a request.
+pub(super) async fn answer(caller: Caller, server: Arc<Server>, request: Request<Incoming>) -> Response<Body> {
+    let call = match admit(&caller, request.uri().path()) {
+        Ok(call) => call,
+        Err(refused) => return refused.into_http(),
+    };
+    let request = if call.is_upload {
+        request.map(Body::new)
+    } else {
+        let (head, body) = request.into_parts();
+        match whole(body).await {
+            Ok(body) => Request::from_parts(head, Body::new(Full::new(body))),
+            Err(refused) => return refused.into_http(),
+        }
+    };
+    let answered = if *call == REFLECTION {
+        let reflection = tonic_reflection::server::Builder::configure();
+        match reflection.register_encoded_file_descriptor_set(DESCRIPTION).build_v1() {
+            Ok(reflection) => reflection.max_decoding_message_size(MESSAGE_BYTES).call(request).await,
+            Err(error) => return Status::internal(stdx::chain(&error).to_string()).into_http(),
+        }
+    } else {
+        let machine = MachineServer::new(Session { server, caller });
+        machine.max_decoding_message_size(MESSAGE_BYTES).call(request).await
+    };
+    answered.unwrap_or_else(|never| match never {})
+}
+
+/// The call at a path, if this caller may make it.
+fn admit(caller: &Caller, path: &str) -> Result<&'static Call, Status> {
+    let known = Call::of_path(path).or_else(|| (path == REFLECTION.path).then_some(&REFLECTION));
+    let Known { name, roles, .. } = match caller {
+        Caller::Known(known) => known,
+        Caller::Maintenance => {
+            return known.filter(|call| call.before_manifest).ok_or_else(|| {
+                let early: Vec<&str> = CALLS.iter().filter(|call| call.before_manifest).map(|call| call.name).collect();
+                let reason = "this machine has no manifest and knows nobody yet: it serves";
+                Status::failed_precondition(format!("{reason} {}", early.join(", ")))
+            });
+        }
+    };
+    if roles.is_empty() {
+        return Err(Status::permission_denied("everything here needs a role; this certificate gives none"));
+    }
+    let call = known.ok_or_else(|| Status::unimplemented(format!("nothing is served at {path}")))?;
+    if !call.is_for(roles) {
+        let words = |roles: &[Role], by: &str| roles.iter().map(|role| role.as_str()).collect::<Vec<_>>().join(by);
+        let (needs, has) = (words(call.needs, " or "), words(roles, ", "));
+        let reason = format!("{} needs the role {needs}; this certificate gives {has}", call.name);
+        return Err(Status::permission_denied(reason));
+    }
+    if !call.needs.contains(&Role::Reader) {
+        tracing::info!(caller = name, call = call.name, "machine API");
+    }
+    Ok(call)
+}
+
+/// All of what a caller says who says one thing.
+async fn whole(body: Incoming) -> Result<Bytes, Status> {
+    match tokio::time::timeout(BODY, Limited::new(body, MESSAGE_BYTES).collect()).await {
+        Ok(Ok(body)) => Ok(body.to_bytes()),
+        Ok(Err(error)) => Err(Status::resource_exhausted(format!("the request was not read: {error}"))),
+        Err(_elapsed) => Err(Status::deadline_exceeded("the request did not come")),
+    }
+}

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 const PACKAGES: &[(&str, &str)] = &[
     ("gcc", "the linker's driver"),
     ("libc6-dev", "static linking"),
-    ("protobuf-compiler", "the container runtime's and etcd's interfaces"),
+    ("protobuf-compiler", "the interfaces of the container runtime, of etcd and of machines"),
     ("libprotobuf-dev", "what those interfaces import"),
     ("nftables", "tests of rule sets in network namespaces"),
     ("iproute2", "tests in network namespaces"),

@@ -95,6 +95,7 @@ impl Capture {
     /// Begins; frames that carry this capture to its caller (the addresses of that connection) are left out: each of them
     /// would make the next one.
     pub(crate) fn open(asked: CaptureRequest, own: Option<(SocketAddr, SocketAddr)>) -> Result<Self, Refused> {
+        let asked = asked.filled();
         check(&asked).map_err(Refused::Bad)?;
         let kind = LinkKind::observe(&sys::Linux, &asked.interface)?;
         let wanted = filter::parse(&asked.filter).map_err(|error| Refused::Bad(format!("the filter: {error}")))?;

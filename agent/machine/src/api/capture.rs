@@ -13,7 +13,7 @@ pub(super) fn stream(server: &Server, caller: &Known, asked: CaptureRequest) -> 
         return Err(busy("as many capture already as this machine serves at once"));
     };
     tracing::info!(caller = caller.name, interface = asked.interface, filter = asked.filter, "machine API: capture");
-    match Capture::open(asked.filled(), caller.connection) {
+    match Capture::open(asked, caller.connection) {
         Ok(capture) => Ok(streamed(capture.start(turn, server.shutdown.clone()), (), chunk)),
         Err(Refused::Absent(reason)) => Err(absent(reason)),
         Err(Refused::Bad(reason)) => Err(bad(reason)),

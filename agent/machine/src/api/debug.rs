@@ -362,11 +362,10 @@ mod tests {
     async fn it_ends_with_its_command_and_after_its_time() {
         for (word, failure) in [("exit", None), ("fail", Some("command terminated with exit code 3"))] {
             let mut machine = machine(Ok(terminal().await));
-            let mut caller = machine.ask(600).await.unwrap();
+            let caller = machine.ask(600).await.unwrap();
             caller.types(word).await;
-            let last = caller.printed.next().await.map(Result::unwrap).and_then(|output| output.failure);
-            assert_eq!(last.as_deref(), failure);
-            assert!(caller.printed.next().await.is_none());
+            let told: Vec<DebugOutput> = caller.printed.try_collect().await.unwrap();
+            assert_eq!(told.into_iter().find_map(|output| output.failure).as_deref(), failure);
             assert!(machine.end().await.ends_with("its command ended"));
         }
         let mut machine = machine(Ok(terminal().await));

@@ -1,6 +1,7 @@
 //! The way to a call: whether there is one, whether its caller may make it, and all of what is asked for.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, Response};
@@ -24,8 +25,40 @@ const REFLECTION: Call = Call {
     is_upload: true,
 };
 
-/// Answers a request.
+/// How long a caller waits, in gRPC's words.
+const PATIENCE: &str = "grpc-timeout";
+/// gRPC has no longer numbers.
+const PATIENCE_DIGITS: usize = 8;
+
+/// Answers a request, as long as its caller waits.
 pub(super) async fn answer(caller: Caller, server: Arc<Server>, request: Request<Incoming>) -> Response<Body> {
+    let patience = request.headers().get(PATIENCE).and_then(|value| parse_patience(value.to_str().ok()?));
+    let answered = dispatch(caller, server, request);
+    match patience {
+        None => answered.await,
+        Some(patience) => tokio::time::timeout(patience, answered)
+            .await
+            .unwrap_or_else(|_elapsed| Status::deadline_exceeded("it takes longer than its caller waits").into_http()),
+    }
+}
+
+/// A number and a unit, such as `500m` for half a second.
+fn parse_patience(text: &str) -> Option<Duration> {
+    let (number, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+    let is_number = number.len() <= PATIENCE_DIGITS && number.bytes().all(|byte| byte.is_ascii_digit());
+    let number = number.parse::<u64>().ok().filter(|_| is_number)?;
+    match unit {
+        "H" => Some(Duration::from_secs(number * 3600)),
+        "M" => Some(Duration::from_secs(number * 60)),
+        "S" => Some(Duration::from_secs(number)),
+        "m" => Some(Duration::from_millis(number)),
+        "u" => Some(Duration::from_micros(number)),
+        "n" => Some(Duration::from_nanos(number)),
+        _ => None,
+    }
+}
+
+async fn dispatch(caller: Caller, server: Arc<Server>, request: Request<Incoming>) -> Response<Body> {
     let call = match admit(&caller, request.uri().path()) {
         Ok(call) => call,
         Err(refused) => return refused.into_http(),
@@ -87,5 +120,31 @@ async fn whole(body: Incoming) -> Result<Bytes, Status> {
         Ok(Ok(body)) => Ok(body.to_bytes()),
         Ok(Err(error)) => Err(Status::resource_exhausted(format!("the request was not read: {error}"))),
         Err(_elapsed) => Err(Status::deadline_exceeded("the request did not come")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn callers_wait_for_a_number_of_units() {
+        let known =
+            [("2H", 7200.0), ("3M", 180.0), ("99999999S", 99_999_999.0), ("500m", 0.5), ("7u", 7e-6), ("0n", 0.0)];
+        for (text, seconds) in known {
+            assert_eq!(parse_patience(text), Some(Duration::from_secs_f64(seconds)), "{text}");
+        }
+        for bad in ["", "S", "5", "5s", "-5S", "+5S", "123456789S", "5é"] {
+            assert_eq!(parse_patience(bad), None, "{bad}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_read(text in ".{0,12}") {
+            parse_patience(&text);
+        }
     }
 }

@@ -46,7 +46,7 @@ pub(super) fn begin(out: &mut Vec<u8>, link: u16, asked: &CaptureRequest) {
     block(out, INTERFACE, |out| {
         out.extend(link.to_ne_bytes());
         out.extend(0_u16.to_ne_bytes());
-        out.extend(u32::try_from(asked.frame_bytes).unwrap_or(u32::MAX).to_ne_bytes());
+        out.extend(asked.frame_bytes.to_ne_bytes());
         option(out, NAME, asked.interface.as_bytes());
         option(out, RESOLUTION, &[NANOS]);
         if !asked.filter.is_empty() {

@@ -238,6 +238,6 @@ async fn what_cannot_be_captured_is_told() {
     assert!(matches!(refused(asked("lo", "vlan 5")), Refused::Bad(reason) if reason.contains("vlan")));
     let long = CaptureRequest { seconds: 4000, ..asked("lo", "") };
     assert!(matches!(refused(long), Refused::Bad(reason) if reason.contains("seconds: 4000")));
-    let empty = CaptureRequest { frame_bytes: 0, ..asked("lo", "") };
-    assert!(matches!(refused(empty), Refused::Bad(_)));
+    let large = CaptureRequest { frame_bytes: CaptureRequest::MOST_FRAME_BYTES + 1, ..asked("lo", "") };
+    assert!(matches!(refused(large), Refused::Bad(_)));
 }

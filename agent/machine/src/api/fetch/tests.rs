@@ -94,7 +94,7 @@ impl Machine {
         let ended = async {
             let progress = self.caller().await.fetch_update(asked).await?.into_inner();
             let all: Vec<UpdateProgress> = progress.try_collect().await?;
-            Ok(all.into_iter().last().unwrap().taken.unwrap())
+            Ok::<_, Status>(all.into_iter().last().unwrap().taken.unwrap())
         };
         ended.await.map_err(|refused: Status| {
             assert_eq!(refused.code(), Code::FailedPrecondition, "{refused}");

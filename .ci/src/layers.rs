@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 /// Layers from the bottom; a crate may use crates of lower layers, and what [`SIDEWAYS`] names.
 const LAYERS: &[(&str, &[&str])] = &[
     ("L0 words", &["stdx", "api", "cel", "machine-api", "manifest", "disk"]),
-    ("L1 kernel and wire", &["sys", "tpm", "cgroups", "netlink", "nft", "cri", "containerd"]),
+    ("L1 kernel and wire", &["sys", "tpm", "tang", "cgroups", "netlink", "nft", "cri", "containerd"]),
     (
         "L2 mechanisms",
         &[

@@ -16,7 +16,9 @@ const PACKAGES: &[(&str, &str)] = &[
     ("e2fsprogs", "tests of file systems"),
     ("mount", "tests of PID 1 in namespaces"),
     ("swtpm", "tests with a TPM"),
+    ("clevis-luks", "tests of encrypted disks"),
     ("cryptsetup-bin", "tests of encrypted disks"),
+    ("tang", "tests of encrypted disks"),
 ];
 
 /// Installs what is missing.

@@ -34,8 +34,8 @@ pub use keys::Impact;
 pub use model::{
     API_PORT, Audit, AuditLog, Bond, Bridge, CaTrust, Callers, Cluster, ConfigFile, ControlPlane, Encryption, Etcd,
     EtcdMember, EtcdSnapshots, Eviction, Firewall, FirewallRule, HostService, Install, Interface, InterfaceKind,
-    Kubelet, MACHINE_PORT, Machine, Manifest, Mirror, Modules, Network, PodNetwork, Registries, Reserved, Route, Rule,
-    SnapshotStore, StoreAccess, Time, Vlan, Wireguard, WireguardPeer, host_services,
+    KeyServer, Kubelet, MACHINE_PORT, Machine, Manifest, Mirror, Modules, Network, PodNetwork, Registries, Reserved,
+    Route, Rule, SnapshotStore, StoreAccess, Time, Vlan, Wireguard, WireguardPeer, host_services,
 };
 pub use schema::schema;
 pub use words::*;

@@ -12,9 +12,10 @@ pub use network::{Bond, Bridge, Interface, InterfaceKind, Network, Route, Rule, 
 use crate::words::{
     AuditPolicy, AuthenticationConfiguration, AuthorizationConfiguration, BucketPlace, ByteSize, CaHash, Cidr,
     ClusterName, ClusterSecret, ControlPlanePart, Cpu, DiskSelector, DnsName, EncryptionConfiguration, Endpoint,
-    FeatureName, FileContent, FileName, Host, Hostname, JoinToken, KeptFolder, Kubeconfig, LabelKey, LabelValue,
-    LogPath, MirrorUrl, ModuleName, ModuleParameters, Passphrase, PemCertificates, PodNetworkMode, RegistryHost, Role,
-    StoreRegion, StoreSecret, StoreUrl, StoreUser, SysctlName, Taint, Threshold, TimeSpan, Volume,
+    FeatureName, FileContent, FileName, Host, Hostname, JoinToken, KeptFolder, KeyServerUrl, Kubeconfig, LabelKey,
+    LabelValue, LogPath, MirrorUrl, ModuleName, ModuleParameters, Passphrase, PemCertificates, PodNetworkMode,
+    RegistryHost, Role, StoreRegion, StoreSecret, StoreUrl, StoreUser, SysctlName, Taint, Threshold, Thumbprint,
+    TimeSpan, Volume,
 };
 
 /// The port on which masters serve the API.
@@ -80,7 +81,7 @@ pub struct Install {
     pub state_size: ByteSize,
     /// Size of the DATA partition; `None` is the rest of the disk.
     pub data_size: Option<ByteSize>,
-    /// Which partitions are encrypted when they are made.
+    /// Which partitions are encrypted, and what opens them.
     pub encryption: Vec<Encryption>,
 }
 
@@ -101,6 +102,17 @@ pub struct Encryption {
     pub tpm: Option<Vec<u32>>,
     /// A passphrase opens them.
     pub passphrase: Option<Passphrase>,
+    /// Each of these servers opens them.
+    pub network: Vec<KeyServer>,
+}
+
+/// One of `[[install.encryption.network]]`: a Tang server, and how it is known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyServer {
+    /// Where it is.
+    pub url: KeyServerUrl,
+    /// Thumbprints of keys one of which it must sign with.
+    pub thumbprints: Vec<Thumbprint>,
 }
 
 /// `[cluster]`

@@ -8,8 +8,8 @@ use std::net::IpAddr;
 use crate::findings::Findings;
 use crate::model::{
     Audit, AuditLog, CaTrust, Cluster, ConfigFile, ControlPlane, Encryption, Etcd, EtcdMember, EtcdSnapshots, Eviction,
-    Install, Kubelet, Machine, Mirror, Modules, Network, PodNetwork, Registries, Reserved, SnapshotStore, StoreAccess,
-    Time,
+    Install, KeyServer, Kubelet, Machine, Mirror, Modules, Network, PodNetwork, Registries, Reserved, SnapshotStore,
+    StoreAccess, Time,
 };
 use crate::reader::{Flag, Section, Text, Whole};
 use crate::words::{IpWord, SysctlName, Word};
@@ -122,7 +122,13 @@ fn encryption(section: &Section<'_>) -> Option<Encryption> {
     let pcrs: Vec<Whole> = section.list("tpm-pcrs");
     let pcrs = pcrs.into_iter().filter_map(|whole| u32::try_from(whole.0).ok()).collect();
     let (volumes, passphrase) = (section.list("volumes"), section.one("passphrase"));
-    Some(Encryption { volumes, tpm: flag(section, "tpm")?.then_some(pcrs), passphrase })
+    let network = section.sections("network").iter().filter_map(key_server).collect();
+    Some(Encryption { volumes, tpm: flag(section, "tpm")?.then_some(pcrs), passphrase, network })
+}
+
+fn key_server(section: &Section<'_>) -> Option<KeyServer> {
+    let (url, thumbprints) = (section.one("url"), section.list("thumbprints"));
+    Some(KeyServer { url: url?, thumbprints })
 }
 
 fn cluster(section: &Section<'_>) -> Option<Cluster> {

@@ -18,6 +18,8 @@ to = "default"
 keepalive = "1s"
 [[install.encryption]]
 volumes = ["state"]
+[[install.encryption.network]]
+url = "http://10.0.0.5"
 [[network.rules]]
 priority = 1
 [[network.firewall.rules]]

@@ -11,6 +11,7 @@ mod firewall;
 mod link;
 mod names;
 mod net;
+mod network_key;
 mod passphrase;
 mod quantity;
 mod secret;
@@ -30,6 +31,7 @@ pub use names::{
     RegistryHost, SysctlName, Taint,
 };
 pub use net::{Cidr, Endpoint, Host, InterfaceAddress, IpWord, MacAddress, MirrorScheme, MirrorUrl, RouteDestination};
+pub use network_key::{KeyServerUrl, Thumbprint};
 pub use passphrase::Passphrase;
 pub use quantity::{ByteSize, Cpu, Threshold, TimeSpan};
 pub use secret::{CaHash, ClusterSecret, JoinToken, PemCertificates};

@@ -27,7 +27,7 @@ const IMPACTS: &[(&str, Impact)] = &[
     ("machine.watchdog", Live),
     ("machine.shutdown-grace", Live),
     ("install", Later("it counts when a machine is installed")),
-    ("install.encryption", Later("it counts when a partition is made, as `keelson reset` lets the next start do")),
+    ("install.encryption", Live),
     ("network", Restart(&["machine"])),
     ("cluster", Reboot),
     ("cluster.token", Restart(&["control-plane", "node"])),

@@ -5,10 +5,10 @@ use crate::words::{
     AuditPolicy, AuthenticationConfiguration, AuthorizationConfiguration, BondMode, BucketPlace, ByteSize, CaHash,
     Cidr, ClusterName, ClusterSecret, ControlPlanePart, Cpu, DhcpMode, DiskSelector, DnsName, EncryptionConfiguration,
     Endpoint, FeatureName, FileContent, FileName, FirewallAction, FirewallProtocol, HashPolicy, Host, Hostname,
-    InterfaceAddress, InterfaceId, InterfaceName, IpWord, JoinToken, KeptFolder, Kubeconfig, LabelKey, LabelValue,
-    LacpRate, LogPath, MacAddress, MirrorUrl, ModuleName, ModuleParameters, Passphrase, PeerEndpoint, PemCertificates,
-    PodNetworkMode, PortRange, PublicKey, RegistryHost, Role, RouteDestination, SecretKey, StoreRegion, StoreSecret,
-    StoreUrl, StoreUser, SysctlName, Taint, Threshold, TimeSpan, Volume, Word,
+    InterfaceAddress, InterfaceId, InterfaceName, IpWord, JoinToken, KeptFolder, KeyServerUrl, Kubeconfig, LabelKey,
+    LabelValue, LacpRate, LogPath, MacAddress, MirrorUrl, ModuleName, ModuleParameters, Passphrase, PeerEndpoint,
+    PemCertificates, PodNetworkMode, PortRange, PublicKey, RegistryHost, Role, RouteDestination, SecretKey,
+    StoreRegion, StoreSecret, StoreUrl, StoreUser, SysctlName, Taint, Threshold, Thumbprint, TimeSpan, Volume, Word,
 };
 use Presence::{Default, Optional, Required};
 
@@ -74,7 +74,8 @@ pub(super) const KEYS: &[Key] = &[
         "Size of the DATA partition: images, pods and logs. Without it, the rest of the disk.", "\"100Gi\""),
     key("install.encryption", Kind::Sections, Optional,
         "Encrypts partitions (LUKS2) when they are made. One that was made without it stays as it is until it is reset. \
-         Beside the keys named here each gets a recovery key, which `keelson recovery-key` gives out once.",
+         Beside the keys named here, which may change later, each gets a recovery key, which `keelson recovery-key` gives \
+         out once.",
         "volumes = [\"state\", \"data\"]\ntpm = true"),
     key("install.encryption[].volumes", list::<Volume>(), Required, "Partitions that these keys open.",
         "[\"state\", \"data\"]"),
@@ -88,6 +89,17 @@ pub(super) const KEYS: &[Key] = &[
         "A passphrase that opens them: `ask` for one that is typed at the console, or given by `keelson unlock`, when they are \
          made and at each start at which nothing else opens them; `file:PATH` for a file that is there while the machine \
          starts; else the passphrase itself.", "\"ask\""),
+    key("install.encryption[].network", Kind::Sections, Optional,
+        "Tang servers, each of which opens them while the machine can reach it, and learns nothing by it. A machine whose \
+         network is more than DHCP needs a manifest outside of STATE, too: until STATE is open, its network is as that one \
+         says.",
+        "url = \"http://192.168.1.5:7500\"\nthumbprints = [\"3jKDXRBbjhJdjbUIo3BQJLJPnffkrM9mfz6UtoeGb00\"]"),
+    key("install.encryption[].network[].url", one::<KeyServerUrl>(), Required, "Where the server is.",
+        "\"http://192.168.1.5:7500\""),
+    key("install.encryption[].network[].thumbprints", list::<Thumbprint>(), Required,
+        "Thumbprints (SHA-256) of keys one of which must have signed what the server says of itself, as `tang-show-keys` \
+         tells them on the server.",
+        "[\"3jKDXRBbjhJdjbUIo3BQJLJPnffkrM9mfz6UtoeGb00\"]"),
 
     key("network", Kind::Section, Optional, "Network of the machine.", "dns-servers = [\"192.168.1.1\"]"),
     key("network.interfaces", Kind::Sections, Optional,

@@ -28,6 +28,7 @@ pub mod qemu;
 pub mod scenarios;
 pub mod state;
 pub mod switch;
+mod tang;
 mod tpm;
 pub mod upstream;
 pub mod visitor;

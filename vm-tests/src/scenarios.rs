@@ -12,6 +12,7 @@ mod helm;
 mod install;
 mod kubectl;
 mod network;
+mod network_key;
 mod operator;
 mod reboots;
 mod reset;
@@ -187,6 +188,14 @@ pub const SCENARIOS: &[Scenario] = &[
         masters: 1,
         workers: 0,
         run: |scene| Box::pin(encryption::run(scene)),
+    },
+    Scenario {
+        name: "network-key",
+        about: "encrypted partitions open by a key server of the network, and their keys change with the manifest",
+        providers: QEMU,
+        masters: 1,
+        workers: 0,
+        run: |scene| Box::pin(network_key::run(scene)),
     },
     Scenario {
         name: "install",

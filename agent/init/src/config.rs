@@ -107,11 +107,17 @@ impl Paths {
         self.run.join("conditions")
     }
 
+    /// Where it is written down which keys the network is to give, for whoever has the network.
+    #[must_use]
+    pub fn network_keys(&self) -> PathBuf {
+        self.run.join("network-keys")
+    }
+
     /// Where others put files for PID 1, written elsewhere and moved here: `reboot` or `shutdown` with the reason,
     /// behind `grace=SECONDS` and a new line if pods are to get so long;
     /// `restart` with the names of services, one a line; `manifest.toml`; `manifest.try`, a manifest behind a line with
     /// the seconds that it is tried for, and `keep` if it is to stay; `say-…` with a text for the machine's events;
-    /// `unlock` with a passphrase or a recovery key of the disk.
+    /// `unlock` with a passphrase or a recovery key of the disk; `network-keys` with what servers gave.
     #[must_use]
     pub fn inbox(&self) -> PathBuf {
         self.run.join("inbox")

@@ -3,8 +3,11 @@
 use std::path::Path;
 use std::time::Duration;
 
+use luks::Given;
+use tang::Asked;
+
 use crate::machine::{Machine, Storage};
-use crate::{devices, locks, medium, sources, storage};
+use crate::{devices, locks, medium, network_keys, sources, storage};
 
 /// How long a blank disk that was handed to us may take to appear. They are there at once, unless they hang on a slow
 /// controller.
@@ -99,13 +102,15 @@ fn make_rest(machine: &mut Machine, booted: &install::Booted) -> Result<storage:
     let failed = |error: install::Error| {
         let reason = stdx::chain(&error).to_string();
         match error {
-            install::Error::Luks { source: luks::Error::Locked(_) | luks::Error::NoPassphrase, .. } => {
-                Storage::Locked(reason)
-            }
+            install::Error::Luks {
+                source: luks::Error::Locked(_) | luks::Error::NoPassphrase | luks::Error::NoNetworkKey(_),
+                ..
+            } => Storage::Locked(reason),
             _ => Storage::Broken(reason),
         }
     };
     let offer = machine.offer();
+    network_keys::ask(machine, Asked::default());
     let told = offer.clone().and_then(|offer| manifest::check(&offer.source, &offer.text.ok()?).0);
     let sizes = storage::sizes(offer);
     let mut disk = booted.open().map_err(failed)?;
@@ -118,21 +123,32 @@ fn make_rest(machine: &mut Machine, booted: &install::Booted) -> Result<storage:
         let names: Vec<&str> = table.partitions.values().map(|partition| partition.name.as_str()).collect();
         machine.say(&format!("first start from {}: its partitions become {}", booted.disk, names.join(", ")));
     }
-    let (system, given) = (&*machine.system, &machine.given);
+    let system = &*machine.system;
     let install = told.as_ref().map(|told| &told.install);
     let last_good = machine.config.paths.last_good();
     let wanted = |label: &str, state: Option<&install::rest::Volume>| {
         let remembered = state.and_then(|state| locks::remembered(system, state.device(), &last_good));
         let install = remembered.as_ref().map(|manifest| &manifest.install).or(install)?;
-        locks::wanted(system, install, label, given)
+        locks::wanted(system, install, label, (&machine.given, &machine.fetched))
     };
+    let told = locks::keys(system, install, &machine.given);
     let keys = install::rest::Keys {
         wanted: &wanted,
-        given: &locks::keys(system, install, given),
+        given: Given { keys: &told, fetched: &machine.fetched },
         sealer: &luks::MachineTpm,
         scratch: &machine.config.paths.run,
     };
-    let volumes = install::rest::apply(system, booted, &mut disk, (&plan, &keys)).map_err(failed)?;
+    let volumes = match install::rest::apply(system, booted, &mut disk, (&plan, &keys)) {
+        Ok(volumes) => volumes,
+        Err(error) => {
+            let closed = [(disk::layout::STATE_NAME, plan.volumes.0), (disk::layout::DATA_NAME, plan.volumes.1)];
+            let closed = closed.into_iter().filter(|(label, _)| plan.format.iter().all(|(_, fresh)| fresh != label));
+            let closed: Vec<_> = closed.map(|(label, number)| (label, booted.partition(number))).collect();
+            let asked = network_keys::lacking(machine, &error, &closed);
+            network_keys::ask(machine, asked);
+            return Err(failed(error));
+        }
+    };
     let (state, data) = (volumes.state.device().to_owned(), volumes.data.device().to_owned());
     machine.volumes = Some(volumes);
     Ok(storage::StoragePlan::Separate { state, data })

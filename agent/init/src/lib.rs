@@ -3,7 +3,7 @@
 //! [`run`] never returns. One thread does everything: it runs the boot phases (`phases.rs` holds the table), then
 //! waits on signals, the services' pipes, the notify socket, changed files and device events, and lets the
 //! supervisor decide. No async runtime, no network, no TLS; nothing here blocks on a child, except the bounded runs
-//! of mkfs and fsck before there are services.
+//! of mkfs and fsck before there are services, and of cryptsetup.
 //!
 //! Invariants:
 //! - no failure of a child, a phase or a manifest ends this process; the operator reads it on the console and the
@@ -33,8 +33,10 @@ mod machine;
 mod medium;
 mod mend;
 mod mounts;
+mod network_keys;
 mod observe;
 mod phases;
+mod rekey;
 mod renew;
 mod run;
 mod runner;

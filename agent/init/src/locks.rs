@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use install::rest::Volume;
 use luks::{Key, MachineTpm, Opener, Wanted};
 use machine_api::{Condition, VolumeStatus};
-use manifest::{Install, Manifest, Passphrase};
+use manifest::{Install, KeyServer, Manifest, Passphrase};
 use sys::{Mount, MountFlags, System, UnmountFlags};
+use tang::{Fetched, Server};
 
 use crate::machine::{Machine, Storage};
 use crate::{phases, sources};
@@ -17,19 +18,33 @@ const RECOVERY: &str = "recovery-key";
 const LOOK: &str = "/run/keelson-look";
 
 /// Partitions by their labels.
-const VOLUMES: [(&str, manifest::Volume); 2] =
+pub(crate) const VOLUMES: [(&str, manifest::Volume); 2] =
     [(disk::layout::STATE_NAME, manifest::Volume::State), (disk::layout::DATA_NAME, manifest::Volume::Data)];
 
 /// What a partition is to be made with; `None` if it is not to be encrypted.
-pub(crate) fn wanted(system: &dyn System, install: &Install, label: &str, given: &[Key]) -> Option<Wanted> {
+pub(crate) fn wanted(
+    system: &dyn System,
+    install: &Install,
+    label: &str,
+    (given, fetched): (&[Key], &[Fetched]),
+) -> Option<Wanted> {
     let (_, volume) = VOLUMES.iter().find(|(name, _)| *name == label)?;
     let encryption = install.encryption_of(*volume)?;
     let passphrase = encryption.passphrase.as_ref().and_then(|source| passphrase(system, source));
     Some(Wanted {
         tpm: encryption.tpm.clone(),
         has_passphrase: encryption.passphrase.is_some(),
+        is_told: encryption.passphrase.as_ref().is_some_and(|source| *source != Passphrase::Ask),
         passphrase: passphrase.or_else(|| given.last().cloned()),
+        network: encryption.network.iter().map(server).collect(),
+        fetched: fetched.iter().filter(|fetched| fetched.volume == label).cloned().collect(),
+        recovery: None,
     })
+}
+
+fn server(server: &KeyServer) -> Server {
+    let thumbprints = server.thumbprints.iter().map(ToString::to_string).collect();
+    Server { url: server.url.to_string(), thumbprints }
 }
 
 /// Passphrases that may open something: what somebody gave, and what a manifest tells.
@@ -75,6 +90,7 @@ pub(crate) fn settle(machine: &mut Machine) -> Vec<String> {
     let mut failures = Vec::new();
     let mut told = Vec::new();
     machine.given.clear();
+    machine.fetched.clear();
     for ((label, _), (volume, mounted)) in VOLUMES
         .iter()
         .zip([(&volumes.state, machine.config.paths.state.clone()), (&volumes.data, PathBuf::from("/var"))])
@@ -103,7 +119,7 @@ fn settle_one(
     let system = machine.system.clone();
     let plain =
         luks::Volume { system: &*system, device: &volume.partition, scratch: &machine.config.paths.run.clone() };
-    if let Some(refused) = &opened.refused {
+    for (_, refused) in &opened.refused {
         machine.say(&format!("{label} was not opened by the TPM: {refused}"));
     }
     for done in luks::settle(plain, opened, recovery, &MachineTpm)? {
@@ -113,6 +129,7 @@ fn settle_one(
     status.keys = plain.header()?.map(|header| header.keys()).unwrap_or_default();
     status.opened_by = opened.by.as_ref().map(|(opener, _)| match opener {
         Opener::Tpm => "the TPM".to_owned(),
+        Opener::Network(url) => format!("the network key of {url}"),
         Opener::Given => "a passphrase or the recovery key".to_owned(),
     });
     Ok(status)
@@ -126,6 +143,7 @@ pub(crate) fn conditions(machine: &Machine) -> Vec<Condition> {
         return vec![Condition::new("Locked", why.clone(), fix)];
     }
     let Some(accepted) = &machine.accepted else { return Vec::new() };
+    let unmet = machine.rekey.conditions();
     let is_encrypted =
         |label: &str| machine.volume_status.iter().any(|volume| volume.name == label && volume.is_encrypted);
     let bare = VOLUMES
@@ -143,12 +161,13 @@ pub(crate) fn conditions(machine: &Machine) -> Vec<Condition> {
         };
         Condition::new("NotEncrypted", why, fix).about(label)
     };
-    bare.map(condition).collect()
+    bare.map(condition).chain(unmet).collect()
 }
 
 /// Takes what somebody gives to open the partitions with. Answers whether they are open.
 pub(crate) fn unlock(machine: &mut Machine, text: &str) -> bool {
-    if !matches!(machine.storage, Storage::Locked(_)) {
+    let is_locked = matches!(machine.storage, Storage::Locked(_));
+    if !is_locked && !machine.rekey.lacks_passphrase() {
         machine.say("a passphrase was given, and nothing is locked");
         return false;
     }
@@ -158,7 +177,10 @@ pub(crate) fn unlock(machine: &mut Machine, text: &str) -> bool {
     }
     machine.say("a passphrase was given");
     machine.given = vec![Key::typed(text)];
-    phases::find_again(machine)
+    if !is_locked {
+        machine.rekey.wake();
+    }
+    is_locked && phases::find_again(machine)
 }
 
 #[cfg(test)]
@@ -168,26 +190,35 @@ mod tests {
 
     const TEXT: &str = "version = 1\n[machine]\nhostname = \"m1\"\nrole = \"single\"\n[[install.encryption]]\n\
                         volumes = [\"state\"]\ntpm = true\npassphrase = \"file:/firmware/key\"\n\
+                        network = [{ url = \"http://10.0.0.5\", thumbprints = [\"xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx\"] }]\n\
                         [[install.encryption]]\nvolumes = [\"data\"]\npassphrase = \"ask\"\n";
 
     #[test]
     fn keys_come_from_whom_the_manifest_says() {
         let system = FakeSystem::new();
         let install = manifest::parse("test", TEXT).unwrap().install;
-        let state = |system: &FakeSystem, given: &[Key]| wanted(system, &install, "KEELSON-STATE", given).unwrap();
+        let state =
+            |system: &FakeSystem, given: &[Key]| wanted(system, &install, "KEELSON-STATE", (given, &[])).unwrap();
         assert_eq!(state(&system, &[]).passphrase, None);
         system.file("/firmware/key", "correct horse battery\nmore");
         let told = Key::typed("correct horse battery");
         assert_eq!(
             state(&system, &[]),
-            Wanted { tpm: Some(vec![7]), has_passphrase: true, passphrase: Some(told.clone()) }
+            Wanted {
+                tpm: Some(vec![7]),
+                has_passphrase: true,
+                passphrase: Some(told.clone()),
+                is_told: true,
+                network: vec![Server { url: "http://10.0.0.5".to_owned(), thumbprints: vec!["x".repeat(43)] }],
+                ..Wanted::default()
+            }
         );
         let given = [Key::typed("somebody's own one")];
-        let data = wanted(&system, &install, "KEELSON-DATA", &given).unwrap();
+        let data = wanted(&system, &install, "KEELSON-DATA", (&given, &[])).unwrap();
         assert_eq!((data.tpm, data.passphrase.as_ref()), (None, given.first()));
         assert_eq!(keys(&system, Some(&install), &given), [given[0].clone(), told]);
         let bare = manifest::parse("test", TEXT.split("[[").next().unwrap()).unwrap().install;
-        assert_eq!(wanted(&system, &bare, "KEELSON-DATA", &given), None);
+        assert_eq!(wanted(&system, &bare, "KEELSON-DATA", (&given, &[])), None);
     }
 
     #[test]

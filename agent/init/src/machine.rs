@@ -11,6 +11,7 @@ use install::{Booted, Record, Trial};
 use luks::Key;
 use machine_api::{Boot, Phase, Stage, VolumeStatus};
 use sys::{System, UeventSocket};
+use tang::{Asked, Fetched};
 
 use crate::cmdline::CommandLine;
 use crate::conditions::Conditions;
@@ -22,6 +23,7 @@ use crate::form::Form;
 use crate::groups::Groups;
 use crate::intake::Accepted;
 use crate::mounts;
+use crate::rekey::Rekey;
 use crate::renew::Trying;
 use crate::sources::{Offer, Sources};
 use crate::watchdog::Keeper;
@@ -84,6 +86,12 @@ pub(crate) struct Machine {
     pub(crate) volume_status: Vec<VolumeStatus>,
     /// What somebody gave to open them.
     pub(crate) given: Vec<Key>,
+    /// What servers gave to open them with, or to put into them.
+    pub(crate) fetched: Vec<Fetched>,
+    /// What servers are asked for.
+    pub(crate) asked: Asked,
+    /// How far their keys are what the manifest says.
+    pub(crate) rekey: Rekey,
     /// A manifest that waits for STATE.
     pub(crate) handed: Option<Offer>,
     /// The slot that runs, on a machine that was started from a disk of ours.
@@ -152,6 +160,9 @@ impl Machine {
             volumes: None,
             volume_status: Vec::new(),
             given: Vec::new(),
+            fetched: Vec::new(),
+            asked: Asked::default(),
+            rekey: Rekey::default(),
             handed: None,
             booted: None,
             on_esp: None,

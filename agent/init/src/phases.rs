@@ -135,6 +135,7 @@ fn mount(machine: &mut Machine) -> Vec<String> {
     failures.extend(machine.system.make_dir(&paths.run, 0o755).err());
     failures.extend(machine.system.make_dir(&paths.inbox(), 0o700).err());
     failures.extend(machine.system.make_dir(&paths.conditions(), 0o755).err());
+    failures.extend(machine.system.make_dir(&paths.network_keys(), 0o700).err());
     let limit = machine.system.set_open_files_limit(OPEN_FILES);
     // A container's host may have set a lower one for good.
     failures.extend(limit.err().filter(|_| machine.environment == Environment::Machine));

@@ -95,6 +95,7 @@ pub(crate) fn keep_tried(machine: &mut Machine) {
         && let Some(accepted) = machine.accepted.clone()
     {
         keep(machine, &accepted);
+        machine.rekey.wake();
         machine.say("manifest: the one that was tried is kept");
     }
 }
@@ -125,6 +126,7 @@ fn put_in_force(machine: &mut Machine, runner: &mut Runner, accepted: Accepted, 
     machine.publish(&machine.config.paths.manifest(), accepted.text.as_bytes(), 0o600);
     machine.say(&format!("manifest: {} is in force", accepted.source));
     machine.accepted = Some(accepted);
+    machine.rekey.wake();
     runner.touch();
     phases::apply(machine);
     watchdog::settle(machine);

@@ -16,7 +16,10 @@ use crate::intake::{self, Intake};
 use crate::machine::{Machine, Storage};
 use crate::runner::Runner;
 use crate::typed::Typed;
-use crate::{boots, conditions, devices, locks, medium, mend, observe, phases, renew, sources, trial, watchdog};
+use crate::{
+    boots, conditions, devices, locks, medium, mend, network_keys, observe, phases, rekey, renew, sources, trial,
+    watchdog,
+};
 
 /// How often the diagnostics are shown again while there is no usable manifest.
 const REMIND: Duration = Duration::from_secs(60);
@@ -164,6 +167,9 @@ pub(crate) fn turn(machine: &mut Machine, runner: &mut Runner, ears: &mut Ears, 
     if machine.stage != Stage::Stopping {
         renew::tick(machine, runner);
     }
+    if rekey::step(machine) {
+        runner.touch();
+    }
     if machine.stage != Stage::Stopping {
         let was_on_trial = machine.trial.is_some();
         leave = leave.or_else(|| trial::check(machine, runner.supervisor().status()));
@@ -200,6 +206,12 @@ fn take_orders(machine: &mut Machine, runner: &mut Runner) -> Option<Leave> {
     if let Some(text) = sources::take_unlock(&*system, &machine.config.paths) {
         unlock(machine, runner, &text);
     }
+    if let Some(text) = sources::take_network_keys(&*system, &machine.config.paths) {
+        if network_keys::take(machine, &text) {
+            resume(machine, runner);
+        }
+        runner.touch();
+    }
     if sources::take_keep(&*system, &machine.config.paths) {
         renew::keep_tried(machine);
         runner.touch();
@@ -231,6 +243,7 @@ fn enter_stage(machine: &mut Machine, runner: &mut Runner) {
     let is_broken = matches!(machine.storage, Storage::Broken(_) | Storage::Locked(_));
     let manifest = machine.accepted.as_ref().map(|accepted| &accepted.manifest).filter(|_| !is_broken);
     machine.stage = if manifest.is_some() { Stage::Running } else { Stage::Maintenance };
+    machine.rekey.wake();
     let specs = (machine.config.services)(manifest, machine.environment);
     if machine.stage == Stage::Maintenance {
         let why = match machine.storage {

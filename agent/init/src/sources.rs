@@ -98,7 +98,7 @@ pub(crate) fn take_from_inbox(system: &dyn System, paths: &Paths) -> Option<(Off
 
 /// Whether this name in the inbox is an order, and no manifest.
 pub(crate) fn is_order(name: &str) -> bool {
-    ["keep", "reboot", "restart", "shutdown", "unlock"].contains(&name) || name.starts_with(TOLD)
+    ["keep", "network-keys", "reboot", "restart", "shutdown", "unlock"].contains(&name) || name.starts_with(TOLD)
 }
 
 /// What somebody wants told to the machine's events. It is told once.
@@ -116,6 +116,11 @@ pub(crate) fn take_keep(system: &dyn System, paths: &Paths) -> bool {
 /// What somebody gives to open the disk with. It is tried once.
 pub(crate) fn take_unlock(system: &dyn System, paths: &Paths) -> Option<String> {
     take(system, paths, "unlock")?.ok()
+}
+
+/// Servers gave keys of the disk. They are taken once.
+pub(crate) fn take_network_keys(system: &dyn System, paths: &Paths) -> Option<String> {
+    take(system, paths, "network-keys")?.ok()
 }
 
 /// A file out of the inbox.

@@ -23,6 +23,7 @@ mod etcd;
 mod event;
 mod logs;
 mod network;
+mod network_keys;
 mod redact;
 mod status;
 mod task;

@@ -15,7 +15,7 @@ use crate::config::Config;
 use crate::error::Error;
 use crate::etcd::Etcd;
 use crate::network::{Network, NetworkConfig};
-use crate::{api, clock, debug};
+use crate::{api, clock, debug, network_keys};
 
 /// After so long the machine goes on without what it has not got of the network.
 const NETWORK_WAIT: Duration = Duration::from_secs(30);
@@ -47,6 +47,7 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), Error> {
     if let Some(etcd) = &etcd {
         tasks.spawn("etcd", etcd.clone().run(shutdown.clone()));
     }
+    tasks.spawn("network keys", network_keys::run(config.run.clone(), status.clone(), shutdown.clone()));
     if config.manifest.is_some() {
         tasks.spawn("debug containers", debug::sweep(config.containerd.clone(), shutdown.clone()));
     }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use disk::layout::{self, DATA_NAME, FRESH, STATE_NAME, Sizes};
 use disk::{Device, Table};
-use luks::{Key, Opened, Sealer, Wanted};
+use luks::{Given, Key, Opened, Sealer, Wanted};
 use sys::System;
 
 use crate::booted::Booted;
@@ -35,8 +35,8 @@ pub struct Keys<'a> {
     /// What a partition of this name is to be made with; `None` if it is not to be encrypted. Of DATA also STATE is told,
     /// which may hold what decides.
     pub wanted: &'a dyn Fn(&str, Option<&Volume>) -> Option<Wanted>,
-    /// What somebody gave.
-    pub given: &'a [Key],
+    /// What people and servers gave.
+    pub given: Given<'a>,
     /// The TPM.
     pub sealer: &'a dyn Sealer,
     /// A folder in memory.
@@ -105,6 +105,12 @@ pub fn apply<D: Device>(
         }
     }
     let (state, data) = plan.volumes;
+    if plan.format.iter().any(|(number, _)| *number == state) {
+        // Not one of them and then, once its keys have come, the other: what is open cannot be made again.
+        for wanted in plan.format.iter().filter_map(|(_, label)| Some((*label, (keys.wanted)(label, None)?))) {
+            wanted.1.check().map_err(|source| Error::Luks { label: wanted.0, source })?;
+        }
+    }
     let ready = |number: u32, label: &'static str, state: Option<&Volume>| {
         let is_fresh = plan.format.iter().any(|(fresh, _)| *fresh == number);
         let partition = booted.partition(number);
@@ -138,7 +144,8 @@ fn make(
             luks::make(plain, label, &wanted, keys.sealer).map_err(|source| Error::Luks { label, source })?;
             // By a key that it was made with, so that one that does not open it is found out while nothing is in it.
             let given: Vec<Key> = wanted.passphrase.into_iter().collect();
-            open(system, partition, label, &Keys { given: &given, ..*keys })?
+            let given = Given { keys: &given, fetched: &wanted.fetched };
+            open(system, partition, label, &Keys { given, ..*keys })?
         }
     };
     format(system, volume.device(), label)?;
@@ -247,7 +254,8 @@ mod tests {
         }
         let mut disk = OwnDisk::open(device)?;
         let plan = plan(disk.table(), &SIZES, b"own")?;
-        let keys = Keys { wanted: &|_, _| wanted.clone(), given: &[], sealer: &Open, scratch: Path::new("/run") };
+        let keys =
+            Keys { wanted: &|_, _| wanted.clone(), given: Given::default(), sealer: &Open, scratch: Path::new("/run") };
         let volumes = apply(&system, &booted(), &mut disk, (&plan, &keys))?;
         assert_eq!(volumes.state.partition, Path::new("/dev/nvme0n1p4"));
         let inside = if wanted.is_some() { "/dev/mapper/keelson-data" } else { "/dev/nvme0n1p5" };

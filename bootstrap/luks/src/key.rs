@@ -29,6 +29,12 @@ impl Key {
         Self(text.trim_end_matches(['\r', '\n']).as_bytes().to_vec())
     }
 
+    /// What a server gave back.
+    #[must_use]
+    pub fn fetched(secret: &tang::Secret) -> Self {
+        Self(secret.as_str().as_bytes().to_vec())
+    }
+
     /// One that nobody guesses.
     ///
     /// # Errors

@@ -3,15 +3,19 @@
 use std::path::{Path, PathBuf};
 
 use stdx::chain;
+use tang::{Fetched, Server};
 use tpm::Pcrs;
 
+use crate::change::{Lack, Rekeyed, apply, obtain};
 use crate::error::Error;
-use crate::header::{Header, KeyKind, Token};
+use crate::header::{Header, Held, KeyKind};
 use crate::key::Key;
+use crate::plan::{Change, Want, plan};
 use crate::sealer::Sealer;
+use crate::token::Token;
 use crate::volume::Volume;
 
-/// Keys that a partition is to be made with.
+/// Keys that a partition is to have.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Wanted {
     /// One that the TPM gives out while these registers are as they are.
@@ -20,13 +24,61 @@ pub struct Wanted {
     pub has_passphrase: bool,
     /// That one, as far as it is known.
     pub passphrase: Option<Key>,
+    /// Whether the manifest tells it, so that it is that one and no other.
+    pub is_told: bool,
+    /// One for each of these servers.
+    pub network: Vec<Server>,
+    /// What they made.
+    pub fetched: Vec<Fetched>,
+    /// The recovery key, where it is to have one, and it is known.
+    pub recovery: Option<Key>,
+}
+
+impl Wanted {
+    /// Whether a partition can be made with them: whatever people and servers have to give is there.
+    ///
+    /// # Errors
+    /// Says what is not.
+    pub fn check(&self) -> Result<(), Error> {
+        if self.has_passphrase && self.passphrase.is_none() {
+            return Err(Error::NoPassphrase);
+        }
+        let silent = || self.network.iter().filter(|server| self.fetched_of(server).is_none()).cloned().collect();
+        let is_silent = self.network.iter().all(|server| self.fetched_of(server).is_none());
+        if self.network.is_empty() || !is_silent { Ok(()) } else { Err(Error::NoNetworkKey(silent())) }
+    }
+
+    /// What this server made.
+    pub(crate) fn fetched_of(&self, server: &Server) -> Option<&Fetched> {
+        let is_it = |binding: &tang::Binding| binding.url() == server.url && binding.is_signed_by(&server.thumbprints);
+        self.fetched.iter().find(|fetched| is_it(&fetched.binding))
+    }
+
+    /// The keys, one by one.
+    pub(crate) fn wants(&self) -> Result<Vec<Want>, Error> {
+        let pcrs = self.tpm.as_ref().map(|pcrs| Pcrs::try_new(pcrs.iter().copied())).transpose()?;
+        let passphrase = self.has_passphrase.then_some(Want::Passphrase);
+        let network = self.network.iter().cloned().map(Want::Network);
+        Ok(pcrs.map(Want::Tpm).into_iter().chain(passphrase).chain(network).collect())
+    }
+}
+
+/// What may open a partition, beside its TPM.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Given<'a> {
+    /// What people said, or the manifest does.
+    pub keys: &'a [Key],
+    /// What servers gave back.
+    pub fetched: &'a [Fetched],
 }
 
 /// Whose key opened a partition.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Opener {
     /// The TPM's.
     Tpm,
+    /// That of the server at this address.
+    Network(String),
     /// Somebody's: a passphrase, or the recovery key.
     Given,
 }
@@ -36,35 +88,44 @@ pub enum Opener {
 pub struct Opened {
     /// What is in it.
     pub device: PathBuf,
-    /// What opened it; `None` if it was open.
+    /// What opened it; `None` if it was open, and nothing of what is known would have.
     pub by: Option<(Opener, Key)>,
-    /// Why the TPM did not open it.
-    pub refused: Option<String>,
+    /// Tokens of the TPM that did not open it, and why.
+    pub refused: Vec<(u32, String)>,
 }
 
-/// Makes a partition encrypted. What it held is lost. Afterwards every wanted key opens it.
+/// Makes a partition encrypted. What it held is lost. Afterwards every wanted key opens it; of those of several servers
+/// it takes one.
 ///
 /// # Errors
 /// A key cannot be had, and then nothing was written; or the disk fails.
 pub fn make(volume: Volume<'_>, label: &str, wanted: &Wanted, sealer: &dyn Sealer) -> Result<Key, Error> {
+    wanted.check()?;
     let mut keys = Vec::new();
-    if let Some(pcrs) = &wanted.tpm {
-        let key = Key::random()?;
-        let sealed = sealer.seal(&key, Pcrs::try_new(pcrs.iter().copied())?)?;
-        keys.push((Token::Tpm(sealed), key));
+    for want in wanted.wants()? {
+        match obtain(&want, wanted, sealer)? {
+            Ok(key) => keys.push(key),
+            Err(Lack::Tpm(reason)) => return Err(Error::Sealing(reason)),
+            Err(Lack::Passphrase) => return Err(Error::NoPassphrase),
+            // Another one gave a key; this one's is put once it does.
+            Err(Lack::Network(_)) => {}
+        }
     }
-    if wanted.has_passphrase {
-        keys.push((Token::Passphrase, wanted.passphrase.clone().ok_or(Error::NoPassphrase)?));
+    let mut header = Header::default();
+    let mut first: Option<Key> = None;
+    for (token, key) in keys {
+        let number = header.free(token.kind(), &[]).ok_or(Error::Full)?;
+        match &first {
+            None => volume.format(label, number, (&token, &key))?,
+            Some(by) => crate::change::put(&volume, number, None, (&token, &key), by)?,
+        }
+        header.slots.insert(number);
+        first.get_or_insert(key);
     }
-    let ((token, first), others) = keys.split_first().ok_or(Error::NoKeys)?;
-    volume.format(label, (token, first))?;
-    for (token, key) in others {
-        volume.put(&Header::default(), (token, key), first)?;
-    }
-    Ok(first.clone())
+    first.ok_or(Error::NoKeys)
 }
 
-/// Opens a partition as `name`, by the TPM or by one of what somebody gave.
+/// Opens a partition as `name`: by the TPM, by what a server gave back, or by one of what somebody gave.
 ///
 /// # Errors
 /// Nothing opens it ([`Error::Locked`]), or it is damaged.
@@ -72,34 +133,59 @@ pub fn open(
     volume: Volume<'_>,
     name: &str,
     header: &Header,
-    given: &[Key],
+    given: Given<'_>,
     sealer: &dyn Sealer,
 ) -> Result<Opened, Error> {
+    let mut refused = Vec::new();
+    for (held, by) in tries(header, given, sealer, &mut refused) {
+        if let Some(device) = volume.open(name, &by.1, held)? {
+            return Ok(Opened { device, by: Some(by), refused });
+        }
+        if let (Opener::Tpm, Some(held)) = (&by.0, header.whole().find(|it| it.slot == held)) {
+            refused.push((held.id, "the TPM's key does not fit any more".to_owned()));
+        }
+    }
     if volume.is_open(name) {
-        return Ok(Opened { device: Path::new("/dev/mapper").join(name), by: None, refused: None });
+        return Ok(Opened { device: Path::new("/dev/mapper").join(name), by: None, refused });
     }
-    let mut refused = None;
-    if let Some(sealed) = header.sealed() {
-        match sealer.unseal(sealed) {
-            Ok(key) => match volume.open(name, &key, Some(KeyKind::Tpm))? {
-                Some(device) => return Ok(Opened { device, by: Some((Opener::Tpm, key)), refused }),
-                None => refused = Some("the TPM's key does not fit any more".to_owned()),
-            },
-            Err(error) => refused = Some(chain(&error).to_string()),
-        }
+    let mut reasons: Vec<String> = refused.into_iter().map(|(_, reason)| reason).collect();
+    reasons.dedup();
+    let servers: Vec<&str> = header.network().map(tang::Binding::url).collect();
+    if !servers.is_empty() {
+        reasons.push(format!("no key has come from the network yet ({})", servers.join(", ")));
     }
-    for key in given {
-        if let Some(device) = volume.open(name, key, None)? {
-            return Ok(Opened { device, by: Some((Opener::Given, key.clone())), refused });
-        }
-    }
-    let mut reasons: Vec<String> = refused.into_iter().collect();
-    if !given.is_empty() {
+    if !given.keys.is_empty() {
         reasons.push("the passphrase that was given does not fit".to_owned());
-    } else if header.sealed().is_none() {
+    } else if reasons.is_empty() {
         reasons.push("it needs a passphrase".to_owned());
     }
     Err(Error::Locked(reasons.join("; ")))
+}
+
+/// What is tried, in order, each with its slot if it has one. What the TPM refuses is noted.
+fn tries(
+    header: &Header,
+    given: Given<'_>,
+    sealer: &dyn Sealer,
+    refused: &mut Vec<(u32, String)>,
+) -> Vec<(Option<u32>, (Opener, Key))> {
+    let mut tries = Vec::new();
+    for Held { id, token, slot, .. } in header.whole() {
+        match token {
+            Token::Tpm(sealed) => match sealer.unseal(sealed) {
+                Ok(key) => tries.push((*slot, (Opener::Tpm, key))),
+                Err(error) => refused.push((*id, chain(&error).to_string())),
+            },
+            Token::Network(binding) => {
+                let fetched = given.fetched.iter().find(|fetched| fetched.binding == **binding);
+                let by = fetched.map(|it| (Opener::Network(binding.url().to_owned()), Key::fetched(&it.secret)));
+                tries.extend(by.map(|by| (*slot, by)));
+            }
+            Token::Recovery | Token::Passphrase => {}
+        }
+    }
+    tries.extend(given.keys.iter().map(|key| (None, (Opener::Given, key.clone()))));
+    tries
 }
 
 /// Completes the keys of a partition that was opened: its TPM's key is sealed anew if it did not open it, and it gets a
@@ -108,20 +194,29 @@ pub fn open(
 /// # Errors
 /// A key cannot be put; the others stay.
 pub fn settle(volume: Volume<'_>, opened: &Opened, recovery: &Path, sealer: &dyn Sealer) -> Result<Vec<String>, Error> {
+    let (Some((_, by)), Some(header)) = (&opened.by, volume.header()?) else { return Ok(Vec::new()) };
+    let stale: Vec<u32> = opened.refused.iter().map(|(id, _)| *id).collect();
     let mut done = Vec::new();
-    let (Some((opener, by)), Some(header)) = (&opened.by, volume.header()?) else { return Ok(done) };
-    if let (Opener::Given, Some(pcrs)) = (opener, header.pcrs) {
-        let key = Key::random()?;
+    if let Some(pcrs) = header.pcrs() {
+        let wanted = Wanted { tpm: Some(pcrs.numbers().collect()), ..Wanted::default() };
+        let is_tpm = |id: &u32| header.held.iter().any(|held| held.id == *id && held.token.kind() == KeyKind::Tpm);
+        let mut changes = plan(&header, &wanted.wants()?, &stale)?;
+        changes.retain(|change| match change {
+            Change::Put { .. } => true,
+            Change::Remove { id, .. } => is_tpm(id),
+        });
         // Where the TPM is gone, what only that one opens stays, for it may come back.
-        if let Ok(sealed) = sealer.seal(&key, pcrs) {
-            volume.put(&header, (&Token::Tpm(sealed), &key), by)?;
-            done.push("its key is sealed to this TPM as it is now".to_owned());
-        }
+        let Rekeyed { done: sealed, .. } = apply(&volume, (&header, &changes), (&wanted, by), sealer)?;
+        done.extend(sealed);
     }
     if !header.has(KeyKind::Recovery) {
+        let header = volume.header()?.unwrap_or_default();
         let key = Key::recovery()?;
         volume.system.replace(recovery, key.bytes(), 0o600)?;
-        volume.put(&header, (&Token::Recovery, &key), by)?;
+        let wanted = Wanted { recovery: Some(key), ..Wanted::default() };
+        let changes = plan(&header, &[Want::Recovery], &[])?;
+        let puts: Vec<Change> = changes.into_iter().filter(|change| matches!(change, Change::Put { .. })).collect();
+        apply(&volume, (&header, &puts), (&wanted, by), sealer)?;
         done.push("it has a recovery key, which `keelson recovery-key` gives out once".to_owned());
     }
     Ok(done)

@@ -5,9 +5,11 @@ use std::time::Duration;
 
 use sys::{Ended, ModuleIndex, System};
 
+use crate::change::Keyring;
 use crate::error::Error;
-use crate::header::{Header, KeyKind, Token};
+use crate::header::{Header, KeyKind};
 use crate::key::Key;
+use crate::token::Token;
 
 /// Before what is encrypted: the header, twice, and its slots.
 pub const HEADER_BYTES: u64 = 16 << 20;
@@ -59,52 +61,26 @@ impl Volume<'_> {
     }
 
     /// Makes it encrypted, with one key. What it held is lost.
-    pub(crate) fn format(&self, label: &str, (token, key): (&Token, &Key)) -> Result<(), Error> {
-        let slot = format!("--key-slot={}", token.kind().slot());
+    pub(crate) fn format(&self, label: &str, number: u32, (token, key): (&Token, &Key)) -> Result<(), Error> {
+        let slot = format!("--key-slot={number}");
         let label = format!("--label={label}");
         let how = ["--batch-mode", "--type=luks2", "--cipher=aes-xts-plain64", "--key-size=512", &label, &slot];
         let words = [&["luksFormat"], &how[..], stretching(token.kind())].concat();
         self.done("format", &words, &[("--key-file", key.bytes())])?;
-        self.import(token)
+        self.describe(number, token, true)
     }
 
-    /// Gives it a key of this kind, in place of one that may be there. `by` opens it.
-    pub(crate) fn put(&self, header: &Header, (token, key): (&Token, &Key), by: &Key) -> Result<(), Error> {
-        let slot = token.kind().slot();
-        if header.slots.contains(&slot) {
-            // Its token stays, without a slot, and tells what is missing until the next one takes its place.
-            let (ended, output) = self.run_with(&["luksKillSlot", "--batch-mode"], &[&slot], &[])?;
-            self.expect("take a key away", ended, output)?;
-        }
-        let new = format!("--new-key-slot={slot}");
-        let words = [&["luksAddKey", "--batch-mode", &new], stretching(token.kind())].concat();
-        self.done("add a key", &words, &[("--key-file", by.bytes()), ("--new-keyfile", key.bytes())])?;
-        self.import(token)
-    }
-
-    fn import(&self, token: &Token) -> Result<(), Error> {
-        let json = token.to_json().map_err(|source| Error::Header { device: self.device.into(), source })?;
-        let id = format!("--token-id={}", token.kind().slot());
-        self.done("describe a key", &["token", "import", "--token-replace", &id], &[("--json-file", json.as_bytes())])
-            .map(drop)
-    }
-
-    /// Whether a key fits.
-    ///
-    /// # Errors
-    /// The partition is damaged.
-    pub fn fits(&self, key: &Key) -> Result<bool, Error> {
-        let (ended, output) = self.run_with(&["open", "--test-passphrase"], &[], &[("--key-file", key.bytes())])?;
-        self.fitted(ended, output)
-    }
-
-    /// Opens it as `name`, by the slot of a kind or by any; `None` if the key does not fit.
-    pub(crate) fn open(&self, name: &str, key: &Key, kind: Option<KeyKind>) -> Result<Option<PathBuf>, Error> {
+    /// Opens it as `name`, by one slot or by any; `None` if the key does not fit.
+    pub(crate) fn open(&self, name: &str, key: &Key, slot: Option<u32>) -> Result<Option<PathBuf>, Error> {
         load_modules(self.system);
         // To find out that a key is no passphrase takes as long as with one.
-        let slot = kind.map(|kind| format!("--key-slot={}", kind.slot()));
-        let words: Vec<&str> = ["open", "--type=luks2"].into_iter().chain(slot.as_deref()).collect();
-        let (ended, output) = self.run_with(&words, &[name], &[("--key-file", key.bytes())])?;
+        let slot = slot.map(|slot| format!("--key-slot={slot}"));
+        let is_open = self.is_open(name);
+        // What is open stays so; which key would have opened it is worth knowing.
+        let how: &[&str] = if is_open { &["open", "--test-passphrase"] } else { &["open", "--type=luks2"] };
+        let after: &[&str] = if is_open { &[] } else { &[name] };
+        let words: Vec<&str> = how.iter().copied().chain(slot.as_deref()).collect();
+        let (ended, output) = self.run_with(&words, after, &[("--key-file", key.bytes())])?;
         Ok(self.fitted(ended, output)?.then(|| opened(name)))
     }
 
@@ -161,6 +137,42 @@ fn load_modules(system: &dyn System) {
     }
 }
 
+impl Keyring for Volume<'_> {
+    fn keys(&self) -> Result<Header, Error> {
+        self.header()?.ok_or(Error::NoKeys)
+    }
+
+    fn describe(&self, number: u32, token: &Token, is_whole: bool) -> Result<(), Error> {
+        let json = token.to_json(number, is_whole);
+        let json = json.map_err(|source| Error::Header { device: self.device.into(), source })?;
+        let id = format!("--token-id={number}");
+        self.done("describe a key", &["token", "import", "--token-replace", &id], &[("--json-file", json.as_bytes())])
+            .map(drop)
+    }
+
+    fn forget(&self, id: u32) -> Result<(), Error> {
+        self.done("forget a key", &["token", "remove", &format!("--token-id={id}")], &[]).map(drop)
+    }
+
+    fn put(&self, slot: u32, (kind, key): (KeyKind, &Key), by: &Key) -> Result<(), Error> {
+        let new = format!("--new-key-slot={slot}");
+        let words = [&["luksAddKey", "--batch-mode", &new], stretching(kind)].concat();
+        self.done("add a key", &words, &[("--key-file", by.bytes()), ("--new-keyfile", key.bytes())]).map(drop)
+    }
+
+    fn kill(&self, slot: u32) -> Result<(), Error> {
+        let (ended, output) = self.run_with(&["luksKillSlot", "--batch-mode"], &[&slot.to_string()], &[])?;
+        self.expect("take a key away", ended, output).map(drop)
+    }
+
+    fn fits(&self, key: &Key, slot: Option<u32>) -> Result<bool, Error> {
+        let slot = slot.map(|slot| format!("--key-slot={slot}"));
+        let words: Vec<&str> = ["open", "--test-passphrase"].into_iter().chain(slot.as_deref()).collect();
+        let (ended, output) = self.run_with(&words, &[], &[("--key-file", key.bytes())])?;
+        self.fitted(ended, output)
+    }
+}
+
 fn opened(name: &str) -> PathBuf {
     Path::new(OPENED).join(name)
 }
@@ -168,6 +180,6 @@ fn opened(name: &str) -> PathBuf {
 fn stretching(kind: KeyKind) -> &'static [&'static str] {
     match kind {
         KeyKind::Passphrase => &STRETCHED,
-        KeyKind::Recovery | KeyKind::Tpm => &PLAIN,
+        KeyKind::Recovery | KeyKind::Tpm | KeyKind::Network => &PLAIN,
     }
 }

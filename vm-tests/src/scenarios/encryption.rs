@@ -63,7 +63,7 @@ pub(super) async fn run(scene: &mut Scene) -> Result<Outcome> {
 }
 
 /// Waits until the machine says that it is locked, and why.
-async fn locked(scene: &Scene, master: &Machine, why: &str) -> Result<()> {
+pub(super) async fn locked(scene: &Scene, master: &Machine, why: &str) -> Result<()> {
     until(&format!("a locked machine ({why})"), SOON, async || {
         let status = early::keelson(scene, master, &["status"], "").await?;
         let is_it = status.output.contains("unmet: Locked") && status.output.contains(why);
@@ -73,7 +73,7 @@ async fn locked(scene: &Scene, master: &Machine, why: &str) -> Result<()> {
 }
 
 /// Gives a passphrase, which is the right one or not.
-async fn give(scene: &Scene, master: &Machine, passphrase: &str, is_right: bool) -> Result<()> {
+pub(super) async fn give(scene: &Scene, master: &Machine, passphrase: &str, is_right: bool) -> Result<()> {
     let told = early::keelson(scene, master, &["unlock"], passphrase).await?;
     ensure!(told.is_success == is_right, "a passphrase is answered with {told:?}");
     Ok(())

@@ -178,7 +178,7 @@ fn manifest(scene: &Scene, machine: &Machine) -> Result<String> {
 }
 
 /// Applies a manifest, as an operator does who says nothing else.
-async fn apply(scene: &Scene, master: &Machine, machine: &Machine, manifest: &str) -> Result<String> {
+pub(super) async fn apply(scene: &Scene, master: &Machine, machine: &Machine, manifest: &str) -> Result<String> {
     let path = scene.cluster.folder.path().join("applied.toml");
     std::fs::write(&path, manifest).with_context(|| format!("write {}", path.display()))?;
     ask(scene, master, machine, "apply", &[&path.display().to_string()]).await

@@ -98,8 +98,9 @@ pub(crate) enum Role {
     Shutdown(change::Down),
     /// Lets a machine forget its state, its data or both.
     Reset(change::Reset),
-    /// Gives a machine whose disk is locked a passphrase or the recovery key, read from standard input. It travels in the
-    /// clear, as everything does before a machine knows its keys; the form at the console is the other way.
+    /// Gives a machine whose disk is locked a passphrase or the recovery key, read from standard input, or one that runs the
+    /// passphrase that its manifest has come to ask for. To a locked one it travels in the clear, as everything does before a
+    /// machine knows its keys; the form at the console is the other way.
     Unlock(unlock::Unlock),
     /// Takes the recovery keys of a machine's encrypted partitions, which it gives out once.
     RecoveryKey(target::Target),

@@ -34,7 +34,7 @@ pub(crate) fn wanted(
     Some(Wanted {
         tpm: encryption.tpm.clone(),
         has_passphrase: encryption.passphrase.is_some(),
-        is_told: encryption.passphrase.as_ref().is_some_and(|source| *source != Passphrase::Ask),
+        is_told: passphrase.is_some(),
         passphrase: passphrase.or_else(|| given.last().cloned()),
         network: encryption.network.iter().map(server).collect(),
         fetched: fetched.iter().filter(|fetched| fetched.volume == label).cloned().collect(),

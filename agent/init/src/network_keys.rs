@@ -47,7 +47,7 @@ fn kept(machine: &Machine, label: &str, partition: &std::path::Path) -> Vec<(Str
     if header.network().any(|binding| machine.fetched.iter().any(|fetched| fetched.binding == *binding)) {
         return Vec::new();
     }
-    header.network().map(|binding| (label.to_owned(), Ask::Recover(binding.clone()))).collect()
+    header.network().map(|binding| (label.to_owned(), Ask::Recover(Box::new(binding.clone())))).collect()
 }
 
 /// Takes in what servers gave. Answers whether STATE and DATA are open by it.
@@ -67,7 +67,7 @@ pub(crate) fn take(machine: &mut Machine, text: &str) -> bool {
                     && fetched.binding.url() == server.url
                     && fetched.binding.is_signed_by(&server.thumbprints)
             }
-            Ask::Recover(binding) => *label == fetched.volume && *binding == fetched.binding,
+            Ask::Recover(binding) => *label == fetched.volume && **binding == fetched.binding,
         })
     };
     let wanted: Vec<Fetched> = fetched.into_iter().filter(is_asked).collect();

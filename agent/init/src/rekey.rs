@@ -145,3 +145,118 @@ fn note(machine: &mut Machine, label: &str, done: &[String], keys: Option<Vec<St
         status.keys = keys;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use install::rest::{Volume, Volumes};
+    use luks::{Key, Opened, Opener};
+    use machine_api::VolumeStatus;
+    use sys::{Call, FakeSystem};
+    use tang::{Fetched, Secret};
+
+    use super::*;
+    use crate::config::{Config, Paths};
+    use crate::environment::Environment;
+    use crate::intake::{Intake, decide};
+    use crate::sources::Offer;
+
+    /// What a server gives back.
+    const BINDING: &str = include_str!("../../../bootstrap/tang/testdata/binding.json");
+    const TEXT: &str = "version = 1\n[machine]\nhostname = \"m1\"\nrole = \"single\"\n[[install.encryption]]\n\
+                        volumes = [\"state\"]\nnetwork = [{ url = \"http://127.0.0.1:17473\", thumbprints = \
+                        [\"3jKDXRBbjhJdjbUIo3BQJLJPnffkrM9mfz6UtoeGb00\"] }]\n";
+    const HEADER: &str = r#"{"keyslots":{"0":{},"1":{}},"tokens":{"0":{"type":"keelson-recovery","keyslots":["0"]},
+                             "1":{"type":"keelson-passphrase","keyslots":["1"]}}}"#;
+
+    /// A machine that runs, with a STATE that a passphrase opened.
+    fn machine(system: &Arc<FakeSystem>) -> Machine {
+        system.file("/dev/vda4", b"LUKS\xba\xbe\x00\x02");
+        system.answer("luksDump", HEADER);
+        let config = Config {
+            environment: Some(Environment::Container),
+            manifest: None,
+            services: Box::new(|_, _| Vec::new()),
+            is_verbose: false,
+            paths: Paths::default(),
+        };
+        let mut machine = Machine::new(config, system.clone());
+        let opened = Opened {
+            device: "/dev/mapper/keelson-state".into(),
+            by: Some((Opener::Given, Key::typed("correct horse"))),
+            refused: Vec::new(),
+        };
+        let state = Volume { partition: "/dev/vda4".into(), opened: Some(opened) };
+        machine.volumes = Some(Volumes { state, data: Volume { partition: "/dev/vda5".into(), opened: None } });
+        machine.volume_status = vec![VolumeStatus { name: "KEELSON-STATE".to_owned(), ..VolumeStatus::default() }];
+        let offer = Offer { source: "test".to_owned(), text: Ok(TEXT.to_owned()) };
+        let Intake::Accepted(accepted) = decide(Some(offer), None) else { panic!("the manifest is bad") };
+        machine.accepted = Some(*accepted);
+        machine.stage = Stage::Running;
+        machine.rekey.wake();
+        machine
+    }
+
+    fn steps(system: &FakeSystem) -> Vec<String> {
+        let words = |call: Call| match call {
+            Call::Run(argv) => Some(argv[1..].iter().take(2).cloned().collect::<Vec<_>>().join(" ")),
+            _ => None,
+        };
+        system.calls().into_iter().filter_map(words).filter(|words| !words.contains("luksDump")).collect()
+    }
+
+    fn fetched() -> String {
+        let fetched = Fetched {
+            volume: "KEELSON-STATE".to_owned(),
+            binding: serde_json::from_str(BINDING).unwrap(),
+            secret: Secret::new("a secret".to_owned()),
+        };
+        serde_json::to_string(&[fetched]).unwrap()
+    }
+
+    #[test]
+    fn a_key_of_the_network_is_asked_for_put_and_only_then_another_goes() {
+        let system = Arc::new(FakeSystem::new());
+        let mut machine = machine(&system);
+        assert!(step(&mut machine) && !step(&mut machine));
+        let asked: Asked = serde_json::from_str(&system.text("/run/keelson/network-keys/asked.json")).unwrap();
+        assert_eq!((asked.is_locked, asked.asks[0].1.url()), (false, "http://127.0.0.1:17473"));
+        assert_eq!(steps(&system), Vec::<String>::new());
+        // What somebody else asked for is not taken.
+        assert!(!network_keys::take(&mut machine, &fetched().replace("KEELSON-STATE", "KEELSON-DATA")));
+        assert!(!network_keys::take(&mut machine, "nonsense") && machine.fetched.is_empty());
+        assert!(!network_keys::take(&mut machine, &fetched()));
+        assert!(step(&mut machine));
+        let expected = [
+            "token import",
+            "luksAddKey --batch-mode",
+            "open --test-passphrase",
+            "token import",
+            "luksKillSlot --batch-mode",
+            "token remove",
+        ];
+        assert_eq!(steps(&system), expected);
+        assert_eq!((machine.asked.asks.len(), machine.fetched.len()), (0, 0));
+        let by = machine.volumes.unwrap().state.opened.unwrap().by.unwrap().1;
+        assert_eq!(by, Key::typed("a secret"));
+    }
+
+    #[test]
+    fn what_keeps_keys_from_changing_is_told_and_tried_again() {
+        let system = Arc::new(FakeSystem::new());
+        let mut machine = machine(&system);
+        machine.stage = Stage::Maintenance;
+        assert!(!step(&mut machine));
+        machine.stage = Stage::Running;
+        machine.rekey.unmet = vec![("KEELSON-STATE", Unmet::Lack(Lack::Passphrase))];
+        let [condition] = &machine.rekey.conditions()[..] else { panic!("nothing is told") };
+        assert!(condition.is_concern && condition.fix.contains("keelson unlock"), "{condition:?}");
+        assert!(!locks::unlock(&mut machine, "short") && machine.given.is_empty());
+        assert!(!locks::unlock(&mut machine, "correct horse battery") && machine.given.len() == 1);
+        system.fail("luksDump", 5);
+        assert!(step(&mut machine));
+        assert!(machine.rekey.conditions()[0].why.contains("are not what the manifest asks for"));
+        assert!(machine.rekey.again.is_some());
+    }
+}

@@ -57,8 +57,8 @@ pub(crate) async fn run(run: PathBuf, mut network: watch::Receiver<NetworkStatus
     let watch = match Watch::open(&run.join(FOLDER)) {
         Ok(watch) => watch,
         Err(error) => {
-            // In a container nobody asks.
-            tracing::debug!(error = %chain(&error), "no keys of disks are asked for");
+            // Without the first process beside it nobody asks.
+            tracing::debug!(error = %chain(&error), "nobody asks for keys of disks");
             return;
         }
     };
@@ -99,7 +99,7 @@ async fn round(asked: &Asked) -> Round {
     for (volume, ask) in &asked.asks {
         let outcome = match ask {
             Ask::Recover(_) if opened.contains(volume.as_str()) => continue,
-            Ask::Recover(binding) => server::recover(binding).await.map(|secret| (binding.clone(), secret)),
+            Ask::Recover(binding) => server::recover(binding).await.map(|secret| ((**binding).clone(), secret)),
             Ask::Bind(server) => server::bind(server).await,
         };
         match outcome {
@@ -178,6 +178,8 @@ impl Watch {
     fn open(folder: &Path) -> io::Result<Self> {
         let watch = FileWatch::new().map_err(io::Error::other)?;
         watch.add_folder(folder).map_err(io::Error::other)?;
+        // The safe way is deprecated, as a descriptor could be closed behind the runtime's back; this one is ours alone.
+        #[allow(deprecated)]
         let readable = AsyncFd::new(watch.as_fd().try_clone_to_owned()?)?;
         Ok(Self(watch, readable))
     }

@@ -137,11 +137,11 @@ pub fn open(
     sealer: &dyn Sealer,
 ) -> Result<Opened, Error> {
     let mut refused = Vec::new();
-    for (held, by) in tries(header, given, sealer, &mut refused) {
-        if let Some(device) = volume.open(name, &by.1, held)? {
+    for (slot, by) in tries(header, given, sealer, &mut refused) {
+        if let Some(device) = volume.open(name, &by.1, slot)? {
             return Ok(Opened { device, by: Some(by), refused });
         }
-        if let (Opener::Tpm, Some(held)) = (&by.0, header.whole().find(|it| it.slot == held)) {
+        if let (Opener::Tpm, Some(held)) = (&by.0, header.whole().find(|held| held.slot == slot)) {
             refused.push((held.id, "the TPM's key does not fit any more".to_owned()));
         }
     }

@@ -40,7 +40,7 @@ pub enum Ask {
     /// A new one, which this server gives back.
     Bind(Server),
     /// The one in here. Of those that one volume has, any will do.
-    Recover(Binding),
+    Recover(Box<Binding>),
 }
 
 impl Ask {

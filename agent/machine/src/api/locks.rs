@@ -8,18 +8,16 @@ use stdx::chain;
 use sys::{Linux, System};
 use tonic::Status;
 
-use super::refusal::{absent, bad, conflict, failed};
+use super::refusal::{absent, bad, failed};
 
 /// The longest passphrase, and the end of its line.
 const GIVEN_BYTES: usize = 514;
 /// Where partitions keep their recovery keys until those are taken.
 const RECOVERY: [(&str, &str); 2] = [("STATE", "/state/recovery-key"), ("DATA", "/var/recovery-key")];
 
-/// Takes a passphrase in for the first process, which tries it; the status tells what came of it.
-pub(super) fn unlock(run: &Path, given: &[u8], is_early: bool) -> Result<String, Status> {
-    if !is_early {
-        return Err(conflict("this machine has its manifest: its partitions are open"));
-    }
+/// Takes a passphrase in for the first process, which tries it, or gives it to partitions whose manifest has come to ask
+/// for one; the status tells what came of it.
+pub(super) fn unlock(run: &Path, given: &[u8]) -> Result<String, Status> {
     if given.len() > GIVEN_BYTES {
         return Err(bad(format!("a passphrase has at most {GIVEN_BYTES} bytes")));
     }
@@ -68,13 +66,12 @@ mod tests {
     }
 
     #[test]
-    fn a_passphrase_is_taken_where_there_is_something_to_open() {
+    fn a_passphrase_is_handed_to_the_first_process() {
         let run = tempfile::tempdir().unwrap();
         std::fs::create_dir(run.path().join("inbox")).unwrap();
-        assert_eq!(unlock(run.path(), b"x", false).unwrap_err().code(), Code::FailedPrecondition);
-        assert_eq!(unlock(run.path(), &[b'x'; 600], true).unwrap_err().code(), Code::InvalidArgument);
+        assert_eq!(unlock(run.path(), &[b'x'; 600]).unwrap_err().code(), Code::InvalidArgument);
         assert!(!run.path().join("inbox/unlock").exists());
-        unlock(run.path(), b"secret", true).unwrap();
+        unlock(run.path(), b"secret").unwrap();
         assert_eq!(std::fs::read(run.path().join("inbox/unlock")).unwrap(), b"secret");
     }
 }

@@ -186,8 +186,7 @@ impl Machine for Session {
     }
 
     async fn unlock(&self, asked: Request<UnlockRequest>) -> Answer<Text> {
-        let is_early = self.caller == Caller::Maintenance;
-        text(locks::unlock(&self.server.run, &asked.into_inner().passphrase, is_early))
+        text(locks::unlock(&self.server.run, &asked.into_inner().passphrase))
     }
 
     async fn take_recovery_keys(&self, _: Request<()>) -> Answer<RecoveryKeys> {

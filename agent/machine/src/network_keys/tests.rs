@@ -31,7 +31,7 @@ async fn a_new_key_comes_back_from_its_server_and_another_server_is_told_apart()
     let made = round(&asked(true, vec![Ask::Bind(named(&server))])).await;
     let [Fetched { binding, secret, .. }] = &made.fetched[..] else { panic!("{made:?}") };
     assert_eq!(server::recover(binding).await.unwrap(), *secret);
-    let back = round(&asked(true, vec![Ask::Recover(binding.clone())])).await;
+    let back = round(&asked(true, vec![Ask::Recover(Box::new(binding.clone()))])).await;
     assert_eq!(back.fetched, made.fetched);
 
     let mistaken = Server { url: other.url.clone(), ..named(&server) };
@@ -45,14 +45,14 @@ async fn a_new_key_comes_back_from_its_server_and_another_server_is_told_apart()
 fn moved(server: &Tang, url: &str) -> Ask {
     let (_, said) = server.call("GET /adv", b"");
     let said = tang::Advertisement::read(&said, &server.thumbprints("verify")).unwrap();
-    Ask::Recover(tang::Binding::seal(url, &said).unwrap().0)
+    Ask::Recover(Box::new(tang::Binding::seal(url, &said).unwrap().0))
 }
 
 #[tokio::test]
 async fn any_server_of_a_partition_opens_it_and_those_that_do_not_are_named() {
     let (server, nobody) = (Tang::start(), nobody());
     let (binding, secret) = server.bind();
-    let both = round(&asked(true, vec![moved(&server, &nobody), Ask::Recover(binding)])).await;
+    let both = round(&asked(true, vec![moved(&server, &nobody), Ask::Recover(Box::new(binding))])).await;
     assert_eq!((both.fetched[0].secret.clone(), both.missed), (secret, Vec::new()));
 
     let alone = round(&asked(true, vec![moved(&server, &nobody)])).await;

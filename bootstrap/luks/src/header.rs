@@ -9,7 +9,7 @@ use tpm::Pcrs;
 use crate::token::{Raw, Token};
 
 /// Slots and tokens that a header has room for.
-const MOST: u32 = 32;
+pub(crate) const MOST: u32 = 32;
 
 /// A kind of key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -4,7 +4,7 @@ use tang::Server;
 use tpm::Pcrs;
 
 use crate::error::Error;
-use crate::header::{Header, Held, KeyKind};
+use crate::header::{Header, Held, KeyKind, MOST};
 use crate::token::Token;
 
 /// A key that there is to be.
@@ -61,7 +61,7 @@ pub(crate) fn plan(header: &Header, wants: &[Want], stale: &[u32]) -> Result<Vec
             continue;
         }
         let is_begun =
-            |held: &&Held| held.is_ours && held.slot.is_none() && held.token.kind() == want.kind() && held.id < 32;
+            |held: &&Held| held.is_ours && held.slot.is_none() && held.token.kind() == want.kind() && held.id < MOST;
         let begun = header.held.iter().filter(is_begun).find(|held| !taken.contains(&held.id));
         // What is cut short again and again must not take a slot each time.
         let begun = begun.filter(|held| !header.slots.contains(&held.id) || held.leftover == Some(held.id));

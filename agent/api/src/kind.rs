@@ -88,7 +88,11 @@ impl TypeName {
     /// The message of a type that is built in.
     #[must_use]
     pub fn schema(&self) -> Option<&'static crate::schema::Message> {
-        let package = if self.group.is_empty() { "core" } else { self.group.split('.').next().unwrap_or_default() };
+        let package = match self.group {
+            "" => "core",
+            "internal.apiserver.k8s.io" => "apiserverinternal",
+            group => group.split('.').next().unwrap_or_default(),
+        };
         crate::schema::message(&format!("k8s.io.api.{package}.{}.{}", self.version, self.kind))
     }
 }

@@ -134,7 +134,7 @@ impl Access {
         let denied = |reason: String| Error::Authorization { reason };
         let policies = config.abac_policies.as_deref().map(Policies::load).transpose();
         let abac = policies.map_err(|e| denied(e.to_string()))?.map(Arc::new);
-        let nodes = Arc::new(NodeAuthorizer::new(bootstrap::node_rules()));
+        let nodes = Arc::new(NodeAuthorizer::new(bootstrap::node_rules(&config.features), config.features.clone()));
         let local = (nodes, Arc::new(RbacAuthorizer::new()), abac);
         let modes = modes(&config.authorization).map_err(denied)?;
         let authorizer = Chain::new(authorizers(&modes, &local).map_err(denied)?);
@@ -331,6 +331,7 @@ impl Access {
             "pods" if storage.field(object, "spec.nodeName").is_empty() => self.delete(storage, object),
             "pods" => decoded!(|o| self.nodes.apply_pod(o)),
             "persistentvolumes" => decoded!(|o| self.nodes.apply_volume(o)),
+            "podcertificaterequests" => decoded!(|o| self.nodes.apply_certificate_request(o)),
             "volumeattachments" => decoded!(|o: &api::storage::v1::VolumeAttachment| {
                 self.nodes.apply_attachment(&o.metadata.name, &o.spec.node_name);
             }),
@@ -347,6 +348,7 @@ impl Access {
             "clusterrolebindings" => self.rbac.delete_cluster_role_binding(name),
             "pods" => self.nodes.delete_pod(namespace, name),
             "persistentvolumes" => self.nodes.delete_volume(name),
+            "podcertificaterequests" => self.nodes.delete_certificate_request(namespace, name),
             "volumeattachments" => self.nodes.delete_attachment(name),
             _ => {}
         }
@@ -453,7 +455,7 @@ fn nameless(headers: &HeaderMap) -> String {
 const RBAC: &str = "rbac.authorization.k8s.io";
 
 /// Kinds that the authorizers know.
-const FED: [(&str, &str); 7] = [
+const FED: [(&str, &str); 8] = [
     (RBAC, "roles"),
     (RBAC, "clusterroles"),
     (RBAC, "rolebindings"),
@@ -461,6 +463,7 @@ const FED: [(&str, &str); 7] = [
     ("", "pods"),
     ("", "persistentvolumes"),
     ("storage.k8s.io", "volumeattachments"),
+    ("certificates.k8s.io", "podcertificaterequests"),
 ];
 
 #[cfg(test)]
@@ -485,7 +488,11 @@ mod tests {
 
     #[test]
     fn abac_needs_its_policies() {
-        let local = (Arc::new(NodeAuthorizer::new(Vec::new())), Arc::new(RbacAuthorizer::new()), None);
+        let local = (
+            Arc::new(NodeAuthorizer::new(Vec::new(), api::features::Features::default())),
+            Arc::new(RbacAuthorizer::new()),
+            None,
+        );
         let told = authorizers(&[Mode::Rbac, Mode::Abac], &local).err().unwrap();
         assert_eq!(told, "authorization by ABAC needs a policy file");
     }

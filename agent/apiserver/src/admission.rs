@@ -15,6 +15,7 @@ pub mod nodes;
 mod optional;
 mod owners;
 mod plugins;
+mod pod_groups;
 mod pod_security;
 mod policies;
 mod priority;
@@ -50,6 +51,7 @@ pub use image_policy::ImagePolicy;
 pub use plugins::{PluginError, Plugins, is_on};
 pub use policies::Policies;
 pub use quota::Turns as QuotaTurns;
+pub use rbac::signer_error;
 pub use settings::{AdmissionSettings, SettingsError};
 pub use webhooks::{Hooks, WebhookClient, roots};
 
@@ -201,6 +203,12 @@ async fn complete(call: &Call, operation: Operation, new: &mut Value, old: Optio
         ("", "nodes") if has("TaintNodesByCondition") => nodes::taint(new),
         ("", "persistentvolumeclaims") if has("DefaultStorageClass") => storage::set_class(call, new),
         ("networking.k8s.io", "ingresses") if has("DefaultIngressClass") => storage::set_ingress_class(call, new),
+        ("scheduling.k8s.io", "podgroups") => {
+            if has("Priority") && call.app.config.features.is_on("WorkloadAwarePreemption") {
+                priority::admit_group(call, new)?;
+            }
+            pod_groups::protect(call, new);
+        }
         _ => {}
     }
     if has("StorageObjectInUseProtection") {
@@ -261,6 +269,7 @@ async fn check_all(call: &Call, operation: Operation, new: &Value, old: Option<&
         event_rate::check(call, new)?;
     }
     owners::check(call, operation, new, old)?;
+    pod_groups::check(call, operation, new, old).await?;
     if is_on(call, "RuntimeClass") {
         runtime_class::check(call, operation, new)?;
     }

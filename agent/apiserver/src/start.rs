@@ -46,7 +46,7 @@ pub async fn run(app: &Arc<App>) {
 const WRITERS: usize = 32;
 
 async fn make_all(app: &Arc<App>) -> Result<()> {
-    let mut objects = bootstrap::objects(now());
+    let mut objects = bootstrap::objects(&app.config.features, now());
     let registered = bootstrap::api_services(&app.config.served, now());
     unregister(app, &registered).await?;
     objects.extend(registered);

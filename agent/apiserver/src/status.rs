@@ -356,6 +356,9 @@ impl Failure {
             "kind": "Status", "apiVersion": "v1", "metadata": self.0.metadata, "status": "Failure",
             "message": self.0.message, "reason": self.0.reason, "code": self.0.code.as_u16(),
         });
+        if self.0.reason.is_empty() {
+            crate::tree::remove(&mut status, "reason");
+        }
         if !self.0.details.is_empty() {
             status["details"] = Value::Object(self.0.details.clone());
         } else if self.0.shows_details

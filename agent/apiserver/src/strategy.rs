@@ -62,6 +62,12 @@ const NO_GENERATION: &[&str] = &[
     "resourceclaimtemplates",
     "servicecidrs",
     "csidrivers",
+    "podcertificaterequests",
+    "podgroups",
+    "resourcepoolstatusrequests",
+    "storageversionmigrations",
+    "storageversions",
+    "workloads",
 ];
 
 /// Kinds without a spec that have a generation all the same.
@@ -105,6 +111,10 @@ pub fn allows_unconditional_update(kind: &Kind) -> bool {
                 | "csistoragecapacities"
                 | "volumeattachments"
                 | "runtimeclasses"
+                | "podcertificaterequests"
+                | "resourcepoolstatusrequests"
+                | "storageversionmigrations"
+                | "storageversions"
         )
 }
 
@@ -174,10 +184,9 @@ pub fn prepare_create(kind: &'static Kind, value: &mut Value, user: &User, featu
     if has_status(kind) && kind.plural != "nodes" {
         tree::remove(value, "status");
     }
-    prune_template(kind, value);
     gated::drop(kind, value, None, features);
     match (kind.group, kind.plural) {
-        ("", "pods") => pod::prepare_create(value),
+        ("", "pods") => pod::prepare_create(value, features),
         ("", "namespaces") => {
             let finalizers = tree::list_at(&mut value["spec"], "finalizers");
             if !finalizers.iter().any(|name| name == "kubernetes") {
@@ -229,6 +238,11 @@ const STATUS_ALONE: &[&str] = &[
     "volumeattachments",
     "flowschemas",
     "prioritylevelconfigurations",
+    "podcertificaterequests",
+    "podgroups",
+    "resourcepoolstatusrequests",
+    "storageversionmigrations",
+    "storageversions",
 ];
 
 fn prepare_definition(value: &mut Value) {
@@ -308,7 +322,8 @@ pub fn prepare_update(
     if part != Part::Internal {
         bump_generation(kind, part, new, old);
     }
-    if part == Part::Main && drops_late(kind) {
+    let drops_now = if part == Part::Main { drops_late(kind) } else { part != Part::Internal };
+    if drops_now {
         gated::drop(kind, new, Some(old), features);
     }
     Ok(())
@@ -356,31 +371,7 @@ fn keep_all_but(new: &mut Value, old: &Value, keys: &[&str]) {
     *new = kept;
 }
 
-/// Where kinds keep the spec of the Pods that they make.
-const TEMPLATES: &[(&str, &str)] = &[
-    ("deployments", "/spec/template/spec"),
-    ("replicasets", "/spec/template/spec"),
-    ("statefulsets", "/spec/template/spec"),
-    ("daemonsets", "/spec/template/spec"),
-    ("jobs", "/spec/template/spec"),
-    ("cronjobs", "/spec/jobTemplate/spec/template/spec"),
-    ("replicationcontrollers", "/spec/template/spec"),
-    ("podtemplates", "/template/spec"),
-];
-
-/// Removes from a template of Pods what is switched off.
-fn prune_template(kind: &'static Kind, value: &mut Value) {
-    if !matches!(kind.group, "" | "apps" | "batch") {
-        return;
-    }
-    let place = TEMPLATES.iter().find(|(plural, _)| *plural == kind.plural);
-    if let Some(spec) = place.and_then(|(_, pointer)| value.pointer_mut(pointer)) {
-        pod::prune_spec(spec);
-    }
-}
-
 fn main_keeps(kind: &'static Kind, new: &mut Value, old: &Value, features: &Features) {
-    prune_template(kind, new);
     if !drops_late(kind) {
         gated::drop(kind, new, Some(old), features);
     }

@@ -38,19 +38,25 @@ pub mod resources;
 mod scheduling;
 pub mod shown;
 mod storage;
+mod storage_version;
 #[cfg(test)]
 mod tests;
 mod warnings;
 mod workload;
 
 use api::admissionregistration::v1 as registration;
+use api::apiserverinternal::v1alpha1::StorageVersion;
 use api::autoscaling::v2::HorizontalPodAutoscaler;
 use api::certificates::v1::CertificateSigningRequest;
-use api::certificates::v1beta1::ClusterTrustBundle;
+use api::certificates::v1beta1::{ClusterTrustBundle, PodCertificateRequest};
 use api::coordination::v1beta1::LeaseCandidate;
 use api::dra::v1::ResourceClaimTemplate;
+use api::dra::v1alpha3::ResourcePoolStatusRequest;
 use api::dra::v1beta2::DeviceTaintRule;
+use api::features::Features;
 use api::flowcontrol::v1::PriorityLevelConfiguration;
+use api::scheduling::v1alpha2::{PodGroup, Workload};
+use api::storagemigration::v1beta1::StorageVersionMigration;
 use api::{Kind, Resource};
 use serde_json::Value;
 
@@ -72,6 +78,17 @@ pub struct Change<'a, K> {
     pub old: Option<&'a K>,
     /// The tree of the object as it would be stored, which has the lists and maps, too, that hold nothing.
     pub given: &'a Value,
+    /// What else rules go by.
+    pub context: Context<'a>,
+}
+
+/// What is not of an object, and counts for its rules all the same.
+#[derive(Clone, Copy)]
+pub struct Context<'a> {
+    /// What is on and what is off.
+    pub features: &'a Features,
+    /// Seconds since the Unix epoch.
+    pub now: i64,
 }
 
 impl<'a, K> Change<'a, K> {
@@ -92,10 +109,13 @@ pub struct Judgement {
 }
 
 /// Objects in, judgement out: a rule without its type.
-type Check = fn(Part, New<'_>, Option<&[u8]>) -> std::result::Result<Judgement, prost::DecodeError>;
+type Check = fn(Part, Context<'_>, Objects<'_>) -> std::result::Result<Judgement, prost::DecodeError>;
 
 /// The message of an object as it would be stored, and its tree.
 pub type New<'a> = (&'a [u8], &'a Value);
+
+/// An object as it would be stored, and the message of what it follows.
+pub type Objects<'a> = (New<'a>, Option<&'a [u8]>);
 
 struct Rule {
     group: &'static str,
@@ -109,7 +129,11 @@ macro_rules! rule {
         rule!($group, $plural, $type, $check, |_, _| {})
     };
     ($group:literal, $plural:literal, $type:ty, $check:path, $warn:expr) => {
-        Rule { group: $group, plural: $plural, check: |part, new, old| typed::<$type>(part, (new, old), $check, $warn) }
+        Rule {
+            group: $group,
+            plural: $plural,
+            check: |part, context, objects| typed::<$type>((part, context), objects, $check, $warn),
+        }
     };
 }
 
@@ -171,6 +195,12 @@ const RULES: &[Rule] = &[
         certificates::signing_request
     ),
     rule!("certificates.k8s.io", "clustertrustbundles", ClusterTrustBundle, certificates::trust_bundle),
+    rule!(
+        "certificates.k8s.io",
+        "podcertificaterequests",
+        PodCertificateRequest,
+        certificates::pod_request::pod_certificate_request
+    ),
     rule!("coordination.k8s.io", "leasecandidates", LeaseCandidate, coordination::lease_candidate),
     rule!("coordination.k8s.io", "leases", api::coordination::v1::Lease, coordination::lease),
     rule!(
@@ -203,6 +233,7 @@ const RULES: &[Rule] = &[
         networking::policy::network_policy,
         warnings::network_policy
     ),
+    rule!("internal.apiserver.k8s.io", "storageversions", StorageVersion, storage_version::storage_version),
     rule!("networking.k8s.io", "servicecidrs", api::networking::v1::ServiceCidr, networking::addresses::service_cidr),
     rule!("node.k8s.io", "runtimeclasses", api::node::v1::RuntimeClass, node::runtime_class, warnings::runtime_class),
     rule!("policy", "poddisruptionbudgets", api::policy::v1::PodDisruptionBudget, policy::disruption_budget),
@@ -219,8 +250,16 @@ const RULES: &[Rule] = &[
     rule!("resource.k8s.io", "devicetaintrules", DeviceTaintRule, resource::device::taint_rule),
     rule!("resource.k8s.io", "resourceclaims", api::dra::v1::ResourceClaim, resource::claim::resource_claim),
     rule!("resource.k8s.io", "resourceclaimtemplates", ResourceClaimTemplate, resource::claim::resource_claim_template),
+    rule!(
+        "resource.k8s.io",
+        "resourcepoolstatusrequests",
+        ResourcePoolStatusRequest,
+        resource::pool::resource_pool_status_request
+    ),
     rule!("resource.k8s.io", "resourceslices", api::dra::v1::ResourceSlice, resource::slice::resource_slice),
     rule!("scheduling.k8s.io", "priorityclasses", api::scheduling::v1::PriorityClass, scheduling::priority_class),
+    rule!("scheduling.k8s.io", "podgroups", PodGroup, scheduling::groups::pod_group),
+    rule!("scheduling.k8s.io", "workloads", Workload, scheduling::groups::workload),
     rule!("storage.k8s.io", "csidrivers", api::storage::v1::CsiDriver, storage::csi::csi_driver, warnings::csi_driver),
     rule!("storage.k8s.io", "csinodes", api::storage::v1::CsiNode, storage::csi::csi_node),
     rule!(
@@ -248,6 +287,12 @@ const RULES: &[Rule] = &[
         "volumeattributesclasses",
         api::storage::v1::VolumeAttributesClass,
         storage::class::volume_attributes_class
+    ),
+    rule!(
+        "storagemigration.k8s.io",
+        "storageversionmigrations",
+        StorageVersionMigration,
+        storage_version::storage_version_migration
     ),
     rule!(
         "admissionregistration.k8s.io",
@@ -291,14 +336,14 @@ const RULES: &[Rule] = &[
 fn nothing<K>(_: &Change<'_, K>, _: &mut Errors) {}
 
 fn typed<K: Resource>(
-    part: Part,
-    ((new, given), old): (New<'_>, Option<&[u8]>),
+    (part, context): (Part, Context<'_>),
+    ((new, given), old): Objects<'_>,
     check: fn(&Change<'_, K>, &mut Errors),
     warn: fn(&Change<'_, K>, &mut Vec<String>),
 ) -> std::result::Result<Judgement, prost::DecodeError> {
     let new = K::decode(new)?;
     let old = old.map(K::decode).transpose()?;
-    let change = Change { part, new: &new, old: old.as_ref(), given };
+    let change = Change { part, new: &new, old: old.as_ref(), given, context };
     let mut told = Judgement::default();
     check(&change, &mut told.errors);
     if told.errors.is_empty() {
@@ -334,15 +379,16 @@ pub fn tolerations([root, field]: [&str; 2], list: &[api::core::v1::Toleration])
     errors
 }
 
-/// What is said of a change from `old`, if there was one, to `new`; both are of the stored version.
+/// What is said of a change; both objects are of the stored version.
 ///
 /// # Errors
 /// When a message is malformed.
 pub fn judge(
     kind: &'static Kind,
     part: Part,
-    (new, old): (New<'_>, Option<&[u8]>),
+    objects: Objects<'_>,
+    context: Context<'_>,
 ) -> std::result::Result<Judgement, prost::DecodeError> {
     let Some(rule) = rule(kind) else { return Ok(Judgement::default()) };
-    (rule.check)(part, new, old)
+    (rule.check)(part, context, objects)
 }

@@ -1,5 +1,7 @@
 //! TaintNodesByCondition and NodeRestriction.
 
+mod certificates;
+
 use serde_json::{Value, json};
 
 use super::Operation;
@@ -48,6 +50,7 @@ pub(super) fn restrict(call: &Call, operation: Operation, new: &Value, old: Opti
             }
             Ok(())
         }
+        ("certificates.k8s.io", "podcertificaterequests") => certificates::own_request(call, node, operation, new),
         ("storage.k8s.io", "csinodes") if name != node => {
             Err(refuse(call, name, "can only access CSINode with the same name as the requesting node"))
         }
@@ -222,6 +225,9 @@ pub(super) fn restrict_delete(call: &Call, name: &str) -> Result<()> {
                 return Err(refuse(call, name, text));
             }
             Ok(())
+        }
+        ("certificates.k8s.io", "podcertificaterequests") => {
+            Err(refuse(call, name, certificates::unexpected(call, "DELETE")))
         }
         ("coordination.k8s.io", "leases") | ("storage.k8s.io", "csinodes") if name != node => {
             Err(refuse(call, name, "can only access objects with the same name as the requesting node"))

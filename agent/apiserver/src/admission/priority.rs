@@ -1,4 +1,4 @@
-//! Priority: a pod's class becomes a number.
+//! Priority: the class of a pod, or of a group of pods, becomes a number.
 
 use serde_json::Value;
 
@@ -17,27 +17,14 @@ pub(super) fn keep(new: &mut Value, old: Option<&Value>) {
 }
 
 pub(super) fn admit(call: &Call, pod: &mut Value) -> Result<()> {
-    let storage = call.app.cache.known("scheduling.k8s.io", "priorityclasses");
     let pod_name = tree::name_given(pod).to_owned();
     let refuse = |why: &str| Failure::forbidden(call.subject(), &pod_name, why);
-    let wanted = tree::text(pod, "/spec/priorityClassName").to_owned();
-    let class = if wanted.is_empty() {
-        let all = storage.snapshot();
-        let defaults = all.values().filter(|object| codec::is_true(storage, object, "globalDefault"));
-        let defaults = defaults.filter_map(|object| codec::to_value(storage, storage.kind, object).ok());
-        defaults.min_by_key(|class| class["value"].as_i64())
-    } else {
-        let object = storage.get("", &wanted);
-        let object = object.ok_or_else(|| refuse(&format!("no PriorityClass with name {wanted} was found")))?;
-        Some(codec::to_value(storage, storage.kind, &object)?)
-    };
-    let (value, policy) = match &class {
-        Some(class) => {
-            pod["spec"]["priorityClassName"] = class["metadata"]["name"].clone();
-            (class["value"].as_i64().unwrap_or(0), class["preemptionPolicy"].as_str().unwrap_or("PreemptLowerPriority"))
-        }
-        None => (0, "PreemptLowerPriority"),
-    };
+    let class = class_of(call, pod)?;
+    if let Some(class) = &class {
+        pod["spec"]["priorityClassName"] = class["metadata"]["name"].clone();
+    }
+    let value = value_of(class.as_ref());
+    let policy = class.as_ref().and_then(|class| class["preemptionPolicy"].as_str()).unwrap_or("PreemptLowerPriority");
     if let Some(given) = tree::integer(pod, "/spec/priority").filter(|p| *p != value) {
         return Err(refuse(&format!(
             "the integer value of priority ({given}) must not be provided in pod spec; priority admission controller computed \
@@ -53,4 +40,44 @@ pub(super) fn admit(call: &Call, pod: &mut Value) -> Result<()> {
     pod["spec"]["priority"] = value.into();
     pod["spec"]["preemptionPolicy"] = policy.into();
     Ok(())
+}
+
+/// A group has one priority for all its pods.
+pub(super) fn admit_group(call: &Call, group: &mut Value) -> Result<()> {
+    let class = class_of(call, group)?;
+    let value = value_of(class.as_ref());
+    if let Some(given) = tree::integer(group, "/spec/priority").filter(|given| *given != value) {
+        let why = format!(
+            "priority set in the pod group ({given}) must match the priority computed ({value}) based on the priority class \
+             set in the spec"
+        );
+        return Err(Failure::forbidden(call.subject(), tree::name_given(group), &why));
+    }
+    group["spec"]["priority"] = value.into();
+    if let Some(class) = class {
+        group["spec"]["priorityClassName"] = class["metadata"]["name"].clone();
+    }
+    Ok(())
+}
+
+fn value_of(class: Option<&Value>) -> i64 {
+    class.and_then(|class| class["value"].as_i64()).unwrap_or(0)
+}
+
+/// The class that something names, or else the default one, if there is one.
+fn class_of(call: &Call, object: &Value) -> Result<Option<Value>> {
+    let storage = call.app.cache.known("scheduling.k8s.io", "priorityclasses");
+    let wanted = tree::text(object, "/spec/priorityClassName");
+    if wanted.is_empty() {
+        let all = storage.snapshot();
+        let defaults = all.values().filter(|object| codec::is_true(storage, object, "globalDefault"));
+        let defaults = defaults.filter_map(|object| codec::to_value(storage, storage.kind, object).ok());
+        return Ok(defaults.min_by_key(|class| class["value"].as_i64()));
+    }
+    let refuse = || {
+        let why = format!("no PriorityClass with name {wanted} was found");
+        Failure::forbidden(call.subject(), tree::name_given(object), &why)
+    };
+    let found = storage.get("", wanted).ok_or_else(refuse)?;
+    codec::to_value(storage, storage.kind, &found).map(Some)
 }

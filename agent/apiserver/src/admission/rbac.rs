@@ -7,7 +7,7 @@ use super::Operation;
 use crate::app::Call;
 use crate::auth::authz::Attributes;
 use crate::auth::authz::rbac::{GROUP, missing_rights};
-use crate::status::{Failure, Result, Subject};
+use crate::status::{Failure, FieldError, Result, Subject};
 use crate::strategy::Part;
 use crate::tree;
 
@@ -87,6 +87,18 @@ fn may_for(call: &Call, verb: &str, signer: &str) -> bool {
         call.app.access.decide(&Attributes { version: "*", name, ..resource }).is_allow()
     };
     allowed(signer) || allowed(&format!("{domain}/*"))
+}
+
+/// What is wrong if somebody answers a request of a pod's certificate who may not sign for its signer.
+#[must_use]
+pub fn signer_error(call: &Call, part: Part, new: &Value, old: &Value) -> Option<FieldError> {
+    let is_request = (call.kind.group, call.kind.plural) == ("certificates.k8s.io", "podcertificaterequests");
+    if !is_request || part != Part::Status || tree::same(&new["status"], &old["status"]) {
+        return None;
+    }
+    let signer = tree::text(old, "/spec/signerName");
+    let why = || format!("User {:?} is not permitted to \"sign\" for signer {signer:?}", call.user.name);
+    (!may_for(call, "sign", signer)).then(|| FieldError::forbidden("spec.signerName", why()))
 }
 
 /// Refuses bundles of authorities in the name of a signer to those who may not speak for it.

@@ -6,6 +6,7 @@
 mod reconcile;
 
 use api::Kind;
+use api::features::Features;
 use api::rbac::v1::PolicyRule;
 use serde_json::{Map, Value, json};
 
@@ -60,14 +61,43 @@ pub struct Object {
     pub value: Value,
 }
 
+impl Object {
+    fn key(&self) -> (&str, &str) {
+        (&self.namespace, &self.name)
+    }
+}
+
 /// All objects, in the order in which they have to be made. `now` is in seconds since the Unix epoch.
 ///
 /// # Panics
 /// When the files in this crate are broken, which its tests rule out.
 #[must_use]
-pub fn objects(now: i64) -> Vec<Object> {
+pub fn objects(features: &Features, now: i64) -> Vec<Object> {
     let time = api::time::format_seconds(now);
-    TABLES.iter().flat_map(|table| read(table, &time)).collect()
+    let mut objects: Vec<Object> = TABLES.iter().flat_map(|table| read(table, &time)).collect();
+    for added in GATED.lines().filter_map(|line| gated(line, features, &time)) {
+        let same = objects.iter_mut().find(|object| object.kind == added.kind && object.key() == added.key());
+        match same {
+            Some(object) => add_rules(&mut object.value, &added.value),
+            None => objects.push(added),
+        }
+    }
+    objects
+}
+
+/// What there is with a feature: whole objects, or more rules of those that there are without.
+const GATED: &str = include_str!("../../bootstrap/gated.jsonl");
+
+fn gated(line: &str, features: &Features, time: &str) -> Option<Object> {
+    let mut row: Value = serde_json::from_str(line).ok()?;
+    let kind = api::kind_by_resource(RBAC, "v1", row["resource"].as_str()?)?;
+    let is_on = features.is_on(row["gate"].as_str()?);
+    is_on.then(|| object(kind, row["object"].take(), time))
+}
+
+fn add_rules(role: &mut Value, added: &Value) {
+    let rules = crate::tree::list(added, "/rules").iter().cloned();
+    crate::tree::list_at(role, "rules").extend(rules);
 }
 
 /// What registers the group versions that are served here with this server itself.
@@ -97,13 +127,13 @@ pub fn api_services(served: &Served, now: i64) -> Vec<Object> {
 
 fn read<'t>(Table(group, version, resource, lines): &'t Table, time: &'t str) -> impl Iterator<Item = Object> + 't {
     let kind = api::kind_by_resource(group, version, resource);
-    lines.lines().filter_map(move |line| {
-        let kind = kind?;
-        let mut value: Value = serde_json::from_str(line).ok()?;
-        complete(&mut value, kind, time);
-        let text = |pointer: &str| value.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
-        Some(Object { kind, namespace: text("/metadata/namespace"), name: text("/metadata/name"), value })
-    })
+    lines.lines().filter_map(move |line| Some(object(kind?, serde_json::from_str(line).ok()?, time)))
+}
+
+fn object(kind: &'static Kind, mut value: Value, time: &str) -> Object {
+    complete(&mut value, kind, time);
+    let text = |pointer: &str| value.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
+    Object { kind, namespace: text("/metadata/namespace"), name: text("/metadata/name"), value }
 }
 
 /// Adds what the lines leave out.
@@ -122,9 +152,10 @@ fn complete(value: &mut Value, kind: &Kind, time: &str) {
 
 /// What all nodes may do: the rules of the cluster role `system:node`, for the node authorizer.
 #[must_use]
-pub fn node_rules() -> Vec<PolicyRule> {
-    let role =
-        objects(0).into_iter().find(|object| object.kind.plural == "clusterroles" && object.name == "system:node");
+pub fn node_rules(features: &Features) -> Vec<PolicyRule> {
+    let role = objects(features, 0)
+        .into_iter()
+        .find(|object| object.kind.plural == "clusterroles" && object.name == "system:node");
     role.map(|role| parse_rules(&role.value)).unwrap_or_default()
 }
 
@@ -155,13 +186,21 @@ fn empty_list() -> Value {
 
 #[cfg(test)]
 mod tests {
-    use super::{Served, TABLES, api_services, node_rules, objects};
+    use super::{Features, GATED, Served, TABLES, api_services, node_rules, objects};
+
+    /// With every feature that something is made for.
+    fn everything() -> Features {
+        let gates: Vec<serde_json::Value> = GATED.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let on: Vec<String> = gates.iter().map(|row| format!("{}=true", row["gate"].as_str().unwrap())).collect();
+        Features::parse(on.iter().map(String::as_str)).unwrap()
+    }
 
     #[test]
     fn every_line_is_an_object_of_a_known_kind() {
         let lines: usize = TABLES.iter().map(|table| table.3.lines().count()).sum();
-        let objects = objects(0);
-        assert_eq!(objects.len(), lines);
+        assert_eq!(objects(&Features::default(), 0).len(), lines);
+        let objects = objects(&everything(), 0);
+        assert!(objects.len() > lines);
         for object in &objects {
             assert!(!object.name.is_empty());
             assert_eq!(object.namespace.is_empty(), !object.kind.namespaced, "{}", object.name);
@@ -186,7 +225,7 @@ mod tests {
 
     #[test]
     fn bindings_refer_to_roles_that_are_made() {
-        let objects = objects(0);
+        let objects = objects(&everything(), 0);
         for binding in objects.iter().filter(|object| object.kind.plural.ends_with("bindings")) {
             let role = &binding.value["roleRef"];
             let namespace = if role["kind"] == "Role" { &binding.namespace } else { "" };
@@ -199,6 +238,10 @@ mod tests {
 
     #[test]
     fn nodes_have_rules() {
-        assert!(node_rules().iter().any(|rule| rule.resources == ["csidrivers"]));
+        let has = |features: &Features, plural: &str| {
+            node_rules(features).iter().any(|rule| rule.resources == [plural.to_owned()])
+        };
+        assert!(has(&Features::default(), "csidrivers") && !has(&Features::default(), "podcertificaterequests"));
+        assert!(has(&everything(), "podcertificaterequests"));
     }
 }

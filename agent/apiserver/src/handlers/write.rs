@@ -384,6 +384,9 @@ async fn judge(call: &Call, part: Part, new: &Value, (stored, old): (&Object, &V
     let is_job = (call.kind.group, call.kind.plural, part) == ("batch", "jobs", Part::Main);
     let at = if is_job { errors.len() / 2 } else { errors.len() };
     errors.splice(at..at, told.errors);
+    if errors.is_empty() {
+        errors.extend(admission::signer_error(call, part, new, old));
+    }
     if !errors.is_empty() {
         return Err(Failure::invalid(call.kind_subject(), &call.info.name, &errors));
     }
@@ -407,7 +410,8 @@ pub fn judge_body(call: &Call, part: Part, new: Judged<'_>, old: Option<Judged<'
         let is_stored_so = std::ptr::eq(kind, call.storage()?.kind);
         let given = if is_stored_so { new.0 } else { &Value::Null };
         let objects = ((new.1.raw(), given), old.map(|(_, encoded)| encoded.raw()));
-        return validation::judge(kind, part, objects).map_err(Failure::internal);
+        let context = validation::Context { features: &call.app.config.features, now: crate::app::now() };
+        return validation::judge(kind, part, objects, context).map_err(Failure::internal);
     }
     let (new, old) = (new.0, old.map(|(tree, _)| tree));
     let mut errors = crate::custom::all_errors(call, part, new, old)?;

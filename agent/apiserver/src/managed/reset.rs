@@ -74,12 +74,16 @@ const WITH_STATUS: &[(&str, &str, &[&str])] = &[
     ("resource.k8s.io", "devicetaintrules", &["metadata", "spec"]),
     ("resource.k8s.io", "resourceclaims", &["metadata", "spec"]),
     ("storage.k8s.io", "volumeattachments", &["metadata", "spec"]),
+    ("internal.apiserver.k8s.io", "storageversions", &["metadata", "spec"]),
+    ("resource.k8s.io", "resourcepoolstatusrequests", &["metadata", "spec"]),
+    ("scheduling.k8s.io", "podgroups", &["metadata", "spec"]),
+    ("storagemigration.k8s.io", "storageversionmigrations", &["metadata", "spec"]),
 ];
 
 /// What of a write to a part of an object counts.
 pub fn filter(kind: &Kind, part: Part) -> Filter {
     Filter::Without(match part {
-        Part::Main if kind.subresource("status").is_none() => &[],
+        Part::Main if kind.subresource("status").is_none() || kind.plural == "podcertificaterequests" => &[],
         Part::Main if kind.plural == "certificatesigningrequests" => &["spec", "status"],
         Part::Main | Part::Finalize => &["status"],
         Part::Status => {

@@ -1,13 +1,13 @@
 //! Who may do what, and who says who they are.
 
 use api::certificates::v1::CertificateSigningRequest;
-use api::certificates::v1beta1::ClusterTrustBundle;
+use api::certificates::v1beta1::{ClusterTrustBundle, PodCertificateRequest};
 use api::meta::v1::ObjectMeta;
 use api::rbac::v1::{ClusterRoleBinding, RoleBinding, RoleRef, Subject};
 
 use super::cell::{Cell, age};
 use super::cells;
-use super::text::{duration, or_none};
+use super::text::{duration, labels, or_none};
 
 pub(super) fn role_binding(object: &RoleBinding) -> Vec<Cell> {
     binding(&object.metadata, &object.role_ref, &object.subjects)
@@ -37,6 +37,21 @@ fn binding(metadata: &ObjectMeta, role: &RoleRef, subjects: &[Subject]) -> Vec<C
 
 pub(super) fn cluster_trust_bundle(object: &ClusterTrustBundle) -> Vec<Cell> {
     cells![object.metadata.name.as_str(), or_none(&object.spec.signer_name)]
+}
+
+pub(super) fn pod_certificate_request(object: &PodCertificateRequest) -> Vec<Cell> {
+    let (spec, conditions) = (&object.spec, &object.status.conditions);
+    let decided = conditions.iter().map(|condition| condition.r#type.as_str());
+    let state = decided.rev().find(|kind| ["Issued", "Denied", "Failed"].contains(kind));
+    cells![
+        object.metadata.name.as_str(),
+        spec.pod_name.as_str(),
+        spec.service_account_name.as_str(),
+        spec.node_name.as_str(),
+        spec.signer_name.as_str(),
+        state.unwrap_or("Pending"),
+        labels(&spec.unverified_user_annotations),
+    ]
 }
 
 pub(super) fn certificate_signing_request(object: &CertificateSigningRequest) -> Vec<Cell> {

@@ -5,17 +5,44 @@ use api::admissionregistration::v1::{
     ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding, ValidatingWebhookConfiguration,
 };
 use api::apiregistration::v1::ApiService;
+use api::apiserverinternal::v1alpha1::{ServerStorageVersion, StorageVersion};
 use api::flowcontrol::v1::{FlowSchema, PriorityLevelConfiguration};
 use api::meta::v1::ObjectMeta;
 use api::scheduling::v1::PriorityClass;
+use api::storagemigration::v1beta1::StorageVersionMigration;
 use serde_json::Value;
 
 use super::cell::{Cell, age};
 use super::cells;
-use super::text::go_selector;
+use super::text::{first, go_selector};
 
 const NONE: &str = "<none>";
 const UNSET: &str = "<unset>";
+
+pub(super) fn storage_version(object: &StorageVersion) -> Vec<Cell> {
+    const SHOWN: usize = 3;
+    let status = &object.status;
+    let written = |server: &ServerStorageVersion| format!("{}={}", server.api_server_id, server.encoding_version);
+    let servers: Vec<String> = status.storage_versions.iter().map(written).collect();
+    cells![
+        object.metadata.name.as_str(),
+        status.common_encoding_version.as_deref().unwrap_or(UNSET),
+        first(&servers, SHOWN, ","),
+        age(&object.metadata.creation_timestamp),
+    ]
+}
+
+pub(super) fn storage_version_migration(object: &StorageVersionMigration) -> Vec<Cell> {
+    let resource = &object.spec.resource;
+    let called = match resource.group.as_str() {
+        "" => resource.resource.clone(),
+        group => format!("{}.{group}", resource.resource),
+    };
+    let holding = object.status.conditions.iter().filter(|condition| condition.status == "True");
+    let state = holding.map(|condition| condition.r#type.as_str()).rev();
+    let state = state.into_iter().find(|kind| ["Running", "Failed", "Succeeded"].contains(kind));
+    cells![object.metadata.name.as_str(), called, state.unwrap_or("Unknown")]
+}
 
 pub(super) fn mutating_webhooks(object: &MutatingWebhookConfiguration) -> Vec<Cell> {
     cells![object.metadata.name.as_str(), object.webhooks.len(), age(&object.metadata.creation_timestamp),]

@@ -6,10 +6,35 @@ use api::batch::v1::{CronJob, Job};
 use api::core::v1::{PodTemplate, ReplicationController};
 use api::meta::v1::OwnerReference;
 use api::policy::v1::PodDisruptionBudget;
+use api::scheduling::v1alpha2::{PodGroup, Workload};
 
 use super::cell::{Cell, age};
 use super::cells;
 use super::text::{Stamp as _, containers, duration, flag, labels, selector, selector_or_none};
+
+pub(super) fn workload(object: &Workload) -> Vec<Cell> {
+    cells![object.metadata.name.as_str(), age(&object.metadata.creation_timestamp)]
+}
+
+pub(super) fn pod_group(object: &PodGroup) -> Vec<Cell> {
+    let (spec, conditions) = (&object.spec, &object.status.conditions);
+    // Of conditions of one type the last counts.
+    let condition = |kind: &str| conditions.iter().rev().find(|condition| condition.r#type == kind);
+    let state = match (condition("DisruptionTarget"), condition("PodGroupScheduled")) {
+        (Some(disrupted), _) => &disrupted.reason,
+        (None, Some(scheduled)) if scheduled.status == "True" => "Scheduled",
+        (None, Some(_)) => "Unschedulable",
+        (None, None) => "Pending",
+    };
+    let workload = spec.pod_group_template_ref.as_ref().and_then(|reference| reference.workload.as_ref());
+    cells![
+        object.metadata.name.as_str(),
+        if spec.scheduling_policy.gang.is_some() { "Gang" } else { "Basic" },
+        workload.map_or("<none>", |workload| &workload.workload_name),
+        state,
+        age(&object.metadata.creation_timestamp),
+    ]
+}
 
 pub(super) fn pod_template(object: &PodTemplate) -> Vec<Cell> {
     let (names, images) = containers(&object.template.spec.containers);

@@ -2,7 +2,7 @@
 
 use api::Kind;
 use api::features::Features;
-use api::schema::{FieldType, MESSAGES, Message};
+use api::schema::{Field, FieldType, MESSAGES, Message};
 use serde_json::Value;
 
 use crate::tree;
@@ -25,35 +25,112 @@ const FIELDS: &[(&str, &str, &str, &str)] = &[
     ("DRAListTypeAttributes", "resource.k8s.io", "resourceslices", "/spec/devices/*/attributes/*/versions"),
 ];
 
-/// Gate, message and field, wherever the message occurs. The gates are on by default.
+/// Gate, message and field, wherever the message occurs. A field of a struct of the message is told by a path, and
+/// takes a struct along that holds nothing else.
 const EVERYWHERE: &[(&str, &str, &str)] = &[
+    ("ClusterTrustBundleProjection", "k8s.io.api.core.v1.VolumeProjection", "clusterTrustBundle"),
+    ("ContainerStopSignals", "k8s.io.api.core.v1.Container", "lifecycle.stopSignal"),
+    ("ContainerStopSignals", "k8s.io.api.core.v1.EphemeralContainerCommon", "lifecycle.stopSignal"),
+    ("DRANodeAllocatableResources", "k8s.io.api.core.v1.PodStatus", "nodeAllocatableResourceClaimStatuses"),
+    ("DRAWorkloadResourceClaims", "k8s.io.api.scheduling.v1alpha2.PodGroupSpec", "resourceClaims"),
+    ("DRAWorkloadResourceClaims", "k8s.io.api.scheduling.v1alpha2.PodGroupStatus", "resourceClaimStatuses"),
+    ("DRAWorkloadResourceClaims", "k8s.io.api.scheduling.v1alpha2.PodGroupTemplate", "resourceClaims"),
     ("EnvFiles", "k8s.io.api.core.v1.EnvVarSource", "fileKeyRef"),
+    ("GenericWorkload", "k8s.io.api.core.v1.PodSpec", "schedulingGroup"),
     ("HPAConfigurableTolerance", "k8s.io.api.autoscaling.v2.HPAScalingRules", "tolerance"),
     ("HostnameOverride", "k8s.io.api.core.v1.PodSpec", "hostnameOverride"),
+    ("ImageVolumeWithDigest", "k8s.io.api.core.v1.VolumeMountStatus", "volumeStatus"),
     ("MatchLabelKeysInPodTopologySpread", "k8s.io.api.core.v1.TopologySpreadConstraint", "matchLabelKeys"),
+    ("PodCertificateRequest", "k8s.io.api.core.v1.VolumeProjection", "podCertificate"),
     ("PodLevelResources", "k8s.io.api.core.v1.PodSpec", "resources"),
+    ("TopologyAwareWorkloadScheduling", "k8s.io.api.scheduling.v1alpha2.PodGroupSpec", "schedulingConstraints"),
+    ("TopologyAwareWorkloadScheduling", "k8s.io.api.scheduling.v1alpha2.PodGroupTemplate", "schedulingConstraints"),
+    ("WorkloadAwarePreemption", "k8s.io.api.scheduling.v1alpha2.PodGroupSpec", "disruptionMode"),
+    ("WorkloadAwarePreemption", "k8s.io.api.scheduling.v1alpha2.PodGroupSpec", "priority"),
+    ("WorkloadAwarePreemption", "k8s.io.api.scheduling.v1alpha2.PodGroupSpec", "priorityClassName"),
+    ("WorkloadAwarePreemption", "k8s.io.api.scheduling.v1alpha2.PodGroupTemplate", "disruptionMode"),
+    ("WorkloadAwarePreemption", "k8s.io.api.scheduling.v1alpha2.PodGroupTemplate", "priority"),
+    ("WorkloadAwarePreemption", "k8s.io.api.scheduling.v1alpha2.PodGroupTemplate", "priorityClassName"),
 ];
+
+type Row = &'static (&'static str, &'static str, &'static str);
 
 /// Removes what is switched off from a new object, or from the successor of `old`.
 pub(super) fn drop(kind: &'static Kind, new: &mut Value, old: Option<&Value>, features: &Features) {
+    if crate::custom::is_custom(kind) {
+        return;
+    }
     for (gate, .., path) in FIELDS.iter().filter(|(_, group, plural, _)| (*group, *plural) == (kind.group, kind.plural))
     {
         if !features.is_on(gate) && !old.is_some_and(|old| has(old, path)) {
             remove(new, path);
         }
     }
-    for row in EVERYWHERE.iter().filter(|(gate, ..)| !features.is_on(gate)) {
-        let (_, message, field) = *row;
-        let mut is_used = false;
-        if let Some(mut old) = old.cloned() {
-            each(kind.schema(), &mut old, message, &mut |found| is_used |= !found[field].is_null());
-        }
-        if !is_used {
-            each(kind.schema(), new, message, &mut |found| tree::remove(found, field));
-        }
-    }
+    drop_everywhere(kind.schema(), new, old, features);
     if kind.plural == "endpointslices" && old.is_none_or(|old| !tree::same(&old["endpoints"], &new["endpoints"])) {
         remove(new, "/endpoints/*/deprecatedTopology");
+    }
+}
+
+fn drop_everywhere(schema: &'static Message, new: &mut Value, old: Option<&Value>, features: &Features) {
+    let off: Vec<Row> = EVERYWHERE.iter().filter(|(gate, ..)| !features.is_on(gate)).collect();
+    // Hardly any object has one of these, and then nothing is looked at twice.
+    let mut found = set(schema, new, &off);
+    if let Some(old) = old.filter(|_| !found.is_empty()) {
+        let kept: Vec<&str> = set(schema, old, &off).into_iter().map(|(gate, ..)| *gate).collect();
+        found.retain(|(gate, ..)| !kept.contains(gate));
+    }
+    for (_, message, field) in found {
+        each(schema, new, message, &mut |holder| clear(holder, field));
+    }
+}
+
+/// The rows whose field is set somewhere.
+fn set(schema: &'static Message, object: &Value, rows: &[Row]) -> Vec<Row> {
+    let mut found = Vec::new();
+    visit(schema, object, &mut |message, value| {
+        let of_message = rows.iter().filter(|(_, name, _)| *name == message.name);
+        for row in of_message.filter(|(.., field)| is_set(value, field)) {
+            if !found.contains(row) {
+                found.push(*row);
+            }
+        }
+    });
+    found
+}
+
+fn is_set(holder: &Value, field: &str) -> bool {
+    field.split('.').try_fold(holder, |value, key| value.get(key)).is_some_and(|value| !value.is_null())
+}
+
+fn clear(holder: &mut Value, field: &str) {
+    let Some((outer, inner)) = field.split_once('.') else { return tree::remove(holder, field) };
+    let Some(value) = holder.get_mut(outer).and_then(Value::as_object_mut) else { return };
+    if value.remove(inner).is_some() && value.values().all(Value::is_null) {
+        tree::remove(holder, outer);
+    }
+}
+
+/// A struct's fields that are structs: what they are, and whether they are values of a map.
+fn nested(message: &'static Message) -> impl Iterator<Item = (&'static Field, &'static Message, bool)> {
+    message.fields.iter().filter_map(|field| match field.ty {
+        FieldType::Message(index) => Some((field, &MESSAGES[index], false)),
+        FieldType::Map(FieldType::Message(index)) => Some((field, &MESSAGES[*index], true)),
+        _ => None,
+    })
+}
+
+/// Looks at every message in a tree.
+fn visit(schema: &'static Message, value: &Value, look: &mut impl FnMut(&'static Message, &Value)) {
+    look(schema, value);
+    for (field, below, is_map) in nested(schema) {
+        match value.get(field.json) {
+            _ if field.inline => visit(below, value, look),
+            Some(Value::Array(items)) => items.iter().for_each(|item| visit(below, item, look)),
+            Some(Value::Object(map)) if is_map => map.values().for_each(|item| visit(below, item, look)),
+            Some(inner @ Value::Object(_)) => visit(below, inner, look),
+            _ => {}
+        }
     }
 }
 
@@ -62,13 +139,7 @@ fn each(schema: &'static Message, value: &mut Value, name: &str, work: &mut impl
     if schema.name == name {
         work(value);
     }
-    for field in schema.fields {
-        let (below, is_map) = match field.ty {
-            FieldType::Message(index) => (index, false),
-            FieldType::Map(FieldType::Message(index)) => (*index, true),
-            _ => continue,
-        };
-        let below = &MESSAGES[below];
+    for (field, below, is_map) in nested(schema) {
         match value.get_mut(field.json) {
             _ if field.inline => each(below, value, name, work),
             Some(Value::Array(items)) => items.iter_mut().for_each(|item| each(below, item, name, work)),
@@ -142,5 +213,19 @@ mod tests {
             "containers": [{"env": [{"name": "b", "valueFrom": {}}]}],
         }}}});
         assert_eq!(new, without);
+    }
+
+    #[test]
+    fn a_struct_that_held_only_what_is_off_goes_with_it() {
+        let kind = api::kind_by_name("v1", "Pod").unwrap();
+        let with = serde_json::json!({"spec": {"schedulingGroup": {"podGroupName": "g"}, "containers": [
+            {"lifecycle": {"stopSignal": "SIGUSR1"}}, {"lifecycle": {"stopSignal": "SIGUSR1", "preStop": {}}},
+        ]}});
+        let mut new = with.clone();
+        drop(kind, &mut new, None, &Features::default());
+        assert_eq!(new, serde_json::json!({"spec": {"containers": [{}, {"lifecycle": {"preStop": {}}}]}}));
+        new = with.clone();
+        drop(kind, &mut new, None, &Features::parse(["ContainerStopSignals=true,GenericWorkload=true"]).unwrap());
+        assert_eq!(new, with);
     }
 }

@@ -1,13 +1,13 @@
 //! Pods.
 
+use api::features::Features;
 use api::quantity::Amount;
 use serde_json::{Value, json};
 
 use crate::tree;
 
-pub(super) fn prepare_create(pod: &mut Value) {
+pub(super) fn prepare_create(pod: &mut Value, features: &Features) {
     pod["status"] = json!({"phase": "Pending", "qosClass": qos_class(pod)});
-    prune_spec(&mut pod["spec"]);
     at_least_a_second(pod);
     if !tree::list(pod, "/spec/schedulingGates").is_empty() {
         pod["status"]["conditions"] = json!([{
@@ -16,11 +16,10 @@ pub(super) fn prepare_create(pod: &mut Value) {
             "lastTransitionTime": crate::app::now_text(),
         }]);
     }
-    merge_label_keys(pod);
+    merge_label_keys(pod, features);
 }
 
 pub(super) fn prepare_update(new: &mut Value) {
-    prune_spec(&mut new["spec"]);
     at_least_a_second(new);
 }
 
@@ -42,7 +41,6 @@ pub(super) fn prepare_status_update(new: &mut Value, old: &Value) {
         new["status"]["qosClass"] = old["status"]["qosClass"].clone();
     }
     keep_observed_generations(new, old);
-    prune_status(&mut new["status"]);
 }
 
 /// What was observed stays observed, of the status and of each condition.
@@ -62,43 +60,8 @@ fn keep_observed_generations(new: &mut Value, old: &Value) {
     }
 }
 
-/// Lists of containers in a spec.
-const CONTAINERS: [&str; 3] = ["containers", "initContainers", "ephemeralContainers"];
-
-/// Removes what is switched off by default: signals to stop by, groups to schedule in, certificates in volumes.
-pub(super) fn prune_spec(spec: &mut Value) {
-    tree::remove(spec, "schedulingGroup");
-    for list in CONTAINERS {
-        for container in spec.get_mut(list).and_then(Value::as_array_mut).into_iter().flatten() {
-            let Some(lifecycle) = container.get_mut("lifecycle").and_then(Value::as_object_mut) else { continue };
-            if lifecycle.remove("stopSignal").is_some() && lifecycle.values().all(Value::is_null) {
-                tree::remove(container, "lifecycle");
-            }
-        }
-    }
-    for volume in spec.get_mut("volumes").and_then(Value::as_array_mut).into_iter().flatten() {
-        let sources = volume.pointer_mut("/projected/sources").and_then(Value::as_array_mut);
-        for source in sources.into_iter().flatten() {
-            tree::remove(source, "clusterTrustBundle");
-            tree::remove(source, "podCertificate");
-        }
-    }
-}
-
-/// Removes what is switched off by default: digests of volumes, claims of resources of nodes.
-fn prune_status(status: &mut Value) {
-    tree::remove(status, "nodeAllocatableResourceClaimStatuses");
-    for list in ["containerStatuses", "initContainerStatuses", "ephemeralContainerStatuses"] {
-        for container in status.get_mut(list).and_then(Value::as_array_mut).into_iter().flatten() {
-            for mount in container.get_mut("volumeMounts").and_then(Value::as_array_mut).into_iter().flatten() {
-                tree::remove(mount, "volumeStatus");
-            }
-        }
-    }
-}
-
 /// Adds the Pod's own labels to the selectors that ask for them by key.
-fn merge_label_keys(pod: &mut Value) {
+fn merge_label_keys(pod: &mut Value, features: &Features) {
     let labels = pod["metadata"]["labels"].clone();
     if !labels.is_object() {
         return;
@@ -116,6 +79,9 @@ fn merge_label_keys(pod: &mut Value) {
         for term in required.and_then(Value::as_array_mut).into_iter().flatten() {
             merge_into(term, &labels);
         }
+    }
+    if !features.is_on("MatchLabelKeysInPodTopologySpreadSelectorMerge") {
+        return;
     }
     for constraint in spec.get_mut("topologySpreadConstraints").and_then(Value::as_array_mut).into_iter().flatten() {
         merge_into(constraint, &labels);

@@ -1,4 +1,8 @@
-//! CertificateSigningRequests.
+//! The group of certificates: CertificateSigningRequests and ClusterTrustBundles here.
+
+mod issued;
+mod keys;
+pub(super) mod pod_request;
 
 use std::collections::BTreeMap;
 
@@ -86,7 +90,7 @@ pub fn trust_bundle(change: &Change<'_, ClusterTrustBundle>, errors: &mut Errors
 }
 
 /// A bundle of a signer is named for it.
-fn bundle_name(name: &str, signer: &str) -> names::Complaints {
+pub(super) fn bundle_name(name: &str, signer: &str) -> names::Complaints {
     if signer.is_empty() {
         return match name.contains(':') {
             true => vec!["ClusterTrustBundle without signer name must not have \":\" in its name".into()],

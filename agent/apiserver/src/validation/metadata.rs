@@ -10,6 +10,7 @@ use serde_json::Value;
 use stdx::quoted;
 
 use super::names::Complaints;
+use super::storage_version::storage_version_name;
 use super::{Errors, Path, checks, labels, names};
 use crate::status::{Failure, FieldError, Result, Shown};
 use crate::strategy::Part;
@@ -72,6 +73,9 @@ fn rule(kind: &Kind) -> Rule {
         ("policy", _) => NOTHING,
         ("networking.k8s.io", "ipaddresses") => Rule { name: ip_name, ..WHOLE_THEN_CHANGE },
         ("rbac.authorization.k8s.io", _) => Rule { name: names::path_segment, ..WHOLE_THEN_CHANGE },
+        ("certificates.k8s.io", "podcertificaterequests") => COMMON,
+        ("internal.apiserver.k8s.io", _) => Rule { name: storage_version_name, update: &[], ..COMMON },
+        ("storagemigration.k8s.io", _) => WHOLE_THEN_CHANGE,
         ("certificates.k8s.io", _) => Rule { name: |_| Complaints::new(), ..WHOLE_THEN_CHANGE },
         ("node.k8s.io", _) => Rule { known_finalizers: false, ..WHOLE_THEN_CHANGE },
         ("admissionregistration.k8s.io", _) => Rule { known_finalizers: false, ..WHOLE },

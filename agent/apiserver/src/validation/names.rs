@@ -52,6 +52,13 @@ const SUBDOMAIN: Form = Form {
     unfit: "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')",
 };
 
+const SUBDOMAIN_CASELESS: Form = Form {
+    max: 253,
+    too_long: "must be no more than 253 bytes",
+    fits: |text| is_subdomain(&text.to_ascii_lowercase()),
+    unfit: "an RFC 1123 subdomain must consist of alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character (e.g. 'Example.com', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')",
+};
+
 const SUBDOMAIN_UNDERSCORE: Form = Form {
     max: 253,
     too_long: MAX_253,
@@ -125,6 +132,12 @@ pub fn dns1035_label(text: &str) -> Complaints {
 #[must_use]
 pub fn dns1123_subdomain(text: &str) -> Complaints {
     SUBDOMAIN.complaints(text)
+}
+
+/// As [`long_name`], in large letters, too.
+#[must_use]
+pub fn long_name_caseless(text: &str) -> Complaints {
+    SUBDOMAIN_CASELESS.complaints(text)
 }
 
 /// As [`dns1123_subdomain`], in the words of names that upstream declares.

@@ -3,6 +3,7 @@
 pub(super) mod claim;
 pub(super) mod class;
 pub mod device;
+pub(super) mod pool;
 pub(super) mod slice;
 pub(super) mod status;
 

@@ -1,4 +1,6 @@
-//! PriorityClasses.
+//! The group of scheduling: PriorityClasses here.
+
+pub(super) mod groups;
 
 use api::scheduling::v1::PriorityClass;
 

@@ -24,6 +24,13 @@ pub fn structures<M: prost::Message>(name: &str, values: &[M]) -> Shown {
     Shown::structure(message, values.iter().map(|value| tree(message, value)).collect(), spell_all)
 }
 
+/// A structure as clients write it, of which errors tell where upstream declares the rule; `name` is its message's.
+#[must_use]
+pub fn as_written<M: prost::Message>(name: &str, value: &M) -> Shown {
+    let json = schema::message(name).map(|message| api::transcode::to_json(message, value, None));
+    Shown::spelled(json.and_then(|json| String::from_utf8(json).ok()).unwrap_or_else(|| "{}".to_owned()))
+}
+
 /// What an error says of a structure that may be missing.
 #[must_use]
 pub fn optional<M: prost::Message>(name: &str, value: Option<&M>) -> Shown {

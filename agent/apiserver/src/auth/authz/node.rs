@@ -2,14 +2,16 @@
 //!
 //! ```text
 //!   node ◀── pod ──▶ service account, secrets, config maps, claims ◀── volume ──▶ secrets
-//!   node ◀── volume attachment
+//!   node ◀── volume attachment, request of a pod's certificate
 //! ```
 //! The graph is kept per node, as counted references, so that a question is one look-up. Nodes can create mirror
 //! pods, so these refer to nothing.
 
 mod graph;
 
+use api::certificates::v1beta1::PodCertificateRequest;
 use api::core::v1::{PersistentVolume, Pod};
+use api::features::Features;
 use api::rbac::v1::PolicyRule;
 use parking_lot::RwLock;
 
@@ -21,18 +23,22 @@ use crate::auth::identity;
 /// Where nodes keep their leases.
 const LEASE_NAMESPACE: &str = "kube-node-lease";
 
+/// Pods get certificates by requests of their nodes.
+const CERTIFICATES: &str = "PodCertificateRequest";
+
 /// Decides about requests of nodes.
 pub struct NodeAuthorizer {
     graph: RwLock<Graph>,
     /// What all nodes may do with resources that are not divided up here.
     rules: Vec<PolicyRule>,
+    features: Features,
 }
 
 impl NodeAuthorizer {
     /// An authorizer without pods; `rules` are those of the cluster role `system:node`.
     #[must_use]
-    pub fn new(rules: Vec<PolicyRule>) -> Self {
-        Self { graph: RwLock::default(), rules }
+    pub fn new(rules: Vec<PolicyRule>, features: Features) -> Self {
+        Self { graph: RwLock::default(), rules, features }
     }
 
     /// Takes over a pod.
@@ -57,12 +63,23 @@ impl NodeAuthorizer {
 
     /// Takes over a volume attachment.
     pub fn apply_attachment(&self, name: &str, node: &str) {
-        self.graph.write().apply_attachment(name, node);
+        self.graph.write().apply_of_node(Target::Attachment, ("", name), node);
     }
 
     /// Forgets a volume attachment.
     pub fn delete_attachment(&self, name: &str) {
-        self.graph.write().delete_attachment(name);
+        self.graph.write().delete_of_node(Target::Attachment, ("", name));
+    }
+
+    /// Takes over a request of a certificate.
+    pub fn apply_certificate_request(&self, request: &PodCertificateRequest) {
+        let key = (request.metadata.namespace.as_str(), request.metadata.name.as_str());
+        self.graph.write().apply_of_node(Target::CertificateRequest, key, &request.spec.node_name);
+    }
+
+    /// Forgets a request of a certificate.
+    pub fn delete_certificate_request(&self, namespace: &str, name: &str) {
+        self.graph.write().delete_of_node(Target::CertificateRequest, (namespace, name));
     }
 
     fn related(&self, node: &str, target: Target, attributes: &Attributes<'_>) -> Decision {
@@ -103,12 +120,28 @@ impl NodeAuthorizer {
     }
 
     fn service_account(&self, node: &str, attributes: &Attributes<'_>) -> Decision {
+        const READERS: [&str; 2] = ["KubeletServiceAccountTokenForCredentialProviders", CERTIFICATES];
         match (attributes.verb, attributes.subresource) {
+            ("get", "") if !READERS.iter().any(|gate| self.features.is_on(gate)) => {
+                no("not allowed to get service accounts")
+            }
             ("get", "") => self.read(node, Target::ServiceAccount, attributes),
             ("create", _) if attributes.name.is_empty() => no("can only create tokens for individual service accounts"),
             ("create", "token") => self.related(node, Target::ServiceAccount, attributes),
             ("create", _) => no("can only create token subresource of serviceaccount"),
             _ => no("can only create tokens for individual service accounts"),
+        }
+    }
+
+    fn certificate_request(&self, node: &str, attributes: &Attributes<'_>) -> Decision {
+        match (attributes.subresource, attributes.verb) {
+            // Admission limits these to pods that run on the node.
+            ("", "create") => yes(),
+            ("", "get") => self.related(node, Target::CertificateRequest, attributes),
+            ("", "list" | "watch") if selects(attributes, "spec.nodeName", node) => yes(),
+            ("", "list" | "watch") => no("can only list/watch podcertificaterequests with nodeName field selector"),
+            ("", verb) => no(format!("nodes may not {verb} podcertificaterequests")),
+            _ => no("nodes may not access the status subresource of PodCertificateRequests"),
         }
     }
 
@@ -142,6 +175,9 @@ impl Authorizer for NodeAuthorizer {
             ("coordination.k8s.io", "leases") => lease(node, attributes),
             ("storage.k8s.io", "csinodes") => csi_node(node, attributes),
             ("resource.k8s.io", "resourceslices") => resource_slice(node, attributes),
+            ("certificates.k8s.io", "podcertificaterequests") if self.features.is_on(CERTIFICATES) => {
+                self.certificate_request(node, attributes)
+            }
             ("", "nodes") => own_node(node, attributes),
             ("", "pods") => self.pod(node, attributes),
             _ if rules_allow(&self.rules, attributes) => yes(),

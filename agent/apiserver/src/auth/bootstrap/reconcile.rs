@@ -116,13 +116,17 @@ fn extend(object: &mut Value, field: &str, missing: Vec<Value>) {
 
 #[cfg(test)]
 mod tests {
+    use api::features::Features;
     use serde_json::{Value, json};
 
     use super::{Reconciled, reconcile};
     use crate::auth::bootstrap::{Object, objects};
 
     fn made(plural: &str, name: &str) -> Object {
-        objects(0).into_iter().find(|object| object.kind.plural == plural && object.name == name).unwrap()
+        objects(&Features::default(), 0)
+            .into_iter()
+            .find(|object| object.kind.plural == plural && object.name == name)
+            .unwrap()
     }
 
     fn changed(object: &Object, change: impl FnOnce(&mut Value)) -> Value {
@@ -133,7 +137,7 @@ mod tests {
 
     #[test]
     fn untouched_objects_are_kept() {
-        for object in objects(0) {
+        for object in objects(&Features::default(), 0) {
             assert_eq!(reconcile(&object.value, &object), Reconciled::Keep, "{}", object.name);
         }
     }

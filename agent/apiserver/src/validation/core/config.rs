@@ -126,8 +126,11 @@ fn keys<'a>(path: &Path<'_>, keys: impl Iterator<Item = &'a String>, errors: &mu
 
 #[cfg(test)]
 mod tests {
+    use api::features::Features;
+
     use super::*;
     use crate::strategy::Part;
+    use crate::validation::Context;
 
     #[test]
     fn secrets_hold_what_their_type_says() {
@@ -143,7 +146,9 @@ mod tests {
             let data = BTreeMap::from([(key.to_owned(), value.as_bytes().to_vec())]);
             let new = Secret { r#type: kind.to_owned(), data, ..Secret::default() };
             let mut errors = Errors::new();
-            secret(&Change { part: Part::Main, new: &new, old: None, given: &serde_json::Value::Null }, &mut errors);
+            let context = Context { features: &Features::default(), now: 0 };
+            let given = &serde_json::Value::Null;
+            secret(&Change { part: Part::Main, new: &new, old: None, given, context }, &mut errors);
             let told = errors.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
             assert_eq!(expected.is_empty(), told.is_empty(), "{kind}: {told}");
             assert!(told.contains(expected), "{kind}: {told}");

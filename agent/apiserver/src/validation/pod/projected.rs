@@ -1,5 +1,7 @@
 //! Volumes that several sources lie in.
 
+mod certificates;
+
 use api::core::v1::{
     KeyToPath, PodSpec, ProjectedVolumeSource, ServiceAccountTokenProjection, Volume, VolumeProjection,
 };
@@ -47,8 +49,23 @@ fn source<'a>(
     if let Some(token) = &source.service_account_token {
         self::token(volume, &path.child("serviceAccountToken"), (token, options), errors);
     }
-    let set =
-        [secret.is_some(), config.is_some(), source.downward_api.is_some(), source.service_account_token.is_some()];
+    if let Some(bundle) = &source.cluster_trust_bundle {
+        certificates::bundle(&path.child("clusterTrustBundle"), bundle, errors);
+        once(volume, &bundle.path, &bundle.path, paths, errors);
+    }
+    if let Some(certificate) = &source.pod_certificate {
+        certificates::certificate(&path.child("podCertificate"), certificate, errors, |path, errors| {
+            once(volume, path, path, paths, errors);
+        });
+    }
+    let set = [
+        secret.is_some(),
+        config.is_some(),
+        source.downward_api.is_some(),
+        source.service_account_token.is_some(),
+        source.cluster_trust_bundle.is_some(),
+        source.pod_certificate.is_some(),
+    ];
     if set.iter().filter(|set| **set).count() > 1 {
         errors.push(FieldError::forbidden(path, "may not specify more than 1 volume type per source"));
     }

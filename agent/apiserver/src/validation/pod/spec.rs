@@ -1,6 +1,6 @@
 //! The specification of a Pod.
 
-use api::core::v1::{PodResourceClaim, PodSchedulingGate, PodSpec};
+use api::core::v1::{PodResourceClaim, PodSchedulingGate, PodSchedulingGroup, PodSpec};
 use api::meta::v1::ObjectMeta;
 
 use super::container::Scope;
@@ -44,7 +44,21 @@ pub(super) fn spec(path: &Path<'_>, spec: &PodSpec, meta: Option<&ObjectMeta>, o
     named(path, spec, errors);
     scheduling(path, spec, options, errors);
     operating_system(path, spec, errors);
+    if let Some(group) = &spec.scheduling_group {
+        scheduling_group(&path.child("schedulingGroup").child("podGroupName"), group, errors);
+    }
     env::file_volumes(path, spec, errors);
+}
+
+/// The PodGroup that a Pod is scheduled with.
+fn scheduling_group(path: &Path<'_>, group: &PodSchedulingGroup, errors: &mut Errors) {
+    match &group.pod_group_name {
+        Some(name) => checks::text(path, name, names::dns1123_subdomain(name), errors),
+        None => {
+            let why = "must specify one of: `podGroupName`";
+            errors.push(FieldError::invalid(path, shown::optional_text(None), why));
+        }
+    }
 }
 
 fn policies(path: &Path<'_>, spec: &PodSpec, errors: &mut Errors) {

@@ -48,6 +48,37 @@ pub(super) fn status(new: &Pod, old: &Pod, options: Options, errors: &mut Errors
             errors.push(FieldError::forbidden(at.index(i).child("allocatedResourcesStatus"), why));
         }
     }
+    let lists = [
+        ("containerStatuses", &after.container_statuses),
+        ("initContainerStatuses", &after.init_container_statuses),
+        ("ephemeralContainerStatuses", &after.ephemeral_container_statuses),
+    ];
+    for (name, statuses) in lists {
+        image_volumes(&path.child(name), statuses, errors);
+    }
+}
+
+/// The images that volumes are of.
+fn image_volumes(path: &Path<'_>, statuses: &[ContainerStatus], errors: &mut Errors) {
+    const MAX_REFERENCE_BYTES: usize = 256;
+    for (i, status) in statuses.iter().enumerate() {
+        for (j, mount) in status.volume_mounts.iter().enumerate() {
+            let image = mount.volume_status.as_ref().and_then(|status| status.image.as_ref());
+            let Some(image) = image else { continue };
+            let status = path.index(i);
+            let mounts = status.child("volumeMounts");
+            let mount = mounts.index(j);
+            let volume = mount.child("volumeStatus");
+            // Upstream calls the field by its type.
+            let image_path = volume.child("imageVolumeStatus");
+            let at = image_path.child("imageRef");
+            if image.image_ref.is_empty() {
+                errors.push(FieldError::required(at, "imageRef must not be empty"));
+            } else if image.image_ref.len() > MAX_REFERENCE_BYTES {
+                errors.push(FieldError::too_long(at, MAX_REFERENCE_BYTES));
+            }
+        }
+    }
 }
 
 fn conditions(path: &Path<'_>, list: &[PodCondition], errors: &mut Errors) {

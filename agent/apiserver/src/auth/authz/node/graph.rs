@@ -18,6 +18,7 @@ pub(super) enum Target {
     ResourceClaim,
     Volume,
     Attachment,
+    CertificateRequest,
 }
 
 /// Namespace and name.
@@ -31,7 +32,8 @@ pub(super) struct Graph {
     volumes: HashMap<String, BoundVolume>,
     /// Volumes that have a secret.
     by_secret: HashMap<Key, BTreeSet<String>>,
-    attachments: HashMap<String, String>,
+    /// What says itself which node it is for.
+    of_nodes: HashMap<(Target, Key), String>,
 }
 
 struct Bound {
@@ -108,18 +110,20 @@ impl Graph {
         }
     }
 
-    pub(super) fn apply_attachment(&mut self, name: &str, node: &str) {
-        self.attachments.insert(name.to_owned(), node.to_owned());
+    pub(super) fn apply_of_node(&mut self, target: Target, (namespace, name): (&str, &str), node: &str) {
+        self.of_nodes.insert((target, (namespace.to_owned(), name.to_owned())), node.to_owned());
     }
 
-    pub(super) fn delete_attachment(&mut self, name: &str) {
-        self.attachments.remove(name);
+    pub(super) fn delete_of_node(&mut self, target: Target, (namespace, name): (&str, &str)) {
+        self.of_nodes.remove(&(target, (namespace.to_owned(), name.to_owned())));
     }
 
     pub(super) fn is_related(&self, node: &str, target: Target, namespace: &str, name: &str) -> bool {
         let key = (namespace.to_owned(), name.to_owned());
         match target {
-            Target::Attachment => self.attachments.get(name).is_some_and(|attached| attached == node),
+            Target::Attachment | Target::CertificateRequest => {
+                self.of_nodes.get(&(target, key)).is_some_and(|of| of == node)
+            }
             Target::Volume => self.has_volume(node, name),
             Target::Secret => {
                 let mut volumes = self.by_secret.get(&key).into_iter().flatten();

@@ -1,7 +1,9 @@
+use api::certificates::v1beta1::PodCertificateRequest;
 use api::core::v1::{
     Container, EnvVar, EnvVarSource, EphemeralVolumeSource, LocalObjectReference, ObjectReference, PersistentVolume,
     PersistentVolumeClaimVolumeSource, Pod, SecretKeySelector, SecretReference, Volume,
 };
+use api::features::Features;
 
 use super::NodeAuthorizer;
 use crate::auth::authz::{Attributes, Authorizer};
@@ -56,7 +58,7 @@ fn volume() -> PersistentVolume {
 }
 
 fn authorizer() -> NodeAuthorizer {
-    let nodes = NodeAuthorizer::new(bootstrap::node_rules());
+    let nodes = NodeAuthorizer::new(bootstrap::node_rules(&Features::default()), Features::default());
     nodes.apply_pod(&pod("web", "a"));
     nodes.apply_volume(&volume());
     nodes.apply_attachment("va", "a");
@@ -170,7 +172,7 @@ fn references_end_with_the_last_pod_that_has_them() {
 
 #[test]
 fn mirror_pods_give_a_node_nothing() {
-    let nodes = NodeAuthorizer::new(Vec::new());
+    let nodes = NodeAuthorizer::new(Vec::new(), Features::default());
     let mut mirror = pod("web", "a");
     mirror.metadata.annotations.insert("kubernetes.io/config.mirror".to_owned(), "hash".to_owned());
     nodes.apply_pod(&mirror);
@@ -187,4 +189,40 @@ fn users_outside_the_nodes_group_are_not_judged() {
     let nameless = node("");
     let reason = "unknown node for user \"system:node:\"";
     assert_eq!(allows(&nodes, &nameless, "get -/secrets ns/env"), (false, reason.to_owned()));
+}
+
+#[test]
+fn nodes_see_the_requests_of_certificates_that_they_made() {
+    let features = Features::parse(["PodCertificateRequest=true"]).unwrap();
+    let requests = |features: &Features| {
+        let nodes = NodeAuthorizer::new(bootstrap::node_rules(features), features.clone());
+        let mut request = PodCertificateRequest::default();
+        request.metadata.namespace = "ns".to_owned();
+        request.metadata.name = "r".to_owned();
+        request.spec.node_name = "a".to_owned();
+        nodes.apply_certificate_request(&request);
+        nodes
+    };
+    let nodes = requests(&features);
+    let certificates = "certificates.k8s.io/podcertificaterequests";
+    for (request, reason) in [
+        (format!("get {certificates} ns/r"), ""),
+        (format!("create {certificates} ns/-"), ""),
+        (format!("get {certificates} ns/s"), "no relationship found between node 'a' and this object"),
+        (
+            format!("list {certificates} ns/-"),
+            "can only list/watch podcertificaterequests with nodeName field selector",
+        ),
+        (format!("delete {certificates} ns/r"), "nodes may not delete podcertificaterequests"),
+        (
+            format!("update {certificates}/status ns/r"),
+            "nodes may not access the status subresource of PodCertificateRequests",
+        ),
+    ] {
+        assert_eq!(allows(&nodes, &node("a"), &request), (reason.is_empty(), reason.to_owned()), "{request}");
+    }
+    assert!(!allows(&nodes, &node("b"), &format!("get {certificates} ns/r")).0);
+    nodes.delete_certificate_request("ns", "r");
+    assert!(!allows(&nodes, &node("a"), &format!("get {certificates} ns/r")).0);
+    assert!(!allows(&requests(&Features::default()), &node("a"), &format!("get {certificates} ns/r")).0);
 }

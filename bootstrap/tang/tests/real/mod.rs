@@ -1,4 +1,5 @@
 //! A real Tang server, a process for each connection as its unit has it.
+#![allow(dead_code, reason = "the tests of several crates use it, each what it needs")]
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -9,16 +10,16 @@ use std::process::{Command, Stdio};
 use tang::{Advertisement, Binding, Secret};
 
 /// A folder of keys, and where they are served for as long as the test runs.
-pub struct Tang {
+pub(crate) struct Tang {
     /// The keys.
-    pub keys: tempfile::TempDir,
+    pub(crate) keys: tempfile::TempDir,
     /// Where it is.
-    pub url: String,
+    pub(crate) url: String,
 }
 
 impl Tang {
     /// With keys of its own.
-    pub fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let keys = tempfile::tempdir().unwrap();
         run(Command::new("/usr/libexec/tangd-keygen").arg(keys.path()), "");
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -29,7 +30,7 @@ impl Tang {
     }
 
     /// Asks it: the line of its answer, and what it says.
-    pub fn call(&self, head: &str, body: &[u8]) -> (String, Vec<u8>) {
+    pub(crate) fn call(&self, head: &str, body: &[u8]) -> (String, Vec<u8>) {
         let mut stream = TcpStream::connect(self.url.strip_prefix("http://").unwrap()).unwrap();
         write!(stream, "{head} HTTP/1.1\r\nHost: tang\r\nContent-Length: {}\r\n\r\n", body.len()).unwrap();
         stream.write_all(body).unwrap();
@@ -48,14 +49,14 @@ impl Tang {
     }
 
     /// The thumbprints of its keys that can do this, as its own tools tell them.
-    pub fn thumbprints(&self, operation: &str) -> Vec<String> {
+    pub(crate) fn thumbprints(&self, operation: &str) -> Vec<String> {
         let files = std::fs::read_dir(self.keys.path()).unwrap().map(|entry| entry.unwrap().path());
         let can = files.filter(|file| std::fs::read_to_string(file).unwrap().contains(operation));
         can.map(|file| run(Command::new("jose").args(["jwk", "thp", "-a", "S256", "-i"]).arg(file), "")).collect()
     }
 
     /// A secret that it gives back.
-    pub fn bind(&self) -> (Binding, Secret) {
+    pub(crate) fn bind(&self) -> (Binding, Secret) {
         let (_, said) = self.call("GET /adv", b"");
         let said = Advertisement::read(&said, &self.thumbprints("verify")).unwrap();
         Binding::seal(&self.url, &said).unwrap()
@@ -70,7 +71,7 @@ fn serve(keys: &Path, stream: TcpStream) {
 }
 
 /// Runs a program that must succeed.
-pub fn run(command: &mut Command, input: &str) -> String {
+pub(crate) fn run(command: &mut Command, input: &str) -> String {
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
     let output = child.wait_with_output().unwrap();

@@ -203,7 +203,7 @@ pub fn prepare_create(kind: &'static Kind, value: &mut Value, user: &User, featu
         }
         ("", "persistentvolumeclaims") => {
             value["status"] = json!({"phase": "Pending"});
-            storage::normalize_claim(value, None);
+            storage::normalize_claim(value, None, features);
         }
         ("apiregistration.k8s.io", _) => storage::local_api_service(value),
         ("", "nodes") => {
@@ -377,7 +377,7 @@ fn main_keeps(kind: &'static Kind, new: &mut Value, old: &Value, features: &Feat
     }
     match (kind.group, kind.plural) {
         ("", "serviceaccounts") => keep_secret_names(new),
-        ("", "persistentvolumeclaims") => storage::normalize_claim(new, Some(old)),
+        ("", "persistentvolumeclaims") => storage::normalize_claim(new, Some(old), features),
         ("", "namespaces") => {
             let finalizers = tree::at(old, "/spec/finalizers").cloned().unwrap_or(Value::Null);
             new["spec"]["finalizers"] = finalizers;

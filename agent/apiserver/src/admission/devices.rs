@@ -26,7 +26,9 @@ pub fn claim_errors(call: &Call, part: Part, new: &Value, old: Option<&Value>) -
         ("resourceclaimtemplates", Part::Main, None) => admin_request(call, new, "/spec/spec/devices/requests"),
         ("resourceclaims", Part::Status, Some(old)) => {
             let mut errors = admin_result(call, new, old);
-            errors.extend(unbound(call, new, old));
+            if call.app.config.features.is_on("DRAResourceClaimGranularStatusAuthorization") {
+                errors.extend(unbound(call, new, old));
+            }
             errors
         }
         _ => Vec::new(),

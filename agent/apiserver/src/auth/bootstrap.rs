@@ -75,29 +75,47 @@ impl Object {
 pub fn objects(features: &Features, now: i64) -> Vec<Object> {
     let time = api::time::format_seconds(now);
     let mut objects: Vec<Object> = TABLES.iter().flat_map(|table| read(table, &time)).collect();
-    for added in GATED.lines().filter_map(|line| gated(line, features, &time)) {
-        let same = objects.iter_mut().find(|object| object.kind == added.kind && object.key() == added.key());
-        match same {
-            Some(object) => add_rules(&mut object.value, &added.value),
-            None => objects.push(added),
-        }
-    }
+    GATED.lines().filter_map(|line| gated(line, features, &time)).for_each(|change| change.apply(&mut objects));
     objects
 }
 
-/// What there is with a feature: whole objects, or more rules of those that there are without.
+/// What a feature adds or takes away: whole objects, or rules of those that are there all the same.
 const GATED: &str = include_str!("../../bootstrap/gated.jsonl");
 
-fn gated(line: &str, features: &Features, time: &str) -> Option<Object> {
-    let mut row: Value = serde_json::from_str(line).ok()?;
-    let kind = api::kind_by_resource(RBAC, "v1", row["resource"].as_str()?)?;
-    let is_on = features.is_on(row["gate"].as_str()?);
-    is_on.then(|| object(kind, row["object"].take(), time))
+enum Gated {
+    Added(Object),
+    Removed(Object),
 }
 
-fn add_rules(role: &mut Value, added: &Value) {
-    let rules = crate::tree::list(added, "/rules").iter().cloned();
-    crate::tree::list_at(role, "rules").extend(rules);
+fn gated(line: &str, features: &Features, time: &str) -> Option<Gated> {
+    let mut row: Value = serde_json::from_str(line).ok()?;
+    let kind = api::kind_by_resource(RBAC, "v1", row["resource"].as_str()?)?;
+    let object = object(kind, row["object"].take(), time);
+    let is_on = |key: &str| row[key].as_str().map(|gate| features.is_on(gate));
+    match (is_on("gate"), is_on("without")) {
+        (Some(true), _) => Some(Gated::Added(object)),
+        (_, Some(false)) => Some(Gated::Removed(object)),
+        _ => None,
+    }
+}
+
+impl Gated {
+    fn apply(self, objects: &mut Vec<Object>) {
+        let (Self::Added(own) | Self::Removed(own)) = &self;
+        let at = objects.iter().position(|object| object.kind == own.kind && object.key() == own.key());
+        let rules = crate::tree::list(&own.value, "/rules").to_vec();
+        match (self, at) {
+            (Self::Added(_), Some(at)) => crate::tree::list_at(&mut objects[at].value, "rules").extend(rules),
+            (Self::Added(own), None) => objects.push(own),
+            (Self::Removed(_), Some(at)) if rules.is_empty() => {
+                objects.remove(at);
+            }
+            (Self::Removed(_), Some(at)) => {
+                crate::tree::list_at(&mut objects[at].value, "rules").retain(|rule| !rules.contains(rule));
+            }
+            (Self::Removed(_), None) => {}
+        }
+    }
 }
 
 /// What registers the group versions that are served here with this server itself.
@@ -191,7 +209,8 @@ mod tests {
     /// With every feature that something is made for.
     fn everything() -> Features {
         let gates: Vec<serde_json::Value> = GATED.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-        let on: Vec<String> = gates.iter().map(|row| format!("{}=true", row["gate"].as_str().unwrap())).collect();
+        let on: Vec<String> =
+            gates.iter().filter_map(|row| row["gate"].as_str()).map(|gate| format!("{gate}=true")).collect();
         Features::parse(on.iter().map(String::as_str)).unwrap()
     }
 
@@ -243,5 +262,11 @@ mod tests {
         };
         assert!(has(&Features::default(), "csidrivers") && !has(&Features::default(), "podcertificaterequests"));
         assert!(has(&everything(), "podcertificaterequests"));
+        let off = Features::parse(["KubeletServiceAccountTokenForCredentialProviders=false"]).unwrap();
+        assert!(has(&Features::default(), "serviceaccounts") && !has(&off, "serviceaccounts"));
+        let off = Features::parse(["DRADeviceTaints=false"]).unwrap();
+        let name = "system:controller:device-taint-eviction-controller";
+        let made = |features: &Features| objects(features, 0).iter().filter(|object| object.name == name).count();
+        assert_eq!((made(&Features::default()), made(&off)), (2, 0));
     }
 }

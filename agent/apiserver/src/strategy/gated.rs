@@ -25,16 +25,53 @@ const FIELDS: &[(&str, &str, &str, &str)] = &[
     ("DRAListTypeAttributes", "resource.k8s.io", "resourceslices", "/spec/devices/*/attributes/*/versions"),
 ];
 
-/// Gate, message and field, wherever the message occurs. A field of a struct of the message is told by a path, and
-/// takes a struct along that holds nothing else.
+/// Gate, message and field, wherever the message occurs; a star stands for every version. A field of a struct of the
+/// message is told by a path, and takes a struct along that holds nothing else.
 const EVERYWHERE: &[(&str, &str, &str)] = &[
+    (
+        "CRDObservedGenerationTracking",
+        "k8s.io.apiextensions_apiserver.pkg.apis.apiextensions.v1.CustomResourceDefinitionStatus",
+        "observedGeneration",
+    ),
+    (
+        "CRDObservedGenerationTracking",
+        "k8s.io.apiextensions_apiserver.pkg.apis.apiextensions.v1.CustomResourceDefinitionCondition",
+        "observedGeneration",
+    ),
     ("ClusterTrustBundleProjection", "k8s.io.api.core.v1.VolumeProjection", "clusterTrustBundle"),
     ("ContainerStopSignals", "k8s.io.api.core.v1.Container", "lifecycle.stopSignal"),
     ("ContainerStopSignals", "k8s.io.api.core.v1.EphemeralContainerCommon", "lifecycle.stopSignal"),
+    ("DRADeviceBindingConditions", "k8s.io.api.resource.*.BasicDevice", "bindingConditions"),
+    ("DRADeviceBindingConditions", "k8s.io.api.resource.*.BasicDevice", "bindingFailureConditions"),
+    ("DRADeviceBindingConditions", "k8s.io.api.resource.*.BasicDevice", "bindsToNode"),
+    ("DRADeviceBindingConditions", "k8s.io.api.resource.*.Device", "bindingConditions"),
+    ("DRADeviceBindingConditions", "k8s.io.api.resource.*.Device", "bindingFailureConditions"),
+    ("DRADeviceBindingConditions", "k8s.io.api.resource.*.Device", "bindsToNode"),
+    ("DRADeviceBindingConditions", "k8s.io.api.resource.*.DeviceRequestAllocationResult", "bindingConditions"),
+    ("DRADeviceBindingConditions", "k8s.io.api.resource.*.DeviceRequestAllocationResult", "bindingFailureConditions"),
+    ("DRADeviceTaints", "k8s.io.api.resource.*.BasicDevice", "taints"),
+    ("DRADeviceTaints", "k8s.io.api.resource.*.Device", "taints"),
+    ("DRADeviceTaints", "k8s.io.api.resource.*.DeviceRequest", "tolerations"),
+    ("DRADeviceTaints", "k8s.io.api.resource.*.DeviceSubRequest", "tolerations"),
+    ("DRADeviceTaints", "k8s.io.api.resource.*.ExactDeviceRequest", "tolerations"),
     ("DRANodeAllocatableResources", "k8s.io.api.core.v1.PodStatus", "nodeAllocatableResourceClaimStatuses"),
+    ("DRAPartitionableDevices", "k8s.io.api.resource.*.BasicDevice", "allNodes"),
+    ("DRAPartitionableDevices", "k8s.io.api.resource.*.BasicDevice", "consumesCounters"),
+    ("DRAPartitionableDevices", "k8s.io.api.resource.*.BasicDevice", "nodeName"),
+    ("DRAPartitionableDevices", "k8s.io.api.resource.*.BasicDevice", "nodeSelector"),
+    ("DRAPartitionableDevices", "k8s.io.api.resource.*.Device", "allNodes"),
+    ("DRAPartitionableDevices", "k8s.io.api.resource.*.Device", "consumesCounters"),
+    ("DRAPartitionableDevices", "k8s.io.api.resource.*.Device", "nodeName"),
+    ("DRAPartitionableDevices", "k8s.io.api.resource.*.Device", "nodeSelector"),
+    ("DRAPartitionableDevices", "k8s.io.api.resource.*.ResourceSliceSpec", "perDeviceNodeSelection"),
+    ("DRAPartitionableDevices", "k8s.io.api.resource.*.ResourceSliceSpec", "sharedCounters"),
+    ("DRAPrioritizedList", "k8s.io.api.resource.*.DeviceRequest", "firstAvailable"),
+    ("DRAResourceClaimDeviceStatus", "k8s.io.api.resource.*.ResourceClaimStatus", "devices"),
     ("DRAWorkloadResourceClaims", "k8s.io.api.scheduling.v1alpha2.PodGroupSpec", "resourceClaims"),
     ("DRAWorkloadResourceClaims", "k8s.io.api.scheduling.v1alpha2.PodGroupStatus", "resourceClaimStatuses"),
     ("DRAWorkloadResourceClaims", "k8s.io.api.scheduling.v1alpha2.PodGroupTemplate", "resourceClaims"),
+    ("DeploymentReplicaSetTerminatingReplicas", "k8s.io.api.apps.v1.DeploymentStatus", "terminatingReplicas"),
+    ("DeploymentReplicaSetTerminatingReplicas", "k8s.io.api.apps.v1.ReplicaSetStatus", "terminatingReplicas"),
     ("EnvFiles", "k8s.io.api.core.v1.EnvVarSource", "fileKeyRef"),
     ("GenericWorkload", "k8s.io.api.core.v1.PodSpec", "schedulingGroup"),
     ("HPAConfigurableTolerance", "k8s.io.api.autoscaling.v2.HPAScalingRules", "tolerance"),
@@ -43,6 +80,8 @@ const EVERYWHERE: &[(&str, &str, &str)] = &[
     ("MatchLabelKeysInPodTopologySpread", "k8s.io.api.core.v1.TopologySpreadConstraint", "matchLabelKeys"),
     ("PodCertificateRequest", "k8s.io.api.core.v1.VolumeProjection", "podCertificate"),
     ("PodLevelResources", "k8s.io.api.core.v1.PodSpec", "resources"),
+    ("ResourceHealthStatus", "k8s.io.api.core.v1.ContainerStatus", "allocatedResourcesStatus"),
+    ("ResourceHealthStatusMessage", "k8s.io.api.core.v1.ResourceHealth", "message"),
     ("TopologyAwareWorkloadScheduling", "k8s.io.api.scheduling.v1alpha2.PodGroupSpec", "schedulingConstraints"),
     ("TopologyAwareWorkloadScheduling", "k8s.io.api.scheduling.v1alpha2.PodGroupTemplate", "schedulingConstraints"),
     ("WorkloadAwarePreemption", "k8s.io.api.scheduling.v1alpha2.PodGroupSpec", "disruptionMode"),
@@ -89,7 +128,7 @@ fn drop_everywhere(schema: &'static Message, new: &mut Value, old: Option<&Value
 fn set(schema: &'static Message, object: &Value, rows: &[Row]) -> Vec<Row> {
     let mut found = Vec::new();
     visit(schema, object, &mut |message, value| {
-        let of_message = rows.iter().filter(|(_, name, _)| *name == message.name);
+        let of_message = rows.iter().filter(|(_, name, _)| is_called(message, name));
         for row in of_message.filter(|(.., field)| is_set(value, field)) {
             if !found.contains(row) {
                 found.push(*row);
@@ -97,6 +136,12 @@ fn set(schema: &'static Message, object: &Value, rows: &[Row]) -> Vec<Row> {
         }
     });
     found
+}
+
+fn is_called(message: &Message, name: &str) -> bool {
+    let Some((group, kind)) = name.split_once('*') else { return message.name == name };
+    let version = message.name.strip_prefix(group).and_then(|rest| rest.strip_suffix(kind));
+    version.is_some_and(|version| !version.contains('.'))
 }
 
 fn is_set(holder: &Value, field: &str) -> bool {
@@ -136,7 +181,7 @@ fn visit(schema: &'static Message, value: &Value, look: &mut impl FnMut(&'static
 
 /// Goes to every message of this name in a tree.
 fn each(schema: &'static Message, value: &mut Value, name: &str, work: &mut impl FnMut(&mut Value)) {
-    if schema.name == name {
+    if is_called(schema, name) {
         work(value);
     }
     for (field, below, is_map) in nested(schema) {

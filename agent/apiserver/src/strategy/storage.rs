@@ -1,16 +1,17 @@
 //! Volumes, claims of them, and of devices.
 
+use api::features::Features;
 use serde_json::{Value, json};
 
 use crate::app::now_text;
 use crate::tree;
 
 /// Where a claim's data comes from stands in two fields, which follow one another.
-pub(super) fn normalize_claim(claim: &mut Value, old: Option<&Value>) {
+pub(super) fn normalize_claim(claim: &mut Value, old: Option<&Value>, features: &Features) {
     let (source, reference) = ("/spec/dataSource", "/spec/dataSourceRef");
     let had = |path: &str| old.is_some_and(|old| tree::has(old, path));
     let elsewhere = !tree::text(claim, "/spec/dataSourceRef/namespace").is_empty();
-    if elsewhere && !had(reference) {
+    if elsewhere && !had(reference) && !features.is_on("CrossNamespaceVolumeDataSource") {
         tree::remove(&mut claim["spec"], "dataSourceRef");
     }
     if !had(source) && !had(reference) && !tree::has(claim, reference) && !is_known_source(&claim["spec"]["dataSource"])
@@ -84,11 +85,11 @@ mod tests {
         let both = json!({"spec": {"dataSource": source, "dataSourceRef": source}});
         for field in ["dataSource", "dataSourceRef"] {
             let mut claim = json!({"spec": {field: source}});
-            normalize_claim(&mut claim, None);
+            normalize_claim(&mut claim, None, &Features::default());
             assert_eq!(claim, both);
         }
         let mut unknown = json!({"spec": {"dataSource": {"kind": "a", "name": "b"}}});
-        normalize_claim(&mut unknown, None);
+        normalize_claim(&mut unknown, None, &Features::default());
         assert_eq!(unknown, json!({"spec": {}}));
     }
 }

@@ -10,7 +10,7 @@ use api::core::v1::PodTemplateSpec;
 use api::meta::v1::{LabelSelector, ObjectMeta};
 
 use super::pod::{Options, warnings};
-use super::{Errors, Path, workload};
+use super::{Context, Errors, Path, workload};
 use crate::status::FieldError;
 
 pub(super) use daemon_set::{daemon_set, daemon_set_warnings};
@@ -20,8 +20,8 @@ pub(super) use revision::controller_revision;
 pub(super) use stateful_set::{stateful_set, stateful_set_warnings};
 
 /// What the successor of a template may keep.
-fn options(old: Option<&PodTemplateSpec>) -> Options {
-    Options::of(old.map(|old| (&old.spec, &old.metadata)))
+fn options(old: Option<&PodTemplateSpec>, context: Context<'_>) -> Options {
+    Options::of(old.map(|old| (&old.spec, &old.metadata)), context.features)
 }
 
 /// Whether the object is new, or what it wishes for is.

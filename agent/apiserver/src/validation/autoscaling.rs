@@ -34,7 +34,8 @@ pub fn autoscaler(change: &Change<'_, HorizontalPodAutoscaler>, errors: &mut Err
     }
     let spec = &new.spec;
     let (max_path, max) = (SPEC.child("maxReplicas"), spec.max_replicas);
-    let lowest = i32::from(old.is_none_or(|old| old.spec.min_replicas != Some(0)));
+    let may_rest = change.context.features.is_on("HPAScaleToZero");
+    let lowest = i32::from(!may_rest && old.is_none_or(|old| old.spec.min_replicas != Some(0)));
     if let Some(min) = spec.min_replicas.filter(|min| *min < lowest) {
         let why = format!("must be greater than or equal to {lowest}");
         errors.push(FieldError::invalid(SPEC.child("minReplicas"), min, why));

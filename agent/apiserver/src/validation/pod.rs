@@ -36,7 +36,10 @@ pub(super) use resources::overhead;
 /// A Pod.
 pub(super) fn pod(change: &Change<'_, Pod>, errors: &mut Errors) {
     let pod = change.new;
-    let options = Options { is_pod: true, ..Options::of(change.old.map(|old| (&old.spec, &old.metadata))) };
+    let options = Options {
+        is_pod: true,
+        ..Options::of(change.old.map(|old| (&old.spec, &old.metadata)), change.context.features)
+    };
     let path = change.path("spec");
     let Some(old) = change.old else {
         whole(&path, pod, options, errors);

@@ -85,6 +85,7 @@ fn assigned(call: &Call, old: &Value, binding: &Value, (node, labels): (&str, &[
     if !tree::list(old, "/spec/schedulingGates").is_empty() {
         return refuse(&format!("pod {name} has non-empty .spec.schedulingGates"));
     }
+    let clears_nomination = call.app.config.features.is_on("ClearingNominatedNodeNameAfterBinding");
     let mut new = old.clone();
     new["spec"]["nodeName"] = node.into();
     for key in ["annotations", "labels"] {
@@ -100,7 +101,7 @@ fn assigned(call: &Call, old: &Value, binding: &Value, (node, labels): (&str, &[
     let conditions = tree::list_at(&mut new["status"], "conditions");
     conditions.retain(|c| c["type"] != "PodScheduled");
     conditions.push(condition);
-    if let Some(status) = new.get_mut("status") {
+    if let Some(status) = new.get_mut("status").filter(|_| clears_nomination) {
         tree::remove(status, "nominatedNodeName");
     }
     Ok(new)

@@ -20,7 +20,7 @@ pub fn daemon_set(change: &Change<'_, DaemonSet>, errors: &mut Errors) {
         }
         return;
     }
-    let mut options = options(change.old.map(|old| &old.spec.template));
+    let mut options = options(change.old.map(|old| &old.spec.template), change.context);
     if let Some(old) = change.old {
         let selector = old.spec.selector.as_ref();
         options.invalid_selector_values |= selector.is_some_and(labels::has_invalid_values);

@@ -19,7 +19,7 @@ pub fn deployment(change: &Change<'_, Deployment>, errors: &mut Errors) {
         }
         return;
     }
-    spec(&change.path("spec"), &new.spec, options(change.old.map(|old| &old.spec.template)), errors);
+    spec(&change.path("spec"), &new.spec, options(change.old.map(|old| &old.spec.template), change.context), errors);
     if let Some(old) = change.old {
         workload::same_selector(new.spec.selector.as_ref(), old.spec.selector.as_ref(), errors);
     }

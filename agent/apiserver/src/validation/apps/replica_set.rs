@@ -13,7 +13,7 @@ pub fn replica_set(change: &Change<'_, ReplicaSet>, errors: &mut Errors) {
     if change.part == Part::Status {
         return status(&new.status, errors);
     }
-    spec(&change.path("spec"), &new.spec, options(change.old.map(|old| &old.spec.template)), errors);
+    spec(&change.path("spec"), &new.spec, options(change.old.map(|old| &old.spec.template), change.context), errors);
     if let Some(old) = change.old {
         workload::same_selector(new.spec.selector.as_ref(), old.spec.selector.as_ref(), errors);
     }

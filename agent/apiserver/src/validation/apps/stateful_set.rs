@@ -31,7 +31,7 @@ pub fn stateful_set(change: &Change<'_, StatefulSet>, errors: &mut Errors) {
         }
         return;
     }
-    let options = options(change.old.map(|old| &old.spec.template));
+    let options = options(change.old.map(|old| &old.spec.template), change.context);
     let Some(old) = change.old else {
         return spec(&path, &new.spec, (options, Skip { kept: false, template: false }), errors);
     };

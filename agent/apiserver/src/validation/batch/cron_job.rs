@@ -6,7 +6,7 @@ use super::{job, schedule};
 use crate::status::FieldError;
 use crate::strategy::Part;
 use crate::validation::pod::{Options, warnings};
-use crate::validation::{Change, Errors, Path, checks, workload};
+use crate::validation::{Change, Context, Errors, Path, checks, workload};
 
 /// Longest name that leaves room for the time in the names of Jobs.
 const MAX_NAME: usize = 52;
@@ -17,7 +17,7 @@ pub fn cron_job(change: &Change<'_, CronJob>, errors: &mut Errors) {
     }
     let new = change.new;
     let old = change.old.map(|old| &old.spec);
-    spec(&change.path("spec"), &new.spec, old, errors);
+    spec(&change.path("spec"), (&new.spec, old), change.context, errors);
     if old.is_none() && new.metadata.name.len() > MAX_NAME {
         let why = format!("must be no more than {MAX_NAME} characters");
         errors.push(FieldError::invalid("metadata.name", &new.metadata.name, why));
@@ -43,7 +43,7 @@ pub fn cron_job_warnings(change: &Change<'_, CronJob>, out: &mut Vec<String>) {
     }
 }
 
-fn spec(path: &Path<'_>, spec: &CronJobSpec, old: Option<&CronJobSpec>, errors: &mut Errors) {
+fn spec(path: &Path<'_>, (spec, old): (&CronJobSpec, Option<&CronJobSpec>), context: Context<'_>, errors: &mut Errors) {
     let at = path.child("schedule");
     if spec.schedule.is_empty() {
         errors.push(FieldError::required(at, ""));
@@ -59,14 +59,19 @@ fn spec(path: &Path<'_>, spec: &CronJobSpec, old: Option<&CronJobSpec>, errors: 
     }
     let policies = ["Allow", "Forbid", "Replace"];
     checks::one_of(&path.child("concurrencyPolicy"), &spec.concurrency_policy, &policies, errors);
-    template(&path.child("jobTemplate"), spec, old, errors);
+    template(&path.child("jobTemplate"), (spec, old), context, errors);
     checks::non_negative_if_set(&path.child("successfulJobsHistoryLimit"), spec.successful_jobs_history_limit, errors);
     checks::non_negative_if_set(&path.child("failedJobsHistoryLimit"), spec.failed_jobs_history_limit, errors);
 }
 
-fn template(path: &Path<'_>, spec: &CronJobSpec, old: Option<&CronJobSpec>, errors: &mut Errors) {
+fn template(
+    path: &Path<'_>,
+    (spec, old): (&CronJobSpec, Option<&CronJobSpec>),
+    context: Context<'_>,
+    errors: &mut Errors,
+) {
     let old = old.map(|old| &old.job_template.spec.template);
-    let options = Options::of(old.map(|old| (&old.spec, &old.metadata)));
+    let options = Options::of(old.map(|old| (&old.spec, &old.metadata)), context.features);
     let (path, own) = (path.child("spec"), &spec.job_template.spec);
     job::spec(&path, own, options, errors);
     if own.selector.is_some() {

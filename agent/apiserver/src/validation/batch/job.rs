@@ -2,6 +2,7 @@
 
 use api::batch::v1::{Job, JobSpec};
 use api::core::v1::{Affinity, Container, PodSpec, PodTemplateSpec};
+use api::features::Features;
 use api::meta::v1::ObjectMeta;
 
 use super::{job_status, policies};
@@ -10,7 +11,7 @@ use crate::strategy::Part;
 use crate::validation::labels::{self, SelectorOptions};
 use crate::validation::pod::{self, Options, warnings};
 use crate::validation::workload;
-use crate::validation::{Change, Errors, Path, checks, names, shown};
+use crate::validation::{Change, Context, Errors, Path, checks, names, shown};
 
 const MAX_PARALLELISM: i32 = 100_000;
 const MAX_FAILED_INDEXES: i32 = 100_000;
@@ -31,7 +32,10 @@ pub fn job(change: &Change<'_, Job>, errors: &mut Errors) {
         return job_status::status(new, change.old.unwrap_or(new), errors);
     }
     let path = change.path("spec");
-    let mut options = Options::of(change.old.map(|old| (&old.spec.template.spec, &old.spec.template.metadata)));
+    let mut options = Options::of(
+        change.old.map(|old| (&old.spec.template.spec, &old.spec.template.metadata)),
+        change.context.features,
+    );
     let mut labelled = true;
     if let Some(old) = change.old {
         let selector = old.spec.selector.as_ref();
@@ -45,7 +49,7 @@ pub fn job(change: &Change<'_, Job>, errors: &mut Errors) {
     if let Some(old) = change.old {
         // The spec of a changed Job is looked at twice.
         selected_spec(&path, &new.spec, options, errors);
-        updated(&path, new, old, errors);
+        updated(&path, new, old, change.context, errors);
     }
 }
 
@@ -261,11 +265,11 @@ fn number(number: Option<i32>) -> Shown {
 }
 
 /// What of a Job stays as it was.
-fn updated(path: &Path<'_>, new: &Job, old: &Job, errors: &mut Errors) {
+fn updated(path: &Path<'_>, new: &Job, old: &Job, context: Context<'_>, errors: &mut Errors) {
     let (spec, before) = (&new.spec, &old.spec);
     completions(&path.child("completions"), spec, before, errors);
     workload::same_selector(spec.selector.as_ref(), before.selector.as_ref(), errors);
-    template(path, new, old, errors);
+    template(path, new, old, context.features, errors);
     let mut same = |name: &str, same: bool, shown: &dyn Fn() -> Shown| {
         if !same {
             errors.push(FieldError::invalid(path.child(name), shown(), checks::IMMUTABLE));
@@ -299,13 +303,18 @@ fn completions(path: &Path<'_>, new: &JobSpec, old: &JobSpec, errors: &mut Error
 }
 
 /// The template may change while no Pods of it run: of it where they may run, and what they ask for.
-fn template(path: &Path<'_>, new: &Job, old: &Job, errors: &mut Errors) {
+fn template(path: &Path<'_>, new: &Job, old: &Job, features: &Features, errors: &mut Errors) {
     let suspended = old.spec.suspend == Some(true);
     let started = old.status.start_time.is_some() && !job_status::is_true(&old.status.conditions, "Suspended");
-    let mutable = suspended && !started && old.status.active == 0;
+    let rests = suspended && !started && old.status.active == 0;
+    let mutable_places = match features.is_on("MutableSchedulingDirectivesForSuspendedJobs") {
+        true => rests,
+        false => suspended && old.status.start_time.is_none(),
+    };
+    let mutable_resources = rests && features.is_on("MutablePodResourcesForSuspendedJobs");
     let own = &new.spec.template;
     let mut before = old.spec.template.clone();
-    if mutable {
+    if mutable_places {
         let affinity = own.spec.affinity.as_ref();
         before.spec.affinity = with_nodes_of(before.spec.affinity.take(), affinity);
         before.spec.node_selector.clone_from(&own.spec.node_selector);
@@ -313,8 +322,12 @@ fn template(path: &Path<'_>, new: &Job, old: &Job, errors: &mut Errors) {
         before.metadata.annotations.clone_from(&own.metadata.annotations);
         before.metadata.labels.clone_from(&own.metadata.labels);
         before.spec.scheduling_gates.clone_from(&own.spec.scheduling_gates);
+    }
+    if mutable_resources {
         with_resources_of(&mut before.spec.containers, &own.spec.containers);
         with_resources_of(&mut before.spec.init_containers, &own.spec.init_containers);
+    }
+    if mutable_places || mutable_resources {
         if own.spec != before.spec {
             let shown = shown::structure::<PodSpec>("k8s.io.api.core.v1.PodSpec", &own.spec);
             errors.push(FieldError::invalid(path.child("template.spec"), shown, checks::IMMUTABLE));

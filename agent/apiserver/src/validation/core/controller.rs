@@ -10,7 +10,8 @@ use crate::validation::workload::{self, at_most, counters};
 use crate::validation::{Change, Errors, Path, checks};
 
 pub fn pod_template(change: &Change<'_, PodTemplate>, errors: &mut Errors) {
-    let options = Options::of(change.old.map(|old| (&old.template.spec, &old.template.metadata)));
+    let features = change.context.features;
+    let options = Options::of(change.old.map(|old| (&old.template.spec, &old.template.metadata)), features);
     pod::template(&Path::root("template"), &change.new.template, options, errors);
 }
 
@@ -25,7 +26,8 @@ pub fn replication_controller(change: &Change<'_, ReplicationController>, errors
         return status(&change.new.status, errors);
     }
     let old = change.old.and_then(|old| old.spec.template.as_ref());
-    spec(&change.path("spec"), &change.new.spec, Options::of(old.map(|old| (&old.spec, &old.metadata))), errors);
+    let options = Options::of(old.map(|old| (&old.spec, &old.metadata)), change.context.features);
+    spec(&change.path("spec"), &change.new.spec, options, errors);
 }
 
 pub fn replication_controller_warnings(change: &Change<'_, ReplicationController>, out: &mut Vec<String>) {

@@ -6,7 +6,7 @@ use super::volume_source as source;
 use crate::status::FieldError;
 use crate::strategy::Part;
 use crate::validation::pod::node_selector;
-use crate::validation::{Change, Errors, Path, checks, diff, names, resources, shown};
+use crate::validation::{Change, Context, Errors, Path, checks, diff, names, resources, shown};
 
 pub const ACCESS_MODES: &[&str] = &["ReadOnlyMany", "ReadWriteMany", "ReadWriteOnce", "ReadWriteOncePod"];
 pub const VOLUME_MODES: &[&str] = &["Block", "Filesystem"];
@@ -26,7 +26,7 @@ pub fn persistent_volume(change: &Change<'_, PersistentVolume>, errors: &mut Err
     if let Some(old) = old {
         // All of it is told again of a change.
         volume(&Path::root("spec"), &new.spec, Some(&own), errors);
-        updated(&change.path("spec"), (&new.spec, &old.spec), errors);
+        updated(&change.path("spec"), (&new.spec, &old.spec), change.context, errors);
     }
 }
 
@@ -388,7 +388,12 @@ fn classes(path: &Path<'_>, spec: &PersistentVolumeSpec, is_own: bool, errors: &
     }
 }
 
-fn updated(path: &Path<'_>, (new, old): (&PersistentVolumeSpec, &PersistentVolumeSpec), errors: &mut Errors) {
+fn updated(
+    path: &Path<'_>,
+    (new, old): (&PersistentVolumeSpec, &PersistentVolumeSpec),
+    context: Context<'_>,
+    errors: &mut Errors,
+) {
     let (before, after) = (&old.persistent_volume_source, &new.persistent_volume_source);
     if before != after {
         let after = without_late_secret(after, before);
@@ -406,7 +411,9 @@ fn updated(path: &Path<'_>, (new, old): (&PersistentVolumeSpec, &PersistentVolum
         let value = shown::optional_text(new.volume_mode.as_ref());
         errors.push(FieldError::invalid("volumeMode", value, checks::IMMUTABLE));
     }
-    if let Some(before) = &old.node_affinity {
+    if let Some(before) = &old.node_affinity
+        && !context.features.is_on("MutablePVNodeAffinity")
+    {
         affinity_stays(new.node_affinity.as_ref(), before, errors);
     }
     if old.volume_attributes_class_name.is_some() && new.volume_attributes_class_name.is_none() {

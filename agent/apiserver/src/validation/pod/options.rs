@@ -1,6 +1,7 @@
 //! What an object may keep although new ones may not have it.
 
 use api::core::v1::{PodSpec, Toleration};
+use api::features::Features;
 use api::meta::v1::ObjectMeta;
 
 use super::{affinity, annotations, is_sidecar, projected, resources, security, spread};
@@ -37,12 +38,23 @@ pub(in crate::validation) struct Options {
     pub(super) devices_without_host_users: bool,
     /// Containers that only run at the start may say that they restart on resizing.
     pub(super) restarting_init_containers: bool,
+    /// A Pod that has a node may still be nominated for another.
+    pub(super) nominated_when_bound: bool,
 }
 
 impl Options {
-    /// The exceptions for the successor of an object with a spec and metadata; none for a new one.
-    pub(in crate::validation) fn of(old: Option<(&PodSpec, &ObjectMeta)>) -> Self {
-        let Some((spec, meta)) = old else { return Self::default() };
+    /// The exceptions that come with features, and those for the successor of an object with a spec and metadata.
+    pub(in crate::validation) fn of(old: Option<(&PodSpec, &ObjectMeta)>, features: &Features) -> Self {
+        let mut options = old.map(Self::after).unwrap_or_default();
+        options.invalid_deletion_cost |= !features.is_on("PodDeletionCost");
+        options.selinux_policies |= features.is_on("SELinuxMount");
+        options.comparing_tolerations |= features.is_on("TaintTolerationComparisonOperators");
+        options.host_network_without_host_users |= features.is_on("UserNamespacesHostNetworkSupport");
+        options.nominated_when_bound = !features.is_on("ClearingNominatedNodeNameAfterBinding");
+        options
+    }
+
+    fn after((spec, meta): (&PodSpec, &ObjectMeta)) -> Self {
         let no_host_users = !super::has_host_users(spec);
         let context = spec.security_context.as_ref();
         let containers = || spec.containers.iter().chain(&spec.init_containers);
@@ -66,6 +78,7 @@ impl Options {
                 .init_containers
                 .iter()
                 .any(|c| !is_sidecar(c) && c.resize_policy.iter().any(|p| p.restart_policy == "RestartContainer")),
+            nominated_when_bound: false,
         }
     }
 }

@@ -22,7 +22,7 @@ pub(super) fn status(new: &Pod, old: &Pod, options: Options, errors: &mut Errors
     if new.spec.node_name != old.spec.node_name {
         errors.push(FieldError::forbidden(path.child("nodeName"), "may not be changed directly"));
     }
-    nominated_node(&path.child("nominatedNodeName"), new, old, errors);
+    nominated_node(&path.child("nominatedNodeName"), (new, old), options, errors);
     if after.observed_generation < 0 {
         errors.push(FieldError::invalid(path.child("observedGeneration"), after.observed_generation, NEGATIVE));
     }
@@ -95,13 +95,13 @@ fn conditions(path: &Path<'_>, list: &[PodCondition], errors: &mut Errors) {
     }
 }
 
-fn nominated_node(path: &Path<'_>, new: &Pod, old: &Pod, errors: &mut Errors) {
+fn nominated_node(path: &Path<'_>, (new, old): (&Pod, &Pod), options: Options, errors: &mut Errors) {
     let name = &new.status.nominated_node_name;
     if name.is_empty() || *name == old.status.nominated_node_name {
         return;
     }
     checks::text(path, name, names::dns1123_subdomain(name), errors);
-    if !old.spec.node_name.is_empty() {
+    if !old.spec.node_name.is_empty() && !options.nominated_when_bound {
         errors.push(FieldError::forbidden(path, "may not be set on pods that are already bound to a node"));
     }
 }

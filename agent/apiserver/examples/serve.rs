@@ -9,7 +9,8 @@
 //! `server.key`, `ca.crt`, `sa.key`, `tokens.csv`, `admin.crt` with `admin.key` to show to kubelets, and `front-proxy.crt`
 //! with `front-proxy.key` to show to aggregated servers.
 //!
-//! `--runtime-config=WORDS` anywhere switches group versions on and off, as it does upstream.
+//! `--runtime-config=WORDS` anywhere switches group versions on and off, as it does upstream, and
+//! `--feature-gates=WORDS` features.
 //!
 //! With the address of an etcd as third argument everything is stored there; a fourth is the address to advertise, so
 //! that several servers can be tried on one etcd.
@@ -17,14 +18,17 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use api::features::Features;
 use apiserver::{Authorization, Config, FrontProxy, KubeletClient, ProxyClient, Tls};
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     tracing_subscriber::fmt().with_writer(std::io::stderr).init();
     let (words, arguments): (Vec<String>, Vec<String>) = std::env::args().skip(1).partition(|a| a.starts_with("--"));
-    let words: Vec<String> =
-        words.iter().filter_map(|word| word.strip_prefix("--runtime-config=").map(str::to_owned)).collect();
+    let said = |flag: &str| -> Vec<String> {
+        words.iter().filter_map(|word| word.strip_prefix(flag).map(str::to_owned)).collect()
+    };
+    let features = Features::parse(said("--feature-gates=").iter().map(String::as_str))?;
     let mut arguments = arguments.into_iter();
     let bind = arguments.next().unwrap_or_else(|| "127.0.0.1:8080".to_owned()).parse()?;
     let mut config = match arguments.next() {
@@ -39,7 +43,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         config.advertise = address.parse()?;
         config.hostname = address;
     }
-    let config = Config { bind, served: apiserver::Served::try_new(&words, |_| false, true)?, ..config };
+    let served = apiserver::Served::try_new(&said("--runtime-config="), |gate| features.is_on(gate), true)?;
+    let config = Config { bind, served, features, ..config };
     let shutdown = lifecycle::Shutdown::new();
     let stop = shutdown.clone();
     tokio::spawn(async move {

@@ -134,6 +134,16 @@ pub fn dns1123_subdomain(text: &str) -> Complaints {
     SUBDOMAIN.complaints(text)
 }
 
+/// As [`dns1123_label`], in the words of names that upstream declares.
+#[must_use]
+pub fn short_name(text: &str) -> Complaints {
+    let in_bytes = |why: Cow<'static, str>| match why.as_ref() {
+        MAX_63 => "must be no more than 63 bytes".into(),
+        _ => why,
+    };
+    dns1123_label(text).into_iter().map(in_bytes).collect()
+}
+
 /// As [`long_name`], in large letters, too.
 #[must_use]
 pub fn long_name_caseless(text: &str) -> Complaints {

@@ -10,7 +10,7 @@ use x509_parser::x509::SubjectPublicKeyInfo;
 
 use super::keys::{KeyKind, proves};
 use super::{SPEC, STATUS, issued, signer_name};
-use crate::status::FieldError;
+use crate::status::{FieldError, Shown};
 use crate::strategy::Part;
 use crate::validation::conditions;
 use crate::validation::{Change, Errors, Path, checks, names, shown};
@@ -41,12 +41,21 @@ pub fn pod_certificate_request(change: &Change<'_, PodCertificateRequest>, error
         Some(old) if change.part == Part::Status => {
             status((&new.spec, &new.status), &old.status, change.context.now, errors)
         }
-        Some(old) if new.spec != old.spec => {
+        Some(old) if without_blanks(&new.spec) != without_blanks(&old.spec) => {
             let value = shown::structure("k8s.io.api.certificates.v1beta1.PodCertificateRequestSpec", &new.spec);
             errors.push(FieldError::invalid(SPEC, value, checks::IMMUTABLE));
         }
         Some(_) => {}
     }
+}
+
+/// Bytes that are none are as good as no bytes.
+fn without_blanks(spec: &Spec) -> Spec {
+    let mut spec = spec.clone();
+    for bytes in [&mut spec.pkix_public_key, &mut spec.proof_of_possession, &mut spec.stub_pkc_s10_request] {
+        bytes.take_if(|bytes| bytes.is_empty());
+    }
+    spec
 }
 
 fn spec(spec: &Spec, errors: &mut Errors) {
@@ -58,7 +67,10 @@ fn spec(spec: &Spec, errors: &mut Errors) {
         ("nodeName", &spec.node_name, "nodeUID", &spec.node_uid),
     ];
     for (name_field, name, uid_field, uid) in named {
-        checks::text(&SPEC.child(name_field), name, names::dns1123_subdomain(name), errors);
+        // That of a node has a type of its own, which is shown as JSON.
+        let value = || if name_field == "nodeName" { shown::word(name) } else { Shown::from(name) };
+        let complaints = names::dns1123_subdomain(name).into_iter();
+        errors.extend(complaints.map(|why| FieldError::invalid(SPEC.child(name_field), value(), why)));
         let path = SPEC.child(uid_field);
         match uid.len() {
             0 => errors.push(FieldError::invalid(path, "", "must not be empty")),
@@ -205,7 +217,7 @@ fn decisions(status: &Status, errors: &mut Errors) {
         let index = format!("[{i}]");
         let (item, kind) = (list.child(&index), condition.r#type.as_str());
         if !KNOWN.contains(&kind) {
-            errors.push(FieldError::not_supported(item.child("type"), shown::word(kind), KNOWN));
+            errors.push(FieldError::not_supported(item.child("type"), kind, KNOWN));
             continue;
         }
         if is_decided {

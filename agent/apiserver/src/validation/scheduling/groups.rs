@@ -296,7 +296,7 @@ fn named(path: &Path<'_>, name: &str, form: fn(&str) -> names::Complaints, error
 }
 
 fn short_name(path: &Path<'_>, name: &str, errors: &mut Errors) {
-    named(path, name, names::dns1123_label, errors);
+    named(path, name, names::short_name, errors);
 }
 
 fn long_name(path: &Path<'_>, name: &str, errors: &mut Errors) {

@@ -47,6 +47,10 @@ fn a_request_proves_that_it_has_the_key() {
     let mut forged = STANDARD.decode(object["spec"]["stubPKCS10Request"].as_str().unwrap()).unwrap();
     *forged.last_mut().unwrap() ^= 1;
     let cases = [
+        (
+            with(&object, "nodeName", ""),
+            "spec.nodeName: Invalid value: \"\": a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')",
+        ),
         (with(&object, "podUID", ""), "spec.podUID: Invalid value: \"\": must not be empty"),
         (
             with(&object, "maxExpirationSeconds", 3599),
@@ -77,6 +81,7 @@ fn a_request_proves_that_it_has_the_key() {
         assert_eq!(told(Part::Main, &new, None), expected);
     }
     assert!(told(Part::Main, &with(&object, "podName", "q"), Some(&object)).ends_with("field is immutable"));
+    assert_eq!(told(Part::Main, &with(&object, "pkixPublicKey", ""), Some(&object)), "");
 }
 
 #[test]

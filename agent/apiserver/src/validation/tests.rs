@@ -56,9 +56,9 @@ fn features_loosen_and_tighten_rules() {
             "containers":[{"name":"a","image":"b","imagePullPolicy":"Always","terminationMessagePolicy":"File"}]}}"#;
     let autoscalers = ("autoscaling/v2", "HorizontalPodAutoscaler");
     let (volumes, pods) = (("v1", "PersistentVolume"), ("v1", "Pod"));
-    let cases: [(&str, (&str, &str), &str, Option<&str>, &str); 5] = [
+    let cases = [
         ("HPAScaleToZero=true", autoscalers, autoscaler, None, "spec.minReplicas"),
-        ("MutablePVNodeAffinity=true", volumes, &zone_b, Some(&zone_a), "nodeAffinity"),
+        ("MutablePVNodeAffinity=true", volumes, zone_b.as_str(), Some(zone_a.as_str()), "nodeAffinity"),
         ("PodDeletionCost=false", pods, pod, None, "must be a 32bit integer"),
         ("SELinuxMount=true", pods, pod, None, "seLinuxChangePolicy"),
         ("TaintTolerationComparisonOperators=true", pods, pod, None, "spec.tolerations[0].operator"),

@@ -22,6 +22,8 @@ pub(crate) const MENDED: &str = "/run/keelson/mended.toml";
 pub(crate) const MACHINE_SOCKET: &str = "/run/keelson/machine.sock";
 /// What the machine role tells of the network.
 pub(crate) const NETWORK: &str = "/run/keelson/network.json";
+/// The runtime, from Debian.
+pub(crate) const CONTAINERD: &str = "/usr/bin/containerd";
 /// The runtime's configuration, made at each boot.
 pub(crate) const CONTAINERD_CONFIG: &str = "/run/keelson/containerd.toml";
 /// Registries and their mirrors, as the runtime reads them.

@@ -22,6 +22,7 @@ mod machine;
 mod manifest;
 mod node;
 mod proxy;
+mod runtime;
 mod sample;
 mod scheduler;
 mod status;
@@ -54,6 +55,9 @@ pub(crate) enum Role {
     /// etcd's member of a master.
     #[command(hide = true)]
     EtcdMember,
+    /// The container runtime of a machine.
+    #[command(hide = true)]
+    Runtime,
     /// API server, scheduler and controllers of a master.
     ControlPlane,
     /// Kubelet, service proxy, pod network and DNS of a machine.
@@ -140,6 +144,7 @@ impl Role {
             Self::Bootstrap => done(bootstrap::run()),
             Self::Etcd(command) => done(etcd::run(command)),
             Self::EtcdMember => done(etcd_member::run()),
+            Self::Runtime => done(runtime::run()),
             Self::ControlPlane => done(control_plane::run()),
             Self::Node => done(node::run()),
             Self::Kubeconfig(options) => done(kubeconfig::run(&options)),

@@ -9,10 +9,12 @@
 mod client;
 mod error;
 mod log;
+mod login;
 mod runtime;
 
 pub use client::Client;
 pub use error::Error;
 pub use k8s_cri::v1;
 pub use log::{LogLine, parse_log_line};
+pub use login::{Login, Logins, registry_of};
 pub use runtime::{EventStream, Runtime};

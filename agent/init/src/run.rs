@@ -340,7 +340,8 @@ fn remind(machine: &mut Machine, reminded: &mut Duration) {
     }
     if let Some(diagnostics) = machine.diagnostics.clone() {
         machine.say(&diagnostics);
-        let ways = "waiting for a corrected manifest: on its source, or by `keelson apply FILE --endpoint THIS-MACHINE`";
+        let ways =
+            "waiting for a corrected manifest: on its source, or by `keelson apply FILE --endpoint THIS-MACHINE`";
         machine.say(&format!("{ways}; {}", mend::HINT));
     }
 }

@@ -160,6 +160,8 @@ pub struct Config {
     pub status_report: Duration,
     /// What comes before the first pod; nothing if none.
     pub before_pods: Option<Arc<dyn Prepare>>,
+    /// As whom images are asked for where a pod's own secrets do not tell.
+    pub logins: cri::Logins,
     /// The longest wait before a crashed container starts again.
     pub max_crash_backoff: Duration,
     /// The version that the node reports.
@@ -200,6 +202,7 @@ impl Config {
             status_interval: Duration::from_secs(10),
             status_report: Duration::from_secs(300),
             before_pods: None,
+            logins: cri::Logins::default(),
             max_crash_backoff: Duration::from_secs(300),
             version: "v1.36.3".to_owned(),
         }

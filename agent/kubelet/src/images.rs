@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use api::core::v1::Secret;
-use cri::{Runtime, v1};
+use cri::{Logins, Runtime, v1};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
@@ -80,15 +80,18 @@ pub(crate) struct ImageRequest<'a> {
 /// The node's images.
 pub(crate) struct Images {
     runtime: Arc<dyn Runtime>,
+    /// The node's own credentials, after those of pods.
+    logins: Logins,
     slots: Semaphore,
     pulling: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
     failures: Mutex<HashMap<String, Failure>>,
 }
 
 impl Images {
-    pub(crate) fn new(runtime: Arc<dyn Runtime>) -> Self {
+    pub(crate) fn new(runtime: Arc<dyn Runtime>, logins: Logins) -> Self {
         Self {
             runtime,
+            logins,
             slots: Semaphore::new(PARALLEL_PULLS),
             pulling: Mutex::new(HashMap::new()),
             failures: Mutex::new(HashMap::new()),
@@ -157,7 +160,9 @@ impl Images {
     }
 
     async fn pull(&self, request: &ImageRequest<'_>) -> Result<v1::Image, String> {
-        let mut candidates: Vec<_> = credentials(request.image, request.secrets).into_iter().map(Some).collect();
+        let own = self.logins.of(request.image);
+        let mut candidates: Vec<_> =
+            credentials(request.image, request.secrets).into_iter().chain(own).map(Some).collect();
         if candidates.is_empty() {
             candidates.push(None);
         }

@@ -1,8 +1,12 @@
 //! Registry credentials from image pull secrets. Pure.
+//!
+//! A secret says for which images its credentials are; a pull may hand them to whoever has those, mirrors too, as
+//! upstream does.
 
 use std::sync::Arc;
 
 use api::core::v1::Secret;
+use cri::registry_of;
 use cri::v1::AuthConfig;
 use serde_json::Value;
 
@@ -17,7 +21,7 @@ pub(crate) fn credentials(image: &str, secrets: &[Arc<Secret>]) -> Vec<AuthConfi
         for (server, entry) in entries(secret) {
             let place = normal_server(&server);
             if target == place || target.starts_with(&format!("{place}/")) {
-                found.push((place.len(), auth(&server, &entry)));
+                found.push((place.len(), auth(&entry)));
             }
         }
     }
@@ -39,23 +43,22 @@ fn entries(secret: &Secret) -> Vec<(String, Value)> {
     }
 }
 
-fn auth(server: &str, entry: &Value) -> AuthConfig {
+fn auth(entry: &Value) -> AuthConfig {
     let text = |name: &str| entry.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
     AuthConfig {
         username: text("username"),
         password: text("password"),
         auth: text("auth"),
-        server_address: server.to_owned(),
+        // The runtime would take a host for a URL's, and find none.
+        server_address: String::new(),
         identity_token: text("identitytoken"),
         registry_token: text("registrytoken"),
     }
 }
 
 fn qualified(image: &str) -> String {
-    match image.split_once('/') {
-        Some((host, _)) if host.contains(['.', ':']) || host == "localhost" => image.to_owned(),
-        _ => format!("{DEFAULT_REGISTRY}/{image}"),
-    }
+    let registry = registry_of(image);
+    if image.starts_with(&format!("{registry}/")) { image.to_owned() } else { format!("{registry}/{image}") }
 }
 
 fn normal_server(server: &str) -> String {
@@ -81,5 +84,7 @@ mod tests {
         assert_eq!(names("r.example/team/app:1"), ["b", "a"]);
         assert_eq!(names("r.example/x"), ["a"]);
         assert!(names("busybox").is_empty());
+        // The runtime keeps those that are for another server to itself, and knows servers as hosts of URLs.
+        assert!(credentials("r.example/x", &secrets).iter().all(|auth| auth.server_address.is_empty()));
     }
 }

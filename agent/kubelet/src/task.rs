@@ -81,7 +81,7 @@ async fn run_tasks(
     let (api, cache) = (pods.subscribe(), pods.cache());
     let node = Arc::new(NodeContext {
         sources: Sources::new(&client, tasks, shutdown),
-        images: Images::new(runtime.clone()),
+        images: Images::new(runtime.clone(), config.logins.clone()),
         hierarchy: Hierarchy::detect(system.as_ref()).ok(),
         machine_memory: i64::try_from(facts::memory().total).unwrap_or(i64::MAX),
         services: services.cache(),

@@ -44,13 +44,11 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use tonic::Status;
 
 use crate::config::Config;
+use crate::debug::Containerd;
 use crate::error::Error;
 use crate::etcd::Etcd;
 use crate::network::{Firewall, plan_firewall};
 use crate::redact::Secrets;
-
-/// Mirrors of registries, by registry.
-type Mirrors = std::collections::BTreeMap<::manifest::RegistryHost, ::manifest::Mirror>;
 
 pub use preflight::Peer;
 pub use update::Updates;
@@ -130,8 +128,8 @@ pub(crate) struct Server {
     crash: PathBuf,
     peers: Vec<Peer>,
     updates: Option<Updates>,
-    /// Where images come from.
-    mirrors: Mirrors,
+    /// The manifest in force.
+    manifest: Option<::manifest::Manifest>,
     etcd: Option<Arc<Etcd>>,
     time: watch::Receiver<TimeStatus>,
     /// The network that this process makes, and how far it is.
@@ -169,7 +167,7 @@ impl Server {
             crash: config.crash.clone(),
             peers: config.peers.clone(),
             updates: config.updates.clone(),
-            mirrors: config.manifest.as_ref().map(|it| it.registries.mirrors.clone()).unwrap_or_default(),
+            manifest: config.manifest.clone(),
             etcd,
             time,
             network: config.manifest.as_ref().map(|manifest| manifest.network.clone()),
@@ -198,6 +196,12 @@ impl Server {
     fn with_network(config: &Config, network: NetworkStatus) -> Arc<Self> {
         let known = (watch::channel(network).1, watch::channel(TimeStatus::default()).1);
         Self::new(config, None, known, &Shutdown::new())
+    }
+
+    /// The container runtime.
+    fn runtime(&self) -> Containerd {
+        let logins = self.manifest.as_ref().map(crate::outbound::logins).unwrap_or_default();
+        Containerd { socket: self.containerd.clone(), logins }
     }
 
     /// Waits until all connections have ended; not for long.

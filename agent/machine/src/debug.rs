@@ -12,7 +12,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use cri::{Runtime, v1};
+use cri::{Logins, Runtime, v1};
 use lifecycle::Shutdown;
 use machine_api::DebugRequest;
 use stdx::{Backoff, chain};
@@ -42,7 +42,12 @@ pub(crate) trait Maker: Send + Sync {
 
 /// The machine's container runtime.
 #[derive(Clone, Debug)]
-pub(crate) struct Containerd(pub(crate) PathBuf);
+pub(crate) struct Containerd {
+    /// Where it listens.
+    pub(crate) socket: PathBuf,
+    /// As whom it asks for images.
+    pub(crate) logins: Logins,
+}
 
 impl Maker for Containerd {
     async fn begin(&self, id: &str, asked: &DebugRequest) -> Result<String, String> {
@@ -51,12 +56,8 @@ impl Maker for Containerd {
         let has_image = runtime.image_status(image.clone()).await.map_err(failed)?.is_some();
         let sandbox_config = sandbox(id, asked);
         if !has_image {
-            let sandbox_config = Some(sandbox_config.clone());
-            let pull = v1::PullImageRequest { image: Some(image.clone()), auth: None, sandbox_config };
-            let pulled = tokio::time::timeout(PULL, runtime.pull_image(pull)).await;
-            pulled
-                .map_err(|_elapsed| format!("{}: it did not come within {} s", asked.image, PULL.as_secs()))?
-                .map_err(failed)?;
+            let pulled = tokio::time::timeout(PULL, self.pull(&runtime, &image, &sandbox_config)).await;
+            pulled.map_err(|_elapsed| format!("{}: it did not come within {} s", asked.image, PULL.as_secs()))??;
         }
         let pod_sandbox_id = runtime.run_sandbox(sandbox_config.clone(), "").await.map_err(failed)?;
         let config = Some(container(image, asked));
@@ -74,7 +75,28 @@ impl Maker for Containerd {
 
 impl Containerd {
     fn client(&self) -> Result<cri::Client, String> {
-        cri::Client::new(&self.0).map_err(failed)
+        cri::Client::new(&self.socket).map_err(failed)
+    }
+
+    /// Fetches an image as whom its registry and its mirrors know, or as nobody where they know none.
+    async fn pull(
+        &self,
+        runtime: &cri::Client,
+        image: &v1::ImageSpec,
+        sandbox: &v1::PodSandboxConfig,
+    ) -> Result<(), String> {
+        let mut known: Vec<_> = self.logins.of(&image.image).into_iter().map(Some).collect();
+        let last = known.pop().flatten();
+        let ask = |auth| {
+            let sandbox_config = Some(sandbox.clone());
+            runtime.pull_image(v1::PullImageRequest { image: Some(image.clone()), auth, sandbox_config })
+        };
+        for auth in known {
+            if ask(auth).await.is_ok() {
+                return Ok(());
+            }
+        }
+        ask(last).await.map(drop).map_err(failed)
     }
 }
 

@@ -50,6 +50,8 @@ pub struct Master {
     pub address: Option<IpAddr>,
     /// Snapshots by schedule.
     pub snapshots: Option<Snapshots>,
+    /// How servers elsewhere are reached.
+    pub outbound: remote::Outbound,
 }
 
 /// etcd, for the machine API and for the task beside it.
@@ -86,7 +88,13 @@ impl Etcd {
         let text = "version = 1\n[machine]\nhostname = \"m1\"\nrole = \"single\"\n";
         let manifest = manifest::parse("m.toml", text).unwrap();
         let config = etcd::Config::new(&manifest, std::net::Ipv4Addr::LOCALHOST.into(), run);
-        let master = Master { config, state: run.to_owned(), address: None, snapshots: None };
+        let master = Master {
+            config,
+            state: run.to_owned(),
+            address: None,
+            snapshots: None,
+            outbound: remote::Outbound::default(),
+        };
         Self::new(master, (run, run), watch::channel(NetworkStatus::default()).1)
     }
 

@@ -23,7 +23,8 @@ impl Secrets {
             StoreAccess::User(_, secret) | StoreAccess::Token(secret) => Some(secret.as_str().to_owned()),
         });
         let keys = manifest.into_iter().flat_map(|manifest| manifest.network.secret_keys().map(SecretKey::text));
-        Self([token, secret, store].into_iter().flatten().chain(keys).collect())
+        let outbound = manifest.into_iter().flat_map(|manifest| manifest.outbound.secrets().map(str::to_owned));
+        Self([token, secret, store].into_iter().flatten().chain(keys).chain(outbound).collect())
     }
 
     /// A text without them.
@@ -75,7 +76,9 @@ mod tests {
         let text = "version = 1\n[machine]\nhostname = \"m1\"\nrole = \"single\"\n[cluster]\n\
                     token = \"abcdef.0123456789abcdef\"\n[control-plane]\nsecret = \"SECRET\"\n\
                     [etcd.snapshots]\ninterval = \"1h\"\n[etcd.snapshots.store]\nurl = \"https://x.example.com\"\n\
-                    bearer-token = \"open-sesame\"\n";
+                    bearer-token = \"open-sesame\"\n[outbound.servers.\"r.example.com\"]\nusername = \"k\"\n\
+                    password = \"shut-sesame\"\n[outbound.proxy]\nurl = \"http://p\"\nusername = \"k\"\n\
+                    password = \"by-sesame\"\n";
         let secret = "c0ffee5eed5a17f0".repeat(4);
         let manifest = manifest::parse("m", &text.replace("SECRET", &secret)).unwrap();
         let secrets = Secrets::new(Some(&manifest));

@@ -16,6 +16,7 @@ use url::Url;
 
 use crate::connection::{Body, exchange};
 use crate::error::Error;
+use crate::outbound::Peer;
 use crate::registry;
 use crate::shown;
 use crate::sign::{self, Signer};
@@ -98,8 +99,8 @@ pub enum Access {
     /// As nobody in particular.
     #[default]
     Nobody,
-    /// As nobody in particular, with the token that registries give to anybody who asks for one.
-    Registry,
+    /// With the token that a registry gives to whoever asks for one, with a user and a password or without.
+    Registry(Option<HeaderValue>),
     /// With this `Authorization`.
     Header(HeaderValue),
     /// With signatures by a key.
@@ -110,16 +111,23 @@ impl Access {
     /// Whoever has a user name and a password.
     #[must_use]
     pub fn basic(user: &str, password: &str) -> Option<Self> {
-        use base64::Engine as _;
-        let encoded = base64::engine::general_purpose::STANDARD.encode(format!("{user}:{password}"));
-        secret(&format!("Basic {encoded}")).map(Self::Header)
+        basic(user, password).map(Self::Header)
     }
 
     /// Whoever has a token.
     #[must_use]
     pub fn bearer(token: &str) -> Option<Self> {
-        secret(&format!("Bearer {token}")).map(Self::Header)
+        bearer(token).map(Self::Header)
     }
+}
+
+pub(crate) fn basic(user: &str, password: &str) -> Option<HeaderValue> {
+    use base64::Engine as _;
+    secret(&format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(format!("{user}:{password}"))))
+}
+
+pub(crate) fn bearer(token: &str) -> Option<HeaderValue> {
+    secret(&format!("Bearer {token}"))
 }
 
 fn secret(text: &str) -> Option<HeaderValue> {
@@ -153,20 +161,30 @@ impl<'a> Ask<'a> {
     }
 }
 
+/// As whom a single question is asked.
+#[derive(Clone, Copy)]
+enum As<'a> {
+    /// As whom the server knows us.
+    Own,
+    /// As nobody: it is another server.
+    Stranger,
+    /// Whoever this says.
+    Known(&'a HeaderValue),
+}
+
 /// A way to servers, and what was learned on it.
 #[derive(Clone, Debug)]
 pub(crate) struct Way {
-    trust: Trust,
-    access: Access,
+    peer: Peer,
     token: Option<HeaderValue>,
 }
 
 impl Way {
-    pub(crate) fn new(trust: Trust, access: Access) -> Self {
-        Self { trust, access, token: None }
+    pub(crate) fn new(peer: Peer) -> Self {
+        Self { peer, token: None }
     }
 
-    /// Asks for a file or a document; follows the server where it sends us, and gets a token where it wants one.
+    /// Asks for a file or a document; follows the server where it sends us, and proves who we are where it wants that.
     pub(crate) async fn get(&mut self, ask: Ask<'_>) -> Result<Response<Incoming>, Error> {
         let mut url = ask.url.clone();
         let mut has_token = false;
@@ -174,13 +192,13 @@ impl Way {
         loop {
             let is_own = url.origin() == ask.url.origin();
             let next = Ask { url: &url, headers: ask.headers.clone(), ..Ask::new(ask.method.clone(), &url) };
-            let answer = self.once(next, empty(), is_own).await?;
-            match answer.status() {
-                StatusCode::UNAUTHORIZED if is_own && !has_token && matches!(self.access, Access::Registry) => {
-                    self.token = Some(self.new_token(&url, answer.headers()).await?);
+            let answer = self.once(next, empty(), if is_own { As::Own } else { As::Stranger }).await?;
+            match (answer.status(), &self.peer.access) {
+                (StatusCode::UNAUTHORIZED, Access::Registry(login)) if is_own && !has_token => {
+                    self.token = Some(self.prove(&url, answer.headers(), login.as_ref()).await?);
                     has_token = true;
                 }
-                status if status.is_redirection() && status != StatusCode::NOT_MODIFIED => {
+                (status, _) if status.is_redirection() && status != StatusCode::NOT_MODIFIED => {
                     redirects += 1;
                     url = redirected(&url, &answer, redirects)?;
                 }
@@ -192,11 +210,11 @@ impl Way {
     /// Asks for something that is done where it is asked for.
     pub(crate) async fn ask(&self, ask: Ask<'_>, body: Body) -> Result<Response<Incoming>, Error> {
         let url = ask.url.clone();
-        let answer = self.once(ask, body, true).await?;
+        let answer = self.once(ask, body, As::Own).await?;
         refused(&url, answer).await
     }
 
-    async fn once(&self, ask: Ask<'_>, body: Body, is_own: bool) -> Result<Response<Incoming>, Error> {
+    async fn once(&self, ask: Ask<'_>, body: Body, whoever: As<'_>) -> Result<Response<Incoming>, Error> {
         let Ask { method, url, headers, digest, within } = ask;
         let mut request = Request::new(body);
         *request.method_mut() = method;
@@ -209,36 +227,41 @@ impl Way {
         let host = HeaderValue::from_str(host).map_err(|error| bad(error.to_string()))?;
         request.headers_mut().insert(HOST, host);
         request.headers_mut().insert(USER_AGENT, HeaderValue::from_static(AGENT));
-        if is_own {
-            match &self.access {
-                Access::Nobody => {}
-                Access::Registry => {
-                    self.token.clone().and_then(|token| request.headers_mut().insert(AUTHORIZATION, token));
-                }
-                Access::Header(value) => drop(request.headers_mut().insert(AUTHORIZATION, value.clone())),
-                Access::S3(key) => {
-                    let signer = Signer { key, now: SystemTime::now(), digest };
-                    signer.sign(&mut request, url).map_err(|error| bad(error.to_string()))?;
-                }
+        let authorization = match (whoever, &self.peer.access) {
+            (As::Stranger, _) | (As::Own, Access::Nobody) => None,
+            (As::Known(value), _) | (As::Own, Access::Header(value)) => Some(value.clone()),
+            (As::Own, Access::Registry(_)) => self.token.clone(),
+            (As::Own, Access::S3(key)) => {
+                let signer = Signer { key, now: SystemTime::now(), digest };
+                signer.sign(&mut request, url).map_err(|error| bad(error.to_string()))?;
+                None
             }
+        };
+        if let Some(value) = authorization {
+            request.headers_mut().insert(AUTHORIZATION, value);
         }
-        exchange(url, &self.trust, request, within).await
+        // Who keeps a registry's blobs or gives its tokens is often of the same house.
+        let other = if matches!(whoever, As::Own) { None } else { self.peer.outbound.own_trust(url) };
+        exchange(url, other.as_ref().unwrap_or(&self.peer.trust), &self.peer.outbound, request, within).await
     }
 
-    /// A registry's token for whoever asks, from where its challenge says.
-    async fn new_token(&self, url: &Url, headers: &HeaderMap) -> Result<HeaderValue, Error> {
+    /// What proves to a registry who we are, as its challenge says: a password, or a token from where it sends us.
+    async fn prove(&self, url: &Url, headers: &HeaderMap, login: Option<&HeaderValue>) -> Result<HeaderValue, Error> {
         let wrong = |reason: &str| Error::Answer { url: shown(url), reason: reason.to_owned() };
-        let challenge = headers.get(WWW_AUTHENTICATE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-        let from = registry::token_address(challenge)
-            .ok_or_else(|| wrong("it wants a password, and this machine has none for it"))?;
+        let mut challenges = headers.get_all(WWW_AUTHENTICATE).iter().filter_map(|value| value.to_str().ok());
+        let Some(from) = challenges.find_map(registry::token_address) else {
+            return login
+                .cloned()
+                .ok_or_else(|| wrong("it wants a password, and this machine has none that may go there"));
+        };
         if url.scheme() == "https" && from.scheme() != "https" {
             return Err(wrong("it sends us for a token to where there is no TLS"));
         }
-        let answer = self.once(Ask::new(Method::GET, &from), empty(), false).await?;
+        let answer = self.once(Ask::new(Method::GET, &from), empty(), login.map_or(As::Stranger, As::Known)).await?;
         let body = document(&from, refused(&from, answer).await?, REASON_BYTES * 16).await?;
         let token =
             registry::parse_token(&body).ok_or_else(|| wrong("it sends us for a token to where there is none"))?;
-        secret(&format!("Bearer {token}")).ok_or_else(|| wrong("its token has characters that no token has"))
+        bearer(&token).ok_or_else(|| wrong("its token has characters that no token has"))
     }
 }
 

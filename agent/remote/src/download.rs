@@ -19,8 +19,9 @@ use stdx::Backoff;
 use tokio::time::Instant;
 use url::Url;
 
-use crate::access::{Access, Ask, PART, Trust, Way};
+use crate::access::{Ask, PART, Way};
 use crate::error::Error;
+use crate::outbound::Peer;
 use crate::{shown, sign};
 
 /// So often nothing may come before that is given up.
@@ -35,10 +36,8 @@ const WHOLE: Duration = Duration::from_secs(2 * 3600);
 pub struct Source {
     /// Where it is.
     pub url: Url,
-    /// Whom to believe.
-    pub trust: Trust,
-    /// As whom to ask.
-    pub access: Access,
+    /// Who has it.
+    pub peer: Peer,
     /// It may not be longer.
     pub limit: u64,
     /// Its length, where that is known before.
@@ -68,7 +67,7 @@ impl Download {
     /// The way to a file; nothing is asked for yet.
     #[must_use]
     pub fn new(source: Source) -> Self {
-        let way = Way::new(source.trust.clone(), source.access.clone());
+        let way = Way::new(source.peer.clone());
         let total = source.bytes;
         Self {
             source,

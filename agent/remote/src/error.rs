@@ -24,6 +24,16 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
+    /// The proxy does not lead there. Another try may help, unless it wants to know who asks.
+    #[error("{proxy} does not lead to {server}: it answered {status}")]
+    Proxy {
+        /// Which.
+        proxy: String,
+        /// Host and port.
+        server: String,
+        /// The HTTP status.
+        status: StatusCode,
+    },
     /// The server's certificate is not believed, or it speaks another TLS.
     #[error("speak TLS with {server}")]
     Tls {
@@ -138,7 +148,7 @@ impl Error {
     pub fn is_passing(&self) -> bool {
         match self {
             Self::Connect { .. } | Self::Silent { .. } | Self::Broken { .. } => true,
-            Self::Refused { status, .. } => {
+            Self::Proxy { status, .. } | Self::Refused { status, .. } => {
                 status.is_server_error()
                     || [StatusCode::TOO_MANY_REQUESTS, StatusCode::REQUEST_TIMEOUT].contains(status)
             }

@@ -7,8 +7,12 @@
 //!                      └──◀── a file, by one PUT whose digest the server compares
 //! ```
 //!
+//! What the owner of the machine knows of servers (passwords, CAs) and of the way to them (a proxy) is [`Outbound`]; a
+//! [`Peer`] is one server as it is asked then.
+//!
 //! Invariants: what was fetched is told to be whole only after its length, and its digest where one is known, were
-//! compared; passwords go to the server that they are for and not to where it redirects; no way leads from `https` to
+//! compared; passwords go to the server that they are for (and to where a registry gives tokens)
+//! and not to where it redirects, and those of [`Outbound`] by TLS only; no way leads from `https` to
 //! `http`; errors show no password and no query of an address, which may be one; nothing is held in memory but a part.
 //!
 //! It does not know what the files are, nor whether what comes without TLS is to be believed: see [`Artifact::is_proved`]
@@ -21,6 +25,7 @@ mod connection;
 mod download;
 mod error;
 mod listing;
+mod outbound;
 mod registry;
 mod sign;
 mod store;
@@ -30,6 +35,7 @@ mod tests;
 pub use access::{Access, S3Key, Trust};
 pub use download::{Download, Source};
 pub use error::Error;
+pub use outbound::{Exception, Known, Login, Outbound, Peer, Proxy};
 pub use registry::{Artifact, Place, Reference, UPDATE_TYPE, resolve};
 pub use store::{MOST_BYTES, Store, Stored};
 

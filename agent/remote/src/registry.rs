@@ -9,9 +9,10 @@ use ring::digest::{SHA256, digest};
 use serde::Deserialize;
 use url::Url;
 
-use crate::access::{Access, Ask, Trust, Way, document};
+use crate::access::{Ask, Way, document};
 use crate::download::Source;
 use crate::error::Error;
+use crate::outbound::{HUB, Outbound, Peer};
 use crate::sign::{encode, hex};
 use crate::{is_private, shown};
 
@@ -26,8 +27,6 @@ const SCHEME: &str = "oci://";
 const NAME_CHARS: usize = 255;
 const TAG_CHARS: usize = 128;
 const DIGEST_CHARS: usize = 64;
-/// What the registry of this name is called where it is served.
-const HUB: (&str, &str) = ("docker.io", "registry-1.docker.io");
 
 /// What a registry has there: `oci://REGISTRY/REPOSITORY:TAG`, `oci://REGISTRY/REPOSITORY@sha256:DIGEST`, or both.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -130,8 +129,8 @@ fn is_part(part: &str) -> bool {
 pub struct Place {
     /// The address, without `/v2`.
     pub url: Url,
-    /// Whom to believe there.
-    pub trust: Trust,
+    /// Who is there.
+    pub peer: Peer,
     /// Whether it is another registry's mirror, and has to be told whose.
     pub is_mirror: bool,
 }
@@ -141,11 +140,12 @@ impl Place {
     ///
     /// # Errors
     /// When its name is none of a host.
-    pub fn of(reference: &Reference) -> Result<Self, Error> {
+    pub fn of(reference: &Reference, outbound: &Outbound) -> Result<Self, Error> {
         let host = if reference.registry == HUB.0 { HUB.1 } else { reference.registry.as_str() };
         let url: Result<Url, _> = format!("https://{host}").parse();
         let bad = |error: url::ParseError| Error::Address { text: reference.to_string(), reason: error.to_string() };
-        Ok(Self { url: url.map_err(bad)?, trust: Trust::Host, is_mirror: false })
+        let url = url.map_err(bad)?;
+        Ok(Self { peer: outbound.registry(&url, None), url, is_mirror: false })
     }
 
     fn url(&self, reference: &Reference, kind: &str, name: &str) -> Result<Url, Error> {
@@ -186,7 +186,7 @@ pub async fn resolve(reference: &Reference, places: &[Place], limit: u64) -> Res
 }
 
 async fn resolve_at(reference: &Reference, place: &Place, limit: u64) -> Result<Artifact, Error> {
-    let mut way = Way::new(place.trust.clone(), Access::Registry);
+    let mut way = Way::new(place.peer.clone());
     let url = place.url(reference, "manifests", &reference.name())?;
     let accept = [&[MANIFEST][..], &INDEXES].concat().join(", ");
     let answer = way.get(Ask::new(Method::GET, &url).header(ACCEPT, &accept)?).await?;
@@ -204,13 +204,12 @@ async fn resolve_at(reference: &Reference, place: &Place, limit: u64) -> Result<
     let sha256 = blob.ok_or_else(|| none(format!("its layer has the digest {:?}", layer.digest)))?;
     let source = Source {
         url: place.url(reference, "blobs", &layer.digest)?,
-        trust: place.trust.clone(),
-        access: Access::Registry,
+        peer: place.peer.clone(),
         limit,
         bytes: Some(layer.size),
         sha256: Some(sha256.to_owned()),
     };
-    let is_proved = reference.is_pinned() || is_private(&place.url, &place.trust);
+    let is_proved = reference.is_pinned() || is_private(&place.url, &place.peer.trust);
     Ok(Artifact { reference: Reference { digest: Some(found), ..reference.clone() }, source, is_proved })
 }
 

@@ -15,10 +15,11 @@ use tokio::io::AsyncReadExt;
 use tokio_util::io::ReaderStream;
 use url::Url;
 
-use crate::access::{Access, Ask, Trust, Way, document, empty};
+use crate::access::{Ask, Way, document, empty};
 use crate::connection::Body;
 use crate::download::Source;
 use crate::error::Error;
+use crate::outbound::Peer;
 use crate::sign::{encode, encode_path, hex};
 use crate::{listing, shown};
 
@@ -50,10 +51,8 @@ pub struct Store {
     pub url: Url,
     /// Of S3: where the bucket is listed, and what all keys there begin with.
     pub bucket: Option<(Url, String)>,
-    /// Whom to believe.
-    pub trust: Trust,
-    /// As whom to ask.
-    pub access: Access,
+    /// Who keeps them.
+    pub peer: Peer,
 }
 
 impl Store {
@@ -61,12 +60,7 @@ impl Store {
     ///
     /// # Errors
     /// When they make no address.
-    pub fn s3(
-        endpoint: &str,
-        (bucket, prefix): (&str, &str),
-        in_path: bool,
-        (trust, access): (Trust, Access),
-    ) -> Result<Self, Error> {
+    pub fn s3(endpoint: &str, (bucket, prefix): (&str, &str), in_path: bool, peer: Peer) -> Result<Self, Error> {
         let bad = |reason: String| Error::Address { text: endpoint.to_owned(), reason };
         let mut url: Url = endpoint.parse().map_err(|error: url::ParseError| bad(error.to_string()))?;
         let base = url.path().trim_end_matches('/').to_owned();
@@ -84,15 +78,15 @@ impl Store {
         let listed = url.clone();
         let path = format!("{}/{}", url.path().trim_end_matches('/'), encode_path(&prefix));
         url.set_path(&path);
-        Ok(Self { url, bucket: Some((listed, prefix)), trust, access })
+        Ok(Self { url, bucket: Some((listed, prefix)), peer })
     }
 
     /// A folder of a web server.
     #[must_use]
-    pub fn folder(mut url: Url, (trust, access): (Trust, Access)) -> Self {
+    pub fn folder(mut url: Url, peer: Peer) -> Self {
         let path = format!("{}/", url.path().trim_end_matches('/'));
         url.set_path(&path);
-        Self { url, bucket: None, trust, access }
+        Self { url, bucket: None, peer }
     }
 
     /// The same below another name.
@@ -116,8 +110,7 @@ impl Store {
     /// A file there. It may be so large.
     #[must_use]
     pub fn source(&self, name: &str, limit: u64) -> Source {
-        let (trust, access) = (self.trust.clone(), self.access.clone());
-        Source { url: self.address(name), trust, access, limit, bytes: None, sha256: None }
+        Source { url: self.address(name), peer: self.peer.clone(), limit, bytes: None, sha256: None }
     }
 
     /// The object with this whole key of the bucket, or the file with this address below the folder; `None` of what is
@@ -134,8 +127,7 @@ impl Store {
             (None, None) => address.parse().ok().filter(|url: &Url| url.as_str().starts_with(self.url.as_str()))?,
             _ => return None,
         };
-        let (trust, access) = (self.trust.clone(), self.access.clone());
-        Some(Source { url, trust, access, limit, bytes: None, sha256: None })
+        Some(Source { url, peer: self.peer.clone(), limit, bytes: None, sha256: None })
     }
 
     /// What is there. A web server tells of these names only.
@@ -231,7 +223,7 @@ impl Store {
     }
 
     fn way(&self) -> Way {
-        Way::new(self.trust.clone(), self.access.clone())
+        Way::new(self.peer.clone())
     }
 }
 

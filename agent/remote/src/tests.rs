@@ -2,6 +2,7 @@
 
 mod download;
 mod others;
+mod outbound;
 mod registry;
 mod store;
 
@@ -22,14 +23,19 @@ use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 use url::Url;
 
-use crate::{Access, Download, Error, Source, Trust};
+use crate::{Access, Download, Error, Outbound, Peer, Source, Trust};
 
 type Answer = Response<UnsyncBoxBody<Bytes, io::Error>>;
+
+/// A name that only the proxy of the tests finds.
+const FAR: &str = "far.example.com";
 
 /// What a server was asked.
 #[derive(Clone, Debug)]
 struct Asked {
     method: Method,
+    /// Scheme and authority, where a proxy is asked.
+    whole: String,
     path: String,
     headers: HeaderMap,
     body: Bytes,
@@ -62,7 +68,7 @@ impl Server {
 
     /// One with TLS, whose certificate signs itself.
     async fn secure(answer: impl Fn(&Asked) -> Answer + Clone + Send + Sync + 'static) -> Self {
-        let own = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        let own = rcgen::generate_simple_self_signed(["localhost".to_owned(), FAR.to_owned()]).unwrap();
         Self::start(Some(own), answer).await
     }
 
@@ -109,7 +115,8 @@ impl Server {
     fn source(&self, path: &str) -> Source {
         let trust = if self.ca.is_empty() { Trust::Host } else { Trust::These(self.ca.clone()) };
         let url = self.url.join(path).unwrap();
-        Source { url, trust, access: Access::Nobody, limit: 1 << 20, bytes: None, sha256: None }
+        let peer = peer(trust, Access::Nobody);
+        Source { url, peer, limit: 1 << 20, bytes: None, sha256: None }
     }
 }
 
@@ -126,7 +133,8 @@ async fn serve<S>(
             let (head, body) = request.into_parts();
             let body = body.collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
             let path = head.uri.path_and_query().unwrap().to_string();
-            let asked = Asked { method: head.method, path, headers: head.headers, body };
+            let whole = head.uri.to_string().strip_suffix(&path).unwrap().to_owned();
+            let asked = Asked { method: head.method, whole, path, headers: head.headers, body };
             seen.lock().unwrap().push(asked.clone());
             Ok::<_, Infallible>(answer(&asked))
         }
@@ -162,6 +170,11 @@ async fn fetch(source: Source) -> Result<Vec<u8>, Error> {
     }
     assert_eq!(download.at(), content.len() as u64);
     Ok(content)
+}
+
+/// A server of which this is known.
+fn peer(trust: Trust, access: Access) -> Peer {
+    Outbound::default().peer(trust, access)
 }
 
 fn sha256(content: &[u8]) -> String {

@@ -138,12 +138,15 @@ mod tests {
         let peers = "peers = [{ public-key = \"known\", preshared-key = \"shared!\" }]";
         let text = format!(
             "{BEFORE}[[control-plane.files]]\nname = \"f\"\ncontent = '''\nvery\nsecret\n'''\n\
-             [[network.interfaces]]\nname = \"wg0\"\n[network.interfaces.wireguard]\nprivate-key = \"own!\"\n{peers}\n"
+             [[network.interfaces]]\nname = \"wg0\"\n[network.interfaces.wireguard]\nprivate-key = \"own!\"\n{peers}\n\
+             [outbound.servers.\"r.example.com:5000\"]\nusername = \"keelson\"\npassword = \"sesame!\"\n\
+             [outbound.proxy]\nurl = \"http://p:1\"\nusername = \"keelson\"\npassword = \"sesame!\"\n"
         );
         let shown = without_secrets(&text);
         assert!(shown.contains("known") && !shown.contains("own!") && !shown.contains("shared!"), "{shown}");
         let told = format!("{:?}", diff(BEFORE, &text));
         assert!(told.contains("known") && !told.contains("own!") && !told.contains("shared!"), "{told}");
+        assert!(told.contains("http://p:1") && !told.contains("sesame!") && !shown.contains("sesame!"), "{told}");
         assert!(!shown.contains("0123456789abcdef") && !shown.contains("secret\n"), "{shown}");
         assert!(shown.contains("token = \"***\"") && shown.contains("content = \"***\""), "{shown}");
         assert!(shown.contains("hostname = \"m1\""), "{shown}");

@@ -34,8 +34,9 @@ pub use keys::Impact;
 pub use model::{
     API_PORT, Audit, AuditLog, Bond, Bridge, CaTrust, Callers, Cluster, ConfigFile, ControlPlane, Encryption, Etcd,
     EtcdMember, EtcdSnapshots, Eviction, Firewall, FirewallRule, HostService, Install, Interface, InterfaceKind,
-    KeyServer, Kubelet, MACHINE_PORT, Machine, Manifest, Mirror, Modules, Network, PodNetwork, Registries, Reserved,
-    Route, Rule, SnapshotStore, StoreAccess, Time, Vlan, Wireguard, WireguardPeer, host_services,
+    KeyServer, Kubelet, Login, MACHINE_PORT, Machine, Manifest, Mirror, Modules, Network, Outbound, OutboundProxy,
+    OutboundServer, PodNetwork, Registries, Reserved, Route, Rule, SnapshotStore, StoreAccess, Time, Vlan, Wireguard,
+    WireguardPeer, host_services,
 };
 pub use schema::schema;
 pub use words::*;

@@ -5,9 +5,11 @@ use std::net::IpAddr;
 
 mod firewall;
 mod network;
+mod outbound;
 
 pub use firewall::{Callers, Firewall, FirewallRule, HostService, MACHINE_PORT, host_services};
 pub use network::{Bond, Bridge, Interface, InterfaceKind, Network, Route, Rule, Vlan, Wireguard, WireguardPeer};
+pub use outbound::{Login, Outbound, OutboundProxy, OutboundServer};
 
 use crate::words::{
     AuditPolicy, AuthenticationConfiguration, AuthorizationConfiguration, BucketPlace, ByteSize, CaHash, Cidr,
@@ -45,6 +47,8 @@ pub struct Manifest {
     pub pod_network: PodNetwork,
     /// Where images come from.
     pub registries: Registries,
+    /// How servers elsewhere are reached.
+    pub outbound: Outbound,
     /// Kernel parameters, in order of their names.
     pub sysctls: BTreeMap<SysctlName, String>,
     /// Kernel modules.

@@ -1,6 +1,7 @@
 //! Fills the model, section by section. A section with an error reads as `None`, the others are still read.
 
 mod network;
+mod outbound;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -8,8 +9,8 @@ use std::net::IpAddr;
 use crate::findings::Findings;
 use crate::model::{
     Audit, AuditLog, CaTrust, Cluster, ConfigFile, ControlPlane, Encryption, Etcd, EtcdMember, EtcdSnapshots, Eviction,
-    Install, KeyServer, Kubelet, Machine, Mirror, Modules, Network, PodNetwork, Registries, Reserved, SnapshotStore,
-    StoreAccess, Time,
+    Install, KeyServer, Kubelet, Machine, Mirror, Modules, Network, Outbound, PodNetwork, Registries, Reserved,
+    SnapshotStore, StoreAccess, Time,
 };
 use crate::reader::{Flag, Section, Text, Whole};
 use crate::words::{IpWord, SysctlName, Word};
@@ -25,6 +26,7 @@ pub(crate) struct Parts {
     pub(crate) kubelet: Option<Kubelet>,
     pub(crate) pod_network: Option<PodNetwork>,
     pub(crate) registries: Option<Registries>,
+    pub(crate) outbound: Option<Outbound>,
     pub(crate) sysctls: BTreeMap<SysctlName, String>,
     pub(crate) modules: Option<Modules>,
     pub(crate) time: Option<Time>,
@@ -44,6 +46,7 @@ impl Parts {
             kubelet: kubelet(&root.section("kubelet")),
             pod_network: pod_network(&root.section("pod-network")),
             registries: Some(registries(&root.section("registries"))),
+            outbound: outbound::outbound(&root.section("outbound")),
             sysctls: sysctls.into_iter().map(|(name, value)| (name, value.0)).collect(),
             modules: Some(modules(&root.section("modules"))),
             time: time(&root.section("time")),
@@ -65,6 +68,7 @@ impl Parts {
             kubelet: self.kubelet?,
             pod_network: self.pod_network?,
             registries: self.registries?,
+            outbound: self.outbound?,
             sysctls: self.sysctls,
             modules: self.modules?,
             time: self.time?,

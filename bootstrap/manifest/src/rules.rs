@@ -7,6 +7,7 @@ mod firewall;
 mod links;
 mod network;
 mod node;
+mod outbound;
 mod routing;
 mod wireguard;
 
@@ -35,6 +36,7 @@ pub(crate) fn check(root: &DeTable<'_>, parts: &Parts, findings: &mut Findings) 
     wireguard::check(&mut rules);
     etcd::check(&mut rules);
     node::check(&mut rules);
+    outbound::check(&mut rules);
     encryption::check(&mut rules);
 }
 
@@ -59,7 +61,14 @@ impl<'a> Rules<'a> {
     fn walk(&self, path: &str) -> (Range<usize>, bool) {
         let mut node = Node::Table(self.root);
         let mut span = 0..0;
-        for step in path.split(['.', '[']) {
+        // What the user named may have dots in it, and is quoted then.
+        let mut is_quoted = false;
+        let steps = path.split(|c| {
+            is_quoted ^= c == '"';
+            !is_quoted && matches!(c, '.' | '[')
+        });
+        for step in steps {
+            let step = step.trim_matches('"');
             let next = match (node, step.strip_suffix(']')) {
                 (Node::Value(DeValue::Array(elements)), Some(index)) => {
                     index.parse().ok().and_then(|index: usize| elements.get(index))

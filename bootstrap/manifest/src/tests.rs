@@ -29,6 +29,8 @@ name = "m"
 address = "10.0.0.1"
 [registries.mirrors."docker.io"]
 endpoints = []
+[outbound.servers."r.example.com"]
+username = "u"
 [[control-plane.files]]
 name = "f"
 content = "x"

@@ -12,6 +12,7 @@ mod link;
 mod names;
 mod net;
 mod network_key;
+mod outbound;
 mod passphrase;
 mod quantity;
 mod secret;
@@ -32,6 +33,7 @@ pub use names::{
 };
 pub use net::{Cidr, Endpoint, Host, InterfaceAddress, IpWord, MacAddress, MirrorScheme, MirrorUrl, RouteDestination};
 pub use network_key::{KeyServerUrl, Thumbprint};
+pub use outbound::{ProxyException, ProxyUrl, ServerHost};
 pub use passphrase::Passphrase;
 pub use quantity::{ByteSize, Cpu, Threshold, TimeSpan};
 pub use secret::{CaHash, ClusterSecret, JoinToken, PemCertificates};

@@ -1,13 +1,14 @@
 //! `keelson bootstrap`: certificates and the configuration of programs that are not ours, before those start.
 
-use std::fmt::Write as _;
+mod registries;
+
 use std::fs;
 use std::net::IpAddr;
 use std::path::Path;
 use std::time::SystemTime;
 
 use anyhow::{Context, Result};
-use manifest::{Manifest, Mirror};
+use manifest::Manifest;
 
 use super::control_plane::documents;
 use crate::{node, paths, process};
@@ -43,18 +44,7 @@ fn make_certificates(manifest: &Manifest, addresses: &[IpAddr]) -> Result<()> {
 fn write_runtime(manifest: &Manifest) -> Result<()> {
     let in_container = init::Environment::observe(&sys::Linux) == init::Environment::Container;
     write(paths::CONTAINERD_CONFIG, &containerd(in_container))?;
-    for (registry, mirror) in &manifest.registries.mirrors {
-        let folder = Path::new(paths::REGISTRY_HOSTS).join(registry.to_string());
-        fs::create_dir_all(&folder).with_context(|| format!("making {}", folder.display()))?;
-        if let Some(ca) = &mirror.ca {
-            pki::write_file(&folder.join("ca.crt"), ca.as_str().as_bytes(), PUBLIC_MODE)
-                .context("writing a mirror's CA")?;
-        }
-        let text = hosts(&registry.to_string(), mirror, &folder);
-        pki::write_file(&folder.join("hosts.toml"), text.as_bytes(), PUBLIC_MODE)
-            .context("writing a mirror's settings")?;
-    }
-    fs::create_dir_all(paths::REGISTRY_HOSTS).context("making the folder of registries")?;
+    registries::write(Path::new(paths::REGISTRY_HOSTS), manifest)?;
     fs::create_dir_all(paths::CNI_CONFIG).context("making the folder of network configurations")
 }
 
@@ -80,25 +70,6 @@ fn containerd(in_container: bool) -> String {
         plugins = paths::CNI_PLUGINS,
         cni = paths::CNI_CONFIG,
     )
-}
-
-/// A registry's `hosts.toml`: its mirrors in order, itself last where the manifest allows that.
-fn hosts(registry: &str, mirror: &Mirror, folder: &Path) -> String {
-    let mut text = String::new();
-    if mirror.fallback {
-        // Writing to a string cannot fail, here and below.
-        let _infallible = writeln!(text, "server = \"https://{registry}\"");
-    }
-    for endpoint in &mirror.endpoints {
-        let _infallible = writeln!(text, "[host.\"{endpoint}\"]\ncapabilities = [\"pull\", \"resolve\"]");
-        if mirror.ca.is_some() {
-            let _infallible = writeln!(text, "ca = \"{}\"", folder.join("ca.crt").display());
-        }
-        if mirror.skip_verify {
-            text.push_str("skip_verify = true\n");
-        }
-    }
-    text
 }
 
 fn write(path: &str, text: &str) -> Result<()> {

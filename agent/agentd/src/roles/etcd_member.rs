@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use etcd::{Access, Config};
 use manifest::{BucketPlace, EtcdSnapshots, Manifest, SnapshotStore, StoreAccess, StoreUrl};
-use remote::{Access as As, S3Key, Trust};
+use remote::{Access as As, Outbound, S3Key, Trust};
 
 use crate::{node, paths, process};
 
@@ -46,22 +46,25 @@ pub(super) fn master(manifest: &Manifest) -> Result<Option<machine::Master>> {
     if !manifest.machine.role.has_control_plane() {
         return Ok(None);
     }
-    let snapshots = manifest.etcd.snapshots.as_ref().map(|snapshots| snapshots_of(manifest, snapshots)).transpose()?;
+    let outbound = machine::outbound(manifest).context("`outbound`")?;
+    let snapshots = manifest.etcd.snapshots.as_ref();
+    let snapshots = snapshots.map(|snapshots| snapshots_of(manifest, snapshots, &outbound)).transpose()?;
     let hostname = &manifest.machine.hostname;
     let named = manifest.etcd.members.iter().find(|member| member.name == *hostname).map(|member| member.address);
     let address = named.or(manifest.kubelet.node_addresses.first().copied());
     let config = config(manifest, Ipv4Addr::LOCALHOST.into());
-    Ok(Some(machine::Master { config, state: paths::STATE.into(), address, snapshots }))
+    Ok(Some(machine::Master { config, state: paths::STATE.into(), address, snapshots, outbound }))
 }
 
-fn snapshots_of(manifest: &Manifest, snapshots: &EtcdSnapshots) -> Result<machine::Snapshots> {
+fn snapshots_of(manifest: &Manifest, snapshots: &EtcdSnapshots, outbound: &Outbound) -> Result<machine::Snapshots> {
     let count = |number: u32| usize::try_from(number).unwrap_or(usize::MAX);
     let kept = snapshots.store.as_ref().map(|store| -> Result<_> {
         let bucket = match &store.url {
             StoreUrl::S3 { bucket, .. } => Some(bucket.clone()),
             StoreUrl::Web(_) => None,
         };
-        let place = place(store).context("`etcd.snapshots.store`")?.below(&manifest.machine.hostname.to_string());
+        let place =
+            place(store, outbound).context("`etcd.snapshots.store`")?.below(&manifest.machine.hostname.to_string());
         Ok(machine::Kept { store: place, bucket, keep: count(store.keep) })
     });
     Ok(machine::Snapshots {
@@ -72,9 +75,9 @@ fn snapshots_of(manifest: &Manifest, snapshots: &EtcdSnapshots) -> Result<machin
     })
 }
 
-/// Where snapshots are kept beside the master's own disk.
-fn place(store: &SnapshotStore) -> Result<remote::Store> {
-    let trust = store.ca.as_ref().map_or(Trust::Host, |ca| Trust::These(ca.as_str().as_bytes().to_vec()));
+/// Where snapshots are kept beside the master's own disk. What the store does not say is as `outbound` has it.
+fn place(store: &SnapshotStore, outbound: &Outbound) -> Result<remote::Store> {
+    let trust = store.ca.as_ref().map(|ca| Trust::These(ca.as_str().as_bytes().to_vec()));
     match &store.url {
         StoreUrl::S3 { bucket, prefix } => {
             let amazon = || format!("https://s3.{}.amazonaws.com", store.region);
@@ -86,15 +89,19 @@ fn place(store: &SnapshotStore) -> Result<remote::Store> {
                 region: store.region.to_string(),
             };
             let is_in_path = store.bucket_in == BucketPlace::Path;
-            Ok(remote::Store::s3(&endpoint, (bucket, prefix), is_in_path, (trust, As::S3(key)))?)
+            let trust = trust.unwrap_or(outbound.trust(&endpoint.parse()?));
+            Ok(remote::Store::s3(&endpoint, (bucket, prefix), is_in_path, outbound.peer(trust, As::S3(key)))?)
         }
         StoreUrl::Web(url) => {
+            let url = url.parse()?;
+            let known = outbound.web(&url);
             let access = match &store.access {
-                StoreAccess::Nobody => Some(As::Nobody),
+                StoreAccess::Nobody => Some(known.access),
                 StoreAccess::User(name, secret) => As::basic(name.as_str(), secret.as_str()),
                 StoreAccess::Token(token) => As::bearer(token.as_str()),
             };
-            Ok(remote::Store::folder(url.parse()?, (trust, access.context("a secret that no header can hold")?)))
+            let access = access.context("a secret that no header can hold")?;
+            Ok(remote::Store::folder(url, outbound.peer(trust.unwrap_or(known.trust), access)))
         }
     }
 }
@@ -124,5 +131,9 @@ mod tests {
         assert_eq!(at(&own), "https://s3.example.com:9000/backups/m1/f");
         let web = kept("url = \"https://files.example.com/etcd/\"\nusername = \"u\"\npassword = \"p\"\nkeep = 2\n");
         assert_eq!((at(&web).as_str(), web.keep), ("https://files.example.com/etcd/m1/f", 2));
+        let known = kept(
+            "url = \"https://files.example.com/etcd\"\n[outbound.servers.\"files.example.com\"]\nbearer-token = \"t\"\n",
+        );
+        assert!(matches!(known.store.peer.access, As::Header(_)), "the machine is known there");
     }
 }

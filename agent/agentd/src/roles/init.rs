@@ -8,8 +8,6 @@ use init::Environment;
 use manifest::Manifest;
 use supervisor::{Readiness, ResourceLimits, ServiceSpec};
 
-use crate::paths;
-
 const AGENT: &str = "/usr/bin/keelson";
 /// Memory that is kept for what must not starve.
 const KEPT_BYTES: u64 = 64 << 20;
@@ -42,8 +40,7 @@ fn services(manifest: Option<&Manifest>, _environment: Environment) -> Vec<Servi
     let machine = important(own("machine"));
     let Some(manifest) = manifest else { return vec![machine] };
     let prepare = oneshot("bootstrap").after(&["machine"]);
-    let containerd = important(program("containerd", &["/usr/bin/containerd", "--config", paths::CONTAINERD_CONFIG]))
-        .after(&["bootstrap"]);
+    let containerd = important(program("containerd", &[AGENT, "runtime"])).after(&["bootstrap"]);
     let node = important(own("node")).after(&["containerd"]);
     let mut services = vec![machine, prepare, containerd];
     if manifest.machine.role.has_control_plane() {

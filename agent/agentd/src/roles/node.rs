@@ -184,6 +184,7 @@ impl Machine {
         });
         config.cluster_dns = vec![manifest.cluster.dns_address.to_string()];
         config.cluster_domain = manifest.cluster.dns_domain.to_string();
+        config.logins = machine::logins(manifest);
         config.before_pods = Some(self.images.clone());
         config.max_pods = options.max_pods;
         config.labels = manifest.machine.labels.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect();

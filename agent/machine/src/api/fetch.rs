@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use disk::Device;
 use machine_api::{FetchUpdateRequest, FileSource, StartOptions, UpdateFound, UpdateProgress};
-use remote::{Access, Download, Place, Reference, Source, Trust};
+use manifest::Manifest;
+use remote::{Download, Outbound, Reference, Source};
 use stdx::chain;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::time::Instant;
@@ -17,12 +18,11 @@ use url::Url;
 
 use super::refusal::{bad, conflict};
 use super::update::{self, Piece, QUEUE_LEN, not_taken};
-use super::{Messages, Mirrors, Server, Updates, streamed};
+use super::{Messages, Server, Updates, streamed};
+use crate::outbound::{outbound, places};
 
 /// How often it is told how far it has come.
 const TELL: Duration = Duration::from_secs(1);
-/// The mirrors of all registries that have none of their own.
-const ANY: &str = "_default";
 const DIGEST_CHARS: usize = 64;
 
 /// An update on another server.
@@ -99,9 +99,11 @@ async fn find(server: &Server, updates: &Updates, asked: FileSource) -> Result<F
     if let Some(bad) = asked.sha256.as_ref().filter(|text| !is_digest(text)) {
         return Err(format!("{bad:?} is no SHA-256 in hexadecimal digits"));
     }
+    let in_words = |error: remote::Error| chain(&error).to_string();
+    let outbound = server.manifest.as_ref().map(outbound).transpose().map_err(in_words)?.unwrap_or_default();
     let (found, is_proved) = match asked.source.split_once("://") {
-        Some(("http" | "https", _)) => of_web(asked, limit)?,
-        Some(("oci", _)) => of_registry(&server.mirrors, asked, limit).await?,
+        Some(("http" | "https", _)) => of_web(&outbound, asked, limit)?,
+        Some(("oci", _)) => of_registry((server.manifest.as_ref(), &outbound), asked, limit).await?,
         _ => return Err(format!("{:?} begins with none of https://, http://, oci://", asked.source)),
     };
     if !is_proved && updates.key.is_none() {
@@ -112,21 +114,25 @@ async fn find(server: &Server, updates: &Updates, asked: FileSource) -> Result<F
     Ok(found)
 }
 
-fn of_web(asked: FileSource, limit: u64) -> Result<(Found, bool), String> {
+fn of_web(outbound: &Outbound, asked: FileSource, limit: u64) -> Result<(Found, bool), String> {
     let url: Url = asked.source.parse().map_err(|error| format!("the address of the update: {error}"))?;
     if !url.username().is_empty() || url.password().is_some() {
         return Err("an address with a user name or password is not taken here".to_owned());
     }
-    let is_proved = asked.sha256.is_some() || remote::is_private(&url, &Trust::Host);
-    let (trust, access) = (Trust::Host, Access::Nobody);
-    let file = Source { url, trust, access, limit, bytes: None, sha256: asked.sha256.clone() };
+    let peer = outbound.web(&url);
+    let is_proved = asked.sha256.is_some() || remote::is_private(&url, &peer.trust);
+    let file = Source { url, peer, limit, bytes: None, sha256: asked.sha256.clone() };
     Ok((Found { asked, file }, is_proved))
 }
 
-async fn of_registry(mirrors: &Mirrors, asked: FileSource, limit: u64) -> Result<(Found, bool), String> {
+async fn of_registry(
+    (manifest, outbound): (Option<&Manifest>, &Outbound),
+    asked: FileSource,
+    limit: u64,
+) -> Result<(Found, bool), String> {
     let in_words = |error: remote::Error| chain(&error).to_string();
     let reference: Reference = asked.source.parse().map_err(in_words)?;
-    let places = places(mirrors, &reference).map_err(in_words)?;
+    let places = places(manifest, outbound, &reference).map_err(in_words)?;
     let found = remote::resolve(&reference, &places, limit).await.map_err(in_words)?;
     let own = found.source.sha256.clone().unwrap_or_default();
     match &asked.sha256 {
@@ -139,29 +145,6 @@ async fn of_registry(mirrors: &Mirrors, asked: FileSource, limit: u64) -> Result
             Ok((Found { asked, file: found.source }, is_proved))
         }
     }
-}
-
-/// Where a registry's content comes from, as the manifest has it for images.
-fn places(mirrors: &Mirrors, reference: &Reference) -> Result<Vec<Place>, remote::Error> {
-    let named = |name: &str| mirrors.iter().find(|(registry, _)| registry.to_string() == name).map(|(_, it)| it);
-    let mirror = named(&reference.registry).or_else(|| named(ANY));
-    let mut places = Vec::new();
-    for endpoint in mirror.into_iter().flat_map(|mirror| &mirror.endpoints) {
-        let text = endpoint.to_string();
-        let url = text
-            .parse()
-            .map_err(|error: url::ParseError| remote::Error::Address { text, reason: error.to_string() })?;
-        let trust = match mirror.map(|mirror| (mirror.skip_verify, &mirror.ca)) {
-            Some((true, _)) => Trust::Anybody,
-            Some((false, Some(ca))) => Trust::These(ca.as_str().as_bytes().to_vec()),
-            Some((false, None)) | None => Trust::Host,
-        };
-        places.push(Place { url, trust, is_mirror: true });
-    }
-    if mirror.is_none_or(|mirror| mirror.fallback) {
-        places.push(Place::of(reference)?);
-    }
-    Ok(places)
 }
 
 /// The beginning of an update, and how long all of it is.

@@ -19,7 +19,6 @@ use super::{
     Caller, Messages, Server, capture, check, debug, etcd, fetch, forward, locks, look, manifest, refusal, reset,
     support, update,
 };
-use crate::debug::Containerd;
 use crate::views::Look;
 
 type Answer<T> = Result<Response<T>, Status>;
@@ -128,7 +127,7 @@ impl Machine for Session {
     }
 
     async fn debug(&self, input: Request<Streaming<DebugInput>>) -> Answer<Self::DebugStream> {
-        let maker = Containerd(self.server.containerd.clone());
+        let maker = self.server.runtime();
         debug::answer(&self.server, &self.caller.known(), maker, input.into_inner().boxed()).await.map(Response::new)
     }
 

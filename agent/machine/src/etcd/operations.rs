@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use etcd::{Access, Link, Restore, SnapshotStream};
 use machine_api::{EtcdDefragmentation, EtcdDefragmented, EtcdMember, EtcdStatus, FileSource};
-use remote::{Access as As, Download, Source, Trust};
+use remote::{Download, Source};
 use stdx::chain;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -103,14 +103,14 @@ impl Etcd {
             }
             None => {
                 let url = address.parse().map_err(|error| format!("{address:?}: {error}"))?;
-                let (trust, access) = (Trust::Host, As::Nobody);
-                Source { url, trust, access, limit: SNAPSHOT_BYTES, bytes: None, sha256: None }
+                let peer = self.master.outbound.web(&url);
+                Source { url, peer, limit: SNAPSHOT_BYTES, bytes: None, sha256: None }
             }
         };
         if !["http", "https"].contains(&source.url.scheme()) {
             return Err(format!("{address:?} begins with none of https://, http://, s3://"));
         }
-        if asked.sha256.is_none() && !remote::is_private(&source.url, &source.trust) {
+        if asked.sha256.is_none() && !remote::is_private(&source.url, &source.peer.trust) {
             return Err("it comes without TLS, and nothing proves what it is: tell its SHA-256".to_owned());
         }
         Ok(Source { sha256: asked.sha256.clone(), ..source })

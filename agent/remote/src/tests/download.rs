@@ -104,15 +104,20 @@ async fn only_those_who_are_trusted_are_believed_and_nobody_leads_out_of_tls() {
     })
     .await;
     assert_eq!(fetch(server.source("file")).await.unwrap(), b"content");
-    assert_eq!(fetch(Source { trust: Trust::Anybody, ..server.source("file") }).await.unwrap(), b"content");
+    assert_eq!(
+        fetch(Source { peer: peer(Trust::Anybody, Access::Nobody), ..server.source("file") }).await.unwrap(),
+        b"content"
+    );
     let error = fetch(server.source("out")).await.unwrap_err();
     assert!(matches!(error, Error::Elsewhere { .. }), "{error}");
     let other = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     let foreign = Trust::These(other.cert.pem().into_bytes());
-    let error = fetch(Source { trust: foreign, ..server.source("file") }).await.unwrap_err();
+    let error = fetch(Source { peer: peer(foreign, Access::Nobody), ..server.source("file") }).await.unwrap_err();
     assert!(matches!(error, Error::Tls { .. }), "{error}");
     assert!(stdx::chain(&error).to_string().contains("certificate"), "{}", stdx::chain(&error));
-    let error = fetch(Source { trust: Trust::These(b"no".to_vec()), ..server.source("file") }).await.unwrap_err();
+    let error = fetch(Source { peer: peer(Trust::These(b"no".to_vec()), Access::Nobody), ..server.source("file") })
+        .await
+        .unwrap_err();
     assert!(matches!(error, Error::Authorities(_)), "{error}");
 }
 
@@ -123,7 +128,7 @@ async fn passwords_stay_with_the_server_that_they_are_for() {
     let here = Server::plain(move |_| say(StatusCode::TEMPORARY_REDIRECT, &[("location", &to)], "")).await;
     let access = Access::bearer("secret").unwrap();
     assert!(!format!("{access:?}").contains("secret"));
-    assert_eq!(fetch(Source { access, ..here.source("file") }).await.unwrap(), b"content");
+    assert_eq!(fetch(Source { peer: peer(Trust::Host, access), ..here.source("file") }).await.unwrap(), b"content");
     assert_eq!(here.asked()[0].header("authorization"), "Bearer secret");
     assert_eq!(there.asked()[0].header("authorization"), "");
 }

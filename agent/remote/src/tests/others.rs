@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::access::S3Key;
+use crate::outbound::{Known, Login};
 use crate::registry::{Place, Reference, resolve};
 use crate::store::Store;
 
@@ -9,6 +10,9 @@ use crate::store::Store;
 const S3: &str = "KEELSON_TEST_S3";
 /// `http://HOST:PORT REFERENCE SHA-256`, of an update that was pushed by standard tools.
 const REGISTRY: &str = "KEELSON_TEST_REGISTRY";
+
+/// `https://HOST:PORT REFERENCE SHA-256 USER PASSWORD CA-FILE`, of a registry that knows this user only.
+const PRIVATE_REGISTRY: &str = "KEELSON_TEST_PRIVATE_REGISTRY";
 
 fn words(name: &str) -> Option<Vec<String>> {
     let found = std::env::var(name).ok().map(|text| text.split(' ').map(str::to_owned).collect());
@@ -25,7 +29,7 @@ async fn another_s3_store_believes_our_signatures() {
     let key =
         |secret: &str| S3Key { access_key: access_key.clone(), secret_key: secret.to_owned(), region: region.clone() };
     let store =
-        |key| Store::s3(endpoint, (bucket, "a cluster"), true, (Trust::Host, Access::S3(key))).unwrap().below("m1");
+        |key| Store::s3(endpoint, (bucket, "a cluster"), true, peer(Trust::Host, Access::S3(key))).unwrap().below("m1");
     let own = store(key(secret_key));
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("file");
@@ -52,11 +56,37 @@ async fn another_registry_has_what_standard_tools_pushed() {
     let Some(words) = words(REGISTRY) else { return };
     let [url, reference, wanted] = words.as_slice() else { panic!("{words:?}") };
     let reference: Reference = reference.parse().unwrap();
-    let place = Place { url: url.parse().unwrap(), trust: Trust::Host, is_mirror: true };
+    let place = Place { url: url.parse().unwrap(), peer: peer(Trust::Host, Access::Registry(None)), is_mirror: true };
     let found = resolve(&reference, std::slice::from_ref(&place), 1 << 30).await.unwrap();
     assert_eq!(found.source.sha256.as_ref(), Some(wanted));
     let content = fetch(found.source).await.unwrap();
     assert_eq!(sha256(&content), *wanted);
     let again = resolve(&found.reference, &[place], 1 << 30).await.unwrap();
     assert!(again.is_proved);
+}
+
+#[tokio::test]
+async fn another_private_registry_knows_us_by_a_password() {
+    let Some(words) = words(PRIVATE_REGISTRY) else { return };
+    let [url, reference, wanted, user, password, ca] = words.as_slice() else { panic!("{words:?}") };
+    let reference: Reference = reference.parse().unwrap();
+    let url: Url = url.parse().unwrap();
+    let host = format!("{}:{}", url.host_str().unwrap(), url.port().unwrap());
+    let ask = async |login, trust| {
+        let outbound = Outbound::new([(host.clone(), Known { login, trust })], None).unwrap();
+        let place = Place { peer: outbound.registry(&url, None), url: url.clone(), is_mirror: true };
+        resolve(&reference, &[place], 1 << 30).await
+    };
+    let trust = || Some(Trust::These(std::fs::read(ca).unwrap()));
+    let found = ask(Login::user(user, password), trust()).await.unwrap();
+    assert!(found.is_proved);
+    assert_eq!(sha256(&fetch(found.source).await.unwrap()), *wanted);
+    for (login, trust, why) in [
+        (None, trust(), "wants a password"),
+        (Login::user(user, "wrong"), trust(), "401"),
+        (Login::user(user, password), None, "speak TLS"),
+    ] {
+        let error = ask(login, trust).await.unwrap_err().to_string();
+        assert!(error.contains(why), "{error}");
+    }
 }

@@ -50,7 +50,7 @@ async fn registry() -> (Server, Server) {
 }
 
 fn place(server: &Server) -> Place {
-    Place { url: server.url.clone(), trust: Trust::Host, is_mirror: true }
+    Place { url: server.url.clone(), peer: peer(Trust::Host, Access::Registry(None)), is_mirror: true }
 }
 
 #[tokio::test]

@@ -87,7 +87,7 @@ async fn s3(objects: &Objects) -> Server {
 }
 
 fn bucket(server: &Server, key: S3Key) -> Store {
-    let who = (Trust::Host, Access::S3(key));
+    let who = peer(Trust::Host, Access::S3(key));
     Store::s3(server.url.as_str(), ("backups", "/a cluster/"), true, who).unwrap().below("m1")
 }
 
@@ -140,13 +140,13 @@ async fn a_store_that_refuses_is_told_and_shows_no_key() {
 #[test]
 fn the_bucket_is_in_the_path_or_in_the_host() {
     let address = |endpoint: &str, in_path| {
-        let who = (Trust::Host, Access::Nobody);
+        let who = peer(Trust::Host, Access::Nobody);
         Store::s3(endpoint, ("backups", "etcd"), in_path, who).unwrap().below("m1").source("f", 1).url.to_string()
     };
     assert_eq!(address("https://s3.example.com:9000", true), "https://s3.example.com:9000/backups/etcd/m1/f");
     assert_eq!(address("https://s3.example.com/x/", true), "https://s3.example.com/x/backups/etcd/m1/f");
     assert_eq!(address("https://s3.example.com", false), "https://backups.s3.example.com/etcd/m1/f");
-    let who = (Trust::Host, Access::Nobody);
+    let who = peer(Trust::Host, Access::Nobody);
     assert!(Store::s3("nonsense", ("b", ""), true, who).is_err());
 }
 
@@ -176,13 +176,13 @@ async fn files_go_to_a_web_server() {
     let path = folder.path().join("file");
     std::fs::write(&path, "content").unwrap();
     let url = server.url.join("etcd").unwrap();
-    let store = Store::folder(url.clone(), (Trust::Host, Access::basic("user", "pass").unwrap())).below("m1");
+    let store = Store::folder(url.clone(), peer(Trust::Host, Access::basic("user", "pass").unwrap())).below("m1");
     store.put("a.db", &path).await.unwrap();
     assert_eq!(objects.lock().unwrap()["/etcd/m1/a.db"], "content");
     let found = store.list(&["a.db".to_owned(), "b.db".to_owned()]).await.unwrap();
     assert_eq!(found, [Stored { name: "a.db".to_owned(), bytes: 7 }]);
     assert!(store.find(None, server.url.join("etcd/m1/a.db").unwrap().as_str(), 1).is_some());
     assert!(store.find(None, server.url.join("etcd/m2/a.db").unwrap().as_str(), 1).is_none());
-    let stranger = Store::folder(url, (Trust::Host, Access::Nobody));
+    let stranger = Store::folder(url, peer(Trust::Host, Access::Nobody));
     assert!(stranger.put("a.db", &path).await.unwrap_err().to_string().contains("401"));
 }

@@ -39,7 +39,9 @@ const IMPACTS: &[(&str, Impact)] = &[
     ("kubelet", Restart(&["node"])),
     ("kubelet.node-addresses", Reboot),
     ("pod-network", Reboot),
-    ("registries", Restart(&["bootstrap"])),
+    ("registries", Restart(&["bootstrap", "machine", "node"])),
+    ("outbound", Restart(&["bootstrap", "machine", "node"])),
+    ("outbound.proxy", Restart(&["containerd", "machine"])),
     // What is not set or loaded any more is undone by the next start only.
     ("sysctls", Live),
     ("modules", Live),
@@ -111,6 +113,11 @@ mod tests {
         assert_eq!(Impact::of("sysctls.\"vm.x\"", false), Live);
         assert_eq!(Impact::of("sysctls.\"vm.x\"", true), Reboot);
         assert_eq!(Impact::of("etcd.snapshots.keep", false), Restart(&["machine"]));
+        assert_eq!(Impact::of("outbound.proxy.url", true), Restart(&["containerd", "machine"]));
+        assert_eq!(
+            Impact::of("outbound.servers.\"r.example.com\".ca", false),
+            Restart(&["bootstrap", "machine", "node"])
+        );
     }
 
     #[test]

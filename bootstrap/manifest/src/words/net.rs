@@ -123,6 +123,11 @@ fn parse_net(text: &str, what: &str) -> Result<IpNet, WordError> {
 pub struct Cidr(IpNet);
 
 impl Cidr {
+    /// The range of one address.
+    pub(super) fn of(address: IpAddr) -> Self {
+        Self(address.into())
+    }
+
     /// The range.
     #[must_use]
     pub const fn net(self) -> IpNet {

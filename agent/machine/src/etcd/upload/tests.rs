@@ -12,7 +12,7 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use proptest::prelude::*;
-use remote::{Access, Trust};
+use remote::Peer;
 use tokio::net::TcpListener;
 
 use super::*;
@@ -128,7 +128,7 @@ async fn a_store_that_is_down_is_a_concern_until_it_has_them() {
     std::fs::create_dir(run.join("conditions")).unwrap();
     let (files, open) = (Files::default(), Arc::new(Mutex::new(false)));
     let url = server(files.clone(), open.clone()).await;
-    let store = Store::folder(url, (Trust::Host, Access::Nobody)).below("m1");
+    let store = Store::folder(url, Peer::default()).below("m1");
     let kept = Kept { store, bucket: None, keep: 9 };
     let snapshots =
         Snapshots { interval: Duration::from_secs(3600), keep: 3, folder: run.to_owned(), kept: Some(kept.clone()) };

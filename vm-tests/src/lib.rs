@@ -2,6 +2,7 @@
 //!
 //! [`cluster`] is a cluster's life, [`plan`] and [`manifests`] what it consists of, [`qemu`] with [`switch`] and
 //! [`container`] with [`network`] the two ways to make machines, [`observe`] and [`wait`] how it is seen from outside,
+//! [`files`] what it finds there,
 //! [`upstream`] what others run in place of a part of it.
 //! The agent is an artifact here: nothing of it is linked in but the API client.
 //!
@@ -13,6 +14,7 @@
 pub mod clients;
 pub mod cluster;
 pub mod container;
+pub mod files;
 pub mod firmware;
 pub mod flash;
 pub mod forward;

@@ -14,6 +14,7 @@ mod kubectl;
 mod network;
 mod network_key;
 mod operator;
+mod outbound;
 mod reboots;
 mod reset;
 mod restarts;
@@ -254,6 +255,14 @@ pub const SCENARIOS: &[Scenario] = &[
         run: |scene| Box::pin(upgrade_masters::run(scene)),
     },
     Scenario {
+        name: "upgrade-url",
+        about: "a machine fetches its update itself, from a server that wants to know who asks and breaks off",
+        providers: QEMU,
+        masters: 1,
+        workers: 0,
+        run: |scene| Box::pin(upgrade::run_url(scene)),
+    },
+    Scenario {
         name: "reset",
         about: "a worker that is told to forget everything joins as a new machine",
         providers: QEMU,
@@ -284,6 +293,22 @@ pub const SCENARIOS: &[Scenario] = &[
         masters: 3,
         workers: 1,
         run: |scene| Box::pin(etcd_recovery::run(scene)),
+    },
+    Scenario {
+        name: "private-registry",
+        about: "pods start from a registry that only the machine has a password for",
+        providers: ANY,
+        masters: 1,
+        workers: 0,
+        run: |scene| Box::pin(outbound::run_registry(scene)),
+    },
+    Scenario {
+        name: "snapshot-store",
+        about: "etcd's snapshots go elsewhere by schedule; a blank machine fetches one",
+        providers: NETNS,
+        masters: 1,
+        workers: 0,
+        run: |scene| Box::pin(outbound::run_snapshots(scene)),
     },
     Scenario {
         name: "upstream-peers",

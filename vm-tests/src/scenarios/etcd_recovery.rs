@@ -125,7 +125,7 @@ async fn check_restored(
 }
 
 /// Gives a machine a blank disk.
-fn forget(layout: &Layout) -> Result<()> {
+pub(super) fn forget(layout: &Layout) -> Result<()> {
     for name in ["state", "var"] {
         let folder: &Path = &layout.kept().join(name);
         fs::remove_dir_all(folder).with_context(|| format!("remove {}", folder.display()))?;
@@ -159,7 +159,7 @@ async fn etcd(scene: &Scene, master: &Machine, arguments: &[&str]) -> Result<Val
     serde_json::from_str(&said).with_context(|| format!("it says {said:?}"))
 }
 
-async fn write(api: &Api, prefix: &str, count: usize) -> Result<BTreeSet<String>> {
+pub(super) async fn write(api: &Api, prefix: &str, count: usize) -> Result<BTreeSet<String>> {
     let mut acknowledged = BTreeSet::new();
     for number in 0..count {
         let name = format!("etcd-{prefix}-{number}");
@@ -172,7 +172,7 @@ async fn write(api: &Api, prefix: &str, count: usize) -> Result<BTreeSet<String>
     Ok(acknowledged)
 }
 
-async fn check_present(api: &Api, wanted: &BTreeSet<String>) -> Result<()> {
+pub(super) async fn check_present(api: &Api, wanted: &BTreeSet<String>) -> Result<()> {
     let present = names(api).await?;
     let lost: Vec<&String> = wanted.difference(&present).collect();
     ensure!(lost.is_empty(), "{} of {} acknowledged writes are lost: {lost:?}", lost.len(), wanted.len());

@@ -172,7 +172,7 @@ async fn events(scene: &Scene, master: &Machine, machine: &Machine) -> Result<St
 }
 
 /// The manifest that a machine started with.
-fn manifest(scene: &Scene, machine: &Machine) -> Result<String> {
+pub(super) fn manifest(scene: &Scene, machine: &Machine) -> Result<String> {
     let path = scene.cluster.folder.manifest(&machine.name);
     std::fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))
 }
@@ -190,7 +190,13 @@ async fn look(scene: &Scene, master: &Machine, machine: &Machine, view: &str) ->
 }
 
 /// Asks a machine, if need be through the master.
-async fn ask(scene: &Scene, master: &Machine, machine: &Machine, verb: &str, arguments: &[&str]) -> Result<String> {
+pub(super) async fn ask(
+    scene: &Scene,
+    master: &Machine,
+    machine: &Machine,
+    verb: &str,
+    arguments: &[&str],
+) -> Result<String> {
     let mut command: Command = keelson(scene, master, verb)?;
     command.args(arguments);
     if machine.name != master.name {

@@ -1,7 +1,7 @@
 //! What scenarios have at hand.
 
 use std::fs;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -12,11 +12,12 @@ use nix::unistd::Pid;
 use serde_json::{Value, json};
 
 use crate::cluster::{Cluster, Request};
+use crate::files::Files;
 use crate::firmware::Firmware;
 use crate::flash::Medium;
 use crate::network;
 use crate::observe::{Api, Pod};
-use crate::plan::Machine;
+use crate::plan::{Machine, gateway};
 use crate::progress::Progress;
 use crate::qemu;
 use crate::state::Provider;
@@ -30,7 +31,9 @@ pub(super) const SOON: Duration = Duration::from_secs(300);
 /// Where the sample is on every node.
 pub(super) const SAMPLE_PORT: u16 = 30080;
 pub(super) const SAMPLE: &str = "/apis/apps/v1/namespaces/default/deployments/sample";
-const PODS: &str = "/api/v1/namespaces/default/pods";
+/// Where virtual machines find the host.
+const UPLINK: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 2);
+pub(super) const PODS: &str = "/api/v1/namespaces/default/pods";
 pub(super) const SAMPLE_IMAGE: &str = "localhost/keelson-sample:1";
 
 /// A scenario's cluster, and how it is watched.
@@ -94,6 +97,16 @@ impl Scene {
     /// A client in the network of a machine.
     pub(super) fn inside(&self, machine: &Machine) -> Result<Visitor> {
         Visitor::open(&network::path(&network::namespace(&self.cluster.state.name, machine)))
+    }
+
+    /// A server elsewhere that all machines reach.
+    pub(super) async fn files(&self) -> Result<Files> {
+        let listen = |address: Ipv4Addr| TcpListener::bind((address, 0)).context("listen for machines");
+        if self.is_netns() {
+            let listener = self.outside()?.run(move || listen(gateway())).await?;
+            return Files::start(listener, gateway().into());
+        }
+        Files::start(listen(Ipv4Addr::LOCALHOST)?, UPLINK.into())
     }
 
     /// Where the sample is on a node.

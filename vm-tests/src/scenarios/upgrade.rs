@@ -8,7 +8,9 @@ use images::{VERSION, tools};
 use serde_json::Value;
 
 use super::Outcome;
+use super::network::{apply, ask, manifest};
 use super::scene::{SOON, Scene};
+use crate::files::PASSWORD;
 use crate::flash::{self, Damage, Medium};
 use crate::observe::Api;
 use crate::plan::Machine;
@@ -156,6 +158,53 @@ pub(super) async fn check_all(scene: &Scene, api: &Api, master: &Machine, versio
     scene.serve().await?;
     scene.say("every machine took the update, and takes pods again");
     Ok(())
+}
+
+/// An update that the machine fetches: whoever it does not believe, and what is not what it should be, changes nothing;
+/// where the server breaks off it goes on.
+pub(super) async fn run_url(scene: &mut Scene) -> Result<Outcome> {
+    let master = scene.cluster.master().context("the cluster has no master")?.clone();
+    scene.flash(Medium::Disk)?;
+    scene.up().await?;
+    let files = scene.files().await?;
+    let path = scene.cluster.folder.path().join("machine.update");
+    let version = scene.cluster.flashed()?.write_update(scene.cluster.image(), "0.7.0", "", &path)?;
+    let update = std::fs::read(&path).context("read the update")?;
+    let middle = update.len() / 2;
+    let mut damaged = update.clone();
+    // Within the root, which comes last.
+    let last = damaged.len() - 1;
+    damaged[last] ^= 1;
+    let short = files.have("/short.update", update[..last].to_vec());
+    let damaged = files.have("/damaged.update", damaged);
+    let source = files.have("/machine.update", update);
+    let fetch = async |further: &[&str]| ask(scene, &master, &master, "upgrade", further).await;
+    let refused = async |further: &[&str], told: &str| -> Result<()> {
+        let said = fetch(further).await.err().map(|error| format!("{error:#}")).unwrap_or_default();
+        ensure!(said.contains(told), "{further:?} is answered with {said:?}, not {told:?}");
+        Ok(())
+    };
+    refused(&[&source], "speak TLS").await.context("a server that is not believed")?;
+    let before = manifest(scene, &master)?;
+    let stranger = before.clone() + &files.manifest().replace(PASSWORD, "another");
+    apply(scene, &master, &master, &stranger).await?;
+    refused(&[&source], "401").await.context("a server that does not know the machine")?;
+    apply(scene, &master, &master, &(before + &files.manifest())).await?;
+    refused(&[&short], "bytes").await?;
+    refused(&[&damaged], "").await?;
+    refused(&[&source, "--sha256", &"0".repeat(64)], "has the SHA-256").await?;
+    let now = status(scene, &master)?;
+    ensure!(now["slot"] == "a" && now["update"].is_null(), "a refused update changed something: {now}");
+    scene.say("who is not believed, a wrong password, a short file, a wrong bit and a wrong digest change nothing");
+
+    files.cut(middle);
+    fetch(&[&source]).await?;
+    running(scene, &master, &version, "b", "proved itself").await?;
+    let asked = files.asked();
+    ensure!(asked.iter().any(|(_, path, from)| path == "/machine.update" && *from > 0), "it was asked for {asked:?}");
+    scene.serve().await?;
+    scene.say("the machine fetched an update itself, going on where the server broke off");
+    Ok(Outcome::Passed)
 }
 
 /// A new start by command: the machine comes back by itself.

@@ -62,6 +62,36 @@ pub fn registry_of(image: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{Client, Runtime, v1};
+
+    /// `SOCKET IMAGE USER PASSWORD`, of a runtime that believes the image's registry, which knows this user only.
+    const RUNTIME: &str = "KEELSON_TEST_CRI";
+
+    #[tokio::test]
+    async fn a_runtime_takes_a_login_for_the_server_that_it_is_for() {
+        let Ok(words) = std::env::var(RUNTIME) else {
+            eprintln!("SKIPPED: set {RUNTIME} to run this test");
+            return;
+        };
+        let words: Vec<&str> = words.split(' ').collect();
+        let [socket, image, username, password] = words.as_slice() else { panic!("{words:?}") };
+        let runtime = Client::new(std::path::Path::new(socket)).unwrap();
+        let pull = async |server: &str, password: &str| {
+            let login =
+                Login { server: server.to_owned(), username: (*username).to_owned(), password: password.to_owned() };
+            let logins = Logins { others: vec![login], ..Logins::default() };
+            let image_spec = v1::ImageSpec { image: (*image).to_owned(), ..v1::ImageSpec::default() };
+            let auth = logins.of(image).pop();
+            runtime.pull_image(v1::PullImageRequest { image: Some(image_spec), auth, sandbox_config: None }).await
+        };
+        let registry = registry_of(image);
+        // A wrong password, and one of another server.
+        for (server, password) in [(registry, "wrong"), ("other.example.com", *password)] {
+            let error = pull(server, password).await.unwrap_err().to_string();
+            assert!(error.contains("401") || error.contains("authorization"), "{error}");
+        }
+        pull(registry, password).await.unwrap();
+    }
 
     #[test]
     fn an_image_is_asked_for_as_who_its_registry_knows() {

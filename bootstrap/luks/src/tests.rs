@@ -59,8 +59,9 @@ impl Keyring for Disk {
         self.write()?;
         self.slots.borrow_mut().remove(&slot).unwrap();
         // As cryptsetup does it.
+        let slot = slot.to_string();
         for token in self.tokens.borrow_mut().values_mut() {
-            token["keyslots"].as_array_mut().unwrap().retain(|known| *known != slot.to_string());
+            token["keyslots"].as_array_mut().unwrap().retain(|known| known.as_str() != Some(&slot));
         }
         Ok(())
     }

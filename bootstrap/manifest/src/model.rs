@@ -14,10 +14,10 @@ pub use outbound::{Login, Outbound, OutboundProxy, OutboundServer};
 use crate::words::{
     AuditPolicy, AuthenticationConfiguration, AuthorizationConfiguration, BucketPlace, ByteSize, CaHash, Cidr,
     ClusterName, ClusterSecret, ControlPlanePart, Cpu, DiskSelector, DnsName, EncryptionConfiguration, Endpoint,
-    FeatureName, FileContent, FileName, Host, Hostname, JoinToken, KeptFolder, KeyServerUrl, Kubeconfig, LabelKey,
-    LabelValue, LogPath, MirrorUrl, ModuleName, ModuleParameters, Passphrase, PemCertificates, PodNetworkMode,
-    RegistryHost, Role, StoreRegion, StoreSecret, StoreUrl, StoreUser, SysctlName, Taint, Threshold, Thumbprint,
-    TimeSpan, Volume,
+    FeatureName, FileContent, FileName, Host, Hostname, InterfaceName, JoinToken, KeptFolder, KeyServerUrl, Kubeconfig,
+    LabelKey, LabelValue, LogPath, MirrorUrl, ModuleName, ModuleParameters, Passphrase, PemCertificates,
+    PodNetworkMode, RegistryHost, Role, StoreRegion, StoreSecret, StoreUrl, StoreUser, SysctlName, Taint, Threshold,
+    Thumbprint, TimeSpan, Volume,
 };
 
 /// The port on which masters serve the API.
@@ -126,6 +126,8 @@ pub struct Cluster {
     pub name: ClusterName,
     /// URL of the API; always there for workers.
     pub endpoint: Option<Endpoint>,
+    /// The address that one of the masters has at a time.
+    pub virtual_address: Option<VirtualAddress>,
     /// Ranges of pods, at most one per family, never empty.
     pub pod_cidrs: Vec<Cidr>,
     /// Ranges of Services, at most one per family, never empty.
@@ -138,6 +140,32 @@ pub struct Cluster {
     pub token: Option<JoinToken>,
     /// How a worker recognizes its cluster; always there for workers.
     pub trust: Option<CaTrust>,
+}
+
+/// `[cluster.virtual-address]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VirtualAddress {
+    /// The address.
+    pub address: IpAddr,
+    /// The interface; `None` is the one in whose network the address is.
+    pub interface: Option<InterfaceName>,
+    /// What tells it from other virtual addresses on the same link.
+    pub router_id: u8,
+    /// Who of several masters has it: the highest, or, among equals, who has it already.
+    pub priority: u8,
+    /// Whether a higher priority takes it from who has it.
+    pub preempt: bool,
+}
+
+impl VirtualAddress {
+    /// The router id where the manifest has none: the last byte of the address, which others in its network do not have.
+    pub(crate) fn default_router_id(address: IpAddr) -> u8 {
+        let last = match address {
+            IpAddr::V4(address) => address.octets()[3],
+            IpAddr::V6(address) => address.octets()[15],
+        };
+        last.max(1)
+    }
 }
 
 /// How a machine recognizes its cluster.
@@ -389,6 +417,12 @@ impl Role {
 }
 
 impl Manifest {
+    /// The virtual address that this machine takes part in.
+    #[must_use]
+    pub fn virtual_address(&self) -> Option<&VirtualAddress> {
+        self.cluster.virtual_address.as_ref().filter(|_| self.machine.role.has_control_plane())
+    }
+
     /// The taints of the Node when it registers: those of the manifest and, for a master, the control plane's.
     #[must_use]
     pub fn node_taints(&self) -> Vec<Taint> {

@@ -10,7 +10,7 @@ use crate::findings::Findings;
 use crate::model::{
     Audit, AuditLog, CaTrust, Cluster, ConfigFile, ControlPlane, Encryption, Etcd, EtcdMember, EtcdSnapshots, Eviction,
     Install, KeyServer, Kubelet, Machine, Mirror, Modules, Network, Outbound, PodNetwork, Registries, Reserved,
-    SnapshotStore, StoreAccess, Time,
+    SnapshotStore, StoreAccess, Time, VirtualAddress,
 };
 use crate::reader::{Flag, Section, Text, Whole};
 use crate::words::{IpWord, SysctlName, Word};
@@ -138,6 +138,7 @@ fn key_server(section: &Section<'_>) -> Option<KeyServer> {
 fn cluster(section: &Section<'_>) -> Option<Cluster> {
     let name = section.one("name");
     let endpoint = section.one("endpoint");
+    let virtual_address = virtual_address(&section.section("virtual-address"));
     let pod_cidrs = section.list("pod-cidrs");
     let service_cidrs = section.list("service-cidrs");
     let dns_domain = section.one("dns-domain");
@@ -148,6 +149,7 @@ fn cluster(section: &Section<'_>) -> Option<Cluster> {
     Some(Cluster {
         name: name?,
         endpoint,
+        virtual_address,
         pod_cidrs,
         // A range too small for cluster DNS is refused by the rules; until then any address does.
         dns_address: dns_address.or_else(|| service_cidrs.first().map(|range| range.net().addr()))?,
@@ -156,6 +158,18 @@ fn cluster(section: &Section<'_>) -> Option<Cluster> {
         token,
         trust: ca.or(ca_hash),
     })
+}
+
+fn virtual_address(section: &Section<'_>) -> Option<VirtualAddress> {
+    let address = address(section, "address");
+    let interface = section.one("interface");
+    // What is out of range was found out by then.
+    let byte = |name| number(section, name).and_then(|number| u8::try_from(number).ok());
+    let (router_id, priority) = (byte("router-id"), byte("priority"));
+    let preempt = flag(section, "preempt");
+    let address = address?;
+    let router_id = router_id.unwrap_or_else(|| VirtualAddress::default_router_id(address));
+    Some(VirtualAddress { address, interface, router_id, priority: priority?, preempt: preempt? })
 }
 
 fn control_plane(section: &Section<'_>) -> ControlPlane {

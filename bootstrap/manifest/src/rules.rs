@@ -9,6 +9,7 @@ mod network;
 mod node;
 mod outbound;
 mod routing;
+mod virtual_address;
 mod wireguard;
 
 use std::ops::Range;
@@ -29,6 +30,7 @@ pub(crate) struct Rules<'a> {
 pub(crate) fn check(root: &DeTable<'_>, parts: &Parts, findings: &mut Findings) {
     let mut rules = Rules { root, parts, findings };
     cluster::check(&mut rules);
+    virtual_address::check(&mut rules);
     network::check(&mut rules);
     links::check(&mut rules);
     routing::check(&mut rules);

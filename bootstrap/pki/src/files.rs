@@ -55,6 +55,8 @@ pub struct MasterNames {
     pub addresses: Vec<IpAddr>,
     /// Where machines reach the API, if not at this machine's own address.
     pub endpoint: Option<Endpoint>,
+    /// The address that the masters have in turn.
+    pub virtual_address: Option<IpAddr>,
     /// Domain of cluster DNS.
     pub dns_domain: String,
     /// First addresses of the Service ranges.
@@ -74,6 +76,7 @@ impl MasterNames {
             hostname: manifest.machine.hostname.to_string(),
             addresses: addresses.to_vec(),
             endpoint: manifest.cluster.endpoint.clone(),
+            virtual_address: manifest.cluster.virtual_address.as_ref().map(|it| it.address),
             dns_domain: manifest.cluster.dns_domain.to_string(),
             service_addresses: manifest.cluster.service_cidrs.iter().filter_map(|range| range.address(1)).collect(),
             extra_sans: manifest.control_plane.extra_sans.clone(),
@@ -99,6 +102,7 @@ impl MasterNames {
         sans.insert(San::Dns(format!("kubernetes.default.svc.{}", self.dns_domain)));
         sans.extend(self.service_addresses.iter().copied().map(San::Ip));
         sans.extend(self.endpoint.iter().map(|endpoint| San::from(&endpoint.host)));
+        sans.extend(self.virtual_address.map(San::Ip));
         sans.extend(self.extra_sans.iter().map(San::from));
         sans
     }

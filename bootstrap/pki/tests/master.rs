@@ -18,7 +18,8 @@ fn names(secret: Option<&str>) -> MasterNames {
     let secret = secret.map(|secret| format!("[control-plane]\nsecret = \"{secret}\"\n")).unwrap_or_default();
     let text = format!(
         "version = 1\n[machine]\nhostname = \"master-1\"\nrole = \"master\"\n\
-         [cluster]\nendpoint = \"https://api.example.com:6443\"\n{secret}"
+         [cluster]\nendpoint = \"https://api.example.com:6443\"\n\
+         virtual-address.address = \"192.168.77.5\"\n{secret}"
     );
     let manifest = manifest::parse("m.toml", &text).unwrap_or_else(|error| panic!("{error}"));
     MasterNames::new(&manifest, &["192.168.77.10".parse().unwrap()])
@@ -49,7 +50,7 @@ fn the_first_start_makes_everything_and_the_second_nothing() {
     for name in ["kubernetes", "kubernetes.default.svc.cluster.local", "master-1", "api.example.com"] {
         assert!(server.sans.contains(&San::Dns(name.to_owned())), "{name}");
     }
-    for address in ["10.96.0.1", "127.0.0.1", "192.168.77.10"] {
+    for address in ["10.96.0.1", "127.0.0.1", "192.168.77.10", "192.168.77.5"] {
         assert!(server.sans.contains(&San::Ip(address.parse().unwrap())), "{address}");
     }
     let mode = |name: &str| std::fs::metadata(dir.path().join(name)).unwrap().permissions().mode() & 0o777;

@@ -145,6 +145,7 @@ impl Trial {
             hostname: "dev".to_owned(),
             addresses: Some(self.options.bind_address).filter(|ip| !ip.is_unspecified()).into_iter().collect(),
             endpoint: Some(self.endpoint()),
+            virtual_address: None,
             dns_domain: DOMAIN.to_owned(),
             service_addresses: first_address(self.services).into_iter().collect(),
             extra_sans: Vec::new(),

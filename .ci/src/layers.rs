@@ -37,6 +37,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "kubelet",
             "proxy",
             "podnet",
+            "virtual-address",
             "dns",
             "join",
         ],

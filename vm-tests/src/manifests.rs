@@ -109,6 +109,7 @@ impl Settings<'_> {
             control_plane["external"] = list(self.external.iter().map(|part| part.name().to_owned()));
         }
         if masters.len() > 1 {
+            cluster_address(document);
             let mut members = ArrayOfTables::new();
             for master in masters {
                 let mut member = Table::new();
@@ -130,6 +131,12 @@ impl Settings<'_> {
             mirrors[registry] = value(entry);
         }
     }
+}
+
+/// The documented virtual address is in another network.
+fn cluster_address(document: &mut DocumentMut) {
+    let cluster = section(document.as_table_mut(), "cluster");
+    section(cluster, "virtual-address")["address"] = value(plan::virtual_address().to_string());
 }
 
 /// Of a machine's card that leads to the host.

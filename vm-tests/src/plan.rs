@@ -62,6 +62,13 @@ pub fn gateway() -> Ipv4Addr {
     Ipv4Addr::new(a, b, c, 1)
 }
 
+/// The address of the API that several masters have in turn.
+#[must_use]
+pub fn virtual_address() -> Ipv4Addr {
+    let [a, b, c] = PREFIX;
+    Ipv4Addr::new(a, b, c, 5)
+}
+
 /// The machines of a cluster. Without workers, a lone master takes pods, too.
 #[must_use]
 pub fn plan_machines(masters: u8, workers: u8) -> Vec<Machine> {

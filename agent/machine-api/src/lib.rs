@@ -19,6 +19,7 @@ mod status;
 mod system;
 mod table;
 mod view;
+mod virtual_address;
 mod words;
 
 #[allow(missing_docs, clippy::all, clippy::pedantic, reason = "made by tools")]

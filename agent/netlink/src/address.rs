@@ -4,7 +4,9 @@ use std::net::IpAddr;
 
 use futures::TryStreamExt;
 use ipnet::IpNet;
-use rtnetlink::packet_route::address::{AddressAttribute, AddressFlags, AddressMessage, AddressProtocol, AddressScope};
+use rtnetlink::packet_route::address::{
+    AddressAttribute, AddressFlags, AddressMessage, AddressProtocol, AddressScope, CacheInfo,
+};
 
 use crate::error::tolerate;
 use crate::{Error, Netlink, Result};
@@ -55,9 +57,29 @@ impl Netlink {
         self.add_scoped(link, net, AddressScope::Universe).await
     }
 
+    /// Gives a link an address that other machines have at other times. It is never chosen as a sender's address if there
+    /// is another one: IPv4 sees to that by its prefix of a whole address, IPv6 by its age.
+    pub async fn add_shared_address(&self, link: u32, net: IpNet) -> Result<()> {
+        let mut age = CacheInfo::default();
+        (age.ifa_preferred, age.ifa_valid) = (0, u32::MAX);
+        let age = net.addr().is_ipv6().then_some(AddressAttribute::CacheInfo(age));
+        self.add_with(link, net, AddressScope::Universe, age).await
+    }
+
     async fn add_scoped(&self, link: u32, net: IpNet, scope: AddressScope) -> Result<()> {
+        self.add_with(link, net, scope, None).await
+    }
+
+    async fn add_with(
+        &self,
+        link: u32,
+        net: IpNet,
+        scope: AddressScope,
+        extra: Option<AddressAttribute>,
+    ) -> Result<()> {
         let mut request = self.handle.address().add(link, net.addr(), net.prefix_len()).replace();
         request.message_mut().header.scope = scope;
+        request.message_mut().attributes.extend(extra);
         if net.addr().is_ipv6() {
             request.message_mut().attributes.push(AddressAttribute::Flags(AddressFlags::Nodad));
         }

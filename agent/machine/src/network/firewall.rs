@@ -27,6 +27,9 @@ const ALWAYS: [&str; 6] = [
     "ip6 saddr fe80::/10 udp sport 547 udp dport 546 accept",
 ];
 const PINGS: [&str; 2] = ["icmp type echo-request", "icmpv6 type echo-request"];
+/// VRRP, to its group. What comes from another link has fewer hops left; it must not come in by a router.
+const ELECTION_V4: &str = "ip daddr 224.0.0.18 ip protocol 112 ip ttl 255";
+const ELECTION_V6: &str = "ip6 saddr fe80::/10 ip6 daddr ff02::12 meta l4proto 112 ip6 hoplimit 255";
 
 /// A firewall: what the kernel gets, and what people see of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,9 +73,29 @@ pub(crate) fn plan_firewall(manifest: &Manifest, pods: &str) -> Option<Firewall>
         let found = Match::new(Some(FirewallProtocol::Udp), &[PortRange::new(port, port)], &[]);
         plan.add(&format!("WireGuard {}", interface.id), FirewallAction::Accept, &found);
     }
-    plan.add("pings", FirewallAction::Accept, &Match { is_ping: true, ..Match::default() });
+    if let Some(election) = election(manifest, wanted) {
+        plan.add("virtual address", FirewallAction::Accept, &election);
+    }
+    let exactly = PINGS.map(str::to_owned).to_vec();
+    plan.add("pings", FirewallAction::Accept, &Match { exactly, ..Match::default() });
     plan.add("everything else", wanted.ingress, &Match::default());
     Some(plan.finish())
+}
+
+/// What the other masters say of the virtual address. Over IPv6 they say it from addresses that no range can name.
+fn election(manifest: &Manifest, firewall: &manifest::Firewall) -> Option<Match> {
+    let is_ipv4 = manifest.virtual_address()?.address.is_ipv4();
+    let machines = Match::new(None, &[], &firewall.machines);
+    let expression = match (is_ipv4, machines.from.is_empty()) {
+        (true, true) => ELECTION_V4.to_owned(),
+        (true, false) => format!("{} {ELECTION_V4}", machines.senders(true)?),
+        (false, _) => ELECTION_V6.to_owned(),
+    };
+    Some(Match {
+        exactly: vec![expression],
+        from: if is_ipv4 { machines.from } else { Vec::new() },
+        ..Match::default()
+    })
 }
 
 /// The port of a tunnel, whose packets nobody can make who has no key.
@@ -91,7 +114,8 @@ struct Match {
     ports: Vec<PortRange>,
     from: Vec<IpNet>,
     interface: Option<String>,
-    is_ping: bool,
+    /// In nft's language, in place of all these.
+    exactly: Vec<String>,
 }
 
 impl Match {
@@ -102,6 +126,9 @@ impl Match {
 
     /// In nft's language: one rule for each that has to be.
     fn expressions(&self) -> Vec<String> {
+        if !self.exactly.is_empty() {
+            return self.exactly.clone();
+        }
         let interface = self.interface.iter().map(|name| format!("iifname \"{name}\""));
         let ports = self.ports.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
         let carried = match (self.protocol, ports.is_empty()) {
@@ -112,10 +139,10 @@ impl Match {
             (Some(protocol), false) => Some(format!("{protocol} dport {{ {ports} }}")),
         };
         let common: Vec<String> = interface.chain(carried).collect();
-        let kinds = match (self.is_ping, self.from.is_empty()) {
-            (true, _) => PINGS.map(str::to_owned).to_vec(),
-            (false, true) => vec![String::new()],
-            (false, false) => [true, false].into_iter().filter_map(|is_ipv4| self.senders(is_ipv4)).collect(),
+        let kinds = if self.from.is_empty() {
+            vec![String::new()]
+        } else {
+            [true, false].into_iter().filter_map(|is_ipv4| self.senders(is_ipv4)).collect()
         };
         let whole = |kind: String| {
             let parts = common.iter().chain([&kind]).filter(|part| !part.is_empty());
@@ -236,6 +263,28 @@ mod tests {
             "tcp dport { 10250 } ip saddr { 10.0.0.0/24, 10.244.0.0/16 } counter name row-3 accept",
         ];
         assert_eq!(own_rules("master", ranges)[..4], expected);
+    }
+
+    #[test]
+    fn masters_with_a_virtual_address_hear_one_another() {
+        let rules = |role: &str, address: &str, machines: &str| {
+            let firewall = format!("ingress = \"block\"\n{machines}");
+            let elected = format!("{firewall}[cluster.virtual-address]\naddress = \"{address}\"\n");
+            let rules = own_rules(role, &elected);
+            rules.into_iter().filter(|rule| rule.contains("112")).collect::<Vec<_>>()
+        };
+        let machines = "machines = [\"10.0.0.0/24\", \"fd00::/64\"]\n";
+        let counted = "counter name row-4 accept";
+        assert_eq!(
+            rules("master", "10.0.0.5", machines),
+            [format!("ip saddr {{ 10.0.0.0/24 }} ip daddr 224.0.0.18 ip protocol 112 ip ttl 255 {counted}")]
+        );
+        assert_eq!(
+            rules("master", "10.0.0.5", ""),
+            [format!("ip daddr 224.0.0.18 ip protocol 112 ip ttl 255 {counted}")]
+        );
+        assert_eq!(rules("master", "fd00::5", machines), [format!("{ELECTION_V6} {counted}")]);
+        assert!(own_rules("master", "ingress = \"block\"\n").iter().all(|rule| !rule.contains("112")));
     }
 
     #[test]

@@ -52,6 +52,11 @@ impl NetworkConfig {
         self.manifest.as_ref().map(|manifest| manifest.network.clone()).unwrap_or_default()
     }
 
+    /// What the election of another service gives to links, and takes off.
+    fn virtual_address(&self) -> Option<IpAddr> {
+        self.manifest.as_ref().and_then(Manifest::virtual_address).map(|it| it.address)
+    }
+
     fn hostname(&self) -> String {
         self.manifest.as_ref().map_or_else(|| "keelson".to_owned(), |manifest| manifest.machine.hostname.to_string())
     }

@@ -17,7 +17,9 @@ const STATUS: &str = "network.json";
 
 impl Network {
     pub(super) async fn observe_status(&self) -> netlink::Result<NetworkStatus> {
-        let addresses = self.netlink.addresses().await?;
+        let mut addresses = self.netlink.addresses().await?;
+        // It comes and goes: nothing here waits for it, and no service knows this machine by it.
+        addresses.retain(|address| Some(address.net.addr()) != self.config.virtual_address());
         let routes = self.netlink.routes().await?;
         let states = self.leases.borrow().clone();
         let mut status = NetworkStatus::default();

@@ -12,6 +12,8 @@ pub(crate) const CRASH: &str = "/state/crash.log";
 pub(crate) const UPDATE_KEY: &str = "/usr/share/keelson/update.key";
 /// What keeps the Node from being ready; the first process reads it.
 pub(crate) const NODE_CONDITION: &str = "/run/keelson/conditions/node";
+/// State of this boot, and what is told of it.
+pub(crate) const RUN: &str = "/run/keelson";
 /// What the first process tells of the machine.
 pub(crate) const STATUS: &str = "/run/keelson/status.json";
 /// The manifest in force.

@@ -30,6 +30,7 @@ mod target;
 mod token;
 mod unlock;
 mod upgrade;
+mod virtual_address;
 
 use std::process::ExitCode;
 
@@ -60,6 +61,8 @@ pub(crate) enum Role {
     Runtime,
     /// API server, scheduler and controllers of a master.
     ControlPlane,
+    /// The address of the API that one master has at a time.
+    VirtualAddress,
     /// Kubelet, service proxy, pod network and DNS of a machine.
     Node,
     /// What a machine says of itself.
@@ -146,6 +149,7 @@ impl Role {
             Self::EtcdMember => done(etcd_member::run()),
             Self::Runtime => done(runtime::run()),
             Self::ControlPlane => done(control_plane::run()),
+            Self::VirtualAddress => done(virtual_address::run()),
             Self::Node => done(node::run()),
             Self::Kubeconfig(options) => done(kubeconfig::run(&options)),
             Self::Apiserver(options) => done(apiserver::run(*options)),

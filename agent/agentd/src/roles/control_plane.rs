@@ -117,7 +117,7 @@ fn api_server(manifest: &Manifest, address: IpAddr) -> Result<apiserver::Config>
 }
 
 /// A client with the rights of an administrator.
-fn admin(component: &str) -> Result<Client> {
+pub(super) fn admin(component: &str) -> Result<Client> {
     client_of("admin", component)
 }
 

@@ -46,6 +46,10 @@ fn services(manifest: Option<&Manifest>, _environment: Environment) -> Vec<Servi
     if manifest.machine.role.has_control_plane() {
         services.push(important(etcd()).after(&["bootstrap"]));
         services.push(important(own("control-plane")).after(&["etcd"]));
+        if manifest.virtual_address().is_some() {
+            // Ends before the API server does, so that nobody calls one that is not there.
+            services.push(important(own("virtual-address")).after(&["control-plane"]));
+        }
         services.push(node.after(&["containerd", "control-plane"]));
     } else {
         services.push(node);
@@ -100,6 +104,8 @@ mod tests {
         assert_eq!(names("worker.toml"), ["machine", "bootstrap", "containerd", "node"]);
         assert!(names("master.toml").contains(&"control-plane".to_owned()));
         assert!(names("master.toml").contains(&"node".to_owned()));
+        assert!(!names("master.toml").contains(&"virtual-address".to_owned()));
+        assert!(names("three-masters/1.toml").contains(&"virtual-address".to_owned()));
         assert_eq!(services(None, Environment::Machine).len(), 1);
     }
 }

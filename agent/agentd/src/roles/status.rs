@@ -61,6 +61,7 @@ fn render(status: &MachineStatus) -> String {
     lines.extend(status.volumes.iter().map(machine_api::VolumeStatus::describe));
     lines.extend(status.crash.iter().map(|crash| format!("the start before this one: {crash} (keelson crash)")));
     lines.extend(status.update.iter().map(|update| format!("last {update}")));
+    lines.extend(status.virtual_address.iter().map(|address| address.describe(status.uptime_seconds)));
     if status.conditions.is_empty() {
         // An agent of before conditions had names.
         lines.extend(status.unmet.iter().map(|unmet| format!("unmet: {unmet}")));

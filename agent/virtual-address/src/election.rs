@@ -296,8 +296,8 @@ mod tests {
                 }
                 let until = now + 6 * SECOND;
                 while now < until {
-                    for index in 0..machines.len() {
-                        let actions = machines[index].step(Event::Timer, now);
+                    for (index, machine) in machines.iter_mut().enumerate() {
+                        let actions = machine.step(Event::Timer, now);
                         queue.extend(actions.into_iter().map(|action| (index, action)));
                     }
                     for _round in 0..20 {

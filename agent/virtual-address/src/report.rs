@@ -170,7 +170,10 @@ mod tests {
         assert_eq!(event(2).unwrap(), "the virtual address 10.0.0.5 was given up: the API server is not ready: etcd");
         assert!(event(3).is_err());
         let status: VirtualAddressStatus = serde_json::from_slice(&std::fs::read(run.join(STATUS)).unwrap()).unwrap();
-        assert_eq!((status.is_here, status.holder, status.router_id), (false, there.holder, 5));
+        assert_eq!(
+            (status.is_here, status.holder, status.router_id),
+            (false, there.holder.map(|holder| holder.to_string()), 5)
+        );
         reporter.tell(&config, &Standing { why_not: None, stranger: own, ..there });
         assert!(condition().starts_with("VirtualRouterIdTaken: 10.0.0.2 uses the router id 5 of 10.0.0.5"));
     }

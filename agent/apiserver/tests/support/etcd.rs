@@ -189,6 +189,8 @@ impl Way {
                         }
                     };
                     tokio::select! {
+                        // A turn of the other may carry a question and its answer where this thread stands still meanwhile.
+                        biased;
                         () = cut.wait() => {}
                         () = carry => {}
                     }

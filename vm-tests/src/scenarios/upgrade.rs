@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::Outcome;
 use super::network::{apply, ask, manifest};
-use super::scene::{SOON, Scene};
+use super::scene::{SHORTLY, SOON, Scene};
 use crate::files::PASSWORD;
 use crate::flash::{self, Damage, Medium};
 use crate::observe::Api;
@@ -179,10 +179,14 @@ pub(super) async fn run_url(scene: &mut Scene) -> Result<Outcome> {
     let damaged = files.have("/damaged.update", damaged);
     let source = files.have("/machine.update", update);
     let fetch = async |further: &[&str]| ask(scene, &master, &master, "upgrade", further).await;
-    let refused = async |further: &[&str], told: &str| -> Result<()> {
-        let said = fetch(further).await.err().map(|error| format!("{error:#}")).unwrap_or_default();
-        ensure!(said.contains(told), "{further:?} is answered with {said:?}, not {told:?}");
-        Ok(())
+    let refused = async |further: &[&str], told: &str| {
+        // A manifest that was applied a moment ago counts once the service that answers has started again.
+        until(&format!("{told:?} for {further:?}"), SHORTLY, async || {
+            let said = fetch(further).await.err().map(|error| format!("{error:#}")).unwrap_or_default();
+            ensure!(said.contains(told), "it is answered with {said:?}");
+            Ok(())
+        })
+        .await
     };
     refused(&[&source], "speak TLS").await.context("a server that is not believed")?;
     let before = manifest(scene, &master)?;
@@ -191,7 +195,7 @@ pub(super) async fn run_url(scene: &mut Scene) -> Result<Outcome> {
     refused(&[&source], "401").await.context("a server that does not know the machine")?;
     apply(scene, &master, &master, &(before + &files.manifest())).await?;
     refused(&[&short], "bytes").await?;
-    refused(&[&damaged], "").await?;
+    refused(&[&damaged], "root of the update is damaged").await?;
     refused(&[&source, "--sha256", &"0".repeat(64)], "has the SHA-256").await?;
     let now = status(scene, &master)?;
     ensure!(now["slot"] == "a" && now["update"].is_null(), "a refused update changed something: {now}");

@@ -51,8 +51,7 @@ struct FromCache(Arc<Cache>);
 impl FromCache {
     fn find(&self, plural: &str, namespace: &str, name: &str) -> Option<Found> {
         let object = self.0.known("", plural).get(namespace, name)?;
-        let raw = api::envelope::view(&object.data).ok()?.raw;
-        let meta: api::meta::v1::ObjectMeta = prost::Message::decode(wire::bytes_field(raw, 1)?).ok()?;
+        let meta: api::meta::v1::ObjectMeta = prost::Message::decode(wire::bytes_field(object.message()?, 1)?).ok()?;
         Some(Found { uid: meta.uid, deleted_at: meta.deletion_timestamp.and_then(|t| t.unix()) })
     }
 }

@@ -55,12 +55,12 @@ fn stored_schema(storage: &Storage) -> &'static Message {
 
 /// An object's tree in the version of `kind`, with its resource version.
 pub fn to_value(storage: &Storage, kind: &Kind, object: &Object) -> Result<Value> {
-    let mut value = match api::envelope::view(&object.data) {
-        Ok(view) => {
+    let mut value = match object.message() {
+        Some(raw) => {
             let name = (storage.api_version, storage.kind.kind);
-            transcode::proto_to_value(stored_schema(storage), view.raw, Some(name)).map_err(Failure::internal)?
+            transcode::proto_to_value(stored_schema(storage), raw, Some(name)).map_err(Failure::internal)?
         }
-        Err(_) => serde_json::from_slice(&object.data).map_err(Failure::internal)?,
+        None => serde_json::from_slice(&object.data).map_err(Failure::internal)?,
     };
     if crate::custom::is_custom(kind) {
         value = crate::custom::shown(storage, kind, value)?;
@@ -116,30 +116,23 @@ fn spliced<'a>(storage: &Storage, kind: &Kind, object: &'a Object) -> Option<Spl
     if convert::is_needed(storage, kind) {
         return None;
     }
-    Splice::find(api::envelope::view(&object.data).ok()?.raw)
-}
-
-/// The message of an object in the version it is stored in, as it lies in the store.
-pub fn stored_message<'a>(storage: &Storage, object: &'a Object) -> Option<&'a [u8]> {
-    if storage.kind.stored_as_json {
-        return None;
-    }
-    api::envelope::view(&object.data).ok().map(|view| view.raw)
+    object.splice()
 }
 
 /// Whether a field of a stored object's message says true; nothing else of it is read.
 pub fn is_true(storage: &Storage, object: &Object, field: &str) -> bool {
     let Some(field) = stored_schema(storage).field(field) else { return false };
-    let mut fields = stored_message(storage, object).into_iter().flat_map(wire::fields);
+    let mut fields = object.message().into_iter().flat_map(wire::fields);
     fields.any(|(number, value)| number == field.number && matches!(value, wire::Value::Varint(1)))
 }
 
 /// The encoded metadata of an object's stored message, with its resource version.
-pub fn metadata<'a>(object: &Object, raw: &'a [u8]) -> Cow<'a, [u8]> {
-    match Splice::find(raw) {
+pub fn metadata(object: &Object) -> Option<Cow<'_, [u8]>> {
+    let raw = object.message()?;
+    Some(match object.splice() {
         Some(splice) if object.revision > 0 => splice.metadata(itoa::Buffer::new().format(object.revision)).into(),
         _ => wire::bytes_field(raw, 1).unwrap_or_default().into(),
-    }
+    })
 }
 
 /// The protobuf message of an object in the version of `kind`, with its resource version.

@@ -56,8 +56,8 @@ const META: &str = "k8s.io.apimachinery.pkg.apis.meta.v1.ObjectMeta";
 
 /// Appends the JSON text of an object's metadata form.
 pub fn put_partial(renderer: &Renderer, object: &Object, out: &mut Vec<u8>) -> Result<()> {
-    match codec::stored_message(renderer.storage, object) {
-        Some(raw) => put_metadata(renderer.kind, &codec::metadata(object, raw), out),
+    match codec::metadata(object) {
+        Some(meta) => put_metadata(renderer.kind, &meta, out),
         None => put_metadata(renderer.kind, meta_of(&renderer.proto(object)?), out),
     }
 }
@@ -65,8 +65,8 @@ pub fn put_partial(renderer: &Renderer, object: &Object, out: &mut Vec<u8>) -> R
 /// The message of an object's metadata form.
 pub fn partial_message(renderer: &Renderer, object: &Object) -> Result<Vec<u8>> {
     let message;
-    let meta = match codec::stored_message(renderer.storage, object) {
-        Some(raw) => codec::metadata(object, raw),
+    let meta = match codec::metadata(object) {
+        Some(meta) => meta,
         None => {
             message = renderer.proto(object)?;
             meta_of(&message).into()
@@ -247,7 +247,7 @@ fn open_row(renderer: &Renderer, include: Include, object: &Object) -> Result<Fo
     let out = &mut text;
     let stored = Renderer { kind: renderer.storage.kind, ..*renderer };
     let whole;
-    let raw = match codec::stored_message(stored.storage, object) {
+    let raw = match object.message() {
         Some(raw) => raw,
         None => {
             whole = stored.proto(object)?;
@@ -261,11 +261,7 @@ fn open_row(renderer: &Renderer, include: Include, object: &Object) -> Result<Fo
         put_escaped(&conditions, out);
     }
     out.extend_from_slice(b",\"object\":");
-    if include == Include::Metadata && renderer.kind.version == stored.kind.version {
-        put_metadata(renderer.kind, &codec::metadata(object, raw), out)?;
-    } else {
-        include.put(renderer, object, out)?;
-    }
+    include.put(renderer, object, out)?;
     out.push(b'}');
     Ok(Form { text: text.into_boxed_slice().into(), ages: ages.into() })
 }

@@ -94,24 +94,22 @@ pub(crate) fn put_varint(out: &mut impl BufMut, value: usize) {
     prost::encoding::encode_varint(value as u64, out);
 }
 
-/// A stored object's message (without envelope) and where its resource version belongs.
+/// Where the metadata of an encoded object lie, and in them its resource version: bytes from the object's first.
 #[derive(Clone, Copy)]
-pub(crate) struct Splice<'a> {
-    raw: &'a [u8],
-    /// Start of the metadata's content in `raw`.
-    meta_at: usize,
-    meta_len: usize,
-    /// Where the stored resource version field begins and ends within `raw`.
-    version_at: usize,
-    version_end: usize,
+pub(crate) struct Layout {
+    meta_at: u32,
+    meta_end: u32,
+    version_at: u32,
+    version_end: u32,
 }
 
-impl<'a> Splice<'a> {
-    /// Finds the place. `None` if this is no object with metadata first.
-    pub(crate) fn find(raw: &'a [u8]) -> Option<Self> {
+impl Layout {
+    /// Reads an encoded object as far as its resource version. `None` if it does not begin with metadata.
+    pub(crate) fn find(raw: &[u8]) -> Option<Self> {
         let mut outer = fields(raw);
         let (1, Value::Bytes(meta)) = outer.next()? else { return None };
-        let meta_at = outer.position() - meta.len();
+        let meta_end = outer.position();
+        let meta_at = meta_end - meta.len();
         let mut inner = fields(meta);
         let mut found = (0, 0);
         loop {
@@ -125,18 +123,48 @@ impl<'a> Splice<'a> {
                 _ => break,
             }
         }
-        let (version_at, version_end) = (meta_at + found.0, meta_at + found.1);
-        Some(Self { raw, meta_at, meta_len: meta.len(), version_at, version_end })
+        let place = |at: usize| u32::try_from(at).ok();
+        Some(Self {
+            meta_at: place(meta_at)?,
+            meta_end: place(meta_end)?,
+            version_at: place(meta_at + found.0)?,
+            version_end: place(meta_at + found.1)?,
+        })
+    }
+}
+
+/// An encoded object (without envelope) that is given another resource version.
+#[derive(Clone, Copy)]
+pub(crate) struct Splice<'a> {
+    raw: &'a [u8],
+    layout: Layout,
+}
+
+impl<'a> Splice<'a> {
+    /// Finds the place. `None` if this is no object with metadata first.
+    pub(crate) fn find(raw: &'a [u8]) -> Option<Self> {
+        Some(Self::new(raw, Layout::find(raw)?))
+    }
+
+    /// The object whose layout is known.
+    pub(crate) fn new(raw: &'a [u8], layout: Layout) -> Self {
+        Self { raw, layout }
+    }
+
+    fn part(&self, from: u32, to: u32) -> &'a [u8] {
+        self.raw.get(from as usize..to as usize).unwrap_or_default()
     }
 
     fn new_meta_len(&self, version: &str) -> usize {
-        self.meta_len - (self.version_end - self.version_at) + 1 + varint_len(version.len()) + version.len()
+        let Layout { meta_at, meta_end, version_at, version_end } = self.layout;
+        let others = (meta_end - meta_at) - (version_end - version_at);
+        others as usize + 1 + varint_len(version.len()) + version.len()
     }
 
     /// Length of the message with this version in it.
     pub(crate) fn len(&self, version: &str) -> usize {
         let meta = self.new_meta_len(version);
-        1 + varint_len(meta) + meta + (self.raw.len() - self.meta_at - self.meta_len)
+        1 + varint_len(meta) + meta + (self.raw.len() - self.layout.meta_end as usize)
     }
 
     /// Writes the message with this version in it.
@@ -144,7 +172,7 @@ impl<'a> Splice<'a> {
         out.put_u8(0x0a);
         put_varint(out, self.new_meta_len(version));
         self.write_metadata(version, out);
-        out.put_slice(&self.raw[self.meta_at + self.meta_len..]);
+        out.put_slice(self.raw.get(self.layout.meta_end as usize..).unwrap_or_default());
     }
 
     /// The metadata with this version in it.
@@ -155,11 +183,11 @@ impl<'a> Splice<'a> {
     }
 
     fn write_metadata(&self, version: &str, out: &mut impl BufMut) {
-        out.put_slice(&self.raw[self.meta_at..self.version_at]);
+        out.put_slice(self.part(self.layout.meta_at, self.layout.version_at));
         out.put_u8(0x32);
         put_varint(out, version.len());
         out.put_slice(version.as_bytes());
-        out.put_slice(&self.raw[self.version_end..self.meta_at + self.meta_len]);
+        out.put_slice(self.part(self.layout.version_end, self.layout.meta_end));
     }
 
     /// The message as it is stored.

@@ -6,7 +6,7 @@ use api::schema::{FieldType, Message};
 use bytes::Bytes;
 use serde_json::Value as Json;
 
-use crate::wire::{self, Value};
+use crate::wire::{self, Layout, Splice, Value};
 
 /// An object at rest.
 pub struct Object {
@@ -20,6 +20,24 @@ pub struct Object {
     pub dry: bool,
     labels: Box<[(Box<str>, Box<str>)]>,
     fields: Box<[Box<str>]>,
+    message: Option<Place>,
+}
+
+/// Where an encoded object lies in its stored form. It is known without a look there: a list asks for the lengths of
+/// ten thousand objects before it sends the first, and each look would fetch what is in no processor's cache.
+#[derive(Clone, Copy)]
+struct Place {
+    at: u32,
+    end: u32,
+    layout: Option<Layout>,
+}
+
+impl Place {
+    fn find(data: &[u8], raw: &[u8]) -> Option<Self> {
+        let at = raw.as_ptr().addr().checked_sub(data.as_ptr().addr())?;
+        let place = |at: usize| u32::try_from(at).ok();
+        Some(Self { at: place(at)?, end: place(at + raw.len())?, layout: Layout::find(raw) })
+    }
 }
 
 /// How one field selector finds its value in the stored form.
@@ -118,14 +136,17 @@ impl Object {
     /// Reads the header out of a stored object.
     #[must_use]
     pub fn new(key: Arc<str>, revision: i64, data: Bytes, paths: &[FieldPath]) -> Self {
-        let (labels, fields) = match api::envelope::view(&data) {
-            Ok(view) => (labels_of(view.raw), paths.iter().map(|p| p.in_wire(view.raw)).collect()),
+        let (labels, fields, message) = match api::envelope::view(&data) {
+            Ok(view) => {
+                let fields = paths.iter().map(|p| p.in_wire(view.raw)).collect();
+                (labels_of(view.raw), fields, Place::find(&data, view.raw))
+            }
             Err(_) => {
                 let json: Json = serde_json::from_slice(&data).unwrap_or_default();
-                (json_labels(&json), paths.iter().map(|p| p.in_json(&json)).collect())
+                (json_labels(&json), paths.iter().map(|p| p.in_json(&json)).collect(), None)
             }
         };
-        Self { key, revision, data, dry: false, labels, fields }
+        Self { key, revision, data, dry: false, labels, fields, message }
     }
 
     /// The same object, as one that was only tried.
@@ -144,7 +165,20 @@ impl Object {
             dry: self.dry,
             labels: self.labels.clone(),
             fields: self.fields.clone(),
+            message: self.message,
         }
+    }
+
+    /// The encoded object, in the version that it is stored in; `None` if it is stored as JSON.
+    #[must_use]
+    pub fn message(&self) -> Option<&[u8]> {
+        let message = self.message?;
+        self.data.get(message.at as usize..message.end as usize)
+    }
+
+    /// The encoded object, to be given its resource version.
+    pub(crate) fn splice(&self) -> Option<Splice<'_>> {
+        Some(Splice::new(self.message()?, self.message?.layout?))
     }
 
     /// Namespace, or empty.

@@ -2,7 +2,7 @@
 
 use std::ffi::OsStr;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
 
 use anyhow::{Context, Result, bail};
 
@@ -61,12 +61,19 @@ pub fn command(program: &str) -> Command {
 /// # Errors
 /// The command cannot be started or fails.
 pub fn run(command: &mut Command) -> Result<String> {
-    let name = shown(command);
-    let output = command.stdin(Stdio::null()).output().with_context(|| format!("start `{name}`"))?;
+    let output = command.stdin(Stdio::null()).output().with_context(|| format!("start `{}`", shown(command)))?;
+    answer(command, &output)
+}
+
+/// What a command printed that has ended; its error output is part of the error.
+///
+/// # Errors
+/// It failed.
+pub fn answer(command: &Command, output: &Output) -> Result<String> {
     if !output.status.success() {
         let said = String::from_utf8_lossy(&output.stderr);
         let said = if said.trim().is_empty() { String::from_utf8_lossy(&output.stdout) } else { said };
-        bail!("`{name}` failed ({}):\n{}", output.status, said.trim());
+        bail!("`{}` failed ({}):\n{}", shown(command), output.status, said.trim());
     }
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }

@@ -8,6 +8,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use images::tools;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
@@ -92,6 +93,19 @@ pub fn start_detached(name: &str, command: &mut Command, log: &Path) -> Result<P
     Process::observe(name, pid)
 }
 
+/// Runs a command to its end and returns what it printed. It is killed when nobody waits for its end any more, as after
+/// a scenario's deadline.
+///
+/// # Errors
+/// The command cannot be started or fails.
+pub async fn run(mut command: Command) -> Result<String> {
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut waited: tokio::process::Command = command.into();
+    let child = waited.kill_on_drop(true).spawn().with_context(|| format!("start {waited:?}"))?;
+    let output = child.wait_with_output().await.context("wait for its end")?;
+    tools::answer(waited.as_std(), &output)
+}
+
 fn start_time(pid: i32) -> Option<u64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The name may hold anything, brackets too.
@@ -129,5 +143,28 @@ mod tests {
         assert!(process.is_alive());
         process.end().await.unwrap();
         assert!(!process.is_alive());
+    }
+
+    #[tokio::test]
+    async fn what_nobody_waits_for_is_killed() {
+        let folder = tempfile::tempdir().unwrap();
+        let pipe = folder.path().join("pipe");
+        nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let mut command = Command::new("sh");
+        command.arg("-c").arg("exec 3>$0; echo here >&3; exec tail -f /dev/null").arg(&pipe);
+        let started = tokio::net::unix::pipe::OpenOptions::new().open_receiver(&pipe).unwrap();
+        let mut lines = tokio::io::BufReader::new(started);
+        let mut line = String::new();
+        tokio::select! {
+            ended = run(command) => panic!("{ended:?}"),
+            read = tokio::io::AsyncBufReadExt::read_line(&mut lines, &mut line) => read.unwrap(),
+        };
+        // The pipe's other end is closed when the process is gone.
+        let mut rest = String::new();
+        let rest = tokio::io::AsyncReadExt::read_to_string(&mut lines, &mut rest);
+        assert_eq!(tokio::time::timeout(KILL_DEADLINE, rest).await.unwrap().unwrap(), 0);
+        let said = run(Command::new("true")).await.unwrap();
+        assert_eq!(said, "");
+        assert!(run(Command::new("false")).await.is_err());
     }
 }

@@ -49,8 +49,9 @@ impl Accelerator {
     fn arguments(self) -> [&'static str; 4] {
         match self {
             Self::Kvm => ["-accel", "kvm", "-cpu", "host"],
-            // A newer model has instructions whose emulation the kernel stumbles over.
-            Self::Emulation => ["-accel", "tcg", "-cpu", "Nehalem"],
+            // A newer model has instructions whose emulation the kernel stumbles over. Those for AES are done by this
+            // machine's own: without them the emulated processor has little else to do while an update comes by TLS.
+            Self::Emulation => ["-accel", "tcg", "-cpu", "Nehalem,+aes,+pclmulqdq"],
         }
     }
 

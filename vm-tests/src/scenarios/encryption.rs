@@ -13,6 +13,7 @@ use super::upgrade::keelson;
 use super::{Outcome, early};
 use crate::flash::{self, Medium};
 use crate::plan::Machine;
+use crate::process;
 use crate::tpm;
 use crate::wait::until;
 
@@ -88,8 +89,7 @@ async fn take_recovery_key(scene: &Scene, master: &Machine) -> Result<String> {
 }
 
 async fn ask_recovery_keys(scene: &Scene, master: &Machine) -> Result<String> {
-    let mut command = keelson(scene, master, "recovery-key")?;
-    tokio::task::spawn_blocking(move || tools::run(&mut command)).await.context("wait for the answer")?
+    process::run(keelson(scene, master, "recovery-key")?).await
 }
 
 /// Looks at STATE of a machine that does not run, as a rescue system would.

@@ -4,7 +4,6 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use images::tools;
 use serde_json::Value;
 use toml_edit::DocumentMut;
 
@@ -14,6 +13,7 @@ use super::upgrade::keelson;
 use crate::manifests::uplink_mac;
 use crate::observe::Api;
 use crate::plan::{Machine, gateway};
+use crate::process;
 use crate::wait::until;
 
 /// Pairs of keys, for nothing else.
@@ -202,6 +202,5 @@ pub(super) async fn ask(
     if machine.name != master.name {
         command.args(["--node", &machine.name]);
     }
-    let asked = tokio::task::spawn_blocking(move || tools::run(&mut command));
-    tokio::time::timeout(SOON, asked).await.context("no answer in time")?.context("wait for the answer")?
+    tokio::time::timeout(SOON, process::run(command)).await.context("no answer in time")?
 }

@@ -11,9 +11,9 @@ use super::scene::{SHORTLY, Scene};
 use super::upgrade::keelson;
 use crate::flash::Medium;
 use crate::plan::Machine;
+use crate::process;
 use crate::tang::Tang;
 use crate::wait::until;
-use images::tools;
 
 const PASSPHRASE: &str = "correct horse battery";
 
@@ -61,8 +61,7 @@ pub(super) async fn run(scene: &mut Scene) -> Result<Outcome> {
 /// Waits until both partitions have some kinds of keys, and others not.
 async fn has_keys(scene: &Scene, master: &Machine, wanted: &[&str], gone: &[&str]) -> Result<()> {
     until("the keys that the manifest asks for", SHORTLY, async || {
-        let mut command = keelson(scene, master, "status")?;
-        let told = tokio::task::spawn_blocking(move || tools::run(&mut command)).await.context("wait for it")??;
+        let told = process::run(keelson(scene, master, "status")?).await?;
         let volumes: Vec<&str> = told.lines().filter(|line| line.contains("encrypted, keys:")).collect();
         let is_it = |line: &&str| wanted.iter().all(|it| line.contains(it)) && !gone.iter().any(|it| line.contains(it));
         ensure!(volumes.len() == 2 && volumes.iter().all(is_it), "it says {told}");

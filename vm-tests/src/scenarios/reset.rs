@@ -1,7 +1,6 @@
 //! A machine that forgets what it was, and joins the cluster as a new one.
 
 use anyhow::{Context, Result, bail, ensure};
-use images::tools;
 use serde_json::Value;
 
 use super::Outcome;
@@ -9,6 +8,7 @@ use super::scene::{SOON, Scene};
 use super::upgrade::keelson;
 use crate::flash::Medium;
 use crate::observe::Api;
+use crate::process;
 use crate::wait::until;
 
 pub(super) async fn run(scene: &mut Scene) -> Result<Outcome> {
@@ -20,7 +20,7 @@ pub(super) async fn run(scene: &mut Scene) -> Result<Outcome> {
     let reset = async |machine: &str, further: &[&str]| {
         let mut command = keelson(scene, &master, "reset")?;
         command.args([machine, "--node", &worker, "--what", "all"]).args(further);
-        tokio::task::spawn_blocking(move || tools::run(&mut command)).await.context("wait for the answer")?
+        process::run(command).await
     };
     let plan = reset(&worker, &[]).await?;
     ensure!(plan.contains("STATE") && plan.contains("DATA"), "the plan is {plan:?}");

@@ -14,6 +14,7 @@ use crate::files::PASSWORD;
 use crate::flash::{self, Damage, Medium};
 use crate::observe::Api;
 use crate::plan::Machine;
+use crate::process;
 use crate::wait::until;
 
 /// An update that must be taken back.
@@ -232,8 +233,7 @@ async fn check_reboot(scene: &Scene, master: &Machine) -> Result<()> {
 
 /// Gives the machine a command that needs nothing more.
 async fn tell(scene: &Scene, master: &Machine, verb: &str) -> Result<()> {
-    let mut command = keelson(scene, master, verb)?;
-    let said = tokio::task::spawn_blocking(move || tools::run(&mut command)).await.context("wait for the answer")??;
+    let said = process::run(keelson(scene, master, verb)?).await?;
     scene.say(said.trim());
     Ok(())
 }
@@ -287,7 +287,7 @@ pub(super) async fn upgrade(scene: &Scene, master: &Machine, what: (&str, &str),
     let version = scene.cluster.flashed()?.write_update(scene.cluster.image(), what.0, what.1, &path)?;
     let mut command = keelson(scene, master, "upgrade")?;
     command.args(further).arg(&path);
-    tokio::task::spawn_blocking(move || tools::run(&mut command)).await.context("upgrade")??;
+    process::run(command).await?;
     Ok(version)
 }
 

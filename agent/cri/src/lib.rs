@@ -10,11 +10,13 @@ mod client;
 mod error;
 mod log;
 mod login;
+mod registry;
 mod runtime;
 
 pub use client::Client;
 pub use error::Error;
 pub use k8s_cri::v1;
 pub use log::{LogLine, parse_log_line};
-pub use login::{Login, Logins, registry_of};
+pub use login::{Login, Logins};
+pub use registry::{HUB, HUB_HOST, host_of, registry_of};
 pub use runtime::{EventStream, Runtime};

@@ -3,10 +3,8 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use crate::registry::{host_of, registry_of};
 use crate::v1::AuthConfig;
-
-/// The registry that names of images without one mean, and what it is called where it is served.
-const HUB: (&str, &str) = ("docker.io", "registry-1.docker.io");
 
 /// A user of a server that has images.
 #[derive(Clone, PartialEq, Eq)]
@@ -43,19 +41,10 @@ impl Logins {
             username: login.username.clone(),
             password: login.password.clone(),
             // The runtime compares the host of a URL.
-            server_address: format!("https://{}", if login.server == HUB.0 { HUB.1 } else { &login.server }),
+            server_address: format!("https://{}", host_of(&login.server)),
             ..AuthConfig::default()
         };
         found.iter().map(auth).collect()
-    }
-}
-
-/// The registry that an image's name means.
-#[must_use]
-pub fn registry_of(image: &str) -> &str {
-    match image.split_once('/') {
-        Some((host, _)) if host.contains(['.', ':']) || host == "localhost" => host,
-        _ => HUB.0,
     }
 }
 

@@ -188,6 +188,19 @@ impl Machine {
         }
     }
 
+    /// One that is made of a map, and keeps no services.
+    #[cfg(test)]
+    pub(crate) fn of_a_test(system: &Arc<sys::FakeSystem>) -> Self {
+        let config = Config {
+            environment: Some(Environment::Container),
+            manifest: None,
+            services: Box::new(|_, _| Vec::new()),
+            is_verbose: false,
+            paths: crate::config::Paths::default(),
+        };
+        Self::new(config, system.clone())
+    }
+
     /// Tells the operator.
     pub(crate) fn say(&mut self, text: &str) {
         let now = self.system.uptime();

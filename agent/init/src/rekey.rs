@@ -157,8 +157,6 @@ mod tests {
     use tang::{Fetched, Secret};
 
     use super::*;
-    use crate::config::{Config, Paths};
-    use crate::environment::Environment;
     use crate::intake::{Intake, decide};
     use crate::sources::Offer;
 
@@ -174,14 +172,7 @@ mod tests {
     fn machine(system: &Arc<FakeSystem>) -> Machine {
         system.file("/dev/vda4", b"LUKS\xba\xbe\x00\x02");
         system.answer("luksDump", HEADER);
-        let config = Config {
-            environment: Some(Environment::Container),
-            manifest: None,
-            services: Box::new(|_, _| Vec::new()),
-            is_verbose: false,
-            paths: Paths::default(),
-        };
-        let mut machine = Machine::new(config, system.clone());
+        let mut machine = Machine::of_a_test(system);
         let opened = Opened {
             device: "/dev/mapper/keelson-state".into(),
             by: Some((Opener::Given, Key::typed("correct horse"))),

@@ -6,12 +6,9 @@
 use std::sync::Arc;
 
 use api::core::v1::Secret;
-use cri::registry_of;
 use cri::v1::AuthConfig;
+use cri::{HUB, HUB_HOST, registry_of};
 use serde_json::Value;
-
-/// The registry that names without one mean.
-const DEFAULT_REGISTRY: &str = "docker.io";
 
 /// Credentials for an image, the most specific first.
 pub(crate) fn credentials(image: &str, secrets: &[Arc<Secret>]) -> Vec<AuthConfig> {
@@ -65,7 +62,7 @@ fn normal_server(server: &str) -> String {
     let server = server.trim_start_matches("https://").trim_start_matches("http://").trim_end_matches('/');
     let server = server.trim_end_matches("/v1").trim_end_matches("/v2");
     match server {
-        "index.docker.io" | "registry-1.docker.io" => DEFAULT_REGISTRY.to_owned(),
+        "index.docker.io" | HUB_HOST => HUB.to_owned(),
         other => other.to_owned(),
     }
 }

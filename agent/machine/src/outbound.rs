@@ -1,12 +1,9 @@
 //! The manifest's words on servers elsewhere, as what fetches from them takes them.
 
 use cri::Logins;
-use manifest::{Login as Word, Manifest, Mirror, MirrorScheme, OutboundProxy, ProxyException};
+use manifest::{Login as Word, Manifest, Mirror, MirrorScheme, OutboundProxy, ProxyException, RegistryHost};
 use remote::{Error, Exception, Known, Login, Outbound, Place, Proxy, Reference, Trust};
 use url::Url;
-
-/// The mirrors of all registries that have none of their own.
-const ANY: &str = "_default";
 
 /// How the machine reaches servers elsewhere.
 ///
@@ -48,7 +45,7 @@ pub(crate) fn places(
     outbound: &Outbound,
     reference: &Reference,
 ) -> Result<Vec<Place>, Error> {
-    let mirror = manifest.and_then(|manifest| mirror_of(manifest, &reference.registry));
+    let mirror = manifest.and_then(|manifest| manifest.registries.mirror_of(&reference.registry));
     let mut places = Vec::new();
     for endpoint in mirror.into_iter().flat_map(|mirror| &mirror.endpoints) {
         let url = parse(&endpoint.to_string())?;
@@ -77,25 +74,16 @@ pub fn logins(manifest: &Manifest) -> Logins {
         }
     };
     let of_registry = |registry: &str| -> Vec<cri::Login> {
-        let mirror = mirror_of(manifest, registry);
+        let mirror = manifest.registries.mirror_of(registry);
         let verified = mirror.into_iter().filter(|mirror| !mirror.skip_verify).flat_map(|mirror| &mirror.endpoints);
         let https = verified.filter(|endpoint| endpoint.scheme == MirrorScheme::Https);
         let own = Some(registry).filter(|_| mirror.is_none_or(|mirror| mirror.fallback));
         https.map(|endpoint| endpoint.authority.as_str()).chain(own).filter_map(of_server).collect()
     };
     let named = manifest.registries.mirrors.keys().map(ToString::to_string);
-    let named = named.chain(servers.keys().map(ToString::to_string)).filter(|name| name != ANY);
+    let named = named.chain(servers.keys().map(ToString::to_string)).filter(|name| name != RegistryHost::ANY);
     let registries = named.map(|registry| (registry.clone(), of_registry(&registry))).collect();
-    Logins { registries, others: of_registry(ANY) }
-}
-
-/// The mirrors of a registry.
-fn mirror_of<'a>(manifest: &'a Manifest, registry: &str) -> Option<&'a Mirror> {
-    let named = |name: &str| {
-        let mut mirrors = manifest.registries.mirrors.iter();
-        mirrors.find(|(registry, _)| registry.as_str() == name).map(|(_, mirror)| mirror)
-    };
-    named(registry).or_else(|| named(ANY))
+    Logins { registries, others: of_registry(RegistryHost::ANY) }
 }
 
 fn trust(mirror: &Mirror) -> Option<Trust> {

@@ -12,9 +12,6 @@ use crate::access::{Access, Trust, basic, bearer};
 use crate::error::Error;
 use crate::{is_private, shown};
 
-/// What the registry of this name is called where it is served.
-pub(crate) const HUB: (&str, &str) = ("docker.io", "registry-1.docker.io");
-
 /// As whom a server is asked.
 #[derive(Clone, Debug)]
 pub enum Login {
@@ -133,7 +130,7 @@ impl Outbound {
     pub fn new(servers: impl IntoIterator<Item = (String, Known)>, proxy: Option<Proxy>) -> Result<Self, Error> {
         let mut known = BTreeMap::new();
         for (host, server) in servers {
-            let host = if host == HUB.0 { HUB.1 } else { &host };
+            let host = cri::host_of(&host);
             let url: Result<Url, _> = format!("https://{host}").parse();
             let url = url.map_err(|error| Error::Address { text: host.to_owned(), reason: error.to_string() })?;
             known.insert(authority(&url), server);

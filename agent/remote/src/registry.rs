@@ -12,7 +12,7 @@ use url::Url;
 use crate::access::{Ask, Way, document};
 use crate::download::Source;
 use crate::error::Error;
-use crate::outbound::{HUB, Outbound, Peer};
+use crate::outbound::{Outbound, Peer};
 use crate::sign::{encode, hex};
 use crate::{is_private, shown};
 
@@ -141,7 +141,7 @@ impl Place {
     /// # Errors
     /// When its name is none of a host.
     pub fn of(reference: &Reference, outbound: &Outbound) -> Result<Self, Error> {
-        let host = if reference.registry == HUB.0 { HUB.1 } else { reference.registry.as_str() };
+        let host = cri::host_of(&reference.registry);
         let url: Result<Url, _> = format!("https://{host}").parse();
         let bad = |error: url::ParseError| Error::Address { text: reference.to_string(), reason: error.to_string() };
         let url = url.map_err(bad)?;

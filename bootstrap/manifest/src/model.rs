@@ -377,6 +377,15 @@ pub struct Registries {
     pub mirrors: BTreeMap<RegistryHost, Mirror>,
 }
 
+impl Registries {
+    /// The mirrors of a registry, or else those of all registries that have none of their own.
+    #[must_use]
+    pub fn mirror_of(&self, registry: &str) -> Option<&Mirror> {
+        let named = |name: &str| self.mirrors.iter().find(|(known, _)| known.as_str() == name);
+        named(registry).or_else(|| named(RegistryHost::ANY)).map(|(_, mirror)| mirror)
+    }
+}
+
 /// `[registries.mirrors.REGISTRY]`
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mirror {

@@ -117,20 +117,6 @@ pub(super) mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::config::{Config, Paths};
-    use crate::environment::Environment;
-
-    /// A machine that is made of a map.
-    pub(in crate::exit) fn machine(system: &Arc<sys::FakeSystem>) -> Machine {
-        let config = Config {
-            environment: Some(Environment::Container),
-            manifest: None,
-            services: Box::new(|_, _| Vec::new()),
-            is_verbose: false,
-            paths: Paths::default(),
-        };
-        Machine::new(config, system.clone())
-    }
 
     /// Patience that nobody watches over.
     pub(in crate::exit) fn unguarded(hanging: Duration) -> Patience {
@@ -146,7 +132,7 @@ pub(super) mod tests {
         let system = Arc::new(sys::FakeSystem::new());
         system.file("/proc/meminfo", meminfo(5));
         system.stall("Sync");
-        let mut machine = machine(&system);
+        let mut machine = Machine::of_a_test(&system);
         let mut patience = unguarded(STEP * 3);
         let began = Instant::now();
         for _ in 0..3 {
@@ -160,7 +146,7 @@ pub(super) mod tests {
     fn what_gets_on_is_waited_for_and_the_guard_with_it() {
         let system = Arc::new(sys::FakeSystem::new());
         system.file("/proc/meminfo", meminfo(100));
-        let mut machine = machine(&system);
+        let mut machine = Machine::of_a_test(&system);
         let (ended, end) = mpsc::channel();
         let guard = Guard::set(STEP * 4, move || ended.send(()).unwrap());
         let mut patience = Patience::new(STEP * 2, guard);

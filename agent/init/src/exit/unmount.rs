@@ -61,7 +61,7 @@ mod tests {
 
     use sys::Call;
 
-    use super::super::patience::tests::{machine, unguarded};
+    use super::super::patience::tests::unguarded;
     use super::*;
 
     #[test]
@@ -82,7 +82,7 @@ mod tests {
         // The way to it leads through what hangs.
         system.stall("\"/var/lib/nfs/below\"");
         system.fail("\"/var/lib/busy\", Plain", 16);
-        let mut machine = machine(&system);
+        let mut machine = Machine::of_a_test(&system);
         let mut patience = unguarded(Duration::from_millis(300));
         let began = Instant::now();
         let left = all_but(&mut machine, &mut patience, Path::new("/state"));

@@ -316,7 +316,7 @@ text_word! {
         choices: &[],
     },
     |text| {
-        if text == "_default" {
+        if text == RegistryHost::ANY {
             return Ok(());
         }
         if text.contains("://") {
@@ -325,4 +325,9 @@ text_word! {
         }
         super::net::check_authority(text)
     }
+}
+
+impl RegistryHost {
+    /// Every registry without an own entry.
+    pub const ANY: &str = "_default";
 }

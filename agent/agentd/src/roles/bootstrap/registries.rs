@@ -8,14 +8,11 @@ use std::io;
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use manifest::{Login, Manifest, Mirror, MirrorScheme, PemCertificates, StoreSecret};
+use manifest::{Login, Manifest, Mirror, MirrorScheme, PemCertificates, RegistryHost, StoreSecret};
+use toml::Value;
 
 /// A registry's settings may hold a token.
 const MODE: u32 = 0o600;
-/// All registries that have no folder of their own.
-const ANY: &str = "_default";
-/// What the registry of this name is called where it is served.
-const HUB: (&str, &str) = ("docker.io", "registry-1.docker.io");
 
 /// Writes the folders anew.
 pub(super) fn write(folder: &Path, manifest: &Manifest) -> Result<()> {
@@ -64,15 +61,11 @@ struct Place<'a> {
 
 /// Its mirrors in order, itself last where the manifest allows that.
 fn places<'a>(manifest: &'a Manifest, registry: &str) -> Vec<Place<'a>> {
-    let find = |name: &str| {
-        let mut mirrors = manifest.registries.mirrors.iter();
-        mirrors.find(|(known, _)| known.as_str() == name).map(|(_, mirror)| mirror)
-    };
-    let mirror = find(registry).or_else(|| find(ANY));
+    let mirror = manifest.registries.mirror_of(registry);
     let mut places: Vec<Place<'_>> = mirror.into_iter().flat_map(|mirror| mirrors(manifest, mirror)).collect();
     if mirror.is_none_or(|mirror| mirror.fallback) {
-        let host = if registry == HUB.0 { HUB.1 } else { registry };
-        let url = if registry == ANY { String::new() } else { format!("https://{host}") };
+        let is_any = registry == RegistryHost::ANY;
+        let url = if is_any { String::new() } else { format!("https://{}", cri::host_of(registry)) };
         let (ca, token) = known(manifest, registry);
         places.push(Place { url, ca, is_unverified: false, token });
     }
@@ -132,14 +125,9 @@ fn describe(text: &mut String, above: &str, number: usize, place: &Place<'_>) {
         text.push_str("skip_verify = true\n");
     }
     if let Some(token) = place.token {
-        let value = toml_text(&format!("Bearer {}", token.as_str()));
+        let value = Value::String(format!("Bearer {}", token.as_str()));
         let _infallible = writeln!(text, "[{above}header]\nAuthorization = {value}");
     }
-}
-
-/// A text as TOML has it; tokens have no control characters.
-fn toml_text(text: &str) -> String {
-    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
 }
 
 #[cfg(test)]
@@ -184,7 +172,7 @@ capabilities = ["pull", "resolve"]
 capabilities = ["pull", "resolve"]
 ca = "ca-0.crt"
 [host."https://mirror.example.com/v2/r".header]
-Authorization = "Bearer a\"b\\c"
+Authorization = 'Bearer a"b\c'
 [host."http://plain.example.com"]
 capabilities = ["pull", "resolve"]
 "#,
@@ -195,7 +183,7 @@ capabilities = ["pull", "resolve"]
 capabilities = ["pull", "resolve"]
 ca = "ca-1.crt"
 [header]
-Authorization = "Bearer a\"b\\c"
+Authorization = 'Bearer a"b\c'
 [host."https://a.example.com"]
 capabilities = ["pull", "resolve"]
 "#,
@@ -214,7 +202,7 @@ skip_verify = true
 capabilities = ["pull", "resolve"]
 ca = "ca-1.crt"
 [header]
-Authorization = "Bearer a\"b\\c"
+Authorization = 'Bearer a"b\c'
 [host."https://unproved.example.com"]
 capabilities = ["pull", "resolve"]
 skip_verify = true

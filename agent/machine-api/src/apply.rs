@@ -25,7 +25,11 @@ impl Applied {
         }
         text += &table(&self.changes);
         let would = |is: &str, would: &str| if self.is_dry { would.to_owned() } else { is.to_owned() };
+        text.extend(self.steps.iter().map(|step| format!("- {step}\n")));
         text += &match (self.needs_reboot, self.restarts.as_slice()) {
+            (true, _) if self.starts_again => {
+                would("the machine starts again now", "the machine would start again at once")
+            }
             (true, _) => would(
                 "all of it counts from the next start: `keelson reboot`",
                 "all of it would count from the next start",
@@ -76,6 +80,9 @@ mod tests {
         let tried_for = Some("network.interfaces[0].mtu".to_owned());
         let text = Applied { tried_for, ..applied.clone() }.describe();
         assert!(text.contains("network.interfaces[0].mtu may cut the machine off, and is tried first\n"), "{text}");
+        let steps = vec!["its member leaves etcd".to_owned()];
+        let text = Applied { steps, needs_reboot: true, starts_again: true, ..applied.clone() }.describe();
+        assert!(text.contains("- its member leaves etcd\nthe machine starts again now\n"), "{text}");
         assert_eq!(Applied::default().describe(), "nothing changes\n");
     }
 }

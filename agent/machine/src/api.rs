@@ -12,6 +12,7 @@ mod etcd;
 mod fetch;
 mod forward;
 mod gate;
+mod leaving;
 mod locks;
 mod look;
 mod manifest;
@@ -189,6 +190,13 @@ impl Server {
     #[cfg(test)]
     fn alone(config: &Config) -> Arc<Self> {
         Self::with_network(config, NetworkStatus::default())
+    }
+
+    /// The same, of a master.
+    #[cfg(test)]
+    fn with_etcd(config: &Config, etcd: Arc<Etcd>) -> Arc<Self> {
+        let known = (watch::channel(NetworkStatus::default()).1, watch::channel(TimeStatus::default()).1);
+        Self::new(config, Some(etcd), known, &Shutdown::new())
     }
 
     /// The same, with a network like this.

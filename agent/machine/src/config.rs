@@ -32,6 +32,8 @@ pub struct Config {
     pub peers: Vec<Peer>,
     /// etcd, on a master.
     pub etcd: Option<Master>,
+    /// The folder of what survives.
+    pub state: PathBuf,
     /// The port of other machines that callers are forwarded to, on a master.
     pub forwards_to: Option<u16>,
     /// Where the kernel's last lines before the last crash are kept.
@@ -65,6 +67,7 @@ impl Config {
             updates: None,
             peers: Vec::new(),
             etcd: None,
+            state: "/state".into(),
             forwards_to: None,
             crash: "/state/crash.log".into(),
             boots: "/state/boots.json".into(),

@@ -19,6 +19,8 @@ use stdx::chain;
 use sys::{Linux, System};
 use tokio::sync::{Notify, Semaphore, watch};
 
+use crate::unmet;
+
 pub use schedule::Snapshots;
 pub use upload::Kept;
 
@@ -84,7 +86,7 @@ impl Etcd {
 
     /// One of a machine that has nothing else.
     #[cfg(test)]
-    fn of_nothing(run: &Path) -> Arc<Self> {
+    pub(crate) fn of_nothing(run: &Path) -> Arc<Self> {
         let text = "version = 1\n[machine]\nhostname = \"m1\"\nrole = \"single\"\n";
         let manifest = manifest::parse("m.toml", text).unwrap();
         let config = etcd::Config::new(&manifest, std::net::Ipv4Addr::LOCALHOST.into(), run);
@@ -238,14 +240,7 @@ impl Etcd {
     }
 
     fn tell(&self, condition: &str, lack: Option<&Condition>) {
-        let path = self.run.join(condition);
-        let lack = lack.map(Condition::to_text).unwrap_or_default();
-        if Linux.read(&path).is_ok_and(|told| told == lack.as_bytes()) {
-            return;
-        }
-        if let Err(error) = Linux.replace(&path, lack.as_bytes(), 0o644) {
-            tracing::warn!(error = %chain(&error), "the condition of etcd was not told");
-        }
+        unmet::tell(&self.run.join(condition), lack);
     }
 
     /// Asks the first process to start services anew.

@@ -6,7 +6,7 @@
 //!
 //! Invariants: nothing here waits for ever, so that a machine without a network or without time servers starts all
 //! the same; every wait shows in the status; nothing is served that the service description does not list. It knows
-//! nothing of Kubernetes, and owns no link that podnet made.
+//! nothing of Kubernetes but what a Node says of a master, and owns no link that podnet made.
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
@@ -24,15 +24,19 @@ mod event;
 mod logs;
 mod network;
 mod network_keys;
+mod node_role;
 mod outbound;
 mod redact;
+mod retire;
 mod status;
 mod task;
+mod unmet;
 mod views;
 
 pub use api::{Peer, Updates};
 pub use config::Config;
 pub use error::Error;
 pub use etcd::{Kept, Master, Snapshots};
+pub use node_role::mark_node;
 pub use outbound::{logins, outbound};
 pub use task::run;

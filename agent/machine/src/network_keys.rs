@@ -22,6 +22,8 @@ use tang::{Ask, Asked, Fetched};
 use tokio::io::unix::AsyncFd;
 use tokio::sync::watch;
 
+use crate::unmet;
+
 /// Below the folder of this boot.
 const FOLDER: &str = "network-keys";
 const ASKED: &str = "asked.json";
@@ -133,8 +135,8 @@ fn hand_on(run: &Path, asked: &Asked, round: &Round) {
         }
     }
     let (locked, concern) = if asked.is_locked { (lack(round, true), None) } else { (None, lack(round, false)) };
-    tell(&run.join(LOCKED), locked);
-    tell(&run.join(CONCERN), concern);
+    unmet::tell(&run.join(LOCKED), locked.as_ref());
+    unmet::tell(&run.join(CONCERN), concern.as_ref());
 }
 
 /// What is told of keys that did not come.
@@ -155,20 +157,6 @@ fn lack(round: &Round, is_locked: bool) -> Option<Condition> {
     };
     let name = if is_locked { "NetworkKeyMissing" } else { "NetworkKeyNotMade" };
     (!why.is_empty()).then(|| Condition::new(name, format!("no key came for {}", why.join("; for ")), help))
-}
-
-fn tell(path: &Path, lack: Option<Condition>) {
-    let lack = lack.as_ref().map(Condition::to_text).unwrap_or_default();
-    let told = Linux.read(path).unwrap_or_default();
-    if told == lack.as_bytes() {
-        return;
-    }
-    if !lack.is_empty() {
-        tracing::warn!("{}", lack.lines().next().unwrap_or_default());
-    }
-    if let Err(error) = Linux.replace(path, lack.as_bytes(), 0o644) {
-        tracing::warn!(error = %chain(&error), "what keys of disks lack was not told");
-    }
 }
 
 /// Tells when something is asked for.

@@ -15,7 +15,8 @@ use crate::config::Config;
 use crate::error::Error;
 use crate::etcd::Etcd;
 use crate::network::{Network, NetworkConfig};
-use crate::{api, clock, debug, network_keys};
+use crate::retire::Former;
+use crate::{api, clock, debug, network_keys, retire};
 
 /// After so long the machine goes on without what it has not got of the network.
 const NETWORK_WAIT: Duration = Duration::from_secs(30);
@@ -48,6 +49,10 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), Error> {
         tasks.spawn("etcd", etcd.clone().run(shutdown.clone()));
     }
     tasks.spawn("network keys", network_keys::run(config.run.clone(), status.clone(), shutdown.clone()));
+    if let Some(manifest) = config.manifest.clone().filter(|manifest| !manifest.machine.role.has_control_plane()) {
+        let (state, pki, run) = (config.state.clone(), config.pki.clone(), config.run.clone());
+        tasks.spawn("former master", retire::run(Former { manifest, state, pki, run }, shutdown.clone()));
+    }
     if config.manifest.is_some() {
         tasks.spawn("debug containers", debug::sweep(config.containerd.clone(), shutdown.clone()));
     }

@@ -60,6 +60,20 @@ pub enum Error {
     /// A database that is none.
     #[error("this is no database of etcd's: {0}")]
     Database(&'static str),
+    /// A machine that is no master any more has what nobody else has.
+    #[error("{name} was the only member of etcd, and nobody else has what its disk holds: the whole cluster")]
+    OnlyMember {
+        /// This machine.
+        name: String,
+    },
+    /// A machine that is no master any more cannot leave.
+    #[error("{name} was a member of etcd, and none of the others ({others}) is part of one that has a quorum now")]
+    NotLeft {
+        /// This machine.
+        name: String,
+        /// The others.
+        others: String,
+    },
     /// An operator took the member out.
     #[error(
         "an operator has taken {name} out of etcd, and it stays out while it has its old data: reset the machine to \

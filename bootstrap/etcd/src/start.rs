@@ -13,20 +13,21 @@ use tokio::task::JoinSet;
 
 use crate::Error;
 use crate::config::{Config, Member, Start};
+use crate::leave::remember;
 use crate::member::{Access, Link};
 use crate::snapshot::{NEW, RESTORED, remove_folder, sync_parent};
 
 /// An order to recover; it counts for one start.
-const RECOVER: &str = "etcd.recover";
+pub(crate) const RECOVER: &str = "etcd.recover";
 /// How long other members may be without a leader before this machine tries again from the beginning.
 const ELECTION: Duration = Duration::from_secs(30);
 const AGAIN: Duration = Duration::from_millis(500);
 /// Data that were set aside.
-const OLD: &str = "etcd.old";
+pub(crate) const OLD: &str = "etcd.old";
 
 /// What this machine has of etcd.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Data {
+pub(crate) enum Data {
     /// Nothing that counts.
     None,
     /// A snapshot's, and a log that begins after it. A member that joined now would get that log and not the data, as
@@ -37,7 +38,7 @@ enum Data {
 }
 
 impl Data {
-    fn observe(folder: &Path) -> Self {
+    pub(crate) fn observe(folder: &Path) -> Self {
         let member = folder.join("member");
         let has_log = fs::read_dir(member.join("wal")).is_ok_and(|mut entries| entries.next().is_some());
         let snapshots = fs::read_dir(member.join("snap")).into_iter().flatten().flatten();
@@ -93,6 +94,7 @@ fn decide(own: &Member, data: Data, members: &[EtcdMember]) -> Decision {
 /// # Errors
 /// When the disk fails, the members do not let this machine join, or it must not.
 pub async fn prepare(config: &mut Config, state: &Path, access: &Access) -> Result<Option<String>, Error> {
+    remember(config, state)?;
     take_restored(config, state)?;
     let data = Data::observe(&config.data_dir);
     let order = state.join(RECOVER);
@@ -123,7 +125,7 @@ pub async fn prepare(config: &mut Config, state: &Path, access: &Access) -> Resu
                 if link.is_dismissed(&own.name).await? {
                     return Err(Error::Dismissed { name: own.name });
                 }
-                set_aside(config, state)?;
+                set_aside(&config.data_dir, state)?;
             }
             if let Some(id) = remove {
                 link.remove(id).await?;
@@ -144,7 +146,7 @@ pub async fn prepare(config: &mut Config, state: &Path, access: &Access) -> Resu
 /// # Errors
 /// When the members do not agree.
 pub async fn promote(config: &Config, access: &Access, id: u64) -> Result<bool, Error> {
-    match ask_others(config, access).await? {
+    match ask_others(&config.member, &config.members, access).await? {
         Some((link, _)) => link.promote(id).await,
         None => Ok(false),
     }
@@ -156,7 +158,7 @@ pub async fn promote(config: &Config, access: &Access, id: u64) -> Result<bool, 
 /// When the members do not agree.
 pub async fn is_left_behind(config: &Config, access: &Access) -> Result<bool, Error> {
     let data = Data::observe(&config.data_dir);
-    let Some((link, members)) = ask_others(config, access).await? else { return Ok(false) };
+    let Some((link, members)) = ask_others(&config.member, &config.members, access).await? else { return Ok(false) };
     let is_left = data == Data::Member && matches!(decide(&config.member, data, &members), Decision::Join { .. });
     Ok(is_left && !link.is_dismissed(&config.member.name).await?)
 }
@@ -181,7 +183,7 @@ fn take_restored(config: &Config, state: &Path) -> Result<(), Error> {
     if !new.exists() {
         return Ok(());
     }
-    set_aside(config, state)?;
+    set_aside(&config.data_dir, state)?;
     fs::rename(&new, &config.data_dir).map_err(Error::file("rename", &new))?;
     sync_parent(&new)
 }
@@ -202,13 +204,13 @@ pub fn is_secluded(config: &Config) -> bool {
 }
 
 /// Keeps what is there beside it, in the place of what was kept before.
-fn set_aside(config: &Config, state: &Path) -> Result<(), Error> {
+pub(crate) fn set_aside(data: &Path, state: &Path) -> Result<(), Error> {
     let old = state.join(OLD);
-    if !config.data_dir.exists() {
+    if !data.exists() {
         return Ok(());
     }
     remove_folder(&old)?;
-    fs::rename(&config.data_dir, &old).map_err(Error::file("rename", &config.data_dir))?;
+    fs::rename(data, &old).map_err(Error::file("rename", data))?;
     sync_parent(&old)
 }
 
@@ -217,7 +219,7 @@ fn set_aside(config: &Config, state: &Path) -> Result<(), Error> {
 async fn find_cluster(config: &Config, access: &Access, data: Data) -> Result<Option<(Link, Vec<EtcdMember>)>, Error> {
     let end = tokio::time::Instant::now() + ELECTION;
     loop {
-        let found = ask_others(config, access).await?;
+        let found = ask_others(&config.member, &config.members, access).await?;
         if found.is_some() || data != Data::None {
             return Ok(found);
         }
@@ -237,9 +239,13 @@ async fn find_cluster(config: &Config, access: &Access, data: Data) -> Result<Op
 }
 
 /// The first of the other masters that is part of a cluster that lives, and that cluster's members.
-async fn ask_others(config: &Config, access: &Access) -> Result<Option<(Link, Vec<EtcdMember>)>, Error> {
+pub(crate) async fn ask_others(
+    own: &Member,
+    members: &[Member],
+    access: &Access,
+) -> Result<Option<(Link, Vec<EtcdMember>)>, Error> {
     let mut asked = JoinSet::new();
-    for other in config.members.iter().filter(|other| **other != config.member) {
+    for other in members.iter().filter(|other| *other != own) {
         let link = access.link(&other.client_url()).await?;
         asked.spawn(async move {
             link.prove_quorum().await?;

@@ -10,7 +10,9 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, SystemTime};
 
-use etcd::{Access, Config, Error, Incoming, Link, Restore, Start, Whereabouts, observe, order_recovery, prepare};
+use etcd::{
+    Access, Config, Error, Incoming, Left, Link, Restore, Start, Whereabouts, observe, order_recovery, prepare,
+};
 use machine_api::EtcdStatus;
 
 const BINARY: &str = "KEELSON_TEST_ETCD";
@@ -288,6 +290,71 @@ async fn lost_removed_and_new_masters_join_as_learners() {
     // A usual start is nothing special.
     assert_eq!(cluster.start(2).await, None);
     cluster.settled(|status| status.members.iter().all(machine_api::EtcdMember::is_healthy)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_is_no_master_any_more_leaves_and_may_come_back() {
+    let Some(binary) = binary() else { return };
+    let mut cluster = Cluster::new(&binary, 3);
+    cluster.start_all().await;
+    cluster.write(1, 0..20).await;
+
+    // Cut off before anybody took it out: the others vote for that without it.
+    cluster.stop(3);
+    let state = cluster.masters[2].state.path().to_owned();
+    assert!(etcd::has_member(&state));
+    // It may have led.
+    cluster.settled(|status| status.has_quorum).await;
+    assert_eq!(etcd::leave(&state, &cluster.access).await.unwrap(), Left::Others);
+    assert!(!etcd::has_member(&state) && !state.join("etcd").exists());
+    cluster.settled(|status| status.has_quorum && status.members.len() == 2).await;
+    assert_eq!(etcd::leave(&state, &cluster.access).await.unwrap(), Left::Nothing);
+    // A master again.
+    assert_eq!(cluster.start(3).await.unwrap(), "joins as a learner");
+    cluster.promoted("m3", 1).await;
+
+    // Taken out while it ran, and cut off afterwards.
+    let status = cluster.settled(|status| status.has_quorum).await;
+    let link = cluster.link(1).await;
+    link.dismiss("m3").await.unwrap();
+    link.remove(etcd::may_remove(&status, "m3").unwrap().number().unwrap()).await.unwrap();
+    cluster.stop(3);
+    cluster.settled(|status| status.has_quorum && status.members.len() == 2).await;
+    assert_eq!(etcd::leave(&state, &cluster.access).await.unwrap(), Left::Others);
+    assert!(!state.join("etcd").exists());
+
+    // Of the two that remain neither leaves while the other one is down, and nothing is touched.
+    cluster.stop(2);
+    let state = cluster.masters[1].state.path().to_owned();
+    cluster.stop(1);
+    let refused = etcd::leave(&state, &cluster.access).await.unwrap_err();
+    assert!(matches!(&refused, Error::NotLeft { others, .. } if others.contains("m1")), "{refused}");
+    assert!(state.join("etcd/member/wal").exists() && etcd::has_member(&state));
+    cluster.start(1).await;
+    cluster.start(2).await;
+    cluster.settled(|status| status.has_quorum).await;
+    assert_eq!(cluster.keys(2).await.0, 20);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_only_member_is_kept_until_it_is_given_up() {
+    let Some(binary) = binary() else { return };
+    let mut cluster = Cluster::new(&binary, 1);
+    cluster.start_all().await;
+    cluster.write(1, 0..5).await;
+    cluster.stop(1);
+    let state = cluster.masters[0].state.path().to_owned();
+    let refused = etcd::leave(&state, &cluster.access).await.unwrap_err();
+    assert!(matches!(refused, Error::OnlyMember { .. }), "{refused}");
+    etcd::give_up(&state).unwrap();
+    // It is a master again, and has not forgotten anything.
+    cluster.start_all().await;
+    assert_eq!(cluster.keys(1).await.0, 5);
+    cluster.stop(1);
+    etcd::leave(&state, &cluster.access).await.unwrap_err();
+    etcd::give_up(&state).unwrap();
+    assert_eq!(etcd::leave(&state, &cluster.access).await.unwrap(), Left::GivenUp);
+    assert!(state.join("etcd.old/member/wal").exists() && !etcd::has_member(&state));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -22,6 +22,7 @@ mod kubeconfig;
 mod moment;
 mod node;
 mod plan;
+mod retire;
 
 pub use apply::{apply, observe, write_file};
 pub use authority::{Authority, Leaf, San, Usage};
@@ -33,3 +34,4 @@ pub use key::{Key, Random, os_random, random_token};
 pub use kubeconfig::{Identity, cluster_info, kubeconfig};
 pub use node::{node_client, node_serving};
 pub use plan::{Action, Observed, Plan, Reason, needs_renewal, plan};
+pub use retire::retire;

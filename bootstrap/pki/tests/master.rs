@@ -152,3 +152,42 @@ fn a_clock_before_the_authority_is_an_error_not_a_new_authority() {
     run(dir.path(), &names(None), now()).unwrap();
     assert!(matches!(run(dir.path(), &names(None), UNIX_EPOCH), Err(Error::AuthorityTime { .. })));
 }
+
+#[test]
+fn whoever_is_no_master_any_more_keeps_what_a_node_has_and_may_become_one_again() {
+    let dir = tempfile::tempdir().unwrap();
+    run(dir.path(), &names(Some(SECRET)), now()).unwrap();
+    let certificate = |name: &str| Certificate::from_pem(name, &read(dir.path(), &format!("{name}.crt"))).unwrap();
+    let ca = certificate("ca");
+    std::fs::write(dir.path().join("kubelet.pem"), "a worker's").unwrap();
+    std::fs::write(dir.path().join("kubelet-pending.key"), "a worker's").unwrap();
+    assert!(pki::retire(dir.path()).unwrap() > 20);
+    let mut left: Vec<String> =
+        std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    left.sort();
+    let expected = [
+        "ca.crt",
+        "etcd",
+        "kubelet-pending.key",
+        "kubelet-server.crt",
+        "kubelet-server.key",
+        "kubelet.conf",
+        "kubelet.crt",
+        "kubelet.key",
+        "kubelet.pem",
+    ];
+    assert_eq!(left, expected);
+    assert_eq!(std::fs::read_dir(dir.path().join("etcd")).unwrap().count(), 0);
+    assert_eq!(observe(dir.path()).unwrap().of_masters().count(), 0);
+    assert_eq!(pki::retire(dir.path()).unwrap(), 0);
+
+    // The same cluster's keys, and the node is still who it was.
+    run(dir.path(), &names(Some(SECRET)), now()).unwrap();
+    let kubelet = certificate("kubelet");
+    assert_eq!(certificate("ca").public_der, ca.public_der);
+    assert!(kubelet.is_signed_by(&ca) && kubelet.common_name == "system:node:master-1", "{kubelet:?}");
+    // Without the secret nobody gets a CA of another key.
+    pki::retire(dir.path()).unwrap();
+    let refused = run(dir.path(), &names(None), now()).unwrap_err();
+    assert!(matches!(refused, Error::HalfAuthority { .. }), "{refused}");
+}

@@ -15,6 +15,8 @@ use super::target::Target;
 use crate::process;
 
 const WITHIN: Duration = Duration::from_secs(60);
+/// A master that is to be none any more leaves etcd before.
+const APPLY_WITHIN: Duration = Duration::from_secs(180);
 /// Between two looks at whether a machine answers, and how long it has for it each time.
 const ASKED_EVERY: Duration = Duration::from_secs(2);
 const ASKED_WITHIN: Duration = Duration::from_secs(10);
@@ -40,6 +42,9 @@ pub(crate) struct Apply {
     /// Keep the manifest that is tried.
     #[arg(long, conflicts_with_all = ["dry_run", "try"])]
     keep: bool,
+    /// Where the machine is no master any more: go on even if etcd is lost, or cannot be left.
+    #[arg(long, conflicts_with = "keep")]
+    force: bool,
     #[command(flatten)]
     asked: Asked,
 }
@@ -99,8 +104,8 @@ pub(crate) fn apply(options: &Apply) -> Result<()> {
         Some(time) => Some(Trial::TrySeconds(time.as_secs())),
         None => options.no_try.then_some(Trial::Keep(true)),
     };
-    let wanted = ApplyRequest { manifest, dry_run: options.dry_run, trial };
-    let applied = process::ask(WITHIN, asked.target.ask(async |machine| machine.apply_manifest(wanted).await))?;
+    let wanted = ApplyRequest { manifest, dry_run: options.dry_run, trial, force: options.force };
+    let applied = process::ask(APPLY_WITHIN, asked.target.ask(async |machine| machine.apply_manifest(wanted).await))?;
     asked.output.show(&applied, Applied::describe)?;
     match applied {
         Applied { tried_for: Some(_), tried_seconds: Some(seconds), is_dry: false, .. } => {

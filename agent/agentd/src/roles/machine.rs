@@ -26,6 +26,7 @@ pub(crate) fn run() -> Result<()> {
         config.peers = peers.unwrap_or_default();
         config.etcd = config.manifest.as_ref().map(etcd_member::master).transpose()?.flatten();
         config.forwards_to = config.etcd.is_some().then(|| config.maintenance.port());
+        config.state = paths::STATE.into();
         config.pod_links = podnet::LINK_PREFIX.to_owned();
         config.crash = paths::CRASH.into();
         config.owns_clock = init::Environment::observe(&sys::Linux) == init::Environment::Machine;

@@ -1,17 +1,21 @@
 //! The manifest of a machine that has one: shown without secrets, changed with its consequences told before.
 
+mod role;
+
 use std::path::Path;
 use std::time::Duration;
 
 use machine_api::apply_request::Trial as Wished;
 use machine_api::{Applied, ApplyRequest, KeyChange};
-use manifest::Impact;
+use manifest::{Impact, Manifest};
 use stdx::chain;
 use sys::{Linux, System};
 use tonic::Status;
 
 use super::Server;
 use super::refusal::{away, bad, conflict, failed};
+use super::update::REBOOT;
+use role::Change;
 
 /// How long a manifest can be tried: long enough to notice, short enough to wait for.
 const TRIED: std::ops::RangeInclusive<u64> = 10..=3600;
@@ -58,29 +62,31 @@ fn in_force(run: &Path) -> Result<String, String> {
 }
 
 /// Takes another manifest in; the first one, where there is none.
-pub(super) fn apply(run: &Path, asked: ApplyRequest, is_first: bool) -> Result<Applied, Status> {
+pub(super) async fn apply(server: &Server, asked: ApplyRequest, is_first: bool) -> Result<Applied, Status> {
     let (good, findings) = manifest::check("manifest.toml", &asked.manifest);
-    if good.is_none() {
-        return Err(bad(findings.to_string()));
-    }
+    let Some(good) = good else { return Err(bad(findings.to_string())) };
     let warnings = (!findings.is_empty()).then(|| findings.to_string());
     let applied = Applied { warnings, is_dry: asked.dry_run, ..Applied::default() };
     if is_first {
-        let handed_in = if asked.dry_run { Ok(()) } else { hand_in(run, "manifest.toml", &asked.manifest) };
+        let handed_in = if asked.dry_run { Ok(()) } else { hand_in(&server.run, "manifest.toml", &asked.manifest) };
         return handed_in.map(|()| Applied { is_first, ..applied });
     }
-    take(run, &asked, applied)
+    take(server, &asked, &good, applied).await
 }
 
 /// Hands something to the first process, which decides.
 fn hand_in(run: &Path, name: &str, content: &str) -> Result<(), Status> {
-    let put = Linux.replace(&run.join("inbox").join(name), content.as_bytes(), 0o600);
+    order(run, &format!("inbox/{name}"), content)
+}
+
+fn order(run: &Path, name: &str, content: &str) -> Result<(), Status> {
+    let put = Linux.replace(&run.join(name), content.as_bytes(), 0o600);
     put.map_err(|error| failed(chain(&error).to_string()))
 }
 
 /// Tells what would change and, unless that is all, hands the manifest to the first process.
-fn take(run: &Path, asked: &ApplyRequest, applied: Applied) -> Result<Applied, Status> {
-    let content = asked.manifest.as_str();
+async fn take(server: &Server, asked: &ApplyRequest, after: &Manifest, applied: Applied) -> Result<Applied, Status> {
+    let (run, content) = (server.run.as_path(), asked.manifest.as_str());
     let trial = Trial::parse(asked.trial)?;
     let before = in_force(run).map_err(away)?;
     let mut applied = compare(&before, content, &services(run), applied);
@@ -105,12 +111,20 @@ fn take(run: &Path, asked: &ApplyRequest, applied: Applied) -> Result<Applied, S
         let reason = format!("it cannot be tried: {key} takes a new start, here or on the way back{why}");
         return Err(conflict(reason));
     }
+    let before = manifest::parse("manifest.toml", &before).map_err(|error| failed(error.to_string()))?;
+    let change = Change::look(server, (&before, after), asked.force).await.map_err(conflict)?;
+    applied.steps = change.steps(asked.force).map_err(conflict)?;
+    applied.starts_again = change.starts_again();
     if asked.dry_run {
         return Ok(applied);
     }
+    change.leave(server, &before, asked.force).await.map_err(conflict)?;
     match tried {
         Some(tried) => hand_in(run, "manifest.try", &format!("{}\n{content}", tried.as_secs()))?,
         None => hand_in(run, "manifest.toml", content)?,
+    }
+    if applied.starts_again {
+        order(run, REBOOT, "it is no master any more")?;
     }
     Ok(applied)
 }
@@ -185,7 +199,40 @@ mod tests {
 
     /// Hands a manifest in.
     fn put(folder: &Path, text: &str, dry_run: bool, trial: Option<Wished>) -> Result<Applied, Status> {
-        apply(folder, ApplyRequest { manifest: text.to_owned(), dry_run, trial }, false)
+        ask(folder, ApplyRequest { manifest: text.to_owned(), dry_run, trial, force: false })
+    }
+
+    /// The same, on a master that cannot reach etcd.
+    fn ask(folder: &Path, asked: ApplyRequest) -> Result<Applied, Status> {
+        let manifest = manifest::parse("m.toml", BEFORE).unwrap();
+        let pki = folder.join("pki");
+        let config =
+            crate::Config { run: folder.to_owned(), pki, ..crate::Config::new(Some(manifest), std::time::UNIX_EPOCH) };
+        let server = Server::with_etcd(&config, crate::etcd::Etcd::of_nothing(folder));
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(apply(&server, asked, false))
+    }
+
+    #[test]
+    fn a_master_becomes_a_worker_only_once_it_has_left_or_somebody_insists() {
+        let folder = folder();
+        let text = "version = 1\n[machine]\nhostname = \"m1\"\nrole = \"worker\"\n[cluster]\n\
+                    endpoint = \"https://10.0.0.1:6443\"\ntoken = \"abcdef.0123456789abcdef\"\nca-hash = \
+                    \"sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef\"\n";
+        let asked = ApplyRequest { manifest: text.to_owned(), ..ApplyRequest::default() };
+        for dry_run in [true, false] {
+            let refused = ask(folder.path(), ApplyRequest { dry_run, ..asked.clone() }).unwrap_err();
+            assert_eq!(refused.code(), Code::FailedPrecondition);
+            assert!(refused.message().contains("etcd does not answer"), "{refused}");
+        }
+        assert_eq!((inbox(folder.path(), "manifest.toml"), inbox(folder.path(), "reboot")), (None, None));
+        let forced = ApplyRequest { force: true, ..asked };
+        let dry = ask(folder.path(), ApplyRequest { dry_run: true, ..forced.clone() }).unwrap();
+        assert!(dry.starts_again && dry.needs_reboot && dry.steps[0].contains("as a worker"), "{dry:?}");
+        assert_eq!(inbox(folder.path(), "reboot"), None);
+        ask(folder.path(), forced).unwrap();
+        assert_eq!(inbox(folder.path(), "manifest.toml").as_deref(), Some(text));
+        assert!(inbox(folder.path(), "reboot").is_some());
     }
 
     #[test]

@@ -9,6 +9,7 @@ use sys::{Linux, System};
 use tonic::Status;
 
 use super::Server;
+use super::leaving::{self, Member};
 use super::refusal::{bad, conflict};
 use super::update::{self, Updates};
 
@@ -18,31 +19,8 @@ fn volumes(asked: &ResetRequest) -> Vec<&'static str> {
     wanted.into_iter().filter(|(is_wanted, _)| *is_wanted).map(|(_, name)| name).collect()
 }
 
-/// What etcd does about it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Member {
-    /// There is none, or its data stay.
-    Stays,
-    /// It leaves the others.
-    Leaves,
-    /// It is the only one.
-    Last,
-}
-
 fn plan(asked: &ResetRequest, machine: &str, member: Member) -> Result<ResetPlan, String> {
-    let mut steps = Vec::new();
-    match member {
-        Member::Stays => {}
-        Member::Leaves => steps.push("its member leaves etcd".to_owned()),
-        Member::Last if asked.force => steps.push("etcd, and with it the whole cluster, is lost".to_owned()),
-        Member::Last => {
-            return Err(
-                "this is the only member of etcd: the whole cluster would be lost; `keelson etcd snapshot` keeps \
-                        it, and --force goes on"
-                    .to_owned(),
-            );
-        }
-    }
+    let mut steps: Vec<String> = member.step(asked.force)?.into_iter().collect();
     for volume in volumes(asked) {
         let holds = if volume == STATE_NAME { "its keys, its manifest, etcd" } else { "images, pods, logs" };
         steps.push(format!("{volume} is marked to be made anew: {holds}"));
@@ -63,18 +41,8 @@ pub(super) async fn reset(server: &Server, asked: &ResetRequest) -> Result<Reset
 
 async fn try_reset(server: &Server, updates: &Updates, asked: &ResetRequest) -> Result<ResetPlan, String> {
     let MachineStatus { hostname, .. } = crate::status::read(&server.run)?;
-    let etcd = server.etcd.as_ref().filter(|_| asked.state);
-    let member = match etcd {
-        None => Member::Stays,
-        Some(etcd) => match etcd.status().await {
-            Ok(seen) if seen.members.len() > 1 => Member::Leaves,
-            Ok(_) => Member::Last,
-            Err(_) if asked.force => Member::Stays,
-            Err(error) => {
-                return Err(format!("etcd does not answer, and cannot be left: {}; --force goes on", chain(&error)));
-            }
-        },
-    };
+    let etcd = server.etcd.as_deref().filter(|_| asked.state);
+    let member = leaving::look(etcd, &hostname, asked.force).await?;
     let plan = plan(asked, &hostname, member)?;
     if asked.dry_run {
         return Ok(plan);
@@ -82,12 +50,7 @@ async fn try_reset(server: &Server, updates: &Updates, asked: &ResetRequest) -> 
     if asked.machine != hostname {
         return Err(format!("the machine is called {hostname}, not {:?}: nothing was done", asked.machine));
     }
-    if let (Some(etcd), Member::Leaves) = (etcd, member)
-        && let Err(reason) = etcd.remove(&hostname).await
-        && !asked.force
-    {
-        return Err(format!("its member does not leave etcd: {reason}; --force goes on"));
-    }
+    leaving::leave(etcd, member, &hostname, asked.force).await?;
     let (booted, volumes) = (updates.booted.clone(), volumes(asked));
     let marked = tokio::task::spawn_blocking(move || install::rest::forget(&mut booted.open()?, &volumes)).await;
     marked.map_err(|error| error.to_string())?.map_err(|error| chain(&error).to_string())?;

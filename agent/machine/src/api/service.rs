@@ -149,7 +149,7 @@ impl Machine for Session {
 
     async fn apply_manifest(&self, asked: Request<ApplyRequest>) -> Answer<Applied> {
         let is_first = self.caller == Caller::Maintenance;
-        manifest::apply(&self.server.run, asked.into_inner(), is_first).map(Response::new)
+        manifest::apply(&self.server, asked.into_inner(), is_first).await.map(Response::new)
     }
 
     async fn keep_manifest(&self, _: Request<()>) -> Answer<Text> {

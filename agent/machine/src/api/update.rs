@@ -16,7 +16,7 @@ use super::{Incoming, NO_SLOTS, Server, next, preflight};
 /// How much of an update waits for the disk.
 pub(super) const QUEUE_LEN: usize = 16;
 /// Orders to the first process.
-const REBOOT: &str = "inbox/reboot";
+pub(super) const REBOOT: &str = "inbox/reboot";
 const SHUTDOWN: &str = "inbox/shutdown";
 
 /// What the machine knows about its own updates.

@@ -46,6 +46,11 @@ impl Etcd {
         self.until(|status| status.members.iter().all(|member| member.number() != Some(id))).await
     }
 
+    /// Notes that etcd is given up when this machine is no master any more.
+    pub(crate) fn give_up(&self) -> Result<(), etcd::Error> {
+        etcd::give_up(&self.master.state)
+    }
+
     /// Makes this member a cluster of its own with the data that it has.
     pub(crate) async fn recover(&self, is_forced: bool) -> Result<EtcdStatus, String> {
         let _turn = self.turn()?;

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use api::Resource;
-use api::core::v1::{ConfigMap, Node, Service, ServicePort};
+use api::core::v1::{ConfigMap, Service, ServicePort};
 use api::rbac::v1::{PolicyRule, Role, RoleBinding, RoleRef, Subject};
-use client::{Client, Patch};
+use client::Client;
 use lifecycle::{Shutdown, Tasks};
 use manifest::Manifest;
 
@@ -15,14 +15,12 @@ use manifest::Manifest;
 const PAUSE: Duration = Duration::from_millis(300);
 const CLUSTER_INFO: &str = "cluster-info";
 const CLUSTER_INFO_READER: &str = "keelson:cluster-info";
-/// Label of the Node of a master; nodes may not give it to themselves.
-const CONTROL_PLANE_LABEL: &str = "node-role.kubernetes.io/control-plane";
 
 /// Writes the objects, again and again until all are there. Then tells that the control plane is ready.
 pub(super) fn start(tasks: &Tasks, shutdown: &Shutdown, client: Client, manifest: &Manifest) -> Result<()> {
     let ca = String::from_utf8_lossy(&super::read("ca.crt")?).into_owned();
     let (manifest, stop) = (manifest.clone(), shutdown.clone());
-    let label = (client.clone(), manifest.machine.hostname.to_string(), shutdown.clone());
+    let label = (client.clone(), manifest.clone(), shutdown.clone());
     tasks.spawn("first-objects", async move {
         while let Err(error) = write_all(&client, &manifest, &ca).await {
             tracing::info!(error = format!("{error:#}"), "the cluster's first objects");
@@ -34,8 +32,8 @@ pub(super) fn start(tasks: &Tasks, shutdown: &Shutdown, client: Client, manifest
         crate::process::notify(&format!("READY=1\nSTATUS={}", super::serving(&manifest.control_plane.external)));
     });
     tasks.spawn("master-label", async move {
-        let (client, name, stop) = label;
-        while let Err(error) = label_master(&client, &name).await {
+        let (client, manifest, stop) = label;
+        while let Err(error) = machine::mark_node(&client, &manifest).await {
             tracing::debug!(%error, "labelling the Node of this master");
             tokio::select! {
                 () = stop.wait() => return,
@@ -44,11 +42,6 @@ pub(super) fn start(tasks: &Tasks, shutdown: &Shutdown, client: Client, manifest
         }
     });
     Ok(())
-}
-
-async fn label_master(client: &Client, name: &str) -> client::Result<()> {
-    let patch = Patch::Merge(serde_json::json!({"metadata": {"labels": { CONTROL_PLANE_LABEL: "" }}}));
-    client.patch::<Node>(None, name, None, &patch).await.map(drop)
 }
 
 async fn write_all(client: &Client, manifest: &Manifest, ca: &str) -> Result<()> {

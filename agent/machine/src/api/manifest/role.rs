@@ -1,0 +1,141 @@
+//! Another role for a machine that has one: what that takes, and what it must not lose.
+//!
+//! A master leaves etcd while it runs, as the others may need its vote for that, and starts again at once; what else is
+//! left of the master, the worker does away with. Power may be cut in between: a master that has left and whose manifest
+//! is not handed in yet is the same as one that an operator took out, and applying it again goes on.
+
+use std::path::Path;
+use std::time::SystemTime;
+
+use manifest::Manifest;
+use pki::{Desired, MasterNames};
+use stdx::chain;
+
+use super::super::Server;
+use super::super::leaving::{self, Member};
+
+/// What becomes of the control plane of a machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Change {
+    /// It has one, or none, as before.
+    None,
+    /// It gets one.
+    Begins,
+    /// It has one no more.
+    Ends(Member),
+}
+
+impl Change {
+    /// Looks at what would become of it.
+    ///
+    /// # Errors
+    /// Why it is not to be.
+    pub(super) async fn look(
+        server: &Server,
+        (before, after): (&Manifest, &Manifest),
+        is_forced: bool,
+    ) -> Result<Self, String> {
+        let has_one = |manifest: &Manifest| manifest.machine.role.has_control_plane();
+        match (has_one(before), has_one(after)) {
+            (true, true) | (false, false) => Ok(Self::None),
+            (false, true) => may_begin(&server.pki, after).map(|()| Self::Begins),
+            (true, false) => {
+                let name = before.machine.hostname.to_string();
+                leaving::look(server.etcd.as_deref(), &name, is_forced).await.map(Self::Ends)
+            }
+        }
+    }
+
+    /// What is done, for people.
+    ///
+    /// # Errors
+    /// When the cluster would be lost and nobody said that this is meant.
+    pub(super) fn steps(self, is_forced: bool) -> Result<Vec<String>, String> {
+        let rest: &[&str] = match self {
+            Self::None => return Ok(Vec::new()),
+            Self::Begins => &[
+                "it gets the keys of a master, as its secret gives them",
+                "its etcd joins the other masters as a learner, and gets its vote once it has caught up",
+                "its Node gets the label of a master, and the taint of its role",
+            ],
+            Self::Ends(_) => &[
+                "the machine starts again as a worker",
+                "its Node loses the label and the taint of a master",
+                "its keys of the cluster, and etcd's data where others have them, are removed",
+            ],
+        };
+        let first = if let Self::Ends(member) = self { member.step(is_forced)? } else { None };
+        Ok(first.into_iter().chain(rest.iter().map(|step| (*step).to_owned())).collect())
+    }
+
+    /// Whether the machine does not wait for somebody to start it again.
+    pub(super) fn starts_again(self) -> bool {
+        matches!(self, Self::Ends(_))
+    }
+
+    /// Leaves etcd, if that is what is to be done.
+    ///
+    /// # Errors
+    /// When the others do not agree, or the disk fails.
+    pub(super) async fn leave(self, server: &Server, before: &Manifest, is_forced: bool) -> Result<(), String> {
+        let (Self::Ends(member), Some(etcd)) = (self, server.etcd.as_deref()) else { return Ok(()) };
+        if member == Member::Last {
+            return etcd.give_up().map_err(|error| chain(&error).to_string());
+        }
+        leaving::leave(Some(etcd), member, &before.machine.hostname.to_string(), is_forced).await
+    }
+}
+
+/// Whether the keys that a master would have are those of the cluster that the machine belongs to.
+fn may_begin(pki: &Path, after: &Manifest) -> Result<(), String> {
+    let planned = pki::observe(pki)
+        .and_then(|seen| pki::plan(&seen, &Desired::master(&MasterNames::new(after, &[])), SystemTime::now()));
+    planned.map(drop).map_err(|error| {
+        format!(
+            "this machine cannot become a master of the cluster that it belongs to: {}; it needs that cluster's \
+             `control-plane.secret`, or `keelson reset` to belong to none",
+            chain(&error)
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECRETS: [&str; 2] = [
+        "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef",
+        "fedcba9876543210fedcba9876543210fedcba9876543210fedcba9876543210",
+    ];
+
+    fn master(secret: &str) -> Manifest {
+        let secret = format!("[control-plane]\nsecret = \"{secret}\"\n");
+        let text = format!("version = 1\n[machine]\nhostname = \"m1\"\nrole = \"single\"\n{secret}");
+        manifest::parse("m.toml", &text).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    #[test]
+    fn a_worker_becomes_a_master_of_its_own_cluster_only() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("etcd")).unwrap();
+        let desired = Desired::master(&MasterNames::new(&master(SECRETS[0]), &[]));
+        let now = SystemTime::now();
+        let plan = pki::plan(&pki::Observed::default(), &desired, now).unwrap();
+        pki::apply(folder.path(), &plan, now, &mut pki::os_random).unwrap();
+        // What a worker of that cluster has.
+        pki::retire(folder.path()).unwrap();
+        assert_eq!(may_begin(folder.path(), &master(SECRETS[0])), Ok(()));
+        let refused = may_begin(folder.path(), &master(SECRETS[1])).unwrap_err();
+        assert!(refused.contains("control-plane.secret"), "{refused}");
+    }
+
+    #[test]
+    fn what_another_role_takes_is_told() {
+        let ends = Change::Ends(Member::Leaves).steps(false).unwrap();
+        assert!(ends[0].contains("leaves etcd") && ends[1].contains("starts again as a worker"), "{ends:?}");
+        assert!(Change::Ends(Member::Last).steps(false).unwrap_err().contains("--force"));
+        assert!(Change::Ends(Member::Last).steps(true).unwrap()[0].contains("is lost"));
+        assert!(Change::Begins.steps(false).unwrap()[1].contains("learner"));
+        assert_eq!(Change::None.steps(false), Ok(Vec::new()));
+    }
+}

@@ -6,8 +6,9 @@
 //! them without risking the quorum. [`Incoming`] and [`Restore`] take snapshots in, and believe none whose digest is
 //! another one. [`leave`] is for a machine that is no master any more.
 //!
-//! Invariants: a vote is given only to a learner that has caught up; no data are deleted that others do not have, they
-//! are set aside; an order to recover counts for one start. Starting and stopping etcd is others' work.
+//! Invariants: a vote is given only to a learner that has caught up; data are set aside and not deleted, but by a member
+//! that leaves others who live, with what was set aside before; an order to recover counts for one start. Starting and
+//! stopping etcd is others' work.
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 

@@ -46,19 +46,17 @@ pub(crate) fn check(template: &str, types: &[Type]) -> std::result::Result<(), (
             continue;
         }
         let unparsed = |error: &str| (None, format!("could not parse formatting clause: {error}"));
+        if rest.is_empty() {
+            return Err((None, "unexpected end of string".to_owned()));
+        }
         let (_, after) = precision(rest).map_err(|e| unparsed(&e.to_string()))?;
         let verb = after.chars().next().ok_or_else(|| unparsed("unexpected end of string"))?;
         rest = &after[verb.len_utf8()..];
-        let (what, allowed, kinds) =
+        let (refusal, kinds) =
             clause(verb).ok_or_else(|| unparsed(&format!("unrecognized formatting clause \"{verb}\"")))?;
         let Some(ty) = types.get(next) else { return Err((None, format!("index {next} out of range"))) };
-        let fits = ty.is_dyn_or_error() || kinds.is_empty() || kinds.contains(&ty.name());
-        if !fits {
-            let text = format!(
-                "error during formatting: {what} clause can only be used on {allowed}, was given {}",
-                ty.name()
-            );
-            return Err((Some(next), text));
+        if !ty.is_dyn_or_error() && !kinds.contains(&ty.name()) {
+            return Err((Some(next), format!("error during formatting: {refusal}, was given {}", ty.name())));
         }
         next += 1;
     }
@@ -69,59 +67,91 @@ pub(crate) fn check(template: &str, types: &[Type]) -> std::result::Result<(), (
     Ok(())
 }
 
-/// What a clause is called, what it is for, and the types it takes; none means any.
-fn clause(verb: char) -> Option<(&'static str, &'static str, &'static [&'static str])> {
+/// What is said of types that a clause does not take, and those that it takes.
+fn clause(verb: char) -> Option<(&'static str, &'static [&'static str])> {
     Some(match verb {
-        's' => ("string", "", &[]),
-        'd' => ("decimal", "integers", &["int", "uint"]),
-        'f' => ("fixed-point", "doubles", &["double", "string"]),
-        'e' => ("scientific", "doubles", &["double", "string"]),
-        'b' => ("binary", "integers and bools", &["int", "uint", "bool"]),
-        'o' => ("octal", "integers", &["int", "uint"]),
-        'x' | 'X' => ("hex", "integers, byte buffers, and strings", &["int", "uint", "string", "bytes"]),
+        's' => (STRINGS, TEXTS),
+        'd' => ("decimal clause can only be used on integers", &["int", "uint"]),
+        'f' => ("fixed-point clause can only be used on doubles", &["double", "string"]),
+        'e' => ("scientific clause can only be used on doubles", &["double", "string"]),
+        'b' => ("only integers and bools can be formatted as binary", &["int", "uint", "bool"]),
+        'o' => ("octal clause can only be used on integers", &["int", "uint"]),
+        'x' | 'X' => {
+            ("only integers, byte buffers, and strings can be formatted as hex", &["int", "uint", "string", "bytes"])
+        }
         _ => return None,
     })
 }
 
+const STRINGS: &str = "string clause can only be used on strings, bools, bytes, ints, doubles, maps, lists, types, \
+                       durations, and timestamps";
+
+/// Types that can be written as they are.
+const TEXTS: &[&str] = &[
+    "bool",
+    "bytes",
+    "double",
+    "google.protobuf.Duration",
+    "int",
+    "list",
+    "map",
+    "null_type",
+    "string",
+    "google.protobuf.Timestamp",
+    "type",
+    "uint",
+];
+
 fn precision(text: &str) -> Result<(Option<usize>, &str)> {
     let Some(after) = text.strip_prefix('.') else { return Ok((None, text)) };
     let end = after.find(|c: char| !c.is_ascii_digit()).unwrap_or(after.len());
-    let number = after[..end].parse::<usize>().ok().filter(|n| *n <= 100);
-    let number = number.ok_or_else(|| EvalError::new("error parsing precision"))?;
+    if end == after.len() {
+        let text = "error while parsing precision: could not find end of precision specifier";
+        return Err(EvalError::new(text));
+    }
+    let digits = &after[..end];
+    let number = digits.parse::<usize>().ok().filter(|n| *n <= 100);
+    let number = number.ok_or_else(|| {
+        EvalError::new(format!(
+            "error while parsing precision: error while converting precision to integer: strconv.Atoi: parsing \
+             {digits:?}: invalid syntax"
+        ))
+    })?;
     Ok((Some(number), &after[end..]))
 }
 
 fn formatted(verb: char, precision: Option<usize>, value: &Value<'_>) -> Result<String> {
-    let wrong = |allowed: &str, what: &str| {
-        EvalError::new(format!("{what} clause can only be used on {allowed}, was given {}", value.type_of().name()))
+    let wrong = || {
+        let refusal = clause(verb).map_or("", |(refusal, _)| refusal);
+        EvalError::new(format!("{refusal}, was given {}", value.type_of().name()))
     };
     match verb {
         's' => string(value),
         'd' => match value {
             Value::Int(i) => Ok(i.to_string()),
             Value::Uint(u) => Ok(u.to_string()),
-            _ => Err(wrong("integers", "decimal")),
+            _ => Err(wrong()),
         },
         'f' => match value {
             Value::Double(d) => Ok(format!("{d:.*}", precision.unwrap_or(PRECISION))),
-            _ => Err(wrong("doubles", "fixed-point")),
+            _ => Err(wrong()),
         },
         'e' => match value {
             Value::Double(d) => Ok(scientific(*d, precision.unwrap_or(PRECISION))),
-            _ => Err(wrong("doubles", "scientific")),
+            _ => Err(wrong()),
         },
         'b' => match value {
             Value::Int(i) => Ok(signed(*i, |n| format!("{n:b}"))),
             Value::Uint(u) => Ok(format!("{u:b}")),
             Value::Bool(b) => Ok(u8::from(*b).to_string()),
-            _ => Err(wrong("integers and bools", "binary")),
+            _ => Err(wrong()),
         },
         'o' => match value {
             Value::Int(i) => Ok(signed(*i, |n| format!("{n:o}"))),
             Value::Uint(u) => Ok(format!("{u:o}")),
-            _ => Err(wrong("integers", "octal")),
+            _ => Err(wrong()),
         },
-        'x' | 'X' => hexadecimal(verb, value).ok_or_else(|| wrong("integers, byte buffers, and strings", "hex")),
+        'x' | 'X' => hexadecimal(verb, value).ok_or_else(wrong),
         other => Err(EvalError::new(format!("unrecognized formatting clause \"{other}\""))),
     }
 }
@@ -174,11 +204,7 @@ fn string(value: &Value<'_>) -> Result<String> {
         | Value::Bytes(_)
         | Value::Duration(_)
         | Value::Type(_) => conversions::text(value),
-        other => Err(EvalError::new(format!(
-            "string clause can only be used on strings, bools, bytes, ints, doubles, maps, lists, types, durations, \
-             and timestamps, was given {}",
-            other.type_of().name()
-        ))),
+        other => Err(EvalError::new(format!("{STRINGS}, was given {}", other.type_of().name()))),
     }
 }
 

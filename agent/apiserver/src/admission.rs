@@ -115,7 +115,10 @@ async fn change_all(call: &Call, operation: Operation, new: &mut Value, old: Opt
     mutate(call, &mut change).await?;
     match change.into_changed() {
         Some(scale) if call.info.subresource == "scale" => handlers::scale::put_back(call, new, &scale),
-        Some(object) => *new = object,
+        Some(object) => {
+            *new = object;
+            handlers::check_namespace(call, new)?;
+        }
         None => {}
     }
     Ok(())

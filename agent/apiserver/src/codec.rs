@@ -233,6 +233,18 @@ pub fn canonical_message(schema: &'static Message, name: api::TypeName, value: &
     transcode::proto_to_value(schema, &raw, Some((&name.api_version(), name.kind))).map_err(Failure::internal)
 }
 
+/// What a message of a schema says of a tree; what the schema does not know is left out.
+pub fn known(schema: &'static Message, value: &Value) -> Result<Value> {
+    let raw = transcode::value_to_proto(schema, value, &mut Report::default()).map_err(Failure::internal)?;
+    transcode::proto_to_value(schema, &raw, None).map_err(Failure::internal)
+}
+
+/// What the JSON decoder says of a tree that is no such message.
+#[must_use]
+pub fn decoding_error(schema: &'static Message, value: &Value) -> Option<String> {
+    transcode::value_to_proto(schema, value, &mut Report::default()).err().map(|issue| complaint(&issue))
+}
+
 /// An object of one version of a kind that is built in, in another.
 pub fn in_version(storage: &Storage, (from, to): (&Kind, &Kind), value: Value) -> Result<Value> {
     let stored = convert::to_stored(storage, from, value);

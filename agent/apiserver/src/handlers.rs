@@ -24,6 +24,7 @@ pub use create::create_object;
 pub use delete::DeleteOptions;
 pub(crate) use patch::apply;
 pub(crate) use subresource::{scale, tunnel};
+pub use write::check_namespace;
 
 /// Largest body that is read.
 pub const MAX_BODY_BYTES: usize = 3 << 20;

@@ -117,7 +117,7 @@ fn prune(value: &mut Value) {
 }
 
 /// Replacing a key that an object does not have adds it.
-fn lenient(target: &Value, operation: &json_patch::PatchOperation) -> json_patch::PatchOperation {
+pub fn lenient(target: &Value, operation: &json_patch::PatchOperation) -> json_patch::PatchOperation {
     match operation {
         json_patch::PatchOperation::Replace(replace) if target.pointer(replace.path.as_str()).is_none() => {
             let (path, value) = (replace.path.clone(), replace.value.clone());

@@ -28,6 +28,8 @@ struct Inner {
     shows_details: bool,
     /// Whether the answer is a plain text and no `Status`.
     is_page: bool,
+    /// What else the `Status` says that another server gave.
+    document: Option<Value>,
 }
 
 /// The resource a failure speaks of: group and plural (or kind) name.
@@ -73,7 +75,15 @@ impl Failure {
             metadata: Map::new(),
             shows_details: false,
             is_page: false,
+            document: None,
         }))
+    }
+
+    /// What another server said in a `Status` of its own, with this code and text.
+    pub fn told(code: StatusCode, message: impl Into<String>, document: Value) -> Self {
+        let mut failure = Self::new(code, "", message);
+        failure.0.document = Some(document);
+        failure
     }
 
     fn about(mut self, subject: Subject<'_>, name: &str) -> Self {
@@ -352,6 +362,11 @@ impl Failure {
     /// The `Status` object.
     #[must_use]
     pub fn to_value(&self) -> Value {
+        if let Some(mut status) = self.0.document.clone() {
+            (status["kind"], status["apiVersion"]) = ("Status".into(), "v1".into());
+            (status["message"], status["code"]) = (self.0.message.clone().into(), self.0.code.as_u16().into());
+            return status;
+        }
         let mut status = json!({
             "kind": "Status", "apiVersion": "v1", "metadata": self.0.metadata, "status": "Failure",
             "message": self.0.message, "reason": self.0.reason, "code": self.0.code.as_u16(),

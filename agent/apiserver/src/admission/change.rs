@@ -135,6 +135,10 @@ impl<'a> Change<'a> {
             object = done.into_iter().next().ok_or_else(|| Failure::internal("an object was not converted"))?;
         }
         let name = self.call.kind.type_of(&self.call.info.subresource);
+        let schema = name.schema().filter(|_| !crate::custom::is_custom(self.call.kind));
+        if let Some(why) = schema.and_then(|schema| codec::decoding_error(schema, &object)) {
+            return Err(Failure::internal(why));
+        }
         if name == own(self.call.kind) {
             reform(self.call, &mut object)?;
         } else if let Some(schema) = name.schema() {

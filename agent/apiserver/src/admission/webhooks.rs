@@ -7,6 +7,8 @@
 //! after another, validating ones all at once. What this server does itself does not pass them.
 
 mod ask;
+mod operations;
+mod reply;
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -24,10 +26,12 @@ use crate::app::{App, Call};
 use crate::cache::Storage;
 use crate::metrics::{Asked, Question, Step};
 use crate::status::{Failure, Result};
+use crate::validation::names;
 use crate::{codec, tree};
 
-use ask::Answer;
 pub use ask::{Client as WebhookClient, roots};
+use operations::Operations;
+use reply::{Answer, Expected};
 
 const GROUP: &str = "admissionregistration.k8s.io";
 const MUTATING: &str = "mutatingwebhookconfigurations";
@@ -45,6 +49,8 @@ struct Hook {
     conditions: Arc<Conditions>,
     ignores_failure: bool,
     has_side_effects: bool,
+    /// In which version it is asked; none that this server knows.
+    version: Option<&'static str>,
     reinvoke: bool,
     timeout: u64,
 }
@@ -101,6 +107,9 @@ impl Hook {
             conditions: condition::of_hook(value),
             ignores_failure: value["failurePolicy"] == "Ignore",
             has_side_effects: !matches!(value["sideEffects"].as_str(), Some("None" | "NoneOnDryRun")),
+            version: tree::list(value, "/admissionReviewVersions")
+                .iter()
+                .find_map(|known| reply::VERSIONS.into_iter().find(|version| known == version)),
             reinvoke: value["reinvocationPolicy"] == "IfNeeded",
             timeout,
         }
@@ -140,20 +149,30 @@ async fn mutate_by(call: &Call, (hook, round): (&Hook, usize), change: &mut Chan
     let Some(kind) = concerns(call, hook, change).await? else { return Ok(None) };
     let event = change.seen_as(kind);
     let place = format!("{MUTATED}round_{round}_index_{}", hook.at);
-    let Some(answer) = ask(call, (hook, Step::Admit, &place), event).await? else { return Ok(None) };
-    let Some(patch) = answer.patch.filter(|patch| !patch.0.is_empty()) else {
+    let answer = ask(call, (hook, Step::Admit, &place), event).await.inspect_err(|_| {
+        note_mutation(call, hook, &place, false);
+    })?;
+    let Some(answer) = answer else {
+        note_mutation(call, hook, &place, false);
+        return Ok(None);
+    };
+    let Some(patch) = answer.patch else {
         note_mutation(call, hook, &place, false);
         return Ok(Some(false));
     };
     let Some(before) = event.new else {
+        note_mutation(call, hook, &place, false);
         return Err(Failure::internal(format!(
             "admission webhook {:?} attempted to modify the object, which is not supported for this operation",
             hook.name
         )));
     };
     let mut new = before.clone();
-    json_patch::patch(&mut new, &patch)
-        .map_err(|e| Failure::internal(format!("failed calling webhook {:?}: {e}", hook.name)))?;
+    // Another hook must not be told what no object can be.
+    patch.apply(&mut new).map_err(|why| {
+        note_mutation(call, hook, &place, false);
+        Failure::internal(why)
+    })?;
     let is_changed = *before != new;
     note_mutation(call, hook, &place, is_changed);
     if call.record.wants_request_object() {
@@ -178,7 +197,7 @@ const VALIDATED: &str = "validating.webhook.admission.k8s.io/";
 struct Patched<'a> {
     configuration: &'a str,
     webhook: &'a str,
-    patch: &'a json_patch::Patch,
+    patch: &'a Operations,
     patch_type: &'static str,
 }
 
@@ -234,11 +253,17 @@ async fn ask(call: &Call, (hook, step, place): (&Hook, Step, &str), event: Event
     if event.dry_run && hook.has_side_effects {
         return Err(Failure::bad_request(format!("admission webhook {:?} does not support dry run", hook.name)));
     }
+    let Some(version) = hook.version else {
+        let why =
+            "could not create admission objects: webhook does not accept known AdmissionReview versions (v1, v1beta1)";
+        return judge(call, (hook, place), Err(why.to_owned())).1;
+    };
     let uid = uuid::Uuid::new_v4().to_string();
-    let review = review(call, event, &uid);
+    let review = review(call, event, (version, &uid));
     let client = ask::Client { app: &call.app, config: &hook.client, seconds: hook.timeout };
     let begun = Instant::now();
-    let answer = client.ask(&review, &uid).await;
+    let expected = Expected { version, uid: &uid, mutating: step == Step::Admit };
+    let answer = client.ask(&review, expected).await;
     let (asked, judged) = judge(call, (hook, place), answer);
     let question = Question { hook: &hook.name, step, operation: event.operation };
     call.app.metrics.admission.hook(question, asked, begun.elapsed());
@@ -257,7 +282,11 @@ fn judge(
                 call.warn(warning.as_str());
             }
             for (key, value) in &answer.annotations {
-                call.record.annotate_anew(&format!("{}/{key}", hook.name), value.as_str());
+                let key = format!("{}/{key}", hook.name);
+                // Others could not be told from those of this server.
+                if names::qualified(&key).is_empty() {
+                    call.record.annotate_anew(&key, value.as_str());
+                }
             }
             if answer.allowed {
                 return (Asked::Allowed, Ok(Some(answer)));
@@ -274,7 +303,10 @@ fn judge(
     }
 }
 
+/// The hook's own `Status`, as a refusal.
 fn refusal(name: &str, status: &Value) -> Failure {
+    let known = codec::known(codec::schema(crate::answer::STATUS), status);
+    let mut status = known.unwrap_or_else(|_| json!({"metadata": {}}));
     let text = |key: &str| status[key].as_str().unwrap_or_default();
     let by = format!("admission webhook {name:?} denied the request");
     let message = match (text("message"), text("reason")) {
@@ -282,19 +314,20 @@ fn refusal(name: &str, status: &Value) -> Failure {
         ("", reason) => format!("{by}: {reason}"),
         (message, _) => format!("{by}: {message}"),
     };
-    let code = status["code"].as_u64().and_then(|c| u16::try_from(c).ok()).filter(|c| (400..600).contains(c));
+    let code = status["code"].as_u64().and_then(|c| u16::try_from(c).ok()).filter(|c| *c >= 400);
     let code = code.and_then(|c| StatusCode::from_u16(c).ok()).unwrap_or(StatusCode::BAD_REQUEST);
-    let reasons = ["Forbidden", "Invalid", "BadRequest", "Conflict", "NotFound", "AlreadyExists", "Unauthorized"];
-    let reason = reasons.iter().find(|r| **r == text("reason")).copied().unwrap_or("");
-    Failure::new(code, reason, message)
+    if matches!(text("status"), "" | "Success") {
+        status["status"] = "Failure".into();
+    }
+    Failure::told(code, message, status)
 }
 
-fn review(call: &Call, event: Event<'_>, uid: &str) -> Value {
+fn review(call: &Call, event: Event<'_>, (version, uid): (&str, &str)) -> Value {
     let mut request = event::request(call, event);
     request["uid"] = uid.into();
     request["object"] = event.new.cloned().unwrap_or_default();
     request["oldObject"] = event.old.cloned().unwrap_or_default();
-    json!({"kind": "AdmissionReview", "apiVersion": "admission.k8s.io/v1", "request": request})
+    json!({"kind": "AdmissionReview", "apiVersion": format!("admission.k8s.io/{version}"), "request": request})
 }
 
 #[cfg(test)]
@@ -307,6 +340,12 @@ mod tests {
         assert_eq!(
             (failure.code().as_u16(), failure.message()),
             (403, "admission webhook \"a.b.c\" denied the request: no")
+        );
+        let own = json!({"message": "no", "code": 418, "reason": "Teapot", "details": {"name": "x"}});
+        let shown = refusal("a", &own).to_value();
+        assert_eq!(
+            (&shown["code"], &shown["reason"], &shown["details"]),
+            (&json!(418), &json!("Teapot"), &own["details"])
         );
         let failure = refusal("a", &Value::Null);
         assert_eq!(failure.code().as_u16(), 400);

@@ -16,16 +16,8 @@ use crate::answer::{self, BodyError};
 use crate::app::App;
 use crate::backend::{self, Target, Trust};
 use crate::handlers::read_body;
-use crate::tree;
 
-/// What a webhook said.
-pub(super) struct Answer {
-    pub(super) allowed: bool,
-    pub(super) status: Value,
-    pub(super) warnings: Vec<String>,
-    pub(super) annotations: Vec<(String, String)>,
-    pub(super) patch: Option<json_patch::Patch>,
-}
+use super::reply::{self, Answer, Expected};
 
 /// A webhook to ask.
 pub struct Client<'a> {
@@ -39,43 +31,8 @@ pub struct Client<'a> {
 
 impl Client<'_> {
     /// Sends a review. Errors are texts, since they end up in messages and nowhere else.
-    pub(super) async fn ask(&self, review: &Value, uid: &str) -> Result<Answer, String> {
-        let answer = self.post(review).await?;
-        let response = &answer["response"];
-        if !response.is_object() {
-            return Err("webhook response was absent".to_owned());
-        }
-        let (expected, given) = ("admission.k8s.io/v1, Kind=AdmissionReview", &answer["apiVersion"]);
-        if given != "admission.k8s.io/v1" || answer["kind"] != "AdmissionReview" {
-            let kind = tree::text(&answer, "/kind");
-            return Err(format!(
-                "expected webhook response of {expected}, got {}, Kind={kind}",
-                given.as_str().unwrap_or_default()
-            ));
-        }
-        if response["uid"] != uid {
-            return Err(format!("expected response.uid={uid:?}, got {:?}", tree::text(response, "/uid")));
-        }
-        let patch = match response["patch"].as_str() {
-            None | Some("") => None,
-            Some(_) if response["patchType"] != "JSONPatch" => {
-                return Err("webhook returned response.patch but not response.patchType".to_owned());
-            }
-            Some(text) => {
-                let bytes = base64::engine::general_purpose::STANDARD.decode(text).map_err(|e| e.to_string())?;
-                Some(serde_json::from_slice(&bytes).map_err(|e| e.to_string())?)
-            }
-        };
-        let warnings = tree::list(response, "/warnings").iter().filter_map(|w| w.as_str().map(str::to_owned));
-        let annotations = response["auditAnnotations"].as_object().into_iter().flatten();
-        let annotations = annotations.filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned())));
-        Ok(Answer {
-            allowed: response["allowed"] == true,
-            status: response["status"].clone(),
-            warnings: warnings.collect(),
-            annotations: annotations.collect(),
-            patch,
-        })
+    pub(super) async fn ask(&self, review: &Value, expected: Expected<'_>) -> Result<Answer, String> {
+        Answer::read(&self.post(review).await?, expected)
     }
 
     /// Sends a document and reads one back.
@@ -85,7 +42,8 @@ impl Client<'_> {
         let failed = |e: &dyn std::fmt::Display| format!("failed to call webhook: Post {url:?}: {e}");
         let mut request = Request::new(answer::full(document.to_string()));
         *request.method_mut() = Method::POST;
-        *request.uri_mut() = uri;
+        let place = format!("{}?timeout={}s", uri.path(), self.seconds);
+        *request.uri_mut() = place.parse().unwrap_or(uri);
         let headers = request.headers_mut();
         answer::set(headers, HOST, &target.tls.as_ref().map_or_else(|| target.authority(), |(_, name)| name.clone()));
         answer::set(headers, CONTENT_TYPE, "application/json");
@@ -94,17 +52,11 @@ impl Client<'_> {
         let exchange = async {
             let response = target.send(request).await.map_err(|e| failed(&e))?;
             let status = response.status();
+            let media_type = response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+            let media_type = media_type.unwrap_or_default().to_owned();
             let body = response.into_body().map_err(BodyError::new).boxed_unsync();
             let body = read_body(body).await.map_err(|e| failed(&e))?;
-            if !status.is_success() {
-                let text = String::from_utf8_lossy(&body).into_owned();
-                return Err(format!(
-                    "failed to call webhook: the server responded with the status code {}: {text}",
-                    status.as_u16()
-                ));
-            }
-            serde_json::from_slice(&body)
-                .map_err(|e| format!("failed to call webhook: couldn't get version/kind; json parse error: {e}"))
+            reply::document(status, &media_type, &body).map_err(|why| format!("failed to call webhook: {why}"))
         };
         let limit = Duration::from_secs(self.seconds.clamp(1, 30));
         tokio::time::timeout(limit, exchange).await.unwrap_or_else(|_| Err(failed(&"context deadline exceeded")))

@@ -157,13 +157,46 @@ pub fn common_headers(headers: &mut HeaderMap, audit_id: &str, warnings: &[Strin
     if !headers.contains_key(CACHE_CONTROL) {
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache, private"));
     }
-    // A header holds no control characters: such a warning is not told.
-    for warning in warnings.iter().filter(|warning| !warning.chars().any(char::is_control)) {
+    for warning in told_warnings(warnings) {
         let quoted = warning.replace('\\', "\\\\").replace('"', "\\\"");
         if let Ok(value) = HeaderValue::from_str(&format!("299 - \"{quoted}\"")) {
             headers.append(http::header::WARNING, value);
         }
     }
+}
+
+/// How many characters all warnings of an answer may have, and each of them where those are not enough.
+const WARNING_CHARS: usize = 4 * 1024;
+const CUT_WARNING_CHARS: usize = 256;
+
+/// Warnings as they are told. What is too much for all of them is cut from the end of each, and from their list.
+fn told_warnings(warnings: &[String]) -> Vec<&str> {
+    // A header holds no control characters: such a warning is not told.
+    let all = warnings.iter().map(String::as_str);
+    let all = all.filter(|text| !text.is_empty() && !text.chars().any(char::is_control));
+    let whole: Vec<&str> = all.collect();
+    let mut sum = 0;
+    let fitting = whole.iter().take_while(|text| {
+        sum += text.chars().count();
+        sum <= WARNING_CHARS
+    });
+    let fitting = fitting.count();
+    if fitting == whole.len() {
+        return whole;
+    }
+    let cut = |text: &&'_ str| text.char_indices().nth(CUT_WARNING_CHARS).map_or(text.len(), |(at, _)| at);
+    let mut told = Vec::new();
+    let mut written = 0;
+    for (at, text) in whole.iter().enumerate() {
+        // The one that was too much is told with those before it.
+        if at > fitting && written >= WARNING_CHARS {
+            break;
+        }
+        let text = &text[..cut(text)];
+        written += text.chars().count();
+        told.push(text);
+    }
+    told
 }
 
 /// Whether the client takes compressed bodies.
@@ -197,4 +230,21 @@ pub fn large(code: StatusCode, media_type: &str, body: Body, is_packed: bool) ->
         response.headers_mut().insert(VARY, HeaderValue::from_static("Accept-Encoding"));
     }
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn warnings_are_cut_when_they_are_too_much() {
+        let few = ["a".to_owned(), String::new(), "b\nc".to_owned(), "d".repeat(4000)];
+        assert_eq!(told_warnings(&few), ["a", &few[3]]);
+        let many: Vec<String> = (0..40).map(|i| format!("{i:0200}")).collect();
+        // The 21st is too much; then each is short enough to stay whole, until all have 4096 characters.
+        assert_eq!(told_warnings(&many).len(), 21);
+        let long = ["é".repeat(300), "b".repeat(5000)];
+        let lengths: Vec<usize> = told_warnings(&long).iter().map(|text| text.chars().count()).collect();
+        assert_eq!(lengths, [256, 256]);
+    }
 }

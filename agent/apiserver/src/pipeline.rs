@@ -12,6 +12,7 @@ use parking_lot::Mutex;
 use crate::answer::{self, Body};
 use crate::app::{App, Call};
 use crate::audited::{self, Noted};
+use crate::auth::authn;
 use crate::flow::{Asked, Flow};
 use crate::metrics::Labels;
 use crate::negotiate::{self, Accept};
@@ -123,6 +124,9 @@ async fn handle(
     marks: &mut Marks,
 ) -> Result<Response<Body>> {
     marks.refused = true;
+    if authn::has_extra_space(&parts.headers) {
+        marks.warnings.push(authn::EXTRA_SPACE.to_owned());
+    }
     let user = audited::admit(app, (&parts, &info, &query), marks).await;
     app.metrics.identified[usize::from(user.is_err())].fetch_add(1, Relaxed);
     let user = user?;
@@ -176,7 +180,7 @@ async fn handle(
     crate::custom::warn_deprecated(&call);
     let no_method = Failure::method_not_allowed();
     let result = handlers::dispatch(&call, parts, body).boxed().await;
-    marks.warnings = call.warnings.into_inner();
+    marks.warnings.extend(call.warnings.into_inner());
     // What is refused before anybody looks at the kind has no warnings about it.
     let is_early =
         |failure: &Failure| failure.message().starts_with("415:") || *failure.message() == *no_method.message();

@@ -18,7 +18,7 @@ use api::core::v1::Secret;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::HeaderMap;
-use http::header::{AUTHORIZATION, SEC_WEBSOCKET_PROTOCOL};
+use http::header::{AUTHORIZATION, CONNECTION, SEC_WEBSOCKET_PROTOCOL, UPGRADE};
 use parking_lot::RwLock;
 use rustls_pki_types::CertificateDer;
 use sha2::{Digest as _, Sha256};
@@ -123,6 +123,9 @@ pub enum AuthnError {
     /// The token is one of ours but is not, or no longer, good.
     #[error("[invalid bearer token, {0}]")]
     Token(String),
+    /// The request does not say what it has to when it carries a token.
+    #[error("{0}")]
+    Malformed(&'static str),
     /// Nobody knows the token.
     #[error("invalid bearer token")]
     UnknownToken,
@@ -208,7 +211,7 @@ impl Authenticators {
         if let Ok(Some(user)) = by_certificate {
             return Ok(Some(authenticated(user)));
         }
-        if let Some(token) = bearer_token(request.headers) {
+        if let Some(token) = bearer_token(request.headers)? {
             // The token decides alone: whoever sends one wants to be its holder, whatever the connection says.
             return self.authenticate_token(&token, None).await.map(|found| Some(found.user));
         }
@@ -280,25 +283,66 @@ impl Authenticators {
 }
 
 fn authenticated(mut user: UserInfo) -> UserInfo {
-    if !user.is_in(identity::AUTHENTICATED) && !user.is_in(identity::UNAUTHENTICATED) {
+    // A front proxy may say that it knows nobody.
+    if user.name != identity::ANONYMOUS
+        && !user.is_in(identity::AUTHENTICATED)
+        && !user.is_in(identity::UNAUTHENTICATED)
+    {
         user.groups.push(identity::AUTHENTICATED.to_owned());
     }
     user
 }
 
-fn bearer_token(headers: &HeaderMap) -> Option<String> {
+/// A header whose token is not seen for a space too many.
+pub const EXTRA_SPACE: &str =
+    "the provided Authorization header contains extra space before the bearer token, and is ignored";
+
+/// What stands behind the scheme of bearers.
+fn bearer_parts(headers: &HeaderMap) -> Option<(&str, bool)> {
     let header = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let (scheme, token) = header.trim().split_once(' ').unwrap_or_default();
-    let token = token.trim_start();
-    if scheme.eq_ignore_ascii_case("bearer") && !token.is_empty() {
-        return Some(token.to_owned());
+    let mut parts = header.trim().splitn(3, ' ');
+    let is_bearer = parts.next().unwrap_or_default().eq_ignore_ascii_case("bearer");
+    let token = parts.next().filter(|_| is_bearer)?;
+    Some((token, parts.next().is_some()))
+}
+
+/// Whether there is a token that is not seen because of [`EXTRA_SPACE`].
+#[must_use]
+pub fn has_extra_space(headers: &HeaderMap) -> bool {
+    bearer_parts(headers) == Some(("", true))
+}
+
+fn bearer_token(headers: &HeaderMap) -> Result<Option<String>, AuthnError> {
+    match bearer_parts(headers) {
+        Some((token, _)) if !token.is_empty() => Ok(Some(token.to_owned())),
+        _ => websocket_token(headers),
+    }
+}
+
+/// The token among the protocols that a WebSocket's client offers. It has to offer another one, which is the one that
+/// it gets.
+fn websocket_token(headers: &HeaderMap) -> Result<Option<String>, AuthnError> {
+    let has = |name, wanted: &str| {
+        let values = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
+        values.flat_map(|value| value.split(',')).any(|value| value.trim().eq_ignore_ascii_case(wanted))
+    };
+    if !has(UPGRADE, "websocket") || !has(CONNECTION, "upgrade") {
+        return Ok(None);
     }
     let offered = headers.get_all(SEC_WEBSOCKET_PROTOCOL).iter().filter_map(|value| value.to_str().ok());
-    let mut encoded = offered.flat_map(|value| value.split(',')).filter_map(|protocol| {
-        let encoded = protocol.trim().strip_prefix(WEBSOCKET_TOKEN_PREFIX)?;
-        String::from_utf8(URL_SAFE_NO_PAD.decode(encoded).ok()?).ok()
-    });
-    encoded.next().filter(|token| !token.is_empty())
+    let offered: Vec<&str> = offered.flat_map(|value| value.split(',')).map(str::trim).collect();
+    let mut encoded = offered.iter().filter_map(|protocol| protocol.strip_prefix(WEBSOCKET_TOKEN_PREFIX));
+    let Some(first) = encoded.next() else { return Ok(None) };
+    if encoded.next().is_some() {
+        return Err(AuthnError::Malformed("multiple base64.bearer.authorization tokens specified"));
+    }
+    let invalid = |_| AuthnError::Malformed("invalid base64.bearer.authorization token encoding");
+    let token = String::from_utf8(URL_SAFE_NO_PAD.decode(first).map_err(invalid)?)
+        .map_err(|_| AuthnError::Malformed("invalid base64.bearer.authorization token"))?;
+    if !token.is_empty() && offered.len() == 1 {
+        return Err(AuthnError::Malformed("missing additional subprotocol"));
+    }
+    Ok(Some(token).filter(|token| !token.is_empty()))
 }
 
 fn remember_key(token: &str, audiences: Option<&[String]>) -> [u8; 32] {

@@ -136,11 +136,16 @@ impl<'t> Unverified<'t> {
             alg: String,
             #[serde(default)]
             kid: String,
+            /// What must be understood to believe the token; nothing of that is.
+            crit: Option<serde::de::IgnoredAny>,
         }
         let (message, signature) = token.rsplit_once('.')?;
         let (header, claims) = message.split_once('.')?;
         let decode = |part: &str| URL_SAFE_NO_PAD.decode(part).ok();
         let header: Header = serde_json::from_slice(&decode(header)?).ok()?;
+        if header.crit.is_some() {
+            return None;
+        }
         Some(Self {
             claims: serde_json::from_slice(&decode(claims)?).ok()?,
             key_id: header.kid,

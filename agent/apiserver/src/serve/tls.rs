@@ -6,11 +6,13 @@ use std::time::SystemTime;
 
 use parking_lot::Mutex;
 
-use rustls::crypto::CryptoProvider;
-use rustls::server::{NoClientAuth, WebPkiClientVerifier, danger::ClientCertVerifier};
-use rustls::{RootCertStore, SupportedCipherSuite};
+use rustls::client::danger::HandshakeSignatureValid;
+use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature};
+use rustls::server::NoClientAuth;
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::{DigitallySignedStruct, DistinguishedName, RootCertStore, SignatureScheme, SupportedCipherSuite};
 use rustls_pki_types::pem::PemObject as _;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 use tokio_rustls::TlsAcceptor;
 
 use super::named::Names;
@@ -84,9 +86,7 @@ fn acceptor(tls: &Tls, front_proxy: Option<&FrontProxy>) -> Result<TlsAcceptor, 
     let verifier: Arc<dyn ClientCertVerifier> = if roots.is_empty() {
         Arc::new(NoClientAuth)
     } else {
-        WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone())
-            .allow_unauthenticated()
-            .build()?
+        Arc::new(AnyCertificate { hints: roots.subjects(), algorithms: provider.signature_verification_algorithms })
     };
     let resolver = Names::read(tls, &provider)?;
     let mut config = rustls::ServerConfig::builder_with_provider(provider)
@@ -96,6 +96,55 @@ fn acceptor(tls: &Tls, front_proxy: Option<&FrontProxy>) -> Result<TlsAcceptor, 
     config.ignore_client_order = true;
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(TlsAcceptor::from(Arc::new(config)))
+}
+
+/// Takes every certificate whose key the client has. What it is worth, requests are asked for one by one: who shows an
+/// old one may hold a token, and gets an answer that says what is missing.
+#[derive(Debug)]
+struct AnyCertificate {
+    hints: Vec<DistinguishedName>,
+    algorithms: WebPkiSupportedAlgorithms,
+}
+
+impl ClientCertVerifier for AnyCertificate {
+    fn client_auth_mandatory(&self) -> bool {
+        false
+    }
+
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        &self.hints
+    }
+
+    fn verify_client_cert(
+        &self,
+        _leaf: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _now: UnixTime,
+    ) -> Result<ClientCertVerified, rustls::Error> {
+        Ok(ClientCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls12_signature(message, certificate, signature, &self.algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(message, certificate, signature, &self.algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.algorithms.supported_schemes()
+    }
 }
 
 /// Ciphers in the order of this server: as with upstream, the one that costs least comes first.

@@ -1,7 +1,7 @@
 //! Client certificates: of users, and of the front proxy that speaks for users.
 //!
-//! The connection proved that the client has the key and that some known authority signed the certificate. Which one
-//! it was decides what the certificate is worth, so that is checked again here, and remembered.
+//! The connection proved that the client has the key, and nothing else: whether a known authority signed the
+//! certificate, and which one, is checked here, and remembered.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -55,17 +55,26 @@ impl Certificates {
         if request.peer_certificates.is_empty() {
             return Ok(None);
         }
-        if let Some((authority, proxy)) = &self.front_proxy
-            && let Ok(Some(subject)) = authority.subject(request.peer_certificates, now)
-            && (proxy.allowed_names.is_empty() || proxy.allowed_names.contains(&subject.name))
-            && let Some(user) = proxy.user(request.headers)
-        {
+        let by_proxy = self.by_front_proxy(request, now);
+        if let Ok(Some(user)) = by_proxy {
             return Ok(Some(user));
         }
-        match &self.users {
-            Some(authority) => authority.subject(request.peer_certificates, now),
-            None => Ok(None),
+        let user = match &self.users {
+            Some(authority) => authority.subject(request.peer_certificates, now)?,
+            None => None,
+        };
+        // Who is neither known nor a proxy has shown something that is no good.
+        if user.is_some() { Ok(user) } else { by_proxy }
+    }
+
+    fn by_front_proxy(&self, request: &AuthRequest<'_>, now: i64) -> Result<Option<UserInfo>, AuthnError> {
+        let Some((authority, proxy)) = &self.front_proxy else { return Ok(None) };
+        let subject = authority.subject(request.peer_certificates, now)?;
+        let name = subject.map(|subject| subject.name).unwrap_or_default();
+        if !proxy.allowed_names.is_empty() && !proxy.allowed_names.contains(&name) {
+            return Err(AuthnError::Certificate(format!("subject with cn={name} is not in the allowed list")));
         }
+        Ok(proxy.user(request.headers))
     }
 }
 

@@ -151,15 +151,30 @@ async fn request_without_credentials_is_anonymous_where_allowed() {
 async fn static_tokens_are_found_however_they_are_sent() {
     let fixture = fixture(|_| ());
     let encoded = format!("{WEBSOCKET_TOKEN_PREFIX}{}", URL_SAFE_NO_PAD.encode("static"));
-    for header in [
-        ("Authorization", "Bearer static".to_owned()),
-        ("authorization", "bearer  static".to_owned()),
-        ("Sec-WebSocket-Protocol", format!("v5.channel.k8s.io, {encoded}")),
+    let protocols = |offered: String| {
+        [("Upgrade", "websocket".to_owned()), ("Connection", "Upgrade".to_owned()), ("Sec-WebSocket-Protocol", offered)]
+    };
+    let ask = async |headers: &[(&str, String)]| {
+        let headers: Vec<(&str, &str)> = headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        fixture.ask(&headers, &[]).await
+    };
+    for headers in [
+        &[("Authorization", "Bearer static".to_owned())][..],
+        &[("authorization", " bearer static and more".to_owned())],
+        &protocols(format!("v5.channel.k8s.io, {encoded}")),
     ] {
-        let user = fixture.ask(&[(header.0, &header.1)], &[]).await.unwrap().unwrap();
+        let user = ask(headers).await.unwrap().unwrap();
         assert_eq!((user.name.as_str(), user.groups.join(" ")), ("jane", "devs system:authenticated".to_owned()));
     }
     assert_eq!(fixture.bearer("nonsense").await, Err(AuthnError::UnknownToken));
+    // With a space too many nothing is seen.
+    assert_eq!(ask(&[("Authorization", "Bearer  static".to_owned())]).await, Ok(Some(UserInfo::anonymous())));
+    for offered in [encoded.clone(), format!("x, {encoded}, {encoded}"), format!("x, {WEBSOCKET_TOKEN_PREFIX}@")] {
+        assert!(matches!(ask(&protocols(offered)).await, Err(AuthnError::Malformed(_))));
+    }
+    // Other requests may offer what they like.
+    let [_, _, offer] = protocols(format!("x, {encoded}"));
+    assert_eq!(ask(&[offer]).await, Ok(Some(UserInfo::anonymous())));
 }
 
 #[tokio::test]

@@ -16,7 +16,7 @@ use crate::auth::authz::rbac::RbacAuthorizer;
 use crate::auth::authz::settings::{self, Mode};
 use crate::auth::authz::webhook::Webhook;
 use crate::auth::authz::{AlwaysAllow, AlwaysDeny, Attributes, Authorizer, Chain, Decision, forbidden_message};
-use crate::auth::impersonate::{ImpersonationError, impersonate};
+use crate::auth::impersonate::{ImpersonationError, Successes, extra_of, impersonate};
 use crate::auth::keys::{SigningKey, VerifyKey};
 use crate::auth::token::TokenSigner;
 use crate::auth::{bootstrap, token};
@@ -39,6 +39,7 @@ pub struct Access {
     rbac: Arc<RbacAuthorizer>,
     nodes: Arc<NodeAuthorizer>,
     abac: Option<Arc<Policies>>,
+    impersonations: Successes,
     /// Signs service account tokens.
     pub signer: Option<TokenSigner>,
     /// Verify service account tokens; published for others to do so too.
@@ -138,7 +139,8 @@ impl Access {
         let modes = modes(&config.authorization).map_err(denied)?;
         let authorizer = Chain::new(authorizers(&modes, &local).map_err(denied)?);
         let (nodes, rbac, abac) = local;
-        Ok(Self { authenticators, authorizer, rbac, nodes, abac, signer, keys })
+        let impersonations = Successes::default();
+        Ok(Self { authenticators, authorizer, rbac, nodes, abac, impersonations, signer, keys })
     }
 
     /// Takes changes of the configuration's files into force until shutdown; what is broken never is.
@@ -195,7 +197,7 @@ impl Access {
         (info, query): (&RequestInfo, &Query),
     ) -> Result<Option<User>> {
         let pairs = field_pairs(info, query);
-        match impersonate(headers, &attributes_of(user, info, &pairs), &self.authorizer) {
+        match impersonate(headers, &attributes_of(user, info, &pairs), &self.authorizer, &self.impersonations) {
             Ok(other) => Ok(other),
             Err(ImpersonationError::NoUser(_)) => {
                 Err(Failure::bad_request(format!("requested {} without impersonating a user name", nameless(headers))))
@@ -448,7 +450,15 @@ fn nameless(headers: &HeaderMap) -> String {
     let (uid, groups) = (texts("impersonate-uid"), texts("impersonate-group"));
     let groups = if groups.is_empty() { "(nil)".to_owned() } else { format!("{{{}}}", groups.join(", ")) };
     let uid = uid.first().map_or("\"\"", String::as_str);
-    format!("&user.DefaultInfo{{Name:\"\", UID:{uid}, Groups:[]string{groups}, Extra:map[string][]string(nil)}}")
+    let extra = extra_of(headers);
+    let extra: Vec<String> =
+        extra.iter().map(|(key, values)| format!("{key:?}:[]string{{{}}}", go_list(values))).collect();
+    let extra = if extra.is_empty() { "(nil)".to_owned() } else { format!("{{{}}}", extra.join(", ")) };
+    format!("&user.DefaultInfo{{Name:\"\", UID:{uid}, Groups:[]string{groups}, Extra:map[string][]string{extra}}}")
+}
+
+fn go_list(values: &[String]) -> String {
+    values.iter().map(|value| format!("{value:?}")).collect::<Vec<_>>().join(", ")
 }
 
 const RBAC: &str = "rbac.authorization.k8s.io";

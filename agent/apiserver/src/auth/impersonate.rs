@@ -2,15 +2,17 @@
 //!
 //! Narrow rights are asked for first: to do this very thing in a mode (`impersonate-on:MODE:VERB`), and to be this
 //! somebody in it (`impersonate:MODE`). Whoever lacks them may still have the old right, `impersonate`, for every part of
-//! the identity. A refusal tells of the first mode that fits.
+//! the identity. Whoever had success in a mode is asked for that one first the next time. A refusal tells of the first
+//! mode that fits.
 //!
 //! ```text
 //!   associated-node ─▶ arbitrary-node ─▶ serviceaccount ─▶ user-info ─▶ impersonate
 //! ```
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use http::HeaderMap;
+use parking_lot::Mutex;
 
 use super::authz::{Attributes, Authorizer, forbidden_message};
 use super::identity::{self, UserInfo};
@@ -54,23 +56,48 @@ pub fn impersonate(
     headers: &HeaderMap,
     request: &Attributes<'_>,
     authorizer: &dyn Authorizer,
+    successes: &Successes,
 ) -> Result<Option<UserInfo>, ImpersonationError> {
     let Some(wanted) = Wanted::parse(headers)? else { return Ok(None) };
     let mut first: Option<Box<Refusal>> = None;
-    for mode in MODES.iter().filter(|mode| mode.fits(&wanted, request.user)) {
+    let last = successes.mode_of(&request.user.name);
+    let others = MODES.into_iter().filter(|mode| Some(*mode) != last);
+    for mode in last.into_iter().chain(others).filter(|mode| mode.fits(&wanted, request.user)) {
         match mode.check(&wanted, request, authorizer) {
-            Ok(user) => return Ok(Some(user)),
+            Ok(user) => {
+                successes.note(&request.user.name, mode);
+                return Ok(Some(user));
+            }
             Err(refusal) => first = first.or(Some(refusal)),
         }
     }
-    match wanted.check(LEGACY, request.user, authorizer) {
-        Ok(user) => Ok(Some(user)),
-        Err(refusal) => Err(ImpersonationError::Forbidden(first.unwrap_or(refusal))),
+    // The old mode fits everybody, so that there is a refusal.
+    first.map_or(Ok(None), |refusal| Err(ImpersonationError::Forbidden(refusal)))
+}
+
+/// The mode in which each user had success last.
+#[derive(Default)]
+pub struct Successes(Mutex<HashMap<String, Mode>>);
+
+/// Of how many users that is known; it only decides what is tried first.
+const MAX_KNOWN: usize = 10_000;
+
+impl Successes {
+    fn mode_of(&self, user: &str) -> Option<Mode> {
+        self.0.lock().get(user).copied()
+    }
+
+    fn note(&self, user: &str, mode: Mode) {
+        let mut known = self.0.lock();
+        if known.len() >= MAX_KNOWN && !known.contains_key(user) {
+            known.clear();
+        }
+        known.insert(user.to_owned(), mode);
     }
 }
 
 /// A way to act as others.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Mode {
     /// The node that a service account's pod runs on.
     AssociatedNode,
@@ -78,9 +105,11 @@ enum Mode {
     ServiceAccount,
     /// Everybody else.
     User,
+    /// Everybody, by the old right.
+    Legacy,
 }
 
-const MODES: [Mode; 4] = [Mode::AssociatedNode, Mode::Node, Mode::ServiceAccount, Mode::User];
+const MODES: [Mode; 5] = [Mode::AssociatedNode, Mode::Node, Mode::ServiceAccount, Mode::User, Mode::Legacy];
 const LEGACY: &str = "impersonate";
 
 fn node_of(user: &str) -> Option<&str> {
@@ -94,6 +123,7 @@ impl Mode {
             Self::Node => "arbitrary-node",
             Self::ServiceAccount => "serviceaccount",
             Self::User => "user-info",
+            Self::Legacy => "legacy",
         }
     }
 
@@ -110,10 +140,14 @@ impl Mode {
             Self::Node => only_name && node.is_some(),
             Self::ServiceAccount => only_name && account.is_some(),
             Self::User => node.is_none() && account.is_none(),
+            Self::Legacy => true,
         }
     }
 
     fn check(self, wanted: &Wanted, request: &Attributes<'_>, authorizer: &dyn Authorizer) -> Checked<UserInfo> {
+        if self == Self::Legacy {
+            return wanted.check(LEGACY, request.user, authorizer);
+        }
         let mut requestor = request.user.clone();
         if self == Self::AssociatedNode {
             // Which node it is does not matter to the rights of those who run on it.
@@ -144,16 +178,22 @@ struct Wanted {
     extra: BTreeMap<String, Vec<String>>,
 }
 
+/// The extra facts that headers ask for.
+pub fn extra_of(headers: &HeaderMap) -> BTreeMap<String, Vec<String>> {
+    let mut extra: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for (name, value) in headers {
+        if let (Some(key), Ok(value)) = (name.as_str().strip_prefix(EXTRA_PREFIX), value.to_str()) {
+            extra.entry(percent_decode(key, false)).or_default().push(value.to_owned());
+        }
+    }
+    extra
+}
+
 impl Wanted {
     fn parse(headers: &HeaderMap) -> Result<Option<Self>, ImpersonationError> {
         let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
         let groups = headers.get_all(GROUP_HEADER).iter().filter_map(|value| value.to_str().ok());
-        let mut extra: BTreeMap<String, Vec<String>> = BTreeMap::new();
-        for (name, value) in headers {
-            if let (Some(key), Ok(value)) = (name.as_str().strip_prefix(EXTRA_PREFIX), value.to_str()) {
-                extra.entry(percent_decode(key, false)).or_default().push(value.to_owned());
-            }
-        }
+        let extra = extra_of(headers);
         let wanted =
             Self { name: text(USER_HEADER), uid: text(UID_HEADER), groups: groups.map(str::to_owned).collect(), extra };
         if !wanted.name.is_empty() {
@@ -272,7 +312,7 @@ mod tests {
     use http::header::{HeaderName, HeaderValue};
     use parking_lot::Mutex;
 
-    use super::{ImpersonationError, impersonate};
+    use super::{ImpersonationError, Successes, impersonate};
     use crate::auth::authz::{Attributes, Authorizer, Decision};
     use crate::auth::identity::UserInfo;
 
@@ -318,7 +358,7 @@ mod tests {
             ("Impersonate-Extra-acme.com%2Fproject", "x"),
             ("Impersonate-Uid", "7"),
         ]);
-        let user = impersonate(&headers, &list_pods(&joe()), &notes).unwrap().unwrap();
+        let user = impersonate(&headers, &list_pods(&joe()), &notes, &Successes::default()).unwrap().unwrap();
         assert_eq!((user.name.as_str(), user.uid.as_str()), ("jane", "7"));
         assert_eq!(user.groups, ["a", "b", "system:authenticated"]);
         assert_eq!(user.extra["acme.com/project"], ["x"]);
@@ -340,29 +380,47 @@ mod tests {
         let allowed =
             vec!["impersonate-on:user-info:list||pods", "impersonate:user-info|authentication.k8s.io|users|||"];
         let notes = Notes { allowed, ..Notes::default() };
-        let user = impersonate(&headers(&[("Impersonate-User", "jane")]), &list_pods(&joe()), &notes);
+        let user =
+            impersonate(&headers(&[("Impersonate-User", "jane")]), &list_pods(&joe()), &notes, &Successes::default());
         assert_eq!(user.unwrap().unwrap().groups, ["system:authenticated"]);
         // Whoever may list as somebody may not get as that.
         let other = joe();
         let get = Attributes { verb: "get", ..list_pods(&other) };
-        assert!(impersonate(&headers(&[("Impersonate-User", "jane")]), &get, &notes).is_err());
+        assert!(impersonate(&headers(&[("Impersonate-User", "jane")]), &get, &notes, &Successes::default()).is_err());
+    }
+
+    #[test]
+    fn what_worked_last_is_tried_first() {
+        let notes = Notes { allowed: vec!["impersonate||users|||jane"], ..Notes::default() };
+        let known = Successes::default();
+        let act_as = |name| {
+            notes.asked.lock().clear();
+            impersonate(&headers(&[("Impersonate-User", name)]), &list_pods(&joe()), &notes, &known)
+        };
+        assert!(act_as("jane").is_ok());
+        assert!(act_as("jane").is_ok());
+        assert_eq!(*notes.asked.lock(), ["impersonate||users|||jane"]);
+        let Err(ImpersonationError::Forbidden(refusal)) = act_as("jim") else { panic!("not refused") };
+        assert_eq!(refusal.about, ["", "users", "jim"].map(str::to_owned));
     }
 
     #[test]
     fn nodes_are_impersonated_as_nodes_and_never_masters() {
         let notes = Notes { allowed: vec!["impersonate-on:", "impersonate:"], ..Notes::default() };
         let node = headers(&[("Impersonate-User", "system:node:n1")]);
-        let user = impersonate(&node, &list_pods(&joe()), &notes).unwrap().unwrap();
+        let user = impersonate(&node, &list_pods(&joe()), &notes, &Successes::default()).unwrap().unwrap();
         assert_eq!(user.groups, ["system:nodes", "system:authenticated"]);
         assert_eq!(notes.asked.lock()[1], "impersonate:arbitrary-node|authentication.k8s.io|nodes|||n1");
         let mut account = joe();
         account.name = "system:serviceaccount:ns:sa".to_owned();
         account.extra.insert("authentication.kubernetes.io/node-name".to_owned(), vec!["n1".to_owned()]);
         notes.asked.lock().clear();
-        impersonate(&node, &list_pods(&account), &notes).unwrap().unwrap();
+        impersonate(&node, &list_pods(&account), &notes, &Successes::default()).unwrap().unwrap();
         assert_eq!(notes.asked.lock()[1], "impersonate:associated-node|authentication.k8s.io|nodes|||*");
         let masters = headers(&[("Impersonate-User", "jane"), ("Impersonate-Group", "system:masters")]);
-        let Err(ImpersonationError::Forbidden(refusal)) = impersonate(&masters, &list_pods(&joe()), &notes) else {
+        let Err(ImpersonationError::Forbidden(refusal)) =
+            impersonate(&masters, &list_pods(&joe()), &notes, &Successes::default())
+        else {
             panic!("a mode gave masters away")
         };
         assert!(refusal.text.ends_with("impersonating the system:masters group is not allowed"), "{refusal}");
@@ -380,12 +438,12 @@ mod tests {
             (&[("Impersonate-User", "x"), ("Impersonate-Group", "system:authenticated")], "system:authenticated"),
             (&[("Impersonate-User", "x"), ("Impersonate-Group", "system:unauthenticated")], "system:unauthenticated"),
         ] {
-            let user = impersonate(&headers(list), &list_pods(&joe()), &notes).unwrap().unwrap();
+            let user = impersonate(&headers(list), &list_pods(&joe()), &notes, &Successes::default()).unwrap().unwrap();
             assert_eq!(user.groups.join(" "), groups);
         }
         let account = "impersonate||serviceaccounts||ns|sa".to_owned();
         assert!(notes.asked.lock().contains(&account));
-        assert_eq!(impersonate(&HeaderMap::new(), &list_pods(&joe()), &notes), Ok(None));
+        assert_eq!(impersonate(&HeaderMap::new(), &list_pods(&joe()), &notes, &Successes::default()), Ok(None));
     }
 
     #[test]
@@ -393,12 +451,14 @@ mod tests {
         let notes = Notes { allowed: vec!["impersonate||users"], ..Notes::default() };
         let list = headers(&[("Impersonate-User", "jane"), ("Impersonate-Group", "b")]);
         let text = r#"pods is forbidden: User "joe" cannot impersonate-on:user-info:list resource "pods" in API group "" in the namespace "ns""#;
-        let Err(ImpersonationError::Forbidden(refusal)) = impersonate(&list, &list_pods(&joe()), &notes) else {
+        let Err(ImpersonationError::Forbidden(refusal)) =
+            impersonate(&list, &list_pods(&joe()), &notes, &Successes::default())
+        else {
             panic!("not refused")
         };
         assert_eq!((refusal.text.as_str(), &refusal.about), (text, &["", "pods", ""].map(str::to_owned)));
         let list = headers(&[("Impersonate-Group", "b")]);
-        let error = impersonate(&list, &list_pods(&joe()), &notes);
+        let error = impersonate(&list, &list_pods(&joe()), &notes, &Successes::default());
         assert_eq!(error, Err(ImpersonationError::NoUser("groups".to_owned())));
     }
 }

@@ -12,7 +12,7 @@ use crate::auth::authn::{AuthRequest, Authenticators, AuthnError, Config as Auth
 use crate::auth::authn::{FrontProxy, ServiceAccounts, Settings};
 use crate::auth::authz::abac::Policies;
 use crate::auth::authz::node::NodeAuthorizer;
-use crate::auth::authz::rbac::RbacAuthorizer;
+use crate::auth::authz::rbac::{Held, RbacAuthorizer};
 use crate::auth::authz::settings::{self, Mode};
 use crate::auth::authz::webhook::Webhook;
 use crate::auth::authz::{AlwaysAllow, AlwaysDeny, Attributes, Authorizer, Chain, Decision, forbidden_message};
@@ -225,7 +225,7 @@ impl Access {
     }
 
     /// All rules that apply to a user in a namespace.
-    pub fn rules_for(&self, user: &User, namespace: &str) -> Vec<PolicyRule> {
+    pub fn rules_for(&self, user: &User, namespace: &str) -> Held {
         self.rbac.rules_for(user, namespace)
     }
 

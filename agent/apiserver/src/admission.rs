@@ -103,7 +103,8 @@ async fn plugged<T: Default>(
 
 /// Steps that may change the object.
 pub async fn admit(call: &Call, operation: Operation, new: &mut Value, old: Option<&Value>) -> Result<()> {
-    counted(call, (Step::Admit, operation.name()), change_all(call, operation, new, old)).await
+    counted(call, (Step::Admit, operation.name()), change_all(call, operation, new, old)).await?;
+    rbac::check(call, new, old)
 }
 
 async fn change_all(call: &Call, operation: Operation, new: &mut Value, old: Option<&Value>) -> Result<()> {
@@ -257,7 +258,6 @@ async fn check_all(call: &Call, operation: Operation, new: &Value, old: Option<&
         namespaces::check_there(call).await?;
     }
     nodes::restrict(call, operation, new, old)?;
-    rbac::check(call, operation, new, old)?;
     rbac::check_signer(call, operation, new, old)?;
     rbac::check_attestation(call, new, old)?;
     optional::check(call, operation, new, old)?;

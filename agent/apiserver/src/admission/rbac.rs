@@ -7,75 +7,104 @@ use super::Operation;
 use crate::app::Call;
 use crate::auth::authz::Attributes;
 use crate::auth::authz::rbac::{GROUP, missing_rights};
-use crate::status::{Failure, FieldError, Result, Subject};
+use crate::status::{Failure, FieldError, Result};
 use crate::strategy::Part;
 use crate::tree;
 
-/// Refuses roles and bindings that grant more than their writer has.
-pub(super) fn check(call: &Call, operation: Operation, new: &Value, old: Option<&Value>) -> Result<()> {
-    if call.kind.group != GROUP || call.user.is_in("system:masters") {
+/// Refuses roles and bindings that grant more than their writer has, before it is looked at whether they are valid.
+pub(super) fn check(call: &Call, new: &Value, old: Option<&Value>) -> Result<()> {
+    if call.kind.group != GROUP
+        || call.user.is_in("system:masters")
+        || old.is_some_and(|old| is_only_released(old, new))
+    {
         return Ok(());
     }
-    let unchanged = |keys: &[&str]| old.is_some_and(|old| keys.iter().all(|k| tree::same(&old[*k], &new[*k])));
-    match (call.kind.plural, operation) {
-        ("roles" | "clusterroles", _) if unchanged(&["rules", "aggregationRule"]) => Ok(()),
-        ("roles" | "clusterroles", _) => check_role(call, new),
-        ("rolebindings" | "clusterrolebindings", _) if unchanged(&["roleRef", "subjects"]) => Ok(()),
-        ("rolebindings" | "clusterrolebindings", _) => check_binding(call, new),
+    match call.kind.plural {
+        "roles" | "clusterroles" => check_role(call, new, old),
+        "rolebindings" | "clusterrolebindings" => check_binding(call, new),
         _ => Ok(()),
     }
 }
 
+/// Whether no more changes than what the garbage collector has to change.
+fn is_only_released(old: &Value, new: &Value) -> bool {
+    let rest = |object: &Value| {
+        let mut rest = object.clone();
+        for key in ["ownerReferences", "finalizers", "managedFields"] {
+            tree::remove(&mut rest["metadata"], key);
+        }
+        rest
+    };
+    tree::same(&rest(old), &rest(new))
+}
+
 fn may(call: &Call, verb: &str, plural: &str, (namespace, name): (&str, &str)) -> bool {
     let attributes =
-        Attributes { version: "v1", namespace, name, ..Attributes::resource(&call.user, verb, GROUP, plural) };
+        Attributes { version: "*", namespace, name, ..Attributes::resource(&call.user, verb, GROUP, plural) };
     call.app.access.decide(&attributes).is_allow()
 }
 
-fn check_role(call: &Call, role: &Value) -> Result<()> {
+fn is_aggregated(role: &Value) -> bool {
+    !tree::list(role, "/aggregationRule/clusterRoleSelectors").is_empty()
+}
+
+fn check_role(call: &Call, role: &Value, old: Option<&Value>) -> Result<()> {
     let name = tree::text(role, "/metadata/name");
-    if may(call, "escalate", call.kind.plural, (call.namespace(), name)) {
+    // The name is the one of the path, which creations have none in.
+    if may(call, "escalate", call.kind.plural, (call.namespace(), &call.info.name)) {
         return Ok(());
     }
-    if tree::has(role, "/aggregationRule") {
+    confirm(call, name, &crate::auth::bootstrap::parse_rules(role))?;
+    if is_aggregated(role) || old.is_some_and(is_aggregated) {
         let all = || vec!["*".to_owned()];
         let everything = [
             PolicyRule { verbs: all(), api_groups: all(), resources: all(), ..PolicyRule::default() },
             PolicyRule { verbs: all(), non_resource_urls: all(), ..PolicyRule::default() },
         ];
-        if !missing_rights(&call.app.access.rules_for(&call.user, ""), &everything).is_empty() {
+        if !missing_rights(&call.app.access.rules_for(&call.user, "").rules, &everything).is_empty() {
             let why = "must have cluster-admin privileges to use the aggregationRule";
             return Err(Failure::forbidden(call.subject(), name, why));
         }
     }
-    confirm(call, name, &crate::auth::bootstrap::parse_rules(role))
+    Ok(())
 }
 
 fn check_binding(call: &Call, binding: &Value) -> Result<()> {
     let name = tree::text(binding, "/metadata/name");
     let text = |key: &str| binding["roleRef"][key].as_str().unwrap_or_default().to_owned();
     let reference = RoleRef { api_group: text("apiGroup"), kind: text("kind"), name: text("name") };
-    let (plural, namespace) = if reference.kind == "Role" { ("roles", call.namespace()) } else { ("clusterroles", "") };
+    let (plural, namespace) = match reference.kind.as_str() {
+        "Role" => ("roles", call.namespace()),
+        "ClusterRole" => ("clusterroles", ""),
+        other => {
+            let text = format!("unsupported role reference kind: {other:?}");
+            return Err(Failure::new(http::StatusCode::INTERNAL_SERVER_ERROR, "", text));
+        }
+    };
     if may(call, "bind", plural, (call.namespace(), &reference.name)) {
         return Ok(());
     }
     let rules = call.app.access.role_rules(&reference, namespace);
-    let subject = Subject { group: GROUP, resource: plural };
-    confirm(call, name, &rules.ok_or_else(|| Failure::not_found(subject, &reference.name))?)
+    confirm(call, name, &rules.ok_or_else(|| Failure::not_found(call.subject(), &reference.name))?)
 }
 
 fn confirm(call: &Call, name: &str, wanted: &[PolicyRule]) -> Result<()> {
-    let missing = missing_rights(&call.app.access.rules_for(&call.user, call.namespace()), wanted);
+    let held = call.app.access.rules_for(&call.user, call.namespace());
+    let missing = missing_rights(&held.rules, wanted);
     if missing.is_empty() {
         return Ok(());
     }
     let groups: Vec<String> = call.user.groups.iter().map(|g| format!("{g:?}")).collect();
-    let why = format!(
+    let mut why = format!(
         "user {:?} (groups=[{}]) is attempting to grant RBAC permissions not currently held:\n{}",
         call.user.name,
         groups.join(" "),
         missing.join("\n")
     );
+    let errors = held.errors(Some(call.kind.plural));
+    if !errors.is_empty() {
+        why += &format!("; resolution errors: [{errors}]");
+    }
     Err(Failure::forbidden(call.subject(), name, &why))
 }
 

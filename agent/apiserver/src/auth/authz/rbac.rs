@@ -60,6 +60,24 @@ enum SubjectKey {
     Group(String),
 }
 
+/// The rules that apply to somebody.
+#[derive(Clone, Debug, Default)]
+pub struct Held {
+    /// The rules that were found.
+    pub rules: Vec<PolicyRule>,
+    /// Roles that are bound to them and are not there.
+    unresolved: Vec<Key>,
+}
+
+impl Held {
+    /// What could not be resolved; `resource` is what missing roles are called, if not what each of them is. Empty if
+    /// everything was found.
+    #[must_use]
+    pub fn errors(&self, resource: Option<&str>) -> String {
+        unresolved_text(&self.unresolved, resource)
+    }
+}
+
 impl RbacAuthorizer {
     /// An index without roles, which allows nothing.
     #[must_use]
@@ -126,14 +144,14 @@ impl RbacAuthorizer {
 
     /// All rules that apply to a user in a namespace; cluster-wide ones are among them, and alone if it is empty.
     #[must_use]
-    pub fn rules_for(&self, user: &UserInfo, namespace: &str) -> Vec<PolicyRule> {
+    pub fn rules_for(&self, user: &UserInfo, namespace: &str) -> Held {
         let index = self.0.read();
         let mut rules = Vec::new();
-        index.visit(user, namespace, &mut |_, _, found| {
+        let unresolved = index.visit(user, namespace, &mut |_, _, found| {
             rules.extend_from_slice(found);
             false
         });
-        rules
+        Held { rules, unresolved }
     }
 
     /// The rules of the role that a reference leads to, from a binding in `namespace` (empty for a cluster-wide one).
@@ -158,11 +176,8 @@ impl Authorizer for RbacAuthorizer {
         if !reason.is_empty() {
             return Decision::Allow(reason);
         }
-        match &unresolved[..] {
-            [] => Decision::NoOpinion(String::new()),
-            [one] => Decision::NoOpinion(format!("RBAC: {one}")),
-            many => Decision::NoOpinion(format!("RBAC: [{}]", many.join(", "))),
-        }
+        let errors = unresolved_text(&unresolved, None);
+        Decision::NoOpinion(if errors.is_empty() { errors } else { format!("RBAC: {errors}") })
     }
 }
 
@@ -223,7 +238,7 @@ impl Index {
         user: &UserInfo,
         namespace: &str,
         visit: &mut dyn FnMut(&Key, &SubjectKey, &[PolicyRule]) -> bool,
-    ) -> Vec<String> {
+    ) -> Vec<Key> {
         let mut unresolved = Vec::new();
         let groups = user.groups.iter().map(|group| SubjectKey::Group(group.clone()));
         for subject in std::iter::once(SubjectKey::User(user.name.clone())).chain(groups) {
@@ -235,7 +250,7 @@ impl Index {
                 match self.rules.get(role) {
                     Some(rules) if visit(key, &subject, rules) => return unresolved,
                     Some(_) => {}
-                    None => unresolved.push(missing(role)),
+                    None => unresolved.push(role.clone()),
                 }
             }
         }
@@ -248,9 +263,21 @@ fn role_key(reference: &RoleRef, namespace: &str) -> Key {
     (namespace.to_owned(), reference.name.clone())
 }
 
-fn missing((namespace, name): &Key) -> String {
-    let resource = if namespace.is_empty() { "clusterrole" } else { "role" };
-    format!("{resource}.{GROUP} {name:?} not found")
+/// What is told of roles that are not there, each text once; several stand in brackets.
+fn unresolved_text(roles: &[Key], resource: Option<&str>) -> String {
+    let mut texts: Vec<String> = Vec::new();
+    for (namespace, name) in roles {
+        let own = if namespace.is_empty() { "clusterrole" } else { "role" };
+        let text = format!("{}.{GROUP} {name:?} not found", resource.unwrap_or(own));
+        if !texts.contains(&text) {
+            texts.push(text);
+        }
+    }
+    match &texts[..] {
+        [one] => one.clone(),
+        [] => String::new(),
+        many => format!("[{}]", many.join(", ")),
+    }
 }
 
 fn subject_key(subject: &Subject, binding_namespace: &str) -> Option<SubjectKey> {

@@ -136,9 +136,10 @@ fn rules(call: &Call, review: &Value) -> Result<Value> {
     if namespace.is_empty() {
         return Err(Failure::bad_request("no namespace on request"));
     }
-    let rules = call.app.access.rules_for(&call.user, namespace);
+    let held = call.app.access.rules_for(&call.user, namespace);
+    let errors = held.errors(None);
     let (mut resources, mut others) = (Vec::new(), Vec::new());
-    for rule in rules {
+    for rule in held.rules {
         if rule.non_resource_urls.is_empty() {
             let mut value = json!({"verbs": rule.verbs, "apiGroups": rule.api_groups, "resources": rule.resources});
             if !rule.resource_names.is_empty() {
@@ -149,5 +150,9 @@ fn rules(call: &Call, review: &Value) -> Result<Value> {
             others.push(json!({"verbs": rule.verbs, "nonResourceURLs": rule.non_resource_urls}));
         }
     }
-    Ok(json!({"resourceRules": resources, "nonResourceRules": others, "incomplete": false}))
+    let mut status = json!({"resourceRules": resources, "nonResourceRules": others, "incomplete": false});
+    if !errors.is_empty() {
+        status["evaluationError"] = errors.into();
+    }
+    Ok(status)
 }

@@ -12,10 +12,11 @@ pub fn missing_rights(held: &[PolicyRule], wanted: &[PolicyRule]) -> Vec<String>
     let singles = wanted.iter().flat_map(split);
     let mut missing: Vec<PolicyRule> = Vec::new();
     for single in singles.filter(|single| !held.iter().any(|rule| covers(rule, single))) {
-        let same =
-            missing.iter_mut().find(|known| PolicyRule { verbs: single.verbs.clone(), ..(*known).clone() } == single);
+        // Paths are told one by one, rights to resources together.
+        let same = missing.iter_mut().find(|known| {
+            !single.resources.is_empty() && PolicyRule { verbs: single.verbs.clone(), ..(*known).clone() } == single
+        });
         match same {
-            Some(known) if single.verbs.iter().all(|verb| known.verbs.contains(verb)) => {}
             Some(known) => known.verbs.extend(single.verbs),
             None => missing.push(single),
         }
@@ -27,9 +28,9 @@ pub fn missing_rights(held: &[PolicyRule], wanted: &[PolicyRule]) -> Vec<String>
 fn split(rule: &PolicyRule) -> Vec<PolicyRule> {
     let one = |text: &String| vec![text.clone()];
     let mut singles = Vec::new();
-    for verb in &rule.verbs {
-        for group in &rule.api_groups {
-            for resource in &rule.resources {
+    for group in &rule.api_groups {
+        for resource in &rule.resources {
+            for verb in &rule.verbs {
                 let single = PolicyRule {
                     verbs: one(verb),
                     api_groups: one(group),
@@ -43,8 +44,10 @@ fn split(rule: &PolicyRule) -> Vec<PolicyRule> {
                 singles.extend(rule.resource_names.iter().map(named));
             }
         }
-        let path = |path| PolicyRule { verbs: one(verb), non_resource_urls: one(path), ..PolicyRule::default() };
-        singles.extend(rule.non_resource_urls.iter().map(path));
+    }
+    for path in &rule.non_resource_urls {
+        let of = |verb| PolicyRule { verbs: one(verb), non_resource_urls: one(path), ..PolicyRule::default() };
+        singles.extend(rule.verbs.iter().map(of));
     }
     singles
 }

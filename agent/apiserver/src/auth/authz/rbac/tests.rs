@@ -181,9 +181,26 @@ fn aggregated_roles_take_over_rules_through_several_steps() {
 fn rules_of_a_user_are_those_of_all_that_apply() {
     let rbac = authorizer();
     let jane = user("jane", "devs");
-    assert_eq!(rbac.rules_for(&jane, "a").len(), 4);
-    assert_eq!(rbac.rules_for(&jane, "b").len(), 3);
-    assert_eq!(rbac.rules_for(&jane, "").len(), 3);
+    assert_eq!(rbac.rules_for(&jane, "a").rules.len(), 4);
+    assert_eq!(rbac.rules_for(&jane, "b").rules.len(), 3);
+    assert_eq!(rbac.rules_for(&jane, "").rules.len(), 3);
+}
+
+#[test]
+fn roles_that_are_not_there_are_told_once() {
+    let rbac = RbacAuthorizer::new();
+    for name in ["a", "b"] {
+        let binding = ClusterRoleBinding {
+            metadata: meta("", name),
+            subjects: vec![subject("User", "jane", "")],
+            role_ref: reference("ClusterRole", "gone"),
+        };
+        rbac.apply_cluster_role_binding(&binding);
+    }
+    let held = rbac.rules_for(&user("jane", ""), "");
+    assert_eq!(held.errors(None), r#"clusterrole.rbac.authorization.k8s.io "gone" not found"#);
+    assert_eq!(held.errors(Some("roles")), r#"roles.rbac.authorization.k8s.io "gone" not found"#);
+    assert_eq!(rbac.rules_for(&user("kim", ""), "").errors(None), "");
 }
 
 #[test]
@@ -208,6 +225,11 @@ fn rights_that_are_not_held_are_listed() {
             vec![rule("*", "*", "*", ""), path_rule("get", "/a/*")],
             vec![path_rule("get", "/a/b /b")],
             &[r#"{NonResourceURLs:["/b"], Verbs:["get"]}"#],
+        ),
+        (
+            vec![],
+            vec![path_rule("get post", "/a")],
+            &[r#"{NonResourceURLs:["/a"], Verbs:["get"]}"#, r#"{NonResourceURLs:["/a"], Verbs:["post"]}"#],
         ),
         (
             vec![rule("*", "-", "*", "")],

@@ -361,8 +361,7 @@ fn field_pairs<'a>(info: &RequestInfo, query: &'a Query) -> Vec<(&'a str, &'a st
     if !matches!(info.verb, "list" | "watch" | "deletecollection") {
         return Vec::new();
     }
-    let parts = query.get("fieldSelector").split(',').filter(|p| !p.contains("!="));
-    parts.filter_map(|p| p.split_once('=')).map(|(k, v)| (k, v.trim_start_matches('='))).collect()
+    crate::request::equal_terms(query.get("fieldSelector"))
 }
 
 /// What a request asks authorizers for.

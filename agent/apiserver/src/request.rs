@@ -231,6 +231,13 @@ fn method_verb(method: &Method) -> &'static str {
     }
 }
 
+/// What fields must be equal to by a selector's text.
+#[must_use]
+pub fn equal_terms(selector: &str) -> Vec<(&str, &str)> {
+    let terms = selector.split(',').filter(|term| !term.contains("!="));
+    terms.filter_map(|term| term.split_once('=')).map(|(key, value)| (key, value.trim_start_matches('='))).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

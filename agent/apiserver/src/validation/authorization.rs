@@ -139,6 +139,18 @@ pub fn unread_selectors(resource: &ResourceAttributes) -> String {
     told.collect::<Vec<_>>().join("; ")
 }
 
+/// The values that fields must have, as far as a question's selector says that.
+#[must_use]
+pub fn field_pairs(resource: &ResourceAttributes) -> Vec<(&str, &str)> {
+    let Some(selector) = &resource.field_selector else { return Vec::new() };
+    if selector.requirements.is_empty() {
+        return crate::request::equal_terms(&selector.raw_selector);
+    }
+    let only = |r: &'_ FieldSelectorRequirement| r.operator == "In" && r.values.len() == 1;
+    let equal = selector.requirements.iter().filter(|r| only(r));
+    equal.map(|r| (r.key.as_str(), r.values[0].as_str())).collect()
+}
+
 /// How many requirements can be read, and how many cannot.
 fn counts<T>(list: &[T], is_read: impl Fn(&T) -> bool) -> (usize, usize) {
     let read = list.iter().filter(|item| is_read(item)).count();

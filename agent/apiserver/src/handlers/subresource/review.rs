@@ -104,6 +104,7 @@ fn access(call: &Call, review: &Value, about: Review) -> Result<Value> {
         extra: spec.extra.into_iter().map(|(key, values)| (key, values.items)).collect(),
     };
     let user = if about == Review::Own { &call.user } else { &asked };
+    let pairs = spec.resource_attributes.as_ref().map(authorization::field_pairs).unwrap_or_default();
     let unread = spec.resource_attributes.as_ref().map(authorization::unread_selectors).unwrap_or_default();
     let decision = match (&spec.resource_attributes, &spec.non_resource_attributes) {
         (Some(resource), _) => call.app.access.decide(&Attributes {
@@ -111,6 +112,7 @@ fn access(call: &Call, review: &Value, about: Review) -> Result<Value> {
             subresource: &resource.subresource,
             namespace: &resource.namespace,
             name: &resource.name,
+            field_selector: if matches!(&*resource.verb, "list" | "watch" | "deletecollection") { &pairs } else { &[] },
             ..Attributes::resource(user, &resource.verb, &resource.group, &resource.resource)
         }),
         (None, other) => {

@@ -45,6 +45,9 @@ impl Manager {
 /// Longest name of a manager taken from a user agent.
 const MAX_NAME: usize = 128;
 
+/// Who does not say who they are.
+const UNKNOWN: &str = "unknown";
+
 /// The name that a write goes by: what the query says, or the first part of the user agent.
 pub fn manager_name(given: &str, headers: &HeaderMap) -> String {
     if !given.is_empty() {
@@ -52,7 +55,8 @@ pub fn manager_name(given: &str, headers: &HeaderMap) -> String {
     }
     let agent = headers.get(http::header::USER_AGENT).and_then(|v| v.to_str().ok()).unwrap_or_default();
     let first = agent.split('/').next().unwrap_or_default();
-    first.chars().filter(|c| !c.is_control()).take(MAX_NAME).collect()
+    let name: String = first.chars().filter(|c| !c.is_control()).take(MAX_NAME).collect();
+    if name.is_empty() { UNKNOWN.to_owned() } else { name }
 }
 
 /// One manager with its fields.

@@ -138,13 +138,16 @@ fn bound_to(call: &Call, wanted: &Value) -> Result<BoundTo> {
     };
     let namespace = if plural == "nodes" { "" } else { call.namespace() };
     let subject = crate::app::resource_subject(storage.kind);
+    if name.is_empty() {
+        return Err(Failure::bad_request("Name parameter required."));
+    }
     let object = find(plural, namespace, name).ok_or_else(|| Failure::not_found(subject, name))?;
     let (uid, actual) = (tree::text(wanted, "/uid"), tree::text(&object, "/metadata/uid"));
     if !uid.is_empty() && uid != actual {
         let why = format!(
             "the UID in the bound object reference ({uid}) does not match the UID in record. The object might have been deleted and then recreated"
         );
-        return Err(Failure::conflict(subject, name, &why));
+        return Err(Failure::conflict(Subject { group: "", resource: kind }, name, &why));
     }
     Ok(match kind {
         "Pod" => {

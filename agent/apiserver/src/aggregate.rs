@@ -257,10 +257,13 @@ pub async fn publish_authorities(app: &Arc<App>) -> Result<()> {
             ("requestheader-allowed-names", json!(proxy.allowed_names)),
             ("requestheader-extra-headers-prefix", json!(proxy.headers.extra_prefixes)),
             ("requestheader-group-headers", json!(proxy.headers.group)),
-            ("requestheader-uid-headers", json!(proxy.headers.uid)),
             ("requestheader-username-headers", json!(proxy.headers.username)),
         ] {
             data.insert(key.to_owned(), names.to_string().into());
+        }
+        // Those who read it may not know of this one.
+        if !proxy.headers.uid.is_empty() {
+            data.insert("requestheader-uid-headers".to_owned(), json!(proxy.headers.uid).to_string().into());
         }
     }
     if data.is_empty() {

@@ -132,7 +132,8 @@ pub fn api_services(served: &Served, now: i64) -> Vec<Object> {
                 "group": kind.group, "version": kind.version,
                 "groupPriorityMinimum": kind.priority.first(), "versionPriority": kind.priority.get(1),
             },
-            "status": {"conditions": [{"type": "Available", "status": "True", "reason": "Local"}]},
+            "status": {"conditions": [{"type": "Available", "status": "True", "reason": "Local",
+                "message": "Local APIServices are always available"}]},
         });
         if kind.group.is_empty() {
             crate::tree::remove(&mut value["spec"], "group");

@@ -285,3 +285,61 @@ fn files_that_cannot_be_used_keep_a_server_from_starting() {
     let told = refusal(Config { abac_policies: Some(path), ..Config::default() });
     assert!(told.contains("line 1: user: expected a string"), "{told}");
 }
+
+#[tokio::test]
+async fn whoever_grants_more_than_they_have_is_told_what_before_anything_else() {
+    const RBAC: &str = "/apis/rbac.authorization.k8s.io/v1";
+    let folder = tempfile::tempdir().unwrap();
+    let tokens = folder.path().join("tokens.csv");
+    std::fs::write(&tokens, "boss,boss,1,system:masters\nclerk,clerk,2\n").unwrap();
+    let shutdown = lifecycle::Shutdown::new();
+    let server = server(Config { token_file: Some(tokens), ..Config::default() }, &shutdown).await;
+    let group = "rbac.authorization.k8s.io";
+    let writer = json!({"metadata": {"name": "writer"},
+        "rules": [{"apiGroups": [group], "resources": ["*"], "verbs": ["create"]}]});
+    assert_eq!(ask(&server, &format!("{RBAC}/clusterroles"), "boss", Some(writer)).await.0, StatusCode::CREATED);
+    for role in ["gone", "writer"] {
+        let binding = json!({"metadata": {"name": role}, "subjects": [{"apiGroup": group, "kind": "User", "name": "clerk"}],
+            "roleRef": {"apiGroup": group, "kind": "ClusterRole", "name": role}});
+        let (code, _) = ask(&server, &format!("{RBAC}/clusterrolebindings"), "boss", Some(binding)).await;
+        assert_eq!(code, StatusCode::CREATED);
+    }
+    // A role of a namespace may not speak of paths; that is not what is wrong first.
+    let role = json!({"metadata": {"name": "r"}, "rules": [{"nonResourceURLs": ["/a"], "verbs": ["get"]}]});
+    let refused = async {
+        loop {
+            let uri = format!("{RBAC}/namespaces/default/roles");
+            let (code, answer) = ask(&server, &uri, "clerk", Some(role.clone())).await;
+            assert_eq!(code, StatusCode::FORBIDDEN, "{answer}");
+            let message = answer["message"].as_str().unwrap();
+            if !message.contains("cannot create") {
+                return message.to_owned();
+            }
+        }
+    };
+    let message = tokio::time::timeout(Duration::from_secs(30), refused).await.unwrap();
+    let (_, missing) = message.split_once("not currently held:\n").unwrap();
+    let rights = r#"{NonResourceURLs:["/a"], Verbs:["get"]}"#;
+    let gone = format!(r#"roles.{group} "gone" not found"#);
+    assert_eq!(missing, format!("{rights}; resolution errors: [{gone}]"));
+}
+
+#[tokio::test]
+async fn questions_about_lists_take_their_selectors_along() {
+    let folder = tempfile::tempdir().unwrap();
+    let tokens = folder.path().join("tokens.csv");
+    std::fs::write(&tokens, "boss,boss,1,system:masters\n").unwrap();
+    let shutdown = lifecycle::Shutdown::new();
+    let server = server(Config { token_file: Some(tokens), ..Config::default() }, &shutdown).await;
+    for (selector, allowed) in [
+        (json!({"requirements": [{"key": "spec.nodeName", "operator": "In", "values": ["n"]}]}), true),
+        (json!({"rawSelector": "spec.nodeName=n"}), true),
+        (json!({"rawSelector": "spec.nodeName=other"}), false),
+    ] {
+        let review = json!({"spec": {"user": "system:node:n", "groups": ["system:nodes"],
+            "resourceAttributes": {"verb": "list", "version": "v1", "resource": "pods", "fieldSelector": selector}}});
+        let uri = "/apis/authorization.k8s.io/v1/subjectaccessreviews";
+        let (_, answer) = ask(&server, uri, "boss", Some(review)).await;
+        assert_eq!(answer["status"]["allowed"], allowed, "{answer}");
+    }
+}

@@ -29,6 +29,7 @@ const COMPACT_EVERY: Duration = Duration::from_secs(300);
 
 /// Upstream's flags. A flag that is not here is refused.
 #[derive(Args)]
+#[command(args_override_self = true)]
 pub(crate) struct Options {
     /// Address that the `kubernetes` Service leads to; that of the default route without.
     #[arg(long)]
@@ -309,4 +310,15 @@ fn node_ports(text: &str) -> Result<(u16, u16)> {
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let nanos = api::time::parse_duration(text).and_then(|n| u64::try_from(n).ok());
     nanos.map(Duration::from_nanos).ok_or_else(|| format!("{text:?} is no duration such as 1h30m or 15s"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::in_force;
+
+    #[test]
+    fn of_a_flag_given_again_the_last_value_counts() {
+        let words = ["--token-auth-file=/a", "--secure-port=1", "--token-auth-file=/b"];
+        assert_eq!(in_force(words.into_iter().map(Into::into))["token-auth-file"], "/b");
+    }
 }

@@ -342,6 +342,12 @@ pub fn bad_field(kind: &Kind, issue: &transcode::Issue) -> Failure {
     Failure::bad_request(format!("{name} in version {:?} cannot be handled as a {name}: {text}", kind.version))
 }
 
+/// What in a tree has another type than the message's field, if anything has.
+#[must_use]
+pub fn mistyped(message: &'static Message, value: &Value) -> Option<String> {
+    transcode::value_to_proto(message, value, &mut Report::default()).err().map(|issue| complaint(&issue))
+}
+
 /// What is wrong with a value that does not fit its field, in the words of the JSON decoder that clients know.
 #[must_use]
 pub fn complaint(issue: &transcode::Issue) -> String {

@@ -23,8 +23,10 @@ pub enum Form {
     Object,
     /// `as=Table`
     Table,
-    /// `as=PartialObjectMetadata` or `as=PartialObjectMetadataList`
+    /// `as=PartialObjectMetadata`
     Metadata,
+    /// `as=PartialObjectMetadataList`
+    MetadataList,
 }
 
 /// What a client wants to read.
@@ -205,9 +207,10 @@ impl Clause<'_> {
         };
         let meta = self.group == "meta.k8s.io" && matches!(self.version, "v1" | "v1beta1");
         let form = match self.transform {
-            "" => Form::Object,
-            "Table" if meta && forms => Form::Table,
-            "PartialObjectMetadata" | "PartialObjectMetadataList" if meta && forms => Form::Metadata,
+            "" if self.group.is_empty() && self.version.is_empty() => Form::Object,
+            "Table" if meta && forms && encoding != Encoding::Protobuf => Form::Table,
+            "PartialObjectMetadata" if meta && forms => Form::Metadata,
+            "PartialObjectMetadataList" if meta && forms => Form::MetadataList,
             _ => return None,
         };
         let pretty = self.pretty.is_some_and(|p| p == "1" || p == "true");
@@ -223,8 +226,8 @@ pub fn body_encoding(headers: &HeaderMap) -> Result<Encoding> {
     match media {
         "" => Ok(Encoding::Json),
         // Clients such as curl and wget name this when nobody told them the type.
-        "application/x-www-form-urlencoded" | "*/*" => Ok(Encoding::Json),
-        _ => Encoding::from_media_type(media).ok_or_else(|| {
+        "application/x-www-form-urlencoded" => Ok(Encoding::Json),
+        _ => Encoding::from_media_type(&media.to_ascii_lowercase()).ok_or_else(|| {
             let list = MEDIA_TYPES.join(", ");
             Failure::unsupported_media_type(format!(
                 "the body of the request was in an unknown format - accepted media types include: {list}"
@@ -236,8 +239,9 @@ pub fn body_encoding(headers: &HeaderMap) -> Result<Encoding> {
 /// Whether answers to this client are indented: asked for, or a person at a browser or curl.
 #[must_use]
 pub fn is_pretty(headers: &HeaderMap, query: &crate::request::Query) -> bool {
-    if query.has("pretty") {
-        return query.flag("pretty");
+    let wish = query.get("pretty");
+    if !wish.is_empty() {
+        return matches!(wish, "1" | "t" | "T" | "true" | "TRUE" | "True");
     }
     let agent = headers.get(http::header::USER_AGENT).and_then(|v| v.to_str().ok()).unwrap_or_default();
     ["curl", "Wget", "Mozilla/5.0"].iter().any(|a| agent.starts_with(a))

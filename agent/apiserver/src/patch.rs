@@ -1,6 +1,7 @@
 //! Patches on trees: JSON patch, merge patch, and strategic merge driven by the schema.
 
 mod bounds;
+mod operation;
 mod strategic;
 mod text;
 
@@ -8,6 +9,7 @@ use api::schema::Message;
 use serde_json::Value;
 
 use crate::status::{Failure, Result};
+pub(crate) use operation::Operation;
 
 /// A patch that was read.
 #[derive(Clone, Debug)]
@@ -24,7 +26,7 @@ pub struct Patch {
 #[derive(Clone, Debug)]
 pub enum Change {
     /// RFC 6902.
-    Json(json_patch::Patch),
+    Json(Vec<Operation>),
     /// RFC 7386.
     Merge(Value),
     /// Kubernetes' own, by merge keys.
@@ -37,52 +39,102 @@ const MAX_OPERATIONS: usize = 10_000;
 /// Names of what an operation of a JSON patch has.
 const OPERATION_FIELDS: [&str; 4] = ["op", "path", "from", "value"];
 
+/// How closely a patch is looked at when it is read: what is wrong with one is told in other words then.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reading {
+    /// For fields that are not known, or there twice.
+    Strict,
+    /// Not.
+    Lenient,
+}
+
 /// Reads a JSON patch.
-pub fn json_patch(body: &[u8]) -> Result<Patch> {
-    let parsed = crate::codec::parse_patch(body)?;
-    let Value::Array(operations) = &parsed.value else {
-        return Err(not_a("[]handlers.jsonPatchOp", &parsed.value));
+pub fn json_patch(body: &[u8], reading: Reading) -> Result<Patch> {
+    let (prefix, list, item) = match reading {
+        Reading::Strict => ("error decoding patch: ", "[]handlers.jsonPatchOp", "handlers.jsonPatchOp"),
+        Reading::Lenient => ("", "jsonpatch.Patch", "jsonpatch.Operation"),
     };
+    let bad = |why: String| Failure::bad_request(format!("{prefix}{why}"));
+    let no_value = |value: &Value, ty: &str| bad(format!("{} into Go value of type {ty}", unfit(value)));
+    let parsed = crate::codec::parse_patch(body).map_err(bad)?;
+    let complaints = complaints_about(&parsed);
+    let values = match parsed.value {
+        Value::Array(values) => values,
+        Value::Null => Vec::new(),
+        other => return Err(no_value(&other, list)),
+    };
+    let mut operations = Vec::with_capacity(values.len());
+    for value in values {
+        operations.push(match value {
+            Value::Object(fields) => match Operation::read(fields) {
+                Ok(operation) => operation,
+                Err(_) if reading == Reading::Lenient => Operation::default(),
+                Err((key, other)) => {
+                    return Err(bad(format!(
+                        "{} into Go struct field jsonPatchOp.{key} of type string",
+                        unfit(&other)
+                    )));
+                }
+            },
+            Value::Null => Operation::default(),
+            other => return Err(no_value(&other, item)),
+        });
+    }
+    if operations.len() > MAX_OPERATIONS {
+        return Err(Failure::too_large(format!(
+            "Request entity too large: The allowed maximum operations in a JSON patch is {MAX_OPERATIONS}, got {}",
+            operations.len()
+        )));
+    }
+    Ok(Patch { change: Change::Json(operations), text: String::new(), complaints })
+}
+
+/// What strict decoding says of a JSON patch.
+fn complaints_about(parsed: &crate::codec::Parsed) -> Vec<String> {
     let mut complaints = Vec::new();
-    for (at, operation) in operations.iter().enumerate() {
+    for (at, operation) in parsed.value.as_array().into_iter().flatten().enumerate() {
         let unknown = operation.as_object().into_iter().flat_map(|o| o.keys());
         let unknown = unknown.filter(|key| !OPERATION_FIELDS.contains(&key.as_str()));
         complaints.extend(unknown.map(|key| format!("json patch unknown field \"[{at}].{key}\"")));
     }
     complaints.extend(parsed.duplicates.iter().map(|told| format!("json patch {told}")));
-    let patch: json_patch::Patch = serde_json::from_value(parsed.value).map_err(|_| rejected())?;
-    if patch.0.len() > MAX_OPERATIONS {
-        return Err(Failure::too_large(format!(
-            "Request entity too large: The allowed maximum operations in a JSON patch is {MAX_OPERATIONS}, got {}",
-            patch.0.len()
-        )));
-    }
-    Ok(Patch { change: Change::Json(patch), text: String::new(), complaints })
+    complaints
 }
 
 /// Reads a merge patch.
-pub fn merge_patch(body: &[u8]) -> Result<Patch> {
-    let parsed = crate::codec::parse_patch(body)?;
-    if !parsed.value.is_object() {
-        return Err(not_a("map[string]interface {}", &parsed.value));
+pub fn merge_patch(body: &[u8], reading: Reading) -> Result<Patch> {
+    let no_patch = || Failure::bad_request("Invalid JSON Patch");
+    let bad = |why: String| match reading {
+        Reading::Strict => Failure::bad_request(format!("error decoding patch: {why}")),
+        Reading::Lenient => no_patch(),
+    };
+    let parsed = crate::codec::parse_patch(body).map_err(bad)?;
+    match &parsed.value {
+        Value::Object(_) => {}
+        Value::Null => return Err(no_patch()),
+        other => return Err(bad(no_map(other))),
     }
-    let complaints = parsed.duplicates;
     let text = String::from_utf8_lossy(body).into_owned();
-    Ok(Patch { change: Change::Merge(parsed.value), text, complaints })
+    Ok(Patch { change: Change::Merge(parsed.value), text, complaints: parsed.duplicates })
 }
 
 /// Reads a strategic merge patch.
 pub fn strategic_patch(body: &[u8]) -> Result<Patch> {
-    let mut patch = merge_patch(body)?;
-    if let Change::Merge(value) = patch.change {
-        patch.change = Change::Strategic(value);
-    }
-    Ok(patch)
+    let parsed = crate::codec::parse_patch(body).map_err(Failure::bad_request)?;
+    let change = match parsed.value {
+        Value::Null => Value::Object(Default::default()),
+        map @ Value::Object(_) => map,
+        other => return Err(Failure::bad_request(no_map(&other))),
+    };
+    Ok(Patch { change: Change::Strategic(change), text: String::new(), complaints: parsed.duplicates })
 }
 
-fn not_a(ty: &str, value: &Value) -> Failure {
-    let found = crate::codec::json_type(value);
-    Failure::bad_request(format!("error decoding patch: json: cannot unmarshal {found} into Go value of type {ty}"))
+fn no_map(value: &Value) -> String {
+    format!("{} into Go value of type map[string]interface {{}}", unfit(value))
+}
+
+fn unfit(value: &Value) -> String {
+    format!("json: cannot unmarshal {}", crate::codec::json_type(value))
 }
 
 /// Merges a patch as upstream does: what takes a place that nothing like it had is cleared of nulls, also inside lists.
@@ -116,17 +168,6 @@ fn prune(value: &mut Value) {
     }
 }
 
-/// Replacing a key that an object does not have adds it.
-pub fn lenient(target: &Value, operation: &json_patch::PatchOperation) -> json_patch::PatchOperation {
-    match operation {
-        json_patch::PatchOperation::Replace(replace) if target.pointer(replace.path.as_str()).is_none() => {
-            let (path, value) = (replace.path.clone(), replace.value.clone());
-            json_patch::PatchOperation::Add(json_patch::AddOperation { path, value })
-        }
-        other => other.clone(),
-    }
-}
-
 /// The answer to a patch that does not fit the object: what does not is not told.
 fn rejected() -> Failure {
     let text = "the server rejected our request due to an error in our request";
@@ -138,12 +179,13 @@ impl Patch {
     pub fn apply(&self, message: &'static Message, old: &Value) -> Result<Value> {
         let mut new = old.clone();
         match &self.change {
-            Change::Json(patch) => {
+            Change::Json(operations) => {
                 let mut copied = 0;
-                for operation in &patch.0 {
-                    let operation = lenient(&new, operation);
-                    bounds::check(&new, &operation, &mut copied)?;
-                    json_patch::patch(&mut new, std::slice::from_ref(&operation)).map_err(|_| rejected())?;
+                for operation in operations {
+                    operation.apply(&mut new, &mut copied).ok_or_else(rejected)?;
+                }
+                if !new.is_object() {
+                    return Err(rejected());
                 }
             }
             Change::Merge(patch) => merge(&mut new, patch),
@@ -156,7 +198,7 @@ impl Patch {
     #[must_use]
     pub fn shown(&self, old: &str) -> String {
         let text = match &self.change {
-            Change::Json(patch) => text::patched(old, patch),
+            Change::Json(operations) => text::patched(old, operations),
             Change::Merge(_) => text::merged(old, &self.text),
             Change::Strategic(patch) => Some(crate::codec::go_map(patch)),
         };

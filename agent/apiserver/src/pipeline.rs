@@ -57,11 +57,8 @@ pub async fn serve(app: Arc<App>, request: Request<Body>) -> Response<Body> {
             .unwrap_or_else(|_| Err(Failure::timeout("Timeout: request did not complete within the allotted timeout"))),
     };
     let mut response = result.unwrap_or_else(|failure| {
-        // A client that takes none of our encodings gets what a person reads.
-        let mut accept = Accept::parse(&headers, true).unwrap_or_else(|_| Accept::fallback(&headers));
-        if failure.code() == http::StatusCode::NOT_ACCEPTABLE && accept.form == negotiate::Form::Table {
-            accept = Accept::fallback(&headers);
-        }
+        // A client that takes none of our encodings gets what a person reads. A failure has no other form.
+        let mut accept = Accept::parse(&headers, false).unwrap_or_else(|_| Accept::fallback(&headers));
         accept.pretty |= negotiate::is_pretty(&headers, &Query::default());
         answer::failure(&failure, accept)
     });
@@ -87,6 +84,15 @@ pub async fn serve(app: Arc<App>, request: Request<Body>) -> Response<Body> {
     }
     let is_long = limit.is_none() && !response.status().is_client_error() && !response.status().is_server_error();
     response.map(|body| app.metrics.requests.answered(labels, answered, is_long, body))
+}
+
+/// How long a client waits says nothing to this server, which has its own limit; but it has to be a time.
+fn check_timeout(text: &str) -> Result<()> {
+    if text.is_empty() || api::time::parse_duration(text).is_some() {
+        return Ok(());
+    }
+    let why = api::time::duration_complaint(text);
+    Err(Failure::bad_request(format!("invalid timeout specified in the request URL - {why}")))
 }
 
 fn is_apply(headers: &HeaderMap) -> bool {
@@ -127,6 +133,10 @@ async fn handle(
     if authn::has_extra_space(&parts.headers) {
         marks.warnings.push(authn::EXTRA_SPACE.to_owned());
     }
+    let has_deadline = !info.is_long_running();
+    if has_deadline {
+        check_timeout(query.get("timeout"))?;
+    }
     let user = audited::admit(app, (&parts, &info, &query), marks).await;
     app.metrics.identified[usize::from(user.is_err())].fetch_add(1, Relaxed);
     let user = user?;
@@ -155,8 +165,7 @@ async fn handle(
     let mut accept = if plain_body {
         Accept::JSON
     } else {
-        let forms = matches!(info.verb, "get" | "list" | "watch");
-        let accept = Accept::parse(&parts.headers, forms).inspect_err(|failure| {
+        let accept = Accept::parse(&parts.headers, true).inspect_err(|failure| {
             // A form that is not known is found out by those who know the kind, a type before.
             if !failure.message().starts_with("406:") {
                 marks.warnings.extend(Some(kind.deprecation.to_owned()).filter(|text| !text.is_empty()));

@@ -99,12 +99,21 @@ impl Query {
 
     /// An integer that may be absent.
     pub fn integer(&self, key: &str) -> Result<Option<i64>> {
-        let text = self.get(key);
-        if text.is_empty() {
+        if !self.has(key) {
             return Ok(None);
         }
-        let bad = |_| Failure::bad_request(format!("strconv.ParseInt: parsing {text:?}: invalid syntax"));
-        text.parse().map(Some).map_err(bad)
+        let text = self.get(key);
+        let bad = |why| Failure::bad_request(format!("strconv.ParseInt: parsing {text:?}: {why}"));
+        text.parse().map(Some).map_err(|error: std::num::ParseIntError| bad(number_complaint(error.kind())))
+    }
+}
+
+/// Why a text is no number, in the words that clients know.
+#[must_use]
+pub fn number_complaint(kind: &std::num::IntErrorKind) -> &'static str {
+    match kind {
+        std::num::IntErrorKind::PosOverflow | std::num::IntErrorKind::NegOverflow => "value out of range",
+        _ => "invalid syntax",
     }
 }
 

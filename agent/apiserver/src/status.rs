@@ -213,6 +213,11 @@ impl Failure {
         Self::new(StatusCode::NOT_ACCEPTABLE, "NotAcceptable", text)
     }
 
+    /// 406 of an object that has no such form.
+    pub fn not_this_form(text: impl Into<String>) -> Self {
+        Self::new(StatusCode::NOT_ACCEPTABLE, "NotAcceptable", text)
+    }
+
     /// 406 of the routing layer.
     pub fn no_representation() -> Self {
         let text = "406: Not Acceptable\n\nAvailable representations: application/json, application/yaml, \

@@ -25,11 +25,14 @@ pub fn text<'a>(value: &'a Value, pointer: &str) -> &'a str {
     at(value, pointer).and_then(Value::as_str).unwrap_or_default()
 }
 
-/// What an object is called before it has a name: what its name is to begin with.
+/// What a refusal calls an object that may have no name yet: what its name is to begin with, or that it is unknown.
 #[must_use]
 pub fn name_given(object: &Value) -> &str {
     match text(object, "/metadata/name") {
-        "" => text(object, "/metadata/generateName"),
+        "" => match text(object, "/metadata/generateName") {
+            "" => "Unknown",
+            start => start,
+        },
         name => name,
     }
 }

@@ -51,10 +51,10 @@ fn told(duplicates: Vec<String>) -> Vec<String> {
     duplicates.into_iter().map(|path| format!("duplicate field {path:?}")).collect()
 }
 
-/// Reads the JSON of a patch.
-pub fn parse_patch(bytes: &[u8]) -> Result<Parsed> {
+/// Reads the JSON of a patch, or says why it is none.
+pub fn parse_patch(bytes: &[u8]) -> std::result::Result<Parsed, String> {
     let read = read_json(bytes).or_else(|| read_json(&hostile::mended(bytes)?));
-    read.ok_or_else(|| Failure::bad_request(format!("error decoding patch: {}", syntax::complaint(bytes))))
+    read.ok_or_else(|| syntax::complaint(bytes))
 }
 
 /// A value as Go prints maps and lists of interfaces.
@@ -99,6 +99,9 @@ fn parse_yaml(bytes: &[u8]) -> Result<Parsed> {
     // JSON is YAML, and is read much faster as what it is.
     if let Some(parsed) = read_json(bytes).filter(|parsed| parsed.duplicates.is_empty()) {
         return Ok(parsed);
+    }
+    if bytes.trim_ascii().is_empty() {
+        return Ok(Parsed::default());
     }
     if hostile::nests_deeply(bytes) {
         return Err(Failure::bad_request(yaml_complaint(TOO_DEEP)));

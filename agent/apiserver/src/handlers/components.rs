@@ -7,7 +7,7 @@ use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Limited};
 use serde_json::{Value, json};
 
-use super::read::METADATA;
+use super::read::{METADATA, go_name, is_list, is_no_list, partial};
 use crate::answer::{self, Body};
 use crate::app::Call;
 use crate::backend::{self, Target, Trust};
@@ -45,10 +45,8 @@ pub(super) async fn get(call: &Call) -> Result<Response<Body>> {
     match call.accept.form {
         Form::Object => answer::message(StatusCode::OK, STATUS, &value, call.accept),
         Form::Table => tabled(call, &[value]),
-        Form::Metadata => {
-            let partial = json!({"kind": "PartialObjectMetadata", "apiVersion": META, "metadata": value["metadata"]});
-            answer::message(StatusCode::OK, METADATA, &partial, call.accept)
-        }
+        Form::Metadata => answer::message(StatusCode::OK, METADATA, &partial(&value["metadata"]), call.accept),
+        Form::MetadataList => Err(is_no_list(&go_name(call.kind))),
     }
 }
 
@@ -66,10 +64,9 @@ pub(super) async fn list(call: &Call) -> Result<Response<Body>> {
     match call.accept.form {
         Form::Object => answer::message(StatusCode::OK, LIST, &named("ComponentStatusList", "v1", all), call.accept),
         Form::Table => tabled(call, &all),
-        Form::Metadata => {
-            let items = all
-                .iter()
-                .map(|v| json!({"kind": "PartialObjectMetadata", "apiVersion": META, "metadata": v["metadata"]}));
+        Form::Metadata => Err(is_list(&format!("{}List", go_name(call.kind)))),
+        Form::MetadataList => {
+            let items = all.iter().map(|v| partial(&v["metadata"]));
             let list = named("PartialObjectMetadataList", META, items.collect());
             answer::message(StatusCode::OK, METADATA_LIST, &list, call.accept)
         }

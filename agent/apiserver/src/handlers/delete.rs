@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use api::schema::Message;
 use http::{Response, StatusCode};
 use serde_json::{Value, json};
 
@@ -40,16 +41,19 @@ struct Deleted {
 impl DeleteOptions {
     fn parse(call: &Call, body: &[u8]) -> Result<Self> {
         let schema = codec::schema("k8s.io.apimachinery.pkg.apis.meta.v1.DeleteOptions");
+        // Where there is a body, nothing counts that the query says.
         let value = if body.is_empty() {
+            let policy = call.query.get("propagationPolicy");
             json!({
                 "gracePeriodSeconds": call.query.integer("gracePeriodSeconds")?,
-                "propagationPolicy": call.query.get("propagationPolicy"),
+                "propagationPolicy": (!policy.is_empty()).then_some(policy),
                 "orphanDependents": call.query.optional_flag("orphanDependents"),
+                "dryRun": call.query.all("dryRun"),
             })
         } else {
-            codec::parse_body(body, negotiate::body_encoding(&call.headers)?, schema)?.value
+            read_body(call, body, schema)?
         };
-        check(call, &value)?;
+        check(&value)?;
         if !body.is_empty() {
             crate::audited::message(call, schema, &value);
         }
@@ -64,8 +68,24 @@ impl DeleteOptions {
             propagation: propagation.to_owned(),
             uid: text("/preconditions/uid"),
             version: text("/preconditions/resourceVersion"),
-            dry_run: call.is_dry_run()? || !tree::list(&value, "/dryRun").is_empty(),
+            dry_run: !tree::list(&value, "/dryRun").is_empty(),
         })
+    }
+}
+
+/// The options in a body.
+fn read_body(call: &Call, body: &[u8], schema: &'static Message) -> Result<Value> {
+    let mut value = codec::parse_body(body, negotiate::body_encoding(&call.headers)?, schema)?.value;
+    if value.is_null() {
+        value = Value::Object(Default::default());
+    }
+    if let Some(why) = super::write::type_complaint(&value) {
+        return Err(Failure::bad_request(why));
+    }
+    check_kind(call, &value)?;
+    match codec::mistyped(schema, &value) {
+        None => Ok(value),
+        Some(why) => Err(Failure::bad_request(why)),
     }
 }
 
@@ -91,7 +111,7 @@ impl DeleteOptions {
     }
 }
 
-fn check(call: &Call, value: &Value) -> Result<()> {
+fn check_kind(call: &Call, value: &Value) -> Result<()> {
     let kind = tree::text(value, "/kind");
     if !kind.is_empty() && kind != "DeleteOptions" && kind != call.kind.kind {
         let version = tree::text(value, "/apiVersion");
@@ -100,13 +120,18 @@ fn check(call: &Call, value: &Value) -> Result<()> {
             "no kind {kind:?} is registered for version {api_version:?} in scheme \"pkg/runtime/scheme.go:111\""
         )));
     }
+    Ok(())
+}
+
+fn check(value: &Value) -> Result<()> {
     let mut errors = Vec::new();
     let policy = tree::text(value, "/propagationPolicy");
-    if !policy.is_empty() && tree::has(value, "/orphanDependents") {
+    let has_policy = value["propagationPolicy"].is_string();
+    if has_policy && tree::has(value, "/orphanDependents") {
         let text = "orphanDependents and deletionPropagation cannot be both set";
         errors.push(FieldError::invalid("propagationPolicy", policy, text));
     }
-    if !matches!(policy, "" | "Orphan" | "Background" | "Foreground") {
+    if has_policy && !matches!(policy, "Orphan" | "Background" | "Foreground") {
         let allowed = ["Foreground", "Background", "Orphan", "nil"];
         errors.push(FieldError::not_supported("propagationPolicy", policy, &allowed));
     }

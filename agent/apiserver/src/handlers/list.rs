@@ -51,21 +51,26 @@ pub(super) fn selection(call: &Call, storage: &Storage) -> Result<Selection> {
         let own = definition.version(call.kind.version).map_or(&[][..], |v| v.selectable.as_slice());
         fields.iter_mut().filter(|f| !own.contains(f)).for_each(|f| *f = "");
     }
-    Selection::parse(call.query.get("labelSelector"), call.query.get("fieldSelector"), call.kind, &fields)
+    let mut wanted = call.query.get("fieldSelector").to_owned();
+    // What the old form of a watch names is selected like any other.
+    if call.info.is_old_watch && wanted.is_empty() && !call.info.name.is_empty() {
+        wanted = format!("metadata.name={}", call.info.name);
+    }
+    Selection::parse(call.query.get("labelSelector"), &wanted, call.kind, &fields)
 }
 
 /// The objects that a query asks for.
 pub(super) async fn page(call: &Call) -> Result<Page> {
     let storage = call.storage()?;
     call.query.integer("timeoutSeconds")?;
-    if call.info.verb == "list" && call.query.has("sendInitialEvents") {
-        let error = FieldError::forbidden("sendInitialEvents", "sendInitialEvents is forbidden for list");
-        return Err(Failure::invalid(Subject { group: "meta.k8s.io", resource: "ListOptions" }, "", &[error]));
-    }
-    let selection = selection(call, storage)?;
     let limit = call.query.integer("limit")?.and_then(|l| usize::try_from(l).ok()).unwrap_or(0);
+    check_options(call)?;
+    let selection = selection(call, storage)?;
     let prefix = if call.namespace().is_empty() { String::new() } else { format!("{}/", call.namespace()) };
     let token = call.query.get("continue");
+    // What is there anyway is answered whole. Events are read from the store, a page at a time.
+    let is_cached = token.is_empty() && call.query.get("resourceVersion") == "0" && call.kind.plural != "events";
+    let limit = if is_cached { 0 } else { limit };
     let (objects, revision, start) = if token.is_empty() {
         let (objects, revision) = snapshot(call, storage, limit).await?;
         (objects, revision, prefix.clone())
@@ -112,20 +117,18 @@ pub(super) async fn in_version(call: &Call, storage: &Storage, objects: Objects)
 /// The objects and the revision that a query without token asks for.
 async fn snapshot(call: &Call, storage: &Storage, limit: usize) -> Result<(Objects, i64)> {
     let (version, rule) = (call.query.get("resourceVersion"), call.query.get("resourceVersionMatch"));
-    check_match(version, rule)?;
+    let bad_version =
+        |failure: Failure| Failure::bad_request(format!("invalid resource version: {}", failure.message()));
     let cache = &call.app.cache;
     let wanted = match version {
         "" => cache.fresh().await?,
         "0" => cache.revision(),
         // A page of a version is of that very version.
         text if rule == "Exact" || rule.is_empty() && limit > 0 => {
-            return exact(call, storage, parse_version(text)?).await;
+            return exact(call, storage, parse_version(text).map_err(bad_version)?).await;
         }
         text => {
-            let parsed = parse_version(text);
-            let parsed =
-                parsed.map_err(|f| Failure::bad_request(format!("invalid resource version: {}", f.message())))?;
-            let waited = cache.wait_for(parsed).await;
+            let waited = cache.wait_for(parse_version(text).map_err(bad_version)?).await;
             // Events are read from the store, which does not know when to come again.
             waited.map_err(|failure| if call.kind.plural == "events" { failure.without_retry() } else { failure })?
         }
@@ -134,22 +137,31 @@ async fn snapshot(call: &Call, storage: &Storage, limit: usize) -> Result<(Objec
     Ok((objects, wanted.max(newest)))
 }
 
-fn check_match(version: &str, rule: &str) -> Result<()> {
-    let options = Subject { group: "meta.k8s.io", resource: "ListOptions" };
-    let refuse = |error| Err(Failure::invalid(options, "", &[error]));
+/// Checks which version is asked for, and that nothing is asked for that only watches have.
+fn check_options(call: &Call) -> Result<()> {
+    let (version, rule) = (call.query.get("resourceVersion"), call.query.get("resourceVersionMatch"));
+    let mut errors = Vec::new();
+    let mut forbid = |field: &str, why: &str| errors.push(FieldError::forbidden(field, why));
     let field = "resourceVersionMatch";
-    match (version, rule) {
-        (_, "") => Ok(()),
-        ("", _) => {
-            refuse(FieldError::forbidden(field, "resourceVersionMatch is forbidden unless resourceVersion is provided"))
-        }
-        ("0", "Exact") => refuse(FieldError::forbidden(
-            field,
-            "resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"",
-        )),
-        (_, "Exact" | "NotOlderThan") => Ok(()),
-        (_, other) => refuse(FieldError::not_supported(field, other, &["Exact", "NotOlderThan", ""])),
+    if !rule.is_empty() && version.is_empty() {
+        forbid(field, "resourceVersionMatch is forbidden unless resourceVersion is provided");
     }
+    if !rule.is_empty() && !call.query.get("continue").is_empty() {
+        forbid(field, "resourceVersionMatch is forbidden when continue is provided");
+    }
+    match (version, rule) {
+        (_, "" | "NotOlderThan") => {}
+        ("0", "Exact") => forbid(field, "resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\""),
+        (_, "Exact") => {}
+        (_, other) => errors.push(FieldError::not_supported(field, other, &["Exact", "NotOlderThan", ""])),
+    }
+    if call.query.has("sendInitialEvents") {
+        errors.push(FieldError::forbidden("sendInitialEvents", "sendInitialEvents is forbidden for list"));
+    }
+    if errors.is_empty() {
+        return Ok(());
+    }
+    Err(Failure::invalid(Subject { group: "meta.k8s.io", resource: "ListOptions" }, "", &errors))
 }
 
 /// The objects exactly as they were at a revision.
@@ -199,7 +211,7 @@ async fn resume(call: &Call, storage: &Storage, token: &str, prefix: &str) -> Re
     }
     let token = token::parse(token)?;
     let start = format!("{prefix}{}", token.start.trim_start_matches('/'));
-    if token.rv == token::NOW {
+    if token.rv < 0 {
         let (objects, newest) = storage.snapshot_and_cursor();
         return Ok((objects, call.app.cache.revision().max(newest), start));
     }

@@ -1,5 +1,6 @@
 //! PATCH.
 
+use api::schema::Message;
 use api::transcode::Report;
 use http::header::CONTENT_TYPE;
 use http::{Response, StatusCode};
@@ -11,7 +12,7 @@ use crate::answer::Body;
 use crate::app::{Call, now_text};
 use crate::codec::{self, Parsed};
 use crate::managed::{self, Applying};
-use crate::patch::{self, Change, Patch};
+use crate::patch::{self, Change, Patch, Reading};
 use crate::status::{Failure, FieldError, Result, Subject};
 use crate::strategy::Part;
 use crate::tree;
@@ -45,21 +46,48 @@ fn media_type(call: &Call) -> &str {
 /// Reads the patch of a request.
 pub(super) fn read_patch(call: &Call, body: &[u8]) -> Result<Patch> {
     check_media_type(call)?;
+    let reading = if call.query.get("fieldValidation") == "Ignore" { Reading::Lenient } else { Reading::Strict };
     match media_type(call) {
-        "application/json-patch+json" => patch::json_patch(body),
-        "application/merge-patch+json" => patch::merge_patch(body),
+        "application/json-patch+json" => patch::json_patch(body, reading),
+        "application/merge-patch+json" => patch::merge_patch(body, reading),
         _ => patch::strategic_patch(body),
     }
 }
 
+/// The failure of a patch that makes something of an object that is none of its type, which has a schema and names.
+pub(super) fn rejected(
+    patch: &Patch,
+    (schema, names): (&'static Message, (&str, &str)),
+    old: &Value,
+    why: &str,
+) -> Result<Failure> {
+    let raw = api::transcode::value_to_proto(schema, old, &mut Report::default()).map_err(Failure::internal)?;
+    let mut text = Vec::new();
+    api::transcode::proto_to_json(schema, &raw, Some(names), &mut text).map_err(Failure::internal)?;
+    let error = FieldError::invalid("patch", patch.shown(&String::from_utf8_lossy(&text)), why);
+    Ok(Failure::invalid(Subject { group: "", resource: "" }, "", &[error]))
+}
+
 /// The patched object in canonical form, or why it is none.
-fn decode_patched(call: &Call, patch: &Patch, old: &Value, patched: Value) -> Result<Value> {
+fn decode_patched(call: &Call, patch: &Patch, old: &Value, mut patched: Value) -> Result<Value> {
     let kind = call.kind;
-    let rejected = |why: &str| -> Result<Failure> {
-        let error = FieldError::invalid("patch", patch.shown(&json_text(call, old)?), why);
-        Ok(Failure::invalid(Subject { group: "", resource: "" }, "", &[error]))
-    };
+    let rejected = |why: &str| rejected(patch, (kind.schema(), (&kind.api_version(), kind.kind)), old, why);
     let is_custom = crate::custom::is_custom(kind);
+    if is_custom {
+        check_type(call, &mut patched)?;
+    } else {
+        if !matches!(patch.change, Change::Strategic(_)) {
+            match super::write::type_complaint(&patched).or_else(|| super::write::foreign(kind, &patched)) {
+                Some(why) => return Err(rejected(&why)?),
+                // Of no type it has no name either.
+                None if tree::text(&patched, "/apiVersion").is_empty() => same_name(call, &Value::Null)?,
+                None => {}
+            }
+        }
+        // What a strategic patch says of the type is not looked at.
+        patched["apiVersion"] = kind.api_version().into();
+        patched["kind"] = kind.kind.into();
+    }
     let mut parsed = Parsed { value: patched, ..Parsed::default() };
     let new = match codec::canonical_request(kind, &mut parsed) {
         Ok(new) => new,
@@ -95,18 +123,6 @@ fn decode_patched(call: &Call, patch: &Patch, old: &Value, patched: Value) -> Re
     Ok(new)
 }
 
-/// An object's JSON as it is written, with the names of its type.
-fn json_text(call: &Call, object: &Value) -> Result<String> {
-    let schema = call.kind.schema();
-    let raw = api::transcode::value_to_proto(schema, object, &mut Report::default());
-    let raw = raw.map_err(Failure::internal)?;
-    let mut text = Vec::new();
-    let version = call.kind.api_version();
-    api::transcode::proto_to_json(schema, &raw, Some((&version, call.kind.kind)), &mut text)
-        .map_err(Failure::internal)?;
-    String::from_utf8(text).map_err(Failure::internal)
-}
-
 /// Server-side apply.
 async fn apply_configuration(call: &Call, part: Part, body: &[u8]) -> Result<Changed> {
     let parsed = codec::parse_apply(body)?;
@@ -137,12 +153,15 @@ async fn apply_configuration(call: &Call, part: Part, body: &[u8]) -> Result<Cha
     });
     match changed.await {
         Err(failure) if failure.code() == StatusCode::NOT_FOUND && part == Part::Main => {
-            let mut new = managed::apply(target, None, &applying())?.object;
-            if tree::text(&new, "/metadata/name").is_empty() {
-                new["metadata"]["name"] = call.info.name.as_str().into();
-            }
+            let new = managed::apply(target, None, &applying())?.object;
             let new = applied(call, (&config, None), &new)?;
             same_name(call, &new)?;
+            let uid = tree::text(&config, "/metadata/uid");
+            if !uid.is_empty() {
+                let why =
+                    format!("uid mismatch: the provided object specified uid {uid}, and no existing object was found");
+                return Err(Failure::conflict(call.subject(), &call.info.name, &why));
+            }
             let created = create_object(call, new).await?;
             Ok(Changed { object: created.object, created: true })
         }
@@ -286,11 +305,12 @@ pub async fn apply(call: &Call, part: Part, body: &[u8]) -> Result<Changed> {
     check_media_type(call)?;
     super::options::check(call, "PatchOptions")?;
     crate::audited::patch(call, body);
-    let patch = read_patch(call, body)?;
+    // What is not there is told before what is wrong with its patch.
+    let patch = read_patch(call, body);
     modify(call, part, |old| {
-        let mut patched = patch.apply(call.kind.schema(), old)?;
-        check_type(call, &mut patched)?;
-        let new = decode_patched(call, &patch, old, patched)?;
+        let patch = patch.as_ref().map_err(Clone::clone)?;
+        let patched = patch.apply(call.kind.schema(), old)?;
+        let new = decode_patched(call, patch, old, patched)?;
         same_name(call, &new)?;
         Ok(new)
     })

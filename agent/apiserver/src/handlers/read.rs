@@ -5,15 +5,22 @@ use std::sync::Arc;
 use http::{Response, StatusCode};
 use serde_json::{Value, json};
 
+use super::write::go_package;
 use crate::answer::{self, Body};
 use crate::app::Call;
 use crate::cache::Object;
 use crate::codec;
-use crate::negotiate::{Encoding, Form};
+use crate::negotiate::{Encoding, Form, MEDIA_TYPES};
+use crate::request::number_complaint;
 use crate::status::{Failure, Result};
 use crate::table::{self, Head, Include};
+use crate::tree;
 
 pub(super) async fn get(call: &Call) -> Result<Response<Body>> {
+    if call.query.has("export") && call.query.flag("export") {
+        let text = "the export parameter, deprecated since v1.14, is no longer supported";
+        return Err(Failure::bad_request(text));
+    }
     let object = current(call).await?;
     respond_shared(call, StatusCode::OK, object).await
 }
@@ -42,11 +49,15 @@ async fn wait_for_version(call: &Call) -> Result<()> {
 
 /// A resource version from a query.
 pub(super) fn parse_version(text: &str) -> Result<i64> {
-    text.parse::<i64>().ok().filter(|v| *v >= 0).ok_or_else(|| {
-        Failure::bad_request(format!(
-            "resourceVersion: Invalid value: {text:?}: strconv.ParseUint: parsing {text:?}: invalid syntax"
-        ))
-    })
+    let bad = |why: &str| {
+        let why = format!("strconv.ParseUint: parsing {text:?}: {why}");
+        Failure::bad_request(format!("resourceVersion: Invalid value: {text:?}: {why}"))
+    };
+    if !text.bytes().all(|b| b.is_ascii_digit()) {
+        return Err(bad("invalid syntax"));
+    }
+    let version = text.parse::<u64>().map_err(|e| bad(number_complaint(e.kind())))?;
+    Ok(i64::try_from(version).unwrap_or(i64::MAX))
 }
 
 /// The answer with one object in the version and form the client wants.
@@ -70,6 +81,7 @@ fn render(call: &Call, code: StatusCode, object: &Object) -> Result<Response<Bod
             Ok(answer::compress(&call.headers, code, accept.encoding.media_type(), body))
         }
         Form::Metadata => answer::message(code, METADATA, &metadata_of(call.kind, renderer.value(object)?), accept),
+        Form::MetadataList => Err(is_no_list(&go_name(call.kind))),
         Form::Table => {
             let include = Include::parse(call.query.get("includeObject"))?;
             let metadata = format!(r#"{{"resourceVersion":"{}"}}"#, object.revision);
@@ -80,11 +92,48 @@ fn render(call: &Call, code: StatusCode, object: &Object) -> Result<Response<Bod
     }
 }
 
+/// The answer with an object that is never stored, in the form the client wants.
+pub(super) fn respond_value(call: &Call, code: StatusCode, schema: &str, value: &Value) -> Result<Response<Body>> {
+    match call.accept.form {
+        Form::Object => answer::message(code, schema, value, call.accept),
+        Form::Metadata => answer::message(code, METADATA, &partial(&value["metadata"]), call.accept),
+        Form::Table => Err(Failure::not_acceptable(&MEDIA_TYPES)),
+        Form::MetadataList => {
+            let package = go_package(schema.strip_prefix("k8s.io.api.").unwrap_or(schema));
+            Err(is_no_list(&format!("{package}.{}", tree::text(value, "/kind"))))
+        }
+    }
+}
+
+/// The refusal of the list form of what is one object.
+pub(super) fn is_no_list(kind: &str) -> Failure {
+    let why = "but the requested object is not a list";
+    Failure::not_this_form(format!("you requested PartialObjectMetadataList, {why} (*{kind})"))
+}
+
+/// The refusal of an object's form of what is a list.
+pub(super) fn is_list(kind: &str) -> Failure {
+    Failure::not_this_form(format!("you requested PartialObjectMetadata, but the requested object is a list (*{kind})"))
+}
+
+/// A kind's type as error texts name it.
+pub(super) fn go_name(kind: &api::Kind) -> String {
+    if crate::custom::is_custom(kind) {
+        return "unstructured.Unstructured".to_owned();
+    }
+    format!("{}.{}", go_package(kind.group), kind.kind)
+}
+
 /// Schema of the metadata form.
 pub(in crate::handlers) const METADATA: &str = "k8s.io.apimachinery.pkg.apis.meta.v1.PartialObjectMetadata";
 
 /// The metadata form of an object.
 pub(super) fn metadata_of(kind: &api::Kind, mut object: Value) -> Value {
     crate::strategy::make_shown_meta(kind, &mut object);
-    json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": object["metadata"].take()})
+    partial(&object["metadata"].take())
+}
+
+/// The metadata form of what has this metadata.
+pub(super) fn partial(metadata: &Value) -> Value {
+    json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": metadata})
 }

@@ -17,7 +17,7 @@ use stdx::quoted;
 
 use super::update::replace;
 use super::write::{check_fields, decode_object};
-use super::{patch, read, read_body};
+use super::{patch, read, read_body, write};
 use crate::answer::{self, Body};
 use crate::app::Call;
 use crate::codec;
@@ -92,8 +92,28 @@ const BINDING: &str = "k8s.io.api.core.v1.Binding";
 /// Reads a body as a message of the schema.
 fn decode_as(call: &Call, body: &[u8], name: &str) -> Result<Value> {
     let schema = codec::schema(name);
-    let parsed = codec::parse_body(body, negotiate::body_encoding(&call.headers)?, schema)?;
+    let type_name = call.kind.type_of(&call.info.subresource);
+    let encoding = negotiate::body_encoding(&call.headers)?;
+    let unrecognized = |why: &str| write::unrecognized(type_name.kind, body, why);
+    let parsed = codec::parse_body(body, encoding, schema).map_err(|failure| match encoding {
+        negotiate::Encoding::Protobuf => failure,
+        _ => unrecognized(failure.message()),
+    });
+    let mut parsed = parsed?;
+    if parsed.value.is_null() {
+        parsed.value = Value::Object(Default::default());
+    }
+    if let Some(why) = write::type_complaint(&parsed.value) {
+        return Err(unrecognized(&why));
+    }
     check_names(call, &parsed.value)?;
+    if let Some(why) = codec::mistyped(schema, &parsed.value) {
+        let api::TypeName { version, kind, .. } = type_name;
+        return Err(Failure::bad_request(format!(
+            "{kind} in version {} cannot be handled as a {kind}: {why}",
+            quoted(version)
+        )));
+    }
     check_fields(call, &parsed, schema)?;
     crate::audited::message(call, schema, &parsed.value);
     Ok(parsed.value)

@@ -400,7 +400,7 @@ impl Watcher {
         let renderer = self.renderer(&app);
         let frame = match self.accept.form {
             Form::Object => renderer.frame(event, object, self.accept.encoding),
-            Form::Metadata => renderer
+            Form::Metadata | Form::MetadataList => renderer
                 .value(object)
                 .and_then(|v| message_frame(event, METADATA, &metadata_of(renderer.kind, v), self.accept.encoding)),
             Form::Table => self.table_frame(event, object),

@@ -44,7 +44,7 @@ fn parse(call: &Call, body: &[u8], message: &'static Message) -> Result<Parsed> 
             let text = format!("{name} in version {:?} cannot be handled as a {name}: {why}", kind.version);
             return Failure::bad_request(text);
         }
-        unrecognized(call, body, failure.message())
+        unrecognized(call.kind.kind, body, failure.message())
     })?;
     if parsed.value.is_null() {
         parsed.value = Value::Object(Default::default());
@@ -53,7 +53,7 @@ fn parse(call: &Call, body: &[u8], message: &'static Message) -> Result<Parsed> 
 }
 
 /// The failure of a body that does not even say what it is.
-fn unrecognized(call: &Call, body: &[u8], why: &str) -> Failure {
+pub(super) fn unrecognized(kind: &str, body: &[u8], why: &str) -> Failure {
     let start = &body[..body.len().min(SHOWN_BYTES)];
     let mut shown = match start.first() {
         None => "<empty>".to_owned(),
@@ -63,7 +63,6 @@ fn unrecognized(call: &Call, body: &[u8], why: &str) -> Failure {
     if body.len() > SHOWN_BYTES {
         shown.push_str(" ...");
     }
-    let kind = call.kind.kind;
     Failure::bad_request(format!("the object provided is unrecognized (must be of type {kind}): {why} ({shown})"))
 }
 
@@ -91,23 +90,28 @@ const TYPE_NAMES: &str =
     r#"struct { APIVersion string "json:\"apiVersion,omitempty\""; Kind string "json:\"kind,omitempty\"" }"#;
 
 fn check_type_texts(call: &Call, value: &Value, body: &[u8]) -> Result<()> {
-    let told = |what: &str| {
-        let why = format!("couldn't get version/kind; json parse error: json: cannot unmarshal {what}");
-        Err(unrecognized(call, body, &why))
+    match type_complaint(value) {
+        Some(why) => Err(unrecognized(call.kind.kind, body, &why)),
+        None => Ok(()),
+    }
+}
+
+/// Why nobody can say of what type a body is.
+pub(super) fn type_complaint(value: &Value) -> Option<String> {
+    let told = |found: &Value, target: &str| {
+        let found = codec::json_type(found);
+        Some(format!("couldn't get version/kind; json parse error: json: cannot unmarshal {found} into Go {target}"))
     };
     if !value.is_object() {
-        return told(&format!("{} into Go value of type {TYPE_NAMES}", codec::json_type(value)));
+        return told(value, &format!("value of type {TYPE_NAMES}"));
     }
     for key in ["apiVersion", "kind"] {
         if !value[key].is_null() && !value[key].is_string() {
-            return told(&format!("{} into Go struct field .{key} of type string", codec::json_type(&value[key])));
+            return told(&value[key], &format!("struct field .{key} of type string"));
         }
     }
     let version = tree::text(value, "/apiVersion");
-    if version.matches('/').count() > 1 {
-        return Err(unrecognized(call, body, &format!("unexpected GroupVersion string: {version}")));
-    }
-    Ok(())
+    (version.matches('/').count() > 1).then(|| format!("unexpected GroupVersion string: {version}"))
 }
 
 /// Everything strict decoding objects to.
@@ -156,9 +160,36 @@ pub fn check_fields(call: &Call, parsed: &Parsed, message: &'static Message) -> 
     }
 }
 
+/// Why what names its type so cannot be made one of the kind.
+pub(super) fn foreign(kind: &'static api::Kind, value: &Value) -> Option<String> {
+    let expected = kind.api_version();
+    let or = |given, own| if given == "" { own } else { given };
+    let asked = or(tree::text(value, "/apiVersion"), expected.as_str());
+    let of_kind = or(tree::text(value, "/kind"), kind.kind);
+    let known = api::known_name(asked, of_kind).or_else(|| api::known_name(asked, of_kind.strip_suffix("List")?));
+    if of_kind == kind.kind && (asked == expected || known.is_some()) {
+        return None;
+    }
+    Some(match known {
+        // A kind there is, but none that this one could be made of.
+        Some(other) if !crate::custom::is_custom(kind) => format!(
+            "converting ({}.{of_kind}) to ({}.{}): unknown conversion",
+            other.version,
+            go_package(kind.group),
+            kind.kind
+        ),
+        _ => format!(
+            "no kind {} is registered for version {} in scheme \"pkg/runtime/scheme.go:111\"",
+            quoted(of_kind),
+            quoted(asked)
+        ),
+    })
+}
+
 /// Checks the type names of a body against the resource of the path, and fills missing ones in.
 pub fn check_type(call: &Call, value: &mut Value) -> Result<()> {
     let expected = (call.kind.api_version(), call.kind.kind);
+    let foreign = foreign(call.kind, value);
     let Some(map) = value.as_object_mut() else {
         return Err(Failure::bad_request("the body of the request is no object"));
     };
@@ -172,23 +203,8 @@ pub fn check_type(call: &Call, value: &mut Value) -> Result<()> {
         let kind = of_kind.to_owned();
         return Err(other_kind(call, value, &kind));
     }
-    if *asked != expected.0 && api::known_name(asked, of_kind).is_none() || of_kind != expected.1 {
+    if let Some(why) = foreign {
         let short = asked.rsplit('/').next().unwrap_or_default();
-        let why = match api::known_name(asked, of_kind) {
-            // A kind there is, but none that this one could be made of.
-            Some(other) if !crate::custom::is_custom(call.kind) => format!(
-                "converting ({}.{}) to ({}.{}): unknown conversion",
-                other.version,
-                other.kind,
-                go_package(call.kind.group),
-                call.kind.kind
-            ),
-            _ => format!(
-                "no kind {} is registered for version {} in scheme \"pkg/runtime/scheme.go:111\"",
-                quoted(of_kind),
-                quoted(asked)
-            ),
-        };
         return Err(Failure::bad_request(format!(
             "{of_kind} in version {} cannot be handled as a {}: {why}",
             quoted(short),
@@ -219,7 +235,7 @@ fn other_kind(call: &Call, value: &Value, kind: &str) -> Failure {
 }
 
 /// The Go package of a group's own types.
-fn go_package(group: &str) -> &str {
+pub(super) fn go_package(group: &str) -> &str {
     match group {
         "" | "events.k8s.io" => "core",
         "internal.apiserver.k8s.io" => "apiserverinternal",

@@ -121,7 +121,8 @@ fn resolve(ty: Type<'_>, entries: &mut [Entry], written: &Set, live: &Value, app
     if conflicts.is_empty() || applying.force {
         return Ok(());
     }
-    conflicts.sort();
+    // Of one manager in the order of its set.
+    conflicts.sort_by(|(a, _), (b, _)| a.cmp(b));
     Err(conflict(&conflicts))
 }
 

@@ -303,7 +303,7 @@ impl Set {
         out
     }
 
-    /// Every path whose end is a member, in order.
+    /// Every path whose end is a member: those that end here in order, then those that go on.
     pub fn paths(&self) -> Vec<Vec<Step>> {
         let mut out = Vec::new();
         self.collect(&mut Vec::new(), &mut out);
@@ -311,11 +311,11 @@ impl Set {
     }
 
     fn collect(&self, prefix: &mut Vec<Step>, out: &mut Vec<Vec<Step>>) {
+        for (step, _) in self.nodes.iter().filter(|(_, node)| node.is_member) {
+            out.push(prefix.iter().chain([step]).cloned().collect());
+        }
         for (step, node) in &self.nodes {
             prefix.push(step.clone());
-            if node.is_member {
-                out.push(prefix.clone());
-            }
             node.below.collect(prefix, out);
             prefix.pop();
         }

@@ -1,36 +1,21 @@
 //! How large and how deep operations may make an object.
 
-use json_patch::PatchOperation;
 use serde_json::Value;
-
-use super::rejected;
-use crate::status::Result;
 
 /// Bytes that all copies of one patch may add.
 const MAX_COPIED: usize = 3 << 20;
 /// Lists and objects inside one another, as deep as bodies may be.
 const MAX_DEPTH: usize = 127;
 
-/// Refuses an operation that would make more of an object than a body can be. `copied` counts over all operations.
-pub(super) fn check(target: &Value, operation: &PatchOperation, copied: &mut usize) -> Result<()> {
-    let (path, added) = match operation {
-        PatchOperation::Add(add) => (&add.path, Some(&add.value)),
-        PatchOperation::Replace(replace) => (&replace.path, Some(&replace.value)),
-        PatchOperation::Copy(copy) => (&copy.path, target.pointer(copy.from.as_str())),
-        PatchOperation::Move(moved) => (&moved.path, target.pointer(moved.from.as_str())),
-        PatchOperation::Remove(_) | PatchOperation::Test(_) => return Ok(()),
-    };
-    let Some(added) = added else { return Ok(()) };
-    if path.as_str().matches('/').count() + depth(added) > MAX_DEPTH {
-        return Err(rejected());
-    }
-    if matches!(operation, PatchOperation::Copy(_)) {
-        *copied += size(added);
-        if *copied > MAX_COPIED {
-            return Err(rejected());
-        }
-    }
-    Ok(())
+/// Nothing if what is put at a path would lie deeper than anything in a body can.
+pub(super) fn check(path: &str, added: &Value) -> Option<()> {
+    (path.matches('/').count() + depth(added) <= MAX_DEPTH).then_some(())
+}
+
+/// Nothing if too much is copied by now. `copied` counts over all operations.
+pub(super) fn count(added: &Value, copied: &mut usize) -> Option<()> {
+    *copied += size(added);
+    (*copied <= MAX_COPIED).then_some(())
 }
 
 /// Lists and objects inside one another. What is asked about was bounded when it was read, or by [`check`].
@@ -56,11 +41,14 @@ fn size(value: &Value) -> usize {
 mod tests {
     use serde_json::json;
 
-    use crate::patch::json_patch;
+    use crate::patch::{Reading, json_patch};
 
     fn apply(patch: &serde_json::Value) -> Option<serde_json::Value> {
         let message = api::all_kinds()[0].schema();
-        json_patch(patch.to_string().as_bytes()).unwrap().apply(message, &json!({"a": {"b": "c"}})).ok()
+        json_patch(patch.to_string().as_bytes(), Reading::Strict)
+            .unwrap()
+            .apply(message, &json!({"a": {"b": "c"}}))
+            .ok()
     }
 
     #[test]

@@ -5,8 +5,9 @@
 
 use std::collections::BTreeMap;
 
-use json_patch::PatchOperation;
 use serde_json::value::RawValue;
+
+use super::operation::{Operation, place, steps};
 
 /// A value that is read no deeper than a patch goes.
 enum Node {
@@ -117,7 +118,10 @@ impl Node {
         self.open();
         match self {
             Self::Map(map) => map.get_mut(first)?.at(rest),
-            Self::List(list) => list.get_mut(first.parse::<usize>().ok()?)?.at(rest),
+            Self::List(list) => {
+                let place = place(first, list.len())?;
+                list.get_mut(place)?.at(rest)
+            }
             Self::Raw(_) => None,
         }
     }
@@ -135,7 +139,7 @@ impl Node {
             }
             Self::List(list) if last == "-" => list.push(value),
             Self::List(list) => {
-                let at = last.parse::<usize>().ok().filter(|at| *at <= list.len())?;
+                let at = place(last, list.len() + usize::from(!replaces))?;
                 if replaces { *list.get_mut(at)? = value } else { list.insert(at, value) }
             }
             Self::Raw(_) => return None,
@@ -150,7 +154,7 @@ impl Node {
         match parent {
             Self::Map(map) => map.remove(last),
             Self::List(list) => {
-                let at = last.parse::<usize>().ok().filter(|at| *at < list.len())?;
+                let at = place(last, list.len())?;
                 Some(list.remove(at))
             }
             Self::Raw(_) => None,
@@ -181,30 +185,26 @@ pub(super) fn merged(text: &str, patch: &str) -> Option<String> {
 }
 
 /// The text after a JSON patch.
-pub(super) fn patched(text: &str, patch: &json_patch::Patch) -> Option<String> {
+pub(super) fn patched(text: &str, operations: &[Operation]) -> Option<String> {
     let mut node = Node::of(text)?;
     node.open();
-    for operation in &patch.0 {
-        let steps = |pointer: &json_patch::jsonptr::PointerBuf| -> Vec<String> {
-            pointer.tokens().map(|token| token.decoded().into_owned()).collect()
-        };
-        match operation {
-            PatchOperation::Add(add) => node.insert(&steps(&add.path), Node::of(&add.value.to_string())?, false)?,
-            PatchOperation::Replace(replace) => {
-                node.insert(&steps(&replace.path), Node::of(&replace.value.to_string())?, true)?;
+    for operation in operations {
+        let path: Vec<String> = steps(operation.path.as_deref()?).collect();
+        let from: Vec<String> = operation.from.as_deref().map(|from| steps(from).collect()).unwrap_or_default();
+        match operation.verb.as_str() {
+            verb @ ("add" | "replace") => {
+                node.insert(&path, Node::of(&operation.given().to_string())?, verb == "replace")?;
             }
-            PatchOperation::Remove(remove) => drop(node.remove(&steps(&remove.path))),
-            PatchOperation::Move(moved) => {
-                let value = node.remove(&steps(&moved.from))?;
-                node.insert(&steps(&moved.path), value, false)?;
+            "remove" => drop(node.remove(&path)),
+            "move" => {
+                let value = node.remove(&from)?;
+                node.insert(&path, value, false)?;
             }
-            PatchOperation::Copy(copy) => {
-                let value = Node::of(&text_of(node.at(&steps(&copy.from))?))?;
-                node.insert(&steps(&copy.path), value, false)?;
+            "copy" => {
+                let copied = node.at(&from).map_or_else(|| "null".to_owned(), |found| text_of(found));
+                node.insert(&path, Node::of(&copied)?, false)?;
             }
-            PatchOperation::Test(test) => {
-                node.at(&steps(&test.path))?;
-            }
+            _ => {}
         }
     }
     Some(text_of(&node))
@@ -229,8 +229,8 @@ mod tests {
             {"op": "replace", "path": "/a/0/w", "value": 3}, {"op": "add", "path": "/a/-", "value": {"n": 1, "m": 2}},
             {"op": "remove", "path": "/b/y"},
         ]);
-        let patch: json_patch::Patch = serde_json::from_value(patch).unwrap();
-        let text = patched(TEXT, &patch).unwrap();
+        let operations = patch.as_array().unwrap().iter().map(|o| Operation::read(o.as_object().unwrap().clone()));
+        let text = patched(TEXT, &operations.collect::<Result<Vec<_>, _>>().unwrap()).unwrap();
         assert!(text.starts_with(r#"{"a":[{"w":3,"z":1},{""#), "{text}");
         assert!(text.ends_with(r#"],"b":{"x":{"q":"\u003c","p":2}},"kind":"K"}"#), "{text}");
     }

@@ -1,8 +1,9 @@
 //! The JSON patch of a hook. It is taken as leniently as upstream takes it, and what is wrong with it is told in the
 //! same words; pure.
 
-use json_patch::PatchOperation;
 use serde_json::{Map, Value};
+
+use crate::patch::Operation;
 
 /// Operations in order.
 #[derive(Clone, Debug)]
@@ -50,12 +51,8 @@ fn apply(operation: &Map<String, Value>, tree: &mut Value) -> Result<(), String>
     if !["add", "remove", "replace", "move", "copy", "test"].contains(&op) {
         return Err(format!("Unexpected kind: {}", if op.is_empty() { "unknown" } else { op }));
     }
-    let mut whole = operation.clone();
-    // A value that is not given is null.
-    whole.entry("value").or_insert(Value::Null);
-    let parsed: PatchOperation = serde_json::from_value(Value::Object(whole)).map_err(|error| error.to_string())?;
-    let parsed = crate::patch::lenient(tree, &parsed);
-    json_patch::patch(tree, std::slice::from_ref(&parsed)).map_err(|_| explain(op, path, tree))
+    let done = Operation::read(operation.clone()).ok().and_then(|parsed| parsed.apply(tree, &mut 0));
+    done.ok_or_else(|| explain(op, path, tree))
 }
 
 /// Why an operation could not be done.

@@ -2,7 +2,8 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
+use serde_json::Value;
 
 use crate::codec;
 use crate::status::{Failure, Result};
@@ -12,7 +13,7 @@ const VERSION: &str = "meta.k8s.io/v1";
 pub(super) const NOW: i64 = -1;
 
 /// What a continue token holds.
-#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, PartialEq, Eq, Serialize)]
 pub(super) struct Token {
     v: String,
     /// The revision of the list.
@@ -30,22 +31,55 @@ pub(super) fn encode(revision: i64, last: &str) -> String {
 /// Reads a token; its key leads nowhere else.
 pub(super) fn parse(text: &str) -> Result<Token> {
     let bad = |why: &str| Failure::bad_request(format!("invalid continue token: continue key is not valid: {why}"));
-    let bytes = URL_SAFE_NO_PAD.decode(text.trim_end_matches('=')).map_err(|_| bad(&base64_complaint(text)))?;
-    let token: Token = serde_json::from_slice(&bytes).map_err(|e| {
-        // What is no JSON at all is told in the words that clients know.
-        if e.is_data() { bad(&e.to_string()) } else { bad(&codec::syntax_complaint(&bytes)) }
-    })?;
+    let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|_| bad(&base64_complaint(text)))?;
+    // What is no JSON at all is told in the words that clients know, as is what is missing or of another type.
+    let value = serde_json::from_slice(&bytes).map_err(|_| bad(&codec::syntax_complaint(&bytes)))?;
+    let token = of_value(&value).map_err(|why| bad(&why))?;
     if token.v != VERSION {
         return Err(bad(&format!("server does not recognize this encoded version {}", token.v)));
     }
-    if token.rv == 0 || token.start.is_empty() {
-        return Err(bad("incorrect encoded start resourceVersion"));
+    if token.rv == 0 {
+        return Err(bad(&format!("incorrect encoded start resourceVersion (version {VERSION})")));
+    }
+    if token.start.is_empty() {
+        return Err(bad(&format!("encoded start key empty (version {VERSION})")));
     }
     let leaves = |part: &str| matches!(part, "." | "..");
     if token.start.trim_start_matches('/').split('/').any(leaves) {
         return Err(bad(&token.start));
     }
     Ok(token)
+}
+
+/// The token in a document. What is missing is empty, and names may be in other cases.
+fn of_value(value: &Value) -> std::result::Result<Token, String> {
+    let mut token = Token { v: String::new(), rv: 0, start: String::new() };
+    let refused = |value: &Value, what: &str| format!("json: cannot unmarshal {} into Go {what}", shown(value));
+    let fields = match value {
+        Value::Object(fields) => fields,
+        Value::Null => return Ok(token),
+        other => return Err(refused(other, "value of type storage.continueToken")),
+    };
+    for (key, value) in fields.iter().filter(|(_, value)| !value.is_null()) {
+        let key = key.to_ascii_lowercase();
+        match (key.as_str(), value.as_str(), value.as_i64()) {
+            ("v", Some(text), _) => token.v = text.to_owned(),
+            ("start", Some(text), _) => token.start = text.to_owned(),
+            ("rv", _, Some(revision)) => token.rv = revision,
+            ("v" | "start", ..) => {
+                return Err(refused(value, &format!("struct field continueToken.{key} of type string")));
+            }
+            ("rv", ..) => return Err(refused(value, "struct field continueToken.rv of type int64")),
+            _ => {}
+        }
+    }
+    Ok(token)
+}
+
+/// What was found, with a number's digits.
+fn shown(value: &Value) -> String {
+    let name = codec::json_type(value);
+    if value.is_number() { format!("{name} {value}") } else { name.to_owned() }
 }
 
 /// Where a text stops being base64, in the words that clients know.

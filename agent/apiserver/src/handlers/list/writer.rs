@@ -11,6 +11,7 @@ use bytes::Bytes;
 use flate2::write::GzEncoder;
 use http_body::Frame;
 
+use super::super::read::{go_name, is_list};
 use super::Page;
 use crate::answer::BodyError;
 use crate::app::{App, Call};
@@ -90,7 +91,13 @@ impl Writer {
     pub(super) fn new(call: &Call, page: Page) -> Result<Self> {
         let renderer = call.renderer()?;
         let (item, head, tail) = match (call.accept.form, call.accept.encoding) {
-            (form @ (Form::Object | Form::Metadata), Encoding::Protobuf) => {
+            (Form::Metadata, _) => {
+                return Err(is_list(&match renderer.storage.definition() {
+                    Some(_) => "unstructured.UnstructuredList".to_owned(),
+                    None => format!("{}List", go_name(call.kind)),
+                }));
+            }
+            (form @ (Form::Object | Form::MetadataList), Encoding::Protobuf) => {
                 let item = if form == Form::Object { Item::Protobuf } else { Item::ProtobufMetadata };
                 (item, proto_head(&renderer, &page, item)?, api::envelope::TAIL.to_vec())
             }
@@ -103,11 +110,13 @@ impl Writer {
                 let head = table::head(&renderer, Head { metadata: &page.metadata_text(), columns: true });
                 (Item::Row(include, Now::from_clock()), head, b"]}\n".to_vec())
             }
-            (Form::Metadata, _) => {
+            (Form::MetadataList, _) => {
                 let metadata = page.metadata_text();
                 let names = r#"{"kind":"PartialObjectMetadataList","apiVersion":"meta.k8s.io/v1""#;
-                let head = format!(r#"{names},"metadata":{metadata},"items":["#);
-                (Item::Metadata, head.into_bytes(), b"]}\n".to_vec())
+                // Of no objects upstream makes no list here.
+                let (open, close) = if page.objects.is_empty() { ("null", "}\n") } else { ("[", "]}\n") };
+                let head = format!(r#"{names},"metadata":{metadata},"items":{open}"#);
+                (Item::Metadata, head.into_bytes(), close.as_bytes().to_vec())
             }
         };
         let (style, head, tail) = match call.accept {

@@ -18,6 +18,12 @@ const TOPOLOGY: [&str; 2] = ["topology.kubernetes.io/zone", "topology.kubernetes
 
 pub(super) async fn bind(call: &Call, name: &str, body: &[u8]) -> Result<Response<Body>> {
     let mut binding = decode_as(call, body, BINDING)?;
+    if name.is_empty() {
+        return Err(Failure::bad_request("Name parameter required."));
+    }
+    if tree::text(&binding, "/metadata/name") != name {
+        return Err(Failure::bad_request("name in URL does not match name in Binding object"));
+    }
     tree::object_at(&mut binding, "metadata").insert("name".into(), name.into());
     crate::admission::admit_message(call, &mut binding).await?;
     let node = tree::text(&binding, "/target/name").to_owned();

@@ -24,7 +24,7 @@ pub(super) async fn evict(call: &Call, body: &[u8]) -> Result<Response<Body>> {
     let mut eviction = decode_as(call, body, EVICTION)?;
     crate::admission::admit_message(call, &mut eviction).await?;
     let name = tree::text(&eviction, "/metadata/name");
-    if !name.is_empty() && name != call.info.name {
+    if name != call.info.name {
         return Err(Failure::bad_request("name in URL does not match name in Eviction object"));
     }
     crate::admission::check_message(call, &eviction).await?;

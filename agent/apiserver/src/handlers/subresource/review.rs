@@ -5,11 +5,12 @@ use api::transcode;
 use http::{Response, StatusCode};
 use serde_json::{Value, json};
 
-use crate::answer::{self, Body};
+use crate::answer::Body;
 use crate::app::Call;
 use crate::auth::authn::AuthnError;
 use crate::auth::authz::{Attributes, Decision};
 use crate::codec;
+use crate::handlers::read;
 use crate::handlers::write::{check_namespace, decode_object};
 use crate::status::{Failure, Result, Subject};
 use crate::tree;
@@ -48,7 +49,7 @@ pub(super) async fn create(call: &Call, body: &[u8]) -> Result<Response<Body>> {
         "localsubjectaccessreviews" => review["status"] = access(call, &review, Review::Local)?,
         other => return Err(Failure::not_implemented(&format!("the creation of {other}"))),
     }
-    answer::message(StatusCode::CREATED, schema, &review, call.accept)
+    read::respond_value(call, StatusCode::CREATED, schema, &review)
 }
 
 fn user_value(user: &User) -> Value {
@@ -82,7 +83,7 @@ async fn token(call: &Call, schema: &str, mut review: Value) -> Result<Response<
         Ok(found) => json!({"authenticated": true, "user": user_value(&found.user), "audiences": found.audiences}),
         Err(error) => json!({"user": {}, "error": error.to_string()}),
     };
-    answer::message(StatusCode::CREATED, schema, &review, call.accept)
+    read::respond_value(call, StatusCode::CREATED, schema, &review)
 }
 
 /// What the authorizers think of a question.

@@ -13,11 +13,12 @@ use crate::answer::{self, Body};
 use crate::app::Call;
 use crate::cache::Object;
 use crate::codec;
-use crate::handlers::patch::read_patch;
+use crate::handlers::patch::{read_patch, rejected, same_name};
 use crate::handlers::read;
-use crate::handlers::write::{modify_tree, value_of};
+use crate::handlers::write::{check_namespace, modify_tree, type_complaint, value_of};
 use crate::managed::{self, Scaling};
 use crate::negotiate::Form;
+use crate::patch::Patch;
 use crate::status::{Failure, FieldError, Result, Subject};
 use crate::strategy::Part;
 use crate::{table, tree};
@@ -66,15 +67,17 @@ pub(super) async fn serve(call: &Call, method: &Method, body: bytes::Bytes) -> R
     let places = &Places::of(call);
     let object = match *method {
         Method::PUT => {
-            let scale = decode_as(call, &body, SCALE)?;
+            let mut scale = decode_as(call, &body, SCALE)?;
+            same_name(call, &scale)?;
+            check_namespace(call, &mut scale)?;
             modify_tree(call, Part::Main, |old| scaled(places, old, &scale)).await?.object
         }
         Method::PATCH if call.is_apply() => apply(call, places, &body).await?,
         Method::PATCH => {
-            let patch = read_patch(call, &body)?;
+            let patch = read_patch(call, &body);
             let changed = modify_tree(call, Part::Main, |old| {
-                let scale = patch.apply(codec::schema(SCALE), &scale_of(places, old))?;
-                scaled(places, old, &scale)
+                let patch = patch.as_ref().map_err(Clone::clone)?;
+                scaled(places, old, &patched(patch, &scale_of(places, old))?)
             });
             changed.await?.object
         }
@@ -140,6 +143,16 @@ async fn apply(call: &Call, places: &Places, body: &[u8]) -> Result<Object> {
     Ok(changed.await?.object)
 }
 
+/// The Scale that a patch makes of one.
+fn patched(patch: &Patch, before: &Value) -> Result<Value> {
+    let schema = codec::schema(SCALE);
+    let scale = patch.apply(schema, before)?;
+    match type_complaint(&scale).or_else(|| codec::mistyped(schema, &scale)) {
+        Some(why) => Err(rejected(patch, (schema, ("autoscaling/v1", "Scale")), before, &why)?),
+        None => Ok(scale),
+    }
+}
+
 /// The answer with a Scale in the form the client wants.
 fn answered(call: &Call, scale: &Value) -> Result<Response<Body>> {
     match call.accept.form {
@@ -147,13 +160,8 @@ fn answered(call: &Call, scale: &Value) -> Result<Response<Body>> {
             let text = table::bytes(table::of_scale(scale), call.accept)?;
             Ok(answer::bytes(StatusCode::OK, call.accept.encoding.media_type(), text))
         }
-        Form::Metadata => {
-            let partial = json!({
-                "kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": scale["metadata"],
-            });
-            answer::message(StatusCode::OK, read::METADATA, &partial, call.accept)
-        }
-        Form::Object => answer::message(StatusCode::OK, SCALE, scale, call.accept),
+        Form::MetadataList => Err(read::is_no_list("autoscaling.Scale")),
+        Form::Object | Form::Metadata => read::respond_value(call, StatusCode::OK, SCALE, scale),
     }
 }
 

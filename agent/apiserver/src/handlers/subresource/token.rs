@@ -4,7 +4,7 @@ use http::{Response, StatusCode};
 use serde_json::{Value, json};
 
 use super::decode_as;
-use crate::answer::{self, Body};
+use crate::answer::Body;
 use crate::app::{Call, now};
 use crate::auth::token::{BoundTo, Reference, TokenSpec};
 use crate::codec;
@@ -69,7 +69,7 @@ pub(super) async fn request(call: &Call, body: &[u8]) -> Result<Response<Body>> 
         ("managedFields", managed),
     ];
     tree::object_at(&mut answer, "metadata").extend(known.map(|(key, value)| (key.to_owned(), value)));
-    answer::message(StatusCode::CREATED, REQUEST, &answer, call.accept)
+    read::respond_value(call, StatusCode::CREATED, REQUEST, &answer)
 }
 
 const GROUP: &str = "authentication.k8s.io";

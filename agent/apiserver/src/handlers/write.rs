@@ -163,9 +163,9 @@ pub fn check_fields(call: &Call, parsed: &Parsed, message: &'static Message) -> 
 /// Why what names its type so cannot be made one of the kind.
 pub(super) fn foreign(kind: &'static api::Kind, value: &Value) -> Option<String> {
     let expected = kind.api_version();
-    let or = |given, own| if given == "" { own } else { given };
-    let asked = or(tree::text(value, "/apiVersion"), expected.as_str());
-    let of_kind = or(tree::text(value, "/kind"), kind.kind);
+    let (version, name) = (tree::text(value, "/apiVersion"), tree::text(value, "/kind"));
+    let asked = if version.is_empty() { expected.as_str() } else { version };
+    let of_kind = if name.is_empty() { kind.kind } else { name };
     let known = api::known_name(asked, of_kind).or_else(|| api::known_name(asked, of_kind.strip_suffix("List")?));
     if of_kind == kind.kind && (asked == expected || known.is_some()) {
         return None;

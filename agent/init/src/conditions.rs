@@ -70,11 +70,7 @@ pub(crate) fn observe(machine: &Machine, services: &[ServiceStatus]) -> Vec<Cond
         let fix = "hand one in by `keelson apply manifest.toml --endpoint MACHINE`, or on a disk labelled KEELSON-CFG";
         unmet.push(Condition::new("NoManifest", "it has no usable manifest", fix));
     }
-    if let Storage::Broken(reason) = &machine.storage {
-        let fix =
-            "`keelson get disks` and `keelson logs kernel` tell of the disk; the machine tries again at its next start";
-        unmet.push(Condition::new("DiskUnusable", format!("its disk cannot be used: {reason}"), fix));
-    }
+    unmet.extend(disk(machine));
     unmet.extend(services.iter().filter_map(service));
     let folder = machine.config.paths.conditions();
     for name in machine.system.list(&folder).unwrap_or_default() {
@@ -83,6 +79,24 @@ pub(crate) fn observe(machine: &Machine, services: &[ServiceStatus]) -> Vec<Cond
         unmet.extend(Condition::parse(&name, &text).map(|condition| Condition { is_concern, ..condition }));
     }
     unmet
+}
+
+/// A disk that cannot be used. One that was lost comes back; what is damaged is made anew.
+fn disk(machine: &Machine) -> Option<Condition> {
+    let again = "the machine tries again at its next start";
+    let (reason, fix) = match &machine.storage {
+        Storage::Broken(reason) if machine.volumes.is_some() => {
+            let reset = format!("`keelson reset {} --what all --endpoint MACHINE`", machine.hostname);
+            (reason, format!("{again}; {reset} makes STATE and DATA anew, and what they held is lost"))
+        }
+        Storage::Broken(reason) => (reason, format!("see that the disk is there and whole; {again}")),
+        Storage::NoData(reason) => {
+            let reset = format!("`keelson reset {} --what data`", machine.hostname);
+            (reason, format!("{again}; {reset} makes DATA anew, and what it held is lost"))
+        }
+        Storage::Kept | Storage::Memory | Storage::Locked(_) | Storage::Unmade => return None,
+    };
+    Some(Condition::new("DiskUnusable", format!("its disk cannot be used: {reason}"), fix))
 }
 
 /// Only what keeps the machine from being ready.

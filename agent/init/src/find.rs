@@ -29,7 +29,7 @@ pub(crate) fn find_storage(machine: &mut Machine) -> Vec<String> {
             let mut failures = storage.words();
             machine.storage = storage;
             if !was_waiting {
-                failures.extend(in_memory(&*machine.system, &state, data));
+                failures.extend(in_memory(&*machine.system, &[&state, data]));
             }
             return failures;
         }
@@ -41,23 +41,30 @@ pub(crate) fn find_storage(machine: &mut Machine) -> Vec<String> {
         }
         Err(error) => {
             let reason = stdx::chain(&error).to_string();
-            machine.storage = match plan {
-                storage::StoragePlan::Nothing => Storage::Memory,
-                storage::StoragePlan::Separate { .. } | storage::StoragePlan::Together { .. } => {
-                    Storage::Broken(reason.clone())
+            let mut lost: Vec<&Path> = vec![&state, data];
+            machine.storage = match (plan, error) {
+                (storage::StoragePlan::Nothing, _) => Storage::Memory,
+                (_, storage::StorageError::Data(_)) => {
+                    lost.remove(0);
+                    Storage::NoData(reason.clone())
                 }
+                _ => Storage::Broken(reason.clone()),
             };
-            let mut failures = vec![reason, "STATE and DATA are kept in memory and lost at the next start".to_owned()];
+            let what: Vec<String> = lost.iter().map(|target| target.display().to_string()).collect();
+            let told = format!("{} in memory, and forgotten at the next start", what.join(" and "));
+            let mut failures = vec![reason, told];
+            // What waited has them in memory already.
             if !was_waiting {
-                failures.extend(in_memory(&*machine.system, &state, data));
+                failures.extend(in_memory(&*machine.system, &lost));
             }
             failures
         }
     }
 }
 
-fn in_memory(system: &dyn sys::System, state: &Path, data: &Path) -> Option<String> {
-    storage::apply_memory(system, state, data).err().map(|error| stdx::chain(&error).to_string())
+fn in_memory(system: &dyn sys::System, targets: &[&Path]) -> Vec<String> {
+    let failures = targets.iter().filter_map(|target| storage::apply_memory(system, target).err());
+    failures.map(|error| stdx::chain(&error).to_string()).collect()
 }
 
 /// STATE and DATA of the disk that the machine was started from, unless it is there to be installed elsewhere.

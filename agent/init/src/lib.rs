@@ -42,6 +42,7 @@ mod run;
 mod runner;
 mod settings;
 mod sources;
+mod stage;
 mod storage;
 mod trial;
 mod typed;

@@ -42,6 +42,8 @@ pub(crate) enum Storage {
     Memory,
     /// A disk is there but cannot be used. Keys must not be made anew over ones that may come back.
     Broken(String),
+    /// STATE survives, and DATA cannot be used.
+    NoData(String),
     /// They are encrypted, and nothing has opened them yet.
     Locked(String),
     /// They are made once there is a manifest, which says how.
@@ -53,7 +55,7 @@ impl Storage {
     pub(crate) fn is_waiting(&self) -> bool {
         match self {
             Self::Locked(_) | Self::Unmade => true,
-            Self::Kept | Self::Memory | Self::Broken(_) => false,
+            Self::Kept | Self::Memory | Self::Broken(_) | Self::NoData(_) => false,
         }
     }
 
@@ -61,7 +63,7 @@ impl Storage {
     pub(crate) fn words(&self) -> Vec<String> {
         match self {
             Self::Kept | Self::Memory => Vec::new(),
-            Self::Broken(reason) | Self::Locked(reason) => vec![reason.clone()],
+            Self::Broken(reason) | Self::NoData(reason) | Self::Locked(reason) => vec![reason.clone()],
             Self::Unmade => vec!["the rest of the disk is made once there is a manifest".to_owned()],
         }
     }

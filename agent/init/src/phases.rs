@@ -233,6 +233,15 @@ fn wait_for_state(machine: &mut Machine) -> Vec<String> {
     Vec::new()
 }
 
+/// Leaves only the network of the manifest in force: the keys by which callers are known are gone with STATE, and whoever
+/// looks after the machine has to reach it all the same.
+pub(crate) fn conceal(machine: &mut Machine) {
+    let Some(text) = machine.accepted.as_ref().map(|accepted| accepted.text.clone()) else { return };
+    let (manifest, mended) = (machine.config.paths.manifest(), machine.config.paths.mended());
+    machine.publish(&mended, text.as_bytes(), 0o600);
+    machine.system.remove_file(&manifest).ok();
+}
+
 /// Puts a decision about manifests into force and tells it.
 pub(crate) fn take(machine: &mut Machine, intake: Intake) {
     let (accepted, diagnostics) = match intake {

@@ -15,6 +15,7 @@ use crate::exit::{self, Leave};
 use crate::intake::{self, Intake};
 use crate::machine::{Machine, Storage};
 use crate::runner::Runner;
+use crate::stage::enter_stage;
 use crate::typed::Typed;
 use crate::{
     boots, conditions, devices, locks, medium, mend, network_keys, observe, phases, rekey, renew, sources, trial,
@@ -238,26 +239,6 @@ fn resume(machine: &mut Machine, runner: &mut Runner) {
     enter_stage(machine, runner);
 }
 
-/// Starts the services that fit what the machine has.
-fn enter_stage(machine: &mut Machine, runner: &mut Runner) {
-    let is_broken = matches!(machine.storage, Storage::Broken(_) | Storage::Locked(_));
-    let manifest = machine.accepted.as_ref().map(|accepted| &accepted.manifest).filter(|_| !is_broken);
-    machine.stage = if manifest.is_some() { Stage::Running } else { Stage::Maintenance };
-    machine.rekey.wake();
-    let specs = (machine.config.services)(manifest, machine.environment);
-    if machine.stage == Stage::Maintenance {
-        let why = match machine.storage {
-            Storage::Broken(_) => "its disk cannot be used",
-            Storage::Locked(_) => "its disk is locked",
-            Storage::Kept | Storage::Memory | Storage::Unmade => "it has no usable manifest",
-        };
-        machine.say(&format!("this machine runs no cluster services: {why}; {}", mend::HINT));
-    }
-    if let Err(error) = runner.replace(machine, specs) {
-        machine.say(&format!("the services cannot be started: {error}"));
-    }
-}
-
 /// A source changed: decides again.
 fn reconsider(machine: &mut Machine, runner: &mut Runner) {
     let (offer, trial) = match sources::take_from_inbox(&*machine.system, &machine.config.paths) {
@@ -277,6 +258,11 @@ fn reconsider(machine: &mut Machine, runner: &mut Runner) {
     }
     // Nothing runs from a medium that cannot be written: whatever it is told is news.
     let is_read_only = machine.booted.as_ref().is_some_and(|booted| booted.is_read_only);
+    if machine.accepted.is_some() && matches!(machine.storage, Storage::Broken(_)) && !is_read_only {
+        // The keys by which whoever offers it would be known are on that disk.
+        machine.say(&format!("a manifest was offered ({}) and is not taken in: the disk cannot be used", offer.source));
+        return;
+    }
     if machine.accepted.is_none() || is_read_only {
         phases::take(machine, intake::decide(Some(offer), None));
         if machine.accepted.is_some() {

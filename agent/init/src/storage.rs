@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use disk::layout::Sizes;
-use sys::{BlockDevice, Error, Mount, MountFlags, System};
+use sys::{BlockDevice, Error, Mount, MountFlags, System, UnmountFlags};
 
 use crate::sources::Offer;
 
@@ -19,6 +19,17 @@ const DATA_SERIAL: &str = "keelson-data";
 const BOTH: &str = "/run/keelson-disk";
 /// Formatting writes little, whatever the size.
 const FORMAT_DEADLINE: Duration = Duration::from_secs(60);
+/// How DATA is mounted: what a file holds is on the disk before its size is. The container runtime writes down that it
+/// has unpacked an image without waiting for that; after a power cut its files would be empty, and so would be those of
+/// all pods that are made from it, for good.
+const PLAIN: &str = "nodelalloc";
+/// Left in a file system that lost something, so that no later start takes it for whole.
+const DAMAGED: &str = ".damaged";
+/// Where a repair puts what has lost its name.
+const NAMELESS: &str = "lost+found";
+/// What every start leaves in STATE and in DATA.
+const STATE_MARK: &str = "machine-id";
+const DATA_MARK: &str = "lib/containerd";
 /// Checking reads all metadata.
 const CHECK_DEADLINE: Duration = Duration::from_secs(300);
 
@@ -75,6 +86,10 @@ pub(crate) fn sizes(offer: Option<Offer>) -> Sizes {
 pub(crate) enum StorageError {
     #[error("format {device}: {output}")]
     Format { device: String, output: String },
+    #[error("{device} was damaged, and its repair has lost what it held")]
+    Lost { device: String },
+    #[error("only STATE can be used")]
+    Data(#[source] Box<Self>),
     #[error("no disk is labelled {DATA_LABEL} and no blank disk has the serial number {DATA_SERIAL}")]
     NoDisk,
     #[error(transparent)]
@@ -85,14 +100,15 @@ pub(crate) enum StorageError {
 pub(crate) fn apply(system: &dyn System, plan: &StoragePlan, state: &Path, data: &Path) -> Result<(), StorageError> {
     match plan {
         StoragePlan::Separate { state: state_device, data: data_device } => {
-            mount_disk(system, state_device, state)?;
-            mount_disk(system, data_device, data)?;
+            mount_disk(system, state_device, (state, ""), STATE_MARK)?;
+            mount_disk(system, data_device, (data, PLAIN), DATA_MARK)
+                .map_err(|error| StorageError::Data(Box::new(error)))?;
         }
         StoragePlan::Together { device, is_blank } => {
             if *is_blank {
                 format(system, device)?;
             }
-            mount_disk(system, device, Path::new(BOTH))?;
+            mount_disk(system, device, (Path::new(BOTH), PLAIN), &format!("state/{STATE_MARK}"))?;
             for (folder, target) in [("state", state), ("data", data)] {
                 let folder = Path::new(BOTH).join(folder);
                 system.make_dir(&folder, 0o755)?;
@@ -104,19 +120,15 @@ pub(crate) fn apply(system: &dyn System, plan: &StoragePlan, state: &Path, data:
     Ok(())
 }
 
-/// Lets the machine run without a disk. Everything is forgotten when it ends.
-pub(crate) fn apply_memory(system: &dyn System, state: &Path, data: &Path) -> Result<(), Error> {
-    for target in [state, data] {
-        let memory = Mount {
-            source: "tmpfs".into(),
-            target: target.into(),
-            kind: "tmpfs".into(),
-            flags: MountFlags::NONE,
-            options: "mode=755".into(),
-        };
-        system.mount(&memory)?;
-    }
-    Ok(())
+/// Lets the machine run without a disk for this. Everything there is forgotten when it ends.
+pub(crate) fn apply_memory(system: &dyn System, target: &Path) -> Result<(), Error> {
+    system.mount(&Mount {
+        source: "tmpfs".into(),
+        target: target.into(),
+        kind: "tmpfs".into(),
+        flags: MountFlags::NONE,
+        options: "mode=755".into(),
+    })
 }
 
 /// The folders that services expect below STATE and DATA.
@@ -143,23 +155,45 @@ fn bind(source: &Path, target: &Path) -> Mount {
     }
 }
 
-/// Mounts a disk. One that refuses is checked and repaired once, as after a power cut in a bad moment.
-fn mount_disk(system: &dyn System, device: &Path, target: &Path) -> Result<(), StorageError> {
+/// Mounts a disk. One that refuses is checked and repaired once, as after a power cut in a bad moment. What a repair has
+/// lost is gone: a machine that went on would make keys and data anew, as if there had never been others.
+fn mount_disk(
+    system: &dyn System,
+    device: &Path,
+    (target, options): (&Path, &str),
+    mark: &str,
+) -> Result<(), StorageError> {
+    let was_repaired = mount_or_repair(system, device, target, options)?;
+    let is_known = system.exists(&target.join(DAMAGED));
+    let has_lost = !system.list(&target.join(NAMELESS)).unwrap_or_default().is_empty();
+    if !is_known && !has_lost && (!was_repaired || system.exists(&target.join(mark))) {
+        return Ok(());
+    }
+    if !is_known {
+        // At the next start it may look as if it had just been made.
+        system.replace(&target.join(DAMAGED), b"", 0o600)?;
+    }
+    system.unmount(target, UnmountFlags::Plain)?;
+    Err(StorageError::Lost { device: device.display().to_string() })
+}
+
+/// Answers whether it had to be repaired.
+fn mount_or_repair(system: &dyn System, device: &Path, target: &Path, options: &str) -> Result<bool, StorageError> {
     system.make_dir(target, 0o755)?;
     let mount = Mount {
         source: device.to_string_lossy().into_owned(),
         target: target.into(),
         kind: "ext4".into(),
         flags: MountFlags::RELATIME,
-        options: String::new(),
+        options: options.to_owned(),
     };
-    let Err(refused) = system.mount(&mount) else { return Ok(()) };
+    let Err(refused) = system.mount(&mount) else { return Ok(false) };
     if refused.is_busy() {
         return Err(refused.into());
     }
     // Its exit code says what it repaired, not whether mounting works now: the second mount tells that.
     drop(system.run(&["/usr/sbin/e2fsck", "-y", &mount.source], CHECK_DEADLINE)?);
-    Ok(system.mount(&mount)?)
+    Ok(system.mount(&mount).map(|()| true)?)
 }
 
 fn format(system: &dyn System, device: &Path) -> Result<(), StorageError> {
@@ -214,17 +248,38 @@ mod tests {
             .iter()
             .filter_map(|call| match call {
                 Call::Run(argv) => Some(argv[0].clone()),
-                Call::Mount(mount) => Some(format!("{} {}", mount.source, mount.target.display())),
+                Call::Mount(mount) => Some(format!("{} {} {}", mount.source, mount.target.display(), mount.options)),
                 _ => None,
             })
             .collect();
         let expected = [
             "/usr/sbin/mkfs.ext4",
-            "/dev/vdb /run/keelson-disk",
-            "/run/keelson-disk/state /state",
-            "/run/keelson-disk/data /var",
+            "/dev/vdb /run/keelson-disk nodelalloc",
+            "/run/keelson-disk/state /state ",
+            "/run/keelson-disk/data /var ",
         ];
         assert_eq!(steps, expected);
+    }
+
+    #[test]
+    fn what_a_repair_has_lost_stays_lost() {
+        let separate = StoragePlan::Separate { state: "/dev/vda4".into(), data: "/dev/vda5".into() };
+        let mount = |system: &FakeSystem| apply(system, &separate, Path::new("/state"), Path::new("/var"));
+        // As after the first start, and after a power cut in it.
+        mount(&FakeSystem::new()).unwrap();
+        let lost = FakeSystem::new();
+        lost.file("/state/lost+found/#12", "");
+        let refused = mount(&lost).unwrap_err();
+        assert!(matches!(&refused, StorageError::Lost { device } if device == "/dev/vda4"), "{refused}");
+        assert!(lost.exists(Path::new("/state/.damaged")));
+        let marked = FakeSystem::new();
+        marked.file("/var/.damaged", "");
+        let refused = mount(&marked).unwrap_err();
+        // STATE is there, and with it whom the machine knows.
+        assert!(matches!(refused, StorageError::Data(_)), "{refused}");
+        let unmounted: Vec<Call> =
+            marked.calls().into_iter().filter(|call| matches!(call, Call::Unmount(..))).collect();
+        assert!(matches!(&unmounted[..], [Call::Unmount(target, _)] if target == Path::new("/var")), "{unmounted:?}");
     }
 
     #[test]

@@ -94,7 +94,7 @@ mod tests {
         assert_eq!(call("TakeEtcdSnapshot").needs, [Role::Backup]);
         assert_eq!(call("Forward").needs, [Role::Reader, Role::Backup]);
         let early: Vec<&str> = CALLS.iter().filter(|call| call.before_manifest).map(|call| call.name).collect();
-        assert_eq!(early, ["GetStatus", "ApplyManifest", "Unlock"]);
+        assert_eq!(early, ["GetStatus", "ApplyManifest", "Reset", "Unlock"]);
         assert!(call("Update").is_upload && !call("Reset").is_upload);
         assert_eq!(Call::of_path("/keelson.machine.v1.Machine/Reboot"), Some(call("Reboot")));
         assert_eq!(Call::of_path("/keelson.machine.v1.Machine/reboot"), None);

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use lifecycle::Shutdown;
@@ -13,6 +14,8 @@ use tokio::sync::watch;
 
 use crate::chance;
 
+/// No system is in use for longer after it was built.
+pub(crate) const IN_USE: Duration = Duration::from_secs(5 * 365 * 24 * 3600);
 const PORT: u16 = 123;
 const PACKET_BYTES: usize = 48;
 /// Seconds from 1900, where time servers begin, to 1970.
@@ -41,16 +44,31 @@ pub(crate) enum ClockError {
     Unsynchronized { server: String },
 }
 
-/// Makes sure that the clock is not before `built`: without a battery a machine wakes up in 1970, where no
-/// certificate is valid.
-pub(crate) fn apply_floor(system: &dyn System, built: SystemTime) {
-    if system.now() >= built {
-        return;
+/// The latest time that this machine can be sure of: that it was built, or one that it knew later. `kept` was written
+/// whenever its clock was not in doubt.
+pub(crate) fn floor(built: SystemTime, kept: &Path) -> SystemTime {
+    let known = std::fs::metadata(kept).and_then(|file| file.modified()).ok();
+    known.filter(|known| (built..=built + IN_USE).contains(known)).unwrap_or(built)
+}
+
+/// Writes down, by the time of a file, that it is now.
+pub(crate) fn keep(kept: &Path) {
+    if let Err(error) = Linux.replace(kept, b"", 0o644) {
+        tracing::debug!(error = %stdx::chain(&error), "the time was not kept");
     }
-    match system.set_clock(built) {
-        Ok(()) => tracing::warn!("the clock was before the time this program was built, and was set to that"),
-        Err(error) => tracing::warn!(error = %stdx::chain(&error), "the clock is before this program was built"),
+}
+
+/// Makes sure that the clock is not before `floor`: without a battery a machine wakes up in 1970, where no
+/// certificate is valid. Answers whether it was.
+pub(crate) fn apply_floor(system: &dyn System, floor: SystemTime) -> bool {
+    if system.now() >= floor {
+        return false;
     }
+    match system.set_clock(floor) {
+        Ok(()) => tracing::warn!("the clock was before the last time that is known, and was set to that"),
+        Err(error) => tracing::warn!(error = %stdx::chain(&error), "the clock is before the last time that is known"),
+    }
+    true
 }
 
 /// Follows the time servers until shutdown, and tells of it.
@@ -268,11 +286,26 @@ mod tests {
     }
 
     #[test]
+    fn the_last_time_that_was_known_counts_unless_it_is_absurd() {
+        let folder = tempfile::tempdir().unwrap();
+        let (kept, year) = (folder.path().join("clock"), Duration::from_secs(365 * 24 * 3600));
+        let now = SystemTime::now();
+        assert_eq!(floor(now - year, &kept), now - year);
+        keep(&kept);
+        let known = floor(now - year, &kept);
+        assert!(known > now - year && known <= SystemTime::now(), "{known:?}");
+        // Kept by a clock that was years off, or by an older system.
+        for built in [now - 10 * year, now + year] {
+            assert_eq!(floor(built, &kept), built);
+        }
+    }
+
+    #[test]
     fn the_clock_is_never_before_the_build() {
         let system = FakeSystem::new();
-        apply_floor(&system, UNIX_EPOCH + Duration::from_secs(50));
+        assert!(apply_floor(&system, UNIX_EPOCH + Duration::from_secs(50)));
         system.set_uptime(Duration::from_secs(60));
-        apply_floor(&system, UNIX_EPOCH + Duration::from_secs(50));
+        assert!(!apply_floor(&system, UNIX_EPOCH + Duration::from_secs(50)));
         assert_eq!(system.calls(), [Call::SetClock(UNIX_EPOCH + Duration::from_secs(50))]);
     }
 }

@@ -40,6 +40,8 @@ pub struct Config {
     pub crash: PathBuf,
     /// Where it is kept how the last starts went.
     pub boots: PathBuf,
+    /// A file whose time is the last one that the machine knew.
+    pub clock: PathBuf,
     /// The folder of the services' logs.
     pub logs: PathBuf,
     /// The folder of the pods' logs.
@@ -71,6 +73,7 @@ impl Config {
             forwards_to: None,
             crash: "/state/crash.log".into(),
             boots: "/state/boots.json".into(),
+            clock: "/state/clock".into(),
             logs: "/var/log/keelson".into(),
             pod_logs: "/var/log/pods".into(),
             containerd: "/run/containerd/containerd.sock".into(),

@@ -21,6 +21,7 @@ mod dhcp6;
 mod error;
 mod etcd;
 mod event;
+mod lack;
 mod logs;
 mod network;
 mod network_keys;

@@ -16,7 +16,7 @@ use crate::error::Error;
 use crate::etcd::Etcd;
 use crate::network::{Network, NetworkConfig};
 use crate::retire::Former;
-use crate::{api, clock, debug, network_keys, retire};
+use crate::{api, clock, debug, lack, network_keys, retire};
 
 /// After so long the machine goes on without what it has not got of the network.
 const NETWORK_WAIT: Duration = Duration::from_secs(30);
@@ -30,9 +30,8 @@ const DRAIN: Duration = Duration::from_secs(3);
 /// # Errors
 /// When the kernel's network interface or a listener is not to be had. What fails on one link is no error of this.
 pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), Error> {
-    if config.owns_clock {
-        clock::apply_floor(&Linux, config.built);
-    }
+    let kept = config.owns_clock.then(|| config.clock.clone());
+    let was_early = kept.as_ref().is_some_and(|kept| clock::apply_floor(&Linux, clock::floor(config.built, kept)));
     let manifest = config.manifest.as_ref().or(config.mended.as_ref());
     let network =
         NetworkConfig { manifest: manifest.cloned(), run: config.run.clone(), pods: config.pod_links.clone() };
@@ -44,6 +43,8 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), Error> {
     if follows_time {
         tasks.spawn("clock", clock::run(status.clone(), clock, shutdown.clone()));
     }
+    let clock = lack::Clock { built: config.built, was_early, kept };
+    tasks.spawn("lack", lack::run(config.run.clone(), clock, time.clone(), shutdown.clone()));
     let etcd = config.etcd.clone().map(|master| Etcd::new(master, (&config.pki, &config.run), status.clone()));
     if let Some(etcd) = &etcd {
         tasks.spawn("etcd", etcd.clone().run(shutdown.clone()));

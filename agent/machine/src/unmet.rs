@@ -20,3 +20,21 @@ pub(crate) fn tell(path: &Path, lack: Option<&Condition>) {
         tracing::warn!(error = %chain(&error), path = %path.display(), "a condition was not told");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_longer_lacking_is_taken_back() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("conditions")).unwrap();
+        let file = folder.path().join("conditions/it");
+        tell(&file, None);
+        assert!(!file.exists());
+        tell(&file, Some(&Condition::new("StateFull", "why", "fix")));
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), "StateFull: why\nfix\n");
+        tell(&file, None);
+        assert_eq!(std::fs::read(&file).unwrap(), b"");
+    }
+}

@@ -8,10 +8,10 @@ use stdx::chain;
 use sys::{Linux, System};
 use tonic::Status;
 
-use super::Server;
 use super::leaving::{self, Member};
 use super::refusal::{bad, conflict};
 use super::update::{self, Updates};
+use super::{Caller, Server};
 
 /// The partitions that are made anew.
 fn volumes(asked: &ResetRequest) -> Vec<&'static str> {
@@ -30,13 +30,31 @@ fn plan(asked: &ResetRequest, machine: &str, member: Member) -> Result<ResetPlan
 }
 
 /// Makes a machine forget.
-pub(super) async fn reset(server: &Server, asked: &ResetRequest) -> Result<ResetPlan, Status> {
+pub(super) async fn reset(server: &Server, caller: &Caller, asked: &ResetRequest) -> Result<ResetPlan, Status> {
     if volumes(asked).is_empty() {
         return Err(bad("what is made anew: state, data, or both"));
+    }
+    if *caller == Caller::Maintenance {
+        let status = crate::status::read(&server.run).map_err(conflict)?;
+        check_stranger(asked, &status).map_err(|reason| conflict(reason.to_owned()))?;
     }
     let updates = update::updates(server)?;
     let _turn = update::turn(server)?;
     try_reset(server, updates, asked).await.map_err(conflict)
+}
+
+/// Whether somebody whom the machine does not know may have this: only where nothing else is left to do, and nothing that
+/// it held comes into their hands.
+fn check_stranger(asked: &ResetRequest, status: &MachineStatus) -> Result<(), &'static str> {
+    if !status.conditions.iter().any(|condition| condition.name == "DiskUnusable") {
+        return Err("this machine knows nobody yet, and its disk is whole: there is nothing to reset");
+    }
+    if !(asked.state && asked.data) {
+        return Err(
+            "this machine has lost the keys by which it knew you: only all of it can be made anew (--what all)",
+        );
+    }
+    Ok(())
 }
 
 async fn try_reset(server: &Server, updates: &Updates, asked: &ResetRequest) -> Result<ResetPlan, String> {
@@ -62,6 +80,19 @@ async fn try_reset(server: &Server, updates: &Updates, asked: &ResetRequest) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_stranger_resets_all_of_a_machine_that_lost_its_keys_and_no_other() {
+        let all = ResetRequest { state: true, data: true, ..ResetRequest::default() };
+        let lost = MachineStatus {
+            conditions: vec![machine_api::Condition::new("DiskUnusable", "damaged", "reset")],
+            ..MachineStatus::default()
+        };
+        assert!(check_stranger(&all, &lost).is_ok());
+        assert!(check_stranger(&all, &MachineStatus::default()).unwrap_err().contains("whole"));
+        let state = ResetRequest { data: false, ..all };
+        assert!(check_stranger(&state, &lost).unwrap_err().contains("--what all"));
+    }
 
     #[test]
     fn a_reset_says_what_is_lost_and_spares_the_only_member() {

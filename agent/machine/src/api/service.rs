@@ -181,7 +181,7 @@ impl Machine for Session {
     }
 
     async fn reset(&self, asked: Request<ResetRequest>) -> Answer<ResetPlan> {
-        reset::reset(&self.server, &asked.into_inner()).await.map(Response::new)
+        reset::reset(&self.server, &self.caller, &asked.into_inner()).await.map(Response::new)
     }
 
     async fn unlock(&self, asked: Request<UnlockRequest>) -> Answer<Text> {

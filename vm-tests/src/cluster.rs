@@ -231,7 +231,7 @@ impl Cluster {
     }
 
     /// Socket paths are short by nature; one below the workspace may not be.
-    fn switch_socket(&self) -> Result<PathBuf> {
+    pub(crate) fn switch_socket(&self) -> Result<PathBuf> {
         const LIMIT: usize = 100;
         let path = self.folder.path().join("switch.sock");
         if path.as_os_str().len() > LIMIT {

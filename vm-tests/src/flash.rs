@@ -12,6 +12,7 @@ use images::{Image, VERSION, tools};
 use install::FileDevice;
 
 use crate::firmware::Firmware;
+use crate::hardware::Hardware;
 use crate::progress::Progress;
 use crate::qemu::{self, Bus};
 
@@ -153,7 +154,7 @@ impl Flashed {
     }
 
     /// How the emulator starts a machine from its disk, with its manifest on another one.
-    pub(crate) fn arguments(&self, qemu: &mut Command, folder: &Path, kernel: &str) {
+    pub(crate) fn arguments(&self, qemu: &mut Command, (folder, hardware): (&Path, &Hardware), kernel: &str) {
         self.firmware.arguments(qemu, folder);
         qemu.args(["-smbios", &format!("type=11,value=io.systemd.stub.kernel-cmdline-extra={kernel}")]);
         let (disk_bus, medium_bus) = self.medium.buses();
@@ -165,7 +166,9 @@ impl Flashed {
         }
         // The firmware takes the disk first, and the medium only where the disk holds nothing to start.
         let disk = if self.medium == Medium::VirtualDisk { virtual_disk_of(folder) } else { disk_of(folder) };
-        qemu::drive(qemu, (DISK, disk_bus, Some(0)), &disk, ",discard=unmap,cache=writeback");
+        if !hardware.is_without_disk {
+            qemu::drive(qemu, (DISK, disk_bus, Some(0)), &disk, ",discard=unmap,cache=writeback");
+        }
         if stick_of(folder).exists() {
             qemu::drive(qemu, ("keelson-medium", medium_bus, Some(1)), &stick_of(folder), "");
         }
@@ -175,7 +178,7 @@ impl Flashed {
             qemu.args(["-drive", &drive, "-device", "ide-cd,bus=sata.0,drive=disc,bootindex=1"]);
         }
         let config = folder.join("config.raw");
-        if pad(&folder.join("manifest.toml"), &config).is_ok() {
+        if !hardware.is_without_manifest && pad(&folder.join("manifest.toml"), &config).is_ok() {
             qemu::drive(qemu, (CONFIG, medium_bus, None), &config, ",readonly=on");
         }
     }
@@ -239,7 +242,7 @@ fn virtual_disk_of(folder: &Path) -> PathBuf {
     folder.join("disk.qcow2")
 }
 
-fn disk_of(folder: &Path) -> PathBuf {
+pub(crate) fn disk_of(folder: &Path) -> PathBuf {
     folder.join("disk.raw")
 }
 

@@ -11,8 +11,9 @@ use images::tools::command;
 use images::{Image, Plain};
 use serde_json::{Value, json};
 
-use crate::cluster::MACHINE_PORT;
+use crate::cluster::{API_PORT, MACHINE_PORT};
 use crate::flash::Flashed;
+use crate::hardware::Hardware;
 use crate::manifests::uplink_mac;
 use crate::plan::Machine;
 use crate::process::{self, Process};
@@ -126,16 +127,18 @@ impl Virtual<'_> {
             // Sparse: it takes space as the machine writes.
             file.set_len(DATA_BYTES).context("size the disk")?;
         }
-        process::start_detached(&self.machine.name, &mut self.command(&disk), &self.folder.join("qemu.log"))
+        let hardware = Hardware::of(self.folder)?;
+        process::start_detached(&self.machine.name, &mut self.command(&disk, &hardware), &self.folder.join("qemu.log"))
     }
 
-    fn command(&self, disk: &Path) -> Command {
+    fn command(&self, disk: &Path, hardware: &Hardware) -> Command {
         let at = |name: &str| self.folder.join(name).display().to_string();
-        let memory = if self.machine.is_master() { "1024" } else { "768" };
+        let memory = hardware.memory.unwrap_or(if self.machine.is_master() { 1024 } else { 768 }).to_string();
         let forward = |(host, guest): &(u16, u16)| {
             let address = match *guest {
-                // To the address that it leases here: without a manifest it has no other one.
-                MACHINE_PORT => String::new(),
+                // To the address that it leases here: without a manifest it has no other one, and with another one it
+                // may have another address.
+                MACHINE_PORT | API_PORT => String::new(),
                 // To its address in the cluster's network, which it answers for here, too: Services are on no other one.
                 _ => self.machine.address.to_string(),
             };
@@ -144,10 +147,13 @@ impl Virtual<'_> {
         let forwards: String = self.ports.iter().map(forward).collect();
         let mut qemu = command("qemu-system-x86_64");
         qemu.args(self.accelerator.arguments()).args(BARE);
-        qemu.args(["-name", &self.machine.name, "-m", memory, "-smp", self.accelerator.processors()]);
+        qemu.args(["-name", &self.machine.name, "-m", &memory, "-smp", self.accelerator.processors()]);
+        if let Some(clock) = &hardware.clock {
+            qemu.args(["-rtc", &format!("base={clock}")]);
+        }
         match self.flashed {
-            Some(flashed) => flashed.arguments(&mut qemu, self.folder, self.further_arguments()),
-            None => self.direct_arguments(&mut qemu, disk),
+            Some(flashed) => flashed.arguments(&mut qemu, (self.folder, hardware), self.further_arguments()),
+            None => self.direct_arguments(&mut qemu, disk, hardware),
         }
         qemu.args(["-chardev", &format!("file,id=console,append=on,path={}", Self::console(self.folder).display())]);
         qemu.args(["-serial", "chardev:console"]);
@@ -168,7 +174,7 @@ impl Virtual<'_> {
     }
 
     /// The image's files, each by itself, and a blank disk.
-    fn direct_arguments(&self, qemu: &mut Command, disk: &Path) {
+    fn direct_arguments(&self, qemu: &mut Command, disk: &Path, hardware: &Hardware) {
         let Image { kernel, root, .. } = self.image;
         let packed = Plain { kernel: kernel.clone(), root: root.clone() };
         let (Plain { kernel, root }, argument) = match self.accelerator {
@@ -180,13 +186,14 @@ impl Virtual<'_> {
         let arguments = format!("console=ttyS0 panic=10 {argument} {}", self.further_arguments());
         qemu.arg("-kernel").arg(&kernel).arg("-initrd").arg(&self.image.initramfs);
         qemu.args(["-append", arguments.trim_end()]);
-        for (name, path, options) in
-            [("keelson-root", root.as_path(), ",readonly=on"), ("keelson-data", disk, ",discard=unmap,cache=writeback")]
-        {
-            drive(qemu, (name, Bus::Nvme, None), path, options);
+        drive(qemu, ("keelson-root", Bus::Nvme, None), &root, ",readonly=on");
+        if !hardware.is_without_disk {
+            drive(qemu, ("keelson-data", Bus::Nvme, None), disk, ",discard=unmap,cache=writeback");
         }
-        let manifest = self.folder.join("manifest.toml");
-        qemu.args(["-fw_cfg", &format!("name=opt/keelson/manifest,file={}", manifest.display())]);
+        if !hardware.is_without_manifest {
+            let manifest = self.folder.join("manifest.toml");
+            qemu.args(["-fw_cfg", &format!("name=opt/keelson/manifest,file={}", manifest.display())]);
+        }
     }
 }
 

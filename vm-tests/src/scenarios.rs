@@ -11,6 +11,8 @@ mod flash;
 mod helm;
 mod install;
 mod kubectl;
+mod mishaps;
+mod moves;
 mod network;
 mod network_key;
 mod operator;
@@ -21,6 +23,7 @@ mod restarts;
 mod scene;
 mod secure_boot;
 mod services;
+mod small_machines;
 mod three_masters;
 mod upgrade;
 mod upgrade_masters;
@@ -277,6 +280,70 @@ pub const SCENARIOS: &[Scenario] = &[
         masters: 1,
         workers: 1,
         run: |scene| Box::pin(network::run(scene)),
+    },
+    Scenario {
+        name: "early-power-cut",
+        about: "a power cut right after images were unpacked leaves them whole",
+        providers: QEMU,
+        masters: 1,
+        workers: 0,
+        run: |scene| Box::pin(mishaps::run_early_cut(scene)),
+    },
+    Scenario {
+        name: "damage",
+        about: "a damaged STATE, DATA and manifest are each told, and mended by the command that is told",
+        providers: QEMU,
+        masters: 1,
+        workers: 0,
+        run: |scene| Box::pin(mishaps::run_damage(scene)),
+    },
+    Scenario {
+        name: "full",
+        about: "a full STATE and DATA are each told, and mended by the command that is told",
+        providers: QEMU,
+        masters: 1,
+        workers: 0,
+        run: |scene| Box::pin(mishaps::run_full(scene)),
+    },
+    Scenario {
+        name: "lost-disk",
+        about: "a master without its disk starts no new cluster, and serves as before with it",
+        providers: QEMU,
+        masters: 1,
+        workers: 0,
+        run: |scene| Box::pin(mishaps::run_lost_disk(scene)),
+    },
+    Scenario {
+        name: "clock",
+        about: "clocks ten years behind and ahead are told of, and the machine serves once they are right",
+        providers: QEMU,
+        masters: 1,
+        workers: 0,
+        run: |scene| Box::pin(mishaps::run_clock(scene)),
+    },
+    Scenario {
+        name: "small-machines",
+        about: "a master with 1 GiB of memory and a worker with 512 MiB and ten pods go on serving",
+        providers: QEMU,
+        masters: 1,
+        workers: 1,
+        run: |scene| Box::pin(small_machines::run(scene)),
+    },
+    Scenario {
+        name: "master-move",
+        about: "a master comes up with another address, and its data, certificates and workers go along",
+        providers: QEMU,
+        masters: 1,
+        workers: 1,
+        run: |scene| Box::pin(moves::run_master(scene)),
+    },
+    Scenario {
+        name: "lease",
+        about: "a worker that gets another address by DHCP goes on by itself",
+        providers: QEMU,
+        masters: 1,
+        workers: 1,
+        run: |scene| Box::pin(moves::run_lease(scene)),
     },
     Scenario {
         name: "three-masters",

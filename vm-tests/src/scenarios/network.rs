@@ -184,7 +184,7 @@ pub(super) async fn apply(scene: &Scene, master: &Machine, machine: &Machine, ma
     ask(scene, master, machine, "apply", &[&path.display().to_string()]).await
 }
 
-async fn look(scene: &Scene, master: &Machine, machine: &Machine, view: &str) -> Result<Value> {
+pub(super) async fn look(scene: &Scene, master: &Machine, machine: &Machine, view: &str) -> Result<Value> {
     let text = ask(scene, master, machine, "get", &[view, "--output", "json"]).await?;
     serde_json::from_str(&text).with_context(|| format!("read {view}"))
 }

@@ -323,6 +323,6 @@ pub(super) fn keelson(scene: &Scene, master: &Machine, verb: &str) -> Result<Com
     command.args(verb.split(' ')).args(["--endpoint", &format!("127.0.0.1:{port}")]);
     command.arg("--kubeconfig").arg(scene.cluster.folder.kubeconfig());
     // The host's port leads there, but is in nobody's certificate.
-    command.args(["--server-name", &master.address.to_string()]);
+    command.args(["--server-name", &master.name]);
     Ok(command)
 }

@@ -1,0 +1,60 @@
+//! What is peculiar about a virtual machine, from its next start on.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
+
+/// A machine that is not like the others. It stays so until it is given another one of these.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Hardware {
+    /// MiB of memory.
+    pub(crate) memory: Option<u32>,
+    /// What its clock shows at the start, as `2036-01-31T12:00:00`.
+    pub(crate) clock: Option<String>,
+    /// Its own disk was taken out.
+    pub(crate) is_without_disk: bool,
+    /// The disk with its manifest was taken out.
+    pub(crate) is_without_manifest: bool,
+}
+
+impl Hardware {
+    /// The one of the machine in this folder.
+    ///
+    /// # Errors
+    /// What was written down is damaged.
+    pub(crate) fn of(folder: &Path) -> Result<Self> {
+        match fs::read(file(folder)) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Self::default()),
+            text => serde_json::from_slice(&text.context("read a machine's hardware")?).context("a machine's hardware"),
+        }
+    }
+
+    /// Gives it to the machine in this folder.
+    ///
+    /// # Errors
+    /// The disk is full.
+    pub(crate) fn give(&self, folder: &Path) -> Result<()> {
+        fs::write(file(folder), serde_json::to_vec(self)?).context("write a machine's hardware")
+    }
+}
+
+fn file(folder: &Path) -> PathBuf {
+    folder.join("hardware.json")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_machine_keeps_what_it_was_given() {
+        let folder = tempfile::tempdir().unwrap();
+        assert_eq!(Hardware::of(folder.path()).unwrap(), Hardware::default());
+        let small = Hardware { memory: Some(512), ..Hardware::default() };
+        small.give(folder.path()).unwrap();
+        assert_eq!(Hardware::of(folder.path()).unwrap(), small);
+    }
+}

@@ -231,3 +231,17 @@ async fn a_scale_of_another_type_scales_nothing() {
     assert_eq!(now["spec"]["replicas"], 3);
     shutdown.trigger();
 }
+
+#[tokio::test]
+async fn what_a_binding_lacks_is_told_before_its_name() {
+    let shutdown = lifecycle::Shutdown::new();
+    let server = server(&shutdown).await;
+    for (body, expected) in [
+        (json!({}), (500, "target.name: Required value")),
+        (json!({"target": {"name": "n"}}), (400, "Name parameter required.")),
+    ] {
+        let body = body.to_string();
+        let refused = told(&server, Method::POST, "/api/v1/namespaces/default/bindings", (JSON, &body)).await;
+        assert_eq!(refused, (expected.0, expected.1.to_owned()));
+    }
+}

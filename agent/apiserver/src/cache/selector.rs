@@ -83,7 +83,7 @@ impl Selection {
     pub fn parse(labels: &str, fields: &str, kind: &api::Kind, indexed: &[&str]) -> Result<Self> {
         let labels = Labels::parse(labels).map_err(|e| Failure::bad_request(e.to_string()))?;
         let mut terms = Vec::new();
-        for part in fields.split(',').filter(|p| !p.is_empty()) {
+        for part in parts(fields).filter(|p| !p.is_empty()) {
             terms.push(term(part, fields, kind, indexed)?);
         }
         Ok(Self { labels, fields: terms })
@@ -128,17 +128,47 @@ impl FieldTerm {
     }
 }
 
+/// What stands between commas; one behind a backslash is part of a value.
+fn parts(text: &str) -> impl Iterator<Item = &str> {
+    let mut is_escaped = false;
+    text.split(move |c| {
+        let is_end = c == ',' && !is_escaped;
+        is_escaped = c == '\\' && !is_escaped;
+        is_end
+    })
+}
+
+/// A value without its backslashes.
+fn unescaped(text: &str) -> Result<String> {
+    let bad = |why: String| Failure::bad_request(format!("invalid field selector: {why}"));
+    let mut value = String::with_capacity(text.len());
+    let mut chars = text.chars();
+    while let Some(c) = chars.next() {
+        match c {
+            '\\' => match chars.next() {
+                Some(escaped @ ('\\' | ',' | '=')) => value.push(escaped),
+                other => {
+                    let shown: String = other.into_iter().collect();
+                    return Err(bad(format!("invalid escape sequence: \\{shown}")));
+                }
+            },
+            ',' | '=' => return Err(bad(format!("unescaped character in value: {}", u32::from(c)))),
+            plain => value.push(plain),
+        }
+    }
+    Ok(value)
+}
+
 fn term(part: &str, whole: &str, kind: &api::Kind, indexed: &[&str]) -> Result<FieldTerm> {
-    let (name, value, equal) = if let Some((name, value)) = part.split_once("!=") {
-        (name, value, false)
-    } else if let Some((name, value)) = part.split_once("==") {
-        (name, value, true)
-    } else if let Some((name, value)) = part.split_once('=') {
-        (name, value, true)
-    } else {
+    let found = part.char_indices().find_map(|(at, _)| {
+        let operator = ["!=", "==", "="].into_iter().find(|operator| part[at..].starts_with(operator))?;
+        Some((&part[..at], &part[at + operator.len()..], operator != "!="))
+    });
+    let Some((name, value, equal)) = found else {
         let text = format!("invalid selector: '{whole}'; can't understand '{part}'");
         return Err(Failure::bad_request(text));
     };
+    let value = unescaped(value)?;
     let cluster_only = matches!(kind.plural, "namespaces" | "nodes" | "certificatesigningrequests" | "resourceslices")
         || (crate::custom::is_custom(kind) && !kind.namespaced);
     let what = match name {
@@ -150,7 +180,6 @@ fn term(part: &str, whole: &str, kind: &api::Kind, indexed: &[&str]) -> Result<F
             FieldName::Indexed(at.ok_or_else(|| unsupported(kind, name))?)
         }
     };
-    let value = value.replace("\\,", ",").replace("\\=", "=").replace("\\\\", "\\");
     Ok(FieldTerm { what, value, equal })
 }
 
@@ -188,4 +217,26 @@ fn unsupported(kind: &api::Kind, name: &str) -> Failure {
         _ => format!("{name:?} is not a known field selector: only \"metadata.name\", \"metadata.namespace\""),
     };
     Failure::bad_request(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> std::result::Result<Vec<(String, bool)>, String> {
+        let kind = api::kind_by_name("v1", "ConfigMap").unwrap();
+        let selection = Selection::parse("", text, kind, &[]).map_err(|failure| failure.message().to_owned())?;
+        Ok(selection.fields.into_iter().map(|term| (term.value, term.equal)).collect())
+    }
+
+    #[test]
+    fn backslashes_keep_what_would_end_a_value() {
+        let term = |value: &str, equal| (value.to_owned(), equal);
+        assert_eq!(read(r"metadata.name=a\,b,metadata.name!=c\\"), Ok(vec![term("a,b", true), term(r"c\", false)]));
+        assert_eq!(read(r"metadata.name==a\=b"), Ok(vec![term("a=b", true)]));
+        assert_eq!(read("metadata.name=a=b").unwrap_err(), "invalid field selector: unescaped character in value: 61");
+        assert_eq!(read(r"metadata.name=\x").unwrap_err(), r"invalid field selector: invalid escape sequence: \x");
+        assert_eq!(read(r"metadata.name=\").unwrap_err(), r"invalid field selector: invalid escape sequence: \");
+        assert!(read("metadata.name").unwrap_err().contains("can't understand 'metadata.name'"));
+    }
 }

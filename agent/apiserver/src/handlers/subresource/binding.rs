@@ -18,18 +18,17 @@ const TOPOLOGY: [&str; 2] = ["topology.kubernetes.io/zone", "topology.kubernetes
 
 pub(super) async fn bind(call: &Call, name: &str, body: &[u8]) -> Result<Response<Body>> {
     let mut binding = decode_as(call, body, BINDING)?;
-    if name.is_empty() {
-        return Err(Failure::bad_request("Name parameter required."));
-    }
     if tree::text(&binding, "/metadata/name") != name {
         return Err(Failure::bad_request("name in URL does not match name in Binding object"));
     }
-    tree::object_at(&mut binding, "metadata").insert("name".into(), name.into());
     crate::admission::admit_message(call, &mut binding).await?;
     let node = tree::text(&binding, "/target/name").to_owned();
     let kind = tree::text(&binding, "/target/kind");
     check_target(kind, &node)?;
     crate::admission::check_message(call, &binding).await?;
+    if name.is_empty() {
+        return Err(Failure::bad_request("Name parameter required."));
+    }
     let pods = api::kind_by_name("v1", "Pod").ok_or_else(Failure::no_such_path)?;
     let mut on_pod = internal_call(&call.app, pods, call.namespace(), "update");
     on_pod.info.name = name.to_owned();

@@ -89,19 +89,19 @@ impl Controller for Quotas {
             }),
         };
         let used = usage::plan(&quota, &holdings);
-        // What was made just before a quota may come to be known just after it.
-        let is_first = quota.status.hard.is_empty() && !quota.spec.hard.is_empty();
-        let again = if is_first { BATCH } else { PERIOD };
-        if used != quota.status.used || quota.spec.hard != quota.status.hard {
-            let mut changed: ResourceQuota = (*quota).clone();
-            changed.status.hard.clone_from(&quota.spec.hard);
-            changed.status.used = used;
-            match self.context.client.update_status(&changed).await {
-                Err(error) if !error.is_not_found() => return Err(error).during("writing the status"),
-                _ => {}
-            }
+        if used == quota.status.used && quota.spec.hard == quota.status.hard {
+            return Ok(Action::RequeueAfter(PERIOD));
         }
-        Ok(Action::RequeueAfter(again))
+        let mut changed: ResourceQuota = (*quota).clone();
+        changed.status.hard.clone_from(&quota.spec.hard);
+        changed.status.used = used;
+        match self.context.client.update_status(&changed).await {
+            Err(error) if !error.is_not_found() => return Err(error).during("writing the status"),
+            _ => {}
+        }
+        // What was made just before a quota may come to be known just after it; and an object that was charged just
+        // before the count, just after it, so that its charge is taken back for now.
+        Ok(Action::RequeueAfter(BATCH))
     }
 }
 

@@ -208,7 +208,8 @@ fn unseen_state(
         status.state = waiting(&reason.reason, &reason.message);
         return;
     }
-    if input.is_over && container.kind != ContainerKind::Init {
+    // One that waited for init containers which failed waits for ever, as upstream's kubelet tells it.
+    if input.is_over && container.kind != ContainerKind::Init && is_initialized(input) {
         status.state = ContainerState { terminated: Some(lost("")), ..ContainerState::default() };
         return;
     }

@@ -90,7 +90,7 @@ fn init_containers_wait_for_initialisation_and_resizes_are_told() {
     let had = BTreeMap::from([("a".to_owned(), main.resources.clone())]);
     let actuated = Allocation { pod: None, containers: had };
     let pending = PendingResize { reason: "Deferred", message: "later".to_owned(), generation: 7 };
-    let status_with = |containers: Vec<SeenContainer>| {
+    let status_when = |containers: Vec<SeenContainer>, is_over: bool| {
         let sandbox = SeenSandbox { id: "s".to_owned(), attempt: 0, is_ready: true, created_at: 1, ips: Vec::new() };
         pod_status(&StatusInput {
             view: &view,
@@ -101,13 +101,14 @@ fn init_containers_wait_for_initialisation_and_resizes_are_told() {
             messages: &BTreeMap::new(),
             verdict: None,
             resize: ResizeState { actuated: &actuated, pending: Some(&pending), failure: Some("busy"), generation: 6 },
-            is_over: false,
+            is_over,
             host_ips: &[],
             previous: &PodStatus::default(),
             now: 5_000_000_000,
         })
     };
     let reason = |status: &ContainerStatus| status.state.waiting.clone().map(|w| w.reason);
+    let status_with = |containers| status_when(containers, false);
     let begin = status_with(Vec::new());
     assert_eq!(reason(&begin.init_container_statuses[0]).as_deref(), Some("PodInitializing"));
     assert_eq!(reason(&begin.container_statuses[0]).as_deref(), Some("PodInitializing"));
@@ -124,4 +125,14 @@ fn init_containers_wait_for_initialisation_and_resizes_are_told() {
     let container = &running.container_statuses[0];
     assert_eq!(container.allocated_resources["cpu"].string, "2");
     assert_eq!(container.resources.as_ref().unwrap().requests["cpu"].string, "1");
+
+    let (id, name, sandbox) = ("id".to_owned(), "i".to_owned(), "s".to_owned());
+    for (exit_code, waits) in [(1, true), (0, false)] {
+        let status = v1::ContainerStatus { exit_code, started_at: 1, finished_at: 2, ..Default::default() };
+        let (id, name, sandbox) = (id.clone(), name.clone(), sandbox.clone());
+        let init = SeenContainer { id, name, sandbox, restarts: 0, life: Life::Exited, status, is_revived: false };
+        let over = status_when(vec![init], true);
+        assert_eq!(over.phase, "Failed");
+        assert_eq!(over.container_statuses[0].state.waiting.is_some(), waits, "after {exit_code}");
+    }
 }

@@ -6,6 +6,9 @@ use serde_json::{Map, Value};
 
 use super::bounds;
 
+/// What operations do.
+const VERBS: [&str; 6] = ["add", "remove", "replace", "move", "copy", "test"];
+
 /// An operation as it was written; whether it can be done shows when it is.
 #[derive(Clone, Debug, Default)]
 pub struct Operation {
@@ -34,7 +37,7 @@ impl Operation {
     }
 
     /// Does it; nothing if it cannot be done. `copied` counts over all operations of a patch.
-    pub(crate) fn apply(&self, target: &mut Value, copied: &mut usize) -> Option<()> {
+    pub(super) fn apply(&self, target: &mut Value, copied: &mut usize) -> Option<()> {
         let path = self.path.as_deref()?;
         match self.verb.as_str() {
             "add" => add(target, path, self.given()),
@@ -52,6 +55,38 @@ impl Operation {
             "test" if path.is_empty() => (Some(&*target) == self.value.as_ref()).then_some(()),
             "test" => (*get(target, path)? == self.given()).then_some(()),
             _ => None,
+        }
+    }
+
+    /// Whether it changes nothing, and only asks.
+    pub(crate) fn is_test(&self) -> bool {
+        self.verb == "test"
+    }
+
+    /// Does it, or says why it cannot be done, in the words of the library that upstream uses.
+    pub(crate) fn apply_or_tell(&self, target: &mut Value, copied: &mut usize) -> Result<(), String> {
+        self.apply(target, copied).ok_or_else(|| self.complaint(target))
+    }
+
+    fn complaint(&self, target: &Value) -> String {
+        let (verb, path) = (self.verb.as_str(), self.path.as_deref().unwrap_or_default());
+        if !VERBS.contains(&verb) {
+            return format!("Unexpected kind: {}", if verb.is_empty() { "unknown" } else { verb });
+        }
+        if self.is_test() {
+            return format!("testing value {path} failed: test failed");
+        }
+        let (parent, key) = path.rsplit_once('/').unwrap_or_default();
+        match target.pointer(parent) {
+            Some(Value::Object(_)) if verb == "remove" => {
+                let key = key.replace("~1", "/").replace("~0", "~");
+                format!("error in remove for path: '{path}': Unable to remove nonexistent key: {key}: missing value")
+            }
+            Some(Value::Array(_)) => {
+                let why = format!("Unable to access invalid index: {key}: invalid index referenced");
+                format!("error in {verb} for path: '{path}': {why}")
+            }
+            _ => format!("{verb} operation does not apply: doc is missing path: \"{path}\": missing value"),
         }
     }
 }

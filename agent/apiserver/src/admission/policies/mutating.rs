@@ -12,6 +12,7 @@ use crate::admission::event::Event;
 use crate::app::Call;
 use crate::expressions::{Scope, Variables, environment, json_patch_type, object_type};
 use crate::managed;
+use crate::patch::Operation;
 use crate::status::{Failure, Result};
 use crate::tree;
 
@@ -236,21 +237,18 @@ fn patched(object: &Json, value: &Value<'_>) -> std::result::Result<Option<Json>
         if let Value::Struct(operation) = &item {
             operation.fields.iter().filter(|(name, _)| *name == "value").try_for_each(|(_, v)| check_names(v))?;
         }
-        let operation = cel::to_json(&item);
-        operations.push(operation.map_err(|e| {
-            format!("JSONPath valueExpression evaluated to a type that could not marshal to JSON: {e}")
-        })?);
+        let operation = cel::to_json(&item)
+            .map_err(|e| format!("JSONPath valueExpression evaluated to a type that could not marshal to JSON: {e}"))?;
+        let Json::Object(fields) = operation else { return Err("JSON Patch: not an operation".to_owned()) };
+        operations.push(Operation::read(fields).unwrap_or_default());
     }
-    let is_test = |at: usize| operations.get(at).is_some_and(|o: &Json| o["op"] == "test");
-    let all: Vec<json_patch::PatchOperation> =
-        serde_json::from_value(Json::Array(operations.clone())).map_err(|e| format!("JSON Patch: {e}"))?;
-    let mut changed = object.clone();
-    for (at, operation) in all.iter().enumerate() {
-        match json_patch::patch(&mut changed, std::slice::from_ref(operation)) {
+    let (mut changed, mut copied) = (object.clone(), 0);
+    for operation in &operations {
+        match operation.apply_or_tell(&mut changed, &mut copied) {
             Ok(()) => {}
             // A test that fails says that the patch is not to be applied.
-            Err(_) if is_test(at) => return Ok(None),
-            Err(error) => return Err(format!("JSON Patch: {}", error.kind)),
+            Err(_) if operation.is_test() => return Ok(None),
+            Err(why) => return Err(format!("JSON Patch: {why}")),
         }
     }
     Ok(Some(changed))

@@ -41,35 +41,11 @@ impl Operations {
 
     /// Changes a tree.
     pub(super) fn apply(&self, tree: &mut Value) -> Result<(), String> {
-        self.0.iter().try_for_each(|operation| apply(operation, tree))
-    }
-}
-
-fn apply(operation: &Map<String, Value>, tree: &mut Value) -> Result<(), String> {
-    let text = |key: &str| operation.get(key).and_then(Value::as_str).unwrap_or_default();
-    let (op, path) = (text("op"), text("path"));
-    if !["add", "remove", "replace", "move", "copy", "test"].contains(&op) {
-        return Err(format!("Unexpected kind: {}", if op.is_empty() { "unknown" } else { op }));
-    }
-    let done = Operation::read(operation.clone()).ok().and_then(|parsed| parsed.apply(tree, &mut 0));
-    done.ok_or_else(|| explain(op, path, tree))
-}
-
-/// Why an operation could not be done.
-fn explain(op: &str, path: &str, tree: &Value) -> String {
-    if op == "test" {
-        return format!("testing value {path} failed: test failed");
-    }
-    let (parent, key) = path.rsplit_once('/').unwrap_or_default();
-    match tree.pointer(parent) {
-        Some(Value::Object(_)) if op == "remove" => {
-            let key = key.replace("~1", "/").replace("~0", "~");
-            format!("error in remove for path: '{path}': Unable to remove nonexistent key: {key}: missing value")
-        }
-        Some(Value::Array(_)) => {
-            format!("error in {op} for path: '{path}': Unable to access invalid index: {key}: invalid index referenced")
-        }
-        _ => format!("{op} operation does not apply: doc is missing path: \"{path}\": missing value"),
+        let mut copied = 0;
+        self.0.iter().try_for_each(|fields| {
+            // Of what has another type nothing is known, not even what it is to do.
+            Operation::read(fields.clone()).unwrap_or_default().apply_or_tell(tree, &mut copied)
+        })
     }
 }
 

@@ -46,7 +46,7 @@ impl Settings<'_> {
     pub fn manifest(&self, machine: &Machine) -> Result<String> {
         let several = self.machines.iter().filter(|other| other.is_master()).count() > 1;
         let name = match machine.role {
-            Role::Master if several => "three-masters/1.toml",
+            Role::Master | Role::Single if several => "three-masters/1.toml",
             Role::Master => "master.toml",
             Role::Worker => "worker.toml",
             Role::Single => "single.toml",
@@ -55,6 +55,7 @@ impl Settings<'_> {
         let text = std::fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
         let mut document: DocumentMut = text.parse().with_context(|| format!("read {}", path.display()))?;
         document["machine"]["hostname"] = value(&machine.name);
+        document["machine"]["role"] = value(machine.role.name());
         self.set_network(&mut document, machine);
         self.set_cluster(&mut document, machine);
         self.set_mirrors(&mut document);
@@ -162,21 +163,20 @@ fn section<'a>(table: &'a mut Table, name: &str) -> &'a mut Table {
 mod tests {
     use super::*;
 
-    #[test]
-    fn every_machine_gets_its_own_values() {
-        let machines = plan::plan_machines(3, 1);
+    fn check(machines: &[Machine]) {
         let configs = images::workspace().join("configs");
         let settings = Settings {
             configs: &configs,
-            machines: &machines,
+            machines,
             card: Card::Eth0,
             registry_mirror: Some("10.250.0.1:5000"),
             external: &[Part::Scheduler],
         };
-        for machine in &machines {
+        for machine in machines {
             let text = settings.manifest(machine).unwrap();
             let document: DocumentMut = text.parse().unwrap();
             assert_eq!(document["machine"]["hostname"].as_str(), Some(machine.name.as_str()));
+            assert_eq!(document["machine"]["role"].as_str(), Some(machine.role.name()));
             assert_eq!(document["cluster"]["endpoint"].as_str(), Some("https://10.250.0.11:6443"));
             let mirror = &document["registries"]["mirrors"]["registry.k8s.io"]["endpoints"][0];
             assert_eq!(mirror.as_str(), Some("http://10.250.0.1:5000"));
@@ -185,5 +185,11 @@ mod tests {
             let external = document.get("control-plane").and_then(|part| part["external"][0].as_str());
             assert_eq!(external, machine.is_master().then_some("scheduler"));
         }
+    }
+
+    #[test]
+    fn every_machine_gets_its_own_values() {
+        check(&plan::plan_machines(3, 1));
+        check(&plan::plan_machines(3, 0));
     }
 }

@@ -16,12 +16,24 @@ pub const LIMIT: u8 = 9;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Role {
-    /// Control plane only.
+    /// Control plane only: ordinary pods do not run there.
     Master,
     /// Pods only.
     Worker,
     /// Both.
     Single,
+}
+
+impl Role {
+    /// As `machine.role` of a manifest.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Master => "master",
+            Self::Worker => "worker",
+            Self::Single => "single",
+        }
+    }
 }
 
 /// One machine.
@@ -69,13 +81,15 @@ pub fn virtual_address() -> Ipv4Addr {
     Ipv4Addr::new(a, b, c, 5)
 }
 
-/// The machines of a cluster. Without workers, a lone master takes pods, too.
+/// The machines of a cluster. Without workers, the masters take pods, too.
 #[must_use]
 pub fn plan_machines(masters: u8, workers: u8) -> Vec<Machine> {
-    if masters == 1 && workers == 0 {
-        return vec![Machine::new("single-1".to_owned(), Role::Single, FIRST_MASTER)];
-    }
-    let masters = (0..masters).map(|n| Machine::new(format!("master-{}", n + 1), Role::Master, FIRST_MASTER + n));
+    let (name, role) = match (masters, workers) {
+        (1, 0) => ("single", Role::Single),
+        (_, 0) => ("master", Role::Single),
+        _ => ("master", Role::Master),
+    };
+    let masters = (0..masters).map(|n| Machine::new(format!("{name}-{}", n + 1), role, FIRST_MASTER + n));
     let workers = (0..workers).map(|n| Machine::new(format!("worker-{}", n + 1), Role::Worker, FIRST_WORKER + n));
     masters.chain(workers).collect()
 }
@@ -93,7 +107,9 @@ mod tests {
     }
 
     #[test]
-    fn lone_master_takes_pods() {
+    fn masters_take_pods_where_nobody_else_does() {
         assert_eq!(plan_machines(1, 0)[0].role, Role::Single);
+        assert!(plan_machines(3, 0).iter().all(|machine| machine.role == Role::Single));
+        assert!(plan_machines(3, 1).iter().all(|machine| machine.role != Role::Single));
     }
 }

@@ -254,7 +254,18 @@ impl Etcd {
         })
     }
 
+    /// Until the own member answers. The supervisor tells of one that does not; no snapshot of it is missed before.
+    async fn wait_for_member(&self) {
+        let own = self.master.config.local_url();
+        let answers = async || self.access()?.link(&own).await?.state().await;
+        while let Err(error) = answers().await {
+            tracing::debug!(error = %chain(&error), "etcd: snapshots wait for the own member");
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
     async fn take_snapshots(&self, snapshots: &Snapshots) {
+        self.wait_for_member().await;
         loop {
             tokio::time::sleep(snapshots.due_in(SystemTime::now())).await;
             let taken = self.take_snapshot(snapshots).await.map_err(|error| chain(&error).to_string());
@@ -292,5 +303,22 @@ impl Etcd {
         incoming.finish()?;
         snapshots.remove_old();
         Ok(path)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn no_snapshot_is_missed_before_the_member_first_answers() {
+        let folder = tempfile::tempdir().unwrap();
+        let etcd = Etcd::of_nothing(folder.path());
+        let snapshots =
+            Snapshots { interval: Duration::from_secs(3600), keep: 3, folder: folder.path().to_owned(), kept: None };
+        let taking = etcd.take_snapshots(&snapshots);
+        assert!(tokio::time::timeout(Duration::from_secs(7200), taking).await.is_err());
+        assert_eq!(*etcd.missed.lock().unwrap(), None);
+        assert!(!folder.path().join(MISSED).exists());
     }
 }

@@ -30,18 +30,8 @@ fn update_file(version: u8) -> Vec<u8> {
     root[1072..1088].fill(version);
     let digits = format!("{version:02x}").repeat(16);
     let arguments = format!("keelson.root={digits} keelson.verity=1:{digits}{digits}");
-    let mut stub = vec![0; 0x400];
-    stub[..2].copy_from_slice(b"MZ");
-    stub[0x3c] = 0x40;
-    stub[0x40..0x44].copy_from_slice(b"PE\0\0");
-    stub[0x44..0x46].copy_from_slice(&0x8664_u16.to_le_bytes());
-    stub[0x54..0x56].copy_from_slice(&0xf0_u16.to_le_bytes());
-    stub[0x58..0x5a].copy_from_slice(&0x20b_u16.to_le_bytes());
-    for (at, value) in [(32, 0x1000_u32), (36, 0x200), (56, 0x2000), (60, 0x200)] {
-        stub[0x58 + at..0x5c + at].copy_from_slice(&value.to_le_bytes());
-    }
     let parts = [(uki::ARGUMENTS, arguments.as_bytes()), (uki::KERNEL, &[version; 200_000][..])];
-    let kernel = uki::assemble(&stub, &parts).unwrap();
+    let kernel = uki::assemble(&uki::bare_program(), &parts).unwrap();
     let update = Update::new(&format!("{version}.0"), Part::of(&kernel), Part::of(&root));
     [update.head(|_| String::new()).unwrap(), kernel, root].concat()
 }

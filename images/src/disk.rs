@@ -196,21 +196,6 @@ pub fn convert_to_qcow2(raw: &Path, output: &Path) -> Result<()> {
 mod tests {
     use super::*;
 
-    /// The least that is a stub with room for four sections.
-    fn stub() -> Vec<u8> {
-        let mut stub = vec![0; 0x400];
-        stub[..2].copy_from_slice(b"MZ");
-        stub[0x3c] = 0x40;
-        stub[0x40..0x44].copy_from_slice(b"PE\0\0");
-        stub[0x44..0x46].copy_from_slice(&0x8664_u16.to_le_bytes());
-        stub[0x54..0x56].copy_from_slice(&0xf0_u16.to_le_bytes());
-        stub[0x58..0x5a].copy_from_slice(&0x20b_u16.to_le_bytes());
-        for (at, value) in [(32, 0x1000_u32), (36, 0x200), (56, 0x2000), (60, 0x200)] {
-            stub[0x58 + at..0x5c + at].copy_from_slice(&value.to_le_bytes());
-        }
-        stub
-    }
-
     fn parts(folder: &Path) -> (Image, Loader) {
         let put = |name: &str, content: &[u8]| {
             let path = folder.join(name);
@@ -228,7 +213,7 @@ mod tests {
         };
         let loader = Loader {
             program: put("loader", b"loader"),
-            stub: put("stub", &stub()),
+            stub: put("stub", &uki::bare_program()),
             package: "systemd-boot-efi_257.8-1_amd64.deb".to_owned(),
         };
         (image, loader)

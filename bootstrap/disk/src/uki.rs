@@ -11,6 +11,9 @@ pub const INITRAMFS: &str = ".initrd";
 pub const KERNEL: &str = ".linux";
 
 const SECTION_HEADER: usize = 40;
+/// The processor, and the form of the optional header.
+const AMD64: u16 = 0x8664;
+const PE32_PLUS: u16 = 0x20b;
 /// Initialized data, readable.
 const DATA: u32 = 0x4000_0040;
 
@@ -49,7 +52,7 @@ impl Header {
             return Err(UkiError::NoProgram("it has no PE header"));
         }
         let (coff, optional) = (at + 4, at + 24);
-        if half(program, coff)? != 0x8664 || half(program, optional)? != 0x20b {
+        if half(program, coff)? != usize::from(AMD64) || half(program, optional)? != usize::from(PE32_PLUS) {
             return Err(UkiError::NoProgram("it is for another processor"));
         }
         Ok(Self {
@@ -166,24 +169,39 @@ pub fn argument(program: &[u8], name: &str) -> Option<String> {
     value.map(|value| value.trim_end_matches('\0').to_owned())
 }
 
+/// Where [`bare_program`] has its two headers.
+const COFF: usize = 0x44;
+const OPTIONAL: usize = COFF + 20;
+
+/// The least that firmware would take for a program: headers and no section. It stands for systemd's stub in tests, of
+/// other crates too, and does nothing.
+#[must_use]
+pub fn bare_program() -> Vec<u8> {
+    const OPTIONAL_BYTES: u16 = 240;
+    let mut program = vec![0; 0x400];
+    let mut put = |at: usize, bytes: &[u8]| program[at..at + bytes.len()].copy_from_slice(bytes);
+    put(0, b"MZ");
+    put(0x3c, &[0x40]);
+    put(0x40, b"PE\0\0");
+    for (at, value) in [(COFF, AMD64), (COFF + 16, OPTIONAL_BYTES), (OPTIONAL, PE32_PLUS)] {
+        put(at, &value.to_le_bytes());
+    }
+    // Alignment of sections in memory and in the file, memory in all, headers in the file.
+    for (at, value) in [(32, 0x1000_u32), (36, 0x200), (56, 0x2000), (60, 0x200)] {
+        put(OPTIONAL + at, &value.to_le_bytes());
+    }
+    program
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// The least that is a program with one section and room for three.
+    /// A program with one section and room for three.
     fn stub() -> Vec<u8> {
-        let mut stub = vec![0; 0x400];
-        stub[..2].copy_from_slice(b"MZ");
-        stub[0x3c] = 0x40;
-        stub[0x40..0x44].copy_from_slice(b"PE\0\0");
-        stub[0x44..0x46].copy_from_slice(&0x8664_u16.to_le_bytes());
-        stub[0x46] = 1;
-        stub[0x54..0x56].copy_from_slice(&0xf0_u16.to_le_bytes());
-        stub[0x58..0x5a].copy_from_slice(&0x20b_u16.to_le_bytes());
-        let optional = 0x58;
-        for (at, value) in [(32, 0x1000), (36, 0x200), (56, 0x2000), (60, 0x1f0)] {
-            set_word(&mut stub, optional + at, value).unwrap();
-        }
+        let mut stub = bare_program();
+        stub[COFF + 2] = 1;
+        set_word(&mut stub, OPTIONAL + 60, 0x1f0).unwrap();
         stub
     }
 
@@ -195,7 +213,7 @@ mod tests {
         assert_eq!(argument(&image, "keelson.root").unwrap(), "ab");
         assert_eq!(section(&image, INITRAMFS).unwrap(), None);
         // The addresses follow one another.
-        assert_eq!(word(&image, 0x58 + 56).unwrap(), 0x2000 + 0x1000 + 0x2000);
+        assert_eq!(word(&image, OPTIONAL + 56).unwrap(), 0x2000 + 0x1000 + 0x2000);
         assert_eq!(image.len() % 0x200, 0);
     }
 
@@ -205,8 +223,8 @@ mod tests {
         assert_eq!(is_signed(&program), Ok(false));
         let place = program.len();
         program.extend_from_slice(&[16, 0, 0, 0, 0, 2, 2, 0, 1, 2, 3, 4, 5, 6, 7, 8]);
-        set_word(&mut program, 0x58 + 144, place).unwrap();
-        set_word(&mut program, 0x58 + 148, 16).unwrap();
+        set_word(&mut program, OPTIONAL + 144, place).unwrap();
+        set_word(&mut program, OPTIONAL + 148, 16).unwrap();
         assert_eq!(is_signed(&program), Ok(true));
         program.pop();
         assert_eq!(is_signed(&program), Ok(false));

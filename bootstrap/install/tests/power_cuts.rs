@@ -25,17 +25,8 @@ fn kernel(id: u8) -> Vec<u8> {
 }
 
 fn kernel_with(id: u8, arguments: &str) -> Vec<u8> {
-    let mut stub = vec![0; 0x400];
-    stub[..2].copy_from_slice(b"MZ");
-    stub[0x3c] = 0x40;
-    stub[0x40..0x44].copy_from_slice(b"PE\0\0");
-    stub[0x44..0x46].copy_from_slice(&0x8664_u16.to_le_bytes());
-    stub[0x54..0x56].copy_from_slice(&0xf0_u16.to_le_bytes());
-    stub[0x58..0x5a].copy_from_slice(&0x20b_u16.to_le_bytes());
-    for (at, value) in [(32, 0x1000_u32), (36, 0x200), (56, 0x2000), (60, 0x200)] {
-        stub[0x58 + at..0x5c + at].copy_from_slice(&value.to_le_bytes());
-    }
-    uki::assemble(&stub, &[(uki::ARGUMENTS, arguments.as_bytes()), (uki::KERNEL, &[id; 200_000])]).unwrap()
+    uki::assemble(&uki::bare_program(), &[(uki::ARGUMENTS, arguments.as_bytes()), (uki::KERNEL, &[id; 200_000])])
+        .unwrap()
 }
 
 fn update_file(id: u8) -> Vec<u8> {

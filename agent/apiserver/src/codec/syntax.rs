@@ -205,8 +205,9 @@ pub(super) fn go_type(value: &serde_json::Value) -> &'static str {
         Value::String(_) => "string",
         Value::Null => "<nil>",
         Value::Bool(_) => "bool",
-        Value::Number(number) if number.is_f64() => "float64",
-        Value::Number(_) => "int64",
+        // Whole numbers of more than 64 bits are read as fractions.
+        Value::Number(number) if number.is_i64() => "int64",
+        Value::Number(_) => "float64",
     }
 }
 

@@ -20,7 +20,7 @@ use super::{Conversion, Definition, coerce, refresh};
 use crate::admission::WebhookClient;
 use crate::app::{App, Call};
 use crate::cache::{Object, Storage};
-use crate::codec;
+use crate::codec::{self, go_type};
 use crate::status::{Failure, Result};
 use crate::tree;
 
@@ -270,18 +270,6 @@ fn accepted(old: &Value, mut new: Value, wanted: &str) -> std::result::Result<Va
     new["metadata"] = kept;
     coerce::metadata(&mut new, "", &mut Vec::new()).ok();
     Ok(new)
-}
-
-fn go_type(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "<nil>",
-        Value::Bool(_) => "bool",
-        Value::Number(n) if n.is_i64() => "int64",
-        Value::Number(_) => "float64",
-        Value::String(_) => "string",
-        Value::Array(_) => "[]interface {}",
-        Value::Object(_) => "map[string]interface {}",
-    }
 }
 
 #[cfg(test)]

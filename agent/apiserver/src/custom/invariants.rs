@@ -4,6 +4,7 @@
 use serde_json::{Map, Value, json};
 
 use super::schema::{List, Schema};
+use crate::codec::{go_map, go_type};
 use crate::status::FieldError;
 use crate::validation::metadata;
 
@@ -164,7 +165,7 @@ pub fn scale(paths: &super::Scale, value: &Value, spec: bool) -> Vec<FieldError>
             None => {
                 let why = format!(
                     "{path} accessor error: {} is of the type {}, expected int64",
-                    shown(found),
+                    go_map(found),
                     go_type(found)
                 );
                 errors.push(FieldError::invalid(field, 0, why));
@@ -183,7 +184,8 @@ pub fn scale(paths: &super::Scale, value: &Value, spec: bool) -> Vec<FieldError>
     if let Some(path) = &paths.selector
         && let Some(found) = nested(value, path, &mut errors).filter(|v| !v.is_string())
     {
-        let why = format!("{path} accessor error: {} is of the type {}, expected string", shown(found), go_type(found));
+        let why =
+            format!("{path} accessor error: {} is of the type {}, expected string", go_map(found), go_type(found));
         errors.push(FieldError::invalid(path, "", why));
     }
     errors
@@ -199,7 +201,7 @@ fn nested<'v>(value: &'v Value, path: &str, errors: &mut Vec<FieldError>) -> Opt
                 let why = format!(
                     ".{} accessor error: {} is of the type {}, expected map[string]interface{{}}",
                     above.join("."),
-                    shown(other),
+                    go_map(other),
                     go_type(other)
                 );
                 errors.push(FieldError::invalid(path, 0, why));
@@ -208,22 +210,6 @@ fn nested<'v>(value: &'v Value, path: &str, errors: &mut Vec<FieldError>) -> Opt
         }
     }
     Some(at)
-}
-
-fn shown(value: &Value) -> String {
-    crate::codec::go_map(value)
-}
-
-fn go_type(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "<nil>",
-        Value::Bool(_) => "bool",
-        Value::Number(n) if n.is_i64() => "int64",
-        Value::Number(_) => "float64",
-        Value::String(_) => "string",
-        Value::Array(_) => "[]interface {}",
-        Value::Object(_) => "map[string]interface {}",
-    }
 }
 
 #[cfg(test)]

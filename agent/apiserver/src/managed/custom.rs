@@ -82,20 +82,12 @@ impl Walk {
             _ => None,
         };
         let Some(schema) = schema.filter(|s| !s.int_or_string && !value.is_null()) else { return };
-        let go = match value {
-            Value::Bool(_) => "bool",
-            Value::Number(n) if n.is_i64() => "int64",
-            Value::Number(_) => "float64",
-            Value::String(_) => "string",
-            Value::Array(_) => "[]interface {}",
-            Value::Null | Value::Object(_) => "map[string]interface {}",
-        };
         match schema.ty {
             custom::Type::String if !value.is_string() => {
                 self.tell(&format!("expected string, got &value.valueUnstructured{{Value:{value}}}"));
             }
             custom::Type::Integer | custom::Type::Number if !value.is_number() => {
-                self.tell(&format!("expected numeric (int or float), got {go}"));
+                self.tell(&format!("expected numeric (int or float), got {}", codec::go_type(value)));
             }
             custom::Type::Boolean if !value.is_boolean() => {
                 self.tell(&format!("expected boolean, got &{{{}}}", codec::go_map(value)));

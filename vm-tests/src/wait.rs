@@ -80,7 +80,10 @@ impl Watcher<'_> {
         let sample = images::workspace().join("configs/sample.yaml");
         self.step("the sample application's objects", async || api.create_all(&sample).await.map(Some)).await?;
         let port = self.cluster.state.ports.sample;
-        let name = self.step("the sample application", async || observe::ask(port).await.map(Some)).await?;
+        let name = match self.step("the sample application", async || observe::ask(port).await.map(Some)).await {
+            Ok(name) => name,
+            Err(error) => bail!("{error:#}\n--- what the API tells of it:\n{}", sample_as_told(&api).await),
+        };
         self.progress.say(&format!("the sample application answers: {name}"));
         Ok(api)
     }
@@ -143,4 +146,21 @@ impl Watcher<'_> {
         let path = self.cluster.folder.machine(name).join("console.log");
         format!("--- the console of {name} ({}) ends with:\n{}", path.display(), last_lines(&path, CONSOLE_LINES))
     }
+}
+
+/// What the cluster says of the sample application, for whoever wonders why it does not answer.
+async fn sample_as_told(api: &Api) -> String {
+    const PLACES: [&str; 3] = [
+        "/api/v1/namespaces/default/pods?labelSelector=app%3Dsample",
+        "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices?labelSelector=app%3Dsample",
+        "/api/v1/namespaces/default/events?fieldSelector=type%3DWarning",
+    ];
+    let mut told = Vec::new();
+    for place in PLACES {
+        told.push(match api.text(place).await {
+            Ok(text) => format!("{place}\n{text}"),
+            Err(error) => format!("{place}\n{error:#}"),
+        });
+    }
+    told.join("\n")
 }

@@ -74,6 +74,12 @@ fn is_secret(path: &str) -> bool {
     explain::find(path).is_some_and(|key| key.secret)
 }
 
+/// A value for people, whatever is in it, without secrets.
+pub(crate) fn shown(path: &str, mut value: Value) -> String {
+    hide(path, &mut value);
+    show(path, &value)
+}
+
 fn show(path: &str, value: &Value) -> String {
     if is_secret(path) {
         return HIDDEN.to_owned();

@@ -16,6 +16,7 @@ mod diagnostic;
 mod explain;
 mod findings;
 mod keys;
+mod merge;
 mod model;
 mod read;
 mod reader;
@@ -31,6 +32,7 @@ pub use change::{Change, diff, without_secrets};
 pub use diagnostic::{Diagnostic, Diagnostics, Severity};
 pub use explain::{Explanation, explain, suggest_key};
 pub use keys::Impact;
+pub use merge::{Origin, Part, merge, origins, says_the_same};
 pub use model::{
     API_PORT, Audit, AuditLog, Bond, Bridge, CaTrust, Callers, Cluster, ConfigFile, ControlPlane, Encryption, Etcd,
     EtcdMember, EtcdSnapshots, Eviction, Firewall, FirewallRule, HostService, Install, Interface, InterfaceKind,
@@ -60,6 +62,25 @@ pub fn parse(file_name: &str, text: &str) -> Result<Manifest, Diagnostics> {
 /// Like [`parse`], but gives the warnings also if there is no error. The manifest is there unless there are errors.
 #[must_use]
 pub fn check(file_name: &str, text: &str) -> (Option<Manifest>, Diagnostics) {
+    look(file_name, text, Extent::Whole)
+}
+
+/// What is wrong with a text that need not be a whole manifest: not what is missing, nor what does not go together.
+#[must_use]
+pub fn check_part(file_name: &str, text: &str) -> Diagnostics {
+    look(file_name, text, Extent::Part).1
+}
+
+/// How much of a manifest a text has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Extent {
+    /// All of it.
+    Whole,
+    /// Another text may have what this one lacks.
+    Part,
+}
+
+fn look(file_name: &str, text: &str, extent: Extent) -> (Option<Manifest>, Diagnostics) {
     let source = Source::new(text);
     let notes = Notes::default();
     let manifest = if text.len() > MANIFEST_BYTES {
@@ -67,19 +88,22 @@ pub fn check(file_name: &str, text: &str) -> (Option<Manifest>, Diagnostics) {
         notes.findings.borrow_mut().push(Finding::error(0..0, "", reason));
         None
     } else {
-        read_text(text, &notes)
+        read_text(text, &notes, extent)
     };
     (manifest, notes.findings.into_inner().finish(file_name, &source))
 }
 
-fn read_text(text: &str, notes: &Notes) -> Option<Manifest> {
+fn read_text(text: &str, notes: &Notes, extent: Extent) -> Option<Manifest> {
     let (tree, errors) = DeTable::parse_recoverable(text);
     for error in &errors {
         let reason = format!("this is not TOML: {}", error.message());
         notes.findings.borrow_mut().push_broken_syntax(error.span().unwrap_or(0..0), reason);
     }
-    structure::check(tree.get_ref(), &mut notes.findings.borrow_mut());
+    structure::check(tree.get_ref(), extent, &mut notes.findings.borrow_mut());
     let parts = read::Parts::read(&Section::root(tree.get_ref(), notes));
+    if extent == Extent::Part {
+        return None;
+    }
     if errors.is_empty() {
         rules::check(tree.get_ref(), &parts, &mut notes.findings.borrow_mut());
     }

@@ -7,6 +7,7 @@ use std::ops::Range;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use crate::Extent;
 use crate::findings::{Finding, Findings};
 use crate::keys::{self, Key, Kind, Presence, Scalar};
 use crate::words::closest;
@@ -40,28 +41,29 @@ fn type_name(value: &DeValue<'_>) -> &'static str {
     }
 }
 
-/// Checks a whole manifest.
-pub(crate) fn check(root: &DeTable<'_>, findings: &mut Findings) {
-    check_table(root, 0..0, Place { row: "", at: "" }, findings);
+/// Checks a manifest, or a part of one.
+pub(crate) fn check(root: &DeTable<'_>, extent: Extent, findings: &mut Findings) {
+    check_table(root, 0..0, Place { row: "", at: "", extent }, findings);
 }
 
-/// A table of the manifest: its row and its path.
+/// A table of the manifest: its row, its path, and whether nothing can come to it.
 #[derive(Clone, Copy)]
 struct Place<'a> {
     row: &'a str,
     at: &'a str,
+    extent: Extent,
 }
 
 fn check_table(table: &DeTable<'_>, span: Range<usize>, place: Place<'_>, findings: &mut Findings) {
     for (name, value) in table {
         let at = join(place.at, name.get_ref());
         match keys::children(place.row).find(|key| key.name() == name.get_ref().as_ref()) {
-            Some(key) => check_value(key, value, &at, findings),
+            Some(key) => check_value(key, value, (&at, place.extent), findings),
             None => unknown(findings, name, place, &at),
         }
     }
-    if findings.has_broken_syntax() {
-        // What seems to be missing may well stand where the syntax is broken.
+    if findings.has_broken_syntax() || place.extent == Extent::Part {
+        // What seems to be missing may well stand where the syntax is broken, or in another part.
         return;
     }
     for key in keys::children(place.row).filter(|key| key.presence == Presence::Required) {
@@ -109,17 +111,21 @@ fn elsewhere(name: &str) -> Option<&'static Key> {
     keys::all().iter().find(|key| key.name() == name.replace('_', "-"))
 }
 
-fn check_value(key: &'static Key, value: &Spanned<DeValue<'_>>, at: &str, findings: &mut Findings) {
+fn check_value(key: &'static Key, value: &Spanned<DeValue<'_>>, (at, extent): (&str, Extent), findings: &mut Findings) {
     match (key.kind, value.get_ref()) {
         (Kind::Section, DeValue::Table(table)) => {
-            check_table(table, value.span(), Place { row: key.path, at }, findings)
+            check_table(table, value.span(), Place { row: key.path, at, extent }, findings)
         }
         (Kind::Sections, DeValue::Array(elements)) => {
             let row = format!("{}[]", key.path);
             for (index, element) in elements.iter().enumerate() {
                 let at = format!("{at}[{index}]");
                 match element.get_ref() {
-                    DeValue::Table(table) => check_table(table, element.span(), Place { row: &row, at: &at }, findings),
+                    // Arrays do not merge: each element is whole.
+                    DeValue::Table(table) => {
+                        let place = Place { row: &row, at: &at, extent: Extent::Whole };
+                        check_table(table, element.span(), place, findings);
+                    }
                     other => {
                         findings.push(mistyped(element.span(), &at, "a table", other));
                     }
@@ -129,7 +135,7 @@ fn check_value(key: &'static Key, value: &Spanned<DeValue<'_>>, at: &str, findin
         (Kind::Map(_), DeValue::Table(table)) => {
             for inner in keys::children(key.path) {
                 for (name, value) in table {
-                    check_value(inner, value, &join(at, name.get_ref()), findings);
+                    check_value(inner, value, (&join(at, name.get_ref()), extent), findings);
                 }
             }
         }

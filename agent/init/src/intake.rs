@@ -58,7 +58,7 @@ pub(crate) fn decide(offer: Option<Offer>, last_good: Option<String>) -> Intake 
 /// Validates an offer.
 pub(crate) fn examine(offer: Offer) -> Result<Accepted, String> {
     let source = offer.source;
-    let text = offer.text.map_err(|reason| format!("the manifest ({source}) could not be read: {reason}"))?;
+    let text = offer.text?;
     let (manifest, findings) = manifest::check(&source, &text);
     let words = if findings.is_empty() { String::new() } else { findings.to_string() };
     match manifest {

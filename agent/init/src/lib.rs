@@ -41,6 +41,7 @@ mod renew;
 mod run;
 mod runner;
 mod settings;
+mod smbios;
 mod sources;
 mod stage;
 mod storage;

@@ -245,7 +245,8 @@ fn reconsider(machine: &mut Machine, runner: &mut Runner) {
         Some(handed_in) => handed_in,
         None => {
             let offer = machine.sources().observe(&*machine.system);
-            let is_news = offer != machine.offered;
+            let is_known = offer.as_ref().zip(machine.offered.as_ref()).is_some_and(|(it, known)| it.says_what(known));
+            let is_news = !is_known;
             machine.offered.clone_from(&offer);
             let Some(offer) = offer.filter(|_| is_news || machine.accepted.is_none()) else { return };
             (offer, None)

@@ -1,10 +1,16 @@
-//! Where manifests come from, in order. The first source that has one is asked for nothing less than a valid one.
+//! Where manifests come from. Each source may have a part of it; together they are asked for nothing less than a valid
+//! one.
+//!
+//! ```text
+//! image ─ EFI system partition ─ labelled disk ─ SMBIOS ─ firmware ─ kernel command line     later ones win, key by key
+//! ```
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use base64::Engine;
 use install::Booted;
+use manifest::Part;
 use sys::{Mount, MountFlags, System, UnmountFlags};
 
 use crate::cmdline::CommandLine;
@@ -12,13 +18,19 @@ use crate::config::Paths;
 use crate::environment::Environment;
 use crate::exit::Leave;
 use crate::machine::Machine;
+use crate::smbios;
 
 /// Where an emulator puts a manifest.
 const FIRMWARE: &str = "/sys/firmware/qemu_fw_cfg/by_name/opt/keelson/manifest/raw";
 /// Where a disk with a manifest is looked into.
 const CONFIG_MOUNT: &str = "/run/keelson-config";
-/// The name of the manifest on such a disk.
-const CONFIG_FILE: &str = "manifest.toml";
+/// The folder for more parts on such a disk, taken in the order of their names, and how many it may have.
+const MORE_PARTS: &str = "manifest.d";
+const MORE_PARTS_COUNT: usize = 64;
+/// How a text begins that is cloud-init's own, on a disk that both look for.
+const CLOUD_CONFIG: &str = "#cloud-config";
+/// The name of a manifest in the inbox.
+const HANDED_FILE: &str = "manifest.toml";
 /// The name of one in the inbox that is to be tried for as many seconds as its first line says.
 const TRIED_FILE: &str = "manifest.try";
 
@@ -36,8 +48,36 @@ pub(crate) struct Offer {
 
 impl Offer {
     fn new(source: impl Into<String>, text: Result<String, String>) -> Self {
-        Self { source: source.into(), text }
+        let source = source.into();
+        let text = text.map_err(|reason| format!("the manifest ({source}) could not be read: {reason}"));
+        Self { source, text }
     }
+
+    /// Whether it says what another one says, wherever it is from.
+    pub(crate) fn says_what(&self, other: &Self) -> bool {
+        match (&self.text, &other.text) {
+            (Ok(text), Ok(other)) => manifest::says_the_same(text, other),
+            (text, other) => text == other,
+        }
+    }
+}
+
+/// One offer of all parts, of which later ones win.
+fn together(offers: Vec<Offer>) -> Option<Offer> {
+    let source = offers.iter().map(|offer| offer.source.as_str()).collect::<Vec<_>>().join(", ");
+    let mut parts = Vec::new();
+    for offer in offers {
+        match &offer.text {
+            Ok(text) => parts.push(Part { source: offer.source, text: text.clone() }),
+            Err(_) => return Some(offer),
+        }
+    }
+    if parts.is_empty() {
+        return None;
+    }
+    let text =
+        manifest::merge(&parts).map_err(|broken| broken.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"));
+    Some(Offer { source, text })
 }
 
 /// What to look through.
@@ -51,17 +91,20 @@ pub(crate) struct Sources<'a> {
 }
 
 impl Sources<'_> {
-    /// The first source that holds something. `None` if no source does; the last good manifest is not among them.
+    /// What all sources say together. `None` if none of them has something; the last good manifest is not among them.
     pub(crate) fn observe(&self, system: &dyn System) -> Option<Offer> {
-        let machine = || {
-            if self.environment == Environment::Container {
-                return None;
-            }
-            let named = self.command_line.manifest.as_deref().map(|word| from_command_line(system, word));
-            named.or_else(|| from_firmware(system)).or_else(|| from_disk(system)).or_else(|| self.on_esp.cloned())
-        };
-        let given = self.given.map(|path| Offer::new(path.display().to_string(), text_of(system, path)));
-        given.or_else(machine).or_else(|| from_image(system, self.paths))
+        let mut offers = Vec::new();
+        offers.extend(from_image(system, self.paths));
+        if self.environment != Environment::Container {
+            offers.extend(self.on_esp.cloned());
+            offers.extend(from_disk(system));
+            offers.extend(smbios::manifest(system).map(|word| from_word(system, "SMBIOS", &word)));
+            offers.extend(from_firmware(system));
+            let named = self.command_line.manifest.as_deref();
+            offers.extend(named.map(|word| from_word(system, "kernel command line", word)));
+        }
+        offers.extend(self.given.map(|path| Offer::new(path.display().to_string(), text_of(system, path))));
+        together(offers)
     }
 
     /// Folders whose changes may bring a manifest.
@@ -74,19 +117,20 @@ impl Sources<'_> {
     }
 }
 
-fn from_command_line(system: &dyn System, word: &str) -> Offer {
+/// What a word names: a file by its path, or a text by `data:` and base64.
+fn from_word(system: &dyn System, source: &str, word: &str) -> Offer {
     let Some(encoded) = word.strip_prefix("data:") else {
         return Offer::new(word, text_of(system, Path::new(word)));
     };
     let decoded = base64::engine::general_purpose::STANDARD.decode(encoded);
     let text = decoded.map_err(|error| format!("the base64 of keelson.manifest is damaged: {error}"));
-    Offer::new("kernel command line", text.and_then(utf8))
+    Offer::new(source, text.and_then(utf8))
 }
 
 /// A manifest that was handed in after boot, and how long it is to be tried. It is taken out of the inbox, so that it
 /// counts once.
 pub(crate) fn take_from_inbox(system: &dyn System, paths: &Paths) -> Option<(Offer, Option<Duration>)> {
-    let text = take(system, paths, CONFIG_FILE).map(|text| (text, None));
+    let text = take(system, paths, HANDED_FILE).map(|text| (text, None));
     let tried = || {
         let text = take(system, paths, TRIED_FILE)?;
         // The first line is the time.
@@ -147,7 +191,8 @@ pub(crate) fn supersede(machine: &mut Machine) {
 
 /// Whether an offer is of no account.
 pub(crate) fn is_superseded(system: &dyn System, paths: &Paths, offer: &Offer) -> bool {
-    text_of(system, &paths.superseded()).is_ok_and(|text| offer.text.as_ref() == Ok(&text))
+    let known = text_of(system, &paths.superseded());
+    known.is_ok_and(|known| offer.text.as_ref().is_ok_and(|text| manifest::says_the_same(text, &known)))
 }
 
 /// Somebody asks for a new start or the end, and says why, behind a line with what pods get if that is said, too. It is
@@ -181,16 +226,18 @@ fn from_image(system: &dyn System, paths: &Paths) -> Option<Offer> {
     system.exists(&paths.embedded).then(|| Offer::new("image", text_of(system, &paths.embedded)))
 }
 
-fn from_disk(system: &dyn System) -> Option<Offer> {
+/// The parts on the first disk that is there to hand them in.
+fn from_disk(system: &dyn System) -> Vec<Offer> {
     let devices = sys::block_devices(system);
-    let device = devices.iter().find(|device| device.holds_manifest())?;
+    let found = devices.iter().find_map(|device| Some((device, device.manifest_file()?)));
+    let Some((device, file)) = found else { return Vec::new() };
     let source = format!("disk {}", device.name);
     let Some(filesystem) = &device.filesystem else {
         // Without a file system the disk is the text, padded with zeros.
         let bytes = system.read_at(&device.path(), 0, manifest::MANIFEST_BYTES + 1);
         let text = bytes.map_err(|error| stdx::chain(&error).to_string());
         let text = text.map(|bytes| bytes.into_iter().take_while(|byte| *byte != 0).collect());
-        return Some(Offer::new(source, text.and_then(utf8)));
+        return vec![Offer::new(source, text.and_then(utf8))];
     };
     let mount = Mount {
         source: device.path().to_string_lossy().into_owned(),
@@ -200,13 +247,39 @@ fn from_disk(system: &dyn System) -> Option<Offer> {
         options: String::new(),
     };
     let mounted = system.make_dir(&mount.target, 0o700).and_then(|()| system.mount(&mount));
-    let text = match mounted {
-        Ok(()) => text_of(system, &mount.target.join(CONFIG_FILE)),
-        Err(error) => Err(stdx::chain(&error).to_string()),
+    let offers = match mounted {
+        Ok(()) => from_folder(system, &mount.target, &source, file),
+        Err(error) => vec![Offer::new(source, Err(stdx::chain(&error).to_string()))],
     };
     // It only matters to be able to take the disk out; a refusal changes nothing about the text.
     system.unmount(&mount.target, UnmountFlags::Lazy).ok();
-    Some(Offer::new(source, text))
+    offers
+}
+
+fn from_folder(system: &dyn System, folder: &Path, source: &str, file: &str) -> Vec<Offer> {
+    let more = folder.join(MORE_PARTS);
+    let mut names = system.list(&more).unwrap_or_default();
+    names.retain(|name| name.ends_with(".toml") && !name.starts_with('.'));
+    names.sort_unstable();
+    if names.len() > MORE_PARTS_COUNT {
+        let reason = format!("{MORE_PARTS} has {} parts, at most {MORE_PARTS_COUNT} are taken", names.len());
+        return vec![Offer::new(source, Err(reason))];
+    }
+    let mut offers = Vec::new();
+    let first = folder.join(file);
+    if names.is_empty() || system.exists(&first) {
+        offers.push(Offer::new(source, text_of(system, &first).and_then(not_of_cloud_init)));
+    }
+    let part = |name: &String| Offer::new(format!("{source} {MORE_PARTS}/{name}"), text_of(system, &more.join(name)));
+    offers.extend(names.iter().map(part));
+    offers
+}
+
+fn not_of_cloud_init(text: String) -> Result<String, String> {
+    if text.starts_with(CLOUD_CONFIG) {
+        return Err(format!("it begins with {CLOUD_CONFIG}: this is for cloud-init, a manifest is TOML"));
+    }
+    Ok(text)
 }
 
 /// The manifest on the EFI system partition of the disk that the machine was started from.
@@ -242,22 +315,43 @@ mod tests {
         Sources { environment, command_line: &command_line, paths: &paths, given: None, on_esp }.observe(system)
     }
 
+    /// The host name that all sources together give, and what they are.
+    fn hostname(system: &FakeSystem, line: &str, environment: Environment) -> (String, String) {
+        let offer = observe(system, line, environment).unwrap();
+        let text = offer.text.unwrap();
+        let name = manifest::origins("", &text).into_iter().find(|origin| origin.key == "machine.hostname").unwrap();
+        (name.value, offer.source)
+    }
+
     #[test]
-    fn sources_have_an_order() {
+    fn sources_have_an_order_and_the_later_ones_win() {
+        let named = |name: &str| format!("[machine]\nhostname = \"{name}\"\n");
+        let found = |name: &str, sources: &str| (format!("\"{name}\""), sources.to_owned());
         let system = FakeSystem::new();
         assert_eq!(observe(&system, "", Environment::Machine), None);
-        system.file("/usr/share/keelson/manifest.toml", "image");
-        assert_eq!(observe(&system, "", Environment::Machine).unwrap().source, "image");
+        system.file("/usr/share/keelson/manifest.toml", format!("version = 1\n{}role = \"single\"\n", named("image")));
+        assert_eq!(hostname(&system, "", Environment::Machine), found("image", "image"));
         system.file("/sys/class/block/vdc/size", "2048");
         system.file("/sys/class/block/vdc/serial", "keelson-config");
-        system.file("/dev/vdc", b"disk\0\0\0\0");
-        let offer = observe(&system, "", Environment::Machine).unwrap();
-        assert_eq!((offer.source.as_str(), offer.text), ("disk vdc", Ok("disk".to_owned())));
-        system.file(FIRMWARE, "firmware");
-        assert_eq!(observe(&system, "", Environment::Machine).unwrap().source, "firmware");
-        let offer = observe(&system, "keelson.manifest=data:YQ==", Environment::Machine).unwrap();
-        assert_eq!((offer.source.as_str(), offer.text), ("kernel command line", Ok("a".to_owned())));
-        assert_eq!(observe(&system, "keelson.manifest=/x", Environment::Container).unwrap().source, "image");
+        system.file("/dev/vdc", format!("{}\0\0\0\0", named("disk")));
+        assert_eq!(hostname(&system, "", Environment::Machine), found("disk", "image, disk vdc"));
+        system.file(FIRMWARE, named("firmware"));
+        assert_eq!(hostname(&system, "", Environment::Machine), found("firmware", "image, disk vdc, firmware"));
+        let line = format!("keelson.manifest=data:{}", "W21hY2hpbmVdCmhvc3RuYW1lID0gImxpbmUiCg==");
+        let all = "image, disk vdc, firmware, kernel command line";
+        assert_eq!(hostname(&system, &line, Environment::Machine), found("line", all));
+        let text = observe(&system, &line, Environment::Machine).unwrap().text.unwrap();
+        let (manifest, findings) = manifest::check("all", &text);
+        assert_eq!(manifest.unwrap_or_else(|| panic!("{findings}")).machine.hostname.to_string(), "line");
+        assert_eq!(hostname(&system, "keelson.manifest=/x", Environment::Container), found("image", "image"));
+        system.file(FIRMWARE, "[machine]\nhostnam = 1\n");
+        let told = observe(&system, "", Environment::Machine).unwrap().text.unwrap_err();
+        assert!(told.contains("firmware:2") && told.contains("did you mean `hostname`"), "{told}");
+    }
+
+    #[test]
+    fn the_inbox_holds_manifests_and_orders() {
+        let system = FakeSystem::new();
         system.file("/run/keelson/inbox/manifest.toml", "by hand");
         let paths = Paths::default();
         let (offer, trial) = take_from_inbox(&system, &paths).unwrap();
@@ -300,6 +394,29 @@ mod tests {
         system.file("/run/keelson-config/manifest.toml", "cd");
         let offer = observe(&system, "", Environment::Machine).unwrap();
         assert_eq!((offer.source.as_str(), offer.text), ("disk sr0", Ok("cd".to_owned())));
+    }
+
+    #[test]
+    fn a_disk_may_have_several_parts_or_be_one_for_cloud_init() {
+        let system = FakeSystem::new();
+        let label = |label: &[u8]| {
+            let mut head = vec![0_u8; sys::PROBE_BYTES];
+            head[32769..32774].copy_from_slice(b"CD001");
+            head[32808..32808 + label.len()].copy_from_slice(label);
+            system.file("/dev/sr0", head);
+            observe(&system, "", Environment::Machine).unwrap()
+        };
+        system.file("/sys/class/block/sr0/size", "2048");
+        system.file("/run/keelson-config/manifest.d/20-b.toml", "[machine]\nhostname = \"b\"\n");
+        system.file("/run/keelson-config/manifest.d/10-a.toml", "[machine]\nhostname = \"a\"\nrole = \"single\"\n");
+        system.file("/run/keelson-config/manifest.d/notes", "not a part");
+        let offer = label(b"KEELSON-CFG");
+        assert_eq!(offer.source, "disk sr0 manifest.d/10-a.toml, disk sr0 manifest.d/20-b.toml");
+        assert!(offer.text.unwrap().contains("machine.hostname = \"b\" # disk sr0 manifest.d/20-b.toml:2"));
+        system.file("/run/keelson-config/user-data", "version = 1\n");
+        assert!(label(b"CIDATA     ").text.unwrap().contains("version = 1"));
+        system.file("/run/keelson-config/user-data", "#cloud-config\nusers: []\n");
+        assert!(label(b"CIDATA     ").text.unwrap_err().contains("for cloud-init"));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Certificates, images, the clock.
 
 use crate::table::{Row, size, span};
-use crate::{CertificateStatus, ImageStatus, TimeStatus};
+use crate::{CertificateStatus, ImageStatus, KeyStatus, TimeStatus};
 
 impl Row for CertificateStatus {
     const HEAD: &'static [&'static str] = &["FILE", "DAYS LEFT", "CA", "SUBJECT", "ISSUER", "NAMES"];
@@ -27,6 +27,14 @@ impl Row for ImageStatus {
     fn cells(&self) -> Vec<String> {
         let name = self.names.first().cloned().unwrap_or_default();
         vec![name, size(self.bytes), crate::system::yes(self.is_pinned), self.id.clone()]
+    }
+}
+
+impl Row for KeyStatus {
+    const HEAD: &'static [&'static str] = &["KEY", "VALUE", "SET BY"];
+
+    fn cells(&self) -> Vec<String> {
+        vec![self.key.clone(), self.value.clone(), self.origin.clone()]
     }
 }
 

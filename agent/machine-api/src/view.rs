@@ -6,8 +6,8 @@ use crate::table::{Row, table};
 use crate::{
     Boots, CertificateList, CertificateStatus, Connection, ConnectionList, ContainerList, ContainerStatus,
     ControlGroup, ControlGroupList, Disk, DiskList, FirewallRule, FirewallRuleList, ImageList, ImageStatus, Interface,
-    InterfaceList, MachineStatus, MountList, MountStatus, PodList, PodStatus, Process, ProcessList, RouteList,
-    RouteStatus, Service, TimeStatus,
+    InterfaceList, KeyList, KeyStatus, MachineStatus, MountList, MountStatus, PodList, PodStatus, Process, ProcessList,
+    RouteList, RouteStatus, Service, TimeStatus,
 };
 
 /// Something to look at.
@@ -43,11 +43,13 @@ pub enum View {
     Containers,
     /// How the last starts went.
     Boots,
+    /// The keys of the manifest in force, and who set them.
+    Manifest,
 }
 
 impl View {
     /// All of them, with the names that people type.
-    pub const ALL: [(&'static str, Self); 15] = [
+    pub const ALL: [(&'static str, Self); 16] = [
         ("services", Self::Services),
         ("processes", Self::Processes),
         ("cgroups", Self::ControlGroups),
@@ -63,6 +65,7 @@ impl View {
         ("pods", Self::Pods),
         ("containers", Self::Containers),
         ("boots", Self::Boots),
+        ("manifest", Self::Manifest),
     ];
 
     /// The one of a name.
@@ -107,6 +110,7 @@ lists! {
     ImageList of ImageStatus,
     PodList of PodStatus,
     ContainerList of ContainerStatus,
+    KeyList of KeyStatus,
 }
 
 impl Shown for MachineStatus {

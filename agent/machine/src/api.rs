@@ -51,6 +51,7 @@ use crate::etcd::Etcd;
 use crate::network::{Firewall, plan_firewall};
 use crate::redact::Secrets;
 
+pub(crate) use manifest::in_force as manifest_in_force;
 pub use preflight::Peer;
 pub use update::Updates;
 

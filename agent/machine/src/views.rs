@@ -13,7 +13,8 @@ use std::path::Path;
 use cri::Runtime;
 use machine_api::{
     Boots, CertificateList, ConnectionList, ContainerList, ControlGroupList, DiskList, FirewallRuleList, ImageList,
-    ImageStatus, InterfaceList, MachineStatus, MountList, PodList, ProcessList, RouteList, TimeStatus, View,
+    ImageStatus, InterfaceList, KeyList, KeyStatus, MachineStatus, MountList, PodList, ProcessList, RouteList,
+    TimeStatus, View,
 };
 use serde::Serialize;
 use stdx::chain;
@@ -124,6 +125,15 @@ impl Look for CertificateList {
     }
 }
 
+impl Look for KeyList {
+    async fn look(server: &Server) -> Result<Self, String> {
+        let source = crate::status::read(&server.run)?.manifest_source.unwrap_or_default();
+        let set = manifest::origins(&source, &crate::api::manifest_in_force(&server.run)?);
+        let row = |origin: manifest::Origin| KeyStatus { key: origin.key, value: origin.value, origin: origin.from };
+        Ok(set.into_iter().map(row).collect::<Vec<_>>().into())
+    }
+}
+
 /// A view as JSON, for a file.
 pub(crate) async fn json(server: &Server, view: View) -> Result<Vec<u8>, String> {
     match view {
@@ -142,6 +152,7 @@ pub(crate) async fn json(server: &Server, view: View) -> Result<Vec<u8>, String>
         View::Mounts => json_of::<MountList>(server).await,
         View::Connections => json_of::<ConnectionList>(server).await,
         View::Certificates => json_of::<CertificateList>(server).await,
+        View::Manifest => json_of::<KeyList>(server).await,
     }
 }
 

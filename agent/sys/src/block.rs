@@ -5,9 +5,12 @@ use std::path::{Path, PathBuf};
 use crate::probe::{Filesystem, PROBE_BYTES, probe_filesystem};
 use crate::system::System;
 
-/// A disk with a manifest has this label or this serial number.
-const MANIFEST_LABEL: &str = "KEELSON-CFG";
+/// A disk with a manifest has one of these labels, and the manifest in the file behind it; or this serial number. The
+/// second is what clouds and hypervisors give their machines (cloud-init's "NoCloud"), in either case.
+const MANIFEST_LABELS: [(&str, &str); 3] =
+    [("KEELSON-CFG", MANIFEST_FILE), ("CIDATA", "user-data"), ("cidata", "user-data")];
 const MANIFEST_SERIAL: &str = "keelson-config";
+const MANIFEST_FILE: &str = "manifest.toml";
 
 /// A disk or a partition.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,7 +64,14 @@ impl BlockDevice {
     /// Whether it is there to hand a manifest in.
     #[must_use]
     pub fn holds_manifest(&self) -> bool {
-        self.has_label(MANIFEST_LABEL) || self.serial == MANIFEST_SERIAL
+        self.manifest_file().is_some()
+    }
+
+    /// The name of the file with the manifest, on a disk that is there to hand one in.
+    #[must_use]
+    pub fn manifest_file(&self) -> Option<&'static str> {
+        let labelled = MANIFEST_LABELS.iter().find(|(label, _)| self.has_label(label)).map(|(_, file)| *file);
+        labelled.or_else(|| (self.serial == MANIFEST_SERIAL).then_some(MANIFEST_FILE))
     }
 
     /// Whether the file system or the partition carries this label.

@@ -26,9 +26,9 @@ const RESET_WITHIN: Duration = Duration::from_secs(1800);
 /// The manifest, and what to do with it.
 #[derive(Args)]
 pub(crate) struct Apply {
-    /// The manifest. Not needed to keep one that is tried.
+    /// The manifest. Several files are merged, key by key, and later ones win. Not needed to keep one that is tried.
     #[arg(required_unless_present = "keep", conflicts_with = "keep")]
-    file: Option<PathBuf>,
+    files: Vec<PathBuf>,
     /// Only tell what would change, and what that takes.
     #[arg(long)]
     dry_run: bool,
@@ -96,10 +96,10 @@ enum What {
 
 pub(crate) fn apply(options: &Apply) -> Result<()> {
     let asked = &options.asked;
-    let Some(file) = &options.file else {
+    if options.keep {
         return asked.target.tell(WITHIN, async |machine| machine.keep_manifest(()).await);
-    };
-    let manifest = std::fs::read_to_string(file).with_context(|| format!("reading {}", file.display()))?;
+    }
+    let manifest = super::manifest::merged(&options.files)?;
     let trial = match options.r#try {
         Some(time) => Some(Trial::TrySeconds(time.as_secs())),
         None => options.no_try.then_some(Trial::Keep(true)),

@@ -99,6 +99,20 @@ pub(crate) fn boot_report(asked: &Asked) -> Result<()> {
     show(View::Boots, asked)
 }
 
+/// `keelson manifest explain --origin`
+pub(crate) fn origins(asked: &Asked, key: Option<&str>) -> Result<()> {
+    let mut set = process::ask(WITHIN, asked.target.ask(async |machine| machine.list_keys(()).await))?;
+    let is_asked = |path: &str| {
+        let rest = key.map_or(Some(""), |key| path.strip_prefix(key));
+        rest.is_some_and(|rest| key.is_none() || rest.is_empty() || rest.starts_with(['.', '[']))
+    };
+    set.items.retain(|item| is_asked(&item.key));
+    if let (Some(key), true) = (key, set.items.is_empty()) {
+        anyhow::bail!("nobody set {key} on this machine: what holds by itself tells `keelson manifest explain {key}`");
+    }
+    asked.output.show(&set, Shown::text)
+}
+
 /// `keelson manifest show`
 pub(crate) fn manifest(target: &Target) -> Result<()> {
     target.tell(WITHIN, async |machine| machine.get_manifest(()).await)
@@ -121,6 +135,7 @@ fn show(view: View, asked: &Asked) -> Result<()> {
         View::Pods => asked.show(async |it| it.list_pods(()).await),
         View::Containers => asked.show(async |it| it.list_containers(()).await),
         View::Boots => asked.show(async |it| it.get_boots(()).await),
+        View::Manifest => asked.show(async |it| it.list_keys(()).await),
     }
 }
 

@@ -22,10 +22,22 @@ pub(crate) enum Command {
     Show(super::target::Target),
     /// Prints the JSON Schema of manifests.
     Schema,
-    /// Explains a key, such as `cluster.endpoint`.
+    /// Prints the manifest that several files make: key by key, and later ones win.
+    Merge {
+        /// The files.
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
+    },
+    /// Explains a key, such as `cluster.endpoint`, or tells who set which key of a machine's manifest.
     Explain {
         /// The key.
-        key: String,
+        #[arg(required_unless_present = "origin")]
+        key: Option<String>,
+        /// Tell who set it, or all keys, on the machine.
+        #[arg(long)]
+        origin: bool,
+        #[command(flatten)]
+        asked: super::look::Asked,
     },
 }
 
@@ -44,7 +56,14 @@ pub(crate) fn run(command: Command) -> Result<ExitCode> {
             println!("{}", serde_json::to_string_pretty(&manifest::schema()).context("writing the schema")?);
             Ok(ExitCode::SUCCESS)
         }
-        Command::Explain { key } => Ok(explain(&key)),
+        Command::Merge { files } => {
+            print!("{}", merged(&files)?);
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Explain { key, origin: true, asked } => {
+            super::look::origins(&asked, key.as_deref()).map(|()| ExitCode::SUCCESS)
+        }
+        Command::Explain { key, .. } => Ok(explain(&key.unwrap_or_default())),
     }
 }
 
@@ -76,6 +95,20 @@ fn check(files: &[PathBuf], output: Output) -> Result<ExitCode> {
         println!("{}", serde_json::Value::Array(reports));
     }
     Ok(if all_good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// The manifest that files make together. One alone is as it was written, and need not be good.
+pub(crate) fn merged(files: &[PathBuf]) -> Result<String> {
+    let read = |file: &PathBuf| {
+        let source = file.display().to_string();
+        let text = std::fs::read_to_string(file).with_context(|| format!("reading {source}"))?;
+        Ok(manifest::Part { source, text })
+    };
+    let parts = files.iter().map(read).collect::<Result<Vec<_>>>()?;
+    manifest::merge(&parts).map_err(|broken| {
+        let told: Vec<String> = broken.iter().map(ToString::to_string).collect();
+        anyhow::anyhow!("the files cannot be merged\n{}", told.join("\n"))
+    })
 }
 
 fn explain(key: &str) -> ExitCode {

@@ -56,7 +56,8 @@ pub(super) fn show(server: &Server) -> Result<String, Status> {
     in_force(&server.run).map(|shown| manifest::without_secrets(&shown)).map_err(away)
 }
 
-fn in_force(run: &Path) -> Result<String, String> {
+/// The text of the manifest in force.
+pub(crate) fn in_force(run: &Path) -> Result<String, String> {
     let content = Linux.read(&run.join("manifest.toml")).map_err(|error| chain(&error).to_string())?;
     Ok(String::from_utf8_lossy(&content).into_owned())
 }

@@ -8,9 +8,9 @@ use machine_api::{
     Applied, ApplyRequest, Boots, CaptureRequest, CertificateList, CheckRequest, CheckResult, Chunk, ConnectionList,
     ContainerList, ControlGroupList, DebugInput, DebugOutput, DiskList, EtcdDefragmentation, EtcdRecoverRequest,
     EtcdRemoveRequest, EtcdRestorePart, EtcdStatus, FetchEtcdRequest, FetchUpdateRequest, FileSource, FirewallRuleList,
-    ForwardPart, ImageList, InterfaceList, LogLines, LogRequest, MachineStatus, MountList, PodList, PodLogRequest,
-    ProcessList, RecoveryKeys, ResetPlan, ResetRequest, RestartServiceRequest, RouteList, StartOptions, Text,
-    TimeStatus, UnlockRequest, UpdateFound, UpdatePart, UpdateProgress,
+    ForwardPart, ImageList, InterfaceList, KeyList, LogLines, LogRequest, MachineStatus, MountList, PodList,
+    PodLogRequest, ProcessList, RecoveryKeys, ResetPlan, ResetRequest, RestartServiceRequest, RouteList, StartOptions,
+    Text, TimeStatus, UnlockRequest, UpdateFound, UpdatePart, UpdateProgress,
 };
 use sys::Linux;
 use tonic::{Request, Response, Status, Streaming};
@@ -95,6 +95,10 @@ impl Machine for Session {
     }
 
     async fn list_certificates(&self, _: Request<()>) -> Answer<CertificateList> {
+        self.look().await
+    }
+
+    async fn list_keys(&self, _: Request<()>) -> Answer<KeyList> {
         self.look().await
     }
 

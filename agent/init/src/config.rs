@@ -76,6 +76,18 @@ impl Paths {
         self.state.join("manifest.toml")
     }
 
+    /// The address that names the manifest, for whoever has the network to fetch it.
+    #[must_use]
+    pub fn manifest_url(&self) -> PathBuf {
+        self.run.join("manifest-url")
+    }
+
+    /// What was fetched from there: in this start, and before. The address is the first line.
+    #[must_use]
+    pub fn fetched(&self) -> [PathBuf; 2] {
+        [&self.run, &self.state].map(|folder| folder.join("manifest.fetched"))
+    }
+
     /// What the sources of manifests held when a newer one was taken in.
     #[must_use]
     pub fn superseded(&self) -> PathBuf {

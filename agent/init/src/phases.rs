@@ -205,6 +205,9 @@ fn take_manifest(machine: &mut Machine) -> Vec<String> {
         sources::supersede(machine);
         return Vec::new();
     }
+    if let Some(address) = machine.sources().unfetched(&*machine.system) {
+        machine.publish(&machine.config.paths.manifest_url(), address.as_bytes(), 0o600);
+    }
     let offer = machine.sources().observe(&*machine.system);
     let last_good = sources::text_of(&*machine.system, &machine.config.paths.last_good()).ok();
     machine.offered.clone_from(&offer);
@@ -265,6 +268,7 @@ pub(crate) fn take(machine: &mut Machine, intake: Intake) {
         // Both hold secrets.
         machine.publish(&machine.config.paths.manifest(), accepted.text.as_bytes(), 0o600);
         machine.publish(&last_good, accepted.text.as_bytes(), 0o600);
+        sources::remember_fetched(machine);
         machine.accepted = Some(accepted);
     }
 }

@@ -118,6 +118,7 @@ fn keep(machine: &mut Machine, accepted: &Accepted) {
     machine.pending = None;
     let last_good = machine.config.paths.last_good();
     machine.publish(&last_good, accepted.text.as_bytes(), 0o600);
+    sources::remember_fetched(machine);
     // Where it came from otherwise is still there at the next start, and must not win over this one.
     sources::supersede(machine);
 }

@@ -241,6 +241,7 @@ fn resume(machine: &mut Machine, runner: &mut Runner) {
 
 /// A source changed: decides again.
 fn reconsider(machine: &mut Machine, runner: &mut Runner) {
+    sources::take_fetched(machine);
     let (offer, trial) = match sources::take_from_inbox(&*machine.system, &machine.config.paths) {
         Some(handed_in) => handed_in,
         None => {

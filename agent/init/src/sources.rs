@@ -29,8 +29,9 @@ const MORE_PARTS: &str = "manifest.d";
 const MORE_PARTS_COUNT: usize = 64;
 /// How a text begins that is cloud-init's own, on a disk that both look for.
 const CLOUD_CONFIG: &str = "#cloud-config";
-/// The name of a manifest in the inbox.
+/// The name of a manifest in the inbox, and of one that was fetched.
 const HANDED_FILE: &str = "manifest.toml";
+const FETCHED_FILE: &str = "fetched";
 /// The name of one in the inbox that is to be tried for as many seconds as its first line says.
 const TRIED_FILE: &str = "manifest.try";
 
@@ -98,13 +99,41 @@ impl Sources<'_> {
         if self.environment != Environment::Container {
             offers.extend(self.on_esp.cloned());
             offers.extend(from_disk(system));
-            offers.extend(smbios::manifest(system).map(|word| from_word(system, "SMBIOS", &word)));
+            offers.extend(smbios::manifest(system).map(|word| self.named(system, "SMBIOS", &word)));
             offers.extend(from_firmware(system));
             let named = self.command_line.manifest.as_deref();
-            offers.extend(named.map(|word| from_word(system, "kernel command line", word)));
+            offers.extend(named.map(|word| self.named(system, "kernel command line", word)));
         }
         offers.extend(self.given.map(|path| Offer::new(path.display().to_string(), text_of(system, path))));
         together(offers)
+    }
+
+    /// The address of a manifest that was not fetched yet.
+    pub(crate) fn unfetched(&self, system: &dyn System) -> Option<String> {
+        let words = smbios::manifest(system).into_iter().chain(self.command_line.manifest.clone());
+        let mut addresses = words.filter(|word| is_address(word));
+        addresses.find(|word| self.environment != Environment::Container && self.fetched(system, word).is_none())
+    }
+
+    fn fetched(&self, system: &dyn System, address: &str) -> Option<String> {
+        self.paths.fetched().iter().find_map(|path| {
+            let text = text_of(system, path).ok()?;
+            Some(text.strip_prefix(address)?.strip_prefix('\n')?.to_owned())
+        })
+    }
+
+    /// What a word names: a file by its path, a text by `data:` and base64, or one that somebody fetches.
+    fn named(&self, system: &dyn System, source: &str, word: &str) -> Offer {
+        if is_address(word) {
+            let text = self.fetched(system, word).ok_or_else(|| "it has not been fetched yet".to_owned());
+            return Offer::new(without_secrets(word), text);
+        }
+        let Some(encoded) = word.strip_prefix("data:") else {
+            return Offer::new(word, text_of(system, Path::new(word)));
+        };
+        let decoded = base64::engine::general_purpose::STANDARD.decode(encoded);
+        let text = decoded.map_err(|error| format!("the base64 of keelson.manifest is damaged: {error}"));
+        Offer::new(source, text.and_then(utf8))
     }
 
     /// Folders whose changes may bring a manifest.
@@ -117,14 +146,33 @@ impl Sources<'_> {
     }
 }
 
-/// What a word names: a file by its path, or a text by `data:` and base64.
-fn from_word(system: &dyn System, source: &str, word: &str) -> Offer {
-    let Some(encoded) = word.strip_prefix("data:") else {
-        return Offer::new(word, text_of(system, Path::new(word)));
-    };
-    let decoded = base64::engine::general_purpose::STANDARD.decode(encoded);
-    let text = decoded.map_err(|error| format!("the base64 of keelson.manifest is damaged: {error}"));
-    Offer::new(source, text.and_then(utf8))
+fn is_address(word: &str) -> bool {
+    word.starts_with("https://") || word.starts_with("http://")
+}
+
+/// An address without what may be a secret in it.
+fn without_secrets(address: &str) -> String {
+    let plain = address.split(['?', '#']).next().unwrap_or_default();
+    let (scheme, rest) = plain.split_once("://").unwrap_or_default();
+    let (host, path) = rest.split_once('/').unwrap_or((rest, ""));
+    let host = host.rsplit_once('@').map_or(host, |(_, host)| host);
+    format!("{scheme}://{host}/{path}")
+}
+
+/// What somebody fetched for us out of the inbox: from now on its source has it.
+pub(crate) fn take_fetched(machine: &mut Machine) {
+    let Some(Ok(text)) = take(&*machine.system, &machine.config.paths, FETCHED_FILE) else { return };
+    let [now, _] = machine.config.paths.fetched();
+    machine.publish(&now, text.as_bytes(), 0o600);
+    machine.system.remove_file(&machine.config.paths.manifest_url()).ok();
+}
+
+/// The next start has it, too.
+pub(crate) fn remember_fetched(machine: &mut Machine) {
+    let [now, kept] = machine.config.paths.fetched();
+    if let Ok(text) = text_of(&*machine.system, &now) {
+        machine.publish(&kept, text.as_bytes(), 0o600);
+    }
 }
 
 /// A manifest that was handed in after boot, and how long it is to be tried. It is taken out of the inbox, so that it
@@ -394,6 +442,29 @@ mod tests {
         system.file("/run/keelson-config/manifest.toml", "cd");
         let offer = observe(&system, "", Environment::Machine).unwrap();
         assert_eq!((offer.source.as_str(), offer.text), ("disk sr0", Ok("cd".to_owned())));
+    }
+
+    #[test]
+    fn a_manifest_at_an_address_is_an_offer_once_it_was_fetched() {
+        let system = FakeSystem::new();
+        let address = "https://user:word@example.com/m1?key=1#sha256=00";
+        let line = CommandLine::parse(&format!("keelson.manifest={address}"));
+        let paths = Paths::default();
+        let environment = Environment::Machine;
+        let sources = Sources { environment, command_line: &line, paths: &paths, given: None, on_esp: None };
+        assert_eq!(sources.unfetched(&system).as_deref(), Some(address));
+        let offer = sources.observe(&system).unwrap();
+        assert_eq!(offer.source, "https://example.com/m1");
+        assert!(offer.text.unwrap_err().ends_with("it has not been fetched yet"));
+        // In this start, and in the ones after it; what another address had is nobody's.
+        for folder in ["/run/keelson", "/state"] {
+            let system = FakeSystem::new();
+            system.file(format!("{folder}/manifest.fetched"), format!("{address}\nversion = 1\n"));
+            assert_eq!(sources.observe(&system).unwrap().text.unwrap(), "version = 1\n");
+            assert_eq!(sources.unfetched(&system), None);
+            system.file(format!("{folder}/manifest.fetched"), format!("{address}2\nversion = 1\n"));
+            assert_eq!(sources.unfetched(&system).as_deref(), Some(address));
+        }
     }
 
     #[test]

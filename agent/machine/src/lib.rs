@@ -23,6 +23,7 @@ mod etcd;
 mod event;
 mod lack;
 mod logs;
+mod manifest_url;
 mod network;
 mod network_keys;
 mod node_role;

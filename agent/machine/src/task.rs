@@ -16,7 +16,7 @@ use crate::error::Error;
 use crate::etcd::Etcd;
 use crate::network::{Network, NetworkConfig};
 use crate::retire::Former;
-use crate::{api, clock, debug, lack, network_keys, retire};
+use crate::{api, clock, debug, lack, manifest_url, network_keys, retire};
 
 /// After so long the machine goes on without what it has not got of the network.
 const NETWORK_WAIT: Duration = Duration::from_secs(30);
@@ -49,6 +49,7 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), Error> {
     if let Some(etcd) = &etcd {
         tasks.spawn("etcd", etcd.clone().run(shutdown.clone()));
     }
+    tasks.spawn("manifest", manifest_url::run(config.run.clone(), status.clone(), shutdown.clone()));
     tasks.spawn("network keys", network_keys::run(config.run.clone(), status.clone(), shutdown.clone()));
     if let Some(manifest) = config.manifest.clone().filter(|manifest| !manifest.machine.role.has_control_plane()) {
         let (state, pki, run) = (config.state.clone(), config.pki.clone(), config.run.clone());

@@ -60,7 +60,8 @@ fn surplus(containers: &[v1::Container], table: &PodTable) -> Vec<String> {
     }
     let mut ids = Vec::new();
     for list in dead.values_mut() {
-        list.sort_by_key(|c| std::cmp::Reverse(c.created_at));
+        // The clock may have gone back between two of them.
+        list.sort_by_key(|c| std::cmp::Reverse((c.metadata.as_ref().map(|it| it.attempt), c.created_at)));
         // The newest is the current one, whatever its state.
         let old = list.iter().skip(1).filter(|c| c.state() == v1::ContainerState::ContainerExited);
         ids.extend(old.skip(KEPT).map(|c| c.id.clone()));

@@ -1,5 +1,7 @@
 //! What the runtime says about one pod.
 
+use std::cmp::Reverse;
+
 use cri::v1;
 
 /// Nanoseconds since 1970, as the runtime counts.
@@ -118,9 +120,13 @@ impl Observed {
             && self.containers.iter().all(|c| matches!(c.life, Life::Exited | Life::Created))
     }
 
+    /// Brings what is newest to the front. What counts up tells that before the time does: clocks go back, and then what
+    /// was made before seems to be newer.
     pub(crate) fn sort(&mut self) {
-        self.sandboxes.sort_by_key(|s| std::cmp::Reverse((s.created_at, s.attempt)));
-        self.containers.sort_by_key(|c| std::cmp::Reverse((c.status.created_at, c.restarts)));
+        self.sandboxes.sort_by_key(|s| Reverse((s.attempt, s.created_at)));
+        let sandboxes = &self.sandboxes;
+        let attempt = |id: &str| sandboxes.iter().find(|s| s.id == id).map(|s| s.attempt);
+        self.containers.sort_by_cached_key(|c| Reverse((attempt(&c.sandbox), c.restarts, c.status.created_at)));
     }
 }
 
@@ -131,4 +137,32 @@ pub(crate) fn sandbox_ips(status: &v1::PodSandboxStatus) -> Vec<String> {
         .chain(network.additional_ips.iter().map(|ip| ip.ip.clone()))
         .filter(|ip| !ip.is_empty())
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_counts_up_tells_what_is_newest_where_the_clock_went_back() {
+        let sandbox = |id: &str, attempt, created_at| SeenSandbox {
+            id: id.to_owned(),
+            attempt,
+            is_ready: false,
+            created_at,
+            ips: Vec::new(),
+        };
+        let container = |sandbox: &str, restarts, created_at| {
+            let status = v1::ContainerStatus { created_at, ..v1::ContainerStatus::default() };
+            SeenContainer { restarts, name: "web".to_owned(), ..SeenContainer::new(sandbox, status) }
+        };
+        let mut seen = Observed {
+            sandboxes: vec![sandbox("old", 0, 900), sandbox("new", 1, 500)],
+            containers: vec![container("gone", 9, 950), container("old", 1, 910), container("new", 2, 510)],
+        };
+        seen.sort();
+        assert_eq!(seen.sandboxes[0].id, "new");
+        assert_eq!(seen.latest("web").unwrap().sandbox, "new");
+        assert_eq!(seen.previous("web").unwrap().sandbox, "old");
+    }
 }

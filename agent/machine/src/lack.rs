@@ -17,7 +17,7 @@ const LEAST: u64 = 50;
 /// ... and so few files that can still be made.
 const LEAST_FILES: u64 = 100;
 /// How often the time is kept, in looks: the disk is not to be busy with it.
-const KEEP_EVERY: u32 = 60;
+const KEEP_EVERY: u32 = 30;
 /// Where it is told; the clock keeps nothing from being ready.
 const CLOCK: &str = "conditions/clock.concern";
 
@@ -49,6 +49,13 @@ pub(crate) struct Clock {
     pub(crate) kept: Option<PathBuf>,
 }
 
+impl Clock {
+    /// Whether it says what cannot be, this soon after the system was built.
+    fn is_ahead(&self, now: SystemTime) -> bool {
+        now > self.built + clock::IN_USE
+    }
+}
+
 /// Looks until shutdown.
 pub(crate) async fn run(run: PathBuf, known: Clock, time: watch::Receiver<TimeStatus>, shutdown: Shutdown) {
     for look in 0_u32.. {
@@ -57,13 +64,19 @@ pub(crate) async fn run(run: PathBuf, known: Clock, time: watch::Receiver<TimeSt
             unmet::tell(&run.join(file), space.and_then(|space| room((folder, name, fix), space)).as_ref());
         }
         let is_told = time.borrow().synchronized_seconds.is_some();
-        let doubt = doubt(Linux.now(), &known).filter(|_| !is_told);
-        unmet::tell(&run.join(CLOCK), doubt.as_ref());
-        if let Some(kept) = known.kept.as_ref().filter(|_| doubt.is_none() && look % KEEP_EVERY == 0) {
+        let now = Linux.now();
+        unmet::tell(&run.join(CLOCK), doubt(now, &known).filter(|_| !is_told).as_ref());
+        // Also a clock that was behind, and goes on from what was known: else it is there again after the next start.
+        let kept = known.kept.as_ref().filter(|_| is_told || !known.is_ahead(now));
+        if let Some(kept) = kept.filter(|_| look % KEEP_EVERY == 0) {
             clock::keep(kept);
         }
         tokio::select! {
-            () = shutdown.wait() => return,
+            () = shutdown.wait() => {
+                // The next start goes on from here, if its clock has forgotten.
+                kept.inspect(|kept| clock::keep(kept));
+                return;
+            }
             () = tokio::time::sleep(LOOK) => {}
         }
     }
@@ -85,7 +98,7 @@ fn room((folder, name, fix): (&str, &str, &str), space: Space) -> Option<Conditi
 fn doubt(now: SystemTime, known: &Clock) -> Option<Condition> {
     let why = if known.was_early {
         "its clock was before the last time that it knew, and was set to that"
-    } else if now > known.built + clock::IN_USE {
+    } else if known.is_ahead(now) {
         "its clock is years after the time at which this system was built"
     } else {
         return None;
@@ -108,6 +121,34 @@ mod tests {
         assert_eq!(room(row, space(3 << 20, 1000)), None);
         assert_eq!(room(row, space(1 << 20, 1000)).unwrap().why, "less than 2 MiB of /state are left");
         assert!(room(row, space(50 << 20, 3)).unwrap().why.contains("further files"));
+    }
+
+    #[tokio::test]
+    async fn the_time_is_kept_on_the_way_out_unless_it_cannot_be() {
+        let year = Duration::from_secs(365 * 24 * 3600);
+        for (built, is_kept) in [(SystemTime::now() - year, true), (SystemTime::now() - 20 * year, false)] {
+            let folder = tempfile::tempdir().unwrap();
+            let kept = folder.path().join("clock");
+            std::fs::create_dir(folder.path().join("conditions")).unwrap();
+            let known = Clock { built, was_early: true, kept: Some(kept.clone()) };
+            let shutdown = Shutdown::new();
+            let (_sender, time) = watch::channel(TimeStatus::default());
+            let running = tokio::spawn(run(folder.path().to_owned(), known, time, shutdown.clone()));
+            until(|| folder.path().join("conditions/clock.concern").exists()).await;
+            std::fs::remove_file(&kept).ok();
+            shutdown.trigger();
+            running.await.unwrap();
+            assert_eq!(kept.exists(), is_kept);
+        }
+    }
+
+    async fn until(is_so: impl Fn() -> bool) {
+        let waiting = async {
+            while !is_so() {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(10), waiting).await.unwrap();
     }
 
     #[test]

@@ -22,6 +22,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "pki",
             "etcd",
             "luks",
+            "secrets",
             "install",
         ],
     ),

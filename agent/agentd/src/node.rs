@@ -1,6 +1,7 @@
 //! The manifest in force and the machine's own addresses: what most roles begin with.
 
 use std::net::IpAddr;
+use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use machine_api::NetworkStatus;
@@ -10,13 +11,12 @@ use crate::paths;
 
 /// Reads the manifest in force. PID 1 checked it before it put it there.
 pub(crate) fn manifest_in_force() -> Result<Manifest> {
-    let text = std::fs::read_to_string(paths::MANIFEST).with_context(|| format!("reading {}", paths::MANIFEST))?;
-    manifest::parse(paths::MANIFEST, &text).map_err(|diagnostics| anyhow::anyhow!("{diagnostics}"))
+    Ok(secrets::in_force(&sys::Linux, Path::new(paths::RUN))?)
 }
 
 /// The network that was set at the console. PID 1 checked it; what is no good is as if it were not there.
 pub(crate) fn mended_network() -> Option<Manifest> {
-    manifest::parse(paths::MENDED, &std::fs::read_to_string(paths::MENDED).ok()?).ok()
+    secrets::read(&sys::Linux, Path::new(paths::RUN), Path::new(paths::MENDED)).ok()
 }
 
 /// The machine's addresses, the main one first: those of the manifest, else those of the network.

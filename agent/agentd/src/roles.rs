@@ -25,6 +25,7 @@ mod proxy;
 mod runtime;
 mod sample;
 mod scheduler;
+mod secret;
 mod status;
 mod target;
 mod token;
@@ -111,6 +112,9 @@ pub(crate) enum Role {
     Unlock(unlock::Unlock),
     /// Takes the recovery keys of a machine's encrypted partitions, which it gives out once.
     RecoveryKey(target::Target),
+    /// Secrets that a manifest refers to: sealed by a machine's TPM, or kept on its STATE.
+    #[command(subcommand)]
+    Secret(secret::Command),
     /// The members of etcd, their snapshots, and what mends them.
     #[command(subcommand)]
     Etcd(etcd::Command),
@@ -172,6 +176,7 @@ impl Role {
             Self::Shutdown(options) => done(change::shut_down(&options)),
             Self::Reset(options) => done(change::reset(&options)),
             Self::Unlock(options) => done(unlock::unlock(&options)),
+            Self::Secret(command) => done(secret::run(command)),
             Self::RecoveryKey(target) => done(unlock::recovery_key(&target)),
             Self::Service(command) => done(look::service(&command)),
             Self::Crash(target) => done(status::crash(&target)),

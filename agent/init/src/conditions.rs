@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use machine_api::Condition;
+use manifest::Reference;
+use secrets::Found;
 use supervisor::ServiceStatus;
 
 use crate::machine::{Machine, Storage};
@@ -71,6 +73,7 @@ pub(crate) fn observe(machine: &Machine, services: &[ServiceStatus]) -> Vec<Cond
         unmet.push(Condition::new("NoManifest", "it has no usable manifest", fix));
     }
     unmet.extend(disk(machine));
+    unmet.extend(machine.accepted.iter().flat_map(|accepted| accepted.secrets.iter().filter_map(secret)));
     unmet.extend(services.iter().filter_map(service));
     let folder = machine.config.paths.conditions();
     for name in machine.system.list(&folder).unwrap_or_default() {
@@ -97,6 +100,27 @@ fn disk(machine: &Machine) -> Option<Condition> {
         Storage::Kept | Storage::Memory | Storage::Locked(_) | Storage::Unmade => return None,
     };
     Some(Condition::new("DiskUnusable", format!("its disk cannot be used: {reason}"), fix))
+}
+
+/// A secret of the manifest that is not where it should be.
+fn secret(found: &Found) -> Option<Condition> {
+    let why = found.outcome.as_ref().err()?;
+    let (place, fix) = (
+        found.reference.place(),
+        match &found.reference {
+            Reference::File(path) if path.starts_with("/state/") => {
+                "`keelson secret put NAME` puts it there; it is looked for again at once"
+            }
+            Reference::File(_) => {
+                "what has the file; it is looked for again when a disk comes, or a manifest is applied"
+            }
+            Reference::Sealed(_) => {
+                "`keelson secret seal KEY` seals it for the TPM as it is; `keelson apply` takes that"
+            }
+        },
+    );
+    let why = format!("the secret of `{}` in {place} is not to be had: {why}", found.key);
+    Some(Condition::new("SecretMissing", why, fix).about(&found.key))
 }
 
 /// Only what keeps the machine from being ready.

@@ -129,7 +129,7 @@ impl Paths {
     /// behind `grace=SECONDS` and a new line if pods are to get so long;
     /// `restart` with the names of services, one a line; `manifest.toml`; `manifest.try`, a manifest behind a line with
     /// the seconds that it is tried for, and `keep` if it is to stay; `say-…` with a text for the machine's events;
-    /// `unlock` with a passphrase or a recovery key of the disk; `network-keys` with what servers gave.
+    /// `secrets` if files with secrets have changed; `unlock` with a passphrase or a recovery key of the disk; `network-keys` with what servers gave.
     #[must_use]
     pub fn inbox(&self) -> PathBuf {
         self.run.join("inbox")

@@ -118,7 +118,9 @@ fn make_rest(machine: &mut Machine, booted: &install::Booted) -> Result<storage:
     };
     let offer = machine.offer();
     network_keys::ask(machine, Asked::default());
-    let told = offer.clone().and_then(|offer| manifest::check(&offer.source, &offer.text.ok()?).0);
+    let told = offer
+        .clone()
+        .and_then(|offer| locks::search(&*machine.system).check(&offer.source, &offer.text.ok()?).manifest);
     let sizes = storage::sizes(offer);
     let mut disk = booted.open().map_err(failed)?;
     let plan = install::rest::plan(disk.table(), &sizes, &medium::seed(machine)).map_err(failed)?;
@@ -136,9 +138,9 @@ fn make_rest(machine: &mut Machine, booted: &install::Booted) -> Result<storage:
     let wanted = |label: &str, state: Option<&install::rest::Volume>| {
         let remembered = state.and_then(|state| locks::remembered(system, state.device(), &last_good));
         let install = remembered.as_ref().map(|manifest| &manifest.install).or(install)?;
-        locks::wanted(system, install, label, (&machine.given, &machine.fetched))
+        locks::wanted(install, label, (&machine.given, &machine.fetched))
     };
-    let told = locks::keys(system, install, &machine.given);
+    let told = locks::keys(install, &machine.given);
     let keys = install::rest::Keys {
         wanted: &wanted,
         given: Given { keys: &told, fetched: &machine.fetched },

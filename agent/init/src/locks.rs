@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use install::rest::Volume;
 use luks::{Key, MachineTpm, Opener, Wanted};
 use machine_api::{Condition, VolumeStatus};
-use manifest::{Install, KeyServer, Manifest, Passphrase};
+use manifest::{Install, KeyServer, Manifest, Passphrase, Secret};
+use secrets::Search;
 use sys::{Mount, MountFlags, System, UnmountFlags};
 use tang::{Fetched, Server};
 
@@ -22,15 +23,10 @@ pub(crate) const VOLUMES: [(&str, manifest::Volume); 2] =
     [(disk::layout::STATE_NAME, manifest::Volume::State), (disk::layout::DATA_NAME, manifest::Volume::Data)];
 
 /// What a partition is to be made with; `None` if it is not to be encrypted.
-pub(crate) fn wanted(
-    system: &dyn System,
-    install: &Install,
-    label: &str,
-    (given, fetched): (&[Key], &[Fetched]),
-) -> Option<Wanted> {
+pub(crate) fn wanted(install: &Install, label: &str, (given, fetched): (&[Key], &[Fetched])) -> Option<Wanted> {
     let (_, volume) = VOLUMES.iter().find(|(name, _)| *name == label)?;
     let encryption = install.encryption_of(*volume)?;
-    let passphrase = encryption.passphrase.as_ref().and_then(|source| passphrase(system, source));
+    let passphrase = encryption.passphrase.as_ref().and_then(passphrase);
     Some(Wanted {
         tpm: encryption.tpm.clone(),
         has_passphrase: encryption.passphrase.is_some(),
@@ -48,25 +44,25 @@ fn server(server: &KeyServer) -> Server {
 }
 
 /// Passphrases that may open something: what somebody gave, and what a manifest tells.
-pub(crate) fn keys(system: &dyn System, install: Option<&Install>, given: &[Key]) -> Vec<Key> {
+pub(crate) fn keys(install: Option<&Install>, given: &[Key]) -> Vec<Key> {
     let told = install.into_iter().flat_map(|install| &install.encryption);
-    let told = told.filter_map(|encryption| passphrase(system, encryption.passphrase.as_ref()?));
+    let told = told.filter_map(|encryption| passphrase(encryption.passphrase.as_ref()?));
     let mut keys = given.to_vec();
     keys.extend(told);
     keys.dedup();
     keys
 }
 
-fn passphrase(system: &dyn System, source: &Passphrase) -> Option<Key> {
-    let text = match source {
-        Passphrase::Ask => return None,
-        Passphrase::Text(text) => text.clone(),
-        Passphrase::File(path) => {
-            let text = sources::text_of(system, Path::new(path)).ok()?;
-            text.lines().next().unwrap_or_default().to_owned()
-        }
-    };
-    Passphrase::check(&text).ok().map(|()| Key::typed(&text))
+fn passphrase(source: &Secret<Passphrase>) -> Option<Key> {
+    match source.known()? {
+        Passphrase::Ask => None,
+        Passphrase::Text(text) => Some(Key::typed(text)),
+    }
+}
+
+/// What is looked for while STATE is closed: passphrases. All else may be on it.
+pub(crate) fn search(system: &dyn System) -> Search<'_> {
+    Search::new(system, &MachineTpm).below("install.")
 }
 
 /// The manifest that worked last, on a STATE that is open and not mounted yet.
@@ -81,7 +77,7 @@ pub(crate) fn remembered(system: &dyn System, state: &Path, file: &Path) -> Opti
     system.make_dir(&mount.target, 0o700).and_then(|()| system.mount(&mount)).ok()?;
     let text = sources::text_of(system, &mount.target.join(file.file_name()?));
     system.unmount(&mount.target, UnmountFlags::Plain).ok();
-    manifest::check("last good manifest", &text.ok()?).0
+    search(system).check("last good manifest", &text.ok()?).manifest
 }
 
 /// Completes the keys of what is open, and takes note of them.
@@ -196,9 +192,9 @@ mod tests {
     #[test]
     fn keys_come_from_whom_the_manifest_says() {
         let system = FakeSystem::new();
-        let install = manifest::parse("test", TEXT).unwrap().install;
+        let install = |system: &FakeSystem| search(system).check("test", TEXT).manifest.unwrap().install;
         let state =
-            |system: &FakeSystem, given: &[Key]| wanted(system, &install, "KEELSON-STATE", (given, &[])).unwrap();
+            |system: &FakeSystem, given: &[Key]| wanted(&install(system), "KEELSON-STATE", (given, &[])).unwrap();
         assert_eq!(state(&system, &[]).passphrase, None);
         system.file("/firmware/key", "correct horse battery\nmore");
         let told = Key::typed("correct horse battery");
@@ -214,11 +210,11 @@ mod tests {
             }
         );
         let given = [Key::typed("somebody's own one")];
-        let data = wanted(&system, &install, "KEELSON-DATA", (&given, &[])).unwrap();
+        let data = wanted(&install(&system), "KEELSON-DATA", (&given, &[])).unwrap();
         assert_eq!((data.tpm, data.passphrase.as_ref()), (None, given.first()));
-        assert_eq!(keys(&system, Some(&install), &given), [given[0].clone(), told]);
+        assert_eq!(keys(Some(&install(&system)), &given), [given[0].clone(), told]);
         let bare = manifest::parse("test", TEXT.split("[[").next().unwrap()).unwrap().install;
-        assert_eq!(wanted(&system, &bare, "KEELSON-DATA", (&given, &[])), None);
+        assert_eq!(wanted(&bare, "KEELSON-DATA", (&given, &[])), None);
     }
 
     #[test]

@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use install::rest::Volumes;
 use install::{Booted, Record, Trial};
-use luks::Key;
+use luks::{Key, MachineTpm};
 use machine_api::{Boot, Phase, Stage, VolumeStatus};
+use secrets::Search;
 use sys::{System, UeventSocket};
 use tang::{Asked, Fetched};
 
@@ -237,6 +238,21 @@ impl Machine {
     /// the sources.
     pub(crate) fn offer(&self) -> Option<Offer> {
         self.handed.clone().or_else(|| self.sources().observe(&*self.system))
+    }
+
+    /// Where the secrets of manifests are looked for.
+    pub(crate) fn search(&self) -> Search<'_> {
+        Search::new(&*self.system, &MachineTpm)
+    }
+
+    /// Tells others of a manifest, and first of its secrets; those of the one in force are still there for whoever reads
+    /// that now.
+    pub(crate) fn publish_manifest(&mut self, path: &Path, accepted: &Accepted) {
+        let before = self.accepted.as_ref().map_or(&[][..], |before| &before.secrets);
+        if let Err(error) = secrets::publish(&*self.system, &self.config.paths.run, &accepted.secrets, before) {
+            self.say(&stdx::chain(&error).to_string());
+        }
+        self.publish(path, accepted.text.as_bytes(), 0o600);
     }
 
     /// Writes a small file others read; what fails is told, no more.

@@ -201,7 +201,8 @@ fn take_manifest(machine: &mut Machine) -> Vec<String> {
         return wait_for_state(machine);
     }
     if let Some(offer) = machine.handed.take() {
-        take(machine, decide(Some(offer), None));
+        let intake = decide(Some(offer), None, machine.search());
+        take(machine, intake);
         sources::supersede(machine);
         return Vec::new();
     }
@@ -213,8 +214,8 @@ fn take_manifest(machine: &mut Machine) -> Vec<String> {
     machine.offered.clone_from(&offer);
     let is_old = offer.as_ref().is_some_and(|it| sources::is_superseded(&*machine.system, &machine.config.paths, it));
     let newer = offer.clone().filter(|_| !is_old);
-    let intake = match decide(newer, last_good) {
-        Intake::None { .. } if is_old => decide(offer, None),
+    let intake = match decide(newer, last_good, machine.search()) {
+        Intake::None { .. } if is_old => decide(offer, None, machine.search()),
         intake => intake,
     };
     take(machine, intake);
@@ -225,10 +226,10 @@ fn take_manifest(machine: &mut Machine) -> Vec<String> {
 fn wait_for_state(machine: &mut Machine) -> Vec<String> {
     let offer = machine.offer();
     machine.offered.clone_from(&offer);
-    match decide(offer, None) {
+    match decide(offer, None, machine.search()) {
         Intake::Accepted(accepted) => {
             let mended = machine.config.paths.mended();
-            machine.publish(&mended, accepted.text.as_bytes(), 0o600);
+            machine.publish_manifest(&mended, &accepted);
         }
         intake @ Intake::None { .. } if machine.storage == Storage::Unmade => take(machine, intake),
         Intake::None { .. } | Intake::LastGood { .. } => {}
@@ -239,9 +240,9 @@ fn wait_for_state(machine: &mut Machine) -> Vec<String> {
 /// Leaves only the network of the manifest in force: the keys by which callers are known are gone with STATE, and whoever
 /// looks after the machine has to reach it all the same.
 pub(crate) fn conceal(machine: &mut Machine) {
-    let Some(text) = machine.accepted.as_ref().map(|accepted| accepted.text.clone()) else { return };
+    let Some(accepted) = machine.accepted.clone() else { return };
     let (manifest, mended) = (machine.config.paths.manifest(), machine.config.paths.mended());
-    machine.publish(&mended, text.as_bytes(), 0o600);
+    machine.publish_manifest(&mended, &accepted);
     machine.system.remove_file(&manifest).ok();
 }
 
@@ -266,7 +267,7 @@ pub(crate) fn take(machine: &mut Machine, intake: Intake) {
             machine.say(&accepted.warnings);
         }
         // Both hold secrets.
-        machine.publish(&machine.config.paths.manifest(), accepted.text.as_bytes(), 0o600);
+        machine.publish_manifest(&machine.config.paths.manifest(), &accepted);
         machine.publish(&last_good, accepted.text.as_bytes(), 0o600);
         sources::remember_fetched(machine);
         machine.accepted = Some(accepted);

@@ -109,7 +109,7 @@ fn change(machine: &mut Machine, label: &'static str) -> Vec<Unmet> {
     let system = machine.system.clone();
     let Some(install) = machine.accepted.as_ref().map(|accepted| &accepted.manifest.install) else { return Vec::new() };
     let given = (&machine.given[..], &machine.fetched[..]);
-    let Some(wanted) = locks::wanted(&*system, install, label, given) else { return Vec::new() };
+    let Some(wanted) = locks::wanted(install, label, given) else { return Vec::new() };
     let scratch = machine.config.paths.run.clone();
     let Some(volumes) = &mut machine.volumes else { return Vec::new() };
     let volume = if label == disk::layout::STATE_NAME { &mut volumes.state } else { &mut volumes.data };
@@ -182,7 +182,9 @@ mod tests {
         machine.volumes = Some(Volumes { state, data: Volume { partition: "/dev/vda5".into(), opened: None } });
         machine.volume_status = vec![VolumeStatus { name: "KEELSON-STATE".to_owned(), ..VolumeStatus::default() }];
         let offer = Offer { source: "test".to_owned(), text: Ok(TEXT.to_owned()) };
-        let Intake::Accepted(accepted) = decide(Some(offer), None) else { panic!("the manifest is bad") };
+        let Intake::Accepted(accepted) = decide(Some(offer), None, machine.search()) else {
+            panic!("the manifest is bad")
+        };
         machine.accepted = Some(*accepted);
         machine.stage = Stage::Running;
         machine.rekey.wake();

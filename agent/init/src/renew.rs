@@ -8,9 +8,10 @@ use std::time::Duration;
 use manifest::Impact;
 use supervisor::{Event, ServiceState};
 
-use crate::intake::Accepted;
+use crate::intake::{self, Accepted};
 use crate::machine::Machine;
 use crate::runner::Runner;
+use crate::sources::Offer;
 use crate::{phases, sources, watchdog};
 
 /// A manifest that is tried.
@@ -33,26 +34,74 @@ enum Plan {
     Later(String),
 }
 
-fn plan(before: &str, after: &str) -> Plan {
+fn plan(before: &Accepted, after: &Accepted) -> Plan {
+    let of_text = manifest::diff(&before.text, &after.text).into_iter().map(|change| (change.impact, change.key));
+    let of_secrets = secrets::changed(&before.secrets, &after.secrets);
+    let is_lacking = |key: &str| before.secrets.iter().any(|it| it.key == key && it.outcome.is_err());
+    let of_secrets = of_secrets.into_iter().map(|key| match Impact::of(&key, false) {
+        // Nothing has come to be without it.
+        Impact::Reboot if is_lacking(&key) => (Impact::Restart(&["bootstrap"]), key),
+        impact => (impact, key),
+    });
+    plan_changes(of_text.chain(of_secrets).collect())
+}
+
+fn plan_changes(changes: Vec<(Impact, String)>) -> Plan {
     let mut services = Vec::new();
-    let changes = manifest::diff(before, after);
-    for change in &changes {
-        match change.impact {
+    let is_nothing = changes.is_empty();
+    for (impact, key) in changes {
+        match impact {
             Impact::Live | Impact::Later(_) => {}
             Impact::Restart(names) => services.extend(names),
-            Impact::Reboot => return Plan::Later(change.key.clone()),
+            Impact::Reboot => return Plan::Later(key),
         }
     }
     services.sort_unstable();
     services.dedup();
-    if changes.is_empty() { Plan::Nothing } else { Plan::Now(services) }
+    if is_nothing { Plan::Nothing } else { Plan::Now(services) }
+}
+
+/// A manifest has come, or other secrets of the one in force. It is not taken in if it is no good, or lacks secrets that
+/// are known now.
+pub(crate) fn offered(machine: &mut Machine, runner: &mut Runner, offer: Offer, trial: Option<Duration>) {
+    let known = machine.accepted.as_ref().map_or(&[][..], |accepted| &accepted.secrets);
+    match intake::examine(offer, machine.search()) {
+        Ok(accepted) if accepted.lacks_no_more(known) => take(machine, runner, accepted, trial),
+        Ok(Accepted { warnings: diagnostics, .. }) | Err(diagnostics) => {
+            machine.say(&diagnostics);
+            machine.diagnostics = Some(diagnostics);
+        }
+    }
+}
+
+/// Files with secrets have changed, or perhaps a disk with them has come. Nothing is written down: what the next start
+/// begins with stays.
+pub(crate) fn search_again(machine: &mut Machine, runner: &mut Runner) {
+    let Some(current) = machine.accepted.clone().filter(|accepted| !accepted.secrets.is_empty()) else { return };
+    let offer = Offer { source: current.source.clone(), text: Ok(current.text.clone()) };
+    match intake::examine(offer, machine.search()) {
+        Ok(found) if found.lacks_no_more(&current.secrets) => match plan(&current, &found) {
+            Plan::Nothing => {}
+            Plan::Now(services) => put_in_force(machine, runner, found, &services),
+            Plan::Later(key) => {
+                let told = format!("the secret of {key} is another one, which counts from the next start");
+                machine.say(&format!("manifest: {told}"));
+                machine.pending = Some(told);
+            }
+        },
+        Ok(Accepted { warnings: diagnostics, .. }) | Err(diagnostics) => {
+            machine.say(&diagnostics);
+            machine.diagnostics = Some(diagnostics);
+        }
+    }
+    runner.touch();
 }
 
 /// Takes another manifest in, to keep it or to try it for a while.
 pub(crate) fn take(machine: &mut Machine, runner: &mut Runner, accepted: Accepted, trial: Option<Duration>) {
     let Some(current) = machine.accepted.clone() else { return };
     machine.diagnostics = None;
-    match (plan(&current.text, &accepted.text), trial) {
+    match (plan(&current, &accepted), trial) {
         (Plan::Nothing, None) => {
             // Perhaps it is tried, or another one was to count from the next start.
             let is_known = machine.trying.take().is_none() && machine.pending.is_none();
@@ -68,7 +117,7 @@ pub(crate) fn take(machine: &mut Machine, runner: &mut Runner, accepted: Accepte
         }
         (Plan::Now(services), Some(time)) => {
             let before = machine.trying.as_ref().map_or(current, |trying| trying.before.clone());
-            if let Plan::Later(key) = plan(&accepted.text, &before.text) {
+            if let Plan::Later(key) = plan(&accepted, &before) {
                 machine
                     .say(&format!("manifest: {} is not tried: {key} goes back with a new start only", accepted.source));
                 return;
@@ -105,7 +154,7 @@ pub(crate) fn tick(machine: &mut Machine, runner: &mut Runner) {
     if machine.trying.as_ref().is_some_and(|trying| trying.until <= machine.system.uptime())
         && let (Some(trying), Some(current)) = (machine.trying.take(), machine.accepted.clone())
     {
-        if let Plan::Now(services) = plan(&current.text, &trying.before.text) {
+        if let Plan::Now(services) = plan(&current, &trying.before) {
             put_in_force(machine, runner, trying.before, &services);
         }
         machine.say("manifest: nobody kept the one that was tried, and the one before is back");
@@ -124,7 +173,7 @@ fn keep(machine: &mut Machine, accepted: &Accepted) {
 }
 
 fn put_in_force(machine: &mut Machine, runner: &mut Runner, accepted: Accepted, services: &[&'static str]) {
-    machine.publish(&machine.config.paths.manifest(), accepted.text.as_bytes(), 0o600);
+    machine.publish_manifest(&machine.config.paths.manifest(), &accepted);
     machine.say(&format!("manifest: {} is in force", accepted.source));
     machine.accepted = Some(accepted);
     machine.rekey.wake();
@@ -166,19 +215,84 @@ fn is_done(runner: &Runner, name: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use luks::MachineTpm;
+    use secrets::Search;
+    use sys::{FakeSystem, System};
+
     use super::*;
+
+    fn accepted(text: &str, system: &FakeSystem) -> Accepted {
+        let offer = Offer { source: "test".to_owned(), text: Ok(text.to_owned()) };
+        intake::examine(offer, Search::new(system, &MachineTpm)).unwrap()
+    }
 
     #[test]
     fn a_change_that_needs_a_start_holds_all_others_back() {
         let text = |labels: &str, rest: &str| {
-            format!(
-                "version = 1\n[machine]\nhostname = \"m1\"\nlabels = {{ {labels} }}\n[kubelet]\nmax-pods = 5\n{rest}"
-            )
+            let text = format!(
+                "version = 1\n[machine]\nhostname = \"m1\"\nrole = \"single\"\nlabels = {{ {labels} }}\n\
+                 [kubelet]\nmax-pods = 5\n{rest}"
+            );
+            accepted(&text, &FakeSystem::new())
         };
         let before = text("a = \"1\"", "");
         assert_eq!(plan(&before, &before), Plan::Nothing);
         assert_eq!(plan(&before, &text("a = \"2\"", "[sysctls]\n\"vm.x\" = 1\n")), Plan::Now(vec!["node"]));
-        let both = text("a = \"2\"", "").replace("m1", "m2");
-        assert_eq!(plan(&before, &both), Plan::Later("machine.hostname".to_owned()));
+        let both = text("a = \"2\"", "").text.replace("m1", "m2");
+        assert_eq!(plan(&before, &accepted(&both, &FakeSystem::new())), Plan::Later("machine.hostname".to_owned()));
+    }
+
+    #[test]
+    fn another_secret_in_the_same_file_is_a_change_of_its_key() {
+        const TEXT: &str = "version = 1\n[machine]\nhostname = \"m1\"\nrole = \"single\"\n[cluster]\n\
+                            token = { file = \"/state/secrets/token\" }\n[control-plane]\n\
+                            secret = { file = \"/state/secrets/secret\" }\n";
+        let system = Arc::new(FakeSystem::new());
+        let lacking = accepted(TEXT, &system);
+        system.file("/state/secrets/token", "abcdef.0123456789abcdef");
+        system.file("/state/secrets/secret", "0123456789abcdef".repeat(4));
+        let one = accepted(TEXT, &system);
+        assert_eq!(plan(&lacking, &one), Plan::Now(vec!["bootstrap", "control-plane", "node"]));
+        system.file("/state/secrets/token", "abcdef.1123456789abcdef");
+        assert_eq!(plan(&one, &accepted(TEXT, &system)), Plan::Now(vec!["control-plane", "node"]));
+        system.file("/state/secrets/secret", "1123456789abcdef".repeat(4));
+        assert_eq!(plan(&one, &accepted(TEXT, &system)), Plan::Later("control-plane.secret".to_owned()));
+    }
+
+    #[test]
+    fn a_secret_that_is_gone_takes_nothing_from_what_runs_and_one_that_comes_is_taken_in() {
+        const TEXT: &str = "version = 1\n[machine]\nhostname = \"m1\"\nrole = \"single\"\n[cluster]\n\
+                            token = { file = \"/state/secrets/token\" }\n";
+        let system = Arc::new(FakeSystem::new());
+        let (mut machine, logs) = (Machine::of_a_test(&system), tempfile::tempdir().unwrap());
+        let mut runner = Runner::new(logs.path());
+        machine.accepted = Some(accepted(TEXT, &system));
+        let missing = |machine: &Machine| {
+            let unmet = crate::conditions::observe(machine, &[]);
+            unmet.into_iter().find(|condition| condition.name == "SecretMissing").map(|condition| condition.subject)
+        };
+        assert_eq!(missing(&machine).as_deref(), Some("cluster.token"));
+        system.file("/state/secrets/token", "abcdef.0123456789abcdef");
+        search_again(&mut machine, &mut runner);
+        assert_eq!(missing(&machine), None);
+        let bearer = |system: &FakeSystem| {
+            let manifest = secrets::in_force(system, std::path::Path::new("/run/keelson")).unwrap();
+            manifest.cluster.token.unwrap().get().unwrap().bearer()
+        };
+        assert_eq!(bearer(&system), "abcdef.0123456789abcdef");
+        // The manifest that others see, and the next start begins with, has no secret.
+        assert_eq!(system.text("/run/keelson/manifest.toml"), TEXT);
+        assert_eq!(system.text("/state/manifest.toml"), "");
+        system.remove_file(std::path::Path::new("/state/secrets/token")).unwrap();
+        search_again(&mut machine, &mut runner);
+        assert!(machine.diagnostics.as_ref().is_some_and(|told| told.contains("there is no such file")));
+        assert_eq!((missing(&machine), bearer(&system).as_str()), (None, "abcdef.0123456789abcdef"));
+        // Neither does a manifest that lacks more.
+        let other = TEXT.replace("m1\"", "m1\"\nlabels = { a = \"1\" }");
+        let offer = Offer { source: "handed in".to_owned(), text: Ok(other) };
+        offered(&mut machine, &mut runner, offer, None);
+        assert_eq!(system.text("/state/manifest.toml"), "");
     }
 }

@@ -160,6 +160,9 @@ pub(crate) fn turn(machine: &mut Machine, runner: &mut Runner, ears: &mut Ears, 
     if machine.stage != Stage::Stopping && (is_manifest || (disk_came && machine.accepted.is_none())) {
         reconsider(machine, runner);
     }
+    if disk_came && machine.accepted.as_ref().is_some_and(|accepted| !accepted.is_whole()) {
+        renew::search_again(machine, runner);
+    }
     if files_changed {
         leave = leave.or(take_orders(machine, runner));
     }
@@ -212,6 +215,9 @@ fn take_orders(machine: &mut Machine, runner: &mut Runner) -> Option<Leave> {
             resume(machine, runner);
         }
         runner.touch();
+    }
+    if sources::take_secrets(&*system, &machine.config.paths) && machine.stage != Stage::Stopping {
+        renew::search_again(machine, runner);
     }
     if sources::take_keep(&*system, &machine.config.paths) {
         renew::keep_tried(machine);
@@ -266,7 +272,8 @@ fn reconsider(machine: &mut Machine, runner: &mut Runner) {
         return;
     }
     if machine.accepted.is_none() || is_read_only {
-        phases::take(machine, intake::decide(Some(offer), None));
+        let intake = intake::decide(Some(offer), None, machine.search());
+        phases::take(machine, intake);
         if machine.accepted.is_some() {
             sources::supersede(machine);
             if let Some(reason) = medium::install_later(machine) {
@@ -281,14 +288,7 @@ fn reconsider(machine: &mut Machine, runner: &mut Runner) {
             enter_stage(machine, runner);
         }
     } else {
-        match intake::decide(Some(offer), None) {
-            Intake::Accepted(accepted) => renew::take(machine, runner, *accepted, trial),
-            Intake::LastGood { diagnostics: Some(diagnostics), .. } | Intake::None { diagnostics } => {
-                machine.say(&diagnostics);
-                machine.diagnostics = Some(diagnostics);
-            }
-            Intake::LastGood { diagnostics: None, .. } => {}
-        }
+        renew::offered(machine, runner, offer, trial);
     }
     runner.touch();
 }
@@ -302,7 +302,7 @@ fn hand_in(machine: &mut Machine, runner: &mut Runner, offer: sources::Offer) {
         machine.say(&text);
         return;
     }
-    match intake::decide(Some(offer.clone()), None) {
+    match intake::decide(Some(offer.clone()), None, machine.search()) {
         Intake::Accepted(_) => {
             machine.handed = Some(offer);
             if phases::find_again(machine) {

@@ -11,7 +11,7 @@ use std::time::Duration;
 use base64::Engine;
 use install::Booted;
 use manifest::Part;
-use sys::{Mount, MountFlags, System, UnmountFlags};
+use sys::System;
 
 use crate::cmdline::CommandLine;
 use crate::config::Paths;
@@ -22,8 +22,6 @@ use crate::smbios;
 
 /// Where an emulator puts a manifest.
 const FIRMWARE: &str = "/sys/firmware/qemu_fw_cfg/by_name/opt/keelson/manifest/raw";
-/// Where a disk with a manifest is looked into.
-const CONFIG_MOUNT: &str = "/run/keelson-config";
 /// The folder for more parts on such a disk, taken in the order of their names, and how many it may have.
 const MORE_PARTS: &str = "manifest.d";
 const MORE_PARTS_COUNT: usize = 64;
@@ -190,7 +188,8 @@ pub(crate) fn take_from_inbox(system: &dyn System, paths: &Paths) -> Option<(Off
 
 /// Whether this name in the inbox is an order, and no manifest.
 pub(crate) fn is_order(name: &str) -> bool {
-    ["keep", "network-keys", "reboot", "restart", "shutdown", "unlock"].contains(&name) || name.starts_with(TOLD)
+    ["keep", "network-keys", "reboot", "restart", "secrets", "shutdown", "unlock"].contains(&name)
+        || name.starts_with(TOLD)
 }
 
 /// What somebody wants told to the machine's events. It is told once.
@@ -259,6 +258,11 @@ pub(crate) fn take_leave(system: &dyn System, paths: &Paths) -> Option<Leave> {
     })
 }
 
+/// Somebody changed secrets. They are looked for once.
+pub(crate) fn take_secrets(system: &dyn System, paths: &Paths) -> bool {
+    take(system, paths, "secrets").is_some()
+}
+
 /// Services that somebody wants started anew, by name. It is asked once.
 pub(crate) fn take_restarts(system: &dyn System, paths: &Paths) -> Vec<String> {
     let names = take(system, paths, "restart").and_then(Result::ok).unwrap_or_default();
@@ -280,28 +284,15 @@ fn from_disk(system: &dyn System) -> Vec<Offer> {
     let found = devices.iter().find_map(|device| Some((device, device.manifest_file()?)));
     let Some((device, file)) = found else { return Vec::new() };
     let source = format!("disk {}", device.name);
-    let Some(filesystem) = &device.filesystem else {
+    if device.filesystem.is_none() {
         // Without a file system the disk is the text, padded with zeros.
         let bytes = system.read_at(&device.path(), 0, manifest::MANIFEST_BYTES + 1);
         let text = bytes.map_err(|error| stdx::chain(&error).to_string());
         let text = text.map(|bytes| bytes.into_iter().take_while(|byte| *byte != 0).collect());
         return vec![Offer::new(source, text.and_then(utf8))];
-    };
-    let mount = Mount {
-        source: device.path().to_string_lossy().into_owned(),
-        target: CONFIG_MOUNT.into(),
-        kind: filesystem.kind.name().to_owned(),
-        flags: MountFlags::READ_ONLY | MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC,
-        options: String::new(),
-    };
-    let mounted = system.make_dir(&mount.target, 0o700).and_then(|()| system.mount(&mount));
-    let offers = match mounted {
-        Ok(()) => from_folder(system, &mount.target, &source, file),
-        Err(error) => vec![Offer::new(source, Err(stdx::chain(&error).to_string()))],
-    };
-    // It only matters to be able to take the disk out; a refusal changes nothing about the text.
-    system.unmount(&mount.target, UnmountFlags::Lazy).ok();
-    offers
+    }
+    let look = || from_folder(system, Path::new(secrets::DISK), &source, file);
+    secrets::on_disk(system, device, look).unwrap_or_else(|reason| vec![Offer::new(&source, Err(reason))])
 }
 
 fn from_folder(system: &dyn System, folder: &Path, source: &str, file: &str) -> Vec<Offer> {

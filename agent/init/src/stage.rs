@@ -73,12 +73,8 @@ mod tests {
                     aa2f6d18c8688c25ca76c2f4cc60b2933810ac2c6cfe5121d1ae8e0c34b3d3c5\"";
         let cluster = if role == "worker" { join } else { "name = \"c\"" };
         let text = format!("version = 1\n[machine]\nhostname = \"m1\"\nrole = \"{role}\"\n[cluster]\n{cluster}\n");
-        phases::take(
-            &mut machine,
-            crate::intake::Intake::Accepted(Box::new(
-                examine(Offer { source: "it".to_owned(), text: Ok(text) }).unwrap(),
-            )),
-        );
+        let accepted = examine(Offer { source: "it".to_owned(), text: Ok(text) }, machine.search()).unwrap();
+        phases::take(&mut machine, crate::intake::Intake::Accepted(Box::new(accepted)));
         phases::apply(&mut machine);
         machine.storage = storage;
         let logs = tempfile::tempdir().unwrap();

@@ -19,6 +19,7 @@ mod manifest;
 mod preflight;
 mod refusal;
 mod reset;
+mod secret;
 mod service;
 mod support;
 mod tls;
@@ -121,6 +122,7 @@ type Incoming<M> = BoxStream<'static, Result<M, Status>>;
 /// What answers are made from.
 pub(crate) struct Server {
     pub(crate) run: PathBuf,
+    pub(crate) state: PathBuf,
     pub(crate) pki: PathBuf,
     pub(crate) boots: PathBuf,
     pub(crate) containerd: PathBuf,
@@ -160,6 +162,7 @@ impl Server {
     ) -> Arc<Self> {
         Arc::new(Self {
             run: config.run.clone(),
+            state: config.state.clone(),
             pki: config.pki.clone(),
             boots: config.boots.clone(),
             containerd: config.containerd.clone(),

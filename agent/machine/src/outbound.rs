@@ -13,8 +13,9 @@ pub fn outbound(manifest: &Manifest) -> Result<Outbound, Error> {
     let servers = manifest.outbound.servers.iter().map(|(host, server)| {
         let trust = server.ca.as_ref().map(|ca| Trust::These(ca.as_str().as_bytes().to_vec()));
         let login = server.login.as_ref().and_then(|login| match login {
-            Word::User(name, password) => Login::user(name.as_str(), password.as_str()),
-            Word::Token(token) => Login::token(token.as_str()),
+            // Without what was not found it is nobody there, and the server says no.
+            Word::User(name, password) => Login::user(name.as_str(), password.known()?.as_str()),
+            Word::Token(token) => Login::token(token.known()?.as_str()),
         });
         (host.to_string(), Known { trust, login })
     });
@@ -30,7 +31,8 @@ fn proxy(words: &OutboundProxy) -> Result<Proxy, Error> {
     });
     Ok(Proxy {
         url: parse(words.url.as_str())?,
-        authorization: user.and_then(|(name, password)| Proxy::authorization(name.as_str(), password.as_str())),
+        authorization: user
+            .and_then(|(name, password)| Proxy::authorization(name.as_str(), password.known()?.as_str())),
         except: except.collect(),
     })
 }
@@ -65,7 +67,7 @@ pub fn logins(manifest: &Manifest) -> Logins {
         let known =
             servers.iter().find(|(host, _)| host.as_str() == server).and_then(|(_, known)| known.login.as_ref());
         match known {
-            Some(Word::User(username, password)) => Some(cri::Login {
+            Some(Word::User(username, password)) => password.known().map(|password| cri::Login {
                 server: server.to_owned(),
                 username: username.to_string(),
                 password: password.as_str().to_owned(),

@@ -1,6 +1,6 @@
 //! Secrets are not shown: neither those of the manifest nor what looks like a bootstrap token or a key.
 
-use manifest::{Manifest, SecretKey, StoreAccess};
+use manifest::Manifest;
 
 /// What is shown instead.
 const HIDDEN: &str = "<redacted>";
@@ -14,17 +14,7 @@ pub(crate) struct Secrets(Vec<String>);
 impl Secrets {
     /// Those of the manifest in force.
     pub(crate) fn new(manifest: Option<&Manifest>) -> Self {
-        let token = manifest.and_then(|manifest| manifest.cluster.token.as_ref()).map(|it| it.secret().to_owned());
-        let secret = manifest.and_then(|manifest| manifest.control_plane.secret.as_ref());
-        let secret = secret.map(|it| it.bytes().iter().map(|byte| format!("{byte:02x}")).collect());
-        let snapshots = manifest.and_then(|manifest| manifest.etcd.snapshots.as_ref());
-        let store = snapshots.and_then(|snapshots| snapshots.store.as_ref()).and_then(|store| match &store.access {
-            StoreAccess::Nobody => None,
-            StoreAccess::User(_, secret) | StoreAccess::Token(secret) => Some(secret.as_str().to_owned()),
-        });
-        let keys = manifest.into_iter().flat_map(|manifest| manifest.network.secret_keys().map(SecretKey::text));
-        let outbound = manifest.into_iter().flat_map(|manifest| manifest.outbound.secrets().map(str::to_owned));
-        Self([token, secret, store].into_iter().flatten().chain(keys).chain(outbound).collect())
+        Self(manifest.into_iter().flat_map(Manifest::hidden).map(str::to_owned).collect())
     }
 
     /// A text without them.

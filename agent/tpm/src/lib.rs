@@ -16,9 +16,11 @@
 
 mod error;
 mod sealed;
+mod sealer;
 mod tpm;
 mod wire;
 
 pub use error::Error;
 pub use sealed::{Pcrs, Sealed};
+pub use sealer::{MachineTpm, Sealer};
 pub use tpm::Tpm;

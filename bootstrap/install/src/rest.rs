@@ -233,11 +233,11 @@ mod tests {
     struct Open;
 
     impl Sealer for Open {
-        fn seal(&self, key: &Key, pcrs: tpm::Pcrs) -> Result<tpm::Sealed, tpm::Error> {
-            Ok(tpm::Sealed { public: vec![1], private: key.bytes().to_vec(), pcrs })
+        fn seal(&self, key: &[u8], pcrs: tpm::Pcrs) -> Result<tpm::Sealed, tpm::Error> {
+            Ok(tpm::Sealed { public: vec![1], private: key.to_vec(), pcrs })
         }
-        fn unseal(&self, sealed: &tpm::Sealed) -> Result<Key, tpm::Error> {
-            Ok(Key::new(sealed.private.clone()))
+        fn unseal(&self, sealed: &tpm::Sealed) -> Result<Vec<u8>, tpm::Error> {
+            Ok(sealed.private.clone())
         }
     }
 

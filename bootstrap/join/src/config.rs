@@ -47,7 +47,8 @@ impl Config {
             server: manifest.cluster.endpoint.as_ref()?.to_string(),
             cluster: manifest.cluster.name.to_string(),
             trust,
-            token: Some(manifest.cluster.token.clone()?),
+            // Whoever has joined does without one that was not found.
+            token: manifest.cluster.token.as_ref()?.known().cloned(),
             node: manifest.machine.hostname.to_string(),
             addresses: addresses.to_vec(),
             wants_serving: true,

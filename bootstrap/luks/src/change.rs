@@ -2,13 +2,13 @@
 
 use stdx::chain;
 use tang::Server;
+use tpm::Sealer;
 
 use crate::error::Error;
 use crate::header::{Header, Held, KeyKind};
 use crate::key::Key;
 use crate::keys::Wanted;
 use crate::plan::{Change, Want, plan};
-use crate::sealer::Sealer;
 use crate::token::Token;
 
 /// Slots, and the tokens that describe them.
@@ -147,7 +147,7 @@ fn known(ring: &impl Keyring, wanted: &Wanted, by: &Key) -> Result<Option<Key>, 
 /// What the TPM gives out for a token that is not gone.
 fn unsealed(header: &Header, gone: &[u32], sealer: &dyn Sealer) -> Option<Key> {
     header.whole().filter(|held| !gone.contains(&held.id)).find_map(|held| match &held.token {
-        Token::Tpm(sealed) => sealer.unseal(sealed).ok(),
+        Token::Tpm(sealed) => sealer.unseal(sealed).ok().map(Key::new),
         Token::Recovery | Token::Passphrase | Token::Network(_) => None,
     })
 }
@@ -179,9 +179,9 @@ pub(crate) fn obtain(want: &Want, wanted: &Wanted, sealer: &dyn Sealer) -> Resul
         }
         Want::Tpm(pcrs) => {
             let key = Key::random()?;
-            let sealed = sealer.seal(&key, *pcrs).and_then(|sealed| Ok((sealer.unseal(&sealed)?, sealed)));
+            let sealed = sealer.seal(key.bytes(), *pcrs).and_then(|sealed| Ok((sealer.unseal(&sealed)?, sealed)));
             match sealed {
-                Ok((unsealed, sealed)) if unsealed == key => Ok((Token::Tpm(sealed), key)),
+                Ok((unsealed, sealed)) if unsealed == key.bytes() => Ok((Token::Tpm(sealed), key)),
                 Ok(_) => return Err(Error::Unproved(KeyKind::Tpm)),
                 Err(error) => Err(Lack::Tpm(chain(&error).to_string())),
             }

@@ -4,14 +4,13 @@ use std::path::{Path, PathBuf};
 
 use stdx::chain;
 use tang::{Fetched, Server};
-use tpm::Pcrs;
+use tpm::{Pcrs, Sealer};
 
 use crate::change::{Lack, Rekeyed, apply, obtain};
 use crate::error::Error;
 use crate::header::{Header, Held, KeyKind};
 use crate::key::Key;
 use crate::plan::{Change, Want, plan};
-use crate::sealer::Sealer;
 use crate::token::Token;
 use crate::volume::Volume;
 
@@ -173,7 +172,7 @@ fn tries(
     for Held { id, token, slot, .. } in header.whole() {
         match token {
             Token::Tpm(sealed) => match sealer.unseal(sealed) {
-                Ok(key) => tries.push((*slot, (Opener::Tpm, key))),
+                Ok(key) => tries.push((*slot, (Opener::Tpm, Key::new(key)))),
                 Err(error) => refused.push((*id, chain(&error).to_string())),
             },
             Token::Network(binding) => {

@@ -28,7 +28,6 @@ mod header;
 mod key;
 mod keys;
 mod plan;
-mod sealer;
 #[cfg(test)]
 mod tests;
 mod token;
@@ -39,6 +38,6 @@ pub use error::Error;
 pub use header::{Header, Held, KeyKind};
 pub use key::Key;
 pub use keys::{Given, Opened, Opener, Wanted, make, open, settle};
-pub use sealer::{MachineTpm, Sealer};
 pub use token::Token;
+pub use tpm::{MachineTpm, Sealer};
 pub use volume::{HEADER_BYTES, Volume, is_encrypted};

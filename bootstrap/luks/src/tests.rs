@@ -74,11 +74,11 @@ impl Keyring for Disk {
 struct Open;
 
 impl Sealer for Open {
-    fn seal(&self, key: &Key, pcrs: Pcrs) -> Result<Sealed, tpm::Error> {
-        Ok(Sealed { public: vec![1], private: key.bytes().to_vec(), pcrs })
+    fn seal(&self, key: &[u8], pcrs: Pcrs) -> Result<Sealed, tpm::Error> {
+        Ok(Sealed { public: vec![1], private: key.to_vec(), pcrs })
     }
-    fn unseal(&self, sealed: &Sealed) -> Result<Key, tpm::Error> {
-        Ok(Key::new(sealed.private.clone()))
+    fn unseal(&self, sealed: &Sealed) -> Result<Vec<u8>, tpm::Error> {
+        Ok(sealed.private.clone())
     }
 }
 
@@ -86,10 +86,10 @@ impl Sealer for Open {
 struct Gone;
 
 impl Sealer for Gone {
-    fn seal(&self, _: &Key, _: Pcrs) -> Result<Sealed, tpm::Error> {
+    fn seal(&self, _: &[u8], _: Pcrs) -> Result<Sealed, tpm::Error> {
         Err(tpm::Error::Foreign)
     }
-    fn unseal(&self, _: &Sealed) -> Result<Key, tpm::Error> {
+    fn unseal(&self, _: &Sealed) -> Result<Vec<u8>, tpm::Error> {
         Err(tpm::Error::Foreign)
     }
 }
@@ -141,7 +141,7 @@ fn opens(disk: &Disk, phrases: &[&str]) -> Option<Key> {
         let mut keys = match &held.token {
             Token::Recovery => Vec::new(),
             Token::Passphrase => phrases.iter().map(|phrase| Key::typed(phrase)).collect(),
-            Token::Tpm(sealed) => vec![Open.unseal(sealed).unwrap()],
+            Token::Tpm(sealed) => vec![Key::new(Open.unseal(sealed).unwrap())],
             Token::Network(binding) => vec![Key::typed(binding.url())],
         };
         keys.retain(|key| disk.fits(key, held.slot).unwrap());

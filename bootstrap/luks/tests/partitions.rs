@@ -13,15 +13,15 @@ use tpm::{Pcrs, Sealed};
 struct Toy(Cell<u8>);
 
 impl Sealer for Toy {
-    fn seal(&self, key: &Key, pcrs: Pcrs) -> Result<Sealed, tpm::Error> {
-        let private = key.bytes().iter().map(|byte| byte.wrapping_add(self.0.get())).collect();
+    fn seal(&self, key: &[u8], pcrs: Pcrs) -> Result<Sealed, tpm::Error> {
+        let private = key.iter().map(|byte| byte.wrapping_add(self.0.get())).collect();
         Ok(Sealed { public: vec![self.0.get()], private, pcrs })
     }
-    fn unseal(&self, sealed: &Sealed) -> Result<Key, tpm::Error> {
+    fn unseal(&self, sealed: &Sealed) -> Result<Vec<u8>, tpm::Error> {
         if sealed.public != [self.0.get()] {
             return Err(tpm::Error::Foreign);
         }
-        Ok(Key::new(sealed.private.iter().map(|byte| byte.wrapping_sub(self.0.get())).collect()))
+        Ok(sealed.private.iter().map(|byte| byte.wrapping_sub(self.0.get())).collect())
     }
 }
 
@@ -47,7 +47,7 @@ impl Place {
     fn unsealed(&self, sealer: &Toy) -> Option<Key> {
         let header = self.header();
         let last = header.whole().filter_map(|held| match &held.token {
-            Token::Tpm(sealed) => sealer.unseal(sealed).ok(),
+            Token::Tpm(sealed) => sealer.unseal(sealed).ok().map(Key::new),
             Token::Recovery | Token::Passphrase | Token::Network(_) => None,
         });
         last.last()

@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use toml::{Table, Value};
 
 use crate::explain;
-use crate::keys::{Impact, may_cut_off};
+use crate::keys::{Impact, Key, may_cut_off};
 use crate::structure::join;
+use crate::words::Reference;
 
 /// Shown in the place of secrets.
 const HIDDEN: &str = "***";
@@ -63,15 +64,23 @@ pub fn without_secrets(text: &str) -> String {
 
 fn hide(path: &str, value: &mut Value) {
     match value {
+        reference if is_secret(path) && is_reference(reference) => {}
+        secret if is_secret(path) => *secret = Value::String(HIDDEN.to_owned()),
         Value::Table(table) => table.iter_mut().for_each(|(name, value)| hide(&join(path, name), value)),
         Value::Array(elements) => elements.iter_mut().for_each(|value| hide(&format!("{path}[0]"), value)),
-        leaf if is_secret(path) => *leaf = Value::String(HIDDEN.to_owned()),
         _ => {}
     }
 }
 
 fn is_secret(path: &str) -> bool {
-    explain::find(path).is_some_and(|key| key.secret)
+    explain::find(path).is_some_and(Key::is_secret)
+}
+
+/// Whether this says where a secret is, and is none.
+fn is_reference(value: &Value) -> bool {
+    let Value::Table(table) = value else { return false };
+    let mut entries = table.iter().map(|(name, text)| Reference::parse(name, text.as_str().unwrap_or_default()));
+    matches!((entries.next(), entries.next()), (Some(Ok(_)), None))
 }
 
 /// A value for people, whatever is in it, without secrets.
@@ -81,7 +90,7 @@ pub(crate) fn shown(path: &str, mut value: Value) -> String {
 }
 
 fn show(path: &str, value: &Value) -> String {
-    if is_secret(path) {
+    if is_secret(path) && !is_reference(value) {
         return HIDDEN.to_owned();
     }
     let text = value.to_string();
@@ -99,6 +108,7 @@ fn leaves(text: &str) -> BTreeMap<String, Value> {
 
 fn gather(path: String, value: Value, leaves: &mut BTreeMap<String, Value>) {
     match value {
+        secret if is_secret(&path) => drop(leaves.insert(path, secret)),
         Value::Table(table) => table.into_iter().for_each(|(name, value)| gather(join(&path, &name), value, leaves)),
         Value::Array(elements) if elements.iter().any(Value::is_table) => {
             let elements = elements.into_iter().enumerate();

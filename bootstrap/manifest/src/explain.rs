@@ -5,7 +5,7 @@ use std::fmt;
 use serde::Serialize;
 
 use crate::keys::{self, Impact, Key, Kind, Presence, Scalar};
-use crate::words::closest;
+use crate::words::{Reference, closest};
 
 /// Everything that the key table says about one key.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -113,6 +113,7 @@ fn explanation(key: &'static Key) -> Explanation {
         Kind::Section | Kind::Map(_) | Kind::One(_) | Kind::List(_) => key.path.to_owned(),
     };
     let expected = match key.kind {
+        Kind::One(scalar) if key.is_secret() => Some(format!("{}; or {}", scalar.expected(), Reference::EXPECTED)),
         Kind::One(scalar) | Kind::List(scalar) => Some(scalar.expected()),
         Kind::Map(format) => Some(format.expected.to_owned()),
         Kind::Section | Kind::Sections => None,

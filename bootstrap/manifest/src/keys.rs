@@ -9,7 +9,7 @@ mod table;
 pub use impact::Impact;
 pub(crate) use impact::may_cut_off;
 
-use crate::words::WordFormat;
+use crate::words::{WordError, WordFormat};
 
 /// One key of the manifest.
 #[derive(Debug)]
@@ -21,9 +21,12 @@ pub(crate) struct Key {
     pub(crate) doc: &'static str,
     /// A TOML value, or a TOML fragment for sections.
     pub(crate) example: &'static str,
-    /// Whether the value must never be shown.
-    pub(crate) secret: bool,
+    /// What checks the text, if it must never be shown.
+    pub(crate) secret: Option<Check>,
 }
+
+/// What checks a text.
+pub(crate) type Check = fn(&str) -> Result<(), WordError>;
 
 /// Whether a key must be given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -95,6 +98,11 @@ impl Kind {
 }
 
 impl Key {
+    /// Whether the value must never be shown.
+    pub(crate) fn is_secret(&self) -> bool {
+        self.secret.is_some()
+    }
+
     /// The last part of the path.
     pub(crate) fn name(&self) -> &'static str {
         let path = self.path.trim_end_matches("[]");
@@ -124,5 +132,5 @@ pub(crate) fn children(parent: &str) -> impl Iterator<Item = &'static Key> {
 
 /// The names of keys whose values must never be shown.
 pub(crate) fn secret_names() -> impl Iterator<Item = &'static str> {
-    all().iter().filter(|key| key.secret).map(Key::name)
+    all().iter().filter(|key| key.is_secret()).map(Key::name)
 }

@@ -7,6 +7,9 @@
 //! One table (`keys/table.rs`) holds every key with its type, default, description and example. The check of unknown
 //! and missing keys, the defaults, [`schema`] and [`explain`] come from it.
 //!
+//! A secret may be somewhere else, where a [`Reference`] says. [`check_with`] asks whoever can look there; what was
+//! not found leaves the manifest, with [`Unknown`] in the place of the secret, so that nobody takes it for absent.
+//!
 //! Invariants: pure; no file, socket or clock. Never panics, whatever the text. No message shows the value of a secret.
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
@@ -22,6 +25,7 @@ mod read;
 mod reader;
 mod rules;
 mod schema;
+mod secret;
 mod source;
 mod structure;
 pub mod words;
@@ -41,10 +45,14 @@ pub use model::{
     Vlan, Wireguard, WireguardPeer, host_services,
 };
 pub use schema::schema;
+pub use secret::{FindSecret, Secret, SecretText, Unknown, check_secret, key_of_secret};
 pub use words::*;
 
 use findings::Finding;
 use reader::{Notes, Section};
+use secret::Nobody;
+#[cfg(test)]
+use secret::without_indices;
 use source::Source;
 
 /// A manifest has a few kilobytes; more than this is some other file.
@@ -60,15 +68,23 @@ pub fn parse(file_name: &str, text: &str) -> Result<Manifest, Diagnostics> {
 }
 
 /// Like [`parse`], but gives the warnings also if there is no error. The manifest is there unless there are errors.
+/// Secrets that are elsewhere are not looked for.
 #[must_use]
 pub fn check(file_name: &str, text: &str) -> (Option<Manifest>, Diagnostics) {
-    look(file_name, text, Extent::Whole)
+    check_with(file_name, text, &Nobody)
+}
+
+/// Like [`check`], with whoever finds secrets that are elsewhere. Those that are not found are errors, too, but the
+/// manifest is there without them.
+#[must_use]
+pub fn check_with(file_name: &str, text: &str, finder: &dyn FindSecret) -> (Option<Manifest>, Diagnostics) {
+    look(file_name, text, Extent::Whole, finder)
 }
 
 /// What is wrong with a text that need not be a whole manifest: not what is missing, nor what does not go together.
 #[must_use]
 pub fn check_part(file_name: &str, text: &str) -> Diagnostics {
-    look(file_name, text, Extent::Part).1
+    look(file_name, text, Extent::Part, &Nobody).1
 }
 
 /// How much of a manifest a text has.
@@ -80,9 +96,9 @@ pub(crate) enum Extent {
     Part,
 }
 
-fn look(file_name: &str, text: &str, extent: Extent) -> (Option<Manifest>, Diagnostics) {
+fn look(file_name: &str, text: &str, extent: Extent, finder: &dyn FindSecret) -> (Option<Manifest>, Diagnostics) {
     let source = Source::new(text);
-    let notes = Notes::default();
+    let notes = Notes::new(finder);
     let manifest = if text.len() > MANIFEST_BYTES {
         let reason = format!("the manifest has {} bytes, at most {MANIFEST_BYTES} are taken", text.len());
         notes.findings.borrow_mut().push(Finding::error(0..0, "", reason));
@@ -90,10 +106,14 @@ fn look(file_name: &str, text: &str, extent: Extent) -> (Option<Manifest>, Diagn
     } else {
         read_text(text, &notes, extent)
     };
-    (manifest, notes.findings.into_inner().finish(file_name, &source))
+    let mut findings = notes.findings.into_inner();
+    for unknown in notes.unknown.into_inner() {
+        findings.push(unknown);
+    }
+    (manifest, findings.finish(file_name, &source))
 }
 
-fn read_text(text: &str, notes: &Notes, extent: Extent) -> Option<Manifest> {
+fn read_text(text: &str, notes: &Notes<'_>, extent: Extent) -> Option<Manifest> {
     let (tree, errors) = DeTable::parse_recoverable(text);
     for error in &errors {
         let reason = format!("this is not TOML: {}", error.message());
@@ -107,7 +127,7 @@ fn read_text(text: &str, notes: &Notes, extent: Extent) -> Option<Manifest> {
     if errors.is_empty() {
         rules::check(tree.get_ref(), &parts, &mut notes.findings.borrow_mut());
     }
-    parts.complete(&notes.findings.borrow())
+    parts.complete(&notes.findings.borrow(), notes.hidden.take())
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ pub use firewall::{Callers, Firewall, FirewallRule, HostService, MACHINE_PORT, h
 pub use network::{Bond, Bridge, Interface, InterfaceKind, Network, Route, Rule, Vlan, Wireguard, WireguardPeer};
 pub use outbound::{Login, Outbound, OutboundProxy, OutboundServer};
 
+use crate::secret::{Secret, SecretText};
 use crate::words::{
     AuditPolicy, AuthenticationConfiguration, AuthorizationConfiguration, BucketPlace, ByteSize, CaHash, Cidr,
     ClusterName, ClusterSecret, ControlPlanePart, Cpu, DiskSelector, DnsName, EncryptionConfiguration, Endpoint,
@@ -55,6 +56,8 @@ pub struct Manifest {
     pub modules: Modules,
     /// The clock.
     pub time: Time,
+    /// What must not be shown of its secrets.
+    pub(crate) hidden: Vec<SecretText>,
 }
 
 /// `[machine]`
@@ -105,7 +108,7 @@ pub struct Encryption {
     /// The TPM opens them while these registers are as they were.
     pub tpm: Option<Vec<u32>>,
     /// A passphrase opens them.
-    pub passphrase: Option<Passphrase>,
+    pub passphrase: Option<Secret<Passphrase>>,
     /// Each of these servers opens them.
     pub network: Vec<KeyServer>,
 }
@@ -137,7 +140,7 @@ pub struct Cluster {
     /// Address of cluster DNS, inside the first Service range.
     pub dns_address: IpAddr,
     /// Bootstrap token; always there for workers.
-    pub token: Option<JoinToken>,
+    pub token: Option<Secret<JoinToken>>,
     /// How a worker recognizes its cluster; always there for workers.
     pub trust: Option<CaTrust>,
 }
@@ -183,7 +186,7 @@ pub struct ControlPlane {
     /// Further names of the API server.
     pub extra_sans: Vec<Host>,
     /// The masters' shared secret; always there with more than one master.
-    pub secret: Option<ClusterSecret>,
+    pub secret: Option<Secret<ClusterSecret>>,
     /// Parts that others run.
     pub external: Vec<ControlPlanePart>,
     /// Feature gates.
@@ -191,7 +194,7 @@ pub struct ControlPlane {
     /// What is written down of requests.
     pub audit: Option<Audit>,
     /// What is encrypted in etcd.
-    pub encryption: Option<EncryptionConfiguration>,
+    pub encryption: Option<Secret<EncryptionConfiguration>>,
     /// Whose tokens are believed beside the cluster's own.
     pub authentication: Option<AuthenticationConfiguration>,
     /// Who decides what is allowed, in place of the Node and RBAC authorizers alone.
@@ -208,7 +211,7 @@ pub struct Audit {
     /// The log; this or the webhook is there.
     pub log: Option<AuditLog>,
     /// The server that is told.
-    pub webhook: Option<Kubeconfig>,
+    pub webhook: Option<Secret<Kubeconfig>>,
 }
 
 /// The audit log.
@@ -232,7 +235,7 @@ pub struct ConfigFile {
     /// Its name.
     pub name: FileName,
     /// What is in it.
-    pub content: FileContent,
+    pub content: Secret<FileContent>,
 }
 
 /// `[etcd]`
@@ -290,9 +293,20 @@ pub enum StoreAccess {
     /// As nobody in particular.
     Nobody,
     /// With a key or as a user: the public part, and the secret.
-    User(StoreUser, StoreSecret),
+    User(StoreUser, Secret<StoreSecret>),
     /// With a token.
-    Token(StoreSecret),
+    Token(Secret<StoreSecret>),
+}
+
+impl StoreAccess {
+    /// Whether its secret, if it has one, was found.
+    #[must_use]
+    pub fn is_known(&self) -> bool {
+        match self {
+            Self::Nobody => true,
+            Self::User(_, secret) | Self::Token(secret) => secret.known().is_some(),
+        }
+    }
 }
 
 /// `[[etcd.members]]`
@@ -426,6 +440,11 @@ impl Role {
 }
 
 impl Manifest {
+    /// What must not be shown, wherever it stands: the secrets that are known, in parts that stand in one line.
+    pub fn hidden(&self) -> impl Iterator<Item = &str> {
+        self.hidden.iter().map(SecretText::as_str)
+    }
+
     /// The virtual address that this machine takes part in.
     #[must_use]
     pub fn virtual_address(&self) -> Option<&VirtualAddress> {

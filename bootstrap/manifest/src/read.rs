@@ -13,6 +13,7 @@ use crate::model::{
     SnapshotStore, StoreAccess, Time, VirtualAddress,
 };
 use crate::reader::{Flag, Section, Text, Whole};
+use crate::secret::SecretText;
 use crate::words::{IpWord, SysctlName, Word};
 
 /// The sections of a manifest, each there if it could be read.
@@ -54,7 +55,7 @@ impl Parts {
     }
 
     /// The manifest, if every section could be read.
-    pub(crate) fn complete(self, findings: &Findings) -> Option<crate::Manifest> {
+    pub(crate) fn complete(self, findings: &Findings, hidden: Vec<SecretText>) -> Option<crate::Manifest> {
         if findings.has_errors() {
             return None;
         }
@@ -72,6 +73,7 @@ impl Parts {
             sysctls: self.sysctls,
             modules: self.modules?,
             time: self.time?,
+            hidden,
         })
     }
 }
@@ -125,7 +127,7 @@ fn install(section: &Section<'_>) -> Option<Install> {
 fn encryption(section: &Section<'_>) -> Option<Encryption> {
     let pcrs: Vec<Whole> = section.list("tpm-pcrs");
     let pcrs = pcrs.into_iter().filter_map(|whole| u32::try_from(whole.0).ok()).collect();
-    let (volumes, passphrase) = (section.list("volumes"), section.one("passphrase"));
+    let (volumes, passphrase) = (section.list("volumes"), section.secret("passphrase"));
     let network = section.sections("network").iter().filter_map(key_server).collect();
     Some(Encryption { volumes, tpm: flag(section, "tpm")?.then_some(pcrs), passphrase, network })
 }
@@ -143,7 +145,7 @@ fn cluster(section: &Section<'_>) -> Option<Cluster> {
     let service_cidrs = section.list("service-cidrs");
     let dns_domain = section.one("dns-domain");
     let dns_address = address(section, "dns-address").or_else(|| Cluster::default_dns_address(&service_cidrs));
-    let token = section.one("token");
+    let token = section.secret("token");
     let ca = section.one("ca").map(CaTrust::Certificates);
     let ca_hash = section.one("ca-hash").map(CaTrust::Hash);
     Some(Cluster {
@@ -175,11 +177,11 @@ fn virtual_address(section: &Section<'_>) -> Option<VirtualAddress> {
 fn control_plane(section: &Section<'_>) -> ControlPlane {
     ControlPlane {
         extra_sans: section.list("extra-sans"),
-        secret: section.one("secret"),
+        secret: section.secret("secret"),
         external: section.list("external"),
         features: flags(section, "features"),
         audit: audit(&section.section("audit")),
-        encryption: section.one("encryption"),
+        encryption: section.secret("encryption"),
         authentication: section.one("authentication"),
         authorization: section.one("authorization"),
         files: section.sections("files").iter().filter_map(config_file).collect(),
@@ -189,7 +191,7 @@ fn control_plane(section: &Section<'_>) -> ControlPlane {
 fn audit(section: &Section<'_>) -> Option<Audit> {
     let policy = section.one("policy");
     let log = audit_log(section);
-    let webhook = section.one("webhook");
+    let webhook = section.secret("webhook");
     Some(Audit { policy: policy?, log, webhook })
 }
 
@@ -204,7 +206,7 @@ fn audit_log(section: &Section<'_>) -> Option<AuditLog> {
 
 fn config_file(section: &Section<'_>) -> Option<ConfigFile> {
     let name = section.one("name");
-    let content = section.one("content");
+    let content = section.secret("content");
     Some(ConfigFile { name: name?, content: content? })
 }
 
@@ -244,8 +246,8 @@ fn snapshot_store(section: &Section<'_>) -> Option<SnapshotStore> {
     let region = section.one("region");
     let bucket_in = section.one("bucket-in");
     let key = [section.one("access-key"), section.one("username")];
-    let secret = [section.one("secret-key"), section.one("password")];
-    let token = section.one("bearer-token").map(StoreAccess::Token);
+    let secret = [section.secret("secret-key"), section.secret("password")];
+    let token = section.secret("bearer-token").map(StoreAccess::Token);
     let keep = number(section, "keep");
     let ca = section.one("ca");
     // That no more than one of them is given is a rule.

@@ -12,15 +12,32 @@ use toml::de::{DeTable, DeValue};
 
 use crate::findings::{Finding, Findings};
 use crate::keys::{self, Key, Kind, Presence, Scalar};
-use crate::structure::{fits, join};
-use crate::words::{Word, WordError};
+use crate::secret::{FindSecret, Secret, SecretText, UNSOUGHT, Unknown, without_indices};
+use crate::structure::{fits, join, reference};
+use crate::words::{Reference, Word, WordError};
 
-/// What reading leaves behind beside the values.
-#[derive(Default)]
-pub(crate) struct Notes {
+/// Who finds secrets, and what reading leaves behind beside the values.
+pub(crate) struct Notes<'t> {
+    finder: &'t dyn FindSecret,
     pub(crate) findings: RefCell<Findings>,
+    /// Secrets that were not found. They are no errors of the text.
+    pub(crate) unknown: RefCell<Vec<Finding>>,
+    /// What must not be shown.
+    pub(crate) hidden: RefCell<Vec<SecretText>>,
     /// The rows that were read, for the test that nothing in the table is forgotten.
     pub(crate) rows: RefCell<BTreeSet<&'static str>>,
+}
+
+impl<'t> Notes<'t> {
+    pub(crate) fn new(finder: &'t dyn FindSecret) -> Self {
+        Self {
+            finder,
+            findings: RefCell::default(),
+            unknown: RefCell::default(),
+            hidden: RefCell::default(),
+            rows: RefCell::default(),
+        }
+    }
 }
 
 /// One table of the manifest, perhaps absent.
@@ -29,7 +46,7 @@ pub(crate) struct Section<'t> {
     table: Option<&'t DeTable<'t>>,
     row: String,
     at: String,
-    notes: &'t Notes,
+    notes: &'t Notes<'t>,
 }
 
 /// A value that can be read out of one scalar.
@@ -96,7 +113,7 @@ impl Read for Text {
 
 impl<'t> Section<'t> {
     /// The whole manifest.
-    pub(crate) fn root(table: &'t DeTable<'t>, notes: &'t Notes) -> Self {
+    pub(crate) fn root(table: &'t DeTable<'t>, notes: &'t Notes<'t>) -> Self {
         Self { table: Some(table), row: String::new(), at: String::new(), notes }
     }
 
@@ -147,6 +164,7 @@ impl<'t> Section<'t> {
     /// One value, or the row's default.
     pub(crate) fn one<R: Read>(&self, name: &str) -> Option<R> {
         let key = self.key(name);
+        debug_assert!(!key.is_secret(), "{} is a secret", key.path);
         let Kind::One(scalar) = key.kind else {
             return None;
         };
@@ -154,6 +172,45 @@ impl<'t> Section<'t> {
             Some(value) => self.scalar(key, scalar, value, &join(&self.at, name)),
             None => default(key, |value| R::read(value, scalar)?.ok()),
         }
+    }
+
+    /// A secret: what is written, or what is found where that says.
+    pub(crate) fn secret<W: Word>(&self, name: &str) -> Option<Secret<W>> {
+        let key = self.key(name);
+        debug_assert!(key.is_secret(), "{} is no secret", key.path);
+        let (value, at) = (self.raw(name)?, join(&self.at, name));
+        let written = value.get_ref().as_str();
+        let Some(reference) = written.and_then(W::reference).or_else(|| reference(value.get_ref())) else {
+            self.hide::<W>(written?);
+            return self.scalar(key, Scalar::Word(W::FORMAT), value, &at).map(Secret::known_as);
+        };
+        let found = self.notes.finder.find(&without_indices(&at), &reference);
+        let parsed = found.and_then(|found| {
+            self.hide::<W>(found.as_str());
+            let words = |error: WordError| Some(format!("it is no {}: {}", W::FORMAT.name, error.reason));
+            W::parse_found(found.as_str()).map_err(words)
+        });
+        Some(parsed.map_or_else(|why| self.unknown::<W>(value.span(), at, (reference, why)), Secret::known_as))
+    }
+
+    fn unknown<W: Word>(
+        &self,
+        span: Range<usize>,
+        at: String,
+        (reference, why): (Reference, Option<String>),
+    ) -> Secret<W> {
+        if let Some(why) = &why {
+            let reason = format!("the secret in {} is not to be had: {why}", reference.place());
+            let mut finding = Finding::error(span, &at, reason);
+            finding.expected(W::FORMAT.expected);
+            self.notes.unknown.borrow_mut().push(finding);
+        }
+        Secret::unknown(Unknown { key: at, reference, reason: why.unwrap_or_else(|| UNSOUGHT.to_owned()) })
+    }
+
+    fn hide<W: Word>(&self, text: &str) {
+        let parts = W::hidden(text).into_iter().filter(|part| !part.is_empty());
+        self.notes.hidden.borrow_mut().extend(parts.map(SecretText::new));
     }
 
     /// The elements of an array; those that are no good are left out.
@@ -227,7 +284,7 @@ impl<'t> Section<'t> {
             return None;
         }
         let result = R::read(value.get_ref(), scalar)?;
-        debug_assert!(!key.secret || !matches!(&result, Err(error) if error.suggestion.is_some()));
+        debug_assert!(!key.is_secret() || !matches!(&result, Err(error) if error.suggestion.is_some()));
         self.note(result, value.span(), at, &scalar.expected())
     }
 

@@ -52,15 +52,16 @@ enum Node<'a> {
 impl<'a> Rules<'a> {
     /// The span of the value at a path, or of the nearest table around it that is there.
     fn span(&self, path: &str) -> Range<usize> {
-        self.walk(path).0
+        self.walk_to(path).0
     }
 
     /// Whether something is written at a path, right or wrong.
     fn has(&self, path: &str) -> bool {
-        self.walk(path).1
+        self.walk_to(path).1.is_some()
     }
 
-    fn walk(&self, path: &str) -> (Range<usize>, bool) {
+    /// The span of [`Rules::span`], and what is at the path.
+    fn walk_to(&self, path: &str) -> (Range<usize>, Option<Node<'a>>) {
         let mut node = Node::Table(self.root);
         let mut span = 0..0;
         // What the user named may have dots in it, and is quoted then.
@@ -79,12 +80,20 @@ impl<'a> Rules<'a> {
                 (Node::Table(_) | Node::Value(_), _) => None,
             };
             let Some(next) = next else {
-                return (span, false);
+                return (span, None);
             };
             span = next.span();
             node = Node::Value(next.get_ref());
         }
-        (span, true)
+        (span, Some(node))
+    }
+
+    /// The text at a path, if one is written.
+    fn text(&self, path: &str) -> Option<&'a str> {
+        match self.walk_to(path) {
+            (_, Some(Node::Value(value))) => value.as_str(),
+            (_, Some(Node::Table(_)) | None) => None,
+        }
     }
 
     fn error(&mut self, path: &str, reason: impl Into<String>) -> &mut Finding {

@@ -4,6 +4,7 @@ use serde_json::{Map, Value, json};
 use toml::de::DeValue;
 
 use crate::keys::{self, Key, Kind, Presence, Scalar};
+use crate::words::{Reference, SealedSecret, Word};
 
 /// The JSON Schema (draft 2020-12) of a manifest.
 #[must_use]
@@ -39,6 +40,7 @@ fn property(key: &Key) -> Map<String, Value> {
             let values: Option<Value> = keys::children(key.path).next().map(|key| Value::Object(property(key)));
             object(json!({ "type": "object", "propertyNames": names, "additionalProperties": values }))
         }
+        Kind::One(inner) if key.is_secret() => object(json!({ "oneOf": [scalar(inner), reference()] })),
         Kind::One(inner) => scalar(inner),
         Kind::List(inner) => object(json!({ "type": "array", "items": scalar(inner) })),
     };
@@ -64,6 +66,18 @@ fn scalar(scalar: Scalar) -> Map<String, Value> {
             }
             word
         }
+    })
+}
+
+/// What may stand in the place of a secret.
+fn reference() -> Value {
+    let [file, sealed] = [Reference::FILE, SealedSecret::FORMAT].map(|format| scalar(Scalar::Word(format)));
+    json!({
+        "type": "object",
+        "properties": { "file": file, "sealed": sealed },
+        "additionalProperties": false,
+        "minProperties": 1,
+        "maxProperties": 1,
     })
 }
 

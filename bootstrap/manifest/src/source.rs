@@ -73,13 +73,21 @@ fn key_name(text: &str) -> Option<&'static str> {
     keys::all().iter().map(keys::Key::name).find(|known| *known == name)
 }
 
+/// Whether a value says in which file a secret is, and nothing else.
+fn is_reference(value: &str) -> bool {
+    let name = value.trim_start().strip_prefix('{').map(str::trim_start);
+    let text = name.and_then(|name| name.strip_prefix("file")?.trim_start().strip_prefix('='));
+    let path = text.and_then(|text| text.trim_start().strip_prefix("\"/")?.split_once('"'));
+    path.is_some_and(|(_, rest)| rest.trim_start().starts_with('}'))
+}
+
 /// Cuts a line off after `KEY =` if KEY holds a secret: consoles and bundles show these lines.
 fn hide_secrets(line: &str) -> String {
     let ends = keys::secret_names().filter_map(|name| {
         line.match_indices(name).find_map(|(at, _)| {
             let rest = &line[at + name.len()..];
             let value = rest.trim_start_matches(['"', '\'', ' ', '\t']).strip_prefix('=')?;
-            Some(line.len() - value.len())
+            (!is_reference(value)).then_some(line.len() - value.len())
         })
     });
     match ends.min() {

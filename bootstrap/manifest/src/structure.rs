@@ -10,7 +10,8 @@ use toml::de::{DeTable, DeValue};
 use crate::Extent;
 use crate::findings::{Finding, Findings};
 use crate::keys::{self, Key, Kind, Presence, Scalar};
-use crate::words::closest;
+use crate::secret::without_indices;
+use crate::words::{Reference, SealedSecret, Word, closest};
 
 /// Whether a value is of the type that a scalar can be written as.
 pub(crate) fn fits(value: &DeValue<'_>, scalar: Scalar) -> bool {
@@ -140,6 +141,7 @@ fn check_value(key: &'static Key, value: &Spanned<DeValue<'_>>, (at, extent): (&
             }
         }
         (Kind::One(scalar), inner) if fits(inner, scalar) => {}
+        (Kind::One(_), DeValue::Table(table)) if key.is_secret() => check_reference(table, value.span(), at, findings),
         (Kind::List(scalar), DeValue::Array(elements)) => {
             for (index, element) in elements.iter().enumerate() {
                 if !fits(element.get_ref(), scalar) {
@@ -154,6 +156,37 @@ fn check_value(key: &'static Key, value: &Spanned<DeValue<'_>>, (at, extent): (&
                 finding.help(help);
             }
         }
+    }
+}
+
+/// The reference that stands in the place of a secret, if it is a good one.
+pub(crate) fn reference(value: &DeValue<'_>) -> Option<Reference> {
+    let mut entries = value.as_table()?.iter();
+    let (Some((name, text)), None) = (entries.next(), entries.next()) else { return None };
+    Reference::parse(name.get_ref(), text.get_ref().as_str()?).ok()
+}
+
+/// What is wrong with what stands in the place of a secret is shown at its key, as the rest may be the secret.
+fn check_reference(table: &DeTable<'_>, span: Range<usize>, at: &str, findings: &mut Findings) {
+    let refused = |findings: &mut Findings, reason: String, expected: &str, meant: Option<&str>| {
+        findings.push(Finding::error(span.clone(), at, reason)).expected(expected).did_you_mean(meant);
+    };
+    let mut entries = table.iter();
+    let (Some((name, value)), None) = (entries.next(), entries.next()) else {
+        let reason = format!("this table has {} keys, and a secret is in one place", table.len());
+        return refused(findings, reason, Reference::EXPECTED, None);
+    };
+    let Some(text) = value.get_ref().as_str() else {
+        let reason = format!("`{}` is {}", name.get_ref().escape_debug(), type_name(value.get_ref()));
+        return refused(findings, reason, Reference::EXPECTED, None);
+    };
+    if let Err((error, expected)) = Reference::parse(name.get_ref(), text) {
+        return refused(findings, error.reason, expected, error.suggestion.as_deref());
+    }
+    let sealed = (name.get_ref() == "sealed").then(|| SealedSecret::parse_word(text).ok()).flatten();
+    if let Some(sealed) = sealed.filter(|sealed| sealed.key != without_indices(at)) {
+        let reason = format!("this was sealed for `{}`, and is not given out for another key", sealed.key);
+        refused(findings, reason, SealedSecret::FORMAT.expected, None);
     }
 }
 

@@ -39,7 +39,7 @@ content = "x"
 #[test]
 fn every_row_of_the_table_is_read() {
     let tree = DeTable::parse(EVERY_MAP).unwrap();
-    let notes = Notes::default();
+    let notes = Notes::new(&crate::secret::Nobody);
     let _parts = read::Parts::read(&Section::root(tree.get_ref(), &notes));
     let read: BTreeSet<&str> = notes.rows.into_inner();
     let missing: Vec<&str> = keys::all().iter().map(|key| key.path).filter(|path| !read.contains(path)).collect();
@@ -112,7 +112,7 @@ fn secrets_over_several_lines_are_not_shown() {
                     - resources: [secrets]\n  providers: [{aescbc: {keys: [\n{name: one, secret: SECRETKEY+base64==}]}}]\n";
     let text = format!("{head}encryption = '''\n{document}'''\n");
     let manifest = parse("m.toml", &text).unwrap();
-    assert!(manifest.control_plane.encryption.as_ref().unwrap().as_str().contains("SECRETKEY"));
+    assert!(manifest.control_plane.encryption.as_ref().unwrap().get().unwrap().as_str().contains("SECRETKEY"));
     assert!(!format!("{manifest:?}").contains("SECRETKEY"));
     // Whatever line behind the key is forgotten: no line of the text is shown.
     let lines: Vec<&str> = text.lines().collect();
@@ -122,6 +122,96 @@ fn secrets_over_several_lines_are_not_shown() {
         let (_, found) = check("m.toml", &rest.join("\n"));
         assert!(!found.to_string().contains("SECRETKEY"), "without line {}: {found}", left_out + 1);
     }
+}
+
+/// Finds one secret, and nothing else.
+struct One(&'static str, &'static str);
+
+impl crate::FindSecret for One {
+    fn find(&self, key: &str, reference: &crate::Reference) -> Result<crate::SecretText, Option<String>> {
+        assert_eq!(reference.place(), "/run/keelson-config/x");
+        if key == self.0 { Ok(crate::SecretText::new(self.1.to_owned())) } else { Err(Some("it is empty".to_owned())) }
+    }
+}
+
+#[test]
+fn every_secret_may_be_elsewhere() {
+    // Every key that takes a secret, in a manifest that may have it.
+    let rows = [
+        ("install.encryption.passphrase", "[[install.encryption]]\nvolumes = [\"data\"]\npassphrase = REF"),
+        (
+            "network.interfaces.wireguard.private-key",
+            "[[network.interfaces]]\nname = \"wg0\"\naddresses = \
+         [\"10.9.0.1/24\"]\nwireguard = { private-key = REF }",
+        ),
+        (
+            "network.interfaces.wireguard.peers.preshared-key",
+            "[[network.interfaces]]\nname = \"wg0\"\naddresses = \
+         [\"10.9.0.1/24\"]\nwireguard = { private-key = \"KEY\", peers = [{ allowed = [\"10.9.0.2/32\"], \
+         public-key = \"KEY\", preshared-key = REF }] }",
+        ),
+        ("cluster.token", "[cluster]\ntoken = REF"),
+        ("control-plane.secret", "[control-plane]\nsecret = REF"),
+        (
+            "control-plane.audit.webhook",
+            "[control-plane.audit]\npolicy = '''\napiVersion: audit.k8s.io/v1\nkind: \
+         Policy\nrules: [{level: Metadata}]\n'''\nwebhook = REF",
+        ),
+        ("control-plane.encryption", "[control-plane]\nencryption = REF"),
+        ("control-plane.files.content", "[[control-plane.files]]\nname = \"a\"\ncontent = REF"),
+        (
+            "etcd.snapshots.store.secret-key",
+            "[etcd.snapshots]\ninterval = \"1h\"\nstore = { url = \"s3://bucket\", \
+         access-key = \"a\", secret-key = REF }",
+        ),
+        (
+            "etcd.snapshots.store.password",
+            "[etcd.snapshots]\ninterval = \"1h\"\nstore = { url = \"https://x\", \
+         username = \"a\", password = REF }",
+        ),
+        (
+            "etcd.snapshots.store.bearer-token",
+            "[etcd.snapshots]\ninterval = \"1h\"\nstore = { url = \"https://x\", \
+         bearer-token = REF }",
+        ),
+        ("outbound.servers.*.password", "[outbound.servers.x]\nusername = \"a\"\npassword = REF"),
+        ("outbound.servers.*.bearer-token", "[outbound.servers.x]\nbearer-token = REF"),
+        ("outbound.proxy.password", "[outbound.proxy]\nurl = \"http://p:1\"\nusername = \"a\"\npassword = REF"),
+    ];
+    let known: BTreeSet<String> =
+        keys::all().iter().filter(|key| key.is_secret()).map(|key| key.path.replace("[]", "")).collect();
+    assert_eq!(rows.iter().map(|(key, _)| (*key).to_owned()).collect::<BTreeSet<_>>(), known);
+    for (key, rest) in rows {
+        let rest = rest.replace("KEY", "yAnz5TF+lXXJte14tji3zlMNq+hd2rYUIgJBgB3fBmk=");
+        let text = format!("version = 1\nmachine = {{ hostname = \"a\", role = \"single\" }}\n{rest}\n");
+        let text = text.replace("REF", "{ file = \"/run/keelson-config/x\" }");
+        let (manifest, found) = check("m.toml", &text);
+        assert!(manifest.is_some() && found.is_empty(), "{key}: {found}");
+        let shown = crate::without_secrets(&text);
+        assert!(shown.contains("/run/keelson-config/x"), "{shown}");
+        let (manifest, found) = crate::check_with("m.toml", &text, &One("", ""));
+        assert!(manifest.is_some() && found.errors().count() == 1, "{key}: {found}");
+        let at = key.replace('*', "x");
+        assert!(crate::without_indices(&found.findings[0].key) == at, "{key}: {found}");
+        let changes = crate::diff("", &text);
+        let change = changes.iter().find(|change| crate::without_indices(&change.key) == at);
+        assert_eq!(change.unwrap().after.as_deref(), Some("{ file = \"/run/keelson-config/x\" }"));
+    }
+}
+
+#[test]
+fn a_secret_that_was_found_is_what_was_written_and_is_not_shown() {
+    let text = "version = 1\nmachine = { hostname = \"a\", role = \"single\" }\n[cluster]\ntoken.file = \"/run/keelson-config/x\"\n";
+    let (manifest, found) = crate::check_with("m.toml", text, &One("cluster.token", "abcdef.0123456789abcdef"));
+    let manifest = manifest.unwrap();
+    assert!(found.is_empty() && !format!("{manifest:?}").contains("0123456789abcdef"), "{found}");
+    assert_eq!(manifest.cluster.token.as_ref().unwrap().get().unwrap().bearer(), "abcdef.0123456789abcdef");
+    assert_eq!(manifest.hidden().collect::<Vec<_>>(), ["0123456789abcdef"]);
+    let document = "apiVersion: apiserver.config.k8s.io/v1\nkind: EncryptionConfiguration\nresources:\n\
+                    - resources: [secrets]\n  providers: [{aescbc: {keys: [{name: one, secret: SECRETKEY+base64==}]}}]\n";
+    let text = text.replace("[cluster]\ntoken", "[control-plane]\nencryption");
+    let (manifest, _) = crate::check_with("m.toml", &text, &One("control-plane.encryption", document));
+    assert_eq!(manifest.unwrap().hidden().collect::<Vec<_>>(), ["SECRETKEY+base64=="]);
 }
 
 #[test]

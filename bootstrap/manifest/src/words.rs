@@ -15,6 +15,8 @@ mod network_key;
 mod outbound;
 mod passphrase;
 mod quantity;
+mod reference;
+mod sealed;
 mod secret;
 mod store;
 mod wireguard;
@@ -36,6 +38,8 @@ pub use network_key::{KeyServerUrl, Thumbprint};
 pub use outbound::{ProxyException, ProxyUrl, ServerHost};
 pub use passphrase::Passphrase;
 pub use quantity::{ByteSize, Cpu, Threshold, TimeSpan};
+pub use reference::{Reference, SECRET_BYTES};
+pub use sealed::SealedSecret;
 pub use secret::{CaHash, ClusterSecret, JoinToken, PemCertificates};
 pub use store::{BucketPlace, StoreRegion, StoreSecret, StoreUrl, StoreUser};
 pub use wireguard::{PeerEndpoint, PublicKey, SecretKey};
@@ -83,6 +87,24 @@ pub trait Word: Sized {
     /// # Errors
     /// Says what is wrong with the text.
     fn parse_word(text: &str) -> Result<Self, WordError>;
+
+    /// The parts of a secret that must not be shown anywhere, as they would stand in a line.
+    fn hidden(text: &str) -> Vec<String> {
+        vec![text.to_owned()]
+    }
+
+    /// Where the secret is, if its text says no more than that.
+    fn reference(_text: &str) -> Option<Reference> {
+        None
+    }
+
+    /// Parses a secret as it was found elsewhere.
+    ///
+    /// # Errors
+    /// Says what is wrong with the text.
+    fn parse_found(text: &str) -> Result<Self, WordError> {
+        Self::parse_word(text)
+    }
 }
 
 /// Implements `FromStr` and, for words that keep their text, `Display`, `as_str` and `AsRef<str>`.

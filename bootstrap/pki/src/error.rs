@@ -46,6 +46,9 @@ pub enum Error {
         /// Which CA.
         name: String,
     },
+    /// The secret in the manifest is elsewhere, and was not found.
+    #[error(transparent)]
+    Secret(#[from] manifest::Unknown),
     /// A CA has expired.
     #[error("the CA {name} is not valid at this time; check the clock, else the cluster needs a new CA")]
     AuthorityTime {

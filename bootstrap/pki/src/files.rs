@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
-use manifest::{API_PORT, ClusterSecret, Endpoint, Host, Manifest};
+use manifest::{API_PORT, ClusterSecret, Endpoint, Host, Manifest, Secret, Unknown};
 
 use crate::authority::{Leaf, San, Usage};
 use crate::node;
@@ -21,7 +21,7 @@ const PEER: &[Usage] = &[Usage::DigitalSignature, Usage::KeyEncipherment, Usage:
 pub struct Desired {
     pub(crate) cluster: String,
     /// The secret from which CAs and the key of service accounts are derived, if there is one.
-    pub(crate) secret: Option<ClusterSecret>,
+    pub(crate) secret: Option<Secret<ClusterSecret>>,
     /// Name and common name.
     pub(crate) authorities: Vec<(&'static str, &'static str)>,
     /// Keys without a certificate.
@@ -64,7 +64,7 @@ pub struct MasterNames {
     /// Further names of the API server.
     pub extra_sans: Vec<Host>,
     /// The masters' shared secret.
-    pub secret: Option<ClusterSecret>,
+    pub secret: Option<Secret<ClusterSecret>>,
 }
 
 impl MasterNames {
@@ -123,6 +123,11 @@ fn local_server() -> String {
 }
 
 impl Desired {
+    /// The secret, if there is to be one.
+    pub(crate) fn secret(&self) -> Result<Option<&ClusterSecret>, Unknown> {
+        self.secret.as_ref().map(Secret::get).transpose()
+    }
+
     /// The files of a master, with the names and subjects of kubeadm.
     #[must_use]
     pub fn master(names: &MasterNames) -> Self {

@@ -147,7 +147,7 @@ pub fn plan(observed: &Observed, desired: &Desired, now: SystemTime) -> Result<P
         }
     }
     for name in &desired.key_pairs {
-        actions.extend(plan_key_pair(observed, desired.secret.as_ref(), name)?);
+        actions.extend(plan_key_pair(observed, desired, name)?);
     }
     let mut issued = BTreeSet::new();
     for wanted in &desired.leaves {
@@ -176,12 +176,11 @@ fn plan_authority(
     (name, common_name): (&'static str, &'static str),
     now: SystemTime,
 ) -> Result<Result<Certificate, Action>, Error> {
-    let derived = match &desired.secret {
-        Some(secret) => Some(Authority::derive(common_name, secret.bytes())?),
-        None => None,
-    };
+    // One that was not found only matters where something is to be made of it.
+    let secret = desired.secret().ok().flatten();
+    let derived = secret.map(|secret| Authority::derive(common_name, secret.bytes())).transpose()?;
     let (cert, key) = (observed.get(name, "crt"), observed.get(name, "key"));
-    match (cert, key, derived, &desired.secret) {
+    match (cert, key, derived, secret) {
         (Some(cert), Some(key), derived, _) => {
             let authority = Authority::from_pem(name, cert, key)?;
             if derived.is_some_and(|derived| derived.hash() != authority.hash()) {
@@ -208,18 +207,18 @@ fn plan_authority(
             }
             Ok(Err(Action::DeriveAuthority { name, common_name, secret: secret.clone() }))
         }
-        (None, key, _, _) => Ok(Err(Action::MakeAuthority { name, common_name, keep_key: key.is_some() })),
+        (None, key, _, _) => {
+            // One that did not come from the secret would be another cluster's.
+            desired.secret()?;
+            Ok(Err(Action::MakeAuthority { name, common_name, keep_key: key.is_some() }))
+        }
         (Some(_), None, _, _) => Err(Error::HalfAuthority { name: name.to_owned() }),
     }
 }
 
-fn plan_key_pair(
-    observed: &Observed,
-    secret: Option<&ClusterSecret>,
-    name: &'static str,
-) -> Result<Option<Action>, Error> {
+fn plan_key_pair(observed: &Observed, desired: &Desired, name: &'static str) -> Result<Option<Action>, Error> {
     let Some(pem) = observed.get(name, "key") else {
-        return Ok(Some(Action::MakeKeyPair { name, secret: secret.cloned() }));
+        return Ok(Some(Action::MakeKeyPair { name, secret: desired.secret()?.cloned() }));
     };
     let public = Key::from_pem(name, pem)?.public_pem()?;
     let current = observed.get(name, "pub") == Some(public.as_str());

@@ -15,7 +15,10 @@ fn now() -> SystemTime {
 }
 
 fn names(secret: Option<&str>) -> MasterNames {
-    let secret = secret.map(|secret| format!("[control-plane]\nsecret = \"{secret}\"\n")).unwrap_or_default();
+    names_with(&secret.map(|secret| format!("[control-plane]\nsecret = \"{secret}\"\n")).unwrap_or_default())
+}
+
+fn names_with(secret: &str) -> MasterNames {
     let text = format!(
         "version = 1\n[machine]\nhostname = \"master-1\"\nrole = \"master\"\n\
          [cluster]\nendpoint = \"https://api.example.com:6443\"\n\
@@ -142,8 +145,19 @@ fn the_example_worker_knows_the_example_master() {
         manifest::parse(name, &std::fs::read_to_string(path).unwrap()).unwrap()
     };
     let secret = example("master.toml").control_plane.secret.unwrap();
-    let hash = pki::Authority::derive("kubernetes", secret.bytes()).unwrap().hash();
+    let hash = pki::Authority::derive("kubernetes", secret.get().unwrap().bytes()).unwrap().hash();
     assert_eq!(example("worker.toml").cluster.trust, Some(manifest::CaTrust::Hash(hash)), "the hash is {hash}");
+}
+
+#[test]
+fn a_secret_that_was_not_found_makes_no_other_cluster_and_stops_none() {
+    let elsewhere = || names_with("[control-plane]\nsecret = { file = \"/state/secrets/cluster\" }\n");
+    let dir = tempfile::tempdir().unwrap();
+    let refused = run(dir.path(), &elsewhere(), now()).unwrap_err();
+    assert!(refused.to_string().starts_with("`control-plane.secret` is not known"), "{refused}");
+    assert!(std::fs::read_dir(dir.path()).unwrap().next().is_none());
+    run(dir.path(), &names(Some(SECRET)), now()).unwrap();
+    assert_eq!(run(dir.path(), &elsewhere(), now()).unwrap(), Vec::<String>::new());
 }
 
 #[test]

@@ -26,6 +26,7 @@ const RESTART_PAUSE: Duration = Duration::from_secs(1);
 pub(crate) fn run() -> Result<()> {
     process::run(process::FOR_A_CLUSTER, |shutdown| async move {
         let manifest = node::manifest_in_force()?;
+        documents::check(&manifest)?;
         let addresses = node::addresses(&manifest)?;
         let first = *addresses.first().context("the machine has no address")?;
         let store = store(&manifest, first, &shutdown).await?;

@@ -58,7 +58,9 @@ pub(super) fn master(manifest: &Manifest) -> Result<Option<machine::Master>> {
 
 fn snapshots_of(manifest: &Manifest, snapshots: &EtcdSnapshots, outbound: &Outbound) -> Result<machine::Snapshots> {
     let count = |number: u32| usize::try_from(number).unwrap_or(usize::MAX);
-    let kept = snapshots.store.as_ref().map(|store| -> Result<_> {
+    // One that would be refused is not asked; the status tells why.
+    let store = snapshots.store.as_ref().filter(|store| store.access.is_known());
+    let kept = store.map(|store| -> Result<_> {
         let bucket = match &store.url {
             StoreUrl::S3 { bucket, .. } => Some(bucket.clone()),
             StoreUrl::Web(_) => None,
@@ -85,7 +87,7 @@ fn place(store: &SnapshotStore, outbound: &Outbound) -> Result<remote::Store> {
             let StoreAccess::User(name, secret) = &store.access else { bail!("an S3 store needs a key") };
             let key = S3Key {
                 access_key: name.to_string(),
-                secret_key: secret.as_str().to_owned(),
+                secret_key: secret.get()?.as_str().to_owned(),
                 region: store.region.to_string(),
             };
             let is_in_path = store.bucket_in == BucketPlace::Path;
@@ -97,8 +99,8 @@ fn place(store: &SnapshotStore, outbound: &Outbound) -> Result<remote::Store> {
             let known = outbound.web(&url);
             let access = match &store.access {
                 StoreAccess::Nobody => Some(known.access),
-                StoreAccess::User(name, secret) => As::basic(name.as_str(), secret.as_str()),
-                StoreAccess::Token(token) => As::bearer(token.as_str()),
+                StoreAccess::User(name, secret) => As::basic(name.as_str(), secret.get()?.as_str()),
+                StoreAccess::Token(token) => As::bearer(token.get()?.as_str()),
             };
             let access = access.context("a secret that no header can hold")?;
             Ok(remote::Store::folder(url, outbound.peer(trust.unwrap_or(known.trust), access)))

@@ -37,6 +37,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
             crate::paths::PKI
         );
     };
+    let secret = secret.get()?;
     let Some(endpoint) = &manifest.cluster.endpoint else { bail!("{name} has no cluster.endpoint") };
     let authority = Authority::derive("kubernetes", secret.bytes()).context("deriving the cluster's CA")?;
     let random: pki::Random<'_> = &mut pki::os_random;

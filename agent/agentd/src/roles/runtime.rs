@@ -21,7 +21,8 @@ pub(crate) fn run() -> Result<()> {
 /// The proxy as programs of others are told of it.
 fn environment(proxy: &OutboundProxy) -> Result<[(&'static str, String); 3]> {
     let mut url: Url = proxy.url.as_str().parse()?;
-    if let Some((name, password)) = &proxy.user {
+    // Without its password the proxy says no, where it has to.
+    if let Some((name, password)) = proxy.user.as_ref().and_then(|(name, it)| Some((name, it.known()?))) {
         let is_set = url.set_username(name.as_str()).is_ok() && url.set_password(Some(password.as_str())).is_ok();
         anyhow::ensure!(is_set, "its address takes no user");
     }

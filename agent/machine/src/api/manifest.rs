@@ -7,10 +7,12 @@ use std::time::Duration;
 
 use machine_api::apply_request::Trial as Wished;
 use machine_api::{Applied, ApplyRequest, KeyChange};
-use manifest::{Impact, Manifest};
+use manifest::{Change as Differs, Impact, Manifest};
+use secrets::{Checked, Found, Search};
 use stdx::chain;
 use sys::{Linux, System};
 use tonic::Status;
+use tpm::MachineTpm;
 
 use super::Server;
 use super::refusal::{away, bad, conflict, failed};
@@ -64,15 +66,44 @@ pub(crate) fn in_force(run: &Path) -> Result<String, String> {
 
 /// Takes another manifest in; the first one, where there is none.
 pub(super) async fn apply(server: &Server, asked: ApplyRequest, is_first: bool) -> Result<Applied, Status> {
-    let (good, findings) = manifest::check("manifest.toml", &asked.manifest);
-    let Some(good) = good else { return Err(bad(findings.to_string())) };
+    let known = secrets::published(&Linux, &server.run).map_err(|error| away(chain(&error).to_string()))?;
+    let checked = check(asked.manifest.clone(), is_first).await?;
+    let (findings, secrets) = (checked.diagnostics, checked.secrets);
+    let is_lacking =
+        |found: &&Found| found.outcome.is_err() && !known.iter().any(|it| it.key == found.key && it.outcome.is_err());
+    let Some(good) = checked.manifest.filter(|_| !secrets.iter().any(|found| is_lacking(&found))) else {
+        return Err(bad(findings.to_string()));
+    };
     let warnings = (!findings.is_empty()).then(|| findings.to_string());
     let applied = Applied { warnings, is_dry: asked.dry_run, ..Applied::default() };
     if is_first {
         let handed_in = if asked.dry_run { Ok(()) } else { hand_in(&server.run, "manifest.toml", &asked.manifest) };
         return handed_in.map(|()| Applied { is_first, ..applied });
     }
-    take(server, &asked, &good, applied).await
+    take(server, &asked, (&good, &secrets::changed(&known, &secrets)), applied).await
+}
+
+/// Looks at a manifest, and for its secrets. Before the first one there is no STATE that they may be on.
+async fn check(text: String, is_first: bool) -> Result<Checked, Status> {
+    let check = move || match is_first {
+        true => {
+            let (manifest, diagnostics) = manifest::check("manifest.toml", &text);
+            Checked { manifest, diagnostics, secrets: Vec::new() }
+        }
+        false => Search::new(&Linux, &MachineTpm).check("manifest.toml", &text),
+    };
+    tokio::task::spawn_blocking(check).await.map_err(|error| failed(error.to_string()))
+}
+
+/// What differs, and keys whose secrets are others where the manifest says the same of them.
+fn changes(before: &str, after: &str, secrets: &[String]) -> Vec<Differs> {
+    let of_secret = |key: &String| Differs {
+        key: key.clone(),
+        before: Some("a secret".to_owned()),
+        after: Some("another one in the same place".to_owned()),
+        impact: Impact::of(key, false),
+    };
+    manifest::diff(before, after).into_iter().chain(secrets.iter().map(of_secret)).collect()
 }
 
 /// Hands something to the first process, which decides.
@@ -86,12 +117,17 @@ fn order(run: &Path, name: &str, content: &str) -> Result<(), Status> {
 }
 
 /// Tells what would change and, unless that is all, hands the manifest to the first process.
-async fn take(server: &Server, asked: &ApplyRequest, after: &Manifest, applied: Applied) -> Result<Applied, Status> {
+async fn take(
+    server: &Server,
+    asked: &ApplyRequest,
+    (after, secrets): (&Manifest, &[String]),
+    applied: Applied,
+) -> Result<Applied, Status> {
     let (run, content) = (server.run.as_path(), asked.manifest.as_str());
     let trial = Trial::parse(asked.trial)?;
     let before = in_force(run).map_err(away)?;
-    let mut applied = compare(&before, content, &services(run), applied);
-    let changes = manifest::diff(&before, content);
+    let changes = changes(&before, content, secrets);
+    let mut applied = compare(&changes, &services(run), applied);
     let tried = match trial {
         Trial::For(time) => Some(time),
         Trial::Never => None,
@@ -104,7 +140,7 @@ async fn take(server: &Server, asked: &ApplyRequest, after: &Manifest, applied: 
     };
     applied.tried_seconds = tried.map(|tried| tried.as_secs());
     if tried.is_some()
-        && let Some(key) = obstacle(&before, content)
+        && let Some(key) = obstacle(&before, content, secrets)
     {
         let why =
             applied.tried_for.map(|key| format!(", and {key} is not changed without: it may cut the machine off"));
@@ -112,7 +148,7 @@ async fn take(server: &Server, asked: &ApplyRequest, after: &Manifest, applied: 
         let reason = format!("it cannot be tried: {key} takes a new start, here or on the way back{why}");
         return Err(conflict(reason));
     }
-    let before = manifest::parse("manifest.toml", &before).map_err(|error| failed(error.to_string()))?;
+    let before = secrets::in_force(&Linux, run).map_err(|error| failed(chain(&error).to_string()))?;
     let change = Change::look(server, (&before, after), asked.force).await.map_err(conflict)?;
     applied.steps = change.steps(asked.force).map_err(conflict)?;
     applied.starts_again = change.starts_again();
@@ -136,13 +172,13 @@ fn services(run: &Path) -> Vec<String> {
 }
 
 /// A key for which a machine has to start again when it changes, or changes back.
-fn obstacle(before: &str, after: &str) -> Option<String> {
-    let changes = manifest::diff(before, after).into_iter().chain(manifest::diff(after, before));
+fn obstacle(before: &str, after: &str, secrets: &[String]) -> Option<String> {
+    let changes = changes(before, after, secrets).into_iter().chain(manifest::diff(after, before));
     changes.into_iter().find(|change| change.impact == Impact::Reboot).map(|change| change.key)
 }
 
-fn compare(before: &str, after: &str, services: &[String], mut applied: Applied) -> Applied {
-    for change in manifest::diff(before, after) {
+fn compare(changes: &[Differs], services: &[String], mut applied: Applied) -> Applied {
+    for change in changes.iter().cloned() {
         applied.needs_reboot |= change.impact == Impact::Reboot;
         if let Impact::Restart(names) = change.impact {
             applied.restarts.extend(names.iter().map(|name| (*name).to_owned()));
@@ -172,7 +208,7 @@ pub(super) fn keep(server: &Server) -> Result<String, Status> {
 
 /// Whether this process has made the network what the manifest in force says.
 fn is_network_in_force(server: &Server) -> bool {
-    let wanted = in_force(&server.run).ok().and_then(|text| manifest::parse("manifest.toml", &text).ok());
+    let wanted = secrets::in_force(&Linux, &server.run).ok();
     let is_same = wanted.is_some_and(|wanted| server.network == Some(wanted.network));
     is_same && server.network_status.borrow().ready
 }

@@ -9,15 +9,16 @@ use machine_api::{
     ContainerList, ControlGroupList, DebugInput, DebugOutput, DiskList, EtcdDefragmentation, EtcdRecoverRequest,
     EtcdRemoveRequest, EtcdRestorePart, EtcdStatus, FetchEtcdRequest, FetchUpdateRequest, FileSource, FirewallRuleList,
     ForwardPart, ImageList, InterfaceList, KeyList, LogLines, LogRequest, MachineStatus, MountList, PodList,
-    PodLogRequest, ProcessList, RecoveryKeys, ResetPlan, ResetRequest, RestartServiceRequest, RouteList, StartOptions,
-    Text, TimeStatus, UnlockRequest, UpdateFound, UpdatePart, UpdateProgress,
+    PodLogRequest, ProcessList, PutSecretRequest, RecoveryKeys, RemoveSecretRequest, ResetPlan, ResetRequest,
+    RestartServiceRequest, RouteList, SealRequest, StartOptions, Text, TimeStatus, UnlockRequest, UpdateFound,
+    UpdatePart, UpdateProgress,
 };
 use sys::Linux;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{
     Caller, Messages, Server, capture, check, debug, etcd, fetch, forward, locks, look, manifest, refusal, reset,
-    support, update,
+    secret, support, update,
 };
 use crate::views::Look;
 
@@ -190,6 +191,19 @@ impl Machine for Session {
 
     async fn unlock(&self, asked: Request<UnlockRequest>) -> Answer<Text> {
         text(locks::unlock(&self.server.run, &asked.into_inner().passphrase))
+    }
+
+    async fn seal_secret(&self, asked: Request<SealRequest>) -> Answer<Text> {
+        text(secret::seal(asked.into_inner()).await)
+    }
+
+    async fn put_secret(&self, asked: Request<PutSecretRequest>) -> Answer<Text> {
+        let PutSecretRequest { name, secret } = asked.into_inner();
+        text(secret::put(&self.server, &name, &secret))
+    }
+
+    async fn remove_secret(&self, asked: Request<RemoveSecretRequest>) -> Answer<Text> {
+        text(secret::remove(&self.server, &asked.into_inner().name))
     }
 
     async fn take_recovery_keys(&self, _: Request<()>) -> Answer<RecoveryKeys> {

@@ -149,11 +149,12 @@ fn from_manifest(network: &Network, interface: &Interface, link: &Link) -> LinkP
     let is_member = network.owner(&interface.id).is_some();
     let asks = interface.dhcp != DhcpMode::None || !interface.addresses.is_empty();
     let wireguard = match &interface.kind {
-        InterfaceKind::Wireguard(wireguard) => Some(tunnel(wireguard)),
+        InterfaceKind::Wireguard(wireguard) => tunnel(wireguard),
         InterfaceKind::Card | InterfaceKind::Vlan(_) | InterfaceKind::Bond(_) | InterfaceKind::Bridge(_) => None,
     };
     // No router is at the other end of a tunnel.
-    let listens = interface.router_advertisements && !is_member && wireguard.is_none();
+    let is_tunnel = matches!(interface.kind, InterfaceKind::Wireguard(_));
+    let listens = interface.router_advertisements && !is_member && !is_tunnel;
     LinkPlan {
         link: link.index,
         name: link.name.clone(),
@@ -172,19 +173,27 @@ fn from_manifest(network: &Network, interface: &Interface, link: &Link) -> LinkP
     }
 }
 
-fn tunnel(wireguard: &manifest::Wireguard) -> Wireguard {
-    let peer = |peer: &manifest::WireguardPeer| netlink::WireguardPeer {
-        public_key: *peer.public_key.bytes(),
-        preshared_key: peer.preshared_key.as_ref().map(|key| Secret::new(*key.bytes())),
-        endpoint: peer.endpoint.map(manifest::PeerEndpoint::address),
-        keepalive: peer.keepalive.and_then(|it| u16::try_from(it.duration().as_secs()).ok()).unwrap_or(0),
-        allowed: peer.allowed.iter().map(|range| range.net()).collect(),
+/// Without its own key it has no peers, and one whose further key was not found is none: it would not be as secret.
+fn tunnel(wireguard: &manifest::Wireguard) -> Option<Wireguard> {
+    let secret = |key: &manifest::Secret<manifest::SecretKey>| key.known().map(|key| Secret::new(*key.bytes()));
+    let peer = |peer: &manifest::WireguardPeer| {
+        let preshared_key = peer.preshared_key.as_ref().map(secret);
+        if matches!(preshared_key, Some(None)) {
+            return None;
+        }
+        Some(netlink::WireguardPeer {
+            public_key: *peer.public_key.bytes(),
+            preshared_key: preshared_key.flatten(),
+            endpoint: peer.endpoint.map(manifest::PeerEndpoint::address),
+            keepalive: peer.keepalive.and_then(|it| u16::try_from(it.duration().as_secs()).ok()).unwrap_or(0),
+            allowed: peer.allowed.iter().map(|range| range.net()).collect(),
+        })
     };
-    Wireguard {
-        private_key: Secret::new(*wireguard.private_key.bytes()),
+    Some(Wireguard {
+        private_key: secret(&wireguard.private_key)?,
         listen_port: wireguard.listen_port,
-        peers: wireguard.peers.iter().map(peer).collect(),
-    }
+        peers: wireguard.peers.iter().filter_map(peer).collect(),
+    })
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use crate::words::{
     LabelValue, LacpRate, LogPath, MacAddress, MirrorUrl, ModuleName, ModuleParameters, Passphrase, PeerEndpoint,
     PemCertificates, PodNetworkMode, PortRange, ProxyException, ProxyUrl, PublicKey, RegistryHost, Role,
     RouteDestination, SecretKey, ServerHost, StoreRegion, StoreSecret, StoreUrl, StoreUser, SysctlName, Taint,
-    Threshold, Thumbprint, TimeSpan, Volume, Word,
+    Threshold, Thumbprint, TimeSpan, Volume, Word, WordError,
 };
 use Presence::{Default, Optional, Required};
 
@@ -33,11 +33,15 @@ const BOOL: Kind = Kind::One(Scalar::Bool);
 const TEXT: Kind = Kind::One(Scalar::Text);
 
 const fn key(path: &'static str, kind: Kind, presence: Presence, doc: &'static str, example: &'static str) -> Key {
-    Key { path, kind, presence, doc, example, secret: false }
+    Key { path, kind, presence, doc, example, secret: None }
 }
 
-const fn secret(path: &'static str, kind: Kind, presence: Presence, doc: &'static str, example: &'static str) -> Key {
-    Key { path, kind, presence, doc, example, secret: true }
+const fn secret<W: Word>(path: &'static str, presence: Presence, doc: &'static str, example: &'static str) -> Key {
+    Key { path, kind: one::<W>(), presence, doc, example, secret: Some(check::<W>) }
+}
+
+fn check<W: Word>(text: &str) -> Result<(), WordError> {
+    W::parse_found(text).map(drop)
 }
 
 #[rustfmt::skip]
@@ -86,10 +90,10 @@ pub(super) const KEYS: &[Key] = &[
     key("install.encryption[].tpm-pcrs", Kind::List(Scalar::Integer { min: 0, max: 23 }), Default("[7]"),
         "Registers of the TPM that must be as they were. 7 is Secure Boot with its keys, which updates leave as they are; \
          while Secure Boot is off, it does not keep another system on this machine from opening them.", "[0, 7]"),
-    secret("install.encryption[].passphrase", one::<Passphrase>(), Optional,
+    secret::<Passphrase>("install.encryption[].passphrase", Optional,
         "A passphrase that opens them: `ask` for one that is typed at the console, or given by `keelson unlock`, when they are \
-         made and at each start at which nothing else opens them; `file:PATH` for a file that is there while the machine \
-         starts; else the passphrase itself.", "\"ask\""),
+         made and at each start at which nothing else opens them; else the passphrase itself. A file with it has to be \
+         there before STATE is open.", "\"ask\""),
     key("install.encryption[].network", Kind::Sections, Optional,
         "Tang servers, each of which opens them while the machine can reach it, and learns nothing by it. A machine whose \
          network is more than DHCP needs a manifest outside of STATE, too: until STATE is open, its network is as that one \
@@ -138,7 +142,7 @@ pub(super) const KEYS: &[Key] = &[
     key("network.interfaces[].wireguard", Kind::Section, Optional,
         "Makes the interface, as a WireGuard tunnel. Its addresses' networks lead into it; what else does is in `routes`.",
         "private-key = \"...44 characters in base64...\"\nlisten-port = 51820"),
-    secret("network.interfaces[].wireguard.private-key", one::<SecretKey>(), Required,
+    secret::<SecretKey>("network.interfaces[].wireguard.private-key", Required,
         "The machine's own key. `wg genkey` makes one.", "\"...44 characters in base64...\""),
     key("network.interfaces[].wireguard.listen-port", int(1, 65_535), Optional,
         "UDP port for the peers, which the firewall lets in. Without, any: then only this end calls.", "51820"),
@@ -146,7 +150,7 @@ pub(super) const KEYS: &[Key] = &[
         "public-key = \"...44 characters in base64...\"\nallowed = [\"10.100.0.2/32\"]"),
     key("network.interfaces[].wireguard.peers[].public-key", one::<PublicKey>(), Required,
         "The key that the peer is known by.", "\"...44 characters in base64...\""),
-    secret("network.interfaces[].wireguard.peers[].preshared-key", one::<SecretKey>(), Optional,
+    secret::<SecretKey>("network.interfaces[].wireguard.peers[].preshared-key", Optional,
         "A further key, the same at both ends.", "\"...44 characters in base64...\""),
     key("network.interfaces[].wireguard.peers[].endpoint", one::<PeerEndpoint>(), Optional,
         "Where the peer is first. Without, it has to call.", "\"192.0.2.1:51820\""),
@@ -250,7 +254,7 @@ pub(super) const KEYS: &[Key] = &[
         "Domain of Services and pods in cluster DNS.", "\"cluster.local\""),
     key("cluster.dns-address", one::<IpWord>(), Optional,
         "Service address of cluster DNS. Without it, address number 10 of the first Service range.", "\"10.96.0.10\""),
-    secret("cluster.token", one::<JoinToken>(), Optional,
+    secret::<JoinToken>("cluster.token", Optional,
         "Bootstrap token with which machines join. A worker needs it; a master accepts it from others.",
         "\"abcdef.0123456789abcdef\""),
     key("cluster.ca", one::<PemCertificates>(), Optional,
@@ -264,7 +268,7 @@ pub(super) const KEYS: &[Key] = &[
         "extra-sans = [\"api.example.com\"]"),
     key("control-plane.extra-sans", list::<Host>(), Default("[]"),
         "Further names and addresses in the API server's certificate.", "[\"api.example.com\", \"203.0.113.5\"]"),
-    secret("control-plane.secret", one::<ClusterSecret>(), Optional,
+    secret::<ClusterSecret>("control-plane.secret", Optional,
         "Secret that all masters of a cluster share and from which the CA keys are derived. Needed with more than one \
          master; without it, a master makes its own keys on its first start. `openssl rand -hex 32` makes one.",
         "\"...64 hexadecimal digits...\""),
@@ -289,10 +293,10 @@ pub(super) const KEYS: &[Key] = &[
     key("control-plane.audit.log-max-age", one::<TimeSpan>(), Optional,
         "How long old files are kept. Without it, only their number counts.", "\"720h\""),
     key("control-plane.audit.log-compress", BOOL, Default("false"), "Whether old files are compressed.", "true"),
-    secret("control-plane.audit.webhook", one::<Kubeconfig>(), Optional,
+    secret::<Kubeconfig>("control-plane.audit.webhook", Optional,
         "Kubeconfig of a server that events are sent to, in batches.",
         "'''\napiVersion: v1\nkind: Config\nclusters: [...]\n'''"),
-    secret("control-plane.encryption", one::<EncryptionConfiguration>(), Optional,
+    secret::<EncryptionConfiguration>("control-plane.encryption", Optional,
         "What is encrypted in etcd and by which keys, or by which KMS v2 plugin. The same on all masters.",
         "'''\napiVersion: apiserver.config.k8s.io/v1\nkind: EncryptionConfiguration\nresources: [...]\n'''"),
     key("control-plane.authentication", one::<AuthenticationConfiguration>(), Optional,
@@ -306,7 +310,7 @@ pub(super) const KEYS: &[Key] = &[
          `/run/keelson/apiserver/files/NAME`.",
         "name = \"webhook.kubeconfig\"\ncontent = \"...\""),
     key("control-plane.files[].name", one::<FileName>(), Required, "Name of the file.", "\"webhook.kubeconfig\""),
-    secret("control-plane.files[].content", one::<FileContent>(), Required,
+    secret::<FileContent>("control-plane.files[].content", Required,
         "Text of the file, which only the API server can read.", "\"...\""),
 
     key("etcd", Kind::Section, Optional, "Options of etcd. For masters.", "quota = \"1Gi\""),
@@ -347,10 +351,10 @@ pub(super) const KEYS: &[Key] = &[
         "Where the bucket is in the S3 store's addresses: in the `path`, or in the `host`.", "\"host\""),
     key("etcd.snapshots.store.access-key", one::<StoreUser>(), Optional, "Public name of the key to the S3 store.",
         "\"AKIAIOSFODNN7EXAMPLE\""),
-    secret("etcd.snapshots.store.secret-key", one::<StoreSecret>(), Optional, "Secret of that key.", "\"...\""),
+    secret::<StoreSecret>("etcd.snapshots.store.secret-key", Optional, "Secret of that key.", "\"...\""),
     key("etcd.snapshots.store.username", one::<StoreUser>(), Optional, "User of the web server.", "\"backup\""),
-    secret("etcd.snapshots.store.password", one::<StoreSecret>(), Optional, "The user's password.", "\"...\""),
-    secret("etcd.snapshots.store.bearer-token", one::<StoreSecret>(), Optional,
+    secret::<StoreSecret>("etcd.snapshots.store.password", Optional, "The user's password.", "\"...\""),
+    secret::<StoreSecret>("etcd.snapshots.store.bearer-token", Optional,
         "Token for the web server, in the place of a user.", "\"...\""),
     key("etcd.snapshots.store.keep", int(1, 1_000), Default("30"),
         "Number of snapshots of this master that are kept in an S3 store. Nothing is removed from a web server.", "90"),
@@ -428,8 +432,8 @@ pub(super) const KEYS: &[Key] = &[
     key("outbound.servers.*.username", one::<StoreUser>(), Optional,
         "User that the machine is there. Of a registry, all pods of the node can start from what that user may read.",
         "\"keelson\""),
-    secret("outbound.servers.*.password", one::<StoreSecret>(), Optional, "The user's password.", "\"...\""),
-    secret("outbound.servers.*.bearer-token", one::<StoreSecret>(), Optional, "Token, in the place of a user.",
+    secret::<StoreSecret>("outbound.servers.*.password", Optional, "The user's password.", "\"...\""),
+    secret::<StoreSecret>("outbound.servers.*.bearer-token", Optional, "Token, in the place of a user.",
         "\"...\""),
     key("outbound.servers.*.ca", one::<PemCertificates>(), Optional,
         "CA certificates of the server in PEM. Without it, those of the image.",
@@ -440,7 +444,7 @@ pub(super) const KEYS: &[Key] = &[
     key("outbound.proxy.url", one::<ProxyUrl>(), Required, "The proxy, which speaks HTTP.",
         "\"http://proxy.example.com:3128\""),
     key("outbound.proxy.username", one::<StoreUser>(), Optional, "User that the machine is there.", "\"keelson\""),
-    secret("outbound.proxy.password", one::<StoreSecret>(), Optional,
+    secret::<StoreSecret>("outbound.proxy.password", Optional,
         "The user's password. To an `http` proxy it goes unencrypted.", "\"...\""),
     key("outbound.proxy.except", list::<ProxyException>(), Default("[]"),
         "Servers that are asked without the proxy: an address, a range, a domain with all in it, or `.DOMAIN` for what is \

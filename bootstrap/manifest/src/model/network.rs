@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use crate::model::Firewall;
+use crate::secret::Secret;
 use crate::words::{
     BondMode, Cidr, DhcpMode, DnsName, HashPolicy, Host, InterfaceAddress, InterfaceId, InterfaceName, LacpRate,
     PeerEndpoint, PublicKey, RouteDestination, SecretKey, TimeSpan,
@@ -128,7 +129,7 @@ pub struct Bridge {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Wireguard {
     /// Its own key.
-    pub private_key: SecretKey,
+    pub private_key: Secret<SecretKey>,
     /// UDP port; `None` is the kernel's choice.
     pub listen_port: Option<u16>,
     /// Who is at the other ends.
@@ -141,7 +142,7 @@ pub struct WireguardPeer {
     /// Its key.
     pub public_key: PublicKey,
     /// A further key that both know.
-    pub preshared_key: Option<SecretKey>,
+    pub preshared_key: Option<Secret<SecretKey>>,
     /// Where it is; `None` waits for it to call.
     pub endpoint: Option<PeerEndpoint>,
     /// What is sent to it, and taken from it.
@@ -216,15 +217,6 @@ impl Network {
     #[must_use]
     pub fn owner(&self, id: &InterfaceId) -> Option<&Interface> {
         self.interfaces.iter().find(|interface| interface.kind.members().contains(id))
-    }
-
-    /// The keys that only their owners know.
-    pub fn secret_keys(&self) -> impl Iterator<Item = &SecretKey> {
-        let tunnels = self.interfaces.iter().filter_map(|interface| match &interface.kind {
-            InterfaceKind::Wireguard(wireguard) => Some(wireguard),
-            InterfaceKind::Card | InterfaceKind::Vlan(_) | InterfaceKind::Bond(_) | InterfaceKind::Bridge(_) => None,
-        });
-        tunnels.flat_map(|it| it.peers.iter().filter_map(|peer| peer.preshared_key.as_ref()).chain([&it.private_key]))
     }
 
     /// The kernel modules that the interfaces need.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::secret::Secret;
 use crate::words::{PemCertificates, ProxyException, ProxyUrl, ServerHost, StoreSecret, StoreUser};
 
 /// `[outbound]`
@@ -26,9 +27,9 @@ pub struct OutboundServer {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Login {
     /// As a user, with a password.
-    User(StoreUser, StoreSecret),
+    User(StoreUser, Secret<StoreSecret>),
     /// With a token.
-    Token(StoreSecret),
+    Token(Secret<StoreSecret>),
 }
 
 /// `[outbound.proxy]`
@@ -37,17 +38,7 @@ pub struct OutboundProxy {
     /// Where it is.
     pub url: ProxyUrl,
     /// As whom it is asked.
-    pub user: Option<(StoreUser, StoreSecret)>,
+    pub user: Option<(StoreUser, Secret<StoreSecret>)>,
     /// For whom it is not asked.
     pub except: Vec<ProxyException>,
-}
-
-impl Outbound {
-    /// Whatever must not be shown.
-    pub fn secrets(&self) -> impl Iterator<Item = &str> {
-        let logins = self.servers.values().filter_map(|server| server.login.as_ref());
-        let of_servers = logins.map(|(Login::User(_, secret) | Login::Token(secret))| secret);
-        let of_proxy = self.proxy.iter().filter_map(|proxy| proxy.user.as_ref()).map(|(_, secret)| secret);
-        of_servers.chain(of_proxy).map(StoreSecret::as_str)
-    }
 }

@@ -107,7 +107,7 @@ fn bridge(section: &Section<'_>) -> Option<Bridge> {
 }
 
 fn wireguard(section: &Section<'_>) -> Option<Wireguard> {
-    let private_key = section.one("private-key");
+    let private_key = section.secret("private-key");
     let listen_port = number(section, "listen-port").and_then(|port| u16::try_from(port).ok());
     let peers = section.sections("peers").iter().filter_map(peer).collect();
     Some(Wireguard { private_key: private_key?, listen_port, peers })
@@ -115,7 +115,7 @@ fn wireguard(section: &Section<'_>) -> Option<Wireguard> {
 
 fn peer(section: &Section<'_>) -> Option<WireguardPeer> {
     let public_key = section.one("public-key");
-    let preshared_key = section.one("preshared-key");
+    let preshared_key = section.secret("preshared-key");
     let endpoint = section.one("endpoint");
     let allowed = section.list("allowed");
     let keepalive = section.one("keepalive");

@@ -12,15 +12,15 @@ pub(super) fn outbound(section: &Section<'_>) -> Option<Outbound> {
 }
 
 fn server(section: &Section<'_>) -> OutboundServer {
-    let user = section.one("username").zip(section.one("password"));
-    let token = section.one("bearer-token").map(Login::Token);
+    let user = section.one("username").zip(section.secret("password"));
+    let token = section.secret("bearer-token").map(Login::Token);
     let login = user.map(|(name, secret)| Login::User(name, secret)).or(token);
     OutboundServer { login, ca: section.one("ca") }
 }
 
 fn proxy(section: &Section<'_>) -> Option<OutboundProxy> {
     let url = section.one("url");
-    let user = section.one("username").zip(section.one("password"));
+    let user = section.one("username").zip(section.secret("password"));
     let except = section.list("except");
     Some(OutboundProxy { url: url?, user, except })
 }

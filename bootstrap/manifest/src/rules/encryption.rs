@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use super::Rules;
 use crate::model::KeyServer;
-use crate::words::Passphrase;
+use crate::secret::Secret;
+use crate::words::{Passphrase, Word};
 
 /// Registers into which each system that starts is measured: no update would find what it needs in them.
 const OF_THE_SYSTEM: [u32; 9] = [4, 5, 8, 9, 10, 11, 12, 13, 15];
@@ -40,9 +41,17 @@ pub(super) fn check(rules: &mut Rules<'_>) {
                 rules.error(&format!("{at}.tpm-pcrs[{nth}]"), reason).expected("7, or others of the firmware alone");
             }
         }
-        if let Some(Passphrase::Text(_)) = encryption.passphrase {
+        let passphrase = format!("{at}.passphrase");
+        let is_here = rules.text(&passphrase).is_some_and(|text| Passphrase::reference(text).is_none());
+        if let Some(Passphrase::Text(_)) = encryption.passphrase.as_ref().and_then(Secret::known)
+            && is_here
+        {
             let reason = "this passphrase can be read wherever the manifest lies, as on an EFI system partition";
-            rules.warning(&format!("{at}.passphrase"), reason).help("`ask` keeps it in somebody's head");
+            rules.warning(&passphrase, reason).help("`ask` keeps it in somebody's head");
+        }
+        if rules.text(&format!("{passphrase}.file")).is_some_and(|path| path.starts_with("/state/")) {
+            let reason = "STATE is not open yet when this is needed to open it";
+            rules.error(&passphrase, reason).expected("a file below another folder, `sealed`, or `ask`");
         }
         for (nth, volume) in encryption.volumes.iter().enumerate() {
             if let Some(other) = taken.insert(*volume, index) {

@@ -63,7 +63,7 @@ pub(super) fn place(index: usize) -> String {
 /// Every interface is one thing, and has a name if it is made. Answers whether that is so.
 fn kinds(rules: &mut Rules<'_>) -> bool {
     let mut is_good = true;
-    for at in (0..).map(place).take_while(|at| rules.walk(at).1).collect::<Vec<_>>() {
+    for at in (0..).map(place).take_while(|at| rules.has(at)).collect::<Vec<_>>() {
         let given: Vec<&str> = KINDS.into_iter().filter(|kind| rules.has(&format!("{at}.{kind}"))).collect();
         match given.as_slice() {
             [] => {}

@@ -53,6 +53,31 @@ fn text<'a>(value: &'a Value, key: &str) -> &'a str {
     value.get(key).and_then(Value::as_str).unwrap_or_default()
 }
 
+/// What documents hold keys, tokens and passwords under.
+const HIDDEN: [&str; 4] = ["secret", "token", "password", "client-key-data"];
+
+/// The values in a document that must not be shown.
+fn secrets_in(document: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut left: Vec<Value> = serde_yaml_ng::from_str(document).into_iter().collect();
+    while let Some(value) = left.pop() {
+        match value {
+            Value::Mapping(entries) => {
+                for (name, value) in entries {
+                    let is_hidden = name.as_str().is_some_and(|name| HIDDEN.contains(&name));
+                    match value {
+                        Value::String(text) if is_hidden => found.extend(text.lines().map(str::to_owned)),
+                        other => left.push(other),
+                    }
+                }
+            }
+            Value::Sequence(elements) => left.extend(elements),
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Tagged(_) => {}
+        }
+    }
+    found
+}
+
 macro_rules! document_word {
     ($(#[$doc:meta])* $name:ident, $expected:literal, $label:literal, $type:expr) => {
         $(#[$doc])*
@@ -80,6 +105,10 @@ macro_rules! document_word {
             fn parse_word(text: &str) -> Result<Self, WordError> {
                 $type.parse(text)?;
                 Ok(Self(text.to_owned()))
+            }
+
+            fn hidden(text: &str) -> Vec<String> {
+                secrets_in(text)
             }
         }
 
@@ -196,6 +225,10 @@ impl Word for FileContent {
             return Err(WordError::new("the file is empty"));
         }
         Ok(Self(text.to_owned()))
+    }
+
+    fn hidden(text: &str) -> Vec<String> {
+        secrets_in(text)
     }
 }
 from_str_by_word!(FileContent);

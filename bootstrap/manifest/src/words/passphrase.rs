@@ -1,21 +1,19 @@
-//! What a person types, or where it lies.
+//! What a person types.
 
 use std::fmt;
 
-use super::{Word, WordError, WordFormat, from_str_by_word};
+use super::{Reference, Word, WordError, WordFormat, from_str_by_word};
 
 /// Shorter ones are found by trying.
 const LEAST_CHARS: usize = 12;
 /// Longer ones than disks take.
 const MOST_BYTES: usize = 512;
 
-/// A passphrase, or where it comes from.
+/// A passphrase, or who has it.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Passphrase {
     /// Somebody gives it to the machine.
     Ask,
-    /// The first line of a file that is there while the machine starts.
-    File(String),
     /// Itself.
     Text(String),
 }
@@ -42,7 +40,6 @@ impl fmt::Debug for Passphrase {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Ask => f.write_str("Ask"),
-            Self::File(path) => write!(f, "File({path})"),
             Self::Text(_) => f.write_str("Text(***)"),
         }
     }
@@ -51,7 +48,7 @@ impl fmt::Debug for Passphrase {
 impl Word for Passphrase {
     const FORMAT: &'static WordFormat = &WordFormat {
         name: "passphrase",
-        expected: "`ask`, `file:/path`, or at least 12 characters that are the passphrase",
+        expected: "`ask`, or at least 12 characters that are the passphrase",
         pattern: None,
         choices: &[],
     };
@@ -60,14 +57,28 @@ impl Word for Passphrase {
         if text == "ask" {
             return Ok(Self::Ask);
         }
-        let Some(path) = text.strip_prefix("file:") else {
-            return Self::check(text).map(|()| Self::Text(text.to_owned()));
-        };
-        let is_plain = path.starts_with('/') && !path.contains(char::is_control);
-        if !is_plain || path.starts_with("/state/") || path.starts_with("/var/") {
+        if text.starts_with("file:") {
             return Err(WordError::new("`file:` needs an absolute path that is there before STATE and DATA are open"));
         }
-        Ok(Self::File(path.to_owned()))
+        Self::check(text).map(|()| Self::Text(text.to_owned()))
+    }
+
+    fn hidden(text: &str) -> Vec<String> {
+        text.lines().next().filter(|line| *line != "ask").map(str::to_owned).into_iter().collect()
+    }
+
+    /// How it was written before all secrets could be in files.
+    fn reference(text: &str) -> Option<Reference> {
+        let path = text.strip_prefix("file:")?;
+        let is_plain = path.starts_with('/') && !path.contains(char::is_control);
+        let is_early = !path.starts_with("/state/") && !path.starts_with("/var/");
+        (is_plain && is_early).then(|| Reference::File(path.to_owned()))
+    }
+
+    /// Of a file the first line.
+    fn parse_found(text: &str) -> Result<Self, WordError> {
+        let line = text.lines().next().unwrap_or_default();
+        Self::check(line).map(|()| Self::Text(line.to_owned()))
     }
 }
 from_str_by_word!(Passphrase);
@@ -80,7 +91,10 @@ mod tests {
     fn a_passphrase_is_asked_for_read_or_given_and_never_shown() {
         let parse = |text| Passphrase::parse_word(text);
         assert_eq!(parse("ask"), Ok(Passphrase::Ask));
-        assert_eq!(parse("file:/sys/firmware/x"), Ok(Passphrase::File("/sys/firmware/x".to_owned())));
+        let file = Passphrase::reference("file:/sys/firmware/x");
+        assert_eq!(file, Some(Reference::File("/sys/firmware/x".to_owned())));
+        let found = Passphrase::parse_found("correct horse battery\nmore");
+        assert_eq!(found, Ok(Passphrase::Text("correct horse battery".to_owned())));
         assert_eq!(format!("{:?}", parse("correct horse battery").unwrap()), "Text(***)");
         for bad in ["short", "file:relative", "file:/state/key", "twelve chars\nand a line"] {
             assert!(!parse(bad).unwrap_err().reason.contains(bad), "{bad}");

@@ -76,6 +76,11 @@ impl Word for JoinToken {
         }
         Ok(Self { id: id.to_owned(), secret: secret.to_owned() })
     }
+
+    /// Its first part names it.
+    fn hidden(text: &str) -> Vec<String> {
+        text.split_once('.').map(|(_, secret)| secret.to_owned()).into_iter().collect()
+    }
 }
 from_str_by_word!(JoinToken);
 

@@ -90,7 +90,7 @@ fn mirrors<'a>(manifest: &'a Manifest, mirror: &'a Mirror) -> impl Iterator<Item
 fn known<'a>(manifest: &'a Manifest, host: &str) -> (Option<&'a PemCertificates>, Option<&'a StoreSecret>) {
     let server = manifest.outbound.servers.iter().find(|(known, _)| known.as_str() == host).map(|(_, server)| server);
     let token = server.and_then(|server| match &server.login {
-        Some(Login::Token(token)) => Some(token),
+        Some(Login::Token(token)) => token.known(),
         Some(Login::User(..)) | None => None,
     });
     (server.and_then(|server| server.ca.as_ref()), token)

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use audit::{Batch, Format, LogConfig, Mode, Throttle, WebhookConfig};
-use manifest::{Audit, Manifest};
+use manifest::{Audit, Manifest, Secret, Unknown};
 
 /// Documents hold keys: nobody else reads them.
 const MODE: u32 = 0o600;
@@ -47,19 +47,29 @@ pub(crate) fn write(folder: &Path, manifest: &Manifest) -> Result<()> {
     Ok(())
 }
 
-/// Every file by its name, and what is in it.
+/// Whether all is there that the API server is to read: it does not do without the encryption, or a log, that it was
+/// told of.
+pub(super) fn check(manifest: &Manifest) -> Result<(), Unknown> {
+    let control_plane = &manifest.control_plane;
+    control_plane.encryption.as_ref().map(Secret::get).transpose()?;
+    control_plane.audit.as_ref().and_then(|audit| audit.webhook.as_ref()).map(Secret::get).transpose()?;
+    control_plane.files.iter().try_for_each(|file| file.content.get().map(drop))
+}
+
+/// Every file by its name, and what is in it, as far as it is known.
 fn texts(manifest: &Manifest) -> Vec<(PathBuf, &str)> {
     let control_plane = &manifest.control_plane;
     let audit = control_plane.audit.as_ref();
     let documents = [
         (AUDIT_POLICY, audit.map(|audit| audit.policy.as_str())),
-        (AUDIT_WEBHOOK, audit.and_then(|audit| audit.webhook.as_ref()).map(|webhook| webhook.as_str())),
-        (ENCRYPTION, control_plane.encryption.as_ref().map(|document| document.as_str())),
+        (AUDIT_WEBHOOK, audit.and_then(|audit| audit.webhook.as_ref()?.known()).map(|webhook| webhook.as_str())),
+        (ENCRYPTION, control_plane.encryption.as_ref().and_then(Secret::known).map(|document| document.as_str())),
         (AUTHENTICATION, control_plane.authentication.as_ref().map(|document| document.as_str())),
         (AUTHORIZATION, control_plane.authorization.as_ref().map(|document| document.as_str())),
     ];
     let files = control_plane.files.iter();
-    let files = files.map(|file| (Path::new(FILES).join(file.name.as_str()), file.content.as_str()));
+    let files =
+        files.filter_map(|file| Some((Path::new(FILES).join(file.name.as_str()), file.content.known()?.as_str())));
     documents.into_iter().filter_map(|(name, text)| Some((name.into(), text?))).chain(files).collect()
 }
 

@@ -45,7 +45,7 @@ pub(super) fn start(tasks: &Tasks, shutdown: &Shutdown, client: Client, manifest
 }
 
 async fn write_all(client: &Client, manifest: &Manifest, ca: &str) -> Result<()> {
-    if let Some(token) = &manifest.cluster.token {
+    if let Some(token) = manifest.cluster.token.as_ref().and_then(manifest::Secret::known) {
         keep(client, crate::roles::token::secret(token, None, ""), |old, new| old.data == new.data).await?;
     }
     if let Some(endpoint) = &manifest.cluster.endpoint {

@@ -39,7 +39,8 @@ fn main() {
     a_bad_manifest_leaves_the_last_good_one_in_force();
     a_manifest_is_tried_kept_and_stays();
     network_and_manifest_are_mended_at_the_console();
-    println!("test result: ok. 5 passed");
+    a_secret_that_is_missing_stops_nothing_and_is_taken_when_it_comes();
+    println!("test result: ok. 6 passed");
 }
 
 fn is_root() -> bool {
@@ -360,4 +361,32 @@ fn network_and_manifest_are_mended_at_the_console() {
     let namespace = namespace.stop();
     assert_eq!(menus(&namespace), before);
     println!("network and manifest are mended at the console: ok");
+}
+
+fn a_secret_that_is_missing_stops_nothing_and_is_taken_when_it_comes() {
+    const TOKEN: &str = "abcdef.0123456789abcdef";
+    let text = format!("{GOOD}token = {{ file = \"/state/secrets/token\" }}\n");
+    let mut namespace = Namespace::start(&text, None);
+    namespace.expect("the secret in /state/secrets/token is not to be had: there is no such file");
+    namespace.expect("second: ready");
+    let is_missing =
+        |status: &MachineStatus| status.conditions.iter().any(|it| it.title() == "SecretMissing cluster.token");
+    let status = namespace.status_when(|status| status.services.iter().all(|service| service.state != "waiting"));
+    assert!(is_missing(&status) && !status.ready && status.stage() == Stage::Running, "{status:?}");
+    std::fs::create_dir(namespace.inside("/state/secrets")).unwrap();
+    std::fs::write(namespace.inside("/state/secrets/token"), format!("{TOKEN}\n")).unwrap();
+    std::fs::write(namespace.inside("/run/keelson/inbox/secrets"), "").unwrap();
+    let status = namespace.status_when(|status| status.ready);
+    assert!(!is_missing(&status));
+    let read = |path: &str| std::fs::read_to_string(namespace.inside(path)).unwrap();
+    for path in ["/state/manifest.toml", "/run/keelson/manifest.toml"] {
+        assert_eq!(read(path), text, "{path}");
+    }
+    let published = namespace.inside("/run/keelson/secrets.json");
+    assert!(read("/run/keelson/secrets.json").contains(TOKEN));
+    assert_eq!(std::os::unix::fs::MetadataExt::mode(&std::fs::metadata(published).unwrap()) & 0o777, 0o600);
+    assert!(!read("/run/keelson/status.json").contains("0123456789abcdef"));
+    let namespace = namespace.stop();
+    assert!(!namespace.seen.iter().any(|line| line.contains("0123456789abcdef")), "{:?}", namespace.seen);
+    println!("a secret that is missing stops nothing and is taken when it comes: ok");
 }

@@ -122,6 +122,15 @@ mod tests {
     }
 
     #[test]
+    fn a_store_whose_secret_was_not_found_stops_nothing_else() {
+        let text = "version = 1\n[machine]\nhostname = \"m1\"\nrole = \"single\"\n[etcd.snapshots]\ninterval = \"6h\"\n\
+                    [etcd.snapshots.store]\nurl = \"s3://backups\"\naccess-key = \"A\"\n\
+                    secret-key = { file = \"/state/secrets/s3\" }\n";
+        let manifest = manifest::parse("m.toml", text).unwrap();
+        assert!(master(&manifest).unwrap().unwrap().snapshots.unwrap().kept.is_none());
+    }
+
+    #[test]
     fn a_store_is_where_the_manifest_says() {
         let key = "access-key = \"A\"\nsecret-key = \"s\"\n";
         let at = |kept: &machine::Kept| kept.store.source("f", 1).url.to_string();

@@ -287,6 +287,34 @@ mod tests {
     }
 
     #[test]
+    fn a_manifest_without_its_secrets_is_refused_at_once_and_its_references_are_shown() {
+        let folder = folder();
+        let after = format!("{BEFORE}[cluster]\ntoken = {{ file = \"/state/secrets/of-no-test\" }}\n");
+        for dry_run in [true, false] {
+            let refused = put(folder.path(), &after, dry_run, None).unwrap_err();
+            let told = refused.message();
+            assert!(refused.code() == Code::InvalidArgument && told.contains("there is no such file"), "{told}");
+            assert!(told.contains("manifest.toml:6:9") && told.contains("cluster.token"), "{told}");
+        }
+        assert_eq!(inbox(folder.path(), "manifest.toml"), None);
+        // What is lacking already is no reason to refuse anything else.
+        let secrets = secrets::Search::new(&Linux, &MachineTpm).check("m", &after).secrets;
+        secrets::publish(&Linux, folder.path(), &secrets, &[]).unwrap();
+        let applied = put(folder.path(), &after, true, None).unwrap();
+        let change = &applied.changes[0];
+        assert_eq!((change.key.as_str(), change.before.as_deref()), ("cluster.token", None));
+        assert_eq!(change.after.as_deref(), Some("{ file = \"/state/secrets/of-no-test\" }"));
+        // The same text with another secret behind it.
+        std::fs::write(folder.path().join("manifest.toml"), &after).unwrap();
+        let mut known = secrets;
+        known[0].outcome = Ok(manifest::SecretText::new("abcdef.0123456789abcdef".to_owned()));
+        assert_eq!(secrets::changed(&known, &known), Vec::<String>::new());
+        let changes = changes(&after, &after, &["cluster.token".to_owned()]);
+        let applied = compare(&changes, &["node".to_owned()], Applied::default());
+        assert_eq!((applied.changes[0].key.as_str(), applied.restarts), ("cluster.token", vec!["node".to_owned()]));
+    }
+
+    #[test]
     fn a_change_of_the_network_is_tried_first() {
         let folder = folder();
         let after = format!("{BEFORE}[[network.interfaces]]\nname = \"eth0\"\ndhcp = \"ipv4\"\n");

@@ -137,9 +137,19 @@ mod tests {
         let secret = "abcdef.0123456789abcdef";
         let text =
             format!("version = 1\n[machine]\nhostname = \"m1\"\nrole = \"single\"\n[cluster]\ntoken = \"{secret}\"\n");
+        // Another one is not in the manifest at all.
+        let text = format!(
+            "{text}[outbound.proxy]\nurl = \"http://p:1\"\nusername = \"u\"\npassword = {{ file = \"/state/secrets/p\" }}\n"
+        );
+        let found = secrets::Found {
+            key: "outbound.proxy.password".to_owned(),
+            reference: manifest::Reference::File("/state/secrets/p".to_owned()),
+            outcome: Ok(manifest::SecretText::new("open-sesame".to_owned())),
+        };
+        secrets::publish(&Linux, folder.path(), &[found], &[]).unwrap();
         std::fs::write(folder.path().join("manifest.toml"), &text).unwrap();
         std::fs::write(folder.path().join("status.json"), "{\"hostname\":\"m1\"}").unwrap();
-        std::fs::write(folder.path().join("node.log"), format!("joins with {secret}\n")).unwrap();
+        std::fs::write(folder.path().join("node.log"), format!("joins with {secret} by open-sesame\n")).unwrap();
         let config = Config {
             run: folder.path().to_owned(),
             logs: folder.path().to_owned(),
@@ -147,7 +157,7 @@ mod tests {
             boots: folder.path().join("boots"),
             pki: folder.path().join("pki"),
             containerd: folder.path().join("containerd.sock"),
-            ..Config::new(manifest::check("m", &text).0, UNIX_EPOCH)
+            ..Config::new(secrets::in_force(&Linux, folder.path()).ok(), UNIX_EPOCH)
         };
         let parts: Vec<Chunk> = bundle(&Server::alone(&config)).await.unwrap().try_collect().await.unwrap();
         let body: Vec<u8> = parts.into_iter().flat_map(|part| part.data).collect();
@@ -160,7 +170,9 @@ mod tests {
             entry.read_to_string(&mut content).unwrap();
             found.insert(entry.path().unwrap().to_string_lossy().into_owned(), content);
         }
-        assert!(found["support/logs/node.log"].contains("joins with abcdef.<redacted>"), "{found:?}");
+        assert!(found["support/logs/node.log"].contains("joins with abcdef.<redacted> by <redacted>"), "{found:?}");
+        assert!(found["support/manifest.toml"].contains("/state/secrets/p"));
+        assert!(!found.values().any(|content| content.contains("open-sesame")));
         assert!(found["support/manifest.toml"].contains("token = \"***\""));
         assert!(found["support/services.json"].contains("m1") && found.contains_key("support/images.error"));
         assert!(found.contains_key("support/logs/kernel.log") && found.contains_key("support/processes.json"));

@@ -254,6 +254,26 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn a_tunnel_without_its_secrets_is_no_weaker_one() {
+        let tunnel = |own: &str, shared: &str| {
+            let text = format!(
+                "[[network.interfaces]]\nname = \"wg0\"\naddresses = [\"10.100.0.1/24\"]\nwireguard = {{ private-key = {own}, \
+                 peers = [{{ public-key = \"xTIBA5rboUvnH4htodjb6e697QjLERt1NAB4mZqp8Dg=\", preshared-key = {shared}, \
+                 allowed = [\"10.100.0.2/32\"] }}] }}\n"
+            );
+            let plan = plan(&network(&text), &[link(7, "wg0", LinkKind::Wireguard)]);
+            let [link] = &plan.links[..] else { panic!("{plan:?}") };
+            assert!(!link.router_advertisements);
+            link.wireguard.clone().map(|wireguard| wireguard.peers.len())
+        };
+        let key = "\"MEBPmHo7eH7ROIgG1cQ5D/sQiu2VxpO1bj8ORUqLI0A=\"";
+        let elsewhere = "{ file = \"/state/secrets/key\" }";
+        assert_eq!(tunnel(key, key), Some(1));
+        assert_eq!(tunnel(key, elsewhere), Some(0));
+        assert_eq!(tunnel(elsewhere, key), None);
+    }
+
+    #[test]
     fn a_tunnel_gets_its_peers_and_shows_no_secret() {
         let text = "[[network.interfaces]]\nname = \"wg0\"\naddresses = [\"10.100.0.1/24\"]\n[network.interfaces.wireguard]\n\
                     private-key = \"MEBPmHo7eH7ROIgG1cQ5D/sQiu2VxpO1bj8ORUqLI0A=\"\nlisten-port = 51820\n\

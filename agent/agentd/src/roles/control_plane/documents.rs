@@ -117,6 +117,21 @@ mod tests {
     const EXAMPLE: &str = include_str!("../../../../../configs/audited.toml");
 
     #[test]
+    fn an_api_server_does_not_run_without_a_document_that_was_not_found() {
+        let manifest = manifest::parse("audited.toml", EXAMPLE).unwrap();
+        check(&manifest).unwrap();
+        let head = "version = 1\n[machine]\nhostname = \"m1\"\nrole = \"single\"\n[control-plane]\n";
+        let elsewhere = "{ file = \"/state/secrets/x\" }";
+        for key in [format!("encryption = {elsewhere}"), format!("files = [{{ name = \"a\", content = {elsewhere} }}]")]
+        {
+            let manifest = manifest::parse("m.toml", &format!("{head}{key}\n")).unwrap();
+            assert!(check(&manifest).unwrap_err().to_string().starts_with("`control-plane."));
+            let folder = tempfile::tempdir().unwrap();
+            write(&folder.path().join("apiserver"), &manifest).unwrap();
+        }
+    }
+
+    #[test]
     fn documents_become_files_that_nobody_else_reads() {
         let manifest = manifest::parse("audited.toml", EXAMPLE).unwrap();
         let state = tempfile::tempdir().unwrap();

@@ -105,21 +105,19 @@ fn disk(machine: &Machine) -> Option<Condition> {
 /// A secret of the manifest that is not where it should be.
 fn secret(found: &Found) -> Option<Condition> {
     let why = found.outcome.as_ref().err()?;
-    let (place, fix) = (
-        found.reference.place(),
-        match &found.reference {
-            Reference::File(path) if path.starts_with("/state/") => {
-                "`keelson secret put NAME` puts it there; it is looked for again at once"
-            }
-            Reference::File(_) => {
-                "what has the file; it is looked for again when a disk comes, or a manifest is applied"
-            }
-            Reference::Sealed(_) => {
-                "`keelson secret seal KEY` seals it for the TPM as it is; `keelson apply` takes that"
-            }
+    let fix = match &found.reference {
+        Reference::File(path) => match path.strip_prefix("/state/secrets/") {
+            Some(name) => format!("`keelson secret put {name}` puts it there; it is looked for again at once"),
+            None => "it is looked for again when a disk comes, or a manifest is applied".to_owned(),
         },
-    );
-    let why = format!("the secret of `{}` in {place} is not to be had: {why}", found.key);
+        Reference::Sealed(_) => {
+            format!(
+                "`keelson secret seal '{}'` seals it for the TPM as it is, and `keelson apply` takes that",
+                found.key
+            )
+        }
+    };
+    let why = format!("the secret of `{}` in {} is not to be had: {why}", found.key, found.reference.place());
     Some(Condition::new("SecretMissing", why, fix).about(&found.key))
 }
 

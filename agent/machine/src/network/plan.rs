@@ -261,7 +261,8 @@ pub(crate) mod tests {
                  peers = [{{ public-key = \"xTIBA5rboUvnH4htodjb6e697QjLERt1NAB4mZqp8Dg=\", preshared-key = {shared}, \
                  allowed = [\"10.100.0.2/32\"] }}] }}\n"
             );
-            let plan = plan(&network(&text), &[link(7, "wg0", LinkKind::Wireguard)]);
+            let made = Link { made: Some(Made::Wireguard), ..link(7, "wg0", LinkKind::Wireguard) };
+            let plan = plan(&network(&text), &[made]);
             let [link] = &plan.links[..] else { panic!("{plan:?}") };
             assert!(!link.router_advertisements);
             link.wireguard.clone().map(|wireguard| wireguard.peers.len())

@@ -72,6 +72,8 @@ fn the_schema_knows_sections_arrays_and_maps() {
     assert_eq!(schema["properties"]["kubelet"]["properties"]["max-pods"]["default"], 110);
     let interface = &schema["properties"]["network"]["properties"]["interfaces"]["items"];
     assert_eq!(interface["properties"]["dhcp"]["enum"], serde_json::json!(["none", "ipv4", "ipv6", "both"]));
+    let [text, elsewhere] = [0, 1].map(|at| &schema["properties"]["cluster"]["properties"]["token"]["oneOf"][at]);
+    assert_eq!((&text["type"], &elsewhere["properties"]["file"]["type"]), (&"string".into(), &"string".into()));
     let mirrors = &schema["properties"]["registries"]["properties"]["mirrors"];
     assert_eq!(mirrors["additionalProperties"]["required"], serde_json::json!(["endpoints"]));
 }

@@ -3,7 +3,7 @@
 use std::io::Read;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
 use clap::Subcommand;
 use machine_api::{PutSecretRequest, RemoveSecretRequest, SealRequest};
@@ -49,6 +49,8 @@ pub(crate) enum Command {
 pub(crate) fn run(command: Command) -> Result<()> {
     match command {
         Command::Seal { key, pcrs, target } => {
+            let meant = || manifest::suggest_key(&key).map(|it| format!("; did you mean `{it}`?")).unwrap_or_default();
+            ensure!(manifest::key_of_secret(&key).is_some(), "`{key}` is no key of a secret{}", meant());
             let asked = SealRequest { key, secret: given()?, pcrs };
             let told = process::ask(WITHIN, target.ask(async |machine| machine.seal_secret(asked).await))?;
             println!("{}", manifest::Reference::Sealed(told.text));

@@ -20,6 +20,7 @@ pub mod firmware;
 pub mod flash;
 pub mod forward;
 mod hardware;
+mod keyboard;
 mod leases;
 pub mod leftovers;
 pub mod manifests;

@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use crate::cluster::{API_PORT, MACHINE_PORT};
 use crate::flash::Flashed;
 use crate::hardware::Hardware;
+use crate::keyboard::Keyboard;
 use crate::manifests::uplink_mac;
 use crate::plan::Machine;
 use crate::process::{self, Process};
@@ -155,7 +156,9 @@ impl Virtual<'_> {
             Some(flashed) => flashed.arguments(&mut qemu, (self.folder, hardware), self.further_arguments()),
             None => self.direct_arguments(&mut qemu, disk, hardware),
         }
-        qemu.args(["-chardev", &format!("file,id=console,append=on,path={}", Self::console(self.folder).display())]);
+        let (keyboard, log) = (Keyboard::socket(self.folder), Self::console(self.folder));
+        let console = format!("socket,id=console,server=on,wait=off,path={}", keyboard.display());
+        qemu.args(["-chardev", &format!("{console},logfile={},logappend=on", log.display())]);
         qemu.args(["-serial", "chardev:console"]);
         qemu.args(["-qmp", &format!("unix:{},server=on,wait=off", at("qmp"))]);
         qemu.args(["-device", "virtio-rng-pci", "-device", "i6300esb"]);

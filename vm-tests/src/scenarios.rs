@@ -2,6 +2,7 @@
 
 mod bad_manifest;
 mod boot;
+mod console;
 mod control_plane_outage;
 mod early;
 mod encryption;
@@ -280,6 +281,14 @@ pub const SCENARIOS: &[Scenario] = &[
         masters: 1,
         workers: 1,
         run: |scene| Box::pin(network::run(scene)),
+    },
+    Scenario {
+        name: "console",
+        about: "a machine with a wrong address is mended by somebody who types at its console",
+        providers: QEMU,
+        masters: 1,
+        workers: 0,
+        run: |scene| Box::pin(console::run(scene)),
     },
     Scenario {
         name: "early-power-cut",

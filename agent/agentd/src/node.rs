@@ -14,7 +14,7 @@ pub(crate) fn manifest_in_force() -> Result<Manifest> {
     Ok(secrets::in_force(&sys::Linux, Path::new(paths::RUN))?)
 }
 
-/// The network that was set at the console. PID 1 checked it; what is no good is as if it were not there.
+/// The network that counts before that of the manifest in force. PID 1 checked it; what is no good is as if it were not there.
 pub(crate) fn mended_network() -> Option<Manifest> {
     secrets::read(&sys::Linux, Path::new(paths::RUN), Path::new(paths::MENDED)).ok()
 }

@@ -18,7 +18,7 @@ pub(crate) const RUN: &str = "/run/keelson";
 pub(crate) const STATUS: &str = "/run/keelson/status.json";
 /// The manifest in force.
 pub(crate) const MANIFEST: &str = "/run/keelson/manifest.toml";
-/// A network that was set at the console of a machine without a manifest.
+/// A manifest whose network counts before that of the one in force, such as one that was set at the console.
 pub(crate) const MENDED: &str = "/run/keelson/mended.toml";
 /// Where the machine role answers about the machine.
 pub(crate) const MACHINE_SOCKET: &str = "/run/keelson/machine.sock";

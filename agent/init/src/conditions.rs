@@ -9,7 +9,7 @@ use secrets::Found;
 use supervisor::ServiceStatus;
 
 use crate::machine::{Machine, Storage};
-use crate::{locks, sources};
+use crate::{locks, mend, sources};
 
 /// How the names of files end whose conditions do not keep the machine from being ready.
 const CONCERN: &str = ".concern";
@@ -74,6 +74,7 @@ pub(crate) fn observe(machine: &Machine, services: &[ServiceStatus]) -> Vec<Cond
     }
     unmet.extend(disk(machine));
     unmet.extend(machine.accepted.iter().flat_map(|accepted| accepted.secrets.iter().filter_map(secret)));
+    unmet.extend(mend::condition(machine));
     unmet.extend(services.iter().filter_map(service));
     let folder = machine.config.paths.conditions();
     for name in machine.system.list(&folder).unwrap_or_default() {

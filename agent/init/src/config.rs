@@ -18,6 +18,9 @@ pub struct Config {
     pub manifest: Option<PathBuf>,
     /// Which services to keep; without a manifest, those that help to get one.
     pub services: ServicesOf,
+    /// The program that tests the network for whoever types at the console, and its first words; what is tested comes
+    /// behind, the name of the test first. Its output is the answer.
+    pub network_test: Vec<String>,
     /// Whether every line of every service goes to the console, too.
     pub is_verbose: bool,
     /// Where things are.
@@ -64,7 +67,7 @@ impl Paths {
         self.run.join("manifest.toml")
     }
 
-    /// A manifest whose network was set at the console; for the machine's network, while there is no other.
+    /// A manifest whose network counts before that of the one in force, such as one that was set at the console.
     #[must_use]
     pub fn mended(&self) -> PathBuf {
         self.run.join("mended.toml")

@@ -23,7 +23,7 @@ use crate::environment::Environment;
 use crate::machine::Machine;
 use crate::run::{Ears, publish, turn};
 use crate::runner::Runner;
-use crate::{boots, watchdog};
+use crate::{boots, mend, watchdog};
 use patience::{Guard, Patience};
 
 /// What the services get, together...
@@ -88,6 +88,7 @@ const fn longest(grace: Duration) -> Duration {
 
 /// Ends the machine, or the container.
 pub(crate) fn leave(machine: &mut Machine, runner: &mut Runner, ears: &mut Ears, how: Leave) -> ! {
+    mend::close(machine, "the machine ends");
     machine.say(&format!("stopping: {}", how.why));
     machine.stage = Stage::Stopping;
     let grace = how.grace(machine);

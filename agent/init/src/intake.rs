@@ -39,6 +39,14 @@ pub(crate) struct Accepted {
 }
 
 impl Accepted {
+    /// The same, with the text of another one beside which nothing but the network is another.
+    pub(crate) fn with_network_of(self, mended: Option<&String>) -> Self {
+        match mended {
+            Some(text) => Self { text: text.clone(), ..self },
+            None => self,
+        }
+    }
+
     /// Whether all of its secrets were found.
     pub(crate) fn is_whole(&self) -> bool {
         self.lacks_no_more(&[])

@@ -32,6 +32,7 @@ mod logs;
 mod machine;
 mod medium;
 mod mend;
+mod mended;
 mod mounts;
 mod network_keys;
 mod observe;

@@ -23,11 +23,11 @@ use crate::exit::Leave;
 use crate::form::Form;
 use crate::groups::Groups;
 use crate::intake::Accepted;
-use crate::mounts;
 use crate::rekey::Rekey;
 use crate::renew::Trying;
 use crate::sources::{Offer, Sources};
 use crate::watchdog::Keeper;
+use crate::{mend, mounts};
 
 /// The host name before there is a manifest.
 const NAMELESS: &str = "keelson";
@@ -118,8 +118,12 @@ pub(crate) struct Machine {
     pub(crate) leave: Option<Leave>,
     /// The manifest in force.
     pub(crate) accepted: Option<Accepted>,
-    /// Where whoever stands at the console is, while there is none.
+    /// A manifest whose network counts before that of the one in force.
+    pub(crate) mended: Option<String>,
+    /// Where whoever stands at the console is.
     pub(crate) form: Form,
+    /// When they typed last.
+    pub(crate) typed: Duration,
     /// What is wrong with the one offered last.
     pub(crate) diagnostics: Option<String>,
     /// What the sources of manifests held when they were last looked at.
@@ -178,7 +182,9 @@ impl Machine {
             groups: None,
             leave: None,
             accepted: None,
+            mended: None,
             form: Form::default(),
+            typed: Duration::ZERO,
             diagnostics: None,
             offered: None,
             pending: None,
@@ -198,6 +204,7 @@ impl Machine {
             environment: Some(Environment::Container),
             manifest: None,
             services: Box::new(|_, _| Vec::new()),
+            network_test: Vec::new(),
             is_verbose: false,
             paths: crate::config::Paths::default(),
         };
@@ -217,6 +224,17 @@ impl Machine {
     /// Shows a service's line, which is in that service's log, to the operator.
     pub(crate) fn show(&mut self, text: &str) {
         self.console.say(self.system.uptime(), text);
+    }
+
+    /// Tells whoever types at the console something before the answer is whole.
+    pub(crate) fn remark(&mut self, text: &str) {
+        self.console.remark(self.system.uptime(), text);
+    }
+
+    /// Answers whoever types at the console, and asks what the form asks next.
+    pub(crate) fn answer(&mut self, text: &str) {
+        let question = self.form.question(&mend::scene(self));
+        self.console.answer(self.system.uptime(), text, question);
     }
 
     /// Whether every line of every service goes to the console.
@@ -248,11 +266,16 @@ impl Machine {
     /// Tells others of a manifest, and first of its secrets; those of the one in force are still there for whoever reads
     /// that now.
     pub(crate) fn publish_manifest(&mut self, path: &Path, accepted: &Accepted) {
+        self.publish_secrets(accepted);
+        self.publish(path, accepted.text.as_bytes(), 0o600);
+    }
+
+    /// Tells others of the secrets of a manifest.
+    pub(crate) fn publish_secrets(&mut self, accepted: &Accepted) {
         let before = self.accepted.as_ref().map_or(&[][..], |before| &before.secrets);
         if let Err(error) = secrets::publish(&*self.system, &self.config.paths.run, &accepted.secrets, before) {
             self.say(&stdx::chain(&error).to_string());
         }
-        self.publish(path, accepted.text.as_bytes(), 0o600);
     }
 
     /// Writes a small file others read; what fails is told, no more.

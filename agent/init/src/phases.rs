@@ -14,7 +14,7 @@ use crate::environment::Environment;
 use crate::groups::Groups;
 use crate::intake::{Intake, decide};
 use crate::machine::{Machine, Storage};
-use crate::{crash, devices, find, locks, mounts, settings, sources, storage, trial, watchdog};
+use crate::{crash, devices, find, locks, mend, mounts, settings, sources, storage, trial, watchdog};
 
 /// How many files PID 1's children may open: etcd and containerd expect many.
 const OPEN_FILES: u64 = 1_048_576;
@@ -133,6 +133,8 @@ fn mount(machine: &mut Machine) -> Vec<String> {
     let mut failures = mounts::apply(&*machine.system, machine.environment);
     let paths = &machine.config.paths;
     failures.extend(machine.system.make_dir(&paths.run, 0o755).err());
+    // In a container that starts again it may still be there.
+    machine.system.remove_file(&paths.mended()).ok();
     failures.extend(machine.system.make_dir(&paths.inbox(), 0o700).err());
     failures.extend(machine.system.make_dir(&paths.conditions(), 0o755).err());
     failures.extend(machine.system.make_dir(&paths.network_keys(), 0o700).err());
@@ -228,8 +230,8 @@ fn wait_for_state(machine: &mut Machine) -> Vec<String> {
     machine.offered.clone_from(&offer);
     match decide(offer, None, machine.search()) {
         Intake::Accepted(accepted) => {
-            let mended = machine.config.paths.mended();
-            machine.publish_manifest(&mended, &accepted);
+            machine.publish_secrets(&accepted);
+            mend::keep(machine, Some(accepted.text));
         }
         intake @ Intake::None { .. } if machine.storage == Storage::Unmade => take(machine, intake),
         Intake::None { .. } | Intake::LastGood { .. } => {}
@@ -241,9 +243,9 @@ fn wait_for_state(machine: &mut Machine) -> Vec<String> {
 /// looks after the machine has to reach it all the same.
 pub(crate) fn conceal(machine: &mut Machine) {
     let Some(accepted) = machine.accepted.clone() else { return };
-    let (manifest, mended) = (machine.config.paths.manifest(), machine.config.paths.mended());
-    machine.publish_manifest(&mended, &accepted);
-    machine.system.remove_file(&manifest).ok();
+    machine.publish_secrets(&accepted);
+    mend::keep(machine, Some(accepted.text));
+    machine.system.remove_file(&machine.config.paths.manifest()).ok();
 }
 
 /// Puts a decision about manifests into force and tells it.
@@ -270,6 +272,7 @@ pub(crate) fn take(machine: &mut Machine, intake: Intake) {
         machine.publish_manifest(&machine.config.paths.manifest(), &accepted);
         machine.publish(&last_good, accepted.text.as_bytes(), 0o600);
         sources::remember_fetched(machine);
+        mend::keep(machine, None);
         machine.accepted = Some(accepted);
     }
 }

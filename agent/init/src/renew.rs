@@ -12,7 +12,7 @@ use crate::intake::{self, Accepted};
 use crate::machine::Machine;
 use crate::runner::Runner;
 use crate::sources::Offer;
-use crate::{phases, sources, watchdog};
+use crate::{mend, phases, sources, watchdog};
 
 /// A manifest that is tried.
 #[derive(Clone, Debug)]
@@ -21,6 +21,8 @@ pub(crate) struct Trying {
     pub(crate) until: Duration,
     /// The one before.
     before: Accepted,
+    /// Whose network counted before.
+    mended: Option<String>,
 }
 
 /// What becomes of it.
@@ -82,7 +84,10 @@ pub(crate) fn search_again(machine: &mut Machine, runner: &mut Runner) {
     match intake::examine(offer, machine.search()) {
         Ok(found) if found.lacks_no_more(&current.secrets) => match plan(&current, &found) {
             Plan::Nothing => {}
-            Plan::Now(services) => put_in_force(machine, runner, found, &services),
+            Plan::Now(services) => {
+                let mended = machine.mended.clone();
+                put_in_force(machine, runner, (found, mended), &services);
+            }
             Plan::Later(key) => {
                 let told = format!("the secret of {key} is another one, which counts from the next start");
                 machine.say(&format!("manifest: {told}"));
@@ -101,7 +106,12 @@ pub(crate) fn search_again(machine: &mut Machine, runner: &mut Runner) {
 pub(crate) fn take(machine: &mut Machine, runner: &mut Runner, accepted: Accepted, trial: Option<Duration>) {
     let Some(current) = machine.accepted.clone() else { return };
     machine.diagnostics = None;
-    match (plan(&current, &accepted), trial) {
+    let planned = match plan(&counting(machine, &current), &accepted) {
+        // The network that was set at the console becomes the manifest's.
+        Plan::Nothing if machine.mended.is_some() => Plan::Now(Vec::new()),
+        planned => planned,
+    };
+    match (planned, trial) {
         (Plan::Nothing, None) => {
             // Perhaps it is tried, or another one was to count from the next start.
             let is_known = machine.trying.take().is_none() && machine.pending.is_none();
@@ -113,18 +123,21 @@ pub(crate) fn take(machine: &mut Machine, runner: &mut Runner, accepted: Accepte
         (Plan::Now(services), None) => {
             machine.trying = None;
             keep(machine, &accepted);
-            put_in_force(machine, runner, accepted, &services);
+            put_in_force(machine, runner, (accepted, None), &services);
         }
         (Plan::Now(services), Some(time)) => {
-            let before = machine.trying.as_ref().map_or(current, |trying| trying.before.clone());
+            let (before, mended) = match &machine.trying {
+                Some(trying) => (trying.before.clone(), trying.mended.clone()),
+                None => (current, machine.mended.clone()),
+            };
             if let Plan::Later(key) = plan(&accepted, &before) {
                 machine
                     .say(&format!("manifest: {} is not tried: {key} goes back with a new start only", accepted.source));
                 return;
             }
-            machine.trying = Some(Trying { until: machine.system.uptime() + time, before });
+            machine.trying = Some(Trying { until: machine.system.uptime() + time, before, mended });
             machine.say(&format!("manifest: {} is tried for {} s", accepted.source, time.as_secs()));
-            put_in_force(machine, runner, accepted, &services);
+            put_in_force(machine, runner, (accepted, None), &services);
         }
         (Plan::Later(key), None) => {
             keep(machine, &accepted);
@@ -154,8 +167,12 @@ pub(crate) fn tick(machine: &mut Machine, runner: &mut Runner) {
     if machine.trying.as_ref().is_some_and(|trying| trying.until <= machine.system.uptime())
         && let (Some(trying), Some(current)) = (machine.trying.take(), machine.accepted.clone())
     {
-        if let Plan::Now(services) = plan(&current, &trying.before) {
-            put_in_force(machine, runner, trying.before, &services);
+        let back = trying.before.clone().with_network_of(trying.mended.as_ref());
+        match plan(&counting(machine, &current), &back) {
+            Plan::Now(services) => put_in_force(machine, runner, (trying.before, trying.mended), &services),
+            Plan::Nothing => put_in_force(machine, runner, (trying.before, trying.mended), &[]),
+            // It was not tried then.
+            Plan::Later(_) => {}
         }
         machine.say("manifest: nobody kept the one that was tried, and the one before is back");
     }
@@ -172,7 +189,30 @@ fn keep(machine: &mut Machine, accepted: &Accepted) {
     sources::supersede(machine);
 }
 
-fn put_in_force(machine: &mut Machine, runner: &mut Runner, accepted: Accepted, services: &[&'static str]) {
+/// Lets the network of this manifest, which was set at the console, count before that of the one in force.
+pub(crate) fn mend(machine: &mut Machine, runner: &mut Runner, text: &str) {
+    let Some(current) = machine.accepted.clone() else { return };
+    let mended = current.clone().with_network_of(Some(&text.to_owned()));
+    if let Plan::Now(services) = plan(&counting(machine, &current), &mended) {
+        mend::keep(machine, Some(mended.text));
+        runner.touch();
+        start_anew(machine, runner, &services);
+    }
+}
+
+/// The manifest in force with the network that counts.
+fn counting(machine: &Machine, current: &Accepted) -> Accepted {
+    current.clone().with_network_of(machine.mended.as_ref())
+}
+
+/// Puts a manifest in force, with another one whose network counts before its own, if there is one.
+fn put_in_force(
+    machine: &mut Machine,
+    runner: &mut Runner,
+    (accepted, mended): (Accepted, Option<String>),
+    services: &[&'static str],
+) {
+    mend::keep(machine, mended);
     machine.publish_manifest(&machine.config.paths.manifest(), &accepted);
     machine.say(&format!("manifest: {} is in force", accepted.source));
     machine.accepted = Some(accepted);
@@ -180,6 +220,10 @@ fn put_in_force(machine: &mut Machine, runner: &mut Runner, accepted: Accepted, 
     runner.touch();
     phases::apply(machine);
     watchdog::settle(machine);
+    start_anew(machine, runner, services);
+}
+
+fn start_anew(machine: &mut Machine, runner: &mut Runner, services: &[&'static str]) {
     for name in services {
         if runner.supervisor().state(name).is_some() && !machine.renewals.iter().any(|known| known == name) {
             machine.renewals.push((*name).to_owned());

@@ -36,7 +36,6 @@ pub(crate) struct Ears {
     files: Option<FileWatch>,
     conditions: Option<FileWatch>,
     devices: Option<UeventSocket>,
-    /// Only while there is no usable manifest.
     typed: Option<Typed>,
     buttons: Vec<PowerButton>,
 }
@@ -109,7 +108,7 @@ impl Ears {
             self.files.as_ref().map(AsFd::as_fd),
             self.conditions.as_ref().map(AsFd::as_fd),
             self.devices.as_ref().map(AsFd::as_fd),
-            self.typed.as_ref().filter(|_| stage == Stage::Maintenance).map(AsFd::as_fd),
+            self.typed.as_ref().filter(|_| stage != Stage::Stopping).map(AsFd::as_fd),
         ]
     }
 }
@@ -122,12 +121,7 @@ pub(crate) fn turn(machine: &mut Machine, runner: &mut Runner, ears: &mut Ears, 
     let count = pipes.len();
     let others = ears.fds(machine.stage).into_iter().flatten().chain(ears.buttons.iter().map(AsFd::as_fd));
     let all: Vec<BorrowedFd<'_>> = pipes.into_iter().chain(others).collect();
-    let longest = if machine.trial.is_some() { longest.min(trial::LONGEST_WAIT) } else { longest };
-    let longest = machine.keeper.as_ref().map_or(longest, |keeper| longest.min(keeper.longest_wait()));
-    let longest = machine
-        .trying
-        .as_ref()
-        .map_or(longest, |trying| longest.min(trying.until.saturating_sub(machine.system.uptime())));
+    let longest = patience(machine, runner, longest);
     let readable = wait_readable(&all, left.unwrap_or(longest).min(longest));
     drop(all);
     watchdog::pet(machine);
@@ -135,13 +129,15 @@ pub(crate) fn turn(machine: &mut Machine, runner: &mut Runner, ears: &mut Ears, 
     while let Some(notification) = ears.notify.as_ref().and_then(NotifySocket::next) {
         runner.notified(machine, notification);
     }
-    if let Some(typed) = ears.typed.as_mut().filter(|_| machine.stage == Stage::Maintenance) {
+    if let Some(typed) = ears.typed.as_mut().filter(|_| machine.stage != Stage::Stopping) {
         match typed.lines() {
             Some(lines) if lines.is_empty() => {}
             Some(lines) => mend::take(machine, runner, lines),
             None => ears.typed = None,
         }
     }
+    mend::tick(machine);
+    runner.check_errand(machine);
     let mut leave = None;
     while let Some(signal) = ears.signals.as_ref().and_then(Signals::next) {
         leave = leave.or(Leave::by_signal(signal));
@@ -183,6 +179,19 @@ pub(crate) fn turn(machine: &mut Machine, runner: &mut Runner, ears: &mut Ears, 
         }
     }
     leave
+}
+
+/// How long nothing has to be looked at by itself, no longer than `longest`.
+fn patience(machine: &Machine, runner: &Runner, longest: Duration) -> Duration {
+    let now = machine.system.uptime();
+    let waits = [
+        machine.trial.is_some().then_some(trial::LONGEST_WAIT),
+        machine.keeper.as_ref().map(watchdog::Keeper::longest_wait),
+        machine.trying.as_ref().map(|trying| trying.until.saturating_sub(now)),
+        machine.console.holds_for(now),
+        runner.errand_left(now),
+    ];
+    waits.into_iter().flatten().fold(longest, Duration::min)
 }
 
 /// Loads drivers for what came. Answers whether disks are among it.
@@ -239,7 +248,7 @@ fn resume(machine: &mut Machine, runner: &mut Runner) {
     if let Err(error) = runner.replace(machine, Vec::new()) {
         machine.say(&error.to_string());
     }
-    machine.system.remove_file(&machine.config.paths.mended()).ok();
+    mend::keep(machine, None);
     runner.open_logs(&machine.config.paths.logs);
     phases::resume(machine);
     enter_stage(machine, runner);

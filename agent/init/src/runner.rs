@@ -9,7 +9,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use machine_api::LogLine;
 use supervisor::{Action, Event, ServiceSpec, ServiceStatus, SpecError, Supervisor};
-use sys::{Ended, Notification, Spawn};
+use sys::{Ended, Notification, Signal, Spawn};
 
 use crate::logs::Logs;
 use crate::machine::Machine;
@@ -19,10 +19,23 @@ const LINE_BYTES: usize = 16 * 1024;
 /// How much is read from one service before the others get their turn.
 const TURN_BYTES: usize = 64 * 1024;
 
+/// What a program gets that somebody at the console asked for.
+const ERRAND: Duration = Duration::from_secs(30);
+/// What such a program answers with that did its work, and with that found that something does not work.
+const ANSWERED: [Ended; 2] = [Ended::Code(0), Ended::Code(2)];
+
+/// A program that somebody at the console asked for. There is one at a time, and it is no service.
+struct Errand {
+    pid: u32,
+    /// When it has to have ended.
+    until: Duration,
+}
+
 /// The services and their pipes.
 pub(crate) struct Runner {
     supervisor: Supervisor,
     outputs: Vec<Output>,
+    errand: Option<Errand>,
     logs: Logs,
     /// Whether the status changed since it was last taken.
     has_changed: bool,
@@ -42,6 +55,7 @@ impl Runner {
         Self {
             supervisor: Supervisor::new(),
             outputs: Vec::new(),
+            errand: None,
             logs: Logs::new(logs),
             has_changed: true,
             was_ready: false,
@@ -147,7 +161,51 @@ impl Runner {
         }
     }
 
+    /// Runs the program that tests the network; what it prints is the answer at the console. In words why not.
+    pub(crate) fn run_errand(&mut self, machine: &mut Machine, words: &[String]) -> Result<(), String> {
+        if self.errand.is_some() {
+            return Err("the test before is still under way".to_owned());
+        }
+        let (Some((what, about)), false) = (words.split_first(), machine.config.network_test.is_empty()) else {
+            return Err("there is no program for that here".to_owned());
+        };
+        let mut argv = machine.config.network_test.clone();
+        // What comes behind is none of its options.
+        argv.extend([what.clone(), "--".to_owned()]);
+        argv.extend_from_slice(about);
+        let spawned = machine.system.spawn(&Spawn { argv, env: Vec::new(), cgroup_procs: Vec::new() });
+        let spawned = spawned.map_err(|error| stdx::chain(&error).to_string())?;
+        if let Some(pipe) = spawned.output {
+            let output = Output { name: String::new(), pid: spawned.pid, pipe: pipe.into(), partial: Vec::new() };
+            self.outputs.push(output);
+        }
+        self.errand = Some(Errand { pid: spawned.pid, until: machine.system.uptime() + ERRAND });
+        Ok(())
+    }
+
+    /// How long from now the program that was asked for may still take.
+    pub(crate) fn errand_left(&self, now: Duration) -> Option<Duration> {
+        self.errand.as_ref().map(|errand| errand.until.saturating_sub(now))
+    }
+
+    /// Ends the program that was asked for, if it takes too long.
+    pub(crate) fn check_errand(&mut self, machine: &mut Machine) {
+        let now = machine.system.uptime();
+        let Some(errand) = self.errand.as_mut().filter(|errand| errand.until <= now) else { return };
+        // It hangs, and may take a while to end all the same.
+        errand.until = now + ERRAND;
+        if let Err(error) = machine.system.kill(errand.pid, Signal::Kill) {
+            machine.say(&stdx::chain(&error).to_string());
+        }
+    }
+
     fn ended(&mut self, machine: &mut Machine, pid: u32, ended: Ended) {
+        if self.errand.as_ref().is_some_and(|errand| errand.pid == pid) {
+            self.errand = None;
+            let words = if ANSWERED.contains(&ended) { String::new() } else { format!("the test ended: {ended}") };
+            machine.answer(&words);
+            return;
+        }
         self.step(machine, Event::Ended { pid, ended });
     }
 
@@ -203,6 +261,10 @@ impl Runner {
 
     fn line(&mut self, machine: &mut Machine, name: &str, bytes: &[u8]) {
         let text = String::from_utf8_lossy(bytes).trim_end().to_owned();
+        if name.is_empty() {
+            machine.remark(&text);
+            return;
+        }
         self.log(machine, name, machine.system.uptime(), &text);
         if machine.is_verbose() {
             machine.show(&format!("{name}| {text}"));

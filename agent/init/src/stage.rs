@@ -65,6 +65,7 @@ mod tests {
                 seen.store(manifest.is_some(), Ordering::Relaxed);
                 Vec::new()
             }),
+            network_test: Vec::new(),
             is_verbose: false,
             paths: Paths::default(),
         };

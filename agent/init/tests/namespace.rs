@@ -27,6 +27,10 @@ fn main() {
     let arguments: Vec<String> = std::env::args().collect();
     match arguments.get(1).map(String::as_str) {
         Some("as-init") => init::run(config()),
+        Some("as-test") => {
+            println!("tested: {}", arguments[2..].join(" "));
+            std::process::exit(2);
+        }
         Some("as-service") => as_service(arguments.get(2).map_or("", String::as_str)),
         _ => {}
     }
@@ -40,7 +44,8 @@ fn main() {
     a_manifest_is_tried_kept_and_stays();
     network_and_manifest_are_mended_at_the_console();
     a_secret_that_is_missing_stops_nothing_and_is_taken_when_it_comes();
-    println!("test result: ok. 6 passed");
+    the_network_of_a_machine_with_a_manifest_is_mended_at_the_console();
+    println!("test result: ok. 7 passed");
 }
 
 fn is_root() -> bool {
@@ -62,6 +67,7 @@ fn config() -> Config {
             ServiceSpec::oneshot("once", own("once")).after(&["first"]),
             ServiceSpec::daemon("first", own("orphans")),
             ServiceSpec::daemon("flaky", own("flaky")),
+            ServiceSpec::daemon("machine", own("ready")),
             stubborn,
         ]
     };
@@ -70,6 +76,7 @@ fn config() -> Config {
         environment: Some(Environment::Container),
         manifest: Some("/manifest/manifest.toml".into()),
         services: Box::new(services),
+        network_test: [SELF, "as-test"].map(str::to_owned).to_vec(),
         is_verbose: true,
         paths: Paths::default(),
     }
@@ -192,6 +199,18 @@ impl Namespace {
         assert!(places.is_sorted(), "{parts:?} came as\n{}", self.seen.join("\n"));
     }
 
+    /// Puts a file into the first process's inbox.
+    fn hand_in(&self, name: &str, text: &str) {
+        let draft = self.inside("/run/keelson/draft");
+        std::fs::write(&draft, text).unwrap();
+        std::fs::rename(&draft, self.inside("/run/keelson/inbox").join(name)).unwrap();
+    }
+
+    /// The network's own service says that there is an interface.
+    fn has_card(&self) {
+        std::fs::write(self.inside("/run/keelson/network.json"), r#"{"interfaces": [{"name": "lo"}]}"#).unwrap();
+    }
+
     /// Somebody stands at the console.
     fn types(&mut self, text: &str) {
         self.outer.stdin.as_mut().unwrap().write_all(text.as_bytes()).unwrap();
@@ -251,7 +270,7 @@ fn services_start_in_order_restart_and_stop() {
     assert!(dead.is_empty(), "not reaped: {dead:?}");
     assert_eq!(std::fs::read_to_string(namespace.inside("/run/keelson/hostname")).unwrap(), "m1\n");
     let status = namespace.status_when(|status| status.ready);
-    assert_eq!((status.stage(), status.services.len()), (Stage::Running, 5));
+    assert_eq!((status.stage(), status.services.len()), (Stage::Running, 6));
     let namespace = namespace.stop();
     namespace.assert_order(&["stopping: SIGTERM", "second: stopped", "first: stopped", "stopped in"]);
     namespace.assert_order(&["stubborn: did not end within 1 s, killing it", "stubborn: stopped", "stopped in"]);
@@ -307,28 +326,23 @@ fn a_bad_manifest_leaves_the_last_good_one_in_force() {
 fn a_manifest_is_tried_kept_and_stays() {
     let mut namespace = Namespace::start(GOOD, None);
     namespace.expect("all services are ready");
-    let hand_in = |namespace: &Namespace, name: &str, text: &str| {
-        let draft = namespace.inside("/run/keelson/draft");
-        std::fs::write(&draft, text).unwrap();
-        std::fs::rename(&draft, namespace.inside("/run/keelson/inbox").join(name)).unwrap();
-    };
     let last_good = |namespace: &Namespace| std::fs::read_to_string(namespace.inside("/state/manifest.toml")).unwrap();
     let live = format!("{GOOD}[machine.labels]\na = \"1\"\n");
-    hand_in(&namespace, "manifest.try", &format!("1\n{live}"));
+    namespace.hand_in("manifest.try", &format!("1\n{live}"));
     namespace.expect("is tried for 1 s");
     // Something else that is handed in lets the source, which is as it was, count no more than before.
-    hand_in(&namespace, "nothing", "");
+    namespace.hand_in("nothing", "");
     namespace.expect("nobody kept the one that was tried");
     assert_eq!(std::fs::read_to_string(namespace.inside("/run/keelson/manifest.toml")).unwrap(), GOOD);
-    hand_in(&namespace, "manifest.try", &format!("600\n{live}"));
+    namespace.hand_in("manifest.try", &format!("600\n{live}"));
     namespace.expect("is tried for 600 s");
     assert_eq!(last_good(&namespace), GOOD);
     namespace.status_when(|status| status.manifest_tried_until.is_some());
-    hand_in(&namespace, "keep", "");
+    namespace.hand_in("keep", "");
     namespace.expect("the one that was tried is kept");
     assert_eq!(last_good(&namespace), live);
     // Neither the order nor the source, which still has the old one, takes it back.
-    hand_in(&namespace, "restart", "flaky");
+    namespace.hand_in("restart", "flaky");
     namespace.expect("flaky starts anew");
     assert_eq!(std::fs::read_to_string(namespace.inside("/state/manifest.superseded")).unwrap(), GOOD);
     assert_eq!(std::fs::read_to_string(namespace.inside("/run/keelson/manifest.toml")).unwrap(), live);
@@ -339,11 +353,11 @@ fn a_manifest_is_tried_kept_and_stays() {
 
 fn network_and_manifest_are_mended_at_the_console() {
     let mut namespace = Namespace::start("version = 3\n", None);
-    namespace.expect("Enter opens a form");
+    namespace.expect("Enter shows the status and a form");
     namespace.expect("helper: ready");
+    namespace.has_card();
     namespace.types("\n2\nlo\n10.9.9.9/24\n10.9.9.1\n10.9.9.1\n");
-    namespace.expect("the network was set at the console");
-    namespace.expect("helper: stopped");
+    namespace.expect("the network was set");
     let mended = std::fs::read_to_string(namespace.inside("/run/keelson/mended.toml")).unwrap();
     assert!(mended.contains("10.9.9.9/24") && mended.contains("via = \"10.9.9.1\""), "{mended}");
     namespace.types("1\n3\nversion = 1\n[machine]\nhostnam = \"m1\"\n.\n");
@@ -351,15 +365,14 @@ fn network_and_manifest_are_mended_at_the_console() {
     namespace.expect("it is not taken in");
     assert!(namespace.seen.iter().any(|line| line.contains("hostnam")), "{:?}", namespace.seen);
     namespace.types(&format!("3\n{GOOD}.\n"));
+    // Held back while somebody was asked, or told later.
+    namespace.expect("the network was set at the console, until");
+    namespace.expect("helper: stopped");
     namespace.expect("a manifest was pasted at the console");
     namespace.expect("all services are ready");
     assert_eq!(std::fs::read_to_string(namespace.inside("/state/manifest.toml")).unwrap(), GOOD);
-    let menus = |namespace: &Namespace| namespace.seen.iter().filter(|line| line.contains("1 shows the")).count();
-    let before = menus(&namespace);
-    // Whoever stands at a machine that has a manifest is not listened to.
-    namespace.types("\n");
-    let namespace = namespace.stop();
-    assert_eq!(menus(&namespace), before);
+    assert!(!namespace.inside("/run/keelson/mended.toml").exists(), "the manifest's network counts");
+    namespace.stop();
     println!("network and manifest are mended at the console: ok");
 }
 
@@ -389,4 +402,33 @@ fn a_secret_that_is_missing_stops_nothing_and_is_taken_when_it_comes() {
     let namespace = namespace.stop();
     assert!(!namespace.seen.iter().any(|line| line.contains("0123456789abcdef")), "{:?}", namespace.seen);
     println!("a secret that is missing stops nothing and is taken when it comes: ok");
+}
+
+fn the_network_of_a_machine_with_a_manifest_is_mended_at_the_console() {
+    let mut namespace = Namespace::start(GOOD, None);
+    namespace.expect("all services are ready");
+    namespace.has_card();
+    namespace.types("\n");
+    namespace.expect("m1: running, ready");
+    namespace.expect("manifest: /manifest/manifest.toml");
+    namespace.expect("lo: ");
+    namespace.types("3\n");
+    namespace.expect("this machine has a manifest");
+    namespace.types("port 10.0.0.1 6443\n");
+    namespace.expect("tested: port -- 10.0.0.1 6443");
+    namespace.types("2\nlo\n10.9.9.8/24\n\n\n");
+    namespace.expect("the network was set");
+    namespace.status_when(|status| status.conditions.iter().any(|it| it.name == "NetworkMended" && it.is_concern));
+    let mended = std::fs::read_to_string(namespace.inside("/run/keelson/mended.toml")).unwrap();
+    assert!(mended.contains("10.9.9.8/24") && mended.contains("hostname = \"m1\""), "{mended}");
+    // What was held back while somebody was asked comes once they are done.
+    assert!(!namespace.seen.iter().any(|line| line.contains("machine starts anew, for the manifest")));
+    namespace.types("4\n");
+    namespace.expect("machine starts anew, for the manifest");
+    assert_eq!(std::fs::read_to_string(namespace.inside("/run/keelson/manifest.toml")).unwrap(), GOOD);
+    namespace.hand_in("manifest.toml", &format!("{GOOD}[machine.labels]\na = \"1\"\n"));
+    namespace.status_when(|status| status.conditions.iter().all(|it| it.name != "NetworkMended"));
+    assert!(!namespace.inside("/run/keelson/mended.toml").exists());
+    namespace.stop();
+    println!("the network of a machine with a manifest is mended at the console: ok");
 }

@@ -1,12 +1,52 @@
 //! A machine's status, for people.
 
-use crate::{MachineStatus, UpdateState, VolumeStatus};
+use crate::{MachineStatus, Shown, Stage, UpdateState, VolumeStatus};
 
 impl MachineStatus {
     /// How far an update has come, if there was one.
     #[must_use]
     pub fn state_of_update(&self) -> Option<UpdateState> {
         self.update_state.and_then(|number| UpdateState::try_from(number).ok())
+    }
+
+    /// For people, some seconds after boot: what they see who ask for it, and who stand at the console.
+    #[must_use]
+    pub fn describe(&self) -> String {
+        let stage = match self.stage() {
+            Stage::Booting => "booting",
+            Stage::Maintenance => "in maintenance",
+            Stage::Running => "running",
+            Stage::Stopping => "stopping",
+        };
+        let (ready, now) = (if self.ready { "ready" } else { "not ready" }, self.uptime_seconds);
+        let mut lines = vec![format!("{}: {stage}, {ready}, up {now:.0} s", self.hostname)];
+        lines.extend(self.manifest_source.iter().map(|source| format!("manifest: {source}")));
+        lines.extend(self.manifest_pending.iter().map(|pending| format!("manifest: {pending}")));
+        lines.extend(self.manifest_tried_until.map(|until| {
+            let left = until - now;
+            format!("manifest: the one before is back in {left:.0} s unless this one is kept (keelson apply --keep)")
+        }));
+        let slot = self.slot.as_deref().unwrap_or_default();
+        lines.extend(self.version.iter().map(|version| format!("system: version {version} in slot {slot}")));
+        lines.extend(self.secure_boot.map(|is_on| {
+            let what =
+                if is_on { "starts only what is signed (Secure Boot)" } else { "starts anything: Secure Boot is off" };
+            format!("firmware: {what}")
+        }));
+        lines.extend(self.volumes.iter().map(VolumeStatus::describe));
+        lines.extend(self.crash.iter().map(|crash| format!("the start before this one: {crash} (keelson crash)")));
+        lines.extend(self.update.iter().map(|update| format!("last {update}")));
+        lines.extend(self.virtual_address.iter().map(|address| address.describe(now)));
+        if self.conditions.is_empty() {
+            // An agent of before conditions had names.
+            lines.extend(self.unmet.iter().map(|unmet| format!("unmet: {unmet}")));
+        }
+        lines.extend(self.conditions.iter().map(|condition| format!("unmet: {}", condition.describe(now))));
+        if !self.services.is_empty() {
+            lines.extend([String::new(), self.text().trim_end().to_owned()]);
+        }
+        lines.extend(self.diagnostics.iter().map(|text| format!("\nthe manifest that was offered last:\n{text}")));
+        lines.join("\n") + "\n"
     }
 }
 
@@ -40,5 +80,21 @@ mod tests {
         let status: MachineStatus = serde_json::from_str(r#"{"updateState":"taken-back"}"#).unwrap();
         assert_eq!(status.state_of_update(), Some(UpdateState::TakenBack));
         assert!(serde_json::to_string(&status).unwrap().contains(r#""updateState":"taken-back""#));
+    }
+
+    #[test]
+    fn a_status_says_what_is_unmet() {
+        let status: MachineStatus = serde_json::from_value(serde_json::json!({
+            "stage": "running", "hostname": "m1", "uptimeSeconds": 12.4, "secureBoot": true, "unmet": ["etcd is starting"],
+            "conditions": [{"name": "ServiceNotReady", "subject": "etcd", "sinceSeconds": 2.0, "why": "etcd is starting",
+                            "fix": "keelson logs etcd"}],
+            "services": [{"name": "etcd", "state": "starting", "pid": 7, "restarts": 1, "why": "waits for its peers"}],
+        }))
+        .unwrap();
+        let text = status.describe();
+        assert!(text.starts_with("m1: running, not ready, up 12 s\nfirmware: starts only what is signed"), "{text}");
+        assert!(text.contains("\nunmet: ServiceNotReady etcd, for 10s: "), "{text}");
+        assert!(text.contains("what helps: keelson logs etcd\n"), "{text}");
+        assert!(text.contains("waits for its peers"), "{text}");
     }
 }

@@ -14,7 +14,8 @@ use crate::etcd::Master;
 pub struct Config {
     /// The manifest in force; `None` in maintenance.
     pub manifest: Option<Manifest>,
-    /// A manifest whose network was set at the console, and nothing else of which counts; while there is no other.
+    /// A manifest whose network counts before that of the one in force, such as one that was set at the console, and
+    /// nothing else of which does.
     pub mended: Option<Manifest>,
     /// Whether the machine, and with it the clock, is ours.
     pub owns_clock: bool,
@@ -55,6 +56,11 @@ pub struct Config {
 }
 
 impl Config {
+    /// The manifest whose network counts.
+    pub(crate) fn networking(&self) -> Option<&Manifest> {
+        self.mended.as_ref().or(self.manifest.as_ref())
+    }
+
     /// The usual places.
     #[must_use]
     pub fn new(manifest: Option<Manifest>, built: SystemTime) -> Self {

@@ -32,9 +32,8 @@ const DRAIN: Duration = Duration::from_secs(3);
 pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), Error> {
     let kept = config.owns_clock.then(|| config.clock.clone());
     let was_early = kept.as_ref().is_some_and(|kept| clock::apply_floor(&Linux, clock::floor(config.built, kept)));
-    let manifest = config.manifest.as_ref().or(config.mended.as_ref());
-    let network =
-        NetworkConfig { manifest: manifest.cloned(), run: config.run.clone(), pods: config.pod_links.clone() };
+    let manifest = config.networking().cloned();
+    let network = NetworkConfig { manifest, run: config.run.clone(), pods: config.pod_links.clone() };
     let (network, status) = Network::connect(network).map_err(Error::Netlink)?;
     let tasks = Tasks::new();
     tasks.spawn("network", network.run(shutdown.clone()));

@@ -221,7 +221,7 @@ async fn told_by_stranger(scene: &Scene, machine: &Machine, (name, fix): (&str, 
 }
 
 /// Whether a status tells a condition, and what helps.
-fn has(status: &Value, name: &str, fix: &str) -> Result<()> {
+pub(super) fn has(status: &Value, name: &str, fix: &str) -> Result<()> {
     let conditions = status["conditions"].as_array().context("it has no conditions")?;
     let found = conditions.iter().find(|condition| condition["name"] == name);
     let found = found.with_context(|| format!("it tells {}", status["conditions"]))?;
@@ -246,7 +246,7 @@ async fn mend(scene: &Scene, machine: &Machine, mishap: &Mishap) -> Result<()> {
 }
 
 /// Waits until the machine no longer tells of it, and lacks nothing.
-async fn is_over(scene: &Scene, machine: &Machine, name: &str) -> Result<()> {
+pub(super) async fn is_over(scene: &Scene, machine: &Machine, name: &str) -> Result<()> {
     until(&format!("the end of {name}"), SOON, async || {
         let status = status(scene, machine)?;
         ensure!(has(&status, name, "").is_err() && status["ready"] == true, "it lacks {}", status["unmet"]);

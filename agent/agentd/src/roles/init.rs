@@ -30,6 +30,7 @@ pub(crate) fn run(options: Options) -> ! {
         environment: None,
         manifest: options.manifest,
         services: Box::new(services),
+        network_test: argv(&[AGENT, "check"]),
         is_verbose: options.verbose,
         paths: init::Paths::default(),
     })

@@ -20,9 +20,7 @@ pub(crate) fn run() -> Result<()> {
         let manifest = manifest()?;
         let peers = manifest.as_ref().map(peers).transpose()?;
         let mut config = machine::Config::new(manifest, built);
-        if config.manifest.is_none() {
-            config.mended = crate::node::mended_network();
-        }
+        config.mended = crate::node::mended_network();
         config.peers = peers.unwrap_or_default();
         config.etcd = config.manifest.as_ref().map(etcd_member::master).transpose()?.flatten();
         config.forwards_to = config.etcd.is_some().then(|| config.maintenance.port());

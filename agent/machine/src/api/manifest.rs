@@ -64,6 +64,14 @@ pub(crate) fn in_force(run: &Path) -> Result<String, String> {
     Ok(String::from_utf8_lossy(&content).into_owned())
 }
 
+/// The same with the network that was set at the console, if one was: whoever calls comes by that, and another manifest
+/// ends it.
+fn counting(run: &Path) -> Result<String, String> {
+    let in_force = in_force(run)?;
+    let mended = Linux.read(&run.join("mended.toml")).ok();
+    Ok(mended.map_or(in_force, |text| String::from_utf8_lossy(&text).into_owned()))
+}
+
 /// Takes another manifest in; the first one, where there is none.
 pub(super) async fn apply(server: &Server, asked: ApplyRequest, is_first: bool) -> Result<Applied, Status> {
     let known = secrets::published(&Linux, &server.run).map_err(|error| away(chain(&error).to_string()))?;
@@ -125,7 +133,7 @@ async fn take(
 ) -> Result<Applied, Status> {
     let (run, content) = (server.run.as_path(), asked.manifest.as_str());
     let trial = Trial::parse(asked.trial)?;
-    let before = in_force(run).map_err(away)?;
+    let before = counting(run).map_err(away)?;
     let changes = changes(&before, content, secrets);
     let mut applied = compare(&changes, &services(run), applied);
     let tried = match trial {
@@ -326,6 +334,12 @@ mod tests {
         let kept = put(folder.path(), &after, false, Some(Wished::Keep(true))).unwrap();
         assert_eq!((kept.tried_for, kept.tried_seconds), (None, None));
         assert_eq!(inbox(folder.path(), "manifest.toml"), Some(after.clone()));
+        // The network that was set at the console ends with any other manifest, which may cut off as well.
+        std::fs::write(folder.path().join("mended.toml"), &after).unwrap();
+        let applied = put(folder.path(), &format!("{BEFORE}[kubelet]\nmax-pods = 9\n"), false, None).unwrap();
+        assert_eq!(applied.tried_for.as_deref(), Some("network.interfaces[0].dhcp"));
+        assert_eq!(put(folder.path(), &after, false, None).unwrap().tried_seconds, None);
+        std::fs::remove_file(folder.path().join("mended.toml")).unwrap();
         // Nothing of it counts before the next start, when there is nothing to try.
         let later = put(folder.path(), &after.replace("m1", "m2"), false, None).unwrap();
         assert_eq!((later.needs_reboot, later.tried_seconds), (true, None));

@@ -238,6 +238,27 @@ async fn during<T>(
     seen
 }
 
+/// The network that was set at the console, and back to that of the manifest.
+async fn mended_scenario(run: &Path) {
+    let kernel = Netlink::connect().unwrap();
+    let veth = Veth { name: "far0", peer: "eth0", peer_namespace: None, mtu: None, peer_mac: None };
+    kernel.set_up(kernel.create_veth(&veth).await.unwrap().index).await.unwrap();
+    let with =
+        |address: &str| manifest(&format!("[[network.interfaces]]\nname = \"eth0\"\naddresses = [\"{address}\"]\n"));
+    let mut config = crate::Config::new(with("10.79.0.2/24"), std::time::UNIX_EPOCH);
+    config.mended = with("10.79.0.7/24");
+    for wanted in ["10.79.0.7/24", "10.79.0.2/24"] {
+        during(run, config.networking().cloned(), async |status| drop(ready(status).await)).await;
+        assert_eq!(global_addresses(&kernel, "eth0").await, [wanted]);
+        config.mended = None;
+    }
+}
+
+#[test]
+fn the_network_of_the_console_counts_before_the_manifests() {
+    in_a_namespace(mended_scenario);
+}
+
 #[test]
 fn a_bridge_is_made_changed_and_removed_as_the_manifest_says() {
     in_a_namespace(bridge_scenario);

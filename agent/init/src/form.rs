@@ -43,6 +43,8 @@ const LINE_BYTES: usize = 1024;
 pub(crate) enum Answer {
     /// Show this, if it is anything.
     Show(String),
+    /// It means nothing here, for this reason, if there is one to tell.
+    Unclear(String),
     /// Nothing: more lines come.
     More,
     /// Show how the machine is.
@@ -124,7 +126,7 @@ impl Form {
         let word = line.trim();
         if !matches!(self, Self::Pasting(_) | Self::Passphrase) && !is_plain(word) {
             *self = Self::Menu;
-            return Answer::Show("letters, digits and . : / - _ @ are understood, no others".to_owned());
+            return Answer::Unclear("letters, digits and . : / - _ @ are understood, no others".to_owned());
         }
         let asked = || Answer::Show(String::new());
         let (next, answer) = match take(self) {
@@ -132,7 +134,7 @@ impl Form {
             Self::Menu => menu(word, scene),
             Self::Interface => match scene.cards.iter().find(|card| card.name == word) {
                 Some(card) => (Self::Address(card.clone()), asked()),
-                None => (Self::Menu, Answer::Show(format!("there is no interface {word:?}"))),
+                None => (Self::Menu, Answer::Unclear(format!("there is no interface {word:?}"))),
             },
             Self::Address(card) if word == "dhcp" => {
                 (Self::Servers(Wish { card, address: None, ..Wish::default() }), asked())
@@ -176,7 +178,7 @@ fn menu(word: &str, scene: &Scene) -> (Form, Answer) {
         ["dns" | "route", _] | ["port", _, _] => {
             (Form::Menu, Answer::Test(words.into_iter().map(str::to_owned).collect()))
         }
-        _ => asked(Form::Menu),
+        _ => (Form::Menu, Answer::Unclear(String::new())),
     }
 }
 
@@ -235,7 +237,7 @@ mod tests {
 
     fn shown(lines: &str) -> String {
         match play(lines) {
-            (_, Answer::Show(text)) => text,
+            (_, Answer::Show(text) | Answer::Unclear(text)) => text,
             other => panic!("{other:?}"),
         }
     }
@@ -288,7 +290,7 @@ mod tests {
         assert_eq!(play_at(&scene(true), "\nport 10.0.0.1  6443\n").1, test(&["port", "10.0.0.1", "6443"]));
         assert_eq!(play("\nroute fd00::1\n").1, test(&["route", "fd00::1"]));
         for lines in ["\ndns\n", "\ndns a b\n", "\nport a\n", "\nreboot now\n"] {
-            assert_eq!(play(lines), (Form::Menu, Answer::Show(String::new())), "{lines:?}");
+            assert_eq!(play(lines), (Form::Menu, Answer::Unclear(String::new())), "{lines:?}");
         }
     }
 

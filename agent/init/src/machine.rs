@@ -124,6 +124,8 @@ pub(crate) struct Machine {
     pub(crate) form: Form,
     /// When they typed last.
     pub(crate) typed: Duration,
+    /// How many lines in a row meant nothing.
+    pub(crate) unclear: u32,
     /// What is wrong with the one offered last.
     pub(crate) diagnostics: Option<String>,
     /// What the sources of manifests held when they were last looked at.
@@ -185,6 +187,7 @@ impl Machine {
             mended: None,
             form: Form::default(),
             typed: Duration::ZERO,
+            unclear: 0,
             diagnostics: None,
             offered: None,
             pending: None,

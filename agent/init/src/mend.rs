@@ -17,13 +17,23 @@ pub(crate) const HINT: &str = "Enter shows the status and a form for the network
 /// Whoever types nothing for so long has left.
 const AWAY: Duration = Duration::from_secs(600);
 
+/// So many lines in a row that mean nothing were typed by nobody.
+const UNCLEAR: u32 = 3;
+/// For so long after them nothing is listened to.
+const DEAF: Duration = Duration::from_secs(2);
+
 /// Takes lines that were typed at the console.
 pub(crate) fn take(machine: &mut Machine, runner: &mut Runner, lines: Vec<String>) {
     if machine.stage == Stage::Stopping {
         return;
     }
     for line in lines {
-        machine.typed = machine.system.uptime();
+        let now = machine.system.uptime();
+        if machine.unclear >= UNCLEAR && now.saturating_sub(machine.typed) < DEAF {
+            // Perhaps what is at the other end sends back what it gets, or takes this for something that it may talk to.
+            continue;
+        }
+        machine.typed = now;
         let scene = scene(machine);
         let mut form = std::mem::take(&mut machine.form);
         let answer = form.take(&line, &scene);
@@ -36,10 +46,12 @@ pub(crate) fn take(machine: &mut Machine, runner: &mut Runner, lines: Vec<String
 
 fn perform(machine: &mut Machine, runner: &mut Runner, answer: Answer) {
     let inbox = machine.config.paths.inbox();
+    machine.unclear = if matches!(answer, Answer::Unclear(_)) { machine.unclear + 1 } else { 0 };
     // Not into the log: what is typed may come back in it.
     match answer {
         Answer::More => {}
-        Answer::Show(text) => machine.answer(&text),
+        Answer::Unclear(_) if machine.unclear >= UNCLEAR => close(machine, "nothing of that is understood"),
+        Answer::Show(text) | Answer::Unclear(text) => machine.answer(&text),
         Answer::Status => {
             let status = status(machine, runner);
             machine.answer(&status);
@@ -299,6 +311,19 @@ mod tests {
             assert!(text.contains(part), "{part}: {text}");
         }
         assert!(!text.contains("pod1") && !text.contains("6b65656c"), "{text}");
+    }
+
+    #[test]
+    fn a_line_that_sends_back_what_it_gets_is_not_talked_to_for_ever() {
+        let system = Arc::new(FakeSystem::new());
+        let (mut machine, mut runner) = running(&system);
+        types(&mut machine, &mut runner, "[ 1.00] x\n[ 1.00] y\n[ 1.00] z\n[ 1.00] x\n");
+        assert_eq!(machine.form, Form::Closed);
+        types(&mut machine, &mut runner, "\n");
+        assert_eq!(machine.form, Form::Closed, "it listens again only after a while");
+        system.set_uptime(system.uptime() + DEAF);
+        types(&mut machine, &mut runner, "\n");
+        assert_eq!(machine.form, Form::Menu);
     }
 
     #[test]

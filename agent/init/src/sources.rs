@@ -281,8 +281,9 @@ fn from_image(system: &dyn System, paths: &Paths) -> Option<Offer> {
 /// The parts on the first disk that is there to hand them in.
 fn from_disk(system: &dyn System) -> Vec<Offer> {
     let devices = sys::block_devices(system);
-    let found = devices.iter().find_map(|device| Some((device, device.manifest_file()?)));
-    let Some((device, file)) = found else { return Vec::new() };
+    let found = devices.iter().filter_map(|device| Some((device, device.manifest_file()?)));
+    // One that is ours only, before one that others look into, too.
+    let Some((device, file)) = found.min_by_key(|(_, file)| *file != HANDED_FILE) else { return Vec::new() };
     let source = format!("disk {}", device.name);
     if device.filesystem.is_none() {
         // Without a file system the disk is the text, padded with zeros.

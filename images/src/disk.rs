@@ -8,7 +8,7 @@ use anyhow::{Context, Result, ensure};
 use disk::{Device, ENTRIES, Entry, Esp, Part, Slot, Table, Update, Window, iso, layout, uki};
 use install::FileDevice;
 
-use crate::recipe::{BASE_SUITE, LOADER_PACKAGE};
+use crate::recipe::{BASE_SUITE, HARDENED, LOADER_PACKAGE};
 use crate::secure_boot::SecureBoot;
 use crate::{Image, packages, sbom, tools};
 
@@ -82,7 +82,7 @@ impl Flashable<'_> {
         // No version that the loader would sort by: the names of entries alone say what is newest.
         let name = format!("PRETTY_NAME=\"Keelson {version}\"\n");
         let root = self.image.checked_root_arguments();
-        let arguments = [ARGUMENTS, &root, &format!("keelson.version={version}"), self.arguments];
+        let arguments = [ARGUMENTS, HARDENED, &root, &format!("keelson.version={version}"), self.arguments];
         let arguments = arguments.join(" ");
         let (initramfs, kernel) = (read(&self.image.initramfs)?, read(&self.image.kernel)?);
         let sections = [
@@ -244,6 +244,7 @@ mod tests {
         assert_eq!(esp.read(FALLBACK_LOADER).unwrap().unwrap(), b"loader");
         let kernel = esp.read("EFI/Linux/keelson-1-a.efi").unwrap().unwrap();
         assert_eq!(uki::argument(&kernel, "keelson.version").unwrap(), "1.2.3+00112233");
+        assert_eq!(uki::argument(&kernel, "init_on_alloc").unwrap(), "1");
         assert_eq!(uki::argument(&kernel, "keelson.verity").unwrap(), image.verity.to_string());
         assert_eq!(uki::section(&kernel, uki::INITRAMFS).unwrap().unwrap(), b"initramfs");
     }

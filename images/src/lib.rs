@@ -35,6 +35,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::fingerprint::Fingerprint;
 pub use crate::plain::Plain;
+pub use crate::recipe::HARDENED;
 
 /// The version that images have.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");

@@ -134,7 +134,7 @@ fn run(arguments: Arguments) -> Result<()> {
     ));
     println!("{}", task.output.display());
     if task.format == Format::Direct {
-        println!("kernel arguments: console=ttyS0 {}", image.checked_root_arguments());
+        println!("kernel arguments: console=ttyS0 {} {}", images::HARDENED, image.checked_root_arguments());
     }
     Ok(())
 }

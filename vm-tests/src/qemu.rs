@@ -186,7 +186,7 @@ impl Virtual<'_> {
             // fifth; what is flashed or installed is always packed and checked.
             Accelerator::Emulation => (self.image.plain(), self.image.root_argument()),
         };
-        let arguments = format!("console=ttyS0 panic=10 {argument} {}", self.further_arguments());
+        let arguments = format!("console=ttyS0 panic=10 {} {argument} {}", images::HARDENED, self.further_arguments());
         qemu.arg("-kernel").arg(&kernel).arg("-initrd").arg(&self.image.initramfs);
         qemu.args(["-append", arguments.trim_end()]);
         drive(qemu, ("keelson-root", Bus::Nvme, None), &root, ",readonly=on");

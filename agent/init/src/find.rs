@@ -29,7 +29,7 @@ pub(crate) fn find_storage(machine: &mut Machine) -> Vec<String> {
             let mut failures = storage.words();
             machine.storage = storage;
             if !was_waiting {
-                failures.extend(in_memory(&*machine.system, &[&state, data]));
+                failures.extend(in_memory(&*machine.system, &[&state, data], data));
             }
             return failures;
         }
@@ -55,15 +55,15 @@ pub(crate) fn find_storage(machine: &mut Machine) -> Vec<String> {
             let mut failures = vec![reason, told];
             // What waited has them in memory already.
             if !was_waiting {
-                failures.extend(in_memory(&*machine.system, &lost));
+                failures.extend(in_memory(&*machine.system, &lost, data));
             }
             failures
         }
     }
 }
 
-fn in_memory(system: &dyn sys::System, targets: &[&Path]) -> Vec<String> {
-    let failures = targets.iter().filter_map(|target| storage::apply_memory(system, target).err());
+fn in_memory(system: &dyn sys::System, targets: &[&Path], data: &Path) -> Vec<String> {
+    let failures = targets.iter().filter_map(|target| storage::apply_memory(system, target, data).err());
     failures.map(|error| stdx::chain(&error).to_string()).collect()
 }
 

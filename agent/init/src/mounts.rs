@@ -7,7 +7,7 @@ use sys::{Error, Mount, MountFlags, System};
 
 use crate::environment::Environment;
 
-/// One row: what, where, how.
+/// One row: what, where, how. What can be written and executed is DATA, where the containers' files are, and nothing here.
 struct Row {
     kind: &'static str,
     target: &'static str,
@@ -17,31 +17,34 @@ struct Row {
     is_optional: bool,
 }
 
-const STRICT: fn() -> MountFlags = || MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
-const DATA: fn() -> MountFlags = || MountFlags::NOSUID | MountFlags::NODEV;
+/// For what holds files of no program.
+pub(crate) const STRICT: MountFlags = MountFlags::NOSUID.and(MountFlags::NODEV).and(MountFlags::NOEXEC);
+/// For what holds devices. Enclaves (SGX) cannot be mapped from here; containers have a `/dev` of their own, with theirs.
+const DEVICES: MountFlags = MountFlags::NOSUID.and(MountFlags::NOEXEC);
 
 fn rows(environment: Environment) -> Vec<Row> {
     let row = |kind, target, flags, options| Row { kind, target, flags, options, is_optional: false };
     let optional = |kind, target, flags| Row { kind, target, flags, options: "", is_optional: true };
     let devices = match environment {
-        Environment::Machine => row("devtmpfs", "/dev", MountFlags::NOSUID, "mode=755"),
-        Environment::Container => row("tmpfs", "/dev", MountFlags::NOSUID, "mode=755,size=1m"),
+        Environment::Machine => row("devtmpfs", "/dev", DEVICES, "mode=755"),
+        Environment::Container => row("tmpfs", "/dev", DEVICES, "mode=755,size=1m"),
     };
     let mut rows = vec![
-        row("proc", "/proc", STRICT(), ""),
-        row("sysfs", "/sys", STRICT(), ""),
+        row("proc", "/proc", STRICT, ""),
+        row("sysfs", "/sys", STRICT, ""),
         devices,
-        row("devpts", "/dev/pts", MountFlags::NOSUID | MountFlags::NOEXEC, "newinstance,ptmxmode=0666,mode=620,gid=5"),
-        row("tmpfs", "/dev/shm", DATA(), "mode=1777"),
-        optional("mqueue", "/dev/mqueue", STRICT()),
-        row("tmpfs", "/run", DATA(), "mode=755"),
-        row("tmpfs", "/tmp", DATA(), "mode=1777"),
+        row("devpts", "/dev/pts", DEVICES, "newinstance,ptmxmode=0666,mode=620,gid=5"),
+        row("tmpfs", "/dev/shm", STRICT, "mode=1777"),
+        optional("mqueue", "/dev/mqueue", STRICT),
+        // Roots of containers are mounted below it, each with flags of its own; runc runs a copy of itself from memory.
+        row("tmpfs", "/run", STRICT, "mode=755"),
+        row("tmpfs", "/tmp", STRICT, "mode=1777"),
     ];
     if environment == Environment::Machine {
-        rows.push(row("cgroup2", "/sys/fs/cgroup", STRICT(), "nsdelegate,memory_recursiveprot"));
-        rows.push(optional("bpf", "/sys/fs/bpf", STRICT()));
-        rows.push(optional("pstore", "/sys/fs/pstore", STRICT()));
-        rows.push(optional("efivarfs", "/sys/firmware/efi/efivars", STRICT()));
+        rows.push(row("cgroup2", "/sys/fs/cgroup", STRICT, "nsdelegate,memory_recursiveprot"));
+        rows.push(optional("bpf", "/sys/fs/bpf", STRICT));
+        rows.push(optional("pstore", "/sys/fs/pstore", STRICT));
+        rows.push(optional("efivarfs", "/sys/firmware/efi/efivars", STRICT));
     }
     rows
 }
@@ -72,20 +75,31 @@ pub(crate) fn apply_proc(system: &dyn System) -> Result<(), Error> {
         return Ok(());
     }
     system.make_dir(target, 0o555)?;
-    system.mount(&mount("proc", "/proc", STRICT(), ""))
+    system.mount(&mount("proc", "/proc", STRICT, ""))
 }
 
-/// Mounts what is not mounted yet. Answers what failed; the rest was done.
+/// Mounts what is not mounted yet, and gives what is the flags that it should have. Answers what failed; the rest was done.
 pub(crate) fn apply(system: &dyn System, environment: Environment) -> Vec<Error> {
     let mut failures = Vec::new();
     for row in rows(environment) {
         let target = Path::new(row.target);
         let is_absent = row.is_optional && row.target.starts_with("/sys") && !system.exists(target);
-        if is_absent || is_present(system, target) {
+        if is_absent {
             continue;
         }
-        let mount = mount(row.kind, row.target, row.flags, row.options);
-        match system.make_dir(target, 0o755).and_then(|()| system.mount(&mount)) {
+        let done = match (is_present(system, target), environment) {
+            (true, Environment::Container) => continue,
+            // The kernel or the first stage was there before, with flags of its own.
+            (true, Environment::Machine) => {
+                let flags = row.flags | MountFlags::REMOUNT | MountFlags::BIND;
+                system.mount(&mount("", row.target, flags, ""))
+            }
+            (false, _) => {
+                let mount = mount(row.kind, row.target, row.flags, row.options);
+                system.make_dir(target, 0o755).and_then(|()| system.mount(&mount))
+            }
+        };
+        match done {
             Err(error) if !row.is_optional => failures.push(error),
             Ok(()) | Err(_) => {}
         }
@@ -143,15 +157,15 @@ fn cgroup_mounts(system: &dyn System) -> Vec<Mount> {
     let legacy: Vec<&str> =
         membership.lines().filter_map(|line| line.split(':').nth(1)).filter(|names| !names.is_empty()).collect();
     if legacy.iter().all(|names| names.starts_with("name=")) {
-        return vec![mount("cgroup2", ROOT, STRICT(), "nsdelegate")];
+        return vec![mount("cgroup2", ROOT, STRICT, "nsdelegate")];
     }
-    let mut mounts = vec![mount("tmpfs", ROOT, DATA(), "mode=755")];
+    let mut mounts = vec![mount("tmpfs", ROOT, STRICT, "mode=755")];
     for names in legacy {
         let (folder, options) = match names.strip_prefix("name=") {
             Some(name) => (name, format!("none,{names}")),
             None => (names, names.to_owned()),
         };
-        mounts.push(mount("cgroup", &format!("{ROOT}/{folder}"), STRICT(), &options));
+        mounts.push(mount("cgroup", &format!("{ROOT}/{folder}"), STRICT, &options));
     }
     mounts
 }
@@ -171,13 +185,14 @@ mod tests {
     }
 
     #[test]
-    fn a_machine_mounts_everything_and_skips_what_is_there() {
+    fn a_machine_mounts_everything_and_only_gives_flags_to_what_is_there() {
         let system = sys::FakeSystem::new();
         system.file("/proc/self/mounts", "rootfs / erofs ro 0 0\ndevtmpfs /dev devtmpfs rw 0 0\n");
         assert!(apply(&system, Environment::Machine).is_empty());
         let expected = [
             "proc /proc",
             "sysfs /sys",
+            " /dev",
             "devpts /dev/pts",
             "tmpfs /dev/shm",
             "mqueue /dev/mqueue",
@@ -187,6 +202,28 @@ mod tests {
             " /",
         ];
         assert_eq!(targets(&system), expected);
+        let is_tightened = system.calls().into_iter().any(|call| match call {
+            Call::Mount(mount) => {
+                mount.target == Path::new("/dev") && mount.flags == DEVICES | MountFlags::REMOUNT | MountFlags::BIND
+            }
+            _ => false,
+        });
+        assert!(is_tightened);
+    }
+
+    #[test]
+    fn nothing_here_can_be_executed() {
+        for environment in [Environment::Machine, Environment::Container] {
+            for row in rows(environment) {
+                let harmless = MountFlags::NOSUID | MountFlags::NOEXEC;
+                assert!(row.flags.contains(harmless), "{}", row.target);
+                let holds_devices = ["/dev", "/dev/pts"].contains(&row.target);
+                assert_eq!(row.flags.contains(MountFlags::NODEV), !holds_devices, "{}", row.target);
+            }
+        }
+        let system = sys::FakeSystem::new();
+        system.file("/proc/self/cgroup", "9:name=systemd:/\n4:memory:/\n");
+        assert!(cgroup_mounts(&system).iter().all(|mount| mount.flags == STRICT));
     }
 
     #[test]

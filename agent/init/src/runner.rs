@@ -122,7 +122,8 @@ impl Runner {
         let mut env = spec.env.clone();
         let socket = machine.config.paths.notify_socket();
         env.push(("NOTIFY_SOCKET".to_owned(), socket.to_string_lossy().into_owned()));
-        let spawned = machine.system.spawn(&Spawn { argv: spec.argv.clone(), env, cgroup_procs });
+        let confinement = spec.confinement.clone();
+        let spawned = machine.system.spawn(&Spawn { argv: spec.argv.clone(), env, cgroup_procs, confinement });
         match spawned {
             Ok(spawned) => {
                 if let Some(score) = spec.limits.oom_score_adj {

@@ -8,8 +8,9 @@ use sys::{Error, ModuleIndex, System};
 use crate::config::Paths;
 use crate::environment::Environment;
 
-/// Kernel parameters of every machine, before the manifest's. What Kubernetes asks for, and what keeps a crash loud.
-const MACHINE: [(&str, &str); 14] = [
+/// Kernel parameters of every machine, before the manifest's, which win: what Kubernetes asks for, and what keeps a crash
+/// loud.
+const MACHINE: [(&str, &str); 12] = [
     ("kernel.printk", "4 4 1 7"),
     ("kernel.panic", "10"),
     ("kernel.panic_on_oops", "1"),
@@ -20,23 +21,54 @@ const MACHINE: [(&str, &str); 14] = [
     ("vm.max_map_count", "262144"),
     ("fs.inotify.max_user_instances", "8192"),
     ("fs.inotify.max_user_watches", "524288"),
-    ("fs.protected_hardlinks", "1"),
-    ("fs.protected_symlinks", "1"),
     ("net.ipv4.ip_forward", "1"),
     ("net.ipv6.conf.all.forwarding", "1"),
 ];
+
+/// What keeps processes from what is not theirs, on every machine, before the manifest's. Not here, as pods need it: user
+/// namespaces, io_uring and the loading of programs (BPF) by those who may.
+const HARDENED: [(&str, &str); 16] = [
+    // A terminal's line discipline is a module that anybody could have loaded, and typing for others is no feature.
+    ("dev.tty.ldisc_autoload", "0"),
+    ("dev.tty.legacy_tiocsti", "0"),
+    ("fs.protected_hardlinks", "1"),
+    ("fs.protected_symlinks", "1"),
+    ("fs.protected_fifos", "2"),
+    ("fs.protected_regular", "2"),
+    // What changed its user leaves no image of its memory.
+    ("fs.suid_dumpable", "0"),
+    ("kernel.dmesg_restrict", "1"),
+    // Not 2: what pods with the right to (CAP_SYSLOG) measure and trace has names only where there are addresses.
+    ("kernel.kptr_restrict", "1"),
+    ("kernel.perf_event_paranoid", "3"),
+    ("kernel.randomize_va_space", "2"),
+    // Whoever stands at the keyboard.
+    ("kernel.sysrq", "0"),
+    // Not 2: a debugger in a pod may still start what it looks at.
+    ("kernel.yama.ptrace_scope", "1"),
+    ("net.core.bpf_jit_harden", "2"),
+    ("net.ipv4.conf.all.accept_redirects", "0"),
+    ("net.ipv4.conf.all.accept_source_route", "0"),
+];
+
+/// What cannot be taken back until the next start, and is therefore set after the manifest's, and only where it says nothing
+/// of it.
+const FOR_GOOD: [(&str, &str); 2] = [("kernel.kexec_load_disabled", "1"), ("kernel.unprivileged_bpf_disabled", "1")];
 
 /// A container may only set what belongs to its own namespaces.
 const CONTAINER: [(&str, &str); 2] = [("net.ipv4.ip_forward", "1"), ("net.ipv6.conf.all.forwarding", "1")];
 
 /// Sets the parameters every machine has. Answers what failed.
 pub(crate) fn apply_defaults(system: &dyn System, environment: Environment) -> Vec<Error> {
-    let rows: &[(&str, &str)] = match environment {
-        Environment::Machine => &MACHINE,
-        Environment::Container => &CONTAINER,
-    };
-    let set = rows.iter().map(|(name, value)| set(system, name, value));
-    // A kernel without IPv6 has no such parameters, which is fine.
+    match environment {
+        Environment::Machine => set_known(system, MACHINE.iter().chain(&HARDENED)),
+        Environment::Container => set_known(system, CONTAINER.iter()),
+    }
+}
+
+/// Sets what this kernel has: one without IPv6 has none of its parameters, which is fine.
+fn set_known<'a>(system: &dyn System, rows: impl Iterator<Item = &'a (&'a str, &'a str)>) -> Vec<Error> {
+    let set = rows.map(|(name, value)| set(system, name, value));
     set.filter_map(Result::err).filter(|error| !error.is_not_found()).collect()
 }
 
@@ -44,7 +76,12 @@ pub(crate) fn apply_defaults(system: &dyn System, environment: Environment) -> V
 pub(crate) fn apply_sysctls(system: &dyn System, environment: Environment, manifest: &Manifest) -> Vec<Error> {
     let wanted = manifest.sysctls.iter().map(|(name, value)| (name.to_string(), value));
     let allowed = wanted.filter(|(name, _)| environment == Environment::Machine || name.starts_with("net."));
-    allowed.filter_map(|(name, value)| set(system, &name, value).err()).collect()
+    let mut failures: Vec<Error> = allowed.filter_map(|(name, value)| set(system, &name, value).err()).collect();
+    if environment == Environment::Machine {
+        let is_open = |(name, _): &&(&str, &str)| !manifest.sysctls.iter().any(|(named, _)| named.to_string() == *name);
+        failures.extend(set_known(system, FOR_GOOD.iter().filter(is_open)));
+    }
+    failures
 }
 
 fn set(system: &dyn System, name: &str, value: &str) -> Result<(), Error> {
@@ -133,6 +170,29 @@ mod tests {
             _ => false,
         });
         assert!(all_network);
+    }
+
+    #[test]
+    fn a_machine_is_hardened_and_its_manifest_has_the_last_word() {
+        let text = "version = 1\nmachine = { hostname = \"m\", role = \"single\" }\n[sysctls]\n\
+                    \"kernel.kptr_restrict\" = \"0\"\n\"kernel.kexec_load_disabled\" = \"0\"\n";
+        let manifest = manifest::parse("m.toml", text).unwrap_or_else(|error| panic!("{error}"));
+        let system = FakeSystem::new();
+        assert!(apply_defaults(&system, Environment::Machine).is_empty());
+        assert!(apply_sysctls(&system, Environment::Machine, &manifest).is_empty());
+        let last = |name: &str| {
+            let mut written = system.calls().into_iter().filter_map(|call| match call {
+                Call::Write(path, value) if path == parameter_file(name) => String::from_utf8(value).ok(),
+                _ => None,
+            });
+            written.next_back()
+        };
+        assert_eq!(last("kernel.kptr_restrict").as_deref(), Some("0"));
+        assert_eq!(last("kernel.kexec_load_disabled").as_deref(), Some("0"));
+        assert_eq!(last("kernel.unprivileged_bpf_disabled").as_deref(), Some("1"));
+        assert_eq!(last("kernel.dmesg_restrict").as_deref(), Some("1"));
+        // Pods with users of their own, and programs that wait for many files, stay possible.
+        assert_eq!(last("user.max_user_namespaces"), None);
     }
 
     #[test]

@@ -9,6 +9,7 @@ use std::time::Duration;
 use disk::layout::Sizes;
 use sys::{BlockDevice, Error, Mount, MountFlags, System, UnmountFlags};
 
+use crate::mounts::STRICT;
 use crate::sources::Offer;
 
 const STATE_LABEL: &str = "KEELSON-STATE";
@@ -23,6 +24,10 @@ const FORMAT_DEADLINE: Duration = Duration::from_secs(60);
 /// has unpacked an image without waiting for that; after a power cut its files would be empty, and so would be those of
 /// all pods that are made from it, for good.
 const PLAIN: &str = "nodelalloc";
+/// Nothing of STATE is a program.
+const STATE_FLAGS: MountFlags = STRICT.and(MountFlags::RELATIME);
+/// DATA holds the roots of containers and the volumes of pods: programs, those that change the user among them, and devices.
+const DATA_FLAGS: MountFlags = MountFlags::RELATIME;
 /// Left in a file system that lost something, so that no later start takes it for whole.
 const DAMAGED: &str = ".damaged";
 /// Where a repair puts what has lost its name.
@@ -100,19 +105,22 @@ pub(crate) enum StorageError {
 pub(crate) fn apply(system: &dyn System, plan: &StoragePlan, state: &Path, data: &Path) -> Result<(), StorageError> {
     match plan {
         StoragePlan::Separate { state: state_device, data: data_device } => {
-            mount_disk(system, state_device, (state, ""), STATE_MARK)?;
-            mount_disk(system, data_device, (data, PLAIN), DATA_MARK)
+            mount_disk(system, state_device, (state, STATE_FLAGS, ""), STATE_MARK)?;
+            mount_disk(system, data_device, (data, DATA_FLAGS, PLAIN), DATA_MARK)
                 .map_err(|error| StorageError::Data(Box::new(error)))?;
         }
         StoragePlan::Together { device, is_blank } => {
             if *is_blank {
                 format(system, device)?;
             }
-            mount_disk(system, device, (Path::new(BOTH), PLAIN), &format!("state/{STATE_MARK}"))?;
-            for (folder, target) in [("state", state), ("data", data)] {
+            // Strict as a whole, so that DATA is not to be had another way.
+            mount_disk(system, device, (Path::new(BOTH), STATE_FLAGS, PLAIN), &format!("state/{STATE_MARK}"))?;
+            for (folder, target, flags) in [("state", state, STATE_FLAGS), ("data", data, DATA_FLAGS)] {
                 let folder = Path::new(BOTH).join(folder);
                 system.make_dir(&folder, 0o755)?;
-                system.mount(&bind(&folder, target))?;
+                system.mount(&bind(&folder, target, MountFlags::NONE))?;
+                // The first call takes no flags but those of what it binds.
+                system.mount(&bind(&folder, target, MountFlags::REMOUNT | flags))?;
             }
         }
         StoragePlan::Nothing => return Err(StorageError::NoDisk),
@@ -121,12 +129,12 @@ pub(crate) fn apply(system: &dyn System, plan: &StoragePlan, state: &Path, data:
 }
 
 /// Lets the machine run without a disk for this. Everything there is forgotten when it ends.
-pub(crate) fn apply_memory(system: &dyn System, target: &Path) -> Result<(), Error> {
+pub(crate) fn apply_memory(system: &dyn System, target: &Path, data: &Path) -> Result<(), Error> {
     system.mount(&Mount {
         source: "tmpfs".into(),
         target: target.into(),
         kind: "tmpfs".into(),
-        flags: MountFlags::NONE,
+        flags: if target == data { DATA_FLAGS } else { STATE_FLAGS },
         options: "mode=755".into(),
     })
 }
@@ -146,11 +154,11 @@ pub(crate) fn apply_folders(system: &dyn System, state: &Path, data: &Path) -> V
     rows.iter().filter_map(|(path, mode)| system.make_dir(path, *mode).err()).collect()
 }
 
-fn bind(source: &Path, target: &Path) -> Mount {
+fn bind(source: &Path, target: &Path, flags: MountFlags) -> Mount {
     Mount {
         source: source.to_string_lossy().into_owned(),
         target: target.into(),
-        flags: MountFlags::BIND,
+        flags: MountFlags::BIND | flags,
         ..Mount::default()
     }
 }
@@ -160,10 +168,10 @@ fn bind(source: &Path, target: &Path) -> Mount {
 fn mount_disk(
     system: &dyn System,
     device: &Path,
-    (target, options): (&Path, &str),
+    (target, flags, options): (&Path, MountFlags, &str),
     mark: &str,
 ) -> Result<(), StorageError> {
-    let was_repaired = mount_or_repair(system, device, target, options)?;
+    let was_repaired = mount_or_repair(system, device, (target, flags, options))?;
     let is_known = system.exists(&target.join(DAMAGED));
     let has_lost = !system.list(&target.join(NAMELESS)).unwrap_or_default().is_empty();
     if !is_known && !has_lost && (!was_repaired || system.exists(&target.join(mark))) {
@@ -178,13 +186,17 @@ fn mount_disk(
 }
 
 /// Answers whether it had to be repaired.
-fn mount_or_repair(system: &dyn System, device: &Path, target: &Path, options: &str) -> Result<bool, StorageError> {
+fn mount_or_repair(
+    system: &dyn System,
+    device: &Path,
+    (target, flags, options): (&Path, MountFlags, &str),
+) -> Result<bool, StorageError> {
     system.make_dir(target, 0o755)?;
     let mount = Mount {
         source: device.to_string_lossy().into_owned(),
         target: target.into(),
         kind: "ext4".into(),
-        flags: MountFlags::RELATIME,
+        flags,
         options: options.to_owned(),
     };
     let Err(refused) = system.mount(&mount) else { return Ok(false) };
@@ -248,15 +260,21 @@ mod tests {
             .iter()
             .filter_map(|call| match call {
                 Call::Run(argv) => Some(argv[0].clone()),
-                Call::Mount(mount) => Some(format!("{} {} {}", mount.source, mount.target.display(), mount.options)),
+                Call::Mount(mount) => {
+                    let is_executable = !mount.flags.contains(MountFlags::NOEXEC);
+                    let how = if is_executable { "exec" } else { "noexec" };
+                    Some(format!("{} {} {} {how}", mount.source, mount.target.display(), mount.options))
+                }
                 _ => None,
             })
             .collect();
         let expected = [
             "/usr/sbin/mkfs.ext4",
-            "/dev/vdb /run/keelson-disk nodelalloc",
-            "/run/keelson-disk/state /state ",
-            "/run/keelson-disk/data /var ",
+            "/dev/vdb /run/keelson-disk nodelalloc noexec",
+            "/run/keelson-disk/state /state  exec",
+            "/run/keelson-disk/state /state  noexec",
+            "/run/keelson-disk/data /var  exec",
+            "/run/keelson-disk/data /var  exec",
         ];
         assert_eq!(steps, expected);
     }

@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use sys::Confinement;
+
 /// A service to keep.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServiceSpec {
@@ -22,6 +24,8 @@ pub struct ServiceSpec {
     pub restart: Restart,
     /// What it may use.
     pub limits: ResourceLimits,
+    /// What it gives up before it runs.
+    pub confinement: Confinement,
     /// How long it has between being asked to end and being ended.
     pub stop_timeout: Duration,
 }
@@ -39,6 +43,7 @@ impl ServiceSpec {
             readiness: Readiness::Notify,
             restart: Restart::Always,
             limits: ResourceLimits::default(),
+            confinement: Confinement::default(),
             stop_timeout: Duration::from_secs(10),
         }
     }

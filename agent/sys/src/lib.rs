@@ -8,6 +8,7 @@
 
 mod block;
 mod capture;
+mod confine;
 mod error;
 mod fake;
 mod linux;
@@ -30,6 +31,7 @@ mod watchdog;
 
 pub use block::{BlockDevice, block_devices};
 pub use capture::{CaptureSocket, FilterInstruction, Frame, attach_filter};
+pub use confine::{CallGroup, Capabilities, Capability, Confinement};
 pub use error::Error;
 pub use fake::{Call, FakeSystem};
 pub use linux::Linux;

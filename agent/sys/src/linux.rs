@@ -166,7 +166,7 @@ impl System for Linux {
         let spawn = Spawn {
             argv: argv.iter().map(|&word| word.to_owned()).collect(),
             env: vec![("PATH".into(), "/usr/sbin:/usr/bin:/sbin:/bin".into())],
-            cgroup_procs: Vec::new(),
+            ..Spawn::default()
         };
         let spawned = crate::spawn::spawn(&spawn)?;
         run_to_end(self, spawned, deadline)

@@ -1,4 +1,4 @@
-//! Starting children: their own session, their control groups, one pipe for what they print.
+//! Starting children: their own session, their control groups, what they give up, one pipe for what they print.
 
 use std::ffi::CString;
 use std::io;
@@ -10,6 +10,7 @@ use std::process::{Command, ExitStatus, Stdio};
 
 use nix::fcntl::OFlag;
 
+use crate::confine::{Confinement, Prepared, prepare};
 use crate::error::Error;
 
 /// A child to start.
@@ -21,6 +22,8 @@ pub struct Spawn {
     pub env: Vec<(String, String)>,
     /// `cgroup.procs` files the child writes itself into before it runs.
     pub cgroup_procs: Vec<PathBuf>,
+    /// What it gives up before it runs.
+    pub confinement: Confinement,
 }
 
 /// A child that was started.
@@ -83,12 +86,13 @@ pub(crate) fn spawn(spawn: &Spawn) -> Result<Spawned, Error> {
     command.stdin(Stdio::null()).stdout(Stdio::from(write_end)).stderr(Stdio::from(second)).current_dir("/");
     let groups: Vec<CString> =
         spawn.cgroup_procs.iter().filter_map(|path| CString::new(path.as_os_str().as_bytes()).ok()).collect();
+    let prepared = prepare(&spawn.confinement).map_err(|error| Error::new(step(), error))?;
     // SAFETY: `prepare_child` runs between fork and exec and calls only async-signal-safe functions (sigprocmask,
-    // setsid, open, write, close); it allocates nothing, its strings were made before the fork. There is no safe
-    // form of code between fork and exec.
+    // setsid, open, write, close, prctl, capget, capset, seccomp); it allocates nothing, its strings and its filter were
+    // made before the fork. There is no safe form of code between fork and exec.
     #[allow(unsafe_code)]
     unsafe {
-        command.pre_exec(move || prepare_child(&groups));
+        command.pre_exec(move || prepare_child(&groups, prepared.as_ref()));
     }
     let child = command.spawn().map_err(|error| Error::new(step(), error))?;
     // The child is reaped through `System::reap`; std's handle neither waits nor kills when dropped.
@@ -102,7 +106,7 @@ fn set_nonblocking(fd: impl AsFd) -> io::Result<()> {
     Ok(())
 }
 
-fn prepare_child(cgroup_procs: &[CString]) -> io::Result<()> {
+fn prepare_child(cgroup_procs: &[CString], prepared: Option<&Prepared>) -> io::Result<()> {
     nix::unistd::setsid()?;
     nix::sys::signal::SigSet::empty().thread_set_mask()?;
     for path in cgroup_procs {
@@ -110,7 +114,8 @@ fn prepare_child(cgroup_procs: &[CString]) -> io::Result<()> {
             nix::fcntl::open(path.as_c_str(), OFlag::O_WRONLY | OFlag::O_CLOEXEC, nix::sys::stat::Mode::empty())?;
         nix::unistd::write(&file, b"0")?;
     }
-    Ok(())
+    // Last: the groups may not be writable any more.
+    prepared.map_or(Ok(()), Prepared::apply)
 }
 
 #[cfg(test)]
@@ -123,7 +128,7 @@ mod tests {
         let spawned = spawn(&Spawn {
             argv: ["/bin/sh", "-c", "echo $A; echo err >&2"].map(String::from).to_vec(),
             env: vec![("A".into(), "b".into())],
-            cgroup_procs: vec![],
+            ..Spawn::default()
         })
         .unwrap();
         let pid = nix::unistd::Pid::from_raw(i32::try_from(spawned.pid).unwrap());

@@ -58,10 +58,18 @@ impl MountFlags {
     }
 }
 
+impl MountFlags {
+    /// Both, also in constants.
+    #[must_use]
+    pub const fn and(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+}
+
 impl std::ops::BitOr for MountFlags {
     type Output = Self;
     fn bitor(self, other: Self) -> Self {
-        Self(self.0 | other.0)
+        self.and(other)
     }
 }
 

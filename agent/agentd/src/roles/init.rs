@@ -7,10 +7,15 @@ use clap::Args;
 use init::Environment;
 use manifest::Manifest;
 use supervisor::{Readiness, ResourceLimits, ServiceSpec};
+use sys::CallGroup::{Clock, Mounts, Namespaces};
+use sys::{CallGroup, Capabilities, Capability, Confinement};
 
 const AGENT: &str = "/usr/bin/keelson";
+const RUNTIME: &str = "containerd";
 /// Memory that is kept for what must not starve.
 const KEPT_BYTES: u64 = 64 << 20;
+/// How readily the kernel ends a service: after every pod, the critical ones (-997) and what holds them (-998) among them.
+const LAST: i32 = -999;
 /// Of a service that starts anew. On the way out of the machine all of them get less.
 const STOP_TIMEOUT: Duration = Duration::from_secs(20);
 
@@ -36,20 +41,91 @@ pub(crate) fn run(options: Options) -> ! {
     })
 }
 
+/// What one service keeps of root's rights.
+struct Row {
+    service: &'static str,
+    keeps: &'static [Capability],
+    uses: &'static [CallGroup],
+}
+
+const fn row(service: &'static str, keeps: &'static [Capability], uses: &'static [CallGroup]) -> Row {
+    Row { service, keeps, uses }
+}
+
+/// Services that start no containers. Whoever is not named here has no rights but to its own files.
+const CONFINED: [Row; 6] = [
+    row(
+        "machine",
+        &[
+            // Addresses, routes, tunnels and the firewall; DHCP's frames and captures; DHCP's and NTP's ports.
+            Capability::NetAdmin,
+            Capability::NetRaw,
+            Capability::NetBindService,
+            Capability::SysTime,
+            // The kernel's log; whose a connection is; logs that pods wrote as others.
+            Capability::Syslog,
+            Capability::SysPtrace,
+            Capability::DacReadSearch,
+        ],
+        &[Clock],
+    ),
+    row("bootstrap", &[], &[]),
+    row("etcd", &[], &[]),
+    row("control-plane", &[], &[]),
+    // An address that comes and goes, and VRRP, ARP and neighbour discovery.
+    row("virtual-address", &[Capability::NetAdmin, Capability::NetRaw], &[]),
+    row(
+        "node",
+        &[
+            // Volumes: mounted, filled, owned by and taken from whoever pods run as.
+            Capability::SysAdmin,
+            Capability::Chown,
+            Capability::DacOverride,
+            Capability::DacReadSearch,
+            Capability::Fowner,
+            Capability::Fsetid,
+            // Pods' groups: what is left in them ends.
+            Capability::Kill,
+            Capability::SysResource,
+            // The pods' network, the services' and their names'.
+            Capability::NetAdmin,
+            Capability::NetRaw,
+            Capability::NetBindService,
+        ],
+        &[Mounts, Namespaces],
+    ),
+];
+
+/// What a privileged pod may do, containerd has to be able to. These are the machine's own and given to nobody: a pod that
+/// names one of them is refused by the runtime, a privileged one does without. Raw input and output stay, as pods that
+/// look after disks talk to them so.
+const MACHINE_ONLY: [Capability; 4] =
+    [Capability::SysModule, Capability::SysBoot, Capability::MacAdmin, Capability::MacOverride];
+
+/// What a service gives up. Containers inherit from the runtime, and programs in them may change their user.
+fn confinement(service: &str) -> Confinement {
+    if service == RUNTIME {
+        return Confinement { keeps: Capabilities::all_but(&MACHINE_ONLY), uses: None };
+    }
+    let row = CONFINED.iter().find(|row| row.service == service);
+    let (keeps, uses) = row.map_or((&[][..], &[][..]), |row| (row.keeps, row.uses));
+    Confinement { keeps: Capabilities::of(keeps), uses: Some(uses.to_vec()) }
+}
+
 /// What runs on a machine with this manifest; without one, what is needed to get one.
 fn services(manifest: Option<&Manifest>, _environment: Environment) -> Vec<ServiceSpec> {
-    let machine = important(own("machine"));
+    let machine = own("machine");
     let Some(manifest) = manifest else { return vec![machine] };
     let prepare = oneshot("bootstrap").after(&["machine"]);
-    let containerd = important(program("containerd", &[AGENT, "runtime"])).after(&["bootstrap"]);
-    let node = important(own("node")).after(&["containerd"]);
+    let containerd = program(RUNTIME, &[AGENT, "runtime"]).after(&["bootstrap"]);
+    let node = own("node").after(&["containerd"]);
     let mut services = vec![machine, prepare, containerd];
     if manifest.machine.role.has_control_plane() {
-        services.push(important(etcd()).after(&["bootstrap"]));
-        services.push(important(own("control-plane")).after(&["etcd"]));
+        services.push(etcd().after(&["bootstrap"]));
+        services.push(own("control-plane").after(&["etcd"]));
         if manifest.virtual_address().is_some() {
             // Ends before the API server does, so that nobody calls one that is not there.
-            services.push(important(own("virtual-address")).after(&["control-plane"]));
+            services.push(own("virtual-address").after(&["control-plane"]));
         }
         services.push(node.after(&["containerd", "control-plane"]));
     } else {
@@ -63,11 +139,18 @@ fn own(role: &str) -> ServiceSpec {
 }
 
 fn oneshot(role: &str) -> ServiceSpec {
-    ServiceSpec { readiness: Readiness::Exit, env: environment(), ..ServiceSpec::oneshot(role, argv(&[AGENT, role])) }
+    let spec = ServiceSpec::oneshot(role, argv(&[AGENT, role]));
+    ServiceSpec { readiness: Readiness::Exit, env: environment(), confinement: confinement(role), ..spec }
 }
 
 fn program(name: &str, words: &[&str]) -> ServiceSpec {
-    ServiceSpec { env: environment(), stop_timeout: STOP_TIMEOUT, ..ServiceSpec::daemon(name, argv(words)) }
+    ServiceSpec {
+        env: environment(),
+        stop_timeout: STOP_TIMEOUT,
+        limits: ResourceLimits { memory_min: Some(KEPT_BYTES), oom_score_adj: Some(LAST), ..ResourceLimits::default() },
+        confinement: confinement(name),
+        ..ServiceSpec::daemon(name, argv(words))
+    }
 }
 
 /// Its garbage may grow to twice, not once, what it uses. The small heap of its start would be collected again and again:
@@ -76,10 +159,6 @@ fn etcd() -> ServiceSpec {
     let mut spec = program("etcd", &[AGENT, "etcd-member"]);
     spec.env.push(("GOGC".to_owned(), "200".to_owned()));
     spec
-}
-
-fn important(spec: ServiceSpec) -> ServiceSpec {
-    ServiceSpec { limits: ResourceLimits { memory_min: Some(KEPT_BYTES), ..spec.limits }, ..spec }
 }
 
 fn argv(words: &[&str]) -> Vec<String> {
@@ -94,10 +173,41 @@ fn environment() -> Vec<(String, String)> {
 mod tests {
     use super::*;
 
-    fn names(file: &str) -> Vec<String> {
+    fn specs(file: &str) -> Vec<ServiceSpec> {
         let path = format!("{}/../../configs/{file}", env!("CARGO_MANIFEST_DIR"));
         let manifest = manifest::parse(file, &std::fs::read_to_string(path).unwrap()).unwrap();
-        services(Some(&manifest), Environment::Machine).into_iter().map(|s| s.name).collect()
+        services(Some(&manifest), Environment::Machine)
+    }
+
+    fn names(file: &str) -> Vec<String> {
+        specs(file).into_iter().map(|spec| spec.name).collect()
+    }
+
+    #[test]
+    fn nobody_keeps_what_is_the_machines_own() {
+        let all = specs("three-masters/1.toml");
+        for spec in &all {
+            for capability in MACHINE_ONLY {
+                assert!(!spec.confinement.keeps.contains(capability), "{}: {capability:?}", spec.name);
+            }
+            let is_runtime = spec.name == RUNTIME;
+            // Filters and the end of new privileges would go on into containers.
+            assert_eq!(spec.confinement.uses.is_none(), is_runtime, "{}", spec.name);
+            assert_eq!(spec.confinement.keeps.contains(Capability::SysAdmin), is_runtime || spec.name == "node");
+        }
+        for row in CONFINED {
+            assert!(all.iter().any(|spec| spec.name == row.service), "there is no service {}", row.service);
+        }
+        let none = ["bootstrap", "etcd", "control-plane"];
+        let without = all.iter().filter(|spec| spec.confinement.keeps == Capabilities::NONE);
+        assert_eq!(without.map(|spec| spec.name.as_str()).collect::<Vec<_>>(), none);
+    }
+
+    #[test]
+    fn what_stays_is_ended_after_every_pod() {
+        for spec in specs("three-masters/1.toml").iter().filter(|spec| spec.kind == supervisor::Kind::Daemon) {
+            assert_eq!((spec.limits.oom_score_adj, spec.limits.memory_min), (Some(LAST), Some(KEPT_BYTES)));
+        }
     }
 
     #[test]

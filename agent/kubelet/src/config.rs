@@ -58,11 +58,14 @@ pub enum CgroupDriver {
     Systemd,
 }
 
-/// When disk and memory count as short.
+/// When disk and memory count as short, and pods are put out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pressure {
     /// Free memory below this is pressure.
     pub memory_bytes: u64,
+    /// Pods that wait for memory, all at once, for this part (in percent) of 10 s are pressure where little is left of it; 0
+    /// is never.
+    pub stall_percent: u8,
     /// Free disk below this is pressure.
     pub disk_bytes: u64,
     /// Free disk below this part (in percent) is pressure, too.
@@ -71,7 +74,7 @@ pub struct Pressure {
 
 impl Default for Pressure {
     fn default() -> Self {
-        Self { memory_bytes: 100 * 1024 * 1024, disk_bytes: 0, disk_percent: 10 }
+        Self { memory_bytes: 100 * 1024 * 1024, stall_percent: 10, disk_bytes: 0, disk_percent: 10 }
     }
 }
 

@@ -48,6 +48,7 @@ mod runtime_config;
 mod security;
 mod server;
 mod sources;
+mod stall;
 mod static_pods;
 mod status;
 mod status_writer;

@@ -13,7 +13,9 @@ use tokio::time::Instant;
 
 use crate::clock;
 use crate::context::NodeContext;
+use crate::eviction::Relief;
 use crate::manager::PodTable;
+use crate::stall::Stalls;
 use crate::status_writer::object_value;
 
 pub(crate) mod facts;
@@ -104,8 +106,9 @@ async fn keep_status(node: &NodeContext, table: &PodTable, mut known: NodeStatus
     let mut looks = Backoff::new(RETRY_FIRST, node.config.status_interval);
     let mut pause = Duration::ZERO;
     let mut reported: Option<Instant> = None;
+    let (mut relief, mut stalls) = (Relief::default(), Stalls::watch(node));
     loop {
-        tokio::time::sleep(pause).await;
+        rest(node, table, (&mut relief, &mut stalls), pause).await;
         let findings = NodeFindings::observe(node).await;
         let status = node_status(node, &findings, &known, clock::now());
         pause = if is_ready(&status) {
@@ -114,7 +117,7 @@ async fn keep_status(node: &NodeContext, table: &PodTable, mut known: NodeStatus
         } else {
             looks.next_pause()
         };
-        crate::eviction::relieve(node, table, &findings);
+        relief.relieve(node, table, &findings);
         let is_due = reported.is_none_or(|at| at.elapsed() >= node.config.status_report);
         if !is_due && same_but_heartbeats(&status, &known) {
             continue;
@@ -132,6 +135,20 @@ async fn keep_status(node: &NodeContext, table: &PodTable, mut known: NodeStatus
                 tracing::warn!(error = %stdx::chain(&error), "node status not written");
                 reported = None;
             }
+        }
+    }
+}
+
+/// Waits for the next look; shorter if pods stall for want of memory and one of them has to go, which waits for nobody.
+async fn rest(node: &NodeContext, table: &PodTable, (relief, stalls): (&mut Relief, &mut Stalls), pause: Duration) {
+    let end = Instant::now() + pause;
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep_until(end) => return,
+            () = stalls.next() => {}
+        }
+        if relief.relieve(node, table, &NodeFindings::of_machine(node)) {
+            return;
         }
     }
 }

@@ -5,6 +5,7 @@ use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
 use api::core::v1::{Pod, Service};
+use api::quantity::Amount;
 use cgroups::Hierarchy;
 use client::Client;
 use cri::{Runtime, v1};
@@ -14,7 +15,7 @@ use sys::System;
 use tokio::sync::mpsc;
 
 use crate::allocation::Grants;
-use crate::config::{CgroupDriver, Config};
+use crate::config::{CgroupDriver, Config, Reserved};
 use crate::context::NodeContext;
 use crate::error::Error;
 use crate::host_ports::HostPorts;
@@ -132,5 +133,24 @@ async fn cgroup_driver(config: &Config, runtime: &dyn Runtime) -> CgroupDriver {
 
 fn make_classes(node: &NodeContext) -> Result<(), cgroups::Error> {
     let processors = i64::try_from(facts::processors()).unwrap_or(1);
-    apply_classes(node, 0, cpu_shares(processors * 1000))
+    apply_classes(node, for_pods(node.machine_memory, &node.config.reserved), cpu_shares(processors * 1000))
+}
+
+/// Bytes that all pods together may have: what is not kept back. 0, for no limit, where that would be nothing.
+fn for_pods(machine: i64, reserved: &Reserved) -> i64 {
+    let kept = reserved.amounts.get("memory").and_then(|text| Amount::parse(text).ok()).map_or(0, |kept| kept.value());
+    if kept > 0 { machine.saturating_sub(kept).max(0) } else { 0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pods_get_what_is_not_kept_back() {
+        let reserved = |text: &str| Reserved { amounts: [("memory".to_owned(), text.to_owned())].into() };
+        assert_eq!(for_pods(1 << 30, &reserved("256Mi")), 768 << 20);
+        assert_eq!(for_pods(1 << 30, &reserved("2Gi")), 0);
+        assert_eq!(for_pods(1 << 30, &Reserved::default()), 0);
+    }
 }

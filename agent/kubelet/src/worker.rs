@@ -47,6 +47,8 @@ use ops::PodOps;
 use volumes::PodVolumes;
 
 /// Wait after the runtime could not be asked.
+/// A pod that the node puts out to save itself gets no more than this, as upstream: what it holds is needed now.
+const EVICTED_GRACE: Duration = Duration::from_secs(1);
 const OBSERVE_RETRY: Duration = Duration::from_secs(5);
 /// Wait before what did not stop is stopped again.
 const STOP_RETRY: Duration = Duration::from_secs(2);
@@ -211,7 +213,10 @@ impl PodWorker {
     }
 
     fn begin_to_stop(&mut self) {
-        let grace = Duration::from_secs(u64::try_from(self.view.grace_seconds()).unwrap_or(0));
+        let mut grace = Duration::from_secs(u64::try_from(self.view.grace_seconds()).unwrap_or(0));
+        if self.verdict.as_ref().is_some_and(|verdict| verdict.is_disruption) {
+            grace = grace.min(EVICTED_GRACE);
+        }
         let wished = Instant::now() + grace;
         match &mut self.stage {
             Stage::Running => {

@@ -14,6 +14,7 @@ use super::facts::{self, Disk, Memory};
 use crate::clock::time;
 use crate::context::NodeContext;
 use crate::observed::Nanos;
+use crate::stall::Stall;
 
 /// Images that are reported.
 const MAX_IMAGES: usize = 50;
@@ -28,6 +29,7 @@ const KUBELET_PORT: i32 = 10250;
 #[derive(Clone, Debug, Default)]
 pub(crate) struct NodeFindings {
     pub(crate) memory: Memory,
+    pub(crate) stall: Stall,
     pub(crate) disk: Disk,
     pub(crate) processors: usize,
     pub(crate) free_pids: Option<u64>,
@@ -40,14 +42,21 @@ pub(crate) struct NodeFindings {
 }
 
 impl NodeFindings {
-    pub(crate) async fn observe(node: &NodeContext) -> Self {
-        let mut findings = Self {
-            memory: facts::memory(),
+    /// The machine without its runtime, which may not answer when memory is short.
+    pub(crate) fn of_machine(node: &NodeContext) -> Self {
+        let memory = facts::memory();
+        Self {
+            memory,
+            stall: Stall::observe(node, memory),
             disk: facts::disk(&node.config.root_dir),
             processors: facts::processors(),
             free_pids: facts::free_pids(),
             ..Self::default()
-        };
+        }
+    }
+
+    pub(crate) async fn observe(node: &NodeContext) -> Self {
+        let mut findings = Self::of_machine(node);
         match tokio::try_join!(node.runtime.version(), node.runtime.status(), node.runtime.list_images()) {
             Ok((version, status, images)) => {
                 findings.runtime_version = format!("{}://{}", version.runtime_name, version.runtime_version);
@@ -62,7 +71,9 @@ impl NodeFindings {
     }
 
     pub(crate) fn has_memory_pressure(&self, node: &NodeContext) -> bool {
-        self.memory.total > 0 && self.memory.available < node.config.pressure.memory_bytes
+        let pressure = &node.config.pressure;
+        let is_low = self.memory.total > 0 && self.memory.available < pressure.memory_bytes;
+        is_low || self.stall.is_pressure(pressure.stall_percent)
     }
 
     pub(crate) fn has_disk_pressure(&self, node: &NodeContext) -> bool {

@@ -238,7 +238,7 @@ impl KubeletConfiguration {
         let Some(thresholds) = &self.eviction_hard else { return Ok(Pressure::default()) };
         let mut pressure = match self.merge_default_eviction_settings {
             true => Pressure::default(),
-            false => Pressure { memory_bytes: 0, disk_bytes: 0, disk_percent: 0 },
+            false => Pressure { memory_bytes: 0, stall_percent: 0, disk_bytes: 0, disk_percent: 0 },
         };
         let disk_is_given = thresholds.keys().any(|signal| signal.ends_with("fs.available"));
         if disk_is_given {
@@ -350,7 +350,8 @@ mod tests {
         .unwrap();
         assert_eq!(found.cluster_dns, ["10.96.0.10"]);
         assert_eq!(found.reserved.amounts["cpu"], "250m");
-        assert_eq!(found.pressure, Pressure { memory_bytes: 200 << 20, disk_bytes: 1 << 30, disk_percent: 15 });
+        let pressure = Pressure { memory_bytes: 200 << 20, stall_percent: 0, disk_bytes: 1 << 30, disk_percent: 15 };
+        assert_eq!(found.pressure, pressure);
         assert_eq!(found.max_crash_backoff, Duration::from_secs(20));
         assert_eq!(found.taints, [parse_taint("a:NoExecute").unwrap()]);
     }

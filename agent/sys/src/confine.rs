@@ -340,6 +340,24 @@ mod tests {
     }
 
     #[test]
+    fn what_is_not_kept_is_gone_before_the_program_starts() {
+        if !is_root() {
+            println!("SKIPPED: only root has something to give up");
+            return;
+        }
+        // Capabilities are each thread's own.
+        let after = std::thread::spawn(|| {
+            keep(1 << 5).unwrap();
+            std::fs::read_to_string("/proc/thread-self/status").unwrap()
+        });
+        let text = after.join().unwrap();
+        let expected = [("CapPrm", 1 << 5), ("CapEff", 1 << 5), ("CapInh", 0)];
+        for (key, mask) in expected {
+            assert_eq!(status(&text, key), format!("{mask:016x}"), "{key}");
+        }
+    }
+
+    #[test]
     fn who_starts_containers_loses_capabilities_and_nothing_else() {
         if !is_root() {
             println!("SKIPPED: only root has something to give up");

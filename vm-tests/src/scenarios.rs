@@ -21,6 +21,7 @@ mod outbound;
 mod reboots;
 mod reset;
 mod restarts;
+mod role_change;
 mod scene;
 mod secure_boot;
 mod services;
@@ -29,6 +30,7 @@ mod three_masters;
 mod upgrade;
 mod upgrade_masters;
 mod upstream_peers;
+mod wrong_role;
 
 use std::pin::Pin;
 
@@ -353,6 +355,22 @@ pub const SCENARIOS: &[Scenario] = &[
         masters: 1,
         workers: 1,
         run: |scene| Box::pin(moves::run_lease(scene)),
+    },
+    Scenario {
+        name: "role-change",
+        about: "a worker becomes a master and a worker again; etcd, its Node and its pods go along",
+        providers: ANY,
+        masters: 1,
+        workers: 1,
+        run: |scene| Box::pin(role_change::run(scene)),
+    },
+    Scenario {
+        name: "wrong-role",
+        about: "a master beside a manifest of a worker, or of another cluster, stays what it is and tells so",
+        providers: ANY,
+        masters: 1,
+        workers: 0,
+        run: |scene| Box::pin(wrong_role::run(scene)),
     },
     Scenario {
         name: "three-masters",

@@ -72,6 +72,7 @@ pub(crate) fn observe(machine: &Machine, services: &[ServiceStatus]) -> Vec<Cond
         let fix = "hand one in by `keelson apply manifest.toml --endpoint MACHINE`, or on a disk labelled KEELSON-CFG";
         unmet.push(Condition::new("NoManifest", "it has no usable manifest", fix));
     }
+    unmet.extend(foreign(machine));
     unmet.extend(disk(machine));
     unmet.extend(machine.accepted.iter().flat_map(|accepted| accepted.secrets.iter().filter_map(secret)));
     unmet.extend(mend::condition(machine));
@@ -83,6 +84,17 @@ pub(crate) fn observe(machine: &Machine, services: &[ServiceStatus]) -> Vec<Cond
         unmet.extend(Condition::parse(&name, &text).map(|condition| Condition { is_concern, ..condition }));
     }
     unmet
+}
+
+/// A manifest that is not for this machine. It goes on as before, so that is no reason not to be ready.
+fn foreign(machine: &Machine) -> Option<Condition> {
+    let why = format!("{}; the one before is in force", machine.foreign.as_ref()?);
+    let fix = format!(
+        "correct it where it comes from, or hand in by `keelson apply` the one that counts: that in force, or this one if \
+         the machine is to be that; for another cluster it begins anew by `keelson reset {} --what all`",
+        machine.hostname
+    );
+    Some(Condition { is_concern: true, ..Condition::new("ManifestNotTaken", why, fix) })
 }
 
 /// A disk that cannot be used. One that was lost comes back; what is damaged is made anew.
@@ -170,6 +182,16 @@ mod tests {
         let backup = Condition { is_concern: true, ..Condition::new("EtcdSnapshotNotStored", "no answer", "wait") };
         assert_eq!(grave(&[backup.clone(), Condition::new("NodeNotReady", "it starts", "wait")]), ["it starts"]);
         assert!(grave(&[backup]).is_empty());
+    }
+
+    #[test]
+    fn a_manifest_that_is_not_for_this_machine_is_told_and_keeps_nothing_from_being_ready() {
+        let mut machine = Machine::of_a_test(&std::sync::Arc::new(sys::FakeSystem::new()));
+        assert_eq!(foreign(&machine), None);
+        machine.refuse("the manifest (disk vdb) is for a worker, and this machine is a master".to_owned());
+        let told = foreign(&machine).unwrap();
+        assert!(told.name == "ManifestNotTaken" && told.why.contains("(disk vdb)"), "{told:?}");
+        assert!(told.fix.contains("keelson apply") && grave(&[told]).is_empty());
     }
 
     #[test]

@@ -14,8 +14,15 @@ const STORE: &str = "/sys/fs/pstore";
 const RECORD_BYTES: usize = 64 << 10;
 /// The oldest lines are left out beyond this.
 const KEPT_BYTES: usize = 256 << 10;
-/// How lines begin that say why, the most telling first.
-const REASONS: [&str; 4] = ["Kernel panic - not syncing: ", "Oops: ", "BUG: ", "kernel BUG at "];
+/// How lines begin that say why, the most telling first. Where the first stage gives up the kernel only says that its first
+/// process has ended.
+const REASONS: [&str; 5] = [
+    "keelson: cannot reach the root file system: ",
+    "Kernel panic - not syncing: ",
+    "Oops: ",
+    "BUG: ",
+    "kernel BUG at ",
+];
 
 /// Takes over what there is.
 pub(crate) fn collect(machine: &mut Machine) -> Vec<String> {
@@ -75,5 +82,11 @@ mod tests {
         assert!(text.find("Part2").unwrap() < text.find("Part1").unwrap(), "{text}");
         assert_eq!(reason(&text), Some("Kernel panic - not syncing: no init found"));
         assert_eq!(lines(&system, &[]), None);
+        let first_stage = "<2>[ 9.0] keelson: cannot reach the root file system: no disk holds it; disks here: sr0\n\
+                           <0>[ 9.1] Kernel panic - not syncing: Attempted to kill init! exitcode=0x00000000\n";
+        assert_eq!(
+            reason(first_stage),
+            Some("keelson: cannot reach the root file system: no disk holds it; disks here: sr0")
+        );
     }
 }

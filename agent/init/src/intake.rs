@@ -3,7 +3,7 @@
 //! A manifest whose secrets are not all found is not taken in the place of one that worked. Where there is no such one,
 //! or it lacks some itself, the machine goes on with those that it has.
 
-use manifest::Manifest;
+use manifest::{CaTrust, Manifest};
 use secrets::{Checked, Found, Search};
 
 use crate::sources::Offer;
@@ -18,6 +18,12 @@ pub(crate) enum Intake {
         accepted: Box<Accepted>,
         /// What is wrong with the offer; nothing if there was none.
         diagnostics: Option<String>,
+    },
+    /// The offer is good, and would make another machine of this one; what worked before stays in force.
+    Foreign {
+        accepted: Box<Accepted>,
+        /// What it would make of it, for people.
+        why: String,
     },
     /// There is no usable manifest.
     None {
@@ -59,16 +65,27 @@ impl Accepted {
     }
 }
 
-/// Decides. `last_good` is the text that worked last, if there is one.
+/// Decides. `last_good` is the text that worked last, if there is one: what it says of this machine, no source changes.
 pub(crate) fn decide(offer: Option<Offer>, last_good: Option<String>, search: Search<'_>) -> Intake {
+    let remember = |text| examine(Offer { source: "last good manifest".to_owned(), text: Ok(text) }, search);
+    let remembered = last_good.map(remember);
     let (lacking, refused) = match offer.map(|offer| examine(offer, search)) {
-        Some(Ok(accepted)) if accepted.is_whole() => return Intake::Accepted(Box::new(accepted)),
-        Some(Ok(lacking)) => (Some(lacking.clone()), Some(lacking.warnings)),
+        Some(Ok(offered)) => {
+            if let Some(Ok(known)) = &remembered
+                && let Some(why) = another(&known.manifest, &offered)
+            {
+                return Intake::Foreign { accepted: Box::new(known.clone()), why };
+            }
+            if offered.is_whole() {
+                return Intake::Accepted(Box::new(offered));
+            }
+            let warnings = offered.warnings.clone();
+            (Some(offered), Some(warnings))
+        }
         Some(Err(diagnostics)) => (None, Some(diagnostics)),
         None => (None, None),
     };
-    let remember = |text| examine(Offer { source: "last good manifest".to_owned(), text: Ok(text) }, search);
-    match (last_good.map(remember), lacking) {
+    match (remembered, lacking) {
         (Some(Ok(accepted)), _) => Intake::LastGood { accepted: Box::new(accepted), diagnostics: refused },
         (Some(Err(_)) | None, Some(lacking)) => Intake::Accepted(Box::new(lacking)),
         (Some(Err(diagnostics)), None) => {
@@ -82,6 +99,39 @@ pub(crate) fn decide(offer: Option<Offer>, last_good: Option<String>, search: Se
             Intake::None { diagnostics: refused.unwrap_or_else(|| nothing.to_owned()) }
         }
     }
+}
+
+/// What a manifest would make of a machine that it is not for: what the machine holds of its cluster would be lost.
+pub(crate) fn another(known: &Manifest, offered: &Accepted) -> Option<String> {
+    other_words(known, &offered.manifest).map(|why| format!("the manifest ({}) {why}", offered.source))
+}
+
+fn other_words(known: &Manifest, offered: &Manifest) -> Option<String> {
+    let (is_master, makes_master) = (known.machine.role.has_control_plane(), offered.machine.role.has_control_plane());
+    if is_master != makes_master {
+        let word = |is_master| if is_master { "master" } else { "worker" };
+        return Some(format!("is for a {}, and this machine is a {}", word(makes_master), word(is_master)));
+    }
+    let (own, other) = (&known.machine.hostname, &offered.machine.hostname);
+    if is_master && own != other {
+        // Two members of etcd would have one name.
+        return Some(format!("is for the master {other}, and this one is {own}"));
+    }
+    // A CA that was made from no secret fits to none. One that was made from one is kept without it, and of a secret that
+    // was not found nothing is known.
+    let (own, other) = (&known.control_plane.secret, &offered.control_plane.secret);
+    let has_other_secret = is_master
+        && match (own, other) {
+            (_, None) => false,
+            (None, Some(_)) => true,
+            (Some(own), Some(other)) => own.known().zip(other.known()).is_some_and(|(own, other)| own != other),
+        };
+    let has_other_ca = match (&known.cluster.trust, &offered.cluster.trust) {
+        (Some(CaTrust::Hash(was)), Some(CaTrust::Hash(is))) => was != is,
+        (Some(CaTrust::Certificates(was)), Some(CaTrust::Certificates(is))) => was != is,
+        _ => false,
+    };
+    (has_other_secret || has_other_ca).then(|| "is for another cluster than this machine's".to_owned())
 }
 
 /// Validates an offer.
@@ -118,6 +168,40 @@ mod tests {
     fn a_good_offer_wins() {
         let Intake::Accepted(accepted) = decide(offer(GOOD), Some("version = 2".into())) else { panic!() };
         assert_eq!((accepted.source.as_str(), accepted.text.as_str()), ("firmware", GOOD));
+    }
+
+    #[test]
+    fn what_would_make_another_machine_of_this_one_is_not_taken() {
+        const MASTER: &str = "version = 1\n[machine]\nhostname = \"m1\"\nrole = \"master\"\n[cluster]\n\
+                              endpoint = \"https://10.0.0.1:6443\"\n";
+        let worker = |digit: &str| {
+            let hash = digit.repeat(64);
+            let cluster = format!("token = \"abcdef.0123456789abcdef\"\nca-hash = \"sha256:{hash}\"\n");
+            MASTER.replace("master", "worker") + &cluster
+        };
+        let master = |digit: &str| format!("{MASTER}[control-plane]\nsecret = \"{}\"\n", digit.repeat(64));
+        let table = [
+            (MASTER.to_owned(), worker("a"), Some("is for a worker, and this machine is a master")),
+            (worker("a"), master("b"), Some("is for a master, and this machine is a worker")),
+            (master("b"), master("c"), Some("is for another cluster")),
+            (MASTER.to_owned(), master("c"), Some("is for another cluster")),
+            (worker("a"), worker("d"), Some("is for another cluster")),
+            (master("b"), master("b").replace("m1", "m2"), Some("is for the master m2, and this one is m1")),
+            // Everything else may change.
+            (master("b"), MASTER.to_owned(), None),
+            (master("b"), master("b").replace("role = \"master\"", "role = \"single\""), None),
+            (worker("a"), worker("a").replace("m1", "m2"), None),
+        ];
+        for (known, offered, wanted) in table {
+            match (decide(offer(&offered), Some(known.clone())), wanted) {
+                (Intake::Foreign { accepted, why }, Some(wanted)) => {
+                    assert!(accepted.text == known && accepted.source == "last good manifest", "{accepted:?}");
+                    assert!(why.contains(wanted) && why.contains("firmware"), "{why}");
+                }
+                (Intake::Accepted(accepted), None) => assert_eq!(accepted.text, offered),
+                (intake, _) => panic!("{known}\n{offered}\n{intake:?}"),
+            }
+        }
     }
 
     #[test]

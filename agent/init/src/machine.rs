@@ -128,6 +128,8 @@ pub(crate) struct Machine {
     pub(crate) unclear: u32,
     /// What is wrong with the one offered last.
     pub(crate) diagnostics: Option<String>,
+    /// What the one offered last would make of this machine, which it is not for.
+    pub(crate) foreign: Option<String>,
     /// What the sources of manifests held when they were last looked at.
     pub(crate) offered: Option<Offer>,
     /// A manifest that counts from the next start, for people.
@@ -189,6 +191,7 @@ impl Machine {
             typed: Duration::ZERO,
             unclear: 0,
             diagnostics: None,
+            foreign: None,
             offered: None,
             pending: None,
             trying: None,
@@ -279,6 +282,12 @@ impl Machine {
         if let Err(error) = secrets::publish(&*self.system, &self.config.paths.run, &accepted.secrets, before) {
             self.say(&stdx::chain(&error).to_string());
         }
+    }
+
+    /// Does not take a manifest in that is for another machine than this one, because of this.
+    pub(crate) fn refuse(&mut self, why: String) {
+        self.say(&format!("manifest: {why}: it is not taken in"));
+        self.foreign = Some(why);
     }
 
     /// Writes a small file others read; what fails is told, no more.

@@ -234,7 +234,7 @@ fn wait_for_state(machine: &mut Machine) -> Vec<String> {
             mend::keep(machine, Some(accepted.text));
         }
         intake @ Intake::None { .. } if machine.storage == Storage::Unmade => take(machine, intake),
-        Intake::None { .. } | Intake::LastGood { .. } => {}
+        Intake::None { .. } | Intake::LastGood { .. } | Intake::Foreign { .. } => {}
     }
     Vec::new()
 }
@@ -250,8 +250,13 @@ pub(crate) fn conceal(machine: &mut Machine) {
 
 /// Puts a decision about manifests into force and tells it.
 pub(crate) fn take(machine: &mut Machine, intake: Intake) {
+    machine.foreign = None;
     let (accepted, diagnostics) = match intake {
         Intake::Accepted(accepted) => (Some(*accepted), None),
+        Intake::Foreign { accepted, why } => {
+            machine.refuse(why);
+            (Some(*accepted), None)
+        }
         Intake::LastGood { accepted, diagnostics } => (Some(*accepted), diagnostics),
         Intake::None { diagnostics } => (None, Some(diagnostics)),
     };
@@ -292,4 +297,39 @@ fn set_names(machine: &mut Machine) -> Vec<String> {
         machine.hostname = accepted.manifest.machine.hostname.to_string();
     }
     words(settings::apply_names(&*machine.system, &machine.config.paths, &machine.hostname))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use sys::FakeSystem;
+
+    use super::*;
+    use crate::sources::Offer;
+
+    #[test]
+    fn a_known_machine_stays_what_it_is_whatever_its_sources_hold() {
+        let single = "version = 1\n[machine]\nhostname = \"m1\"\nrole = \"single\"\n";
+        let worker = "version = 1\n[machine]\nhostname = \"m1\"\nrole = \"worker\"\n[cluster]\n\
+                      endpoint = \"https://10.0.0.1:6443\"\ntoken = \"abcdef.0123456789abcdef\"\nca-hash = \
+                      \"sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef\"\n";
+        let system = Arc::new(FakeSystem::new());
+        system.file("/usr/share/keelson/manifest.toml", worker);
+        system.file("/state/manifest.toml", single);
+        let mut machine = Machine::of_a_test(&system);
+        take_manifest(&mut machine);
+        assert!(machine.foreign.as_ref().is_some_and(|why| why.contains("(image) is for a worker")));
+        assert_eq!(system.text("/run/keelson/manifest.toml"), single);
+        assert_eq!(system.text("/state/manifest.toml"), single);
+
+        // By whoever may hand one in.
+        machine.handed = Some(Offer { source: "handed in".to_owned(), text: Ok(worker.to_owned()) });
+        take_manifest(&mut machine);
+        assert_eq!((machine.foreign.as_ref(), system.text("/state/manifest.toml").as_str()), (None, worker));
+
+        // What was found is what counts already.
+        take_manifest(&mut machine);
+        assert_eq!((machine.foreign.as_ref(), system.text("/run/keelson/manifest.toml").as_str()), (None, worker));
+    }
 }

@@ -63,11 +63,22 @@ fn plan_changes(changes: Vec<(Impact, String)>) -> Plan {
     if is_nothing { Plan::Nothing } else { Plan::Now(services) }
 }
 
-/// A manifest has come, or other secrets of the one in force. It is not taken in if it is no good, or lacks secrets that
-/// are known now.
-pub(crate) fn offered(machine: &mut Machine, runner: &mut Runner, offer: Offer, trial: Option<Duration>) {
+/// A manifest has come, by whoever may hand one in or from a source where it was found. It is not taken in if it is no
+/// good, or lacks secrets that are known now.
+pub(crate) fn offered(
+    machine: &mut Machine,
+    runner: &mut Runner,
+    (offer, is_found): (Offer, bool),
+    trial: Option<Duration>,
+) {
+    let examined = intake::examine(offer, machine.search());
+    let of_another = |accepted: &Accepted| intake::another(&machine.accepted.as_ref()?.manifest, accepted);
+    // Whoever may hand one in may make another machine of this one; nothing that is merely found may.
+    if let Some(why) = examined.as_ref().ok().filter(|_| is_found).and_then(of_another) {
+        return machine.refuse(why);
+    }
     let known = machine.accepted.as_ref().map_or(&[][..], |accepted| &accepted.secrets);
-    match intake::examine(offer, machine.search()) {
+    match examined {
         Ok(accepted) if accepted.lacks_no_more(known) => take(machine, runner, accepted, trial),
         Ok(Accepted { warnings: diagnostics, .. }) | Err(diagnostics) => {
             machine.say(&diagnostics);
@@ -113,8 +124,9 @@ pub(crate) fn take(machine: &mut Machine, runner: &mut Runner, accepted: Accepte
     };
     match (planned, trial) {
         (Plan::Nothing, None) => {
-            // Perhaps it is tried, or another one was to count from the next start.
-            let is_known = machine.trying.take().is_none() && machine.pending.is_none();
+            // Perhaps it is tried, another one was to count from the next start, or a source holds one that is not for
+            // this machine: it is of no account any more.
+            let is_known = machine.trying.take().is_none() && machine.pending.is_none() && machine.foreign.is_none();
             if !is_known || accepted.text != current.text {
                 keep(machine, &accepted);
             }
@@ -182,6 +194,7 @@ pub(crate) fn tick(machine: &mut Machine, runner: &mut Runner) {
 /// Writes down what the next start begins with.
 fn keep(machine: &mut Machine, accepted: &Accepted) {
     machine.pending = None;
+    machine.foreign = None;
     let last_good = machine.config.paths.last_good();
     machine.publish(&last_good, accepted.text.as_bytes(), 0o600);
     sources::remember_fetched(machine);
@@ -336,7 +349,7 @@ mod tests {
         // Neither does a manifest that lacks more.
         let other = TEXT.replace("m1\"", "m1\"\nlabels = { a = \"1\" }");
         let offer = Offer { source: "handed in".to_owned(), text: Ok(other) };
-        offered(&mut machine, &mut runner, offer, None);
+        offered(&mut machine, &mut runner, (offer, false), None);
         assert_eq!(system.text("/state/manifest.toml"), "");
     }
 }

@@ -257,15 +257,16 @@ fn resume(machine: &mut Machine, runner: &mut Runner) {
 /// A source changed: decides again.
 fn reconsider(machine: &mut Machine, runner: &mut Runner) {
     sources::take_fetched(machine);
-    let (offer, trial) = match sources::take_from_inbox(&*machine.system, &machine.config.paths) {
-        Some(handed_in) => handed_in,
+    let (offer, trial, is_found) = match sources::take_from_inbox(&*machine.system, &machine.config.paths) {
+        // Whoever may hand one in may make another machine of this one.
+        Some((offer, trial)) => (offer, trial, false),
         None => {
             let offer = machine.sources().observe(&*machine.system);
             let is_known = offer.as_ref().zip(machine.offered.as_ref()).is_some_and(|(it, known)| it.says_what(known));
             let is_news = !is_known;
             machine.offered.clone_from(&offer);
             let Some(offer) = offer.filter(|_| is_news || machine.accepted.is_none()) else { return };
-            (offer, None)
+            (offer, None, true)
         }
     };
     if machine.storage.is_waiting() {
@@ -297,7 +298,7 @@ fn reconsider(machine: &mut Machine, runner: &mut Runner) {
             enter_stage(machine, runner);
         }
     } else {
-        renew::offered(machine, runner, offer, trial);
+        renew::offered(machine, runner, (offer, is_found), trial);
     }
     runner.touch();
 }
@@ -320,7 +321,9 @@ fn hand_in(machine: &mut Machine, runner: &mut Runner, offer: sources::Offer) {
                 enter_stage(machine, runner);
             }
         }
-        refused @ (Intake::LastGood { .. } | Intake::None { .. }) => phases::take(machine, refused),
+        refused @ (Intake::LastGood { .. } | Intake::Foreign { .. } | Intake::None { .. }) => {
+            phases::take(machine, refused)
+        }
     }
 }
 

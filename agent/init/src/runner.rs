@@ -174,7 +174,7 @@ impl Runner {
         // What comes behind is none of its options.
         argv.extend([what.clone(), "--".to_owned()]);
         argv.extend_from_slice(about);
-        let spawned = machine.system.spawn(&Spawn { argv, env: Vec::new(), cgroup_procs: Vec::new() });
+        let spawned = machine.system.spawn(&Spawn { argv, ..Spawn::default() });
         let spawned = spawned.map_err(|error| stdx::chain(&error).to_string())?;
         if let Some(pipe) = spawned.output {
             let output = Output { name: String::new(), pid: spawned.pid, pipe: pipe.into(), partial: Vec::new() };

@@ -30,6 +30,7 @@ const LOOK: Duration = Duration::from_secs(10);
 const CONDITION: &str = "conditions/etcd";
 /// Its text does not.
 const MISSED: &str = "conditions/etcd-snapshots.concern";
+const NAMES: &str = "conditions/etcd-members.concern";
 /// Services that the first process starts anew, one a line.
 const RESTART: &str = "inbox/restart";
 const SERVICE: &str = "etcd";
@@ -189,7 +190,17 @@ impl Etcd {
             let why = "this master's member of etcd takes part in no majority";
             return Ok(Some(Condition::new("EtcdQuorumLost", why, STATUS_TELLS)));
         }
+        let members = access.link(&own).await?.members().await?;
+        let differ = etcd::differ(config, &members);
+        self.tell(NAMES, differ.map(|why| Condition::new(etcd::DIFFER, why, etcd::DIFFER_FIX)).as_ref());
         Ok(None)
+    }
+
+    /// How many snapshots by schedule are here, and where.
+    pub(crate) fn snapshots_here(&self) -> Option<(usize, &Path)> {
+        let snapshots = self.master.snapshots.as_ref()?;
+        let count = snapshots.list().len();
+        (count > 0).then_some((count, snapshots.folder.as_path()))
     }
 
     /// Lets the member follow the machine to another address; answers what it lacks meanwhile.

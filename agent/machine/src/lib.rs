@@ -39,6 +39,6 @@ pub use api::{Peer, Updates};
 pub use config::Config;
 pub use error::Error;
 pub use etcd::{Kept, Master, Snapshots};
-pub use node_role::mark_node;
+pub use node_role::{is_marked, mark_node};
 pub use outbound::{logins, outbound};
 pub use task::run;

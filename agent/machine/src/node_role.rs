@@ -2,10 +2,12 @@
 
 use api::core::v1::{Node, Taint};
 use client::Client;
-use manifest::Manifest;
+use manifest::{Manifest, Role};
 
 /// Label of the Node of a master, and key of the taint that keeps ordinary pods off it.
 const CONTROL_PLANE: &str = "node-role.kubernetes.io/control-plane";
+/// As which role the Node of a master was marked last.
+const MARKED_AS: &str = "keelson.io/marked-as";
 
 /// Makes the Node of this manifest's machine say what the machine is. The caller has the rights of an administrator.
 ///
@@ -20,29 +22,46 @@ pub async fn mark_node(client: &Client, manifest: &Manifest) -> client::Result<(
     }
 }
 
-/// The Node as it should be, if it is another one. Taints follow the label: one that somebody took from a master, or gave
-/// to a worker, stays as it is.
+/// Whether the Node of a master says what the machine is. Before, its taint keeps nothing off it.
+#[must_use]
+pub fn is_marked(node: &Node, role: Role) -> bool {
+    !role.has_control_plane() || node.metadata.annotations.get(MARKED_AS).is_some_and(|marked| marked == role.as_str())
+}
+
+/// The Node as it should be, if it is another one. The taint follows the role when that changes, and at no other time: one
+/// that somebody took from a master, or gave to a worker, stays as it is.
 fn plan(mut node: Node, manifest: &Manifest) -> Option<Node> {
-    let is_master = manifest.machine.role.has_control_plane();
-    if is_master == node.metadata.labels.contains_key(CONTROL_PLANE) {
-        return None;
-    }
-    let taints = &mut node.spec.taints;
-    if !is_master {
+    let role = manifest.machine.role;
+    let (before, is_master) = (node.clone(), role.has_control_plane());
+    let is_labelled = node.metadata.labels.contains_key(CONTROL_PLANE);
+    let marked = is_master.then(|| role.to_string());
+    let marked_before = node.metadata.annotations.get(MARKED_AS).cloned();
+    if is_master {
+        node.metadata.labels.insert(CONTROL_PLANE.to_owned(), String::new());
+    } else {
         node.metadata.labels.remove(CONTROL_PLANE);
-        taints.retain(|taint| taint.key != CONTROL_PLANE);
-        return Some(node);
     }
-    node.metadata.labels.insert(CONTROL_PLANE.to_owned(), String::new());
-    let own = manifest.node_taints().into_iter().find(|taint| taint.key.as_str() == CONTROL_PLANE);
-    let own = own.filter(|_| taints.iter().all(|taint| taint.key != CONTROL_PLANE));
-    taints.extend(own.map(|own| Taint {
-        key: own.key.to_string(),
-        value: own.value.to_string(),
-        effect: own.effect.to_string(),
-        ..Taint::default()
-    }));
-    Some(node)
+    // Before roles were written down, the label alone told of a change.
+    let is_another = marked_before.is_some() && marked_before != marked;
+    if is_another || is_labelled != is_master {
+        follow(&mut node.spec.taints, manifest);
+    }
+    match marked {
+        Some(role) => drop(node.metadata.annotations.insert(MARKED_AS.to_owned(), role)),
+        None => drop(node.metadata.annotations.remove(MARKED_AS)),
+    }
+    (node != before).then_some(node)
+}
+
+/// Gives the taints of a Node what its role, which is a new one, has of the master's.
+fn follow(taints: &mut Vec<Taint>, manifest: &Manifest) {
+    let Some(own) = manifest.node_taints().into_iter().find(|taint| taint.key.as_str() == CONTROL_PLANE) else {
+        return taints.retain(|taint| taint.key != CONTROL_PLANE);
+    };
+    if taints.iter().all(|taint| taint.key != CONTROL_PLANE) {
+        let (key, value, effect) = (own.key.to_string(), own.value.to_string(), own.effect.to_string());
+        taints.push(Taint { key, value, effect, ..Taint::default() });
+    }
 }
 
 #[cfg(test)]
@@ -59,8 +78,11 @@ mod tests {
         manifest::parse("m.toml", &text).unwrap_or_else(|error| panic!("{error}"))
     }
 
-    fn node(is_labelled: bool, taints: &[&str]) -> Node {
+    fn node(marked_as: &str, is_labelled: bool, taints: &[&str]) -> Node {
         let mut node = Node::default();
+        if !marked_as.is_empty() {
+            node.metadata.annotations.insert(MARKED_AS.to_owned(), marked_as.to_owned());
+        }
         if is_labelled {
             node.metadata.labels.insert(CONTROL_PLANE.to_owned(), String::new());
         }
@@ -69,29 +91,29 @@ mod tests {
         node
     }
 
-    /// Whether a Node has the label, and the keys of its taints.
-    fn told(node: Option<Node>) -> Option<(bool, Vec<String>)> {
-        let node = node?;
-        let taints = node.spec.taints.into_iter().map(|taint| taint.key).collect();
-        Some((node.metadata.labels.contains_key(CONTROL_PLANE), taints))
-    }
-
     #[test]
     fn label_and_taint_go_and_come_with_the_role() {
-        let wanted =
-            |is_labelled, taints: &[&str]| Some((is_labelled, taints.iter().map(ToString::to_string).collect()));
+        let other = "example.com/a";
         let table = [
-            (node(true, &["example.com/a", CONTROL_PLANE]), "worker", wanted(false, &["example.com/a"])),
-            (node(false, &["example.com/a"]), "master", wanted(true, &["example.com/a", CONTROL_PLANE])),
+            (node("master", true, &[other, CONTROL_PLANE]), "worker", Some(node("", false, &[other]))),
+            (node("", false, &[other]), "master", Some(node("master", true, &[other, CONTROL_PLANE]))),
             // One that registered as a master has the taint already, and one alone takes pods.
-            (node(false, &[CONTROL_PLANE]), "master", wanted(true, &[CONTROL_PLANE])),
-            (node(false, &[]), "single", wanted(true, &[])),
-            // What somebody changed by hand stays.
-            (node(true, &[]), "master", None),
-            (node(false, &[CONTROL_PLANE]), "worker", None),
+            (node("", false, &[CONTROL_PLANE]), "master", Some(node("master", true, &[CONTROL_PLANE]))),
+            (node("", false, &[]), "single", Some(node("single", true, &[]))),
+            // One alone becomes one of several, and the other way round.
+            (node("single", true, &[other]), "master", Some(node("master", true, &[other, CONTROL_PLANE]))),
+            (node("master", true, &[CONTROL_PLANE, other]), "single", Some(node("single", true, &[other]))),
+            // What somebody changed by hand stays, also where it was not written down yet as what the Node was marked.
+            (node("master", true, &[]), "master", None),
+            (node("single", true, &[CONTROL_PLANE]), "single", None),
+            (node("", true, &[]), "master", Some(node("master", true, &[]))),
+            (node("", false, &[CONTROL_PLANE]), "worker", None),
         ];
-        for (node, role, wanted) in table {
-            assert_eq!(told(plan(node, &manifest(role))), wanted, "{role}");
+        for (before, role, wanted) in table {
+            let manifest = manifest(role);
+            assert_eq!(plan(before.clone(), &manifest), wanted, "{before:?} {role}");
+            assert!(is_marked(&wanted.unwrap_or(before), manifest.machine.role), "{role}");
         }
+        assert!(!is_marked(&node("single", true, &[]), Role::Master) && !is_marked(&Node::default(), Role::Single));
     }
 }

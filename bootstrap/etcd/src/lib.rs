@@ -29,6 +29,6 @@ pub use error::Error;
 pub use guard::{defragmentation_order, may_recover, may_remove, may_replace};
 pub use leave::{Left, give_up, has_member, leave};
 pub use member::{Access, Link, SnapshotStream};
-pub use observe::observe;
+pub use observe::{DIFFER, DIFFER_FIX, differ, observe};
 pub use snapshot::{Incoming, Restore};
 pub use start::{is_left_behind, is_secluded, order_recovery, prepare, promote};

@@ -4,7 +4,7 @@ use machine_api::{EtcdMember, EtcdStatus};
 use tokio::task::JoinSet;
 
 use crate::member::{Access, Link};
-use crate::{Config, Error};
+use crate::{Config, Error, Member};
 
 /// Asks this master's own member, then the others, and puts together what they say.
 ///
@@ -34,7 +34,8 @@ pub async fn observe(config: &Config, access: &Access) -> Result<EtcdStatus, Err
     let mut members: Vec<EtcdMember> = members.into_iter().map(|(_, member)| member).collect();
     members.sort_by(|a, b| a.name.cmp(&b.name));
     let has_quorum = has_quorum(&link, &members, access).await;
-    let conditions = conditions(&members, has_quorum);
+    let mut conditions = conditions(&members, has_quorum);
+    conditions.extend(differ(config, &members).map(|why| format!("{DIFFER}: {why}; {DIFFER_FIX}")));
     Ok(EtcdStatus {
         master: config.member.name.clone(),
         has_quorum,
@@ -43,6 +44,33 @@ pub async fn observe(config: &Config, access: &Access) -> Result<EtcdStatus, Err
         members,
         snapshots: Vec::new(),
     })
+}
+
+/// The name of the condition that [`differ`] tells of, and what helps.
+pub const DIFFER: &str = "EtcdMembersDiffer";
+/// See [`DIFFER`].
+pub const DIFFER_FIX: &str = "`keelson apply` a manifest whose `etcd.members` are the masters that there are; one that \
+                              is yet to become a master joins by itself, and `keelson etcd members remove` takes one out \
+                              that will not come back";
+
+/// How the members differ from those that this master's manifest names, for people. Nothing else depends on the names
+/// while the masters live: they tell a master that has lost its disk whom to ask before it begins anything anew.
+#[must_use]
+pub fn differ(config: &Config, members: &[EtcdMember]) -> Option<String> {
+    let is = |named: &Member, seen: &EtcdMember| {
+        seen.name == named.name || (seen.name.is_empty() && seen.peer_urls.contains(&named.peer_url()))
+    };
+    let gone = config.members.iter().filter(|named| !members.iter().any(|seen| is(named, seen)));
+    let gone: Vec<&str> = gone.map(|named| named.name.as_str()).collect();
+    let unnamed = members.iter().filter(|seen| !config.members.iter().any(|named| is(named, seen)));
+    let unnamed: Vec<&str> = unnamed.map(EtcdMember::label).collect();
+    let told = |names: &[&str], what: &str| (!names.is_empty()).then(|| format!("{what} {}", names.join(", ")));
+    let told = [
+        told(&gone, "the manifest names what is no member of etcd:"),
+        told(&unnamed, "the manifest does not name the members of etcd"),
+    ];
+    let told: Vec<String> = told.into_iter().flatten().collect();
+    (!told.is_empty()).then(|| told.join("; "))
 }
 
 async fn has_quorum(link: &Link, members: &[EtcdMember], access: &Access) -> bool {
@@ -130,6 +158,29 @@ mod tests {
     use machine_api::EtcdMemberState;
 
     use super::*;
+
+    #[test]
+    fn members_that_the_manifest_does_not_know_are_told_and_so_are_those_that_are_gone() {
+        let manifest = "version = 1\n[machine]\nhostname = \"m1\"\nrole = \"single\"\n";
+        let manifest = manifest::parse("m.toml", manifest).unwrap();
+        let member = |number: u8| Member { name: format!("m{number}"), address: [10, 0, 0, number].into() };
+        let seen = |number: u8, name: &str| EtcdMember {
+            name: name.to_owned(),
+            peer_urls: vec![member(number).peer_url()],
+            ..EtcdMember::default()
+        };
+        let alone = Config::new(&manifest, member(1).address, std::path::Path::new("/state"));
+        let three = Config { members: [1, 2, 3].map(member).into(), ..alone.clone() };
+        assert_eq!(differ(&alone, &[seen(1, "m1")]), None);
+        // Two have not started yet.
+        assert_eq!(differ(&three, &[seen(1, "m1"), seen(2, ""), seen(3, "")]), None);
+        let told = differ(&three, &[seen(1, "m1"), seen(3, "m3")]).unwrap();
+        assert_eq!(told, "the manifest names what is no member of etcd: m2");
+        let told = differ(&alone, &[seen(1, "m1"), seen(2, "m2"), seen(3, "")]).unwrap();
+        assert_eq!(told, "the manifest does not name the members of etcd m2, https://10.0.0.3:2380");
+        let told = differ(&three, &[seen(1, "m1"), seen(2, "m2"), seen(4, "m4")]).unwrap();
+        assert!(told.contains(": m3; ") && told.ends_with(" m4"), "{told}");
+    }
 
     #[test]
     fn what_is_wrong_has_a_name() {

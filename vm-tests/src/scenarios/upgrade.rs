@@ -50,8 +50,8 @@ const BAD: &[Bad] = &[
         version: "0.8.1",
         arguments: "",
         damage: Some(Damage::Start),
-        // The first stage refuses it, and the kernel leaves word of how it ended.
-        told: "failed; the kernel ended: Kernel panic - not syncing",
+        // The first stage refuses it, and the kernel keeps its words when it ends.
+        told: "does not hold the root that this kernel is for",
     },
     Bad {
         about: "a slot with one wrong bit",
@@ -65,7 +65,7 @@ const BAD: &[Bad] = &[
         version: "0.8.5",
         arguments: "module_blacklist=nvme",
         damage: None,
-        told: "failed",
+        told: "failed; the kernel ended: keelson: cannot reach the root file system: no disk holds it; disks here: ",
     },
     Bad {
         about: "a system whose network is broken",

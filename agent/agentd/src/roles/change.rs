@@ -5,23 +5,21 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
-use client::Client;
 use machine_api::apply_request::Trial;
-use machine_api::{Applied, ApplyRequest, ResetPlan, ResetRequest, StartOptions};
+use machine_api::{Applied, ApplyRequest, ResetPlan, ResetRequest, StartOptions, Text};
+use tonic::{Response, Status};
 
-use super::drain;
+use super::drain::Drain;
 use super::look::Asked;
-use super::target::Target;
+use super::target::{Machine, Target};
 use crate::process;
 
 const WITHIN: Duration = Duration::from_secs(60);
-/// A master that is to be none any more leaves etcd before.
-const APPLY_WITHIN: Duration = Duration::from_secs(180);
 /// Between two looks at whether a machine answers, and how long it has for it each time.
 const ASKED_EVERY: Duration = Duration::from_secs(2);
 const ASKED_WITHIN: Duration = Duration::from_secs(10);
 /// A member that leaves etcd, and a drain before.
-const RESET_WITHIN: Duration = Duration::from_secs(1800);
+const DRAINED_WITHIN: Duration = Duration::from_secs(1800);
 
 /// The manifest, and what to do with it.
 #[derive(Args)]
@@ -46,6 +44,8 @@ pub(crate) struct Apply {
     #[arg(long, conflicts_with = "keep")]
     force: bool,
     #[command(flatten)]
+    drain: Drain,
+    #[command(flatten)]
     asked: Asked,
 }
 
@@ -58,6 +58,8 @@ pub(crate) struct Down {
     /// What pods get to end, such as 30s, at most 10m; without, what the manifest says.
     #[arg(long, value_name = "TIME", value_parser = super::apiserver::duration)]
     grace: Option<Duration>,
+    #[command(flatten)]
+    drain: Drain,
     #[command(flatten)]
     target: Target,
 }
@@ -73,12 +75,8 @@ pub(crate) struct Reset {
     /// Do it. Without, the plan is shown and nothing is done.
     #[arg(long)]
     yes: bool,
-    /// Leave the machine's pods where they are. Without a kubeconfig they are left in any case.
-    #[arg(long)]
-    no_drain: bool,
-    /// Seconds for pods to move away, as budgets allow.
-    #[arg(long, default_value_t = 300)]
-    drain_timeout: u64,
+    #[command(flatten)]
+    drain: Drain,
     /// Go on even if etcd is lost, or cannot be left.
     #[arg(long)]
     force: bool,
@@ -104,14 +102,37 @@ pub(crate) fn apply(options: &Apply) -> Result<()> {
         Some(time) => Some(Trial::TrySeconds(time.as_secs())),
         None => options.no_try.then_some(Trial::Keep(true)),
     };
-    let wanted = ApplyRequest { manifest, dry_run: options.dry_run, trial, force: options.force };
-    let applied = process::ask(APPLY_WITHIN, asked.target.ask(async |machine| machine.apply_manifest(wanted).await))?;
+    let wanted = ApplyRequest { manifest, dry_run: true, trial, force: options.force };
+    let applied = process::ask(DRAINED_WITHIN, options.take(wanted))?;
     asked.output.show(&applied, Applied::describe)?;
     match applied {
         Applied { tried_for: Some(_), tried_seconds: Some(seconds), is_dry: false, .. } => {
             process::ask_all(keep_when_it_answers(&asked.target, Duration::from_secs(seconds)))
         }
         _ => Ok(()),
+    }
+}
+
+impl Apply {
+    /// Hands a manifest in, of which it is asked first what that takes.
+    async fn take(&self, dry: ApplyRequest) -> Result<Applied> {
+        let target = &self.asked.target;
+        let give =
+            async |asked: &ApplyRequest| target.ask(async |machine| machine.apply_manifest(asked.clone()).await).await;
+        let would = give(&dry).await?;
+        let first = if would.starts_again { self.drain.step(target)? } else { None };
+        let told = |applied: Applied| Applied { steps: first.into_iter().chain(applied.steps).collect(), ..applied };
+        if self.dry_run {
+            return Ok(told(would));
+        }
+        let wanted = ApplyRequest { dry_run: false, ..dry };
+        let go = async || give(&wanted).await;
+        let applied = if would.starts_again {
+            self.drain.then(target, "the manifest was not taken in", go).await?
+        } else {
+            go().await?
+        };
+        Ok(told(applied))
     }
 }
 
@@ -138,15 +159,31 @@ async fn keep_when_it_answers(target: &Target, within: Duration) -> Result<()> {
 
 /// `keelson shutdown`
 pub(crate) fn shut_down(options: &Down) -> Result<()> {
-    options.target.tell(WITHIN, async |machine| machine.shut_down(options.wishes()).await)
+    options.go(async |machine, wishes| machine.shut_down(wishes).await)
 }
 
 /// `keelson reboot`
 pub(crate) fn reboot(options: &Down) -> Result<()> {
-    options.target.tell(WITHIN, async |machine| machine.reboot(options.wishes()).await)
+    options.go(async |machine, wishes| machine.reboot(wishes).await)
 }
 
 impl Down {
+    /// Lets the machine go, once its pods have.
+    fn go<F>(&self, order: F) -> Result<()>
+    where
+        F: AsyncFn(&mut Machine, StartOptions) -> Result<Response<Text>, Status>,
+    {
+        process::ask(DRAINED_WITHIN, async {
+            let ask = async |wishes| self.target.ask(async |machine| order(machine, wishes).await).await;
+            // No pod moves for what is refused.
+            ask(StartOptions { dry_run: true, ..self.wishes() }).await?;
+            let go = async || ask(self.wishes()).await;
+            let told = self.drain.then(&self.target, "the machine stays up", go).await?;
+            println!("{}", told.text.trim_end());
+            Ok(())
+        })
+    }
+
     fn wishes(&self) -> StartOptions {
         let grace_seconds = self.grace.map(|grace| grace.as_secs());
         StartOptions { force: self.force, grace_seconds, ..StartOptions::default() }
@@ -154,17 +191,16 @@ impl Down {
 }
 
 pub(crate) fn reset(options: &Reset) -> Result<()> {
-    process::ask(RESET_WITHIN, async {
-        show(options, &options.ask(true).await?)?;
+    process::ask(DRAINED_WITHIN, async {
+        let target = &options.asked.target;
+        let mut plan = options.ask(true).await?;
+        plan.steps.splice(..0, options.drain.step(target)?);
+        show(options, &plan)?;
         if !options.yes {
             eprintln!("nothing was done; --yes does it");
             return Ok(());
         }
-        let cluster = if options.no_drain { None } else { options.asked.target.cluster()? };
-        if let Some(client) = &cluster {
-            options.clear(client).await?;
-        }
-        options.ask(false).await?;
+        options.drain.then(target, "nothing was reset", async || options.ask(false).await).await?;
         eprintln!("the machine starts again");
         Ok(())
     })
@@ -178,13 +214,6 @@ fn show(options: &Reset, plan: &ResetPlan) -> Result<()> {
 }
 
 impl Reset {
-    /// Moves the machine's pods away. Its node opens once the machine has started again.
-    async fn clear(&self, client: &Client) -> Result<()> {
-        let status = self.asked.target.ask(async |machine| machine.get_status(()).await).await?;
-        let within = Duration::from_secs(self.drain_timeout);
-        drain::clear(client, &self.machine, &status.boot_id, within).await.context("nothing was reset")
-    }
-
     async fn ask(&self, dry_run: bool) -> Result<ResetPlan> {
         let wanted = ResetRequest {
             machine: self.machine.clone(),

@@ -5,12 +5,16 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Error, Result, bail};
 use api::core::v1::{Node, Pod};
 use api::meta::v1::{ObjectMeta, Status};
 use api::policy::v1::Eviction;
+use clap::Args;
 use client::{Client, ListParams, Patch};
+use machine_api::MachineStatus;
 use serde_json::json;
+
+use super::target::Target;
 
 /// Pods that are made from files of the node; the API server only shows them.
 const MIRROR: &str = "kubernetes.io/config.mirror";
@@ -20,8 +24,54 @@ const AGAIN: Duration = Duration::from_secs(2);
 /// The start of its machine in which a node was closed for the machine to go down.
 const CLOSED_IN: &str = "keelson.io/closed-in-boot";
 
+/// The API may come after the machine on which it runs.
+const OPEN_WITHIN: Duration = Duration::from_secs(60);
+
+/// What becomes of the pods of a machine that is told to go.
+#[derive(Args, Clone, Copy, Debug)]
+pub(crate) struct Drain {
+    /// Leave the machine's pods where they are. Without a kubeconfig they are left in any case.
+    #[arg(long)]
+    no_drain: bool,
+    /// Seconds for pods to move away, as budgets allow. What does not move keeps the machine from going.
+    #[arg(long, default_value_t = 300)]
+    drain_timeout: u64,
+}
+
+impl Drain {
+    /// The cluster in which the pods find other places, if they are to look for some.
+    pub(crate) fn cluster(&self, target: &Target) -> Result<Option<Client>> {
+        if self.no_drain { Ok(None) } else { target.cluster() }
+    }
+
+    /// What is done first, for people.
+    pub(crate) fn step(&self, target: &Target) -> Result<Option<String>> {
+        let told =
+            || format!("its Node is closed, and its pods move away as budgets allow, within {} s", self.drain_timeout);
+        Ok(self.cluster(target)?.map(|_cluster| told()))
+    }
+
+    /// Moves the machine's pods away, then lets it go. Its node opens once the machine has started again; where the pods
+    /// do not move, which means `otherwise`, or the machine does not go, it opens now.
+    pub(crate) async fn then<T>(
+        &self,
+        target: &Target,
+        otherwise: &'static str,
+        go: impl AsyncFnOnce() -> Result<T>,
+    ) -> Result<T> {
+        let Some(client) = self.cluster(target)? else { return go().await };
+        let MachineStatus { hostname, boot_id, .. } = target.ask(async |machine| machine.get_status(()).await).await?;
+        let cleared = clear(&client, &hostname, &boot_id, Duration::from_secs(self.drain_timeout)).await;
+        cleared.context(otherwise)?;
+        match go().await {
+            Ok(done) => Ok(done),
+            Err(error) => Err(give_up(&client, &hostname, error).await),
+        }
+    }
+}
+
 /// Closes a node and moves its pods away, for a machine that goes down. One that cannot be cleared is opened again.
-pub(crate) async fn clear(client: &Client, node: &str, boot_id: &str, within: Duration) -> Result<()> {
+async fn clear(client: &Client, node: &str, boot_id: &str, within: Duration) -> Result<()> {
     close(client, node, boot_id).await?;
     let error = match drain(client, node, within).await {
         Ok(moved) => {
@@ -30,9 +80,25 @@ pub(crate) async fn clear(client: &Client, node: &str, boot_id: &str, within: Du
         }
         Err(error) => error,
     };
-    match open(client, node).await {
-        Ok(()) => Err(error),
-        Err(still) => Err(error.context(format!("the node {node} stays closed: {still:#}"))),
+    Err(give_up(client, node, error).await)
+}
+
+/// Opens a node whose machine does not go, because of this.
+async fn give_up(client: &Client, node: &str, error: Error) -> Error {
+    match open_soon(client, node).await {
+        Ok(()) => error,
+        Err(still) => error.context(format!("the node {node} stays closed: {still:#}")),
+    }
+}
+
+/// Opens a node, tried for a while.
+pub(crate) async fn open_soon(client: &Client, node: &str) -> Result<()> {
+    let end = tokio::time::Instant::now() + OPEN_WITHIN;
+    loop {
+        match open(client, node).await {
+            Err(_) if tokio::time::Instant::now() < end => tokio::time::sleep(AGAIN).await,
+            done => return done,
+        }
     }
 }
 

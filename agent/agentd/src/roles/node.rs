@@ -41,8 +41,8 @@ pub(crate) fn run() -> Result<()> {
         let machine = Machine { manifest, addresses, images, tasks: tasks.clone(), shutdown: shutdown.clone() };
         machine.start_kubelet(&access);
         machine.start_network(&access.client);
-        let (name, client) = (machine.name(), access.client.clone());
-        tasks.spawn("readiness", readiness::follow(name, client, shutdown.clone()));
+        let (name, role, client) = (machine.name(), machine.manifest.machine.role, access.client.clone());
+        tasks.spawn("readiness", readiness::follow((name, role), client, shutdown.clone()));
         process::notify("READY=1\nSTATUS=running");
         shutdown.wait().await;
         let stuck = tasks.drain(DRAIN).await;

@@ -8,10 +8,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
-use client::Client;
 use machine_api::{MachineStatus, StartOptions, UpdateState};
 
-use super::drain;
+use super::drain::{self, Drain};
 use super::target::Target;
 use crate::process;
 
@@ -66,12 +65,8 @@ struct Start {
     /// Leave the next start to somebody else.
     #[arg(long)]
     stage: bool,
-    /// Leave the machine's pods where they are. Without a kubeconfig they are left in any case.
-    #[arg(long)]
-    no_drain: bool,
-    /// Seconds for pods to move away, as budgets allow. What does not move keeps the machine from starting again.
-    #[arg(long, default_value_t = 300)]
-    drain_timeout: u64,
+    #[command(flatten)]
+    drain: Drain,
     /// Do not wait for the new system to prove itself.
     #[arg(long, conflicts_with = "stage")]
     no_wait: bool,
@@ -122,24 +117,16 @@ async fn change(target: &Target, start: &Start, order: Order<'_>) -> Result<()> 
         return Ok(());
     }
     let MachineStatus { hostname: node, boot_id, .. } = observe(target).await?;
-    let cluster = if start.no_drain { None } else { target.cluster()? };
-    if let Some(client) = &cluster {
-        let cleared = drain::clear(client, &node, &boot_id, Duration::from_secs(start.drain_timeout)).await;
-        cleared.context("the machine does not start again now; its next start tries the new system")?;
-    }
-    if let Err(error) = target.ask(async |machine| machine.reboot(wished).await).await {
-        if let Some(client) = &cluster {
-            open(client, &node).await?;
-        }
-        return Err(error);
-    }
+    let otherwise = "the machine does not start again now; its next start tries the new system";
+    let go = async || target.ask(async |machine| machine.reboot(wished).await).await;
+    start.drain.then(target, otherwise, go).await?;
     eprintln!("the machine starts again");
     if start.no_wait {
         return Ok(());
     }
     let state = until_decided(target, &boot_id).await?;
-    if let Some(client) = &cluster {
-        open(client, &node).await?;
+    if let Some(client) = &start.drain.cluster(target)? {
+        drain::open_soon(client, &node).await?;
     }
     match state {
         (UpdateState::Good, text) => {
@@ -147,17 +134,6 @@ async fn change(target: &Target, start: &Start, order: Order<'_>) -> Result<()> 
             Ok(())
         }
         (UpdateState::TakenBack | UpdateState::CutShort | UpdateState::Trying, text) => bail!("{text}"),
-    }
-}
-
-/// The API may come after the machine on which it runs.
-async fn open(client: &Client, node: &str) -> Result<()> {
-    let end = tokio::time::Instant::now() + WITHIN;
-    loop {
-        match drain::open(client, node).await {
-            Err(_) if tokio::time::Instant::now() < end => tokio::time::sleep(AGAIN).await,
-            done => return done,
-        }
     }
 }
 

@@ -6,6 +6,9 @@ use std::time::Duration;
 use client::{Client, Identity};
 use http::{Request, Uri};
 use http_body_util::BodyExt;
+use machine_api::EtcdStatus;
+
+use super::Server;
 
 /// A member that does not answer within this is of no help.
 const WITHIN: Duration = Duration::from_secs(5);
@@ -30,6 +33,24 @@ pub(super) async fn check(peers: &[Peer], pki: &Path) -> Result<(), String> {
         failures.extend(asked.await.map_err(|error| error.to_string()).flatten().err());
     }
     plan(peers.len(), &failures)
+}
+
+/// The others, as etcd knows them: the manifest may name one that is a member no more, and not one that has joined. Where
+/// etcd does not answer, the manifest is all that there is.
+pub(super) async fn others(server: &Server) -> Vec<Peer> {
+    let Some(etcd) = &server.etcd else { return server.peers.clone() };
+    etcd.status().await.map_or_else(|_silent| server.peers.clone(), |seen| members(&seen))
+}
+
+/// The other members with a vote.
+fn members(seen: &EtcdStatus) -> Vec<Peer> {
+    let others = seen.members.iter().filter(|member| member.name != seen.master && !member.is_learner);
+    let peers = others.filter_map(|member| {
+        // One that has not started has told no address for clients, and does not answer at the other one.
+        let address = member.client_urls.first().or(member.peer_urls.first())?;
+        Some(Peer { name: member.label().to_owned(), address: address.parse().ok()? })
+    });
+    peers.collect()
 }
 
 /// Without this member, those that remain must be as many as a majority of all; where even all of them are not, as of
@@ -76,7 +97,26 @@ async fn ask(peer: &Peer, pki: &Path) -> Result<Vec<u8>, String> {
 
 #[cfg(test)]
 mod tests {
+    use machine_api::EtcdMember;
+
     use super::*;
+
+    #[test]
+    fn those_are_asked_who_have_a_vote() {
+        let member = |name: &str, is_learner| EtcdMember {
+            name: name.to_owned(),
+            client_urls: vec![format!("https://{name}:2379")],
+            is_learner,
+            ..EtcdMember::default()
+        };
+        let silent = EtcdMember { peer_urls: vec!["https://m4:2380".to_owned()], ..EtcdMember::default() };
+        let members = vec![member("m1", false), member("m2", false), member("m3", true), silent];
+        let asked = super::members(&EtcdStatus { master: "m1".to_owned(), members, ..EtcdStatus::default() });
+        let asked: Vec<(String, String)> =
+            asked.into_iter().map(|peer| (peer.name, peer.address.to_string())).collect();
+        let wanted = [("m2", "https://m2:2379/"), ("https://m4:2380", "https://m4:2380/")];
+        assert_eq!(asked, wanted.map(|(name, address)| (name.to_owned(), address.to_owned())));
+    }
 
     fn refused(peers: usize, failed: usize) -> bool {
         let failures = vec!["m: no answer".to_owned(); failed];

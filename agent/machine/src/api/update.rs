@@ -222,7 +222,10 @@ async fn go_down(server: &Server, options: StartOptions, (order, why): (&str, &s
 }
 
 pub(super) async fn may_go_down(server: &Server, options: StartOptions) -> Result<(), String> {
-    if options.force || options.stage { Ok(()) } else { preflight::check(&server.peers, &server.pki).await }
+    if options.force || options.stage {
+        return Ok(());
+    }
+    preflight::check(&preflight::others(server).await, &server.pki).await
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ use client::{Client, WatchEvent, WatchParams};
 use futures::StreamExt;
 use lifecycle::Shutdown;
 use machine_api::{Condition, MachineStatus, UpdateState};
+use manifest::Role;
 use sys::{Linux, System};
 
 use crate::paths;
@@ -18,7 +19,7 @@ use crate::roles::drain;
 const PAUSE: Duration = Duration::from_secs(5);
 
 /// Follows the Node until shutdown.
-pub(super) async fn follow(name: String, client: Client, shutdown: Shutdown) {
+pub(super) async fn follow((name, role): (String, Role), client: Client, shutdown: Shutdown) {
     tell(Some(format!("the Node {name} is not there yet")));
     loop {
         let params = WatchParams { field_selector: format!("metadata.name={name}"), ..WatchParams::default() };
@@ -29,7 +30,7 @@ pub(super) async fn follow(name: String, client: Client, shutdown: Shutdown) {
                 let event = tokio::select! {
                     event = events.next() => event,
                     () = tokio::time::sleep(PAUSE), if is_closed => {
-                        reopen(&client, &name).await;
+                        reopen(&client, &name, role).await;
                         continue;
                     }
                 };
@@ -60,13 +61,13 @@ pub(super) async fn follow(name: String, client: Client, shutdown: Shutdown) {
 }
 
 /// Opens the node, if it is time.
-async fn reopen(client: &Client, name: &str) {
+async fn reopen(client: &Client, name: &str, role: Role) {
     let status: Option<MachineStatus> =
         Linux.read(Path::new(paths::STATUS)).ok().and_then(|text| serde_json::from_slice(&text).ok());
     let Some(status) = status else { return };
     let opened = async {
         let node: Node = client.get(None, name).await?;
-        if may_open(&node, &status) {
+        if may_open(&node, role, &status) {
             tracing::info!("the machine is back: opening its node");
             drain::open(client, name).await?;
         }
@@ -77,9 +78,11 @@ async fn reopen(client: &Client, name: &str) {
     }
 }
 
-/// Whether the machine has started since its node was closed, and is there to stay.
-fn may_open(node: &Node, status: &MachineStatus) -> bool {
+/// Whether the machine has started since its node was closed, is there to stay, and gets no pods that its role, which may
+/// be a new one, keeps off it.
+fn may_open(node: &Node, role: Role, status: &MachineStatus) -> bool {
     drain::closed_in(node).is_some_and(|start| start != status.boot_id)
+        && machine::is_marked(node, role)
         && status.ready
         && status.state_of_update() != Some(UpdateState::Trying)
 }
@@ -119,12 +122,17 @@ mod tests {
             update_state: update_state.map(i32::from),
             ..MachineStatus::default()
         };
+        let may_open = |node: &Node, status: &MachineStatus| super::may_open(node, Role::Worker, status);
         assert!(!may_open(&node, &status("2", true, None)));
         node.metadata.annotations.insert("keelson.io/closed-in-boot".to_owned(), "1".to_owned());
         assert!(!may_open(&node, &status("1", true, None)));
         assert!(!may_open(&node, &status("2", false, None)));
         assert!(!may_open(&node, &status("2", true, Some(UpdateState::Trying))));
         assert!(may_open(&node, &status("2", true, Some(UpdateState::TakenBack))));
+        let as_master = |node: &Node| super::may_open(node, Role::Master, &status("2", true, None));
+        assert!(!as_master(&node), "it was a worker, and has no taint yet");
+        node.metadata.annotations.insert("keelson.io/marked-as".to_owned(), "master".to_owned());
+        assert!(as_master(&node));
     }
 
     #[test]

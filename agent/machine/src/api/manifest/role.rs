@@ -13,16 +13,21 @@ use stdx::chain;
 
 use super::super::Server;
 use super::super::leaving::{self, Member};
+use crate::etcd::Etcd;
 
 /// What becomes of the control plane of a machine.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Change {
     /// It has one, or none, as before.
     None,
     /// It gets one.
     Begins,
     /// It has one no more.
-    Ends(Member),
+    Ends {
+        member: Member,
+        /// What of it stays on the disk, for people.
+        stays: Option<String>,
+    },
 }
 
 impl Change {
@@ -37,11 +42,15 @@ impl Change {
     ) -> Result<Self, String> {
         let has_one = |manifest: &Manifest| manifest.machine.role.has_control_plane();
         match (has_one(before), has_one(after)) {
-            (true, true) | (false, false) => Ok(Self::None),
+            (false, false) => Ok(Self::None),
+            (true, true) => is_of_its_cluster(&server.pki, after).map(|()| Self::None),
             (false, true) => may_begin(&server.pki, after).map(|()| Self::Begins),
             (true, false) => {
                 let name = before.machine.hostname.to_string();
-                leaving::look(server.etcd.as_deref(), &name, is_forced).await.map(Self::Ends)
+                let etcd = server.etcd.as_deref();
+                let member = leaving::look(etcd, &name, is_forced).await?;
+                let stays = etcd.and_then(Etcd::snapshots_here).map(|found| snapshots_stay(&name, found));
+                Ok(Self::Ends { member, stays })
             }
         }
     }
@@ -50,27 +59,30 @@ impl Change {
     ///
     /// # Errors
     /// When the cluster would be lost and nobody said that this is meant.
-    pub(super) fn steps(self, is_forced: bool) -> Result<Vec<String>, String> {
-        let rest: &[&str] = match self {
-            Self::None => return Ok(Vec::new()),
-            Self::Begins => &[
-                "it gets the keys of a master, as its secret gives them",
-                "its etcd joins the other masters as a learner, and gets its vote once it has caught up",
-                "its Node gets the label of a master, and the taint of its role",
-            ],
-            Self::Ends(_) => &[
-                "the machine starts again as a worker",
-                "its Node loses the label and the taint of a master",
-                "its keys of the cluster, and etcd's data where others have them, are removed",
-            ],
-        };
-        let first = if let Self::Ends(member) = self { member.step(is_forced)? } else { None };
-        Ok(first.into_iter().chain(rest.iter().map(|step| (*step).to_owned())).collect())
+    pub(super) fn steps(&self, is_forced: bool) -> Result<Vec<String>, String> {
+        const BEGINS: [&str; 3] = [
+            "it gets the keys of a master, as its secret gives them",
+            "its etcd joins the other masters as a learner, and gets its vote once it has caught up",
+            "its Node gets the label of a master, and the taint of its role",
+        ];
+        const ENDS: [&str; 3] = [
+            "the machine starts again as a worker",
+            "its Node loses the label and the taint of a master",
+            "its keys of the cluster, and etcd's data where others have them, are removed",
+        ];
+        let in_words = |steps: [&str; 3]| steps.map(str::to_owned);
+        Ok(match self {
+            Self::None => Vec::new(),
+            Self::Begins => in_words(BEGINS).into(),
+            Self::Ends { member, stays } => {
+                member.step(is_forced)?.into_iter().chain(in_words(ENDS)).chain(stays.clone()).collect()
+            }
+        })
     }
 
     /// Whether the machine does not wait for somebody to start it again.
-    pub(super) fn starts_again(self) -> bool {
-        matches!(self, Self::Ends(_))
+    pub(super) fn starts_again(&self) -> bool {
+        matches!(self, Self::Ends { .. })
     }
 
     /// Leaves etcd, if that is what is to be done.
@@ -78,7 +90,7 @@ impl Change {
     /// # Errors
     /// When the others do not agree, or the disk fails.
     pub(super) async fn leave(self, server: &Server, before: &Manifest, is_forced: bool) -> Result<(), String> {
-        let (Self::Ends(member), Some(etcd)) = (self, server.etcd.as_deref()) else { return Ok(()) };
+        let (Self::Ends { member, .. }, Some(etcd)) = (self, server.etcd.as_deref()) else { return Ok(()) };
         if member == Member::Last {
             return etcd.give_up().map_err(|error| chain(&error).to_string());
         }
@@ -86,11 +98,37 @@ impl Change {
     }
 }
 
+/// Snapshots are all that is left where the others get lost, so nothing but an operator removes them.
+fn snapshots_stay(machine: &str, (count, folder): (usize, &Path)) -> String {
+    // The manifest allows no other place.
+    let what = if folder.starts_with("/state") { "state" } else { "data" };
+    let folder = folder.display();
+    format!(
+        "{count} of its snapshots of etcd stay in {folder}, with every secret of the cluster: `keelson reset {machine} \
+         --what {what}` removes them"
+    )
+}
+
+/// The keys that a master would have.
+fn plan(pki: &Path, after: &Manifest) -> Result<(), pki::Error> {
+    let desired = Desired::master(&MasterNames::new(after, &[]));
+    pki::observe(pki).and_then(|seen| pki::plan(&seen, &desired, SystemTime::now())).map(drop)
+}
+
+/// Whether a master stays in its cluster. What else is wrong with its keys is no reason against another manifest.
+fn is_of_its_cluster(pki: &Path, after: &Manifest) -> Result<(), String> {
+    match plan(pki, after) {
+        Err(error @ pki::Error::AuthoritySecret { .. }) => Err(format!(
+            "this machine is a master of another cluster than the manifest's: {}; `keelson reset` lets it belong to none",
+            chain(&error)
+        )),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
 /// Whether the keys that a master would have are those of the cluster that the machine belongs to.
 fn may_begin(pki: &Path, after: &Manifest) -> Result<(), String> {
-    let planned = pki::observe(pki)
-        .and_then(|seen| pki::plan(&seen, &Desired::master(&MasterNames::new(after, &[])), SystemTime::now()));
-    planned.map(drop).map_err(|error| {
+    plan(pki, after).map_err(|error| {
         format!(
             "this machine cannot become a master of the cluster that it belongs to: {}; it needs that cluster's \
              `control-plane.secret`, or `keelson reset` to belong to none",
@@ -130,11 +168,31 @@ mod tests {
     }
 
     #[test]
+    fn a_master_stays_in_its_cluster() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("etcd")).unwrap();
+        let desired = Desired::master(&MasterNames::new(&master(SECRETS[0]), &[]));
+        let now = SystemTime::now();
+        let plan = pki::plan(&pki::Observed::default(), &desired, now).unwrap();
+        pki::apply(folder.path(), &plan, now, &mut pki::os_random).unwrap();
+        assert_eq!(is_of_its_cluster(folder.path(), &master(SECRETS[0])), Ok(()));
+        let refused = is_of_its_cluster(folder.path(), &master(SECRETS[1])).unwrap_err();
+        assert!(refused.contains("another cluster") && refused.contains("keelson reset"), "{refused}");
+        std::fs::remove_file(folder.path().join("ca.crt")).unwrap();
+        std::fs::write(folder.path().join("ca.key"), "damaged").unwrap();
+        assert_eq!(is_of_its_cluster(folder.path(), &master(SECRETS[0])), Ok(()), "that is another matter");
+    }
+
+    #[test]
     fn what_another_role_takes_is_told() {
-        let ends = Change::Ends(Member::Leaves).steps(false).unwrap();
-        assert!(ends[0].contains("leaves etcd") && ends[1].contains("starts again as a worker"), "{ends:?}");
-        assert!(Change::Ends(Member::Last).steps(false).unwrap_err().contains("--force"));
-        assert!(Change::Ends(Member::Last).steps(true).unwrap()[0].contains("is lost"));
+        let ends = |member| Change::Ends { member, stays: None };
+        let told = ends(Member::Leaves).steps(false).unwrap();
+        assert!(told[0].contains("leaves etcd") && told[1].contains("starts again as a worker"), "{told:?}");
+        assert!(ends(Member::Last).steps(false).unwrap_err().contains("--force"));
+        assert!(ends(Member::Last).steps(true).unwrap()[0].contains("is lost"));
+        let stays = Some(snapshots_stay("m1", (2, Path::new("/var/s"))));
+        let told = Change::Ends { member: Member::Leaves, stays }.steps(false).unwrap();
+        assert!(told[4].contains("2 of its snapshots") && told[4].contains("reset m1 --what data"), "{told:?}");
         assert!(Change::Begins.steps(false).unwrap()[1].contains("learner"));
         assert_eq!(Change::None.steps(false), Ok(Vec::new()));
     }

@@ -179,7 +179,9 @@ mod tests {
             let cluster = format!("token = \"abcdef.0123456789abcdef\"\nca-hash = \"sha256:{hash}\"\n");
             MASTER.replace("master", "worker") + &cluster
         };
-        let master = |digit: &str| format!("{MASTER}[control-plane]\nsecret = \"{}\"\n", digit.repeat(64));
+        let master = |digit: &str| {
+            format!("{MASTER}[control-plane]\nsecret = \"{}\"\n", format!("0123456789abcde{digit}").repeat(4))
+        };
         let table = [
             (MASTER.to_owned(), worker("a"), Some("is for a worker, and this machine is a master")),
             (worker("a"), master("b"), Some("is for a master, and this machine is a worker")),

@@ -154,9 +154,11 @@ impl Machine {
         if let Err(error) = mounts::apply_proc(&*system) {
             console.say(system.uptime(), &stdx::chain(&error).to_string());
         }
-        let boot_id = system.read(Path::new("/proc/sys/kernel/random/boot_id")).unwrap_or_default();
-        let boot_id = String::from_utf8_lossy(&boot_id).trim().to_owned();
         let environment = config.environment.unwrap_or_else(|| Environment::observe(&*system));
+        // The kernel of a container was started by its host, and goes on when the container starts again.
+        let source = if environment == Environment::Container { "uuid" } else { "boot_id" };
+        let boot_id = system.read(&Path::new("/proc/sys/kernel/random").join(source)).unwrap_or_default();
+        let boot_id = String::from_utf8_lossy(&boot_id).trim().to_owned();
         Self {
             system,
             config,

@@ -171,8 +171,7 @@ impl Pair {
 
     /// Whether the other one lacks nothing, and has nothing left to tell of its role.
     async fn is_ready(&self, scene: &Scene) -> Result<()> {
-        let told = ask(scene, &self.master, &self.other, "status", &["--output", "json"]).await?;
-        let status: Value = serde_json::from_str(&told).context("read the status")?;
+        let status = self.status(scene, &self.other).await?;
         ensure!(status["ready"] == true, "it lacks {}", status["unmet"]);
         ensure!(!status["conditions"].to_string().contains("FormerMaster"), "it tells {}", status["conditions"]);
         Ok(())
@@ -182,7 +181,7 @@ impl Pair {
     async fn differs(&self, scene: &Scene, wanted: Option<&str>) -> Result<()> {
         until("what the master tells of etcd's members", SHORTLY, async || {
             let told = self.etcd(scene).await?["conditions"].to_string();
-            let status = ask(scene, &self.master, &self.master, "status", &["--output", "json"]).await?;
+            let status = self.status(scene, &self.master).await?["conditions"].to_string();
             for told in [told, status] {
                 let is_right = match wanted {
                     Some(why) => told.contains(&format!("{why}: {}", self.other.name)) && told.contains(DIFFER),
@@ -195,6 +194,11 @@ impl Pair {
             Ok(())
         })
         .await
+    }
+
+    async fn status(&self, scene: &Scene, machine: &Machine) -> Result<Value> {
+        let told = ask(scene, &self.master, machine, "status", &["--output", "json"]).await?;
+        serde_json::from_str(&told).context("read the status")
     }
 
     async fn etcd(&self, scene: &Scene) -> Result<Value> {

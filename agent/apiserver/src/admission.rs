@@ -21,6 +21,7 @@ mod policies;
 mod priority;
 mod quota;
 mod rbac;
+mod rounds;
 mod rules;
 mod runtime_class;
 mod service_accounts;
@@ -44,6 +45,7 @@ use crate::tree;
 
 use change::Change;
 use event::is_looked_at;
+use rounds::Rounds;
 
 pub use devices::claim_errors;
 pub use event_rate::EventRates;
@@ -108,21 +110,26 @@ pub async fn admit(call: &Call, operation: Operation, new: &mut Value, old: Opti
 }
 
 async fn change_all(call: &Call, operation: Operation, new: &mut Value, old: Option<&Value>) -> Result<()> {
-    complete(call, operation, new, old).await?;
-    if !has_mutating(call) {
-        return Ok(());
-    }
-    let Some(mut change) = Change::of_write(call, operation, new, old)? else { return Ok(()) };
-    mutate(call, &mut change).await?;
-    match change.into_changed() {
-        Some(scale) if call.info.subresource == "scale" => handlers::scale::put_back(call, new, &scale),
-        Some(object) => {
-            *new = object;
-            handlers::check_namespace(call, new)?;
+    let mut rounds = Rounds::default();
+    loop {
+        complete(call, operation, new, old).await?;
+        if !has_mutating(call) {
+            return Ok(());
         }
-        None => {}
+        let Some(mut change) = Change::of_write(call, operation, new, old)? else { return Ok(()) };
+        mutate(call, &mut change, &mut rounds).await?;
+        match change.into_changed() {
+            Some(scale) if call.info.subresource == "scale" => handlers::scale::put_back(call, new, &scale),
+            Some(object) => {
+                *new = object;
+                handlers::check_namespace(call, new)?;
+            }
+            None => {}
+        }
+        if !rounds.go_on() {
+            return Ok(());
+        }
     }
-    Ok(())
 }
 
 /// Steps that may change what is posted to a subresource, or to a kind that is never stored.
@@ -132,20 +139,30 @@ pub async fn admit_message(call: &Call, message: &mut Value) -> Result<()> {
         return Ok(());
     }
     let mut change = Change::of_message(call, message)?;
-    mutate(call, &mut change).await?;
+    mutate_all(call, &mut change).await?;
     if let Some(changed) = change.into_changed() {
         *message = changed;
     }
     Ok(())
 }
 
+/// Both rounds of what others wrote, where this server has no steps in between.
+async fn mutate_all(call: &Call, change: &mut Change<'_>) -> Result<()> {
+    let mut rounds = Rounds::default();
+    mutate(call, change, &mut rounds).await?;
+    if rounds.go_on() {
+        mutate(call, change, &mut rounds).await?;
+    }
+    Ok(())
+}
+
 /// What others wrote that may change objects: policies come first.
-async fn mutate(call: &Call, change: &mut Change<'_>) -> Result<()> {
+async fn mutate(call: &Call, change: &mut Change<'_>, rounds: &mut Rounds) -> Result<()> {
     let at = (Step::Admit, change.operation());
     if changes_by_policies(call) {
-        plugged(call, "MutatingAdmissionPolicy", at, policies::mutate(call, change)).await?;
+        plugged(call, "MutatingAdmissionPolicy", at, policies::mutate(call, change, rounds)).await?;
     }
-    plugged(call, "MutatingAdmissionWebhook", at, webhooks::mutate(call, change)).await
+    plugged(call, "MutatingAdmissionWebhook", at, webhooks::mutate(call, change, rounds)).await
 }
 
 /// What others wrote that may only refuse.
@@ -264,7 +281,7 @@ async fn check_all(call: &Call, operation: Operation, new: &Value, old: Option<&
     let at = (Step::Validate, operation.name());
     plugged(call, "ImagePolicyWebhook", at, image_policy::check(call, operation, new)).await?;
     if is_on(call, "PodSecurity") {
-        pod_security::check(call, operation, new)?;
+        pod_security::check(call, operation, new, old)?;
     }
     node_selector::check(call, operation, new).await?;
     tolerations::check(call, operation, new).await?;
@@ -315,7 +332,7 @@ async fn check_removal(call: &Call, old: &Value, options: &DeleteOptions) -> Res
     optional::deny(call, name)?;
     if call.info.subresource.is_empty() && (has_mutating(call) || has_validating(call)) {
         let mut change = Change::of_deletion(call, old, options)?;
-        mutate(call, &mut change).await?;
+        mutate_all(call, &mut change).await?;
         validate(call, &mut change).await?;
     }
     Ok(())
@@ -328,7 +345,7 @@ pub async fn check_connect(call: &Call) -> Result<Option<Query>> {
         return Ok(None);
     }
     let mut change = Change::of_connection(call, event::connect_options(call)?)?;
-    mutate(call, &mut change).await?;
+    mutate_all(call, &mut change).await?;
     validate(call, &mut change).await?;
     Ok(change.into_changed().map(|options| event::connect_query(&options)))
 }

@@ -169,6 +169,7 @@ pub fn object(call: &Call, value: &Value) {
     }
     let mut whole = value.clone();
     crate::defaults::apply(call.kind, &mut whole);
+    crate::custom::complete_as_sent(call, &mut whole);
     if crate::custom::is_custom(call.kind) {
         call.record.request_object(whole.to_string().as_bytes());
     } else {

@@ -245,6 +245,15 @@ pub fn decoding_error(schema: &'static Message, value: &Value) -> Option<String>
     transcode::value_to_proto(schema, value, &mut Report::default()).err().map(|issue| complaint(&issue))
 }
 
+/// What strict decoding says of fields that the message does not have.
+#[must_use]
+pub fn unknown_fields(schema: &'static Message, value: &Value) -> Vec<String> {
+    let mut report = Report::default();
+    // Values that do not fit are told by the decoding itself.
+    let _told_there = transcode::value_to_proto(schema, value, &mut report);
+    report.unknown.iter().map(|path| format!("unknown field {path:?}")).collect()
+}
+
 /// An object of one version of a kind that is built in, in another.
 pub fn in_version(storage: &Storage, (from, to): (&Kind, &Kind), value: Value) -> Result<Value> {
     let stored = convert::to_stored(storage, from, value);

@@ -241,11 +241,16 @@ fn with_version<T>(call: &Call, work: impl FnOnce(&Version) -> Result<T>) -> Res
 /// The schema of the custom resources that a request is about; none for other kinds.
 #[must_use]
 pub fn schema_of(call: &Call) -> Option<Arc<Schema>> {
-    if !is_custom(call.kind) {
+    schema_in(call, call.kind)
+}
+
+/// The schema of the call's resource in one of its versions, if that is custom.
+pub fn schema_in(call: &Call, kind: &Kind) -> Option<Arc<Schema>> {
+    if !is_custom(kind) {
         return None;
     }
     let definition = of(call).ok()?;
-    definition.version(call.kind.version).map(|v| v.schema.get().clone())
+    definition.version(kind.version).map(|v| v.schema.get().clone())
 }
 
 /// Completes a definition, or a custom resource by its schema: drops what is unknown and fills defaults in.
@@ -265,6 +270,16 @@ pub fn complete(call: &Call, value: &mut Value) -> Result<()> {
         default(schema, value);
         Ok(())
     })
+}
+
+/// Completes what was sent as far as reading it does. What does not fit its schema is told by whoever writes it.
+pub fn complete_as_sent(call: &Call, value: &mut Value) {
+    let before = value.clone();
+    if complete(call, value).is_err() {
+        *value = before;
+    } else if is_definition(call.kind) {
+        check::note_stored_version(value);
+    }
 }
 
 /// The failure for a body with a value that does not fit.

@@ -179,13 +179,7 @@ impl Failure {
 
     /// 422 with one cause per field error.
     pub fn invalid(subject: Subject<'_>, name: &str, errors: &[FieldError]) -> Self {
-        let mut texts: Vec<String> = Vec::new();
-        for text in errors.iter().map(ToString::to_string) {
-            if !texts.contains(&text) {
-                texts.push(text);
-            }
-        }
-        let text = if let [one] = texts.as_slice() { one.clone() } else { format!("[{}]", texts.join(", ")) };
+        let text = joined(errors);
         let code = StatusCode::UNPROCESSABLE_ENTITY;
         let mut failure =
             Self::new(code, "Invalid", format!("{subject} {} is invalid: {text}", quoted(name))).about(subject, name);
@@ -397,6 +391,18 @@ impl Failure {
         }
         status
     }
+}
+
+/// What is wrong with several fields, as one text.
+#[must_use]
+pub fn joined(errors: &[FieldError]) -> String {
+    let mut texts: Vec<String> = Vec::new();
+    for text in errors.iter().map(ToString::to_string) {
+        if !texts.contains(&text) {
+            texts.push(text);
+        }
+    }
+    if let [one] = texts.as_slice() { one.clone() } else { format!("[{}]", texts.join(", ")) }
 }
 
 impl fmt::Debug for Failure {

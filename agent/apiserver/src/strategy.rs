@@ -175,6 +175,14 @@ pub fn grace_period(kind: &Kind, value: &Value, asked: Option<i64>) -> i64 {
     }
 }
 
+/// Gives fields what older clients said by annotations. Says what is out of date.
+pub fn adopt_annotations(kind: &'static Kind, value: &mut Value) -> Vec<String> {
+    match (kind.group, kind.plural) {
+        ("", "pods") => pod::adopt_profiles(value),
+        _ => Vec::new(),
+    }
+}
+
 /// Sets what the server decides about a new object that `user` asks for.
 pub fn prepare_create(kind: &'static Kind, value: &mut Value, user: &User, features: &Features) {
     meta::prepare_create(value);

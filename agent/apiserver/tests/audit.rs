@@ -120,3 +120,50 @@ async fn objects_of_any_encoding_are_told_as_json_and_watches_at_both_ends() {
     let last = &events(folder.path())[2];
     assert_eq!((&last["stage"], &last["auditID"]), (&json!("ResponseComplete"), &before[1]["auditID"]));
 }
+
+#[tokio::test]
+async fn the_first_demand_that_is_not_met_is_the_one_noted() {
+    let folder = tempfile::tempdir().unwrap();
+    let shutdown = lifecycle::Shutdown::new();
+    let server = server(folder.path(), &shutdown).await;
+    let registration = "/apis/admissionregistration.k8s.io/v1";
+    let rules =
+        json!([{"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["configmaps"]}]);
+    let policy = json!({"metadata": {"name": "p"}, "spec": {"matchConstraints": {"resourceRules": rules},
+        "validations": [{"expression": "false", "message": "one"}, {"expression": "false", "message": "two"}]}});
+    let binding =
+        json!({"metadata": {"name": "b"}, "spec": {"policyName": "p", "validationActions": ["Deny", "Audit"]}});
+    for (kind, object) in [("validatingadmissionpolicies", policy), ("validatingadmissionpolicybindings", binding)] {
+        assert_eq!(
+            send(&server, Method::POST, &format!("{registration}/{kind}"), JSON, object).await.0,
+            StatusCode::CREATED
+        );
+    }
+    let map = json!({"metadata": {"name": "m"}});
+    let uri = "/api/v1/namespaces/default/configmaps?dryRun=All";
+    while send(&server, Method::POST, uri, JSON, map.clone()).await.0 != StatusCode::UNPROCESSABLE_ENTITY {
+        tokio::task::yield_now().await;
+    }
+    let last = events(folder.path()).pop().unwrap();
+    let noted = last["annotations"]["validation.policy.admission.k8s.io/validation_failure"].as_str().unwrap();
+    let noted: Value = serde_json::from_str(noted).unwrap();
+    assert_eq!((&noted[0]["message"], &noted[0]["expressionIndex"]), (&json!("one"), &json!(0)));
+}
+
+#[tokio::test]
+async fn a_patch_of_a_scale_is_noted_as_it_was_sent() {
+    let folder = tempfile::tempdir().unwrap();
+    let shutdown = lifecycle::Shutdown::new();
+    let server = server(folder.path(), &shutdown).await;
+    let deployments = "/apis/apps/v1/namespaces/default/deployments";
+    let labels = json!({"a": "b"});
+    let template = json!({"metadata": {"labels": labels}, "spec": {"containers": [{"name": "c", "image": "i"}]}});
+    let object =
+        json!({"metadata": {"name": "d"}, "spec": {"selector": {"matchLabels": labels}, "template": template}});
+    assert_eq!(send(&server, Method::POST, deployments, JSON, object).await.0, StatusCode::CREATED);
+    let patch = json!({"spec": {"replicas": 3}});
+    let uri = format!("{deployments}/d/scale");
+    let (code, _) = send(&server, Method::PATCH, &uri, "application/merge-patch+json", patch.clone()).await;
+    assert_eq!(code, StatusCode::OK);
+    assert_eq!(events(folder.path()).pop().unwrap()["requestObject"], patch);
+}

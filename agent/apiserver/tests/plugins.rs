@@ -365,3 +365,38 @@ async fn owners_are_named_by_those_with_rights_for_both() {
     assert_eq!(ask(&server, "jane", (Method::PATCH, &one), owned("Secret", true)).await.0, StatusCode::OK);
     shutdown.trigger();
 }
+
+/// The warnings of an answer to a patch.
+async fn warned(server: &ApiService, uri: &str, patch: &Value) -> Vec<String> {
+    let request = Request::patch(uri).header("content-type", "application/merge-patch+json");
+    let request = request.body(Full::new(Bytes::from(patch.to_string()))).unwrap();
+    let response = server.clone().oneshot(request).await.unwrap();
+    assert_eq!(response.status(), StatusCode::OK);
+    response.headers().get_all("warning").iter().map(|text| text.to_str().unwrap().to_owned()).collect()
+}
+
+#[tokio::test]
+async fn labels_that_demand_more_tell_which_pods_do_not_meet_them() {
+    let shutdown = lifecycle::Shutdown::new();
+    let server = server(Config { plugins: plugins(&[], &["ServiceAccount"]), ..Config::default() }, &shutdown).await;
+    for name in ["a", "b"] {
+        assert_eq!(send(&server, Method::POST, PODS, JSON, pod(name)).await.0, StatusCode::CREATED);
+    }
+    let mut ported = pod("c");
+    ported["spec"]["hostNetwork"] = false.into();
+    ported["spec"]["containers"][0]["ports"] = json!([{"containerPort": 80, "hostPort": 80}]);
+    assert_eq!(send(&server, Method::POST, PODS, JSON, ported).await.0, StatusCode::CREATED);
+    support::until(&server, &format!("{PODS}?watch=1"), |_, pod| pod["metadata"]["name"] == "c").await;
+    let label = |level: &str| json!({"metadata": {"labels": {"pod-security.kubernetes.io/enforce": level}}});
+    let uri = format!("{NAMESPACES}/default?dryRun=All");
+    let told = [
+        "299 - \"existing pods in namespace \\\"default\\\" violate the new PodSecurity enforce level \\\"baseline:latest\\\"\"",
+        "299 - \"a (and 1 other pod): host namespaces\"",
+        "299 - \"c: hostPort\"",
+    ];
+    assert_eq!(warned(&server, &uri, &label("baseline")).await, told);
+    assert_eq!(warned(&server, &uri, &label("privileged")).await, Vec::<String>::new());
+    let (code, body) = send(&server, Method::PATCH, &uri, "application/merge-patch+json", label("none")).await;
+    assert_eq!(code, StatusCode::UNPROCESSABLE_ENTITY, "{body}");
+    shutdown.trigger();
+}

@@ -130,3 +130,95 @@ async fn webhooks_are_asked_only_where_their_conditions_hold() {
     tried(&server, map("asked", json!({})), StatusCode::INTERNAL_SERVER_ERROR).await;
     tried(&server, map("other", json!({})), StatusCode::CREATED).await;
 }
+
+/// Puts a policy in force that changes what its rules speak of.
+async fn mutating(server: &ApiService, name: &str, (resource, reinvocation): (&str, &str), mutation: Value) {
+    let rules = json!([{"apiGroups": ["*"], "apiVersions": ["*"], "operations": ["CREATE"], "resources": [resource]}]);
+    let policy = json!({"metadata": {"name": name}, "spec": {"matchConstraints": {"resourceRules": rules},
+        "reinvocationPolicy": reinvocation, "mutations": [mutation]}});
+    create(server, "mutatingadmissionpolicies", policy).await;
+    let binding = json!({"metadata": {"name": name}, "spec": {"policyName": name}});
+    create(server, "mutatingadmissionpolicybindings", binding).await;
+}
+
+fn apply(expression: &str) -> Value {
+    json!({"patchType": "ApplyConfiguration", "applyConfiguration": {"expression": expression}})
+}
+
+/// Makes an object until the answer is as wanted; policies come into force a moment after they are written.
+async fn made_until(server: &ApiService, (uri, object): (&str, Value), holds: impl Fn(&Value) -> bool) -> Value {
+    for _ in 0..10_000 {
+        let (_, answer) = send(server, Method::POST, &format!("{uri}?dryRun=All"), JSON, object.clone()).await;
+        if holds(&answer) {
+            return answer;
+        }
+        tokio::task::yield_now().await;
+    }
+    panic!("never so");
+}
+
+#[tokio::test]
+async fn what_a_policy_adds_to_a_pod_is_completed_like_the_pod() {
+    let shutdown = lifecycle::Shutdown::new();
+    let server = server(&shutdown).await;
+    let accounts = "/api/v1/namespaces/default/serviceaccounts";
+    send(&server, Method::POST, accounts, JSON, json!({"metadata": {"name": "default"}})).await;
+    let sidecar = "Object{spec: Object.spec{initContainers: [Object.spec.initContainers{name: 's', image: 'i'}]}}";
+    mutating(&server, "p", ("pods", "Never"), apply(sidecar)).await;
+    let pod = json!({"metadata": {"name": "a"}, "spec": {"containers": [{"name": "c", "image": "i"}]}});
+    let has_sidecar = |pod: &Value| pod["spec"]["initContainers"][0]["name"] == "s";
+    let made = made_until(&server, ("/api/v1/namespaces/default/pods", pod), has_sidecar).await;
+    let mount = &made["spec"]["initContainers"][0]["volumeMounts"][0]["mountPath"];
+    assert_eq!(mount, "/var/run/secrets/kubernetes.io/serviceaccount");
+}
+
+#[tokio::test]
+async fn a_policy_that_wants_to_sees_what_came_of_its_change() {
+    let shutdown = lifecycle::Shutdown::new();
+    let server = server(&shutdown).await;
+    let longer = "Object{data: {'a': has(object.data.a) ? object.data.a + 'x' : 'x'}}";
+    mutating(&server, "p", ("configmaps", "IfNeeded"), apply(longer)).await;
+    let uri = "/api/v1/namespaces/default/configmaps";
+    let made = made_until(&server, (uri, map("m", json!({"b": "c"}))), |made| !made["data"]["a"].is_null()).await;
+    assert_eq!(made["data"]["a"], "xx");
+}
+
+#[tokio::test]
+async fn what_does_not_fit_the_object_is_refused() {
+    let shutdown = lifecycle::Shutdown::new();
+    let server = server(&shutdown).await;
+    let uri = "/api/v1/namespaces/default/configmaps";
+    let start = "policy 'p' with binding 'p' denied request: error applying patch: failed to convert patch object to typed object:";
+    let patch = json!({"patchType": "JSONPatch", "jsonPatch": {"expression": "[JSONPatch{op: 'add', path: '/foo', value: 'x'}]"}});
+    for (mutation, told) in [
+        (apply("Object{foo: 'x'}"), format!("{start} .foo: field not declared in schema")),
+        (
+            apply("Object{data: {'x': 1}}"),
+            format!("{start} .data.x: expected string, got &value.valueUnstructured{{Value:1}}"),
+        ),
+        (patch, "Internal error occurred: strict decoding error: unknown field \"foo\"".to_owned()),
+    ] {
+        mutating(&server, "p", ("configmaps", "Never"), mutation).await;
+        made_until(&server, (uri, map("m", json!({}))), |answer| answer["message"] == told.as_str()).await;
+        for kind in ["mutatingadmissionpolicies", "mutatingadmissionpolicybindings"] {
+            send(&server, Method::DELETE, &format!("{REGISTRATION}/{kind}/p"), JSON, Value::Null).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn policies_look_at_webhooks_and_not_at_policies() {
+    let shutdown = lifecycle::Shutdown::new();
+    let server = server(&shutdown).await;
+    let rules = json!([{"apiGroups": ["admissionregistration.k8s.io"], "apiVersions": ["*"], "operations": ["CREATE"], "resources": ["*"]}]);
+    let policy = json!({"metadata": {"name": "p"}, "spec": {"matchConstraints": {"resourceRules": rules},
+        "validations": [{"expression": "false", "message": "none of these"}]}});
+    create(&server, "validatingadmissionpolicies", policy).await;
+    let binding =
+        |name: &str| json!({"metadata": {"name": name}, "spec": {"policyName": "p", "validationActions": ["Deny"]}});
+    create(&server, "validatingadmissionpolicybindings", binding("b")).await;
+    let hooks = format!("{REGISTRATION}/validatingwebhookconfigurations");
+    let is_refused = |answer: &Value| answer["message"].as_str().is_some_and(|text| text.ends_with("none of these"));
+    made_until(&server, (&hooks, json!({"metadata": {"name": "w"}})), is_refused).await;
+    create(&server, "validatingadmissionpolicybindings", binding("c")).await;
+}

@@ -62,13 +62,6 @@ impl Record {
         });
     }
 
-    /// Sets an annotation, in place of what it was.
-    pub fn annotate_anew(&self, key: &str, value: impl Into<String>) {
-        self.with(|event| {
-            event.annotations.insert(key.to_owned(), value.into());
-        });
-    }
-
     /// Notes as whom the request goes on.
     pub fn impersonates(&self, user: impl FnOnce() -> UserInfo) {
         self.with(|event| event.impersonated_user = Some(user()));

@@ -15,18 +15,13 @@ use unify::{Mapping, most_general};
 
 /// Checks an expression in place.
 pub(crate) fn check(expr: &mut Expr, environment: &Environment) -> Vec<(u32, String)> {
-    let mut checker = Checker {
-        environment,
-        mapping: Mapping::default(),
-        scopes: Vec::new(),
-        params: 0,
-        mixes: 0,
-        problems: Vec::new(),
-    };
+    let mut checker =
+        Checker { environment, mapping: Mapping::default(), scopes: Vec::new(), params: 0, problems: Vec::new() };
     checker.check(expr);
     if checker.problems.is_empty() {
         checker.finish(expr);
         literals::validate(expr, &mut checker.problems);
+        literals::alike(expr, &mut checker.problems);
     }
     checker.problems
 }
@@ -42,8 +37,6 @@ struct Checker<'e> {
     /// Variables of comprehensions, the innermost last.
     scopes: Vec<(String, Type)>,
     params: u32,
-    /// How many calls around us take lists and maps of mixed types.
-    mixes: u32,
     problems: Vec<(u32, String)>,
 }
 
@@ -144,30 +137,26 @@ impl Checker<'_> {
     }
 
     fn object_field(&mut self, at: u32, object: &Arc<ObjectType>, field: &str) -> Type {
-        if let Some(ty) = object.fields.get(field) {
-            return ty.clone();
-        }
-        if object.is_open {
-            return Type::Dyn;
-        }
+        self.declared_field(object, field).unwrap_or_else(|| {
+            self.problem(at, format!("undefined field '{field}'"));
+            Type::Error
+        })
+    }
+
+    fn declared_field(&self, object: &ObjectType, field: &str) -> Option<Type> {
         // A word of the language may name a field all the same.
-        if let Some(ty) = object.fields.get(&format!("__{field}__")).filter(|_| is_reserved(field)) {
-            return ty.clone();
-        }
-        self.problem(at, format!("undefined field '{field}'"));
-        Type::Error
+        let escaped = || object.fields.get(&format!("__{field}__")).filter(|_| is_reserved(field));
+        let declared = object.fields.get(field).or_else(escaped).cloned();
+        declared.or_else(|| object.is_open.then_some(Type::Dyn))
     }
 
     fn check_call(&mut self, at: u32, call: &mut Call) -> Type {
         if call.function == op::OPT_SELECT {
             return self.check_opt_select(at, call);
         }
-        let mixes = u32::from(call.function == "format");
-        self.mixes += mixes;
         for arg in &mut call.args {
             self.check(arg);
         }
-        self.mixes -= mixes;
         let Some(mut target) = call.target.take() else {
             let Some(function) = self.environment.function(&call.function) else {
                 let name = call.function.clone();
@@ -270,16 +259,10 @@ impl Checker<'_> {
         inner
     }
 
-    fn join(&mut self, at: u32, previous: Option<Type>, current: Type) -> Type {
+    /// The type of what holds both. That they differ is judged when all types are known.
+    fn join(&mut self, previous: Option<Type>, current: Type) -> Type {
         let Some(previous) = previous else { return current };
-        if self.assign(&previous, &current) {
-            return most_general(&previous, &current);
-        }
-        if self.mixes > 0 {
-            return Type::Dyn;
-        }
-        self.problem(at, format!("expected type '{previous}' but found '{current}'"));
-        Type::Error
+        if self.assign(&previous, &current) { most_general(&previous, &current) } else { Type::Dyn }
     }
 
     fn check_list(&mut self, elements: &mut [Element]) -> Type {
@@ -287,7 +270,7 @@ impl Checker<'_> {
         for element in elements {
             self.check(&mut element.value);
             let ty = self.optional_element(&element.value, element.is_optional);
-            joined = Some(self.join(element.value.at, joined, ty));
+            joined = Some(self.join(joined, ty));
         }
         Type::list(joined.unwrap_or_else(|| self.param()))
     }
@@ -296,10 +279,10 @@ impl Checker<'_> {
         let (mut keys, mut values) = (None, None);
         for entry in entries {
             self.check(&mut entry.key);
-            keys = Some(self.join(entry.key.at, keys, entry.key.ty.clone()));
+            keys = Some(self.join(keys, entry.key.ty.clone()));
             self.check(&mut entry.value);
             let ty = self.optional_element(&entry.value, entry.is_optional);
-            values = Some(self.join(entry.value.at, values, ty));
+            values = Some(self.join(values, ty));
         }
         let key = keys.unwrap_or_else(|| self.param());
         let value = values.unwrap_or_else(|| self.param());
@@ -321,9 +304,11 @@ impl Checker<'_> {
         };
         for field in &mut object.fields {
             self.check(&mut field.value);
-            let wanted = self.object_field(field.at, declared, &field.name);
+            // What is not declared is of no type that has a name.
+            let wanted = self.declared_field(declared, &field.name);
             let given = self.optional_element(&field.value, field.is_optional);
-            if !self.assign(&wanted, &given) {
+            if !wanted.as_ref().is_some_and(|wanted| self.assign(wanted, &given)) {
+                let wanted = wanted.map_or(String::new(), |wanted| wanted.to_string());
                 let text =
                     format!("expected type of field '{}' is '{wanted}' but provided type is '{given}'", field.name);
                 self.problem(field.at, text);

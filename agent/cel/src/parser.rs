@@ -405,7 +405,9 @@ impl Parser {
             let field = self.take();
             if !matches!(field.kind, TokenKind::Ident | TokenKind::EscapedIdent) {
                 self.next -= 1;
-                return self.unexpected("IDENTIFIER");
+                let is_first = fields.is_empty() && !is_optional;
+                const FIRST: &str = "{'}', ',', '?', IDENTIFIER, ESC_IDENTIFIER}";
+                return self.unexpected(if is_first { FIRST } else { "IDENTIFIER" });
             }
             let colon = self.expect(":")?;
             let value = self.expr()?;

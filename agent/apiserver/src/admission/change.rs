@@ -71,7 +71,15 @@ impl<'a> Change<'a> {
     /// A message is posted that is not stored.
     pub(super) fn of_message(call: &'a Call, message: &'a Value) -> Result<Self> {
         let options = write_options(call, "CreateOptions");
-        Ok(Self { new: Some(Cow::Borrowed(message)), options, ..Self::new(call, "CREATE")? })
+        // Those that look at it are told what it is, also where the client did not say.
+        let mut message = Cow::Borrowed(message);
+        let api::TypeName { group, version, kind } = call.kind.type_of(&call.info.subresource);
+        if message["kind"].is_null() || message["apiVersion"].is_null() {
+            let message = message.to_mut();
+            message["kind"] = kind.into();
+            message["apiVersion"] = if group.is_empty() { version.into() } else { format!("{group}/{version}").into() };
+        }
+        Ok(Self { new: Some(message), options, ..Self::new(call, "CREATE")? })
     }
 
     /// An object is deleted.

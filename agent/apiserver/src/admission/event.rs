@@ -11,7 +11,7 @@ use crate::{codec, tree};
 
 const GROUP: &str = "admissionregistration.k8s.io";
 
-/// Kinds that nobody is asked about: a broken one could not be removed otherwise.
+/// Kinds that no webhook is asked about: a broken one could not be removed otherwise.
 const EXEMPT: [&str; 6] = [
     "mutatingwebhookconfigurations",
     "validatingwebhookconfigurations",
@@ -42,13 +42,22 @@ impl Event<'_> {
             _ => call.info.name.clone(),
         }
     }
+
+    /// The namespace of the request; a Namespace is in the one that it is.
+    pub(super) fn namespace(&self, call: &Call) -> String {
+        if call.kind.plural == "namespaces" { self.name(call) } else { call.namespace().to_owned() }
+    }
 }
 
 /// Whether webhooks and policies look at the request at all.
 pub(super) fn is_looked_at(call: &Call) -> bool {
     let internal = call.headers.is_empty() && call.user.name == "system:apiserver";
-    let exempt = call.kind.group == GROUP && EXEMPT.contains(&call.kind.plural);
-    !internal && !exempt
+    !internal
+}
+
+/// Whether webhooks are not asked about the request.
+pub(super) fn is_exempt_from_hooks(call: &Call) -> bool {
+    call.kind.group == GROUP && EXEMPT.contains(&call.kind.plural)
 }
 
 /// The request without its objects, as `AdmissionRequest` spells it.
@@ -66,8 +75,7 @@ pub(super) fn request(call: &Call, event: Event<'_>) -> Value {
     if !call.user.extra.is_empty() {
         user["extra"] = json!(call.user.extra);
     }
-    let name = event.name(call);
-    let namespace = if call.kind.plural == "namespaces" { name.clone() } else { call.namespace().to_owned() };
+    let (name, namespace) = (event.name(call), event.namespace(call));
     let mut request = json!({
         "kind": gvk(event.kind), "resource": gvr(event.kind),
         "requestKind": gvk(call.kind), "requestResource": gvr(call.kind),

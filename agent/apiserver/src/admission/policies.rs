@@ -20,6 +20,7 @@ use super::change::Change;
 use super::condition::{Conditions, Named};
 use super::event::Event;
 use super::matching::Matching;
+use super::rounds::Rounds;
 use crate::app::{App, Call};
 use crate::cache::Storage;
 use crate::codec;
@@ -166,8 +167,13 @@ impl Binding {
     }
 }
 
-/// Kinds that no policy is asked about: a cluster that cannot ask who somebody is, and whether they may, stands still.
-const EXCLUDED: [(&str, &str); 6] = [
+/// Kinds that no policy is asked about: a cluster that cannot ask who somebody is, and whether they may, stands still,
+/// and one whose policies are broken must be able to remove them.
+const EXCLUDED: [(&str, &str); 10] = [
+    (GROUP, "mutatingadmissionpolicies"),
+    (GROUP, "mutatingadmissionpolicybindings"),
+    (GROUP, "validatingadmissionpolicies"),
+    (GROUP, "validatingadmissionpolicybindings"),
     ("authentication.k8s.io", "selfsubjectreviews"),
     ("authentication.k8s.io", "tokenreviews"),
     ("authorization.k8s.io", "localsubjectaccessreviews"),
@@ -199,12 +205,13 @@ pub(super) async fn validate(call: &Call, change: &mut Change<'_>) -> Result<()>
 }
 
 /// Lets the mutating policies change what is about to be written.
-pub(super) async fn mutate(call: &Call, change: &mut Change<'_>) -> Result<()> {
+pub(super) async fn mutate(call: &Call, change: &mut Change<'_>, rounds: &mut Rounds) -> Result<()> {
     // Of what goes nothing can be changed.
     if is_excluded(call) || change.event().operation == "DELETE" {
         return Ok(());
     }
-    mutating::mutate(call, change, &call.app.policies.mutating.current(&call.app)).await
+    let hooks = call.app.policies.mutating.current(&call.app);
+    mutating::mutate(call, change, (&hooks, rounds)).await
 }
 
 /// The object's name in a refusal.

@@ -22,6 +22,7 @@ use super::change::Change;
 use super::condition::{self, Conditions, Inputs, Named, Verdict};
 use super::event::{self, Event};
 use super::matching::Matching;
+use super::rounds::Rounds;
 use crate::app::{App, Call};
 use crate::cache::Storage;
 use crate::metrics::{Asked, Question, Step};
@@ -118,35 +119,43 @@ impl Hook {
 
 /// Whether there are hooks that may change what is written.
 pub(super) fn has_mutating(call: &Call) -> bool {
-    !call.app.hooks.mutating(&call.app).is_empty()
+    !event::is_exempt_from_hooks(call) && !call.app.hooks.mutating(&call.app).is_empty()
 }
 
 /// Whether there are hooks that may refuse a request.
 pub(super) fn has_validating(call: &Call) -> bool {
-    !call.app.hooks.validating(&call.app).is_empty()
+    !event::is_exempt_from_hooks(call) && !call.app.hooks.validating(&call.app).is_empty()
 }
 
-/// Asks the mutating hooks.
-pub(super) async fn mutate(call: &Call, change: &mut Change<'_>) -> Result<()> {
+/// Asks the mutating hooks; in the second round those that want to know what became of the object.
+pub(super) async fn mutate(call: &Call, change: &mut Change<'_>, rounds: &mut Rounds) -> Result<()> {
     let hooks = call.app.hooks.mutating(&call.app);
-    let mut changed_at: Option<usize> = None;
-    let mut asked: Vec<usize> = Vec::new();
-    for (at, hook) in hooks.iter().enumerate() {
-        if mutate_by(call, (hook, 0), change).await?.inspect(|_| asked.push(at)) == Some(true) {
-            changed_at = Some(at);
+    let is_second = rounds.is_second();
+    rounds.webhooks.begin(is_second, change.event().new);
+    for hook in hooks.iter() {
+        let Some(kind) = concerns(call, hook, change).await? else { continue };
+        let key = format!("{}/{}", hook.configuration, hook.name);
+        if is_second && !rounds.webhooks.is_again(&key) {
+            continue;
+        }
+        if mutate_by(call, (hook, u8::from(is_second)), (change, kind)).await? {
+            rounds.webhooks.change();
+            rounds.change();
+        }
+        if hook.reinvoke {
+            rounds.webhooks.ran(key);
         }
     }
-    let Some(last) = changed_at else { return Ok(()) };
-    // Those that ran before the last change see what came of it.
-    for at in asked.into_iter().filter(|at| *at < last && hooks[*at].reinvoke) {
-        mutate_by(call, (&hooks[at], 1), change).await?;
-    }
+    rounds.webhooks.end(change.event().new);
     Ok(())
 }
 
-/// Asks one hook. `None` if it is not concerned, else whether it changed the object.
-async fn mutate_by(call: &Call, (hook, round): (&Hook, usize), change: &mut Change<'_>) -> Result<Option<bool>> {
-    let Some(kind) = concerns(call, hook, change).await? else { return Ok(None) };
+/// Asks one hook. Says whether it changed the object.
+async fn mutate_by(
+    call: &Call,
+    (hook, round): (&Hook, u8),
+    (change, kind): (&mut Change<'_>, &'static Kind),
+) -> Result<bool> {
     let event = change.seen_as(kind);
     let place = format!("{MUTATED}round_{round}_index_{}", hook.at);
     let answer = ask(call, (hook, Step::Admit, &place), event).await.inspect_err(|_| {
@@ -154,11 +163,11 @@ async fn mutate_by(call: &Call, (hook, round): (&Hook, usize), change: &mut Chan
     })?;
     let Some(answer) = answer else {
         note_mutation(call, hook, &place, false);
-        return Ok(None);
+        return Ok(false);
     };
     let Some(patch) = answer.patch else {
         note_mutation(call, hook, &place, false);
-        return Ok(Some(false));
+        return Ok(false);
     };
     let Some(before) = event.new else {
         note_mutation(call, hook, &place, false);
@@ -184,7 +193,7 @@ async fn mutate_by(call: &Call, (hook, round): (&Hook, usize), change: &mut Chan
     if is_changed {
         change.replace(kind, new).await?;
     }
-    Ok(Some(is_changed))
+    Ok(is_changed)
 }
 
 /// Beginnings of the keys under which the audit log has what became of hooks.
@@ -234,6 +243,9 @@ pub(super) async fn validate(call: &Call, change: &mut Change<'_>) -> Result<()>
 
 /// The version in which a hook wants to see the change, if it is concerned; the change is then prepared for it.
 async fn concerns(call: &Call, hook: &Hook, change: &mut Change<'_>) -> Result<Option<&'static Kind>> {
+    if event::is_exempt_from_hooks(call) {
+        return Ok(None);
+    }
     let Some(kind) = hook.matching.kind(call, change.event()) else { return Ok(None) };
     change.prepare(kind).await?;
     if hook.conditions.is_empty() {
@@ -285,7 +297,7 @@ fn judge(
                 let key = format!("{}/{key}", hook.name);
                 // Others could not be told from those of this server.
                 if names::qualified(&key).is_empty() {
-                    call.record.annotate_anew(&key, value.as_str());
+                    call.record.annotate(&key, value.as_str());
                 }
             }
             if answer.allowed {

@@ -63,6 +63,7 @@ pub async fn create_object(call: &Call, mut value: Value) -> Result<Creation> {
     // What others make of a wish is still one: name, identity and status come after it.
     admission::admit(call, admission::Operation::Create, &mut value, None).await?;
     strategy::drop_repeated_owners(call, &mut value, true);
+    strategy::adopt_annotations(call.kind, &mut value).into_iter().for_each(|text| call.warn(text));
     if !generated || base.is_empty() {
         return create_named(call, value).await;
     }

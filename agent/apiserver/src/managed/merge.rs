@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use super::schema::{Form, Type};
+use super::schema::{Form, Target, Type};
 use super::set::{Set, Step};
 
 /// The object with everything the configuration says.
@@ -37,12 +37,27 @@ pub fn merge(ty: Type<'_>, live: Option<&Value>, config: Option<&Value>) -> Valu
     }
 }
 
+/// The type of what is merged.
+#[derive(Clone, Copy)]
+pub enum Shape<'s> {
+    /// A message that is no object of its own.
+    Message(&'static api::schema::Message),
+    /// An object.
+    Target(Target<'s>),
+}
+
 /// The object with a configuration merged into it, whoever owns the fields.
 ///
 /// # Errors
-/// When the configuration names members of what is one value.
-pub fn merge_config(schema: &'static api::schema::Message, object: &Value, config: &Value) -> Result<Value, String> {
-    let ty = Type::of_message(schema);
+/// When the configuration does not fit the type, or names members of what is one value.
+pub fn merge_config(shape: Shape<'_>, object: &Value, config: &Value) -> Result<Value, String> {
+    let (ty, misfits) = match shape {
+        Shape::Message(message) => (Type::of_message(message), super::misfits_of(message, config)),
+        Shape::Target(target) => (target.ty(), super::misfits(target, config)),
+    };
+    if let Some(why) = misfits {
+        return Err(format!("error applying patch: failed to convert patch object to typed object: {why}"));
+    }
     let mut whole = Vec::new();
     whole_values(ty, config, "", &mut whole);
     if !whole.is_empty() {
@@ -65,7 +80,7 @@ fn whole_values(ty: Type<'_>, value: &Value, path: &str, found: &mut Vec<String>
                 whole_values(ty.below(&step), inner, &format!("{path}.{key}"), found);
             }
         }
-        (Type::Keyed(..), Value::Array(items)) => {
+        (Type::Keyed(..) | Type::Members(..), Value::Array(items)) => {
             for (i, item) in items.iter().enumerate() {
                 if let Some(step) = ty.item_step(item) {
                     whole_values(ty.below(&step), item, &format!("{path}[{i}]"), found);

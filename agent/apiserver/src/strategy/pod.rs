@@ -23,6 +23,50 @@ pub(super) fn prepare_update(new: &mut Value) {
     at_least_a_second(new);
 }
 
+const APP_ARMOR: &str = "container.apparmor.security.beta.kubernetes.io/";
+
+/// Profiles of AppArmor that annotations name are those of the containers that name none. Says what is out of date.
+pub(super) fn adopt_profiles(pod: &mut Value) -> Vec<String> {
+    if pod["spec"]["os"]["name"] == "windows" {
+        return Vec::new();
+    }
+    let annotations = pod["metadata"]["annotations"].clone();
+    let of_pod = pod["spec"]["securityContext"]["appArmorProfile"].clone();
+    let mut told = Vec::new();
+    for list in ["initContainers", "containers", "ephemeralContainers"] {
+        for container in pod["spec"].get_mut(list).and_then(Value::as_array_mut).into_iter().flatten() {
+            let key = format!("{APP_ARMOR}{}", tree::text(container, "/name"));
+            let Some(annotation) = annotations[&key].as_str() else { continue };
+            if !container["securityContext"]["appArmorProfile"].is_null() {
+                continue;
+            }
+            let profile = profile_of(annotation);
+            if profile.as_ref() == Some(&of_pod) {
+                continue;
+            }
+            if let Some(profile) = profile {
+                tree::object_at(container, "securityContext").insert("appArmorProfile".to_owned(), profile);
+            }
+            told.push(format!(
+                "metadata.annotations[{key}]: deprecated since v1.30; use the \"appArmorProfile\" field instead"
+            ));
+        }
+    }
+    told
+}
+
+/// The profile that an annotation names, if it can be one.
+fn profile_of(annotation: &str) -> Option<Value> {
+    match annotation {
+        "unconfined" => Some(json!({"type": "Unconfined"})),
+        "runtime/default" => Some(json!({"type": "RuntimeDefault"})),
+        _ => {
+            let file = annotation.strip_prefix("localhost/").filter(|file| !file.is_empty() && file.trim() == *file)?;
+            Some(json!({"type": "Localhost", "localhostProfile": file}))
+        }
+    }
+}
+
 /// No time at all to end is a second; templates keep what they say.
 fn at_least_a_second(pod: &mut Value) {
     if tree::integer(pod, "/spec/terminationGracePeriodSeconds").is_some_and(|seconds| seconds < 0) {
@@ -168,5 +212,25 @@ mod tests {
             qos_class(&pod(json!({"requests": both, "limits": {"cpu": "1000m", "memory": "1Gi"}}))),
             "Guaranteed"
         );
+    }
+
+    #[test]
+    fn annotations_of_profiles_become_fields() {
+        let mut pod = json!({
+            "metadata": {"annotations": {
+                format!("{APP_ARMOR}a"): "unconfined", format!("{APP_ARMOR}b"): "localhost/x",
+                format!("{APP_ARMOR}c"): "nonsense", format!("{APP_ARMOR}d"): "runtime/default"}},
+            "spec": {"securityContext": {"appArmorProfile": {"type": "RuntimeDefault"}}, "containers": [
+                {"name": "a"}, {"name": "b", "securityContext": {"appArmorProfile": {"type": "Unconfined"}}},
+                {"name": "c"}, {"name": "d"}, {"name": "e"}]},
+        });
+        let told = adopt_profiles(&mut pod);
+        let text = |name: &str| {
+            let field = format!("metadata.annotations[{APP_ARMOR}{name}]");
+            format!("{field}: deprecated since v1.30; use the \"appArmorProfile\" field instead")
+        };
+        assert_eq!(told, [text("a"), text("c")]);
+        let of = |index: usize| pod["spec"]["containers"][index]["securityContext"]["appArmorProfile"]["type"].clone();
+        assert_eq!([of(0), of(1), of(2), of(3)], [json!("Unconfined"), json!("Unconfined"), Value::Null, Value::Null]);
     }
 }

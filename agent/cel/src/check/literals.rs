@@ -30,6 +30,38 @@ pub(super) fn validate(expr: &mut Expr, problems: &mut Vec<(u32, String)>) {
     }
 }
 
+/// Looks whether all members of each list and map that is written out are of one type, as far as nobody asked for a
+/// mixture: templates do.
+pub(super) fn alike(expr: &mut Expr, problems: &mut Vec<(u32, String)>) {
+    match &expr.kind {
+        Kind::Call(call) if call.function == "format" => return,
+        Kind::List(elements) => {
+            let members = elements.iter().map(|e| (&e.value, e.is_optional));
+            problems.extend(strangers(members).into_iter().take(1));
+        }
+        Kind::Map(entries) => {
+            problems.extend(strangers(entries.iter().map(|e| (&e.key, false))));
+            problems.extend(strangers(entries.iter().map(|e| (&e.value, e.is_optional))));
+        }
+        Kind::Literal(_) | Kind::Ident(_) | Kind::Select(_) | Kind::Call(_) | Kind::Struct(_) | Kind::Fold(_) => {}
+    }
+    for child in super::children_mut(expr) {
+        alike(child, problems);
+    }
+}
+
+/// Those that are of another type than the first.
+fn strangers<'e>(members: impl Iterator<Item = (&'e Expr, bool)>) -> Vec<(u32, String)> {
+    let inner = |(member, is_optional): (&'e Expr, bool)| match &member.ty {
+        Type::Optional(inner) if is_optional => (member.at, &**inner),
+        ty => (member.at, ty),
+    };
+    let mut members = members.map(inner);
+    let Some((_, first)) = members.next() else { return Vec::new() };
+    let others = members.filter(|(_, ty)| *ty != first);
+    others.map(|(at, ty)| (at, format!("expected type '{first}' but found '{ty}'"))).collect()
+}
+
 fn template(call_at: u32, call: &Call) -> Option<(u32, String)> {
     let target = call.target.as_ref().filter(|_| call.function == "format")?;
     let Kind::Literal(Literal::String(text)) = &target.kind else { return None };

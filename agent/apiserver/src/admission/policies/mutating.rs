@@ -1,7 +1,7 @@
 //! Policies that change objects.
 
-use api::Kind;
 use api::schema::Message;
+use api::{Kind, TypeName};
 use cel::{Budget, OBJECT_BUDGET, Value};
 use serde_json::Value as Json;
 
@@ -9,12 +9,14 @@ use super::{Binding, Hook, Policy, params};
 use crate::admission::change::Change;
 use crate::admission::condition::{Expression, Inputs, Verdict};
 use crate::admission::event::Event;
+use crate::admission::rounds::Rounds;
 use crate::app::Call;
 use crate::expressions::{Scope, Variables, environment, json_patch_type, object_type};
-use crate::managed;
+use crate::managed::{self, Shape, Target};
 use crate::patch::Operation;
 use crate::status::{Failure, Result};
-use crate::tree;
+use crate::strategy::Part;
+use crate::{codec, tree};
 
 /// What a policy changes.
 pub(super) struct Rules {
@@ -53,27 +55,46 @@ struct Trouble {
     is_invalid: bool,
 }
 
-/// Lets the mutating policies change an object.
-pub(super) async fn mutate(call: &Call, change: &mut Change<'_>, hooks: &[Hook<Rules>]) -> Result<()> {
+/// A policy that is for the request, by one of its bindings, with one of its parameters.
+struct Invocation<'h> {
+    policy: &'h Policy<Rules>,
+    binding: &'h Binding,
+    /// The version in which the policy wants to see the object.
+    kind: &'static Kind,
+    params: Option<Json>,
+}
+
+impl Invocation<'_> {
+    fn key(&self) -> String {
+        let text = |pointer: &str| self.params.as_ref().map_or("", |params| tree::text(params, pointer));
+        let (namespace, name) = (text("/metadata/namespace"), text("/metadata/name"));
+        [&self.policy.name, &self.binding.name, namespace, name].join("/")
+    }
+
+    fn trouble(&self, why: &str) -> Trouble {
+        trouble(self.policy, self.binding, why, true)
+    }
+}
+
+/// Lets the mutating policies change an object. Which are for the request is judged before any of them changes it.
+pub(super) async fn mutate(
+    call: &Call,
+    change: &mut Change<'_>,
+    (hooks, rounds): (&[Hook<Rules>], &mut Rounds),
+) -> Result<()> {
     let mut troubles = Vec::new();
-    let mut last_change = None;
-    let mut invoked = Vec::new();
-    for (at, hook) in hooks.iter().enumerate() {
-        match by_policy(call, hook, change, &mut troubles).await? {
-            Some(true) => {
-                last_change = Some(at);
-                invoked.push(at);
-            }
-            Some(false) => invoked.push(at),
-            None => {}
-        }
+    let invocations: Vec<Invocation<'_>> =
+        hooks.iter().flat_map(|hook| invocations(call, hook, change.event(), &mut troubles)).collect();
+    rounds.policies.begin(rounds.is_second(), change.event().new);
+    let mut is_touched = false;
+    for invocation in &invocations {
+        is_touched |= invoke(call, invocation, change, (rounds, &mut troubles)).await?;
     }
-    if let Some(last) = last_change {
-        // Those that ran before the last change see what came of it.
-        for at in invoked.into_iter().filter(|at| *at < last && hooks[*at].policy.rules.reinvoke) {
-            by_policy(call, &hooks[at], change, &mut troubles).await?;
-        }
+    if is_touched {
+        rounds.policies.change();
+        rounds.change();
     }
+    rounds.policies.end(change.event().new);
     let Some(first) = troubles.first() else { return Ok(()) };
     let reason = if first.is_invalid { "Invalid" } else { "Forbidden" };
     let name = super::object_name(call, change.event());
@@ -82,49 +103,36 @@ pub(super) async fn mutate(call: &Call, change: &mut Change<'_>, hooks: &[Hook<R
     Err(troubles.iter().fold(failure, |failure, trouble| failure.with_cause("", &trouble.text)))
 }
 
-/// Lets one policy change the object. `None` if it is not for the request, else whether the object changed.
-async fn by_policy(
+/// How a policy is for the request, if it is.
+fn invocations<'h>(
     call: &Call,
-    hook: &Hook<Rules>,
-    change: &mut Change<'_>,
+    hook: &'h Hook<Rules>,
+    event: Event<'_>,
     troubles: &mut Vec<Trouble>,
-) -> Result<Option<bool>> {
+) -> Vec<Invocation<'h>> {
     let policy = &*hook.policy;
-    let Some(seen) = policy.matching.kind(call, change.event()) else { return Ok(None) };
-    let kind = match policy.param_kind.as_ref().map(|k| k.resolve(call)).transpose() {
-        Ok(kind) => kind,
-        Err(why) if policy.ignores_failure => {
-            tracing::debug!(policy = %policy.name, %why, "a policy is not in force");
-            return Ok(None);
-        }
+    let Some(kind) = policy.matching.kind(call, event) else { return Vec::new() };
+    let param_kind = match policy.param_kind.as_ref().map(|k| k.resolve(call)).transpose() {
+        Ok(param_kind) => param_kind,
         Err(why) => {
-            let text = format!("policy {:?} denied request: failed to configure policy: {why}", policy.name);
-            troubles.push(Trouble { text, is_invalid: false });
-            return Ok(None);
+            if !policy.ignores_failure {
+                let text = format!("policy {:?} denied request: failed to configure policy: {why}", policy.name);
+                troubles.push(Trouble { text, is_invalid: false });
+            }
+            return Vec::new();
         }
     };
-    let before = change.event().new.cloned();
-    let mut is_invoked = false;
-    for binding in &hook.bindings {
-        if !binding.concerns(call, change.event()) {
-            continue;
-        }
-        match params::collect(call, kind, binding.params.as_ref()) {
-            Ok(params) => {
-                for params in &params {
-                    let outcome = by_binding(call, policy, (seen, params.as_ref()), change).await?;
-                    is_invoked |= outcome.is_invoked;
-                    let invalid = |why: &String| trouble(policy, binding, why, true);
-                    troubles.extend(outcome.failures.iter().filter(|_| !policy.ignores_failure).map(invalid));
-                }
-            }
+    let mut found = Vec::new();
+    for binding in hook.bindings.iter().filter(|b| b.concerns(call, event)) {
+        match params::collect(call, event, (param_kind, binding.params.as_ref())) {
+            Ok(all) => found.extend(all.into_iter().map(|params| Invocation { policy, binding, kind, params })),
             Err(why) if !policy.ignores_failure => {
                 troubles.push(trouble(policy, binding, &format!("failed to configure binding: {why}"), false));
             }
             Err(_) => {}
         }
     }
-    Ok(is_invoked.then(|| before.as_ref() != change.event().new))
+    found
 }
 
 fn trouble(policy: &Policy<Rules>, binding: &Binding, why: &str, is_invalid: bool) -> Trouble {
@@ -132,37 +140,53 @@ fn trouble(policy: &Policy<Rules>, binding: &Binding, why: &str, is_invalid: boo
     Trouble { text, is_invalid }
 }
 
-#[derive(Default)]
-struct Outcome {
-    is_invoked: bool,
-    failures: Vec<String>,
-}
-
-async fn by_binding(
+/// Lets one policy change the object. Says whether it wrote the object, be it as it was.
+async fn invoke(
     call: &Call,
-    policy: &Policy<Rules>,
-    (kind, params): (&'static Kind, Option<&Json>),
+    invocation: &Invocation<'_>,
     change: &mut Change<'_>,
-) -> Result<Outcome> {
-    let mut outcome = Outcome::default();
+    (rounds, troubles): (&mut Rounds, &mut Vec<Trouble>),
+) -> Result<bool> {
+    let Invocation { policy, kind, params, .. } = invocation;
+    let mut tell = |why: &str| {
+        if !policy.ignores_failure {
+            troubles.push(invocation.trouble(why));
+        }
+    };
     change.prepare(kind).await?;
-    match policy.conditions.judge(&Inputs::new(call, change.seen_as(kind))?, params, &policy.named) {
-        Verdict::Holds => outcome.is_invoked = true,
-        Verdict::Fails => return Ok(outcome),
+    match policy.conditions.judge(&Inputs::new(call, change.seen_as(kind))?, params.as_ref(), &policy.named) {
+        Verdict::Holds => {}
+        Verdict::Fails => return Ok(false),
         Verdict::Unknown(why) => {
-            outcome.failures.push(why);
-            return Ok(outcome);
+            tell(&why);
+            return Ok(false);
         }
     }
+    let key = invocation.key();
+    if rounds.is_second() && !rounds.policies.is_again(&key) {
+        return Ok(false);
+    }
+    let before = change.event().new.cloned();
+    let mut is_written = false;
     for mutation in &policy.rules.mutations {
         change.prepare(kind).await?;
-        match changed(call, policy, (mutation, params), change.seen_as(kind))? {
-            Ok(Some(object)) => change.replace(kind, object).await?,
+        match changed(call, policy, (mutation, params.as_ref()), change.seen_as(kind))? {
+            Ok(Some(object)) => {
+                change.replace(kind, object).await?;
+                is_written = true;
+            }
             Ok(None) => {}
-            Err(why) => outcome.failures.push(why),
+            Err(why) => tell(&why),
         }
     }
-    Ok(outcome)
+    if before.as_ref() != change.event().new {
+        rounds.policies.change();
+        rounds.change();
+    }
+    if policy.rules.reinvoke {
+        rounds.policies.ran(key);
+    }
+    Ok(is_written)
 }
 
 /// The object as a mutation would have it; none if it stays as it is.
@@ -175,30 +199,56 @@ fn changed(
     let inputs = Inputs::new(call, event)?;
     let Some(object) = event.new else { return Ok(Ok(None)) };
     let name = event.kind.type_of(&call.info.subresource);
-    let is_own = name == event.kind.type_of("");
-    let schema = if is_own { Some(event.kind.schema()) } else { name.schema() };
-    let schema = schema.ok_or_else(|| Failure::internal(format!("no message is called {}", name.kind)))?;
     let budget = Budget::new(OBJECT_BUDGET);
     let activation = inputs.activation(params, &policy.named, &budget, true);
     let attempt = || match mutation {
         Mutation::Apply(expression) => {
             let value = expression.evaluate(&activation, &budget)??;
-            applied(schema, object, &value).map(Some)
+            applied(call, event, &value).map(Some)
         }
         Mutation::Patch(expression) => {
             let value = expression.evaluate(&activation, &budget)??;
             patched(object, &value)
         }
     };
-    Ok(attempt())
+    let done = attempt();
+    if let (Ok(Some(object)), Mutation::Patch(_), Some(schema)) = (&done, mutation, name.schema())
+        && !crate::custom::is_custom(event.kind)
+    {
+        check_known(schema, object)?;
+    }
+    Ok(done)
 }
 
-fn applied(schema: &'static Message, object: &Json, value: &Value<'_>) -> std::result::Result<Json, String> {
+fn applied(call: &Call, event: Event<'_>, value: &Value<'_>) -> std::result::Result<Json, String> {
     check_names(value)?;
+    let object = event.new.unwrap_or(&Json::Null);
     let mut config = cel::to_json(value).map_err(|e| format!("invalid return type: {e}"))?;
     config["apiVersion"] = object["apiVersion"].clone();
     config["kind"] = object["kind"].clone();
-    managed::merge_config(schema, object, &config)
+    let name = event.kind.type_of(&call.info.subresource);
+    // Types that another group has are not among those that the group of the request tells of.
+    if (name.group, name.version) != (event.kind.group, event.kind.version) {
+        let TypeName { group, version, kind } = name;
+        return Err(format!(
+            "error applying patch: failed to convert patch object to typed object: no corresponding type for \
+             {group}/{version}, Kind={kind}"
+        ));
+    }
+    let custom = crate::custom::schema_in(call, event.kind);
+    let ty = match (&custom, name.schema()) {
+        (None, Some(schema)) if name != event.kind.type_of("") => Shape::Message(schema),
+        _ => Shape::Target(Target { kind: event.kind, part: Part::Main, schema: custom.as_deref() }),
+    };
+    managed::merge_config(ty, object, &config)
+}
+
+/// What a patch makes of an object has no fields that its type does not have.
+fn check_known(schema: &'static Message, object: &Json) -> Result<()> {
+    match codec::unknown_fields(schema, object).as_slice() {
+        [] => Ok(()),
+        unknown => Err(Failure::internal(format!("strict decoding error: {}", unknown.join(", ")))),
+    }
 }
 
 /// Types of values that are written out say where in the object they belong.

@@ -4,6 +4,7 @@ use api::Kind;
 use api::labels::Selector;
 use serde_json::Value;
 
+use crate::admission::event::Event;
 use crate::admission::matching::selector;
 use crate::app::Call;
 use crate::{codec, tree};
@@ -35,7 +36,8 @@ impl ParamKind {
         let kinds = call.app.custom.kinds();
         let custom = || kinds.into_iter().find(|k| k.kind == self.kind && k.is_version(&self.api_version));
         built_in.or_else(custom).ok_or_else(|| {
-            let named = format!("{}, Kind={}", self.api_version, self.kind);
+            let (group, version) = self.api_version.split_once('/').unwrap_or(("", &self.api_version));
+            let named = format!("{group}/{version}, Kind={}", self.kind);
             format!("failed to find resource referenced by paramKind: '{named}'")
         })
     }
@@ -55,20 +57,21 @@ impl ParamRef {
 /// The parameters of an invocation: none once if the policy has none, else one by one.
 pub(super) fn collect(
     call: &Call,
-    kind: Option<&'static Kind>,
-    reference: Option<&ParamRef>,
+    event: Event<'_>,
+    (kind, reference): (Option<&'static Kind>, Option<&ParamRef>),
 ) -> Result<Vec<Option<Value>>, String> {
     let (Some(kind), Some(reference)) = (kind, reference) else { return Ok(vec![None]) };
     if !kind.namespaced && !reference.namespace.is_empty() {
         return Err("paramRef.namespace must not be provided for a cluster-scoped `paramKind`".to_owned());
     }
+    let own = event.namespace(call);
     let namespace = match (kind.namespaced, reference.namespace.as_str()) {
         (false, _) => "",
-        (true, "") if call.namespace().is_empty() => {
+        (true, "") if own.is_empty() => {
             let why = "cannot use namespaced paramRef in policy binding that matches cluster-scoped resources";
             return Err(why.to_owned());
         }
-        (true, "") => call.namespace(),
+        (true, "") => &own,
         (true, given) => given,
     };
     let Some(storage) = call.app.cache.storage(kind.group, kind.plural) else {

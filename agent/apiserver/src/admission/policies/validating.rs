@@ -113,7 +113,7 @@ fn by_policy(call: &Call, hook: &Hook<Rules>, (own, event): (Event<'_>, Event<'_
     };
     let mut noted = Annotations::new();
     for binding in hook.bindings.iter().filter(|b| b.concerns(call, own)) {
-        let params = match params::collect(call, kind, binding.params.as_ref()) {
+        let params = match params::collect(call, own, (kind, binding.params.as_ref())) {
             Ok(params) => params,
             Err(why) => {
                 if !policy.ignores_failure {
@@ -141,7 +141,7 @@ fn by_policy(call: &Call, hook: &Hook<Rules>, (own, event): (Event<'_>, Event<'_
         }
     }
     for (key, values) in noted.into_iter().filter(|(_, values)| !values.is_empty()) {
-        call.record.annotate_anew(&format!("{}/{key}", policy.name), values.join(", "));
+        call.record.annotate(&format!("{}/{key}", policy.name), values.join(", "));
     }
     Ok(refusal)
 }
@@ -165,7 +165,7 @@ fn note_failure(call: &Call, policy: &str, binding: &Binding, denial: &Denial) {
         validation_actions: &binding.actions,
     };
     if let Ok(text) = serde_json::to_string(&[failed]) {
-        call.record.annotate_anew("validation.policy.admission.k8s.io/validation_failure", text);
+        call.record.annotate("validation.policy.admission.k8s.io/validation_failure", text);
     }
 }
 

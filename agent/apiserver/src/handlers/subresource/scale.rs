@@ -72,8 +72,12 @@ pub(super) async fn serve(call: &Call, method: &Method, body: bytes::Bytes) -> R
             check_namespace(call, &mut scale)?;
             modify_tree(call, Part::Main, |old| scaled(places, old, &scale)).await?.object
         }
-        Method::PATCH if call.is_apply() => apply(call, places, &body).await?,
+        Method::PATCH if call.is_apply() => {
+            crate::audited::patch(call, &body);
+            apply(call, places, &body).await?
+        }
         Method::PATCH => {
+            crate::audited::patch(call, &body);
             let patch = read_patch(call, &body);
             let changed = modify_tree(call, Part::Main, |old| {
                 let patch = patch.as_ref().map_err(Clone::clone)?;

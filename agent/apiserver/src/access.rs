@@ -16,7 +16,7 @@ use crate::auth::authz::rbac::{Held, RbacAuthorizer};
 use crate::auth::authz::settings::{self, Mode};
 use crate::auth::authz::webhook::Webhook;
 use crate::auth::authz::{AlwaysAllow, AlwaysDeny, Attributes, Authorizer, Chain, Decision, forbidden_message};
-use crate::auth::impersonate::{ImpersonationError, Successes, extra_of, impersonate};
+use crate::auth::impersonate::{Impersonated, ImpersonationError, Successes, extra_of, impersonate};
 use crate::auth::keys::{SigningKey, VerifyKey};
 use crate::auth::token::TokenSigner;
 use crate::auth::{bootstrap, token};
@@ -195,7 +195,7 @@ impl Access {
         headers: &HeaderMap,
         user: &User,
         (info, query): (&RequestInfo, &Query),
-    ) -> Result<Option<User>> {
+    ) -> Result<Option<Impersonated>> {
         let pairs = field_pairs(info, query);
         match impersonate(headers, &attributes_of(user, info, &pairs), &self.authorizer, &self.impersonations) {
             Ok(other) => Ok(other),

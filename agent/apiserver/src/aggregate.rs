@@ -205,12 +205,19 @@ fn check_service(cache: &Cache, (namespace, name): (&str, &str), port: i32) -> s
         let text = format!("service/{name} in {namespace:?} is not listening on port {port}");
         return Err(Fault("ServicePortError", text));
     };
-    if resolve::endpoints(cache, (namespace, name), &own.name).is_none_or(|all| all.is_empty()) {
-        let text =
-            format!("endpoints for service/{name} in {namespace:?} have no addresses with port name {:?}", own.name);
-        return Err(Fault("MissingEndpoints", text));
+    match resolve::endpoints(cache, (namespace, name), &own.name) {
+        None => {
+            let text = format!("cannot find endpointslices for service/{name} in {namespace:?}");
+            Err(Fault("EndpointsNotFound", text))
+        }
+        Some(all) if all.is_empty() => {
+            let port = &own.name;
+            let text =
+                format!("endpoints for service/{name} in {namespace:?} have no addresses with port name {port:?}");
+            Err(Fault("MissingEndpoints", text))
+        }
+        Some(_) => Ok(()),
     }
-    Ok(())
 }
 
 /// Writes the `Available` condition if it changed.

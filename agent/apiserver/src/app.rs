@@ -216,7 +216,11 @@ impl Call {
     #[must_use]
     pub fn manager(&self) -> Manager {
         let internal = self.headers.is_empty() && self.user.name == "system:apiserver";
-        let given = if internal { "kube-apiserver" } else { self.query.get("fieldManager") };
+        let given = match self.kind.group {
+            "flowcontrol.apiserver.k8s.io" if internal => "api-priority-and-fairness-config-producer-v1",
+            _ if internal => "kube-apiserver",
+            _ => self.query.get("fieldManager"),
+        };
         Manager {
             name: crate::managed::manager_name(given, &self.headers),
             applies: self.is_apply(),

@@ -73,8 +73,8 @@ pub async fn admit(
         return Err(Failure::internal("failed to store audit event"));
     }
     let Some(other) = app.access.impersonated(&parts.headers, &user, (info, query))? else { return Ok(user) };
-    marks.record.impersonates(|| user_info(&other));
-    Ok(other)
+    marks.record.impersonates(|| (user_info(&other.user), other.constraint));
+    Ok(other.user)
 }
 
 fn begin(app: &App, (parts, info): (&Parts, &RequestInfo), user: Option<&User>, marks: &Marks) -> Record {

@@ -124,7 +124,7 @@ pub struct Marks {
 
 async fn handle(
     app: &Arc<App>,
-    parts: Parts,
+    mut parts: Parts,
     body: Body,
     (query, info): (Query, RequestInfo),
     marks: &mut Marks,
@@ -151,6 +151,7 @@ async fn handle(
     marks.refused = false;
     if let Some(remote) = remote_of(app, &info) {
         marks.noted = Noted::Code;
+        answer::set(&mut parts.headers, "audit-id", &marks.audit_id);
         return crate::aggregate::serve(app, remote, &user, (parts, body)).await;
     }
     if !info.is_resource {

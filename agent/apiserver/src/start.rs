@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use futures::{FutureExt, StreamExt, TryStreamExt, stream};
 use http::{HeaderMap, Method};
+use lifecycle::Shutdown;
 use parking_lot::Mutex;
 use serde_json::Value;
 
@@ -40,6 +41,25 @@ pub async fn run(app: &Arc<App>) {
         return;
     }
     app.bootstrapped.store(true, Ordering::Release);
+}
+
+/// How long what decides about the flow of requests may be gone, or be another.
+const FLOW_INTERVAL: Duration = Duration::from_secs(60);
+
+/// Keeps the objects that decide about the flow of requests until shutdown.
+pub async fn keep_flow(app: &Arc<App>, shutdown: &Shutdown) {
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(FLOW_INTERVAL) => {}
+            () = shutdown.wait() => return,
+        }
+        let all = bootstrap::objects(&app.config.features, now());
+        for wanted in all.iter().filter(|object| object.kind.group == "flowcontrol.apiserver.k8s.io") {
+            if let Err(failure) = make_or_mend(app, wanted).await {
+                tracing::warn!(%failure, name = %wanted.name, "an object that decides about the flow of requests could not be kept");
+            }
+        }
+    }
 }
 
 /// Objects that are written at the same time. Each write waits for the store's disk, and it takes many in one go.

@@ -99,6 +99,10 @@ fn spawn(app: &Arc<App>, tasks: &Tasks, shutdown: &Shutdown) {
             () = stop.wait() => return,
         }
         // This one takes back what it told while everything else still runs.
-        tokio::join!(peers::run(&app, &app.shutdown), crate::services::keep_repaired(&app, &app.shutdown));
+        tokio::join!(
+            peers::run(&app, &app.shutdown),
+            crate::services::keep_repaired(&app, &app.shutdown),
+            start::keep_flow(&app, &app.shutdown),
+        );
     });
 }

@@ -167,3 +167,21 @@ async fn a_patch_of_a_scale_is_noted_as_it_was_sent() {
     assert_eq!(code, StatusCode::OK);
     assert_eq!(events(folder.path()).pop().unwrap()["requestObject"], patch);
 }
+
+#[tokio::test]
+async fn the_narrow_right_to_act_as_somebody_is_noted() {
+    let folder = tempfile::tempdir().unwrap();
+    let shutdown = lifecycle::Shutdown::new();
+    let server = server(folder.path(), &shutdown).await;
+    for (group, constraint) in
+        [("a", json!({"impersonationConstraint": "impersonate:user-info"})), ("system:masters", Value::Null)]
+    {
+        let request =
+            Request::get("/api/v1/namespaces").header("impersonate-user", "jane").header("impersonate-group", group);
+        let answer = server.clone().oneshot(request.body(Full::<bytes::Bytes>::default()).unwrap()).await.unwrap();
+        assert_eq!(answer.status(), StatusCode::OK);
+        let last = events(folder.path()).pop().unwrap();
+        assert_eq!(last["impersonatedUser"]["username"], "jane");
+        assert_eq!(last["authenticationMetadata"], constraint);
+    }
+}

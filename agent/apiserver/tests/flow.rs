@@ -111,3 +111,33 @@ async fn a_full_level_lets_requests_wait_and_turns_others_away() {
     assert!(metrics.contains(rejected), "{metrics}");
     shutdown.trigger();
 }
+
+#[tokio::test]
+async fn tables_show_first_what_is_asked_first() {
+    let shutdown = lifecycle::Shutdown::new();
+    let server = server(&shutdown).await;
+    let request =
+        Request::get(format!("{GROUP}/flowschemas")).header("accept", "application/json;as=Table;v=v1;g=meta.k8s.io");
+    let answer = server.clone().oneshot(request.body(Body::default()).unwrap()).await.unwrap();
+    let table: Value = serde_json::from_slice(&answer.into_body().collect().await.unwrap().to_bytes()).unwrap();
+    let rows = table["rows"].as_array().unwrap();
+    let order: Vec<i64> = rows.iter().map(|row| row["cells"][2].as_i64().unwrap()).collect();
+    assert!(order.len() > 5 && order.is_sorted(), "{order:?}");
+}
+
+#[tokio::test]
+async fn what_every_cluster_has_comes_back() {
+    let shutdown = lifecycle::Shutdown::new();
+    let server = server(&shutdown).await;
+    let probes = format!("{GROUP}/flowschemas/probes");
+    let (_, first) = send(&server, Method::GET, &probes, JSON, Value::Null).await;
+    let producer = "api-priority-and-fairness-config-producer-v1";
+    let managers = first["metadata"]["managedFields"].as_array().unwrap();
+    assert!(managers.iter().any(|entry| entry["manager"] == producer), "{first}");
+    assert_eq!(send(&server, Method::DELETE, &probes, JSON, Value::Null).await.0, StatusCode::OK);
+    tokio::time::pause();
+    tokio::time::advance(std::time::Duration::from_secs(61)).await;
+    let watch = format!("{GROUP}/flowschemas?watch=1&fieldSelector=metadata.name%3Dprobes");
+    let again = until(&server, &watch, |kind, _| kind == "ADDED").await;
+    assert_ne!(again["metadata"]["uid"], first["metadata"]["uid"]);
+}

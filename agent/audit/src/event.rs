@@ -147,6 +147,14 @@ impl Outcome {
     }
 }
 
+/// How it is known who asks.
+#[derive(Clone, Debug, Serialize)]
+pub struct Authentication {
+    /// The narrow right by which somebody acts as somebody else.
+    #[serde(rename = "impersonationConstraint")]
+    pub impersonation_constraint: String,
+}
+
 /// One event.
 #[derive(Clone, Debug, Serialize)]
 pub struct Event {
@@ -172,6 +180,9 @@ pub struct Event {
     /// As whom.
     #[serde(rename = "impersonatedUser", skip_serializing_if = "Option::is_none")]
     pub impersonated_user: Option<UserInfo>,
+    /// What else there is to say of who it is.
+    #[serde(rename = "authenticationMetadata", skip_serializing_if = "Option::is_none")]
+    pub authentication: Option<Authentication>,
     /// From where.
     #[serde(rename = "sourceIPs", skip_serializing_if = "Vec::is_empty")]
     pub source_ips: Vec<String>,
@@ -231,6 +242,7 @@ impl Event {
             verb: String::new(),
             user: UserInfo::default(),
             impersonated_user: None,
+            authentication: None,
             source_ips: Vec::new(),
             user_agent: String::new(),
             object_ref: None,

@@ -21,7 +21,7 @@ mod sink;
 mod webhook;
 
 pub use batch::{Batch, Throttle};
-pub use event::{Event, ObjectReference, Outcome, UserInfo};
+pub use event::{Authentication, Event, ObjectReference, Outcome, UserInfo};
 pub use json::{compact, without_managed_fields};
 pub use log::{Format, LogConfig, LogError};
 pub use policy::{Level, Policy, PolicyError, Request, Rule, Stage};

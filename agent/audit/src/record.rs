@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use parking_lot::Mutex;
 use serde_json::value::RawValue;
 
-use crate::event::{Event, Outcome, UserInfo};
+use crate::event::{Authentication, Event, Outcome, UserInfo};
 use crate::json;
 use crate::policy::{Level, Rule, Stage};
 use crate::sink::Auditor;
@@ -62,9 +62,14 @@ impl Record {
         });
     }
 
-    /// Notes as whom the request goes on.
-    pub fn impersonates(&self, user: impl FnOnce() -> UserInfo) {
-        self.with(|event| event.impersonated_user = Some(user()));
+    /// Notes as whom the request goes on, and by which narrow right if it is one.
+    pub fn impersonates(&self, whom: impl FnOnce() -> (UserInfo, Option<String>)) {
+        self.with(|event| {
+            let (user, constraint) = whom();
+            event.impersonated_user = Some(user);
+            event.authentication =
+                constraint.map(|impersonation_constraint| Authentication { impersonation_constraint });
+        });
     }
 
     /// Notes the request's object, JSON text.

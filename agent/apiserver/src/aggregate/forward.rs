@@ -10,27 +10,29 @@ use super::Remote;
 use crate::answer::{self, Body};
 use crate::app::App;
 use crate::handlers::tunnel;
+use crate::pipeline::PeerAddress;
 use crate::status::{Failure, Result};
 use crate::user::User;
 
 /// Passes a request on, telling who asks.
 ///
 /// # Errors
-/// When the server is not available.
+/// When the server does not answer.
 pub async fn serve(
     app: &Arc<App>,
     (remote, available): (Arc<Remote>, bool),
     user: &User,
     (mut parts, body): (Parts, Body),
 ) -> Result<Response<Body>> {
-    if !available {
-        return Err(Failure::unavailable("service unavailable"));
-    }
-    let target = remote.target(app).map_err(|e| Failure::unavailable(format!("service unavailable: {e}")))?;
+    let target = remote.target(app).inspect_err(|why| tracing::debug!(name = %remote.name, %why, "no way to a server"));
+    let (true, Ok(target)) = (available, target) else {
+        return Ok(answer::text(StatusCode::SERVICE_UNAVAILABLE, "service unavailable\n"));
+    };
     let path = parts.uri.path_and_query().map_or("/", |p| p.as_str());
     let uri: Uri = path.parse().map_err(|e| Failure::bad_request(format!("the path cannot be asked for: {e}")))?;
     tunnel::hide_credentials(&mut parts.headers);
     name_user(&mut parts.headers, user);
+    name_way(&mut parts, &target.authority());
     let answer = tunnel::forward(&target, uri, parts, body).await;
     answer.map(unless_elsewhere).map_err(|e| Failure::unavailable(format!("error trying to reach service: {e}")))
 }
@@ -42,7 +44,22 @@ fn unless_elsewhere(answer: Response<Body>) -> Response<Body> {
         return answer;
     }
     let why = "the backend attempted to redirect this request, which is not permitted";
-    answer::text(StatusCode::BAD_GATEWAY, why)
+    answer::bytes(StatusCode::BAD_GATEWAY, "text/plain; charset=utf-8", why)
+}
+
+/// Where the request came from and went to, for whoever keeps a log behind this server.
+fn name_way(parts: &mut Parts, host: &str) {
+    let path = parts.uri.path().to_owned();
+    let headers = &mut parts.headers;
+    let way = headers.get_all("x-forwarded-for").iter().filter_map(|value| value.to_str().ok());
+    let mut way: Vec<String> = way.map(str::to_owned).collect();
+    way.extend(parts.extensions.get::<PeerAddress>().map(|PeerAddress(peer)| peer.to_canonical().to_string()));
+    if !way.is_empty() {
+        answer::set(headers, "x-forwarded-for", &way.join(", "));
+    }
+    answer::set(headers, "x-forwarded-host", host);
+    answer::set(headers, "x-forwarded-proto", "https");
+    answer::set(headers, "x-forwarded-uri", &path);
 }
 
 /// The headers that aggregated servers believe from the holder of the proxy's certificate.
@@ -93,6 +110,18 @@ mod tests {
         assert_eq!(answer(302, "https://elsewhere/"), 502);
         assert_eq!(answer(304, ""), 304);
         assert_eq!(answer(201, "/made"), 201);
+    }
+
+    #[test]
+    fn the_way_is_named_in_headers() {
+        let request = http::Request::get("/apis/a/v1/b?c=d").header("x-forwarded-for", "192.0.2.1");
+        let request = request.extension(PeerAddress("::ffff:192.0.2.2".parse().unwrap()));
+        let mut parts = request.body(()).unwrap().into_parts().0;
+        name_way(&mut parts, "host:443");
+        let told = |name: &str| parts.headers[name].to_str().unwrap().to_owned();
+        assert_eq!(told("x-forwarded-for"), "192.0.2.1, 192.0.2.2");
+        assert_eq!([told("x-forwarded-host"), told("x-forwarded-uri")], ["host:443", "/apis/a/v1/b"]);
+        assert_eq!(told("x-forwarded-proto"), "https");
     }
 
     #[test]

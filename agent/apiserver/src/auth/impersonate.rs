@@ -51,13 +51,22 @@ pub struct Refusal {
 
 type Checked<T> = Result<T, Box<Refusal>>;
 
+/// As whom a request goes on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Impersonated {
+    /// Who.
+    pub user: UserInfo,
+    /// The verb of the right to it, where that is a narrow one.
+    pub constraint: Option<String>,
+}
+
 /// The user to go on as: the one that the headers name, if the user of `request` may act as that, or else none.
 pub fn impersonate(
     headers: &HeaderMap,
     request: &Attributes<'_>,
     authorizer: &dyn Authorizer,
     successes: &Successes,
-) -> Result<Option<UserInfo>, ImpersonationError> {
+) -> Result<Option<Impersonated>, ImpersonationError> {
     let Some(wanted) = Wanted::parse(headers)? else { return Ok(None) };
     let mut first: Option<Box<Refusal>> = None;
     let last = successes.mode_of(&request.user.name);
@@ -66,7 +75,7 @@ pub fn impersonate(
         match mode.check(&wanted, request, authorizer) {
             Ok(user) => {
                 successes.note(&request.user.name, mode);
-                return Ok(Some(user));
+                return Ok(Some(Impersonated { user, constraint: mode.constraint() }));
             }
             Err(refusal) => first = first.or(Some(refusal)),
         }
@@ -125,6 +134,11 @@ impl Mode {
             Self::User => "user-info",
             Self::Legacy => "legacy",
         }
+    }
+
+    /// The verb by which each part of an identity is asked for.
+    fn constraint(self) -> Option<String> {
+        (self != Self::Legacy).then(|| format!("{LEGACY}:{}", self.name()))
     }
 
     fn fits(self, wanted: &Wanted, requestor: &UserInfo) -> bool {
@@ -358,7 +372,7 @@ mod tests {
             ("Impersonate-Extra-acme.com%2Fproject", "x"),
             ("Impersonate-Uid", "7"),
         ]);
-        let user = impersonate(&headers, &list_pods(&joe()), &notes, &Successes::default()).unwrap().unwrap();
+        let user = impersonate(&headers, &list_pods(&joe()), &notes, &Successes::default()).unwrap().unwrap().user;
         assert_eq!((user.name.as_str(), user.uid.as_str()), ("jane", "7"));
         assert_eq!(user.groups, ["a", "b", "system:authenticated"]);
         assert_eq!(user.extra["acme.com/project"], ["x"]);
@@ -382,7 +396,7 @@ mod tests {
         let notes = Notes { allowed, ..Notes::default() };
         let user =
             impersonate(&headers(&[("Impersonate-User", "jane")]), &list_pods(&joe()), &notes, &Successes::default());
-        assert_eq!(user.unwrap().unwrap().groups, ["system:authenticated"]);
+        assert_eq!(user.unwrap().unwrap().user.groups, ["system:authenticated"]);
         // Whoever may list as somebody may not get as that.
         let other = joe();
         let get = Attributes { verb: "get", ..list_pods(&other) };
@@ -408,14 +422,15 @@ mod tests {
     fn nodes_are_impersonated_as_nodes_and_never_masters() {
         let notes = Notes { allowed: vec!["impersonate-on:", "impersonate:"], ..Notes::default() };
         let node = headers(&[("Impersonate-User", "system:node:n1")]);
-        let user = impersonate(&node, &list_pods(&joe()), &notes, &Successes::default()).unwrap().unwrap();
+        let user = impersonate(&node, &list_pods(&joe()), &notes, &Successes::default()).unwrap().unwrap().user;
         assert_eq!(user.groups, ["system:nodes", "system:authenticated"]);
         assert_eq!(notes.asked.lock()[1], "impersonate:arbitrary-node|authentication.k8s.io|nodes|||n1");
         let mut account = joe();
         account.name = "system:serviceaccount:ns:sa".to_owned();
         account.extra.insert("authentication.kubernetes.io/node-name".to_owned(), vec!["n1".to_owned()]);
         notes.asked.lock().clear();
-        impersonate(&node, &list_pods(&account), &notes, &Successes::default()).unwrap().unwrap();
+        let found = impersonate(&node, &list_pods(&account), &notes, &Successes::default()).unwrap().unwrap();
+        assert_eq!(found.constraint.as_deref(), Some("impersonate:associated-node"));
         assert_eq!(notes.asked.lock()[1], "impersonate:associated-node|authentication.k8s.io|nodes|||*");
         let masters = headers(&[("Impersonate-User", "jane"), ("Impersonate-Group", "system:masters")]);
         let Err(ImpersonationError::Forbidden(refusal)) =
@@ -438,7 +453,8 @@ mod tests {
             (&[("Impersonate-User", "x"), ("Impersonate-Group", "system:authenticated")], "system:authenticated"),
             (&[("Impersonate-User", "x"), ("Impersonate-Group", "system:unauthenticated")], "system:unauthenticated"),
         ] {
-            let user = impersonate(&headers(list), &list_pods(&joe()), &notes, &Successes::default()).unwrap().unwrap();
+            let user =
+                impersonate(&headers(list), &list_pods(&joe()), &notes, &Successes::default()).unwrap().unwrap().user;
             assert_eq!(user.groups.join(" "), groups);
         }
         let account = "impersonate||serviceaccounts||ns|sa".to_owned();

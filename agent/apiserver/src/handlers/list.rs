@@ -14,6 +14,7 @@ use super::read::parse_version;
 use crate::answer::{self, Body};
 use crate::app::Call;
 use crate::cache::{Object, Objects, Selection, Storage, store_failure};
+use crate::negotiate::Form;
 use crate::status::{Failure, FieldError, Result, Subject};
 use writer::{Pieces, Writer};
 
@@ -31,7 +32,10 @@ pub(super) async fn list(call: &Call) -> Result<Response<Body>> {
 }
 
 /// The answer with a page of objects in the form the client wants.
-pub(super) fn respond(call: &Call, page: Page) -> Result<Response<Body>> {
+pub(super) fn respond(call: &Call, mut page: Page) -> Result<Response<Body>> {
+    if call.accept.form == Form::Table && call.kind.plural == "flowschemas" {
+        page.objects.sort_by_cached_key(|object| (precedence(object), object.name().to_owned()));
+    }
     let media_type = call.accept.encoding.media_type();
     let mut writer = Writer::new(call, page)?;
     let mut out = Vec::new();
@@ -41,6 +45,12 @@ pub(super) fn respond(call: &Call, page: Page) -> Result<Response<Body>> {
         return Ok(answer::large(StatusCode::OK, media_type, body, is_packed));
     }
     Ok(answer::compress(&call.headers, StatusCode::OK, media_type, out))
+}
+
+/// Those who read a table of FlowSchemas want to see which of them comes first.
+fn precedence(object: &Object) -> i32 {
+    let schema = api::envelope::decode_message::<api::flowcontrol::v1::FlowSchema>(&object.data);
+    schema.map_or(i32::MAX, |schema| schema.spec.matching_precedence)
 }
 
 /// The selection of a list, watch or deletion of a collection.

@@ -262,6 +262,10 @@ async fn complete_pod(call: &Call, pod: &mut Value) -> Result<()> {
     if is_on(call, "RuntimeClass") {
         runtime_class::admit(call, pod)?;
     }
+    let labels = nodes::topology_of(call, tree::text(pod, "/spec/nodeName"));
+    if !labels.is_empty() {
+        tree::object_at(&mut pod["metadata"], "labels").extend(labels);
+    }
     Ok(())
 }
 

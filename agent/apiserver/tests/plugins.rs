@@ -400,3 +400,62 @@ async fn labels_that_demand_more_tell_which_pods_do_not_meet_them() {
     assert_eq!(code, StatusCode::UNPROCESSABLE_ENTITY, "{body}");
     shutdown.trigger();
 }
+
+/// What a node is answered that posts something.
+async fn as_node(server: &ApiService, uri: &str, object: &Value) -> (StatusCode, Value) {
+    let request = Request::post(uri).header("content-type", JSON).header("impersonate-user", "system:node:n1");
+    let request = request.header("impersonate-group", "system:nodes");
+    let answer =
+        server.clone().oneshot(request.body(Full::new(Bytes::from(object.to_string()))).unwrap()).await.unwrap();
+    let code = answer.status();
+    (code, serde_json::from_slice(&answer.into_body().collect().await.unwrap().to_bytes()).unwrap())
+}
+
+#[tokio::test]
+async fn nodes_make_pods_that_are_their_own() {
+    let shutdown = lifecycle::Shutdown::new();
+    let plugins = plugins(&["NodeRestriction"], &["ServiceAccount"]);
+    let server = server(Config { plugins, ..Config::default() }, &shutdown).await;
+    let node = json!({"metadata": {"name": "n1", "labels": {"topology.kubernetes.io/zone": "z"}}});
+    let (_, node) = send(&server, Method::POST, "/api/v1/nodes", JSON, node).await;
+    let owner =
+        json!({"apiVersion": "v1", "kind": "Node", "name": "n1", "uid": node["metadata"]["uid"], "controller": true});
+    let changed = |key: &str, value: Value| {
+        let mut owner = owner.clone();
+        owner[key] = value;
+        json!([owner])
+    };
+    let other = json!({"apiVersion": "v1", "kind": "Pod", "name": "a", "uid": "u"});
+    let only = |what: &str| format!("node \"n1\" can only create pods with {what} owner reference set to itself");
+    for (owners, why) in [
+        (json!([]), only("an")),
+        (json!([owner, other]), only("a single")),
+        (changed("name", "n2".into()), only("an")),
+        (changed("controller", Value::Null), only("a controller")),
+        (
+            changed("blockOwnerDeletion", true.into()),
+            "node \"n1\" must not set blockOwnerDeletion on an owner reference".to_owned(),
+        ),
+        (
+            changed("uid", "u".into()),
+            format!("node n1 UID mismatch: expected u got {}", node["metadata"]["uid"].as_str().unwrap()),
+        ),
+        (json!([owner]), String::new()),
+    ] {
+        let mut mirror = pod("m");
+        mirror["spec"]["nodeName"] = "n1".into();
+        mirror["metadata"]["annotations"] = json!({"kubernetes.io/config.mirror": "x"});
+        mirror["metadata"]["ownerReferences"] = owners;
+        let (code, answer) = as_node(&server, PODS, &mirror).await;
+        if why.is_empty() {
+            assert_eq!(code, StatusCode::CREATED, "{answer}");
+            assert_eq!(answer["metadata"]["labels"], json!({"topology.kubernetes.io/zone": "z"}));
+        } else {
+            assert_eq!(
+                (code, answer["message"].as_str()),
+                (StatusCode::FORBIDDEN, Some(format!("pods \"m\" is forbidden: {why}").as_str()))
+            );
+        }
+    }
+    shutdown.trigger();
+}

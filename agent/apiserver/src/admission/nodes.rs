@@ -8,7 +8,7 @@ use super::Operation;
 use crate::app::Call;
 use crate::status::{Failure, Result};
 use crate::strategy::Part;
-use crate::tree;
+use crate::{codec, tree};
 
 /// New nodes take no pods before they said that they can.
 pub(super) fn taint(node: &mut Value) {
@@ -17,6 +17,21 @@ pub(super) fn taint(node: &mut Value) {
     if !taints.iter().any(|t| t["key"] == key && t["effect"] == "NoSchedule") {
         taints.push(json!({"key": key, "effect": "NoSchedule"}));
     }
+}
+
+/// Labels of a node that its pods get.
+const TOPOLOGY: [&str; 2] = ["topology.kubernetes.io/zone", "topology.kubernetes.io/region"];
+
+/// Labels that a pod gets from the node that it is bound to.
+pub fn topology_of(call: &Call, node: &str) -> Vec<(String, Value)> {
+    let storage = call.app.cache.known("", "nodes");
+    if !super::is_on(call, "PodTopologyLabels") || !call.app.config.features.is_on("PodTopologyLabelsAdmission") {
+        return Vec::new();
+    }
+    let value = storage.get("", node).and_then(|o| codec::to_value(storage, storage.kind, &o).ok());
+    let Some(value) = value else { return Vec::new() };
+    let label = |key: &&str| Some(((*key).to_owned(), value["metadata"]["labels"].get(*key)?.clone()));
+    TOPOLOGY.iter().filter_map(label).collect()
 }
 
 /// The node that makes the request, if one does.
@@ -55,7 +70,7 @@ pub(super) fn restrict(call: &Call, operation: Operation, new: &Value, old: Opti
             Err(refuse(call, name, "can only access CSINode with the same name as the requesting node"))
         }
         ("resource.k8s.io", "resourceslices") if tree::text(new, "/spec/nodeName") != node => {
-            let text = "can only create or delete ResourceSlice objects with spec.nodeName set to the requesting node";
+            let text = "can only create ResourceSlice with the same NodeName as the requesting node";
             Err(refuse(call, name, text))
         }
         _ => Ok(()),
@@ -109,8 +124,11 @@ fn own_node(call: &Call, node: &str, (operation, new, old): (Operation, &Value, 
     touched.dedup();
     let list = || touched.iter().map(|l| l.as_str()).collect::<Vec<_>>().join(", ");
     if !touched.is_empty() {
-        let verb = if operation == Operation::Create { "set the following labels" } else { "modify labels" };
-        return Err(refuse(call, name, format!("node {node:?} is not allowed to {verb}: {}", list())));
+        let why = match operation {
+            Operation::Create => format!("node {node:?} is not allowed to set the following labels: {}", list()),
+            Operation::Update(_) => format!("is not allowed to modify labels: {}", list()),
+        };
+        return Err(refuse(call, name, why));
     }
     let Some(old) = old else { return Ok(()) };
     let taints = |v: &Value| v["spec"]["taints"].clone();
@@ -159,10 +177,8 @@ fn mirror_pod(call: &Call, node: &str, pod: &Value) -> Result<()> {
     if tree::text(pod, "/spec/nodeName") != node {
         return no(format!("node {node:?} can only create pods with spec.nodeName set to itself"));
     }
-    let owners = tree::list(pod, "/metadata/ownerReferences");
-    let own = |o: &Value| o["kind"] == "Node" && o["name"] == node;
-    if owners.len() > 1 || owners.iter().any(|o| !own(o)) {
-        return no(format!("node {node:?} can only create pods with an owner reference set to itself"));
+    if let Some(why) = stranger(call, node, tree::list(pod, "/metadata/ownerReferences")) {
+        return no(why);
     }
     if !tree::text(pod, "/spec/serviceAccountName").is_empty() {
         return no(format!("node {node:?} can not create pods that reference a service account"));
@@ -182,6 +198,31 @@ fn mirror_pod(call: &Call, node: &str, pod: &Value) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Why the owner of a mirror pod is not the node that makes it.
+fn stranger(call: &Call, node: &str, owners: &[Value]) -> Option<String> {
+    let only =
+        |what: &str| Some(format!("node {node:?} can only create pods with {what} owner reference set to itself"));
+    let owner = match owners {
+        [] => return only("an"),
+        [owner] => owner,
+        _ => return only("a single"),
+    };
+    if owner["apiVersion"] != "v1" || owner["kind"] != "Node" || owner["name"] != node {
+        return only("an");
+    }
+    if owner["controller"] != true {
+        return only("a controller");
+    }
+    if owner["blockOwnerDeletion"] == true {
+        return Some(format!("node {node:?} must not set blockOwnerDeletion on an owner reference"));
+    }
+    let storage = call.app.cache.known("", "nodes");
+    let own = storage.get("", node).and_then(|o| codec::to_value(storage, storage.kind, &o).ok());
+    let Some(own) = own else { return Some(format!("node {node:?} not found")) };
+    let (given, known) = (tree::text(owner, "/uid"), tree::text(&own, "/metadata/uid"));
+    (given != known).then(|| format!("node {node} UID mismatch: expected {given} got {known}"))
 }
 
 /// Of claims a node changes only what resizing needs.
@@ -220,8 +261,11 @@ pub(super) fn restrict_delete(call: &Call, name: &str) -> Result<()> {
             let index = crate::cache::selectable("", "pods").position(|(n, _)| n == "spec.nodeName").unwrap_or(0);
             let pod = call.storage()?.get(call.namespace(), name);
             if pod.is_some_and(|p| p.field(index) != node) {
-                let doing = if call.info.subresource == "eviction" { "evict" } else { "delete" };
-                let text = format!("node {node:?} can only {doing} pods with spec.nodeName set to itself");
+                let (doing, node) = match call.info.subresource.as_str() {
+                    "eviction" => ("evict", node.to_owned()),
+                    _ => ("delete", format!("{node:?}")),
+                };
+                let text = format!("node {node} can only {doing} pods with spec.nodeName set to itself");
                 return Err(refuse(call, name, text));
             }
             Ok(())
@@ -241,11 +285,11 @@ pub fn restrict_token(call: &Call, request: &Value) -> Result<()> {
     let Some(node) = node_of(call) else { return Ok(()) };
     let bound = &request["spec"]["boundObjectRef"];
     let account = &call.info.name;
-    if bound.is_null() {
+    if bound["apiVersion"] != "v1" || bound["kind"] != "Pod" || tree::text(bound, "/name").is_empty() {
         return Err(refuse(call, account, "node requested token not bound to a pod"));
     }
-    if bound["apiVersion"] != "v1" || bound["kind"] != "Pod" {
-        return Err(refuse(call, account, "node requested token bound to a non-pod object"));
+    if tree::text(bound, "/uid").is_empty() {
+        return Err(refuse(call, account, "node requested token with a pod binding without a uid"));
     }
     let index = crate::cache::selectable("", "pods").position(|(n, _)| n == "spec.nodeName").unwrap_or(0);
     let pod = call.app.cache.known("", "pods").get(call.namespace(), tree::text(bound, "/name"));

@@ -23,8 +23,13 @@ pub(super) fn admit(call: &Call, pod: &mut Value) -> Result<()> {
     let selector = class["scheduling"]["nodeSelector"].as_object().cloned().unwrap_or_default();
     for (key, value) in selector {
         let own = tree::object_at(&mut pod["spec"], "nodeSelector");
-        if own.get(&key).is_some_and(|v| *v != value) {
-            let text = format!("conflict: runtimeClass.scheduling.nodeSelector[{key}] = {value}");
+        if let Some(other) = own.get(&key).filter(|v| **v != value) {
+            let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+            let text = format!(
+                "conflict: runtimeClass.scheduling.nodeSelector[{key}] = {}; pod.spec.nodeSelector[{key}] = {}",
+                text(&value),
+                text(other)
+            );
             return Err(Failure::forbidden(call.subject(), tree::name_given(pod), &text));
         }
         own.insert(key, value);

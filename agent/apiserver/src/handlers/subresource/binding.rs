@@ -6,15 +6,11 @@ use serde_json::{Value, json};
 use super::{BINDING, decode_as, done};
 use crate::answer::Body;
 use crate::app::{Call, now_text};
-use crate::codec;
 use crate::handlers::write::modify_tree;
 use crate::start::internal_call;
 use crate::status::{Failure, FieldError, Result, Subject};
 use crate::strategy::Part;
 use crate::tree;
-
-/// Labels of a node that its pods get.
-const TOPOLOGY: [&str; 2] = ["topology.kubernetes.io/zone", "topology.kubernetes.io/region"];
 
 pub(super) async fn bind(call: &Call, name: &str, body: &[u8]) -> Result<Response<Body>> {
     let mut binding = decode_as(call, body, BINDING)?;
@@ -33,7 +29,7 @@ pub(super) async fn bind(call: &Call, name: &str, body: &[u8]) -> Result<Respons
     let mut on_pod = internal_call(&call.app, pods, call.namespace(), "update");
     on_pod.info.name = name.to_owned();
     on_pod.query = call.query.clone();
-    let labels = topology_of(call, &node);
+    let labels = crate::admission::nodes::topology_of(call, &node);
     modify_tree(&on_pod, Part::Internal, |old| assigned(&on_pod, old, &binding, (&node, &labels))).await?;
     done(call)
 }
@@ -53,19 +49,6 @@ fn check_target(kind: &str, node: &str) -> Result<()> {
         _ => format!("[{}]", errors.join(", ")),
     };
     Err(Failure::new(StatusCode::INTERNAL_SERVER_ERROR, "", text))
-}
-
-fn topology_of(call: &Call, node: &str) -> Vec<(String, Value)> {
-    let storage = call.app.cache.known("", "nodes");
-    if !crate::admission::is_on(call, "PodTopologyLabels")
-        || !call.app.config.features.is_on("PodTopologyLabelsAdmission")
-    {
-        return Vec::new();
-    }
-    let value = storage.get("", node).and_then(|o| codec::to_value(storage, storage.kind, &o).ok());
-    let Some(value) = value else { return Vec::new() };
-    let label = |key: &&str| Some(((*key).to_owned(), value["metadata"]["labels"].get(*key)?.clone()));
-    TOPOLOGY.iter().filter_map(label).collect()
 }
 
 fn assigned(call: &Call, old: &Value, binding: &Value, (node, labels): (&str, &[(String, Value)])) -> Result<Value> {

@@ -59,6 +59,8 @@ pub struct Storage {
     state: RwLock<State>,
     /// Revision of the newest event of this kind.
     newest: watch::Sender<i64>,
+    /// Told of when the definition changes.
+    redefined: watch::Sender<()>,
     /// Snapshots that continue tokens lead to, newest last.
     kept: Mutex<VecDeque<(i64, Objects)>>,
 }
@@ -105,6 +107,7 @@ impl Storage {
             definition: RwLock::default(),
             state: RwLock::default(),
             newest: watch::Sender::new(0),
+            redefined: watch::Sender::new(()),
             kept: Mutex::default(),
         }
     }
@@ -118,7 +121,11 @@ impl Storage {
     /// Takes over what a definition says now.
     pub fn set_definition(&self, definition: Option<Arc<Definition>>) {
         let fields = definition.as_ref().map(|d| d.selectable()).unwrap_or_default();
-        *self.definition.write() = definition;
+        let stamp = definition.as_ref().map(|d| d.stamp);
+        let before = std::mem::replace(&mut *self.definition.write(), definition);
+        if before.is_some_and(|before| Some(before.stamp) != stamp) {
+            self.redefined.send_replace(());
+        }
         if fields == self.indexed() {
             return;
         }
@@ -128,6 +135,12 @@ impl Storage {
         let mut state = self.state.write();
         let read = |o: &Arc<Object>| Arc::new(Object::new(o.key.clone(), o.revision, o.data.clone(), &paths));
         state.objects = state.objects.iter().map(|(key, object)| (key.clone(), read(object))).collect();
+    }
+
+    /// Tells when another definition is in force: what was shown until then is not what is shown from then on.
+    #[must_use]
+    pub fn redefined(&self) -> watch::Receiver<()> {
+        self.redefined.subscribe()
     }
 
     /// Keeps a snapshot for the pages that follow.

@@ -63,7 +63,7 @@ pub fn to_value(storage: &Storage, kind: &Kind, object: &Object) -> Result<Value
         None => serde_json::from_slice(&object.data).map_err(Failure::internal)?,
     };
     if crate::custom::is_custom(kind) {
-        value = crate::custom::shown(storage, kind, value)?;
+        value = crate::custom::shown(storage, kind, (value, object.converted))?;
     }
     if convert::is_needed(storage, kind) {
         value = canonical(kind, &convert::from_stored(storage, kind, value))?;
@@ -291,9 +291,6 @@ pub fn try_canonical(
     let mut whole = read_back(kind, value, &raw).unwrap_or_default();
     if !crate::custom::is_custom(kind) {
         blank::keep(kind.schema(), &mut whole, value);
-    } else if crate::tree::at(value, "/metadata/managedFields").and_then(Value::as_array).is_some_and(Vec::is_empty) {
-        // An empty list of managers asks for them to be dropped.
-        whole["metadata"]["managedFields"] = Value::Array(Vec::new());
     }
     Ok(whole)
 }
@@ -347,7 +344,8 @@ fn is_empty(value: &Value) -> bool {
 /// The failure for a value that does not fit its field, in the words of the JSON decoder that clients know.
 #[must_use]
 pub fn bad_field(kind: &Kind, issue: &transcode::Issue) -> Failure {
-    let (name, text) = (kind.kind, complaint(issue));
+    let is_custom = crate::custom::is_custom(kind);
+    let (name, text) = (kind.kind, if is_custom { of_metadata(issue) } else { complaint(issue) });
     Failure::bad_request(format!("{name} in version {:?} cannot be handled as a {name}: {text}", kind.version))
 }
 
@@ -355,6 +353,25 @@ pub fn bad_field(kind: &Kind, issue: &transcode::Issue) -> Failure {
 #[must_use]
 pub fn mistyped(message: &'static Message, value: &Value) -> Option<String> {
     transcode::value_to_proto(message, value, &mut Report::default()).err().map(|issue| complaint(&issue))
+}
+
+/// What is wrong with the metadata of a custom resource, which is read for itself.
+fn of_metadata(issue: &transcode::Issue) -> String {
+    let mut issue = issue.clone();
+    issue.go_field = match issue.go_field.split_once(".metadata") {
+        Some((_, "")) | None => String::new(),
+        Some((message, below)) => format!("{message}{below}"),
+    };
+    alone(&issue, &issue.expected)
+}
+
+/// What is wrong with a value that is read for itself, into a Go type.
+#[must_use]
+pub fn alone(issue: &transcode::Issue, ty: &str) -> String {
+    if issue.go_field.is_empty() {
+        return format!("json: cannot unmarshal {} into Go value of type {ty}", issue.found);
+    }
+    complaint(issue)
 }
 
 /// What is wrong with a value that does not fit its field, in the words of the JSON decoder that clients know.

@@ -30,6 +30,7 @@ use std::sync::{Arc, LazyLock};
 use api::Kind;
 use bytes::Bytes;
 use parking_lot::RwLock;
+use serde::Serialize as _;
 use serde_json::Value;
 
 pub use columns::{cells, definitions as column_definitions};
@@ -118,6 +119,8 @@ pub struct Definition {
     pub conversion: Option<Conversion>,
     /// Kind of lists.
     pub list_kind: String,
+    /// Stands for everything that it says and for the names that it was given.
+    pub stamp: [u8; 32],
 }
 
 impl Definition {
@@ -224,12 +227,16 @@ fn is_definition(kind: &Kind) -> bool {
     (kind.group, kind.plural) == DEFINITIONS
 }
 
-/// Whether objects can be made: not while their definition ends.
-pub fn check_create(call: &Call) -> Result<()> {
+/// Whether an object of this name can be made: not while its definition ends.
+pub fn check_create(call: &Call, name: &str) -> Result<()> {
     if !is_custom(call.kind) {
         return Ok(());
     }
-    establish::refuse_while_terminating(&call.app, &of(call)?.name)
+    if establish::is_terminating(&call.app, &of(call)?.name)? {
+        let text = "create not allowed while custom resource definition is terminating";
+        return Err(Failure::forbidden(call.subject(), name, text));
+    }
+    Ok(())
 }
 
 /// The served version behind a request on a custom resource.
@@ -264,6 +271,7 @@ pub fn complete(call: &Call, value: &mut Value) -> Result<()> {
     }
     with_version(call, |version| {
         let schema = version.schema.get();
+        narrow(value);
         prune(schema, value, &mut Vec::new());
         drop_nulls(Some(schema), value);
         coerce::coerce(schema, value, &mut Vec::new()).map_err(|error| undecodable(call, &error))?;
@@ -383,6 +391,25 @@ pub fn warn_deprecated(call: &Call) {
     }
 }
 
+/// Writes numbers as Go does: what has no fraction is read as a whole number again.
+struct GoNumbers;
+
+impl serde_json::ser::Formatter for GoNumbers {
+    fn write_f64<W: ?Sized + std::io::Write>(&mut self, writer: &mut W, value: f64) -> std::io::Result<()> {
+        writer.write_all(stdx::go_json_float(value).as_bytes())
+    }
+}
+
+/// Makes floats of whole numbers that are too wide for Go's integers.
+fn narrow(value: &mut Value) {
+    match value {
+        Value::Number(number) if number.is_u64() && !number.is_i64() => *value = number.as_f64().into(),
+        Value::Array(items) => items.iter_mut().for_each(narrow),
+        Value::Object(map) => map.values_mut().for_each(narrow),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+}
+
 /// The stored form of a custom resource that is in the version to be stored, or whose versions differ in name only.
 pub fn to_stored(storage: &Storage, kind: &Kind, mut value: Value) -> Result<Bytes> {
     if let Some(definition) = storage.definition() {
@@ -391,13 +418,16 @@ pub fn to_stored(storage: &Storage, kind: &Kind, mut value: Value) -> Result<Byt
         }
         value["apiVersion"] = definition.stored_api_version().into();
     }
-    let mut text = serde_json::to_vec(&value).map_err(Failure::internal)?;
+    let mut text = Vec::new();
+    let mut writer = serde_json::Serializer::with_formatter(&mut text, GoNumbers);
+    value.serialize(&mut writer).map_err(Failure::internal)?;
     text.push(b'\n');
     Ok(text.into())
 }
 
-/// An object as a version shows it: the version's name and defaults that came later.
-pub fn shown(storage: &Storage, kind: &Kind, mut value: Value) -> Result<Value> {
+/// An object as a version shows it: the version's name and defaults that came later. What was converted has those of
+/// the version it was stored in.
+pub fn shown(storage: &Storage, kind: &Kind, (mut value, converted): (Value, bool)) -> Result<Value> {
     let Some(definition) = storage.definition() else { return Ok(value) };
     if !convert::is_object(&value) {
         return Ok(value);
@@ -406,8 +436,10 @@ pub fn shown(storage: &Storage, kind: &Kind, mut value: Value) -> Result<Value> 
     if definition.conversion.is_some() && stored != kind.api_version() && !stored.is_empty() {
         return Err(Failure::internal("an object was to be shown before it was converted"));
     }
-    if let Some(version) = definition.any_version(&stored) {
-        refresh(version, &mut value);
+    match definition.any_version(&stored) {
+        Some(version) if converted => prune(version.schema.get(), &mut value, &mut Vec::new()),
+        Some(version) => refresh(version, &mut value),
+        None => {}
     }
     if let Some(version) = definition.version(kind.version).filter(|v| v.kind.api_version() != stored) {
         // What another version knows is not for this one to show; its own defaults are for new objects only.

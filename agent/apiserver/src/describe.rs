@@ -33,6 +33,9 @@ pub fn is(path: &str) -> bool {
 
 /// Answers a path below `/openapi`, by any method.
 pub fn serve(app: &Arc<App>, parts: &Parts, path: &str, query: &Query) -> Response<Body> {
+    if path == "/openapi/v2/" {
+        return answer::no_page();
+    }
     if path == "/openapi/v2" {
         let mut response = match form(&parts.headers, &[JSON, PROTOBUF[0], PROTOBUF[1]]) {
             None => empty(StatusCode::NOT_ACCEPTABLE),
@@ -103,15 +106,30 @@ fn empty(code: StatusCode) -> Response<Body> {
 /// The first form of those there are that a client takes.
 fn form(headers: &HeaderMap, forms: &[&'static str]) -> Option<&'static str> {
     let accept = headers.get(ACCEPT).and_then(|v| v.to_str().ok()).unwrap_or_default();
-    let medias = accept.split(',').map(|clause| clause.split(';').next().unwrap_or_default().trim());
-    let mut medias = medias.filter(|media| !media.is_empty()).peekable();
-    if medias.peek().is_none() {
+    let mut medias: Vec<(f32, &str)> = accept.split(',').map(media).filter(|(_, media)| !media.is_empty()).collect();
+    if medias.is_empty() {
         return forms.first().copied();
     }
-    medias.find_map(|media| match media {
+    // The best first; of those that are as good, patterns last.
+    medias.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.contains('*').cmp(&b.1.contains('*'))));
+    medias.into_iter().find_map(|(_, media)| match media {
         "*/*" | "application/*" => forms.first().copied(),
         media => forms.iter().copied().find(|form| *form == media),
     })
+}
+
+/// A clause: how good it is, and its media type.
+fn media(clause: &str) -> (f32, &str) {
+    let mut parts = clause.split(';').map(str::trim);
+    let media = parts.next().unwrap_or_default();
+    let quality = parts.find_map(|part| part.strip_prefix("q=")?.parse().ok());
+    (quality.unwrap_or(1.0), media)
+}
+
+/// Whether a client that knows these tags knows this one, weakly or not.
+fn is_known(known: &str, tag: &str) -> bool {
+    let mut tags = known.split(',').map(str::trim);
+    tags.any(|known| known == "*" || known.strip_prefix("W/").unwrap_or(known) == tag)
 }
 
 /// A moment as HTTP tells it.
@@ -124,7 +142,7 @@ fn http_time(seconds: i64, zone: &str) -> String {
 fn tagged(parts: &Parts, media_type: &str, document: &Document, compresses: bool) -> Response<Body> {
     let tag = format!("\"{}\"", document.hash);
     let known = parts.headers.get(IF_NONE_MATCH).and_then(|v| v.to_str().ok());
-    if known == Some(tag.as_str()) {
+    if known.is_some_and(|known| is_known(known, &tag)) {
         let mut response = empty(StatusCode::NOT_MODIFIED);
         answer::set(response.headers_mut(), ETAG, &tag);
         return response;
@@ -179,6 +197,15 @@ mod tests {
             (Some(JSON), None, Some(JSON))
         );
         assert_eq!(wants(&format!("{}, {JSON}", PROTOBUF[1])), Some(PROTOBUF[1]));
+        assert_eq!(wants(&format!("{JSON};q=0.1, {}", PROTOBUF[0])), Some(PROTOBUF[0]));
+        assert_eq!(wants(&format!("*/*, {}", PROTOBUF[0])), Some(PROTOBUF[0]));
+    }
+
+    #[test]
+    fn tags_are_known_in_lists_and_weakly() {
+        let all = ["\"a\"", "W/\"a\"", "*", "\"x\", \"a\""];
+        assert!(all.iter().all(|known| is_known(known, "\"a\"")));
+        assert!(!is_known("a", "\"a\"") && !is_known("\"b\"", "\"a\""));
     }
 
     #[test]

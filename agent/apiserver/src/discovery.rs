@@ -75,7 +75,14 @@ pub fn core_versions(server_address: &str) -> Document {
 /// `/apis`: all groups but core.
 #[must_use]
 pub fn groups(kinds: &[&Kind]) -> Document {
-    let groups = group_names(kinds).into_iter().filter(|g| !g.is_empty()).map(|g| group_of(kinds, g)).collect();
+    let mut names: Vec<&str> = group_names(kinds).into_iter().filter(|g| !g.is_empty()).collect();
+    // Groups of custom resources, which come last, are in the order of their first version by name.
+    let first_version = |group: &str| {
+        let versions = kinds.iter().filter(|k| k.group == group && crate::custom::is_custom(k));
+        versions.map(|k| format!("{}.{}", k.version, k.group)).min()
+    };
+    names.sort_by_cached_key(|group| first_version(group));
+    let groups = names.into_iter().map(|g| group_of(kinds, g)).collect();
     Document::new("APIGroupList", &ApiGroupList { groups })
 }
 
@@ -183,27 +190,31 @@ fn version_of(kinds: &[&Kind], group: &str, version: &str) -> ApiVersionDiscover
         .filter(|k| k.group == group && k.version == version)
         .map(|kind| ApiResourceDiscovery {
             resource: kind.plural.to_owned(),
-            response_kind: Some(GroupVersionKind { kind: kind.kind.to_owned(), ..Default::default() }),
+            response_kind: Some(response_kind(kind)),
             scope: if kind.namespaced { "Namespaced" } else { "Cluster" }.to_owned(),
             singular_resource: kind.singular.to_owned(),
             verbs: strings(kind.verbs),
             short_names: strings(kind.short_names),
             categories: strings(kind.categories),
-            subresources: kind.subresources.iter().map(subresource_of).collect(),
+            subresources: kind.subresources.iter().map(|sub| subresource_of(kind, sub)).collect(),
         })
         .collect();
     resources.sort_by(|a, b| a.resource.cmp(&b.resource));
     ApiVersionDiscovery { version: version.to_owned(), resources, freshness: "Current".to_owned() }
 }
 
-fn subresource_of(sub: &Subresource) -> ApiSubresourceDiscovery {
+/// What a resource answers with: custom resources tell their group and version.
+fn response_kind(kind: &Kind) -> GroupVersionKind {
+    let (group, version) = if crate::custom::is_custom(kind) { (kind.group, kind.version) } else { ("", "") };
+    GroupVersionKind { group: group.to_owned(), version: version.to_owned(), kind: kind.kind.to_owned() }
+}
+
+fn subresource_of(kind: &Kind, sub: &Subresource) -> ApiSubresourceDiscovery {
+    let own =
+        GroupVersionKind { group: sub.group.to_owned(), version: sub.version.to_owned(), kind: sub.kind.to_owned() };
     ApiSubresourceDiscovery {
         subresource: sub.name.to_owned(),
-        response_kind: Some(GroupVersionKind {
-            group: sub.group.to_owned(),
-            version: sub.version.to_owned(),
-            kind: sub.kind.to_owned(),
-        }),
+        response_kind: Some(if sub.group.is_empty() && sub.kind == kind.kind { response_kind(kind) } else { own }),
         accepted_types: sub.accepted.iter().filter_map(|text| accepted_type(text)).collect(),
         verbs: strings(sub.verbs),
     }

@@ -32,6 +32,9 @@ pub const MAX_BODY_BYTES: usize = 3 << 20;
 /// Hands a request on a resource to its handler.
 pub async fn dispatch(call: &Call, parts: Parts, body: Body) -> Result<Response<Body>> {
     check_scope(call)?;
+    if crate::custom::is_custom(call.kind) {
+        return custom(call, parts, body).await;
+    }
     let proxies = call.info.subresource == "proxy";
     if !proxies && (call.info.path.contains("//") || call.info.name.contains('/')) {
         return Err(Failure::no_such_path());
@@ -72,14 +75,7 @@ pub async fn dispatch(call: &Call, parts: Parts, body: Body) -> Result<Response<
         "list" if components::is(call.kind) => components::list(call).await,
         "get" => read::get(call).await,
         "list" => list::list(call).await,
-        "watch" => {
-            let response = watch::watch(call).await?;
-            let (mut parts, answer) = (parts, response);
-            if crate::websocket::is_asked_for(&parts.headers) {
-                return crate::websocket::stream(&mut parts, answer.into_body(), true);
-            }
-            Ok(answer)
-        }
+        "watch" => watched(call, parts).await,
         "create" => create::create(call, read_body(body).await?).await,
         "update" => update::update(call, read_body(body).await?).await,
         "patch" => patch::patch(call, read_body(body).await?).await,
@@ -87,6 +83,36 @@ pub async fn dispatch(call: &Call, parts: Parts, body: Body) -> Result<Response<
         "deletecollection" => delete::delete_collection(call, read_body(body).await?).await,
         _ => Err(Failure::method_not_allowed()),
     }
+}
+
+/// Hands a request on a custom resource to its handler: what serves those looks at nothing but the verb.
+async fn custom(call: &Call, parts: Parts, body: Body) -> Result<Response<Body>> {
+    let verb = call.info.verb;
+    if !call.info.subresource.is_empty() {
+        return subresource::of_custom(call, parts, body).await;
+    }
+    if matches!(verb, "update" | "patch") && call.info.name.is_empty() {
+        return Err(Failure::bad_request("name must be provided"));
+    }
+    match verb {
+        "get" => read::get(call).await,
+        "list" => list::list(call).await,
+        "watch" => watched(call, parts).await,
+        "create" => create::create(call, read_body(body).await?).await,
+        "update" => update::update(call, read_body(body).await?).await,
+        "patch" => patch::patch(call, read_body(body).await?).await,
+        "delete" => delete::delete(call, read_body(body).await?).await,
+        "deletecollection" => delete::delete_collection(call, read_body(body).await?).await,
+        other => Err(Failure::verb_not_supported(call.subject(), other)),
+    }
+}
+
+async fn watched(call: &Call, mut parts: Parts) -> Result<Response<Body>> {
+    let answer = watch::watch(call).await?;
+    if crate::websocket::is_asked_for(&parts.headers) {
+        return crate::websocket::stream(&mut parts, answer.into_body(), true);
+    }
+    Ok(answer)
 }
 
 /// Objects in namespaces are written below one; others are not.

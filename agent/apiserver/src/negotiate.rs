@@ -174,6 +174,15 @@ impl Accept {
     /// Picks the first acceptable clause, best quality first. `forms` says whether Table and metadata forms are served
     /// here.
     pub fn parse(headers: &HeaderMap, forms: bool) -> Result<Self> {
+        Self::read(headers, forms, true)
+    }
+
+    /// The same where nothing routes requests by what they accept.
+    pub fn unrouted(headers: &HeaderMap) -> Result<Self> {
+        Self::read(headers, true, false)
+    }
+
+    fn read(headers: &HeaderMap, forms: bool, is_routed: bool) -> Result<Self> {
         let text = headers.get(ACCEPT).and_then(|v| v.to_str().ok()).unwrap_or_default();
         let mut clauses: Vec<Clause<'_>> = text.split(',').filter(|c| !c.trim().is_empty()).map(clause).collect();
         if clauses.is_empty() {
@@ -181,7 +190,7 @@ impl Accept {
         }
         // The routing layer knows whole names only, the encoders below it patterns too.
         let routed = |c: &Clause<'_>| c.media == "*/*" || Encoding::from_media_type(c.media).is_some();
-        if !clauses.iter().any(routed) {
+        if is_routed && !clauses.iter().any(routed) {
             return Err(Failure::no_representation());
         }
         clauses.sort_by(|a, b| b.quality.total_cmp(&a.quality));

@@ -44,14 +44,16 @@ pub async fn serve(
             Ok(zpages::debug_flags(app, parts, path, body).await)
         }
         "debug" => Ok(debug(app, path)),
-        "api" | "apis" => discover(app, parts, path),
+        "api" | "apis" => discover(app, parts, info),
         "openapi" if describe::is(path) => Ok(describe::serve(app, parts, &info.path, query)),
         ".well-known" | "openid" => {
             let found = app.access.openid(&app.config, path).ok_or_else(Failure::no_such_path)?;
             only_get(parts)?;
             Ok(openid(&found))
         }
-        "" => Ok(answer::indented_json(StatusCode::OK, &json!({ "paths": root_paths(app) }))),
+        "" | "index.html" if path.len() <= "/index.html".len() => {
+            Ok(answer::indented_json(StatusCode::OK, &json!({ "paths": root_paths(app) })))
+        }
         _ => Ok(answer::no_page()),
     }
 }
@@ -123,9 +125,12 @@ fn root_paths(app: &App) -> Vec<String> {
     paths
 }
 
-fn discover(app: &App, parts: &Parts, path: &str) -> Result<Response<Body>> {
+fn discover(app: &App, parts: &Parts, info: &RequestInfo) -> Result<Response<Body>> {
+    let path = info.path.trim_end_matches('/');
     let segments: Vec<&str> = path.trim_start_matches('/').split('/').collect();
+    // The list of groups has an older form of its own below its path.
     if segments.len() == 1
+        && info.path != "/apis/"
         && let Some(encoding) = Accept::wants_aggregated_discovery(&parts.headers)
     {
         return aggregated(&app.kinds(), parts, encoding, segments[0] == "api");
@@ -137,11 +142,14 @@ fn discover(app: &App, parts: &Parts, path: &str) -> Result<Response<Body>> {
         ["api", version] => discovery::resources(kinds, ("", version), hashes),
         ["apis"] => Some(discovery::groups(kinds)),
         ["apis", group] => discovery::group(kinds, group),
-        ["apis", group, version] => discovery::resources(kinds, (group, version), hashes),
+        ["apis", group, version] if !group.is_empty() => discovery::resources(kinds, (group, version), hashes),
         _ => None,
     };
     let group = if segments[0] == "apis" { segments.get(1) } else { None };
-    let document = document.ok_or_else(|| app.no_such_resource(group.unwrap_or(&"")))?;
+    let document = document.ok_or_else(|| match group {
+        Some(&"") => Failure::no_such_page(),
+        group => app.no_such_resource(group.unwrap_or(&"")),
+    })?;
     if !matches!(segments.as_slice(), ["apis"] | ["apis", _]) {
         only_get(parts)?;
     }
@@ -188,7 +196,8 @@ fn aggregated(kinds: &[&api::Kind], parts: &Parts, encoding: Encoding, core: boo
     let media_type = format!("{};g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList", encoding.media_type());
     let tag = {
         use sha2::Digest as _;
-        let digest = sha2::Sha512::digest(&body);
+        // Of what it says, not of how that is written.
+        let digest = sha2::Sha512::digest(api::transcode::to_json(codec::schema(DISCOVERY), &list, None));
         digest.iter().fold(String::new(), |text, byte| text + &format!("{byte:02X}"))
     };
     let mut response = tagged(parts, &media_type, body, &tag);

@@ -166,13 +166,15 @@ async fn handle(
     let mut accept = if plain_body {
         Accept::JSON
     } else {
-        let accept = Accept::parse(&parts.headers, true).inspect_err(|failure| {
+        let is_custom = crate::custom::is_custom(kind);
+        let accept = if is_custom { Accept::unrouted(&parts.headers) } else { Accept::parse(&parts.headers, true) };
+        let accept = accept.inspect_err(|failure| {
             // A form that is not known is found out by those who know the kind, a type before.
             if !failure.message().starts_with("406:") {
                 marks.warnings.extend(Some(kind.deprecation.to_owned()).filter(|text| !text.is_empty()));
             }
         })?;
-        if crate::custom::is_custom(kind) { accept.without_protobuf(&parts.headers)? } else { accept }
+        if is_custom { accept.without_protobuf(&parts.headers)? } else { accept }
     };
     accept.pretty |= negotiate::is_pretty(&parts.headers, &query);
     let call = Call {

@@ -8,7 +8,7 @@ use http::StatusCode;
 use serde_json::{Map, Value, json};
 use stdx::quoted;
 
-pub use fault::{FieldError, Shown};
+pub use fault::{FieldError, Shown, escaped};
 
 /// The result of a step of request handling.
 pub type Result<T> = std::result::Result<T, Failure>;

@@ -298,7 +298,7 @@ pub fn prepare_update(
                 "jobs" | "replicationcontrollers" => crate::defaults::apply(kind, new),
                 _ => {}
             }
-            if STATUS_ALONE.contains(&kind.plural) {
+            if STATUS_ALONE.contains(&kind.plural) || crate::custom::is_custom(kind) {
                 keep_meta(new, old);
             }
         }

@@ -71,6 +71,8 @@ fn definition(port: u16, pem: &str, path: &str) -> Value {
                 "status": {"type": "object", "x-kubernetes-preserve-unknown-fields": true}}}}})
     };
     let mut second = version("v2", false, &["address"]);
+    second["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"]["zone"] =
+        json!({"type": "string", "default": "x"});
     second["selectableFields"] = json!([{"jsonPath": ".spec.address"}]);
     json!({"metadata": {"name": "hosts.example.com"}, "spec": {"group": "example.com", "scope": "Namespaced",
         "names": {"plural": "hosts", "kind": "Host"}, "versions": [version("v1", true, &["host", "port"]), second],
@@ -91,7 +93,12 @@ async fn define(server: &apiserver::ApiService, definition: Value) {
 }
 
 fn host(name: &str, host: &str) -> Value {
-    json!({"metadata": {"name": name}, "spec": {"host": host, "port": "80"}})
+    json!({"apiVersion": "example.com/v1", "kind": "Host", "metadata": {"name": name},
+        "spec": {"host": host, "port": "80"}})
+}
+
+fn second_host() -> Value {
+    json!({"apiVersion": "example.com/v2", "kind": "Host", "metadata": {"name": "d"}, "spec": {"address": "d:443"}})
 }
 
 #[tokio::test]
@@ -111,10 +118,9 @@ async fn objects_are_read_and_written_in_every_version() {
     assert_eq!(shown, ["a:80", "b:80", "c:80"]);
     assert_eq!((asked.reviews.load(Ordering::SeqCst), asked.objects.load(Ordering::SeqCst)), (1, 3));
     let (_, one) = send(&server, Method::GET, &format!("{V2}/a"), JSON, Value::Null).await;
-    assert_eq!(one["spec"]["address"], "a:80");
+    assert_eq!(one["spec"], json!({"address": "a:80"}), "defaults are those of the version that is stored");
     assert_eq!(asked.reviews.load(Ordering::SeqCst), 1, "what was converted before is remembered");
-    let second = json!({"metadata": {"name": "d"}, "spec": {"address": "d:443"}});
-    let (code, made) = send(&server, Method::POST, V2, JSON, second).await;
+    let (code, made) = send(&server, Method::POST, V2, JSON, second_host()).await;
     assert_eq!((code, &made["spec"]["address"]), (StatusCode::CREATED, &json!("d:443")), "{made}");
     let (_, stored) = send(&server, Method::GET, &format!("{V1}/d"), JSON, Value::Null).await;
     assert_eq!(stored["spec"], json!({"host": "d", "port": "443"}));
@@ -167,8 +173,7 @@ async fn a_webhook_that_fails_is_told() {
     let (code, status) = send(&server, Method::GET, &format!("{V2}/a"), JSON, Value::Null).await;
     assert_eq!(code, StatusCode::INTERNAL_SERVER_ERROR);
     assert_eq!(status["message"], "conversion webhook for example.com/v1, Kind=Host failed: no way");
-    let second = json!({"metadata": {"name": "d"}, "spec": {"address": "d:443"}});
-    let (code, _) = send(&server, Method::POST, V2, JSON, second).await;
+    let (code, _) = send(&server, Method::POST, V2, JSON, second_host()).await;
     assert_eq!(code, StatusCode::INTERNAL_SERVER_ERROR);
     // Its definition can go all the same.
     let one = format!("{DEFINITIONS}/hosts.example.com");

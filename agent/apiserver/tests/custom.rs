@@ -18,7 +18,7 @@ const MERGE: &str = "application/merge-patch+json";
 fn definition() -> Value {
     let schema = json!({"type": "object", "properties": {
         "spec": {"type": "object", "required": ["size"], "properties": {
-            "size": {"type": "integer", "minimum": 1}, "color": {"type": "string", "default": "red"}}},
+            "size": {"type": "integer", "minimum": 1}, "color": {"type": "string", "default": "red"}, "ratio": {"type": "number"}}},
         "status": {"type": "object", "properties": {"ready": {"type": "boolean"}}}}});
     json!({"metadata": {"name": "foos.example.com"}, "spec": {"group": "example.com", "scope": "Namespaced",
     "names": {"plural": "foos", "kind": "Foo", "shortNames": ["f"]},
@@ -28,6 +28,10 @@ fn definition() -> Value {
             "additionalPrinterColumns": [{"name": "Size", "type": "integer", "jsonPath": ".spec.size"}]},
         {"name": "v1beta1", "served": true, "storage": false, "schema": {"openAPIV3Schema": schema}},
     ]}})
+}
+
+fn foo(spec: Value) -> Value {
+    json!({"apiVersion": "example.com/v1", "kind": "Foo", "metadata": {"name": "a"}, "spec": spec})
 }
 
 /// Waits for the next event of a watch that fits.
@@ -111,8 +115,7 @@ async fn definitions_show_in_discovery_and_documents_and_take_their_objects_alon
     let schema = &document["components"]["schemas"]["com.example.v1.Foo"];
     assert_eq!(schema["properties"]["spec"]["required"], json!(["size"]));
     assert_eq!(schema["x-kubernetes-group-version-kind"][0]["kind"], "Foo");
-    let (code, _) =
-        send(&server, Method::POST, FOOS, JSON, json!({"metadata": {"name": "a"}, "spec": {"size": 1}})).await;
+    let (code, _) = send(&server, Method::POST, FOOS, JSON, foo(json!({"size": 1}))).await;
     assert_eq!(code, StatusCode::CREATED);
     let one = format!("{DEFINITIONS}/foos.example.com");
     let (code, _) = send(&server, Method::DELETE, &one, JSON, Value::Null).await;
@@ -212,5 +215,116 @@ async fn a_new_storage_version_is_one_that_objects_may_be_stored_in() {
     let (code, changed) = send(&server, Method::PATCH, &path, MERGE, patch).await;
     assert_eq!(code, StatusCode::OK, "{changed}");
     assert_eq!(changed["status"]["storedVersions"], json!([first, "v2"]));
+    shutdown.trigger();
+}
+
+/// What upstream answers to bodies and methods that other kinds take otherwise.
+#[tokio::test]
+async fn custom_resources_name_their_type_and_are_told_by_their_verb() {
+    let shutdown = lifecycle::Shutdown::new();
+    let server = server(&shutdown).await;
+    define(&server).await;
+    let told = async |method: Method, path: &str, body: Value| {
+        let (code, status) = send(&server, method, path, JSON, body).await;
+        (code.as_u16(), status["message"].as_str().unwrap_or_default().to_owned())
+    };
+    let without = |key: &str| {
+        let mut object = foo(json!({"size": 1}));
+        object.as_object_mut().unwrap().remove(key);
+        object
+    };
+    let (code, text) = told(Method::POST, FOOS, without("kind")).await;
+    assert!(code == 400 && text.contains("(must be of type Foo): Object 'Kind' is missing in"), "{text}");
+    let mismatch = "does not match the expected API version (example.com/v1)";
+    for (version, expected) in [(Value::Null, "()"), (json!("apps/v1"), "(apps/v1)")] {
+        let mut object = without("apiVersion");
+        object["apiVersion"] = version;
+        let (code, text) = told(Method::POST, FOOS, object).await;
+        assert_eq!((code, text), (400, format!("the API version in the data {expected} {mismatch}")));
+    }
+    let mut mistyped = foo(json!({"size": 1}));
+    mistyped["metadata"]["labels"] = json!({"a": 1});
+    let (code, text) = told(Method::POST, FOOS, mistyped).await;
+    let why = "json: cannot unmarshal number into Go struct field ObjectMeta.labels of type string";
+    assert_eq!((code, text), (400, format!("Foo in version \"v1\" cannot be handled as a Foo: {why}")));
+    assert_eq!(told(Method::POST, FOOS, foo(json!({"size": 1}))).await.0, 201);
+    let one = format!("{FOOS}/a");
+    for (method, path, code, text) in [
+        (Method::PUT, FOOS, 400, "name must be provided"),
+        (Method::HEAD, FOOS, 200, ""),
+        (Method::OPTIONS, FOOS, 405, " is not supported on resources of kind \"foos.example.com\""),
+        (Method::GET, &format!("{one}/none"), 404, "foos.example.com \"a\" not found"),
+        (
+            Method::DELETE,
+            &format!("{one}/status"),
+            405,
+            "delete is not supported on resources of kind \"foos.example.com\"",
+        ),
+    ] {
+        let name = format!("{method} {path}");
+        assert_eq!(told(method, path, Value::Null).await, (code, text.to_owned()), "{name}");
+    }
+    // What is deleted is no options.
+    assert_eq!(told(Method::DELETE, FOOS, foo(json!({"size": 1}))).await.0, 400);
+    let (code, status) = send(&server, Method::PATCH, &one, MERGE, json!({"apiVersion": "example.com/v1beta1"})).await;
+    assert_eq!(code, StatusCode::UNPROCESSABLE_ENTITY);
+    assert_eq!(
+        status["details"]["causes"][0],
+        json!({"reason": "FieldValueInvalid", "field": "apiVersion",
+            "message": "Invalid value: \"example.com/v1beta1\": must be example.com/v1"})
+    );
+    shutdown.trigger();
+}
+
+#[tokio::test]
+async fn what_a_status_may_change_and_who_is_told_to_have_set_what() {
+    let shutdown = lifecycle::Shutdown::new();
+    let server = server(&shutdown).await;
+    define(&server).await;
+    // Of a value that has another type than its schema nobody can be told.
+    let mut mistyped = foo(json!({"size": 1}));
+    mistyped["status"] = json!({"ready": "yes"});
+    let (code, made) = send(&server, Method::POST, &format!("{FOOS}?dryRun=All"), JSON, mistyped).await;
+    assert_eq!((code, &made["metadata"]["managedFields"]), (StatusCode::CREATED, &Value::Null), "{made}");
+    let (_, made) = send(&server, Method::POST, FOOS, JSON, foo(json!({"size": 2, "ratio": 2.0}))).await;
+    assert_eq!(made["spec"]["ratio"].to_string(), "2", "a number without a fraction has none");
+    let one = format!("{FOOS}/a");
+    // An empty list of managers is none that was sent.
+    let (_, changed) = send(&server, Method::PATCH, &one, MERGE, json!({"metadata": {"managedFields": []}})).await;
+    assert_eq!(changed["metadata"]["managedFields"], made["metadata"]["managedFields"]);
+    let wish = json!({"metadata": {"labels": {"a": "b"}}, "status": {"ready": true}});
+    let (_, changed) = send(&server, Method::PATCH, &format!("{one}/status"), MERGE, wish).await;
+    assert_eq!((&changed["metadata"]["labels"], &changed["status"]["ready"]), (&Value::Null, &json!(true)));
+    shutdown.trigger();
+}
+
+#[tokio::test]
+async fn a_watch_ends_when_its_definition_changes_and_nothing_is_made_while_it_ends() {
+    let shutdown = lifecycle::Shutdown::new();
+    let server = server(&shutdown).await;
+    define(&server).await;
+    let mut held = foo(json!({"size": 1}));
+    held["metadata"]["finalizers"] = json!(["example.com/hold"]);
+    assert_eq!(send(&server, Method::POST, FOOS, JSON, held).await.0, StatusCode::CREATED);
+    let request = Request::builder().uri(format!("{FOOS}?watch=1")).body(Full::new(Bytes::new())).unwrap();
+    let body = server.clone().oneshot(request).await.unwrap().into_body();
+    let definition = format!("{DEFINITIONS}/foos.example.com");
+    // What changes no version ends no watch.
+    send(&server, Method::PATCH, &definition, MERGE, json!({"metadata": {"labels": {"a": "b"}}})).await;
+    send(&server, Method::PATCH, &definition, MERGE, json!({"spec": {"names": {"shortNames": ["fo"]}}})).await;
+    let text = tokio::time::timeout(std::time::Duration::from_secs(10), body.collect()).await.unwrap().unwrap();
+    assert!(text.to_bytes().starts_with(b"{\"type\":\"ADDED\""));
+    send(&server, Method::DELETE, &definition, JSON, Value::Null).await;
+    let in_progress = |event: &Value| {
+        let conditions = event["object"]["status"]["conditions"].as_array().cloned().unwrap_or_default();
+        conditions.iter().any(|c| c["type"] == "Terminating" && c["reason"] == "InstanceDeletionInProgress")
+    };
+    watch_until(&server, &format!("{DEFINITIONS}?watch=1"), in_progress).await;
+    let mut other = foo(json!({"size": 1}));
+    other["metadata"]["name"] = "b".into();
+    let (code, status) = send(&server, Method::POST, FOOS, JSON, other).await;
+    let text =
+        "foos.example.com \"b\" is forbidden: create not allowed while custom resource definition is terminating";
+    assert_eq!((code, &status["message"]), (StatusCode::FORBIDDEN, &json!(text)));
     shutdown.trigger();
 }

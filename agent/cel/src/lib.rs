@@ -39,6 +39,7 @@ mod library;
 mod macros;
 mod parser;
 mod program;
+pub mod regexp;
 mod schema;
 mod types;
 mod value;

@@ -18,6 +18,8 @@ pub struct Object {
     pub data: Bytes,
     /// Whether it was only tried: its revision then tells nothing of its content.
     pub dry: bool,
+    /// Whether a webhook made it of another version: defaults were filled in before.
+    pub converted: bool,
     labels: Box<[(Box<str>, Box<str>)]>,
     fields: Box<[Box<str>]>,
     message: Option<Place>,
@@ -146,13 +148,19 @@ impl Object {
                 (json_labels(&json), paths.iter().map(|p| p.in_json(&json)).collect(), None)
             }
         };
-        Self { key, revision, data, dry: false, labels, fields, message }
+        Self { key, revision, data, dry: false, converted: false, labels, fields, message }
     }
 
     /// The same object, as one that was only tried.
     #[must_use]
     pub fn tried(self, dry: bool) -> Self {
         Self { dry, ..self }
+    }
+
+    /// The same object, as one that a webhook made of another version.
+    #[must_use]
+    pub fn as_converted(self) -> Self {
+        Self { converted: true, ..self }
     }
 
     /// The same object at another revision, as the event of its deletion carries it.
@@ -163,6 +171,7 @@ impl Object {
             revision,
             data: self.data.clone(),
             dry: self.dry,
+            converted: self.converted,
             labels: self.labels.clone(),
             fields: self.fields.clone(),
             message: self.message,

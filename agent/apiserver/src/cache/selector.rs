@@ -83,7 +83,11 @@ impl Selection {
     pub fn parse(labels: &str, fields: &str, kind: &api::Kind, indexed: &[&str]) -> Result<Self> {
         let labels = Labels::parse(labels).map_err(|e| Failure::bad_request(e.to_string()))?;
         let mut terms = Vec::new();
-        for part in parts(fields).filter(|p| !p.is_empty()) {
+        let mut parts: Vec<&str> = parts(fields).filter(|p| !p.is_empty()).collect();
+        // What is wrong is told of the first in order.
+        parts.sort_unstable();
+        // What names nothing and asks for nothing is no term.
+        for part in parts.into_iter().filter(|part| !matches!(*part, "=" | "==" | "!=")) {
             terms.push(term(part, fields, kind, indexed)?);
         }
         Ok(Self { labels, fields: terms })
@@ -232,7 +236,9 @@ mod tests {
     #[test]
     fn backslashes_keep_what_would_end_a_value() {
         let term = |value: &str, equal| (value.to_owned(), equal);
-        assert_eq!(read(r"metadata.name=a\,b,metadata.name!=c\\"), Ok(vec![term("a,b", true), term(r"c\", false)]));
+        // Terms are in the order of their texts, and those that name nothing are none.
+        assert_eq!(read(r"metadata.name=a\,b,=,metadata.name!=c\\"), Ok(vec![term(r"c\", false), term("a,b", true)]));
+        assert!(read("z=1,y=1").unwrap_err().starts_with("\"y\" is not a known field selector"));
         assert_eq!(read(r"metadata.name==a\=b"), Ok(vec![term("a=b", true)]));
         assert_eq!(read("metadata.name=a=b").unwrap_err(), "invalid field selector: unescaped character in value: 61");
         assert_eq!(read(r"metadata.name=\x").unwrap_err(), r"invalid field selector: invalid escape sequence: \x");

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use stdx::quoted;
 
 use super::names::dns_1035;
-pub(super) use parts::follow;
+pub(super) use parts::{approved, follow};
 
 use super::formats;
 use crate::status::{FieldError, Shown};

@@ -20,7 +20,10 @@ pub(super) struct Misfit {
 
 /// Gives the metadata of an object its canonical form, and notes the paths of fields that are unknown there.
 pub(super) fn metadata(object: &mut Value, field: &str, unknown: &mut Vec<String>) -> Result<(), Issue> {
-    let Some(given) = object.get("metadata").filter(|m| !m.is_null()) else { return Ok(()) };
+    let Some(given) = object.get_mut("metadata") else { return Ok(()) };
+    if given.is_null() {
+        *given = Value::Object(serde_json::Map::new());
+    }
     let schema = codec::schema(META);
     let mut report = Report::default();
     let raw = transcode::value_to_proto(schema, given, &mut report)?;
@@ -75,13 +78,8 @@ fn one(value: &mut Value, field: &str, unknown: &mut Vec<String>) -> Result<(), 
             return Err(misfit(key, given, "must be a string".to_owned()));
         }
     }
-    metadata(value, field, unknown).map_err(|issue| {
-        let why = format!(
-            "json: cannot unmarshal {} into Go struct field {} of type {}",
-            issue.found, issue.go_field, issue.expected
-        );
-        misfit("metadata", &value["metadata"], why)
-    })
+    metadata(value, field, unknown)
+        .map_err(|issue| misfit("metadata", &value["metadata"], codec::alone(&issue, "v1.ObjectMeta")))
 }
 
 /// What is told about finalizers that are new and have no domain.

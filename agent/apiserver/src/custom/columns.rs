@@ -6,47 +6,116 @@ use super::Version;
 use crate::printers::Cell;
 use crate::tree;
 
+/// What a path leads to from one value; none where it cannot be followed.
+type Found<'v> = Option<Vec<&'v Value>>;
+
 /// One step of a path.
 #[derive(Debug, PartialEq)]
 enum Step {
     Key(String),
-    Index(i64),
+    /// Members from one to before another, each so many.
+    Range(Option<i64>, Option<i64>, i64),
     Every,
-    /// `[?(@.key=="value")]`
-    Where(Vec<String>, String),
+    /// What any of these paths leads to.
+    Any(Vec<Vec<Step>>),
+    /// Members with something at the end of a path.
+    Has(Vec<Step>),
+    /// Members where what is at the end of a path compares so with something.
+    Where(Vec<Step>, Compare, Operand),
 }
 
-/// Reads `.a['b'].c[0][*][?(@.x=="y")]`. What is not understood leads nowhere.
+/// How two values compare.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Compare {
+    Equal,
+    Other,
+    Less,
+    AtMost,
+    More,
+    AtLeast,
+}
+
+const COMPARES: [(&str, Compare); 6] = [
+    ("==", Compare::Equal),
+    ("!=", Compare::Other),
+    ("<=", Compare::AtMost),
+    (">=", Compare::AtLeast),
+    ("<", Compare::Less),
+    (">", Compare::More),
+];
+
+#[derive(Debug, PartialEq)]
+enum Operand {
+    Value(Value),
+    Path(Vec<Step>),
+}
+
+/// Reads `.a['b'].c[0:2][*][?(@.x=="y")]`. What is not understood leads nowhere.
 fn parse(path: &str) -> Option<Vec<Step>> {
     let mut steps = Vec::new();
-    let mut rest = path.trim().trim_start_matches('{').trim_end_matches('}').trim_start_matches('$');
+    let mut rest = path.trim().trim_start_matches('{').trim_end_matches('}').trim_start_matches(['$', '@']);
     while !rest.is_empty() {
         if let Some(after) = rest.strip_prefix('.') {
             let end = key_end(after);
-            let key = after[..end].replace("\\.", ".");
+            let key = after[..end].replace('\\', "");
             if !key.is_empty() {
                 steps.push(if key == "*" { Step::Every } else { Step::Key(key) });
             }
             rest = &after[end..];
         } else if let Some(after) = rest.strip_prefix("[?(") {
             let (condition, after) = after.split_once(")]")?;
-            let (left, right) = condition.split_once("==")?;
-            let keys = left.trim().strip_prefix("@.")?.split('.').map(str::to_owned).collect();
-            steps.push(Step::Where(keys, right.trim().trim_matches(['"', '\'']).to_owned()));
+            steps.push(filter(condition)?);
             rest = after;
         } else if let Some(after) = rest.strip_prefix('[') {
             let (inner, after) = after.split_once(']')?;
-            steps.push(match inner.trim() {
-                "*" => Step::Every,
-                text if text.starts_with(['\'', '"']) => Step::Key(text.trim_matches(['"', '\'']).replace("\\.", ".")),
-                number => Step::Index(number.parse().ok()?),
-            });
+            let all: Option<Vec<Vec<Step>>> = inner.split(',').map(|one| member(one.trim())).collect();
+            let mut all = all?;
+            if all.len() == 1 {
+                steps.append(&mut all[0])
+            } else {
+                steps.push(Step::Any(all))
+            }
             rest = after;
         } else {
             return None;
         }
     }
     Some(steps)
+}
+
+/// Reads what stands between brackets: a name is a path of its own.
+fn member(text: &str) -> Option<Vec<Step>> {
+    if text == "*" {
+        return Some(vec![Step::Every]);
+    }
+    if let Some(name) = text.strip_prefix(['\'', '"']) {
+        return parse(&format!(".{}", name.trim_end_matches(['\'', '"'])));
+    }
+    let number = |text: &str| if text.is_empty() { Some(None) } else { text.parse().ok().map(Some) };
+    let parts: Option<Vec<Option<i64>>> = text.split(':').map(number).collect();
+    Some(vec![match parts?.as_slice() {
+        // The last member is followed by none.
+        &[Some(at)] => Step::Range(Some(at), if at == -1 { None } else { Some(at + 1) }, 1),
+        &[start, end] => Step::Range(start, end, 1),
+        &[start, end, step] => Step::Range(start, end, step.unwrap_or(1)),
+        _ => return None,
+    }])
+}
+
+fn filter(condition: &str) -> Option<Step> {
+    let Some((sign, compare)) = COMPARES.iter().find(|(sign, _)| condition.contains(sign)) else {
+        return Some(Step::Has(parse(condition)?));
+    };
+    let (left, right) = condition.split_once(sign)?;
+    let right = right.trim();
+    let operand = if right.starts_with('@') {
+        Operand::Path(parse(right)?)
+    } else if let Some(text) = right.strip_prefix(['\'', '"']) {
+        Operand::Value(text.trim_end_matches(['\'', '"']).into())
+    } else {
+        Operand::Value(serde_json::from_str(right).ok()?)
+    };
+    Some(Step::Where(parse(left.trim())?, *compare, operand))
 }
 
 /// Where a plain key ends: at a dot or bracket that has no backslash before it.
@@ -66,36 +135,90 @@ fn key_end(text: &str) -> usize {
 
 /// The first value a path leads to.
 pub(super) fn find<'v>(value: &'v Value, path: &str) -> Option<&'v Value> {
-    let steps = parse(path)?;
-    let mut found = vec![value];
-    for step in &steps {
-        found = found.into_iter().flat_map(|v| follow(v, step)).collect();
-    }
-    found.into_iter().find(|v| !v.is_null())
+    walk(value, &parse(path)?)?.into_iter().next()
 }
 
-fn follow<'v>(value: &'v Value, step: &Step) -> Vec<&'v Value> {
-    match (step, value) {
+fn walk<'v>(value: &'v Value, steps: &[Step]) -> Found<'v> {
+    let mut found = vec![value];
+    for step in steps {
+        let next: Option<Vec<Vec<&Value>>> = found.into_iter().map(|v| follow(v, step)).collect();
+        found = next?.into_iter().flatten().collect();
+    }
+    Some(found)
+}
+
+fn follow<'v>(value: &'v Value, step: &Step) -> Found<'v> {
+    Some(match (step, value) {
         (Step::Key(key), Value::Object(map)) => map.get(key).into_iter().collect(),
-        (Step::Index(index), Value::Array(items)) => {
-            let at = if *index < 0 {
-                items.len().checked_sub(usize::try_from(index.unsigned_abs()).unwrap_or(usize::MAX))
-            } else {
-                usize::try_from(*index).ok()
-            };
-            at.and_then(|at| items.get(at)).into_iter().collect()
-        }
+        (Step::Range(start, end, step), Value::Array(items)) => range(items, (*start, *end, *step))?,
         (Step::Every, Value::Array(items)) => items.iter().collect(),
         (Step::Every, Value::Object(map)) => map.values().collect(),
-        (Step::Where(keys, wanted), Value::Array(items)) => {
-            let fits = |item: &&Value| {
-                let at = keys.iter().try_fold(*item, |v, key| v.get(key));
-                at.is_some_and(|v| v.as_str().map_or_else(|| v.to_string(), str::to_owned) == *wanted)
-            };
-            items.iter().filter(fits).collect()
+        (Step::Any(paths), _) => {
+            let all: Option<Vec<Vec<&Value>>> = paths.iter().map(|path| walk(value, path)).collect();
+            all?.into_iter().flatten().collect()
         }
+        (Step::Has(path), Value::Array(items)) => {
+            items.iter().filter(|item| walk(item, path).is_some_and(|found| !found.is_empty())).collect()
+        }
+        (Step::Where(left, compare, right), Value::Array(items)) => {
+            let mut kept = Vec::new();
+            for item in items {
+                if passes(item, left, *compare, right)? {
+                    kept.push(item);
+                }
+            }
+            kept
+        }
+        (Step::Range(..) | Step::Has(_) | Step::Where(..), _) => return None,
         _ => Vec::new(),
-    }
+    })
+}
+
+/// Members of a list; none if there are no such.
+fn range(items: &[Value], (start, end, step): (Option<i64>, Option<i64>, i64)) -> Found<'_> {
+    let count = i64::try_from(items.len()).ok()?;
+    let from_start = |at: i64| if at < 0 { at + count } else { at };
+    let (start, end) = (from_start(start.unwrap_or(0)), from_start(end.unwrap_or(count)));
+    let is_inside = (0..count).contains(&start) && (0..=count).contains(&end) && start <= end;
+    let (start, end, step) = (usize::try_from(start).ok()?, usize::try_from(end).ok()?, usize::try_from(step).ok()?);
+    (is_inside && step > 0).then(|| items[start..end].iter().step_by(step).collect())
+}
+
+/// Whether a member passes a filter; none if it cannot be compared.
+fn passes(item: &Value, left: &[Step], compare: Compare, right: &Operand) -> Option<bool> {
+    let found = walk(item, left)?;
+    let left = match found.as_slice() {
+        [] => return Some(false),
+        [one] => *one,
+        _ => return None,
+    };
+    let other;
+    let right = match right {
+        Operand::Value(value) => value,
+        Operand::Path(path) => match walk(item, path)?.as_slice() {
+            [] => return Some(false),
+            [one] => {
+                other = *one;
+                other
+            }
+            _ => return None,
+        },
+    };
+    let order = match (left, right) {
+        (Value::String(a), Value::String(b)) => a.cmp(b),
+        // Whole numbers and others do not compare.
+        (Value::Number(a), Value::Number(b)) if a.is_f64() == b.is_f64() => a.as_f64()?.partial_cmp(&b.as_f64()?)?,
+        (Value::Bool(a), Value::Bool(b)) if matches!(compare, Compare::Equal | Compare::Other) => a.cmp(b),
+        _ => return None,
+    };
+    Some(match compare {
+        Compare::Equal => order.is_eq(),
+        Compare::Other => order.is_ne(),
+        Compare::Less => order.is_lt(),
+        Compare::AtMost => order.is_le(),
+        Compare::More => order.is_gt(),
+        Compare::AtLeast => order.is_ge(),
+    })
 }
 
 fn columns(version: &Version) -> Vec<Value> {
@@ -154,23 +277,35 @@ pub fn cells(version: &Version, object: &Value) -> Vec<Cell> {
 }
 
 fn cell(value: &Value, kind: &str) -> Option<Cell> {
-    match kind {
-        "string" => Some(value.as_str().map_or_else(|| value.to_string(), str::to_owned).into()),
-        "integer" => value.as_i64().or_else(|| value.as_f64().map(|f| f.trunc()).and_then(whole)).map(Cell::from),
-        "number" => value.as_f64().map(|number| Cell::Value(number.into())),
-        "boolean" => value.as_bool().map(Cell::from),
-        "date" => {
-            let time: Option<jiff::Timestamp> = value.as_str()?.parse().ok();
-            let nanos = time.and_then(|t| i64::try_from(t.as_nanosecond()).ok());
-            Some(Cell::since(nanos))
-        }
+    match (kind, value) {
+        ("string", Value::String(text)) => Some(text.as_str().into()),
+        ("string", Value::Null) => Some("<no value>".into()),
+        ("string", Value::Number(number)) => Some(stdx::go_number(number).into()),
+        ("string", Value::Bool(_)) => Some(value.to_string().into()),
+        ("string", _) => Some(crate::status::escaped(&value.to_string()).into()),
+        ("integer", Value::Number(number)) => number.as_i64().or_else(|| number.as_f64().map(whole)).map(Cell::from),
+        ("number", Value::Number(number)) => number.as_f64().map(|number| Cell::Value(plain(number))),
+        ("boolean", Value::Bool(flag)) => Some((*flag).into()),
+        ("date", Value::String(text)) => Some(match text.parse::<jiff::Timestamp>() {
+            Ok(time) => match i64::try_from(time.as_nanosecond()) {
+                Err(_) if time.as_second() > 0 => "<invalid>".into(),
+                nanos => Cell::since(nanos.ok()),
+            },
+            Err(_) => "<invalid>".into(),
+        }),
         _ => None,
     }
 }
 
-#[allow(clippy::cast_possible_truncation, reason = "the value was cut to a whole number and is checked to fit")]
-fn whole(value: f64) -> Option<i64> {
-    (value.abs() < 9e15).then_some(value as i64)
+/// A number without a fraction if it has none.
+fn plain(number: f64) -> Value {
+    serde_json::from_str(&stdx::go_json_float(number)).unwrap_or_default()
+}
+
+/// The whole part of a number, as a processor makes it: what is too much is the least there is.
+#[allow(clippy::cast_possible_truncation, reason = "what does not fit is told apart")]
+fn whole(value: f64) -> i64 {
+    if value.abs() < 9.2e18 { value.trunc() as i64 } else { i64::MIN }
 }
 
 #[cfg(test)]
@@ -184,15 +319,37 @@ mod tests {
         for (path, expected) in [
             (".spec.a[1].n", json!(2)),
             (".spec.a[*].n", json!(1)),
-            (".spec['b.c']", json!(3)),
+            (".spec['b\\.c']", json!(3)),
             (".spec.b\\.c", json!(3)),
+            (".spec.a[0:2].n", json!(1)),
+            (".spec.a[-1].n", json!(2)),
+            (".spec.a[?(@.n>1)].n", json!(2)),
+            (".spec.a[?(@.n)].n", json!(1)),
+            (".spec['none','d'].e", json!(4)),
             (".status.conditions[?(@.type==\"Ready\")].status", json!("True")),
             (".status.conditions[?(@.type=='X')].status", json!("no")),
             (".spec.d", json!({"e": 4})),
         ] {
             assert_eq!(find(&object, path), Some(&expected), "{path}");
         }
-        assert_eq!(find(&object, ".spec.none"), None);
+        // A name in quotes is read as a path; what cannot be compared ends everything.
+        for path in [".spec.none", ".spec['b.c']", ".spec.a[?(@.n>1.5)].n", ".spec.a[9].n", ".spec.d[0]"] {
+            assert_eq!(find(&object, path), None, "{path}");
+        }
+        assert_eq!(find(&json!({"a": null}), ".a"), Some(&Value::Null));
         assert_eq!(find(&object, "nonsense"), None);
+    }
+
+    #[test]
+    fn cells_show_values_by_the_type_of_their_column() {
+        let shown = |kind: &str, value: Value| match cell(&value, kind) {
+            Some(Cell::Value(value)) => value.to_string(),
+            Some(_) => "a time".to_owned(),
+            None => "nothing".to_owned(),
+        };
+        assert_eq!(shown("string", json!({"a": "<&>"})), r#""{\"a\":\"\\u003c\\u0026\\u003e\"}""#);
+        assert_eq!((shown("string", Value::Null), shown("number", json!(7))), ("\"<no value>\"".into(), "7".into()));
+        assert_eq!((shown("integer", json!(2.75)), shown("integer", json!(1e21))), ("2".into(), i64::MIN.to_string()));
+        assert_eq!((shown("date", json!("x")), shown("date", json!(1))), ("\"<invalid>\"".into(), "nothing".into()));
     }
 }

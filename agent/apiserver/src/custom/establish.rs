@@ -19,7 +19,7 @@ use crate::codec;
 use crate::handlers::delete::{DeleteOptions, remove};
 use crate::handlers::write::modify_tree;
 use crate::start::internal_call;
-use crate::status::{Failure, Result};
+use crate::status::Result;
 use crate::strategy::Part;
 use crate::tree;
 
@@ -108,6 +108,8 @@ struct Seen {
     group: String,
     /// The names that it has been given.
     names: Value,
+    /// The revision that requests know.
+    served: i64,
     /// Whether there is nothing left to do for this revision.
     done: bool,
 }
@@ -130,7 +132,8 @@ async fn turn(app: &Arc<App>, seen: &mut HashMap<String, Seen>) -> Result<bool> 
         let value = codec::to_value(storage, storage.kind, object)?;
         let group = tree::text(&value, "/spec/group").to_owned();
         let names = value["status"]["acceptedNames"].clone();
-        seen.insert(name.to_string(), Seen { revision: object.revision, group, names, done: false });
+        let served = seen.get(&**name).map_or(0, |s| s.served);
+        seen.insert(name.to_string(), Seen { revision: object.revision, group, names, served, done: false });
         news.push((name, object, value));
     }
     let mut terminating = false;
@@ -138,7 +141,6 @@ async fn turn(app: &Arc<App>, seen: &mut HashMap<String, Seen>) -> Result<bool> 
         if tree::has(&value, "/metadata/deletionTimestamp") {
             terminating = true;
             clean_up(app, &value).await?;
-            continue;
         }
         let own = tree::text(&value, "/spec/group");
         let others = seen.iter().filter(|(other, s)| other.as_str() != &**name && s.group == own);
@@ -148,14 +150,16 @@ async fn turn(app: &Arc<App>, seen: &mut HashMap<String, Seen>) -> Result<bool> 
             // The write comes back as news.
             put_status(app, name, &others).await?;
         }
-        if is_true(&wanted, "Established") {
+        let is_news = seen.get(&**name).is_none_or(|s| s.served != object.revision);
+        if is_news && is_true(&wanted, "Established") {
             serve(app, app.custom.rows.definition(&wanted, &object.data)).await?;
             changed = true;
         }
         if let Some(known) = seen.get_mut(&**name) {
             known.names = wanted["status"]["acceptedNames"].clone();
-            // What waits for a name looks again at every turn.
-            known.done = is_true(&wanted, "NamesAccepted");
+            known.served = object.revision;
+            // What waits for a name, or for its objects to go, looks again at every turn.
+            known.done = is_true(&wanted, "NamesAccepted") && !tree::has(&wanted, "/metadata/deletionTimestamp");
         }
     }
     if changed {
@@ -167,21 +171,24 @@ async fn turn(app: &Arc<App>, seen: &mut HashMap<String, Seen>) -> Result<bool> 
 /// The definition with its names accepted, or with what keeps them from being: `others` are the names in its group.
 fn with_conditions(definition: &Value, others: &[Value]) -> Value {
     let mut new = definition.clone();
-    let names = &definition["spec"]["names"];
-    match conflict(definition, others) {
+    let (accepted, conflict) = names(definition, others);
+    new["status"]["acceptedNames"] = accepted;
+    if let Some((status, reason, text)) = super::check::approved(definition) {
+        set_condition(&mut new, "KubernetesAPIApprovalPolicyConformant", (status, reason, &text));
+    }
+    let is_established = is_true(definition, "Established");
+    match conflict {
         None => {
-            new["status"]["acceptedNames"] = names.clone();
             set_condition(&mut new, "NamesAccepted", ("True", "NoConflicts", "no conflicts found"));
-            if !is_true(definition, "Established") {
+            if !is_established {
                 let text = "the initial names have been accepted";
                 set_condition(&mut new, "Established", ("True", "InitialNamesAccepted", text));
             }
         }
         Some((reason, text)) => {
             set_condition(&mut new, "NamesAccepted", ("False", reason, &text));
-            if !is_true(definition, "Established") {
-                let text = "not all names are accepted";
-                set_condition(&mut new, "Established", ("False", "NotAccepted", text));
+            if !is_established {
+                set_condition(&mut new, "Established", ("False", "NotAccepted", "not all names are accepted"));
             }
         }
     }
@@ -189,29 +196,40 @@ fn with_conditions(definition: &Value, others: &[Value]) -> Value {
     new
 }
 
-/// The first name that another definition of the group has already.
-fn conflict(definition: &Value, others: &[Value]) -> Option<(&'static str, String)> {
-    let others = || others.iter();
+/// The names that a definition has from now on: of those it wants every one that no other has, and the last conflict.
+fn names(definition: &Value, others: &[Value]) -> (Value, Option<(&'static str, String)>) {
+    let wanted = &definition["spec"]["names"];
+    let own = &definition["status"]["acceptedNames"];
+    let all = || others.iter().chain([own]);
     let resources = |names: &Value| -> Vec<Value> {
         let list = tree::list(names, "/shortNames").iter().cloned();
         [names["plural"].clone(), names["singular"].clone()].into_iter().chain(list).collect()
     };
-    let taken: Vec<Value> = others().flat_map(resources).collect();
-    let kinds: Vec<Value> = others().flat_map(|n| [n["kind"].clone(), n["listKind"].clone()]).collect();
-    let names = &definition["spec"]["names"];
+    let taken: Vec<Value> = all().flat_map(resources).collect();
+    let kinds: Vec<Value> = all().flat_map(|n| [n["kind"].clone(), n["listKind"].clone()]).collect();
+    let mut accepted = if own.is_object() { own.clone() } else { json!({"plural": "", "kind": ""}) };
+    let mut conflict = None;
     let text = |name: &Value| format!("{name} is already in use");
-    for (key, reason, used) in [
-        ("plural", "PluralConflict", &taken),
-        ("singular", "SingularConflict", &taken),
-        ("kind", "KindConflict", &kinds),
-        ("listKind", "ListKindConflict", &kinds),
-    ] {
-        if used.contains(&names[key]) {
-            return Some((reason, text(&names[key])));
-        }
-    }
-    let short = tree::list(names, "/shortNames").iter().find(|n| taken.contains(n))?;
-    Some(("ShortNamesConflict", text(short)))
+    let mut keep =
+        |accepted: &mut Value, key: &str, refused: Vec<String>, reason: &'static str| match refused.as_slice() {
+            [] if wanted[key].is_null() => tree::remove(accepted, key),
+            [] => accepted[key] = wanted[key].clone(),
+            [one] => conflict = Some((reason, one.clone())),
+            many => conflict = Some((reason, format!("[{}]", many.join(", ")))),
+        };
+    let one = |key: &str, used: &[Value]| -> Vec<String> {
+        let is_free = wanted[key] == own[key] || !used.contains(&wanted[key]);
+        if is_free { Vec::new() } else { vec![text(&wanted[key])] }
+    };
+    keep(&mut accepted, "plural", one("plural", &taken), "PluralConflict");
+    keep(&mut accepted, "singular", one("singular", &taken), "SingularConflict");
+    let had = tree::list(own, "/shortNames");
+    let short = tree::list(wanted, "/shortNames").iter().filter(|n| !had.contains(n) && taken.contains(n));
+    keep(&mut accepted, "shortNames", short.map(text).collect(), "ShortNamesConflict");
+    keep(&mut accepted, "kind", one("kind", &kinds), "KindConflict");
+    keep(&mut accepted, "listKind", one("listKind", &kinds), "ListKindConflict");
+    keep(&mut accepted, "categories", Vec::new(), "");
+    (accepted, conflict)
 }
 
 async fn put_status(app: &Arc<App>, name: &str, others: &[Value]) -> Result<()> {
@@ -251,6 +269,17 @@ async fn clean_up(app: &Arc<App>, definition: &Value) -> Result<()> {
     if !tree::list(definition, "/metadata/finalizers").iter().any(|f| f == FINALIZER) {
         return Ok(());
     }
+    let kind = app.cache.known(GROUP, PLURAL).kind;
+    let mut call = internal_call(app, kind, "", "update");
+    call.info.name = name.to_owned();
+    call.info.subresource = "status".to_owned();
+    let begun = modify_tree(&call, Part::Status, |old| {
+        let mut new = old.clone();
+        let text = "CustomResource deletion is in progress";
+        set_condition(&mut new, "Terminating", ("True", "InstanceDeletionInProgress", text));
+        Ok(new)
+    });
+    unless_gone(begun.await.map(|_| ()))?;
     let (group, plural) = (tree::text(definition, "/spec/group"), tree::text(definition, "/spec/names/plural"));
     let mut left = 0;
     if let Some(storage) = app.cache.storage(group, plural).filter(|s| super::is_custom(s.kind)) {
@@ -271,29 +300,26 @@ async fn clean_up(app: &Arc<App>, definition: &Value) -> Result<()> {
     if left > 0 {
         return Ok(());
     }
-    let kind = app.cache.known(GROUP, PLURAL).kind;
-    let mut call = internal_call(app, kind, "", "update");
-    call.info.name = name.to_owned();
+    let (reason, text) = if is_true(definition, "Established") {
+        ("InstanceDeletionCompleted", "removed all instances")
+    } else {
+        ("NeverEstablished", "resource was never established")
+    };
     let result = modify_tree(&call, Part::Internal, |old| {
         let mut new = old.clone();
         tree::list_at(&mut new["metadata"], "finalizers").retain(|f| f != FINALIZER);
-        let text = "removed all instances";
-        set_condition(&mut new, "Terminating", ("False", "InstanceDeletionCompleted", text));
+        set_condition(&mut new, "Terminating", ("False", reason, text));
         Ok(new)
     });
     unless_gone(result.await.map(|_| ()))
 }
 
-/// Refuses new objects of a definition that ends.
-pub(super) fn refuse_while_terminating(app: &App, name: &str) -> Result<()> {
+/// Whether a definition ends.
+pub(super) fn is_terminating(app: &App, name: &str) -> Result<bool> {
     let storage = app.cache.known(GROUP, PLURAL);
-    let Some(object) = storage.get("", name) else { return Ok(()) };
+    let Some(object) = storage.get("", name) else { return Ok(false) };
     let value = codec::to_value(storage, storage.kind, &object)?;
-    if tree::has(&value, "/metadata/deletionTimestamp") {
-        let text = "create not allowed while custom resource definition is terminating";
-        return Err(Failure::new(http::StatusCode::METHOD_NOT_ALLOWED, "MethodNotAllowed", text));
-    }
-    Ok(())
+    Ok(tree::has(&value, "/metadata/deletionTimestamp"))
 }
 
 #[cfg(test)]
@@ -326,7 +352,38 @@ mod tests {
         let condition = &new["status"]["conditions"][0];
         assert_eq!(
             (&condition["reason"], &condition["message"]),
-            (&json!("SingularConflict"), &json!("\"foo\" is already in use"))
+            (&json!("ListKindConflict"), &json!("\"FooList\" is already in use"))
         );
+        // What nobody has is its own already, and the owner keeps its names whatever is wanted of it.
+        assert_eq!(new["status"]["acceptedNames"], json!({"plural": "bars", "kind": ""}));
+        let mut renamed = first.clone();
+        renamed["spec"]["names"]["kind"] = "Bar".into();
+        renamed["spec"]["names"]["shortNames"] = json!(["bars", "b"]);
+        let new = with_conditions(&renamed, &[new["status"]["acceptedNames"].clone()]);
+        assert_eq!(
+            new["status"]["acceptedNames"],
+            json!({"plural": "foos", "singular": "foo", "kind": "Bar", "listKind": "FooList"})
+        );
+        assert_eq!(new["status"]["conditions"][0]["reason"], "ShortNamesConflict");
+        assert!(is_true(&new, "Established"));
+    }
+
+    #[test]
+    fn groups_of_the_project_want_an_approval() {
+        let of = |annotations: Value| {
+            let mut definition = definition("foos.example.com", "foos", "Foo");
+            definition["spec"]["group"] = "x.k8s.io".into();
+            definition["metadata"]["annotations"] = annotations;
+            let new = with_conditions(&definition, &[]);
+            let found = tree::list(&new, "/status/conditions").iter();
+            let mut found = found.filter(|c| c["type"] == "KubernetesAPIApprovalPolicyConformant");
+            let condition = found.next().cloned().unwrap_or_default();
+            format!("{} {}", tree::text(&condition, "/reason"), tree::text(&condition, "/message"))
+        };
+        const NAME: &str = "api-approved.kubernetes.io";
+        assert_eq!(of(json!({NAME: "https://example.com/1"})), "ApprovedAnnotation approved in https://example.com/1");
+        assert_eq!(of(json!({NAME: "unapproved, x"})), "UnapprovedAnnotation not approved: \"unapproved, x\"");
+        assert!(of(json!({NAME: "x"})).starts_with("InvalidAnnotation protected groups must have"));
+        assert!(of(json!({})).starts_with("MissingAnnotation protected groups must have"));
     }
 }

@@ -193,14 +193,12 @@ pub fn scale(paths: &super::Scale, value: &Value, spec: bool) -> Vec<FieldError>
 
 fn nested<'v>(value: &'v Value, path: &str, errors: &mut Vec<FieldError>) -> Option<&'v Value> {
     let mut at = value;
-    for (i, key) in path.trim_start_matches('.').split('.').enumerate() {
+    for key in path.trim_start_matches('.').split('.') {
         match at {
             Value::Object(map) => at = map.get(key)?,
             other => {
-                let above: Vec<&str> = path.trim_start_matches('.').split('.').take(i).collect();
                 let why = format!(
-                    ".{} accessor error: {} is of the type {}, expected map[string]interface{{}}",
-                    above.join("."),
+                    "{path} accessor error: {} is of the type {}, expected map[string]interface{{}}",
                     go_map(other),
                     go_type(other)
                 );

@@ -25,6 +25,7 @@ struct Key {
     namespaced: bool,
     status: bool,
     scale: bool,
+    terminating: bool,
 }
 
 /// Rows made before. They live as long as the process, because everything refers to rows by reference.
@@ -32,6 +33,8 @@ struct Key {
 pub struct Rows(Mutex<HashMap<Key, &'static Kind>>);
 
 const VERBS: &[&str] = &["delete", "deletecollection", "get", "list", "patch", "create", "update", "watch"];
+/// The verbs of what ends.
+const LAST_VERBS: &[&str] = &["delete", "deletecollection", "get", "list", "watch"];
 const STATUS_VERBS: &[&str] = &["get", "patch", "update"];
 
 fn kept(text: &str) -> &'static str {
@@ -62,7 +65,7 @@ impl Rows {
                 names: [
                     text("/spec/group"),
                     tree::text(version, "/name").to_owned(),
-                    text("/spec/names/kind"),
+                    text("/status/acceptedNames/kind"),
                     text("/spec/names/plural"),
                     text("/status/acceptedNames/singular"),
                     stored.clone(),
@@ -72,6 +75,7 @@ impl Rows {
                 namespaced: object["spec"]["scope"] == "Namespaced",
                 status: tree::has(version, "/subresources/status"),
                 scale: tree::has(version, "/subresources/scale"),
+                terminating: tree::has(object, "/metadata/deletionTimestamp"),
             })
         };
         let mut all: Vec<Version> = versions
@@ -102,6 +106,11 @@ impl Rows {
                 reviews: reviews.map(str::to_owned).collect(),
             }),
             list_kind: text("/status/acceptedNames/listKind"),
+            stamp: Sha256::new()
+                .chain_update(object["spec"].to_string())
+                .chain_update(object["status"]["acceptedNames"].to_string())
+                .finalize()
+                .into(),
         }
     }
 }
@@ -214,7 +223,7 @@ fn make(key: &Key) -> &'static Kind {
         short_names: kept_list(&key.short_names),
         categories: kept_list(&key.categories),
         namespaced: key.namespaced,
-        verbs: VERBS,
+        verbs: if key.terminating { LAST_VERBS } else { VERBS },
         storage_version: kept(&format!("{group}/{stored}")),
         storage_version_hash: kept(&hash_of(group, stored, kind)),
         etcd_prefix: kept(&format!("/registry/{group}/{plural}")),

@@ -9,6 +9,7 @@ use std::sync::{Arc, LazyLock};
 use parking_lot::Mutex;
 use regex::Regex;
 use serde_json::{Map, Number, Value};
+use stdx::go_float;
 
 use super::formats;
 use super::schema::{Additional, Checks, List, Schema, Type};
@@ -28,7 +29,7 @@ pub(super) fn pattern(text: &str) -> Option<Arc<Regex>> {
     if known.len() > MAX_PATTERNS {
         known.clear();
     }
-    known.entry(text.to_owned()).or_insert_with(|| Regex::new(text).ok().map(Arc::new)).clone()
+    known.entry(text.to_owned()).or_insert_with(|| cel::regexp::compile(text).ok().map(Arc::new)).clone()
 }
 
 /// What is wrong with a value, told below `field`. `old` is what it was.
@@ -62,18 +63,6 @@ impl Outcome {
     fn is_valid(&self) -> bool {
         self.errors.is_empty()
     }
-}
-
-/// A number as Go prints it.
-pub(super) fn go_number(value: f64) -> String {
-    let size = value.abs();
-    if size != 0.0 && !(1e-4..1e21).contains(&size) {
-        let text = format!("{value:e}");
-        let (digits, exponent) = text.split_once('e').unwrap_or((&text, "0"));
-        let (sign, exponent) = exponent.strip_prefix('-').map_or(('+', exponent), |e| ('-', e));
-        return format!("{digits}e{sign}{exponent:0>2}");
-    }
-    if value.fract() == 0.0 { format!("{value:.0}") } else { value.to_string() }
 }
 
 /// The type of a value in messages.
@@ -229,7 +218,7 @@ impl Walk<'_> {
         if let Some(format) = &checks.format {
             let own = match given {
                 "integer" => "int64",
-                "number" => "double",
+                "number" => "float64",
                 _ => "",
             };
             if !textual && !fits && own != &**format {
@@ -249,6 +238,8 @@ impl Walk<'_> {
     fn of_enum(&self, checks: &Checks, value: &Value, path: &str) -> Outcome {
         let mut out = Outcome::default();
         let equal = |allowed: &Value| match (allowed, value) {
+            // A number is made one of the other's type first.
+            (Value::Number(a), Value::Number(b)) if a.is_i64() => a.as_f64() == b.as_f64().map(f64::trunc),
             (Value::Number(a), Value::Number(b)) => a.as_f64() == b.as_f64(),
             _ => !value.is_null() && allowed == value,
         };
@@ -323,8 +314,8 @@ impl Walk<'_> {
                 check(what, bound, whole_of(bound));
             }
         }
-        for why in bounds(checks, number, path) {
-            let (text, error) = self.invalid(path, Value::Number(number.clone()), why);
+        for (value, why) in bounds(checks, number, path) {
+            let (text, error) = self.invalid(path, value, why);
             out.add(text, error);
         }
         out
@@ -465,19 +456,21 @@ fn whole_of(value: f64) -> Option<i64> {
     (value.fract() == 0.0 && value.abs() < 9.2e18).then_some(value as i64)
 }
 
-/// What is wrong with the size of a number.
-fn bounds(checks: &Checks, number: &Number, path: &str) -> Vec<String> {
+/// What is wrong with the size of a number, each time with the number at fault.
+fn bounds(checks: &Checks, number: &Number, path: &str) -> Vec<(Value, String)> {
     let mut out = Vec::new();
+    let own = || Value::Number(number.clone());
     let value = number.as_f64().unwrap_or_default();
     // Whole numbers are compared with the whole part of a bound.
     let bound = |bound: f64| if number.is_i64() { bound.trunc() } else { bound };
     if let Some(step) = checks.multiple_of.map(bound) {
         if step <= 0.0 {
-            out.push(format!("factor MultipleOf declared for {path} must be positive: {}", go_number(step)));
+            let why = format!("factor MultipleOf declared for {path} must be positive: {}", go_float(step));
+            out.push((step.into(), why));
         } else {
             let times = if step < 1.0 { 1.0 / step * value } else { value / step };
-            if times.fract() != 0.0 {
-                out.push(format!("{path} in body should be a multiple of {}", go_number(step)));
+            if !is_whole(times) {
+                out.push((own(), format!("{path} in body should be a multiple of {}", go_float(step))));
             }
         }
     }
@@ -485,13 +478,13 @@ fn bounds(checks: &Checks, number: &Number, path: &str) -> Vec<String> {
         && (value < min || excluded && value <= min)
     {
         let than = if excluded { "greater than" } else { "greater than or equal to" };
-        out.push(format!("{path} in body should be {than} {}", go_number(min)));
+        out.push((own(), format!("{path} in body should be {than} {}", go_float(min))));
     }
     if let Some((max, excluded)) = checks.maximum.map(|(b, e)| (bound(b), e))
         && (value > max || excluded && value >= max)
     {
         let than = if excluded { "less than" } else { "less than or equal to" };
-        out.push(format!("{path} in body should be {than} {}", go_number(max)));
+        out.push((own(), format!("{path} in body should be {than} {}", go_float(max))));
     }
     out
 }
@@ -577,10 +570,5 @@ mod tests {
         new["spec"]["n"] = 0.into();
         new["spec"]["k"][0]["k"] = "c".into();
         assert_eq!(texts(&schema(), &new, Some(&old)).len(), 1);
-    }
-
-    #[test]
-    fn numbers_are_printed_as_go_does() {
-        assert_eq!((go_number(10.0), go_number(0.5), go_number(1e21)), ("10".into(), "0.5".into(), "1e+21".into()));
     }
 }

@@ -50,7 +50,7 @@ pub async fn create_object(call: &Call, mut value: Value) -> Result<Creation> {
     let base = tree::text(&value, "/metadata/generateName").to_owned();
     let shares_labels = strategy::shares_labels(call.kind, &value);
     crate::defaults::apply(call.kind, &mut value);
-    crate::custom::check_create(call)?;
+    crate::custom::check_create(call, tree::text(&value, "/metadata/name"))?;
     crate::custom::complete(call, &mut value)?;
     if !call.is_apply() {
         let schema = crate::custom::schema_of(call);

@@ -113,7 +113,9 @@ impl DeleteOptions {
 
 fn check_kind(call: &Call, value: &Value) -> Result<()> {
     let kind = tree::text(value, "/kind");
-    if !kind.is_empty() && kind != "DeleteOptions" && kind != call.kind.kind {
+    // A kind that is built in stands for options without any.
+    let is_known = kind == call.kind.kind && !crate::custom::is_custom(call.kind);
+    if !kind.is_empty() && kind != "DeleteOptions" && !is_known {
         let version = tree::text(value, "/apiVersion");
         let api_version = if version.is_empty() { "v1" } else { version };
         return Err(Failure::bad_request(format!(
@@ -329,6 +331,9 @@ fn mark_deleted(call: &Call, value: &mut Value, options: &DeleteOptions) -> bool
     }
     if terminating {
         let before = tree::integer(value, "/metadata/deletionGracePeriodSeconds").unwrap_or(0);
+        if call.kind.plural == "customresourcedefinitions" {
+            value["metadata"]["deletionGracePeriodSeconds"] = 0.into();
+        }
         if grace < before && options.grace.is_some() {
             value["metadata"]["deletionTimestamp"] = api::time::format_seconds(now() + grace).into();
             value["metadata"]["deletionGracePeriodSeconds"] = grace.into();

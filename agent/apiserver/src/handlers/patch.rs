@@ -27,12 +27,10 @@ pub(super) async fn patch(call: &Call, body: bytes::Bytes) -> Result<Response<Bo
 fn check_media_type(call: &Call) -> Result<()> {
     match media_type(call) {
         "application/json-patch+json" | "application/merge-patch+json" => Ok(()),
-        "application/strategic-merge-patch+json" if crate::custom::is_custom(call.kind) => {
-            Err(Failure::unsupported_media_type(
-                "the body of the request was in an unknown format - accepted media types include: \
+        _ if crate::custom::is_custom(call.kind) => Err(Failure::unsupported_media_type(
+            "the body of the request was in an unknown format - accepted media types include: \
                  application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml",
-            ))
-        }
+        )),
         "application/strategic-merge-patch+json" => Ok(()),
         _ => Err(Failure::unsupported_media_type("415: Unsupported Media Type").with_empty_details()),
     }
@@ -64,17 +62,25 @@ pub(super) fn rejected(
     let raw = api::transcode::value_to_proto(schema, old, &mut Report::default()).map_err(Failure::internal)?;
     let mut text = Vec::new();
     api::transcode::proto_to_json(schema, &raw, Some(names), &mut text).map_err(Failure::internal)?;
-    let error = FieldError::invalid("patch", patch.shown(&String::from_utf8_lossy(&text)), why);
-    Ok(Failure::invalid(Subject { group: "", resource: "" }, "", &[error]))
+    Ok(rejected_text(patch, &String::from_utf8_lossy(&text), why))
+}
+
+/// The same of an object as a text.
+fn rejected_text(patch: &Patch, old: &str, why: &str) -> Failure {
+    let error = FieldError::invalid("patch", patch.shown(old), why);
+    Failure::invalid(Subject { group: "", resource: "" }, "", &[error])
 }
 
 /// The patched object in canonical form, or why it is none.
 fn decode_patched(call: &Call, patch: &Patch, old: &Value, mut patched: Value) -> Result<Value> {
     let kind = call.kind;
-    let rejected = |why: &str| rejected(patch, (kind.schema(), (&kind.api_version(), kind.kind)), old, why);
     let is_custom = crate::custom::is_custom(kind);
+    let rejected = |why: &str| match is_custom {
+        true => Ok(rejected_text(patch, &old.to_string(), why)),
+        false => rejected(patch, (kind.schema(), (&kind.api_version(), kind.kind)), old, why),
+    };
     if is_custom {
-        check_type(call, &mut patched)?;
+        super::write::check_patched_type(call, &mut patched)?;
     } else {
         if !matches!(patch.change, Change::Strategic(_)) {
             match super::write::type_complaint(&patched).or_else(|| super::write::foreign(kind, &patched)) {

@@ -81,6 +81,9 @@ fn render(call: &Call, code: StatusCode, object: &Object) -> Result<Response<Bod
             Ok(answer::compress(&call.headers, code, accept.encoding.media_type(), body))
         }
         Form::Metadata => answer::message(code, METADATA, &metadata_of(call.kind, renderer.value(object)?), accept),
+        Form::MetadataList if crate::custom::is_custom(call.kind) => {
+            Err(Failure::new(StatusCode::INTERNAL_SERVER_ERROR, "", "content is not a list"))
+        }
         Form::MetadataList => Err(is_no_list(&go_name(call.kind))),
         Form::Table => {
             let include = Include::parse(call.query.get("includeObject"))?;

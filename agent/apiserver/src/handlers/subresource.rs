@@ -27,9 +27,7 @@ use crate::strategy::Part;
 
 pub(super) async fn dispatch(call: &Call, parts: Parts, body: Body) -> Result<Response<Body>> {
     let Some(row) = call.kind.subresource(&call.info.subresource) else {
-        // What a definition could give its objects is missing from the object, not from the server.
-        let could = crate::custom::is_custom(call.kind) && matches!(call.info.subresource.as_str(), "status" | "scale");
-        return Err(if could { call.not_found() } else { call.no_such_resource() });
+        return Err(call.no_such_resource());
     };
     // A proxy takes every method; what it is good for the other side says.
     if !row.verbs.contains(&call.info.verb) && row.name != "proxy" {
@@ -59,6 +57,23 @@ pub(super) async fn dispatch(call: &Call, parts: Parts, body: Body) -> Result<Re
     if is_table && row.name == "status" && call.kind.plural == "resourceclaims" {
         return Err(Failure::not_acceptable(&negotiate::MEDIA_TYPES));
     }
+    part_of(call, part, parts, body).await
+}
+
+/// Requests on parts of custom resources: any verb but these is told by its name.
+pub(super) async fn of_custom(call: &Call, parts: Parts, body: Body) -> Result<Response<Body>> {
+    // What a definition could give its objects is missing from the object, not from the server.
+    let row = call.kind.subresource(&call.info.subresource).ok_or_else(|| call.not_found())?;
+    if !matches!(call.info.verb, "get" | "update" | "patch") {
+        return Err(Failure::verb_not_supported(call.subject(), call.info.verb));
+    }
+    match row.name {
+        "scale" => scale::serve(call, &parts.method, read_body(body).await?).await,
+        _ => part_of(call, Part::Status, parts, body).await,
+    }
+}
+
+async fn part_of(call: &Call, part: Part, parts: Parts, body: Body) -> Result<Response<Body>> {
     match parts.method {
         Method::GET | Method::HEAD => read::get(call).await,
         Method::PUT => {

@@ -52,6 +52,8 @@ struct Watcher {
     /// Events up to here were sent or skipped.
     cursor: i64,
     news: tokio::sync::watch::Receiver<i64>,
+    /// Tells when the definition of a custom resource is another one.
+    redefined: tokio::sync::watch::Receiver<()>,
     deadline: Instant,
     /// Rings when a bookmark is due, or else at the deadline; one timer for the whole watch.
     alarm: Pin<Box<Sleep>>,
@@ -106,6 +108,7 @@ pub(super) async fn watch(call: &Call) -> Result<Response<Body>> {
         prefix,
         cursor,
         news: storage.subscribe(),
+        redefined: storage.redefined(),
         deadline,
         alarm: Box::pin(sleep_until(bookmark_at.map_or(deadline, |at| at.min(deadline)))),
         together: if crate::websocket::is_asked_for(&call.headers) { 0 } else { TOGETHER },
@@ -289,6 +292,7 @@ impl Watcher {
         }
         tokio::select! {
             changed = self.news.changed() => self.ended |= changed.is_err(),
+            _ = self.redefined.changed() => self.ended = true,
             () = &mut self.alarm => self.alarm_rang(),
         }
     }

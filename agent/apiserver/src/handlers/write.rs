@@ -74,6 +74,9 @@ pub fn decode_object(call: &Call, body: &[u8]) -> Result<Value> {
     let message = call.kind.schema();
     let mut parsed = parse(call, body, message)?;
     check_type_texts(call, &parsed.value, body)?;
+    if crate::custom::is_custom(call.kind) {
+        check_has_kind(call, &parsed.value, body)?;
+    }
     check_type(call, &mut parsed.value)?;
     let value =
         codec::canonical_request(call.kind, &mut parsed).map_err(|issue| codec::bad_field(call.kind, &issue))?;
@@ -94,6 +97,19 @@ fn check_type_texts(call: &Call, value: &Value, body: &[u8]) -> Result<()> {
         Some(why) => Err(unrecognized(call.kind.kind, body, &why)),
         None => Ok(()),
     }
+}
+
+/// A custom resource says of what kind it is: nothing else does.
+fn check_has_kind(call: &Call, value: &Value, body: &[u8]) -> Result<()> {
+    if !tree::text(value, "/kind").is_empty() {
+        return Ok(());
+    }
+    let why = format!("Object 'Kind' is missing in '{}'", String::from_utf8_lossy(body));
+    if call.query.get("fieldValidation") != "Ignore" {
+        return Err(unrecognized(call.kind.kind, body, &why));
+    }
+    let (kind, version) = (call.kind.kind, quoted(call.kind.version));
+    Err(Failure::bad_request(format!("{kind} in version {version} cannot be handled as a {kind}: {why}")))
 }
 
 /// Why nobody can say of what type a body is.
@@ -199,9 +215,15 @@ pub fn check_type(call: &Call, value: &mut Value) -> Result<()> {
     let (version, kind) = (text(map, "apiVersion"), text(map, "kind"));
     let asked = if version.is_empty() { &expected.0 } else { &version };
     let of_kind = if kind.is_empty() { expected.1 } else { &kind };
-    if crate::custom::is_custom(call.kind) && *asked == expected.0 && of_kind != expected.1 {
+    if crate::custom::is_custom(call.kind) && version == expected.0 && of_kind != expected.1 {
         let kind = of_kind.to_owned();
         return Err(other_kind(call, value, &kind));
+    }
+    if crate::custom::is_custom(call.kind) && version != expected.0 {
+        return Err(Failure::bad_request(format!(
+            "the API version in the data ({version}) does not match the expected API version ({})",
+            expected.0
+        )));
     }
     if let Some(why) = foreign {
         let short = asked.rsplit('/').next().unwrap_or_default();
@@ -222,10 +244,26 @@ pub fn check_type(call: &Call, value: &mut Value) -> Result<()> {
     Ok(())
 }
 
-/// What is said of an object of another kind in the group and version of a custom resource: it gets no defaults.
+/// Checks the type names of a custom resource that a patch left behind.
+pub(super) fn check_patched_type(call: &Call, value: &mut Value) -> Result<()> {
+    let version = tree::text(value, "/apiVersion");
+    if !version.is_empty() && version != call.kind.api_version() {
+        let kind = tree::text(value, "/kind").to_owned();
+        return Err(other_kind(call, value, &kind));
+    }
+    check_type(call, value)
+}
+
+/// What is said of an object of another type than the custom resource of the path: it gets no defaults.
 fn other_kind(call: &Call, value: &Value, kind: &str) -> Failure {
-    let why = format!("must be {}", call.kind.kind);
-    let mut errors = vec![crate::status::FieldError::invalid("kind", kind, why)];
+    let mut errors = Vec::new();
+    let mut compare = |field: &str, given: &str, wanted: &str| {
+        if given != wanted {
+            errors.push(crate::status::FieldError::invalid(field, given, format!("must be {wanted}")));
+        }
+    };
+    compare("kind", kind, call.kind.kind);
+    compare("apiVersion", tree::text(value, "/apiVersion"), &call.kind.api_version());
     match crate::custom::rule_errors(call, value) {
         Ok(found) => errors.extend(found),
         Err(failure) => return failure,

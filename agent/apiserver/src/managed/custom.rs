@@ -10,14 +10,23 @@ use crate::custom;
 
 /// What does not fit, in the order of the fields.
 pub(super) fn misfits(target: Target<'_>, config: &Value) -> Vec<String> {
-    let mut walk = Walk { path: Vec::new(), found: Vec::new() };
+    let mut walk = Walk { path: Vec::new(), found: Vec::new(), repeats: false };
     walk.value(target.ty(), config);
     walk.found
+}
+
+/// Whether it can be told who set what in an object; one that was stored may have members twice.
+pub(super) fn is_typeable(target: Target<'_>, object: &Value) -> bool {
+    let mut walk = Walk { path: Vec::new(), found: Vec::new(), repeats: true };
+    walk.value(target.ty(), object);
+    walk.found.is_empty()
 }
 
 struct Walk {
     path: Vec<Step>,
     found: Vec<String>,
+    /// Whether members may be there twice.
+    repeats: bool,
 }
 
 impl Walk {
@@ -55,12 +64,21 @@ impl Walk {
 
     fn members(&mut self, ty: Type<'_>, items: &[Value]) {
         let mut seen: Vec<Step> = Vec::new();
-        for item in items {
+        for (i, item) in items.iter().enumerate() {
+            let unfit = match item {
+                Value::Object(_) => Some("associative list without keys has an element that's a map type"),
+                Value::Array(_) => Some("not supported: associative list with lists as elements"),
+                _ => None,
+            };
+            if let Some(why) = unfit.filter(|_| matches!(ty, Type::Set)) {
+                self.tell(&format!("element {i}: {why}"));
+                continue;
+            }
             let Some(step) = ty.item_step(item) else {
                 self.tell("associative list without keys has an element that's a map type");
                 continue;
             };
-            if seen.contains(&step) {
+            if !self.repeats && seen.contains(&step) {
                 let text = path_text(std::slice::from_ref(&step));
                 self.tell(&format!("duplicate entries for key {text}"));
                 continue;

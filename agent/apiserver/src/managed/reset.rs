@@ -87,6 +87,9 @@ pub fn filter(kind: &Kind, part: Part) -> Filter {
         Part::Main if kind.plural == "certificatesigningrequests" => &["spec", "status"],
         Part::Main | Part::Finalize => &["status"],
         Part::Status => {
+            if crate::custom::is_custom(kind) {
+                return Filter::Without(&["metadata", "spec"]);
+            }
             let row = WITH_STATUS.iter().find(|(group, plural, _)| (*group, *plural) == (kind.group, kind.plural));
             row.map_or(&["spec"], |(_, _, paths)| paths)
         }

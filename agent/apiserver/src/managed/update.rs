@@ -22,7 +22,11 @@ pub fn track(target: Target<'_>, live: Option<&Value>, new: &mut Value, writer: 
     let mut entries = current(live, new, !manager.subresource.is_empty());
     tree::remove(&mut new["metadata"], "managedFields");
     // Whoever leaves out what members of lists are told apart by cannot be tracked.
-    if target.schema.is_none() && !(is_typeable(target.ty(), new) && has_readable_managers(new)) {
+    let is_typeable = match target.schema {
+        None => is_typeable(target.ty(), new) && has_readable_managers(new),
+        Some(_) => live.into_iter().chain([&*new]).all(|object| super::custom::is_typeable(target, object)),
+    };
+    if !is_typeable {
         return;
     }
     // An object whose tracking was dropped stays without until it is applied.

@@ -89,22 +89,22 @@ impl From<String> for Shown {
     }
 }
 
+/// A JSON text that is safe within HTML.
+#[must_use]
+pub fn escaped(text: &str) -> String {
+    const ESCAPED: [(char, &str); 5] =
+        [('<', "\\u003c"), ('>', "\\u003e"), ('&', "\\u0026"), ('\u{2028}', "\\u2028"), ('\u{2029}', "\\u2029")];
+    ESCAPED.iter().fold(text.to_owned(), |text, (c, escape)| text.replace(*c, escape))
+}
+
 impl From<Value> for Shown {
     fn from(value: Value) -> Self {
         match value {
             Value::String(text) => Self::spelled(quoted(&text).to_string()),
             // Structures are shown as JSON that is safe within HTML.
-            Value::Array(_) | Value::Object(_) => {
-                const ESCAPED: [(char, &str); 5] = [
-                    ('<', "\\u003c"),
-                    ('>', "\\u003e"),
-                    ('&', "\\u0026"),
-                    ('\u{2028}', "\\u2028"),
-                    ('\u{2029}', "\\u2029"),
-                ];
-                Self::spelled(ESCAPED.iter().fold(value.to_string(), |text, (c, escape)| text.replace(*c, escape)))
-            }
-            Value::Null | Value::Bool(_) | Value::Number(_) => Self::spelled(value.to_string()),
+            Value::Array(_) | Value::Object(_) => Self::spelled(escaped(&value.to_string())),
+            Value::Number(number) => Self::spelled(stdx::go_number(&number)),
+            Value::Null | Value::Bool(_) => Self::spelled(value.to_string()),
         }
     }
 }

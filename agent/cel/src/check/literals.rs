@@ -12,7 +12,7 @@ pub(super) fn validate(expr: &mut Expr, problems: &mut Vec<(u32, String)>) {
             (Kind::Literal(Literal::String(text)), "duration") => time::parse_duration(text).is_none(),
             (Kind::Literal(Literal::Int(_)), "duration") => true,
             (Kind::Literal(Literal::String(text)), "timestamp") => time::parse_timestamp(text).is_none(),
-            (Kind::Literal(Literal::String(text)), "matches") => regex::Regex::new(text).is_err(),
+            (Kind::Literal(Literal::String(text)), "matches") => crate::regexp::compile(text).is_err(),
             _ => false,
         };
         let arg = match call.function.as_str() {

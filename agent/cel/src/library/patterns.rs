@@ -21,7 +21,7 @@ pub(crate) fn takes_pattern(function: &str) -> bool {
 
 fn compiled(args: &[Value<'_>]) -> Result<Regex> {
     let pattern = args.get(1).and_then(Value::as_str).ok_or_else(EvalError::no_overload)?;
-    Regex::new(pattern).map_err(|e| EvalError::new(format!("Illegal regex: {e}")))
+    crate::regexp::compile(pattern).map_err(EvalError::new)
 }
 
 /// Runs one of these functions with a pattern that was read before.

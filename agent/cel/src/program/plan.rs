@@ -142,7 +142,7 @@ impl Planner<'_> {
         let place = usize::from(call.target.is_none());
         let pattern = call.args.get(place).filter(|_| patterns::takes_pattern(&call.function));
         let pattern = pattern.and_then(|arg| match &arg.kind {
-            Kind::Literal(Literal::String(text)) => Regex::new(text).ok(),
+            Kind::Literal(Literal::String(text)) => crate::regexp::compile(text).ok(),
             _ => None,
         });
         Node::Call(Box::new(CallNode {

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::Errors;
 use crate::custom::rules::Rules;
-use crate::custom::schema::prune_value;
+use crate::custom::schema::{Additional, prune_value};
 use crate::custom::{Schema, invariants, validate};
 use crate::status::FieldError;
 
@@ -48,7 +48,7 @@ fn one(schema: &Value, value: &Value, (field, is_root, in_metadata): (&str, bool
         errors.extend(embedded);
         return;
     }
-    let found = validate::validate(&compiled, value, None, field);
+    let found = validate::validate(&untyped(&compiled), value, None, field);
     if found.is_empty()
         && let Some(rules) = Rules::compile(schema, of_object)
     {
@@ -60,6 +60,22 @@ fn one(schema: &Value, value: &Value, (field, is_root, in_metadata): (&str, bool
         }
     }
     errors.extend(found);
+}
+
+/// The schema of a default: what may be a number or a text has no type at all there.
+fn untyped(schema: &Schema) -> Schema {
+    let mut schema = schema.clone();
+    loosen(&mut schema);
+    schema
+}
+
+fn loosen(schema: &mut Schema) {
+    schema.int_or_string = false;
+    schema.properties.iter_mut().for_each(|(_, inner)| loosen(inner));
+    schema.items.as_deref_mut().into_iter().for_each(loosen);
+    if let Additional::Schema(inner) = &mut schema.additional {
+        loosen(inner);
+    }
 }
 
 #[cfg(test)]

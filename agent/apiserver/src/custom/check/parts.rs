@@ -2,6 +2,7 @@
 
 use http::Uri;
 use serde_json::Value;
+use stdx::quoted;
 
 use super::{Errors, one_of};
 use crate::status::FieldError;
@@ -11,38 +12,79 @@ use crate::validation::shown;
 
 const APPROVED: &str = "api-approved.kubernetes.io";
 
+/// What a definition says of its approval by the Kubernetes project.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Approval {
+    Missing,
+    Bypassed,
+    Approved,
+    Invalid,
+}
+
+impl Approval {
+    fn of(note: &str) -> Self {
+        let is_url = || note.parse::<Uri>().is_ok_and(|u| u.scheme().is_some() && u.host().is_some());
+        match note {
+            "" => Self::Missing,
+            note if note.starts_with("unapproved") => Self::Bypassed,
+            _ if is_url() => Self::Approved,
+            _ => Self::Invalid,
+        }
+    }
+
+    /// In words.
+    fn told(self, note: &str) -> String {
+        let see = "see https://github.com/kubernetes/enhancements/pull/1111";
+        let must = format!("protected groups must have approval annotation {APPROVED:?}");
+        match self {
+            Self::Missing => format!("{must}, {see}"),
+            Self::Bypassed => format!("not approved: {}", quoted(note)),
+            Self::Approved => format!("approved in {note}"),
+            Self::Invalid => format!("{must} with either a URL or a reason starting with \"unapproved\", {see}"),
+        }
+    }
+}
+
+fn approval_note(definition: &Value) -> &str {
+    definition["metadata"]["annotations"][APPROVED].as_str().unwrap_or_default()
+}
+
 /// Groups of the Kubernetes project are for definitions that it approved.
-pub(super) fn approval(definition: &Value, old: Option<&Value>) -> Option<FieldError> {
+fn is_protected(definition: &Value) -> bool {
     let group = tree::text(definition, "/spec/group");
     let protected = ["k8s.io", "kubernetes.io"];
-    if !protected.iter().any(|p| group == *p || group.strip_suffix(p).is_some_and(|rest| rest.ends_with('.'))) {
+    protected.iter().any(|p| group == *p || group.strip_suffix(p).is_some_and(|rest| rest.ends_with('.')))
+}
+
+/// Refuses a definition that lacks the approval that its group asks for.
+pub(super) fn approval(definition: &Value, old: Option<&Value>) -> Option<FieldError> {
+    if !is_protected(definition) {
         return None;
     }
-    let note = |d: &Value| d["metadata"]["annotations"][APPROVED].as_str().unwrap_or_default().to_owned();
-    let state = |text: &str| {
-        let is_url = || text.parse::<Uri>().is_ok_and(|u| u.scheme().is_some() && u.host().is_some());
-        match text {
-            "" => 0,
-            t if t.starts_with("unapproved") => 1,
-            _ if is_url() => 2,
-            _ => 3,
-        }
-    };
-    let text = note(definition);
-    if old.is_some_and(|old| state(&note(old)) == state(&text)) {
+    let note = approval_note(definition);
+    let state = Approval::of(note);
+    if old.is_some_and(|old| Approval::of(approval_note(old)) == state) {
         return None;
     }
     let field = format!("metadata.annotations[{APPROVED}]");
-    let see = "see https://github.com/kubernetes/enhancements/pull/1111";
-    let must = format!("protected groups must have approval annotation {APPROVED:?}");
-    match state(&text) {
-        0 => Some(FieldError::required(field, format!("{must}, {see}"))),
-        3 => {
-            let why = format!("{must} with either a URL or a reason starting with \"unapproved\", {see}");
-            Some(FieldError::invalid(field, text, why))
-        }
-        _ => None,
+    match state {
+        Approval::Missing => Some(FieldError::required(field, state.told(note))),
+        Approval::Invalid => Some(FieldError::invalid(field, note, state.told(note))),
+        Approval::Bypassed | Approval::Approved => None,
     }
+}
+
+/// The status, reason and message of the condition about the approval; none where no group asks for it.
+pub(in crate::custom) fn approved(definition: &Value) -> Option<(&'static str, &'static str, String)> {
+    let note = approval_note(definition);
+    let state = Approval::of(note);
+    let (status, reason) = match state {
+        Approval::Missing => ("False", "MissingAnnotation"),
+        Approval::Bypassed => ("False", "UnapprovedAnnotation"),
+        Approval::Approved => ("True", "ApprovedAnnotation"),
+        Approval::Invalid => ("False", "InvalidAnnotation"),
+    };
+    is_protected(definition).then(|| (status, reason, state.told(note)))
 }
 
 /// The warning of a deprecated version.

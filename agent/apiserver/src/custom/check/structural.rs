@@ -189,37 +189,11 @@ fn validations(schema: &Value, skips: Skips, field: &str, errors: &mut Errors) {
     }
     nested(&schema["not"], Skips::default(), &format!("{field}.not"), errors);
     let text = tree::text(schema, "/pattern");
-    if !text.is_empty() && pattern(text).is_none() {
-        let why = format!("must be a valid regular expression, but isn't: {}", complaint(text));
+    if pattern(text).is_none()
+        && let Err(told) = cel::regexp::compile(text)
+    {
+        let why = format!("must be a valid regular expression, but isn't: {told}");
         errors.push(FieldError::invalid(format!("{field}.pattern"), text, why));
-    }
-}
-
-/// What is wrong with a regular expression, in the words of Go's compiler where they are known.
-fn complaint(text: &str) -> String {
-    let why = regex::Regex::new(text).err().map(|e| e.to_string()).unwrap_or_default();
-    let about = |what: &str, part: &str| format!("error parsing regexp: {what}: `{part}`");
-    let from = |c: char| text.rfind(c).map_or(text, |at| &text[at..]).to_owned();
-    if why.contains("unclosed character class") {
-        about("missing closing ]", text.find('[').map_or(text, |at| &text[at..]))
-    } else if why.contains("unclosed group") {
-        about("missing closing )", text)
-    } else if why.contains("unopened group") {
-        about("unexpected )", text)
-    } else if why.contains("repetition operator missing expression") {
-        let operator = text.find(['*', '+', '?']).map_or("*", |at| &text[at..=at]);
-        about("missing argument to repetition operator", operator)
-    } else if why.contains("look-around") {
-        about(
-            "invalid or unsupported Perl syntax",
-            text.find("(?").map_or("(?", |at| text.get(at..at + 3).unwrap_or("(?")),
-        )
-    } else if why.contains("unrecognized escape") {
-        about("invalid escape sequence", &from('\\').chars().take(2).collect::<String>())
-    } else if text.ends_with('\\') {
-        "error parsing regexp: trailing backslash at end of expression: ``".to_owned()
-    } else {
-        about("invalid or unsupported Perl syntax", text)
     }
 }
 

@@ -1,0 +1,60 @@
+//! Numbers as Go writes them.
+
+use serde_json::Number;
+
+/// A decoded number as Go prints it: whole numbers are plain, others are floats.
+#[must_use]
+pub fn go_number(number: &Number) -> String {
+    match (number.as_i64(), number.as_f64()) {
+        (None, Some(float)) => go_float(float),
+        _ => number.to_string(),
+    }
+}
+
+/// A float as Go prints it: with an exponent from 10^21 on and below 10^-4.
+#[must_use]
+pub fn go_float(value: f64) -> String {
+    let size = value.abs();
+    if size != 0.0 && !(1e-4..1e21).contains(&size) {
+        let text = format!("{value:e}");
+        let (digits, exponent) = text.split_once('e').unwrap_or((&text, "0"));
+        let (sign, exponent) = exponent.strip_prefix('-').map_or(('+', exponent), |e| ('-', e));
+        return format!("{digits}e{sign}{exponent:0>2}");
+    }
+    if value.fract() == 0.0 { format!("{value:.0}") } else { value.to_string() }
+}
+
+/// A float as Go writes it in JSON: without a fraction where it has none, with an exponent from 10^21 on and below
+/// 10^-6.
+#[must_use]
+pub fn go_json_float(value: f64) -> String {
+    let size = value.abs();
+    if size != 0.0 && !(1e-6..1e21).contains(&size) {
+        let text = format!("{value:e}");
+        return if text.contains("e-") { text } else { text.replace('e', "e+") };
+    }
+    // Negative zero is read as zero again.
+    if value.fract() == 0.0 { format!("{:.0}", value + 0.0) } else { value.to_string() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn floats_are_printed_as_go_does() {
+        let of = |text: &str| go_number(&serde_json::from_str(text).unwrap());
+        assert_eq!(
+            (of("10.0"), of("0.5"), of("1e21"), of("7")),
+            ("10".into(), "0.5".into(), "1e+21".into(), "7".into())
+        );
+        assert_eq!((of("1e-7"), of("9223372036854775808")), ("1e-07".into(), "9223372036854775808".into()));
+    }
+
+    #[test]
+    fn floats_are_written_as_go_does() {
+        let of = go_json_float;
+        assert_eq!((of(1.0), of(-0.0), of(1e18)), ("1".into(), "0".into(), "1000000000000000000".into()));
+        assert_eq!((of(1e21), of(1e-7), of(0.25)), ("1e+21".into(), "1e-7".into(), "0.25".into()));
+    }
+}

@@ -255,6 +255,10 @@ async fn hooks_see_a_built_in_object_in_the_version_that_they_know() {
 const DEFINITIONS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
 const FIRST: &str = "/apis/example.com/v1/namespaces/default/hosts";
 
+fn host() -> Value {
+    json!({"apiVersion": "example.com/v1", "kind": "Host", "metadata": {"name": "h"}, "spec": {"a": "x"}})
+}
+
 /// `spec.a` of the first version is `spec.b` of the second.
 fn converted(review: &Value) -> Value {
     let to = review["request"]["desiredAPIVersion"].as_str().unwrap();
@@ -315,8 +319,7 @@ async fn custom_objects_are_converted_for_hooks_and_policies() {
     let rules =
         json!([{"apiGroups": ["example.com"], "apiVersions": ["v2"], "operations": ["*"], "resources": ["hosts"]}]);
     register(&server, &hooks, rules).await;
-    let host = json!({"metadata": {"name": "h"}, "spec": {"a": "x"}});
-    let (code, refused) = send(&server, Method::POST, FIRST, JSON, host).await;
+    let (code, refused) = send(&server, Method::POST, FIRST, JSON, host()).await;
     assert_eq!(code, StatusCode::UNPROCESSABLE_ENTITY, "{refused}");
     assert!(refused["message"].as_str().unwrap().ends_with("denied request: not this one"), "{refused}");
     let asked = taken(&hooks.2, "/mutate").remove(0);
@@ -329,8 +332,7 @@ async fn custom_objects_are_converted_for_hooks_and_policies() {
     assert_eq!(send(&server, Method::DELETE, &gone, JSON, Value::Null).await.0, StatusCode::OK);
     let made = async {
         loop {
-            let host = json!({"metadata": {"name": "h"}, "spec": {"a": "x"}});
-            let (code, made) = send(&server, Method::POST, FIRST, JSON, host).await;
+            let (code, made) = send(&server, Method::POST, FIRST, JSON, host()).await;
             if code == StatusCode::CREATED {
                 return made;
             }

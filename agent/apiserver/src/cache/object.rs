@@ -159,7 +159,7 @@ impl Object {
 
     /// The same object, as one that a webhook made of another version.
     #[must_use]
-    pub fn as_converted(self) -> Self {
+    pub fn by_webhook(self) -> Self {
         Self { converted: true, ..self }
     }
 

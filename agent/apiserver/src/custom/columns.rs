@@ -93,11 +93,11 @@ fn member(text: &str) -> Option<Vec<Step>> {
     }
     let number = |text: &str| if text.is_empty() { Some(None) } else { text.parse().ok().map(Some) };
     let parts: Option<Vec<Option<i64>>> = text.split(':').map(number).collect();
-    Some(vec![match parts?.as_slice() {
+    Some(vec![match *parts?.as_slice() {
         // The last member is followed by none.
-        &[Some(at)] => Step::Range(Some(at), if at == -1 { None } else { Some(at + 1) }, 1),
-        &[start, end] => Step::Range(start, end, 1),
-        &[start, end, step] => Step::Range(start, end, step.unwrap_or(1)),
+        [Some(at)] => Step::Range(Some(at), if at == -1 { None } else { Some(at.saturating_add(1)) }, 1),
+        [start, end] => Step::Range(start, end, 1),
+        [start, end, step] => Step::Range(start, end, step.unwrap_or(1)),
         _ => return None,
     }])
 }

@@ -102,7 +102,7 @@ pub async fn converted(app: &Arc<App>, storage: &Storage, kind: &Kind, objects: 
     for (at, value) in missing.into_iter().zip(done) {
         let old = &objects[at];
         let data = serde_json::to_vec(&value).map_err(Failure::internal)?;
-        let object = Arc::new(storage.read_object(&old.key, old.revision, data.into()).tried(old.dry).as_converted());
+        let object = Arc::new(storage.read_object(&old.key, old.revision, data.into()).tried(old.dry).by_webhook());
         if !old.dry {
             app.custom.converted.put(key_of(old), &definition, &object);
         }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
+use api::Kind;
 use futures::FutureExt as _;
 use http::request::Parts;
 use http::{HeaderMap, Request, Response};
@@ -162,21 +163,7 @@ async fn handle(
     }
     let kind = app.custom.kind(&info.group, &info.version, &info.resource);
     let kind = kind.ok_or_else(|| app.no_such_resource(&info.group))?;
-    let plain_body = matches!(info.subresource.as_str(), "proxy" | "log" | "exec" | "attach" | "portforward");
-    let mut accept = if plain_body {
-        Accept::JSON
-    } else {
-        let is_custom = crate::custom::is_custom(kind);
-        let accept = if is_custom { Accept::unrouted(&parts.headers) } else { Accept::parse(&parts.headers, true) };
-        let accept = accept.inspect_err(|failure| {
-            // A form that is not known is found out by those who know the kind, a type before.
-            if !failure.message().starts_with("406:") {
-                marks.warnings.extend(Some(kind.deprecation.to_owned()).filter(|text| !text.is_empty()));
-            }
-        })?;
-        if is_custom { accept.without_protobuf(&parts.headers)? } else { accept }
-    };
-    accept.pretty |= negotiate::is_pretty(&parts.headers, &query);
+    let accept = accepted(&parts.headers, (&query, &info), kind, marks)?;
     let call = Call {
         app: app.clone(),
         headers: parts.headers.clone(),
@@ -200,6 +187,31 @@ async fn handle(
         marks.warnings.clear();
     }
     result
+}
+
+/// The form that the answer about a kind is asked for in.
+fn accepted(
+    headers: &HeaderMap,
+    (query, info): (&Query, &RequestInfo),
+    kind: &'static Kind,
+    marks: &mut Marks,
+) -> Result<Accept> {
+    let plain_body = matches!(info.subresource.as_str(), "proxy" | "log" | "exec" | "attach" | "portforward");
+    let mut accept = if plain_body {
+        Accept::JSON
+    } else {
+        let is_custom = crate::custom::is_custom(kind);
+        let accept = if is_custom { Accept::unrouted(headers) } else { Accept::parse(headers, true) };
+        let accept = accept.inspect_err(|failure| {
+            // A form that is not known is found out by those who know the kind, a type before.
+            if !failure.message().starts_with("406:") {
+                marks.warnings.extend(Some(kind.deprecation.to_owned()).filter(|text| !text.is_empty()));
+            }
+        })?;
+        if is_custom { accept.without_protobuf(headers)? } else { accept }
+    };
+    accept.pretty |= negotiate::is_pretty(headers, query);
+    Ok(accept)
 }
 
 /// The server behind this one that a path belongs to.

@@ -172,9 +172,11 @@ fn a_change_of_the_network_is_kept_once_the_machine_answers_by_it() {
         let all = [&["apply", file.to_str().unwrap(), "--socket", socket.to_str().unwrap()], words].concat();
         let output = keelson(&all);
         let asked = server.join().unwrap();
-        let asked = ApplyRequest::decode(asked[0].as_slice()).unwrap();
+        let asked: Vec<_> = asked.iter().take(2).map(|bytes| ApplyRequest::decode(bytes.as_slice()).unwrap()).collect();
         (output.status.success(), String::from_utf8(output.stderr).unwrap(), asked)
     };
+    // What it would take is asked first.
+    let would = || ("ApplyManifest", ok(&Applied::default()));
     let key = "network.interfaces[0].mtu".to_owned();
     let changes = vec![KeyChange { key: key.clone(), ..KeyChange::default() }];
     let tried = |seconds: u64| {
@@ -183,15 +185,16 @@ fn a_change_of_the_network_is_kept_once_the_machine_answers_by_it() {
     };
     let kept = ok(&Text { text: "the manifest is kept".to_owned() });
     let not_yet = Err((9, "the network is not yet as the manifest has it"));
-    let answers = vec![("ApplyManifest", tried(60)), ("KeepManifest", not_yet), ("KeepManifest", kept)];
+    let answers = vec![would(), ("ApplyManifest", tried(60)), ("KeepManifest", not_yet), ("KeepManifest", kept)];
     let (is_kept, told, asked) = apply("a", &[], answers);
     assert!(is_kept && told.contains("the machine answers: the manifest is kept"), "{told}");
-    assert_eq!((asked.manifest.as_str(), asked.trial), ("version = 1\n", None));
+    assert_eq!((asked[1].manifest.as_str(), asked[1].trial), ("version = 1\n", None));
+    assert!(asked[0].dry_run && !asked[1].dry_run);
     // Nobody answers any more.
-    let (is_kept, told, _) = apply("b", &[], vec![("ApplyManifest", tried(1))]);
+    let (is_kept, told, _) = apply("b", &[], vec![would(), ("ApplyManifest", tried(1))]);
     assert!(!is_kept && told.contains("goes back to the manifest before"), "{told}");
-    let (is_taken, _, asked) = apply("c", &["--no-try"], vec![("ApplyManifest", ok(&Applied::default()))]);
-    assert!(is_taken && asked.trial == Some(Trial::Keep(true)));
+    let (is_taken, _, asked) = apply("c", &["--no-try"], vec![would(), would()]);
+    assert!(is_taken && asked[1].trial == Some(Trial::Keep(true)));
     let (is_taken, told, _) = apply("d", &[], vec![("ApplyManifest", Err((3, "no key of this name")))]);
     assert!(!is_taken && told.contains("the machine answered InvalidArgument: no key of this name"), "{told}");
 }

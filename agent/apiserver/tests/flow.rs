@@ -4,6 +4,7 @@
 mod support;
 
 use std::convert::Infallible;
+use std::time::Duration;
 
 use apiserver::{ApiService, Body};
 use bytes::Bytes;
@@ -51,6 +52,19 @@ async fn configure(server: &ApiService) {
     let (code, text) = send(server, Method::POST, &format!("{GROUP}/prioritylevelconfigurations"), JSON, level).await;
     assert_eq!(code, StatusCode::CREATED, "{text}");
     until(server, &watch, |_, object| dangling(object, "False")).await;
+    // The shares of the levels that every cluster has count, too, and those are made by themselves after the start:
+    // ceil(600 / 251) seats are left.
+    let is_shared = async {
+        while !metrics(server).await.contains("nominal_limit_seats{priority_level=\"tiny\"} 3\n") {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), is_shared).await.unwrap();
+}
+
+async fn metrics(server: &ApiService) -> String {
+    let request = Request::get("/metrics").body(http_body_util::Empty::<Bytes>::new()).unwrap();
+    text(server.clone().oneshot(request).await.unwrap()).await
 }
 
 /// A request to make a ConfigMap whose body comes when it is told to.
@@ -75,7 +89,7 @@ async fn a_full_level_lets_requests_wait_and_turns_others_away() {
     let shutdown = lifecycle::Shutdown::new();
     let server = server(&shutdown).await;
     configure(&server).await;
-    // The level has ceil(600 / 251) seats.
+    // As many as it has seats.
     let running: Vec<_> = (0..3)
         .map(|n| {
             let (request, go) = slow(&format!("running-{n}"));
@@ -104,8 +118,7 @@ async fn a_full_level_lets_requests_wait_and_turns_others_away() {
         assert_eq!(answer.await.unwrap().status(), StatusCode::CREATED);
     }
     assert_eq!(waiting.await.unwrap().status(), StatusCode::CREATED);
-    let request = Request::get("/metrics").body(http_body_util::Empty::<Bytes>::new()).unwrap();
-    let metrics = text(server.clone().oneshot(request).await.unwrap()).await;
+    let metrics = metrics(&server).await;
     let rejected = "apiserver_flowcontrol_rejected_requests_total{flow_schema=\"tiny\",priority_level=\"tiny\",\
                     reason=\"queue-full\"} 1\n";
     assert!(metrics.contains(rejected), "{metrics}");

@@ -25,6 +25,7 @@ pub(super) async fn run(scene: &mut Scene) -> Result<Outcome> {
     let good = fs::read_to_string(&path).context("read the manifest")?;
     fs::write(&path, with_wrong_address(&good, &uplink_mac(&master))?)?;
     scene.cluster.start(&scene.progress)?;
+    scene.cluster.write_kubeconfig()?.context("there is no administrator's kubeconfig")?;
     tells(scene, &master, 0, "all services are ready").await?;
     ensure!(status(scene, &master).is_err(), "it answers by a wrong address");
 

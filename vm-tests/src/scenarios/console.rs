@@ -40,9 +40,9 @@ pub(super) async fn run(scene: &mut Scene) -> Result<Outcome> {
     ensure!(status(scene, &master)?["ready"] == true, "a concern keeps it from being ready");
     scene.serve().await?;
     scene.say("an address that was set at the console leads to the machine, which tells so and serves");
-    person.types(&format!("route {RESOLVER}\n"), "the sender's address is 10.0.2.").await?;
-    person.types(&format!("port {} 6443\n", master.address), "takes connections").await?;
-    person.types(&format!("port {} 9\n", master.address), "refused").await?;
+    person.tests(&format!("route {RESOLVER}\n"), "the sender's address is 10.0.2.").await?;
+    person.tests(&format!("port {} 6443\n", master.address), "takes connections").await?;
+    person.tests(&format!("port {} 9\n", master.address), "refused").await?;
     scene.say("routes and ports are tested from there");
     drop(person);
 
@@ -104,6 +104,13 @@ impl<'a> Person<'a> {
     fn come(scene: &'a Scene, machine: &'a Machine) -> Result<Self> {
         let keyboard = Keyboard::open(&scene.cluster.folder.machine(&machine.name))?;
         Ok(Self { scene, machine, keyboard })
+    }
+
+    /// Types a test, and reads on until it has said this and is over: only then it is asked what comes next.
+    async fn tests(&mut self, text: &str, part: &str) -> Result<()> {
+        let seen = self.scene.console(&self.machine.name)?.len();
+        self.types(text, part).await?;
+        tells(self.scene, self.machine, seen, "tests the network").await.map(drop)
     }
 
     /// Types, and reads on until a line has this part; gives it.

@@ -46,8 +46,9 @@ pub(super) async fn run(scene: &mut Scene) -> Result<Outcome> {
     scene.say("routes and ports are tested from there");
     drop(person);
 
-    let seen = scene.console(&master.name)?.len();
     scene.cluster.stop_machine(&master.name, false).await?;
+    // What was held back at the form comes on the way out.
+    let seen = scene.console(&master.name)?.len();
     scene.cluster.start_machine(&master.name)?;
     tells(scene, &master, seen, "all services are ready").await?;
     ensure!(status(scene, &master).is_err(), "what was set at the console counts after a new start");

@@ -26,6 +26,7 @@ mod scene;
 mod secure_boot;
 mod services;
 mod small_machines;
+mod sources;
 mod three_masters;
 mod upgrade;
 mod upgrade_masters;
@@ -283,6 +284,14 @@ pub const SCENARIOS: &[Scenario] = &[
         masters: 1,
         workers: 1,
         run: |scene| Box::pin(network::run(scene)),
+    },
+    Scenario {
+        name: "sources",
+        about: "a manifest in two parts, on a disk of CIDATA and at an address that SMBIOS names, which is fetched once",
+        providers: QEMU,
+        masters: 1,
+        workers: 0,
+        run: |scene| Box::pin(sources::run(scene)),
     },
     Scenario {
         name: "console",

@@ -23,6 +23,7 @@ mod reset;
 mod restarts;
 mod role_change;
 mod scene;
+mod secrets;
 mod secure_boot;
 mod services;
 mod small_machines;
@@ -284,6 +285,14 @@ pub const SCENARIOS: &[Scenario] = &[
         masters: 1,
         workers: 1,
         run: |scene| Box::pin(network::run(scene)),
+    },
+    Scenario {
+        name: "secrets",
+        about: "secrets on STATE and sealed by a TPM stand in no manifest; with another TPM one is missed, told and sealed anew",
+        providers: QEMU,
+        masters: 1,
+        workers: 0,
+        run: |scene| Box::pin(secrets::run(scene)),
     },
     Scenario {
         name: "sources",

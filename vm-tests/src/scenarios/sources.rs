@@ -83,7 +83,7 @@ async fn origins(scene: &Scene, machine: &Machine, address: &str) -> Result<()> 
     let from = |key: &str| text.lines().find(|line| line.starts_with(key)).unwrap_or_default().to_owned();
     let (hostname, endpoint) = (from("machine.hostname"), from("cluster.endpoint"));
     ensure!(hostname.contains(&machine.name) && hostname.contains(address), "its name is told as {hostname:?}");
-    ensure!(endpoint.contains("# disk"), "its endpoint is told as {endpoint:?} in\n{text}");
+    ensure!(endpoint.contains("disk "), "its endpoint is told as {endpoint:?} in\n{text}");
     ensure!(!text.contains(ANY_NAME), "the weaker name is there, too:\n{text}");
     Ok(())
 }

@@ -11,6 +11,7 @@ use images::secure_boot::SecureBoot;
 use images::{Image, VERSION, tools};
 use install::FileDevice;
 
+use crate::filesystem;
 use crate::firmware::Firmware;
 use crate::hardware::Hardware;
 use crate::progress::Progress;
@@ -178,9 +179,25 @@ impl Flashed {
             qemu.args(["-drive", &drive, "-device", "ide-cd,bus=sata.0,drive=disc,bootindex=1"]);
         }
         let config = folder.join("config.raw");
-        if !hardware.is_without_manifest && pad(&folder.join("manifest.toml"), &config).is_ok() {
-            qemu::drive(qemu, (CONFIG, medium_bus, None), &config, ",readonly=on");
+        if !hardware.is_without_manifest && self.write_config(&folder.join("manifest.toml"), &config).is_ok() {
+            let serial = if self.has_stick() { "a-stick" } else { CONFIG };
+            qemu::drive(qemu, (serial, medium_bus, None), &config, ",readonly=on");
         }
+    }
+}
+
+impl Flashed {
+    /// Whether the manifest is on a stick as a person makes one, rather than being all that is on a disk.
+    fn has_stick(&self) -> bool {
+        matches!(self.medium, Medium::UsbDisk | Medium::UsbStick)
+    }
+
+    fn write_config(&self, manifest: &Path, to: &Path) -> Result<()> {
+        if self.has_stick() {
+            let text = fs::read_to_string(manifest).context("read the manifest")?;
+            return filesystem::make(to, "KEELSON-CFG", &[("manifest.toml", &text)]);
+        }
+        pad(manifest, to).context("write the manifest's disk")
     }
 }
 

@@ -168,7 +168,7 @@ pub const SCENARIOS: &[Scenario] = &[
     },
     Scenario {
         name: "flash-qcow2",
-        about: "a disk as a file of virtual machines starts",
+        about: "a disk as a file of virtual machines, made with a manifest, starts and needs nothing else",
         providers: QEMU,
         masters: 1,
         workers: 0,

@@ -2,6 +2,7 @@
 
 mod bad_manifest;
 mod boot;
+mod commands;
 mod console;
 mod control_plane_outage;
 mod early;
@@ -285,6 +286,14 @@ pub const SCENARIOS: &[Scenario] = &[
         masters: 1,
         workers: 1,
         run: |scene| Box::pin(network::run(scene)),
+    },
+    Scenario {
+        name: "commands",
+        about: "each command of the operator's tool says what it is asked for, by way of the master",
+        providers: ANY,
+        masters: 1,
+        workers: 1,
+        run: |scene| Box::pin(commands::run(scene)),
     },
     Scenario {
         name: "secrets",

@@ -30,7 +30,7 @@ const VIEWS: &[(&str, &str)] = &[
     ("images", "keelson-sample"),
     ("pods", "sample"),
     ("containers", "sample"),
-    ("boots", "phases"),
+    ("boots", "isCritical"),
     ("manifest", "machine.hostname"),
 ];
 /// Commands that a worker is asked by way of its master, and what they say.
@@ -42,7 +42,6 @@ const ASKED: &[(&str, &[&str], &str)] = &[
     ("dmesg", &["--tail", "3"], "\n"),
     ("events", &[], "node"),
     ("boot-report", &[], "containerd"),
-    ("crash", &[], ""),
     ("check dns", &["localhost"], "127.0.0.1"),
     ("manifest show", &[], "role = \"worker\""),
     ("manifest explain", &["--origin", "machine.role"], "worker"),

@@ -11,6 +11,7 @@ use super::mishaps::{has, is_over};
 use super::network::{apply, ask, manifest};
 use super::scene::{SOON, Scene};
 use super::upgrade::{keelson, status};
+use crate::flash::Medium;
 use crate::plan::Machine;
 use crate::wait::until;
 use crate::{process, tpm};
@@ -22,6 +23,8 @@ const PASSWORD: &str = "a word that nobody says";
 
 pub(super) async fn run(scene: &mut Scene) -> Result<Outcome> {
     let machine = scene.cluster.master().context("the cluster has no master")?.clone();
+    // Where the emulator places the image's files itself, a TPM's log has no room.
+    scene.flash(Medium::Disk)?;
     tpm::attach(&mut scene.cluster, &machine.name, true)?;
     scene.up().await?;
     let plain = manifest(scene, &machine)?;

@@ -19,7 +19,7 @@ use crate::{process, tpm};
 const NAME: &str = "SecretMissing";
 const REGISTRY: &str = "r.example.com";
 const KEY: &str = "outbound.servers.\"r.example.com\".password";
-const PASSWORD: &str = "a word that nobody says";
+const PASSWORD: &str = "a-word-that-nobody-says";
 
 pub(super) async fn run(scene: &mut Scene) -> Result<Outcome> {
     let machine = scene.cluster.master().context("the cluster has no master")?.clone();

@@ -39,18 +39,6 @@ impl FilesystemKind {
             Self::Exfat => "exfat",
         }
     }
-
-    /// The kernel's modules without which it cannot be mounted, if no device asked for them: itself, and the letters that
-    /// it is written in.
-    #[must_use]
-    pub fn modules(self) -> &'static [&'static str] {
-        match self {
-            Self::Ext4 | Self::Erofs => &[],
-            Self::Iso9660 => &["nls_utf8", "isofs"],
-            Self::Vfat => &["nls_cp437", "nls_ascii", "vfat"],
-            Self::Exfat => &["exfat"],
-        }
-    }
 }
 
 /// One kind: where its mark is, where its label is.

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use sys::{BlockDevice, FilesystemKind, ModuleIndex, Mount, MountFlags, System, UnmountFlags};
+use sys::{BlockDevice, Mount, MountFlags, System, UnmountFlags};
 
 /// Where it is while it is looked into.
 pub const DISK: &str = "/run/keelson-config";
@@ -15,7 +15,6 @@ pub fn on_disk<T>(system: &dyn System, device: &BlockDevice, look: impl FnOnce()
     let Some(filesystem) = &device.filesystem else {
         return Err(format!("the disk {} has no file system that is known", device.name));
     };
-    load_modules(system, filesystem.kind);
     let mount = Mount {
         source: device.path().to_string_lossy().into_owned(),
         target: DISK.into(),
@@ -28,13 +27,4 @@ pub fn on_disk<T>(system: &dyn System, device: &BlockDevice, look: impl FnOnce()
     // It only matters to be able to take the disk out; a refusal changes nothing about what was seen.
     system.unmount(Path::new(DISK), UnmountFlags::Lazy).ok();
     seen
-}
-
-/// Nothing else asks for them. What keeps one from being loaded, mounting tells.
-fn load_modules(system: &dyn System, kind: FilesystemKind) {
-    let names = kind.modules();
-    let mut index = if names.is_empty() { ModuleIndex::default() } else { ModuleIndex::read(system) };
-    for name in names {
-        index.load(system, name, "").ok();
-    }
 }

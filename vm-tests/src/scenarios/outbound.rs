@@ -56,7 +56,7 @@ pub(super) async fn run_registry(scene: &mut Scene) -> Result<Outcome> {
         }
     })
     .await?;
-    ensure!(files.asked().iter().any(|(_, path, _)| path.contains("/blobs/")), "nobody asked for the image");
+    ensure!(files.asked().iter().any(|(_, path, _)| path.contains("/private/sample/")), "nobody asked for the image");
     scene.say("with a CA and a password in its manifest the machine starts pods from a private registry");
     Ok(Outcome::Passed)
 }

@@ -3,6 +3,7 @@
 //! Each step is a row of [`STEPS`]; `cargo ci` runs all of them in order, `cargo ci NAME…` only those named.
 
 mod deps;
+mod docs;
 mod layers;
 mod packages;
 mod sizes;
@@ -26,6 +27,7 @@ const STEPS: &[Step] = &[
     Step { name: "format", about: "rustfmt", run: |_| cargo(&["fmt", "--all", "--check"]) },
     Step { name: "layers", about: "which crate may use which", run: layers::check },
     Step { name: "sizes", about: "lengths of files and functions", run: sizes::check },
+    Step { name: "docs", about: "links of texts, and merges left half done", run: docs::check },
     Step { name: "deps", about: "licences, sources and banned crates", run: deps::check },
     Step {
         name: "lint",

@@ -26,9 +26,10 @@ pub(super) async fn run(scene: &mut Scene) -> Result<Outcome> {
     filesystem::burn(&folder.join(DISK), "CIDATA", &[("meta-data", ""), ("user-data", &common)])?;
     let files = scene.public_files()?;
     let digest = hex(&Sha256::digest(&own));
+    let named = files.address("/{serial}.toml");
     let hardware = Hardware {
         serial: Some(SERIAL.to_owned()),
-        maker_word: Some(format!("keelson.manifest={}#sha256={digest}", files.address("/{serial}.toml"))),
+        maker_word: Some(format!("keelson.manifest={named}#sha256={digest}")),
         further_disk: Some(DISK.to_owned()),
         is_without_manifest: true,
         ..Hardware::default()
@@ -41,16 +42,16 @@ pub(super) async fn run(scene: &mut Scene) -> Result<Outcome> {
     not_fetched(scene, &machine, "SHA-256").await?;
     scene.say("what is not there, or something else, is told, and nothing is made of half a manifest");
 
-    let address = files.have(&path, own);
+    files.have(&path, own);
     scene.serve().await?;
-    origins(scene, &machine, &address).await?;
+    origins(scene, &machine, &named).await?;
     scene.say("what is there is fetched by itself; both parts make one manifest, and who set what is told");
 
     files.lose_all();
     let asked = files.asked().len();
     scene.restart(&machine.name, true).await?;
     scene.serve().await?;
-    origins(scene, &machine, &address).await?;
+    origins(scene, &machine, &named).await?;
     check_unasked(&files, asked)?;
     scene.say("it is fetched once: the next start has it, and asks nobody");
     Ok(Outcome::Passed)

@@ -8,7 +8,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use goblin::elf::Elf;
 
-use crate::recipe::modules::{BOOT_MODULES, DRIVERS, NETWORK_MODULES, ROOT_DRIVERS, ROOT_MODULES, SPARE_MODULES};
+use crate::recipe::modules::{
+    BOOT_MODULES, DRIVERS, FILESYSTEM_MODULES, NETWORK_MODULES, ROOT_DRIVERS, ROOT_MODULES, SPARE_MODULES,
+};
 use crate::tools;
 use crate::tree::make_folder;
 
@@ -26,7 +28,8 @@ pub(crate) struct Chosen {
 /// name or device, and the list for the start.
 pub(crate) fn choose(unpacked: &Path, root: &Path, first_stage: &Path) -> Result<Chosen> {
     let mut set = ModuleSet::open(unpacked)?;
-    set.unpack(&[ROOT_MODULES, ROOT_DRIVERS, BOOT_MODULES, DRIVERS, NETWORK_MODULES, SPARE_MODULES].concat(), root)?;
+    let later = [DRIVERS, FILESYSTEM_MODULES, NETWORK_MODULES, SPARE_MODULES].concat();
+    set.unpack(&[&[ROOT_MODULES, ROOT_DRIVERS, BOOT_MODULES].concat()[..], &later].concat(), root)?;
     let all: Vec<&str> = set.kept.keys().map(String::as_str).collect();
     set.describe(root, &all, BOOT_MODULES)?;
     let early = set.order(&[ROOT_MODULES, ROOT_DRIVERS].concat());

@@ -163,7 +163,7 @@ impl Cluster {
     pub fn flash(&mut self, how: (Medium, Firmware), mirror: &str, progress: &Progress) -> Result<()> {
         let flashed = Flashed::make(&self.image, self.folder.path(), how, mirror, progress)?;
         for name in self.names() {
-            flashed.flash(self.folder.path(), &self.folder.machine(&name))?;
+            flashed.flash(&self.image, self.folder.path(), &self.folder.machine(&name))?;
         }
         self.flashed = Some(flashed);
         Ok(())

@@ -1,4 +1,4 @@
-//! A server elsewhere, as machines see one: files by HTTPS, for whoever knows a password.
+//! A server elsewhere, as machines see one: files by HTTPS, for whoever knows a password, or by HTTP for everybody.
 //!
 //! It takes files by PUT and gives them by GET, also parts of them; a registry of images is such files, too. Its
 //! certificate signs itself, so that nobody believes it who was not told to.
@@ -20,6 +20,7 @@ use hyper::body::{Frame, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::PrivateKeyDer;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsAcceptor;
 
 /// Whom it knows, as a manifest has it.
@@ -35,6 +36,8 @@ type File = (Bytes, String);
 
 #[derive(Default)]
 struct Kept {
+    /// Nobody has to know a password.
+    is_public: bool,
     files: BTreeMap<String, File>,
     /// A file that is asked for from its beginning breaks off after so many bytes.
     cut: Option<usize>,
@@ -46,7 +49,7 @@ struct Kept {
 pub struct Files {
     /// Host and port, as machines see it.
     pub authority: String,
-    /// The certificate in PEM.
+    /// The certificate in PEM; none by HTTP.
     pub ca: String,
     kept: Arc<Mutex<Kept>>,
 }
@@ -63,16 +66,29 @@ impl Files {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let config = rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
         let config = config.with_no_client_auth().with_single_cert(vec![own.cert.der().clone()], key)?;
-        let acceptor = TlsAcceptor::from(Arc::new(config));
-        listener.set_nonblocking(true).context("the server's socket")?;
-        let listener = tokio::net::TcpListener::from_std(listener).context("the server's socket")?;
-        let kept = Arc::new(Mutex::new(Kept::default()));
-        drop(tokio::spawn(serve(listener, acceptor, kept.clone())));
+        let kept = spawn(listener, Some(TlsAcceptor::from(Arc::new(config))))?;
         Ok(Self { authority: SocketAddr::new(host, port).to_string(), ca: own.cert.pem(), kept })
+    }
+
+    /// The same by HTTP, for everybody.
+    ///
+    /// # Errors
+    /// There is no socket.
+    pub fn start_public(listener: TcpListener, host: IpAddr) -> Result<Self> {
+        let port = listener.local_addr().context("the server's address")?.port();
+        let kept = spawn(listener, None)?;
+        lock(&kept).is_public = true;
+        Ok(Self { authority: SocketAddr::new(host, port).to_string(), ca: String::new(), kept })
     }
 
     fn kept(&self) -> MutexGuard<'_, Kept> {
         lock(&self.kept)
+    }
+
+    /// The address of a file.
+    #[must_use]
+    pub fn address(&self, path: &str) -> String {
+        format!("{}://{}{path}", if self.kept().is_public { "http" } else { "https" }, self.authority)
     }
 
     /// Has a file from now on; answers its address.
@@ -83,7 +99,12 @@ impl Files {
     /// The same, of this type.
     pub fn have_as(&self, path: &str, content: impl Into<Bytes>, kind: &str) -> String {
         self.kept().files.insert(path.to_owned(), (content.into(), kind.to_owned()));
-        format!("https://{}{path}", self.authority)
+        self.address(path)
+    }
+
+    /// Has nothing from now on.
+    pub fn lose_all(&self) {
+        self.kept().files.clear();
     }
 
     /// Lets every file that is asked for from its beginning break off after so many bytes. The rest can be had.
@@ -117,26 +138,40 @@ fn lock(kept: &Mutex<Kept>) -> MutexGuard<'_, Kept> {
     kept.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-async fn serve(listener: tokio::net::TcpListener, acceptor: TlsAcceptor, kept: Arc<Mutex<Kept>>) {
+fn spawn(listener: TcpListener, acceptor: Option<TlsAcceptor>) -> Result<Arc<Mutex<Kept>>> {
+    listener.set_nonblocking(true).context("the server's socket")?;
+    let listener = tokio::net::TcpListener::from_std(listener).context("the server's socket")?;
+    let kept = Arc::new(Mutex::new(Kept::default()));
+    drop(tokio::spawn(serve(listener, acceptor, kept.clone())));
+    Ok(kept)
+}
+
+async fn serve(listener: tokio::net::TcpListener, acceptor: Option<TlsAcceptor>, kept: Arc<Mutex<Kept>>) {
     while let Ok((stream, _)) = listener.accept().await {
         let (acceptor, kept) = (acceptor.clone(), kept.clone());
         drop(tokio::spawn(async move {
+            let Some(acceptor) = acceptor else { return talk(stream, kept).await };
             // Whoever does not believe us ends the handshake.
-            let Ok(stream) = acceptor.accept(stream).await else { return };
-            let service = service_fn(|request| {
-                let kept = kept.clone();
-                async move { Ok::<_, Infallible>(answer(request, &kept).await) }
-            });
-            hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await.ok();
+            if let Ok(stream) = acceptor.accept(stream).await {
+                talk(stream, kept).await;
+            }
         }));
     }
+}
+
+async fn talk(stream: impl AsyncRead + AsyncWrite + Unpin, kept: Arc<Mutex<Kept>>) {
+    let service = service_fn(|request| {
+        let kept = kept.clone();
+        async move { Ok::<_, Infallible>(answer(request, &kept).await) }
+    });
+    hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await.ok();
 }
 
 type Answer = Response<UnsyncBoxBody<Bytes, io::Error>>;
 
 async fn answer(request: Request<Incoming>, kept: &Mutex<Kept>) -> Answer {
     let (head, body) = request.into_parts();
-    if head.headers.get(AUTHORIZATION).is_none_or(|proof| proof != PROOF) {
+    if !lock(kept).is_public && head.headers.get(AUTHORIZATION).is_none_or(|proof| proof != PROOF) {
         let mut refusal = say(StatusCode::UNAUTHORIZED, Bytes::new());
         refusal.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Basic realm=\"files\""));
         return refusal;

@@ -1,10 +1,12 @@
-//! The file systems of a machine's disk, changed while it is off: what lies there is damaged, or filled up.
+//! File systems of a machine's disks: made, or changed while it is off. What lies there is damaged, or filled up.
 
 use std::fs;
+use std::io::Write;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
-use disk::{Device, Table};
+use disk::{Device, Table, Window};
+use fatfs::{FileSystem, FormatVolumeOptions, FsOptions};
 use images::tools;
 use install::FileDevice;
 
@@ -13,6 +15,23 @@ use crate::flash::disk_of;
 const TOOLS: &[tools::Tool] = &[("debugfs", "e2fsprogs")];
 /// The file that takes all the room.
 const BALLAST: &str = "ballast";
+
+/// Makes a disk with a file system of this label that has these files, such as a person makes on a stick.
+pub(crate) fn make(path: &Path, label: &str, files: &[(&str, &str)]) -> Result<()> {
+    const BYTES: u64 = 4 << 20;
+    let mut name = [b' '; 11];
+    name.iter_mut().zip(label.bytes()).for_each(|(place, byte)| *place = byte);
+    let mut device = FileDevice::create(path, BYTES).with_context(|| format!("make {}", path.display()))?;
+    fatfs::format_volume(Window::new(&mut device, 0, BYTES), FormatVolumeOptions::new().volume_label(name))
+        .context("make its files")?;
+    let volume =
+        FileSystem::new(Window::new(&mut device, 0, BYTES), FsOptions::new()).context("open what was just made")?;
+    for (name, text) in files {
+        let mut file = volume.root_dir().create_file(name).with_context(|| format!("make {name}"))?;
+        file.write_all(text.as_bytes()).with_context(|| format!("write {name}"))?;
+    }
+    volume.unmount().context("write the disk")
+}
 
 /// Overwrites the start of a partition: what tells of the file system, its root folder, and many of its files.
 pub(crate) fn damage(folder: &Path, name: &str) -> Result<()> {

@@ -11,6 +11,7 @@ use images::secure_boot::SecureBoot;
 use images::{Image, VERSION, tools};
 use install::FileDevice;
 
+use crate::filesystem;
 use crate::firmware::Firmware;
 use crate::hardware::Hardware;
 use crate::progress::Progress;
@@ -29,7 +30,7 @@ const CONFIG: &str = "keelson-config";
 pub enum Medium {
     /// The machine's own disk.
     Disk,
-    /// The same, as a file of virtual machines (qcow2).
+    /// The same, as a file of virtual machines (qcow2), made with the machine's manifest in it.
     VirtualDisk,
     /// The same as the first, where the disk hangs on USB and the network cards are such as real machines have.
     UsbDisk,
@@ -117,10 +118,13 @@ impl Flashed {
     }
 
     /// Puts the image where a machine starts from.
-    pub(crate) fn flash(&self, cluster: &Path, folder: &Path) -> Result<()> {
+    pub(crate) fn flash(&self, image: &Image, cluster: &Path, folder: &Path) -> Result<()> {
         match self.medium {
             Medium::VirtualDisk => {
-                convert_to_qcow2(&self.image, &virtual_disk_of(folder))?;
+                let own = folder.join("own.raw");
+                self.flashable(image, VERSION, "").write_disk(&own, Some(&folder.join("manifest.toml")))?;
+                convert_to_qcow2(&own, &virtual_disk_of(folder))?;
+                fs::remove_file(&own).context("remove the disk that was converted")?;
                 let mut resize = tools::command("qemu-img");
                 resize.args(["resize", "--quiet", "-f", "qcow2"]).arg(virtual_disk_of(folder));
                 tools::run(resize.arg(DISK_BYTES.to_string())).context("make the disk larger")?;
@@ -153,7 +157,7 @@ impl Flashed {
         Ok(())
     }
 
-    /// How the emulator starts a machine from its disk, with its manifest on another one.
+    /// How the emulator starts a machine from its disk, with its manifest on another one unless that has it.
     pub(crate) fn arguments(&self, qemu: &mut Command, (folder, hardware): (&Path, &Hardware), kernel: &str) {
         self.firmware.arguments(qemu, folder);
         qemu.args(["-smbios", &format!("type=11,value=io.systemd.stub.kernel-cmdline-extra={kernel}")]);
@@ -178,9 +182,26 @@ impl Flashed {
             qemu.args(["-drive", &drive, "-device", "ide-cd,bus=sata.0,drive=disc,bootindex=1"]);
         }
         let config = folder.join("config.raw");
-        if !hardware.is_without_manifest && pad(&folder.join("manifest.toml"), &config).is_ok() {
-            qemu::drive(qemu, (CONFIG, medium_bus, None), &config, ",readonly=on");
+        let has_none = hardware.is_without_manifest || self.medium == Medium::VirtualDisk;
+        if !has_none && self.write_config(&folder.join("manifest.toml"), &config).is_ok() {
+            let serial = if self.has_stick() { "a-stick" } else { CONFIG };
+            qemu::drive(qemu, (serial, medium_bus, None), &config, ",readonly=on");
         }
+    }
+}
+
+impl Flashed {
+    /// Whether the manifest is on a stick as a person makes one, rather than being all that is on a disk.
+    fn has_stick(&self) -> bool {
+        matches!(self.medium, Medium::UsbDisk | Medium::UsbStick)
+    }
+
+    fn write_config(&self, manifest: &Path, to: &Path) -> Result<()> {
+        if self.has_stick() {
+            let text = fs::read_to_string(manifest).context("read the manifest")?;
+            return filesystem::make(to, "KEELSON-CFG", &[("manifest.toml", &text)]);
+        }
+        pad(manifest, to).context("write the manifest's disk")
     }
 }
 

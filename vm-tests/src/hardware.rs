@@ -2,9 +2,12 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
+
+use crate::qemu::{self, Bus};
 
 /// A machine that is not like the others. It stays so until it is given another one of these.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -18,6 +21,12 @@ pub(crate) struct Hardware {
     pub(crate) is_without_disk: bool,
     /// The disk with its manifest was taken out.
     pub(crate) is_without_manifest: bool,
+    /// Its serial number, as its maker wrote it into the firmware's tables.
+    pub(crate) serial: Option<String>,
+    /// A word of its maker's there.
+    pub(crate) maker_word: Option<String>,
+    /// A further disk: a file in its folder.
+    pub(crate) further_disk: Option<String>,
 }
 
 impl Hardware {
@@ -29,6 +38,24 @@ impl Hardware {
         match fs::read(file(folder)) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Self::default()),
             text => serde_json::from_slice(&text.context("read a machine's hardware")?).context("a machine's hardware"),
+        }
+    }
+
+    /// What it is like, as the emulator wants it told.
+    pub(crate) fn arguments(&self, qemu: &mut Command, folder: &Path) {
+        // A comma would end the value.
+        let whole = |text: &String| text.replace(',', ",,");
+        if let Some(clock) = &self.clock {
+            qemu.args(["-rtc", &format!("base={clock}")]);
+        }
+        if let Some(serial) = self.serial.as_ref().map(whole) {
+            qemu.args(["-smbios", &format!("type=1,serial={serial}")]);
+        }
+        if let Some(word) = self.maker_word.as_ref().map(whole) {
+            qemu.args(["-smbios", &format!("type=11,value={word}")]);
+        }
+        if let Some(disk) = &self.further_disk {
+            qemu::drive(qemu, ("further", Bus::Nvme, None), &folder.join(disk), ",readonly=on");
         }
     }
 

@@ -98,8 +98,16 @@ pub fn start_detached(name: &str, command: &mut Command, log: &Path) -> Result<P
 ///
 /// # Errors
 /// The command cannot be started or fails.
-pub async fn run(mut command: Command) -> Result<String> {
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+pub async fn run(command: Command) -> Result<String> {
+    run_reading(command, Stdio::null()).await
+}
+
+/// The same, with something to read.
+///
+/// # Errors
+/// As [`run`].
+pub async fn run_reading(mut command: Command, input: Stdio) -> Result<String> {
+    command.stdin(input).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut waited: tokio::process::Command = command.into();
     let child = waited.kill_on_drop(true).spawn().with_context(|| format!("start {waited:?}"))?;
     let output = child.wait_with_output().await.context("wait for its end")?;

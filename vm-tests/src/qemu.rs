@@ -149,9 +149,7 @@ impl Virtual<'_> {
         let mut qemu = command("qemu-system-x86_64");
         qemu.args(self.accelerator.arguments()).args(BARE);
         qemu.args(["-name", &self.machine.name, "-m", &memory, "-smp", self.accelerator.processors()]);
-        if let Some(clock) = &hardware.clock {
-            qemu.args(["-rtc", &format!("base={clock}")]);
-        }
+        hardware.arguments(&mut qemu, self.folder);
         match self.flashed {
             Some(flashed) => flashed.arguments(&mut qemu, (self.folder, hardware), self.further_arguments()),
             None => self.direct_arguments(&mut qemu, disk, hardware),

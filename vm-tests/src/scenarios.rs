@@ -2,6 +2,7 @@
 
 mod bad_manifest;
 mod boot;
+mod commands;
 mod console;
 mod control_plane_outage;
 mod early;
@@ -23,9 +24,11 @@ mod reset;
 mod restarts;
 mod role_change;
 mod scene;
+mod secrets;
 mod secure_boot;
 mod services;
 mod small_machines;
+mod sources;
 mod three_masters;
 mod upgrade;
 mod upgrade_masters;
@@ -166,7 +169,7 @@ pub const SCENARIOS: &[Scenario] = &[
     },
     Scenario {
         name: "flash-qcow2",
-        about: "a disk as a file of virtual machines starts",
+        about: "a disk as a file of virtual machines, made with a manifest, starts and needs nothing else",
         providers: QEMU,
         masters: 1,
         workers: 0,
@@ -283,6 +286,30 @@ pub const SCENARIOS: &[Scenario] = &[
         masters: 1,
         workers: 1,
         run: |scene| Box::pin(network::run(scene)),
+    },
+    Scenario {
+        name: "commands",
+        about: "each command of the operator's tool says what it is asked for, by way of the master",
+        providers: ANY,
+        masters: 1,
+        workers: 1,
+        run: |scene| Box::pin(commands::run(scene)),
+    },
+    Scenario {
+        name: "secrets",
+        about: "secrets on STATE and sealed by a TPM stand in no manifest; with another TPM one is missed, told and sealed anew",
+        providers: QEMU,
+        masters: 1,
+        workers: 0,
+        run: |scene| Box::pin(secrets::run(scene)),
+    },
+    Scenario {
+        name: "sources",
+        about: "a manifest in two parts, on a disk of CIDATA and at an address that SMBIOS names, which is fetched once",
+        providers: QEMU,
+        masters: 1,
+        workers: 0,
+        run: |scene| Box::pin(sources::run(scene)),
     },
     Scenario {
         name: "console",

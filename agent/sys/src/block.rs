@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::probe::{Filesystem, PROBE_BYTES, probe_filesystem};
+use crate::probe::{FOLDER_BYTES, Filesystem, PROBE_BYTES, probe_filesystem};
 use crate::system::System;
 
 /// A disk with a manifest has one of these labels, and the manifest in the file behind it; or this serial number. The
@@ -118,6 +118,7 @@ fn device(system: &dyn System, folder: &Path, name: &str) -> Option<BlockDevice>
     let place = system.read_link(folder).unwrap_or_default();
     let is_partition = children.iter().any(|child| child == "partition");
     let above = place.parent().and_then(|parent| parent.file_name()).filter(|_| is_partition);
+    let filesystem = head.as_deref().and_then(|head| filesystem(system, name, head));
     Some(BlockDevice {
         name: name.to_owned(),
         bytes,
@@ -129,9 +130,19 @@ fn device(system: &dyn System, folder: &Path, name: &str) -> Option<BlockDevice>
         partition_label: partition_label.unwrap_or_default(),
         is_partition,
         has_partitions: children.iter().any(|child| child.starts_with(name)),
-        filesystem: head.as_deref().and_then(probe_filesystem),
+        filesystem,
         is_blank: head.is_some_and(|head| head.iter().all(|byte| *byte == 0)),
     })
+}
+
+fn filesystem(system: &dyn System, name: &str, head: &[u8]) -> Option<Filesystem> {
+    let mut found = probe_filesystem(head)?;
+    if let Some(folder) = found.first_folder(head)
+        && let Ok(entries) = system.read_at(&Path::new("/dev").join(name), folder, FOLDER_BYTES)
+    {
+        found.take_label(&entries);
+    }
+    Some(found)
 }
 
 /// The serial number in the page of a SCSI unit that tells it: two bytes of kinds, two of length, the number.

@@ -105,19 +105,37 @@ impl fmt::Display for Diagnostics {
     }
 }
 
+/// So many characters of a line are shown, and so many of these before what is marked.
+const SHOWN_CHARS: usize = 160;
+const BEFORE_CHARS: usize = 60;
+const CUT: &str = "...";
+
+/// The part of a line that is shown, and the line of marks below it.
+fn excerpt(finding: &Diagnostic) -> (String, String) {
+    let (first, count) = (finding.column - 1, finding.source.chars().count());
+    let begin = if count > SHOWN_CHARS { first.min(count).saturating_sub(BEFORE_CHARS) } else { 0 };
+    let end = count.min(begin + SHOWN_CHARS);
+    let head = if begin > 0 { CUT } else { "" };
+    let tail = if end < count { CUT } else { "" };
+    let shown: String = finding.source.chars().skip(begin).take(SHOWN_CHARS).collect();
+    // Tabs are kept in front of the marks, so that the marks stand below the marked text on any terminal.
+    let blank = |letter| if letter == '\t' { '\t' } else { ' ' };
+    let before: String = head.chars().chain(shown.chars().take(first - begin)).map(blank).collect();
+    let pad = " ".repeat((first - begin + head.len()).saturating_sub(before.chars().count()));
+    let marks = "^".repeat(finding.marked.min(SHOWN_CHARS.saturating_sub(first - begin)).max(1));
+    (format!("{head}{shown}{tail}"), format!("{before}{pad}{marks}"))
+}
+
 fn write_finding(f: &mut fmt::Formatter<'_>, file: &str, finding: &Diagnostic) -> fmt::Result {
     let number = finding.line.to_string();
     let gutter = " ".repeat(number.len());
-    // Tabs are kept in front of the marks, so that the marks stand below the marked text on any terminal.
-    let before: String =
-        finding.source.chars().take(finding.column - 1).map(|c| if c == '\t' { '\t' } else { ' ' }).collect();
-    let pad = " ".repeat((finding.column - 1).saturating_sub(before.chars().count()));
-    let source = format!("{number} | {}", finding.source);
+    let (source, marks) = excerpt(finding);
+    let source = format!("{number} | {source}");
     writeln!(f, "{}: {}", finding.severity, finding.reason)?;
     writeln!(f, "{gutter}--> {file}:{}:{}", finding.line, finding.column)?;
     writeln!(f, "{gutter} |")?;
     writeln!(f, "{}", source.trim_end())?;
-    writeln!(f, "{gutter} | {before}{pad}{}", "^".repeat(finding.marked))?;
+    writeln!(f, "{gutter} | {marks}")?;
     if !finding.key.is_empty() {
         writeln!(f, "{gutter} = key: {}", finding.key)?;
     }
@@ -128,4 +146,30 @@ fn write_finding(f: &mut fmt::Formatter<'_>, file: &str, finding: &Diagnostic) -
         writeln!(f, "{gutter} = help: {help}")?;
     }
     writeln!(f)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn excerpt_of(source: &str, column: usize, marked: usize) -> (String, String) {
+        let source = source.to_owned();
+        let (key, reason) = (String::new(), String::new());
+        let severity = Severity::Error;
+        let (expected, help) = (None, None);
+        excerpt(&Diagnostic { severity, line: 1, column, key, reason, expected, help, source, marked })
+    }
+
+    #[test]
+    fn of_a_long_line_the_marked_part_is_shown() {
+        assert_eq!(excerpt_of("a = \"b\"", 5, 3), ("a = \"b\"".to_owned(), "    ^^^".to_owned()));
+        assert_eq!(excerpt_of("\ta = 1", 6, 1).1, "\t    ^");
+        assert_eq!(excerpt_of("a = ", 7, 1).1, "      ^");
+        let long = format!("{}x{}", "a".repeat(1000), "b".repeat(1000));
+        let (shown, marks) = excerpt_of(&long, 1001, 1);
+        assert_eq!((shown.find('x'), marks.find('^')), (Some(63), Some(63)));
+        assert!(shown.starts_with("...aa") && shown.ends_with("bb...") && shown.len() == 166, "{shown}");
+        assert_eq!(excerpt_of(&long, 1, 2001).1, "^".repeat(160));
+        assert_eq!(excerpt_of(&long, 2001, 1).1, format!("{}^", " ".repeat(63)));
+    }
 }

@@ -100,7 +100,7 @@ fn look(file_name: &str, text: &str, extent: Extent, finder: &dyn FindSecret) ->
     let source = Source::new(text);
     let notes = Notes::new(finder);
     let manifest = if text.len() > MANIFEST_BYTES {
-        let reason = format!("the manifest has {} bytes, at most {MANIFEST_BYTES} are taken", text.len());
+        let reason = format!("the manifest has more than the {MANIFEST_BYTES} bytes that are taken");
         notes.findings.borrow_mut().push(Finding::error(0..0, "", reason));
         None
     } else {

@@ -194,6 +194,10 @@ pub(crate) const DRIVERS: &[&str] = &[
     "ghash_clmulni_intel",
 ];
 
+/// Modules that a machine loads when it finds a disk with such a file system: one that its manifest may be on. The kernel
+/// would ask for the tables of letters by itself.
+pub(crate) const FILESYSTEM_MODULES: &[&str] = &["vfat", "nls_cp437", "nls_ascii", "exfat", "isofs", "nls_utf8"];
+
 /// Modules that a machine loads when its manifest has interfaces of their sort.
 pub(crate) const NETWORK_MODULES: &[&str] = &["8021q", "bonding", "bridge", "wireguard"];
 

@@ -19,7 +19,7 @@ pub(super) async fn run_from_usb(scene: &mut Scene) -> Result<Outcome> {
     run_from(scene, Medium::UsbDisk).await
 }
 
-/// What differs is the disk's format alone, so it is only started.
+/// What differs is the disk's format, and where the manifest is, so it is only started.
 pub(super) async fn run_virtual(scene: &mut Scene) -> Result<Outcome> {
     scene.flash(Medium::VirtualDisk)?;
     scene.up().await?;

@@ -109,6 +109,12 @@ impl Scene {
         Files::start(listen(Ipv4Addr::LOCALHOST)?, UPLINK.into())
     }
 
+    /// One that virtual machines reach, and that everybody may ask, without TLS.
+    pub(super) fn public_files(&self) -> Result<Files> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("listen for machines")?;
+        Files::start_public(listener, UPLINK.into())
+    }
+
     /// Where the sample is on a node.
     pub(super) fn node_port(machine: &Machine) -> SocketAddr {
         SocketAddr::from((machine.address, SAMPLE_PORT))

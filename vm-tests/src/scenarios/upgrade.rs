@@ -65,7 +65,7 @@ const BAD: &[Bad] = &[
         version: "0.8.5",
         arguments: "module_blacklist=nvme",
         damage: None,
-        told: "failed; the kernel ended: keelson: cannot reach the root file system: no disk holds it; disks here: ",
+        told: "failed; the kernel ended: keelson: cannot reach the root file system: no disk holds it; disks here: none",
     },
     Bad {
         about: "a system whose network is broken",

@@ -1,9 +1,11 @@
 //! `keelson manifest`: the same checks as at boot, before the boot.
 
-use std::path::PathBuf;
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use clap::{Subcommand, ValueEnum};
 
 /// What to do with manifests.
@@ -72,7 +74,7 @@ fn check(files: &[PathBuf], output: Output) -> Result<ExitCode> {
     let mut reports = Vec::new();
     for file in files {
         let name = file.display().to_string();
-        let text = std::fs::read_to_string(file).with_context(|| format!("reading {name}"))?;
+        let text = read(file)?;
         let (parsed, diagnostics) = manifest::check(&name, &text);
         all_good &= parsed.is_some();
         match output {
@@ -83,7 +85,7 @@ fn check(files: &[PathBuf], output: Output) -> Result<ExitCode> {
             }
             Output::Text => {
                 if !diagnostics.is_empty() {
-                    eprint!("{diagnostics}");
+                    eprintln!("{diagnostics}");
                 }
                 if parsed.is_some() {
                     println!("{name}: good");
@@ -99,15 +101,31 @@ fn check(files: &[PathBuf], output: Output) -> Result<ExitCode> {
 
 /// The manifest that files make together. One alone is as it was written, and need not be good.
 pub(crate) fn merged(files: &[PathBuf]) -> Result<String> {
-    let read = |file: &PathBuf| {
-        let source = file.display().to_string();
-        let text = std::fs::read_to_string(file).with_context(|| format!("reading {source}"))?;
-        Ok(manifest::Part { source, text })
-    };
-    let parts = files.iter().map(read).collect::<Result<Vec<_>>>()?;
+    let part = |file: &PathBuf| Ok(manifest::Part { source: file.display().to_string(), text: read(file)? });
+    let parts = files.iter().map(part).collect::<Result<Vec<_>>>()?;
     manifest::merge(&parts).map_err(|broken| {
         let told: Vec<String> = broken.iter().map(ToString::to_string).collect();
         anyhow::anyhow!("the files cannot be merged\n{}", told.join("\n"))
+    })
+}
+
+/// A file's text, no more of it than shows that it is too long.
+fn read(file: &Path) -> Result<String> {
+    let name = file.display();
+    let opened = File::open(file).with_context(|| format!("reading {name}"))?;
+    let mut bytes = Vec::new();
+    opened
+        .take(manifest::MANIFEST_BYTES as u64 + 1)
+        .read_to_end(&mut bytes)
+        .with_context(|| format!("reading {name}"))?;
+    String::from_utf8(bytes).or_else(|error| {
+        let good = error.utf8_error().valid_up_to();
+        // What is too long may be cut inside a letter.
+        if good >= manifest::MANIFEST_BYTES - 3 {
+            return Ok(String::from_utf8_lossy(error.as_bytes()).into_owned());
+        }
+        let line = error.as_bytes()[..good].split(|byte| *byte == b'\n').count();
+        bail!("{name}:{line}: byte {} of the file is not UTF-8 text: a manifest is TOML", good + 1)
     })
 }
 

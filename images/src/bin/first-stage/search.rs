@@ -43,7 +43,9 @@ pub(crate) fn wait_for_root(wanted: &[u8; 16], origin: &Origin, drivers: &mut Dr
             return Ok(device);
         }
         if start.elapsed() > ROOT_DEADLINE {
-            bail!("no disk holds it; disks here: {}", disks()?.join(", "));
+            let disks = disks()?;
+            let told = if disks.is_empty() { "none".to_owned() } else { disks.join(", ") };
+            bail!("no disk holds it; disks here: {told}");
         }
         drivers.wait(RESCAN);
     }

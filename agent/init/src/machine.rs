@@ -225,6 +225,7 @@ impl Machine {
             manifest: None,
             services: Box::new(|_, _| Vec::new()),
             network_test: Vec::new(),
+            support: Vec::new(),
             is_verbose: false,
             paths: crate::config::Paths::default(),
         };

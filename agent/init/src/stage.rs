@@ -67,6 +67,7 @@ mod tests {
                 Vec::new()
             }),
             network_test: Vec::new(),
+            support: Vec::new(),
             is_verbose: false,
             paths: Paths::default(),
         };

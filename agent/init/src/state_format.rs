@@ -27,7 +27,8 @@ fn bring_to(machine: &mut Machine, own: &Formats) -> Vec<String> {
             for line in told {
                 machine.say(&line);
             }
-            return Vec::new();
+            // Namespaces have one system, and nothing to go back to.
+            return if machine.environment == Environment::Container { settle(machine) } else { Vec::new() };
         }
         Err(error) => stdx::chain(&error).to_string(),
     };

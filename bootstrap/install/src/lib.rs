@@ -31,6 +31,7 @@ mod receive;
 mod record;
 pub mod rest;
 pub mod select;
+pub mod stick;
 mod trial;
 
 pub use booted::Booted;

@@ -2,8 +2,9 @@
 
 use std::path::Path;
 
+use install::Booted;
 use install::migrate::{self, FORMATS, Formats};
-use sys::UnmountFlags;
+use sys::{System, UnmountFlags};
 
 use crate::environment::Environment;
 use crate::machine::{Machine, Storage};
@@ -59,11 +60,25 @@ pub(crate) fn settle(machine: &mut Machine) -> Vec<String> {
     }
 }
 
+/// Lets whatever the loader starts next find a STATE that it can read, once nothing else writes there. Answers its format
+/// where something was to be done; in words why it could not be.
+pub(crate) fn hand_over(system: &dyn System, booted: &Booted, state: &Path) -> Result<Option<u32>, String> {
+    let own = FORMATS.span();
+    if own.oldest == own.format {
+        return Ok(None);
+    }
+    let in_words = |error: install::Error| stdx::chain(&error).to_string();
+    let next = booted.open().and_then(|mut disk| disk.next_state_format(booted.slot)).map_err(in_words)?;
+    let Some(older) = next.filter(|next| *next < own.format) else { return Ok(None) };
+    migrate::prepare(system, state, &FORMATS, older).map_err(|error| in_words(error.into()))?;
+    Ok(Some(older))
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
 
-    use sys::{Call, FakeSystem, Mount, System};
+    use sys::{Call, FakeSystem, Mount};
 
     use super::*;
     use crate::conditions;

@@ -6,6 +6,7 @@
 //!                                                                    │        ▲
 //!                     a system of format n starts (a fall-back):     │        │  before a way back from m to n:
 //!                 moving m→n, kept n, former m, settled n ◀──────────┘        └─ what differs is made beside
+//!                                                                                on the way out
 //! ```
 //!
 //! An old system knows no newer format. Therefore all that a start may need of another format lies beside STATE, as whole
@@ -263,28 +264,39 @@ pub fn settle(system: &dyn System, state: &Path) -> Result<Option<u32>, MigrateE
     Ok(former)
 }
 
-/// Lets a system of this format find a STATE that it can read when it is started next. Nothing changes for the one that
-/// runs.
+/// Whether there is a way from here to a system of this format. Changes nothing.
+///
+/// # Errors
+/// There is none, or a step fails.
+pub fn check(system: &dyn System, state: &Path, own: &Formats, wanted: u32) -> Result<(), MigrateError> {
+    back(system, state, own, wanted).map(drop)
+}
+
+/// Lets a system of this format find a STATE that it can read when it is started next; to be done when nothing else
+/// writes there any more. Nothing changes for the one that runs.
 ///
 /// # Errors
 /// There is no way to that format, or it cannot be made.
 pub fn prepare(system: &dyn System, state: &Path, own: &Formats, wanted: u32) -> Result<(), MigrateError> {
+    let Some(files) = back(system, state, own, wanted)? else { return Ok(()) };
     let format = own.newest();
-    let unknown = MigrateError::Unknown { wanted, oldest: own.oldest, newest: format };
-    if wanted == format {
-        return Ok(());
-    }
-    if wanted > format || wanted < own.oldest {
-        return Err(unknown);
+    Form::Settled { format }.store(system, state)?;
+    beside::put(system, state, wanted, &files)?;
+    Form::Kept { format, former: wanted }.store(system, state)
+}
+
+/// What differs in an older format; nothing if it is none.
+fn back(system: &dyn System, state: &Path, own: &Formats, wanted: u32) -> Result<Option<Files>, MigrateError> {
+    let format = own.newest();
+    if wanted >= format {
+        // A newer system sees to it itself.
+        return Ok(None);
     }
     match Form::load(system, state)? {
         Some(found) if found.format() == format && !matches!(found, Form::Moving { .. }) => {}
         found => return Err(MigrateError::Unsettled(found.map_or(FIRST, Form::format))),
     }
-    let files = own.plan(View::new(system, state), (format, wanted))?;
-    Form::Settled { format }.store(system, state)?;
-    beside::put(system, state, wanted, &files)?;
-    Form::Kept { format, former: wanted }.store(system, state)
+    own.plan(View::new(system, state), (format, wanted)).map(Some)
 }
 
 /// Why the system before this one could not have its format, told once.

@@ -1,7 +1,7 @@
 //! A disk of ours: its partitions and its boot entries.
 
 use disk::layout::ESP_NAME;
-use disk::{Device, ENTRIES, Entry, Esp, Slot, StateFormats, Table, Tries, Window, uki};
+use disk::{Device, ENTRIES, Entry, Esp, Slot, StateFormats, Table, Tries, Window, loader_choice, uki};
 
 use crate::error::Error;
 
@@ -117,10 +117,25 @@ impl<D: Device> OwnDisk<D> {
     /// There is nothing, or the running system is on trial.
     pub fn way_back(&mut self, running: Slot) -> Result<(Entry, u32), Error> {
         let (there, next) = self.back(running)?;
-        let program = self.esp()?.read(&path(&there))?.unwrap_or_default();
+        Ok((next, self.state_format(&there)?))
+    }
+
+    /// The format of STATE that the loader's next system writes, if that is another system than the one that runs, and
+    /// this one is not on trial.
+    ///
+    /// # Errors
+    /// The entries cannot be read.
+    pub fn next_state_format(&mut self, running: Slot) -> Result<Option<u32>, Error> {
+        let (own, entries) = self.entries(running)?;
+        let next = loader_choice(&entries).filter(|next| own.tries.is_none() && next.slot != running);
+        next.map(|next| self.state_format(&next)).transpose()
+    }
+
+    fn state_format(&mut self, entry: &Entry) -> Result<u32, Error> {
+        let program = self.esp()?.read(&path(entry))?.unwrap_or_default();
         // Systems that say nothing are from before there was a second format.
         let format = uki::argument(&program, uki::STATE_FORMAT).and_then(|format| format.parse().ok());
-        Ok((next, format.unwrap_or(StateFormats::FIRST.format)))
+        Ok(format.unwrap_or(StateFormats::FIRST.format))
     }
 
     /// Lets the other slot be started next, on trial. Answers its entry.

@@ -198,7 +198,7 @@ impl<D: Device> Prepared<D> {
         &self.record
     }
 
-    /// The format of STATE that it writes. Where that is an older one, it must find that ([`crate::migrate::prepare`]).
+    /// The format of STATE that it writes. Where that is an older one, there must be a way ([`crate::migrate::check`]).
     #[must_use]
     pub fn state_format(&self) -> u32 {
         self.state_format

@@ -298,7 +298,14 @@ impl Machine {
         self.state.cut_after(None);
         let (entry, id) = machine::starts(&mut self.disk);
         let id = usize::from(id);
-        bring(&self.state, id).unwrap_or_else(|error| panic!("system {id} {when}: {error}"));
+        if let Err(error) = bring(&self.state, id) {
+            // The power was cut on the way out: it is on trial, has changed nothing, and gives way at once.
+            assert!(matches!(error, MigrateError::Newer { found: 2, newest: 1 }), "system {id} {when}: {error}");
+            assert_format(&self.state, 2, when);
+            assert!(entry.tries.is_some(), "{when}");
+            self.own().give_up(entry).unwrap();
+            return self.start(when);
+        }
         assert_format(&self.state, id, when);
         if entry.tries.is_none() {
             migrate::settle(&self.state, Path::new(STATE)).unwrap();
@@ -323,15 +330,24 @@ impl Machine {
         let mut receiver = Receiver::new(OwnDisk::open(&mut self.disk)?, policy)?;
         receiver.add(&update_file(id))?;
         let prepared = receiver.finish()?;
-        migrate::prepare(&self.state, Path::new(STATE), &own, prepared.state_format().min(own.newest()))?;
-        prepared.commit().map(drop)
+        migrate::check(&self.state, Path::new(STATE), &own, prepared.state_format())?;
+        prepared.commit()?;
+        self.leave(running)
     }
 
     fn roll_back(&mut self, running: (Slot, usize)) -> Result<(), Error> {
         let mut disk = OwnDisk::open(&mut self.disk)?;
         let (_, format) = disk.way_back(running.0)?;
-        migrate::prepare(&self.state, Path::new(STATE), &SYSTEMS[running.1 - 1], format)?;
-        disk.roll_back(running.0).map(drop)
+        migrate::check(&self.state, Path::new(STATE), &SYSTEMS[running.1 - 1], format)?;
+        disk.roll_back(running.0)?;
+        self.leave(running)
+    }
+
+    /// The way out, as the first process takes it.
+    fn leave(&mut self, running: (Slot, usize)) -> Result<(), Error> {
+        let next = OwnDisk::open(&mut self.disk)?.next_state_format(running.0)?;
+        let prepare = |format| migrate::prepare(&self.state, Path::new(STATE), &SYSTEMS[running.1 - 1], format);
+        Ok(next.map_or(Ok(()), prepare)?)
     }
 }
 

@@ -149,33 +149,16 @@ pub(super) fn write(
             None => return Err("whoever sent it went away".to_owned()),
         }
     }
-    let prepared = receiver.finish().map_err(in_words)?;
-    may_be_older(prepared.state_format(), options)?;
     let put = || {
+        let prepared = receiver.finish()?;
+        // PID 1 makes it what that system reads when nothing else writes there.
+        migrate::check(&Linux, &updates.state, &FORMATS, prepared.state_format())?;
         let record = prepared.record().clone();
         record.store(&Linux, &updates.record)?;
-        make_readable(updates, prepared.state_format())?;
         prepared.commit()?;
         Ok(record)
     };
     put().map_err(in_words)
-}
-
-/// A system of an older format finds STATE as it is now: what is written until it starts would be lost to it.
-fn may_be_older(format: u32, options: StartOptions) -> Result<(), String> {
-    if format >= FORMATS.newest() || !options.stage {
-        return Ok(());
-    }
-    Err(format!(
-        "it has to be started at once, not staged: STATE is of format {}, and it reads {format}",
-        FORMATS.newest()
-    ))
-}
-
-/// Lets a system of this format find what it can read. A newer one sees to that itself.
-fn make_readable(updates: &Updates, format: u32) -> Result<(), install::Error> {
-    let wanted = format.min(FORMATS.newest());
-    Ok(migrate::prepare(&Linux, &updates.state, &FORMATS, wanted)?)
 }
 
 /// Goes back to what is in the other slot.
@@ -185,34 +168,30 @@ pub(super) async fn roll_back(server: &Server, options: StartOptions) -> Result<
     let options = checked(Some(options))?;
     let may = may_go_down(server, options).await;
     may.map_err(|reason| conflict(format!("the machine does not go back: {reason}")))?;
-    match tokio::task::spawn_blocking(move || turn_back(&own, options)).await {
+    match tokio::task::spawn_blocking(move || turn_back(&own)).await {
         Ok(Ok(record)) => start_from(server, &record, options).await.map_err(conflict),
-        Ok(Err(reason)) => Err(conflict(format!("there is no way back: {reason}"))),
+        Ok(Err(error)) => Err(conflict(format!("there is no way back: {}", chain(&error)))),
         Err(error) => Err(failed(format!("the rollback failed: {error}"))),
     }
 }
 
-/// Lets the loader start what is in the other slot, and that find a STATE that it can read.
-fn turn_back(own: &Updates, options: StartOptions) -> Result<Record, String> {
-    let in_words = |error: install::Error| chain(&error).to_string();
+/// Lets the loader start what is in the other slot, if that can read what STATE can be made.
+fn turn_back(own: &Updates) -> Result<Record, install::Error> {
     let booted = &own.booted;
-    let mut disk = booted.open().map_err(in_words)?;
-    let (from, _) = disk.entries(booted.slot).map_err(in_words)?;
-    let (to, format) = disk.way_back(booted.slot).map_err(in_words)?;
-    may_be_older(format, options)?;
+    let mut disk = booted.open()?;
+    let (from, _) = disk.entries(booted.slot)?;
+    let (_, format) = disk.way_back(booted.slot)?;
+    migrate::check(&Linux, &own.state, &FORMATS, format)?;
     let before = Record::load(&Linux, &own.record);
+    let to = disk.roll_back(booted.slot)?;
     // Whoever was updated from is known by version; of anything else the slot says enough.
     let sides = before.into_iter().flat_map(|record| [record.from, record.to]);
     let version = sides.into_iter().find(|side| side.slot == to.slot).map(|side| side.version);
     let from = Side { slot: from.slot, generation: from.generation, version: booted.version.clone() };
     let version = version.unwrap_or_else(|| "what was there before".to_owned());
     let record = Record::new(from, Side { slot: to.slot, generation: to.generation, version });
-    let put = || {
-        record.store(&Linux, &own.record)?;
-        make_readable(own, format)?;
-        disk.roll_back(booted.slot).map(drop)
-    };
-    put().map_err(in_words).map(|()| record.clone())
+    record.store(&Linux, &own.record)?;
+    Ok(record)
 }
 
 /// Lets the machine start from what was put in a slot, or leaves that to the next start; answers which.

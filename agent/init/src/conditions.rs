@@ -101,7 +101,7 @@ fn foreign(machine: &Machine) -> Option<Condition> {
 fn disk(machine: &Machine) -> Option<Condition> {
     let again = "the machine tries again at its next start";
     if let Storage::Unfit(reason) = &machine.storage {
-        let fix = "start the system that wrote it: the other one of this disk by the firmware's boot menu, or an \
+        let fix = "start the system that wrote it: the other one of this disk, in the menu of its loader, or an \
                    installation medium of its version; it is left as it is";
         return Some(Condition::new("StateFormat", format!("its STATE cannot be read: {reason}"), fix));
     }

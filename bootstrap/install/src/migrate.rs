@@ -183,8 +183,7 @@ impl Formats {
     }
 
     /// What the files that differ are in another format. Changes nothing.
-    fn plan(&self, view: View<'_>, (from, to): (u32, u32)) -> Result<Files, MigrateError> {
-        let mut view = view;
+    fn plan(&self, mut view: View<'_>, (from, to): (u32, u32)) -> Result<Files, MigrateError> {
         let is_forward = from < to;
         let mut formats: Vec<u32> = (from.min(to)..from.max(to)).collect();
         if !is_forward {

@@ -84,7 +84,7 @@ pub(crate) fn support(options: &Support) -> Result<()> {
     let mut draft = options.file.clone().into_os_string();
     draft.push(".part");
     let mut file = std::fs::File::create(&draft).with_context(|| format!("making {name}"))?;
-    let put = || {
+    let mut put = || {
         let bytes = collect(&options.target, &mut file)?;
         std::fs::rename(&draft, &options.file).with_context(|| format!("writing {name}"))?;
         anyhow::Ok(bytes)

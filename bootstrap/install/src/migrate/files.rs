@@ -128,3 +128,39 @@ pub(super) fn may_change(path: &str) -> bool {
     let Some(Component::Normal(first)) = parts.next() else { return false };
     FIXED.iter().all(|fixed| first != *fixed) && parts.all(|part| matches!(part, Component::Normal(_)))
 }
+
+#[cfg(test)]
+mod tests {
+    use sys::FakeSystem;
+
+    use super::*;
+
+    #[test]
+    fn a_step_sees_what_the_one_before_has_changed() {
+        let system = FakeSystem::new();
+        for path in ["/state/a", "/state/pki/ca.key", "/state/pki/ca.crt"] {
+            system.file(path, path);
+        }
+        let mut view = View::new(&system, Path::new("/state"));
+        let put = |path: &str| Change::Put { path: path.to_owned(), mode: 0o600, content: b"new".to_vec() };
+        let remove = |path: &str| Change::Remove { path: path.to_owned() };
+        view.take(vec![put("pki/ca.key"), remove("pki/ca.crt"), put("pki/old/ca.crt"), remove("absent")]).unwrap();
+        assert_eq!(view.list("pki").unwrap(), ["ca.key", "old"]);
+        assert_eq!(view.list("pki/old").unwrap(), ["ca.crt"]);
+        assert_eq!((view.list("").unwrap(), view.list("none").unwrap()), (vec!["a".into(), "pki".into()], vec![]));
+        assert_eq!(view.read("pki/ca.key").unwrap().unwrap(), b"new");
+        assert_eq!((view.read("pki/ca.crt").unwrap(), view.read("none").unwrap()), (None, None));
+        assert_eq!(view.read("a").unwrap().unwrap(), b"/state/a");
+        assert_eq!(view.into_files().len(), 4);
+    }
+
+    #[test]
+    fn nothing_outside_and_nothing_fixed_is_changed() {
+        for path in ["pki/ca.key", "manifest.toml", "a/../b", "etcd.yaml"] {
+            assert_eq!(may_change(path), !path.contains(".."), "{path}");
+        }
+        for path in ["", "/etc/x", "../x", "etcd/db", "machine-id", "format.json", ".formats/1/0", "./x"] {
+            assert!(!may_change(path), "{path}");
+        }
+    }
+}

@@ -222,7 +222,12 @@ fn try_bring(system: &dyn System, state: &Path, own: &Formats) -> Result<Vec<Str
         let found = Form::load(system, state)?;
         match own.decide(found, system.exists(&state.join(IN_USE)))? {
             Next::Done => return Ok(told),
-            Next::Tell(format) => Form::Settled { format }.store(system, state)?,
+            Next::Tell(format) => match (Form::Settled { format }.store(system, state), own.newest()) {
+                (Ok(()), _) => {}
+                // It is full, perhaps. What tells nothing is of this format all the same.
+                (Err(error), FIRST) => return Ok(vec![stdx::chain(&error).to_string()]),
+                (Err(error), _) => return Err(error),
+            },
             Next::Finish { from, to } => {
                 told.push(format!("STATE: its way from format {from} to {to} was cut short, and goes on"));
                 beside::finish(system, state, (from, to))?;

@@ -271,6 +271,12 @@ fn a_blank_state_is_of_the_format_of_whoever_makes_it() {
     let state = FakeSystem::new();
     bring(&state, 3).unwrap();
     assert_settled(&state, 3, "blank");
+    for (own, is_brought) in [(1, true), (2, false)] {
+        let full = state_of(1);
+        full.fail("format.json", 28);
+        assert_eq!(bring(&full, own).is_ok(), is_brought);
+        assert_format(&full, 1, "full");
+    }
     // Nothing is known of the files of a record that cannot be read.
     for record in ["", "{}", "{\"stage\":\"settled\"}", "{\"stage\":\"settled\",\"format\":-1}"] {
         let state = state_of(1);

@@ -115,6 +115,7 @@ pub(crate) const LINKS: &[(&str, &str)] = &[
     ("usr/sbin/fsck.ext4", "e2fsck"),
     ("usr/sbin/init", "../bin/keelson"),
     ("usr/sbin/mkfs.ext4", "mke2fs"),
+    ("usr/sbin/modprobe", "../bin/keelson"),
     ("var/run", "/run"),
 ];
 

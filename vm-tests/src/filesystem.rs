@@ -13,6 +13,7 @@ use install::FileDevice;
 use crate::flash::disk_of;
 
 const TOOLS: &[tools::Tool] = &[("debugfs", "e2fsprogs")];
+const DISC_TOOLS: &[tools::Tool] = &[("xorriso", "xorriso")];
 /// The file that takes all the room.
 const BALLAST: &str = "ballast";
 
@@ -45,6 +46,19 @@ pub(crate) fn find(path: &Path, beginning: &str) -> Result<(String, Vec<u8>)> {
     let mut content = Vec::new();
     found.to_file().read_to_end(&mut content).with_context(|| format!("read {}", found.file_name()))?;
     Ok((found.file_name(), content))
+}
+
+/// Makes an optical medium of this label with these files, as clouds attach them.
+pub(crate) fn burn(path: &Path, label: &str, files: &[(&str, &str)]) -> Result<()> {
+    tools::require(DISC_TOOLS)?;
+    let folder = path.with_extension("files");
+    fs::create_dir_all(&folder).context("make room for a disc's files")?;
+    for (name, text) in files {
+        fs::write(folder.join(name), text).with_context(|| format!("write {name}"))?;
+    }
+    let mut command = tools::command("xorriso");
+    command.args(["-as", "mkisofs", "-quiet", "-joliet", "-rock", "-volid", label, "-output"]).arg(path).arg(&folder);
+    tools::run(&mut command).context("make a disc").map(drop)
 }
 
 /// Overwrites the start of a partition: what tells of the file system, its root folder, and many of its files.

@@ -12,6 +12,7 @@ const BY_NAME: &[(&str, &str)] = &[
     ("kube-scheduler", "scheduler"),
     ("kube-proxy", "proxy"),
     ("kubelet", "kubelet"),
+    ("modprobe", "modprobe"),
     ("sample", "sample-server"),
 ];
 

@@ -20,6 +20,7 @@ mod leading;
 mod look;
 mod machine;
 mod manifest;
+mod modprobe;
 mod node;
 mod proxy;
 mod runtime;
@@ -112,6 +113,9 @@ pub(crate) enum Role {
     Unlock(unlock::Unlock),
     /// Takes the recovery keys of a machine's encrypted partitions, which it gives out once.
     RecoveryKey(target::Target),
+    /// Loads modules of the kernel, as it asks for them itself.
+    #[command(hide = true)]
+    Modprobe(modprobe::Options),
     /// Secrets that a manifest refers to: sealed by a machine's TPM, or kept on its STATE.
     #[command(subcommand)]
     Secret(secret::Command),
@@ -176,6 +180,7 @@ impl Role {
             Self::Shutdown(options) => done(change::shut_down(&options)),
             Self::Reset(options) => done(change::reset(&options)),
             Self::Unlock(options) => done(unlock::unlock(&options)),
+            Self::Modprobe(options) => done(modprobe::run(&options)),
             Self::Secret(command) => done(secret::run(command)),
             Self::RecoveryKey(target) => done(unlock::recovery_key(&target)),
             Self::Service(command) => done(look::service(&command)),

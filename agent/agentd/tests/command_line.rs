@@ -4,9 +4,10 @@
 
 use std::cell::RefCell;
 use std::convert::Infallible;
+use std::io::Write;
 use std::os::unix::net::UnixListener;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 use std::rc::Rc;
 use std::thread::JoinHandle;
 
@@ -19,8 +20,8 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use machine_api::apply_request::Trial;
 use machine_api::{
-    Applied, ApplyRequest, KeyChange, LogLine, LogLines, LogPart, LogRequest, MachineStatus, RouteList, RouteStatus,
-    Stage, Text,
+    Applied, ApplyRequest, Condition, KeyChange, LogLine, LogLines, LogPart, LogRequest, MachineStatus, RouteList,
+    RouteStatus, Stage, Text,
 };
 use prost::Message;
 
@@ -214,6 +215,32 @@ fn a_machine_s_status_is_told_and_its_readiness_is_the_exit_code() {
         assert_eq!(output.status.code(), Some(code), "{text}");
         assert!(text.starts_with("m1: "), "{text}");
     }
+}
+
+#[test]
+fn what_a_machine_said_of_another_passphrase_is_no_answer() {
+    let folder = tempfile::tempdir().unwrap();
+    let status = |keys_tried: u32, why: Option<&str>| {
+        let locked = |why: &str| Condition { name: "Locked".to_owned(), why: why.to_owned(), ..Condition::default() };
+        let conditions = why.map(locked).into_iter().collect();
+        ("GetStatus", ok(&MachineStatus { keys_tried, conditions, ..MachineStatus::default() }))
+    };
+    let refused = "the passphrase that was given does not fit";
+    let taken = || ("Unlock", ok(&Text { text: "it is tried".to_owned() }));
+    let unlock = |name: &str, last: (&'static str, Answer)| {
+        let socket = folder.path().join(name);
+        let answers = vec![status(1, Some(refused)), taken(), status(1, Some(refused)), last];
+        let server = answer_all(&socket, answers);
+        let mut command = Command::new(env!("CARGO_BIN_EXE_keelson"));
+        command.args(["unlock", "--socket", socket.to_str().unwrap()]);
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        child.stdin.take().unwrap().write_all(b"correct horse battery\n").unwrap();
+        let output = child.wait_with_output().unwrap();
+        server.join().unwrap();
+        (output.status.success(), String::from_utf8(output.stderr).unwrap())
+    };
+    assert_eq!(unlock("a", status(2, None)), (true, String::new()));
+    assert_eq!(unlock("b", status(2, Some(refused))), (false, format!("keelson: {refused}\n")));
 }
 
 #[test]

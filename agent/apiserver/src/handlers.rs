@@ -70,19 +70,7 @@ pub async fn dispatch(call: &Call, parts: Parts, body: Body) -> Result<Response<
     if parts.method == Method::POST && !call.info.name.is_empty() {
         return Err(Failure::method_not_allowed());
     }
-    match call.info.verb {
-        "get" if components::is(call.kind) => components::get(call).await,
-        "list" if components::is(call.kind) => components::list(call).await,
-        "get" => read::get(call).await,
-        "list" => list::list(call).await,
-        "watch" => watched(call, parts).await,
-        "create" => create::create(call, read_body(body).await?).await,
-        "update" => update::update(call, read_body(body).await?).await,
-        "patch" => patch::patch(call, read_body(body).await?).await,
-        "delete" => delete::delete(call, read_body(body).await?).await,
-        "deletecollection" => delete::delete_collection(call, read_body(body).await?).await,
-        _ => Err(Failure::method_not_allowed()),
-    }
+    by_verb(call, parts, body, Failure::method_not_allowed).await
 }
 
 /// Hands a request on a custom resource to its handler: what serves those looks at nothing but the verb.
@@ -94,7 +82,14 @@ async fn custom(call: &Call, parts: Parts, body: Body) -> Result<Response<Body>>
     if matches!(verb, "update" | "patch") && call.info.name.is_empty() {
         return Err(Failure::bad_request("name must be provided"));
     }
-    match verb {
+    by_verb(call, parts, body, || Failure::verb_not_supported(call.subject(), verb)).await
+}
+
+/// Hands a request on whole objects to the handler of its verb, if there is one.
+async fn by_verb(call: &Call, parts: Parts, body: Body, unknown: impl FnOnce() -> Failure) -> Result<Response<Body>> {
+    match call.info.verb {
+        "get" if components::is(call.kind) => components::get(call).await,
+        "list" if components::is(call.kind) => components::list(call).await,
         "get" => read::get(call).await,
         "list" => list::list(call).await,
         "watch" => watched(call, parts).await,
@@ -103,7 +98,7 @@ async fn custom(call: &Call, parts: Parts, body: Body) -> Result<Response<Body>>
         "patch" => patch::patch(call, read_body(body).await?).await,
         "delete" => delete::delete(call, read_body(body).await?).await,
         "deletecollection" => delete::delete_collection(call, read_body(body).await?).await,
-        other => Err(Failure::verb_not_supported(call.subject(), other)),
+        _ => Err(unknown()),
     }
 }
 

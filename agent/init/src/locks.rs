@@ -162,6 +162,12 @@ pub(crate) fn conditions(machine: &Machine) -> Vec<Condition> {
 
 /// Takes what somebody gives to open the partitions with. Answers whether they are open.
 pub(crate) fn unlock(machine: &mut Machine, text: &str) -> bool {
+    let is_open = try_key(machine, text);
+    machine.keys_tried += 1;
+    is_open
+}
+
+fn try_key(machine: &mut Machine, text: &str) -> bool {
     let is_locked = matches!(machine.storage, Storage::Locked(_));
     if !is_locked && !machine.rekey.lacks_passphrase() {
         machine.say("a passphrase was given, and nothing is locked");

@@ -101,6 +101,8 @@ pub(crate) struct Machine {
     pub(crate) volume_status: Vec<VolumeStatus>,
     /// What somebody gave to open them.
     pub(crate) given: Vec<Key>,
+    /// How many of these were tried in this start.
+    pub(crate) keys_tried: u32,
     /// What servers gave to open them with, or to put into them.
     pub(crate) fetched: Vec<Fetched>,
     /// What servers are asked for.
@@ -185,6 +187,7 @@ impl Machine {
             volumes: None,
             volume_status: Vec::new(),
             given: Vec::new(),
+            keys_tried: 0,
             fetched: Vec::new(),
             asked: Asked::default(),
             rekey: Rekey::default(),

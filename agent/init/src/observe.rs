@@ -40,6 +40,7 @@ pub(crate) fn observe(machine: &mut Machine, services: Vec<ServiceStatus>) -> Ma
         update: machine.update.as_ref().map(install::Record::describe),
         update_state: machine.update.as_ref().map(|update| update_state(update).into()),
         virtual_address: None,
+        keys_tried: machine.keys_tried,
     }
 }
 

@@ -247,6 +247,7 @@ mod tests {
         assert!(condition.is_concern && condition.fix.contains("keelson unlock"), "{condition:?}");
         assert!(!locks::unlock(&mut machine, "short") && machine.given.is_empty());
         assert!(!locks::unlock(&mut machine, "correct horse battery") && machine.given.len() == 1);
+        assert_eq!(machine.keys_tried, 2);
         system.fail("luksDump", 5);
         assert!(step(&mut machine));
         assert!(machine.rekey.conditions()[0].why.contains("are not what the manifest asks for"));

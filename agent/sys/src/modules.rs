@@ -95,6 +95,20 @@ impl ModuleIndex {
         loaded.into_iter().filter_map(Result::err).filter(is_told).collect()
     }
 
+    /// Loads what somebody asks for by the name of a module or by an alias, such as `fs-vfat`. Returns false if there is no
+    /// such module.
+    ///
+    /// # Errors
+    /// When the kernel refuses a file.
+    pub fn load_asked(&mut self, system: &dyn System, asked: &str) -> Result<bool, Error> {
+        if self.load(system, asked, "")? {
+            return Ok(true);
+        }
+        let names = self.for_alias(asked);
+        names.iter().try_for_each(|name| self.load(system, name, "").map(drop))?;
+        Ok(!names.is_empty())
+    }
+
     /// Names of the modules that say they drive a device with this alias.
     #[must_use]
     pub fn for_alias(&self, modalias: &str) -> Vec<String> {
@@ -227,6 +241,18 @@ mod tests {
         assert!(index.load(&system, "ext4", "").unwrap());
         assert!(!index.load(&system, "absent", "").unwrap());
         assert_eq!(loaded(&system), ["failover", "net_failover", "virtio_net"]);
+    }
+
+    #[test]
+    fn whoever_asks_names_a_module_or_what_it_is_for() {
+        let system = machine();
+        let mut index = ModuleIndex::read(&system);
+        assert!(index.load_asked(&system, "net_failover").unwrap());
+        assert!(index.load_asked(&system, "virtio:d00000001v00001AF4").unwrap());
+        assert_eq!(loaded(&system), ["failover", "net_failover", "virtio_net"]);
+        assert!(!index.load_asked(&system, "fs-vfat").unwrap());
+        system.fail("virtio-pci", Errno::ENODEV as i32);
+        assert!(index.load_asked(&system, "virtio-pci").is_err());
     }
 
     #[test]

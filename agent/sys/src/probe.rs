@@ -1,8 +1,5 @@
 //! What file system a block device holds, from its first bytes.
 
-use crate::modules::ModuleIndex;
-use crate::system::System;
-
 /// How many bytes from the start of a device [`probe_filesystem`] needs.
 pub const PROBE_BYTES: usize = 36 * 1024;
 
@@ -40,29 +37,6 @@ impl FilesystemKind {
             Self::Iso9660 => "iso9660",
             Self::Vfat => "vfat",
             Self::Exfat => "exfat",
-        }
-    }
-
-    /// The kernel's modules without which it cannot be mounted, if no device asked for them: itself, and the letters that
-    /// it is written in.
-    #[must_use]
-    pub fn modules(self) -> &'static [&'static str] {
-        match self {
-            Self::Ext4 | Self::Erofs => &[],
-            Self::Iso9660 => &["nls_utf8", "isofs"],
-            Self::Vfat => &["nls_cp437", "nls_ascii", "vfat"],
-            Self::Exfat => &["exfat"],
-        }
-    }
-}
-
-impl FilesystemKind {
-    /// Loads what mounting it needs: nothing else asks for that. What keeps a module from being loaded, mounting tells.
-    pub fn load_modules(self, system: &dyn System) {
-        let names = self.modules();
-        let mut index = if names.is_empty() { ModuleIndex::default() } else { ModuleIndex::read(system) };
-        for name in names {
-            index.load(system, name, "").ok();
         }
     }
 }

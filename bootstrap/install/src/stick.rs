@@ -124,7 +124,6 @@ pub fn write<E: From<StickError>>(
 
 fn mount(system: &dyn System, device: &BlockDevice) -> Result<(), StickError> {
     let kind = device.filesystem.as_ref().map_or(FilesystemKind::Vfat, |found| found.kind);
-    kind.load_modules(system);
     let mount = Mount {
         source: device.path().to_string_lossy().into_owned(),
         target: PLACE.into(),

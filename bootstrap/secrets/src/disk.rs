@@ -15,7 +15,6 @@ pub fn on_disk<T>(system: &dyn System, device: &BlockDevice, look: impl FnOnce()
     let Some(filesystem) = &device.filesystem else {
         return Err(format!("the disk {} has no file system that is known", device.name));
     };
-    filesystem.kind.load_modules(system);
     let mount = Mount {
         source: device.path().to_string_lossy().into_owned(),
         target: DISK.into(),

@@ -32,7 +32,7 @@ const VIEWS: &[(&str, &str)] = &[
     ("images", "keelson-sample"),
     ("pods", "sample"),
     ("containers", "sample"),
-    ("boots", "phases"),
+    ("boots", "isCritical"),
     ("manifest", "machine.hostname"),
 ];
 /// Commands that a worker is asked by way of its master, and what they say.
@@ -44,7 +44,6 @@ const ASKED: &[(&str, &[&str], &str)] = &[
     ("dmesg", &["--tail", "3"], "\n"),
     ("events", &[], "node"),
     ("boot-report", &[], "containerd"),
-    ("crash", &[], ""),
     ("check dns", &["localhost"], "127.0.0.1"),
     ("manifest show", &[], "role = \"worker\""),
     ("manifest explain", &["--origin", "machine.role"], "worker"),
@@ -104,7 +103,8 @@ async fn files(scene: &Scene, master: &Machine, worker: &Machine) -> Result<()> 
     let at = |name: &str| scene.cluster.folder.path().join(name).display().to_string();
     let (frames, archive, snapshot) = (at("frames.pcapng"), at("support.tar"), at("etcd.db"));
     let interface = if scene.is_netns() { "eth0".to_owned() } else { card(scene, master, worker).await? };
-    let captured = [&interface, "--duration", "5s", "--filter", "tcp port 6443", "--output", &frames];
+    // A node renews its lease every ten seconds.
+    let captured = [&interface, "--duration", "15s", "--filter", "tcp port 6443", "--output", &frames];
     ask(scene, master, worker, "capture", &captured).await?;
     let bytes = fs::read(&frames).context("read what was captured")?;
     ensure!(bytes.starts_with(&PCAPNG) && bytes.len() > 300, "{} bytes were captured", bytes.len());

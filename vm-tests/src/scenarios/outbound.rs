@@ -14,6 +14,7 @@ use super::scene::{PODS, SHORTLY, SOON, Scene};
 use crate::container::Layout;
 use crate::files::Files;
 use crate::observe::Api;
+use crate::plan::Machine;
 use crate::wait::until;
 
 const IMAGE_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
@@ -35,7 +36,7 @@ pub(super) async fn run_registry(scene: &mut Scene) -> Result<Outcome> {
     ] {
         apply(scene, &machine, &machine, &(before.clone() + &words)).await?;
         until(&format!("word of the refused image of {name}"), SOON, async || {
-            start(&api, name, &image).await?;
+            start(&api, &machine, name, &image).await?;
             let events = api.get("/api/v1/namespaces/default/events").await?;
             let said = messages(&events, name);
             ensure!(said.contains(told), "what is said of it is {said:?}");
@@ -46,7 +47,7 @@ pub(super) async fn run_registry(scene: &mut Scene) -> Result<Outcome> {
     scene.say("a registry that is not believed, or does not know the machine, gives nothing, and why is told");
     let plan = apply(scene, &machine, &machine, &(before + &files.manifest())).await?;
     ensure!(!plan.contains(crate::files::PASSWORD), "the password is shown: {plan}");
-    start(&api, "guest", &image).await?;
+    start(&api, &machine, "guest", &image).await?;
     until("a pod from the private registry", SOON, async || {
         let pod = api.get(&format!("{PODS}/guest")).await?;
         match pod["status"]["phase"].as_str() {
@@ -55,17 +56,20 @@ pub(super) async fn run_registry(scene: &mut Scene) -> Result<Outcome> {
         }
     })
     .await?;
-    ensure!(files.asked().iter().any(|(_, path, _)| path.contains("/blobs/")), "nobody asked for the image");
+    ensure!(files.asked().iter().any(|(_, path, _)| path.contains("/private/sample/")), "nobody asked for the image");
     scene.say("with a CA and a password in its manifest the machine starts pods from a private registry");
     Ok(Outcome::Passed)
 }
 
-async fn start(api: &Api, name: &str, image: &str) -> Result<()> {
+async fn start(api: &Api, on: &Machine, name: &str, image: &str) -> Result<()> {
     let pod = json!({
         "apiVersion": "v1",
         "kind": "Pod",
         "metadata": { "name": name },
-        "spec": { "containers": [{ "name": "main", "image": image, "imagePullPolicy": "Always" }] },
+        "spec": {
+            "nodeName": on.name,
+            "containers": [{ "name": "main", "image": image, "imagePullPolicy": "Always" }],
+        },
     });
     super::scene::create(api, PODS, &pod).await
 }

@@ -9,8 +9,9 @@ use toml_edit::{DocumentMut, value};
 use super::Outcome;
 use super::mishaps::{has, is_over};
 use super::network::{apply, ask, manifest};
-use super::scene::{SOON, Scene};
+use super::scene::{SHORTLY, SOON, Scene};
 use super::upgrade::{keelson, status};
+use crate::flash::Medium;
 use crate::plan::Machine;
 use crate::wait::until;
 use crate::{process, tpm};
@@ -18,10 +19,12 @@ use crate::{process, tpm};
 const NAME: &str = "SecretMissing";
 const REGISTRY: &str = "r.example.com";
 const KEY: &str = "outbound.servers.\"r.example.com\".password";
-const PASSWORD: &str = "a word that nobody says";
+const PASSWORD: &str = "a-word-that-nobody-says";
 
 pub(super) async fn run(scene: &mut Scene) -> Result<Outcome> {
     let machine = scene.cluster.master().context("the cluster has no master")?.clone();
+    // Where the emulator places the image's files itself, a TPM's log has no room.
+    scene.flash(Medium::Disk)?;
     tpm::attach(&mut scene.cluster, &machine.name, true)?;
     scene.up().await?;
     let plain = manifest(scene, &machine)?;
@@ -91,8 +94,13 @@ async fn give(scene: &Scene, machine: &Machine, verb: &str, name: &str, secret: 
 async fn unseen(scene: &Scene, machine: &Machine, secret: &str) -> Result<()> {
     for verb in ["get", "manifest show"] {
         let further: &[&str] = if verb == "get" { &["manifest"] } else { &[] };
-        let shown = ask(scene, machine, machine, verb, further).await?;
-        ensure!(shown.contains(REGISTRY), "`{verb}` shows another manifest:\n{shown}");
+        // What was applied a moment ago may not count yet.
+        let shown = until(&format!("the manifest in `{verb}`"), SHORTLY, async || {
+            let shown = ask(scene, machine, machine, verb, further).await?;
+            ensure!(shown.contains(REGISTRY), "it shows another one:\n{shown}");
+            Ok(shown)
+        })
+        .await?;
         ensure!(!shown.contains(secret) && !shown.contains(PASSWORD), "`{verb}` shows a secret");
     }
     Ok(())

@@ -15,7 +15,7 @@ use crate::plan::Machine;
 use crate::wait::until;
 
 const SERIAL: &str = "RACK-7,UNIT-3";
-const DISK: &str = "cidata.raw";
+const DISK: &str = "cidata.iso";
 /// What the part on the disk says of the name, which the other one knows better.
 const ANY_NAME: &str = "any-machine";
 
@@ -23,7 +23,7 @@ pub(super) async fn run(scene: &mut Scene) -> Result<Outcome> {
     let machine = scene.cluster.master().context("the cluster has no master")?.clone();
     let (common, own) = divide(&manifest(scene, &machine)?, &machine.name)?;
     let folder = scene.cluster.folder.machine(&machine.name);
-    filesystem::make(&folder.join(DISK), "CIDATA", &[("meta-data", ""), ("user-data", &common)])?;
+    filesystem::burn(&folder.join(DISK), "CIDATA", &[("meta-data", ""), ("user-data", &common)])?;
     let files = scene.public_files()?;
     let digest = hex(&Sha256::digest(&own));
     let hardware = Hardware {

@@ -13,7 +13,7 @@ use crate::process;
 const WITHIN: Duration = Duration::from_secs(60);
 /// A passphrase takes seconds, on a slow machine and for each partition.
 const OPENED_WITHIN: Duration = Duration::from_secs(300);
-const ASKED_EVERY: Duration = Duration::from_secs(2);
+const ASKED_EVERY: Duration = Duration::from_millis(500);
 const GIVEN_BYTES: u64 = 514;
 /// What a machine lacks while its partitions are closed.
 const LOCKED: &str = "Locked";
@@ -35,18 +35,23 @@ pub(crate) fn unlock(options: &Unlock) -> Result<()> {
     ensure!(!given.is_empty(), "no passphrase came from standard input");
     let target = &options.target;
     let wanted = UnlockRequest { passphrase: given.into() };
+    let before = process::ask(WITHIN, target.ask(async |machine| machine.get_status(()).await))?.keys_tried;
     process::ask(WITHIN, target.ask(async |machine| machine.unlock(wanted).await))?;
-    process::ask(OPENED_WITHIN, opened(target))?;
+    process::ask(OPENED_WITHIN, opened(target, before))?;
     println!("the disk is open");
     Ok(())
 }
 
-/// Waits until a machine is no longer locked, or says no.
-async fn opened(target: &Target) -> Result<()> {
-    for _ in 0..OPENED_WITHIN.as_secs() / ASKED_EVERY.as_secs() {
+/// Waits until a machine is no longer locked, or says no to one key more than it had tried before: until then it tells what
+/// came of another one.
+async fn opened(target: &Target, tried_before: u32) -> Result<()> {
+    for _ in 0..OPENED_WITHIN.as_millis() / ASKED_EVERY.as_millis() {
         tokio::time::sleep(ASKED_EVERY).await;
         // Once it is open, the machine asks for a certificate.
         let Ok(status) = target.ask(async |machine| machine.get_status(()).await).await else { return Ok(()) };
+        if status.keys_tried == tried_before {
+            continue;
+        }
         match status.conditions.iter().find(|condition| condition.name == LOCKED) {
             None => return Ok(()),
             Some(locked) if locked.why.contains("does not fit") => bail!("{}", locked.why),

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 use disk::{Device, ENTRIES, Entry, Esp, Part, Slot, Table, Update, Window, iso, layout, uki};
 use install::FileDevice;
+use install::migrate::FORMATS;
 
 use crate::recipe::{BASE_SUITE, HARDENED, LOADER_PACKAGE};
 use crate::secure_boot::SecureBoot;
@@ -82,7 +83,8 @@ impl Flashable<'_> {
         // No version that the loader would sort by: the names of entries alone say what is newest.
         let name = format!("PRETTY_NAME=\"Keelson {version}\"\n");
         let root = self.image.checked_root_arguments();
-        let arguments = [ARGUMENTS, HARDENED, &root, &format!("keelson.version={version}"), self.arguments];
+        let own = format!("keelson.version={version} {}={}", uki::STATE_FORMAT, FORMATS.newest());
+        let arguments = [ARGUMENTS, HARDENED, &root, &own, self.arguments];
         let arguments = arguments.join(" ");
         let (initramfs, kernel) = (read(&self.image.initramfs)?, read(&self.image.kernel)?);
         let sections = [
@@ -163,7 +165,7 @@ impl Flashable<'_> {
         let kernel = self.kernel_image()?;
         let sha256 = crate::fingerprint::hex(&crate::fingerprint::sha256_file(&self.image.root)?);
         let root = Part { bytes: fs::metadata(&self.image.root).context("the root")?.len(), sha256 };
-        let update = Update::new(&self.full_version(), Part::of(&kernel), root);
+        let update = Update::new(&self.full_version(), FORMATS.span(), Part::of(&kernel), root);
         let mut file = fs::File::create(output).with_context(|| format!("make {}", output.display()))?;
         file.write_all(&update.head(sign)?).context("write the update")?;
         file.write_all(&kernel).context("write the update")?;
@@ -244,6 +246,7 @@ mod tests {
         assert_eq!(esp.read(FALLBACK_LOADER).unwrap().unwrap(), b"loader");
         let kernel = esp.read("EFI/Linux/keelson-1-a.efi").unwrap().unwrap();
         assert_eq!(uki::argument(&kernel, "keelson.version").unwrap(), "1.2.3+00112233");
+        assert_eq!(uki::argument(&kernel, uki::STATE_FORMAT).unwrap(), FORMATS.newest().to_string());
         assert_eq!(uki::argument(&kernel, "init_on_alloc").unwrap(), "1");
         assert_eq!(uki::argument(&kernel, "keelson.verity").unwrap(), image.verity.to_string());
         assert_eq!(uki::section(&kernel, uki::INITRAMFS).unwrap().unwrap(), b"initramfs");
@@ -279,6 +282,7 @@ mod tests {
         let head = Update::parse_head(&file).unwrap().unwrap();
         let (kernel, root) = file[head.bytes..].split_at(usize::try_from(head.update.kernel.bytes).unwrap());
         assert_eq!((Part::of(kernel), Part::of(root)), (head.update.kernel.clone(), head.update.root.clone()));
+        assert_eq!(head.update.state, FORMATS.span());
         assert_eq!((head.update.version.as_str(), head.signature.as_str()), ("1.2.3+00112233", "5e"));
     }
 }

@@ -1,7 +1,7 @@
 //! File systems of a machine's disks: made, or changed while it is off. What lies there is damaged, or filled up.
 
 use std::fs;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
@@ -19,7 +19,7 @@ const BALLAST: &str = "ballast";
 
 /// Makes a disk with a file system of this label that has these files, such as a person makes on a stick.
 pub(crate) fn make(path: &Path, label: &str, files: &[(&str, &str)]) -> Result<()> {
-    const BYTES: u64 = 4 << 20;
+    const BYTES: u64 = 64 << 20;
     let mut name = [b' '; 11];
     name.iter_mut().zip(label.bytes()).for_each(|(place, byte)| *place = byte);
     let mut device = FileDevice::create(path, BYTES).with_context(|| format!("make {}", path.display()))?;
@@ -32,6 +32,20 @@ pub(crate) fn make(path: &Path, label: &str, files: &[(&str, &str)]) -> Result<(
         file.write_all(text.as_bytes()).with_context(|| format!("write {name}"))?;
     }
     volume.unmount().context("write the disk")
+}
+
+/// The name and the content of the first file on such a disk whose name begins so.
+pub(crate) fn find(path: &Path, beginning: &str) -> Result<(String, Vec<u8>)> {
+    let mut device = FileDevice::open(path).with_context(|| format!("open {}", path.display()))?;
+    let bytes = device.bytes();
+    let volume = FileSystem::new(Window::new(&mut device, 0, bytes), FsOptions::new()).context("read its files")?;
+    let files = volume.root_dir().iter().collect::<std::io::Result<Vec<_>>>().context("list its files")?;
+    let names: Vec<String> = files.iter().map(fatfs::DirEntry::file_name).collect();
+    let found = files.iter().find(|file| file.file_name().starts_with(beginning));
+    let found = found.with_context(|| format!("no file begins with {beginning}, there are {}", names.join(", ")))?;
+    let mut content = Vec::new();
+    found.to_file().read_to_end(&mut content).with_context(|| format!("read {}", found.file_name()))?;
+    Ok((found.file_name(), content))
 }
 
 /// Makes an optical medium of this label with these files, as clouds attach them.

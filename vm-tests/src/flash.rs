@@ -181,11 +181,11 @@ impl Flashed {
                 format!("if=none,id=disc,format=raw,media=cdrom,readonly=on,file={}", disc_of(folder).display());
             qemu.args(["-drive", &drive, "-device", "ide-cd,bus=sata.0,drive=disc,bootindex=1"]);
         }
-        let config = folder.join("config.raw");
+        let config = config_of(folder);
         let has_none = hardware.is_without_manifest || self.medium == Medium::VirtualDisk;
         if !has_none && self.write_config(&folder.join("manifest.toml"), &config).is_ok() {
-            let serial = if self.has_stick() { "a-stick" } else { CONFIG };
-            qemu::drive(qemu, (serial, medium_bus, None), &config, ",readonly=on");
+            let (serial, options) = if self.has_stick() { ("a-stick", "") } else { (CONFIG, ",readonly=on") };
+            qemu::drive(qemu, (serial, medium_bus, None), &config, options);
         }
     }
 }
@@ -265,6 +265,11 @@ fn virtual_disk_of(folder: &Path) -> PathBuf {
 
 pub(crate) fn disk_of(folder: &Path) -> PathBuf {
     folder.join("disk.raw")
+}
+
+/// The disk with the manifest, which is written anew for each start.
+pub(crate) fn config_of(folder: &Path) -> PathBuf {
+    folder.join("config.raw")
 }
 
 fn stick_of(folder: &Path) -> PathBuf {

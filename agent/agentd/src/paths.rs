@@ -24,6 +24,8 @@ pub(crate) const MENDED: &str = "/run/keelson/mended.toml";
 pub(crate) const MACHINE_SOCKET: &str = "/run/keelson/machine.sock";
 /// What the machine role tells of the network.
 pub(crate) const NETWORK: &str = "/run/keelson/network.json";
+/// The DNS servers, without the machine's own cache, for those who have another loopback link.
+pub(crate) const RESOLVERS: &str = "/run/keelson/resolv.servers.conf";
 /// The runtime, from Debian.
 pub(crate) const CONTAINERD: &str = "/usr/bin/containerd";
 /// The runtime's configuration, made at each boot.

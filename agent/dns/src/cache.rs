@@ -1,6 +1,7 @@
 //! What other resolvers said, for a short while. Bounded; the clock is an argument.
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use hickory_proto::op::{Message, ResponseCode};
@@ -8,6 +9,8 @@ use hickory_proto::rr::{Name, RData, RecordType};
 
 /// Entries kept. Names of one node's pods repeat; this is some hundred kilobytes.
 const ENTRIES: usize = 2048;
+/// Longer answers are asked for again, so that those that are kept have a bound.
+const ANSWER_BYTES: usize = 4096;
 /// The longest time that an answer is kept, whatever it says itself.
 const LONGEST: Duration = Duration::from_secs(30);
 
@@ -17,6 +20,8 @@ pub(crate) type Key = (Name, RecordType);
 /// Answers of other resolvers.
 #[derive(Default)]
 pub(crate) struct Answers {
+    /// Who gave them.
+    upstreams: Vec<SocketAddr>,
     entries: HashMap<Key, Entry>,
 }
 
@@ -27,6 +32,15 @@ struct Entry {
 }
 
 impl Answers {
+    /// Those of these resolvers; what others said, in another network perhaps, is forgotten.
+    pub(crate) fn of(&mut self, upstreams: &[SocketAddr]) -> &mut Self {
+        if self.upstreams != upstreams {
+            self.upstreams = upstreams.to_vec();
+            self.entries.clear();
+        }
+        self
+    }
+
     /// An answer that still holds, with what is left of its records' times.
     pub(crate) fn get(&self, key: &Key, now: Instant) -> Option<Message> {
         let entry = self.entries.get(key).filter(|entry| now < entry.until)?;
@@ -42,6 +56,9 @@ impl Answers {
 
     pub(crate) fn put(&mut self, key: Key, message: &Message, now: Instant) {
         let Some(lifetime) = lifetime(message) else { return };
+        if message.to_vec().is_ok_and(|bytes| bytes.len() > ANSWER_BYTES) {
+            return;
+        }
         if self.entries.len() >= ENTRIES {
             self.entries.retain(|_, entry| now < entry.until);
         }
@@ -101,5 +118,17 @@ mod tests {
             answers.put(key(number), &answer(60), now);
         }
         assert_eq!(answers.entries.len(), ENTRIES);
+        let mut long = answer(60);
+        for number in 0..ANSWER_BYTES / 16 {
+            let name = Name::from_ascii(format!("n{number}.example.com.")).unwrap();
+            long.add_answer(Record::from_rdata(name, 60, RData::A(A::new(192, 0, 2, 1))));
+        }
+        let other = (Name::from_ascii("long.example.com.").unwrap(), RecordType::A);
+        answers.put(other.clone(), &long, now);
+        assert!(answers.get(&other, now).is_none());
+        // Whoever is asked now may say something else.
+        answers.of(&[]).put(key(0), &answer(60), now);
+        assert!(answers.of(&[]).get(&key(0), now).is_some());
+        assert!(answers.of(&["192.0.2.53:53".parse().unwrap()]).get(&key(0), now).is_none());
     }
 }

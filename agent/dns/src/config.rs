@@ -3,6 +3,34 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use tokio::sync::watch;
+
+/// Other resolvers, in order of preference; they may change at any time.
+#[derive(Clone, Debug)]
+pub struct Upstreams(watch::Receiver<Vec<SocketAddr>>);
+
+impl Upstreams {
+    /// Those of now.
+    pub(crate) fn now(&self) -> Vec<SocketAddr> {
+        self.0.borrow().clone()
+    }
+}
+
+impl From<watch::Receiver<Vec<SocketAddr>>> for Upstreams {
+    fn from(changing: watch::Receiver<Vec<SocketAddr>>) -> Self {
+        Self(changing)
+    }
+}
+
+impl From<Vec<SocketAddr>> for Upstreams {
+    fn from(fixed: Vec<SocketAddr>) -> Self {
+        Self(watch::channel(fixed).1)
+    }
+}
+
+/// With two tries each, two dead resolvers still leave time within a stub resolver's usual five seconds.
+pub(crate) const UPSTREAM_TIMEOUT: Duration = Duration::from_millis(1200);
+
 /// Settings of the cluster's DNS on one node.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -13,8 +41,8 @@ pub struct Config {
     pub hold_addresses: Vec<IpAddr>,
     /// The cluster's domain, such as `cluster.local`.
     pub domain: String,
-    /// Who knows all other names, in order of preference.
-    pub upstreams: Vec<SocketAddr>,
+    /// Who knows all other names.
+    pub upstreams: Upstreams,
     /// How long answers may be kept.
     pub ttl_seconds: u32,
     /// How long one resolver may take before the next is asked.
@@ -27,11 +55,10 @@ impl Default for Config {
             listen: Vec::new(),
             hold_addresses: Vec::new(),
             domain: "cluster.local".to_owned(),
-            upstreams: Vec::new(),
+            upstreams: Vec::new().into(),
             // What the specification's tests and upstream's server use.
             ttl_seconds: 5,
-            // With two tries each, two dead resolvers still leave time within a stub resolver's usual five seconds.
-            upstream_timeout: Duration::from_millis(1200),
+            upstream_timeout: UPSTREAM_TIMEOUT,
         }
     }
 }

@@ -5,12 +5,13 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query};
+use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query, ResponseCode};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UdpSocket};
 use tokio::sync::Semaphore;
 
 use crate::cache::Answers;
+use crate::config::Upstreams;
 
 /// What fits unfragmented through any network of today.
 pub(crate) const UDP_BYTES: u16 = 1232;
@@ -31,14 +32,14 @@ pub(crate) enum ForwardError {
 }
 
 pub(crate) struct Forwarder {
-    upstreams: Vec<SocketAddr>,
+    upstreams: Upstreams,
     timeout: Duration,
     answers: Mutex<Answers>,
     in_flight: Semaphore,
 }
 
 impl Forwarder {
-    pub(crate) fn new(upstreams: Vec<SocketAddr>, timeout: Duration) -> Self {
+    pub(crate) fn new(upstreams: Upstreams, timeout: Duration) -> Self {
         Self { upstreams, timeout, answers: Mutex::default(), in_flight: Semaphore::new(IN_FLIGHT) }
     }
 
@@ -46,23 +47,34 @@ impl Forwarder {
     /// business.
     pub(crate) async fn ask(&self, query: &Query) -> Result<Message, ForwardError> {
         let key = (query.name().to_lowercase(), query.query_type());
-        if let Some(answer) = self.answers().get(&key, Instant::now()) {
+        let upstreams = self.upstreams.now();
+        if let Some(answer) = self.answers().of(&upstreams).get(&key, Instant::now()) {
             return Ok(answer);
         }
-        if self.upstreams.is_empty() {
+        if upstreams.is_empty() {
             return Err(ForwardError::Nobody);
         }
         let _permit = self.in_flight.try_acquire().map_err(|_full| ForwardError::Busy)?;
+        let mut refusal = None;
         for _round in 0..ROUNDS {
-            for upstream in &self.upstreams {
+            for upstream in &upstreams {
                 match tokio::time::timeout(self.timeout, exchange(*upstream, query)).await {
+                    // It does not know, and that is not the name's fault.
+                    Ok(Ok(answer)) if is_refusal(&answer) => {
+                        tracing::debug!(%upstream, code = %answer.metadata.response_code, name = %query.name(), "refused");
+                        refusal = Some(answer);
+                    }
                     Ok(Ok(answer)) => {
-                        self.answers().put(key, &answer, Instant::now());
+                        self.answers().of(&upstreams).put(key, &answer, Instant::now());
                         return Ok(answer);
                     }
                     Ok(Err(error)) => tracing::debug!(%upstream, %error, name = %query.name(), "upstream failed"),
                     Err(_elapsed) => tracing::debug!(%upstream, name = %query.name(), "upstream is silent"),
                 }
+            }
+            // Whoever has refused does so again.
+            if let Some(answer) = refusal {
+                return Ok(answer);
             }
         }
         Err(ForwardError::Silent)
@@ -71,6 +83,11 @@ impl Forwarder {
     fn answers(&self) -> std::sync::MutexGuard<'_, Answers> {
         self.answers.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Whether another resolver may do better.
+fn is_refusal(answer: &Message) -> bool {
+    matches!(answer.metadata.response_code, ResponseCode::ServFail | ResponseCode::Refused | ResponseCode::NotImp)
 }
 
 /// One question to one resolver, by UDP from a fresh port, and by TCP if the answer does not fit.

@@ -5,6 +5,8 @@
 //!                └─ not the cluster's name ──▶ forward to the resolvers of the configuration, with a small cache
 //! ```
 //!
+//! The same forwarding and cache, without a zone, serves the look-ups of the machine itself ([`cache`]).
+//!
 //! Follows version 1.1.0 of Kubernetes' DNS specification. The node itself holds the cluster's DNS address, so that a
 //! query never leaves the machine it was asked on, and no proxy or extra pod stands in its way.
 //!
@@ -21,7 +23,7 @@ mod server;
 mod task;
 mod zone;
 
-pub use config::Config;
+pub use config::{Config, Upstreams};
 pub use directory::Directory;
 pub use server::Server;
-pub use task::{Error, run};
+pub use task::{Error, cache, run};

@@ -15,9 +15,15 @@ const ALIASES: usize = 8;
 
 /// Everything an answer is made of.
 pub(crate) struct Responder {
+    /// The cluster's own names, if they are answered here.
+    pub(crate) own: Option<Own>,
+    pub(crate) forwarder: Forwarder,
+}
+
+/// The names that nobody else is asked about.
+pub(crate) struct Own {
     pub(crate) zone: Zone,
     pub(crate) directory: Box<dyn Directory>,
-    pub(crate) forwarder: Forwarder,
 }
 
 /// How an answer travels.
@@ -75,11 +81,39 @@ impl Responder {
             return done(response, ResponseCode::Refused, limit);
         }
         let name = query.name().clone();
-        self.local(Task { query, response, limit }, &name)
+        let task = Task { query, response, limit };
+        match &self.own {
+            Some(own) => own.begin(task, &name),
+            None => Step::Ask(Box::new(task)),
+        }
     }
 
+    /// Asks other resolvers for what is not the cluster's own.
+    pub(crate) async fn finish(&self, task: Box<Task>) -> Option<Vec<u8>> {
+        let Task { query, mut response, limit } = *task;
+        match self.forwarder.ask(&query).await {
+            Ok(answer) => {
+                response.metadata.response_code = answer.metadata.response_code;
+                response.add_answers(answer.answers);
+                response.add_authorities(answer.authorities);
+                response.add_additionals(answer.additionals);
+            }
+            // An alias is an answer even when nobody knows where it leads.
+            Err(error) if !response.answers.is_empty() => {
+                tracing::debug!(%error, name = %query.name(), "cannot follow an alias");
+            }
+            Err(error) => {
+                tracing::debug!(%error, name = %query.name(), "cannot forward");
+                response.metadata.response_code = ResponseCode::ServFail;
+            }
+        }
+        encode(response, limit)
+    }
+}
+
+impl Own {
     /// Follows the cluster's own names, starting from `name`.
-    fn local(&self, mut task: Task, name: &Name) -> Step {
+    fn begin(&self, mut task: Task, name: &Name) -> Step {
         let mut name = name.clone();
         for _alias in 0..ALIASES {
             let outcome = self.zone.resolve(&*self.directory, &name, task.query.query_type());
@@ -115,28 +149,6 @@ impl Responder {
             }
         }
         done(task.response, ResponseCode::ServFail, task.limit)
-    }
-
-    /// Asks other resolvers for what is not the cluster's own.
-    pub(crate) async fn finish(&self, task: Box<Task>) -> Option<Vec<u8>> {
-        let Task { query, mut response, limit } = *task;
-        match self.forwarder.ask(&query).await {
-            Ok(answer) => {
-                response.metadata.response_code = answer.metadata.response_code;
-                response.add_answers(answer.answers);
-                response.add_authorities(answer.authorities);
-                response.add_additionals(answer.additionals);
-            }
-            // An alias is an answer even when nobody knows where it leads.
-            Err(error) if !response.answers.is_empty() => {
-                tracing::debug!(%error, name = %query.name(), "cannot follow an alias");
-            }
-            Err(error) => {
-                tracing::debug!(%error, name = %query.name(), "cannot forward");
-                response.metadata.response_code = ResponseCode::ServFail;
-            }
-        }
-        encode(response, limit)
     }
 }
 

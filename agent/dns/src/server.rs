@@ -11,10 +11,10 @@ use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
-use crate::config::Config;
+use crate::config::{Config, UPSTREAM_TIMEOUT, Upstreams};
 use crate::directory::Directory;
 use crate::forward::Forwarder;
-use crate::respond::{Responder, Step, Transport};
+use crate::respond::{Own, Responder, Step, Transport};
 use crate::zone::Zone;
 
 /// A TCP connection on which nothing is asked for so long is closed.
@@ -61,9 +61,22 @@ impl Server {
         let no_domain = || ServerError::Domain { domain: config.domain.clone() };
         let zone = Zone::new(&config.domain, config.ttl_seconds).ok_or_else(no_domain)?;
         let forwarder = Forwarder::new(config.upstreams.clone(), config.upstream_timeout);
-        let responder = Arc::new(Responder { zone, directory, forwarder });
+        Self::listen(&config.listen, Responder { own: Some(Own { zone, directory }), forwarder }).await
+    }
+
+    /// Binds an address for a cache alone, of what other resolvers say. It is never one of those itself.
+    ///
+    /// # Errors
+    /// The address cannot be bound.
+    pub async fn cache(address: SocketAddr, upstreams: Upstreams) -> Result<Self, ServerError> {
+        let forwarder = Forwarder::new(upstreams, UPSTREAM_TIMEOUT);
+        Self::listen(&[address], Responder { own: None, forwarder }).await
+    }
+
+    async fn listen(addresses: &[SocketAddr], responder: Responder) -> Result<Self, ServerError> {
+        let responder = Arc::new(responder);
         let (mut udp, mut tcp) = (Vec::new(), Vec::new());
-        for address in &config.listen {
+        for address in addresses {
             let failed = |source| ServerError::Bind { address: *address, source };
             let listener = TcpListener::bind(address).await.map_err(failed)?;
             let bound = listener.local_addr().map_err(failed)?;

@@ -1,6 +1,6 @@
 //! The running DNS: watches, addresses and the server.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use api::core::v1::Service;
@@ -12,7 +12,7 @@ use lifecycle::{Shutdown, Tasks};
 use netlink::Netlink;
 use reconcile::{Reflector, ReflectorConfig};
 
-use crate::config::Config;
+use crate::config::{Config, Upstreams};
 use crate::directory::{BY_ADDRESS, BY_SERVICE, Caches, service_addresses, slice_addresses, slice_service};
 use crate::server::{Server, ServerError};
 
@@ -34,6 +34,16 @@ pub enum Error {
     /// The sockets.
     #[error(transparent)]
     Server(#[from] ServerError),
+}
+
+/// A cache of what other resolvers say, at an address of the loopback link, for a machine's own look-ups.
+///
+/// # Errors
+/// The loopback link cannot be set up, or somebody has the address.
+pub async fn cache(address: SocketAddr, upstreams: Upstreams) -> Result<Server, Error> {
+    let failed = |source| Error::Address { address: address.ip(), source };
+    loopback(&Netlink::connect().map_err(failed)?).await.map_err(failed)?;
+    Ok(Server::cache(address, upstreams).await?)
 }
 
 /// Answers until `shutdown`; the addresses stay, for whoever is next.
@@ -81,9 +91,15 @@ async fn hold(addresses: &[IpAddr]) -> Result<(), Error> {
     for address in addresses {
         let failed = |source| Error::Address { address: *address, source };
         let kernel = Netlink::connect().map_err(failed)?;
-        let loopback = kernel.require_link("lo").await.map_err(failed)?;
-        kernel.set_up(loopback.index).await.map_err(failed)?;
-        kernel.add_host_address(loopback.index, IpNet::from(*address)).await.map_err(failed)?;
+        let loopback = loopback(&kernel).await.map_err(failed)?;
+        kernel.add_host_address(loopback, IpNet::from(*address)).await.map_err(failed)?;
     }
     Ok(())
+}
+
+/// The loopback link, set up: without that its addresses are nobody's.
+async fn loopback(kernel: &Netlink) -> netlink::Result<u32> {
+    let loopback = kernel.require_link("lo").await?;
+    kernel.set_up(loopback.index).await?;
+    Ok(loopback.index)
 }

@@ -118,7 +118,8 @@ impl Drop for Dns {
 
 impl Dns {
     async fn start(memory: Memory, upstreams: Vec<SocketAddr>) -> Self {
-        let config = Config { listen: vec!["127.0.0.1:0".parse().unwrap()], upstreams, ..Config::default() };
+        let config =
+            Config { listen: vec!["127.0.0.1:0".parse().unwrap()], upstreams: upstreams.into(), ..Config::default() };
         let server = Server::bind(&config, Box::new(memory)).await.unwrap();
         let address = server.addresses()[0];
         let shutdown = Shutdown::new();

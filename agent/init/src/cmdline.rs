@@ -27,8 +27,9 @@ impl CommandLine {
                 }
                 None if word == "verbose" => line.is_verbose = true,
                 Some(("verbose", value)) => line.is_verbose = value == "1",
-                // The first stage found and checks the root by these; the last is for who looks at what runs.
-                Some(("root" | "verity" | "version", _)) => {}
+                // The first stage found and checks the root by these; the others are for who looks at what runs, or at what
+                // could be gone back to.
+                Some(("root" | "verity" | "version" | "state", _)) => {}
                 Some(_) | None => line.unknown.push(format!("keelson.{word}")),
             }
         }
@@ -58,7 +59,7 @@ mod tests {
     #[test]
     fn our_words_are_found_among_the_kernels() {
         let line = CommandLine::parse(
-            "console=ttyS0 keelson.root=0f keelson.verity=1:0f keelson.manifest=\"/a b.toml\" quiet keelson.verbose keelson.trial=90 keelson.x=1\n",
+            "console=ttyS0 keelson.root=0f keelson.verity=1:0f keelson.state=1 keelson.manifest=\"/a b.toml\" quiet keelson.verbose keelson.trial=90 keelson.x=1\n",
         );
         let expected = CommandLine {
             manifest: Some("/a b.toml".into()),

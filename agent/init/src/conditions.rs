@@ -100,6 +100,11 @@ fn foreign(machine: &Machine) -> Option<Condition> {
 /// A disk that cannot be used. One that was lost comes back; what is damaged is made anew.
 fn disk(machine: &Machine) -> Option<Condition> {
     let again = "the machine tries again at its next start";
+    if let Storage::Unfit(reason) = &machine.storage {
+        let fix = "start the system that wrote it: the other one of this disk, in the menu of its loader, or an \
+                   installation medium of its version; it is left as it is";
+        return Some(Condition::new("StateFormat", format!("its STATE cannot be read: {reason}"), fix));
+    }
     let (reason, fix) = match &machine.storage {
         Storage::Broken(reason) if machine.volumes.is_some() => {
             let reset = format!("`keelson reset {} --what all --endpoint MACHINE`", machine.hostname);
@@ -110,7 +115,7 @@ fn disk(machine: &Machine) -> Option<Condition> {
             let reset = format!("`keelson reset {} --what data`", machine.hostname);
             (reason, format!("{again}; {reset} makes DATA anew, and what it held is lost"))
         }
-        Storage::Kept | Storage::Memory | Storage::Locked(_) | Storage::Unmade => return None,
+        Storage::Kept | Storage::Memory | Storage::Unfit(_) | Storage::Locked(_) | Storage::Unmade => return None,
     };
     Some(Condition::new("DiskUnusable", format!("its disk cannot be used: {reason}"), fix))
 }

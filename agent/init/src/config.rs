@@ -21,6 +21,8 @@ pub struct Config {
     /// The program that tests the network for whoever types at the console, and its first words; what is tested comes
     /// behind, the name of the test first. Its output is the answer.
     pub network_test: Vec<String>,
+    /// The program, with its words, that writes what helps to find out what is wrong to a stick. Its output is the answer.
+    pub support: Vec<String>,
     /// Whether every line of every service goes to the console, too.
     pub is_verbose: bool,
     /// Where things are.

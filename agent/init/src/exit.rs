@@ -20,10 +20,10 @@ use supervisor::Event;
 use sys::{Power, System};
 
 use crate::environment::Environment;
-use crate::machine::Machine;
+use crate::machine::{Machine, Storage};
 use crate::run::{Ears, publish, turn};
 use crate::runner::Runner;
-use crate::{boots, mend, watchdog};
+use crate::{boots, mend, state_format, watchdog};
 use patience::{Guard, Patience};
 
 /// What the services get, together...
@@ -109,6 +109,7 @@ pub(crate) fn leave(machine: &mut Machine, runner: &mut Runner, ears: &mut Ears,
         let state = machine.config.paths.state.clone();
         left.extend(unmount::all_but(machine, &mut patience, &state));
         conclude(machine, runner, &how, left);
+        hand_over(machine, &mut patience);
         unmount::one(machine, &mut patience, &state);
         write_down(machine, &mut patience);
     } else {
@@ -144,6 +145,21 @@ fn stop_services(machine: &mut Machine, runner: &mut Runner, ears: &mut Ears, un
 
 fn conclude(machine: &mut Machine, runner: &Runner, how: &Leave, left: Vec<String>) {
     boots::conclude(machine, runner.supervisor().status(), &how.why, &left);
+}
+
+/// Leaves STATE as the next system reads it.
+fn hand_over(machine: &mut Machine, patience: &mut Patience) {
+    let is_there = matches!(machine.storage, Storage::Kept | Storage::NoData(_));
+    let Some(booted) = machine.booted.clone().filter(|_| is_there) else { return };
+    let state = machine.config.paths.state.clone();
+    let done = patience.give(machine, "STATE", move |system| state_format::hand_over(system, &booted, &state));
+    let told = match done {
+        Some(Ok(None)) => return,
+        Some(Ok(Some(format))) => format!("the next system finds it in format {format}"),
+        Some(Err(reason)) => format!("the next system may not be able to read it: {reason}"),
+        None => "the next system may not be able to read it: a disk hangs".to_owned(),
+    };
+    machine.say(&format!("STATE: {told}"));
 }
 
 /// Writes everything to the disks, but does not wait for one that takes nothing. Answers what is not written.

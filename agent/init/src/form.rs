@@ -5,7 +5,8 @@
 //! Closed ─ any line ─▶ the status, Menu ─ 1 ─▶ the status
 //!    ▲                  │ ├── 2 ─▶ Interface ─▶ Address ─▶ Gateway ─▶ Servers ─▶ checked, in force
 //!    │                  │ ├── 3 ─▶ Pasting ─ a line with a dot ─▶ checked, taken in
-//!    ├───────── 4 ──────┤ └── dns, route, port ─▶ what was found
+//!    ├───────── 4 ──────┤ ├── 6 ─▶ an archive on a stick
+//!    │                  │ └── dns, route, port ─▶ what was found
 //!    └─ tried ◀─ Passphrase ◀─ 5 ┘
 //! ```
 //!
@@ -20,12 +21,13 @@ use manifest::MANIFEST_BYTES;
 use crate::mended::{Card, Wish, mend};
 
 /// What there is to choose, and whether also while there is a manifest.
-const MENU: [(&str, bool); 6] = [
+const MENU: [(&str, bool); 7] = [
     ("1 shows the status", true),
     ("2 sets an address until the next start", true),
     ("3 takes a manifest", false),
     ("4 ends this", true),
     ("5 takes what opens a locked disk", false),
+    ("6 writes what helps to find out what is wrong to a USB stick, without secrets", true),
     ("dns NAME, route ADDRESS or port HOST PORT tests the network", true),
 ];
 const ADDRESS: &str = "its address with the length of its network's prefix, such as 192.168.1.10/24; or dhcp:";
@@ -53,6 +55,8 @@ pub(crate) enum Answer {
     Network(String),
     /// Test the network: what, and of whom.
     Test(Vec<String>),
+    /// Write everything that helps to find out what is wrong to a stick.
+    Support,
     /// Take this manifest in, whose warnings are shown.
     Take(String, String),
     /// Open the disk with this.
@@ -174,6 +178,7 @@ fn menu(word: &str, scene: &Scene) -> (Form, Answer) {
         ["3" | "5"] if scene.has_manifest => (Form::Menu, Answer::Show(HAS_MANIFEST.to_owned())),
         ["3"] => asked(Form::Pasting(String::new())),
         ["5"] => asked(Form::Passphrase),
+        ["6"] => (Form::Menu, Answer::Support),
         ["4"] => (Form::Closed, Answer::Show("Enter brings the status and the form back".to_owned())),
         ["dns" | "route", _] | ["port", _, _] => {
             (Form::Menu, Answer::Test(words.into_iter().map(str::to_owned).collect()))
@@ -292,6 +297,16 @@ mod tests {
         for lines in ["\ndns\n", "\ndns a b\n", "\nport a\n", "\nreboot now\n"] {
             assert_eq!(play(lines), (Form::Menu, Answer::Unclear(String::new())), "{lines:?}");
         }
+    }
+
+    #[test]
+    fn the_archive_is_for_everybody_who_stands_there() {
+        for has_manifest in [false, true] {
+            let scene = scene(has_manifest);
+            assert_eq!(play_at(&scene, "\n6\n"), (Form::Menu, Answer::Support));
+            assert!(Form::Menu.question(&scene).unwrap().contains("6 writes"));
+        }
+        assert_eq!(play("\n6 /dev/sda\n"), (Form::Menu, Answer::Unclear(String::new())));
     }
 
     #[test]

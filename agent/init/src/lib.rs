@@ -45,6 +45,7 @@ mod settings;
 mod smbios;
 mod sources;
 mod stage;
+mod state_format;
 mod storage;
 mod trial;
 mod typed;

@@ -43,6 +43,8 @@ pub(crate) enum Storage {
     Memory,
     /// A disk is there but cannot be used. Keys must not be made anew over ones that may come back.
     Broken(String),
+    /// STATE is there and whole, but of a format that this system cannot read. It may come back for another one.
+    Unfit(String),
     /// STATE survives, and DATA cannot be used.
     NoData(String),
     /// They are encrypted, and nothing has opened them yet.
@@ -56,7 +58,15 @@ impl Storage {
     pub(crate) fn is_waiting(&self) -> bool {
         match self {
             Self::Locked(_) | Self::Unmade => true,
-            Self::Kept | Self::Memory | Self::Broken(_) | Self::NoData(_) => false,
+            Self::Kept | Self::Memory | Self::Broken(_) | Self::Unfit(_) | Self::NoData(_) => false,
+        }
+    }
+
+    /// Whether what the machine knew, and whom it knew, is on a disk that is there and not to be used.
+    pub(crate) fn is_unusable(&self) -> bool {
+        match self {
+            Self::Broken(_) | Self::Unfit(_) => true,
+            Self::Kept | Self::Memory | Self::NoData(_) | Self::Locked(_) | Self::Unmade => false,
         }
     }
 
@@ -64,7 +74,9 @@ impl Storage {
     pub(crate) fn words(&self) -> Vec<String> {
         match self {
             Self::Kept | Self::Memory => Vec::new(),
-            Self::Broken(reason) | Self::NoData(reason) | Self::Locked(reason) => vec![reason.clone()],
+            Self::Broken(reason) | Self::Unfit(reason) | Self::NoData(reason) | Self::Locked(reason) => {
+                vec![reason.clone()]
+            }
             Self::Unmade => vec!["the rest of the disk is made once there is a manifest".to_owned()],
         }
     }
@@ -216,6 +228,7 @@ impl Machine {
             manifest: None,
             services: Box::new(|_, _| Vec::new()),
             network_test: Vec::new(),
+            support: Vec::new(),
             is_verbose: false,
             paths: crate::config::Paths::default(),
         };

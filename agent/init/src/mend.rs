@@ -17,6 +17,11 @@ pub(crate) const HINT: &str = "Enter shows the status and a form for the network
 /// Whoever types nothing for so long has left.
 const AWAY: Duration = Duration::from_secs(600);
 
+/// What a test of the network gets.
+const TEST: Duration = Duration::from_secs(30);
+/// What collecting everything gets, and a slow stick. Nothing else is asked for meanwhile.
+const SUPPORT: Duration = Duration::from_secs(600);
+
 /// So many lines in a row that mean nothing were typed by nobody.
 const UNCLEAR: u32 = 3;
 /// For so long after them nothing is listened to.
@@ -60,11 +65,14 @@ fn perform(machine: &mut Machine, runner: &mut Runner, answer: Answer) {
             set_network(machine, runner, &text);
             machine.answer("the network was set; `1` shows what becomes of it");
         }
-        Answer::Test(words) => match runner.run_errand(machine, &words) {
-            // What it prints comes next.
-            Ok(()) => {}
-            Err(reason) => machine.answer(&reason),
-        },
+        Answer::Test(words) => {
+            let argv = test_argv(&machine.config.network_test, &words);
+            run(machine, runner, argv, TEST);
+        }
+        Answer::Support => {
+            let argv = machine.config.support.clone();
+            run(machine, runner, argv, SUPPORT);
+        }
         Answer::Unlock(text) => {
             machine.answer("");
             // As if it had been handed in.
@@ -77,6 +85,22 @@ fn perform(machine: &mut Machine, runner: &mut Runner, answer: Answer) {
             machine.publish(&inbox.join("manifest.toml"), text.as_bytes(), 0o600);
         }
     }
+}
+
+/// Runs a program whose output is the answer.
+fn run(machine: &mut Machine, runner: &mut Runner, argv: Vec<String>, within: Duration) {
+    // What it prints comes next.
+    if let Err(reason) = runner.run_errand(machine, argv, within) {
+        machine.answer(&reason);
+    }
+}
+
+/// The program that tests the network, with what is tested; nothing where there is none.
+fn test_argv(program: &[String], words: &[String]) -> Vec<String> {
+    let (Some((what, about)), false) = (words.split_first(), program.is_empty()) else { return Vec::new() };
+    // What comes behind is none of its options.
+    let what = [what.clone(), "--".to_owned()];
+    program.iter().chain(&what).chain(about).cloned().collect()
 }
 
 /// Time has passed: tells what has waited long enough, and closes the form of somebody who has left.
@@ -324,6 +348,34 @@ mod tests {
         system.set_uptime(system.uptime() + DEAF);
         types(&mut machine, &mut runner, "\n");
         assert_eq!(machine.form, Form::Menu);
+    }
+
+    #[test]
+    fn one_program_at_a_time_runs_for_whoever_is_at_the_console() {
+        let system = Arc::new(FakeSystem::new());
+        let (mut machine, mut runner) = running(&system);
+        machine.config.support = vec!["/bin/support".to_owned(), "--stick".to_owned()];
+        machine.config.network_test = vec!["/bin/check".to_owned()];
+        let spawned = || {
+            let calls = system.calls();
+            let words = calls.iter().filter_map(|call| match call {
+                Call::Spawn(spawn) => Some(spawn.argv.join(" ")),
+                _ => None,
+            });
+            words
+                .filter(|words| words.starts_with("/bin/support") || words.starts_with("/bin/check"))
+                .collect::<Vec<_>>()
+        };
+        types(&mut machine, &mut runner, "\n6\ndns a.example\n6\n");
+        assert_eq!(spawned(), ["/bin/support --stick"]);
+        // It has longer than a test.
+        assert_eq!(runner.errand_left(machine.system.uptime()), Some(SUPPORT));
+        let pid =
+            100 + u32::try_from(system.calls().iter().filter(|call| matches!(call, Call::Spawn(_))).count()).unwrap();
+        system.end(pid, sys::Ended::Code(1));
+        runner.reap(&mut machine);
+        types(&mut machine, &mut runner, "dns a.example\n");
+        assert_eq!(spawned(), ["/bin/support --stick", "/bin/check dns -- a.example"]);
     }
 
     #[test]

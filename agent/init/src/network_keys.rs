@@ -79,7 +79,12 @@ pub(crate) fn take(machine: &mut Machine, text: &str) -> bool {
     match machine.storage {
         Storage::Locked(_) if has_come => phases::find_again(machine),
         Storage::Locked(_) => false,
-        Storage::Kept | Storage::Memory | Storage::Broken(_) | Storage::NoData(_) | Storage::Unmade => {
+        Storage::Kept
+        | Storage::Memory
+        | Storage::Broken(_)
+        | Storage::Unfit(_)
+        | Storage::NoData(_)
+        | Storage::Unmade => {
             machine.rekey.wake();
             false
         }

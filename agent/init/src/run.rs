@@ -276,7 +276,7 @@ fn reconsider(machine: &mut Machine, runner: &mut Runner) {
     }
     // Nothing runs from a medium that cannot be written: whatever it is told is news.
     let is_read_only = machine.booted.as_ref().is_some_and(|booted| booted.is_read_only);
-    if machine.accepted.is_some() && matches!(machine.storage, Storage::Broken(_)) && !is_read_only {
+    if machine.accepted.is_some() && machine.storage.is_unusable() && !is_read_only {
         // The keys by which whoever offers it would be known are on that disk.
         machine.say(&format!("a manifest was offered ({}) and is not taken in: the disk cannot be used", offer.source));
         return;

@@ -19,8 +19,8 @@ const LINE_BYTES: usize = 16 * 1024;
 /// How much is read from one service before the others get their turn.
 const TURN_BYTES: usize = 64 * 1024;
 
-/// What a program gets that somebody at the console asked for.
-const ERRAND: Duration = Duration::from_secs(30);
+/// A program that took too long and was told to end is told again after this.
+const HANGS: Duration = Duration::from_secs(30);
 /// What such a program answers with that did its work, and with that found that something does not work.
 const ANSWERED: [Ended; 2] = [Ended::Code(0), Ended::Code(2)];
 
@@ -162,25 +162,27 @@ impl Runner {
         }
     }
 
-    /// Runs the program that tests the network; what it prints is the answer at the console. In words why not.
-    pub(crate) fn run_errand(&mut self, machine: &mut Machine, words: &[String]) -> Result<(), String> {
+    /// Runs a program for whoever is at the console, no longer than `within`; what it prints is the answer. In words why
+    /// not.
+    pub(crate) fn run_errand(
+        &mut self,
+        machine: &mut Machine,
+        argv: Vec<String>,
+        within: Duration,
+    ) -> Result<(), String> {
         if self.errand.is_some() {
-            return Err("the test before is still under way".to_owned());
+            return Err("what was asked for before is still under way".to_owned());
         }
-        let (Some((what, about)), false) = (words.split_first(), machine.config.network_test.is_empty()) else {
+        if argv.is_empty() {
             return Err("there is no program for that here".to_owned());
-        };
-        let mut argv = machine.config.network_test.clone();
-        // What comes behind is none of its options.
-        argv.extend([what.clone(), "--".to_owned()]);
-        argv.extend_from_slice(about);
+        }
         let spawned = machine.system.spawn(&Spawn { argv, ..Spawn::default() });
         let spawned = spawned.map_err(|error| stdx::chain(&error).to_string())?;
         if let Some(pipe) = spawned.output {
             let output = Output { name: String::new(), pid: spawned.pid, pipe: pipe.into(), partial: Vec::new() };
             self.outputs.push(output);
         }
-        self.errand = Some(Errand { pid: spawned.pid, until: machine.system.uptime() + ERRAND });
+        self.errand = Some(Errand { pid: spawned.pid, until: machine.system.uptime() + within });
         Ok(())
     }
 
@@ -194,7 +196,7 @@ impl Runner {
         let now = machine.system.uptime();
         let Some(errand) = self.errand.as_mut().filter(|errand| errand.until <= now) else { return };
         // It hangs, and may take a while to end all the same.
-        errand.until = now + ERRAND;
+        errand.until = now + HANGS;
         if let Err(error) = machine.system.kill(errand.pid, Signal::Kill) {
             machine.say(&stdx::chain(&error).to_string());
         }
@@ -203,7 +205,7 @@ impl Runner {
     fn ended(&mut self, machine: &mut Machine, pid: u32, ended: Ended) {
         if self.errand.as_ref().is_some_and(|errand| errand.pid == pid) {
             self.errand = None;
-            let words = if ANSWERED.contains(&ended) { String::new() } else { format!("the test ended: {ended}") };
+            let words = if ANSWERED.contains(&ended) { String::new() } else { format!("it was not done: {ended}") };
             machine.answer(&words);
             return;
         }

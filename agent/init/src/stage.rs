@@ -17,10 +17,10 @@ pub(crate) fn enter_stage(machine: &mut Machine, runner: &mut Runner) {
         // A blank etcd in the place of one whose disk is lost: its nodes would end all pods that it knows nothing of.
         machine.storage = Storage::Broken(NO_DISK.to_owned());
     }
-    if matches!(machine.storage, Storage::Broken(_)) {
+    if machine.storage.is_unusable() {
         phases::conceal(machine);
     }
-    let is_broken = matches!(machine.storage, Storage::Broken(_) | Storage::NoData(_) | Storage::Locked(_));
+    let is_broken = machine.storage.is_unusable() || matches!(machine.storage, Storage::NoData(_) | Storage::Locked(_));
     let manifest = machine.accepted.as_ref().map(|accepted| &accepted.manifest).filter(|_| !is_broken);
     machine.stage = if manifest.is_some() { Stage::Running } else { Stage::Maintenance };
     machine.rekey.wake();
@@ -28,6 +28,7 @@ pub(crate) fn enter_stage(machine: &mut Machine, runner: &mut Runner) {
     if machine.stage == Stage::Maintenance {
         let why = match machine.storage {
             Storage::Broken(_) | Storage::NoData(_) => "its disk cannot be used",
+            Storage::Unfit(_) => "its STATE is not of a format that this system reads",
             Storage::Locked(_) => "its disk is locked",
             Storage::Kept | Storage::Memory | Storage::Unmade => "it has no usable manifest",
         };
@@ -66,6 +67,7 @@ mod tests {
                 Vec::new()
             }),
             network_test: Vec::new(),
+            support: Vec::new(),
             is_verbose: false,
             paths: Paths::default(),
         };

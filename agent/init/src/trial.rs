@@ -7,7 +7,8 @@ use supervisor::ServiceStatus;
 
 use crate::conditions;
 use crate::exit::Leave;
-use crate::machine::Machine;
+use crate::machine::{Machine, Storage};
+use crate::state_format;
 
 /// During a trial everything is looked at at least this often.
 pub(crate) const LONGEST_WAIT: Duration = Duration::from_secs(5);
@@ -24,7 +25,7 @@ pub(crate) fn deadline(machine: &Machine) -> Duration {
 
 /// At boot: what the last update came to, and whether this is a trial.
 pub(crate) fn begin(machine: &mut Machine) -> Vec<String> {
-    let Some(booted) = machine.booted.clone() else { return Vec::new() };
+    let Some(booted) = machine.booted.clone() else { return state_format::settle(machine) };
     let (own, entries) = match booted.open().and_then(|mut disk| disk.entries(booted.slot)) {
         Ok(found) => found,
         Err(error) => return vec![stdx::chain(&error).to_string()],
@@ -32,6 +33,13 @@ pub(crate) fn begin(machine: &mut Machine) -> Vec<String> {
     let path = machine.config.paths.update();
     let mut record = Record::load(&*machine.system, &path);
     let mut failures = Vec::new();
+    if let Some(failure) = install::migrate::take_failure(&*machine.system, &machine.config.paths.state) {
+        machine.say(&format!("STATE could not be read by the system before this one: {failure}"));
+        // That one had no place to write down anything else.
+        if let Some(record) = record.as_mut().filter(|record| record.outcome.is_none()) {
+            record.seen.get_or_insert(failure);
+        }
+    }
     let crash = machine.crash.as_deref();
     if let Some(judged) = record.as_ref().and_then(|record| install::judge(record, (own, &entries), crash)) {
         failures.extend(judged.store(&*machine.system, &path).err().map(|error| stdx::chain(&error).to_string()));
@@ -46,6 +54,8 @@ pub(crate) fn begin(machine: &mut Machine) -> Vec<String> {
         machine.say(&format!("on trial: this system must be ready within {} s", deadline.as_secs()));
         machine.trial = Some(Trial::new(own, deadline));
         remember(machine, "its agent has started");
+    } else {
+        failures.extend(state_format::settle(machine));
     }
     failures
 }
@@ -53,6 +63,10 @@ pub(crate) fn begin(machine: &mut Machine) -> Vec<String> {
 /// Looks at the trial, if there is one. Answers whether to go back.
 pub(crate) fn check(machine: &mut Machine, services: Vec<ServiceStatus>) -> Option<Leave> {
     let mut trial = machine.trial.take()?;
+    if let Storage::Unfit(reason) = machine.storage.clone() {
+        // No time mends that.
+        return Some(give_up(machine, &trial, &reason));
+    }
     let unmet = conditions::grave(&conditions::observe(machine, &services));
     match trial.observe(machine.system.uptime(), &unmet) {
         Verdict::Wait(_) => {
@@ -79,6 +93,9 @@ fn commit(machine: &mut Machine, trial: &Trial) -> Result<(), install::Error> {
     booted.open()?.commit(trial.entry)?;
     machine.say("the update has proved itself and stays");
     conclude(machine, install::Outcome::Good);
+    for failure in state_format::settle(machine) {
+        machine.say(&failure);
+    }
     Ok(())
 }
 

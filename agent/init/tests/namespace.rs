@@ -77,6 +77,7 @@ fn config() -> Config {
         manifest: Some("/manifest/manifest.toml".into()),
         services: Box::new(services),
         network_test: [SELF, "as-test"].map(str::to_owned).to_vec(),
+        support: [SELF, "as-test", "support"].map(str::to_owned).to_vec(),
         is_verbose: true,
         paths: Paths::default(),
     }

@@ -5,9 +5,19 @@ use std::path::PathBuf;
 use std::time::SystemTime;
 
 use manifest::Manifest;
+use tokio::sync::watch;
 
 use crate::api::{Peer, Updates};
 use crate::etcd::Master;
+
+/// The cache of this machine's look-ups, which whoever starts this process runs beside it.
+#[derive(Clone, Debug)]
+pub struct Names {
+    /// Where it answers.
+    pub address: SocketAddr,
+    /// Whom it asks, as far as that is known, at the same port; best first.
+    pub servers: watch::Sender<Vec<SocketAddr>>,
+}
 
 /// What the role process is told.
 #[derive(Clone, Debug)]
@@ -23,6 +33,8 @@ pub struct Config {
     pub built: SystemTime,
     /// How the links of this machine's pods begin; empty if it has none.
     pub pod_links: String,
+    /// The cache of the machine's own look-ups; without one they go to the DNS servers.
+    pub names: Option<Names>,
     /// Where state of this boot is kept and published.
     pub run: PathBuf,
     /// Where to say that the network is up.
@@ -70,6 +82,7 @@ impl Config {
             owns_clock: true,
             built,
             pod_links: String::new(),
+            names: None,
             run: "/run/keelson".into(),
             notify_socket: Some("/run/keelson/notify".into()),
             updates: None,

@@ -36,7 +36,7 @@ mod unmet;
 mod views;
 
 pub use api::{Peer, Updates};
-pub use config::Config;
+pub use config::{Config, Names};
 pub use error::Error;
 pub use etcd::{Kept, Master, Snapshots};
 pub use node_role::{is_marked, mark_node};

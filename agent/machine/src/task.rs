@@ -33,7 +33,8 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), Error> {
     let kept = config.owns_clock.then(|| config.clock.clone());
     let was_early = kept.as_ref().is_some_and(|kept| clock::apply_floor(&Linux, clock::floor(config.built, kept)));
     let manifest = config.networking().cloned();
-    let network = NetworkConfig { manifest, run: config.run.clone(), pods: config.pod_links.clone() };
+    let (run, pods, names) = (config.run.clone(), config.pod_links.clone(), config.names.clone());
+    let network = NetworkConfig { manifest, run, pods, names };
     let (network, status) = Network::connect(network).map_err(Error::Netlink)?;
     let tasks = Tasks::new();
     tasks.spawn("network", network.run(shutdown.clone()));

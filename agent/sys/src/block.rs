@@ -25,6 +25,10 @@ pub struct BlockDevice {
     pub model: String,
     /// Whether nothing can be written to it.
     pub is_read_only: bool,
+    /// Whether it hangs on a USB port.
+    pub is_on_usb: bool,
+    /// The disk that a partition is of; its own name otherwise.
+    pub disk: String,
     /// The name in the partition table; may be empty.
     pub partition_label: String,
     /// Whether it is a partition of another device.
@@ -53,6 +57,8 @@ impl BlockDevice {
             serial: String::new(),
             model: String::new(),
             is_read_only: false,
+            is_on_usb: false,
+            disk: name.to_owned(),
             partition_label: String::new(),
             is_partition: false,
             has_partitions: false,
@@ -109,6 +115,9 @@ fn device(system: &dyn System, folder: &Path, name: &str) -> Option<BlockDevice>
     let partition_label = text("uevent").lines().find_map(|line| line.strip_prefix("PARTNAME=").map(str::to_owned));
     let children = system.list(folder).unwrap_or_default();
     let head = system.read_at(&Path::new("/dev").join(name), 0, PROBE_BYTES).ok();
+    let place = system.read_link(folder).unwrap_or_default();
+    let is_partition = children.iter().any(|child| child == "partition");
+    let above = place.parent().and_then(|parent| parent.file_name()).filter(|_| is_partition);
     let filesystem = head.as_deref().and_then(|head| filesystem(system, name, head));
     Some(BlockDevice {
         name: name.to_owned(),
@@ -116,8 +125,10 @@ fn device(system: &dyn System, folder: &Path, name: &str) -> Option<BlockDevice>
         serial: serial.unwrap_or_default(),
         model: text("device/model"),
         is_read_only: text("ro") == "1",
+        is_on_usb: place.components().any(|part| part.as_os_str().to_string_lossy().starts_with("usb")),
+        disk: above.map_or_else(|| name.to_owned(), |above| above.to_string_lossy().into_owned()),
         partition_label: partition_label.unwrap_or_default(),
-        is_partition: children.iter().any(|child| child == "partition"),
+        is_partition,
         has_partitions: children.iter().any(|child| child.starts_with(name)),
         filesystem,
         is_blank: head.is_some_and(|head| head.iter().all(|byte| *byte == 0)),
@@ -166,6 +177,15 @@ mod tests {
         let serials = block_devices(&system).into_iter().map(|device| device.serial);
         assert_eq!(serials.take(2).collect::<Vec<_>>(), ["WD-123", "AA01"]);
         assert_eq!(unit_serial(b"\x00\x80\xff\xff"), "");
+        system.file("/sys/class/block/sdc1/size", "2048\n");
+        system.file("/sys/class/block/sdc1/partition", "1\n");
+        system.link(
+            "/sys/class/block/sdc1",
+            "../../devices/pci0000:00/0000:00:14.0/usb2/2-1/2-1:1.0/host6/block/sdc/sdc1",
+        );
+        let stick = block_devices(&system).into_iter().find(|device| device.name == "sdc1").unwrap();
+        assert_eq!((stick.is_on_usb, stick.disk.as_str()), (true, "sdc"));
+        assert_eq!((found[1].is_on_usb, found[0].disk.as_str()), (false, "vda"));
         assert!(found[1].has_label("KEELSON-STATE") && found[1].is_partition && !found[1].is_blank);
     }
 }

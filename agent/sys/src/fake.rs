@@ -1,5 +1,6 @@
 //! A machine made of a map: files in memory, every effect recorded.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -27,6 +28,10 @@ pub enum Call {
     Write(PathBuf, Vec<u8>),
     /// A file put in place.
     Replace(PathBuf, Vec<u8>),
+    /// A file that got another name: before, after.
+    Rename(PathBuf, PathBuf),
+    /// A file that got a second name: the first, the second.
+    HardLink(PathBuf, PathBuf),
     /// A file or folder removed.
     Remove(PathBuf),
     /// The host name.
@@ -61,6 +66,7 @@ struct State {
     calls: Vec<Call>,
     fail: Vec<(String, i32)>,
     stall: Vec<String>,
+    cut: Option<usize>,
     answers: Vec<(String, String)>,
     next_pid: u32,
     ended: VecDeque<(u32, Ended)>,
@@ -103,6 +109,11 @@ impl FakeSystem {
         self.state().stall.push(part.into());
     }
 
+    /// Cuts the power after so many more effects: every later one fails. `None` restores it.
+    pub fn cut_after(&self, effects: Option<usize>) {
+        self.state().cut = effects;
+    }
+
     /// Lets a child end.
     pub fn end(&self, pid: u32, ended: Ended) {
         self.state().ended.push_back((pid, ended));
@@ -136,6 +147,11 @@ impl FakeSystem {
     fn effect(&self, call: Call) -> Result<MutexGuard<'_, State>, Error> {
         let mut state = self.state();
         let words = format!("{call:?}");
+        match state.cut.as_mut() {
+            Some(0) => return Err(Error::new(words, io::Error::other("the power is cut"))),
+            Some(left) => *left -= 1,
+            None => {}
+        }
         state.calls.push(call);
         if state.stall.iter().any(|part| words.contains(part.as_str())) {
             drop(state);
@@ -210,6 +226,26 @@ impl System for FakeSystem {
         let mut state = self.effect(Call::Replace(path.to_owned(), content.to_owned()))?;
         state.files.insert(path.to_owned(), content.to_owned());
         Ok(())
+    }
+    fn rename(&self, from: &Path, to: &Path) -> Result<(), Error> {
+        let mut state = self.effect(Call::Rename(from.to_owned(), to.to_owned()))?;
+        let content = state.files.remove(from).ok_or_else(|| missing(from))?;
+        state.files.insert(to.to_owned(), content);
+        Ok(())
+    }
+    fn hard_link(&self, file: &Path, name: &Path) -> Result<(), Error> {
+        let mut state = self.effect(Call::HardLink(file.to_owned(), name.to_owned()))?;
+        let content = state.files.get(file).cloned().ok_or_else(|| missing(file))?;
+        match state.files.entry(name.to_owned()) {
+            Entry::Occupied(_) => {
+                let taken = io::Error::from(io::ErrorKind::AlreadyExists);
+                Err(Error::new(format!("link {}", name.display()), taken))
+            }
+            Entry::Vacant(place) => {
+                place.insert(content);
+                Ok(())
+            }
+        }
     }
     fn remove_file(&self, path: &Path) -> Result<(), Error> {
         self.effect(Call::Remove(path.to_owned()))?.files.remove(path);

@@ -112,6 +112,16 @@ impl System for Linux {
         replace(path, content, mode).map_err(|error| Error::new(format!("write {}", path.display()), error))
     }
 
+    fn rename(&self, from: &Path, to: &Path) -> Result<(), Error> {
+        let renamed = fs::rename(from, to).and_then(|()| sync_folder(to));
+        renamed.map_err(|error| Error::new(format!("rename {} to {}", from.display(), to.display()), error))
+    }
+
+    fn hard_link(&self, file: &Path, name: &Path) -> Result<(), Error> {
+        let linked = fs::hard_link(file, name).and_then(|()| sync_folder(name));
+        linked.map_err(|error| Error::new(format!("link {} as {}", file.display(), name.display()), error))
+    }
+
     fn remove_file(&self, path: &Path) -> Result<(), Error> {
         ignore_missing(fs::remove_file(path)).map_err(|error| Error::new(format!("remove {}", path.display()), error))
     }
@@ -286,7 +296,12 @@ fn replace(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
     file.write_all(content)?;
     file.sync_all()?;
     fs::rename(&draft, path)?;
-    File::open(folder)?.sync_all()
+    sync_folder(path)
+}
+
+/// Keeps the name of a file.
+fn sync_folder(file: &Path) -> io::Result<()> {
+    File::open(file.parent().ok_or(io::ErrorKind::InvalidInput)?)?.sync_all()
 }
 
 fn load_module(file: &Path, parameters: &str) -> io::Result<()> {
@@ -376,6 +391,13 @@ mod tests {
         assert_eq!(Linux.list(&folder).unwrap(), ["a"]);
         assert_eq!(Linux.read(&file).unwrap(), b"2");
         assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o644);
+        let (kept, other) = (folder.join("kept"), folder.join("b"));
+        Linux.hard_link(&file, &kept).unwrap();
+        Linux.replace(&other, b"3", 0o600).unwrap();
+        Linux.rename(&other, &file).unwrap();
+        assert_eq!(Linux.list(&folder).unwrap(), ["a", "kept"]);
+        assert_eq!((Linux.read(&file).unwrap(), Linux.read(&kept).unwrap()), (b"3".to_vec(), b"2".to_vec()));
+        assert!(Linux.hard_link(&file, &kept).is_err() && Linux.rename(&other, &file).is_err());
         fs::remove_dir_all(folder).unwrap();
     }
 }

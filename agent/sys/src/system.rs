@@ -163,6 +163,16 @@ pub trait System: Send + Sync {
     /// # Errors
     /// When the kernel refuses.
     fn replace(&self, path: &Path, content: &[u8], mode: u32) -> Result<(), Error>;
+    /// Gives a file another name, in the place of one that has it; it has one of the two whenever the power is lost.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    fn rename(&self, from: &Path, to: &Path) -> Result<(), Error>;
+    /// Gives a file a second name.
+    ///
+    /// # Errors
+    /// When the kernel refuses, or there is a file of that name.
+    fn hard_link(&self, file: &Path, name: &Path) -> Result<(), Error>;
     /// Removes a file; fine if it does not exist.
     ///
     /// # Errors

@@ -31,5 +31,5 @@ pub use entry::{Entry, Slot, Tries, loader_choice};
 pub use esp::{ENTRIES, Esp, EspError};
 pub use gpt::{GptError, Partition, SECTOR_BYTES, Table};
 pub use guid::Guid;
-pub use update::{Digesting, HEAD_BYTES, Head, Part, Update, UpdateError, sha256_hex};
+pub use update::{Digesting, HEAD_BYTES, Head, Part, StateFormats, Update, UpdateError, sha256_hex};
 pub use verity::{ARGUMENT as VERITY_ARGUMENT, BLOCK_BYTES, OnDamage, Verity, VerityError};

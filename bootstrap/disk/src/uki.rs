@@ -5,6 +5,8 @@
 pub const NAME: &str = ".osrel";
 /// Section of the kernel's arguments.
 pub const ARGUMENTS: &str = ".cmdline";
+/// The argument that tells which format of STATE a system writes.
+pub const STATE_FORMAT: &str = "keelson.state";
 /// Section of the initramfs.
 pub const INITRAMFS: &str = ".initrd";
 /// Section of the kernel.

@@ -31,6 +31,48 @@ impl Part {
     }
 }
 
+/// Which formats of STATE a system reads and writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StateFormats {
+    /// The one that it writes.
+    pub format: u32,
+    /// The oldest that it can come from or go back to.
+    pub oldest: u32,
+}
+
+impl StateFormats {
+    /// Of systems that say nothing about it.
+    pub const FIRST: Self = Self { format: 1, oldest: 1 };
+
+    #[allow(clippy::trivially_copy_pass_by_ref)] // What serde calls.
+    fn is_first(&self) -> bool {
+        *self == Self::FIRST
+    }
+
+    fn first() -> Self {
+        Self::FIRST
+    }
+
+    /// Whether there is a way from the system that runs to another one, and back if it does not prove itself.
+    fn check(self, other: Self) -> Result<(), UpdateError> {
+        let knows = |one: Self, format| (one.oldest..=one.format).contains(&format);
+        if knows(other, self.format) || knows(self, other.format) {
+            return Ok(());
+        }
+        Err(UpdateError::State { found: other, own: self })
+    }
+}
+
+impl std::fmt::Display for StateFormats {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self { format, oldest } if format == oldest => write!(f, "{format}"),
+            Self { format, oldest } => write!(f, "{oldest} to {format}"),
+        }
+    }
+}
+
 /// An update's metadata.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -41,6 +83,10 @@ pub struct Update {
     pub architecture: String,
     /// Its version.
     pub version: String,
+    /// What it reads and writes on STATE. Not there for the first format, so that systems which know no other take it, and
+    /// refuse what they could not go back from.
+    #[serde(default = "StateFormats::first", skip_serializing_if = "StateFormats::is_first")]
+    pub state: StateFormats,
     /// The kernel image, with the kernel's arguments and the initramfs.
     pub kernel: Part,
     /// The root.
@@ -81,6 +127,18 @@ pub enum UpdateError {
         /// What runs.
         running: String,
     },
+    /// There is no way from the one format of STATE to the other.
+    #[error(
+        "the update reads STATE of format {found}, and this machine's is {}, with a way to format {own}; take a version \
+         between them first",
+        own.format
+    )]
+    State {
+        /// What the update knows.
+        found: StateFormats,
+        /// What this system knows.
+        own: StateFormats,
+    },
     /// A part is not what the metadata says.
     #[error("the {part} of the update is damaged: its SHA-256 is {found}, not {wanted}")]
     Damaged {
@@ -109,9 +167,9 @@ pub struct Head {
 impl Update {
     /// The metadata of these parts.
     #[must_use]
-    pub fn new(version: &str, kernel: Part, root: Part) -> Self {
+    pub fn new(version: &str, state: StateFormats, kernel: Part, root: Part) -> Self {
         let (product, architecture) = (PRODUCT.to_owned(), ARCHITECTURE.to_owned());
-        Self { product, architecture, version: version.to_owned(), kernel, root }
+        Self { product, architecture, version: version.to_owned(), state, kernel, root }
     }
 
     /// The start of the file, up to the kernel image. `sign` makes the signature, empty for none.
@@ -154,11 +212,16 @@ impl Update {
         HEAD_BYTES as u64 + KERNEL_BYTES + slot_bytes
     }
 
-    /// Whether a machine whose slots have so many bytes, and which runs this version, takes it.
+    /// Whether a machine whose slots have so many bytes, which runs this version and has such a STATE, takes it.
     ///
     /// # Errors
     /// It does not, and why.
-    pub fn check(&self, slot_bytes: u64, running: &str, may_downgrade: bool) -> Result<(), UpdateError> {
+    pub fn check(
+        &self,
+        slot_bytes: u64,
+        (running, state): (&str, StateFormats),
+        may_downgrade: bool,
+    ) -> Result<(), UpdateError> {
         let own = format!("{PRODUCT} for {ARCHITECTURE}");
         let found = format!("{} for {}", self.product, self.architecture);
         if found != own {
@@ -174,7 +237,7 @@ impl Update {
             let (found, running) = (self.version.clone(), running.to_owned());
             return Err(UpdateError::Downgrade { found, running });
         }
-        Ok(())
+        state.check(self.state)
     }
 }
 
@@ -235,7 +298,7 @@ mod tests {
     use super::*;
 
     fn update() -> Update {
-        Update::new("0.2.0", Part::of(b"kernel"), Part::of(b"root"))
+        Update::new("0.2.0", StateFormats::FIRST, Part::of(b"kernel"), Part::of(b"root"))
     }
 
     #[test]
@@ -258,17 +321,49 @@ mod tests {
     #[test]
     fn what_does_not_fit_is_told() {
         let room = 1 << 20;
-        assert_eq!(update().check(room, "0.1.9", false), Ok(()));
-        assert!(matches!(update().check(room, "0.10.0", false), Err(UpdateError::Downgrade { .. })));
-        assert_eq!(update().check(room, "0.10.0", true), Ok(()));
-        assert!(matches!(update().check(3, "0.1.0", false), Err(UpdateError::TooLarge { part: "root", .. })));
+        assert_eq!(update().check(room, ("0.1.9", StateFormats::FIRST), false), Ok(()));
+        assert!(matches!(
+            update().check(room, ("0.10.0", StateFormats::FIRST), false),
+            Err(UpdateError::Downgrade { .. })
+        ));
+        assert_eq!(update().check(room, ("0.10.0", StateFormats::FIRST), true), Ok(()));
+        assert!(matches!(
+            update().check(3, ("0.1.0", StateFormats::FIRST), false),
+            Err(UpdateError::TooLarge { part: "root", .. })
+        ));
         let foreign = Update { architecture: "aarch64".to_owned(), ..update() };
-        assert!(matches!(foreign.check(room, "0.1.0", false), Err(UpdateError::Foreign { .. })));
+        assert!(matches!(foreign.check(room, ("0.1.0", StateFormats::FIRST), false), Err(UpdateError::Foreign { .. })));
         let mut digest = Digesting::default();
         digest.add(b"ro");
         digest.add(b"ot");
         digest.clone().check("root", &update().root).unwrap();
         digest.add(b"!");
         assert!(matches!(digest.check("root", &update().root), Err(UpdateError::Damaged { .. })));
+    }
+
+    #[test]
+    fn an_update_is_taken_where_its_state_can_be_reached() {
+        let formats = |oldest, format| StateFormats { format, oldest };
+        let check = |own, state| Update { state, ..update() }.check(1 << 20, ("0.1.0", own), false);
+        // The same one, a newer one, and an older one that this system knows the way back to.
+        for (own, state) in
+            [(formats(1, 1), formats(1, 1)), (formats(1, 2), formats(2, 4)), (formats(2, 4), formats(1, 2))]
+        {
+            assert_eq!(check(own, state), Ok(()));
+        }
+        for (own, state) in [(formats(1, 1), formats(2, 3)), (formats(3, 4), formats(1, 2))] {
+            let refused = check(own, state).unwrap_err();
+            assert_eq!(refused, UpdateError::State { found: state, own });
+        }
+        let told = check(formats(1, 1), formats(2, 3)).unwrap_err().to_string();
+        assert!(told.contains("format 2 to 3, and this machine's is 1"), "{told}");
+        // What says nothing is of the first, and what is of the first says nothing.
+        let head = |update: &Update| String::from_utf8(update.head(|_| String::new()).unwrap()).unwrap();
+        assert!(!head(&update()).contains("state"));
+        let newer = Update { state: formats(1, 2), ..update() };
+        assert!(head(&newer).contains("\"state\":{\"format\":2,\"oldest\":1}"));
+        for update in [update(), newer] {
+            assert_eq!(Update::parse_head(head(&update).as_bytes()).unwrap().unwrap().update, update);
+        }
     }
 }

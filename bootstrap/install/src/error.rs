@@ -113,6 +113,9 @@ pub enum Error {
     /// The signature is wrong or not there.
     #[error("the update's signature {0}")]
     Signature(&'static str),
+    /// STATE cannot be brought to another format.
+    #[error(transparent)]
+    Migrate(#[from] crate::migrate::MigrateError),
     /// What is remembered cannot be written down.
     #[error("write down what is done")]
     Record(#[source] serde_json::Error),

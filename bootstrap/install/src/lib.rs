@@ -14,7 +14,8 @@
 //! Invariants, each held at every single write to the disk (`tests/power_cuts.rs` cuts after each of them):
 //! - the slot that runs is never written, and its boot entry never removed;
 //! - a boot entry has its final name only when all that it starts is whole and kept;
-//! - nothing is written while the running system is on trial itself.
+//! - nothing is written while the running system is on trial itself;
+//! - whatever is started finds STATE in a format that it can read ([`migrate`]).
 //!
 //! It does not know what makes a machine healthy, nor where updates come from.
 
@@ -23,12 +24,14 @@
 mod booted;
 mod error;
 mod file;
+pub mod migrate;
 pub mod onto;
 mod own;
 mod receive;
 mod record;
 pub mod rest;
 pub mod select;
+pub mod stick;
 mod trial;
 
 pub use booted::Booted;

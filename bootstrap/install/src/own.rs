@@ -1,7 +1,7 @@
 //! A disk of ours: its partitions and its boot entries.
 
 use disk::layout::ESP_NAME;
-use disk::{Device, ENTRIES, Entry, Esp, Slot, Table, Tries, Window};
+use disk::{Device, ENTRIES, Entry, Esp, Slot, StateFormats, Table, Tries, Window, loader_choice, uki};
 
 use crate::error::Error;
 
@@ -111,17 +111,49 @@ impl<D: Device> OwnDisk<D> {
         self.rename(entry, Entry { tries: Some(Tries { left: 0, done }), ..entry })
     }
 
+    /// What could be gone back to: the entry that it would get, and the format of STATE that it writes. Changes nothing.
+    ///
+    /// # Errors
+    /// There is nothing, or the running system is on trial.
+    pub fn way_back(&mut self, running: Slot) -> Result<(Entry, u32), Error> {
+        let (there, next) = self.back(running)?;
+        Ok((next, self.state_format(&there)?))
+    }
+
+    /// The format of STATE that the loader's next system writes, if that is another system than the one that runs, and
+    /// this one is not on trial.
+    ///
+    /// # Errors
+    /// The entries cannot be read.
+    pub fn next_state_format(&mut self, running: Slot) -> Result<Option<u32>, Error> {
+        let (own, entries) = self.entries(running)?;
+        let next = loader_choice(&entries).filter(|next| own.tries.is_none() && next.slot != running);
+        next.map(|next| self.state_format(&next)).transpose()
+    }
+
+    fn state_format(&mut self, entry: &Entry) -> Result<u32, Error> {
+        let program = self.esp()?.read(&path(entry))?.unwrap_or_default();
+        // Systems that say nothing are from before there was a second format.
+        let format = uki::argument(&program, uki::STATE_FORMAT).and_then(|format| format.parse().ok());
+        Ok(format.unwrap_or(StateFormats::FIRST.format))
+    }
+
     /// Lets the other slot be started next, on trial. Answers its entry.
     ///
     /// # Errors
     /// It holds nothing that could be, or the running system is on trial.
     pub fn roll_back(&mut self, running: Slot) -> Result<Entry, Error> {
+        let (there, next) = self.back(running)?;
+        self.rename(there, next)?;
+        Ok(next)
+    }
+
+    /// The entry of what could be gone back to, and the one that it would get.
+    fn back(&mut self, running: Slot) -> Result<(Entry, Entry), Error> {
         let (own, entries) = self.entries(running)?;
         let there = proved_besides(own, &entries)?;
         let tries = Some(Tries { left: TRIES, done: 0 });
-        let next = Entry { generation: next_generation(&entries), tries, ..there };
-        self.rename(there, next)?;
-        Ok(next)
+        Ok((there, Entry { generation: next_generation(&entries), tries, ..there }))
     }
 
     /// Lets the other slot be started from now on, since `damaged`, which had proved itself, cannot be any more. Answers

@@ -1,7 +1,7 @@
 //! Taking an update in as it comes: the root goes to the idle slot at once, the kernel image is held until all is known
 //! to be whole.
 
-use disk::{Device, Digesting, Entry, Head, Slot, Tries, Update, VERITY_ARGUMENT, Verity, uki};
+use disk::{Device, Digesting, Entry, Head, Slot, StateFormats, Tries, Update, VERITY_ARGUMENT, Verity, uki};
 use ring::signature::{ED25519, UnparsedPublicKey};
 
 use crate::error::Error;
@@ -22,6 +22,8 @@ pub struct Policy {
     pub running: Slot,
     /// Its version.
     pub version: String,
+    /// The formats of STATE that it knows.
+    pub state: StateFormats,
     /// The Ed25519 key that updates must be signed with; without one they need no signature.
     pub key: Option<Vec<u8>>,
     /// Whether an older version is taken.
@@ -56,6 +58,7 @@ pub struct Prepared<D> {
     kernel: Vec<u8>,
     next: Entry,
     record: Record,
+    state_format: u32,
 }
 
 impl<D: Device> Receiver<D> {
@@ -148,7 +151,7 @@ impl<D: Device> Receiver<D> {
             check_signature(key, head)?;
         }
         let room = self.disk.slot(self.next.slot)?.bytes();
-        Ok(head.update.check(room, &self.policy.version, self.policy.may_downgrade)?)
+        Ok(head.update.check(room, (&self.policy.version, self.policy.state), self.policy.may_downgrade)?)
     }
 
     /// The file has ended: all of it must be there, and right.
@@ -184,7 +187,7 @@ impl<D: Device> Receiver<D> {
         }
         let side = |entry: Entry, version: String| Side { slot: entry.slot, generation: entry.generation, version };
         let record = Record::new(side(self.own, self.policy.version), side(self.next, update.version));
-        Ok(Prepared { disk: self.disk, kernel, next: self.next, record })
+        Ok(Prepared { disk: self.disk, kernel, next: self.next, record, state_format: update.state.format })
     }
 }
 
@@ -193,6 +196,12 @@ impl<D: Device> Prepared<D> {
     #[must_use]
     pub fn record(&self) -> &Record {
         &self.record
+    }
+
+    /// The format of STATE that it writes. Where that is an older one, there must be a way ([`crate::migrate::check`]).
+    #[must_use]
+    pub fn state_format(&self) -> u32 {
+        self.state_format
     }
 
     /// Lets the loader start it next.

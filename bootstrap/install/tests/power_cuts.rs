@@ -2,86 +2,12 @@
 //! then, the loader starts the old system or the new one, and what it starts is whole.
 #![allow(clippy::unwrap_used)]
 
-use disk::layout::{self, Sizes};
-use disk::{Device, ENTRIES, Entry, Esp, Memory, Part, Slot, Table, Update, Window, loader_choice, uki};
+mod machine;
+
+use disk::layout;
+use disk::{Device, ENTRIES, Entry, Esp, Memory, Part, Slot, StateFormats, Update};
 use install::{Error, OwnDisk, Policy, Receiver};
-
-const SLOT: u64 = 1 << 20;
-/// As small as FAT32 can be, so that disks can be copied often.
-const ESP: u64 = 34 << 20;
-const SIZES: Sizes = Sizes { esp: ESP, slot: SLOT, state: 1 << 20, data: Some(1 << 20) };
-
-/// A root is known by its identifier, of sixteen equal bytes here.
-fn root(id: u8) -> Vec<u8> {
-    let mut root = vec![id ^ 0xff; 300_000];
-    root[1072..1088].fill(id);
-    root
-}
-
-/// The least that the firmware would take for a program, with the kernel's arguments.
-fn kernel(id: u8) -> Vec<u8> {
-    let digits = format!("{id:02x}").repeat(16);
-    kernel_with(id, &format!("keelson.root={digits} keelson.verity=1:{digits}{digits}"))
-}
-
-fn kernel_with(id: u8, arguments: &str) -> Vec<u8> {
-    uki::assemble(&uki::bare_program(), &[(uki::ARGUMENTS, arguments.as_bytes()), (uki::KERNEL, &[id; 200_000])])
-        .unwrap()
-}
-
-fn update_file(id: u8) -> Vec<u8> {
-    update_with(id, kernel(id))
-}
-
-fn update_with(id: u8, kernel: Vec<u8>) -> Vec<u8> {
-    let root = root(id);
-    let update = Update::new(&format!("{id}.0"), Part::of(&kernel), Part::of(&root));
-    [update.head(|_| String::new()).unwrap(), kernel, root].concat()
-}
-
-/// A disk that runs slot A with root 1; what was in slot B before never proved itself.
-fn disk() -> Memory {
-    let table = layout::installed(b"seed", (40 << 20) / 512 + 4096, &SIZES).unwrap();
-    let mut device = Memory::new(usize::try_from(table.sectors * 512).unwrap());
-    table.write(&mut device).unwrap();
-    let mut esp = Esp::format(window(&mut device, layout::ESP_NAME), 1).unwrap();
-    esp.put(&format!("{ENTRIES}/keelson-1-a.efi"), &kernel(1)).unwrap();
-    esp.put(&format!("{ENTRIES}/keelson-0-b+0-2.efi"), &kernel(9)).unwrap();
-    window(&mut device, Slot::A.partition()).write_at(0, &root(1)).unwrap();
-    device
-}
-
-fn window<'a>(device: &'a mut Memory, name: &str) -> Window<&'a mut Memory> {
-    let table = Table::read(device).unwrap();
-    let (_, partition) = table.named(name).unwrap();
-    Window::new(device, partition.start(), partition.bytes())
-}
-
-/// What the loader starts, and whether it is whole: the entry and the number of its root.
-fn starts(device: &mut Memory) -> (Entry, u8) {
-    let mut esp = Esp::open(window(device, layout::ESP_NAME));
-    let entry = loader_choice(&esp.entries().unwrap()).expect("something to start");
-    let program = esp.read(&format!("{ENTRIES}/{entry}")).unwrap().unwrap();
-    let digits = uki::argument(&program, "keelson.root").expect("a whole kernel image");
-    let id = u8::from_str_radix(&digits[..2], 16).unwrap();
-    assert!(program == kernel(id), "the kernel image of {entry} is damaged");
-    let mut found = vec![0; root(id).len()];
-    window(device, entry.slot.partition()).read_at(0, &mut found).unwrap();
-    assert!(found == root(id), "the root of {entry} is damaged");
-    (entry, id)
-}
-
-fn policy(running: Slot) -> Policy {
-    Policy { running, version: "1.0".to_owned(), key: None, may_downgrade: false }
-}
-
-fn install(device: &mut Memory, file: &[u8], running: Slot) -> Result<(), Error> {
-    let mut receiver = Receiver::new(OwnDisk::open(device)?, policy(running))?;
-    for part in file.chunks(50_000) {
-        receiver.add(part)?;
-    }
-    receiver.finish()?.commit().map(drop)
-}
+use machine::{SIZES, disk, install, kernel, kernel_with, policy, root, starts, update_file, update_with, window};
 
 /// Cuts `work` on `start` after each of its writes; answers what the loader starts afterwards, each time.
 fn cut_everywhere(start: &Memory, work: impl Fn(&mut Memory) -> Result<(), Error>) -> Vec<(Entry, u8)> {
@@ -216,7 +142,7 @@ fn a_machine_with_a_key_takes_signed_updates_only() {
     let pair = Ed25519KeyPair::from_seed_unchecked(&[7; 32]).unwrap();
     let other = Ed25519KeyPair::from_seed_unchecked(&[8; 32]).unwrap();
     let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
-    let update = Update::new("2.0", Part::of(&kernel(2)), Part::of(&root(2)));
+    let update = Update::new("2.0", StateFormats::FIRST, Part::of(&kernel(2)), Part::of(&root(2)));
     let signed = |key: &Ed25519KeyPair| {
         let head = update.head(|line| hex(key.sign(line).as_ref())).unwrap();
         [head, kernel(2), root(2)].concat()

@@ -44,6 +44,7 @@ pub(super) async fn run(scene: &mut Scene) -> Result<Outcome> {
     person.tests(&format!("port {} 6443\n", master.address), "takes connections").await?;
     person.tests(&format!("port {} 9\n", master.address), "refused").await?;
     scene.say("routes and ports are tested from there");
+    person.types("6\n", "there is no stick to write to").await?;
     drop(person);
 
     scene.cluster.stop_machine(&master.name, false).await?;
@@ -95,14 +96,14 @@ async fn tells(scene: &Scene, machine: &Machine, seen: usize, part: &str) -> Res
 }
 
 /// Whoever stands there.
-struct Person<'a> {
+pub(super) struct Person<'a> {
     scene: &'a Scene,
     machine: &'a Machine,
     keyboard: Keyboard,
 }
 
 impl<'a> Person<'a> {
-    fn come(scene: &'a Scene, machine: &'a Machine) -> Result<Self> {
+    pub(super) fn come(scene: &'a Scene, machine: &'a Machine) -> Result<Self> {
         let keyboard = Keyboard::open(&scene.cluster.folder.machine(&machine.name))?;
         Ok(Self { scene, machine, keyboard })
     }
@@ -115,7 +116,7 @@ impl<'a> Person<'a> {
     }
 
     /// Types, and reads on until a line has this part; gives it.
-    async fn types(&mut self, text: &str, part: &str) -> Result<String> {
+    pub(super) async fn types(&mut self, text: &str, part: &str) -> Result<String> {
         let seen = self.scene.console(&self.machine.name)?.len();
         self.keyboard.types(text)?;
         tells(self.scene, self.machine, seen, part).await

@@ -5,8 +5,10 @@ use http::Method;
 use serde_json::json;
 
 use super::Outcome;
+use super::console::Person;
 use super::scene::Scene;
-use crate::flash::Medium;
+use crate::filesystem;
+use crate::flash::{Medium, config_of};
 
 const CONFIG_MAP: &str = "/api/v1/namespaces/default/configmaps";
 const FIRST: &str = "first start from";
@@ -16,7 +18,25 @@ pub(super) async fn run(scene: &mut Scene) -> Result<Outcome> {
 }
 
 pub(super) async fn run_from_usb(scene: &mut Scene) -> Result<Outcome> {
-    run_from(scene, Medium::UsbDisk).await
+    run_from(scene, Medium::UsbDisk).await?;
+    take_away(scene).await?;
+    Ok(Outcome::Passed)
+}
+
+/// Whoever stands at the console takes what helps to find out what is wrong away on the stick with the manifest.
+async fn take_away(scene: &Scene) -> Result<()> {
+    let master = scene.cluster.master().context("the cluster has no master")?.clone();
+    let mut person = Person::come(scene, &master)?;
+    person.types("\n", "6 writes").await?;
+    let told = person.types("6\n", "take the stick out").await?;
+    let (name, content) =
+        filesystem::find(&config_of(&scene.cluster.folder.machine(&master.name)), "keelson-support-")?;
+    let is_told = told.contains(&format!("{name}: {} bytes", content.len()));
+    ensure!(is_told && name.contains(&master.name), "{name} has {} bytes, and it was said: {told}", content.len());
+    let holds = |part: &[u8]| content.windows(part.len()).any(|it| it == part);
+    ensure!(holds(b"support/services.json") && holds(b"support/logs/machine.log"), "{name} lacks something");
+    scene.say("the console writes the support archive to the stick with the manifest");
+    Ok(())
 }
 
 /// What differs is the disk's format, and where the manifest is, so it is only started.

@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
-use disk::Slot;
+use disk::{Slot, StateFormats, Update};
 use images::{VERSION, tools};
 use serde_json::Value;
 
@@ -268,7 +268,15 @@ fn check_refusals(scene: &Scene, master: &Machine) -> Result<()> {
         refused.contains("older than") && refused.contains(&version),
         "an older version is answered with {refused:?}"
     );
-    let mut damaged = std::fs::read(&path).context("read the update")?;
+    let whole = std::fs::read(&path).context("read the update")?;
+    let head = Update::parse_head(&whole)?.context("the update has no metadata")?;
+    // One whose system came about after others that this machine never had.
+    let late = Update { version: "9.0.0".to_owned(), state: StateFormats { format: 9, oldest: 8 }, ..head.update };
+    std::fs::write(&path, [late.head(|_| String::new())?.as_slice(), &whole[head.bytes..]].concat())?;
+    let unreadable = tools::run(keelson(scene, master, "upgrade")?.arg(&path));
+    let refused = unreadable.err().map(|error| format!("{error:#}")).unwrap_or_default();
+    ensure!(refused.contains("reads STATE of format 8 to 9"), "an update without a way is answered with {refused:?}");
+    let mut damaged = whole;
     damaged.pop();
     std::fs::write(&path, &damaged).context("damage the update")?;
     let short = tools::run(keelson(scene, master, "upgrade")?.arg("--allow-downgrade").arg(&path));
@@ -277,7 +285,7 @@ fn check_refusals(scene: &Scene, master: &Machine) -> Result<()> {
     let back = tools::run(&mut keelson(scene, master, "rollback")?);
     let refused = back.err().map(|error| format!("{error:#}")).unwrap_or_default();
     ensure!(refused.contains("nothing to go back to"), "a rollback to nothing is answered with {refused:?}");
-    scene.say("an older version, a shortened update and a rollback to nothing are refused");
+    scene.say("an older version, one that cannot read STATE, a shortened update and a rollback to nothing are refused");
     Ok(())
 }
 

@@ -1,14 +1,16 @@
 //! `keelson check` and `keelson support`: finding out what is wrong, from the machine.
 
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::{Args, Subcommand};
+use install::{select, stick};
 use machine_api::check_request::{Port, What};
 use machine_api::{CheckRequest, CheckResult, Chunk};
+use sys::{Linux, System};
 
 use super::look::Asked;
 use super::target::{Target, next};
@@ -16,6 +18,8 @@ use crate::process;
 
 const WITHIN: Duration = Duration::from_secs(30);
 const SUPPORT_WITHIN: Duration = Duration::from_secs(1800);
+/// Where the kernel tells the machine's name.
+const HOST_NAME: &str = "/proc/sys/kernel/hostname";
 /// The machine answered, and what was checked does not work.
 const DOES_NOT_WORK: u8 = 2;
 
@@ -53,6 +57,9 @@ pub(crate) struct Support {
     /// The file; it appears when it is whole.
     #[arg(default_value = "keelson-support.tar")]
     file: PathBuf,
+    /// To a USB stick that is in this machine instead, as at its console.
+    #[arg(long, hide = true, conflicts_with = "file")]
+    stick: bool,
     #[command(flatten)]
     target: Target,
 }
@@ -70,19 +77,49 @@ pub(crate) fn run(check: &Check) -> Result<ExitCode> {
 }
 
 pub(crate) fn support(options: &Support) -> Result<()> {
+    if options.stick {
+        return support_to_stick(&options.target);
+    }
     let name = options.file.display();
     let mut draft = options.file.clone().into_os_string();
     draft.push(".part");
+    let mut file = std::fs::File::create(&draft).with_context(|| format!("making {name}"))?;
+    let mut put = || {
+        let bytes = collect(&options.target, &mut file)?;
+        std::fs::rename(&draft, &options.file).with_context(|| format!("writing {name}"))?;
+        anyhow::Ok(bytes)
+    };
+    let bytes = put().inspect_err(|_| drop(std::fs::remove_file(&draft)))?;
+    println!("{name}: {bytes} bytes; look at it before you hand it on");
+    Ok(())
+}
+
+/// The same to the stick that somebody put in, for whoever has nothing but the console.
+fn support_to_stick(target: &Target) -> Result<()> {
+    let devices = sys::block_devices(&Linux);
+    let stick = stick::choose(&devices)?;
+    println!("collecting, to {}…", select::describe(stick));
+    let host = Linux.read(Path::new(HOST_NAME)).unwrap_or_default();
+    let now = jiff::Timestamp::try_from(Linux.now()).context("telling the time")?;
+    let name = format!("keelson-support-{}-{}", String::from_utf8_lossy(&host).trim(), now.strftime("%Y%m%d-%H%M%S"));
+    let mut bytes = 0;
+    let written = stick::write(&Linux, stick, (&name, ".tar"), |out| {
+        bytes = collect(target, out)?;
+        anyhow::Ok(())
+    })?;
+    println!("{written}: {bytes} bytes; take the stick out, and look at the file before you hand it on");
+    Ok(())
+}
+
+/// Writes all of it, and answers how much that is.
+fn collect(target: &Target, out: &mut dyn Write) -> Result<usize> {
     process::ask(SUPPORT_WITHIN, async {
-        let mut body = options.target.ask(async |machine| machine.collect_support(()).await).await?;
-        let mut file = std::fs::File::create(&draft).with_context(|| format!("making {name}"))?;
+        let mut body = target.ask(async |machine| machine.collect_support(()).await).await?;
         let mut bytes = 0;
         while let Some(Chunk { data: part }) = next(&mut body).await? {
             bytes += part.len();
-            file.write_all(&part).with_context(|| format!("writing {name}"))?;
+            out.write_all(&part).context("writing the archive")?;
         }
-        std::fs::rename(&draft, &options.file).with_context(|| format!("writing {name}"))?;
-        println!("{name}: {bytes} bytes; look at it before you hand it on");
-        Ok(())
+        Ok(bytes)
     })
 }

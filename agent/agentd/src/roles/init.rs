@@ -36,6 +36,7 @@ pub(crate) fn run(options: Options) -> ! {
         manifest: options.manifest,
         services: Box::new(services),
         network_test: argv(&[AGENT, "check"]),
+        support: argv(&[AGENT, "support", "--stick"]),
         is_verbose: options.verbose,
         paths: init::Paths::default(),
     })

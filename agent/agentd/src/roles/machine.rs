@@ -1,9 +1,12 @@
 //! `keelson machine`: the network and the clock of the machine.
 
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result};
+use lifecycle::Shutdown;
 use manifest::Manifest;
+use tokio::sync::watch;
 
 use super::etcd_member;
 use crate::{paths, process};
@@ -12,6 +15,9 @@ use crate::{paths, process};
 const BUILT: Option<&str> = option_env!("KEELSON_BUILT");
 /// Where the build did not say: the day of the first release that needs it.
 const BUILT_WITHOUT: u64 = 1_795_219_200;
+
+/// Where the machine's own look-ups are answered; no pod and no other machine reaches it.
+const NAMES: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(127, 0, 0, 53)), 53);
 
 pub(crate) fn run() -> Result<()> {
     process::run(1, |shutdown| async move {
@@ -29,8 +35,26 @@ pub(crate) fn run() -> Result<()> {
         config.crash = paths::CRASH.into();
         config.owns_clock = init::Environment::observe(&sys::Linux) == init::Environment::Machine;
         config.updates = updates()?;
+        config.names = names(&config, &shutdown).await;
         machine::run(config, shutdown).await.context("keeping the network and the clock")
     })
+}
+
+/// Begins to keep the answers to the machine's look-ups, where its manifest wants that.
+async fn names(config: &machine::Config, shutdown: &Shutdown) -> Option<machine::Names> {
+    config.manifest.as_ref().filter(|manifest| manifest.network.dns_cache)?;
+    let (servers, upstreams) = watch::channel(Vec::new());
+    match dns::cache(NAMES, upstreams.into()).await {
+        Ok(cache) => {
+            drop(tokio::spawn(cache.serve(shutdown.clone())));
+            Some(machine::Names { address: NAMES, servers })
+        }
+        // Each look-up goes to the servers then, as without a cache.
+        Err(error) => {
+            tracing::warn!(error = %stdx::chain(&error), "answers to look-ups are not kept");
+            None
+        }
+    }
 }
 
 /// The other members of etcd.
@@ -52,7 +76,7 @@ fn updates() -> Result<Option<machine::Updates>> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
         Err(error) => return Err(error).with_context(|| format!("reading {}", paths::UPDATE_KEY)),
     };
-    Ok(Some(machine::Updates { booted, key, record: paths::UPDATE.into() }))
+    Ok(Some(machine::Updates { booted, key, record: paths::UPDATE.into(), state: paths::STATE.into() }))
 }
 
 /// The manifest in force; `None` in maintenance.

@@ -23,6 +23,8 @@ const KUBELET_PORT: u16 = 10250;
 const KUBELET_HEALTH: ([u8; 4], u16) = ([127, 0, 0, 1], 10248);
 const PROXY_HEALTH: ([u8; 4], u16) = ([0, 0, 0, 0], 10256);
 const DNS_PORT: u16 = 53;
+/// How often the machine's DNS servers are looked at.
+const LOOK_AGAIN: std::time::Duration = std::time::Duration::from_secs(10);
 /// What the parts get to end.
 const DRAIN: std::time::Duration = std::time::Duration::from_secs(15);
 
@@ -183,6 +185,7 @@ impl Machine {
             healthz: Some(KUBELET_HEALTH.into()),
         });
         config.cluster_dns = vec![manifest.cluster.dns_address.to_string()];
+        config.resolv_conf = paths::RESOLVERS.into();
         config.cluster_domain = manifest.cluster.dns_domain.to_string();
         config.logins = machine::logins(manifest);
         config.before_pods = Some(self.images.clone());
@@ -230,17 +233,33 @@ impl Machine {
             nft: Some(paths::NFT.into()),
             ..proxy::Config::default()
         };
-        let upstreams = node::network().map(|network| network.dns_servers).unwrap_or_default();
         let dns = dns::Config {
             listen: vec![SocketAddr::new(dns_address, DNS_PORT)],
             hold_addresses: vec![dns_address],
             domain: self.manifest.cluster.dns_domain.to_string(),
-            upstreams: upstreams.into_iter().map(|server| SocketAddr::new(server, DNS_PORT)).collect(),
+            upstreams: self.follow_resolvers(),
             ..dns::Config::default()
         };
         self.part("podnet", client, move |client, shutdown| podnet::run(podnet.clone(), client, shutdown));
         self.part("proxy", client, move |client, shutdown| proxy::run(proxy.clone(), client, shutdown));
         self.part("dns", client, move |client, shutdown| dns::run(dns.clone(), client, shutdown));
+    }
+
+    /// The machine's DNS servers, as they change.
+    fn follow_resolvers(&self) -> dns::Upstreams {
+        let look = || {
+            let servers = node::network().map(|network| network.dns_servers).unwrap_or_default();
+            servers.into_iter().map(|server| SocketAddr::new(server, DNS_PORT)).collect::<Vec<_>>()
+        };
+        let (sender, followed) = tokio::sync::watch::channel(look());
+        let shutdown = self.shutdown.clone();
+        self.tasks.spawn("resolvers", async move {
+            while tokio::time::timeout(LOOK_AGAIN, shutdown.wait()).await.is_err() {
+                let now = look();
+                sender.send_if_modified(|known| std::mem::replace(known, now.clone()) != now);
+            }
+        });
+        followed.into()
     }
 
     fn part<F, Fut, E>(&self, name: &'static str, client: &Client, part: F)

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use bytes::Bytes;
+use install::migrate::{self, FORMATS};
 use install::{Booted, Policy, Receiver, Record, Side};
 use machine_api::{StartOptions, UpdatePart};
 use stdx::chain;
@@ -28,6 +29,8 @@ pub struct Updates {
     pub key: Option<Vec<u8>>,
     /// Where the update under way is remembered.
     pub record: PathBuf,
+    /// STATE, which whatever is started must be able to read.
+    pub state: PathBuf,
 }
 
 /// Nobody waits longer for pods to end.
@@ -113,6 +116,7 @@ fn policy(updates: &Updates, options: StartOptions) -> Policy {
     Policy {
         running: updates.booted.slot,
         version: updates.booted.version.clone(),
+        state: FORMATS.span(),
         key: updates.key.clone(),
         may_downgrade: options.allow_downgrade,
     }
@@ -147,6 +151,8 @@ pub(super) fn write(
     }
     let put = || {
         let prepared = receiver.finish()?;
+        // PID 1 makes it what that system reads when nothing else writes there.
+        migrate::check(&Linux, &updates.state, &FORMATS, prepared.state_format())?;
         let record = prepared.record().clone();
         record.store(&Linux, &updates.record)?;
         prepared.commit()?;
@@ -162,26 +168,30 @@ pub(super) async fn roll_back(server: &Server, options: StartOptions) -> Result<
     let options = checked(Some(options))?;
     let may = may_go_down(server, options).await;
     may.map_err(|reason| conflict(format!("the machine does not go back: {reason}")))?;
-    let work = move || -> Result<Record, install::Error> {
-        let booted = &own.booted;
-        let mut disk = booted.open()?;
-        let (from, _) = disk.entries(booted.slot)?;
-        let before = Record::load(&Linux, &own.record);
-        let to = disk.roll_back(booted.slot)?;
-        // Whoever was updated from is known by version; of anything else the slot says enough.
-        let sides = before.into_iter().flat_map(|record| [record.from, record.to]);
-        let version = sides.into_iter().find(|side| side.slot == to.slot).map(|side| side.version);
-        let from = Side { slot: from.slot, generation: from.generation, version: booted.version.clone() };
-        let version = version.unwrap_or_else(|| "what was there before".to_owned());
-        let record = Record::new(from, Side { slot: to.slot, generation: to.generation, version });
-        record.store(&Linux, &own.record)?;
-        Ok(record)
-    };
-    match tokio::task::spawn_blocking(work).await {
+    match tokio::task::spawn_blocking(move || turn_back(&own)).await {
         Ok(Ok(record)) => start_from(server, &record, options).await.map_err(conflict),
         Ok(Err(error)) => Err(conflict(format!("there is no way back: {}", chain(&error)))),
         Err(error) => Err(failed(format!("the rollback failed: {error}"))),
     }
+}
+
+/// Lets the loader start what is in the other slot, if that can read what STATE can be made.
+fn turn_back(own: &Updates) -> Result<Record, install::Error> {
+    let booted = &own.booted;
+    let mut disk = booted.open()?;
+    let (from, _) = disk.entries(booted.slot)?;
+    let (_, format) = disk.way_back(booted.slot)?;
+    migrate::check(&Linux, &own.state, &FORMATS, format)?;
+    let before = Record::load(&Linux, &own.record);
+    let to = disk.roll_back(booted.slot)?;
+    // Whoever was updated from is known by version; of anything else the slot says enough.
+    let sides = before.into_iter().flat_map(|record| [record.from, record.to]);
+    let version = sides.into_iter().find(|side| side.slot == to.slot).map(|side| side.version);
+    let from = Side { slot: from.slot, generation: from.generation, version: booted.version.clone() };
+    let version = version.unwrap_or_else(|| "what was there before".to_owned());
+    let record = Record::new(from, Side { slot: to.slot, generation: to.generation, version });
+    record.store(&Linux, &own.record)?;
+    Ok(record)
 }
 
 /// Lets the machine start from what was put in a slot, or leaves that to the next start; answers which.

@@ -20,6 +20,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::chance;
+use crate::config::Names;
 use crate::dhcp::{self, DhcpConfig, DhcpStates, Family, Lent, Report};
 use crate::dhcp6::{self, Dhcp6Config};
 use crate::network::Firewall;
@@ -45,6 +46,8 @@ pub(crate) struct NetworkConfig {
     pub(crate) run: PathBuf,
     /// How the links of this machine's pods begin.
     pub(crate) pods: String,
+    /// The cache of the machine's own look-ups.
+    pub(crate) names: Option<Names>,
 }
 
 impl NetworkConfig {

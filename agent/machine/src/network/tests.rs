@@ -63,7 +63,9 @@ async fn scenario(run: &Path) {
     let server = kernel.create_veth(&veth).await.unwrap();
     kernel.set_up(server.index).await.unwrap();
     let serving = tokio::spawn(serve(server.index));
-    let config = NetworkConfig { manifest: None, run: run.to_owned(), pods: String::new() };
+    let (servers, asked) = tokio::sync::watch::channel(Vec::new());
+    let names = crate::config::Names { address: "127.0.0.53:53".parse().unwrap(), servers };
+    let config = NetworkConfig { manifest: None, run: run.to_owned(), pods: String::new(), names: Some(names) };
     let (network, status) = Network::connect(config.clone()).unwrap();
     let shutdown = Shutdown::new();
     let task = tokio::spawn(network.run(shutdown.clone()));
@@ -74,7 +76,11 @@ async fn scenario(run: &Path) {
     assert_eq!((link.up, link.mtu), (true, 1280));
     let routes = kernel.routes().await.unwrap();
     assert!(routes.iter().any(|route| route.destination.prefix_len() == 0 && route.gateway == Some(SERVER.into())));
-    assert_eq!(std::fs::read_to_string(run.join("resolv.conf")).unwrap(), "nameserver 10.77.0.53\n");
+    let read = |name: &str| std::fs::read_to_string(run.join(name)).unwrap();
+    assert_eq!(read("resolv.conf"), "nameserver 127.0.0.53\nnameserver 10.77.0.53\n");
+    // Pods have another loopback link.
+    assert_eq!(read("resolv.servers.conf"), "nameserver 10.77.0.53\n");
+    assert_eq!(*asked.borrow(), ["10.77.0.53:53".parse().unwrap()]);
     assert!(std::fs::read_to_string(run.join("hosts")).unwrap().contains("10.77.0.9 keelson"));
     shutdown.trigger();
     task.await.unwrap();
@@ -229,7 +235,7 @@ async fn during<T>(
     look: impl AsyncFnOnce(watch::Receiver<NetworkStatus>) -> T,
 ) -> T {
     let (network, status) =
-        Network::connect(NetworkConfig { manifest, run: run.to_owned(), pods: "kl".to_owned() }).unwrap();
+        Network::connect(NetworkConfig { manifest, run: run.to_owned(), pods: "kl".to_owned(), names: None }).unwrap();
     let shutdown = Shutdown::new();
     let task = tokio::spawn(network.run(shutdown.clone()));
     let seen = look(status).await;

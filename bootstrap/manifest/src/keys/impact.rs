@@ -58,7 +58,8 @@ const KEPT_BY_THE_KERNEL: [&str; 2] = ["sysctls", "modules"];
 
 /// Sections of which a change may cut the machine off from whoever makes it, and what in them never does.
 const CUTS_OFF: [&str; 1] = ["network"];
-const NEVER_CUTS_OFF: [&str; 3] = ["network.dns-servers", "network.search-domains", "network.ntp-servers"];
+const NEVER_CUTS_OFF: [&str; 4] =
+    ["network.dns-servers", "network.dns-cache", "network.search-domains", "network.ntp-servers"];
 
 /// Whether `path` is that of `above`, or of something inside.
 fn is_below(path: &str, above: &str) -> bool {

@@ -217,6 +217,9 @@ pub(super) const KEYS: &[Key] = &[
         "Interface by which the packets come in. Without, any.", "\"eth0\""),
     key("network.dns-servers", list::<IpWord>(), Default("[]"),
         "DNS servers, before those that DHCP names, and these before those of router advertisements. The first three are asked.", "[\"192.168.1.1\", \"fd00::1\"]"),
+    key("network.dns-cache", BOOL, Default("true"),
+        "Whether answers to the machine's own look-ups are kept, by a resolver at 127.0.0.53. Without, each goes to the DNS \
+         servers, and a pod in the host's network can have port 53 of all addresses on a machine that runs no other pods.", "false"),
     key("network.search-domains", list::<DnsName>(), Default("[]"),
         "Domains in which short names are looked up, before those of DHCP and then of router advertisements.", "[\"example.com\"]"),
     key("network.ntp-servers", list::<Host>(), Default("[]"),

@@ -20,6 +20,8 @@ pub struct Network {
     pub firewall: Option<Firewall>,
     /// DNS servers, before those of DHCP.
     pub dns_servers: Vec<IpAddr>,
+    /// Whether the machine keeps answers for its own look-ups.
+    pub dns_cache: bool,
     /// Search domains.
     pub search_domains: Vec<DnsName>,
     /// Time servers, before those of DHCP.

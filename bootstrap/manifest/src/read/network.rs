@@ -14,6 +14,7 @@ pub(super) fn network(section: &Section<'_>) -> Network {
         rules: section.sections("rules").iter().filter_map(rule).collect(),
         firewall: firewall(&section.section("firewall")),
         dns_servers: addresses(section, "dns-servers"),
+        dns_cache: flag(section, "dns-cache").unwrap_or_default(),
         search_domains: section.list("search-domains"),
         ntp_servers: section.list("ntp-servers"),
     }

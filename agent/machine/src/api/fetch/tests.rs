@@ -1,7 +1,7 @@
 //! A machine whose disk is a file, and servers on the loopback interface.
 
 use disk::layout::{self, Sizes};
-use disk::{ENTRIES, Esp, Part, Slot, Table, Update, Window, uki};
+use disk::{ENTRIES, Esp, Part, Slot, StateFormats, Table, Update, Window, uki};
 use futures::TryStreamExt;
 use install::{Booted, FileDevice};
 use machine_api::Role;
@@ -32,7 +32,7 @@ fn update_file(version: u8) -> Vec<u8> {
     let arguments = format!("keelson.root={digits} keelson.verity=1:{digits}{digits}");
     let parts = [(uki::ARGUMENTS, arguments.as_bytes()), (uki::KERNEL, &[version; 200_000][..])];
     let kernel = uki::assemble(&uki::bare_program(), &parts).unwrap();
-    let update = Update::new(&format!("{version}.0"), Part::of(&kernel), Part::of(&root));
+    let update = Update::new(&format!("{version}.0"), StateFormats::FIRST, Part::of(&kernel), Part::of(&root));
     [update.head(|_| String::new()).unwrap(), kernel, root].concat()
 }
 
@@ -59,7 +59,7 @@ impl Machine {
         let manifest = manifest::parse("m.toml", &manifest).unwrap_or_else(|error| panic!("{error}"));
         let config = Config {
             run: folder.path().to_owned(),
-            updates: Some(Updates { booted, key, record }),
+            updates: Some(Updates { booted, key, record, state: folder.path().to_owned() }),
             ..Config::new(Some(manifest), std::time::UNIX_EPOCH)
         };
         Self { server: Server::alone(&config), folder }

@@ -1,6 +1,6 @@
 //! What the network looks like, for the machine's services and for people.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
 use machine_api::{InterfaceStatus, NetworkStatus};
@@ -8,12 +8,13 @@ use netlink::{Address, Route};
 use sys::{Linux, System};
 
 use super::Network;
-use crate::network::resolv::{hosts, resolv_conf};
+use crate::network::resolv::{asked, hosts, resolv_conf};
 
 /// Services that the first process starts anew, one a line.
 const RESTART: &str = "inbox/restart";
 const NODE: &str = "node";
 const STATUS: &str = "network.json";
+const SERVERS: &str = "resolv.servers.conf";
 
 impl Network {
     pub(super) async fn observe_status(&self) -> netlink::Result<NetworkStatus> {
@@ -93,8 +94,11 @@ impl Network {
         if !is_changed {
             return;
         }
+        let cache = self.config.names.as_ref();
         let files = [
-            ("resolv.conf", resolv_conf(&status.dns_servers, &status.search_domains).into_bytes()),
+            ("resolv.conf", resolv_conf(cache.map(|cache| cache.address.ip()), &status).into_bytes()),
+            // Who looks names up elsewhere than on this machine, as pods do, cannot reach the cache.
+            (SERVERS, resolv_conf(None, &status).into_bytes()),
             ("hosts", hosts(&self.config.hostname(), &own).into_bytes()),
             (STATUS, serde_json::to_vec_pretty(&status).unwrap_or_default()),
         ];
@@ -102,6 +106,11 @@ impl Network {
             if let Err(error) = Linux.replace(&self.config.run.join(name), &content, 0o644) {
                 tracing::warn!(error = %stdx::chain(&error), "not published");
             }
+        }
+        if let Some(cache) = cache {
+            let asked = asked(&status.dns_servers, cache.address.ip());
+            let asked = asked.into_iter().map(|server| SocketAddr::new(server, cache.address.port()));
+            cache.servers.send_replace(asked.collect());
         }
         self.follow_address(&status);
     }

@@ -10,6 +10,9 @@ pub const INITRAMFS: &str = ".initrd";
 /// Section of the kernel.
 pub const KERNEL: &str = ".linux";
 
+/// Section of the kernel's release, as modules are made for it.
+pub const RELEASE: &str = ".uname";
+
 const SECTION_HEADER: usize = 40;
 /// The processor, and the form of the optional header.
 const AMD64: u16 = 0x8664;
@@ -167,6 +170,13 @@ pub fn argument(program: &[u8], name: &str) -> Option<String> {
     let line = String::from_utf8_lossy(line);
     let value = line.split_whitespace().find_map(|word| word.strip_prefix(name)?.strip_prefix('='));
     value.map(|value| value.trim_end_matches('\0').to_owned())
+}
+
+/// The release of the kernel in a kernel image, if it tells.
+#[must_use]
+pub fn release(program: &[u8]) -> Option<String> {
+    let text = String::from_utf8_lossy(section(program, RELEASE).ok()??).into_owned();
+    Some(text.trim_end_matches('\0').trim().to_owned()).filter(|text| !text.is_empty())
 }
 
 /// Where [`bare_program`] has its two headers.

@@ -113,6 +113,17 @@ pub enum Error {
     /// The signature is wrong or not there.
     #[error("the update's signature {0}")]
     Signature(&'static str),
+    /// An extension of the machine does not go with it.
+    #[error(
+        "the machine would lose the extension {name}: {why}; `keelson extension add` puts one for the new system beside \
+         it, and `keelson extension remove {name}` does without"
+    )]
+    ExtensionLost {
+        /// Which.
+        name: String,
+        /// Why.
+        why: disk::Misfit,
+    },
     /// What is remembered cannot be written down.
     #[error("write down what is done")]
     Record(#[source] serde_json::Error),

@@ -22,6 +22,7 @@
 
 mod booted;
 mod error;
+pub mod extension;
 mod file;
 pub mod onto;
 mod own;
@@ -29,6 +30,7 @@ mod receive;
 mod record;
 pub mod rest;
 pub mod select;
+mod signature;
 mod trial;
 
 pub use booted::Booted;

@@ -14,7 +14,7 @@ use crate::environment::Environment;
 use crate::groups::Groups;
 use crate::intake::{Intake, decide};
 use crate::machine::{Machine, Storage};
-use crate::{crash, devices, find, locks, mend, mounts, settings, sources, storage, trial, watchdog};
+use crate::{crash, devices, extensions, find, locks, mend, mounts, settings, sources, storage, trial, watchdog};
 
 /// How many files PID 1's children may open: etcd and containerd expect many.
 const OPEN_FILES: u64 = 1_048_576;
@@ -38,7 +38,7 @@ const fn machine_only(name: &'static str, work: fn(&mut Machine) -> Vec<String>)
     Row { name, is_machine_only: true, work }
 }
 
-const BOOT: [Row; 15] = [
+const BOOT: [Row; 16] = [
     always("mounts", mount),
     machine_only("console", take_console),
     machine_only("command line", read_command_line),
@@ -48,6 +48,7 @@ const BOOT: [Row; 15] = [
     machine_only("own disk", find_own_disk),
     machine_only("storage", find::find_storage),
     always("folders", make_folders),
+    machine_only("extensions", extensions::lay),
     machine_only("keys", locks::settle),
     machine_only("crash", crash::collect),
     machine_only("update", trial::begin),
@@ -57,8 +58,9 @@ const BOOT: [Row; 15] = [
 ];
 
 /// What is done again once STATE and DATA are there.
-const FOUND: [Row; 6] = [
+const FOUND: [Row; 7] = [
     always("folders", make_folders),
+    machine_only("extensions", extensions::lay),
     machine_only("keys", locks::settle),
     machine_only("crash", crash::collect),
     machine_only("update", trial::begin),

@@ -197,7 +197,7 @@ pub fn bare_program() -> Vec<u8> {
         put(at, &value.to_le_bytes());
     }
     // Alignment of sections in memory and in the file, memory in all, headers in the file.
-    for (at, value) in [(32, 0x1000_u32), (36, 0x200), (56, 0x2000), (60, 0x200)] {
+    for (at, value) in [(32, 0x1000_u32), (36, 0x200), (56, 0x2000), (60, 0x400)] {
         put(OPTIONAL + at, &value.to_le_bytes());
     }
     program

@@ -14,3 +14,13 @@ mod tree;
 pub use held::{Held, HeldError, MOST, Trial, held, keep_trial, remove, trial};
 pub use take::{Admission, TakeError, Taker};
 pub use tree::{OWN_FOLDER, Survey, TreeError, survey};
+
+use disk::ExtensionHead;
+
+/// Whether the signature of one is by this key.
+///
+/// # Errors
+/// It is not, and why.
+pub fn check_signature(key: &[u8], head: &ExtensionHead) -> Result<(), &'static str> {
+    crate::signature::check(Some(key), &head.signed, &head.signature)
+}

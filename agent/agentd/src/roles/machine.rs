@@ -52,7 +52,7 @@ fn updates() -> Result<Option<machine::Updates>> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
         Err(error) => return Err(error).with_context(|| format!("reading {}", paths::UPDATE_KEY)),
     };
-    Ok(Some(machine::Updates { booted, key, record: paths::UPDATE.into() }))
+    Ok(Some(machine::Updates { booted, key, record: paths::UPDATE.into(), extensions: paths::EXTENSIONS.into() }))
 }
 
 /// The manifest in force; `None` in maintenance.

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use bytes::Bytes;
-use install::{Booted, Policy, Receiver, Record, Side};
+use install::{Booted, Policy, Receiver, Record, Side, extension};
 use machine_api::{StartOptions, UpdatePart};
 use stdx::chain;
 use sys::{Linux, System};
@@ -28,6 +28,8 @@ pub struct Updates {
     pub key: Option<Vec<u8>>,
     /// Where the update under way is remembered.
     pub record: PathBuf,
+    /// The folder of the extensions that the machine has on its own.
+    pub extensions: PathBuf,
 }
 
 /// Nobody waits longer for pods to end.
@@ -115,6 +117,10 @@ fn policy(updates: &Updates, options: StartOptions) -> Policy {
         version: updates.booted.version.clone(),
         key: updates.key.clone(),
         may_downgrade: options.allow_downgrade,
+        extensions: extension::held(&Linux, &updates.extensions, updates.key.as_deref())
+            .iter()
+            .filter_map(|held| held.about().cloned())
+            .collect(),
     }
 }
 

@@ -97,7 +97,7 @@ pub fn survey(root: &Path, own: Option<&str>) -> Result<Survey, TreeError> {
     let mut queue = vec![PathBuf::new()];
     let mut count = 0;
     while let Some(folder) = queue.pop() {
-        let look = |source| TreeError::Look { path: folder.display().to_string(), source };
+        let look = |source| TreeError::Look { path: root.join(&folder).display().to_string(), source };
         for entry in fs::read_dir(root.join(&folder)).map_err(look)? {
             let entry = entry.map_err(look)?;
             let path = folder.join(entry.file_name());

@@ -59,7 +59,7 @@ impl Machine {
         let manifest = manifest::parse("m.toml", &manifest).unwrap_or_else(|error| panic!("{error}"));
         let config = Config {
             run: folder.path().to_owned(),
-            updates: Some(Updates { booted, key, record }),
+            updates: Some(Updates { booted, key, record, extensions: "/nonexistent".into() }),
             ..Config::new(Some(manifest), std::time::UNIX_EPOCH)
         };
         Self { server: Server::alone(&config), folder }

@@ -87,8 +87,10 @@ impl Flashable<'_> {
         let arguments = [ARGUMENTS, HARDENED, &root, &own, self.arguments];
         let arguments = arguments.join(" ");
         let (initramfs, kernel) = (read(&self.image.initramfs)?, read(&self.image.kernel)?);
+        let release = self.image.release()?;
         let sections = [
             (uki::NAME, name.as_bytes()),
+            (uki::RELEASE, release.as_bytes()),
             (uki::ARGUMENTS, arguments.as_bytes()),
             (uki::INITRAMFS, &initramfs),
             (uki::KERNEL, &kernel),
@@ -204,6 +206,7 @@ mod tests {
             fs::write(&path, content).unwrap();
             path
         };
+        fs::create_dir_all(folder.join("usr/lib/modules/6.12.1-amd64")).unwrap();
         let image = Image {
             tree: folder.to_owned(),
             root: put("root", &[7; 100_000]),
@@ -249,6 +252,7 @@ mod tests {
         assert_eq!(uki::argument(&kernel, uki::STATE_FORMAT).unwrap(), FORMATS.newest().to_string());
         assert_eq!(uki::argument(&kernel, "init_on_alloc").unwrap(), "1");
         assert_eq!(uki::argument(&kernel, "keelson.verity").unwrap(), image.verity.to_string());
+        assert_eq!(uki::release(&kernel).unwrap(), "6.12.1-amd64");
         assert_eq!(uki::section(&kernel, uki::INITRAMFS).unwrap().unwrap(), b"initramfs");
     }
 

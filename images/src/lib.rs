@@ -10,6 +10,7 @@
 
 mod cpio;
 pub mod disk;
+pub mod extension;
 mod fingerprint;
 pub mod firmware;
 mod initramfs;
@@ -30,7 +31,7 @@ use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use ::disk::Verity;
+use ::disk::{About, Verity};
 use anyhow::{Context, Result, bail};
 
 use crate::fingerprint::Fingerprint;
@@ -56,6 +57,7 @@ const SOURCES: &[&str] = &[
 const IMAGE_SOURCES: &[&str] = &[
     include_str!("lib.rs"),
     include_str!("cpio.rs"),
+    include_str!("extension.rs"),
     include_str!("oci.rs"),
     include_str!("pause.rs"),
     include_str!("sbom.rs"),
@@ -114,6 +116,8 @@ pub struct Options {
     pub update_key: Option<Vec<u8>>,
     /// Names of Debian's packages with firmware or microcode that is to be in the image.
     pub firmware: Vec<String>,
+    /// Extension files that are to be part of the image.
+    pub extensions: Vec<PathBuf>,
     /// Where Debian's packages are.
     pub mirror: String,
     /// Ask for newer packages even if the known ones are recent.
@@ -181,6 +185,14 @@ impl Image {
     #[must_use]
     pub fn checked_root_arguments(&self) -> String {
         format!("{} {}={}", self.root_argument(), ::disk::VERITY_ARGUMENT, self.verity)
+    }
+
+    /// The release of the kernel, as modules are made for it.
+    ///
+    /// # Errors
+    /// The root has the modules of no kernel, or of several.
+    pub fn release(&self) -> Result<String> {
+        release(&self.tree)
     }
 
     /// Kernel, initramfs and root together.
@@ -316,18 +328,32 @@ pub fn build(options: &Options, say: &dyn Fn(&str)) -> Result<Image> {
     for source in IMAGE_SOURCES {
         inputs.add(source);
     }
+    for file in &options.extensions {
+        inputs.add_file(file)?;
+    }
     inputs.add(format!("{:?}", options.compression)).add(options.update_key.as_deref().unwrap_or_default());
     let folder = options.work.join(&options.name);
     let id = inputs.hex()[..32].to_owned();
     let is_new = fingerprint::stage(&folder, &inputs, |folder| {
         say("packing the root");
         assemble(options, &base, folder)?;
-        let list = folder.join("tree").join(sbom::PLACE);
-        fs::write(list, contents(packages.all())?).context("write what the image holds")?;
+        let tree = folder.join("tree");
+        let extensions = extension::merge(&options.extensions, &tree, options.update_key.as_deref())?;
+        fs::write(tree.join(sbom::PLACE), contents(packages.all(), &extensions)?)
+            .context("write what the image holds")?;
         pack(options, &base.join(FIRST_STAGE), folder, &id)?;
         fs::write(folder.join("id"), &id).context("write the image's identifier")
     })?;
     Ok(Image { is_new: is_new || is_new_base, ..Image::open(&folder)? })
+}
+
+/// The release of the kernel whose modules are in a tree.
+fn release(tree: &Path) -> Result<String> {
+    let folder = tree.join("usr/lib/modules");
+    let entries = fs::read_dir(&folder).with_context(|| format!("list {}", folder.display()))?;
+    let names = entries.map(|entry| Ok(entry?.file_name())).collect::<Result<Vec<_>>>()?;
+    let [name] = names.as_slice() else { bail!("the root has modules of {} kernels, not one", names.len()) };
+    Ok(name.to_string_lossy().into_owned())
 }
 
 fn copy_kernel(unpacked: &Path, base: &Path) -> Result<()> {
@@ -375,10 +401,11 @@ fn assemble(options: &Options, base: &Path, folder: &Path) -> Result<()> {
 }
 
 /// The list of what the root is made of.
-fn contents<'a>(packages: impl Iterator<Item = &'a PathBuf>) -> Result<String> {
+fn contents<'a>(packages: impl Iterator<Item = &'a PathBuf>, extensions: &[About]) -> Result<String> {
     let names = packages.map(|path| path.file_name().unwrap_or_default().to_string_lossy());
     let mut components = names.map(|name| sbom::Component::of_package(&name)).collect::<Result<Vec<_>>>()?;
     components.extend(sbom::crates(&workspace(), TARGET)?);
+    components.extend(extensions.iter().map(sbom::Component::of_extension));
     sbom::render(VERSION, &components)
 }
 

@@ -33,6 +33,10 @@ struct Arguments {
     /// for it: `firmware-bnx2`, `intel-microcode`… Their licences are not those of free software
     #[arg(long, value_name = "PACKAGE,…", value_delimiter = ',')]
     firmware: Vec<String>,
+    /// Make these extensions, as `cargo extension` makes them, a part of the image. With a signing key they must be signed
+    /// by it
+    #[arg(long, value_name = "FILE,…", value_delimiter = ',')]
+    extension: Vec<PathBuf>,
     /// Use the newest packages, even if some were downloaded within the last days
     #[arg(long)]
     refresh: bool,
@@ -85,6 +89,7 @@ struct Task {
     manifest: Option<PathBuf>,
     mirror: String,
     firmware: Vec<String>,
+    extensions: Vec<PathBuf>,
     signing_key: Option<SigningKey>,
     secure_boot: Option<SecureBoot>,
 }
@@ -118,6 +123,7 @@ fn run(arguments: Arguments) -> Result<()> {
         manifest: embedded,
         update_key: task.signing_key.as_ref().map(SigningKey::public),
         firmware: task.firmware.clone(),
+        extensions: task.extensions.clone(),
         mirror: task.mirror.clone(),
         refresh,
         compression: if is_quick { Compression::Fast } else { Compression::Small },
@@ -156,6 +162,7 @@ fn examine(arguments: Arguments, work: &Path) -> Result<Task> {
         manifest: arguments.manifest,
         mirror: arguments.mirror,
         firmware: arguments.firmware,
+        extensions: arguments.extension,
         signing_key: arguments.signing_key.as_deref().map(SigningKey::load).transpose()?,
         secure_boot: signer.map(|(key, certificate)| SecureBoot::new(&key, &certificate, work)).transpose()?,
     })

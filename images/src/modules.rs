@@ -196,6 +196,59 @@ impl ModuleSet {
     }
 }
 
+/// The tables of the modules of an extension, `modules.dep` and `modules.alias`. `files` are their paths below `tree`; the
+/// system's own modules are named without their folder, which is not known here.
+pub(crate) fn tables(tree: &Path, files: &[&String], release: &str) -> Result<(String, String)> {
+    let folder = format!("usr/lib/modules/{release}/");
+    let mut modules = BTreeMap::new();
+    for path in files {
+        let bytes = fs::read(tree.join(path)).with_context(|| format!("read {path}"))?;
+        let entries =
+            information(&bytes).with_context(|| format!("{path} is no module as it is; unpacked, it ends in .ko"))?;
+        let made_for = values(&entries, "vermagic").find_map(|text| text.split(' ').next()).unwrap_or_default();
+        if made_for != release {
+            bail!("{path} is made for the kernel {made_for:?}, and lies among the modules of {release}");
+        }
+        let own = |key| values(&entries, key).map(str::to_owned).collect::<Vec<String>>();
+        let depends: Vec<String> =
+            own("depends").iter().flat_map(|names| names.split(',')).map(name_of).filter(|it| !it.is_empty()).collect();
+        let below = path.strip_prefix(&folder).unwrap_or(path).to_owned();
+        let module = Brought { file: below, depends, aliases: own("alias") };
+        if modules.insert(name_of(path), module).is_some() {
+            bail!("there are two modules {}", name_of(path));
+        }
+    }
+    let line = |(name, module): (&String, &Brought)| {
+        let (mut seen, mut needed) = (BTreeSet::from([name.clone()]), Vec::new());
+        module.depends.iter().for_each(|other| need(other, &modules, &mut seen, &mut needed));
+        // The nearest first.
+        let needed: String = needed.iter().rev().map(|file| format!(" {file}")).collect();
+        format!("{}:{needed}\n", module.file)
+    };
+    let alias = |(name, module): (&String, &Brought)| -> String {
+        module.aliases.iter().map(|alias| format!("alias {alias} {name}\n")).collect()
+    };
+    Ok((modules.iter().map(line).collect(), modules.iter().map(alias).collect()))
+}
+
+/// A module that an extension brings.
+struct Brought {
+    /// Below the folder of the kernel's modules.
+    file: String,
+    depends: Vec<String>,
+    aliases: Vec<String>,
+}
+
+/// What is needed for a module, and it, each after all that it needs itself.
+fn need(name: &str, modules: &BTreeMap<String, Brought>, seen: &mut BTreeSet<String>, needed: &mut Vec<String>) {
+    if !seen.insert(name.to_owned()) {
+        return;
+    }
+    let own = modules.get(name);
+    own.iter().flat_map(|module| &module.depends).for_each(|other| need(other, modules, seen, needed));
+    needed.push(own.map_or_else(|| name.to_owned(), |module| module.file.clone()));
+}
+
 fn collect(folder: &Path, found: &mut BTreeMap<String, PathBuf>) -> Result<()> {
     for entry in fs::read_dir(folder).with_context(|| format!("list {}", folder.display()))? {
         let path = entry?.path();

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
+use ::disk::About;
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
@@ -34,6 +35,12 @@ impl Component {
         Ok(Self { url, name: (*name).to_owned(), version: version.replace("%3a", ":") })
     }
 
+    /// An extension.
+    pub(crate) fn of_extension(about: &About) -> Self {
+        let About { name, version, .. } = about.clone();
+        Self { url: format!("pkg:generic/{name}@{}", version.replace('+', "%2B")), name, version }
+    }
+
     fn of_crate(name: &str, version: &str) -> Self {
         let url = format!("pkg:cargo/{name}@{}", version.replace('+', "%2B"));
         Self { url, name: name.to_owned(), version: version.to_owned() }
@@ -50,6 +57,25 @@ pub(crate) fn render(version: &str, components: &[Component]) -> Result<String> 
         "version": 1,
         "metadata": { "component": { "type": "operating-system", "name": "keelson", "version": version } },
         "components": components.into_iter().map(component).collect::<Vec<_>>(),
+    });
+    Ok(format!("{}\n", serde_json::to_string_pretty(&list)?))
+}
+
+/// The list of what an extension is made of: its files, with their digests.
+pub(crate) fn of_files(about: &About, files: &[(String, String)]) -> Result<String> {
+    let own = Component::of_extension(about);
+    let file = |(path, digest): &(String, String)| {
+        let hashes = json!([{ "alg": "SHA-256", "content": digest }]);
+        json!({ "type": "file", "bom-ref": path, "name": path, "hashes": hashes })
+    };
+    let component =
+        json!({ "type": "library", "bom-ref": own.url, "name": own.name, "version": own.version, "purl": own.url });
+    let list = json!({
+        "bomFormat": "CycloneDX",
+        "specVersion": "1.6",
+        "version": 1,
+        "metadata": { "component": component },
+        "components": files.iter().map(file).collect::<Vec<_>>(),
     });
     Ok(format!("{}\n", serde_json::to_string_pretty(&list)?))
 }

@@ -7,6 +7,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use images::signing::SigningKey;
 use images::{Build, Compression, Image, Programs, tools};
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
@@ -154,6 +155,20 @@ impl Cluster {
         }
         progress.say(&format!("started {}", self.names().join(", ")));
         Ok(())
+    }
+
+    /// Makes the image anew, as one that takes only what this key has signed.
+    pub(crate) fn trust(&mut self, request: &Request, key: &SigningKey, progress: &Progress) -> Result<()> {
+        const NAME: &str = "cluster-signed";
+        let options = options(request, &images::workspace(), (NAME, self.programs.clone()))?;
+        let options = images::Options { update_key: Some(key.public()), ..options };
+        self.image = images::build(&options, &|text| progress.say(text))?.link(&self.folder.image())?;
+        Ok(())
+    }
+
+    /// The sample application as a program.
+    pub(crate) fn sample(&self) -> &Path {
+        &self.programs.sample
     }
 
     /// Makes a disk of the image and lets every machine start from this medium with it, by firmware and boot loader.
@@ -404,20 +419,26 @@ fn build(request: &Request, workspace: &Path, progress: &Progress) -> Result<(Pr
     }
     progress.say("building the agent");
     let programs = images::build_programs(workspace, request.build())?;
-    let options = images::Options {
-        work,
+    let options = options(request, workspace, (NAME, programs.clone()))?;
+    let built = images::build(&options, &|text| progress.say(text))?;
+    Ok((programs, built))
+}
+
+/// How an image is built, of this name.
+fn options(request: &Request, workspace: &Path, (name, programs): (&str, Programs)) -> Result<images::Options> {
+    Ok(images::Options {
+        work: workspace.join("target/images"),
         cache: images::user_cache()?,
-        name: NAME.to_owned(),
-        programs: programs.clone(),
+        name: name.to_owned(),
+        programs,
         manifest: None,
         update_key: None,
         firmware: Vec::new(),
+        extensions: Vec::new(),
         mirror: request.mirror.clone(),
         refresh: false,
         compression: Compression::Fast,
-    };
-    let built = images::build(&options, &|text| progress.say(text))?;
-    Ok((programs, built))
+    })
 }
 
 fn check_host(request: &Request) -> Result<()> {

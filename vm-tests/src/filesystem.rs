@@ -85,10 +85,13 @@ pub(crate) fn fill(folder: &Path, name: &str) -> Result<()> {
 }
 
 /// Puts something else in the place of a file.
-pub(crate) fn replace(folder: &Path, name: &str, file: &str, text: &str) -> Result<()> {
+pub(crate) fn replace(folder: &Path, name: &str, file: &str, content: impl AsRef<[u8]>) -> Result<()> {
     let other = folder.join("other");
-    fs::write(&other, text).context("write what replaces a file")?;
-    debugfs(folder, name, &[&format!("rm {file}"), &format!("write {} {file}", other.display())]).map(drop)
+    fs::write(&other, content).context("write what replaces a file")?;
+    // It makes files where it is, and nowhere else.
+    let (within, file) = file.rsplit_once('/').unwrap_or((".", file));
+    let steps = [format!("cd {within}"), format!("rm {file}"), format!("write {} {file}", other.display())];
+    debugfs(folder, name, &steps.each_ref().map(String::as_str)).map(drop)
 }
 
 fn start(device: &mut FileDevice, name: &str) -> Result<u64> {

@@ -8,6 +8,7 @@ use anyhow::{Context, Result};
 use disk::{Device, ENTRIES, Esp, SECTOR_BYTES, Slot, Table, Window, layout};
 use images::disk::{Flashable, Loader, convert_to_qcow2};
 use images::secure_boot::SecureBoot;
+use images::signing::SigningKey;
 use images::{Image, VERSION, tools};
 use install::FileDevice;
 
@@ -114,6 +115,19 @@ impl Flashed {
     pub(crate) fn write_update(&self, image: &Image, version: &str, arguments: &str, path: &Path) -> Result<String> {
         let flashable = self.flashable(image, version, arguments);
         flashable.write_update(path, |_metadata| String::new())?;
+        Ok(flashable.full_version())
+    }
+
+    /// The same, signed by the key that the image trusts.
+    pub(crate) fn write_signed_update(
+        &self,
+        image: &Image,
+        version: &str,
+        path: &Path,
+        key: &SigningKey,
+    ) -> Result<String> {
+        let flashable = self.flashable(image, version, "");
+        flashable.write_update(path, |metadata| key.sign(metadata))?;
         Ok(flashable.full_version())
     }
 

@@ -9,6 +9,7 @@ mod early;
 mod encryption;
 mod end;
 mod etcd_recovery;
+mod extension;
 mod flash;
 mod helm;
 mod install;
@@ -270,6 +271,14 @@ pub const SCENARIOS: &[Scenario] = &[
         masters: 1,
         workers: 0,
         run: |scene| Box::pin(upgrade::run_url(scene)),
+    },
+    Scenario {
+        name: "extension",
+        about: "an extension signed by the image's key stays over starts and updates; a damaged one is left out and told",
+        providers: QEMU,
+        masters: 1,
+        workers: 0,
+        run: |scene| Box::pin(extension::run(scene)),
     },
     Scenario {
         name: "reset",

@@ -6,6 +6,10 @@ pub(crate) const STATE: &str = "/state";
 pub(crate) const PKI: &str = "/state/pki";
 /// What became of the last update.
 pub(crate) const UPDATE: &str = "/state/update.json";
+/// What extensions tell the container runtime, such as further runtimes.
+pub(crate) const CONTAINERD_DROP_INS: &str = "/usr/share/containerd/conf.d/*.toml";
+/// The extensions that were added to the machine on their own.
+pub(crate) const EXTENSIONS: &str = "/state/extensions";
 /// The kernel's last lines before the last crash.
 pub(crate) const CRASH: &str = "/state/crash.log";
 /// The key that updates must be signed with; where there is none, they need no signature.

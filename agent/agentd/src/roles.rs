@@ -13,6 +13,7 @@ mod dev;
 mod drain;
 mod etcd;
 mod etcd_member;
+mod extension;
 mod init;
 mod kubeconfig;
 mod kubelet;
@@ -101,6 +102,9 @@ pub(crate) enum Role {
     Upgrade(upgrade::Options),
     /// Lets a machine go back to the version that it ran before.
     Rollback(upgrade::RollbackOptions),
+    /// Extensions of a machine's system: layers of further files, as `cargo extension` makes them.
+    #[command(subcommand)]
+    Extension(extension::Command),
     /// Lets a machine start again.
     Reboot(change::Down),
     /// Ends a machine.
@@ -187,6 +191,7 @@ impl Role {
             Self::Crash(target) => done(status::crash(&target)),
             Self::Upgrade(options) => done(upgrade::run(&options)),
             Self::Rollback(options) => done(upgrade::roll_back(&options)),
+            Self::Extension(command) => done(extension::run(command)),
             Self::Reboot(options) => done(change::reboot(&options)),
             Self::Cni => cni::run(),
             Self::SampleServer(options) => done(sample::run(&options)),

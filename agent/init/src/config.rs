@@ -42,6 +42,8 @@ pub struct Paths {
     pub embedded: PathBuf,
     /// Kernel modules to load, one name a line, in order.
     pub modules: PathBuf,
+    /// The key that extensions must be signed with, if they must.
+    pub update_key: PathBuf,
 }
 
 impl Default for Paths {
@@ -52,6 +54,7 @@ impl Default for Paths {
             logs: "/var/log/keelson".into(),
             embedded: "/usr/share/keelson/manifest.toml".into(),
             modules: "/usr/lib/keelson/modules.list".into(),
+            update_key: "/usr/share/keelson/update.key".into(),
         }
     }
 }
@@ -109,6 +112,12 @@ impl Paths {
     #[must_use]
     pub fn boots(&self) -> PathBuf {
         self.state.join("boots.json")
+    }
+
+    /// The extensions that were added to the machine on their own.
+    #[must_use]
+    pub fn extensions(&self) -> PathBuf {
+        self.state.join("extensions")
     }
 
     /// The kernel's last lines before the last crash.

@@ -15,6 +15,19 @@ pub(crate) fn load_modules(system: &dyn System, list: &Path) -> Vec<String> {
     failures.iter().map(|error| stdx::chain(error).to_string()).collect()
 }
 
+/// Lets devices that have no driver look for one again: what theirs lacked may be there now.
+pub(crate) fn probe_again(system: &dyn System) {
+    let buses = Path::new("/sys/bus");
+    for bus in system.list(buses).unwrap_or_default() {
+        let bus = buses.join(bus);
+        let devices = system.list(&bus.join("devices")).unwrap_or_default();
+        for device in devices.iter().filter(|device| !system.exists(&bus.join("devices").join(device).join("driver"))) {
+            // One for which there is still none stays as it was.
+            system.write(&bus.join("drivers_probe"), device.as_bytes()).ok();
+        }
+    }
+}
+
 /// Loads drivers for what came since the last call. Never waits. Answers whether disks are among it, and what failed.
 pub(crate) fn meet(system: &dyn System, events: &UeventSocket) -> (bool, Vec<String>) {
     let news = events.news();

@@ -23,7 +23,7 @@ use crate::environment::Environment;
 use crate::machine::{Machine, Storage};
 use crate::run::{Ears, publish, turn};
 use crate::runner::Runner;
-use crate::{boots, mend, state_format, watchdog};
+use crate::{boots, extensions, mend, state_format, watchdog};
 use patience::{Guard, Patience};
 
 /// What the services get, together...
@@ -91,6 +91,7 @@ pub(crate) fn leave(machine: &mut Machine, runner: &mut Runner, ears: &mut Ears,
     mend::close(machine, "the machine ends");
     machine.say(&format!("stopping: {}", how.why));
     machine.stage = Stage::Stopping;
+    extensions::prove(machine);
     let grace = how.grace(machine);
     watchdog::leave(machine, longest(grace));
     let (system, environment) = (machine.system.clone(), machine.environment);
@@ -108,6 +109,7 @@ pub(crate) fn leave(machine: &mut Machine, runner: &mut Runner, ears: &mut Ears,
     if machine.environment == Environment::Machine {
         let state = machine.config.paths.state.clone();
         left.extend(unmount::all_but(machine, &mut patience, &state));
+        unmount::devices(machine, &mut patience);
         conclude(machine, runner, &how, left);
         hand_over(machine, &mut patience);
         unmount::one(machine, &mut patience, &state);

@@ -23,6 +23,7 @@ mod crash;
 mod devices;
 mod environment;
 mod exit;
+mod extensions;
 mod find;
 mod form;
 mod groups;

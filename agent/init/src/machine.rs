@@ -20,6 +20,7 @@ use crate::config::Config;
 use crate::console::Console;
 use crate::environment::Environment;
 use crate::exit::Leave;
+use crate::extensions::Extensions;
 use crate::form::Form;
 use crate::groups::Groups;
 use crate::intake::Accepted;
@@ -119,6 +120,8 @@ pub(crate) struct Machine {
     pub(crate) devices: Option<UeventSocket>,
     /// What starts the machine again if this process stands still.
     pub(crate) keeper: Option<Keeper>,
+    /// Further files of the system.
+    pub(crate) extensions: Extensions,
     /// How the start before this one ended, if in a crash.
     pub(crate) crash: Option<String>,
     /// The last update.
@@ -196,6 +199,7 @@ impl Machine {
             on_esp: None,
             devices: None,
             keeper: None,
+            extensions: Extensions::default(),
             crash: None,
             update: None,
             trial: None,

@@ -36,6 +36,7 @@ pub(crate) fn observe(machine: &mut Machine, services: Vec<ServiceStatus>) -> Ma
         version: machine.booted.as_ref().map(|booted| booted.version.clone()),
         secure_boot: secure_boot(&*machine.system),
         volumes: machine.volume_status.clone(),
+        extensions: machine.extensions.status.clone(),
         crash: machine.crash.clone(),
         update: machine.update.as_ref().map(install::Record::describe),
         update_state: machine.update.as_ref().map(|update| update_state(update).into()),

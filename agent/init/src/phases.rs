@@ -14,7 +14,9 @@ use crate::environment::Environment;
 use crate::groups::Groups;
 use crate::intake::{Intake, decide};
 use crate::machine::{Machine, Storage};
-use crate::{crash, devices, find, locks, mend, mounts, settings, sources, state_format, storage, trial, watchdog};
+use crate::{
+    crash, devices, extensions, find, locks, mend, mounts, settings, sources, state_format, storage, trial, watchdog,
+};
 
 /// How many files PID 1's children may open: etcd and containerd expect many.
 const OPEN_FILES: u64 = 1_048_576;
@@ -38,7 +40,7 @@ const fn machine_only(name: &'static str, work: fn(&mut Machine) -> Vec<String>)
     Row { name, is_machine_only: true, work }
 }
 
-const BOOT: [Row; 16] = [
+const BOOT: [Row; 17] = [
     always("mounts", mount),
     machine_only("console", take_console),
     machine_only("command line", read_command_line),
@@ -49,6 +51,7 @@ const BOOT: [Row; 16] = [
     machine_only("storage", find::find_storage),
     always("format of STATE", state_format::bring),
     always("folders", make_folders),
+    machine_only("extensions", extensions::lay),
     machine_only("keys", locks::settle),
     machine_only("crash", crash::collect),
     machine_only("update", trial::begin),
@@ -58,9 +61,10 @@ const BOOT: [Row; 16] = [
 ];
 
 /// What is done again once STATE and DATA are there.
-const FOUND: [Row; 7] = [
+const FOUND: [Row; 8] = [
     always("format of STATE", state_format::bring),
     always("folders", make_folders),
+    machine_only("extensions", extensions::lay),
     machine_only("keys", locks::settle),
     machine_only("crash", crash::collect),
     machine_only("update", trial::begin),

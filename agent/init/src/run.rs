@@ -18,8 +18,8 @@ use crate::runner::Runner;
 use crate::stage::enter_stage;
 use crate::typed::Typed;
 use crate::{
-    boots, conditions, devices, locks, medium, mend, network_keys, observe, phases, rekey, renew, sources, trial,
-    watchdog,
+    boots, conditions, devices, extensions, locks, medium, mend, network_keys, observe, phases, rekey, renew, sources,
+    trial, watchdog,
 };
 
 /// How often the diagnostics are shown again while there is no usable manifest.
@@ -167,6 +167,7 @@ pub(crate) fn turn(machine: &mut Machine, runner: &mut Runner, ears: &mut Ears, 
     if machine.stage != Stage::Stopping {
         renew::tick(machine, runner);
     }
+    extensions::tick(machine);
     if rekey::step(machine) {
         runner.touch();
     }

@@ -1,6 +1,7 @@
 //! A machine's status, for people.
 
-use crate::{MachineStatus, Shown, Stage, UpdateState, VolumeStatus};
+use crate::table::Row;
+use crate::{ExtensionStatus, MachineStatus, Shown, Stage, UpdateState, VolumeStatus};
 
 impl MachineStatus {
     /// How far an update has come, if there was one.
@@ -33,6 +34,7 @@ impl MachineStatus {
                 if is_on { "starts only what is signed (Secure Boot)" } else { "starts anything: Secure Boot is off" };
             format!("firmware: {what}")
         }));
+        lines.extend(self.extensions.iter().map(ExtensionStatus::describe));
         lines.extend(self.volumes.iter().map(VolumeStatus::describe));
         lines.extend(self.crash.iter().map(|crash| format!("the start before this one: {crash} (keelson crash)")));
         lines.extend(self.update.iter().map(|update| format!("last {update}")));
@@ -63,6 +65,40 @@ impl VolumeStatus {
     }
 }
 
+impl ExtensionStatus {
+    /// Is part of the system.
+    pub const IN_USE: &'static str = "in use";
+    /// Cannot be.
+    pub const NOT_USED: &'static str = "not used";
+    /// Another one of the name is in use.
+    pub const SPARE: &'static str = "spare";
+    /// Was added since.
+    pub const ADDED: &'static str = "from the next start";
+    /// Was removed since.
+    pub const REMOVED: &'static str = "until the next start";
+    /// It came with the image.
+    pub const IMAGE: &'static str = "image";
+    /// It was added on its own.
+    pub const STATE: &'static str = "STATE";
+
+    /// For people.
+    #[must_use]
+    pub fn describe(&self) -> String {
+        let why = if self.why.is_empty() { String::new() } else { format!(": {}", self.why) };
+        format!("extension {} {} ({}): {}{why}", self.name, self.version, self.origin, self.state)
+    }
+}
+
+impl Row for ExtensionStatus {
+    const HEAD: &'static [&'static str] = &["EXTENSION", "VERSION", "KERNEL", "FROM", "STATE", "WHY"];
+
+    fn cells(&self) -> Vec<String> {
+        let kernel = self.kernel.clone().unwrap_or_default();
+        let [name, version, origin] = [&self.name, &self.version, &self.origin].map(Clone::clone);
+        vec![name, version, kernel, origin, self.state.clone(), self.why.clone()]
+    }
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
@@ -76,7 +112,7 @@ mod tests {
         let text = serde_json::to_string(&status).unwrap();
         assert!(text.starts_with(r#"{"stage":"maintenance","ready":false,"#), "{text}");
         assert!(text.contains(r#""uptimeSeconds":0.0,"manifestSource":null"#), "{text}");
-        assert!(text.ends_with(r#""updateState":null,"services":[]}"#), "{text}");
+        assert!(text.ends_with(r#""updateState":null,"extensions":[],"services":[]}"#), "{text}");
         let status: MachineStatus = serde_json::from_str(r#"{"updateState":"taken-back"}"#).unwrap();
         assert_eq!(status.state_of_update(), Some(UpdateState::TakenBack));
         assert!(serde_json::to_string(&status).unwrap().contains(r#""updateState":"taken-back""#));
@@ -96,5 +132,18 @@ mod tests {
         assert!(text.contains("\nunmet: ServiceNotReady etcd, for 10s: "), "{text}");
         assert!(text.contains("what helps: keelson logs etcd\n"), "{text}");
         assert!(text.contains("waits for its peers"), "{text}");
+    }
+
+    #[test]
+    fn an_extension_says_why_it_is_not_used() {
+        let status: MachineStatus = serde_json::from_value(serde_json::json!({
+            "extensions": [{"name": "gpu", "version": "1", "origin": "STATE", "state": "not used", "why": "it is damaged"}],
+        }))
+        .unwrap();
+        assert!(
+            status.describe().contains("\nextension gpu 1 (STATE): not used: it is damaged\n"),
+            "{}",
+            status.describe()
+        );
     }
 }

@@ -5,9 +5,9 @@ use serde::Serialize;
 use crate::table::{Row, table};
 use crate::{
     Boots, CertificateList, CertificateStatus, Connection, ConnectionList, ContainerList, ContainerStatus,
-    ControlGroup, ControlGroupList, Disk, DiskList, FirewallRule, FirewallRuleList, ImageList, ImageStatus, Interface,
-    InterfaceList, KeyList, KeyStatus, MachineStatus, MountList, MountStatus, PodList, PodStatus, Process, ProcessList,
-    RouteList, RouteStatus, Service, TimeStatus,
+    ControlGroup, ControlGroupList, Disk, DiskList, ExtensionList, ExtensionStatus, FirewallRule, FirewallRuleList,
+    ImageList, ImageStatus, Interface, InterfaceList, KeyList, KeyStatus, MachineStatus, MountList, MountStatus,
+    PodList, PodStatus, Process, ProcessList, RouteList, RouteStatus, Service, TimeStatus,
 };
 
 /// Something to look at.
@@ -45,11 +45,13 @@ pub enum View {
     Boots,
     /// The keys of the manifest in force, and who set them.
     Manifest,
+    /// Extensions of the system.
+    Extensions,
 }
 
 impl View {
     /// All of them, with the names that people type.
-    pub const ALL: [(&'static str, Self); 16] = [
+    pub const ALL: [(&'static str, Self); 17] = [
         ("services", Self::Services),
         ("processes", Self::Processes),
         ("cgroups", Self::ControlGroups),
@@ -66,6 +68,7 @@ impl View {
         ("containers", Self::Containers),
         ("boots", Self::Boots),
         ("manifest", Self::Manifest),
+        ("extensions", Self::Extensions),
     ];
 
     /// The one of a name.
@@ -111,6 +114,7 @@ lists! {
     PodList of PodStatus,
     ContainerList of ContainerStatus,
     KeyList of KeyStatus,
+    ExtensionList of ExtensionStatus,
 }
 
 impl Shown for MachineStatus {

@@ -9,6 +9,7 @@ mod capture;
 mod check;
 mod debug;
 mod etcd;
+pub(crate) mod extension;
 mod fetch;
 mod forward;
 mod gate;

@@ -12,9 +12,9 @@ use std::path::Path;
 
 use cri::Runtime;
 use machine_api::{
-    Boots, CertificateList, ConnectionList, ContainerList, ControlGroupList, DiskList, FirewallRuleList, ImageList,
-    ImageStatus, InterfaceList, KeyList, KeyStatus, MachineStatus, MountList, PodList, ProcessList, RouteList,
-    TimeStatus, View,
+    Boots, CertificateList, ConnectionList, ContainerList, ControlGroupList, DiskList, ExtensionList, FirewallRuleList,
+    ImageList, ImageStatus, InterfaceList, KeyList, KeyStatus, MachineStatus, MountList, PodList, ProcessList,
+    RouteList, TimeStatus, View,
 };
 use serde::Serialize;
 use stdx::chain;
@@ -125,6 +125,12 @@ impl Look for CertificateList {
     }
 }
 
+impl Look for ExtensionList {
+    async fn look(server: &Server) -> Result<Self, String> {
+        crate::api::extension::list(server).map(Self::from)
+    }
+}
+
 impl Look for KeyList {
     async fn look(server: &Server) -> Result<Self, String> {
         let source = crate::status::read(&server.run)?.manifest_source.unwrap_or_default();
@@ -153,6 +159,7 @@ pub(crate) async fn json(server: &Server, view: View) -> Result<Vec<u8>, String>
         View::Connections => json_of::<ConnectionList>(server).await,
         View::Certificates => json_of::<CertificateList>(server).await,
         View::Manifest => json_of::<KeyList>(server).await,
+        View::Extensions => json_of::<ExtensionList>(server).await,
     }
 }
 

@@ -8,6 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::error::Error;
+use crate::mapper::FileMapping;
 use crate::spawn::{Ended, Spawn, Spawned};
 use crate::system::{Mount, Power, Signal, System, UnmountFlags};
 
@@ -44,6 +45,10 @@ pub enum Call {
     LoadModule(PathBuf, String),
     /// A partition made known: disk, number, start and size.
     AddPartition(PathBuf, u32, (u64, u64)),
+    /// A device made of a file: its name, what its kind was told.
+    MapFile(String, String),
+    /// Such a device taken away.
+    Unmap(String),
     /// A child.
     Spawn(Spawn),
     /// A program run to its end.
@@ -272,6 +277,15 @@ impl System for FakeSystem {
     }
     fn add_partition(&self, disk: &Path, number: u32, place: (u64, u64)) -> Result<(), Error> {
         self.effect(Call::AddPartition(disk.to_owned(), number, place)).map(drop)
+    }
+    fn map_file(&self, mapping: &FileMapping<'_>) -> Result<PathBuf, Error> {
+        self.read(mapping.file)?;
+        let parameters = (mapping.parameters)(Path::new("/dev/loop0"));
+        self.effect(Call::MapFile(mapping.name.to_owned(), parameters)).map(drop)?;
+        Ok(Path::new("/dev/mapper").join(mapping.name))
+    }
+    fn unmap(&self, name: &str) -> Result<(), Error> {
+        self.effect(Call::Unmap(name.to_owned())).map(drop)
     }
     fn kernel_release(&self) -> String {
         "6.12-fake".to_owned()

@@ -16,6 +16,7 @@ use nix::time::ClockId;
 use nix::unistd::Pid;
 
 use crate::error::Error;
+use crate::mapper::{self, FileMapping};
 use crate::spawn::{Ended, Spawn, Spawned};
 use crate::system::{Mount, MountFlags, Power, Signal, System, UnmountFlags};
 
@@ -162,6 +163,14 @@ impl System for Linux {
     fn add_partition(&self, disk: &Path, number: u32, (start, bytes): (u64, u64)) -> Result<(), Error> {
         crate::partition::add(disk, number, start, bytes)
             .map_err(|error| Error::new(format!("make partition {number} of {} known", disk.display()), error))
+    }
+
+    fn map_file(&self, mapping: &FileMapping<'_>) -> Result<PathBuf, Error> {
+        mapper::map_file(mapping)
+    }
+
+    fn unmap(&self, name: &str) -> Result<(), Error> {
+        mapper::unmap(name)
     }
 
     fn kernel_release(&self) -> String {

@@ -6,6 +6,7 @@ use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 
 use crate::error::Error;
+use crate::loops;
 
 const CONTROL: &str = "/dev/mapper/control";
 /// From the kernel's `linux/dm-ioctl.h`.
@@ -28,6 +29,22 @@ pub struct Mapping<'a> {
     pub kind: &'a str,
     /// What that kind needs to know.
     pub parameters: &'a str,
+}
+
+/// A part of a file as a device of another kind.
+pub struct FileMapping<'a> {
+    /// The name of the new device.
+    pub name: &'a str,
+    /// The file.
+    pub file: &'a Path,
+    /// Where the part begins in it, and its size in bytes.
+    pub place: (u64, u64),
+    /// How many sectors of 512 bytes the new device has.
+    pub sectors: u64,
+    /// The kind of target.
+    pub kind: &'a str,
+    /// What that kind needs to know, of the device that the part of the file is.
+    pub parameters: &'a dyn Fn(&Path) -> String,
 }
 
 #[repr(C)]
@@ -92,6 +109,23 @@ pub fn map_read_only(mapping: &Mapping<'_>) -> Result<PathBuf, Error> {
         return Err(error);
     }
     Ok(Path::new("/dev").join(format!("dm-{}", libc::minor(device))))
+}
+
+/// Makes a device of a part of a file that can only be read, and answers its node.
+pub(crate) fn map_file(mapping: &FileMapping<'_>) -> Result<PathBuf, Error> {
+    let FileMapping { name, sectors, kind, .. } = *mapping;
+    // Whatever is made of it keeps it open.
+    let part = loops::attach(mapping.file, mapping.place)?;
+    map_read_only(&Mapping { name, sectors, kind, parameters: &(mapping.parameters)(&part.path) })
+}
+
+/// Takes a device away that was made.
+pub(crate) fn unmap(name: &str) -> Result<(), Error> {
+    let failed = |source: io::Error| Error::new(format!("take away the device {name}"), source);
+    let control = File::open(CONTROL).map_err(failed)?;
+    let mapping = Mapping { name, sectors: 0, kind: "", parameters: "" };
+    let mut request = Request::new(&mapping).map_err(failed)?;
+    request.call(&control, Command::Remove).map(drop).map_err(failed)
 }
 
 impl Request {

@@ -8,6 +8,9 @@ use nix::errno::Errno;
 use crate::error::Error;
 use crate::system::System;
 
+/// Where extensions have the tables of theirs, in a folder of their name.
+const EXTENSIONS: &str = "/usr/lib/keelson/extensions";
+
 /// The tables of one kernel, and which modules were loaded through them.
 #[derive(Debug, Default)]
 pub struct ModuleIndex {
@@ -28,27 +31,50 @@ impl ModuleIndex {
     #[must_use]
     pub fn read(system: &dyn System) -> Self {
         let folder = Path::new("/lib/modules").join(system.kernel_release());
-        let text =
-            |file: &str| String::from_utf8_lossy(&system.read(&folder.join(file)).unwrap_or_default()).into_owned();
+        let text = |file: PathBuf| String::from_utf8_lossy(&system.read(&file).unwrap_or_default()).into_owned();
         let mut index = Self { folder: folder.clone(), ..Self::default() };
-        for line in text("modules.dep").lines() {
-            if let Some((file, needs)) = line.split_once(':') {
-                let needs = needs.split_whitespace().map(str::to_owned).collect();
-                index.files.insert(name_of(file), (file.to_owned(), needs));
-            }
+        index.builtin = text(folder.join("modules.builtin")).lines().map(name_of).collect();
+        index.add(&text(folder.join("modules.dep")), &text(folder.join("modules.alias")));
+        for name in system.list(Path::new(EXTENSIONS)).unwrap_or_default() {
+            let tables = Path::new(EXTENSIONS).join(name);
+            index.add(&text(tables.join("modules.dep")), &text(tables.join("modules.alias")));
         }
-        for line in text("modules.alias").lines() {
-            let mut words = line.split_whitespace();
-            if let (Some("alias"), Some(pattern), Some(name)) = (words.next(), words.next(), words.next()) {
-                let row = (pattern.to_owned(), name.replace('-', "_"));
-                index.aliases.entry(start_of(pattern).to_owned()).or_default().push(row);
-            }
-        }
-        index.builtin = text("modules.builtin").lines().map(name_of).collect();
         let loaded = system.read(Path::new("/proc/modules")).unwrap_or_default();
         let loaded = String::from_utf8_lossy(&loaded);
         index.loaded = loaded.lines().filter_map(|line| line.split(' ').next()).map(str::to_owned).collect();
         index
+    }
+
+    /// Takes tables in. What is there already stays what it is.
+    fn add(&mut self, dependencies: &str, aliases: &str) {
+        for line in dependencies.lines() {
+            if let Some((file, needs)) = line.split_once(':') {
+                let needs = needs.split_whitespace().flat_map(|need| self.files_of(need)).collect();
+                self.files.entry(name_of(file)).or_insert_with(|| (file.to_owned(), needs));
+            }
+        }
+        for line in aliases.lines() {
+            let mut words = line.split_whitespace();
+            if let (Some("alias"), Some(pattern), Some(name)) = (words.next(), words.next(), words.next()) {
+                let row = (pattern.to_owned(), name.replace('-', "_"));
+                self.aliases.entry(start_of(pattern).to_owned()).or_default().push(row);
+            }
+        }
+    }
+
+    /// The files of something needed. Whoever made an extension did not know where the system's own modules lie, and names
+    /// them without a folder.
+    fn files_of(&self, need: &str) -> Vec<String> {
+        if need.contains('/') {
+            return vec![need.to_owned()];
+        }
+        let name = name_of(need);
+        match self.files.get(&name) {
+            Some((file, needs)) => std::iter::once(file).chain(needs).cloned().collect(),
+            None if self.builtin.contains(&name) => Vec::new(),
+            // Nothing loads that; whoever tries is told.
+            None => vec![need.to_owned()],
+        }
     }
 
     /// Whether the kernel has this module, as a file or built in.
@@ -253,6 +279,27 @@ mod tests {
         assert!(!index.load_asked(&system, "fs-vfat").unwrap());
         system.fail("virtio-pci", Errno::ENODEV as i32);
         assert!(index.load_asked(&system, "virtio-pci").is_err());
+    }
+
+    #[test]
+    fn modules_of_extensions_are_loaded_after_the_systems_own_that_they_need() {
+        let system = machine();
+        let tables = "/usr/lib/keelson/extensions/gpu";
+        let dep = "extra/gpu.ko: extra/gpu-base.ko virtio_net ext4 absent\nkernel/other/failover.ko: nothing\n";
+        system.file(format!("{tables}/modules.dep"), dep);
+        system.file(format!("{tables}/modules.alias"), "alias pci:v000010DE* gpu\n");
+        system.fail("6.12-fake/absent", Errno::ENOENT as i32);
+        let mut index = ModuleIndex::read(&system);
+        let gpu = "pci:v000010DEd1".to_owned();
+        assert_eq!(index.for_alias(&gpu), ["gpu"]);
+        let told = index.load_for(&system, [gpu]).1;
+        assert!(told.len() == 1 && told[0].to_string().contains("absent"), "{told:?}");
+        let system = machine();
+        system.file(format!("{tables}/modules.dep"), dep.replace(" absent", ""));
+        assert!(ModuleIndex::read(&system).load(&system, "gpu", "").unwrap());
+        assert_eq!(loaded(&system), ["failover", "net_failover", "virtio_net", "gpu_base", "gpu"]);
+        let first = system.calls().into_iter().next().unwrap();
+        assert!(matches!(&first, Call::LoadModule(file, _) if file.ends_with("kernel/failover.ko.xz")), "{first:?}");
     }
 
     #[test]

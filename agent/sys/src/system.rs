@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use crate::error::Error;
+use crate::mapper::FileMapping;
 use crate::spawn::{Ended, Spawn, Spawned};
 
 /// One mount to make.
@@ -213,6 +214,16 @@ pub trait System: Send + Sync {
     /// # Errors
     /// When the kernel refuses.
     fn add_partition(&self, disk: &Path, number: u32, place: (u64, u64)) -> Result<(), Error>;
+    /// Makes a device of a part of a file, which can only be read, and answers its node.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    fn map_file(&self, mapping: &FileMapping<'_>) -> Result<PathBuf, Error>;
+    /// Takes a device away that was made so.
+    ///
+    /// # Errors
+    /// When it is still in use.
+    fn unmap(&self, name: &str) -> Result<(), Error>;
     /// The release of the running kernel, as in `/lib/modules`.
     fn kernel_release(&self) -> String;
     /// Starts a child process.

@@ -17,6 +17,7 @@ mod bios;
 mod device;
 mod entry;
 mod esp;
+mod extension;
 mod gather;
 mod gpt;
 mod guid;
@@ -29,6 +30,10 @@ mod verity;
 pub use device::{Device, Memory, Window};
 pub use entry::{Entry, Slot, Tries, loader_choice};
 pub use esp::{ENTRIES, Esp, EspError};
+pub use extension::{
+    About, EXTENSION_BYTES, EXTENSION_ENDING, EXTENSION_HEAD_BYTES, Extension, ExtensionError, ExtensionHead, Misfit,
+    lost,
+};
 pub use gpt::{GptError, Partition, SECTOR_BYTES, Table};
 pub use guid::Guid;
 pub use update::{Digesting, HEAD_BYTES, Head, Part, StateFormats, Update, UpdateError, sha256_hex};

@@ -12,6 +12,9 @@ pub const INITRAMFS: &str = ".initrd";
 /// Section of the kernel.
 pub const KERNEL: &str = ".linux";
 
+/// Section of the kernel's release, as modules are made for it.
+pub const RELEASE: &str = ".uname";
+
 const SECTION_HEADER: usize = 40;
 /// The processor, and the form of the optional header.
 const AMD64: u16 = 0x8664;
@@ -171,6 +174,13 @@ pub fn argument(program: &[u8], name: &str) -> Option<String> {
     value.map(|value| value.trim_end_matches('\0').to_owned())
 }
 
+/// The release of the kernel in a kernel image, if it tells.
+#[must_use]
+pub fn release(program: &[u8]) -> Option<String> {
+    let text = String::from_utf8_lossy(section(program, RELEASE).ok()??).into_owned();
+    Some(text.trim_end_matches('\0').trim().to_owned()).filter(|text| !text.is_empty())
+}
+
 /// Where [`bare_program`] has its two headers.
 const COFF: usize = 0x44;
 const OPTIONAL: usize = COFF + 20;
@@ -189,7 +199,7 @@ pub fn bare_program() -> Vec<u8> {
         put(at, &value.to_le_bytes());
     }
     // Alignment of sections in memory and in the file, memory in all, headers in the file.
-    for (at, value) in [(32, 0x1000_u32), (36, 0x200), (56, 0x2000), (60, 0x200)] {
+    for (at, value) in [(32, 0x1000_u32), (36, 0x200), (56, 0x2000), (60, 0x400)] {
         put(OPTIONAL + at, &value.to_le_bytes());
     }
     program

@@ -242,7 +242,7 @@ impl Update {
 }
 
 /// The numbers of a version, to compare by.
-fn numbers(version: &str) -> Vec<u64> {
+pub(crate) fn numbers(version: &str) -> Vec<u64> {
     let release = version.split(['-', '+']).next().unwrap_or(version);
     release.split('.').map(|part| part.parse().unwrap_or(0)).collect()
 }

@@ -81,6 +81,14 @@ impl Verity {
         self.blocks * BLOCK_BYTES as u64
     }
 
+    /// The hash tree's size in blocks.
+    #[must_use]
+    pub fn tree_blocks(&self) -> u64 {
+        const BELOW: u64 = (BLOCK_BYTES / DIGEST) as u64;
+        let above = |blocks: &u64| (*blocks > 1).then(|| blocks.div_ceil(BELOW));
+        std::iter::successors(above(&self.blocks), above).sum()
+    }
+
     /// What the kernel is told of a target of kind `verity`, for data and tree on this device (`MAJOR:MINOR`).
     #[must_use]
     pub fn parameters(&self, device: &str, salt: &[u8], on_damage: OnDamage) -> String {
@@ -163,6 +171,7 @@ mod tests {
         for (blocks, levels) in [(1, 0), (2, 1), (128, 1), (129, 2 + 1), (300, 3 + 1), (128 * 128 + 1, 129 + 2 + 1)] {
             let (verity, tree) = built(blocks);
             assert_eq!((verity.blocks, tree.len() / BLOCK_BYTES), (blocks as u64, levels), "{blocks} blocks");
+            assert_eq!(verity.tree_blocks(), levels as u64, "{blocks} blocks");
         }
         assert!(Verity::build([].as_slice(), &SALT).is_err());
         assert!(Verity::build([7; 5000].as_slice(), &SALT).is_err());

@@ -1,7 +1,7 @@
 //! Whatever is on a disk or in a file: it is read or refused, and nothing panics.
 #![allow(clippy::unwrap_used)]
 
-use disk::{Device, Entry, Guid, Memory, Table, Update, layout, uki};
+use disk::{Device, EXTENSION_HEAD_BYTES, Entry, ExtensionHead, Guid, Memory, Table, Update, layout, uki};
 use proptest::prelude::*;
 
 const SECTORS: usize = 128;
@@ -37,6 +37,31 @@ proptest! {
     fn any_bytes_are_an_update_or_none(bytes in proptest::collection::vec(any::<u8>(), 0..600)) {
         drop(Update::parse_head(&bytes));
         drop(Update::parse_head(&[b"KEELSON-UPDATE 1\n", bytes.as_slice()].concat()));
+    }
+
+    #[test]
+    fn any_bytes_are_an_extension_or_none(
+        bytes in proptest::collection::vec(any::<u8>(), 0..600),
+        name in "[a-z0-9./-]{0,12}", kernel in proptest::option::of("[0-9./ -]{0,12}"), blocks in any::<u64>()
+    ) {
+        drop(ExtensionHead::parse(&bytes));
+        let kernel = kernel.map(|it| format!("\"kernel\":\"{it}\",")).unwrap_or_default();
+        let about = format!("{{{kernel}\"name\":\"{name}\",\"version\":\"1\"}}");
+        let digest = "0f".repeat(32);
+        let line = format!(
+            "{{\"about\":{about},\"architecture\":\"x86_64\",\"id\":\"{}\",\"verity\":\"{blocks}:{digest}\"}}",
+            &digest[..32]
+        );
+        for middle in [bytes.as_slice(), line.as_bytes()] {
+            let mut file = [b"KEELSON-EXTENSION 1\n", middle, b"\n\n"].concat();
+            file.resize(EXTENSION_HEAD_BYTES, 0);
+            if let Ok(head) = ExtensionHead::parse(&file) {
+                // What is taken is a file within its folder, and no longer than any may be.
+                let file = head.about.file_name();
+                prop_assert!(!file.contains('/') && !file.starts_with('.'), "{}", file);
+                prop_assert!(head.bytes() <= disk::EXTENSION_BYTES);
+            }
+        }
     }
 
     #[test]

@@ -116,6 +116,17 @@ pub enum Error {
     /// STATE cannot be brought to another format.
     #[error(transparent)]
     Migrate(#[from] crate::migrate::MigrateError),
+    /// An extension of the machine does not go with it.
+    #[error(
+        "the machine would lose the extension {name}: {why}; `keelson extension add` puts one for the new system beside \
+         it, and `keelson extension remove {name}` does without"
+    )]
+    ExtensionLost {
+        /// Which.
+        name: String,
+        /// Why.
+        why: disk::Misfit,
+    },
     /// What is remembered cannot be written down.
     #[error("write down what is done")]
     Record(#[source] serde_json::Error),

@@ -23,6 +23,7 @@
 
 mod booted;
 mod error;
+pub mod extension;
 mod file;
 pub mod migrate;
 pub mod onto;
@@ -31,6 +32,7 @@ mod receive;
 mod record;
 pub mod rest;
 pub mod select;
+mod signature;
 pub mod stick;
 mod trial;
 

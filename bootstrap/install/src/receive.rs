@@ -1,12 +1,12 @@
 //! Taking an update in as it comes: the root goes to the idle slot at once, the kernel image is held until all is known
 //! to be whole.
 
-use disk::{Device, Digesting, Entry, Head, Slot, StateFormats, Tries, Update, VERITY_ARGUMENT, Verity, uki};
-use ring::signature::{ED25519, UnparsedPublicKey};
+use disk::{About, Device, Digesting, Entry, Head, Slot, StateFormats, Tries, Update, VERITY_ARGUMENT, Verity, uki};
 
 use crate::error::Error;
 use crate::own::{OwnDisk, TRIES, next_generation, path};
 use crate::record::{Record, Side};
+use crate::signature;
 
 /// Where in a root its identifier is.
 const ROOT_ID: (u64, usize) = (1024 + 48, 16);
@@ -28,6 +28,8 @@ pub struct Policy {
     pub key: Option<Vec<u8>>,
     /// Whether an older version is taken.
     pub may_downgrade: bool,
+    /// The extensions that the machine has on its own, none of which it is to lose.
+    pub extensions: Vec<About>,
 }
 
 /// How far it has come.
@@ -99,7 +101,7 @@ impl<D: Device> Receiver<D> {
                         self.step = Step::Head(start);
                         return Ok(());
                     };
-                    self.accept(&head)?;
+                    self.check(&head)?;
                     let rest = start.split_off(head.bytes);
                     self.step = Step::Kernel { head: Box::new(head), kernel: Vec::new(), digest: Digesting::default() };
                     return self.add(&rest);
@@ -116,6 +118,7 @@ impl<D: Device> Receiver<D> {
                         return Ok(());
                     }
                     digest.check("kernel", wanted)?;
+                    self.accept(&head.update.version, &kernel)?;
                     Step::Root { head, kernel, written: 0, digest: Digesting::default() }
                 }
                 Step::Root { head, kernel, written, mut digest } => {
@@ -138,18 +141,19 @@ impl<D: Device> Receiver<D> {
         }
     }
 
-    /// From here on the idle slot cannot be started.
-    fn accept(&mut self, head: &Head) -> Result<(), Error> {
-        self.check(head)?;
+    /// Decides about an update by its kernel. From here on the idle slot cannot be started.
+    fn accept(&mut self, version: &str, kernel: &[u8]) -> Result<(), Error> {
+        let release = uki::release(kernel).unwrap_or_else(|| "one that it does not tell".to_owned());
+        if let Some((about, why)) = disk::lost(&self.policy.extensions, &release, version).into_iter().next() {
+            return Err(Error::ExtensionLost { name: about.name.clone(), why });
+        }
         let (_, entries) = self.disk.entries(self.policy.running)?;
         self.disk.forget(self.next.slot, &entries)
     }
 
     /// Decides about an update by its metadata.
     fn check(&mut self, head: &Head) -> Result<(), Error> {
-        if let Some(key) = &self.policy.key {
-            check_signature(key, head)?;
-        }
+        signature::check(self.policy.key.as_deref(), &head.signed, &head.signature).map_err(Error::Signature)?;
         let room = self.disk.slot(self.next.slot)?.bytes();
         Ok(head.update.check(room, (&self.policy.version, self.policy.state), self.policy.may_downgrade)?)
     }
@@ -212,16 +216,4 @@ impl<D: Device> Prepared<D> {
         self.disk.esp()?.put(&path(&self.next), &self.kernel)?;
         Ok(self.disk)
     }
-}
-
-fn check_signature(key: &[u8], head: &Head) -> Result<(), Error> {
-    let digits = head.signature.as_bytes();
-    if digits.is_empty() {
-        return Err(Error::Signature("is missing: this machine takes signed updates only"));
-    }
-    let byte = |pair: &[u8]| std::str::from_utf8(pair).ok().and_then(|pair| u8::from_str_radix(pair, 16).ok());
-    let signature: Option<Vec<u8>> = digits.chunks(2).map(byte).collect();
-    let signature = signature.ok_or(Error::Signature("is no hexadecimal number"))?;
-    let verified = UnparsedPublicKey::new(&ED25519, key).verify(&head.signed, &signature);
-    verified.map_err(|_| Error::Signature("is not by the key that this machine trusts, or not of this update"))
 }

@@ -5,7 +5,7 @@
 mod machine;
 
 use disk::layout;
-use disk::{Device, ENTRIES, Entry, Esp, Memory, Part, Slot, StateFormats, Update};
+use disk::{About, Device, ENTRIES, Entry, Esp, Memory, Part, Slot, StateFormats, Update, uki};
 use install::{Error, OwnDisk, Policy, Receiver};
 use machine::{SIZES, disk, install, kernel, kernel_with, policy, root, starts, update_file, update_with, window};
 
@@ -157,6 +157,39 @@ fn a_machine_with_a_key_takes_signed_updates_only() {
     take(&signed(&pair)).unwrap();
     assert!(matches!(take(&signed(&other)), Err(Error::Signature(_))));
     assert!(matches!(take(&update_file(2)), Err(Error::Signature(_))));
+}
+
+#[test]
+fn an_update_that_would_lose_an_extension_changes_nothing() {
+    let start = disk();
+    let argument = format!("keelson.root={}", "02".repeat(16));
+    let sections: [(&str, &[u8]); 2] = [(uki::ARGUMENTS, argument.as_bytes()), (uki::RELEASE, b"6.13\n")];
+    let newer = update_with(2, uki::assemble(&uki::bare_program(), &sections).unwrap());
+    let about = |kernel: Option<&str>, system: Option<&str>| {
+        let owned = |text: Option<&str>| text.map(str::to_owned);
+        About { name: "gpu".to_owned(), version: "1".to_owned(), kernel: owned(kernel), system: owned(system) }
+    };
+    let take = |file: &[u8], extensions: Vec<About>| {
+        let mut device = start.clone();
+        let policy = Policy { extensions, ..policy(Slot::A) };
+        let mut receiver = Receiver::new(OwnDisk::open(&mut device).unwrap(), policy).unwrap();
+        let taken = file.chunks(50_000).try_for_each(|part| receiver.add(part));
+        drop(receiver);
+        (taken.map_err(|error| error.to_string()), device.writes() - start.writes())
+    };
+    let (refused, writes) = take(&newer, vec![about(Some("6.12"), None)]);
+    let refused = refused.unwrap_err();
+    assert!(refused.contains("gpu: it has modules for the kernel 6.12, and the kernel is 6.13"), "{refused}");
+    assert!(refused.contains("keelson extension remove gpu"), "{refused}");
+    assert_eq!(writes, 0);
+    let (refused, _) = take(&update_file(2), vec![about(Some("6.12"), None)]);
+    assert!(refused.unwrap_err().contains("one that it does not tell"));
+    let (refused, _) = take(&newer, vec![about(None, Some("2.1"))]);
+    assert!(refused.unwrap_err().contains("version 2.1 or newer, and the system is 2.0"));
+    for fine in [vec![about(Some("6.12"), None), about(Some("6.13"), None)], vec![about(None, Some("2"))]] {
+        let (taken, writes) = take(&newer, fine);
+        assert!(taken.is_ok() && writes > 0, "{taken:?}");
+    }
 }
 
 #[test]

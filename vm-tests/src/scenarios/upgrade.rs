@@ -300,7 +300,7 @@ pub(super) async fn upgrade(scene: &Scene, master: &Machine, what: (&str, &str),
 }
 
 /// Waits until the machine is ready with this version in this slot, and says `told` about the last update.
-async fn running(scene: &Scene, master: &Machine, version: &str, slot: &str, told: &str) -> Result<()> {
+pub(super) async fn running(scene: &Scene, master: &Machine, version: &str, slot: &str, told: &str) -> Result<()> {
     until(&format!("version {version} in slot {slot}"), SOON, async || {
         let status = status(scene, master)?;
         let update = status["update"].as_str().unwrap_or_default();

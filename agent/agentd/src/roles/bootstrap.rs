@@ -51,6 +51,7 @@ fn write_runtime(manifest: &Manifest) -> Result<()> {
 fn containerd(in_container: bool) -> String {
     format!(
         "version = 3\n\
+         imports = [\"{drop_ins}\"]\n\
          root = \"/var/lib/containerd\"\n\
          state = \"/run/containerd\"\n\
          [grpc]\n\
@@ -65,6 +66,7 @@ fn containerd(in_container: bool) -> String {
          cni.use_internal_loopback = true\n\
          restrict_oom_score_adj = {in_container}\n\
          device_ownership_from_security_context = true\n",
+        drop_ins = paths::CONTAINERD_DROP_INS,
         socket = paths::CONTAINERD_SOCKET,
         hosts = paths::REGISTRY_HOSTS,
         plugins = paths::CNI_PLUGINS,

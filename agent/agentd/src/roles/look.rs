@@ -118,7 +118,7 @@ pub(crate) fn manifest(target: &Target) -> Result<()> {
     target.tell(WITHIN, async |machine| machine.get_manifest(()).await)
 }
 
-fn show(view: View, asked: &Asked) -> Result<()> {
+pub(super) fn show(view: View, asked: &Asked) -> Result<()> {
     match view {
         View::Services => asked.show(async |it| it.get_status(()).await),
         View::Processes => asked.show(async |it| it.list_processes(()).await),
@@ -136,6 +136,7 @@ fn show(view: View, asked: &Asked) -> Result<()> {
         View::Containers => asked.show(async |it| it.list_containers(()).await),
         View::Boots => asked.show(async |it| it.get_boots(()).await),
         View::Manifest => asked.show(async |it| it.list_keys(()).await),
+        View::Extensions => asked.show(async |it| it.list_extensions(()).await),
     }
 }
 

@@ -76,7 +76,8 @@ fn updates() -> Result<Option<machine::Updates>> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
         Err(error) => return Err(error).with_context(|| format!("reading {}", paths::UPDATE_KEY)),
     };
-    Ok(Some(machine::Updates { booted, key, record: paths::UPDATE.into(), state: paths::STATE.into() }))
+    let (record, state, extensions) = (paths::UPDATE.into(), paths::STATE.into(), paths::EXTENSIONS.into());
+    Ok(Some(machine::Updates { booted, key, record, state, extensions }))
 }
 
 /// The manifest in force; `None` in maintenance.

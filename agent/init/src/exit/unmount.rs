@@ -8,7 +8,7 @@ use sys::UnmountFlags;
 
 use super::patience::Patience;
 use crate::machine::Machine;
-use crate::mounts;
+use crate::{extensions, mounts};
 
 /// All of them but one, the deepest first. Answers what did not let go.
 pub(super) fn all_but(machine: &mut Machine, patience: &mut Patience, kept: &Path) -> Vec<String> {
@@ -20,6 +20,14 @@ pub(super) fn all_but(machine: &mut Machine, patience: &mut Patience, kept: &Pat
 pub(super) fn one(machine: &mut Machine, patience: &mut Patience, target: &Path) {
     if mounts::mounted(&*machine.system).contains(target) {
         take(machine, patience, target);
+    }
+}
+
+/// The devices that were made of files of STATE: it is free without them.
+pub(super) fn devices(machine: &mut Machine, patience: &mut Patience) {
+    for name in extensions::mapped(machine) {
+        // What keeps it busy was told.
+        patience.give(machine, "take away a device", move |system| system.unmap(&name).ok());
     }
 }
 

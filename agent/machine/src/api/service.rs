@@ -7,18 +7,18 @@ use machine_api::machine_server::Machine;
 use machine_api::{
     Applied, ApplyRequest, Boots, CaptureRequest, CertificateList, CheckRequest, CheckResult, Chunk, ConnectionList,
     ContainerList, ControlGroupList, DebugInput, DebugOutput, DiskList, EtcdDefragmentation, EtcdRecoverRequest,
-    EtcdRemoveRequest, EtcdRestorePart, EtcdStatus, FetchEtcdRequest, FetchUpdateRequest, FileSource, FirewallRuleList,
-    ForwardPart, ImageList, InterfaceList, KeyList, LogLines, LogRequest, MachineStatus, MountList, PodList,
-    PodLogRequest, ProcessList, PutSecretRequest, RecoveryKeys, RemoveSecretRequest, ResetPlan, ResetRequest,
-    RestartServiceRequest, RouteList, SealRequest, StartOptions, Text, TimeStatus, UnlockRequest, UpdateFound,
-    UpdatePart, UpdateProgress,
+    EtcdRemoveRequest, EtcdRestorePart, EtcdStatus, ExtensionList, FetchEtcdRequest, FetchUpdateRequest, FileSource,
+    FirewallRuleList, ForwardPart, ImageList, InterfaceList, KeyList, LogLines, LogRequest, MachineStatus, MountList,
+    PodList, PodLogRequest, ProcessList, PutSecretRequest, RecoveryKeys, RemoveExtensionRequest, RemoveSecretRequest,
+    ResetPlan, ResetRequest, RestartServiceRequest, RouteList, SealRequest, StartOptions, Text, TimeStatus,
+    UnlockRequest, UpdateFound, UpdatePart, UpdateProgress,
 };
 use sys::Linux;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{
-    Caller, Messages, Server, capture, check, debug, etcd, fetch, forward, locks, look, manifest, refusal, reset,
-    secret, support, update,
+    Caller, Messages, Server, capture, check, debug, etcd, extension, fetch, forward, locks, look, manifest, refusal,
+    reset, secret, support, update,
 };
 use crate::views::Look;
 
@@ -175,6 +175,18 @@ impl Machine for Session {
 
     async fn roll_back(&self, asked: Request<StartOptions>) -> Answer<Text> {
         text(update::roll_back(&self.server, asked.into_inner()).await)
+    }
+
+    async fn list_extensions(&self, _: Request<()>) -> Answer<ExtensionList> {
+        self.look().await
+    }
+
+    async fn add_extension(&self, parts: Request<Streaming<Chunk>>) -> Answer<Text> {
+        text(extension::add(&self.server, parts.into_inner().boxed()).await)
+    }
+
+    async fn remove_extension(&self, asked: Request<RemoveExtensionRequest>) -> Answer<Text> {
+        text(extension::remove(&self.server, &asked.into_inner().name))
     }
 
     async fn reboot(&self, asked: Request<StartOptions>) -> Answer<Text> {

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use bytes::Bytes;
 use install::migrate::{self, FORMATS};
-use install::{Booted, Policy, Receiver, Record, Side};
+use install::{Booted, Policy, Receiver, Record, Side, extension};
 use machine_api::{StartOptions, UpdatePart};
 use stdx::chain;
 use sys::{Linux, System};
@@ -31,6 +31,8 @@ pub struct Updates {
     pub record: PathBuf,
     /// STATE, which whatever is started must be able to read.
     pub state: PathBuf,
+    /// The folder of the extensions that the machine has on its own.
+    pub extensions: PathBuf,
 }
 
 /// Nobody waits longer for pods to end.
@@ -119,6 +121,10 @@ fn policy(updates: &Updates, options: StartOptions) -> Policy {
         state: FORMATS.span(),
         key: updates.key.clone(),
         may_downgrade: options.allow_downgrade,
+        extensions: extension::held(&Linux, &updates.extensions, updates.key.as_deref())
+            .iter()
+            .filter_map(|held| held.about().cloned())
+            .collect(),
     }
 }
 

@@ -80,7 +80,7 @@ pub(crate) fn starts(device: &mut Memory) -> (Entry, u8) {
 const ANY: StateFormats = StateFormats { format: 9, oldest: 0 };
 
 pub(crate) fn policy(running: Slot) -> Policy {
-    Policy { running, version: "1.0".to_owned(), state: ANY, key: None, may_downgrade: false }
+    Policy { running, version: "1.0".to_owned(), state: ANY, key: None, may_downgrade: false, extensions: Vec::new() }
 }
 
 pub(crate) fn install(device: &mut Memory, file: &[u8], running: Slot) -> Result<(), Error> {

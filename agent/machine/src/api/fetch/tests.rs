@@ -59,7 +59,13 @@ impl Machine {
         let manifest = manifest::parse("m.toml", &manifest).unwrap_or_else(|error| panic!("{error}"));
         let config = Config {
             run: folder.path().to_owned(),
-            updates: Some(Updates { booted, key, record, state: folder.path().to_owned() }),
+            updates: Some(Updates {
+                booted,
+                key,
+                record,
+                state: folder.path().to_owned(),
+                extensions: "/nonexistent".into(),
+            }),
             ..Config::new(Some(manifest), std::time::UNIX_EPOCH)
         };
         Self { server: Server::alone(&config), folder }

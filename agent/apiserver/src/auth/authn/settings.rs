@@ -7,6 +7,7 @@ use std::sync::{Arc, LazyLock};
 use cel::{Environment, Program, Type};
 use stdx::document::{Document, Invalid, Node};
 
+use crate::auth::jws::ALGORITHMS;
 use crate::expressions::compile;
 
 /// API versions of the configuration; they say the same.
@@ -14,9 +15,6 @@ const VERSIONS: [&str; 3] =
     ["apiserver.config.k8s.io/v1", "apiserver.config.k8s.io/v1beta1", "apiserver.config.k8s.io/v1alpha1"];
 /// Most issuers of one configuration.
 const MAX_ISSUERS: usize = 64;
-
-/// What tokens may be signed by.
-pub const ALGORITHMS: [&str; 9] = ["ES256", "ES384", "ES512", "PS256", "PS384", "PS512", "RS256", "RS384", "RS512"];
 
 /// Everything that the configuration says.
 #[derive(Clone, Debug, Default)]
@@ -60,7 +58,7 @@ pub struct Issuer {
     /// The unique id.
     pub uid: Mapping,
     /// Further facts.
-    pub extra: Vec<(String, Program)>,
+    pub extra: Vec<(String, Expression)>,
     /// What has to hold of the user.
     pub user_validations: Vec<Rule>,
 }
@@ -79,16 +77,23 @@ pub enum Mapping {
         prefix: String,
     },
     /// An expression.
-    Expression(Box<Program>),
+    Expression(Box<Expression>),
+}
+
+/// An expression, with its text for those who are told that it failed.
+#[derive(Debug)]
+pub struct Expression {
+    /// What is evaluated.
+    pub program: Program,
+    /// Its text.
+    pub source: String,
 }
 
 /// An expression that has to be true.
 #[derive(Debug)]
 pub struct Rule {
     /// What is evaluated.
-    pub program: Program,
-    /// Its text.
-    pub expression: String,
+    pub expression: Expression,
     /// What is said when it is false.
     pub message: String,
 }
@@ -126,10 +131,12 @@ impl Oidc {
             return Err(format!("oidc: unsupported signing alg: {other:?}"));
         }
         if self.client_id.is_empty() {
-            return Err("oidc-issuer-url and oidc-client-id must be specified together".to_owned());
+            let why = "oidc-issuer-url and oidc-client-id must be specified together when any oidc-* flags are set";
+            return Err(why.to_owned());
         }
         if !self.issuer.starts_with("https://") {
-            return Err(format!("oidc-issuer-url: Invalid value: {:?}: URL scheme must be https", self.issuer));
+            let what = "invalid authentication configuration: jwt[0].issuer.url";
+            return Err(format!("{what}: Invalid value: {:?}: URL scheme must be https", self.issuer));
         }
         let prefix = match self.username_prefix.as_str() {
             "-" => String::new(),
@@ -160,7 +167,7 @@ impl Oidc {
 }
 
 static CLAIMS: LazyLock<Environment> =
-    LazyLock::new(|| Environment::new().with("claims", Type::map(Type::String, Type::Dyn)));
+    LazyLock::new(|| Environment::new().with("claims", Type::map(Type::String, Type::Any)));
 static USER: LazyLock<Environment> = LazyLock::new(|| {
     let texts = || Type::list(Type::String);
     let user = [
@@ -215,6 +222,11 @@ fn anonymous(node: Node<'_>) -> Option<Anonymous> {
         node.field("conditions").invalid("enabled should be set to true when conditions are defined");
     }
     Some(Anonymous { enabled, paths })
+}
+
+/// Notes what says the same in two ways, as upstream shows it.
+fn both(node: &Node<'_>, shown: &str) {
+    node.note(format!("Invalid value: {shown:?}: claim and expression can't both be set"));
 }
 
 fn duplicate(node: &Node<'_>) {
@@ -316,27 +328,30 @@ fn audiences(issuer: &Node<'_>) -> Vec<String> {
     }
     let of_policy = issuer.field("audienceMatchPolicy");
     if list.len() > 1 && policy != "MatchAny" {
-        of_policy.invalid("audienceMatchPolicy must be MatchAny for multiple audiences");
+        let why = "audienceMatchPolicy must be MatchAny for multiple audiences";
+        of_policy.note(format!("Invalid value: {policy:?}: {why}"));
     } else if list.len() == 1 && !matches!(policy.as_str(), "" | "MatchAny") {
         of_policy.invalid("audienceMatchPolicy must be empty or MatchAny for single audience");
     }
     list.iter().map(|item| item.as_text().to_owned()).collect()
 }
 
-fn program(node: &Node<'_>, environment: &Environment, results: &[Type]) -> Option<Program> {
+fn program(node: &Node<'_>, environment: &Environment, results: &[Type]) -> Option<Expression> {
     match compile(node.as_text(), environment, results) {
-        Ok(program) => Some(program),
+        Ok(program) => Some(Expression { program, source: node.as_text().to_owned() }),
         Err(why) => {
-            node.invalid(&why);
+            // What it is instead is not told of these.
+            let why =
+                if why.starts_with("must evaluate") { why.split(" but got").next().unwrap_or_default() } else { &why };
+            node.invalid(why);
             None
         }
     }
 }
 
 fn rule(node: &Node<'_>, environment: &Environment) -> Option<Rule> {
-    let field = node.field("expression");
-    let program = program(&field, environment, &[Type::Bool])?;
-    Some(Rule { program, expression: field.as_text().to_owned(), message: node.text("message") })
+    let expression = program(&node.field("expression"), environment, &[Type::Bool])?;
+    Some(Rule { expression, message: node.text("message") })
 }
 
 fn claim_rules(node: &Node<'_>) -> (Vec<(String, String)>, Vec<Rule>) {
@@ -346,7 +361,7 @@ fn claim_rules(node: &Node<'_>) -> (Vec<(String, String)>, Vec<Rule>) {
         let node = node.only(&["claim", "requiredValue", "expression", "message"]);
         let (claim, expression) = (node.text("claim"), node.text("expression"));
         match (claim.is_empty(), expression.is_empty()) {
-            (false, false) => node.invalid("claim and expression can't both be set"),
+            (false, false) => both(&node, &claim),
             (true, true) => node.require("claim or expression is required"),
             (false, true) => {
                 if !node.text("message").is_empty() {
@@ -398,7 +413,7 @@ fn prefixed(node: Node<'_>, is_required: bool) -> Mapping {
     let (claim, source) = (node.text("claim"), node.text("expression"));
     match (claim.is_empty(), source.is_empty()) {
         (false, false) => {
-            node.invalid("claim and expression can't both be set");
+            both(&node, "");
             Mapping::Nothing
         }
         (true, true) => {
@@ -428,7 +443,7 @@ fn uid(node: Node<'_>) -> Mapping {
     let (claim, source) = (node.text("claim"), node.text("expression"));
     match (claim.is_empty(), source.is_empty()) {
         (false, false) => {
-            node.invalid("claim and expression can't both be set");
+            both(&node, "");
             Mapping::Nothing
         }
         (true, true) => Mapping::Nothing,
@@ -437,14 +452,16 @@ fn uid(node: Node<'_>) -> Mapping {
     }
 }
 
-fn extra(mappings: &Node<'_>) -> Vec<(String, Program)> {
+fn extra(mappings: &Node<'_>) -> Vec<(String, Expression)> {
     let mut seen = BTreeSet::new();
     let mut found = Vec::new();
     for node in mappings.list("extra") {
         let node = node.only(&["key", "valueExpression"]);
         let (key, of_key) = (node.text("key"), node.field("key"));
         let domain = key.split_once('/').map_or("", |(domain, _)| domain);
-        if domain.is_empty() || key.ends_with('/') {
+        if key.is_empty() {
+            of_key.require("");
+        } else if domain.is_empty() || key.ends_with('/') {
             of_key.invalid("must be a domain-prefixed path (such as \"acme.io/foo\")");
         }
         if key.to_lowercase() != key {
@@ -454,7 +471,7 @@ fn extra(mappings: &Node<'_>) -> Vec<(String, Program)> {
         if is_own("kubernetes.io") || is_own("k8s.io") {
             of_key.invalid("k8s.io, kubernetes.io and their subdomains are reserved for Kubernetes use");
         }
-        if !seen.insert(key.clone()) {
+        if !key.is_empty() && !seen.insert(key.clone()) {
             duplicate(&of_key);
             continue;
         }

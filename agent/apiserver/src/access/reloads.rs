@@ -39,11 +39,11 @@ impl Reloads {
             }
             out.family(&name(total), "counter", "How often the changed file was read.");
             for (outcome, count) in &seen {
-                out.sample(&name(total), &[("status", outcome)], count.times.load(Relaxed));
+                out.sample(&name(total), &[("status", **outcome)], count.times.load(Relaxed));
             }
             out.family(&name(last), "gauge", "When the changed file was last read.");
             for (outcome, count) in &seen {
-                out.sample(&name(last), &[("status", outcome)], count.last.load(Relaxed));
+                out.sample(&name(last), &[("status", **outcome)], count.last.load(Relaxed));
             }
         }
     }

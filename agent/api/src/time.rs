@@ -47,6 +47,12 @@ pub fn format_seconds(seconds: i64) -> String {
     format_with(seconds, "%Y-%m-%dT%H:%M:%SZ", 0)
 }
 
+/// A span of time as Go writes it: `1m30s`.
+#[must_use]
+pub fn format_duration(nanos: i64) -> String {
+    crate::json::duration(nanos)
+}
+
 /// [`format_seconds`] where the year has four digits.
 pub(crate) fn plain_seconds(seconds: i64) -> Option<[u8; 20]> {
     const DAY: i64 = 86_400;

@@ -1,21 +1,27 @@
 //! Who asks and whether they may, for the pipeline: authenticators and authorizers with what feeds them.
 
+mod reloads;
+mod selection;
+
 use std::sync::Arc;
 
 use api::rbac::v1::{PolicyRule, RoleRef};
-use http::HeaderMap;
 use http::request::Parts;
+use http::{HeaderMap, StatusCode};
 use lifecycle::Shutdown;
+
+use self::reloads::Reloads;
+pub use self::selection::Selection;
 
 use crate::app::now;
 use crate::auth::authn::{AuthRequest, Authenticators, AuthnError, Config as AuthnConfig, Found, Lookup, TokenUser};
-use crate::auth::authn::{FrontProxy, ServiceAccounts, Settings};
+use crate::auth::authn::{FrontProxy, SecretToken, ServiceAccounts, Settings};
 use crate::auth::authz::abac::Policies;
 use crate::auth::authz::node::NodeAuthorizer;
 use crate::auth::authz::rbac::{Held, RbacAuthorizer};
 use crate::auth::authz::settings::{self, Mode};
 use crate::auth::authz::webhook::Webhook;
-use crate::auth::authz::{AlwaysAllow, AlwaysDeny, Attributes, Authorizer, Chain, Decision, forbidden_message};
+use crate::auth::authz::{AlwaysAllow, AlwaysDeny, Attributes, Authorizer, Chain, Decision, Rules, forbidden_message};
 use crate::auth::impersonate::{Impersonated, ImpersonationError, Successes, extra_of, impersonate};
 use crate::auth::keys::{SigningKey, VerifyKey};
 use crate::auth::token::TokenSigner;
@@ -26,6 +32,7 @@ use crate::error::Error;
 use crate::pipeline::PeerCertificates;
 use crate::request::{Query, RequestInfo};
 use crate::status::{Failure, Result, Subject};
+use crate::used_tokens::Uses;
 use crate::user::User;
 use crate::wire;
 
@@ -40,6 +47,10 @@ pub struct Access {
     nodes: Arc<NodeAuthorizer>,
     abac: Option<Arc<Policies>>,
     impersonations: Successes,
+    /// How often files were read again.
+    pub reloads: Reloads,
+    /// Uses of tokens in Secrets, to be noted there.
+    pub uses: Uses,
     /// Signs service account tokens.
     pub signer: Option<TokenSigner>,
     /// Verify service account tokens; published for others to do so too.
@@ -74,6 +85,13 @@ impl Lookup for FromCache {
         let object = self.0.known("", "secrets").get(namespace, name)?;
         api::envelope::decode_message(&object.data).ok().map(Arc::new)
     }
+
+    fn is_of_account(&self, namespace: &str, account: &str, secret: &str) -> bool {
+        let object = self.0.known("", "serviceaccounts").get(namespace, account);
+        let account: Option<api::core::v1::ServiceAccount> =
+            object.and_then(|object| api::envelope::decode_message(&object.data).ok());
+        account.is_some_and(|account| account.secrets.iter().any(|own| own.name == secret))
+    }
 }
 
 impl Access {
@@ -88,7 +106,7 @@ impl Access {
         if let Some(path) = &config.token_signing_key {
             let key = SigningKey::from_pem(&read(path)?).map_err(|e| refused(e.to_string()))?;
             keys.push(key.public().clone());
-            signer = Some(TokenSigner::new(config.token_issuer.clone(), key, vec![config.token_issuer.clone()]));
+            signer = Some(TokenSigner::new(config.token_issuer.clone(), key, config.token_rules.clone()));
         }
         for path in &config.token_verify_keys {
             let found = VerifyKey::all_from_pem(&read(path)?).map_err(|e| refused(e.to_string()))?;
@@ -98,8 +116,9 @@ impl Access {
                 }
             }
         }
-        let issuer = vec![config.token_issuer.clone()];
-        let accounts = ServiceAccounts { issuers: issuer.clone(), audiences: issuer, keys: keys.clone() };
+        let issuers = config.token_rules.issuers(&config.token_issuer);
+        let audiences = config.token_rules.api_audiences(&config.token_issuer);
+        let accounts = ServiceAccounts { issuers: issuers.clone(), audiences, keys: keys.clone() };
         let front_proxy = config.front_proxy.as_ref().map(|proxy| {
             Ok::<_, Error>(FrontProxy {
                 ca_pem: read(&proxy.ca)?,
@@ -111,13 +130,18 @@ impl Access {
         let client_ca = config.tls.as_ref().and_then(|tls| tls.client_ca.as_ref()).map(read).transpose()?;
         let settings = match (&config.authentication, &config.oidc) {
             (None, None) => Ok(Settings::default()),
-            (Some(path), None) => Settings::load(path, std::slice::from_ref(&config.token_issuer)),
+            (Some(path), None) => Settings::load(path, &issuers),
             (None, Some(oidc)) => oidc.clone().settings(),
             (Some(_), Some(_)) => {
                 Err("a configuration file and the flags for OIDC cannot be given together".to_owned())
             }
         };
         let settings = settings.map_err(refused)?;
+        if settings.anonymous.is_some() && config.anonymous_is_given {
+            let why = "anonymous: Forbidden: --anonymous-auth flag cannot be set when anonymous field is configured in \
+                       authentication configuration file";
+            return Err(refused(why.to_owned()));
+        }
         let authenticators = Authenticators::new(AuthnConfig {
             client_ca_pem: client_ca,
             front_proxy: front_proxy.transpose()?,
@@ -140,7 +164,18 @@ impl Access {
         let authorizer = Chain::new(authorizers(&modes, &local).map_err(denied)?);
         let (nodes, rbac, abac) = local;
         let impersonations = Successes::default();
-        Ok(Self { authenticators, authorizer, rbac, nodes, abac, impersonations, signer, keys })
+        Ok(Self {
+            authenticators,
+            authorizer,
+            rbac,
+            nodes,
+            abac,
+            impersonations,
+            reloads: Reloads::default(),
+            uses: Uses::default(),
+            signer,
+            keys,
+        })
     }
 
     /// Takes changes of the configuration's files into force until shutdown; what is broken never is.
@@ -160,19 +195,29 @@ impl Access {
                 () = shutdown.wait() => return,
             }
             if let Some(path) = authentication.as_mut().and_then(Watched::changed) {
-                let settings = Settings::load(&path, std::slice::from_ref(&config.token_issuer));
-                tell(&path, settings.map(|settings| self.authenticators.reconfigure(settings)));
+                let settings = Settings::load(&path, &config.token_rules.issuers(&config.token_issuer));
+                self.tell("authentication", &path, settings.map(|settings| self.authenticators.reconfigure(settings)));
             }
             if let Some(path) = authorization.as_mut().and_then(Watched::changed) {
                 let local = (self.nodes.clone(), self.rbac.clone(), self.abac.clone());
                 let chain = settings::load(&path).and_then(|modes| authorizers(&modes, &local));
-                tell(&path, chain.map(|chain| self.authorizer.replace(chain)));
+                self.tell("authorization", &path, chain.map(|chain| self.authorizer.replace(chain)));
+            }
+        }
+    }
+
+    fn tell(&self, file: &str, path: &std::path::Path, result: std::result::Result<(), String>) {
+        self.reloads.count(file, result.is_ok(), now());
+        match result {
+            Ok(()) => tracing::info!(path = %path.display(), "a changed configuration is in force"),
+            Err(error) => {
+                tracing::error!(error, "a changed configuration cannot be used; the one before stays in force")
             }
         }
     }
 
     /// Who asks.
-    pub async fn authenticate(&self, parts: &Parts) -> Result<User> {
+    pub async fn authenticate(&self, parts: &Parts) -> Result<TokenUser> {
         let peer = parts.extensions.get::<PeerCertificates>();
         let request = AuthRequest {
             headers: &parts.headers,
@@ -180,7 +225,7 @@ impl Access {
             path: parts.uri.path(),
         };
         match self.authenticators.authenticate(&request).await {
-            Ok(Some(user)) => Ok(user),
+            Ok(Some(found)) => Ok(found),
             Ok(None) => Err(Failure::unauthorized()),
             Err(error) => {
                 tracing::debug!(%error, "credentials were refused");
@@ -196,8 +241,8 @@ impl Access {
         user: &User,
         (info, query): (&RequestInfo, &Query),
     ) -> Result<Option<Impersonated>> {
-        let pairs = field_pairs(info, query);
-        match impersonate(headers, &attributes_of(user, info, &pairs), &self.authorizer, &self.impersonations) {
+        let selection = Selection::of(info, query);
+        match impersonate(headers, &attributes_of(user, info, &selection), &self.authorizer, &self.impersonations) {
             Ok(other) => Ok(other),
             Err(ImpersonationError::NoUser(_)) => {
                 Err(Failure::bad_request(format!("requested {} without impersonating a user name", nameless(headers))))
@@ -219,6 +264,17 @@ impl Access {
         self.authenticators.authenticate_token(token, audiences).await
     }
 
+    /// Notes that the token of a Secret was used; a warning for who used it, if there is one.
+    pub fn note_use(&self, secret: &SecretToken, record: &audit::Record) -> Option<&'static str> {
+        self.uses.tell(secret);
+        let how = if secret.is_generated { "autogenerated" } else { "manual" };
+        record.annotate(&format!("authentication.k8s.io/legacy-token-{how}-secret"), secret.name.as_str());
+        secret.is_generated.then_some(
+            "Use tokens from the TokenRequest API or manually created secret-based tokens instead of auto-generated \
+             secret-based tokens.",
+        )
+    }
+
     /// What the authorizers think.
     pub fn decide(&self, attributes: &Attributes<'_>) -> Decision {
         self.authorizer.authorize(attributes)
@@ -227,6 +283,11 @@ impl Access {
     /// All rules that apply to a user in a namespace.
     pub fn rules_for(&self, user: &User, namespace: &str) -> Held {
         self.rbac.rules_for(user, namespace)
+    }
+
+    /// Everything that a user may do in a namespace, by all authorizers.
+    pub fn rules_of(&self, user: &User, namespace: &str) -> Rules {
+        self.authorizer.rules_of(user, namespace)
     }
 
     /// The rules of the role that a binding refers to.
@@ -242,12 +303,14 @@ impl Access {
         query: &Query,
         record: &audit::Record,
     ) -> Result<()> {
-        let pairs = field_pairs(info, query);
-        let attributes = attributes_of(user, info, &pairs);
+        let selection = Selection::of(info, query);
+        let attributes = attributes_of(user, info, &selection);
         let decision = self.authorizer.decide(&attributes).await;
         if let Decision::Failed { why, .. } = decision {
             record.annotate("authorization.k8s.io/reason", "internal error");
-            return Err(Failure::internal(why));
+            let mark = if query.raw().is_empty() { "" } else { "?" };
+            let target = format!("{}{mark}{}", info.path, query.raw());
+            return Err(Failure::page(StatusCode::INTERNAL_SERVER_ERROR, &target, &why));
         }
         record.annotate("authorization.k8s.io/decision", if decision.is_allow() { "allow" } else { "forbid" });
         record.annotate("authorization.k8s.io/reason", decision.reason());
@@ -265,7 +328,8 @@ impl Access {
         match path {
             token::JWKS_PATH => Some(token::jwks(&self.keys)),
             token::DISCOVERY_PATH => {
-                let uri = format!("https://{}:{}{}", config.advertise, config.bind.port(), token::JWKS_PATH);
+                let own = || format!("https://{}:{}{}", config.advertise, config.bind.port(), token::JWKS_PATH);
+                let uri = config.token_rules.jwks_uri.clone().unwrap_or_else(own);
                 token::discovery(&config.token_issuer, &uri, &self.keys)
             }
             _ => None,
@@ -356,16 +420,8 @@ impl Access {
     }
 }
 
-/// What a selection of objects requires of fields.
-fn field_pairs<'a>(info: &RequestInfo, query: &'a Query) -> Vec<(&'a str, &'a str)> {
-    if !matches!(info.verb, "list" | "watch" | "deletecollection") {
-        return Vec::new();
-    }
-    crate::request::equal_terms(query.get("fieldSelector"))
-}
-
 /// What a request asks authorizers for.
-fn attributes_of<'a>(user: &'a User, info: &'a RequestInfo, pairs: &'a [(&'a str, &'a str)]) -> Attributes<'a> {
+fn attributes_of<'a>(user: &'a User, info: &'a RequestInfo, selection: &'a Selection) -> Attributes<'a> {
     if !info.is_resource {
         return Attributes::path(user, info.verb, &info.path);
     }
@@ -374,7 +430,7 @@ fn attributes_of<'a>(user: &'a User, info: &'a RequestInfo, pairs: &'a [(&'a str
         subresource: &info.subresource,
         namespace: &info.namespace,
         name: &info.name,
-        field_selector: pairs,
+        selected: selection.selected(),
         ..Attributes::resource(user, info.verb, &info.group, &info.resource)
     }
 }
@@ -431,13 +487,6 @@ impl Watched {
         }
         self.seen = now;
         Some(self.path.clone())
-    }
-}
-
-fn tell(path: &std::path::Path, result: std::result::Result<(), String>) {
-    match result {
-        Ok(()) => tracing::info!(path = %path.display(), "a changed configuration is in force"),
-        Err(error) => tracing::error!(error, "a changed configuration cannot be used; the one before stays in force"),
     }
 }
 

@@ -31,6 +31,8 @@ mod toleration;
 mod tolerations;
 mod webhooks;
 
+pub(crate) use webhooks::document;
+
 use std::time::Instant;
 
 use serde_json::Value;

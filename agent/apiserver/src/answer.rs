@@ -154,7 +154,8 @@ pub fn set(headers: &mut HeaderMap, name: impl http::header::IntoHeaderName, val
 /// What every answer carries.
 pub fn common_headers(headers: &mut HeaderMap, audit_id: &str, warnings: &[String]) {
     set(headers, "Audit-Id", audit_id);
-    if !headers.contains_key(CACHE_CONTROL) {
+    // What becomes of a connection is nobody's to keep.
+    if !headers.contains_key(CACHE_CONTROL) && !headers.contains_key(http::header::UPGRADE) {
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache, private"));
     }
     for warning in told_warnings(warnings) {

@@ -25,6 +25,7 @@ use serde_json::Value;
 
 use crate::answer::{self, Body, BodyError};
 use crate::app::{App, Call};
+use crate::auth::authn::TokenUser;
 use crate::pipeline::{Marks, PeerAddress, PeerCertificates};
 use crate::request::{Query, RequestInfo};
 use crate::status::{Failure, Result};
@@ -54,8 +55,8 @@ pub async fn admit(
     (parts, info, query): (&Parts, &RequestInfo, &Query),
     marks: &mut Marks,
 ) -> Result<User> {
-    let user = match app.access.authenticate(parts).await {
-        Ok(user) => user,
+    let TokenUser { user, secret, .. } = match app.access.authenticate(parts).await {
+        Ok(found) => found,
         Err(failure) => {
             marks.record = begin(app, (parts, info), None, marks);
             marks.record.with(|event| {
@@ -66,6 +67,10 @@ pub async fn admit(
         }
     };
     marks.record = begin(app, (parts, info), Some(&user), marks);
+    if let Some(secret) = secret {
+        let warning = app.access.note_use(&secret, &marks.record);
+        marks.warnings.extend(warning.map(str::to_owned));
+    }
     if !marks.record.process(Stage::RequestReceived).await {
         if let Some(auditor) = &app.auditor {
             auditor.count_rejected();

@@ -13,5 +13,6 @@ pub mod authz;
 pub mod bootstrap;
 pub mod identity;
 pub mod impersonate;
+mod jws;
 pub mod keys;
 pub mod token;

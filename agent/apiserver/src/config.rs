@@ -11,6 +11,7 @@ use api::features::Features;
 use crate::admission::{AdmissionSettings, Plugins};
 use crate::auth::authn::{Oidc, TokenWebhook};
 use crate::auth::authz::settings::Mode;
+use crate::auth::token::TokenRules;
 use crate::serve::TlsLimits;
 use crate::served::Served;
 
@@ -35,6 +36,8 @@ pub struct Config {
     pub node_ports: (u16, u16),
     /// Issuer of service account tokens, and the audiences that tokens are accepted for.
     pub token_issuer: String,
+    /// What else is said of such tokens.
+    pub token_rules: TokenRules,
     /// Key that signs service account tokens (PEM).
     pub token_signing_key: Option<PathBuf>,
     /// Keys that verify service account tokens (PEM); the signing key's own is always among them.
@@ -43,8 +46,11 @@ pub struct Config {
     pub token_file: Option<PathBuf>,
     /// Whether bootstrap tokens are accepted.
     pub bootstrap_tokens: bool,
-    /// Whether requests without credentials are served as `system:anonymous`.
+    /// Whether requests without credentials are served as `system:anonymous`, unless the settings of authentication say
+    /// more.
     pub anonymous: bool,
+    /// Whether somebody said so; then the settings must not say more.
+    pub anonymous_is_given: bool,
     /// Changes how much the log tells, by a number as upstream's `-v` has; none if that is not the server's business.
     pub log_detail: Option<fn(i32)>,
     /// How requests are authorized.
@@ -231,11 +237,13 @@ impl Default for Config {
             service_ranges: vec![IpRange { base: IpAddr::V4(Ipv4Addr::new(10, 96, 0, 0)), prefix: 16 }],
             node_ports: (30_000, 32_767),
             token_issuer: "https://kubernetes.default.svc.cluster.local".to_owned(),
+            token_rules: TokenRules::default(),
             token_signing_key: None,
             token_verify_keys: Vec::new(),
             token_file: None,
             bootstrap_tokens: true,
             anonymous: true,
+            anonymous_is_given: false,
             log_detail: None,
             authorization: Authorization::NodeRbac,
             abac_policies: None,

@@ -105,7 +105,7 @@ async fn by_verb(call: &Call, parts: Parts, body: Body, unknown: impl FnOnce() -
 async fn watched(call: &Call, mut parts: Parts) -> Result<Response<Body>> {
     let answer = watch::watch(call).await?;
     if crate::websocket::is_asked_for(&parts.headers) {
-        return crate::websocket::stream(&mut parts, answer.into_body(), true);
+        return crate::websocket::watch(&mut parts, answer);
     }
     Ok(answer)
 }

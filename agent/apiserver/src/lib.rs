@@ -33,6 +33,7 @@ pub mod discovery;
 mod error;
 mod expressions;
 mod features;
+mod fields;
 mod flow;
 mod handlers;
 mod health;
@@ -47,6 +48,7 @@ mod pipeline;
 mod printers;
 mod request;
 mod resolve;
+mod reviewed;
 mod serve;
 mod served;
 mod services;
@@ -56,6 +58,7 @@ mod strategy;
 mod table;
 mod task;
 mod tree;
+mod used_tokens;
 mod user;
 mod validation;
 mod versions;
@@ -67,6 +70,7 @@ pub use admission::{AdmissionSettings, PluginError, Plugins, SettingsError};
 pub use answer::{Body, BodyError, BoxError};
 pub use auth::authn::{Oidc, TokenWebhook};
 pub use auth::authz::settings::{Mode, WebhookSettings};
+pub use auth::token::TokenRules;
 pub use config::{
     Authorization, Config, EndpointReconciler, FrontProxy, FrontProxyHeaders, IpRange, IpRangeError, KubeletClient,
     NamedCertificate, ProxyClient, Tls,

@@ -104,6 +104,7 @@ pub fn all(app: &App) -> String {
     let mut out = Text::default();
     app.metrics.write(&mut out);
     app.flows.metrics(&mut out);
+    app.access.reloads.write(&mut out);
     stored(app, &mut out);
     crate::features::write(&app.config.features, &mut out);
     let version: serde_json::Value = serde_json::from_str(&crate::nonresource::version()).unwrap_or_default();

@@ -34,7 +34,7 @@ pub async fn serve(
             only_get(parts)?;
             Ok(answer::indented(StatusCode::OK, &version()))
         }
-        "metrics" => Ok(answer::bytes(
+        "metrics" if matches!(path, "/metrics" | "/metrics/slis") => Ok(answer::bytes(
             StatusCode::OK,
             "text/plain; version=0.0.4",
             crate::metrics::all(app) + &crate::audited::metrics(app),

@@ -109,7 +109,8 @@ fn audit_id(headers: &HeaderMap) -> String {
 /// What a request leaves behind for the headers of its answer.
 #[derive(Default)]
 pub struct Marks {
-    warnings: Vec<String>,
+    /// What the client is told besides.
+    pub warnings: Vec<String>,
     flow: Option<Arc<Flow>>,
     /// Whether it got no further than who asks and whether they may.
     refused: bool,

@@ -194,12 +194,17 @@ impl RequestInfo {
         self.subresource = own(parts.get(2));
         self.rest = parts.get(3..).unwrap_or_default().join("/");
         self.verb = if old_proxy { "proxy" } else { self.resource_verb(method, legacy_watch, query) };
+        let names = query.get("fieldSelector").contains("metadata.name");
+        // Without selectors that can be read, nothing is known of the names that are asked for.
         if self.name.is_empty()
-            && let Some(name) = query.get("fieldSelector").strip_prefix("metadata.name=")
-            && matches!(self.verb, "list" | "watch" | "deletecollection")
-            && !name.contains([',', '!', '='])
+            && names
+            && matches!(self.verb, "list" | "watch")
+            && let Some(name) = crate::fields::exact(query.get("fieldSelector"), "metadata.name")
+            && api::labels::Selector::parse(query.get("labelSelector")).is_ok()
+            && !matches!(name.as_str(), "." | "..")
+            && !name.contains(['/', '%'])
         {
-            self.name = name.to_owned();
+            self.name = name;
         }
     }
 
@@ -240,13 +245,6 @@ fn method_verb(method: &Method) -> &'static str {
     }
 }
 
-/// What fields must be equal to by a selector's text.
-#[must_use]
-pub fn equal_terms(selector: &str) -> Vec<(&str, &str)> {
-    let terms = selector.split(',').filter(|term| !term.contains("!="));
-    terms.filter_map(|term| term.split_once('=')).map(|(key, value)| (key, value.trim_start_matches('='))).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -284,6 +282,14 @@ mod tests {
         assert_eq!(parse(&Method::GET, "/api/v1/pods").verb, "list");
         assert_eq!(parse(&Method::DELETE, "/api/v1/namespaces/a/pods").verb, "deletecollection");
         assert_eq!(parse(&Method::GET, "/api/v1/pods?fieldSelector=metadata.name%3Dx").name, "x");
+        assert_eq!(parse(&Method::GET, "/api/v1/pods?fieldSelector=a%3Db,metadata.name%3Dx,c!%3Dd").name, "x");
+        for other in [
+            "GET /api/v1/pods?fieldSelector=metadata.name%3Dx&labelSelector=((",
+            "DELETE /api/v1/namespaces/a/pods?fieldSelector=metadata.name%3Dx",
+        ] {
+            let (method, target) = other.split_once(' ').unwrap();
+            assert_eq!(parse(&method.parse().unwrap(), target).name, "", "{other}");
+        }
         assert_eq!(parse(&Method::GET, "/api/v1/proxy/nodes/x").verb, "proxy");
         assert!(!parse(&Method::GET, "/healthz").is_resource);
     }

@@ -118,6 +118,16 @@ impl Failure {
         failure
     }
 
+    /// A failure of the server itself, told as a plain text with what was asked for.
+    pub fn page(code: StatusCode, target: &str, why: &str) -> Self {
+        let text = format!("Internal Server Error: {}: {why}", quoted(target));
+        // The text may end up in a page: what would be markup there is written so that it is not.
+        let text = text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
+        let mut failure = Self::new(code, "InternalError", text);
+        failure.0.is_page = true;
+        failure
+    }
+
     /// Whether the answer is a plain text.
     #[must_use]
     pub fn is_page(&self) -> bool {

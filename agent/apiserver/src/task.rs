@@ -103,6 +103,7 @@ fn spawn(app: &Arc<App>, tasks: &Tasks, shutdown: &Shutdown) {
             peers::run(&app, &app.shutdown),
             crate::services::keep_repaired(&app, &app.shutdown),
             start::keep_flow(&app, &app.shutdown),
+            crate::used_tokens::run(&app, &app.shutdown),
         );
     });
 }

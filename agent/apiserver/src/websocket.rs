@@ -3,17 +3,18 @@
 use base64::Engine as _;
 use bytes::Bytes;
 use futures::{SinkExt, StreamExt};
-use http::header::{CONNECTION, UPGRADE};
+use http::header::{CONNECTION, CONTENT_TYPE, ORIGIN, UPGRADE};
 use http::request::Parts;
-use http::{HeaderMap, HeaderName, Response, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use http_body_util::BodyExt;
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
-use tokio_tungstenite::tungstenite::protocol::Role;
-use tokio_tungstenite::tungstenite::{Error, Message};
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role};
+use tokio_tungstenite::tungstenite::{Error, Message, Utf8Bytes};
 
 use crate::answer::{self, Body};
 use crate::backend::Duplex;
@@ -22,6 +23,10 @@ use crate::status::{Failure, Result};
 const KEY: HeaderName = HeaderName::from_static("sec-websocket-key");
 const ACCEPT: HeaderName = HeaderName::from_static("sec-websocket-accept");
 const PROTOCOL: HeaderName = HeaderName::from_static("sec-websocket-protocol");
+const VERSION: HeaderName = HeaderName::from_static("sec-websocket-version");
+const OUR_VERSION: &str = "13";
+/// Bytes of the length before each binary event of a watch.
+const LENGTH_BYTES: usize = 4;
 
 /// Bytes read from the far side of a tunnel at once.
 const CHUNK_BYTES: usize = 32 << 10;
@@ -32,7 +37,7 @@ pub fn is_asked_for(headers: &HeaderMap) -> bool {
     let has = |name: &HeaderName, word: &str| {
         headers.get_all(name).iter().filter_map(|v| v.to_str().ok()).any(|v| v.to_ascii_lowercase().contains(word))
     };
-    has(&CONNECTION, "upgrade") && has(&UPGRADE, "websocket") && headers.contains_key(KEY)
+    has(&CONNECTION, "upgrade") && has(&UPGRADE, "websocket")
 }
 
 /// The protocols that the client offers, best first.
@@ -84,18 +89,59 @@ async fn open(upgrade: OnUpgrade) -> Option<WebSocketStream<TokioIo<Upgraded>>> 
 pub enum Framing {
     /// As text, as JSON watches are.
     Text,
+    /// As they are, but for the length that each begins with.
+    Measured,
     /// As they are.
     Binary,
     /// As text in base64.
     Base64,
 }
 
+/// What is wrong with the beginning of a watch's WebSocket, as upstream answers it.
+fn refusal(parts: &Parts, offered: &[String]) -> Option<Response<Body>> {
+    let answer = |code, text: &'static str| {
+        let mut response = Response::new(answer::full(text));
+        *response.status_mut() = code;
+        answer::set(response.headers_mut(), CONNECTION, "close");
+        response
+    };
+    if !parts.headers.contains_key(KEY) {
+        return Some(answer(StatusCode::BAD_REQUEST, "mismatch challenge/response"));
+    }
+    if parts.headers.get(VERSION).is_none_or(|version| version != OUR_VERSION) {
+        let mut response = answer(StatusCode::BAD_REQUEST, "missing or bad WebSocket Version");
+        answer::set(response.headers_mut(), VERSION, OUR_VERSION);
+        return Some(response);
+    }
+    // Browsers say where the page comes from; who says nothing is no browser, and can watch without a WebSocket.
+    let is_url = |origin: &HeaderValue| origin.to_str().is_ok_and(|text| text.contains("://") || text.starts_with('/'));
+    if !parts.headers.get(ORIGIN).is_some_and(is_url) {
+        return Some(answer(StatusCode::FORBIDDEN, ""));
+    }
+    (offered.len() > 1).then(|| answer(StatusCode::BAD_REQUEST, ""))
+}
+
+/// Tells the events of a watch as the messages of a WebSocket, each with one event.
+///
+/// # Errors
+/// When the connection cannot be upgraded.
+pub fn watch(parts: &mut Parts, events: Response<Body>) -> Result<Response<Body>> {
+    let offered = offered(&parts.headers);
+    if let Some(refusal) = refusal(parts, &offered) {
+        return Ok(refusal);
+    }
+    let media_type = events.headers().get(CONTENT_TYPE).map_or(&b""[..], |value| value.as_bytes());
+    let framing = if media_type.starts_with(b"application/json") { Framing::Text } else { Framing::Measured };
+    // Whatever the one protocol is, the client gets it.
+    carry(parts, events.into_body(), (offered.first().map_or("", String::as_str), framing))
+}
+
 /// Answers a request with a body as the messages of a WebSocket.
 ///
 /// # Errors
 /// When the client offers only protocols that are unknown here.
-pub fn stream(parts: &mut Parts, body: Body, text: bool) -> Result<Response<Body>> {
-    let plain = if text { Framing::Text } else { Framing::Binary };
+pub fn stream(parts: &mut Parts, body: Body) -> Result<Response<Body>> {
+    let plain = Framing::Binary;
     let known = |p: &str| match p {
         "" | "binary.k8s.io" => Some(plain),
         "base64.binary.k8s.io" => Some(Framing::Base64),
@@ -108,10 +154,14 @@ pub fn stream(parts: &mut Parts, body: Body, text: bool) -> Result<Response<Body
         let found = offered.iter().find_map(|p| known(p).map(|f| (p.clone(), f)));
         found.ok_or_else(|| Failure::bad_request(format!("unexpected websocket protocols: {offered:?}")))?
     };
-    let handshake = accept(parts, &chosen.0)?;
+    carry(parts, body, (&chosen.0, chosen.1))
+}
+
+fn carry(parts: &mut Parts, body: Body, (protocol, framing): (&str, Framing)) -> Result<Response<Body>> {
+    let handshake = accept(parts, protocol)?;
     tokio::spawn(async move {
         if let Some(socket) = open(handshake.upgrade).await
-            && let Err(error) = send_body(socket, body, chosen.1).await
+            && let Err(error) = send_body(socket, body, framing).await
         {
             tracing::debug!(%error, "a stream over a WebSocket ended");
         }
@@ -141,6 +191,8 @@ async fn send_body(
             },
         }
     }
+    let end = CloseFrame { code: CloseCode::Normal, reason: Utf8Bytes::from_static("") };
+    sink.send(Message::Close(Some(end))).await?;
     sink.close().await
 }
 
@@ -148,7 +200,8 @@ fn message(data: &Bytes, framing: Framing) -> Message {
     match framing {
         Framing::Binary => Message::Binary(data.clone()),
         Framing::Base64 => Message::text(base64::engine::general_purpose::STANDARD.encode(data)),
-        Framing::Text => Message::text(String::from_utf8_lossy(data).trim_end_matches('\n')),
+        Framing::Text => Message::text(String::from_utf8_lossy(data).into_owned()),
+        Framing::Measured => Message::Binary(data.slice(data.len().min(LENGTH_BYTES)..)),
     }
 }
 
@@ -200,5 +253,40 @@ impl Handshake {
     #[must_use]
     pub fn split(self) -> (Response<Body>, Tunnel) {
         (self.response, Tunnel(self.upgrade))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(headers: &[(&str, &str)]) -> u16 {
+        let mut request = http::Request::builder();
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let (parts, ()) = request.body(()).unwrap().into_parts();
+        refusal(&parts, &offered(&parts.headers)).map_or(101, |response| response.status().as_u16())
+    }
+
+    #[test]
+    fn watches_begin_as_upstreams_do() {
+        let key = ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==");
+        let (version, origin) = (("sec-websocket-version", "13"), ("origin", "http://x"));
+        assert_eq!(refused(&[key, version, origin]), 101);
+        assert_eq!(refused(&[key, version, origin, ("sec-websocket-protocol", "any")]), 101);
+        assert_eq!(refused(&[key, version, origin, ("sec-websocket-protocol", "one, two")]), 400);
+        assert_eq!(refused(&[version, origin]), 400);
+        assert_eq!(refused(&[key, ("sec-websocket-version", "8"), origin]), 400);
+        assert_eq!(refused(&[key, version]), 403);
+        assert_eq!(refused(&[key, version, ("origin", "null")]), 403);
+    }
+
+    #[test]
+    fn binary_events_lose_their_length_and_texts_keep_their_end() {
+        let data = Bytes::from_static(b"\0\0\0\x01k");
+        assert_eq!(message(&data, Framing::Measured), Message::Binary(Bytes::from_static(b"k")));
+        assert_eq!(message(&Bytes::from_static(b"ab"), Framing::Measured), Message::Binary(Bytes::new()));
+        assert_eq!(message(&Bytes::from_static(b"{}\n"), Framing::Text), Message::text("{}\n"));
     }
 }

@@ -24,7 +24,7 @@ use tower::ServiceExt as _;
 
 type Handler = Arc<dyn Fn(&str, Value) -> Value + Send + Sync>;
 
-/// A server that answers JSON by path and body.
+/// A server that answers JSON, or a text, by path and body.
 async fn other_server(tls: Option<TlsAcceptor>, handler: Handler) -> SocketAddr {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -37,7 +37,9 @@ async fn other_server(tls: Option<TlsAcceptor>, handler: Handler) -> SocketAddr 
                     let path = request.uri().path().to_owned();
                     let body = request.into_body().collect().await.unwrap().to_bytes();
                     let answer = handler(&path, serde_json::from_slice(&body).unwrap_or_default());
-                    Ok::<_, Infallible>(Response::new(Full::new(Bytes::from(answer.to_string()))))
+                    // A token is told as it is.
+                    let text = answer.as_str().map_or_else(|| answer.to_string(), str::to_owned);
+                    Ok::<_, Infallible>(Response::new(Full::new(Bytes::from(text))))
                 }
             });
             let builder = hyper::server::conn::http1::Builder::new();
@@ -85,6 +87,8 @@ struct Issuer {
     ca_pem: String,
     address: SocketAddr,
     fetches: Arc<AtomicUsize>,
+    /// What it tells of groups.
+    groups: Arc<parking_lot::Mutex<String>>,
 }
 
 impl Issuer {
@@ -105,12 +109,14 @@ impl Issuer {
             .unwrap();
         let fetches = Arc::new(AtomicUsize::new(0));
         let url: Arc<parking_lot::Mutex<String>> = Arc::default();
-        let (counted, named) = (fetches.clone(), url.clone());
+        let groups: Arc<parking_lot::Mutex<String>> = Arc::default();
+        let (counted, named, told) = (fetches.clone(), url.clone(), groups.clone());
         let handler: Handler = Arc::new(move |path, _| match path {
             "/.well-known/openid-configuration" => {
                 let issuer = named.lock().clone();
                 json!({"issuer": issuer, "jwks_uri": format!("{issuer}/keys")})
             }
+            "/groups" => told.lock().as_str().into(),
             _ => {
                 counted.fetch_add(1, Ordering::SeqCst);
                 let (x, y) = point[1..].split_at(32);
@@ -120,7 +126,7 @@ impl Issuer {
         });
         let address = other_server(Some(TlsAcceptor::from(Arc::new(tls))), handler).await;
         *url.lock() = format!("https://{address}");
-        Self { key, ca_pem: own.cert.pem(), address, fetches }
+        Self { key, ca_pem: own.cert.pem(), address, fetches, groups }
     }
 
     fn token(&self, claims: Value) -> String {
@@ -133,14 +139,14 @@ impl Issuer {
         format!("{message}.{}", URL_SAFE_NO_PAD.encode(signature))
     }
 
-    fn config(&self, folder: &Path) -> PathBuf {
+    fn config(&self, folder: &Path, groups: &str) -> PathBuf {
         let path = folder.join("authentication.yaml");
         let pem = self.ca_pem.replace('\n', "\n      ");
         let text = format!(
             "apiVersion: apiserver.config.k8s.io/v1\nkind: AuthenticationConfiguration\nanonymous: {{enabled: true, \
              conditions: [{{path: /livez}}]}}\njwt:\n- issuer:\n    url: https://{}\n    audiences: [me]\n    \
              certificateAuthority: |\n      {pem}\n  claimMappings:\n    username: {{claim: sub, prefix: 'oidc:'}}\n    \
-             groups: {{expression: 'claims.?groups.orValue([])'}}\n  userValidationRules:\n  - expression: \
+             groups: {{{groups}}}\n  userValidationRules:\n  - expression: \
              \"user.username != 'oidc:mallory'\"\n",
             self.address
         );
@@ -154,7 +160,8 @@ async fn tokens_of_an_issuer_are_believed_as_the_configuration_says() {
     let folder = tempfile::tempdir().unwrap();
     let issuer = Issuer::new().await;
     let shutdown = lifecycle::Shutdown::new();
-    let authentication = Some(issuer.config(folder.path()));
+    let begun = std::time::Instant::now();
+    let authentication = Some(issuer.config(folder.path(), "expression: 'claims.?groups.orValue([])'"));
     let config = Config { authorization: Authorization::AlwaysAllow, authentication, ..Config::default() };
     let server = server(config, &shutdown).await;
     let (status, user) = who(&server, &issuer.token(json!({"groups": ["a", "b"]}))).await;
@@ -176,9 +183,43 @@ async fn tokens_of_an_issuer_are_believed_as_the_configuration_says() {
     for _ in 0..3 {
         assert_eq!(who(&server, &forged).await.0, StatusCode::UNAUTHORIZED);
     }
-    assert_eq!(issuer.fetches.load(Ordering::SeqCst), 1);
+    let seconds = usize::try_from(begun.elapsed().as_secs()).unwrap();
+    assert!(issuer.fetches.load(Ordering::SeqCst) <= 1 + seconds);
     assert_eq!(ask(&server, "/livez", "", None).await.0, StatusCode::OK);
     assert_eq!(ask(&server, "/version", "", None).await.0, StatusCode::UNAUTHORIZED);
+}
+
+#[tokio::test]
+async fn groups_may_be_told_elsewhere_by_a_token_of_their_own() {
+    let folder = tempfile::tempdir().unwrap();
+    let issuer = Issuer::new().await;
+    let shutdown = lifecycle::Shutdown::new();
+    let authentication = Some(issuer.config(folder.path(), "claim: groups, prefix: 'far:'"));
+    let config = Config { authorization: Authorization::AlwaysAllow, authentication, ..Config::default() };
+    let server = server(config, &shutdown).await;
+    let endpoint = format!("https://{}/groups", issuer.address);
+    let sources = json!({"_claim_names": {"groups": "s"}, "_claim_sources": {"s": {"endpoint": endpoint}}});
+    let mut asked = 0;
+    let mut told = |text: String| {
+        *issuer.groups.lock() = text;
+        asked += 1;
+        // Each token is another one, which nobody remembers.
+        let mut claims = sources.clone();
+        claims["jti"] = json!(asked.to_string());
+        issuer.token(claims)
+    };
+    let token = told(issuer.token(json!({"groups": ["a", "b"]})));
+    let (status, user) = who(&server, &token).await;
+    assert_eq!((status, &user["groups"]), (StatusCode::CREATED, &json!(["far:a", "far:b", "system:authenticated"])));
+    for (answer, why) in [
+        (issuer.token(json!({"groups": ["a"], "aud": "other"})), "it is meant for others"),
+        (issuer.token(json!({"groups": ["a"], "exp": 1})), "it is too old"),
+        (issuer.token(json!({})), "it tells no groups"),
+        ("nonsense".to_owned(), "it is no token"),
+    ] {
+        let token = told(answer);
+        assert_eq!(who(&server, &token).await.0, StatusCode::UNAUTHORIZED, "{why}");
+    }
 }
 
 fn kubeconfig(folder: &Path, address: SocketAddr) -> PathBuf {
@@ -248,7 +289,7 @@ async fn webhooks_know_tokens_and_decide_and_are_remembered() {
 #[tokio::test]
 async fn an_answer_that_is_none_fails_the_request() {
     let folder = tempfile::tempdir().unwrap();
-    let nonsense: Handler = Arc::new(|_, _| json!({"status": {"allowed": true, "denied": true}}));
+    let nonsense: Handler = Arc::new(|_, _| json!({"apiVersion": "x/v1", "kind": "Else", "status": {"allowed": true}}));
     let tokens = folder.path().join("tokens.csv");
     std::fs::write(&tokens, "t,jane,1\n").unwrap();
     let kubeconfig = kubeconfig(folder.path(), other_server(None, nonsense).await);

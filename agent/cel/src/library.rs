@@ -61,7 +61,7 @@ impl Overload {
 
 fn accepts(param: &Type, value: &Value<'_>) -> bool {
     match param {
-        Type::Dyn | Type::Param(_) => true,
+        Type::Dyn | Type::Any | Type::Param(_) => true,
         Type::Bool => matches!(value, Value::Bool(_)),
         Type::Int => matches!(value, Value::Int(_)),
         Type::Uint => matches!(value, Value::Uint(_)),

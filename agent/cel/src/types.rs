@@ -9,6 +9,8 @@ use std::sync::Arc;
 pub enum Type {
     /// Anything; checked when the value is there.
     Dyn,
+    /// The same, but for loops, which have to be told that it is what they go over.
+    Any,
     /// What has no type because of an error that was reported.
     Error,
     /// `null`.
@@ -97,11 +99,11 @@ impl Type {
     }
 
     pub(crate) fn is_dyn(&self) -> bool {
-        *self == Self::Dyn
+        matches!(self, Self::Dyn | Self::Any)
     }
 
     pub(crate) fn is_dyn_or_error(&self) -> bool {
-        matches!(self, Self::Dyn | Self::Error)
+        matches!(self, Self::Dyn | Self::Any | Self::Error)
     }
 
     /// What `null` may stand for.
@@ -132,6 +134,7 @@ impl Type {
     pub fn name(&self) -> &str {
         match self {
             Self::Dyn => "dyn",
+            Self::Any => "any",
             Self::Error => "!error!",
             Self::Null => "null_type",
             Self::Bool => "bool",

@@ -169,6 +169,24 @@ impl Error {
         }
     }
 
+    /// Whether a connection that was there broke before the answer came.
+    #[must_use]
+    pub fn is_broken_off(&self) -> bool {
+        let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(self);
+        while let Some(error) = cause {
+            let by_peer = |error: &std::io::Error| {
+                use std::io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
+                matches!(error.kind(), BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof)
+            };
+            let in_between = |error: &hyper::Error| error.is_incomplete_message() || error.is_canceled();
+            if error.downcast_ref().is_some_and(by_peer) || error.downcast_ref().is_some_and(in_between) {
+                return true;
+            }
+            cause = error.source();
+        }
+        false
+    }
+
     /// The HTTP code of the Status, or 0.
     #[must_use]
     pub fn code(&self) -> i32 {

@@ -9,7 +9,7 @@ use http::uri::PathAndQuery;
 use http::{HeaderValue, Request, Uri};
 
 use crate::client::Client;
-use crate::config::Config;
+use crate::config::{Config, Identity};
 use crate::error::{ConfigError, Error};
 use crate::hook::{HookError, read_answer};
 
@@ -38,6 +38,14 @@ impl Fetcher {
     /// # Errors
     /// When there is no answer in time, or it is a refusal.
     pub async fn get(&self, url: &str) -> Result<Bytes, HookError> {
+        self.get_with(url, None).await
+    }
+
+    /// Reads a document that may be shown to the holder of a token only.
+    ///
+    /// # Errors
+    /// When there is no answer in time, or it is a refusal.
+    pub async fn get_with(&self, url: &str, token: Option<&str>) -> Result<Bytes, HookError> {
         let server = |source| HookError::Ask(ConfigError::Server { server: url.to_owned(), source }.into());
         let uri: Uri = url.parse().map_err(server)?;
         let target = uri.path_and_query().map_or("/", PathAndQuery::as_str).to_owned();
@@ -46,6 +54,7 @@ impl Fetcher {
         let bad = |_| HookError::Ask(Error::Config(ConfigError::ServerScheme(url.to_owned())));
         let mut config = Config::new(Uri::from_parts(parts).map_err(bad)?);
         config.ca_pem = self.ca_pem.clone().or_else(host_authorities);
+        config.identity = token.map_or(Identity::Anonymous, |token| Identity::Token(token.to_owned()));
         let client = Client::new(config).map_err(HookError::Ask)?;
         let mut request = Request::new(Bytes::new());
         *request.uri_mut() = target.parse().map_err(server)?;

@@ -40,18 +40,26 @@ pub enum HookError {
     Refused {
         /// The HTTP status.
         code: StatusCode,
+        /// What kind of document the answer is.
+        media_type: String,
         /// The beginning of the answer.
         text: String,
     },
 }
 
 impl HookError {
-    /// Whether another try might go better.
+    /// Whether another try might go better, as upstream decides it: a server that is not there, or says that it cannot
+    /// serve, is not waited for.
     #[must_use]
     pub fn is_passing(&self) -> bool {
         match self {
-            Self::Ask(_) | Self::Timeout(_) | Self::Read(_) => true,
-            Self::Refused { code, .. } => code.is_server_error() || *code == StatusCode::TOO_MANY_REQUESTS,
+            Self::Read(_) => true,
+            Self::Ask(error) => error.is_broken_off(),
+            Self::Timeout(_) => false,
+            Self::Refused { code, .. } => {
+                let is_failure = code.is_server_error() && *code != StatusCode::SERVICE_UNAVAILABLE;
+                is_failure || *code == StatusCode::TOO_MANY_REQUESTS
+            }
         }
     }
 }
@@ -59,6 +67,7 @@ impl HookError {
 /// A server that documents are posted to.
 pub struct Hook {
     client: Client,
+    /// The path and query, to which the deadline is added.
     target: String,
     timeout: Duration,
 }
@@ -84,7 +93,7 @@ impl Hook {
         parts.path_and_query = Some(http::uri::PathAndQuery::from_static("/"));
         let bad = |_| Error::Config(ConfigError::ServerScheme(config.server.to_string()));
         config.server = Uri::from_parts(parts).map_err(bad)?;
-        let target = format!("{path}?{query}timeout={}s", TIMEOUT.as_secs());
+        let target = format!("{path}?{query}timeout=");
         Ok(Self { client: Client::new(config)?, target, timeout: TIMEOUT })
     }
 
@@ -123,7 +132,9 @@ impl Hook {
     pub async fn post(&self, document: impl Into<Bytes>) -> std::result::Result<Bytes, HookError> {
         let mut request = Request::new(document.into());
         *request.method_mut() = Method::POST;
-        *request.uri_mut() = self.target.parse().map_err(|_bad| HookError::Read("the URL is malformed".to_owned()))?;
+        let nanos = i64::try_from(self.timeout.as_nanos()).unwrap_or(i64::MAX);
+        let target = format!("{}{}", self.target, api::time::format_duration(nanos));
+        *request.uri_mut() = target.parse().map_err(|_bad| HookError::Read("the URL is malformed".to_owned()))?;
         let json = HeaderValue::from_static("application/json");
         request.headers_mut().insert(CONTENT_TYPE, json);
         request.headers_mut().insert(ACCEPT, HeaderValue::from_static("application/json, */*"));
@@ -135,6 +146,8 @@ impl Hook {
 /// The whole body of an answer that is no refusal.
 pub(crate) async fn read_answer(response: Response<ResponseBody>) -> std::result::Result<Bytes, HookError> {
     let code = response.status();
+    let media_type = response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let media_type = media_type.unwrap_or_default().to_owned();
     let mut stream = response.into_body();
     let mut body = Vec::new();
     while let Some(frame) = stream.frame().await {
@@ -149,5 +162,5 @@ pub(crate) async fn read_answer(response: Response<ResponseBody>) -> std::result
         return Ok(body.into());
     }
     let text = String::from_utf8_lossy(&body).chars().take(MAX_SHOWN_CHARS).collect();
-    Err(HookError::Refused { code, text })
+    Err(HookError::Refused { code, media_type, text })
 }

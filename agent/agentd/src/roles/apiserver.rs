@@ -4,6 +4,7 @@ mod access;
 mod audit;
 pub(crate) mod encryption;
 mod others;
+mod service_accounts;
 mod serving;
 
 use std::collections::BTreeMap;
@@ -58,15 +59,6 @@ pub(crate) struct Options {
     /// First and last port of NodePort Services.
     #[arg(long, default_value = "30000-32767")]
     service_node_port_range: String,
-    /// Issuer of service account tokens.
-    #[arg(long, default_value = "https://kubernetes.default.svc.cluster.local")]
-    service_account_issuer: String,
-    /// Keys that verify service account tokens.
-    #[arg(long)]
-    service_account_key_file: Vec<PathBuf>,
-    /// Key that signs them.
-    #[arg(long)]
-    service_account_signing_key_file: Option<PathBuf>,
     /// Client certificate for kubelets.
     #[arg(long, requires = "kubelet_client_key")]
     kubelet_client_certificate: Option<PathBuf>,
@@ -140,6 +132,8 @@ pub(crate) struct Options {
     #[command(flatten)]
     access: access::AccessOptions,
     #[command(flatten)]
+    service_accounts: service_accounts::ServiceAccountOptions,
+    #[command(flatten)]
     audit: audit::AuditOptions,
     #[command(flatten)]
     encryption: encryption::EncryptionOptions,
@@ -203,9 +197,6 @@ fn config(options: &Options) -> Result<Config> {
         tls: Some(options.serving.tls(advertise, options.bind_address, service)?),
         service_ranges: ranges,
         node_ports: node_ports(&options.service_node_port_range)?,
-        token_issuer: options.service_account_issuer.clone(),
-        token_signing_key: options.service_account_signing_key_file.clone(),
-        token_verify_keys: options.service_account_key_file.clone(),
         front_proxy: options.requestheader_client_ca_file.clone().map(|ca| options.front_proxy(ca)),
         proxy_client: options
             .proxy_client_cert_file
@@ -236,6 +227,7 @@ fn config(options: &Options) -> Result<Config> {
         flags: in_force(crate::arguments::by_file_name(std::env::args_os()).into_iter().skip(2)),
         ..Config::default()
     };
+    options.service_accounts.apply(&mut config)?;
     options.access.apply(&mut config)?;
     Ok(config)
 }

@@ -62,6 +62,9 @@ fn note(read: Result<(), Issue>, first: &mut Option<Issue>) -> Result<(), Issue>
     Ok(())
 }
 
+/// Fields that an object has before those of its message.
+const TYPE_META: [&str; 2] = ["kind", "apiVersion"];
+
 /// Where a value goes.
 #[derive(Clone, Copy)]
 struct Slot {
@@ -93,6 +96,7 @@ impl<'v> Reader<'v> {
             Value::Null => self.fields((message, message), &EMPTY, out),
             Value::Object(map) => {
                 self.find_unknown(message, map);
+                self.names(message, map)?;
                 self.fields((message, message), map, out)
             }
             other => Err(self.issue(message, other, &go_name(message))),
@@ -107,6 +111,7 @@ impl<'v> Reader<'v> {
         };
         for (key, value) in map {
             let depth = self.path.len();
+            note(self.name(message, key, value), first)?;
             if let Some(field) = self.enter(message, message, key) {
                 self.look_at(message, field, value, first)?;
             }
@@ -163,9 +168,28 @@ impl<'v> Reader<'v> {
         looked
     }
 
+    /// The kind and version that an object inside another one has: they are not kept, but have to be texts.
+    fn names(&mut self, message: &'static Message, map: &'v Map<String, Value>) -> Result<(), Issue> {
+        if !message.type_meta || self.path.is_empty() {
+            return Ok(());
+        }
+        map.iter().try_for_each(|(key, value)| self.name(message, key, value))
+    }
+
+    fn name(&mut self, message: &'static Message, key: &'v str, value: &Value) -> Result<(), Issue> {
+        let is_name = message.type_meta && !self.path.is_empty() && TYPE_META.contains(&key);
+        if !is_name || matches!(value, Value::Null | Value::String(_)) {
+            return Ok(());
+        }
+        self.path.extend([Step::Inline("TypeMeta"), Step::Field(message, key)]);
+        let issue = self.issue(message, value, "string");
+        self.path.truncate(self.path.len() - 2);
+        Err(issue)
+    }
+
     fn find_unknown(&mut self, message: &'static Message, map: &'v Map<String, Value>) {
         for key in map.keys() {
-            let is_type_meta = message.type_meta && (key == "kind" || key == "apiVersion");
+            let is_type_meta = message.type_meta && TYPE_META.contains(&key.as_str());
             if !is_type_meta && message.field(key).is_none() {
                 self.path.push(Step::Key(key));
                 let path = self.path_text();

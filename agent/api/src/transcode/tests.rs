@@ -90,3 +90,32 @@ fn the_first_of_several_issues_is_told_unless_one_ends_the_reading() {
     let time = serde_json::json!({"metadata": {"annotations": 3, "creationTimestamp": "yesterday"}});
     assert_eq!(told(time), "metadata.creationTimestamp");
 }
+
+#[test]
+fn kinds_inside_others_are_texts() {
+    let schema = message("k8s.io.api.apps.v1.StatefulSet").unwrap();
+    let read = |claim: serde_json::Value| {
+        let set = serde_json::json!({"kind": "StatefulSet", "spec": {"volumeClaimTemplates": [claim]}});
+        value_to_proto(schema, &set, &mut Report::default()).map(drop)
+    };
+    assert_eq!(read(serde_json::json!({"kind": "Anything", "apiVersion": null})), Ok(()));
+    let issue = read(serde_json::json!({"apiVersion": 1})).unwrap_err();
+    assert_eq!(issue.go_field, "PersistentVolumeClaim.spec.volumeClaimTemplates.TypeMeta.apiVersion");
+    assert_eq!((issue.found.as_str(), issue.expected.as_str()), ("number", "string"));
+}
+
+#[test]
+fn what_is_never_stored_keeps_its_empty_lists() {
+    let told = |name: &str, value: serde_json::Value| {
+        let schema = message(name).unwrap();
+        let bytes = value_to_proto(schema, &value, &mut Report::default()).unwrap();
+        proto_to_value(schema, &bytes, None).unwrap()
+    };
+    let spec = serde_json::json!({"spec": {"extra": {"a": []}}});
+    let review = told("k8s.io.api.authorization.v1.SubjectAccessReview", spec.clone());
+    assert_eq!(review["spec"]["extra"], serde_json::json!({"a": []}));
+    let request = told("k8s.io.api.certificates.v1.CertificateSigningRequest", spec);
+    assert_eq!(request["spec"]["extra"], serde_json::json!({"a": null}));
+    let rules = told("k8s.io.api.authorization.v1.SelfSubjectRulesReview", serde_json::json!({"status": {}}));
+    assert_eq!(rules["status"]["resourceRules"], serde_json::json!([]));
+}

@@ -117,7 +117,7 @@ impl<'a, S: Sink> Writer<'a, '_, S> {
             while at < end && self.stack[at].0 == index {
                 at += 1;
             }
-            self.field(&message.fields[index], start..at)?;
+            self.field(message, &message.fields[index], start..at)?;
         }
         self.stack.truncate(base);
         self.depth -= 1;
@@ -125,7 +125,7 @@ impl<'a, S: Sink> Writer<'a, '_, S> {
     }
 
     /// A field with its name; `values` are its occurrences.
-    fn field(&mut self, field: &Field, values: Range) -> Result<(), DecodeError> {
+    fn field(&mut self, message: &Message, field: &Field, values: Range) -> Result<(), DecodeError> {
         if field.inline {
             let Some(inner) = field.ty.message() else { return Ok(()) };
             return match self.message_bytes(values)? {
@@ -142,6 +142,9 @@ impl<'a, S: Sink> Writer<'a, '_, S> {
             return self.map(*ty, values);
         }
         if field.repeated {
+            if values.is_empty() && is_never_stored(message) {
+                return self.empty_list();
+            }
             let name = field.ty.message().filter(|message| message.type_meta).and_then(|_| member_name(field));
             return self.list((field.ty, name), values);
         }
@@ -186,6 +189,12 @@ impl<'a, S: Sink> Writer<'a, '_, S> {
                 (value, _) => self.value(ty, value)?,
             }
         }
+        self.out.close_list();
+        Ok(())
+    }
+
+    fn empty_list(&mut self) -> Result<(), DecodeError> {
+        self.out.open_list()?;
         self.out.close_list();
         Ok(())
     }
@@ -244,7 +253,11 @@ impl<'a, S: Sink> Writer<'a, '_, S> {
                     }
                 }
                 let end = self.stack.len();
-                self.list((message.fields[0].ty, None), base..end)?;
+                if base == end && is_never_stored(message) {
+                    self.empty_list()?;
+                } else {
+                    self.list((message.fields[0].ty, None), base..end)?;
+                }
                 self.stack.truncate(base);
             }
             Shape::Time | Shape::MicroTime if bytes.is_empty() => self.out.null(),
@@ -299,6 +312,12 @@ impl<'a, S: Sink> Writer<'a, '_, S> {
         self.stack.truncate(base);
         Ok(())
     }
+}
+
+/// Whether values of this type are only ever told again, as questions and answers about users are: what of them holds
+/// nothing stays a list, and is nothing at all only where it was read from the store.
+fn is_never_stored(message: &Message) -> bool {
+    ["k8s.io.api.authentication.", "k8s.io.api.authorization."].iter().any(|own| message.name.starts_with(own))
 }
 
 fn is_left_out(field: &Field, last: Option<&Value<'_>>) -> bool {

@@ -12,6 +12,7 @@ use cel::{Type, Value};
 use serde_json::Value as Json;
 
 use super::event::{self, Event};
+use crate::access::Selection;
 use crate::app::Call;
 use crate::auth::authz::Attributes;
 use crate::auth::identity;
@@ -209,8 +210,7 @@ impl cel::Authorizer for Asks<'_> {
             User { name: identity::service_account_name(namespace, name), groups, ..User::default() }
         });
         let user = account.as_ref().unwrap_or(&self.0.user);
-        let selector: Vec<(&str, &str)> =
-            question.field_selector.split(',').filter_map(|p| p.split_once('=')).collect();
+        let selection = Selection::parse(&question.field_selector, &question.label_selector);
         let attributes = match &question.path {
             Some(path) => Attributes::path(user, &question.verb, path),
             None => Attributes {
@@ -218,7 +218,7 @@ impl cel::Authorizer for Asks<'_> {
                 subresource: &question.subresource,
                 namespace: &question.namespace,
                 name: &question.name,
-                field_selector: &selector,
+                selected: selection.selected(),
                 ..Attributes::resource(user, &question.verb, &question.group, &question.resource)
             },
         };

@@ -103,7 +103,7 @@ fn may(call: &Call, asked: &Attributes<'_>) -> std::result::Result<(), String> {
     match call.app.access.decide(asked) {
         Decision::Allow(_) => Ok(()),
         Decision::Deny(reason) | Decision::NoOpinion(reason) => Err(format!("{reason}, <nil>")),
-        Decision::Failed { why, .. } => Err(format!(", {why}")),
+        Decision::Failed { why, reason, .. } => Err(format!("{reason}, {why}")),
     }
 }
 

@@ -32,6 +32,7 @@ use crate::{codec, tree};
 
 pub use ask::{Client as WebhookClient, roots};
 use operations::Operations;
+pub(crate) use reply::document;
 use reply::{Answer, Expected};
 
 const GROUP: &str = "admissionregistration.k8s.io";

@@ -64,6 +64,8 @@ pub trait Lookup: Send + Sync {
     fn node(&self, name: &str) -> Option<Found>;
     /// A Secret.
     fn secret(&self, namespace: &str, name: &str) -> Option<Arc<Secret>>;
+    /// Whether a service account names a Secret as one of its own.
+    fn is_of_account(&self, namespace: &str, account: &str, secret: &str) -> bool;
 }
 
 /// What is accepted as proof of identity.
@@ -141,13 +143,35 @@ pub struct AuthRequest<'r> {
     pub path: &'r str,
 }
 
-/// A token that was accepted.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Who was recognized.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TokenUser {
-    /// Its holder, in the group of the authenticated.
+    /// The holder, in the group of the authenticated.
     pub user: UserInfo,
-    /// The audiences that were asked for and that it is meant for.
+    /// Of a token the audiences that were asked for and that it is meant for.
     pub audiences: Vec<String>,
+    /// The Secret that the token lies in, if it lies in one.
+    pub secret: Option<SecretToken>,
+}
+
+impl TokenUser {
+    /// Somebody who was recognized otherwise than by a token.
+    fn plain(user: UserInfo) -> Self {
+        Self { user, ..Self::default() }
+    }
+}
+
+/// A Secret with a token for ever, whose use is noted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SecretToken {
+    /// Where it is.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// Its uid.
+    pub uid: String,
+    /// Whether it was made for the account, and not by somebody who wanted it.
+    pub is_generated: bool,
 }
 
 /// All authenticators of an API server.
@@ -156,25 +180,16 @@ pub struct Authenticators {
     token_file: TokenFile,
     service_accounts: Option<ServiceAccounts>,
     bootstrap_tokens: bool,
-    anonymous: bool,
-    changeable: RwLock<Arc<Changeable>>,
+    anonymous: Anonymous,
+    issuers: RwLock<Arc<[JwtAuthenticator]>>,
     webhook: Option<Webhook>,
     lookup: Arc<dyn Lookup>,
     clock: Clock,
     tokens: Remembered<TokenUser>,
 }
 
-/// What may be configured anew while requests are served.
-struct Changeable {
-    issuers: Vec<JwtAuthenticator>,
-    anonymous: Anonymous,
-}
-
-impl Changeable {
-    fn new(settings: Settings, anonymous: bool) -> Arc<Self> {
-        let anonymous = settings.anonymous.unwrap_or(Anonymous { enabled: anonymous, paths: Vec::new() });
-        Arc::new(Self { issuers: settings.jwt.into_iter().map(JwtAuthenticator::new).collect(), anonymous })
-    }
+fn issuers(settings: Vec<Arc<settings::Issuer>>) -> Arc<[JwtAuthenticator]> {
+    settings.into_iter().map(JwtAuthenticator::new).collect()
 }
 
 impl Authenticators {
@@ -185,8 +200,8 @@ impl Authenticators {
             token_file: TokenFile::parse(config.token_file.as_deref().unwrap_or_default())?,
             service_accounts: config.service_accounts,
             bootstrap_tokens: config.bootstrap_tokens,
-            anonymous: config.anonymous,
-            changeable: RwLock::new(Changeable::new(config.settings, config.anonymous)),
+            anonymous: config.settings.anonymous.unwrap_or(Anonymous { enabled: config.anonymous, paths: Vec::new() }),
+            issuers: RwLock::new(issuers(config.settings.jwt)),
             webhook: config.webhook.as_ref().map(Webhook::new).transpose().map_err(ConfigError::Webhook)?,
             lookup: config.lookup,
             clock: config.clock,
@@ -194,33 +209,30 @@ impl Authenticators {
         })
     }
 
-    /// Takes other settings into force; nobody is believed by the old ones any more.
+    /// Takes other issuers into force; nobody is believed by the old ones any more. What is served without credentials
+    /// stays as it was when the server began.
     pub fn reconfigure(&self, settings: Settings) {
-        *self.changeable.write() = Changeable::new(settings, self.anonymous);
+        *self.issuers.write() = issuers(settings.jwt);
         self.tokens.clear();
     }
 
-    fn changeable(&self) -> Arc<Changeable> {
-        self.changeable.read().clone()
-    }
-
     /// Who makes a request; `None` if it shows no credentials and anonymous requests are not served.
-    pub async fn authenticate(&self, request: &AuthRequest<'_>) -> Result<Option<UserInfo>, AuthnError> {
+    pub async fn authenticate(&self, request: &AuthRequest<'_>) -> Result<Option<TokenUser>, AuthnError> {
         let now = (self.clock)();
         let by_certificate = self.certificates.authenticate(request, now);
         if let Ok(Some(user)) = by_certificate {
-            return Ok(Some(authenticated(user)));
+            return Ok(Some(TokenUser::plain(authenticated(user))));
         }
         if let Some(token) = bearer_token(request.headers)? {
             // The token decides alone: whoever sends one wants to be its holder, whatever the connection says.
-            return self.authenticate_token(&token, None).await.map(|found| Some(found.user));
+            return self.authenticate_token(&token, None).await.map(Some);
         }
         match by_certificate {
             Err(error) => Err(error),
             Ok(_) => {
-                let anonymous = &self.changeable().anonymous;
+                let anonymous = &self.anonymous;
                 let is_for = anonymous.paths.is_empty() || anonymous.paths.iter().any(|path| path == request.path);
-                Ok((anonymous.enabled && is_for).then(UserInfo::anonymous))
+                Ok((anonymous.enabled && is_for).then(|| TokenUser::plain(UserInfo::anonymous())))
             }
         }
     }
@@ -256,7 +268,8 @@ impl Authenticators {
         {
             return Ok(self.for_api_server(user, audiences));
         }
-        for issuer in &self.changeable().issuers {
+        let issuers = self.issuers.read().clone();
+        for issuer in issuers.iter() {
             match issuer.authenticate(token, now).await {
                 Ok(Some(user)) => return Ok(self.for_api_server(user, audiences)),
                 Ok(None) => {}
@@ -278,7 +291,8 @@ impl Authenticators {
     fn for_api_server(&self, user: UserInfo, asked: Option<&[String]>) -> TokenUser {
         let ours = self.service_accounts.as_ref().map(|accounts| &accounts.audiences[..]).unwrap_or_default();
         let asked = asked.unwrap_or(ours);
-        TokenUser { user, audiences: ours.iter().filter(|audience| asked.contains(audience)).cloned().collect() }
+        let audiences = ours.iter().filter(|audience| asked.contains(audience)).cloned().collect();
+        TokenUser { user, audiences, secret: None }
     }
 }
 

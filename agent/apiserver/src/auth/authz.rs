@@ -11,6 +11,8 @@ pub mod webhook;
 
 use std::sync::Arc;
 
+use api::labels::Requirement;
+use api::rbac::v1::PolicyRule;
 use futures::future::BoxFuture;
 use parking_lot::RwLock;
 
@@ -37,8 +39,17 @@ pub struct Attributes<'a> {
     pub name: &'a str,
     /// The path, where no resource is named.
     pub path: &'a str,
-    /// `path=value` requirements of a list's field selector.
-    pub field_selector: &'a [(&'a str, &'a str)],
+    /// What is required of the objects that are listed or watched.
+    pub selected: Selected<'a>,
+}
+
+/// What is required of objects, as far as that can be read.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Selected<'a> {
+    /// Of their fields.
+    pub fields: &'a [Requirement],
+    /// Of their labels.
+    pub labels: &'a [Requirement],
 }
 
 impl<'a> Attributes<'a> {
@@ -55,7 +66,7 @@ impl<'a> Attributes<'a> {
             namespace: "",
             name: "",
             path: "",
-            field_selector: &[],
+            selected: Selected::default(),
         }
     }
 
@@ -85,6 +96,8 @@ pub enum Decision {
     Failed {
         /// Why not.
         why: String,
+        /// What others said.
+        reason: String,
         /// Whether that is a no, whatever others think.
         denies: bool,
     },
@@ -101,8 +114,7 @@ impl Decision {
     #[must_use]
     pub fn reason(&self) -> &str {
         match self {
-            Self::Allow(reason) | Self::Deny(reason) | Self::NoOpinion(reason) => reason,
-            Self::Failed { why, .. } => why,
+            Self::Allow(reason) | Self::Deny(reason) | Self::NoOpinion(reason) | Self::Failed { reason, .. } => reason,
         }
     }
 }
@@ -116,10 +128,23 @@ pub trait Authorizer: Send + Sync {
     fn ask<'a>(&'a self, _attributes: &'a Attributes<'a>) -> Option<BoxFuture<'a, Decision>> {
         None
     }
+
+    /// Everything that a user may do in a namespace.
+    fn rules_of(&self, _user: &UserInfo, _namespace: &str) -> Rules {
+        Rules::default()
+    }
 }
 
-/// Paths that everybody may read: load balancers and supervisors ask there without credentials.
-const OPEN_PATHS: [&str; 3] = ["/healthz", "/livez", "/readyz"];
+/// What a user may do, as far as it can be said without a request.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Rules {
+    /// Each of resources or of other paths.
+    pub rules: Vec<PolicyRule>,
+    /// Whether there may be more.
+    pub is_incomplete: bool,
+    /// Why something could not be found out.
+    pub errors: Vec<String>,
+}
 
 /// Authorizers in order.
 pub struct Chain(RwLock<Authorizers>);
@@ -128,7 +153,7 @@ pub struct Chain(RwLock<Authorizers>);
 pub type Authorizers = Arc<[Arc<dyn Authorizer>]>;
 
 impl Chain {
-    /// A chain in which the masters' group and the health checks come first.
+    /// A chain in which the masters' group comes first.
     #[must_use]
     pub fn new(authorizers: Vec<Arc<dyn Authorizer>>) -> Self {
         Self(RwLock::new(authorizers.into()))
@@ -137,6 +162,19 @@ impl Chain {
     /// Takes other authorizers into force.
     pub fn replace(&self, authorizers: Vec<Arc<dyn Authorizer>>) {
         *self.0.write() = authorizers.into();
+    }
+
+    /// Everything that a user may do in a namespace, by all of them.
+    #[must_use]
+    pub fn rules_of(&self, user: &UserInfo, namespace: &str) -> Rules {
+        let authorizers = self.0.read().clone();
+        let mut all = Rules::default();
+        for Rules { rules, is_incomplete, errors } in authorizers.iter().map(|one| one.rules_of(user, namespace)) {
+            all.rules.extend(rules);
+            all.is_incomplete |= is_incomplete;
+            all.errors.extend(errors);
+        }
+        all
     }
 
     /// Whether a request may be served, waiting for those who have to be asked.
@@ -159,10 +197,9 @@ impl Chain {
     }
 }
 
-/// Masters may do everything, and everybody may ask how we are.
+/// Masters may do everything.
 fn is_beyond_doubt(attributes: &Attributes<'_>) -> bool {
-    let is_open = !attributes.is_resource() && attributes.verb == "get" && OPEN_PATHS.contains(&attributes.path);
-    attributes.user.is_in(identity::MASTERS) || is_open
+    attributes.user.is_in(identity::MASTERS)
 }
 
 /// What those said who decided nothing.
@@ -180,7 +217,7 @@ impl Opinions {
                 self.reasons.push(reason);
                 None
             }
-            Decision::Failed { why, denies: false } => {
+            Decision::Failed { why, denies: false, .. } => {
                 self.failures.push(why);
                 None
             }
@@ -189,10 +226,12 @@ impl Opinions {
     }
 
     fn end(self) -> Decision {
-        if self.failures.is_empty() {
-            return Decision::NoOpinion(self.reasons.join("\n"));
+        let reason = self.reasons.join("\n");
+        match &self.failures[..] {
+            [] => Decision::NoOpinion(reason),
+            [one] => Decision::Failed { why: one.clone(), reason, denies: false },
+            some => Decision::Failed { why: format!("[{}]", some.join(", ")), reason, denies: false },
         }
-        Decision::Failed { why: self.failures.join(", "), denies: false }
     }
 }
 
@@ -227,6 +266,13 @@ pub struct AlwaysAllow;
 impl Authorizer for AlwaysAllow {
     fn authorize(&self, _: &Attributes<'_>) -> Decision {
         Decision::Allow(String::new())
+    }
+
+    fn rules_of(&self, _user: &UserInfo, _namespace: &str) -> Rules {
+        let all = || vec!["*".to_owned()];
+        let resources = PolicyRule { verbs: all(), api_groups: all(), resources: all(), ..PolicyRule::default() };
+        let others = PolicyRule { verbs: all(), non_resource_urls: all(), ..PolicyRule::default() };
+        Rules { rules: vec![resources, others], ..Rules::default() }
     }
 }
 
@@ -321,6 +367,12 @@ mod tests {
         let says = |decision| -> Arc<dyn Authorizer> { Arc::new(Says(decision)) };
         let none = || says(Decision::NoOpinion(String::new()));
         let unsure = |reason: &str| says(Decision::NoOpinion(reason.to_owned()));
+        let failure = |why: &str, reason: &str| Decision::Failed {
+            why: why.to_owned(),
+            reason: reason.to_owned(),
+            denies: false,
+        };
+        let failed = |why: &str| says(failure(why, ""));
         let (yes, no) = (|| says(Decision::Allow("y".into())), || says(Decision::Deny("n".into())));
         let plain = user("x", &[]);
         let attributes = Attributes::resource(&plain, "list", "", "pods");
@@ -329,12 +381,14 @@ mod tests {
             (vec![none(), no(), yes()], Decision::Deny("n".into())),
             (vec![unsure("a"), none(), unsure("b")], Decision::NoOpinion("a\nb".into())),
             (vec![], Decision::NoOpinion(String::new())),
+            (vec![failed("a"), unsure("b")], failure("a", "b")),
+            (vec![failed("a"), failed("b")], failure("[a, b]", "")),
+            (vec![failed("a"), yes()], Decision::Allow("y".into())),
         ] {
             assert_eq!(Chain::new(chain).authorize(&attributes), decision);
         }
         let master = user("x", &[identity::MASTERS]);
         assert!(Chain::new(vec![no()]).authorize(&Attributes::resource(&master, "list", "", "pods")).is_allow());
-        assert!(Chain::new(vec![no()]).authorize(&Attributes::path(&plain, "get", "/readyz")).is_allow());
-        assert!(!Chain::new(vec![no()]).authorize(&Attributes::path(&plain, "get", "/readyz/etcd")).is_allow());
+        assert!(!Chain::new(vec![no()]).authorize(&Attributes::path(&plain, "get", "/readyz")).is_allow());
     }
 }

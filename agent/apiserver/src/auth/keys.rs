@@ -17,6 +17,8 @@ use x509_parser::prelude::FromDer as _;
 use x509_parser::public_key::PublicKey;
 use x509_parser::x509::SubjectPublicKeyInfo;
 
+use super::jws::{Compact, Curve, Key};
+
 /// Why key material is of no use.
 #[derive(Debug, thiserror::Error)]
 pub enum KeyError {
@@ -33,7 +35,7 @@ pub enum KeyError {
         label: String,
     },
     /// Neither RSA nor a curve that tokens are signed with.
-    #[error("keys of this kind cannot sign tokens: RSA, P-256 and P-384 can")]
+    #[error("keys of this kind cannot sign tokens: RSA, P-256 and P-384 can, and P-521 verifies them")]
     Unsupported,
     /// The key refused to sign.
     #[error("signing failed")]
@@ -49,6 +51,8 @@ pub enum Algorithm {
     Es256,
     /// ECDSA on P-384 with SHA-384.
     Es384,
+    /// ECDSA on P-521 with SHA-512; only for tokens that others sign.
+    Es512,
 }
 
 impl Algorithm {
@@ -59,6 +63,7 @@ impl Algorithm {
             Self::Rs256 => "RS256",
             Self::Es256 => "ES256",
             Self::Es384 => "ES384",
+            Self::Es512 => "ES512",
         }
     }
 
@@ -67,20 +72,18 @@ impl Algorithm {
             Self::Rs256 => SignatureScheme::RSA_PKCS1_SHA256,
             Self::Es256 => SignatureScheme::ECDSA_NISTP256_SHA256,
             Self::Es384 => SignatureScheme::ECDSA_NISTP384_SHA384,
+            Self::Es512 => SignatureScheme::ECDSA_NISTP521_SHA512,
         }
     }
 
-    /// Bytes of each of the two numbers of a curve's signature.
-    fn scalar_bytes(self) -> Option<usize> {
+    /// The curve of its keys.
+    fn curve(self) -> Option<Curve> {
         match self {
             Self::Rs256 => None,
-            Self::Es256 => Some(32),
-            Self::Es384 => Some(48),
+            Self::Es256 => Some(Curve::P256),
+            Self::Es384 => Some(Curve::P384),
+            Self::Es512 => Some(Curve::P521),
         }
-    }
-
-    fn curve(self) -> &'static str {
-        if self == Self::Es384 { "P-384" } else { "P-256" }
     }
 }
 
@@ -119,9 +122,9 @@ impl SigningKey {
     pub fn sign(&self, message: &[u8]) -> Result<Vec<u8>, KeyError> {
         let signer = self.key.choose_scheme(&[self.public.algorithm.scheme()]).ok_or(KeyError::Unsupported)?;
         let signature = signer.sign(message).map_err(KeyError::Sign)?;
-        match self.public.algorithm.scalar_bytes() {
+        match self.public.algorithm.curve() {
             None => Ok(signature),
-            Some(bytes) => der_to_fixed(&signature, bytes).ok_or(KeyError::Unsupported),
+            Some(curve) => der_to_fixed(&signature, curve.bytes()).ok_or(KeyError::Unsupported),
         }
     }
 }
@@ -131,10 +134,9 @@ impl SigningKey {
 pub struct VerifyKey {
     /// The name that tokens refer to it by.
     pub id: String,
-    /// What it verifies.
+    /// What it is published for.
     pub algorithm: Algorithm,
-    bits: Vec<u8>,
-    spki: Vec<u8>,
+    key: Key,
 }
 
 impl VerifyKey {
@@ -164,55 +166,48 @@ impl VerifyKey {
     fn from_spki(spki: &[u8]) -> Result<Self, KeyError> {
         let malformed = || KeyError::Malformed { label: "PUBLIC KEY".to_owned() };
         let (_, info) = SubjectPublicKeyInfo::from_der(spki).map_err(|_| malformed())?;
-        let algorithm = match info.parsed().map_err(|_| malformed())? {
-            PublicKey::RSA(_) => Algorithm::Rs256,
-            PublicKey::EC(point) if point.data().len() == 65 => Algorithm::Es256,
-            PublicKey::EC(point) if point.data().len() == 97 => Algorithm::Es384,
+        let (algorithm, key) = match info.parsed().map_err(|_| malformed())? {
+            PublicKey::RSA(key) => {
+                let (modulus, exponent) = (strip_zeros(key.modulus).to_vec(), strip_zeros(key.exponent).to_vec());
+                (Algorithm::Rs256, Key::Rsa { modulus, exponent })
+            }
+            PublicKey::EC(point) => {
+                let fits = |algorithm: &Algorithm| {
+                    algorithm.curve().is_some_and(|curve| point.data().len() == 1 + 2 * curve.bytes())
+                };
+                let all = [Algorithm::Es256, Algorithm::Es384, Algorithm::Es512];
+                let algorithm = all.into_iter().find(fits).ok_or(KeyError::Unsupported)?;
+                let curve = algorithm.curve().ok_or(KeyError::Unsupported)?;
+                (algorithm, Key::Point { curve, point: point.data().to_vec() })
+            }
             _ => return Err(KeyError::Unsupported),
         };
-        Ok(Self {
-            id: URL_SAFE_NO_PAD.encode(Sha256::digest(spki)),
-            algorithm,
-            bits: info.subject_public_key.data.to_vec(),
-            spki: spki.to_vec(),
-        })
+        Ok(Self { id: URL_SAFE_NO_PAD.encode(Sha256::digest(spki)), algorithm, key })
     }
 
-    /// Whether a signature is this key's.
-    #[must_use]
-    pub fn verify(&self, message: &[u8], signature: &[u8]) -> bool {
-        let signature = match self.algorithm.scalar_bytes() {
-            None => signature.to_vec(),
-            Some(bytes) if signature.len() == 2 * bytes => fixed_to_der(signature),
-            Some(_) => return false,
-        };
-        let provider = rustls::crypto::ring::default_provider();
-        let scheme = self.algorithm.scheme();
-        let mapping = provider.signature_verification_algorithms.mapping.iter();
-        mapping
-            .filter(|(of, _)| *of == scheme)
-            .flat_map(|(_, algorithms)| algorithms.iter())
-            .any(|algorithm| algorithm.verify_signature(&self.bits, message, &signature).is_ok())
+    /// Whether a token was signed by this key.
+    pub(super) fn signed(&self, token: &Compact<'_>) -> bool {
+        token.is_signed_by(&self.key)
     }
 
     /// The key as a JSON Web Key.
     #[must_use]
     pub fn jwk(&self) -> Value {
         let encode = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
-        let parsed = SubjectPublicKeyInfo::from_der(&self.spki).ok();
-        match parsed.as_ref().and_then(|(_, info)| info.parsed().ok()) {
-            Some(PublicKey::RSA(key)) => json!({
-                "use": "sig", "kty": "RSA", "kid": self.id, "alg": self.algorithm.name(),
-                "n": encode(strip_zeros(key.modulus)), "e": encode(strip_zeros(key.exponent)),
+        let (id, algorithm) = (&self.id, self.algorithm.name());
+        match &self.key {
+            Key::Rsa { modulus, exponent } => json!({
+                "use": "sig", "kty": "RSA", "kid": id, "alg": algorithm,
+                "n": encode(modulus), "e": encode(exponent),
             }),
-            _ => {
-                // An uncompressed point: a marker byte, then both coordinates.
-                let (x, y) = self.bits.get(1..).unwrap_or_default().split_at(self.bits.len() / 2);
+            Key::Point { curve, point } => {
+                let (x, y) = point.get(1..).unwrap_or_default().split_at(curve.bytes());
                 json!({
-                    "use": "sig", "kty": "EC", "kid": self.id, "crv": self.algorithm.curve(),
-                    "alg": self.algorithm.name(), "x": encode(x), "y": encode(y),
+                    "use": "sig", "kty": "EC", "kid": id, "crv": curve.name(), "alg": algorithm,
+                    "x": encode(x), "y": encode(y),
                 })
             }
+            Key::Other => json!({}),
         }
     }
 }
@@ -268,24 +263,6 @@ fn der(tag: u8, content: &[u8]) -> Vec<u8> {
     out
 }
 
-fn fixed_to_der(signature: &[u8]) -> Vec<u8> {
-    let (r, s) = signature.split_at(signature.len() / 2);
-    let mut content = der_number(r);
-    content.extend(der_number(s));
-    der(SEQUENCE, &content)
-}
-
-fn der_number(number: &[u8]) -> Vec<u8> {
-    let number = strip_zeros(number);
-    // A leading bit would make it negative; zero is one byte.
-    if number.first().is_none_or(|&byte| byte & 0x80 != 0) {
-        let mut padded = vec![0];
-        padded.extend_from_slice(number);
-        return der(INTEGER, &padded);
-    }
-    der(INTEGER, number)
-}
-
 fn der_to_fixed(signature: &[u8], scalar_bytes: usize) -> Option<Vec<u8>> {
     let (content, _) = read_der(SEQUENCE, signature)?;
     let (r, rest) = read_der(INTEGER, content)?;
@@ -306,7 +283,9 @@ fn read_der(tag: u8, bytes: &[u8]) -> Option<(&[u8], &[u8])> {
 
 #[cfg(test)]
 mod tests {
-    use super::{SigningKey, VerifyKey};
+    use serde_json::json;
+
+    use super::{Compact, SigningKey, VerifyKey};
 
     const KEYS: [(&str, &str, &str); 7] = [
         ("rsa-pkcs1", include_str!("testdata/rsa-pkcs1.pem"), "RS256"),
@@ -324,9 +303,11 @@ mod tests {
             let key = SigningKey::from_pem(pem.as_bytes()).unwrap_or_else(|error| panic!("{name}: {error}"));
             assert_eq!(key.public().algorithm.name(), algorithm, "{name}");
             for n in 0..20_u8 {
-                let signature = key.sign(&[n]).unwrap();
-                assert!(key.public().verify(&[n], &signature), "{name}");
-                assert!(!key.public().verify(&[n + 1], &signature), "{name}");
+                let token = crate::auth::token::sign(&key, &json!({ "n": n })).unwrap();
+                assert!(key.public().signed(&Compact::parse(&token).unwrap()), "{name}");
+                let (head, signature) = token.rsplit_once('.').unwrap();
+                let other = format!("{}.e30.{signature}", head.split_once('.').unwrap().0);
+                assert!(!key.public().signed(&Compact::parse(&other).unwrap()), "{name}");
             }
             assert_eq!(VerifyKey::all_from_pem(pem.as_bytes()).unwrap(), [key.public().clone()], "{name}");
         }

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::identity;
+use super::jws::Compact;
 use super::keys::{KeyError, SigningKey, VerifyKey};
 
 /// The expiry that the kubelet asks for when it would be content with more. A client that does not reload its token
@@ -122,42 +123,20 @@ fn whole_seconds<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<i64
 /// A token taken apart, its signature unchecked.
 pub(super) struct Unverified<'t> {
     pub(super) claims: Claims,
-    pub(super) key_id: String,
-    algorithm: String,
-    message: &'t [u8],
-    signature: Vec<u8>,
+    compact: Compact<'t>,
 }
 
 impl<'t> Unverified<'t> {
     /// `None` if the text is no signed token at all.
     pub(super) fn parse(token: &'t str) -> Option<Self> {
-        #[derive(Deserialize)]
-        struct Header {
-            alg: String,
-            #[serde(default)]
-            kid: String,
-            /// What must be understood to believe the token; nothing of that is.
-            crit: Option<serde::de::IgnoredAny>,
-        }
-        let (message, signature) = token.rsplit_once('.')?;
-        let (header, claims) = message.split_once('.')?;
-        let decode = |part: &str| URL_SAFE_NO_PAD.decode(part).ok();
-        let header: Header = serde_json::from_slice(&decode(header)?).ok()?;
-        if header.crit.is_some() {
-            return None;
-        }
-        Some(Self {
-            claims: serde_json::from_slice(&decode(claims)?).ok()?,
-            key_id: header.kid,
-            algorithm: header.alg,
-            message: message.as_bytes(),
-            signature: decode(signature)?,
-        })
+        let compact = Compact::parse(token).ok().filter(|compact| !compact.algorithm.is_empty())?;
+        Some(Self { claims: serde_json::from_slice(&compact.payload).ok()?, compact })
     }
 
-    /// Whether one of the keys made the signature. A key checks only its own algorithm, whatever the token says.
+    /// Whether one of the keys made the signature: the one that the token names, or any if it names none.
     pub(super) fn is_signed_by<'k>(&self, keys: impl IntoIterator<Item = &'k VerifyKey>) -> bool {
-        keys.into_iter().any(|key| key.algorithm.name() == self.algorithm && key.verify(self.message, &self.signature))
+        let named = |key: &&VerifyKey| self.compact.key_id.is_empty() || key.id == self.compact.key_id;
+        keys.into_iter().filter(named).any(|key| key.signed(&self.compact))
     }
 }
 
@@ -206,20 +185,61 @@ pub struct Issued {
     pub audiences: Vec<String>,
 }
 
+/// What is said of service account tokens beside who issues them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TokenRules {
+    /// Issuers whose tokens are accepted still.
+    pub former_issuers: Vec<String>,
+    /// Audiences of the API server; the issuers without.
+    pub audiences: Vec<String>,
+    /// The longest that a token may be asked to live.
+    pub max_seconds: Option<i64>,
+    /// Whether tokens of pods live longer than they ask for, for those who do not read them anew.
+    pub extends: bool,
+    /// Where keys are published, if not by this server.
+    pub jwks_uri: Option<String>,
+}
+
+impl Default for TokenRules {
+    fn default() -> Self {
+        Self { former_issuers: Vec::new(), audiences: Vec::new(), max_seconds: None, extends: true, jwks_uri: None }
+    }
+}
+
+impl TokenRules {
+    /// All issuers whose tokens are accepted.
+    #[must_use]
+    pub fn issuers(&self, first: &str) -> Vec<String> {
+        std::iter::once(first.to_owned()).chain(self.former_issuers.iter().cloned()).collect()
+    }
+
+    /// Audiences of the API server.
+    #[must_use]
+    pub fn api_audiences(&self, issuer: &str) -> Vec<String> {
+        if self.audiences.is_empty() { self.issuers(issuer) } else { self.audiences.clone() }
+    }
+}
+
 /// Makes service account tokens.
 #[derive(Clone)]
 pub struct TokenSigner {
     issuer: String,
     key: SigningKey,
     api_audiences: Vec<String>,
+    rules: TokenRules,
 }
 
 impl TokenSigner {
-    /// A signer for an issuer; `api_audiences` are those of the API server itself.
+    /// A signer for an issuer.
     #[must_use]
-    pub fn new(issuer: String, key: SigningKey, api_audiences: Vec<String>) -> Self {
-        let api_audiences = if api_audiences.is_empty() { vec![issuer.clone()] } else { api_audiences };
-        Self { issuer, key, api_audiences }
+    pub fn new(issuer: String, key: SigningKey, rules: TokenRules) -> Self {
+        Self { api_audiences: rules.api_audiences(&issuer), issuer, key, rules }
+    }
+
+    /// How long a token lives that is asked to live so long.
+    #[must_use]
+    pub fn life(&self, seconds: i64) -> i64 {
+        self.rules.max_seconds.map_or(seconds, |longest| seconds.min(longest))
     }
 
     /// The key that verifies its tokens.
@@ -233,7 +253,8 @@ impl TokenSigner {
         let audiences = if spec.audiences.is_empty() { self.api_audiences.clone() } else { spec.audiences };
         let expires_at = now + spec.expiration_seconds;
         let for_us_only = audiences.iter().all(|audience| self.api_audiences.contains(audience));
-        let extend = matches!(spec.bound_to, BoundTo::Pod { .. })
+        let extend = self.rules.extends
+            && matches!(spec.bound_to, BoundTo::Pod { .. })
             && spec.expiration_seconds == EXTENDABLE_SECONDS
             && for_us_only;
         let mut binding = Binding {
@@ -311,7 +332,25 @@ mod tests {
 
     fn signer() -> TokenSigner {
         let key = SigningKey::from_pem(include_bytes!("testdata/p256-sec1.pem")).unwrap();
-        TokenSigner::new("https://issuer".to_owned(), key, Vec::new())
+        TokenSigner::new("https://issuer".to_owned(), key, TokenRules::default())
+    }
+
+    #[test]
+    fn rules_shorten_lives_and_name_audiences() {
+        let key = SigningKey::from_pem(include_bytes!("testdata/p256-sec1.pem")).unwrap();
+        let rules = TokenRules {
+            former_issuers: vec!["https://old".to_owned()],
+            max_seconds: Some(3_600),
+            extends: false,
+            ..TokenRules::default()
+        };
+        assert_eq!(rules.api_audiences("https://new"), ["https://new", "https://old"]);
+        let signer = TokenSigner::new("https://new".to_owned(), key, rules);
+        assert_eq!((signer.life(7_200), signer.life(600)), (3_600, 600));
+        let bound = BoundTo::Pod { pod: reference("pod"), node: None };
+        let issued = signer.issue(spec(bound, EXTENDABLE_SECONDS, &[]), 0, String::new()).unwrap();
+        assert_eq!(Unverified::parse(&issued.token).unwrap().claims.exp, Some(EXTENDABLE_SECONDS));
+        assert_eq!(issued.audiences, ["https://new", "https://old"]);
     }
 
     fn reference(name: &str) -> Reference {
@@ -350,7 +389,7 @@ mod tests {
             })
         );
         let parsed = Unverified::parse(&issued.token).unwrap();
-        assert_eq!(parsed.key_id, signer.public().id);
+        assert_eq!(parsed.compact.key_id, signer.public().id);
         assert!(parsed.is_signed_by([signer.public()]));
         let other = SigningKey::from_pem(include_bytes!("testdata/p256-params.pem")).unwrap();
         assert!(!parsed.is_signed_by([other.public()]));

@@ -3,6 +3,7 @@
 use api::labels::Selector as Labels;
 
 use super::object::Object;
+use crate::fields::{self, Term};
 use crate::status::{Failure, Result};
 
 /// Field selectors by resource, beyond name and namespace: the name, and the path in the stored version.
@@ -82,14 +83,7 @@ impl Selection {
     /// Reads the two selectors of a query. `indexed` are the names of the kind's indexed fields.
     pub fn parse(labels: &str, fields: &str, kind: &api::Kind, indexed: &[&str]) -> Result<Self> {
         let labels = Labels::parse(labels).map_err(|e| Failure::bad_request(e.to_string()))?;
-        let mut terms = Vec::new();
-        let mut parts: Vec<&str> = parts(fields).filter(|p| !p.is_empty()).collect();
-        // What is wrong is told of the first in order.
-        parts.sort_unstable();
-        // What names nothing and asks for nothing is no term.
-        for part in parts.into_iter().filter(|part| !matches!(*part, "=" | "==" | "!=")) {
-            terms.push(term(part, fields, kind, indexed)?);
-        }
+        let terms = fields::parse(fields)?.into_iter().map(|t| term(t, kind, indexed)).collect::<Result<_>>()?;
         Ok(Self { labels, fields: terms })
     }
 
@@ -132,56 +126,17 @@ impl FieldTerm {
     }
 }
 
-/// What stands between commas; one behind a backslash is part of a value.
-fn parts(text: &str) -> impl Iterator<Item = &str> {
-    let mut is_escaped = false;
-    text.split(move |c| {
-        let is_end = c == ',' && !is_escaped;
-        is_escaped = c == '\\' && !is_escaped;
-        is_end
-    })
-}
-
-/// A value without its backslashes.
-fn unescaped(text: &str) -> Result<String> {
-    let bad = |why: String| Failure::bad_request(format!("invalid field selector: {why}"));
-    let mut value = String::with_capacity(text.len());
-    let mut chars = text.chars();
-    while let Some(c) = chars.next() {
-        match c {
-            '\\' => match chars.next() {
-                Some(escaped @ ('\\' | ',' | '=')) => value.push(escaped),
-                other => {
-                    let shown: String = other.into_iter().collect();
-                    return Err(bad(format!("invalid escape sequence: \\{shown}")));
-                }
-            },
-            ',' | '=' => return Err(bad(format!("unescaped character in value: {}", u32::from(c)))),
-            plain => value.push(plain),
-        }
-    }
-    Ok(value)
-}
-
-fn term(part: &str, whole: &str, kind: &api::Kind, indexed: &[&str]) -> Result<FieldTerm> {
-    let found = part.char_indices().find_map(|(at, _)| {
-        let operator = ["!=", "==", "="].into_iter().find(|operator| part[at..].starts_with(operator))?;
-        Some((&part[..at], &part[at + operator.len()..], operator != "!="))
-    });
-    let Some((name, value, equal)) = found else {
-        let text = format!("invalid selector: '{whole}'; can't understand '{part}'");
-        return Err(Failure::bad_request(text));
-    };
-    let value = unescaped(value)?;
+fn term(term: Term, kind: &api::Kind, indexed: &[&str]) -> Result<FieldTerm> {
+    let Term { name, value, is_equal: equal } = term;
     let cluster_only = matches!(kind.plural, "namespaces" | "nodes" | "certificatesigningrequests" | "resourceslices")
         || (crate::custom::is_custom(kind) && !kind.namespaced);
-    let what = match name {
+    let what = match name.as_str() {
         "metadata.name" => FieldName::Name,
         "metadata.namespace" if !cluster_only => FieldName::Namespace,
         _ => {
-            let stored = stored_name(kind, name);
-            let at = indexed.iter().position(|i| *i == stored && supported(kind, name));
-            FieldName::Indexed(at.ok_or_else(|| unsupported(kind, name))?)
+            let stored = stored_name(kind, &name);
+            let at = indexed.iter().position(|i| *i == stored && supported(kind, &name));
+            FieldName::Indexed(at.ok_or_else(|| unsupported(kind, &name))?)
         }
     };
     Ok(FieldTerm { what, value, equal })

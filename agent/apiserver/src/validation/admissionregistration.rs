@@ -1,5 +1,6 @@
 //! Webhook configurations, admission policies and their bindings.
 
+mod json_path;
 pub(super) mod policies;
 mod rules;
 pub(super) mod webhooks;

@@ -4,11 +4,12 @@ use api::authorization::v1::{
     FieldSelectorAttributes, LabelSelectorAttributes, NonResourceAttributes, ResourceAttributes,
     SubjectAccessReviewSpec,
 };
-use api::labels::Selector;
+use api::labels::{Operator, Requirement, Selector};
 use api::meta::v1::{FieldSelectorRequirement, LabelSelector, LabelSelectorRequirement, ObjectMeta};
 
 use super::labels::{self, SelectorOptions};
 use super::{Errors, Path, shown};
+use crate::access::Selection;
 use crate::status::FieldError;
 
 const SPEC: Path<'static> = Path::root("spec");
@@ -139,16 +140,31 @@ pub fn unread_selectors(resource: &ResourceAttributes) -> String {
     told.collect::<Vec<_>>().join("; ")
 }
 
-/// The values that fields must have, as far as a question's selector says that.
+/// What a question's selectors require, as far as that can be read.
 #[must_use]
-pub fn field_pairs(resource: &ResourceAttributes) -> Vec<(&str, &str)> {
-    let Some(selector) = &resource.field_selector else { return Vec::new() };
-    if selector.requirements.is_empty() {
-        return crate::request::equal_terms(&selector.raw_selector);
-    }
-    let only = |r: &'_ FieldSelectorRequirement| r.operator == "In" && r.values.len() == 1;
-    let equal = selector.requirements.iter().filter(|r| only(r));
-    equal.map(|r| (r.key.as_str(), r.values[0].as_str())).collect()
+pub fn selection(resource: &ResourceAttributes) -> Selection {
+    let raw = |text: Option<&String>| text.cloned().unwrap_or_default();
+    let (fields, labels) = (resource.field_selector.as_ref(), resource.label_selector.as_ref());
+    let Selection { fields: of_fields, labels: of_labels } =
+        Selection::parse(&raw(fields.map(|f| &f.raw_selector)), &raw(labels.map(|l| &l.raw_selector)));
+    let given = fields.map(|f| f.requirements.iter().filter_map(field_required).collect::<Vec<_>>());
+    let labelled = labels.map(|l| l.requirements.iter().filter_map(label_required).collect::<Vec<_>>());
+    let or = |given: Option<Vec<Requirement>>, read: Vec<Requirement>| given.filter(|g| !g.is_empty()).unwrap_or(read);
+    Selection { fields: or(given, of_fields), labels: or(labelled, of_labels) }
+}
+
+fn field_required(of: &FieldSelectorRequirement) -> Option<Requirement> {
+    let operator = match of.operator.as_str() {
+        "In" => Operator::In,
+        "NotIn" => Operator::NotIn,
+        _ => return None,
+    };
+    (of.values.len() == 1).then(|| Requirement { key: of.key.clone(), operator, values: of.values.clone() })
+}
+
+fn label_required(of: &LabelSelectorRequirement) -> Option<Requirement> {
+    let alone = LabelSelector { match_expressions: vec![of.clone()], ..LabelSelector::default() };
+    Selector::from_object(Some(&alone)).ok()?.requirements().first().cloned()
 }
 
 /// How many requirements can be read, and how many cannot.
@@ -159,20 +175,14 @@ fn counts<T>(list: &[T], is_read: impl Fn(&T) -> bool) -> (usize, usize) {
 
 fn read_fields(selector: &FieldSelectorAttributes) -> (usize, usize) {
     if !selector.requirements.is_empty() {
-        return counts(&selector.requirements, |r| {
-            r.values.len() == 1 && matches!(r.operator.as_str(), "In" | "NotIn")
-        });
+        return counts(&selector.requirements, |r| field_required(r).is_some());
     }
-    let terms: Vec<&str> = selector.raw_selector.split(',').filter(|term| !term.is_empty()).collect();
-    if terms.iter().all(|term| term.contains('=')) { (terms.len(), 0) } else { (0, 1) }
+    crate::fields::parse(&selector.raw_selector).map_or((0, 1), |terms| (terms.len(), 0))
 }
 
 fn read_labels(selector: &LabelSelectorAttributes) -> (usize, usize) {
     if !selector.requirements.is_empty() {
-        return counts(&selector.requirements, |r: &LabelSelectorRequirement| {
-            let alone = LabelSelector { match_expressions: vec![r.clone()], ..LabelSelector::default() };
-            Selector::from_object(Some(&alone)).is_ok()
-        });
+        return counts(&selector.requirements, |r| label_required(r).is_some());
     }
     let unread = !selector.raw_selector.is_empty() && Selector::parse(&selector.raw_selector).is_err();
     (usize::from(!unread), usize::from(unread))

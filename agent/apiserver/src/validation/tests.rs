@@ -92,3 +92,16 @@ fn what_a_suspended_job_may_change_depends_on_features() {
     let gate = "MutableSchedulingDirectivesForSuspendedJobs=false";
     assert!(!stays(gate, &moved, &old) && stays(gate, &job("y", "1", started), &again));
 }
+
+#[test]
+fn lists_that_hold_nothing_were_given_all_the_same() {
+    let slice = |lists: &str| {
+        let spec =
+            r#""driver":"d.example.com","nodeName":"n","pool":{"name":"p","generation":1,"resourceSliceCount":1}"#;
+        let slice = format!(r#"{{"metadata":{{"name":"x"}},"spec":{{{spec}{lists}}}}}"#);
+        told("resource.k8s.io/v1", "ResourceSlice", Part::Main, &slice, None)
+    };
+    let only_one = "only one of `sharedCounters` or `devices` is allowed";
+    assert!(slice(r#","sharedCounters":[],"devices":[{"name":"d"}]"#).contains(only_one));
+    assert!(!slice(r#","sharedCounters":null,"devices":[{"name":"d"}]"#).contains(only_one));
+}

@@ -123,7 +123,7 @@ pub(crate) fn most_general(a: &Type, b: &Type) -> Type {
 }
 
 fn is_more_general(a: &Type, b: &Type) -> bool {
-    let is_wild = |ty: &Type| matches!(ty, Type::Dyn | Type::Param(_));
+    let is_wild = |ty: &Type| matches!(ty, Type::Dyn | Type::Any | Type::Param(_));
     if is_wild(a) {
         return true;
     }

@@ -95,7 +95,6 @@ impl AccessOptions {
         }
         config.token_file.clone_from(&self.token_auth_file);
         config.bootstrap_tokens = self.enable_bootstrap_token_auth;
-        config.anonymous = self.anonymous_auth.unwrap_or(true);
         config.authentication.clone_from(&self.authentication_config);
         config.oidc = oidc;
         config.token_webhook = self.authentication_token_webhook_config_file.clone().map(|kubeconfig| TokenWebhook {
@@ -104,6 +103,12 @@ impl AccessOptions {
             ttl: self.authentication_token_webhook_cache_ttl,
         });
         config.authorization = self.authorization()?;
+        (config.anonymous, config.anonymous_is_given) =
+            (self.anonymous_auth.unwrap_or(true), self.anonymous_auth.is_some());
+        if config.anonymous && allows_everything(&config.authorization) {
+            tracing::warn!("requests without credentials are not served, as everybody may do everything");
+            config.anonymous = false;
+        }
         config.abac_policies.clone_from(&self.authorization_policy_file);
         Ok(())
     }
@@ -136,7 +141,8 @@ impl AccessOptions {
     }
 
     fn authorization(&self) -> Result<Authorization> {
-        let modes = &self.authorization_mode;
+        // One that is empty is none.
+        let modes: Vec<&String> = self.authorization_mode.iter().filter(|mode| !mode.is_empty()).collect();
         if let Some(path) = &self.authorization_config {
             if !modes.is_empty() || self.authorization_webhook_config_file.is_some() {
                 bail!(
@@ -145,12 +151,21 @@ impl AccessOptions {
             }
             return Ok(Authorization::File(path.clone()));
         }
-        let has = |name: &str| modes.iter().any(|mode| mode == name);
-        if has("ABAC") != self.authorization_policy_file.is_some() {
-            bail!("authorization-mode ABAC and --authorization-policy-file have to be given together");
-        }
-        if has("Webhook") != self.authorization_webhook_config_file.is_some() {
-            bail!("authorization-mode Webhook and --authorization-webhook-config-file have to be given together");
+        let has = |name: &str| modes.iter().any(|mode| *mode == name);
+        for (mode, file, is_given, what) in [
+            ("ABAC", "--authorization-policy-file", self.authorization_policy_file.is_some(), "policy"),
+            (
+                "Webhook",
+                "--authorization-webhook-config-file",
+                self.authorization_webhook_config_file.is_some(),
+                "config",
+            ),
+        ] {
+            match (has(mode), is_given) {
+                (true, false) => bail!("authorization-mode {mode}'s authorization {what} file not passed"),
+                (false, true) => bail!("cannot specify {file} without mode {mode}"),
+                (true, true) | (false, false) => {}
+            }
         }
         if let Some(twice) = modes.iter().enumerate().find(|(at, mode)| modes[..*at].contains(mode)) {
             bail!("authorization-mode {:?} has mode specified more than once", twice.1);
@@ -189,6 +204,14 @@ impl AccessOptions {
     }
 }
 
+fn allows_everything(authorization: &Authorization) -> bool {
+    match authorization {
+        Authorization::AlwaysAllow => true,
+        Authorization::Modes(modes) => modes.contains(&Mode::AlwaysAllow),
+        Authorization::NodeRbac | Authorization::File(_) => false,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use clap::Parser as _;
@@ -212,11 +235,13 @@ mod tests {
         let plain = config(&[]).unwrap();
         assert_eq!(
             (plain.authorization, plain.anonymous, plain.bootstrap_tokens),
-            (Authorization::AlwaysAllow, true, false)
+            (Authorization::AlwaysAllow, false, false)
         );
         let found = config(&["--authorization-mode=Node,RBAC", "--anonymous-auth=false"]).unwrap();
         assert_eq!(found.authorization, Authorization::Modes(vec![Mode::Node, Mode::Rbac]));
-        assert!(!found.anonymous);
+        assert!(!found.anonymous && found.anonymous_is_given);
+        assert!(config(&["--authorization-mode=RBAC"]).unwrap().anonymous);
+        assert!(!config(&["--authorization-mode=RBAC,AlwaysAllow"]).unwrap().anonymous);
         let found = config(&["--authorization-mode=Webhook", "--authorization-webhook-config-file=/k"]).unwrap();
         let Authorization::Modes(modes) = found.authorization else { panic!("no modes") };
         assert!(matches!(&modes[..], [Mode::Webhook(w)] if w.version == "v1beta1" && !w.denies_on_failure));

@@ -121,7 +121,7 @@ fn patch(response: &Value) -> Result<Option<Operations>, String> {
 }
 
 /// The document of an HTTP answer, or what to say of it.
-pub(super) fn document(status: StatusCode, media_type: &str, body: &[u8]) -> Result<Value, String> {
+pub(crate) fn document(status: StatusCode, media_type: &str, body: &[u8]) -> Result<Value, String> {
     let read = serde_json::from_slice::<Value>(body);
     if !(200..=206).contains(&status.as_u16()) {
         let text = if media_type.starts_with("text/") { String::from_utf8_lossy(body) } else { "unknown".into() };

@@ -2,13 +2,16 @@
 
 use std::collections::BTreeMap;
 
-use super::{AuthnError, Found, Lookup, TokenUser, secrets_match};
+use super::{AuthnError, Found, Lookup, SecretToken, TokenUser, secrets_match};
 use crate::auth::identity::{self, CREDENTIAL_ID, UserInfo};
 use crate::auth::keys::VerifyKey;
-use crate::auth::token::{Binding, Claims, Reference, Unverified};
+use crate::auth::token::{Binding, Claims, LegacyBinding, Reference, Unverified};
 
 /// How far clocks may differ, and how long a token outlives the beginning of its object's deletion.
 const LEEWAY_SECONDS: i64 = 60;
+
+/// Marks a Secret whose token nobody used for long.
+const INVALID_SINCE: &str = "kubernetes.io/legacy-token-invalid-since";
 
 /// The issuer of tokens that lie in Secrets.
 const LEGACY_ISSUER: &str = "kubernetes/serviceaccount";
@@ -38,8 +41,7 @@ impl ServiceAccounts {
         if !is_legacy && !self.issuers.contains(&unverified.claims.iss) {
             return Ok(None);
         }
-        let named = |key: &&VerifyKey| unverified.key_id.is_empty() || key.id == unverified.key_id;
-        if !unverified.is_signed_by(self.keys.iter().filter(named)) {
+        if !unverified.is_signed_by(&self.keys) {
             return Err(refused("the signature is not one of a known key"));
         }
         let claims = &unverified.claims;
@@ -52,11 +54,11 @@ impl ServiceAccounts {
             )));
         }
         check_times(claims, now)?;
-        let user = match &claims.kubernetes {
-            Some(binding) if !is_legacy => check_binding(claims, binding, lookup, now)?,
-            Some(_) | None => check_legacy(token, claims, lookup)?,
+        let (user, secret) = match &claims.kubernetes {
+            Some(binding) if !is_legacy => (check_binding(claims, binding, lookup, now)?, None),
+            Some(_) | None => check_legacy(token, claims, lookup).map(|(user, secret)| (user, Some(secret)))?,
         };
-        Ok(Some(TokenUser { user, audiences }))
+        Ok(Some(TokenUser { user, audiences, secret }))
     }
 }
 
@@ -145,7 +147,7 @@ fn account_user(namespace: &str, account: &Reference) -> UserInfo {
 }
 
 /// A token that lies in a Secret is good as long as it lies there.
-fn check_legacy(token: &str, claims: &Claims, lookup: &dyn Lookup) -> Result<UserInfo, AuthnError> {
+fn check_legacy(token: &str, claims: &Claims, lookup: &dyn Lookup) -> Result<(UserInfo, SecretToken), AuthnError> {
     let legacy = &claims.legacy;
     if identity::split_service_account(&claims.sub) != Some((&legacy.namespace, &legacy.name)) {
         return Err(refused("sub claim is invalid"));
@@ -158,9 +160,6 @@ fn check_legacy(token: &str, claims: &Claims, lookup: &dyn Lookup) -> Result<Use
     if !secrets_match(copy, token.as_bytes()) {
         return Err(refused("Token does not match server's copy"));
     }
-    if secret.metadata.labels.get("kubernetes.io/legacy-token-invalid-since").is_some_and(|since| !since.is_empty()) {
-        return Err(refused("Token has been invalidated"));
-    }
     let account = lookup
         .service_account(&legacy.namespace, &legacy.name)
         .ok_or_else(|| refused(format!("serviceaccounts {:?} not found", legacy.name)))?;
@@ -170,5 +169,19 @@ fn check_legacy(token: &str, claims: &Claims, lookup: &dyn Lookup) -> Result<Use
     if account.uid != legacy.uid {
         return Err(refused(format!("ServiceAccount UID ({}) does not match claim ({})", account.uid, legacy.uid)));
     }
-    Ok(account_user(&legacy.namespace, &Reference { name: legacy.name.clone(), uid: account.uid }))
+    let LegacyBinding { namespace, secret: name, name: of, .. } = legacy;
+    if secret.metadata.labels.get(INVALID_SINCE).is_some_and(|since| !since.is_empty()) {
+        return Err(refused(format!(
+            "the token in secret {namespace}/{name} for service account {namespace}/{of} has been marked invalid. Use \
+             tokens from the TokenRequest API or manually created secret-based tokens, or remove the \
+             '{INVALID_SINCE}' label from the secret to temporarily allow use of this token"
+        )));
+    }
+    let used = SecretToken {
+        namespace: namespace.clone(),
+        name: name.clone(),
+        uid: secret.metadata.uid.clone(),
+        is_generated: lookup.is_of_account(namespace, of, name),
+    };
+    Ok((account_user(namespace, &Reference { name: of.clone(), uid: account.uid }), used))
 }

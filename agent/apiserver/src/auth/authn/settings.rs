@@ -1,5 +1,7 @@
 //! Which tokens of others are accepted, as `AuthenticationConfiguration` or the older flags say.
 
+mod oidc;
+
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::{Arc, LazyLock};
@@ -7,6 +9,8 @@ use std::sync::{Arc, LazyLock};
 use cel::{Environment, Program, Type};
 use stdx::document::{Document, Invalid, Node};
 
+pub use self::oidc::Oidc;
+use crate::auth::jws::ALGORITHMS;
 use crate::expressions::compile;
 
 /// API versions of the configuration; they say the same.
@@ -14,9 +18,6 @@ const VERSIONS: [&str; 3] =
     ["apiserver.config.k8s.io/v1", "apiserver.config.k8s.io/v1beta1", "apiserver.config.k8s.io/v1alpha1"];
 /// Most issuers of one configuration.
 const MAX_ISSUERS: usize = 64;
-
-/// What tokens may be signed by.
-pub const ALGORITHMS: [&str; 9] = ["ES256", "ES384", "ES512", "PS256", "PS384", "PS512", "RS256", "RS384", "RS512"];
 
 /// Everything that the configuration says.
 #[derive(Clone, Debug, Default)]
@@ -60,7 +61,7 @@ pub struct Issuer {
     /// The unique id.
     pub uid: Mapping,
     /// Further facts.
-    pub extra: Vec<(String, Program)>,
+    pub extra: Vec<(String, Expression)>,
     /// What has to hold of the user.
     pub user_validations: Vec<Rule>,
 }
@@ -79,88 +80,29 @@ pub enum Mapping {
         prefix: String,
     },
     /// An expression.
-    Expression(Box<Program>),
+    Expression(Box<Expression>),
+}
+
+/// An expression, with its text for those who are told that it failed.
+#[derive(Debug)]
+pub struct Expression {
+    /// What is evaluated.
+    pub program: Program,
+    /// Its text.
+    pub source: String,
 }
 
 /// An expression that has to be true.
 #[derive(Debug)]
 pub struct Rule {
     /// What is evaluated.
-    pub program: Program,
-    /// Its text.
-    pub expression: String,
+    pub expression: Expression,
     /// What is said when it is false.
     pub message: String,
 }
 
-/// The older flags, which speak of one issuer.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Oidc {
-    /// The issuer.
-    pub issuer: String,
-    /// For whom tokens have to be meant.
-    pub client_id: String,
-    /// Authorities of its server (PEM).
-    pub ca_pem: Option<Vec<u8>>,
-    /// The claim that is the user's name.
-    pub username_claim: String,
-    /// What stands before names; `-` for nothing, empty for the usual.
-    pub username_prefix: String,
-    /// The claim that is the groups; empty for none.
-    pub groups_claim: String,
-    /// What stands before groups.
-    pub groups_prefix: String,
-    /// Claims with the values that they must have.
-    pub required: Vec<(String, String)>,
-    /// What tokens may be signed by.
-    pub algorithms: Vec<String>,
-}
-
-impl Oidc {
-    /// The same as settings.
-    ///
-    /// # Errors
-    /// When a flag has a value that it must not have.
-    pub fn settings(self) -> Result<Settings, String> {
-        if let Some(other) = self.algorithms.iter().find(|a| !ALGORITHMS.contains(&a.as_str())) {
-            return Err(format!("oidc: unsupported signing alg: {other:?}"));
-        }
-        if self.client_id.is_empty() {
-            return Err("oidc-issuer-url and oidc-client-id must be specified together".to_owned());
-        }
-        if !self.issuer.starts_with("https://") {
-            return Err(format!("oidc-issuer-url: Invalid value: {:?}: URL scheme must be https", self.issuer));
-        }
-        let prefix = match self.username_prefix.as_str() {
-            "-" => String::new(),
-            // Names of users of other issuers might be the same; addresses are their owner's anywhere.
-            "" if self.username_claim != "email" => format!("{}#", self.issuer),
-            prefix => prefix.to_owned(),
-        };
-        let groups = match self.groups_claim.as_str() {
-            "" => Mapping::Nothing,
-            name => Mapping::Claim { name: name.to_owned(), prefix: self.groups_prefix },
-        };
-        let issuer = Issuer {
-            url: self.issuer,
-            discovery: None,
-            ca_pem: self.ca_pem,
-            audiences: vec![self.client_id],
-            algorithms: self.algorithms,
-            required: self.required,
-            validations: Vec::new(),
-            username: Mapping::Claim { name: self.username_claim, prefix },
-            groups,
-            uid: Mapping::Nothing,
-            extra: Vec::new(),
-            user_validations: Vec::new(),
-        };
-        Ok(Settings { jwt: vec![Arc::new(issuer)], anonymous: None })
-    }
-}
-
 static CLAIMS: LazyLock<Environment> =
-    LazyLock::new(|| Environment::new().with("claims", Type::map(Type::String, Type::Dyn)));
+    LazyLock::new(|| Environment::new().with("claims", Type::map(Type::String, Type::Any)));
 static USER: LazyLock<Environment> = LazyLock::new(|| {
     let texts = || Type::list(Type::String);
     let user = [
@@ -215,6 +157,11 @@ fn anonymous(node: Node<'_>) -> Option<Anonymous> {
         node.field("conditions").invalid("enabled should be set to true when conditions are defined");
     }
     Some(Anonymous { enabled, paths })
+}
+
+/// Notes what says the same in two ways, as upstream shows it.
+fn both(node: &Node<'_>, shown: &str) {
+    node.note(format!("Invalid value: {shown:?}: claim and expression can't both be set"));
 }
 
 fn duplicate(node: &Node<'_>) {
@@ -316,27 +263,30 @@ fn audiences(issuer: &Node<'_>) -> Vec<String> {
     }
     let of_policy = issuer.field("audienceMatchPolicy");
     if list.len() > 1 && policy != "MatchAny" {
-        of_policy.invalid("audienceMatchPolicy must be MatchAny for multiple audiences");
+        let why = "audienceMatchPolicy must be MatchAny for multiple audiences";
+        of_policy.note(format!("Invalid value: {policy:?}: {why}"));
     } else if list.len() == 1 && !matches!(policy.as_str(), "" | "MatchAny") {
         of_policy.invalid("audienceMatchPolicy must be empty or MatchAny for single audience");
     }
     list.iter().map(|item| item.as_text().to_owned()).collect()
 }
 
-fn program(node: &Node<'_>, environment: &Environment, results: &[Type]) -> Option<Program> {
+fn program(node: &Node<'_>, environment: &Environment, results: &[Type]) -> Option<Expression> {
     match compile(node.as_text(), environment, results) {
-        Ok(program) => Some(program),
+        Ok(program) => Some(Expression { program, source: node.as_text().to_owned() }),
         Err(why) => {
-            node.invalid(&why);
+            // What it is instead is not told of these.
+            let why =
+                if why.starts_with("must evaluate") { why.split(" but got").next().unwrap_or_default() } else { &why };
+            node.invalid(why);
             None
         }
     }
 }
 
 fn rule(node: &Node<'_>, environment: &Environment) -> Option<Rule> {
-    let field = node.field("expression");
-    let program = program(&field, environment, &[Type::Bool])?;
-    Some(Rule { program, expression: field.as_text().to_owned(), message: node.text("message") })
+    let expression = program(&node.field("expression"), environment, &[Type::Bool])?;
+    Some(Rule { expression, message: node.text("message") })
 }
 
 fn claim_rules(node: &Node<'_>) -> (Vec<(String, String)>, Vec<Rule>) {
@@ -346,7 +296,7 @@ fn claim_rules(node: &Node<'_>) -> (Vec<(String, String)>, Vec<Rule>) {
         let node = node.only(&["claim", "requiredValue", "expression", "message"]);
         let (claim, expression) = (node.text("claim"), node.text("expression"));
         match (claim.is_empty(), expression.is_empty()) {
-            (false, false) => node.invalid("claim and expression can't both be set"),
+            (false, false) => both(&node, &claim),
             (true, true) => node.require("claim or expression is required"),
             (false, true) => {
                 if !node.text("message").is_empty() {
@@ -398,7 +348,7 @@ fn prefixed(node: Node<'_>, is_required: bool) -> Mapping {
     let (claim, source) = (node.text("claim"), node.text("expression"));
     match (claim.is_empty(), source.is_empty()) {
         (false, false) => {
-            node.invalid("claim and expression can't both be set");
+            both(&node, "");
             Mapping::Nothing
         }
         (true, true) => {
@@ -428,7 +378,7 @@ fn uid(node: Node<'_>) -> Mapping {
     let (claim, source) = (node.text("claim"), node.text("expression"));
     match (claim.is_empty(), source.is_empty()) {
         (false, false) => {
-            node.invalid("claim and expression can't both be set");
+            both(&node, "");
             Mapping::Nothing
         }
         (true, true) => Mapping::Nothing,
@@ -437,14 +387,16 @@ fn uid(node: Node<'_>) -> Mapping {
     }
 }
 
-fn extra(mappings: &Node<'_>) -> Vec<(String, Program)> {
+fn extra(mappings: &Node<'_>) -> Vec<(String, Expression)> {
     let mut seen = BTreeSet::new();
     let mut found = Vec::new();
     for node in mappings.list("extra") {
         let node = node.only(&["key", "valueExpression"]);
         let (key, of_key) = (node.text("key"), node.field("key"));
         let domain = key.split_once('/').map_or("", |(domain, _)| domain);
-        if domain.is_empty() || key.ends_with('/') {
+        if key.is_empty() {
+            of_key.require("");
+        } else if domain.is_empty() || key.ends_with('/') {
             of_key.invalid("must be a domain-prefixed path (such as \"acme.io/foo\")");
         }
         if key.to_lowercase() != key {
@@ -454,7 +406,7 @@ fn extra(mappings: &Node<'_>) -> Vec<(String, Program)> {
         if is_own("kubernetes.io") || is_own("k8s.io") {
             of_key.invalid("k8s.io, kubernetes.io and their subdomains are reserved for Kubernetes use");
         }
-        if !seen.insert(key.clone()) {
+        if !key.is_empty() && !seen.insert(key.clone()) {
             duplicate(&of_key);
             continue;
         }
@@ -565,25 +517,6 @@ mod tests {
         let found = parse("{enabled: true, conditions: [{path: /livez}]}").unwrap().anonymous;
         assert_eq!(found, Some(Anonymous { enabled: true, paths: vec!["/livez".to_owned()] }));
         assert!(parse("{enabled: false, conditions: [{path: /livez}]}").is_err());
-    }
-
-    #[test]
-    fn flags_make_names_that_cannot_be_others() {
-        let oidc = Oidc {
-            issuer: "https://a".to_owned(),
-            client_id: "me".to_owned(),
-            username_claim: "sub".to_owned(),
-            ..Oidc::default()
-        };
-        let prefix = |oidc: &Oidc| match &oidc.clone().settings().unwrap().jwt[0].username {
-            Mapping::Claim { prefix, .. } => prefix.clone(),
-            other => panic!("{other:?}"),
-        };
-        assert_eq!(prefix(&oidc), "https://a#");
-        assert_eq!(prefix(&Oidc { username_prefix: "-".to_owned(), ..oidc.clone() }), "");
-        assert_eq!(prefix(&Oidc { username_claim: "email".to_owned(), ..oidc.clone() }), "");
-        let bad = Oidc { algorithms: vec!["HS256".to_owned()], ..oidc };
-        assert_eq!(bad.settings().unwrap_err(), "oidc: unsupported signing alg: \"HS256\"");
     }
 
     proptest! {

@@ -11,7 +11,7 @@ use rustls_pki_types::CertificateDer;
 
 use super::*;
 use crate::auth::keys::SigningKey;
-use crate::auth::token::{BoundTo, Reference, TokenSigner, TokenSpec};
+use crate::auth::token::{BoundTo, Reference, TokenRules, TokenSigner, TokenSpec};
 use crate::config::FrontProxyHeaders;
 
 const NOW: i64 = 1_800_000_000;
@@ -57,6 +57,10 @@ impl Lookup for Objects {
     fn secret(&self, namespace: &str, name: &str) -> Option<Arc<Secret>> {
         self.secrets.lock().get(&format!("{namespace}/{name}")).cloned()
     }
+
+    fn is_of_account(&self, _: &str, account: &str, secret: &str) -> bool {
+        secret.starts_with(&format!("{account}-token-"))
+    }
 }
 
 struct Fixture {
@@ -94,7 +98,7 @@ fn fixture(adjust: impl FnOnce(&mut Config)) -> Fixture {
         clock: Arc::new(move || clock.load(Ordering::Relaxed)),
     };
     adjust(&mut config);
-    let signer = TokenSigner::new(ISSUER.to_owned(), key(), Vec::new());
+    let signer = TokenSigner::new(ISSUER.to_owned(), key(), TokenRules::default());
     Fixture { objects, now, signer, authenticators: Authenticators::new(config).unwrap() }
 }
 
@@ -109,7 +113,7 @@ impl Fixture {
             map.append(name.parse::<HeaderName>().unwrap(), HeaderValue::from_str(value).unwrap());
         }
         let request = AuthRequest { headers: &map, peer_certificates: chain, path: "/api" };
-        self.authenticators.authenticate(&request).await
+        self.authenticators.authenticate(&request).await.map(|found| found.map(|found| found.user))
     }
 
     async fn bearer(&self, token: &str) -> Result<Option<UserInfo>, AuthnError> {
@@ -285,6 +289,8 @@ async fn legacy_token_is_good_while_it_lies_in_its_secret() {
     fixture.objects.put_secret("ns", "sa-token", kind, &[("token", &token)]);
     let user = fixture.bearer(&token).await.unwrap().unwrap();
     assert_eq!(user.name, "system:serviceaccount:ns:sa");
+    let secret = fixture.authenticators.authenticate_token(&token, None).await.unwrap().secret.unwrap();
+    assert_eq!((secret.name.as_str(), secret.is_generated), ("sa-token", false));
     assert!(fixture.bearer(&sign("other")).await.is_err());
     fixture.objects.put_secret("ns", "sa-token", kind, &[("token", "else")]);
     fixture.pass(REMEMBER_SECONDS);

@@ -25,7 +25,8 @@ impl TokenFile {
                 return Err(broken("expected at least a token, a user name and a uid"));
             };
             if token.is_empty() {
-                return Err(broken("the token is empty"));
+                tracing::warn!(line = index + 1, "a line of the token file has no token, and counts for nothing");
+                continue;
             }
             let groups = rest.first().map(String::as_str).unwrap_or_default();
             let groups = groups.split(',').map(str::trim).filter(|group| !group.is_empty()).map(str::to_owned);
@@ -80,11 +81,12 @@ mod tests {
         assert_eq!(user("t3").groups, ["c"]);
         assert_eq!(user("t4").name, "x,\"y\"");
         assert!(file.find("t").is_none());
+        assert!(TokenFile::parse(",jane,1\n").unwrap().find("").is_none());
     }
 
     #[test]
     fn broken_lines_are_named() {
-        for (text, line) in [("a,b", 1), ("t,u,1\n\n,u,1", 3), ("t,\"u,1", 1)] {
+        for (text, line) in [("a,b", 1), ("t,u,1\n\nt,u", 3), ("t,\"u,1", 1)] {
             let error = TokenFile::parse(text).unwrap_err().to_string();
             assert!(error.starts_with(&format!("line {line} of")), "{text}: {error}");
         }

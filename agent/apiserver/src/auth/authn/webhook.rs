@@ -11,6 +11,11 @@ use stdx::Backoff;
 use super::remembered::Remembered;
 use super::{AuthnError, TokenUser, remember_key};
 use crate::auth::identity::UserInfo;
+use crate::reviewed::{self, Asked};
+
+const KIND: &str = "TokenReview";
+/// What answers have to fit.
+const SCHEMA: &str = "k8s.io.api.authentication.v1.TokenReview";
 
 /// Pauses between tries, as upstream has them.
 pub(in crate::auth) const BACKOFF: Backoff =
@@ -59,17 +64,18 @@ impl Webhook {
             return Ok(known);
         }
         let wanted = audiences.unwrap_or(own);
+        let api_version = format!("authentication.k8s.io/{}", self.version);
         let review = json!({
-            "kind": "TokenReview", "apiVersion": format!("authentication.k8s.io/{}", self.version),
-            "metadata": {}, "spec": {"token": token, "audiences": wanted}, "status": {"user": {}},
+            "kind": KIND, "apiVersion": api_version, "metadata": {},
+            "spec": {"token": token, "audiences": wanted}, "status": {"user": {}},
         });
         let failed = |why: String| AuthnError::Token(why);
-        let answer = self.hook.post_patiently(review.to_string().into(), &BACKOFF).await.map_err(|error| {
-            let error = stdx::chain(&error).to_string();
+        // The fields of an answer are the same in both versions.
+        let asked = Asked { api_version: &api_version, kind: KIND, schema: SCHEMA };
+        let answer = reviewed::ask(&self.hook, &asked, &review, &BACKOFF).await.map_err(|error| {
             tracing::error!(error, "the webhook that knows tokens could not be asked");
             failed(error)
         })?;
-        let answer: Value = serde_json::from_slice(&answer).map_err(|e| failed(e.to_string()))?;
         let found = holder(&answer["status"], wanted, own).map_err(failed)?;
         self.answers.put(key, found.clone(), now.saturating_add(self.ttl), now);
         Ok(found)
@@ -99,7 +105,7 @@ fn holder(status: &Value, wanted: &[String], own: &[String]) -> Result<Option<To
     let extra = user["extra"].as_object().into_iter().flatten();
     let extra: BTreeMap<String, Vec<String>> = extra.map(|(key, values)| (key.clone(), list(values))).collect();
     let user = UserInfo { name: text("username"), uid: text("uid"), groups: list(&user["groups"]), extra };
-    Ok(Some(TokenUser { user, audiences }))
+    Ok(Some(TokenUser { user, audiences, secret: None }))
 }
 
 #[cfg(test)]

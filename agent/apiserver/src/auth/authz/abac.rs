@@ -2,11 +2,16 @@
 
 use std::path::{Path, PathBuf};
 
+use api::rbac::v1::PolicyRule;
 use serde_json::Value;
 
-use super::{Attributes, Authorizer, Decision};
+use super::{Attributes, Authorizer, Decision, Rules};
 use crate::auth::identity::{AUTHENTICATED, UserInfo};
 
+/// What those do who only read.
+const READING: [&str; 3] = ["get", "list", "watch"];
+
+const FIRST_VERSION: &str = "abac.authorization.kubernetes.io/v0";
 const VERSION: &str = "abac.authorization.kubernetes.io/v1beta1";
 
 /// Why a file of policies cannot be used.
@@ -72,8 +77,8 @@ fn policy(line: &str) -> Result<Policy, String> {
     }
     let names = (value["apiVersion"].as_str().unwrap_or_default(), value["kind"].as_str().unwrap_or_default());
     match names {
-        (VERSION, "Policy") => fields(&value["spec"]),
-        ("", _) => fields(&value).map(of_first_version),
+        (VERSION, "Policy") => fields(&value["spec"]).map(for_everybody),
+        ("", _) | (FIRST_VERSION, "Policy") => fields(&value).map(of_first_version),
         (version, kind) => Err(format!("no kind {kind:?} of version {version:?}: expected Policy of {VERSION}")),
     }
 }
@@ -100,15 +105,21 @@ fn fields(value: &Value) -> Result<Policy, String> {
     })
 }
 
+/// Everybody is whoever showed who they are.
+fn for_everybody(mut policy: Policy) -> Policy {
+    if policy.user == "*" || policy.group == "*" {
+        policy.group = AUTHENTICATED.to_owned();
+        policy.user.clear();
+    }
+    policy
+}
+
 /// Lines without a version are of the first one, in which what is left out means everything.
 fn of_first_version(mut policy: Policy) -> Policy {
     if policy.user.is_empty() && policy.group.is_empty() {
         policy.group = AUTHENTICATED.to_owned();
     }
-    if policy.user == "*" || policy.group == "*" {
-        policy.group = AUTHENTICATED.to_owned();
-        policy.user.clear();
-    }
+    policy = for_everybody(policy);
     policy.path =
         if policy.namespace.is_empty() && policy.resource.is_empty() { "*".to_owned() } else { String::new() };
     for field in [&mut policy.namespace, &mut policy.resource] {
@@ -122,14 +133,24 @@ fn of_first_version(mut policy: Policy) -> Policy {
 
 impl Policy {
     fn is_of(&self, user: &UserInfo) -> bool {
-        let is_user = self.user.is_empty() || self.user == "*" || self.user == user.name;
-        let is_group = self.group.is_empty() || self.group == "*" || user.is_in(&self.group);
+        let is_user = self.user.is_empty() || self.user == user.name;
+        let is_group = self.group.is_empty() || user.is_in(&self.group);
         is_user && is_group && !(self.user.is_empty() && self.group.is_empty())
+    }
+
+    fn rules(&self) -> Vec<PolicyRule> {
+        let texts = |list: &[&str]| list.iter().map(|&text| text.to_owned()).collect::<Vec<_>>();
+        let verbs = texts(if self.readonly { &READING } else { &["*"] });
+        let (api_groups, resources) = (texts(&[&self.api_group]), texts(&[&self.resource]));
+        let of_resources = PolicyRule { verbs: verbs.clone(), api_groups, resources, ..PolicyRule::default() };
+        let of_paths = PolicyRule { verbs, non_resource_urls: texts(&[&self.path]), ..PolicyRule::default() };
+        let given = [(&self.resource, of_resources), (&self.path, of_paths)];
+        given.into_iter().filter(|(field, _)| !field.is_empty()).map(|(_, rule)| rule).collect()
     }
 
     fn is_for(&self, asked: &Attributes<'_>) -> bool {
         let fits = |pattern: &str, text: &str| pattern == "*" || pattern == text;
-        if self.readonly && !matches!(asked.verb, "get" | "list" | "watch") {
+        if self.readonly && !READING.contains(&asked.verb) {
             return false;
         }
         if asked.is_resource() {
@@ -149,6 +170,11 @@ impl Authorizer for Policies {
         }
         Decision::NoOpinion("No policy matched.".to_owned())
     }
+
+    fn rules_of(&self, user: &UserInfo, namespace: &str) -> Rules {
+        let here = |policy: &&Policy| policy.is_of(user) && ["*", namespace].contains(&policy.namespace.as_str());
+        Rules { rules: self.0.iter().filter(here).flat_map(Policy::rules).collect(), ..Rules::default() }
+    }
 }
 
 #[cfg(test)]
@@ -162,6 +188,8 @@ mod tests {
 {"apiVersion":"abac.authorization.kubernetes.io/v1beta1","kind":"Policy","spec":{"user":"bob","namespace":"a","resource":"pods","apiGroup":"*","readonly":true}}
 {"apiVersion":"abac.authorization.kubernetes.io/v1beta1","kind":"Policy","spec":{"group":"ops","nonResourcePath":"/logs*"}}
 {"user":"old"}
+{"apiVersion":"abac.authorization.kubernetes.io/v0","kind":"Policy","user":"older","readonly":true}
+{"apiVersion":"abac.authorization.kubernetes.io/v1beta1","kind":"Policy","spec":{"user":"*","nonResourcePath":"/version"}}
 {"apiVersion":"abac.authorization.kubernetes.io/v1beta1","kind":"Policy","spec":{"namespace":"*","resource":"*","apiGroup":"*"}}
 "#;
 
@@ -174,6 +202,7 @@ mod tests {
             ..UserInfo::default()
         };
         let (bob, ops, old) = (user("bob", "x"), user("eve", "ops"), user("old", "x"));
+        let older = user("older", "x");
         let of = |user, verb, namespace| Attributes { namespace, ..Attributes::resource(user, verb, "", "pods") };
         for (asked, is_allowed) in [
             (of(&bob, "list", "a"), true),
@@ -184,11 +213,33 @@ mod tests {
             (Attributes::path(&ops, "get", "/metrics"), false),
             (of(&old, "delete", "b"), true),
             (Attributes::path(&old, "post", "/metrics"), true),
+            (of(&older, "list", "b"), true),
+            (of(&older, "delete", "b"), false),
+            (Attributes::path(&old, "get", "/version"), true),
+            (Attributes::path(&user("x", AUTHENTICATED), "get", "/version"), true),
+            (Attributes::path(&user("x", "system:unauthenticated"), "get", "/version"), false),
         ] {
             assert_eq!(policies.authorize(&asked).is_allow(), is_allowed, "{asked:?}");
         }
         let refusal = policies.authorize(&of(&bob, "delete", "a"));
         assert_eq!(refusal, Decision::NoOpinion("No policy matched.".to_owned()));
+    }
+
+    #[test]
+    fn rules_are_told_where_they_hold() {
+        let policies = Policies::parse(FILE).unwrap();
+        let rules = |name: &str, namespace: &str| {
+            let user = UserInfo { name: name.to_owned(), ..UserInfo::default() };
+            policies.rules_of(&user, namespace).rules
+        };
+        let found = rules("bob", "a");
+        assert_eq!(
+            (found.len(), &found[0].verbs[..], &found[0].resources[..]),
+            (1, &READING.map(str::to_owned)[..], &["pods".to_owned()][..])
+        );
+        assert!(rules("bob", "b").is_empty());
+        let paths: Vec<String> = rules("old", "b").into_iter().flat_map(|rule| rule.non_resource_urls).collect();
+        assert_eq!(paths, ["*"]);
     }
 
     #[test]

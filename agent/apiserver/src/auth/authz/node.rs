@@ -12,6 +12,7 @@ mod graph;
 use api::certificates::v1beta1::PodCertificateRequest;
 use api::core::v1::{PersistentVolume, Pod};
 use api::features::Features;
+use api::labels::{Operator, Requirement};
 use api::rbac::v1::PolicyRule;
 use parking_lot::RwLock;
 
@@ -243,7 +244,10 @@ fn resource_slice(node: &str, attributes: &Attributes<'_>) -> Decision {
 }
 
 fn selects(attributes: &Attributes<'_>, path: &str, value: &str) -> bool {
-    attributes.field_selector.contains(&(path, value))
+    let is_wanted = |r: &Requirement| {
+        r.key == path && r.operator == Operator::In && matches!(&r.values[..], [only] if only == value)
+    };
+    attributes.selected.fields.iter().any(is_wanted)
 }
 
 fn yes() -> Decision {

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
+use api::labels::{Operator, Requirement};
 use cel::{Activation, Budget, CONDITIONS_BUDGET, Program, Value};
 use client::Hook;
 use futures::FutureExt as _;
@@ -11,9 +12,14 @@ use parking_lot::Mutex;
 use serde_json::{Map, Value as Json, json};
 
 use super::settings::{WebhookSettings, condition};
-use super::{Attributes, Authorizer, Decision};
+use super::{Attributes, Authorizer, Decision, Rules};
 use crate::auth::authn::BACKOFF;
+use crate::auth::identity::UserInfo;
+use crate::reviewed::{self, Asked};
 
+const KIND: &str = "SubjectAccessReview";
+/// What answers have to fit.
+const SCHEMA: &str = "k8s.io.api.authorization.v1.SubjectAccessReview";
 /// Most answers that are remembered.
 const MAX_ANSWERS: usize = 8_192;
 /// Longest question whose answer is remembered.
@@ -44,40 +50,41 @@ impl Webhook {
 
     /// What can be said without asking, or the question.
     fn prepare(&self, attributes: &Attributes<'_>) -> Result<String, Decision> {
-        let spec = Json::Object(spec(attributes, "groups"));
-        match concerns(&self.conditions, &self.settings.conditions, &spec) {
+        let mut spec = spec(attributes, "groups");
+        let key = Json::Object(spec.clone()).to_string();
+        fill(&mut spec);
+        match concerns(&self.conditions, &self.settings.conditions, &Json::Object(spec)) {
             Ok(true) => {}
             Ok(false) => return Err(Decision::NoOpinion(String::new())),
             Err(why) => return Err(self.failed(why)),
         }
-        let key = spec.to_string();
         let known = self.answers.lock().get(&key).filter(|(until, _)| Instant::now() < *until).map(|(_, d)| d.clone());
         known.map_or(Ok(key), Err)
     }
 
     fn failed(&self, why: String) -> Decision {
-        Decision::Failed { why, denies: self.settings.denies_on_failure }
+        Decision::Failed { why, reason: String::new(), denies: self.settings.denies_on_failure }
     }
 
     async fn question(&self, attributes: &Attributes<'_>, key: String) -> Decision {
         let is_old = self.settings.version == "v1beta1";
+        let api_version = format!("authorization.k8s.io/{}", self.settings.version);
         let review = json!({
-            "kind": "SubjectAccessReview", "apiVersion": format!("authorization.k8s.io/{}", self.settings.version),
-            "metadata": {}, "spec": spec(attributes, if is_old { "group" } else { "groups" }), "status": {"allowed": false},
+            "kind": KIND, "apiVersion": api_version, "metadata": {},
+            "spec": spec(attributes, if is_old { "group" } else { "groups" }), "status": {"allowed": false},
         });
-        let decision = match self.hook.post_patiently(review.to_string().into(), &BACKOFF).await {
-            Ok(answer) => decision(&answer),
+        // The fields of an answer are the same in both versions.
+        let asked = Asked { api_version: &api_version, kind: KIND, schema: SCHEMA };
+        let answer = match reviewed::ask(&self.hook, &asked, &review, &BACKOFF).await {
+            Ok(answer) => answer["status"].clone(),
             Err(error) => {
-                let error = stdx::chain(&error).to_string();
                 tracing::error!(webhook = self.settings.name, error, "a webhook that authorizes could not be asked");
                 return self.failed(error);
             }
         };
-        let decision = match decision {
-            Ok(decision) => decision,
-            Err(why) => return self.failed(why),
-        };
-        let ttl = if decision.is_allow() { self.settings.authorized_ttl } else { self.settings.unauthorized_ttl };
+        let is_yes = answer["allowed"] == true;
+        let ttl = if is_yes { self.settings.authorized_ttl } else { self.settings.unauthorized_ttl };
+        let decision = decision(&answer);
         if let Some(ttl) = ttl.filter(|_| key.len() < MAX_KEY_BYTES) {
             self.remember(key, decision.clone(), ttl);
         }
@@ -117,11 +124,11 @@ fn spec(asked: &Attributes<'_>, groups: &str) -> Map<String, Json> {
             ("subresource", asked.subresource),
             ("name", asked.name),
         ]);
-        if !asked.field_selector.is_empty() {
-            let requirements = asked.field_selector.iter();
-            let requirements =
-                requirements.map(|(key, value)| json!({"key": key, "operator": "In", "values": [value]}));
-            resource["fieldSelector"] = json!({"requirements": requirements.collect::<Vec<_>>()});
+        for (key, list) in [("fieldSelector", asked.selected.fields), ("labelSelector", asked.selected.labels)] {
+            let requirements: Vec<Json> = list.iter().filter_map(requirement).collect();
+            if !requirements.is_empty() {
+                resource[key] = json!({ "requirements": requirements });
+            }
         }
         spec.insert("resourceAttributes".to_owned(), resource);
     } else {
@@ -142,6 +149,42 @@ fn spec(asked: &Attributes<'_>, groups: &str) -> Map<String, Json> {
     spec
 }
 
+/// Conditions see texts and lists that are empty, too.
+fn fill(spec: &mut Map<String, Json>) {
+    let complete = |map: &mut Map<String, Json>, keys: &[&str], empty: Json| {
+        for key in keys {
+            map.entry(*key).or_insert_with(|| empty.clone());
+        }
+    };
+    complete(spec, &["user", "uid"], "".into());
+    complete(spec, &["groups"], json!([]));
+    complete(spec, &["extra"], json!({}));
+    for (part, keys) in [
+        ("resourceAttributes", &["namespace", "verb", "group", "version", "resource", "subresource", "name"][..]),
+        ("nonResourceAttributes", &["path", "verb"][..]),
+    ] {
+        if let Some(Json::Object(map)) = spec.get_mut(part) {
+            complete(map, keys, "".into());
+        }
+    }
+}
+
+/// A requirement in the words of the question; none if it has no words for it.
+fn requirement(of: &Requirement) -> Option<Json> {
+    let operator = match of.operator {
+        Operator::In => "In",
+        Operator::NotIn => "NotIn",
+        Operator::Exists => "Exists",
+        Operator::DoesNotExist => "DoesNotExist",
+        Operator::GreaterThan | Operator::LessThan => return None,
+    };
+    let mut shown = json!({"key": of.key, "operator": operator});
+    if !of.values.is_empty() {
+        shown["values"] = json!(of.values);
+    }
+    Some(shown)
+}
+
 /// Whether all conditions hold; one that does not outweighs those that cannot be evaluated.
 fn concerns(conditions: &[Program], texts: &[String], spec: &Json) -> Result<bool, String> {
     let budget = Budget::new(CONDITIONS_BUDGET);
@@ -159,15 +202,16 @@ fn concerns(conditions: &[Program], texts: &[String], spec: &Json) -> Result<boo
     if failures.is_empty() { Ok(true) } else { Err(failures.join(", ")) }
 }
 
-fn decision(answer: &[u8]) -> Result<Decision, String> {
-    let answer: Json = serde_json::from_slice(answer).map_err(|e| format!("the answer is no JSON: {e}"))?;
-    let status = &answer["status"];
+fn decision(status: &Json) -> Decision {
     let reason = status["reason"].as_str().unwrap_or_default().to_owned();
     match (status["allowed"] == true, status["denied"] == true) {
-        (true, true) => Err("webhook subject access review returned both allow and deny response".to_owned()),
-        (false, true) => Ok(Decision::Deny(reason)),
-        (true, false) => Ok(Decision::Allow(reason)),
-        (false, false) => Ok(Decision::NoOpinion(reason)),
+        (true, true) => {
+            let why = "webhook subject access review returned both allow and deny response".to_owned();
+            Decision::Failed { why, reason, denies: true }
+        }
+        (false, true) => Decision::Deny(reason),
+        (true, false) => Decision::Allow(reason),
+        (false, false) => Decision::NoOpinion(reason),
     }
 }
 
@@ -192,12 +236,17 @@ impl Authorizer for Webhook {
             Err(decision) => futures::future::ready(decision).boxed(),
         })
     }
+
+    fn rules_of(&self, _user: &UserInfo, _namespace: &str) -> Rules {
+        let errors = vec!["webhook authorizer does not support user rule resolution".to_owned()];
+        Rules { is_incomplete: true, errors, ..Rules::default() }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::auth::identity::UserInfo;
+    use crate::auth::authz::Selected;
 
     #[test]
     fn questions_are_spelt_as_upstreams() {
@@ -208,9 +257,35 @@ mod tests {
             Json::Object(spec(&pods, "groups")),
             json!({"resourceAttributes": resource, "user": "jane", "groups": ["g"]})
         );
+        let requirement = |key: &str, operator, values: &[&str]| Requirement {
+            key: key.to_owned(),
+            operator,
+            values: values.iter().map(|&value| value.to_owned()).collect(),
+        };
+        let fields = [requirement("spec.nodeName", Operator::NotIn, &["n"])];
+        let labels = [requirement("a", Operator::Exists, &[]), requirement("b", Operator::GreaterThan, &["1"])];
+        let selected = Selected { fields: &fields, labels: &labels };
+        let asked = spec(&Attributes { selected, ..pods }, "groups");
+        let of_fields = json!({"requirements": [{"key": "spec.nodeName", "operator": "NotIn", "values": ["n"]}]});
+        assert_eq!(asked["resourceAttributes"]["fieldSelector"], of_fields);
+        let of_labels = json!({"requirements": [{"key": "a", "operator": "Exists"}]});
+        assert_eq!(asked["resourceAttributes"]["labelSelector"], of_labels);
         let path = spec(&Attributes::path(&user, "get", "/x"), "group");
         let expected = json!({"nonResourceAttributes": {"path": "/x", "verb": "get"}, "user": "jane", "group": ["g"]});
         assert_eq!(Json::Object(path), expected);
+    }
+
+    #[test]
+    fn conditions_see_what_is_empty() {
+        let user = UserInfo { name: "jane".to_owned(), ..UserInfo::default() };
+        let mut asked = spec(&Attributes::resource(&user, "list", "", "pods"), "groups");
+        fill(&mut asked);
+        let asked = Json::Object(asked);
+        let text = "request.resourceAttributes.namespace == '' && !('g' in request.groups) && request.uid == ''";
+        let holds = |text: &str| concerns(&[condition(text).unwrap()], &[text.to_owned()], &asked);
+        assert_eq!(holds(text), Ok(true));
+        assert_eq!(holds("has(request.nonResourceAttributes)"), Ok(false));
+        assert_eq!(holds("has(request.resourceAttributes.fieldSelector)"), Ok(false));
     }
 
     #[test]
@@ -231,11 +306,11 @@ mod tests {
 
     #[test]
     fn answers_are_decisions() {
-        let told = |status: Json| decision(json!({"status": status}).to_string().as_bytes());
-        assert_eq!(told(json!({"allowed": true, "reason": "r"})), Ok(Decision::Allow("r".to_owned())));
-        assert_eq!(told(json!({"denied": true})), Ok(Decision::Deny(String::new())));
-        assert_eq!(told(json!({"allowed": false, "reason": "r"})), Ok(Decision::NoOpinion("r".to_owned())));
-        assert!(told(json!({"allowed": true, "denied": true})).is_err());
-        assert!(decision(b"<html>").is_err());
+        let told = |status: Json| decision(&status);
+        assert_eq!(told(json!({"allowed": true, "reason": "r"})), Decision::Allow("r".to_owned()));
+        assert_eq!(told(json!({"denied": true})), Decision::Deny(String::new()));
+        assert_eq!(told(json!({"allowed": false, "reason": "r"})), Decision::NoOpinion("r".to_owned()));
+        let both = told(json!({"allowed": true, "denied": true}));
+        assert!(matches!(both, Decision::Failed { denies: true, .. }), "{both:?}");
     }
 }

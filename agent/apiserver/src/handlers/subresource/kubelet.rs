@@ -34,6 +34,9 @@ pub(super) async fn serve(call: &Call, query: &Query, (mut parts, body): (Parts,
     if is_log {
         check_log_options(call)?;
     }
+    if call.info.subresource == "portforward" {
+        check_ports(query)?;
+    }
     let object = read::current(call).await?;
     let value = codec::to_value(call.storage()?, call.kind, &object)?;
     let path = path_of(call, query, &value)?;
@@ -64,6 +67,19 @@ pub(super) async fn serve(call: &Call, query: &Query, (mut parts, body): (Parts,
     tunnel::forward(&target, uri, parts, body).await.map_err(dialing)
 }
 
+/// Ports are numbers, before anything is looked for.
+fn check_ports(query: &Query) -> Result<()> {
+    for port in query.all("ports").iter().flat_map(|list| list.split(',')) {
+        if port.parse::<u16>().is_err() {
+            let is_number = !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit());
+            let why = if is_number { "value out of range" } else { "invalid syntax" };
+            let text = format!("cannot convert to []int32: strconv.ParseUint: parsing {port:?}: {why}");
+            return Err(Failure::bad_request(text));
+        }
+    }
+    Ok(())
+}
+
 fn dialing(error: backend::DialError) -> Failure {
     Failure::internal(format!("error dialing backend: {error}"))
 }
@@ -89,7 +105,7 @@ async fn log(call: &Call, target: &Target, uri: Uri, mut parts: Parts) -> Result
         return Err(log_failure(call, status, &text));
     }
     if websocket::is_asked_for(&parts.headers) {
-        return websocket::stream(&mut parts, body, false);
+        return websocket::stream(&mut parts, body);
     }
     let mut response = Response::new(body);
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
@@ -191,7 +207,12 @@ pub(super) fn address_of(call: &Call, node: &str) -> Result<(String, u16)> {
     let find = |kind: &str| addresses.iter().find(|a| a["type"] == kind).and_then(|a| a["address"].as_str());
     let types = call.app.config.kubelet.as_ref().map(|kubelet| kubelet.address_types.as_slice()).unwrap_or_default();
     let host = types.iter().find_map(|kind| find(kind));
-    let host = host.ok_or_else(|| Failure::internal(format!("no preferred addresses found; node {node} has none")))?;
+    let host = host.ok_or_else(|| {
+        let shown = |a: &serde_json::Value| format!("{{{} {}}}", tree::text(a, "/type"), tree::text(a, "/address"));
+        let known = addresses.iter().map(shown).collect::<Vec<_>>().join(" ");
+        let text = format!("no preferred addresses found; known addresses: [{known}]");
+        Failure::new(StatusCode::INTERNAL_SERVER_ERROR, "", text)
+    })?;
     let port = tree::integer(&value, "/status/daemonEndpoints/kubeletEndpoint/Port").unwrap_or(KUBELET_PORT);
     Ok((host.to_owned(), u16::try_from(port).unwrap_or_default()))
 }

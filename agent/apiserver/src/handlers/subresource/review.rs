@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::answer::Body;
 use crate::app::Call;
 use crate::auth::authn::AuthnError;
-use crate::auth::authz::{Attributes, Decision};
+use crate::auth::authz::{Attributes, Decision, Rules};
 use crate::codec;
 use crate::handlers::read;
 use crate::handlers::write::{check_namespace, decode_object};
@@ -79,6 +79,11 @@ async fn token(call: &Call, schema: &str, mut review: Value) -> Result<Response<
         }
         if asked.is_empty() || !found.audiences.is_empty() { Ok(found) } else { Err(AuthnError::UnknownToken) }
     });
+    if let Some(secret) = found.as_ref().ok().and_then(|found| found.secret.as_ref())
+        && let Some(warning) = call.app.access.note_use(secret, &call.record)
+    {
+        call.warn(warning);
+    }
     review["status"] = match found {
         Ok(found) => json!({"authenticated": true, "user": user_value(&found.user), "audiences": found.audiences}),
         Err(error) => json!({"user": {}, "error": error.to_string()}),
@@ -105,15 +110,15 @@ fn access(call: &Call, review: &Value, about: Review) -> Result<Value> {
         extra: spec.extra.into_iter().map(|(key, values)| (key, values.items)).collect(),
     };
     let user = if about == Review::Own { &call.user } else { &asked };
-    let pairs = spec.resource_attributes.as_ref().map(authorization::field_pairs).unwrap_or_default();
+    let selection = spec.resource_attributes.as_ref().map(authorization::selection).unwrap_or_default();
     let unread = spec.resource_attributes.as_ref().map(authorization::unread_selectors).unwrap_or_default();
     let decision = match (&spec.resource_attributes, &spec.non_resource_attributes) {
         (Some(resource), _) => call.app.access.decide(&Attributes {
-            version: &resource.version,
+            version: if resource.version.is_empty() { "*" } else { &resource.version },
             subresource: &resource.subresource,
             namespace: &resource.namespace,
             name: &resource.name,
-            field_selector: if matches!(&*resource.verb, "list" | "watch" | "deletecollection") { &pairs } else { &[] },
+            selected: selection.selected(),
             ..Attributes::resource(user, &resource.verb, &resource.group, &resource.resource)
         }),
         (None, other) => {
@@ -122,14 +127,21 @@ fn access(call: &Call, review: &Value, about: Review) -> Result<Value> {
         }
     };
     let mut status = json!({"allowed": decision.is_allow()});
-    if matches!(decision, Decision::Deny(_)) {
+    let (is_denied, failure) = match &decision {
+        Decision::Deny(_) => (true, None),
+        Decision::Failed { why, denies, .. } => (*denies, Some(why.clone())),
+        Decision::Allow(_) | Decision::NoOpinion(_) => (false, None),
+    };
+    if is_denied {
         status["denied"] = true.into();
     }
     if !decision.reason().is_empty() {
         status["reason"] = decision.reason().into();
     }
-    if !unread.is_empty() {
-        status["evaluationError"] = unread.into();
+    let unread = Some(unread).filter(|unread| !unread.is_empty());
+    let errors: Vec<String> = failure.into_iter().chain(unread).collect();
+    if !errors.is_empty() {
+        status["evaluationError"] = errors.join(", ").into();
     }
     Ok(status)
 }
@@ -139,10 +151,9 @@ fn rules(call: &Call, review: &Value) -> Result<Value> {
     if namespace.is_empty() {
         return Err(Failure::bad_request("no namespace on request"));
     }
-    let held = call.app.access.rules_for(&call.user, namespace);
-    let errors = held.errors(None);
+    let Rules { rules, is_incomplete, errors } = call.app.access.rules_of(&call.user, namespace);
     let (mut resources, mut others) = (Vec::new(), Vec::new());
-    for rule in held.rules {
+    for rule in rules {
         if rule.non_resource_urls.is_empty() {
             let mut value = json!({"verbs": rule.verbs, "apiGroups": rule.api_groups, "resources": rule.resources});
             if !rule.resource_names.is_empty() {
@@ -153,9 +164,11 @@ fn rules(call: &Call, review: &Value) -> Result<Value> {
             others.push(json!({"verbs": rule.verbs, "nonResourceURLs": rule.non_resource_urls}));
         }
     }
-    let mut status = json!({"resourceRules": resources, "nonResourceRules": others, "incomplete": false});
-    if !errors.is_empty() {
-        status["evaluationError"] = errors.into();
+    let mut status = json!({"resourceRules": resources, "nonResourceRules": others, "incomplete": is_incomplete});
+    match &errors[..] {
+        [] => {}
+        [one] => status["evaluationError"] = one.as_str().into(),
+        some => status["evaluationError"] = format!("[{}]", some.join(", ")).into(),
     }
     Ok(status)
 }

@@ -36,6 +36,11 @@ pub(super) async fn request(call: &Call, body: &[u8]) -> Result<Response<Body>> 
     crate::admission::check_message(call, &request).await?;
     let signer =
         call.app.access.signer.as_ref().ok_or_else(|| Failure::not_implemented("signing service account tokens"))?;
+    let asked = seconds;
+    let seconds = signer.life(asked);
+    if seconds < asked {
+        call.warn(format!("requested expiration of {asked} seconds shortened to {seconds} seconds"));
+    }
     let audiences = tree::list(&request, "/spec/audiences").iter().filter_map(|a| a.as_str().map(str::to_owned));
     let spec = TokenSpec {
         namespace: call.namespace().to_owned(),

@@ -7,7 +7,7 @@ use api::admissionregistration::v1::{
 use cel::{Environment, Type};
 use serde_json::json;
 
-use super::{FAILURE_POLICIES, REINVOCATION_POLICIES, rules};
+use super::{FAILURE_POLICIES, REINVOCATION_POLICIES, json_path, rules};
 use crate::expressions::{self, Scope, Variables, compile, environment};
 use crate::status::FieldError;
 use crate::strategy::Part;
@@ -206,7 +206,15 @@ fn status(policy: &ValidatingAdmissionPolicy, errors: &mut Errors) {
     for (i, warning) in warnings.enumerate() {
         let item = checking.child(list);
         checks::required(&item.index(i).child("warning"), &warning.warning, errors);
-        checks::required(&item.index(i).child("fieldRef"), warning.field_ref.trim(), errors);
+        let (field, list) = (&warning.field_ref, item.index(i));
+        checks::required(&list.child("fieldRef"), field.trim(), errors);
+        if let Some(why) = json_path::complaint(field) {
+            errors.push(FieldError::invalid(
+                list.child("fieldRef"),
+                field.as_str(),
+                format!("invalid JSONPath: {why}"),
+            ));
+        }
     }
     conditions::conditions(&path.child("conditions"), &policy.status.conditions, errors);
 }

@@ -27,7 +27,9 @@ pub fn resource_slice(change: &Change<'_, ResourceSlice>, errors: &mut Errors) {
         checks::immutable(&SPEC.child("nodeName"), (&new.node_name, &old.node_name), name, errors);
     }
     nodes(new, errors);
-    if !new.shared_counters.is_empty() && !new.devices.is_empty() {
+    // Lists that hold nothing were given, too.
+    let is_given = |list: &str| change.given["spec"][list].is_array();
+    if is_given("sharedCounters") && is_given("devices") {
         errors.push(FieldError::invalid(SPEC, "", "only one of `sharedCounters` or `devices` is allowed"));
     }
     let max = if new.devices.iter().any(is_advanced) { MAX_ADVANCED_DEVICES } else { MAX_DEVICES };

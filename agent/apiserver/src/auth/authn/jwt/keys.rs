@@ -3,39 +3,44 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use client::Fetcher;
+use client::{Fetcher, HookError};
 use parking_lot::Mutex;
-use ring::signature::{self, RsaPublicKeyComponents, UnparsedPublicKey};
 use serde_json::Value;
 use tokio::time::Instant;
 
+use crate::auth::jws::{Compact, Curve, Key, decode};
+
 /// Shortest time between two fetches: whoever makes up tokens cannot make us ask more often.
-const MIN_INTERVAL: Duration = Duration::from_secs(5);
+const MIN_INTERVAL: Duration = Duration::from_secs(1);
 /// Most keys of one issuer.
 const MAX_KEYS: usize = 256;
 
-/// A public key.
+/// Why nobody can be believed before the issuer told of itself.
+pub(super) const NOT_INITIALIZED: &str = "authenticator not initialized";
+
+/// A public key by its name.
 #[derive(Debug, PartialEq, Eq)]
-struct Key {
+struct Named {
     id: String,
-    material: Material,
+    key: Key,
 }
 
-#[derive(Debug, PartialEq, Eq)]
-enum Material {
-    Rsa { modulus: Vec<u8>, exponent: Vec<u8> },
-    Point { curve: String, point: Vec<u8> },
+/// Why a token is not believed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Unverified {
+    /// The issuer's document is not known.
+    NotInitialized,
+    /// No key made the signature, or the keys are not known.
+    Signature(String),
 }
 
-/// What a token is signed with.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Signed<'t> {
-    pub(super) algorithm: &'t str,
-    pub(super) key_id: &'t str,
-    pub(super) message: &'t [u8],
-    pub(super) signature: &'t [u8],
+impl std::fmt::Display for Unverified {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::NotInitialized => f.write_str(NOT_INITIALIZED),
+            Self::Signature(why) => write!(f, "failed to verify signature: {why}"),
+        }
+    }
 }
 
 /// The keys of one issuer.
@@ -43,116 +48,113 @@ pub(super) struct Keys {
     issuer: String,
     discovery: String,
     fetcher: Fetcher,
-    known: Mutex<Arc<Vec<Key>>>,
-    /// When keys were last asked for; held while somebody asks.
-    asked_at: tokio::sync::Mutex<Option<Instant>>,
+    known: Mutex<Arc<Vec<Named>>>,
+    /// When keys were last asked for and why they were not told; held while somebody asks.
+    asked: tokio::sync::Mutex<Option<(Instant, Option<Unverified>)>>,
 }
 
 impl Keys {
-    pub(super) fn new(issuer: &str, discovery: Option<&str>, ca_pem: Option<Vec<u8>>) -> Self {
-        let usual = || format!("{}/.well-known/openid-configuration", issuer.trim_end_matches('/'));
+    pub(super) fn new(issuer: &str, discovery: Option<&str>, fetcher: Fetcher) -> Self {
+        let usual = || format!("{}/.well-known/openid-configuration", issuer.strip_suffix('/').unwrap_or(issuer));
         Self {
             issuer: issuer.to_owned(),
             discovery: discovery.map_or_else(usual, str::to_owned),
-            fetcher: Fetcher::new(ca_pem),
+            fetcher,
             known: Mutex::default(),
-            asked_at: tokio::sync::Mutex::default(),
+            asked: tokio::sync::Mutex::default(),
         }
     }
 
     /// Whether one of the keys made a signature; they are fetched anew if none did.
-    pub(super) async fn verify(&self, signed: Signed<'_>) -> Result<(), String> {
+    pub(super) async fn verify(&self, token: &Compact<'_>) -> Result<(), Unverified> {
         let before = self.known.lock().clone();
-        if before.iter().any(|key| key.verifies(signed)) {
+        if is_signed(token, &before) {
             return Ok(());
         }
-        let mut asked_at = self.asked_at.lock().await;
-        let now = self.known.lock().clone();
-        if Arc::ptr_eq(&before, &now) {
-            if asked_at.is_some_and(|at| at.elapsed() < MIN_INTERVAL) {
-                return Err("failed to verify signature: no key of the issuer made it".to_owned());
+        let mut asked = self.asked.lock().await;
+        // Somebody else may have asked while this one waited.
+        if Arc::ptr_eq(&before, &self.known.lock()) {
+            match &*asked {
+                Some((at, failure)) if at.elapsed() < MIN_INTERVAL => {
+                    return Err(failure.clone().unwrap_or_else(unsigned));
+                }
+                _ => {}
             }
             let fetched = self.fetch().await;
-            *asked_at = Some(Instant::now());
+            *asked = Some((Instant::now(), fetched.as_ref().err().cloned()));
             *self.known.lock() = Arc::new(fetched?);
         }
-        drop(asked_at);
+        drop(asked);
         let now = self.known.lock().clone();
-        let is_good = now.iter().any(|key| key.verifies(signed));
-        if is_good { Ok(()) } else { Err("failed to verify signature: no key of the issuer made it".to_owned()) }
+        if is_signed(token, &now) { Ok(()) } else { Err(unsigned()) }
     }
 
-    async fn fetch(&self) -> Result<Vec<Key>, String> {
-        let read = async |url: &str| -> Result<Value, String> {
-            let text = self.fetcher.get(url).await.map_err(|e| format!("fetching {url}: {}", stdx::chain(&e)))?;
-            serde_json::from_slice(&text).map_err(|e| format!("fetching {url}: {e}"))
+    async fn fetch(&self) -> Result<Vec<Named>, Unverified> {
+        let uninitialized = |why: String| {
+            tracing::error!(issuer = self.issuer, why, "an issuer of tokens does not tell of itself");
+            Unverified::NotInitialized
         };
-        let document = read(&self.discovery).await?;
+        let document =
+            self.fetcher.get(&self.discovery).await.map_err(|e| uninitialized(stdx::chain(&e).to_string()))?;
+        let document: Value = serde_json::from_slice(&document).map_err(|e| uninitialized(e.to_string()))?;
         let told = document["issuer"].as_str().unwrap_or_default();
         if told != self.issuer {
-            return Err(format!(
-                "issuer did not match the issuer returned by provider, expected {:?} got {told:?}",
-                self.issuer
-            ));
+            let expected = &self.issuer;
+            return Err(uninitialized(format!(
+                "oidc: issuer did not match the issuer returned by provider, expected {expected:?} got {told:?}"
+            )));
         }
-        let url = document["jwks_uri"].as_str().ok_or("provider did not return JWKS URL")?;
-        Ok(keys_of(&read(url).await?))
+        let url = document["jwks_uri"].as_str().unwrap_or_default();
+        let failed = |why: String| Unverified::Signature(format!("fetching keys oidc: {why}"));
+        let keys = self.fetcher.get(url).await.map_err(|error| {
+            failed(match &error {
+                HookError::Refused { code, text, .. } => format!("get keys failed: {code} {text}"),
+                _ => format!("get keys failed {}", stdx::chain(&error)),
+            })
+        })?;
+        keys_of(&keys).map_err(|why| failed(format!("failed to decode keys: {why}")))
     }
 }
 
-/// The keys of a document that we can do something with.
-fn keys_of(document: &Value) -> Vec<Key> {
+fn unsigned() -> Unverified {
+    Unverified::Signature("failed to verify id token signature".to_owned())
+}
+
+/// Whether the key that a token names made its signature, or any if it names none.
+fn is_signed(token: &Compact<'_>, keys: &[Named]) -> bool {
+    let is_named = |named: &&Named| token.key_id.is_empty() || named.id == token.key_id;
+    keys.iter().filter(is_named).any(|named| token.is_signed_by(&named.key))
+}
+
+/// The keys of a document. What they are meant for does not count, as an issuer's keys are for its tokens; a document
+/// with a key that cannot be read tells of none.
+fn keys_of(document: &[u8]) -> Result<Vec<Named>, String> {
+    let document: Value = serde_json::from_slice(document).map_err(|e| e.to_string())?;
     let list = document["keys"].as_array().map(Vec::as_slice).unwrap_or_default();
-    list.iter().take(MAX_KEYS).filter_map(Key::parse).collect()
+    list.iter().take(MAX_KEYS).map(key).collect()
 }
 
-impl Key {
-    fn parse(value: &Value) -> Option<Self> {
-        let text = |key: &str| value[key].as_str().unwrap_or_default();
-        let bytes = |key: &str| URL_SAFE_NO_PAD.decode(text(key).trim_end_matches('=')).ok().filter(|b| !b.is_empty());
-        if !matches!(text("use"), "" | "sig") {
-            return None;
-        }
-        let material = match text("kty") {
-            "RSA" => Material::Rsa { modulus: bytes("n")?, exponent: bytes("e")? },
-            "EC" => {
-                // An uncompressed point: a marker byte, then both coordinates in full length.
-                let point = [&[4][..], &bytes("x")?, &bytes("y")?].concat();
-                Material::Point { curve: text("crv").to_owned(), point }
+fn key(value: &Value) -> Result<Named, String> {
+    let text = |key: &str| value[key].as_str().unwrap_or_default();
+    let bytes = |key: &str| match decode(text(key).trim_end_matches('=')) {
+        Ok(bytes) if bytes.is_empty() => Err(format!("a key of type {:?} has no {key:?}", text("kty"))),
+        other => other,
+    };
+    let key = match text("kty") {
+        "RSA" => Key::Rsa { modulus: bytes("n")?, exponent: bytes("e")? },
+        "EC" => {
+            let curve =
+                Curve::find(text("crv")).ok_or_else(|| format!("unsupported elliptic curve '{}'", text("crv")))?;
+            let (x, y) = (bytes("x")?, bytes("y")?);
+            if x.len() != curve.bytes() || y.len() != curve.bytes() {
+                return Err(format!("invalid EC public key, wrong length for {}", curve.name()));
             }
-            _ => return None,
-        };
-        Some(Self { id: text("kid").to_owned(), material })
-    }
-
-    fn verifies(&self, signed: Signed<'_>) -> bool {
-        if !signed.key_id.is_empty() && !self.id.is_empty() && self.id != signed.key_id {
-            return false;
+            Key::Point { curve, point: [&[4][..], &x, &y].concat() }
         }
-        match &self.material {
-            Material::Rsa { modulus, exponent } => {
-                let parameters = match signed.algorithm {
-                    "RS256" => &signature::RSA_PKCS1_2048_8192_SHA256,
-                    "RS384" => &signature::RSA_PKCS1_2048_8192_SHA384,
-                    "RS512" => &signature::RSA_PKCS1_2048_8192_SHA512,
-                    "PS256" => &signature::RSA_PSS_2048_8192_SHA256,
-                    "PS384" => &signature::RSA_PSS_2048_8192_SHA384,
-                    "PS512" => &signature::RSA_PSS_2048_8192_SHA512,
-                    _ => return false,
-                };
-                let key = RsaPublicKeyComponents { n: modulus, e: exponent };
-                key.verify(parameters, signed.message, signed.signature).is_ok()
-            }
-            Material::Point { curve, point } => {
-                let algorithm = match (curve.as_str(), signed.algorithm) {
-                    ("P-256", "ES256") => &signature::ECDSA_P256_SHA256_FIXED,
-                    ("P-384", "ES384") => &signature::ECDSA_P384_SHA384_FIXED,
-                    _ => return false,
-                };
-                UnparsedPublicKey::new(algorithm, point).verify(signed.message, signed.signature).is_ok()
-            }
-        }
-    }
+        "oct" | "OKP" => Key::Other,
+        other => return Err(format!("unknown json web key type '{other}'")),
+    };
+    Ok(Named { id: text("kid").to_owned(), key })
 }
 
 #[cfg(test)]
@@ -162,23 +164,49 @@ mod tests {
 
     use super::*;
 
+    fn read(keys: &Value) -> Result<Vec<Named>, String> {
+        keys_of(json!({ "keys": keys }).to_string().as_bytes())
+    }
+
     #[test]
-    fn keys_for_other_purposes_are_left_out() {
-        let found = keys_of(&json!({"keys": [
-            {"kty": "RSA", "use": "enc", "n": "AQAB", "e": "AQAB"},
+    fn keys_are_read_whatever_they_are_meant_for_and_none_if_one_is_broken() {
+        let point = "A".repeat(43);
+        let found = read(&json!([
+            {"kty": "RSA", "use": "enc", "alg": "RS512", "n": "AQAB", "e": "AQAB"},
             {"kty": "oct", "k": "AQAB"},
-            {"kty": "EC", "kid": "a", "crv": "P-256", "x": "AQ", "y": "Ag"},
-        ]}));
-        let material = Material::Point { curve: "P-256".to_owned(), point: vec![4, 1, 2] };
-        assert_eq!(found, [Key { id: "a".to_owned(), material }]);
+            {"kty": "EC", "kid": "a", "crv": "P-256", "x": point, "y": point},
+        ]));
+        let ids: Vec<String> = found.unwrap().into_iter().map(|named| named.id).collect();
+        assert_eq!(ids, ["", "", "a"]);
+        for (broken, why) in [
+            (json!({"kty": "XX"}), "unknown json web key type 'XX'"),
+            (json!({"kty": "RSA", "n": "!!", "e": "AQAB"}), "illegal base64 data at input byte 0"),
+            (json!({"kty": "EC", "crv": "P-256", "x": "AQ", "y": "Ag"}), "wrong length for P-256"),
+            (json!({"kty": "EC", "crv": "P-1"}), "unsupported elliptic curve 'P-1'"),
+        ] {
+            let told = read(&json!([{"kty": "RSA", "n": "AQAB", "e": "AQAB"}, broken])).unwrap_err();
+            assert!(told.contains(why), "{told}");
+        }
+    }
+
+    #[test]
+    fn a_token_that_names_a_key_is_of_no_other() {
+        let token = include_str!("../../testdata/es512.jwt").trim();
+        let (point, token) = token.split_once(' ').unwrap();
+        let token = Compact::parse(token).unwrap();
+        let named = |id: &str| {
+            let key = Key::Point { curve: Curve::P521, point: decode(point).unwrap() };
+            [Named { id: id.to_owned(), key }]
+        };
+        assert!(is_signed(&token, &named("a")));
+        assert!(!is_signed(&token, &named("b")));
+        assert!(!is_signed(&token, &named("")));
     }
 
     proptest! {
         #[test]
-        fn no_document_makes_it_panic(n in "[A-Za-z0-9_=-]{0,20}", kty in "RSA|EC|x", alg in "RS256|ES256|PS512") {
-            let document = json!({"keys": [{"kty": kty, "n": n, "e": "AQAB", "x": n, "y": n, "crv": "P-256"}, 1, null]});
-            let signed = Signed { algorithm: &alg, key_id: "", message: b"m", signature: b"s" };
-            prop_assert!(!keys_of(&document).iter().any(|key| key.verifies(signed)));
+        fn no_document_makes_it_panic(n in "[A-Za-z0-9_=-]{0,20}", kty in "RSA|EC|x", crv in "P-256|P-521|x") {
+            let _either_way = read(&json!([{"kty": kty, "n": n, "e": "AQAB", "x": n, "y": n, "crv": crv}, 1, null]));
         }
     }
 }

@@ -4,9 +4,10 @@ use api::core::v1::{
     PersistentVolumeClaimVolumeSource, Pod, SecretKeySelector, SecretReference, Volume,
 };
 use api::features::Features;
+use api::labels::{Operator, Requirement};
 
 use super::NodeAuthorizer;
-use crate::auth::authz::{Attributes, Authorizer};
+use crate::auth::authz::{Attributes, Authorizer, Selected};
 use crate::auth::bootstrap;
 use crate::auth::identity::UserInfo;
 
@@ -147,8 +148,10 @@ fn lists_of_pods_need_the_nodes_own_selector() {
     let nodes = authorizer();
     let user = node("a");
     for (value, allowed) in [("a", true), ("b", false)] {
-        let field_selector = &[("spec.nodeName", value)][..];
-        let attributes = Attributes { field_selector, ..Attributes::resource(&user, "watch", "", "pods") };
+        let values = vec![value.to_owned()];
+        let fields = &[Requirement { key: "spec.nodeName".to_owned(), operator: Operator::In, values }][..];
+        let selected = Selected { fields, labels: &[] };
+        let attributes = Attributes { selected, ..Attributes::resource(&user, "watch", "", "pods") };
         assert_eq!(nodes.authorize(&attributes).is_allow(), allowed);
     }
 }

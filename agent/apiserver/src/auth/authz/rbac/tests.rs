@@ -113,6 +113,10 @@ fn paths_match_exactly_or_by_their_beginning() {
         ("get", "/metrics", false),
         ("get", "/metrics/slis", true),
         ("post", "/version", false),
+        // By no role, but from the first moment.
+        ("get", "/readyz", true),
+        ("post", "/readyz", false),
+        ("get", "/readyz/etcd", false),
     ] {
         assert_eq!(rbac.authorize(&Attributes::path(&user, verb, path)).is_allow(), allowed, "{verb} {path}");
     }

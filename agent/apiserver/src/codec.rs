@@ -10,9 +10,11 @@ mod hostile;
 mod lines;
 mod parse;
 mod plain;
+mod reading;
 mod render;
 #[cfg(test)]
 mod robust;
+mod scalar;
 mod syntax;
 mod unstructured;
 mod yaml;

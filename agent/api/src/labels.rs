@@ -51,6 +51,9 @@ pub enum SelectorError {
 }
 
 mod parse;
+mod words;
+
+pub use words::{NO_SUBDOMAIN, key_complaints, value_complaints};
 
 impl Selector {
     /// Matches no object.
@@ -169,23 +172,13 @@ impl std::fmt::Display for Selector {
 /// Whether `text` is a label key: an optional DNS prefix, a slash, a name of at most 63 characters.
 #[must_use]
 pub fn is_qualified_name(text: &str) -> bool {
-    let (prefix, name) = match text.split_once('/') {
-        Some((prefix, name)) => (Some(prefix), name),
-        None => (None, text),
-    };
-    let prefix_ok = prefix.is_none_or(|p| !p.is_empty() && p.len() <= 253 && p.split('.').all(is_dns_label));
-    prefix_ok && !name.is_empty() && is_label_value(name)
+    key_complaints(text).is_empty()
 }
 
 /// Whether `text` may be a label's value: empty, or at most 63 characters of the allowed ones.
 #[must_use]
 pub fn is_label_value(text: &str) -> bool {
-    let edge = |c: Option<&u8>| c.is_none_or(u8::is_ascii_alphanumeric);
-    let bytes = text.as_bytes();
-    bytes.len() <= 63
-        && edge(bytes.first())
-        && edge(bytes.last())
-        && bytes.iter().all(|c| c.is_ascii_alphanumeric() || matches!(c, b'-' | b'_' | b'.'))
+    value_complaints(text).is_empty()
 }
 
 /// Whether `text` is a DNS label: lower case letters, digits and dashes, at most 63.
@@ -234,6 +227,15 @@ mod tests {
     fn what_is_no_selector_is_refused() {
         for text in ["a in b", "a in (b", "a b", "=x", "a=b=c", "-a=b", ","] {
             assert!(Selector::parse(text).is_err(), "{text}");
+        }
+        for (text, told) in [
+            ("/a=b", "<nil>: Invalid value: \"/a\": prefix part must be non-empty"),
+            ("a>x", "values[0]: Invalid value: \"x\": for 'Gt', 'Lt' operators, the value must be an integer"),
+            (&format!("a={}", "b".repeat(64)), "must be no more than 63 bytes"),
+            ("a in (-,b,_)", "[values[0][a]: Invalid value: \"-\": a valid label must be"),
+        ] {
+            let failure = Selector::parse(text).unwrap_err().to_string();
+            assert!(failure.contains(told), "{failure}");
         }
     }
 

@@ -21,6 +21,7 @@ mod policies;
 mod priority;
 mod quota;
 mod rbac;
+mod resize;
 mod rounds;
 mod rules;
 mod runtime_class;
@@ -304,6 +305,7 @@ async fn check_all(call: &Call, operation: Operation, new: &Value, old: Option<&
     {
         validate(call, &mut change).await?;
     }
+    resize::check(call, operation, new, old)?;
     if is_on(call, "LimitRanger") {
         limits::check(call, operation, new, old)?;
     }

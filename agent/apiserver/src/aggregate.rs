@@ -11,6 +11,7 @@
 mod discover;
 mod forward;
 
+use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -50,6 +51,8 @@ pub struct Remote {
     port: i32,
     bundle: Vec<u8>,
     unchecked: bool,
+    /// How much its group and its version come before others.
+    priority: (i64, i64),
 }
 
 /// What is known of a remote group version.
@@ -77,13 +80,19 @@ impl Aggregator {
         known.get(&format!("{version}.{group}")).map(|k| (k.remote.clone(), k.available))
     }
 
-    /// Rows of everything that other servers serve, for discovery alone.
+    /// Rows of everything that other servers serve, for discovery alone: groups and versions of a higher priority first.
     #[must_use]
     pub fn kinds(&self) -> Vec<&'static Kind> {
         let known = self.known.read();
-        let mut names: Vec<&String> = known.keys().collect();
-        names.sort();
-        names.into_iter().flat_map(|name| known[name].kinds.clone()).collect()
+        let mut all: Vec<&Known> = known.values().collect();
+        all.sort_by(|a, b| {
+            let order = |k: &Known| {
+                let ((group, version), remote) = (k.remote.priority, &k.remote);
+                (Reverse(group), remote.group.clone(), Reverse(version), remote.version.clone())
+            };
+            order(a).cmp(&order(b))
+        });
+        all.into_iter().flat_map(|known| known.kinds.clone()).collect()
     }
 
     /// `GROUP/VERSION` of what other servers serve, and when a document of theirs may have changed.
@@ -106,6 +115,7 @@ impl Remote {
         let service = tree::at(value, "/spec/service").filter(|s| s.is_object())?;
         let text = |key: &str| service[key].as_str().unwrap_or_default().to_owned();
         let bundle = tree::text(value, "/spec/caBundle");
+        let priority = |key: &str| value["spec"][key].as_i64().unwrap_or_default();
         Some(Self {
             name: tree::text(value, "/metadata/name").to_owned(),
             group: tree::text(value, "/spec/group").to_owned(),
@@ -115,6 +125,7 @@ impl Remote {
             port: service["port"].as_i64().and_then(|p| i32::try_from(p).ok()).unwrap_or(443),
             bundle: base64::engine::general_purpose::STANDARD.decode(bundle).unwrap_or_default(),
             unchecked: value["spec"]["insecureSkipTLSVerify"] == true,
+            priority: (priority("groupPriorityMinimum"), priority("versionPriority")),
         })
     }
 
@@ -166,7 +177,7 @@ async fn check_all(app: &Arc<App>) -> (bool, bool) {
         let outcome = check(app, &remote).await;
         let (available, kinds) = match &outcome {
             Ok(kinds) => (true, kinds.clone()),
-            Err(_) => (false, Vec::new()),
+            Err(_) => (false, vec![app.aggregator.rows.away(&remote)]),
         };
         if let Err(failure) = tell(app, &remote.name, &outcome).await {
             tracing::warn!(%failure, name = %remote.name, "the condition of an APIService could not be written");
@@ -291,4 +302,34 @@ pub async fn publish_authorities(app: &Arc<App>) -> Result<()> {
         Ok(new)
     });
     changed.await.map(|_| ())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::discovery;
+
+    #[test]
+    fn what_is_away_is_there_without_resources_and_in_order() {
+        let aggregator = Aggregator::default();
+        for (group, version, priority) in [("a.example", "v1", 10), ("a.example", "v2", 20), ("b.example", "v1", 10)] {
+            let before = if group == "b.example" { 2000 } else { 1000 };
+            let service = json!({"metadata": {"name": format!("{version}.{group}")}, "spec": {"group": group, "version": version,
+                "groupPriorityMinimum": before, "versionPriority": priority, "service": {"name": "s", "namespace": "n"}}});
+            let remote = Arc::new(Remote::read(&service).unwrap());
+            let kinds = vec![aggregator.rows.away(&remote)];
+            aggregator.known.write().insert(remote.name.clone(), Known { remote, available: false, kinds });
+        }
+        let kinds = aggregator.kinds();
+        let groups: Vec<(String, Vec<String>)> = discovery::aggregated(&kinds, false)
+            .items
+            .into_iter()
+            .inspect(|group| assert!(group.versions.iter().all(|v| v.freshness == "Stale" && v.resources.is_empty())))
+            .map(|group| (group.metadata.name, group.versions.into_iter().map(|v| v.version).collect()))
+            .collect();
+        let texts = |group: &str, all: &[&str]| (group.to_owned(), all.iter().map(|v| (*v).to_owned()).collect());
+        assert_eq!(groups, [texts("b.example", &["v1"]), texts("a.example", &["v2", "v1"])]);
+        assert!(discovery::group(&kinds, "a.example").is_some());
+        assert!(discovery::resources(&kinds, ("a.example", "v1"), true).is_none());
+    }
 }

@@ -5,7 +5,7 @@ use std::io::Write as _;
 use bytes::Bytes;
 use flate2::write::GzEncoder;
 use http::header::{ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER, VARY};
-use http::{HeaderMap, HeaderValue, Response, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full};
 use serde_json::Value;
@@ -151,13 +151,29 @@ pub fn set(headers: &mut HeaderMap, name: impl http::header::IntoHeaderName, val
     }
 }
 
-/// What every answer carries.
-pub fn common_headers(headers: &mut HeaderMap, audit_id: &str, warnings: &[String]) {
-    set(headers, "Audit-Id", audit_id);
+/// Marks an answer that another server gave.
+#[derive(Clone, Copy)]
+pub struct PassedOn;
+
+const AUDIT_ID: HeaderName = HeaderName::from_static("audit-id");
+const UNCACHED: HeaderValue = HeaderValue::from_static("no-cache, private");
+
+/// What every answer carries. What another server says of itself stands behind what this one says.
+pub fn common_headers(response: &mut Response<Body>, audit_id: &str, warnings: &[String]) {
+    let is_passed_on = response.extensions().get::<PassedOn>().is_some();
+    let headers = response.headers_mut();
+    let theirs = |headers: &HeaderMap, name: &HeaderName| -> Vec<HeaderValue> {
+        headers.get_all(name).iter().filter(|_| is_passed_on).cloned().collect()
+    };
+    let (ids, cached) = (theirs(headers, &AUDIT_ID), theirs(headers, &CACHE_CONTROL));
+    set(headers, AUDIT_ID, audit_id);
+    ids.into_iter().for_each(|id| _ = headers.append(AUDIT_ID, id));
     // What becomes of a connection is nobody's to keep.
-    if !headers.contains_key(CACHE_CONTROL) && !headers.contains_key(http::header::UPGRADE) {
-        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache, private"));
+    let is_kept_nowhere = is_passed_on || !headers.contains_key(CACHE_CONTROL);
+    if is_kept_nowhere && !headers.contains_key(http::header::UPGRADE) {
+        headers.insert(CACHE_CONTROL, UNCACHED);
     }
+    cached.into_iter().for_each(|theirs| _ = headers.append(CACHE_CONTROL, theirs));
     for warning in told_warnings(warnings) {
         let quoted = warning.replace('\\', "\\\\").replace('"', "\\\"");
         if let Ok(value) = HeaderValue::from_str(&format!("299 - \"{quoted}\"")) {
@@ -236,6 +252,26 @@ pub fn large(code: StatusCode, media_type: &str, body: Body, is_packed: bool) ->
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_another_server_says_stands_behind() {
+        let told = |is_passed_on: bool| {
+            let mut response = Response::new(full(""));
+            if is_passed_on {
+                response.extensions_mut().insert(PassedOn);
+            }
+            set(response.headers_mut(), AUDIT_ID, "theirs");
+            set(response.headers_mut(), CACHE_CONTROL, "public");
+            common_headers(&mut response, "own", &[]);
+            let all = |name: &HeaderName| -> Vec<String> {
+                response.headers().get_all(name).iter().map(|v| v.to_str().unwrap().to_owned()).collect()
+            };
+            (all(&AUDIT_ID), all(&CACHE_CONTROL))
+        };
+        let texts = |all: &[&str]| all.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
+        assert_eq!(told(true), (texts(&["own", "theirs"]), texts(&["no-cache, private", "public"])));
+        assert_eq!(told(false), (texts(&["own"]), texts(&["public"])));
+    }
 
     #[test]
     fn warnings_are_cut_when_they_are_too_much() {

@@ -10,9 +10,11 @@ mod hostile;
 mod lines;
 mod parse;
 mod plain;
+mod reading;
 mod render;
 #[cfg(test)]
 mod robust;
+mod scalar;
 mod syntax;
 mod unstructured;
 mod yaml;
@@ -170,7 +172,12 @@ pub fn yaml_frame(head: &[u8], tail: &[u8], is_empty: bool) -> Result<(Vec<u8>, 
     let whole: Value = serde_json::from_slice(&[head, tail].concat()).map_err(Failure::internal)?;
     let list = if whole.get("rows").is_some() { "rows" } else { "items" };
     let (before, after) = yaml::around(&whole, list);
-    Ok((format!("{before}{list}:{}\n", if is_empty { " []" } else { "" }).into(), after.into()))
+    let items = match &whole[list] {
+        Value::Null => " null",
+        _ if is_empty => " []",
+        _ => "",
+    };
+    Ok((format!("{before}{list}:{items}\n").into(), after.into()))
 }
 
 /// The JSON text of an item of a list as YAML.

@@ -96,7 +96,8 @@ pub fn group(kinds: &[&Kind], group: &str) -> Option<Document> {
 /// `/api/v1` and `/apis/GROUP/VERSION`, `None` where that is not served; with hashes of what is stored, or without.
 #[must_use]
 pub fn resources(kinds: &[&Kind], (group, version): (&str, &str), hashes: bool) -> Option<Document> {
-    let rows: Vec<&Kind> = kinds.iter().copied().filter(|k| k.group == group && k.version == version).collect();
+    let named = |k: &&Kind| k.group == group && k.version == version && !is_away(k);
+    let rows: Vec<&Kind> = kinds.iter().copied().filter(named).collect();
     let group_version = rows.first()?.api_version();
     let mut resources: Vec<ApiResource> =
         rows.iter().flat_map(|kind| std::iter::once(resource_of(kind)).chain(subresources_of(kind))).collect();
@@ -184,10 +185,16 @@ fn subresources_of<'a>(kind: &'a Kind) -> impl Iterator<Item = ApiResource> + 'a
     })
 }
 
+/// Whether a row stands for what a server that is away serves.
+fn is_away(kind: &Kind) -> bool {
+    kind.plural.is_empty()
+}
+
 fn version_of(kinds: &[&Kind], group: &str, version: &str) -> ApiVersionDiscovery {
-    let mut resources: Vec<ApiResourceDiscovery> = kinds
-        .iter()
-        .filter(|k| k.group == group && k.version == version)
+    let own = || kinds.iter().filter(|k| k.group == group && k.version == version);
+    let freshness = if own().any(|kind| is_away(kind)) { "Stale" } else { "Current" }.to_owned();
+    let mut resources: Vec<ApiResourceDiscovery> = own()
+        .filter(|kind| !is_away(kind))
         .map(|kind| ApiResourceDiscovery {
             resource: kind.plural.to_owned(),
             response_kind: Some(response_kind(kind)),
@@ -200,7 +207,7 @@ fn version_of(kinds: &[&Kind], group: &str, version: &str) -> ApiVersionDiscover
         })
         .collect();
     resources.sort_by(|a, b| a.resource.cmp(&b.resource));
-    ApiVersionDiscovery { version: version.to_owned(), resources, freshness: "Current".to_owned() }
+    ApiVersionDiscovery { version: version.to_owned(), resources, freshness }
 }
 
 /// What a resource answers with: custom resources tell their group and version.

@@ -20,7 +20,7 @@ mod update;
 pub use apply::{Applying, apply};
 pub use entries::{Manager, manager_name};
 pub use merge::{Shape, merge_config};
-pub use scale::{Scaling, apply_scale};
+pub use scale::{Scaling, apply_scale, scale_managers, track_scale};
 pub use schema::Target;
 pub use typed::misfits as misfits_of;
 pub use update::{keep_times, of_new, track};

@@ -17,7 +17,7 @@ use parking_lot::RwLock;
 
 use crate::app::App;
 
-pub use admission::{Admission, Asked, Question, Step};
+pub use admission::{Admission, Asked, Judged, Looked, Question, Step};
 pub use histogram::Histogram;
 pub use requests::{Labels, Requests};
 pub use storage::{Calls, Metered};

@@ -29,6 +29,35 @@ pub enum Form {
     MetadataList,
 }
 
+/// The version of `meta.k8s.io` that tables and metadata forms are written in. Their fields are the same.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Meta {
+    /// `v1`
+    #[default]
+    V1,
+    /// `v1beta1`, which old clients ask for.
+    V1Beta1,
+}
+
+impl Meta {
+    /// Group and version.
+    #[must_use]
+    pub fn api_version(self) -> &'static str {
+        match self {
+            Self::V1 => "meta.k8s.io/v1",
+            Self::V1Beta1 => "meta.k8s.io/v1beta1",
+        }
+    }
+
+    fn named(group: &str, version: &str) -> Option<Self> {
+        match (group, version) {
+            ("meta.k8s.io", "v1") => Some(Self::V1),
+            ("meta.k8s.io", "v1beta1") => Some(Self::V1Beta1),
+            _ => None,
+        }
+    }
+}
+
 /// What a client wants to read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Accept {
@@ -36,6 +65,8 @@ pub struct Accept {
     pub encoding: Encoding,
     /// In which form.
     pub form: Form,
+    /// In which version forms other than the object itself are.
+    pub meta: Meta,
     /// Indented JSON.
     pub pretty: bool,
 }
@@ -161,7 +192,7 @@ impl Accept {
     }
 
     /// Plain JSON.
-    pub const JSON: Self = Self { encoding: Encoding::Json, form: Form::Object, pretty: false };
+    pub const JSON: Self = Self { encoding: Encoding::Json, form: Form::Object, meta: Meta::V1, pretty: false };
 
     /// What a client gets that takes none of our encodings: what a person reads, unless a pattern of it fits JSON.
     #[must_use]
@@ -214,16 +245,17 @@ impl Clause<'_> {
             "*/*" | "application/*" => Encoding::Json,
             other => Encoding::from_media_type(other)?,
         };
-        let meta = self.group == "meta.k8s.io" && matches!(self.version, "v1" | "v1beta1");
+        let meta = Meta::named(self.group, self.version);
+        let is_form = forms && meta.is_some();
         let form = match self.transform {
             "" if self.group.is_empty() && self.version.is_empty() => Form::Object,
-            "Table" if meta && forms && encoding != Encoding::Protobuf => Form::Table,
-            "PartialObjectMetadata" if meta && forms => Form::Metadata,
-            "PartialObjectMetadataList" if meta && forms => Form::MetadataList,
+            "Table" if is_form && encoding != Encoding::Protobuf => Form::Table,
+            "PartialObjectMetadata" if is_form => Form::Metadata,
+            "PartialObjectMetadataList" if is_form => Form::MetadataList,
             _ => return None,
         };
         let pretty = self.pretty.is_some_and(|p| p == "1" || p == "true");
-        Some(Accept { encoding, form, pretty })
+        Some(Accept { encoding, form, meta: meta.unwrap_or_default(), pretty })
     }
 }
 
@@ -282,6 +314,8 @@ mod tests {
     fn the_first_known_clause_wins() {
         let text = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json;as=Table;v=v1beta1;g=meta.k8s.io,application/json";
         assert_eq!(accept(text).unwrap().form, Form::Table);
+        let old = accept("application/json;as=Table;v=v1beta1;g=meta.k8s.io,application/json").unwrap();
+        assert_eq!((old.form, old.meta), (Form::Table, Meta::V1Beta1));
         assert_eq!(
             accept("application/vnd.kubernetes.protobuf,application/json").unwrap().encoding,
             Encoding::Protobuf

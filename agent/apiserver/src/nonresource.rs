@@ -14,6 +14,8 @@ use crate::request::{Query, RequestInfo};
 use crate::status::{Failure, Result};
 use crate::{codec, describe, discovery, health, zpages};
 
+/// The release whose API is served: 1.x.
+pub const MINOR: i64 = 36;
 /// The version this server says it is, with what it is built from.
 pub const GIT_VERSION: &str = "v1.36.3+keelson";
 
@@ -224,11 +226,12 @@ fn tagged(parts: &Parts, media_type: &str, body: Bytes, tag: &str) -> Response<B
 /// The version, as JSON with the keys in the order of upstream.
 pub fn version() -> String {
     let platform = format!("linux/{}", if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" });
+    let minor = MINOR.to_string();
     let texts = [
         ("major", "1"),
-        ("minor", "36"),
+        ("minor", &minor),
         ("emulationMajor", "1"),
-        ("emulationMinor", "36"),
+        ("emulationMinor", &minor),
         ("minCompatibilityMajor", "1"),
         ("minCompatibilityMinor", "35"),
         ("gitVersion", GIT_VERSION),

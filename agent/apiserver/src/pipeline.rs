@@ -63,7 +63,7 @@ pub async fn serve(app: Arc<App>, request: Request<Body>) -> Response<Body> {
         accept.pretty |= negotiate::is_pretty(&headers, &Query::default());
         answer::failure(&failure, accept)
     });
-    answer::common_headers(response.headers_mut(), &audit_id, &marks.warnings);
+    answer::common_headers(&mut response, &audit_id, &marks.warnings);
     if marks.refused && matches!(response.status().as_u16(), 400 | 403) {
         response.headers_mut().insert("X-Content-Type-Options", http::HeaderValue::from_static("nosniff"));
     }

@@ -237,6 +237,13 @@ pub fn columns(kind: &api::Kind) -> String {
     format!("[{}]", known.iter().map(text).collect::<Vec<_>>().join(","))
 }
 
+/// Whether a kind has no printer of its own: its table shows names and ages.
+#[must_use]
+pub fn is_plain(kind: &api::Kind) -> bool {
+    let known = COLUMNS.get(&(kind.group, kind.version, kind.plural));
+    known.is_some_and(|columns| columns.iter().any(|column| column.name == "Created At"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -46,7 +46,8 @@ impl Query {
     #[must_use]
     pub fn parse(raw: &str) -> Self {
         let mut values = BTreeMap::new();
-        for pair in raw.split('&').filter(|p| !p.is_empty()) {
+        // A pair with a semicolon is dropped: once it was a separator too.
+        for pair in raw.split('&').filter(|p| !p.is_empty() && !p.contains(';')) {
             let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
             values.entry(percent_decode(key, true)).or_insert_with(|| percent_decode(value, true));
         }

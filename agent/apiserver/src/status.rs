@@ -94,7 +94,9 @@ impl Failure {
     fn cause(mut self, reason: &str, message: &str, field: &str) -> Self {
         let mut cause = Map::new();
         cause.insert("reason".into(), reason.into());
-        cause.insert("message".into(), message.into());
+        if !message.is_empty() {
+            cause.insert("message".into(), message.into());
+        }
         if !field.is_empty() {
             cause.insert("field".into(), field.into());
         }
@@ -177,6 +179,12 @@ impl Failure {
             format!("{subject} {} is forbidden: {why}", quoted(name))
         };
         Self::new(StatusCode::FORBIDDEN, "Forbidden", message).about(subject, name)
+    }
+
+    /// The same refusal with a word for machines.
+    #[must_use]
+    pub fn because(self, reason: &str) -> Self {
+        self.cause(reason, "", "")
     }
 
     /// Another code and reason for the same refusal.

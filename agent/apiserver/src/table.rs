@@ -3,12 +3,50 @@
 use bytes::Bytes;
 use serde_json::Value;
 
+use crate::app::Call;
 use crate::cache::Object;
 use crate::codec::{self, Form, Renderer, Sort};
 use crate::custom;
-use crate::negotiate::{Accept, Encoding};
+use crate::negotiate::{Accept, Encoding, Meta};
 use crate::printers::{self, Cell, Now};
 use crate::status::{Failure, Result};
+
+/// How a Table is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Style {
+    /// What its rows hold beside their cells.
+    pub include: Include,
+    /// In which version it is.
+    pub meta: Meta,
+}
+
+impl Style {
+    /// From the request's query parameter `includeObject` and the version it accepts.
+    ///
+    /// # Errors
+    /// When the parameter is none of the known words.
+    pub fn of(call: &Call) -> Result<Self> {
+        Ok(Self { include: Include::parse(call.query.get("includeObject"))?, meta: call.accept.meta })
+    }
+
+    fn open(self, out: &mut Vec<u8>) {
+        out.extend_from_slice(br#"{"kind":"Table","apiVersion":""#);
+        out.extend_from_slice(self.meta.api_version().as_bytes());
+        out.extend_from_slice(br#"","metadata":"#);
+    }
+
+    fn put(self, renderer: &Renderer, object: &Object, out: &mut Vec<u8>) -> Result<()> {
+        match self.include {
+            Include::None => out.extend_from_slice(b"null"),
+            Include::Metadata => put_partial(renderer, object, self.meta, out)?,
+            Include::Object => {
+                let text = renderer.object(object, Encoding::Json)?;
+                out.extend_from_slice(text.strip_suffix(b"\n").unwrap_or(&text));
+            }
+        }
+        Ok(())
+    }
+}
 
 /// What a row holds of its object beside the cells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,7 +64,7 @@ impl Include {
     ///
     /// # Errors
     /// When it is none of the known words.
-    pub fn parse(text: &str) -> Result<Self> {
+    fn parse(text: &str) -> Result<Self> {
         match text {
             "None" => Ok(Self::None),
             "" | "Metadata" => Ok(Self::Metadata),
@@ -37,20 +75,10 @@ impl Include {
             ))),
         }
     }
-
-    fn put(self, renderer: &Renderer, object: &Object, out: &mut Vec<u8>) -> Result<()> {
-        match self {
-            Self::None => out.extend_from_slice(b"null"),
-            Self::Metadata => put_partial(renderer, object, out)?,
-            Self::Object => {
-                let text = renderer.object(object, Encoding::Json)?;
-                out.extend_from_slice(text.strip_suffix(b"\n").unwrap_or(&text));
-            }
-        }
-        Ok(())
-    }
 }
 
+/// What rows are kept for: nearly everybody asks for it.
+const USUAL: Style = Style { include: Include::Metadata, meta: Meta::V1 };
 const SECOND: i64 = 1_000_000_000;
 /// Bytes of most rows.
 const ROW: usize = 2048;
@@ -58,10 +86,10 @@ const ROW: usize = 2048;
 const META: &str = "k8s.io.apimachinery.pkg.apis.meta.v1.ObjectMeta";
 
 /// Appends the JSON text of an object's metadata form.
-pub fn put_partial(renderer: &Renderer, object: &Object, out: &mut Vec<u8>) -> Result<()> {
+pub fn put_partial(renderer: &Renderer, object: &Object, version: Meta, out: &mut Vec<u8>) -> Result<()> {
     match codec::metadata(object) {
-        Some(meta) => put_metadata(renderer.kind, &meta, out),
-        None => put_metadata(renderer.kind, meta_of(&renderer.proto(object)?), out),
+        Some(meta) => put_metadata(renderer.kind, &meta, version, out),
+        None => put_metadata(renderer.kind, meta_of(&renderer.proto(object)?), version, out),
     }
 }
 
@@ -88,37 +116,50 @@ fn meta_of(message: &[u8]) -> &[u8] {
     crate::wire::bytes_field(message, 1).unwrap_or_default()
 }
 
-fn put_metadata(kind: &api::Kind, meta: &[u8], out: &mut Vec<u8>) -> Result<()> {
+fn put_metadata(kind: &api::Kind, meta: &[u8], version: Meta, out: &mut Vec<u8>) -> Result<()> {
     let shown = crate::strategy::shown_meta(kind, meta);
     let meta = shown.as_deref().unwrap_or(meta);
-    out.extend_from_slice(br#"{"kind":"PartialObjectMetadata","apiVersion":"meta.k8s.io/v1","metadata":"#);
+    open_partial(version, out);
     api::transcode::proto_to_json(codec::schema(META), meta, None, out).map_err(Failure::internal)?;
     out.push(b'}');
     Ok(())
 }
 
-/// The JSON text of a Table of a Scale.
-pub fn of_scale(scale: &Value) -> Vec<u8> {
+/// Appends a metadata form up to its metadata.
+fn open_partial(version: Meta, out: &mut Vec<u8>) {
+    out.extend_from_slice(br#"{"kind":"PartialObjectMetadata","apiVersion":""#);
+    out.extend_from_slice(version.api_version().as_bytes());
+    out.extend_from_slice(br#"","metadata":"#);
+}
+
+/// The JSON text of a Table of a Scale; those of custom resources have columns as custom resources have them.
+pub fn of_scale(scale: &Value, is_custom: bool, version: Meta) -> Vec<u8> {
     let meta = &scale["metadata"];
     let known = api::kind_by_resource("", "v1", "limitranges").map_or_else(String::new, printers::columns);
     let known: Value = serde_json::from_str(&known).unwrap_or_default();
-    let column = |name: &str, ty: &str, description: &Value| {
+    let column = |name: &str, ty: &str, format: &str, description: &Value| {
         let (name, description) = (serde_json::json!(name), description.to_string());
-        format!(r#"{{"name":{name},"type":"{ty}","format":"","description":{description},"priority":0}}"#)
+        format!(r#"{{"name":{name},"type":"{ty}","format":"{format}","description":{description},"priority":0}}"#)
     };
+    let (named, dated) = if is_custom { ("name", "date") } else { ("", "string") };
+    let described = match is_custom {
+        true => ["Number of desired replicas", "Number of actual replicas"],
+        false => [
+            "replicas is the desired number of instances for the scaled object.",
+            "replicas is the actual number of observed instances of the scaled object.",
+        ],
+    };
+    let [desired, available] = described.map(Value::from);
     let columns = [
-        column("Name", "string", &known[0]["description"]),
-        column("Desired", "integer", &"replicas is the desired number of instances for the scaled object.".into()),
-        column(
-            "Available",
-            "integer",
-            &"replicas is the actual number of observed instances of the scaled object.".into(),
-        ),
-        column("Age", "string", &known[1]["description"]),
+        column("Name", "string", named, &known[0]["description"]),
+        column("Desired", "integer", "", &desired),
+        column("Available", "integer", "", &available),
+        column("Age", dated, "", &known[1]["description"]),
     ];
     let made = meta["creationTimestamp"].as_str().and_then(api::time::parse);
     let age = made.map_or_else(|| "<unknown>".to_owned(), |(seconds, _)| Now::from_clock().since(seconds * SECOND));
-    let cells = serde_json::json!([meta["name"], scale["spec"]["replicas"], scale["status"]["replicas"], age]);
+    let wanted = Some(&scale["spec"]["replicas"]).filter(|wanted| !is_custom || **wanted != 0);
+    let cells = serde_json::json!([meta["name"], wanted, scale["status"]["replicas"], age]);
     let report = &mut api::transcode::Report::default();
     let mut partial = Vec::new();
     if let Ok(raw) = api::transcode::value_to_proto(codec::schema(META), meta, report)
@@ -126,13 +167,16 @@ pub fn of_scale(scale: &Value) -> Vec<u8> {
     {
         partial.clear();
     }
-    let mut out = br#"{"kind":"Table","apiVersion":"meta.k8s.io/v1","metadata":{"resourceVersion":"#.to_vec();
+    let mut out = Vec::new();
+    Style { include: Include::Metadata, meta: version }.open(&mut out);
+    out.extend_from_slice(b"{\"resourceVersion\":");
     out.extend_from_slice(meta["resourceVersion"].to_string().as_bytes());
     out.extend_from_slice(b"},\"columnDefinitions\":[");
     put_escaped(&columns.join(","), &mut out);
     out.extend_from_slice(b"],\"rows\":[{\"cells\":");
     put_escaped(&cells.to_string(), &mut out);
-    out.extend_from_slice(br#","object":{"kind":"PartialObjectMetadata","apiVersion":"meta.k8s.io/v1","metadata":"#);
+    out.extend_from_slice(b",\"object\":");
+    open_partial(version, &mut out);
     out.extend_from_slice(&partial);
     out.extend_from_slice(b"}}]}");
     out
@@ -150,37 +194,41 @@ pub struct Head<'a> {
 /// The JSON text of a Table of objects.
 pub fn of_objects<'o>(
     renderer: &Renderer,
-    include: Include,
+    style: Style,
     objects: impl IntoIterator<Item = &'o Object>,
     head: Head<'_>,
 ) -> Result<Vec<u8>> {
     let now = Now::from_clock();
-    let mut out = self::head(renderer, head);
+    let mut out = self::head(renderer, style, head);
+    out.push(b'[');
     for (i, object) in objects.into_iter().enumerate() {
         if i > 0 {
             out.push(b',');
         }
-        row(renderer, include, (object, now), &mut out)?;
+        row(renderer, style, (object, now), &mut out)?;
     }
     out.extend_from_slice(b"]}");
     Ok(out)
 }
 
 /// The JSON text of a Table up to its rows.
-pub fn head(renderer: &Renderer, head: Head<'_>) -> Vec<u8> {
-    let mut out = br#"{"kind":"Table","apiVersion":"meta.k8s.io/v1","metadata":"#.to_vec();
+pub fn head(renderer: &Renderer, style: Style, head: Head<'_>) -> Vec<u8> {
+    let mut out = Vec::new();
+    style.open(&mut out);
     out.extend_from_slice(head.metadata.as_bytes());
     out.extend_from_slice(b",\"columnDefinitions\":");
     let columns = if head.columns { columns(renderer) } else { "null".to_owned() };
     put_escaped(&columns, &mut out);
-    out.extend_from_slice(b",\"rows\":[");
+    out.extend_from_slice(b",\"rows\":");
     out
 }
 
 /// The JSON text of a Table of trees of a kind that is not stored.
-pub fn of_values(kind: &'static api::Kind, include: Include, values: &[Value]) -> Result<Vec<u8>> {
+pub fn of_values(kind: &'static api::Kind, style: Style, values: &[Value]) -> Result<Vec<u8>> {
     let now = Now::from_clock();
-    let mut out = br#"{"kind":"Table","apiVersion":"meta.k8s.io/v1","metadata":{},"columnDefinitions":"#.to_vec();
+    let mut out = Vec::new();
+    style.open(&mut out);
+    out.extend_from_slice(b"{},\"columnDefinitions\":");
     put_escaped(&printers::columns(kind), &mut out);
     out.extend_from_slice(b",\"rows\":[");
     for (i, value) in values.iter().enumerate() {
@@ -192,19 +240,19 @@ pub fn of_values(kind: &'static api::Kind, include: Include, values: &[Value]) -
         }
         put_cells_at(now, &printed.cells, &mut out);
         out.extend_from_slice(b",\"object\":");
-        let (schema, raw, name) = match include {
+        let (schema, raw, name) = match style.include {
             Include::None => {
                 out.extend_from_slice(b"null}");
                 continue;
             }
             Include::Metadata => {
-                out.extend_from_slice(br#"{"kind":"PartialObjectMetadata","apiVersion":"meta.k8s.io/v1","metadata":"#);
+                open_partial(style.meta, &mut out);
                 (codec::schema(META), meta_of(&raw), None)
             }
             Include::Object => (kind.schema(), raw.as_slice(), Some((kind.version, kind.kind))),
         };
         api::transcode::proto_to_json(schema, raw, name, &mut out).map_err(Failure::internal)?;
-        let end: &[u8] = if include == Include::Metadata { b"}}" } else { b"}" };
+        let end: &[u8] = if style.include == Include::Metadata { b"}}" } else { b"}" };
         out.extend_from_slice(end);
     }
     out.extend_from_slice(b"]}");
@@ -220,23 +268,23 @@ fn columns(renderer: &Renderer) -> String {
 }
 
 /// Appends the JSON text of a row. Those that tables usually have are kept.
-pub fn row(renderer: &Renderer, include: Include, (object, now): (&Object, Now), out: &mut Vec<u8>) -> Result<()> {
+pub fn row(renderer: &Renderer, style: Style, (object, now): (&Object, Now), out: &mut Vec<u8>) -> Result<()> {
     if let Some(definition) = renderer.storage.definition()
         && let Some(version) = definition.version(renderer.kind.version)
     {
         put_cells_at(now, &custom::cells(version, &renderer.value(object)?), out);
         out.extend_from_slice(b",\"object\":");
-        include.put(renderer, object, out)?;
+        style.put(renderer, object, out)?;
         out.push(b'}');
         return Ok(());
     }
-    let key = renderer.key(object, Sort::Row).filter(|_| include == Include::Metadata);
+    let key = renderer.key(object, Sort::Row).filter(|_| style == USUAL);
     if let Some(key) = key
         && renderer.cache.read(&key, |form| fill(form, now, out)).is_some()
     {
         return Ok(());
     }
-    let form = open_row(renderer, include, object)?;
+    let form = open_row(renderer, style, object)?;
     fill(&form, now, out);
     if let Some(key) = key {
         renderer.cache.keep_beside(key, || form);
@@ -245,7 +293,7 @@ pub fn row(renderer: &Renderer, include: Include, (object, now): (&Object, Now),
 }
 
 /// The row of an object of a built-in kind.
-fn open_row(renderer: &Renderer, include: Include, object: &Object) -> Result<Form> {
+fn open_row(renderer: &Renderer, style: Style, object: &Object) -> Result<Form> {
     let (mut text, mut ages) = (Vec::with_capacity(ROW), Vec::new());
     let out = &mut text;
     let stored = Renderer { kind: renderer.storage.kind, ..*renderer };
@@ -264,7 +312,7 @@ fn open_row(renderer: &Renderer, include: Include, object: &Object) -> Result<Fo
         put_escaped(&conditions, out);
     }
     out.extend_from_slice(b",\"object\":");
-    include.put(renderer, object, out)?;
+    style.put(renderer, object, out)?;
     out.push(b'}');
     Ok(Form { text: text.into_boxed_slice().into(), ages: ages.into() })
 }

@@ -67,6 +67,31 @@ async fn define(server: &ApiService) {
 }
 
 #[tokio::test]
+async fn scales_of_custom_resources_are_not_applied_and_have_tables_of_their_own() {
+    let shutdown = lifecycle::Shutdown::new();
+    let server = server(&shutdown).await;
+    define(&server).await;
+    assert_eq!(send(&server, Method::POST, FOOS, JSON, foo(json!({"size": 2}))).await.0, StatusCode::CREATED);
+    let scale = format!("{FOOS}/a/scale");
+    let wanted =
+        json!({"apiVersion": "autoscaling/v1", "kind": "Scale", "metadata": {"name": "a"}, "spec": {"replicas": 3}});
+    let uri = format!("{scale}?fieldManager=x&force=true");
+    let (code, refused) = send(&server, Method::PATCH, &uri, "application/apply-patch+yaml", wanted).await;
+    let why = "failed to convert new object (/a; autoscaling/v1, Kind=Scale) to proper version: request to convert CR to \
+               an invalid group/version: autoscaling/v1";
+    assert_eq!((code.as_u16(), &refused["message"]), (500, &why.into()));
+    let strict = format!("{scale}?fieldValidation=Strict");
+    let (code, _) = send(&server, Method::PATCH, &strict, MERGE, json!({"spec": {"replicas": 3, "foo": 1}})).await;
+    assert_eq!(code, StatusCode::UNPROCESSABLE_ENTITY);
+    let request = Request::get(&scale).header("accept", "application/json;as=Table;g=meta.k8s.io;v=v1");
+    let response = server.clone().oneshot(request.body(Full::<Bytes>::default()).unwrap()).await.unwrap();
+    let table: Value = serde_json::from_slice(&response.into_body().collect().await.unwrap().to_bytes()).unwrap();
+    assert_eq!(table["columnDefinitions"][1]["description"], "Number of desired replicas");
+    assert_eq!((&table["columnDefinitions"][3]["type"], &table["rows"][0]["cells"][1]), (&"date".into(), &2.into()));
+    shutdown.trigger();
+}
+
+#[tokio::test]
 async fn a_custom_resource_is_pruned_defaulted_and_validated() {
     let shutdown = lifecycle::Shutdown::new();
     let server = server(&shutdown).await;

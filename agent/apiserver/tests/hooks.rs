@@ -89,6 +89,42 @@ fn kind_of(request: &Value) -> [&str; 4] {
 }
 
 #[tokio::test]
+async fn hooks_that_are_busy_are_asked_again() {
+    let shutdown = lifecycle::Shutdown::new();
+    let server = server(&shutdown).await;
+    let asked = Arc::new(Mutex::new(0));
+    let own = asked.clone();
+    let answer = move |_: &str, review: &Value| {
+        *own.lock() += 1;
+        if *own.lock() < 3 {
+            return Value::Null;
+        }
+        let response = json!({"uid": review["request"]["uid"], "allowed": false, "status": {"message": "at last"}});
+        json!({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "response": response})
+    };
+    let (port, pem) = support::webhook::serve(answer).await;
+    let hook = json!({"metadata": {"name": "a"}, "webhooks": [{"name": "a.example.test", "failurePolicy": "Ignore",
+        "sideEffects": "None", "admissionReviewVersions": ["v1"], "rules": [{"apiGroups": [""], "apiVersions": ["v1"],
+            "operations": ["CREATE"], "resources": ["namespaces"]}],
+        "clientConfig": {"url": format!("https://localhost:{port}/"),
+            "caBundle": base64::engine::general_purpose::STANDARD.encode(pem)}}]});
+    create(&server, &format!("{REGISTRATION}/validatingwebhookconfigurations"), hook).await;
+    let refused = async {
+        loop {
+            let probe = json!({"metadata": {"name": "probe"}});
+            let (_, said) = send(&server, Method::POST, "/api/v1/namespaces?dryRun=All", JSON, probe).await;
+            if said["kind"] == "Status" {
+                break said["message"].as_str().unwrap_or_default().to_owned();
+            }
+        }
+    };
+    let said = tokio::time::timeout(std::time::Duration::from_secs(30), refused).await.unwrap();
+    assert!(said.ends_with("denied the request: at last"), "{said}");
+    assert_eq!(*asked.lock(), 3);
+    shutdown.trigger();
+}
+
+#[tokio::test]
 async fn hooks_see_what_is_posted_to_a_pod() {
     let shutdown = lifecycle::Shutdown::new();
     let server = server(&shutdown).await;

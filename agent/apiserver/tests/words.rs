@@ -221,14 +221,31 @@ async fn a_scale_of_another_type_scales_nothing() {
         (Method::PUT, r#"{"spec":{"replicas":1}}"#, 400, "was undeterminable"),
         (Method::PUT, "[]", 400, "the object provided is unrecognized (must be of type Scale)"),
         (Method::PATCH, r#"{"spec":{"replicas":"x"}}"#, 422, "ScaleSpec.spec.replicas of type int32"),
+        // Who has the replicas is a part of the Scale that is patched.
+        (Method::PATCH, r#"{"spec":1}"#, 422, r#"\"fieldsV1\":{\"f:spec\":{\"f:replicas\":{}}}"#),
+        (Method::PATCH, r#"{"kind":"Foo"}"#, 422, "no kind \"Foo\" is registered for version \"autoscaling/v1\""),
+        (Method::PATCH, r#"{"metadata":{"uid":"x"}}"#, 409, "Precondition failed: UID in precondition: x"),
+        (Method::PATCH, r#"{"metadata":{"namespace":"x"}}"#, 400, "does not match the namespace"),
     ];
     for (method, body, code, text) in cases {
         let kind = if method == Method::PATCH { MERGE } else { JSON };
         let (found, message) = told(&server, method, &scale, (kind, body)).await;
         assert!(found == code && message.contains(text), "{body}: {found} {message}");
     }
+    let strict = format!("{scale}?fieldValidation=Strict");
+    let (code, message) = told(&server, Method::PATCH, &strict, (MERGE, r#"{"spec":{"foo":1,"replicas":1}}"#)).await;
+    assert!(code == 422 && message.ends_with("strict decoding error: unknown field \"spec.foo\""), "{code} {message}");
     let (_, now) = send(&server, Method::GET, &scale, JSON, Value::Null).await;
     assert_eq!(now["spec"]["replicas"], 3);
+    // Who wants no replicas at all has none.
+    let owners = async |replicas: i64| {
+        let body = json!({"spec": {"replicas": replicas}}).to_string();
+        assert_eq!(told(&server, Method::PATCH, &scale, (MERGE, &body)).await.0, 200);
+        let (_, object) = send(&server, Method::GET, &format!("{all}/d"), JSON, Value::Null).await;
+        let managers = object["metadata"]["managedFields"].as_array().unwrap().clone();
+        managers.iter().filter(|m| m["fieldsV1"]["f:spec"]["f:replicas"].is_object()).count()
+    };
+    assert_eq!([owners(4).await, owners(0).await, owners(5).await], [1, 0, 0]);
     shutdown.trigger();
 }
 
@@ -244,4 +261,38 @@ async fn what_a_binding_lacks_is_told_before_its_name() {
         let refused = told(&server, Method::POST, "/api/v1/namespaces/default/bindings", (JSON, &body)).await;
         assert_eq!(refused, (expected.0, expected.1.to_owned()));
     }
+}
+
+#[tokio::test]
+async fn old_clients_get_tables_and_metadata_of_their_version() {
+    let shutdown = lifecycle::Shutdown::new();
+    let server = server(&shutdown).await;
+    make(&server, MAPS, json!({"metadata": {"name": "a"}})).await;
+    let (one, old) = (&format!("{MAPS}/a"), |form: &str| form.replace("v=v1", "v=v1beta1"));
+    let version = "meta.k8s.io/v1beta1";
+    for (uri, form) in [(one.as_str(), TABLE), (MAPS, TABLE), (one, METADATA), (MAPS, METADATA_LIST)] {
+        let (code, _, shown) = ask(&server, (Method::GET, uri), &old(form), "").await;
+        assert_eq!((code, &shown["apiVersion"]), (200, &version.into()), "{form} {shown}");
+        for row in shown["rows"].as_array().into_iter().flatten() {
+            assert_eq!(row["object"]["apiVersion"], version);
+        }
+        assert!(shown["metadata"]["resourceVersion"].is_string(), "{shown}");
+        // Rows that are kept for others are of their version.
+        let (_, _, shown) = ask(&server, (Method::GET, uri), form, "").await;
+        assert_eq!(shown["apiVersion"], "meta.k8s.io/v1");
+    }
+    shutdown.trigger();
+}
+
+#[tokio::test]
+async fn tables_of_nothing_have_rows_where_the_kind_has_a_printer() {
+    let shutdown = lifecycle::Shutdown::new();
+    let server = server(&shutdown).await;
+    let rows = async |uri: &str| ask(&server, (Method::GET, uri), TABLE, "").await.2["rows"].take();
+    assert_eq!(rows(MAPS).await, json!([]));
+    assert_eq!(rows("/api/v1/limitranges").await, Value::Null);
+    let tried =
+        ask(&server, (Method::POST, &format!("{MAPS}?dryRun=All")), TABLE, r#"{"metadata":{"name":"a"}}"#).await;
+    assert_eq!((tried.0, &tried.2["metadata"]), (201, &json!({})), "{}", tried.2);
+    shutdown.trigger();
 }

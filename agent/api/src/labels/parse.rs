@@ -1,6 +1,6 @@
 //! Selectors as text, with upstream's words for what is wrong.
 
-use super::{Operator, Requirement, SelectorError, is_label_value, is_qualified_name};
+use super::{Operator, Requirement, SelectorError, key_complaints, value_complaints};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Token<'a> {
@@ -66,6 +66,30 @@ fn tokens(text: &str) -> Vec<Token<'_>> {
     out
 }
 
+/// What is wrong with a part of a requirement.
+fn invalid(part: &str, value: &str, why: &str) -> String {
+    format!("{part}: Invalid value: {value:?}: {why}")
+}
+
+/// Fails if the operator or its label cannot have these values; all that are wrong are told.
+fn check_values(key: &str, operator: Operator, values: &[String]) -> Result<(), SelectorError> {
+    let is_number = matches!(operator, Operator::GreaterThan | Operator::LessThan);
+    let numbers = values.iter().enumerate().filter(|(_, v)| is_number && v.parse::<i64>().is_err());
+    let why = "for 'Gt', 'Lt' operators, the value must be an integer";
+    let mut wrong: Vec<String> = numbers.map(|(i, value)| invalid(&format!("values[{i}]"), value, why)).collect();
+    for (i, value) in values.iter().enumerate() {
+        let complaints = value_complaints(value);
+        if !complaints.is_empty() {
+            wrong.push(invalid(&format!("values[{i}][{key}]"), value, &complaints.join("; ")));
+        }
+    }
+    match wrong.as_mut_slice() {
+        [] => Ok(()),
+        [one] => Err(SelectorError::Syntax(std::mem::take(one))),
+        many => Err(SelectorError::Syntax(format!("[{}]", many.join(", ")))),
+    }
+}
+
 struct Parser<'a> {
     tokens: Vec<Token<'a>>,
     at: usize,
@@ -91,9 +115,9 @@ impl<'a> Parser<'a> {
             Token::Word(key) => key,
             other => return Err(found(other, "identifier")),
         };
-        if !is_qualified_name(key) {
-            let why = "name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')";
-            return Err(SelectorError::Syntax(format!("key: Invalid value: {key:?}: {why}")));
+        let complaints = key_complaints(key);
+        if !complaints.is_empty() {
+            return Err(SelectorError::Syntax(invalid("<nil>", key, &complaints.join("; "))));
         }
         if absent {
             return Ok(Requirement { key: key.to_owned(), operator: Operator::DoesNotExist, values: Vec::new() });
@@ -111,10 +135,7 @@ impl<'a> Parser<'a> {
             other => return Err(found(other, "in, notin, =, ==, !=, gt, lt")),
         };
         let values = if list { self.list()? } else { vec![self.value()?] };
-        if let Some((i, bad)) = values.iter().enumerate().find(|(_, v)| !is_label_value(v)) {
-            let why = "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyValue',  or 'my_value',  or '12345', regex used for validation is '(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?')";
-            return Err(SelectorError::Syntax(format!("values[{i}][{key}]: Invalid value: {bad:?}: {why}")));
-        }
+        check_values(key, operator, &values)?;
         Ok(Requirement { key: key.to_owned(), operator, values })
     }
 

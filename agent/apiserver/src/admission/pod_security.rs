@@ -21,6 +21,7 @@ use super::Operation;
 use crate::app::Call;
 use crate::cache::Object;
 use crate::codec;
+use crate::metrics::{Judged, Looked};
 use crate::status::{Failure, FieldError, Result, joined};
 use crate::strategy::Part;
 use crate::tree;
@@ -156,11 +157,20 @@ pub(super) fn check(call: &Call, operation: Operation, new: &Value, old: Option<
         ("", "namespaces") if matches!(operation, Operation::Create | Operation::Update(Part::Main)) => {
             check_labels(call, new, old)
         }
-        ("", "pods") if is_significant(operation, new, old) => check_pod(call, (true, new)),
+        ("", "pods") if is_looked_at(operation) => {
+            check_pod(call, operation, (true, new), || is_significant(operation, new, old))
+        }
         ("", "pods") => Ok(()),
-        _ if matches!(operation, Operation::Create | Operation::Update(Part::Main)) => check_pod(call, (false, new)),
+        _ if matches!(operation, Operation::Create | Operation::Update(Part::Main)) => {
+            check_pod(call, operation, (false, new), || true)
+        }
         _ => Ok(()),
     }
+}
+
+/// Whether a write may change what a pod does.
+fn is_looked_at(operation: Operation) -> bool {
+    matches!(operation, Operation::Create | Operation::Update(Part::Main | Part::EphemeralContainers | Part::Resize))
 }
 
 /// Whether a pod may do something that it did not before.
@@ -181,10 +191,28 @@ fn is_significant(operation: Operation, new: &Value, old: Option<&Value>) -> boo
 }
 
 /// Looks at a pod, or at what will make pods: of those nothing is refused.
-fn check_pod(call: &Call, (is_pod, new): (bool, &Value)) -> Result<()> {
+fn check_pod(
+    call: &Call,
+    operation: Operation,
+    (is_pod, new): (bool, &Value),
+    is_significant: impl FnOnce() -> bool,
+) -> Result<()> {
     let Some((spec, metadata)) = pod_of(call, new) else { return Ok(()) };
+    let looked = Looked {
+        operation: if operation == Operation::Create { "create" } else { "update" },
+        resource: if is_pod { "pod" } else { "controller" },
+        subresource: &call.info.subresource,
+    };
+    let counted = &call.app.metrics.admission;
+    let judged = |is_allowed: bool, mode: &'static str, demand: Demand| {
+        let version = demand.told_version();
+        counted.judged(looked, Judged { is_allowed, mode, level: demand.level.name(), version: &version });
+    };
     let settings = &call.app.config.admission.pod_security;
-    let exempt = |why: &str| call.record.annotate(&format!("{PREFIX}exempt"), why.to_owned());
+    let exempt = |why: &str| {
+        counted.exempted(looked);
+        call.record.annotate(&format!("{PREFIX}exempt"), why.to_owned());
+    };
     if let Some(why) = settings.exemption(call.namespace(), &call.user.name) {
         exempt(why);
         return Ok(());
@@ -194,30 +222,46 @@ fn check_pod(call: &Call, (is_pod, new): (bool, &Value)) -> Result<()> {
     let is_open = |demand: Demand| demand.level == Level::Privileged;
     if errors.is_empty() && is_open(policy.warn) && is_open(policy.audit) && (!is_pod || is_open(policy.enforce)) {
         if is_pod {
+            judged(true, "enforce", policy.enforce);
             call.record.annotate(&format!("{PREFIX}enforce-policy"), "privileged:latest".to_owned());
         }
+        return Ok(());
+    }
+    if !is_significant() {
         return Ok(());
     }
     if settings.exempts_pod(spec) {
         exempt("runtimeClass");
         return Ok(());
     }
-    let pod = Pod::new(spec, metadata);
-    if call.record.is_on() {
-        note(call, (is_pod, &pod), &policy, &errors);
+    if !errors.is_empty() {
+        counted.misread(looked);
     }
-    if is_pod && let Some(text) = checks::details(policy.enforce, &pod) {
+    let pod = Pod::new(spec, metadata);
+    let enforced = if is_pod { checks::details(policy.enforce, &pod) } else { None };
+    if is_pod {
+        judged(enforced.is_none(), "enforce", policy.enforce);
+    }
+    let audited = checks::details(policy.audit, &pod);
+    if audited.is_some() {
+        judged(false, "audit", policy.audit);
+    }
+    if call.record.is_on() {
+        note(call, (is_pod, audited), &policy, &errors);
+    }
+    if let Some(text) = enforced {
         let why = format!("violates PodSecurity \"{}\": {text}", policy.enforce);
         return Err(Failure::forbidden(call.subject(), tree::name_given(new), &why));
     }
     if let Some(text) = checks::details(policy.warn, &pod) {
+        judged(false, "warn", policy.warn);
         call.warn(format!("would violate PodSecurity \"{}\": {text}", policy.warn));
     }
     Ok(())
 }
 
 /// Notes for the audit log what was enforced, and what is to be seen there only.
-fn note(call: &Call, (is_pod, pod): (bool, &Pod<'_>), policy: &Policy, errors: &[FieldError]) {
+fn note(call: &Call, (is_pod, audited): (bool, Option<String>), policy: &Policy, errors: &[FieldError]) {
     let annotate = |key: &str, text: String| call.record.annotate(&format!("{PREFIX}{key}"), text);
     if !errors.is_empty() {
         annotate("error", format!("Failed to parse policy: {}", joined(errors)));
@@ -225,7 +269,7 @@ fn note(call: &Call, (is_pod, pod): (bool, &Pod<'_>), policy: &Policy, errors: &
     if is_pod {
         annotate("enforce-policy", policy.enforce.to_string());
     }
-    if let Some(text) = checks::details(policy.audit, pod) {
+    if let Some(text) = audited {
         annotate("audit-violations", format!("would violate PodSecurity \"{}\": {text}", policy.audit));
     }
 }

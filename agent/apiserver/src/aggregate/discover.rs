@@ -70,6 +70,13 @@ impl Rows {
         }
         rows
     }
+
+    /// The row of a group version whose server is away: there is something, but nobody knows what.
+    pub(super) fn away(&self, remote: &Remote) -> &'static Kind {
+        let key = format!("{}/{}", remote.group, remote.version);
+        let mut kept = self.0.lock();
+        *kept.entry(key).or_insert_with(|| make(remote, &Value::Null, &[]))
+    }
 }
 
 fn make(remote: &Remote, resource: &Value, below: &[&Value]) -> &'static Kind {

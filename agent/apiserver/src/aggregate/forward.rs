@@ -7,7 +7,7 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, Uri};
 
 use super::Remote;
-use crate::answer::{self, Body};
+use crate::answer::{self, Body, PassedOn};
 use crate::app::App;
 use crate::handlers::tunnel;
 use crate::pipeline::PeerAddress;
@@ -41,6 +41,8 @@ pub async fn serve(
 fn unless_elsewhere(answer: Response<Body>) -> Response<Body> {
     let has_target = answer.headers().get(LOCATION).is_some_and(|target| !target.is_empty());
     if !answer.status().is_redirection() || !has_target {
+        let mut answer = answer;
+        answer.extensions_mut().insert(PassedOn);
         return answer;
     }
     let why = "the backend attempted to redirect this request, which is not permitted";

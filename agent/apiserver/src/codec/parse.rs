@@ -4,9 +4,10 @@ use std::fmt;
 
 use api::schema::Message;
 use api::transcode::{self, Report};
-use serde::de::{DeserializeSeed, MapAccess, SeqAccess, Visitor};
-use serde_json::{Map, Number, Value};
+use serde::de::DeserializeSeed;
+use serde_json::Value;
 
+use super::reading::{Notes, Tree};
 use super::{hostile, lines, plain, syntax};
 use crate::negotiate::Encoding;
 use crate::status::{Failure, Result};
@@ -40,11 +41,11 @@ fn parse_json(bytes: &[u8]) -> Result<Parsed> {
 }
 
 fn read_json(bytes: &[u8]) -> Option<Parsed> {
-    let mut duplicates = Vec::new();
+    let mut notes = Notes::default();
     let mut reader = serde_json::Deserializer::from_slice(bytes);
-    let seed = Tree { path: String::new(), duplicates: &mut duplicates };
+    let seed = Tree { path: String::new(), notes: &mut notes };
     let value = seed.deserialize(&mut reader).and_then(|v| reader.end().map(|()| v)).ok()?;
-    Some(Parsed { value, duplicates: told(duplicates), unknown: None })
+    Some(Parsed { value, duplicates: told(notes.duplicates), unknown: None })
 }
 
 fn told(duplicates: Vec<String>) -> Vec<String> {
@@ -106,21 +107,30 @@ fn parse_yaml(bytes: &[u8]) -> Result<Parsed> {
     if hostile::nests_deeply(bytes) {
         return Err(Failure::bad_request(yaml_complaint(TOO_DEEP)));
     }
-    let mut duplicates = Vec::new();
+    let mut notes = Notes { is_yaml: true, ..Notes::default() };
     let modern = std::str::from_utf8(bytes).map(plain::modern).unwrap_or_default();
     let read = if modern.is_empty() { bytes } else { modern.as_bytes() };
     let Some(reader) = serde_yaml_ng::Deserializer::from_slice(read).next() else {
         return Ok(Parsed::default());
     };
-    let seed = Tree { path: String::new(), duplicates: &mut duplicates };
-    let value = seed.deserialize(reader).map_err(|e| Failure::bad_request(yaml_complaint(&e.to_string())))?;
-    let lines = lines::of_duplicates(bytes, &duplicates);
+    let read = Tree { path: String::new(), notes: &mut notes }.deserialize(reader);
+    let told = |e: &dyn fmt::Display| notes.problem.clone().unwrap_or_else(|| yaml_complaint(&e.to_string()));
+    let value = read.map_err(|e| Failure::bad_request(told(&e)))?;
+    let lines = lines::of_duplicates(bytes, &notes.duplicates);
     let text = format!("yaml: unmarshal errors:\n  {}", lines.join("\n  "));
     Ok(Parsed { value, duplicates: if lines.is_empty() { Vec::new() } else { vec![text] }, unknown: None })
 }
 
 /// How the reader begins to say that there is too much inside one another.
 const TOO_DEEP: &str = "recursion limit exceeded";
+
+/// What only the part of the reader says that looks for words.
+const SCANNING: [&str; 4] = [
+    "while scanning",
+    "while parsing a quoted scalar",
+    "are not allowed in this context",
+    "found character that cannot start any token",
+];
 
 /// What is wrong with a YAML text, in the words of the reader that clients know: it counts lines from nought, but not
 /// those of single words.
@@ -135,7 +145,9 @@ fn yaml_complaint(text: &str) -> String {
     let Some((what, place)) = text.split_once(" at line ") else { return format!("yaml: {text}") };
     let digits = place.find(|c: char| !c.is_ascii_digit()).unwrap_or(place.len());
     let line: usize = place[..digits].parse().unwrap_or(0);
-    let line = if text.contains("while scanning") { line } else { line.saturating_sub(1) };
+    // Whoever scans has not come to the next line yet.
+    let is_scanning = SCANNING.iter().any(|part| text.contains(part));
+    let line = if is_scanning { line } else { line.saturating_sub(1) };
     if line == 0 { format!("yaml: {what}") } else { format!("yaml: line {line}: {what}") }
 }
 
@@ -181,81 +193,10 @@ impl Parsed {
     }
 }
 
-struct Tree<'a> {
-    path: String,
-    duplicates: &'a mut Vec<String>,
-}
-
-impl<'de> DeserializeSeed<'de> for Tree<'_> {
-    type Value = Value;
-
-    fn deserialize<D: serde::Deserializer<'de>>(self, deserializer: D) -> std::result::Result<Value, D::Error> {
-        deserializer.deserialize_any(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Tree<'_> {
-    type Value = Value;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a JSON value")
-    }
-
-    fn visit_bool<E>(self, v: bool) -> std::result::Result<Value, E> {
-        Ok(v.into())
-    }
-
-    fn visit_i64<E>(self, v: i64) -> std::result::Result<Value, E> {
-        Ok(v.into())
-    }
-
-    fn visit_u64<E>(self, v: u64) -> std::result::Result<Value, E> {
-        Ok(v.into())
-    }
-
-    fn visit_f64<E>(self, v: f64) -> std::result::Result<Value, E> {
-        Ok(Number::from_f64(v).map_or(Value::Null, Value::Number))
-    }
-
-    fn visit_str<E>(self, v: &str) -> std::result::Result<Value, E> {
-        Ok(v.into())
-    }
-
-    fn visit_string<E>(self, v: String) -> std::result::Result<Value, E> {
-        Ok(v.into())
-    }
-
-    fn visit_unit<E>(self) -> std::result::Result<Value, E> {
-        Ok(Value::Null)
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> std::result::Result<Value, A::Error> {
-        let mut items = Vec::new();
-        loop {
-            let path = format!("{}[{}]", self.path, items.len());
-            match seq.next_element_seed(Tree { path, duplicates: &mut *self.duplicates })? {
-                Some(item) => items.push(item),
-                None => return Ok(Value::Array(items)),
-            }
-        }
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> std::result::Result<Value, A::Error> {
-        let mut map = Map::new();
-        while let Some(key) = access.next_key::<String>()? {
-            let path = if self.path.is_empty() { key.clone() } else { format!("{}.{key}", self.path) };
-            if map.contains_key(&key) {
-                self.duplicates.push(path.clone());
-            }
-            let value = access.next_value_seed(Tree { path, duplicates: &mut *self.duplicates })?;
-            map.insert(key, value);
-        }
-        Ok(Value::Object(map))
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]
@@ -268,5 +209,42 @@ mod tests {
         let parsed = parse_json(br#"{"a":[{"b":1,"b":2}],"c":1}"#).unwrap();
         assert_eq!(parsed.value["a"][0]["b"], 2);
         assert!(parse_json(b"{").is_err());
+    }
+
+    #[test]
+    fn numbers_are_read_to_their_last_digit() {
+        // Without the reader's exact way of reading this one is off by one in its last place.
+        let parsed = parse_json(b"[2.2250738585072014e-308, 122.416294033786585]").unwrap();
+        assert_eq!(parsed.value, json!([2.2250738585072014e-308_f64, "122.416294033786585".parse::<f64>().unwrap()]));
+    }
+
+    #[test]
+    fn yaml_is_read_as_clients_know_it() {
+        let read =
+            |text: &str| parse_yaml(text.as_bytes()).map(|parsed| parsed.value).map_err(|f| f.message().to_owned());
+        for (text, expected) in [
+            ("y: 1_0\n0x10: !!str 5\n1.50: !foo 7", json!({"true": 10, "16": "5", "1.5": "7"})),
+            ("a: &x {b: 1, c: 2}\nd:\n  b: 0\n  <<: *x\n  c: 3", json!({"a": {"b": 1, "c": 2}, "d": {"b": 1, "c": 3}})),
+            ("a:\n  <<: [{b: 1}, {b: 2, c: 3}]", json!({"a": {"b": 1, "c": 3}})),
+            (
+                "a: 18446744073709551616\nb: 9223372036854775808",
+                json!({"a": 18446744073709551616.0, "b": 9223372036854775808.0}),
+            ),
+            ("a: !foo\n  b: [1.0, 1e3]", json!({"a": {"b": [1, 1000]}})),
+            ("123456789012345678901234567890: a", json!({"1.2345679e+29": "a"})),
+            ("18446744073709551616: a\n1e308: b", json!({"1.8446744e+19": "a", ".inf": "b"})),
+        ] {
+            assert_eq!(read(text), Ok(expected), "{text}");
+        }
+        for (text, expected) in [
+            ("a: .inf", "json: unsupported value: +Inf"),
+            ("a:\n  <<: x", "yaml: map merge requires map or sequence of maps as the value"),
+            ("9223372036854775808: x", "unsupported map key of type: uint64, key: 0x8000000000000000, value: \"x\""),
+            ("~: x", "unsupported map key of type: %!s(<nil>), key: <nil>, value: \"x\""),
+            ("? [a]\n: b", "yaml: invalid map key: []interface {}{\"a\"}"),
+            ("a: 1\nb: c: d", "yaml: line 2: mapping values are not allowed in this context"),
+        ] {
+            assert_eq!(read(text), Err(expected.to_owned()), "{text}");
+        }
     }
 }

@@ -1,18 +1,15 @@
-//! Plain words of a YAML text that mean more to the reader clients know than to ours.
+//! Plain words of a YAML text that mean something else to the reader clients know than to ours.
 //!
-//! Upstream reads YAML 1.1, in which a plain `yes` or `off` is a boolean and `0644` is octal. Whether a word is plain is
-//! lost once a text is read, so such words are spelled as booleans and decimals before.
+//! Whether a word is plain is lost once a text is read, so such words are spelled as booleans, decimals and texts before.
 
 use std::borrow::Cow;
 
-const TRUE: &[&str] = &["y", "Y", "yes", "Yes", "YES", "on", "On", "ON"];
-const FALSE: &[&str] = &["n", "N", "no", "No", "NO", "off", "Off", "OFF"];
+use super::scalar;
 
-/// The text with the words of YAML 1.1 spelled as those of 1.2. Keys stay as they are.
+/// The text with the words of YAML 1.1 spelled as those of 1.2, and without tags that are known to nobody.
 pub(super) fn modern(text: &str) -> Cow<'_, str> {
-    let words = Scanner { text: text.as_bytes(), at: 0, depth: 0 }.words();
-    let changes: Vec<(usize, usize, String)> =
-        words.into_iter().filter_map(|(start, end)| Some((start, end, spelled(text.get(start..end)?)?))).collect();
+    let words = Scanner { text: text.as_bytes(), at: 0, depth: 0, tag: None }.words();
+    let changes: Vec<(usize, usize, String)> = words.into_iter().filter_map(|word| word.change(text)).collect();
     if changes.is_empty() {
         return text.into();
     }
@@ -26,31 +23,45 @@ pub(super) fn modern(text: &str) -> Cow<'_, str> {
     out.into()
 }
 
-fn spelled(word: &str) -> Option<String> {
-    if TRUE.contains(&word) {
-        return Some("true".to_owned());
-    }
-    if FALSE.contains(&word) {
-        return Some("false".to_owned());
-    }
-    let (sign, digits) = match word.strip_prefix('-') {
-        Some(digits) => ("-", digits),
-        None => ("", word.strip_prefix('+').unwrap_or(word)),
-    };
-    let octal = digits.strip_prefix('0').filter(|o| !o.is_empty() && o.bytes().all(|b| matches!(b, b'0'..=b'7')))?;
-    Some(format!("{sign}{}", i64::from_str_radix(octal, 8).ok()?))
+/// A place in the text.
+type Range = (usize, usize);
+
+/// Something that may be spelled otherwise.
+enum Word {
+    /// A plain scalar, and the tag before it.
+    Plain(Range, Option<Range>),
+    /// A tag of what is no plain scalar.
+    Tag(Range),
 }
 
-/// Finds the plain scalars of one line that are values.
+impl Word {
+    /// From where to where the text becomes what.
+    fn change(&self, text: &str) -> Option<(usize, usize, String)> {
+        match *self {
+            Self::Plain((from, to), None) => Some((from, to, scalar::spelled(text.get(from..to)?)?)),
+            Self::Plain((from, to), Some((start, end))) => {
+                let word = scalar::tagged(text.get(start..end)?, text.get(from..to)?)?;
+                // An anchor may stand between the two.
+                Some((start, to, format!("{} {word}", text.get(end..from)?.trim()).trim_start().to_owned()))
+            }
+            // Those of YAML itself begin with two marks.
+            Self::Tag((from, to)) => (!text.get(from..to)?.starts_with("!!")).then(|| (from, to, String::new())),
+        }
+    }
+}
+
+/// Finds the plain scalars of one line, and tags.
 struct Scanner<'a> {
     text: &'a [u8],
     at: usize,
     /// How many brackets and braces are open.
     depth: usize,
+    /// The tag before what comes next.
+    tag: Option<Range>,
 }
 
 impl Scanner<'_> {
-    fn words(mut self) -> Vec<(usize, usize)> {
+    fn words(mut self) -> Vec<Word> {
         let mut found = Vec::new();
         while self.at < self.text.len() {
             if self.depth == 0 {
@@ -93,7 +104,7 @@ impl Scanner<'_> {
     }
 
     /// Reads a line in block style, to its end or into the flow style that begins in it.
-    fn line(&mut self, found: &mut Vec<(usize, usize)>) {
+    fn line(&mut self, found: &mut Vec<Word>) {
         let start = self.at;
         self.skip_spaces();
         let mut indent = self.at - start;
@@ -102,11 +113,15 @@ impl Scanner<'_> {
             match self.byte() {
                 None => return,
                 Some(b'\n') => {
+                    self.drop_tag(found);
                     self.at += 1;
                     return;
                 }
                 Some(b'\r') => self.at += 1,
-                Some(b'#') => return self.skip_line(),
+                Some(b'#') => {
+                    self.drop_tag(found);
+                    return self.skip_line();
+                }
                 Some(b'-' | b'?' | b':') if self.is_blank_at(self.at + 1) => {
                     // What follows a dash is as deep as it stands.
                     if self.byte() != Some(b':') {
@@ -115,31 +130,61 @@ impl Scanner<'_> {
                     is_value = true;
                     self.at += 1;
                 }
-                Some(b'|' | b'>') if is_value => return self.skip_block(indent),
+                Some(b'|' | b'>') if is_value => {
+                    self.drop_tag(found);
+                    return self.skip_block(indent);
+                }
                 Some(b'"' | b'\'') => {
                     self.skip_quoted();
                     is_value = false;
                 }
                 Some(b'[' | b'{') => {
+                    self.drop_tag(found);
                     self.depth = 1;
                     self.at += 1;
                     return;
                 }
-                Some(b'&' | b'!' | b'*') => {
-                    while !self.is_blank_at(self.at) {
-                        self.at += 1;
-                    }
+                Some(b'!') => {
+                    self.mark(found);
+                    self.skip_spaces();
+                    continue;
+                }
+                Some(b'&' | b'*') => {
+                    self.skip_word();
+                    self.skip_spaces();
+                    continue;
                 }
                 Some(_) => {
-                    let (from, to) = self.plain();
+                    let word = self.plain();
                     let is_key = self.byte() == Some(b':');
-                    if is_value && !is_key && !self.goes_on(indent) {
-                        found.push((from, to));
+                    if is_key || is_value && !self.goes_on(indent) {
+                        found.push(Word::Plain(word, self.tag.take()));
                     }
                 }
             }
+            self.drop_tag(found);
             self.skip_spaces();
         }
+    }
+
+    fn skip_word(&mut self) {
+        let ends = |byte: u8| self.depth > 0 && matches!(byte, b',' | b']' | b'}');
+        let rest = &self.text[self.at..];
+        let end = rest.iter().position(|b| matches!(b, b' ' | b'\t' | b'\n' | b'\r') || ends(*b));
+        self.at += end.unwrap_or(rest.len());
+    }
+
+    /// Reads a tag.
+    fn mark(&mut self, found: &mut Vec<Word>) {
+        self.drop_tag(found);
+        let start = self.at;
+        self.skip_word();
+        self.tag = Some((start, self.at));
+    }
+
+    /// What the tag stands before is no plain scalar.
+    fn drop_tag(&mut self, found: &mut Vec<Word>) {
+        found.extend(self.tag.take().map(Word::Tag));
     }
 
     /// Whether the text after this line is deeper and so belongs to the scalar before it.
@@ -198,10 +243,22 @@ impl Scanner<'_> {
     }
 
     /// Reads flow style until its last bracket is closed.
-    fn flow(&mut self, found: &mut Vec<(usize, usize)>) {
+    fn flow(&mut self, found: &mut Vec<Word>) {
         while self.depth > 0 {
             match self.byte() {
-                None => return,
+                None => break,
+                Some(b' ' | b'\t' | b'\n' | b'\r') => {
+                    self.at += 1;
+                    continue;
+                }
+                Some(b'!') => {
+                    self.mark(found);
+                    continue;
+                }
+                Some(b'&' | b'*') => {
+                    self.skip_word();
+                    continue;
+                }
                 Some(b'[' | b'{') => {
                     self.depth += 1;
                     self.at += 1;
@@ -211,20 +268,20 @@ impl Scanner<'_> {
                     self.at += 1;
                 }
                 Some(b'"' | b'\'') => self.skip_quoted(),
-                Some(b' ' | b'\t' | b'\n' | b'\r' | b',' | b':') => self.at += 1,
+                Some(b',' | b':') => self.at += 1,
                 Some(b'#') => self.skip_line(),
                 Some(_) => {
                     let word = self.plain();
-                    if self.byte() != Some(b':') {
-                        found.push(word);
-                    }
+                    found.push(Word::Plain(word, self.tag.take()));
                     // What stands at no place of a scalar is no YAML, and is for the reader to refuse.
                     if word.0 == self.at {
                         self.at += 1;
                     }
                 }
             }
+            self.drop_tag(found);
         }
+        self.drop_tag(found);
     }
 }
 
@@ -237,9 +294,16 @@ mod tests {
         for (old, new) in [
             ("a: yes\nb: \"yes\"\nc: 'no'\n", "a: true\nb: \"yes\"\nc: 'no'\n"),
             ("- on\n- off # no\n-  y\n", "- true\n- false # no\n-  true\n"),
-            ("a: {b: y, no: n, c: [0644, \"0644\", x]}\n", "a: {b: true, no: false, c: [420, \"0644\", x]}\n"),
-            ("mode: 0400\nother: 00\nnone: 08\nminus: -010", "mode: 256\nother: 0\nnone: 08\nminus: -8"),
-            ("a: &x yes\nb: !!str z", "a: &x true\nb: !!str z"),
+            ("a: {b: y, no: n, c: [0644, \"0644\", x]}\n", "a: {b: true, false: false, c: [420, \"0644\", x]}\n"),
+            ("mode: 0400\nother: 00\nnone: 08\nminus: -010", "mode: 256\nother: 0\nnone: 8\nminus: -8"),
+            ("a: &x yes\nb: !!str z", "a: &x true\nb: \"z\""),
+            ("a: !foo &x 5\nb: *x\n", "a: &x \"5\"\nb: *x\n"),
+            ("yes: 1_0\n1.2.3: !foo 5\n", "true: 10\n\"1.2.3\": \"5\"\n"),
+            ("a: !foo {b: !bar [1]}\nc: !x\n  d: !!map {}\n", "a:  {b:  [1]}\nc: \n  d: !!map {}\n"),
+            (
+                "a: !!float 1\nb: !!str |\n  yes\nc: [!!str 1, &x yes, *x]",
+                "a: 1\nb: !!str |\n  yes\nc: [\"1\", &x true, *x]",
+            ),
             ("a: yes\r\n\r\nb:\r\n- 0644\r\n", "a: true\r\n\r\nb:\r\n- 420\r\n"),
         ] {
             assert_eq!(modern(old), new);
@@ -252,7 +316,7 @@ mod tests {
             "a: |\n  b: yes\n  - no\nc: d\n",
             "- k: >-\n    yes\n  v: x\n",
             "a: yes\n  and more\n",
-            "yes: 1\nurl: http://on\nt: yes sir\nq: \"a\n  b: yes\n\"\n",
+            "z: 1\nurl: http://on\nt: yes sir\nq: \"a\n  b: yes\n\"\n",
             "# yes\na: b#no\n",
             "{\"a\":\"yes\",\"b\":[1,2]}",
             "a: [",

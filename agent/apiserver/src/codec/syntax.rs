@@ -214,11 +214,25 @@ pub(super) fn go_type(value: &serde_json::Value) -> &'static str {
 /// A number as Go prints it: fractions in the shortest form, with an exponent from 10^6 on or below 10^-4.
 fn go_number(number: &serde_json::Number) -> String {
     let Some(float) = number.as_f64().filter(|_| number.is_f64()) else { return number.to_string() };
-    let scientific = format!("{float:e}");
-    let Some((mantissa, exponent)) = scientific.split_once('e') else { return scientific };
+    shortest(&format!("{float:e}"), &float)
+}
+
+/// A number as Go prints it of which only the first digits are told.
+#[allow(clippy::cast_possible_truncation, reason = "that is what is told")]
+pub(super) fn go_short(float: f64) -> String {
+    match float as f32 {
+        short if short.is_nan() => ".nan".to_owned(),
+        f32::INFINITY => ".inf".to_owned(),
+        f32::NEG_INFINITY => "-.inf".to_owned(),
+        short => shortest(&format!("{short:e}"), &short),
+    }
+}
+
+fn shortest(scientific: &str, float: &dyn std::fmt::Display) -> String {
+    let Some((mantissa, exponent)) = scientific.split_once('e') else { return scientific.to_owned() };
     let power: i32 = exponent.parse().unwrap_or(0);
     if (-4..6).contains(&power) {
-        return format!("{float}");
+        return float.to_string();
     }
     let sign = if power < 0 { '-' } else { '+' };
     format!("{mantissa}e{sign}{:02}", power.abs())

@@ -16,6 +16,10 @@ enum Step {
     /// Members from one to before another, each so many.
     Range(Option<i64>, Option<i64>, i64),
     Every,
+    /// The value and all maps, lists and texts inside it.
+    Within,
+    /// What can be read, but leads to nothing.
+    Nowhere,
     /// What any of these paths leads to.
     Any(Vec<Vec<Step>>),
     /// Members with something at the end of a path.
@@ -50,12 +54,20 @@ enum Operand {
     Path(Vec<Step>),
 }
 
-/// Reads `.a['b'].c[0:2][*][?(@.x=="y")]`. What is not understood leads nowhere.
+/// Reads `.a['b'].c[0:2]..d[*][?(@.x=="y")]`; nothing if it cannot be read.
 fn parse(path: &str) -> Option<Vec<Step>> {
     let mut steps = Vec::new();
-    let mut rest = path.trim().trim_start_matches('{').trim_end_matches('}').trim_start_matches(['$', '@']);
-    while !rest.is_empty() {
-        if let Some(after) = rest.strip_prefix('.') {
+    let mut rest = path;
+    while let Some(first) = rest.chars().next() {
+        if let Some(after) = rest.strip_prefix("..") {
+            if steps.last() == Some(&Step::Within) {
+                return None;
+            }
+            steps.push(Step::Within);
+            let end = if after.starts_with(is_word) { key_end(after) } else { 0 };
+            steps.extend((end > 0).then(|| Step::Key(after[..end].replace('\\', ""))));
+            rest = &after[end..];
+        } else if let Some(after) = rest.strip_prefix('.') {
             let end = key_end(after);
             let key = after[..end].replace('\\', "");
             if !key.is_empty() {
@@ -76,6 +88,11 @@ fn parse(path: &str) -> Option<Vec<Step>> {
                 steps.push(Step::Any(all))
             }
             rest = after;
+        } else if matches!(first, ' ' | '@' | '$') {
+            rest = &rest[1..];
+        } else if is_word(first) {
+            steps.push(Step::Nowhere);
+            rest = &rest[key_end(rest)..];
         } else {
             return None;
         }
@@ -83,13 +100,17 @@ fn parse(path: &str) -> Option<Vec<Step>> {
     Some(steps)
 }
 
+fn is_word(c: char) -> bool {
+    c == '_' || c.is_alphanumeric()
+}
+
 /// Reads what stands between brackets: a name is a path of its own.
 fn member(text: &str) -> Option<Vec<Step>> {
     if text == "*" {
         return Some(vec![Step::Every]);
     }
-    if let Some(name) = text.strip_prefix(['\'', '"']) {
-        return parse(&format!(".{}", name.trim_end_matches(['\'', '"'])));
+    if let Some(name) = text.strip_prefix('\'') {
+        return parse(&format!(".{}", name.strip_suffix('\'')?));
     }
     let number = |text: &str| if text.is_empty() { Some(None) } else { text.parse().ok().map(Some) };
     let parts: Option<Vec<Option<i64>>> = text.split(':').map(number).collect();
@@ -113,19 +134,19 @@ fn filter(condition: &str) -> Option<Step> {
     } else if let Some(text) = right.strip_prefix(['\'', '"']) {
         Operand::Value(text.trim_end_matches(['\'', '"']).into())
     } else {
-        Operand::Value(serde_json::from_str(right).ok()?)
+        serde_json::from_str(right).map_or_else(|_| Operand::Path(vec![Step::Nowhere]), Operand::Value)
     };
     Some(Step::Where(parse(left.trim())?, *compare, operand))
 }
 
-/// Where a plain key ends: at a dot or bracket that has no backslash before it.
+/// Where a plain key ends: at a sign or space that has no backslash before it.
 fn key_end(text: &str) -> usize {
     let bytes = text.as_bytes();
     let mut at = 0;
     while at < bytes.len() {
         match bytes[at] {
             b'\\' => at += 1,
-            b'.' | b'[' => return at,
+            b'.' | b',' | b'[' | b']' | b'{' | b'}' | b'$' | b'@' | b' ' | b'\t' | b'\n' | b'\r' => return at,
             _ => {}
         }
         at += 1;
@@ -151,6 +172,7 @@ fn follow<'v>(value: &'v Value, step: &Step) -> Found<'v> {
     Some(match (step, value) {
         (Step::Key(key), Value::Object(map)) => map.get(key).into_iter().collect(),
         (Step::Range(start, end, step), Value::Array(items)) => range(items, (*start, *end, *step))?,
+        (Step::Within, _) => within(value),
         (Step::Every, Value::Array(items)) => items.iter().collect(),
         (Step::Every, Value::Object(map)) => map.values().collect(),
         (Step::Any(paths), _) => {
@@ -169,9 +191,25 @@ fn follow<'v>(value: &'v Value, step: &Step) -> Found<'v> {
             }
             kept
         }
-        (Step::Range(..) | Step::Has(_) | Step::Where(..), _) => return None,
+        (Step::Nowhere | Step::Range(..) | Step::Has(_) | Step::Where(..), _) => return None,
         _ => Vec::new(),
     })
+}
+
+/// A value that holds something and those inside it, the outer before the inner.
+fn within(value: &Value) -> Vec<&Value> {
+    let mut found = Vec::new();
+    let mut open = vec![value];
+    while let Some(value) = open.pop() {
+        match value {
+            Value::Object(map) if !map.is_empty() => open.extend(map.values().rev()),
+            Value::Array(items) if !items.is_empty() => open.extend(items.iter().rev()),
+            Value::String(text) if !text.is_empty() => {}
+            _ => continue,
+        }
+        found.push(value);
+    }
+    found
 }
 
 /// Members of a list; none if there are no such.
@@ -232,7 +270,9 @@ fn columns(version: &Version) -> Vec<Value> {
             json!({"name": "Age", "type": "date", "description": text, "jsonPath": ".metadata.creationTimestamp"}),
         ];
     }
-    own.clone()
+    // With one that cannot be read, those behind it are not looked at.
+    let read = |column: &&Value| parse(tree::text(column, "/jsonPath")).is_some();
+    own.iter().take_while(read).cloned().collect()
 }
 
 /// The column definitions of a version as JSON text, in the order of their fields.
@@ -329,6 +369,11 @@ mod tests {
             (".status.conditions[?(@.type==\"Ready\")].status", json!("True")),
             (".status.conditions[?(@.type=='X')].status", json!("no")),
             (".spec.d", json!({"e": 4})),
+            ("$..e", json!(4)),
+            (".spec..n", json!(1)),
+            (".status..", object["status"].clone()),
+            ("..['none','e']", json!(4)),
+            (".spec.a[?(@..n==2)].n", json!(2)),
         ] {
             assert_eq!(find(&object, path), Some(&expected), "{path}");
         }
@@ -338,6 +383,9 @@ mod tests {
         }
         assert_eq!(find(&json!({"a": null}), ".a"), Some(&Value::Null));
         assert_eq!(find(&object, "nonsense"), None);
+        for path in [".spec..*", ".spec....n", ".a[x]", "{.spec}", ".a[0", ".a[?(@.b]"] {
+            assert_eq!(parse(path), None, "{path}");
+        }
     }
 
     #[test]

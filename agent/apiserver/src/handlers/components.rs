@@ -14,12 +14,11 @@ use crate::backend::{self, Target, Trust};
 use crate::cache::{Object, Selection};
 use crate::negotiate::Form;
 use crate::status::{Failure, Result, Subject};
-use crate::table::{self, Include};
+use crate::table::{self, Style};
 
 const STATUS: &str = "k8s.io.api.core.v1.ComponentStatus";
 const LIST: &str = "k8s.io.api.core.v1.ComponentStatusList";
 const METADATA_LIST: &str = "k8s.io.apimachinery.pkg.apis.meta.v1.PartialObjectMetadataList";
-const META: &str = "meta.k8s.io/v1";
 
 /// Components by the ports they are asked at, on this machine.
 const PORTS: [(&str, u16); 2] = [("controller-manager", 10_257), ("scheduler", 10_259)];
@@ -45,7 +44,9 @@ pub(super) async fn get(call: &Call) -> Result<Response<Body>> {
     match call.accept.form {
         Form::Object => answer::message(StatusCode::OK, STATUS, &value, call.accept),
         Form::Table => tabled(call, &[value]),
-        Form::Metadata => answer::message(StatusCode::OK, METADATA, &partial(&value["metadata"]), call.accept),
+        Form::Metadata => {
+            answer::message(StatusCode::OK, METADATA, &partial(&value["metadata"], call.accept.meta), call.accept)
+        }
         Form::MetadataList => Err(is_no_list(&go_name(call.kind))),
     }
 }
@@ -66,16 +67,15 @@ pub(super) async fn list(call: &Call) -> Result<Response<Body>> {
         Form::Table => tabled(call, &all),
         Form::Metadata => Err(is_list(&format!("{}List", go_name(call.kind)))),
         Form::MetadataList => {
-            let items = all.iter().map(|v| partial(&v["metadata"]));
-            let list = named("PartialObjectMetadataList", META, items.collect());
+            let items = all.iter().map(|v| partial(&v["metadata"], call.accept.meta));
+            let list = named("PartialObjectMetadataList", call.accept.meta.api_version(), items.collect());
             answer::message(StatusCode::OK, METADATA_LIST, &list, call.accept)
         }
     }
 }
 
 fn tabled(call: &Call, all: &[Value]) -> Result<Response<Body>> {
-    let include = Include::parse(call.query.get("includeObject"))?;
-    let text = table::of_values(call.kind, include, all)?;
+    let text = table::of_values(call.kind, Style::of(call)?, all)?;
     Ok(answer::bytes(StatusCode::OK, call.accept.encoding.media_type(), table::bytes(text, call.accept)?))
 }
 

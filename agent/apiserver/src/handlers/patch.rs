@@ -109,24 +109,29 @@ fn decode_patched(call: &Call, patch: &Patch, old: &Value, mut patched: Value) -
         }
     };
     match call.query.get("fieldValidation") {
-        mode @ ("" | "Warn" | "Strict") => {
-            let mut unknown = super::write::complaints(call, &parsed, kind.schema())?;
-            if matches!(patch.change, Change::Strategic(_)) {
-                unknown.sort();
-            }
-            let complaints = patch.complaints.iter().cloned().chain(unknown);
-            if mode != "Strict" {
-                complaints.for_each(|complaint| call.warn(complaint));
-                return Ok(new);
-            }
-            let complaints: Vec<String> = complaints.collect();
-            if !complaints.is_empty() {
-                return Err(rejected(&format!("strict decoding error: {}", complaints.join(", ")))?);
-            }
+        "" | "Warn" | "Strict" => {
+            let unknown = super::write::complaints(call, &parsed, kind.schema())?;
+            strictly(call, patch, unknown).map_or(Ok(()), |why| Err(rejected(&why)?))?;
         }
         _ => check_fields(call, &parsed, kind.schema())?,
     }
     Ok(new)
+}
+
+/// Warns of fields that a patch says twice or that are not known; or why it is refused, if the query is strict.
+pub(super) fn strictly(call: &Call, patch: &Patch, mut unknown: Vec<String>) -> Option<String> {
+    if matches!(patch.change, Change::Strategic(_)) {
+        unknown.sort();
+    }
+    let complaints: Vec<String> = patch.complaints.iter().cloned().chain(unknown).collect();
+    match call.query.get("fieldValidation") {
+        "Strict" if !complaints.is_empty() => Some(format!("strict decoding error: {}", complaints.join(", "))),
+        "" | "Warn" => {
+            complaints.into_iter().for_each(|complaint| call.warn(complaint));
+            None
+        }
+        _ => None,
+    }
 }
 
 /// Server-side apply.

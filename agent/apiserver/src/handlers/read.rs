@@ -10,10 +10,10 @@ use crate::answer::{self, Body};
 use crate::app::Call;
 use crate::cache::Object;
 use crate::codec;
-use crate::negotiate::{Encoding, Form, MEDIA_TYPES};
+use crate::negotiate::{Encoding, Form, MEDIA_TYPES, Meta};
 use crate::request::number_complaint;
 use crate::status::{Failure, Result};
-use crate::table::{self, Head, Include};
+use crate::table::{self, Head, Style};
 use crate::tree;
 
 pub(super) async fn get(call: &Call) -> Result<Response<Body>> {
@@ -80,16 +80,21 @@ fn render(call: &Call, code: StatusCode, object: &Object) -> Result<Response<Bod
             let body = if accept.pretty && accept.encoding == Encoding::Json { codec::indent(&body) } else { body };
             Ok(answer::compress(&call.headers, code, accept.encoding.media_type(), body))
         }
-        Form::Metadata => answer::message(code, METADATA, &metadata_of(call.kind, renderer.value(object)?), accept),
+        Form::Metadata => {
+            answer::message(code, METADATA, &metadata_of(call.kind, accept.meta, renderer.value(object)?), accept)
+        }
         Form::MetadataList if crate::custom::is_custom(call.kind) => {
             Err(Failure::new(StatusCode::INTERNAL_SERVER_ERROR, "", "content is not a list"))
         }
         Form::MetadataList => Err(is_no_list(&go_name(call.kind))),
         Form::Table => {
-            let include = Include::parse(call.query.get("includeObject"))?;
-            let metadata = format!(r#"{{"resourceVersion":"{}"}}"#, object.revision);
+            // What was only tried has no version.
+            let metadata = match object.revision {
+                0 => "{}".to_owned(),
+                revision => format!(r#"{{"resourceVersion":"{revision}"}}"#),
+            };
             let head = Head { metadata: &metadata, columns: true };
-            let text = table::of_objects(&renderer, include, [object], head)?;
+            let text = table::of_objects(&renderer, Style::of(call)?, [object], head)?;
             Ok(answer::compress(&call.headers, code, accept.encoding.media_type(), table::bytes(text, accept)?))
         }
     }
@@ -99,7 +104,7 @@ fn render(call: &Call, code: StatusCode, object: &Object) -> Result<Response<Bod
 pub(super) fn respond_value(call: &Call, code: StatusCode, schema: &str, value: &Value) -> Result<Response<Body>> {
     match call.accept.form {
         Form::Object => answer::message(code, schema, value, call.accept),
-        Form::Metadata => answer::message(code, METADATA, &partial(&value["metadata"]), call.accept),
+        Form::Metadata => answer::message(code, METADATA, &partial(&value["metadata"], call.accept.meta), call.accept),
         Form::Table => Err(Failure::not_acceptable(&MEDIA_TYPES)),
         Form::MetadataList => {
             let package = go_package(schema.strip_prefix("k8s.io.api.").unwrap_or(schema));
@@ -131,12 +136,12 @@ pub(super) fn go_name(kind: &api::Kind) -> String {
 pub(in crate::handlers) const METADATA: &str = "k8s.io.apimachinery.pkg.apis.meta.v1.PartialObjectMetadata";
 
 /// The metadata form of an object.
-pub(super) fn metadata_of(kind: &api::Kind, mut object: Value) -> Value {
+pub(super) fn metadata_of(kind: &api::Kind, version: Meta, mut object: Value) -> Value {
     crate::strategy::make_shown_meta(kind, &mut object);
-    partial(&object["metadata"].take())
+    partial(&object["metadata"].take(), version)
 }
 
 /// The metadata form of what has this metadata.
-pub(super) fn partial(metadata: &Value) -> Value {
-    json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": metadata})
+pub(super) fn partial(metadata: &Value, version: Meta) -> Value {
+    json!({"kind": "PartialObjectMetadata", "apiVersion": version.api_version(), "metadata": metadata})
 }

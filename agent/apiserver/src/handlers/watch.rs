@@ -26,7 +26,7 @@ use crate::metrics::Histogram;
 use crate::negotiate::{Accept, Encoding, Form};
 use crate::status::{Failure, FieldError, Result, Subject};
 use crate::strategy;
-use crate::table::{self, Head, Include};
+use crate::table::{self, Head, Style};
 
 /// Events that one turn takes out of the ring, and how much they may weigh: what is taken and not read is not in the
 /// ring's budget any more.
@@ -46,7 +46,7 @@ struct Watcher {
     kind: &'static Kind,
     index: usize,
     accept: Accept,
-    include: Include,
+    style: Style,
     selection: Selection,
     prefix: String,
     /// Events up to here were sent or skipped.
@@ -103,7 +103,7 @@ pub(super) async fn watch(call: &Call) -> Result<Response<Body>> {
         kind: call.kind,
         index: storage.index,
         accept: call.accept,
-        include: Include::parse(call.query.get("includeObject"))?,
+        style: Style::of(call)?,
         selection,
         prefix,
         cursor,
@@ -404,9 +404,9 @@ impl Watcher {
         let renderer = self.renderer(&app);
         let frame = match self.accept.form {
             Form::Object => renderer.frame(event, object, self.accept.encoding),
-            Form::Metadata | Form::MetadataList => renderer
-                .value(object)
-                .and_then(|v| message_frame(event, METADATA, &metadata_of(renderer.kind, v), self.accept.encoding)),
+            Form::Metadata | Form::MetadataList => renderer.value(object).and_then(|v| {
+                message_frame(event, METADATA, &metadata_of(renderer.kind, self.accept.meta, v), self.accept.encoding)
+            }),
             Form::Table => self.table_frame(event, object),
         };
         frame.map_err(|failure| tracing::error!(key = %object.key, %failure, "an object could not be written")).ok()
@@ -416,7 +416,7 @@ impl Watcher {
         let app = self.app.clone();
         let metadata = format!(r#"{{"resourceVersion":"{}"}}"#, object.revision);
         let head = Head { metadata: &metadata, columns: std::mem::take(&mut self.first_table) };
-        Ok(codec::json_frame(event, &table::of_objects(&self.renderer(&app), self.include, [object], head)?))
+        Ok(codec::json_frame(event, &table::of_objects(&self.renderer(&app), self.style, [object], head)?))
     }
 
     fn bookmark(&mut self, revision: i64, initial_end: bool) -> Option<Bytes> {
@@ -443,7 +443,13 @@ impl Watcher {
         value["metadata"]["resourceVersion"] = revision.to_string().into();
         match self.accept.form {
             Form::Table => self.table_frame("BOOKMARK", &object).ok(),
-            _ => message_frame("BOOKMARK", METADATA, &metadata_of(self.kind, value), self.accept.encoding).ok(),
+            _ => message_frame(
+                "BOOKMARK",
+                METADATA,
+                &metadata_of(self.kind, self.accept.meta, value),
+                self.accept.encoding,
+            )
+            .ok(),
         }
     }
 

@@ -178,6 +178,12 @@ pub fn check_fields(call: &Call, parsed: &Parsed, message: &'static Message) -> 
 
 /// Why what names its type so cannot be made one of the kind.
 pub(super) fn foreign(kind: &'static api::Kind, value: &Value) -> Option<String> {
+    let name = api::TypeName { group: kind.group, version: kind.version, kind: kind.kind };
+    foreign_to(name, !crate::custom::is_custom(kind), value)
+}
+
+/// The same of a type, which may be one among others that are built in.
+pub(super) fn foreign_to(kind: api::TypeName, is_built_in: bool, value: &Value) -> Option<String> {
     let expected = kind.api_version();
     let (version, name) = (tree::text(value, "/apiVersion"), tree::text(value, "/kind"));
     let asked = if version.is_empty() { expected.as_str() } else { version };
@@ -188,7 +194,7 @@ pub(super) fn foreign(kind: &'static api::Kind, value: &Value) -> Option<String>
     }
     Some(match known {
         // A kind there is, but none that this one could be made of.
-        Some(other) if !crate::custom::is_custom(kind) => format!(
+        Some(other) if is_built_in => format!(
             "converting ({}.{of_kind}) to ({}.{}): unknown conversion",
             other.version,
             go_package(kind.group),
@@ -400,9 +406,8 @@ async fn prepare(call: &Call, part: Part, mut new: Value, (stored, old): (&Objec
     crate::defaults::apply(call.kind, &mut new);
     crate::custom::complete(call, &mut new)?;
     if part != Part::Internal {
-        // Upstream tracks nobody who scales a custom resource.
-        let is_untracked = call.info.subresource == "scale" && crate::custom::is_custom(call.kind);
-        if !call.is_apply() && !is_untracked {
+        // Who scales is booked with the Scale.
+        if !call.is_apply() && call.info.subresource != "scale" {
             let schema = crate::custom::schema_of(call);
             let target = managed::Target { kind: call.kind, part, schema: schema.as_deref() };
             managed::track(target, Some(old), &mut new, (call.manager(), &now_text()));

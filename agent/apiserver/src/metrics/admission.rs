@@ -111,9 +111,36 @@ impl<L: Hash + Ord + Clone + AsRef<str>, T, const N: usize> Series<L, T, N> {
     }
 }
 
+/// What PodSecurity looks at, as its metrics name it: the operation, the sort of resource, and the subresource.
+#[derive(Clone, Copy, Debug)]
+pub struct Looked<'a> {
+    /// Such as `create`.
+    pub operation: &'static str,
+    /// `pod`, or `controller` for what will make pods.
+    pub resource: &'static str,
+    /// Empty for the object itself.
+    pub subresource: &'a str,
+}
+
+/// What PodSecurity found: the mode in which the decision counts, and the level and release it was judged by.
+#[derive(Clone, Copy, Debug)]
+pub struct Judged<'a> {
+    /// Whether nothing is wrong.
+    pub is_allowed: bool,
+    /// Such as `enforce`.
+    pub mode: &'static str,
+    /// Such as `baseline`.
+    pub level: &'static str,
+    /// Such as `v1.30`.
+    pub version: &'a str,
+}
+
 /// Counters of admission.
 #[derive(Default)]
 pub struct Admission {
+    judged: Series<Box<str>, AtomicU64, 7>,
+    exempted: Series<Box<str>, AtomicU64, 3>,
+    misread: Series<Box<str>, AtomicU64, 4>,
     steps: Series<&'static str, Histogram, 3>,
     plugins: Series<&'static str, Histogram, 4>,
     hooks: Series<Box<str>, Histogram, 4>,
@@ -157,7 +184,26 @@ impl Admission {
         }
     }
 
+    /// Counts a pod that PodSecurity judged.
+    pub fn judged(&self, looked: Looked<'_>, judged: Judged<'_>) {
+        let Judged { is_allowed, mode, level, version } = judged;
+        let decision = if is_allowed { "allow" } else { "deny" };
+        let Looked { operation, resource, subresource } = looked;
+        count(&self.judged, [decision, mode, level, version, operation, resource, subresource]);
+    }
+
+    /// Counts a pod of which nothing is demanded.
+    pub fn exempted(&self, Looked { operation, resource, subresource }: Looked<'_>) {
+        count(&self.exempted, [operation, resource, subresource]);
+    }
+
+    /// Counts a namespace whose labels cannot be read, which is no reason to stop.
+    pub fn misread(&self, Looked { operation, resource, subresource }: Looked<'_>) {
+        count(&self.misread, [flag(false), operation, resource, subresource]);
+    }
+
     pub(super) fn write(&self, out: &mut Text) {
+        self.write_pod_security(out);
         let name = "apiserver_admission_step_admission_duration_seconds";
         out.family(name, "histogram", "Seconds that a step of admission took.");
         self.steps.write(["operation", "rejected", "type"], |labels, seconds| out.histogram(name, labels, seconds));
@@ -179,6 +225,23 @@ impl Admission {
         let name = "apiserver_admission_webhook_fail_open_count";
         out.family(name, "counter", "Requests that went on although a webhook did not answer.");
         self.open.write(["name", "type"], |labels, count| out.sample(name, labels, count.load(Relaxed)));
+    }
+}
+
+impl Admission {
+    fn write_pod_security(&self, out: &mut Text) {
+        let name = "pod_security_evaluations_total";
+        out.family(name, "counter", "Pods that PodSecurity judged.");
+        let looked = ["request_operation", "resource", "subresource"];
+        let labels = ["decision", "mode", "policy_level", "policy_version", looked[0], looked[1], looked[2]];
+        self.judged.write(labels, |labels, count| out.sample(name, labels, count.load(Relaxed)));
+        let name = "pod_security_exemptions_total";
+        out.family(name, "counter", "Pods of which PodSecurity demands nothing.");
+        self.exempted.write(looked, |labels, count| out.sample(name, labels, count.load(Relaxed)));
+        let name = "pod_security_errors_total";
+        out.family(name, "counter", "Pods in namespaces whose labels PodSecurity cannot read.");
+        let labels = ["fatal", looked[0], looked[1], looked[2]];
+        self.misread.write(labels, |labels, count| out.sample(name, labels, count.load(Relaxed)));
     }
 }
 

@@ -45,12 +45,7 @@ const LABEL_1035: Form = Form {
     unfit: "a DNS-1035 label must consist of lower case alphanumeric characters or '-', start with an alphabetic character, and end with an alphanumeric character (e.g. 'my-name',  or 'abc-123', regex used for validation is '[a-z]([-a-z0-9]*[a-z0-9])?')",
 };
 
-const SUBDOMAIN: Form = Form {
-    max: 253,
-    too_long: MAX_253,
-    fits: is_subdomain,
-    unfit: "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')",
-};
+const SUBDOMAIN: Form = Form { max: 253, too_long: MAX_253, fits: is_subdomain, unfit: api::labels::NO_SUBDOMAIN };
 
 const SUBDOMAIN_CASELESS: Form = Form {
     max: 253,
@@ -71,13 +66,6 @@ const WILDCARD: Form = Form {
     too_long: MAX_253,
     fits: |text| text.strip_prefix("*.").is_some_and(is_subdomain),
     unfit: "a wildcard DNS-1123 subdomain must start with '*.', followed by a valid DNS subdomain, which must consist of lower case alphanumeric characters, '-' or '.' and end with an alphanumeric character (e.g. '*.example.com', regex used for validation is '\\*\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')",
-};
-
-const LABEL_VALUE: Form = Form {
-    max: 63,
-    too_long: "must be no more than 63 bytes",
-    fits: |text| text.is_empty() || is_label_word(text),
-    unfit: "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyValue',  or 'my_value',  or '12345', regex used for validation is '(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?')",
 };
 
 const CONFIG_KEY: Form = Form {
@@ -171,7 +159,7 @@ pub fn wildcard_subdomain(text: &str) -> Complaints {
 /// The value of a label.
 #[must_use]
 pub fn label_value(text: &str) -> Complaints {
-    LABEL_VALUE.complaints(text)
+    api::labels::value_complaints(text)
 }
 
 /// A key in a ConfigMap or Secret.
@@ -205,42 +193,10 @@ pub fn http_header(text: &str) -> Complaints {
     HTTP_HEADER.complaints(text)
 }
 
-const NAME_PART: &str = "must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')";
-
 /// A name that may have a DNS subdomain and a slash before it, such as the key of a label.
 #[must_use]
 pub fn qualified(text: &str) -> Complaints {
-    let mut found = Complaints::new();
-    let mut parts = text.split('/');
-    let (name, prefix) = match (parts.next(), parts.next(), parts.next()) {
-        (Some(prefix), Some(name), None) => (name, Some(prefix)),
-        (Some(name), None, _) => (name, None),
-        _ => {
-            let optional = "with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')";
-            return vec![format!("a valid label key {NAME_PART} {optional}").into()];
-        }
-    };
-    match prefix {
-        Some("") => found.push("prefix part must be non-empty".into()),
-        Some(prefix) => {
-            if prefix.len() > SUBDOMAIN.max {
-                found.push("prefix part must be no more than 253 bytes".into());
-            }
-            if !is_subdomain(prefix) {
-                found.push(format!("prefix part {}", SUBDOMAIN.unfit).into());
-            }
-        }
-        None => {}
-    }
-    match name.len() {
-        0 => found.push("name part must be non-empty".into()),
-        1..=63 => {}
-        _ => found.push("name part must be no more than 63 bytes".into()),
-    }
-    if !is_label_word(name) {
-        found.push(format!("name part {NAME_PART}").into());
-    }
-    found
+    api::labels::key_complaints(text)
 }
 
 /// The name of an environment variable.
@@ -315,10 +271,6 @@ pub fn is_subdomain(text: &str) -> bool {
 fn is_underscored_label(text: &str) -> bool {
     let rest = text.strip_prefix('_').unwrap_or(text).as_bytes();
     framed(rest, |c| c.is_ascii_lowercase() || c.is_ascii_digit(), |c| matches!(c, b'-' | b'_'))
-}
-
-fn is_label_word(text: &str) -> bool {
-    framed(text.as_bytes(), |c| c.is_ascii_alphanumeric(), |c| matches!(c, b'-' | b'_' | b'.'))
 }
 
 /// Whether every byte is an edge or an inner one, and the first and last are edges.

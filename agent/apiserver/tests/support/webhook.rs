@@ -10,7 +10,8 @@ use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
 
-/// Answers reviews, which come with the path they were sent to; returns the port and the certificate in PEM.
+/// Answers reviews, which come with the path they were sent to; returns the port and the certificate in PEM. Who gets no
+/// answer is asked to try again at once.
 pub(crate) async fn serve(answer: impl Fn(&str, &Value) -> Value + Send + Sync + 'static) -> (u16, String) {
     let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
     let pem = made.cert.pem();
@@ -36,8 +37,13 @@ pub(crate) async fn serve(answer: impl Fn(&str, &Value) -> Value + Send + Sync +
                     async move {
                         let path = request.uri().path().to_owned();
                         let body = request.into_body().collect().await.unwrap().to_bytes();
-                        let text = answer(&path, &serde_json::from_slice(&body).unwrap()).to_string();
+                        let answered = answer(&path, &serde_json::from_slice(&body).unwrap());
+                        let text = answered.to_string();
                         let response = Response::builder().header("content-type", "application/json");
+                        let response = match answered.is_null() {
+                            true => response.status(429).header("retry-after", "0"),
+                            false => response,
+                        };
                         Ok::<_, Infallible>(response.body(Full::new(Bytes::from(text))).unwrap())
                     }
                 });

@@ -73,7 +73,8 @@ fn template(call_at: u32, call: &Call) -> Option<(u32, String)> {
     Some((at, problem))
 }
 
-/// Conversions of what is written out are done when the program is made; the first that fails is what is wrong.
+/// Conversions of what is written out are done, and its patterns read, when the program is made; the first that fails
+/// is what is wrong.
 pub(super) fn convert(expr: &mut Expr) -> Option<String> {
     const CONVERSIONS: [&str; 9] =
         ["bool", "bytes", "double", "duration", "int", "string", "timestamp", "type", "uint"];
@@ -89,6 +90,13 @@ pub(super) fn convert(expr: &mut Expr) -> Option<String> {
         if result.is_some() {
             return result;
         }
+    }
+    if let Kind::Call(call) = &expr.kind
+        && let ("find" | "findAll", Some(pattern)) = (call.function.as_str(), call.args.first())
+        && let Kind::Literal(Literal::String(text)) = &pattern.kind
+        && let Err(why) = crate::regexp::compile(text)
+    {
+        return Some(why);
     }
     super::children_mut(expr).into_iter().find_map(convert)
 }

@@ -1,7 +1,9 @@
 //! What may be demanded of pods: a level, in the words of a release.
 
+use std::borrow::Cow;
 use std::fmt;
 
+use crate::nonresource::MINOR;
 use crate::status::FieldError;
 
 /// Where labels and annotations of this plugin begin.
@@ -25,7 +27,7 @@ impl Level {
         }
     }
 
-    fn name(self) -> &'static str {
+    pub(super) fn name(self) -> &'static str {
         match self {
             Self::Privileged => "privileged",
             Self::Baseline => "baseline",
@@ -59,6 +61,18 @@ impl Version {
 pub(super) struct Demand {
     pub(super) level: Level,
     pub(super) version: Version,
+}
+
+impl Demand {
+    /// The release as metrics tell it: what nobody can know yet is one thing.
+    pub(super) fn told_version(self) -> Cow<'static, str> {
+        match self.version {
+            Version::Latest => "latest".into(),
+            Version::Minor(_) if self.level == Level::Privileged => "latest".into(),
+            Version::Minor(minor) if minor > MINOR => "future".into(),
+            Version::Minor(minor) => format!("v1.{minor}").into(),
+        }
+    }
 }
 
 impl fmt::Display for Demand {

@@ -4,15 +4,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine as _;
-use http::header::{ACCEPT, CONTENT_TYPE, HOST, USER_AGENT};
-use http::{Method, Request, Uri};
+use bytes::Bytes;
+use http::header::{ACCEPT, CONTENT_TYPE, HOST, RETRY_AFTER, USER_AGENT};
+use http::{HeaderMap, Method, Request, StatusCode, Uri};
 use http_body_util::BodyExt;
 use rustls::RootCertStore;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
 use serde_json::Value;
 
-use crate::answer::{self, BodyError};
+use crate::answer::{self, Body, BodyError};
 use crate::app::App;
 use crate::backend::{self, Target, Trust};
 use crate::handlers::read_body;
@@ -40,17 +41,17 @@ impl Client<'_> {
         let (target, uri, url) = self.target()?;
         let url = format!("{url}?timeout={}s", self.seconds);
         let failed = |e: &dyn std::fmt::Display| format!("failed to call webhook: Post {url:?}: {e}");
-        let mut request = Request::new(answer::full(document.to_string()));
-        *request.method_mut() = Method::POST;
+        let document = Bytes::from(document.to_string());
         let place = format!("{}?timeout={}s", uri.path(), self.seconds);
-        *request.uri_mut() = place.parse().unwrap_or(uri);
-        let headers = request.headers_mut();
-        answer::set(headers, HOST, &target.tls.as_ref().map_or_else(|| target.authority(), |(_, name)| name.clone()));
-        answer::set(headers, CONTENT_TYPE, "application/json");
-        answer::set(headers, ACCEPT, "application/json, */*");
-        answer::set(headers, USER_AGENT, "kube-apiserver-admission");
+        let uri = place.parse().unwrap_or(uri);
         let exchange = async {
-            let response = target.send(request).await.map_err(|e| failed(&e))?;
+            let send = || target.send(request(&target, uri.clone(), document.clone()));
+            let mut response = send().await.map_err(|e| failed(&e))?;
+            for _ in 0..MAX_RETRIES {
+                let Some(wait) = pause(response.status(), response.headers()) else { break };
+                tokio::time::sleep(wait).await;
+                response = send().await.map_err(|e| failed(&e))?;
+            }
             let status = response.status();
             let media_type = response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
             let media_type = media_type.unwrap_or_default().to_owned();
@@ -90,6 +91,28 @@ impl Client<'_> {
         let pem = base64::engine::general_purpose::STANDARD.decode(bundle).map_err(|e| e.to_string())?;
         backend::client_config(Trust::Roots(roots(&pem)?), None).map_err(|e| e.to_string())
     }
+}
+
+/// How often a webhook is asked again that asks for it.
+const MAX_RETRIES: usize = 10;
+
+/// How long to wait before asking again, if that is what the answer says.
+fn pause(status: StatusCode, headers: &HeaderMap) -> Option<Duration> {
+    let is_busy = status == StatusCode::TOO_MANY_REQUESTS || status.is_server_error();
+    let seconds = headers.get(RETRY_AFTER).filter(|_| is_busy)?.to_str().ok()?;
+    seconds.parse().ok().map(Duration::from_secs)
+}
+
+fn request(target: &Target, uri: Uri, document: Bytes) -> Request<Body> {
+    let mut request = Request::new(answer::full(document));
+    *request.method_mut() = Method::POST;
+    *request.uri_mut() = uri;
+    let headers = request.headers_mut();
+    answer::set(headers, HOST, &target.tls.as_ref().map_or_else(|| target.authority(), |(_, name)| name.clone()));
+    answer::set(headers, CONTENT_TYPE, "application/json");
+    answer::set(headers, ACCEPT, "application/json, */*");
+    answer::set(headers, USER_AGENT, "kube-apiserver-admission");
+    request
 }
 
 /// The authorities of a bundle.

@@ -17,10 +17,10 @@ use crate::answer::BodyError;
 use crate::app::{App, Call};
 use crate::cache::Object;
 use crate::codec::{self, Indenter, Renderer};
-use crate::negotiate::{Accept, Encoding, Form};
-use crate::printers::Now;
+use crate::negotiate::{Accept, Encoding, Form, Meta};
+use crate::printers::{self, Now};
 use crate::status::Result;
-use crate::table::{self, Head, Include};
+use crate::table::{self, Head, Style as Rows};
 use crate::wire::{put_varint, varint_len};
 
 /// Bytes of a piece, and so about what a list holds while it is sent.
@@ -33,14 +33,14 @@ const ROOM: usize = 16 << 10;
 enum Item {
     Json,
     Protobuf,
-    Metadata,
-    ProtobufMetadata,
-    Row(Include, Now),
+    Metadata(Meta),
+    ProtobufMetadata(Meta),
+    Row(Rows, Now),
 }
 
 impl Item {
     fn is_protobuf(self) -> bool {
-        matches!(self, Self::Protobuf | Self::ProtobufMetadata)
+        matches!(self, Self::Protobuf | Self::ProtobufMetadata(_))
     }
 }
 
@@ -98,7 +98,7 @@ impl Writer {
                 }));
             }
             (form @ (Form::Object | Form::MetadataList), Encoding::Protobuf) => {
-                let item = if form == Form::Object { Item::Protobuf } else { Item::ProtobufMetadata };
+                let item = if form == Form::Object { Item::Protobuf } else { Item::ProtobufMetadata(call.accept.meta) };
                 (item, proto_head(&renderer, &page, item)?, api::envelope::TAIL.to_vec())
             }
             (Form::Object, _) => {
@@ -106,17 +106,22 @@ impl Writer {
                 (Item::Json, head, tail)
             }
             (Form::Table, _) => {
-                let include = Include::parse(call.query.get("includeObject"))?;
-                let head = table::head(&renderer, Head { metadata: &page.metadata_text(), columns: true });
-                (Item::Row(include, Now::from_clock()), head, b"]}\n".to_vec())
+                let rows = Rows::of(call)?;
+                let mut head = table::head(&renderer, rows, Head { metadata: &page.metadata_text(), columns: true });
+                // Only printers of their own make a list of no objects.
+                let (open, close) = brackets(page.objects.is_empty() && printers::is_plain(call.kind));
+                head.extend_from_slice(open);
+                (Item::Row(rows, Now::from_clock()), head, close.to_vec())
             }
             (Form::MetadataList, _) => {
                 let metadata = page.metadata_text();
-                let names = r#"{"kind":"PartialObjectMetadataList","apiVersion":"meta.k8s.io/v1""#;
+                let version = call.accept.meta;
+                let names = format!(r#"{{"kind":"PartialObjectMetadataList","apiVersion":"{}""#, version.api_version());
                 // Of no objects upstream makes no list here.
-                let (open, close) = if page.objects.is_empty() { ("null", "}\n") } else { ("[", "]}\n") };
-                let head = format!(r#"{names},"metadata":{metadata},"items":{open}"#);
-                (Item::Metadata, head.into_bytes(), close.as_bytes().to_vec())
+                let (open, close) = brackets(page.objects.is_empty());
+                let mut head = format!(r#"{names},"metadata":{metadata},"items":"#).into_bytes();
+                head.extend_from_slice(open);
+                (Item::Metadata(version), head, close.to_vec())
             }
         };
         let (style, head, tail) = match call.accept {
@@ -178,17 +183,22 @@ impl Item {
                 put_varint(out, renderer.proto_len(object)?);
                 renderer.append_proto(object, out)
             }
-            Self::ProtobufMetadata => {
+            Self::ProtobufMetadata(_) => {
                 let message = table::partial_message(renderer, object)?;
                 out.push(0x12);
                 put_varint(out, message.len());
                 out.extend_from_slice(&message);
                 Ok(())
             }
-            Self::Metadata => table::put_partial(renderer, object, out),
-            Self::Row(include, now) => table::row(renderer, include, (object, now), out),
+            Self::Metadata(version) => table::put_partial(renderer, object, version, out),
+            Self::Row(rows, now) => table::row(renderer, rows, (object, now), out),
         }
     }
+}
+
+/// What stands around the items of a list, and around those of none at all.
+fn brackets(is_nothing: bool) -> (&'static [u8], &'static [u8]) {
+    if is_nothing { (b"null", b"}\n") } else { (b"[", b"]}\n") }
 }
 
 /// What stands before and after the objects.
@@ -231,14 +241,14 @@ fn proto_head(renderer: &Renderer<'_>, page: &Page, item: Item) -> Result<Vec<u8
     let mut length = framed(meta.len());
     for object in &page.objects {
         let own = match item {
-            Item::ProtobufMetadata => table::partial_message(renderer, object)?.len(),
+            Item::ProtobufMetadata(_) => table::partial_message(renderer, object)?.len(),
             _ => renderer.proto_len(object)?,
         };
         length += framed(own);
     }
     let mut out = Vec::with_capacity(meta.len() + 80);
     let (api_version, kind) = match item {
-        Item::ProtobufMetadata => ("meta.k8s.io/v1".to_owned(), "PartialObjectMetadata"),
+        Item::ProtobufMetadata(version) => (version.api_version().to_owned(), "PartialObjectMetadata"),
         _ => (renderer.kind.api_version(), renderer.kind.kind),
     };
     api::envelope::wrap_head(&api_version, &format!("{kind}List"), length, &mut out);

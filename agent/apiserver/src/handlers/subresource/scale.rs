@@ -13,17 +13,19 @@ use crate::answer::{self, Body};
 use crate::app::Call;
 use crate::cache::Object;
 use crate::codec;
-use crate::handlers::patch::{read_patch, rejected, same_name};
+use crate::handlers::patch::{read_patch, rejected, same_name, strictly};
 use crate::handlers::read;
-use crate::handlers::write::{check_namespace, modify_tree, type_complaint, value_of};
+use crate::handlers::write::{check_namespace, foreign_to, modify_tree, type_complaint, value_of};
 use crate::managed::{self, Scaling};
 use crate::negotiate::Form;
-use crate::patch::Patch;
+use crate::patch::{Change, Patch};
 use crate::status::{Failure, FieldError, Result, Subject};
 use crate::strategy::Part;
 use crate::{table, tree};
 
 const SCALE: &str = "k8s.io.api.autoscaling.v1.Scale";
+/// What a Scale is called.
+const NAME: api::TypeName = api::TypeName { group: "autoscaling", version: "v1", kind: "Scale" };
 
 /// Where an object keeps what a Scale shows, as JSON pointers.
 struct Places {
@@ -70,7 +72,7 @@ pub(super) async fn serve(call: &Call, method: &Method, body: bytes::Bytes) -> R
             let mut scale = decode_as(call, &body, SCALE)?;
             same_name(call, &scale)?;
             check_namespace(call, &mut scale)?;
-            modify_tree(call, Part::Main, |old| scaled(places, old, &scale)).await?.object
+            modify_tree(call, Part::Main, |old| tracked(call, places, old, &scale)).await?.object
         }
         Method::PATCH if call.is_apply() => {
             crate::audited::patch(call, &body);
@@ -81,7 +83,7 @@ pub(super) async fn serve(call: &Call, method: &Method, body: bytes::Bytes) -> R
             let patch = read_patch(call, &body);
             let changed = modify_tree(call, Part::Main, |old| {
                 let patch = patch.as_ref().map_err(Clone::clone)?;
-                scaled(places, old, &patched(patch, &scale_of(places, old))?)
+                tracked(call, places, old, &patched(call, patch, &managed_scale(places, old))?)
             });
             changed.await?.object
         }
@@ -112,34 +114,30 @@ pub fn put_back(call: &Call, object: &mut Value, scale: &Value) {
 /// Server-side apply of a Scale: of the object's fields it can own the one with the replicas.
 async fn apply(call: &Call, places: &Places, body: &[u8]) -> Result<Object> {
     crate::handlers::options::check(call, "PatchOptions")?;
-    let config = codec::parse_apply(body)?.value;
+    let mut config = codec::parse_apply(body)?.value;
     let text = |pointer: &str| tree::text(&config, pointer);
     let (version, kind) = (text("/apiVersion"), text("/kind"));
     if (version, kind) != ("autoscaling/v1", "Scale") {
         let version = if version.contains('/') { version.to_owned() } else { format!("/{version}") };
         return Err(Failure::bad_request(format!("invalid object type: {version}, Kind={kind}")));
     }
-    if tree::has(&config, "/metadata/managedFields") {
-        return Err(Failure::bad_request("metadata.managedFields must be nil"));
-    }
-    if let Some(why) = managed::misfits_of(codec::schema(SCALE), &config) {
-        let named = format!("{}/{}; autoscaling/v1, Kind=Scale", text("/metadata/namespace"), text("/metadata/name"));
-        let text = format!("failed to create typed patch object ({named}): {why}");
-        return Err(Failure::new(StatusCode::INTERNAL_SERVER_ERROR, "", text));
+    let is_custom = crate::custom::is_custom(call.kind);
+    if !is_custom {
+        check_configuration(&config)?;
+        check_namespace(call, &mut config)?;
     }
     let changed = modify_tree(call, Part::Main, |old| {
+        if is_custom {
+            return Err(unconvertible(old, places, &config));
+        }
         let replicas = tree::integer(&config, "/spec/replicas");
         let mut scale = config.clone();
         let own = tree::integer(old, &places.wanted).unwrap_or(0);
         tree::object_at(&mut scale, "spec").insert("replicas".into(), replicas.unwrap_or(own).into());
-        let mut new = scaled(places, old, &scale)?;
-        if let Some(replicas) = replicas {
-            let applying = Scaling {
-                path: &places.wanted,
-                changes: replicas != own,
-                manager: call.manager(),
-                force: call.query.flag("force"),
-            };
+        let mut new = scaled(call, places, old, &scale)?;
+        if replicas.is_some() {
+            let applying =
+                Scaling { path: &places.wanted, was: own, manager: call.manager(), force: call.query.flag("force") };
             managed::apply_scale(call.kind, &mut new, applying)?;
         }
         Ok(new)
@@ -147,21 +145,67 @@ async fn apply(call: &Call, places: &Places, body: &[u8]) -> Result<Object> {
     Ok(changed.await?.object)
 }
 
-/// The Scale that a patch makes of one.
-fn patched(patch: &Patch, before: &Value) -> Result<Value> {
-    let schema = codec::schema(SCALE);
-    let scale = patch.apply(schema, before)?;
-    match type_complaint(&scale).or_else(|| codec::mistyped(schema, &scale)) {
-        Some(why) => Err(rejected(patch, (schema, ("autoscaling/v1", "Scale")), before, &why)?),
-        None => Ok(scale),
+/// Fails on a Scale that cannot be applied.
+fn check_configuration(config: &Value) -> Result<()> {
+    if tree::has(config, "/metadata/managedFields") {
+        return Err(Failure::bad_request("metadata.managedFields must be nil"));
     }
+    let Some(why) = managed::misfits_of(codec::schema(SCALE), config) else { return Ok(()) };
+    let text = format!("failed to create typed patch object ({}): {why}", in_texts(config));
+    Err(Failure::new(StatusCode::INTERNAL_SERVER_ERROR, "", text))
+}
+
+/// A Scale as error texts name it.
+fn in_texts(config: &Value) -> String {
+    let text = |pointer: &str| tree::text(config, pointer);
+    format!("{}/{}; autoscaling/v1, Kind=Scale", text("/metadata/namespace"), text("/metadata/name"))
+}
+
+/// Why a Scale of a custom resource is not applied: those who convert custom resources know no Scales.
+fn unconvertible(old: &Value, places: &Places, config: &Value) -> Failure {
+    let why = "to proper version: request to convert CR to an invalid group/version: autoscaling/v1";
+    let text = if managed::scale_managers(old, &places.wanted).is_null() {
+        let nobody = in_texts(&Value::Null);
+        format!("failed to create manager for existing fields: failed to convert live object ({nobody}) {why}")
+    } else if let Err(failure) = check_configuration(config) {
+        return failure;
+    } else {
+        format!("failed to convert new object ({}) {why}", in_texts(config))
+    };
+    Failure::new(StatusCode::INTERNAL_SERVER_ERROR, "", text)
+}
+
+/// The Scale that a patch makes of one.
+fn patched(call: &Call, patch: &Patch, before: &Value) -> Result<Value> {
+    let schema = codec::schema(SCALE);
+    let mut scale = patch.apply(schema, before)?;
+    let is_strategic = matches!(patch.change, Change::Strategic(_));
+    let why = if is_strategic {
+        let why = codec::misfit(schema, &scale);
+        codec::fit_numbers(schema, &mut scale);
+        why
+    } else {
+        type_complaint(&scale).or_else(|| foreign_to(NAME, true, &scale))
+    };
+    // Of no type a Scale that is built in has no name either.
+    let has_type = !tree::text(&scale, "/apiVersion").is_empty();
+    let is_typed = is_strategic || crate::custom::is_custom(call.kind) || has_type;
+    let unknown = || strictly(call, patch, codec::unknown_fields(schema, &scale));
+    let why = why.or_else(|| codec::mistyped(schema, &scale)).or_else(|| if is_typed { unknown() } else { None });
+    if let Some(why) = why {
+        return Err(rejected(patch, (schema, ("autoscaling/v1", "Scale")), before, &why)?);
+    }
+    same_name(call, if is_typed { &scale } else { &Value::Null })?;
+    check_namespace(call, &mut scale)?;
+    Ok(scale)
 }
 
 /// The answer with a Scale in the form the client wants.
 fn answered(call: &Call, scale: &Value) -> Result<Response<Body>> {
     match call.accept.form {
         Form::Table => {
-            let text = table::bytes(table::of_scale(scale), call.accept)?;
+            let table = table::of_scale(scale, crate::custom::is_custom(call.kind), call.accept.meta);
+            let text = table::bytes(table, call.accept)?;
             Ok(answer::bytes(StatusCode::OK, call.accept.encoding.media_type(), text))
         }
         Form::MetadataList => Err(read::is_no_list("autoscaling.Scale")),
@@ -169,8 +213,17 @@ fn answered(call: &Call, scale: &Value) -> Result<Response<Body>> {
     }
 }
 
+/// The object with the replicas of a Scale, which are of who scales from now on.
+fn tracked(call: &Call, places: &Places, old: &Value, scale: &Value) -> Result<Value> {
+    let mut new = scaled(call, places, old, scale)?;
+    let was = tree::integer(old, &places.wanted).unwrap_or(0);
+    let scaling = Scaling { path: &places.wanted, was, manager: call.manager(), force: false };
+    managed::track_scale(call.kind, &mut new, scaling);
+    Ok(new)
+}
+
 /// The object with the replicas of a Scale.
-fn scaled(places: &Places, old: &Value, scale: &Value) -> Result<Value> {
+fn scaled(call: &Call, places: &Places, old: &Value, scale: &Value) -> Result<Value> {
     let (given, own) = (tree::text(scale, "/metadata/name"), tree::text(old, "/metadata/name"));
     if !given.is_empty() && given != own {
         return Err(Failure::bad_request(format!(
@@ -184,6 +237,13 @@ fn scaled(places: &Places, old: &Value, scale: &Value) -> Result<Value> {
         let name = tree::text(old, "/metadata/name");
         return Err(Failure::invalid(Subject { group: "autoscaling", resource: "Scale" }, name, &[error]));
     }
+    let (wanted, own) = (tree::text(scale, "/metadata/uid"), tree::text(old, "/metadata/uid"));
+    if places.selector.is_none() && !wanted.is_empty() && wanted != own {
+        let why = format!("Precondition failed: UID in precondition: {wanted}, UID in object meta: {own}");
+        let resource = format!("{}/scale", call.kind.plural);
+        let subject = Subject { group: call.kind.group, resource: &resource };
+        return Err(Failure::conflict(subject, tree::text(old, "/metadata/name"), &why));
+    }
     let mut new = old.clone();
     places.set(&mut new, replicas);
     let version = tree::text(scale, "/metadata/resourceVersion");
@@ -191,6 +251,16 @@ fn scaled(places: &Places, old: &Value, scale: &Value) -> Result<Value> {
         new["metadata"]["resourceVersion"] = version.into();
     }
     Ok(new)
+}
+
+/// A Scale with its managers, as patches change it.
+fn managed_scale(places: &Places, object: &Value) -> Value {
+    let mut scale = scale_of(places, object);
+    let managers = managed::scale_managers(object, &places.wanted);
+    if !managers.is_null() {
+        scale["metadata"]["managedFields"] = managers;
+    }
+    scale
 }
 
 fn scale_of(places: &Places, object: &Value) -> Value {

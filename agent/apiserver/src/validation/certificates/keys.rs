@@ -1,5 +1,7 @@
 //! Public keys that pods may have certificates for.
 
+use p521::ecdsa::signature::hazmat::PrehashVerifier as _;
+use p521::ecdsa::{Signature, VerifyingKey};
 use ring::signature::{self, UnparsedPublicKey, VerificationAlgorithm};
 use x509_parser::der_parser::oid;
 use x509_parser::oid_registry::{
@@ -52,8 +54,45 @@ pub(super) fn proves(kind: KeyKind, key: &SubjectPublicKeyInfo<'_>, message: &[u
         KeyKind::Ed25519 => &signature::ED25519,
         KeyKind::Curve("P-256") => &signature::ECDSA_P256_SHA256_ASN1,
         KeyKind::Curve("P-384") => &signature::ECDSA_P384_SHA256_ASN1,
+        KeyKind::Curve("P-521") => return proves_p521(&key.subject_public_key.data, message, proof),
         KeyKind::Curve(_) => return false,
         KeyKind::Rsa(_) => &signature::RSA_PSS_2048_8192_SHA256,
     };
     UnparsedPublicKey::new(algorithm, &key.subject_public_key.data).verify(message, proof).is_ok()
+}
+
+/// The same of a key on P-521, which the other library does not know.
+fn proves_p521(point: &[u8], message: &[u8], proof: &[u8]) -> bool {
+    let digest = as_wide_as_p521(message);
+    let (key, proof) = (VerifyingKey::from_sec1_bytes(point), Signature::from_der(proof));
+    key.ok().zip(proof.ok()).is_some_and(|(key, proof)| key.verify_prehash(&digest, &proof).is_ok())
+}
+
+/// The digest of a message as a number on P-521: the library takes no shorter ones.
+fn as_wide_as_p521(message: &[u8]) -> [u8; 66] {
+    use sha2::Digest as _;
+    let (mut wide, digest) = ([0; 66], sha2::Sha256::digest(message));
+    let zeros = wide.len() - digest.len();
+    wide[zeros..].copy_from_slice(&digest);
+    wide
+}
+
+#[cfg(test)]
+mod tests {
+    use p521::ecdsa::signature::hazmat::PrehashSigner as _;
+    use p521::ecdsa::{Signature, SigningKey, VerifyingKey};
+
+    use super::*;
+
+    #[test]
+    fn keys_on_the_widest_curve_prove_what_they_signed() {
+        let key = SigningKey::from_slice(&[1; 66]).unwrap();
+        let point = VerifyingKey::from(&key).to_encoded_point(false);
+        let proof: Signature = key.sign_prehash(&as_wide_as_p521(b"uid")).unwrap();
+        let proof = proof.to_der();
+        assert!(proves_p521(point.as_bytes(), b"uid", proof.as_bytes()));
+        assert!(!proves_p521(point.as_bytes(), b"other", proof.as_bytes()));
+        assert!(!proves_p521(&point.as_bytes()[1..], b"uid", proof.as_bytes()));
+        assert!(!proves_p521(point.as_bytes(), b"uid", b"none"));
+    }
 }

@@ -203,8 +203,6 @@ fn free(folder: &Path, (name, ending): (&str, &str)) -> io::Result<PathBuf> {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Write;
-
     use sys::{Call, FakeSystem, Filesystem};
 
     use super::*;

@@ -196,6 +196,7 @@ async fn look(api: &Api, master: &Machine) -> Result<(bool, Value)> {
         "metadata": { "name": POD },
         "spec": {
             "restartPolicy": "Never",
+            "tolerations": [{ "operator": "Exists" }],
             "nodeSelector": { "kubernetes.io/hostname": master.name },
             "containers": [{
                 "name": "probe",

@@ -3,6 +3,7 @@
 mod reloads;
 mod selection;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use api::rbac::v1::{PolicyRule, RoleRef};
@@ -94,28 +95,54 @@ impl Lookup for FromCache {
     }
 }
 
+fn read(path: &PathBuf) -> std::result::Result<Vec<u8>, Error> {
+    std::fs::read(path).map_err(|source| Error::ReadFile { path: path.clone(), source })
+}
+
+/// What signs tokens of service accounts, if anything does, and all keys that theirs may be signed by.
+fn token_keys(config: &Config) -> std::result::Result<(Option<TokenSigner>, Vec<VerifyKey>), Error> {
+    let refused = |reason: String| Error::Authentication { reason };
+    let mut keys: Vec<VerifyKey> = Vec::new();
+    let mut signer = None;
+    if let Some(path) = &config.token_signing_key {
+        let key = SigningKey::from_pem(&read(path)?).map_err(|e| refused(e.to_string()))?;
+        keys.push(key.public().clone());
+        signer = Some(TokenSigner::new(config.token_issuer.clone(), key, config.token_rules.clone()));
+    }
+    for path in &config.token_verify_keys {
+        let found = VerifyKey::all_from_pem(&read(path)?).map_err(|e| refused(e.to_string()))?;
+        for key in found {
+            if !keys.iter().any(|k| k.id == key.id) {
+                keys.push(key);
+            }
+        }
+    }
+    Ok((signer, keys))
+}
+
+/// What is said of other issuers of tokens, and of whoever has none. The error is for people.
+fn authentication(config: &Config, own: &[String]) -> std::result::Result<Settings, String> {
+    let settings = match (&config.authentication, &config.oidc) {
+        (None, None) => Settings::default(),
+        (Some(path), None) => Settings::load(path, own)?,
+        (None, Some(oidc)) => oidc.clone().settings()?,
+        (Some(_), Some(_)) => {
+            return Err("a configuration file and the flags for OIDC cannot be given together".to_owned());
+        }
+    };
+    if settings.anonymous.is_some() && config.anonymous_is_given {
+        let why = "anonymous: Forbidden: --anonymous-auth flag cannot be set when anonymous field is configured in \
+                   authentication configuration file";
+        return Err(why.to_owned());
+    }
+    Ok(settings)
+}
+
 impl Access {
     /// Reads the files of the configuration.
     pub fn new(config: &Config, cache: &Arc<Cache>) -> std::result::Result<Self, Error> {
-        let read = |path: &std::path::PathBuf| {
-            std::fs::read(path).map_err(|source| Error::ReadFile { path: path.clone(), source })
-        };
         let refused = |reason: String| Error::Authentication { reason };
-        let mut keys: Vec<VerifyKey> = Vec::new();
-        let mut signer = None;
-        if let Some(path) = &config.token_signing_key {
-            let key = SigningKey::from_pem(&read(path)?).map_err(|e| refused(e.to_string()))?;
-            keys.push(key.public().clone());
-            signer = Some(TokenSigner::new(config.token_issuer.clone(), key, config.token_rules.clone()));
-        }
-        for path in &config.token_verify_keys {
-            let found = VerifyKey::all_from_pem(&read(path)?).map_err(|e| refused(e.to_string()))?;
-            for key in found {
-                if !keys.iter().any(|k| k.id == key.id) {
-                    keys.push(key);
-                }
-            }
-        }
+        let (signer, keys) = token_keys(config)?;
         let issuers = config.token_rules.issuers(&config.token_issuer);
         let audiences = config.token_rules.api_audiences(&config.token_issuer);
         let accounts = ServiceAccounts { issuers: issuers.clone(), audiences, keys: keys.clone() };
@@ -126,22 +153,9 @@ impl Access {
                 headers: proxy.headers.clone(),
             })
         });
-        let token_file = config.token_file.as_ref().map(&read).transpose()?;
+        let token_file = config.token_file.as_ref().map(read).transpose()?;
         let client_ca = config.tls.as_ref().and_then(|tls| tls.client_ca.as_ref()).map(read).transpose()?;
-        let settings = match (&config.authentication, &config.oidc) {
-            (None, None) => Ok(Settings::default()),
-            (Some(path), None) => Settings::load(path, &issuers),
-            (None, Some(oidc)) => oidc.clone().settings(),
-            (Some(_), Some(_)) => {
-                Err("a configuration file and the flags for OIDC cannot be given together".to_owned())
-            }
-        };
-        let settings = settings.map_err(refused)?;
-        if settings.anonymous.is_some() && config.anonymous_is_given {
-            let why = "anonymous: Forbidden: --anonymous-auth flag cannot be set when anonymous field is configured in \
-                       authentication configuration file";
-            return Err(refused(why.to_owned()));
-        }
+        let settings = authentication(config, &issuers).map_err(refused)?;
         let authenticators = Authenticators::new(AuthnConfig {
             client_ca_pem: client_ca,
             front_proxy: front_proxy.transpose()?,

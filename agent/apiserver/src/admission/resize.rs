@@ -40,10 +40,8 @@ pub(super) fn check(call: &Call, operation: Operation, new: &Value, old: Option<
 
 /// What a pod requests that a node does not have.
 fn excess(pod: &Pod, node: &Node) -> Option<String> {
-    let milli = |amount: &Amount| amount.milli();
-    let whole = |amount: &Amount| amount.value();
-    let resources: [(&str, fn(&Amount) -> i64); 2] = [("cpu", milli), ("memory", whole)];
-    let over = resources.into_iter().filter_map(|(resource, shown)| {
+    let over = ["cpu", "memory"].into_iter().filter_map(|resource| {
+        let shown = |amount: &Amount| if resource == "cpu" { amount.milli() } else { amount.value() };
         let requested = quota::of_pod(&format!("requests.{resource}"), pod);
         let has = node.status.allocatable.get(resource).map_or_else(|| quota::units(0), api::Quantity::amount);
         let why = format!("{resource}, requested: {}, allocatable: {}", shown(&requested), shown(&has));

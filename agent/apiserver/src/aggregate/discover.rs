@@ -75,7 +75,7 @@ impl Rows {
     pub(super) fn away(&self, remote: &Remote) -> &'static Kind {
         let key = format!("{}/{}", remote.group, remote.version);
         let mut kept = self.0.lock();
-        *kept.entry(key).or_insert_with(|| make(remote, &Value::Null, &[]))
+        kept.entry(key).or_insert_with(|| make(remote, &Value::Null, &[]))
     }
 }
 

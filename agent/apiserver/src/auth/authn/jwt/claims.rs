@@ -37,7 +37,7 @@ pub(super) fn untrusted_issuer(token: &str) -> Option<String> {
     }
     let claims = object(&crate::auth::jws::decode(payload).ok()?).ok()?;
     let of_issuer = |(key, _): &(&String, &Value)| key.eq_ignore_ascii_case("iss");
-    match claims.iter().filter(of_issuer).last() {
+    match claims.iter().rfind(of_issuer) {
         Some((_, Value::String(issuer))) if issuer == "accounts.google.com" => Some(format!("https://{issuer}")),
         Some((_, Value::String(issuer))) => Some(issuer.clone()),
         Some((_, Value::Null)) | None => Some(String::new()),

@@ -112,7 +112,7 @@ mod tests {
         let text = serde_json::to_string(&status).unwrap();
         assert!(text.starts_with(r#"{"stage":"maintenance","ready":false,"#), "{text}");
         assert!(text.contains(r#""uptimeSeconds":0.0,"manifestSource":null"#), "{text}");
-        assert!(text.ends_with(r#""updateState":null,"extensions":[],"services":[]}"#), "{text}");
+        assert!(text.ends_with(r#""updateState":null,"extensions":[],"services":[],"keysTried":0}"#), "{text}");
         let status: MachineStatus = serde_json::from_str(r#"{"updateState":"taken-back"}"#).unwrap();
         assert_eq!(status.state_of_update(), Some(UpdateState::TakenBack));
         assert!(serde_json::to_string(&status).unwrap().contains(r#""updateState":"taken-back""#));

@@ -61,9 +61,8 @@ impl<'de> Visitor<'de> for Tree<'_> {
         Ok(v.into())
     }
 
-    #[allow(clippy::cast_precision_loss, reason = "see `wide`")]
     fn visit_u64<E: Error>(self, v: u64) -> Result<Value, E> {
-        if self.notes.is_yaml && i64::try_from(v).is_err() { wide(v as f64) } else { Ok(v.into()) }
+        Ok(v.into())
     }
 
     #[allow(clippy::cast_precision_loss, reason = "see `wide`")]

@@ -95,13 +95,7 @@ struct Task {
 }
 
 fn main() -> ExitCode {
-    match run(Arguments::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    images::tools::conclude(run(Arguments::parse()))
 }
 
 fn run(arguments: Arguments) -> Result<()> {

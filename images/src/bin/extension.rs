@@ -35,13 +35,7 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
-    match run(Arguments::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    images::tools::conclude(run(Arguments::parse()))
 }
 
 fn run(arguments: Arguments) -> Result<()> {

@@ -116,13 +116,7 @@ fn route(text: &str) -> Result<forward::Route> {
 }
 
 fn main() -> ExitCode {
-    match run(Arguments::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    images::tools::conclude(run(Arguments::parse()))
 }
 
 fn run(arguments: Arguments) -> Result<()> {

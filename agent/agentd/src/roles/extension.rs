@@ -12,7 +12,6 @@ use machine_api::{Chunk, RemoveExtensionRequest, View};
 
 use super::look::{self, Asked};
 use super::target::{PART_BYTES, Target};
-use crate::process;
 
 const WITHIN: Duration = Duration::from_secs(60);
 /// Half a gigabyte over a slow line to a slow disk.
@@ -49,9 +48,7 @@ pub(crate) fn run(command: Command) -> Result<()> {
         Command::List(asked) => look::show(View::Extensions, &asked),
         Command::Remove { name, target } => {
             let asked = RemoveExtensionRequest { name };
-            let told = process::ask(WITHIN, target.ask(async |machine| machine.remove_extension(asked).await))?;
-            println!("{}", told.text);
-            Ok(())
+            target.tell(WITHIN, async |machine| machine.remove_extension(asked).await)
         }
     }
 }

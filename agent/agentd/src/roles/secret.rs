@@ -62,8 +62,7 @@ pub(crate) fn run(command: Command) -> Result<()> {
         }
         Command::Remove { name, target } => {
             let asked = RemoveSecretRequest { name };
-            let told = process::ask(WITHIN, target.ask(async |machine| machine.remove_secret(asked).await))?;
-            println!("{}", told.text);
+            target.tell(WITHIN, async |machine| machine.remove_secret(asked).await)?;
         }
     }
     Ok(())

@@ -61,7 +61,7 @@ impl<'de> Visitor<'de> for Tree<'_> {
         Ok(v.into())
     }
 
-    fn visit_u64<E: Error>(self, v: u64) -> Result<Value, E> {
+    fn visit_u64<E>(self, v: u64) -> Result<Value, E> {
         Ok(v.into())
     }
 

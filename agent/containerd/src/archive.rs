@@ -302,8 +302,7 @@ fn is_document(media_type: &str) -> bool {
 }
 
 fn digest_of(hash: &[u8]) -> String {
-    let hex: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("sha256:{hex}")
+    format!("sha256:{}", stdx::hex(hash))
 }
 
 fn blob_path(digest: &str) -> Result<String, Error> {

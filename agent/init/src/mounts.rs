@@ -139,10 +139,9 @@ fn mount(kind: &str, target: &str, flags: MountFlags, options: &str) -> Mount {
 /// Everything that is mounted, by mount point. Empty before `/proc` is.
 pub(crate) fn mounted(system: &dyn System) -> BTreeSet<PathBuf> {
     let table = system.read(Path::new("/proc/self/mounts")).unwrap_or_default();
-    let table = String::from_utf8_lossy(&table);
-    let targets = table.lines().filter_map(|line| line.split(' ').nth(1));
+    let targets = table.split(|&byte| byte == b'\n').filter_map(|line| line.split(|&byte| byte == b' ').nth(1));
     // The first row is the root itself, which is always mounted.
-    targets.filter(|target| *target != "/").map(|target| PathBuf::from(target.replace("\\040", " "))).collect()
+    targets.filter(|target| *target != b"/").map(sys::mounted_path).collect()
 }
 
 /// What a container mounts below `/sys/fs/cgroup`: the hierarchies that it is in, if nothing is there.

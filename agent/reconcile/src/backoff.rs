@@ -34,12 +34,10 @@ impl Backoff {
 
 /// The jittered pause after `failures` earlier failures.
 pub(crate) fn pause(base: Duration, cap: Duration, failures: u32) -> Duration {
-    let factor = 1_u32.checked_shl(failures.min(31)).unwrap_or(u32::MAX);
-    let plain = base.saturating_mul(factor).min(cap);
     // A fresh RandomState is seeded randomly: enough to keep clients from marching in step.
     let random = RandomState::new().build_hasher().finish() % 1024;
-    let jitter = plain.mul_f64(f64::from(u16::try_from(random).unwrap_or(0)) / 2048.0);
-    plain.saturating_add(jitter)
+    let random = f64::from(u16::try_from(random).unwrap_or(0)) / 1024.0;
+    stdx::Backoff { initial: base, factor: 2.0, max: cap, jitter: 0.5 }.next(failures, random)
 }
 
 #[cfg(test)]

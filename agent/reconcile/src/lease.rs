@@ -14,10 +14,9 @@ use api::coordination::v1::Lease;
 use api::meta::v1::MicroTime;
 use client::Client;
 use lifecycle::Shutdown;
+use stdx::chain;
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
-
-use crate::reflector::chain;
 
 /// Which lease, who asks, how fast.
 #[derive(Clone, Debug)]

@@ -7,11 +7,11 @@ use api::core::v1::{Event, EventSource, ObjectReference};
 use api::meta::v1::Time;
 use client::{Client, Patch};
 use lifecycle::Shutdown;
+use stdx::chain;
 use tokio::sync::mpsc;
 use tracing::{debug, warn};
 
 use crate::lease::wall_clock;
-use crate::reflector::chain;
 
 /// Events that may wait; more are dropped, since they only inform.
 const QUEUE_LEN: usize = 1024;

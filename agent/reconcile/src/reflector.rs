@@ -14,6 +14,7 @@ use api::{Resource, ResourceList};
 use client::{Client, ListParams, WatchEvent, WatchParams};
 use futures::{Stream, StreamExt};
 use lifecycle::Shutdown;
+use stdx::chain;
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
@@ -312,16 +313,4 @@ fn identity<K: Resource>(object: &K) -> (String, String) {
 /// What servers without streamed lists answer to the wish for one.
 fn is_unsupported(error: &client::Error) -> bool {
     matches!(error.code(), 400 | 405 | 406 | 415 | 422 | 501)
-}
-
-/// An error with its causes, for one log line.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        next = cause.source();
-    }
-    text
 }

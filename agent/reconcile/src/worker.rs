@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use lifecycle::Shutdown;
+use stdx::chain;
 use tokio::task::JoinSet;
 use tracing::warn;
 
 use crate::queue::Queue;
-use crate::reflector::chain;
 
 /// What follows a successful run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

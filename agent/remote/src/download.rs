@@ -22,7 +22,7 @@ use url::Url;
 use crate::access::{Ask, PART, Way};
 use crate::error::Error;
 use crate::outbound::Peer;
-use crate::{shown, sign};
+use crate::shown;
 
 /// So often nothing may come before that is given up.
 const TRIES: u32 = 7;
@@ -213,7 +213,7 @@ impl Download {
             return Err(Error::Length { url: url(), found: self.at, wanted });
         }
         let Some(digest) = self.digest.take() else { return Ok(()) };
-        let found = sign::hex(digest.finish().as_ref());
+        let found = stdx::hex(digest.finish().as_ref());
         match &self.source.sha256 {
             Some(wanted) if !wanted.eq_ignore_ascii_case(&found) => {
                 Err(Error::Digest { url: url(), found, wanted: wanted.clone() })

@@ -7,13 +7,14 @@ use http::Method;
 use http::header::ACCEPT;
 use ring::digest::{SHA256, digest};
 use serde::Deserialize;
+use stdx::hex;
 use url::Url;
 
 use crate::access::{Ask, Way, document};
 use crate::download::Source;
 use crate::error::Error;
 use crate::outbound::{Outbound, Peer};
-use crate::sign::{encode, hex};
+use crate::sign::encode;
 use crate::{is_private, shown};
 
 /// The media type of the layer that is an update file.

@@ -6,6 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use http::header::{AUTHORIZATION, HOST, InvalidHeaderValue};
 use http::{HeaderName, HeaderValue, Request};
 use ring::hmac::{HMAC_SHA256, Key, sign};
+use stdx::hex;
 use url::Url;
 
 use crate::access::S3Key;
@@ -17,15 +18,6 @@ const SERVICE: &str = "s3";
 const SUFFIX: &str = "aws4_request";
 const DATE: HeaderName = HeaderName::from_static("x-amz-date");
 const CONTENT: HeaderName = HeaderName::from_static("x-amz-content-sha256");
-
-/// Hexadecimal digits.
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |mut digits, byte| {
-        // Writing to a string cannot fail.
-        let _infallible = write!(digits, "{byte:02x}");
-        digits
-    })
-}
 
 /// A part of a path or of a query, as S3 counts it: everything but letters, digits and `-._~` is written by its bytes.
 pub(crate) fn encode(text: &str) -> String {

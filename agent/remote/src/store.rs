@@ -10,6 +10,7 @@ use http::{HeaderValue, Method, StatusCode};
 use http_body_util::{BodyExt, StreamBody};
 use hyper::body::Frame;
 use ring::digest::{Context, SHA256};
+use stdx::hex;
 use tokio::fs::File;
 use tokio::io::AsyncReadExt;
 use tokio_util::io::ReaderStream;
@@ -20,7 +21,7 @@ use crate::connection::Body;
 use crate::download::Source;
 use crate::error::Error;
 use crate::outbound::Peer;
-use crate::sign::{encode, encode_path, hex};
+use crate::sign::{encode, encode_path};
 use crate::{listing, shown};
 
 /// S3 takes no more by one PUT.

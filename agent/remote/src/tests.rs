@@ -178,5 +178,5 @@ fn peer(trust: Trust, access: Access) -> Peer {
 }
 
 fn sha256(content: &[u8]) -> String {
-    crate::sign::hex(ring::digest::digest(&ring::digest::SHA256, content).as_ref())
+    stdx::hex(ring::digest::digest(&ring::digest::SHA256, content).as_ref())
 }

@@ -7,12 +7,14 @@
 mod backoff;
 mod chain;
 pub mod document;
+mod hex;
 mod number;
 mod quote;
 mod ring;
 
 pub use backoff::Backoff;
 pub use chain::{Chain, chain};
+pub use hex::hex;
 pub use number::{go_float, go_json_float, go_number};
 pub use quote::{Quoted, quoted};
 pub use ring::LineRing;

@@ -181,7 +181,7 @@ impl<D: Device> Receiver<D> {
         let failed = |source| Error::Slot { slot, source };
         window.sync().map_err(failed)?;
         window.read_at(ROOT_ID.0, &mut id).map_err(failed)?;
-        let id: String = id.iter().map(|byte| format!("{byte:02x}")).collect();
+        let id = stdx::hex(&id);
         if uki::argument(&kernel, "keelson.root") != Some(id) {
             return Err(Error::Mismatch);
         }

@@ -58,7 +58,7 @@ pub(super) fn unrecognized(kind: &str, body: &[u8], why: &str) -> Failure {
     let mut shown = match start.first() {
         None => "<empty>".to_owned(),
         Some(b'{') => String::from_utf8_lossy(start).into_owned(),
-        Some(_) => start.iter().map(|b| format!("{b:02x}")).collect(),
+        Some(_) => stdx::hex(start),
     };
     if body.len() > SHOWN_BYTES {
         shown.push_str(" ...");

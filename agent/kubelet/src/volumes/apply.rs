@@ -188,18 +188,10 @@ pub(crate) fn remove_pod_dir(system: &dyn System, dir: &Path) -> Result<(), Volu
 
 /// Mount points at or below `dir`, parents first.
 fn mounts_below(dir: &Path) -> Vec<PathBuf> {
-    let table = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-    let targets = table.lines().filter_map(|line| line.split(' ').nth(4)).map(unescape).map(PathBuf::from);
+    let table = fs::read("/proc/self/mountinfo").unwrap_or_default();
+    let words = table.split(|&byte| byte == b'\n').filter_map(|line| line.split(|&byte| byte == b' ').nth(4));
+    let targets = words.map(sys::mounted_path);
     let mut below: Vec<PathBuf> = targets.filter(|target| target.starts_with(dir)).collect();
     below.sort_by_key(|path| path.components().count());
     below
-}
-
-/// The kernel writes blanks and the like as octal numbers.
-fn unescape(text: &str) -> String {
-    let mut out = text.to_owned();
-    for (code, plain) in [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")] {
-        out = out.replace(code, plain);
-    }
-    out
 }

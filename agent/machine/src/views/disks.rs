@@ -46,7 +46,7 @@ pub(super) fn mounts(system: &dyn System) -> Result<Vec<MountStatus>, String> {
 }
 
 fn parse_mount(line: &str) -> Option<MountStatus> {
-    let mut words = line.split(' ').map(unescape);
+    let mut words = line.split(' ').map(plain);
     Some(MountStatus {
         source: words.next()?,
         target: words.next()?,
@@ -56,23 +56,9 @@ fn parse_mount(line: &str) -> Option<MountStatus> {
     })
 }
 
-/// Blanks and the like stand as a backslash and three octal digits.
-fn unescape(word: &str) -> String {
-    let mut parts = word.split('\\');
-    let mut text = parts.next().unwrap_or_default().to_owned();
-    for part in parts {
-        match part.get(..3).and_then(|digits| u8::from_str_radix(digits, 8).ok()) {
-            Some(byte) => {
-                text.push(char::from(byte));
-                text.push_str(&part[3..]);
-            }
-            None => {
-                text.push('\\');
-                text.push_str(part);
-            }
-        }
-    }
-    text
+/// What it says, of bytes that are no UTF-8 as near as can be.
+fn plain(word: &str) -> String {
+    sys::mounted_path(word.as_bytes()).to_string_lossy().into_owned()
 }
 
 #[cfg(test)]
@@ -85,6 +71,6 @@ mod tests {
         assert_eq!((mount.source.as_str(), mount.target.as_str()), ("/dev/vda4", "/var/my data"));
         assert_eq!((mount.filesystem.as_str(), mount.options.as_str()), ("ext4", "rw,relatime"));
         assert_eq!(parse_mount("none /x"), None);
-        assert_eq!(unescape("a\\9b\\134"), "a\\9b\\");
+        assert_eq!(plain("/caf\\303\\251"), "/café");
     }
 }

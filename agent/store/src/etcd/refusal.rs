@@ -52,15 +52,10 @@ fn classify(status: &tonic::Status) -> Error {
     }
 }
 
-/// The whole chain of causes: the status alone mostly says no more than "transport error".
+/// With its causes: the status alone mostly says no more than "transport error".
 fn chain(status: &tonic::Status) -> String {
-    let mut text = status.message().to_owned();
-    let mut source = std::error::Error::source(status);
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
+    let text = status.message();
+    std::error::Error::source(status).map_or_else(|| text.to_owned(), |cause| format!("{text}: {}", stdx::chain(cause)))
 }
 
 fn never_connected(status: &tonic::Status) -> bool {

@@ -79,6 +79,16 @@ async fn validating_policies_refuse_what_does_not_hold() {
     }
     tried(&server, map("a", json!({"good": "x"})), StatusCode::CREATED).await;
     tried(&server, map("exempt", json!({"bad": "x"})), StatusCode::CREATED).await;
+    let versioned = async |version: &str, data: Value| {
+        let map = json!({"metadata": {"name": "v", "resourceVersion": version}, "data": data});
+        let (code, answer) = send(&server, Method::POST, MAPS, JSON, map).await;
+        (code, answer["message"].as_str().unwrap_or_default().to_owned())
+    };
+    let refused = format!("configmaps \"v\" is forbidden: {text}");
+    assert_eq!(versioned("7", json!({"bad": "x"})).await, (StatusCode::FORBIDDEN, refused));
+    let refused = "resourceVersion should not be set on objects to be created".to_owned();
+    assert_eq!(versioned("7", json!({})).await, (StatusCode::INTERNAL_SERVER_ERROR, refused));
+    assert_eq!(versioned("0", json!({})).await.0, StatusCode::CREATED);
 }
 
 #[tokio::test]

@@ -39,9 +39,8 @@ pub async fn create_object(call: &Call, mut value: Value) -> Result<Creation> {
         return Err(Failure::bad_request("an empty namespace may not be set during creation"));
     }
     check_namespace(call, &mut value)?;
-    if !tree::text(&value, "/metadata/resourceVersion").is_empty() && !call.is_dry_run()? {
-        let text = "resourceVersion should not be set on objects to be created";
-        return Err(Failure::new(StatusCode::INTERNAL_SERVER_ERROR, "", text));
+    if !names_version(&value) {
+        tree::remove(&mut value["metadata"], "resourceVersion");
     }
     for key in ["deletionTimestamp", "deletionGracePeriodSeconds", "uid", "creationTimestamp"] {
         tree::remove(&mut value["metadata"], key);
@@ -76,6 +75,11 @@ pub async fn create_object(call: &Call, mut value: Value) -> Result<Creation> {
         }
     }
     Err(Failure::internal("no free name was found"))
+}
+
+/// Whether an object says that it is stored already. What is no number, or 0, says nothing.
+fn names_version(value: &Value) -> bool {
+    tree::text(value, "/metadata/resourceVersion").parse::<u64>().is_ok_and(|version| version != 0)
 }
 
 /// Longest base that leaves room for the suffix.
@@ -141,6 +145,11 @@ async fn store(call: &Call, storage: &Storage, name: &str, made: Judged<'_>) -> 
         let data = crate::custom::encode_tried(&call.app, storage, call.kind, made.0).await?;
         let object = storage.read_object(&key, 0, data).tried(true);
         return Ok(Creation { object });
+    }
+    if names_version(made.0) {
+        // Told last, by the store: whoever may not make it at all hears that.
+        let text = "resourceVersion should not be set on objects to be created";
+        return Err(Failure::new(StatusCode::INTERNAL_SERVER_ERROR, "", text));
     }
     let data = stored_form(call, storage, made).await?;
     let written = call.app.cache.store().create(key.clone().into(), data.clone(), ttl(call)).await;

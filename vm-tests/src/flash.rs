@@ -23,6 +23,8 @@ const STICK_BYTES: u64 = 2 << 30;
 /// The serial number of a machine's disk.
 pub(crate) const DISK: &str = "keelson-system";
 const COPY_BYTES: usize = 1 << 20;
+/// That of the medium beside it.
+pub(crate) const MEDIUM: &str = "keelson-medium";
 /// By its serial number a machine knows it for a disk with a manifest.
 const CONFIG: &str = "keelson-config";
 
@@ -188,7 +190,7 @@ impl Flashed {
             qemu::drive(qemu, (DISK, disk_bus, Some(0)), &disk, ",discard=unmap,cache=writeback");
         }
         if stick_of(folder).exists() {
-            qemu::drive(qemu, ("keelson-medium", medium_bus, Some(1)), &stick_of(folder), "");
+            qemu::drive(qemu, (MEDIUM, medium_bus, Some(1)), &stick_of(folder), "");
         }
         if disc_bus.is_some() {
             let drive =

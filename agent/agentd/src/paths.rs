@@ -18,6 +18,8 @@ pub(crate) const UPDATE_KEY: &str = "/usr/share/keelson/update.key";
 pub(crate) const NODE_CONDITION: &str = "/run/keelson/conditions/node";
 /// State of this boot, and what is told of it.
 pub(crate) const RUN: &str = "/run/keelson";
+/// What pods get to end, in milliseconds; there once the machine goes down.
+pub(crate) const ENDING: &str = "/run/keelson/ending";
 /// What the first process tells of the machine.
 pub(crate) const STATUS: &str = "/run/keelson/status.json";
 /// The manifest in force.

@@ -18,7 +18,7 @@ pub(crate) const FOR_A_CLUSTER: usize = 8;
 /// Threads for what serves a machine, at most.
 pub(crate) const FOR_A_MACHINE: usize = 2;
 /// Time that a role gets to end after it was asked to.
-const END_WITHIN: Duration = Duration::from_secs(20);
+pub(crate) const END_WITHIN: Duration = Duration::from_secs(20);
 
 /// A process has one log, and this is what of it is shown.
 static FILTER: OnceLock<reload::Handle<EnvFilter, Registry>> = OnceLock::new();
@@ -56,6 +56,15 @@ where
     F: FnOnce(Shutdown) -> Fut,
     Fut: Future<Output = Result<()>>,
 {
+    run_within(most, || END_WITHIN, role)
+}
+
+/// The same of a role that may take longer to end in order; how long is asked when it has to.
+pub(crate) fn run_within<F, Fut>(most: usize, within: impl FnOnce() -> Duration, role: F) -> Result<()>
+where
+    F: FnOnce(Shutdown) -> Fut,
+    Fut: Future<Output = Result<()>>,
+{
     start_logs();
     let processors = std::thread::available_parallelism().map_or(1, NonZero::get);
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -75,9 +84,10 @@ where
             _ = interrupt.recv() => {}
         }
         shutdown.trigger();
-        match tokio::time::timeout(END_WITHIN, work).await {
+        let within = within();
+        match tokio::time::timeout(within, work).await {
             Ok(result) => result,
-            Err(_elapsed) => anyhow::bail!("did not end within {} s of being asked to", END_WITHIN.as_secs()),
+            Err(_elapsed) => anyhow::bail!("did not end within {} s of being asked to", within.as_secs()),
         }
     });
     runtime.shutdown_timeout(Duration::from_secs(2));

@@ -13,6 +13,7 @@ mod dev;
 mod drain;
 mod etcd;
 mod etcd_member;
+mod events;
 mod extension;
 mod init;
 mod kubeconfig;
@@ -34,6 +35,7 @@ mod token;
 mod unlock;
 mod upgrade;
 mod virtual_address;
+mod wipe;
 
 use std::process::ExitCode;
 
@@ -77,7 +79,7 @@ pub(crate) enum Role {
     /// What the kernel of a machine prints.
     Dmesg(look::Part),
     /// What happened on a machine: services that start and end, conditions that come and go, manifests taken in.
-    Events(look::Part),
+    Events(events::Options),
     /// How the last starts of a machine went: each phase and service, and what everything else waited for.
     #[command(alias = "boot")]
     BootReport(look::Asked),
@@ -111,6 +113,8 @@ pub(crate) enum Role {
     Shutdown(change::Down),
     /// Lets a machine forget its state, its data or both.
     Reset(change::Reset),
+    /// Wipes a disk, or a partition, that a machine does not use, so that nothing is found there any more.
+    Wipe(wipe::Wipe),
     /// Gives a machine whose disk is locked a passphrase or the recovery key, read from standard input, or one that runs the
     /// passphrase that its manifest has come to ask for. To a locked one it travels in the clear, as everything does before a
     /// machine knows its keys; the form at the console is the other way.
@@ -174,7 +178,7 @@ impl Role {
             Self::Get(options) => done(look::get(&options)),
             Self::Logs(options) => done(look::logs(&options)),
             Self::Dmesg(part) => done(look::dmesg(&part)),
-            Self::Events(part) => done(look::events(&part)),
+            Self::Events(options) => done(events::run(&options)),
             Self::BootReport(asked) => done(look::boot_report(&asked)),
             Self::Apply(options) => done(change::apply(&options)),
             Self::Check(check) => check::run(&check),
@@ -183,6 +187,7 @@ impl Role {
             Self::Support(options) => done(check::support(&options)),
             Self::Shutdown(options) => done(change::shut_down(&options)),
             Self::Reset(options) => done(change::reset(&options)),
+            Self::Wipe(options) => done(wipe::wipe(&options)),
             Self::Unlock(options) => done(unlock::unlock(&options)),
             Self::Modprobe(options) => done(modprobe::run(&options)),
             Self::Secret(command) => done(secret::run(command)),

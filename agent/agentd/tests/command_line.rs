@@ -20,8 +20,8 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use machine_api::apply_request::Trial;
 use machine_api::{
-    Applied, ApplyRequest, Condition, KeyChange, LogLine, LogLines, LogPart, LogRequest, MachineStatus, RouteList,
-    RouteStatus, Stage, Text,
+    Applied, ApplyRequest, Condition, Event, EventKind, EventRequest, Events, KeyChange, LogLine, LogLines, LogPart,
+    LogRequest, MachineStatus, Plan, RouteList, RouteStatus, Severity, Stage, Text, WipeRequest,
 };
 use prost::Message;
 
@@ -63,6 +63,9 @@ fn flags_are_refused_with_a_reason() {
         (&["apply", "m.toml", "--keep"], "cannot be used with"),
         (&["apply", "/nowhere/m.toml"], "reading /nowhere/m.toml"),
         (&["reset", "m1"], "--what <WHAT>"),
+        (&["wipe", "m1"], "<DEVICE>"),
+        (&["events", "--kind", "Nonsense"], "invalid value 'Nonsense'"),
+        (&["events", "--at-least", "much"], "possible values: info, warning, error"),
     ];
     for (words, message) in table {
         let found = refusal(words);
@@ -244,6 +247,27 @@ fn what_a_machine_said_of_another_passphrase_is_no_answer() {
 }
 
 #[test]
+fn a_disk_is_wiped_only_of_the_machine_that_is_meant_and_if_that_is_said() {
+    let folder = tempfile::tempdir().unwrap();
+    let plan = |machine: &str, is_dry| {
+        ("Wipe", ok(&Plan { machine: machine.to_owned(), steps: vec!["vdb goes".to_owned()], is_dry }))
+    };
+    let wipe = |name: &str, words: &[&str], answers: Vec<(&'static str, Answer)>| {
+        let socket = folder.path().join(name);
+        let server = answer_all(&socket, answers);
+        let all = [&["wipe", "m1", "vdb", "--socket", socket.to_str().unwrap()], words].concat();
+        let output = keelson(&all);
+        let asked = server.join().unwrap();
+        let is_dry = asked.iter().map(|bytes| WipeRequest::decode(bytes.as_slice()).unwrap().dry_run).collect();
+        (output.status.success(), String::from_utf8(output.stdout).unwrap(), is_dry)
+    };
+    let shown = "- vdb goes\n".to_owned();
+    assert_eq!(wipe("a", &[], vec![plan("m1", true)]), (true, shown.clone(), vec![true]));
+    assert_eq!(wipe("b", &["--yes"], vec![plan("m1", true), plan("m1", false)]), (true, shown, vec![true, false]));
+    assert_eq!(wipe("c", &[], vec![plan("m2", true)]), (false, String::new(), vec![true]));
+}
+
+#[test]
 fn what_a_machine_shows_is_a_table_or_json() {
     let folder = tempfile::tempdir().unwrap();
     let ask = |name: &str, words: &[&str], call: &'static str, answer: Answer| {
@@ -273,6 +297,17 @@ fn what_a_machine_shows_is_a_table_or_json() {
     let part = LogPart { tail: Some(5), since_seconds: Some(60), follow: true };
     let wanted = LogRequest { service: "etcd".to_owned(), part: Some(part) };
     assert_eq!(LogRequest::decode(asked.as_slice()).unwrap(), wanted);
+    let event = Event::new(EventKind::ServiceEnded, "etcd", "etcd: ended\u{1b}[2J").with("how", "exit code 1");
+    let events = Events { events: vec![Event { time: 1_790_000_000.25, ..event }] };
+    let words = ["events", "--kind=ServiceEnded", "--at-least=warning", "--tail=1"];
+    let (text, asked) = ask("e", &words, "ReadEvents", ok(&events));
+    assert_eq!(text, "2026-09-21T14:13:20.250Z warning ServiceEnded: etcd: ended.[2J\n");
+    let part = LogPart { tail: Some(1), ..LogPart::default() };
+    let at_least = Severity::Warning.into();
+    let wanted = EventRequest { part: Some(part), kinds: vec!["ServiceEnded".to_owned()], at_least };
+    assert_eq!(EventRequest::decode(asked.as_slice()).unwrap(), wanted);
+    let (text, _) = ask("f", &["events", "--output=json"], "ReadEvents", ok(&events));
+    assert_eq!((text.lines().count(), Event::parse(&text)), (1, events.events[0].clone()));
     let (text, _) = ask("d", &["apply", "--keep"], "KeepManifest", ok(&Text { text: "kept".to_owned() }));
     assert_eq!(text, "kept\n");
 }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use machine_api::{Boot, Boots, MachineStatus};
+use machine_api::{Boot, Boots, EventKind, MachineStatus};
 use supervisor::ServiceStatus;
 use sys::System;
 
@@ -48,7 +48,11 @@ pub(crate) fn remember(machine: &mut Machine, status: &MachineStatus) {
         before.ended = before.ended.take().or_else(|| machine.crash.clone());
         if machine.remembered_boot.is_none() && !before.left_behind.is_empty() {
             let left = before.left_behind.join(", ");
-            machine.say(&format!("the start before this one left behind on its way out: {left}"));
+            machine.say(
+                EventKind::LastStartEndedBadly,
+                "",
+                format!("the start before this one left behind on its way out: {left}"),
+            );
         }
     }
     all.boots.retain(|known| known.boot_id != boot.boot_id);
@@ -82,7 +86,7 @@ fn load(system: &dyn System, path: &Path) -> Boots {
 fn store(machine: &mut Machine, path: &Path, all: &Boots) {
     match serde_json::to_vec(all) {
         Ok(text) => machine.publish(path, &text, 0o644),
-        Err(error) => machine.say(&format!("this start is not remembered: {error}")),
+        Err(error) => machine.fault(format!("this start is not remembered: {error}")),
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use machine_api::Condition;
+use machine_api::{Condition, Event, EventKind};
 use manifest::Reference;
 use secrets::Found;
 use supervisor::ServiceStatus;
@@ -33,12 +33,12 @@ impl Conditions {
     }
 
     /// Takes note of what is unmet now, and says in each since when.
-    pub(crate) fn follow(&mut self, now: Duration, conditions: &mut [Condition]) -> Vec<String> {
+    pub(crate) fn follow(&mut self, now: Duration, conditions: &mut [Condition]) -> Vec<Event> {
         let mut gone = Vec::new();
         self.0.retain(|title, unmet| {
             let stays = conditions.iter().any(|condition| condition.title() == *title);
             if !stays && unmet.is_told {
-                gone.push(format!("no longer: {title}"));
+                gone.push(Event::new(EventKind::ConditionMet, title, format!("no longer: {title}")));
             }
             stays
         });
@@ -50,14 +50,16 @@ impl Conditions {
     }
 
     /// What the operator is to be told of now.
-    pub(crate) fn news(&mut self, now: Duration, conditions: &[Condition]) -> Vec<String> {
+    pub(crate) fn news(&mut self, now: Duration, conditions: &[Condition]) -> Vec<Event> {
         let mut news = Vec::new();
         for condition in conditions {
             let Some(unmet) = self.0.get_mut(&condition.title()) else { continue };
             let condition = Condition { since_seconds: unmet.since.as_secs_f64(), ..condition.clone() };
             if !unmet.is_told && now.saturating_sub(unmet.since) >= TELL_AFTER {
                 unmet.is_told = true;
-                news.push(format!("unmet: {}", condition.describe(now.as_secs_f64())));
+                let text = format!("unmet: {}", condition.describe(now.as_secs_f64()));
+                let event = Event::new(EventKind::ConditionUnmet, &condition.title(), text);
+                news.push(event.with("why", &condition.why).with("fix", &condition.fix));
             }
         }
         news
@@ -106,6 +108,12 @@ fn disk(machine: &Machine) -> Option<Condition> {
                    installation medium of its version; it is left as it is";
         return Some(Condition::new("StateFormat", format!("its STATE cannot be read: {reason}"), fix));
     }
+    let reset_data = || format!("`keelson reset {} --what data`", machine.hostname);
+    if let Storage::NewerData(reason) = &machine.storage {
+        let fix =
+            format!("start the system that wrote it, which it is left for as it is; or {} makes it anew", reset_data());
+        return Some(Condition::new("DataFormat", format!("its DATA cannot be read: {reason}"), fix));
+    }
     let (reason, fix) = match &machine.storage {
         Storage::Broken(reason) if machine.volumes.is_some() => {
             let reset = format!("`keelson reset {} --what all --endpoint MACHINE`", machine.hostname);
@@ -113,10 +121,14 @@ fn disk(machine: &Machine) -> Option<Condition> {
         }
         Storage::Broken(reason) => (reason, format!("see that the disk is there and whole; {again}")),
         Storage::NoData(reason) => {
-            let reset = format!("`keelson reset {} --what data`", machine.hostname);
-            (reason, format!("{again}; {reset} makes DATA anew, and what it held is lost"))
+            (reason, format!("{again}; {} makes DATA anew, and what it held is lost", reset_data()))
         }
-        Storage::Kept | Storage::Memory | Storage::Unfit(_) | Storage::Locked(_) | Storage::Unmade => return None,
+        Storage::Kept
+        | Storage::Memory
+        | Storage::Unfit(_)
+        | Storage::NewerData(_)
+        | Storage::Locked(_)
+        | Storage::Unmade => return None,
     };
     Some(Condition::new("DiskUnusable", format!("its disk cannot be used: {reason}"), fix))
 }
@@ -177,9 +189,11 @@ mod tests {
         assert!(conditions.follow(at(40), &mut unmet).is_empty());
         assert_eq!(unmet[0].since_seconds, 10.0);
         let told = conditions.news(at(40), &unmet);
-        assert_eq!(told, ["unmet: NodeNotReady, for 30s: it still starts\n  what helps: wait"]);
+        assert_eq!(told[0].message, "unmet: NodeNotReady, for 30s: it still starts\n  what helps: wait");
+        assert_eq!((told.len(), told[0].details["fix"].as_str()), (1, "wait"));
         assert!(conditions.news(at(100), &unmet).is_empty() && !conditions.is_due(at(100)));
-        assert_eq!(conditions.follow(at(100), &mut []), ["no longer: NodeNotReady"]);
+        let gone = Event::new(EventKind::ConditionMet, "NodeNotReady", "no longer: NodeNotReady");
+        assert_eq!(conditions.follow(at(100), &mut []), [gone]);
         assert!(conditions.follow(at(101), &mut []).is_empty());
     }
 

@@ -120,6 +120,12 @@ impl Paths {
         self.state.join("extensions")
     }
 
+    /// What pods get to end, in milliseconds, for whoever ends them: there once the machine goes down.
+    #[must_use]
+    pub fn ending(&self) -> PathBuf {
+        self.run.join("ending")
+    }
+
     /// The kernel's last lines before the last crash.
     #[must_use]
     pub fn crash(&self) -> PathBuf {
@@ -142,7 +148,8 @@ impl Paths {
     /// Where others put files for PID 1, written elsewhere and moved here: `reboot` or `shutdown` with the reason,
     /// behind `grace=SECONDS` and a new line if pods are to get so long;
     /// `restart` with the names of services, one a line; `manifest.toml`; `manifest.try`, a manifest behind a line with
-    /// the seconds that it is tried for, and `keep` if it is to stay; `say-…` with a text for the machine's events;
+    /// the seconds that it is tried for, and `keep` if it is to stay; `say-…` with an event of the machine API as JSON, or a text;
+    /// `partitions` with the name of a disk that has others now, none of them in use;
     /// `secrets` if files with secrets have changed; `unlock` with a passphrase or a recovery key of the disk; `network-keys` with what servers gave.
     #[must_use]
     pub fn inbox(&self) -> PathBuf {

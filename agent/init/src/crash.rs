@@ -4,6 +4,7 @@
 
 use std::path::Path;
 
+use machine_api::EventKind;
 use sys::System;
 
 use crate::machine::Machine;
@@ -35,7 +36,7 @@ pub(crate) fn collect(machine: &mut Machine) -> Vec<String> {
     let Some(text) = lines(&*system, &names) else { return Vec::new() };
     let told = reason(&text).unwrap_or("the kernel did not say why").to_owned();
     let told = format!("the kernel ended: {told}");
-    machine.say(&format!("the start before this one: {told}"));
+    machine.say(EventKind::LastStartEndedBadly, "", format!("the start before this one: {told}"));
     let path = machine.config.paths.crash();
     machine.crash = Some(told);
     if let Err(error) = system.replace(&path, text.as_bytes(), 0o600) {

@@ -1,9 +1,9 @@
 //! The one way out: stop the services, end what is left, unmount, sync, power off or start again. Bounded.
 //!
 //! ```text
-//! services, each EACH at most ─▶ pods: SIGTERM, the grace, SIGKILL ─▶ sync ─▶ unmount ─▶ sync ─▶ power
-//!                                         │                            └──────────┴── what hangs is left behind
-//!                                         └── what does not end is left behind
+//! services, each EACH at most, and first of all ─▶ the rest: SIGTERM, ─▶ sync ─▶ unmount ─▶ sync ─▶ power
+//! the node's, which ends pods, and gets the grace  SIGKILL     │           └──────────┴── what hangs is left behind
+//!                                                              └── what does not end is left behind
 //! ```
 //!
 //! What is left behind is told, and kept with this start for the next one to tell. Disks that are slow but get on are
@@ -15,8 +15,8 @@ mod unmount;
 
 use std::time::Duration;
 
-use machine_api::Stage;
-use supervisor::Event;
+use machine_api::{EventKind, Stage};
+use supervisor::Input;
 use sys::{Power, System};
 
 use crate::environment::Environment;
@@ -26,18 +26,22 @@ use crate::runner::Runner;
 use crate::{boots, extensions, mend, state_format, watchdog};
 use patience::{Guard, Patience};
 
-/// What the services get, together...
-const SERVICES: Duration = Duration::from_secs(5);
-/// ... and each of them. What has not ended then gets what pods get, too.
+/// What the services get, together, beside the grace for pods...
+const SERVICES: Duration = Duration::from_millis(4500);
+/// ... and each of them.
 const EACH: Duration = Duration::from_secs(3);
 /// What pods get after they were asked to end, where neither the manifest nor whoever wants the end says more.
 const GRACE: Duration = Duration::from_secs(5);
+/// What is left of all that is for processes that are no service's, which may be pods that nobody ended; but no less.
+const LEAST: Duration = Duration::from_millis(500);
 /// What the kernel gets to end what was killed.
 const KILLED: Duration = Duration::from_secs(2);
 /// What mounts and disks that hang get, together.
 const HANGING: Duration = Duration::from_secs(2);
 /// Then the machine goes down whatever is left.
 const LAST: Duration = Duration::from_millis(500);
+/// How it begins what a service says that waits for others to end.
+const WAITS: &str = "waits for";
 /// Kept until the way out has come to its end.
 const UNFINISHED: &str = "the way out itself, which did not come to its end";
 
@@ -83,13 +87,18 @@ impl Leave {
 
 /// The longest that a way out takes, beside disks that are slow but get on.
 const fn longest(grace: Duration) -> Duration {
-    SERVICES.saturating_add(grace).saturating_add(KILLED).saturating_add(HANGING).saturating_add(LAST)
+    SERVICES
+        .saturating_add(grace)
+        .saturating_add(LEAST)
+        .saturating_add(KILLED)
+        .saturating_add(HANGING)
+        .saturating_add(LAST)
 }
 
 /// Ends the machine, or the container.
 pub(crate) fn leave(machine: &mut Machine, runner: &mut Runner, ears: &mut Ears, how: Leave) -> ! {
     mend::close(machine, "the machine ends");
-    machine.say(&format!("stopping: {}", how.why));
+    machine.say(EventKind::Stopping, "", format!("stopping: {}", how.why));
     machine.stage = Stage::Stopping;
     extensions::prove(machine);
     let grace = how.grace(machine);
@@ -100,10 +109,12 @@ pub(crate) fn leave(machine: &mut Machine, runner: &mut Runner, ears: &mut Ears,
     let started = machine.system.uptime();
     // Most of it is written while the services end.
     drop(patience.begin(machine, "sync", |system| system.sync()));
-    stop_services(machine, runner, ears, started + SERVICES);
-    let mut left = processes::end(machine, runner, grace);
+    let until = started + SERVICES + grace;
+    stop_services(machine, runner, ears, (grace, until));
+    let rest = until.saturating_sub(machine.system.uptime()).clamp(LEAST, grace.max(LEAST));
+    let mut left = processes::end(machine, runner, rest);
     conclude(machine, runner, &how, left.iter().cloned().chain([UNFINISHED.to_owned()]).collect());
-    runner.keep_said(machine);
+    runner.keep_events(machine);
     runner.close_logs();
     left.extend(write_down(machine, &mut patience));
     if machine.environment == Environment::Machine {
@@ -118,7 +129,7 @@ pub(crate) fn leave(machine: &mut Machine, runner: &mut Runner, ears: &mut Ears,
         conclude(machine, runner, &how, left);
     }
     let took = machine.system.uptime().saturating_sub(started).as_secs_f64();
-    machine.say(&format!("stopped in {took:.1} s"));
+    machine.say(EventKind::Stopped, "", format!("stopped in {took:.1} s"));
     watchdog::end(machine, how.power);
     end(&*machine.system, machine.environment, how.power)
 }
@@ -131,17 +142,34 @@ fn end(system: &dyn System, environment: Environment, power: Power) -> ! {
     std::process::exit(0)
 }
 
-fn stop_services(machine: &mut Machine, runner: &mut Runner, ears: &mut Ears, until: Duration) {
-    runner.step(machine, Event::StopAll { within: EACH });
+fn stop_services(machine: &mut Machine, runner: &mut Runner, ears: &mut Ears, (pods, until): (Duration, Duration)) {
+    // Who ends pods reads it, and would leave them alone otherwise, as when it starts anew.
+    let ending = machine.config.paths.ending();
+    machine.publish(&ending, pods.as_millis().to_string().as_bytes(), 0o644);
+    runner.step(machine, Input::StopAll { within: EACH, pods });
+    let mut told = Vec::new();
     while !runner.supervisor().is_stopped() && machine.system.uptime() < until {
         // A process that hangs in the kernel does not end, and nothing tells so.
         let left = until.saturating_sub(machine.system.uptime());
         turn(machine, runner, ears, left);
         publish(machine, runner);
+        tell_waiting(machine, runner, &mut told);
     }
     if !runner.supervisor().is_stopped() {
         let alive = runner.supervisor().alive().join(", ");
-        machine.say(&format!("not stopped in time: {alive}"));
+        machine.say(EventKind::LeftBehind, "", format!("not stopped in time: {alive}"));
+    }
+}
+
+/// Tells whom a service waits for that has not ended, once.
+fn tell_waiting(machine: &mut Machine, runner: &Runner, told: &mut Vec<String>) {
+    for service in runner.supervisor().status().into_iter().filter(|service| service.pid.is_some()) {
+        let doing = service.doing.filter(|doing| doing.starts_with(WAITS));
+        let news = doing.map(|doing| format!("{}: {doing}", service.name)).filter(|line| !told.contains(line));
+        if let Some(line) = news {
+            machine.say(EventKind::ProcessesEnding, &service.name, &line);
+            told.push(line);
+        }
     }
 }
 
@@ -151,7 +179,7 @@ fn conclude(machine: &mut Machine, runner: &Runner, how: &Leave, left: Vec<Strin
 
 /// Leaves STATE as the next system reads it.
 fn hand_over(machine: &mut Machine, patience: &mut Patience) {
-    let is_there = matches!(machine.storage, Storage::Kept | Storage::NoData(_));
+    let is_there = matches!(machine.storage, Storage::Kept | Storage::NoData(_) | Storage::NewerData(_));
     let Some(booted) = machine.booted.clone().filter(|_| is_there) else { return };
     let state = machine.config.paths.state.clone();
     let done = patience.give(machine, "STATE", move |system| state_format::hand_over(system, &booted, &state));
@@ -161,7 +189,7 @@ fn hand_over(machine: &mut Machine, patience: &mut Patience) {
         Some(Err(reason)) => format!("the next system may not be able to read it: {reason}"),
         None => "the next system may not be able to read it: a disk hangs".to_owned(),
     };
-    machine.say(&format!("STATE: {told}"));
+    machine.say(EventKind::StateFormat, "STATE", format!("STATE: {told}"));
 }
 
 /// Writes everything to the disks, but does not wait for one that takes nothing. Answers what is not written.
@@ -170,7 +198,7 @@ fn write_down(machine: &mut Machine, patience: &mut Patience) -> Option<String> 
         return None;
     }
     let left = format!("{} kB that a disk does not take", patience::unwritten(&*machine.system));
-    machine.say(&format!("left behind: {left}"));
+    machine.say(EventKind::LeftBehind, "", format!("left behind: {left}"));
     Some(left)
 }
 

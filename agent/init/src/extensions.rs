@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use disk::{About, BLOCK_BYTES, EXTENSION_HEAD_BYTES, ExtensionHead, OnDamage};
 use install::extension::{self, Held, OWN_FOLDER, Trial};
-use machine_api::{Condition, ExtensionStatus};
+use machine_api::{Condition, EventKind, ExtensionStatus};
 use stdx::chain;
 use sys::{FileMapping, ModuleIndex, Mount, MountFlags, System, UnmountFlags};
 
@@ -66,7 +66,8 @@ struct Mounted {
 
 /// Lays the extensions over the system, once, as soon as STATE is there.
 pub(crate) fn lay(machine: &mut Machine) -> Vec<String> {
-    let is_there = matches!(machine.storage, Storage::Kept | Storage::NoData(_)) && machine.booted.is_some();
+    let is_there = matches!(machine.storage, Storage::Kept | Storage::NoData(_) | Storage::NewerData(_))
+        && machine.booted.is_some();
     if machine.extensions.status.is_empty() {
         machine.extensions.status = of_image(&*machine.system);
     }
@@ -152,7 +153,7 @@ fn record(machine: &mut Machine, held: &Held, verdict: Verdict) {
         Verdict::Spare(why) => status(about, ExtensionStatus::STATE, ExtensionStatus::SPARE, why),
         Verdict::Skip(skipped) => status(about, ExtensionStatus::STATE, ExtensionStatus::NOT_USED, &skipped.why),
     };
-    machine.say(&told.describe());
+    machine.say(EventKind::Extensions, &told.name, told.describe());
     machine.extensions.status.push(told);
     if let Verdict::Skip(skipped) = verdict {
         let was_proved = extension::trial(&*machine.system, &held.path) == Trial::Proved;
@@ -286,7 +287,7 @@ pub(crate) fn prove(machine: &mut Machine) {
         let is_there = machine.system.exists(&path);
         let kept = is_there.then(|| extension::keep_trial(&*machine.system, &path, Trial::Proved));
         if let Some(Err(error)) = kept {
-            machine.say(&chain(&error).to_string());
+            machine.fault(chain(&error).to_string());
         }
     }
 }

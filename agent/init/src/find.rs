@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use luks::Given;
+use machine_api::EventKind;
 use tang::Asked;
 
 use crate::machine::{Machine, Storage};
@@ -47,6 +48,10 @@ pub(crate) fn find_storage(machine: &mut Machine) -> Vec<String> {
                 (_, storage::StorageError::Data(_)) => {
                     lost.remove(0);
                     Storage::NoData(reason.clone())
+                }
+                (_, storage::StorageError::Newer { .. }) => {
+                    lost.remove(0);
+                    Storage::NewerData(reason.clone())
                 }
                 _ => Storage::Broken(reason.clone()),
             };
@@ -130,7 +135,11 @@ fn make_rest(machine: &mut Machine, booted: &install::Booted) -> Result<storage:
     }
     if let Some(table) = &plan.table {
         let names: Vec<&str> = table.partitions.values().map(|partition| partition.name.as_str()).collect();
-        machine.say(&format!("first start from {}: its partitions become {}", booted.disk, names.join(", ")));
+        machine.say(
+            EventKind::DiskPrepared,
+            &booted.disk,
+            format!("first start from {}: its partitions become {}", booted.disk, names.join(", ")),
+        );
     }
     let system = &*machine.system;
     let install = told.as_ref().map(|told| &told.install);

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use install::rest::Volume;
 use luks::{Key, MachineTpm, Opener, Wanted};
-use machine_api::{Condition, VolumeStatus};
+use machine_api::{Condition, EventKind, VolumeStatus};
 use manifest::{Install, KeyServer, Manifest, Passphrase, Secret};
 use secrets::Search;
 use sys::{Mount, MountFlags, System, UnmountFlags};
@@ -116,10 +116,10 @@ fn settle_one(
     let plain =
         luks::Volume { system: &*system, device: &volume.partition, scratch: &machine.config.paths.run.clone() };
     for (_, refused) in &opened.refused {
-        machine.say(&format!("{label} was not opened by the TPM: {refused}"));
+        machine.say(EventKind::DiskNotOpened, label, format!("{label} was not opened by the TPM: {refused}"));
     }
     for done in luks::settle(plain, opened, recovery, &MachineTpm)? {
-        machine.say(&format!("{label}: {done}"));
+        machine.say(EventKind::DiskOpened, label, format!("{label}: {done}"));
     }
     status.is_encrypted = true;
     status.keys = plain.header()?.map(|header| header.keys()).unwrap_or_default();
@@ -170,14 +170,14 @@ pub(crate) fn unlock(machine: &mut Machine, text: &str) -> bool {
 fn try_key(machine: &mut Machine, text: &str) -> bool {
     let is_locked = matches!(machine.storage, Storage::Locked(_));
     if !is_locked && !machine.rekey.lacks_passphrase() {
-        machine.say("a passphrase was given, and nothing is locked");
+        machine.say(EventKind::DiskKeyGiven, "", "a passphrase was given, and nothing is locked");
         return false;
     }
     if let Err(error) = Passphrase::check(text.trim_end_matches(['\r', '\n'])) {
-        machine.say(&error.to_string());
+        machine.say(EventKind::DiskNotOpened, "", error.to_string());
         return false;
     }
-    machine.say("a passphrase was given");
+    machine.say(EventKind::DiskKeyGiven, "", "a passphrase was given");
     machine.given = vec![Key::typed(text)];
     if !is_locked {
         machine.rekey.wake();

@@ -9,7 +9,7 @@ use std::time::Duration;
 use install::rest::Volumes;
 use install::{Booted, Record, Trial};
 use luks::{Key, MachineTpm};
-use machine_api::{Boot, Phase, Stage, VolumeStatus};
+use machine_api::{Boot, Event, EventKind, Phase, Stage, VolumeStatus};
 use secrets::Search;
 use sys::{System, UeventSocket};
 use tang::{Asked, Fetched};
@@ -32,8 +32,8 @@ use crate::{mend, mounts};
 
 /// The host name before there is a manifest.
 const NAMELESS: &str = "keelson";
-/// More than anybody is told before there is a log.
-const SAID_LINES: usize = 1000;
+/// More than happens before there is a log.
+const EVENTS: usize = 1000;
 
 /// What became of STATE and DATA.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,6 +48,8 @@ pub(crate) enum Storage {
     Unfit(String),
     /// STATE survives, and DATA cannot be used.
     NoData(String),
+    /// The same because DATA is whole, but of a format that this system cannot read.
+    NewerData(String),
     /// They are encrypted, and nothing has opened them yet.
     Locked(String),
     /// They are made once there is a manifest, which says how.
@@ -59,7 +61,9 @@ impl Storage {
     pub(crate) fn is_waiting(&self) -> bool {
         match self {
             Self::Locked(_) | Self::Unmade => true,
-            Self::Kept | Self::Memory | Self::Broken(_) | Self::Unfit(_) | Self::NoData(_) => false,
+            Self::Kept | Self::Memory | Self::Broken(_) | Self::Unfit(_) | Self::NoData(_) | Self::NewerData(_) => {
+                false
+            }
         }
     }
 
@@ -67,7 +71,7 @@ impl Storage {
     pub(crate) fn is_unusable(&self) -> bool {
         match self {
             Self::Broken(_) | Self::Unfit(_) => true,
-            Self::Kept | Self::Memory | Self::NoData(_) | Self::Locked(_) | Self::Unmade => false,
+            Self::Kept | Self::Memory | Self::NoData(_) | Self::NewerData(_) | Self::Locked(_) | Self::Unmade => false,
         }
     }
 
@@ -75,7 +79,11 @@ impl Storage {
     pub(crate) fn words(&self) -> Vec<String> {
         match self {
             Self::Kept | Self::Memory => Vec::new(),
-            Self::Broken(reason) | Self::Unfit(reason) | Self::NoData(reason) | Self::Locked(reason) => {
+            Self::Broken(reason)
+            | Self::Unfit(reason)
+            | Self::NoData(reason)
+            | Self::NewerData(reason)
+            | Self::Locked(reason) => {
                 vec![reason.clone()]
             }
             Self::Unmade => vec!["the rest of the disk is made once there is a manifest".to_owned()],
@@ -159,8 +167,8 @@ pub(crate) struct Machine {
     pub(crate) preparing: Vec<String>,
     /// What keeps the machine from being ready.
     pub(crate) conditions: Conditions,
-    /// What the operator was told and is not in the log yet, as it is before the disk is there.
-    pub(crate) said: VecDeque<(Duration, String)>,
+    /// What happened and is not in the logs yet, as it is before the disk is there.
+    pub(crate) events: VecDeque<(Duration, Event)>,
     /// Whether this start is among those that are remembered, and as what.
     pub(crate) remembered_boot: Option<Boot>,
 }
@@ -219,7 +227,7 @@ impl Machine {
             renewals: Vec::new(),
             preparing: Vec::new(),
             conditions: Conditions::default(),
-            said: VecDeque::new(),
+            events: VecDeque::new(),
             remembered_boot: None,
         }
     }
@@ -239,14 +247,24 @@ impl Machine {
         Self::new(config, system.clone())
     }
 
-    /// Tells the operator.
-    pub(crate) fn say(&mut self, text: &str) {
+    /// Tells what has happened, to whoever is at the console and to the events.
+    pub(crate) fn tell(&mut self, event: Event) {
         let now = self.system.uptime();
-        self.console.say(now, text);
-        if self.said.len() == SAID_LINES {
-            self.said.pop_front();
+        self.console.say(now, &event.message);
+        if self.events.len() == EVENTS {
+            self.events.pop_front();
         }
-        self.said.push_back((now, text.to_owned()));
+        self.events.push_back((now, event));
+    }
+
+    /// The same, where nothing but words is known of it.
+    pub(crate) fn say(&mut self, kind: EventKind, subject: &str, text: impl Into<String>) {
+        self.tell(Event::new(kind, subject, text));
+    }
+
+    /// The same of something that failed.
+    pub(crate) fn fault(&mut self, text: impl Into<String>) {
+        self.say(EventKind::Fault, "", text);
     }
 
     /// Shows a service's line, which is in that service's log, to the operator.
@@ -302,20 +320,20 @@ impl Machine {
     pub(crate) fn publish_secrets(&mut self, accepted: &Accepted) {
         let before = self.accepted.as_ref().map_or(&[][..], |before| &before.secrets);
         if let Err(error) = secrets::publish(&*self.system, &self.config.paths.run, &accepted.secrets, before) {
-            self.say(&stdx::chain(&error).to_string());
+            self.fault(stdx::chain(&error).to_string());
         }
     }
 
     /// Does not take a manifest in that is for another machine than this one, because of this.
     pub(crate) fn refuse(&mut self, why: String) {
-        self.say(&format!("manifest: {why}: it is not taken in"));
+        self.say(EventKind::ManifestNotTaken, "", format!("manifest: {why}: it is not taken in"));
         self.foreign = Some(why);
     }
 
     /// Writes a small file others read; what fails is told, no more.
     pub(crate) fn publish(&mut self, path: &Path, content: &[u8], mode: u32) {
         if let Err(error) = self.system.replace(path, content, mode) {
-            self.say(&stdx::chain(&error).to_string());
+            self.fault(stdx::chain(&error).to_string());
         }
     }
 }

@@ -5,6 +5,7 @@ use std::path::Path;
 use disk::layout::{ESP_NAME, INSTALLED, Sizes};
 use install::onto::{self, OntoPlan};
 use install::{Booted, Error, FileDevice, select};
+use machine_api::EventKind;
 
 use crate::exit::Leave;
 use crate::machine::Machine;
@@ -54,7 +55,11 @@ pub(crate) fn install(machine: &mut Machine, booted: &Booted, offer: Option<Offe
             booted.disk
         ))),
         OntoPlan::Write(table) => {
-            machine.say(&describe(&select::describe(facts), &booted.disk, &table, &sizes));
+            machine.say(
+                EventKind::DiskPrepared,
+                &facts.name,
+                describe(&select::describe(facts), &booted.disk, &table, &sizes),
+            );
             onto::apply((&mut source, booted.slot), &mut target, &table, text.as_bytes())?;
             Ok(Outcome::Installed(Leave::reboot(&format!("{} is installed", path.display()))))
         }

@@ -3,8 +3,8 @@
 use std::path::Path;
 use std::time::Duration;
 
-use machine_api::{Condition, NetworkStatus, Stage};
-use supervisor::Event;
+use machine_api::{Condition, EventKind, NetworkStatus, Stage};
+use supervisor::Input;
 
 use crate::form::{Answer, Form, Scene};
 use crate::machine::Machine;
@@ -80,7 +80,7 @@ fn perform(machine: &mut Machine, runner: &mut Runner, answer: Answer) {
         }
         Answer::Take(text, warnings) => {
             machine.answer(&warnings);
-            machine.say("a manifest was pasted at the console");
+            machine.say(EventKind::ManifestHandedIn, "", "a manifest was pasted at the console");
             // As if it had been handed in: there is one way for that.
             machine.publish(&inbox.join("manifest.toml"), text.as_bytes(), 0o600);
         }
@@ -123,7 +123,11 @@ pub(crate) fn close(machine: &mut Machine, why: &str) {
 
 /// Lets the network of this manifest count, and no other one, until there is another manifest.
 fn set_network(machine: &mut Machine, runner: &mut Runner, text: &str) {
-    machine.say("the network was set at the console, until there is another manifest or the machine starts again");
+    machine.say(
+        EventKind::NetworkMended,
+        "",
+        "the network was set at the console, until there is another manifest or the machine starts again",
+    );
     if machine.stage == Stage::Running {
         renew::mend(machine, runner, text);
         return;
@@ -131,7 +135,7 @@ fn set_network(machine: &mut Machine, runner: &mut Runner, text: &str) {
     keep(machine, Some(text.to_owned()));
     // All that runs without a manifest is there to get one, by way of the network.
     for service in runner.supervisor().status() {
-        runner.step(machine, Event::Restart { name: service.name });
+        runner.step(machine, Input::Restart { name: service.name });
     }
 }
 

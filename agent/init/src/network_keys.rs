@@ -4,6 +4,7 @@
 use std::path::PathBuf;
 
 use luks::{Error, Volume};
+use machine_api::EventKind;
 use tang::{Ask, Asked, Fetched};
 
 use crate::machine::{Machine, Storage};
@@ -20,7 +21,7 @@ pub(crate) fn ask(machine: &mut Machine, asked: Asked) {
     machine.asked = asked;
     match serde_json::to_vec(&machine.asked) {
         Ok(text) => machine.publish(&machine.config.paths.network_keys().join(FILE), &text, 0o600),
-        Err(error) => machine.say(&format!("the network is not asked for keys: {error}")),
+        Err(error) => machine.fault(format!("the network is not asked for keys: {error}")),
     }
 }
 
@@ -56,7 +57,7 @@ pub(crate) fn take(machine: &mut Machine, text: &str) -> bool {
         Ok(fetched) => fetched,
         Err(error) => {
             // Its words would tell of the keys.
-            machine.say(&format!("the keys of the network make no sense: {:?}", error.classify()));
+            machine.fault(format!("the keys of the network make no sense: {:?}", error.classify()));
             return false;
         }
     };
@@ -72,7 +73,11 @@ pub(crate) fn take(machine: &mut Machine, text: &str) -> bool {
     };
     let wanted: Vec<Fetched> = fetched.into_iter().filter(is_asked).collect();
     for fetched in &wanted {
-        machine.say(&format!("{}: {} gave a key", fetched.volume, fetched.binding.url()));
+        machine.say(
+            EventKind::DiskKeyGiven,
+            &fetched.volume,
+            format!("{}: {} gave a key", fetched.volume, fetched.binding.url()),
+        );
     }
     let has_come = !wanted.is_empty();
     machine.fetched.extend(wanted);
@@ -84,6 +89,7 @@ pub(crate) fn take(machine: &mut Machine, text: &str) -> bool {
         | Storage::Broken(_)
         | Storage::Unfit(_)
         | Storage::NoData(_)
+        | Storage::NewerData(_)
         | Storage::Unmade => {
             machine.rekey.wake();
             false

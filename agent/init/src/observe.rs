@@ -16,7 +16,7 @@ const SECURE_BOOT: &str = "/sys/firmware/efi/efivars/SecureBoot-8be4df61-93ca-11
 pub(crate) fn observe(machine: &mut Machine, services: Vec<ServiceStatus>) -> MachineStatus {
     let mut conditions = conditions::observe(machine, &services);
     for gone in machine.conditions.follow(machine.system.uptime(), &mut conditions) {
-        machine.say(&gone);
+        machine.tell(gone);
     }
     MachineStatus {
         stage: machine.stage.into(),

@@ -6,7 +6,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use machine_api::Phase;
+use machine_api::{EventKind, Phase};
 use sys::UeventSocket;
 
 use crate::cmdline::CommandLine;
@@ -85,8 +85,10 @@ pub(crate) fn boot(machine: &mut Machine) {
     if machine.accepted.is_some() {
         apply(machine);
     }
+    // Of the start before, where what lies in /run outlives it, as in a container.
+    machine.system.remove_file(&machine.config.paths.ending()).ok();
     let took = machine.system.uptime().saturating_sub(started).as_secs_f64();
-    machine.say(&format!("boot: {} phases in {took:.2} s", machine.phases.len()));
+    machine.say(EventKind::Booted, "", format!("boot: {} phases in {took:.2} s", machine.phases.len()));
 }
 
 /// Makes the machine what its manifest says.
@@ -117,10 +119,10 @@ fn run(machine: &mut Machine, rows: &[Row]) {
         let errors = (row.work)(machine);
         let took = machine.system.uptime().saturating_sub(started);
         for error in &errors {
-            machine.say(&format!("{}: {error}", row.name));
+            machine.say(EventKind::PhaseFailed, row.name, format!("{}: {error}", row.name));
         }
         if took >= SLOW {
-            machine.say(&format!("{}: took {:.1} s", row.name, took.as_secs_f64()));
+            machine.say(EventKind::PhaseSlow, row.name, format!("{}: took {:.1} s", row.name, took.as_secs_f64()));
         }
         machine.phases.push(Phase {
             name: row.name.to_owned(),
@@ -180,7 +182,11 @@ fn set_parameters(machine: &mut Machine) -> Vec<String> {
 fn find_own_disk(machine: &mut Machine) -> Vec<String> {
     machine.booted = install::Booted::observe(&*machine.system);
     if let Some(booted) = machine.booted.clone() {
-        machine.say(&format!("slot {} of {}: version {}", booted.slot, booted.disk, booted.version));
+        machine.say(
+            EventKind::SystemStarted,
+            &booted.version,
+            format!("slot {} of {}: version {}", booted.slot, booted.disk, booted.version),
+        );
         machine.on_esp = sources::from_esp(&booted);
     }
     Vec::new()
@@ -269,15 +275,15 @@ pub(crate) fn take(machine: &mut Machine, intake: Intake) {
     machine.diagnostics = diagnostics;
     let (run, last_good) = (machine.config.paths.run.clone(), machine.config.paths.last_good());
     if let Some(diagnostics) = machine.diagnostics.clone() {
-        machine.say(&diagnostics);
+        machine.say(EventKind::ManifestWrong, "", &diagnostics);
         machine.publish(&run.join("diagnostics"), diagnostics.as_bytes(), 0o644);
     } else {
         machine.system.remove_file(&run.join("diagnostics")).ok();
     }
     if let Some(accepted) = accepted {
-        machine.say(&format!("manifest: {} is in force", accepted.source));
+        machine.say(EventKind::ManifestInForce, &accepted.source, format!("manifest: {} is in force", accepted.source));
         if !accepted.warnings.is_empty() {
-            machine.say(&accepted.warnings);
+            machine.say(EventKind::ManifestDoubtful, &accepted.source, &accepted.warnings);
         }
         // Both hold secrets.
         machine.publish_manifest(&machine.config.paths.manifest(), &accepted);

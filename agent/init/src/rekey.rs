@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use luks::{Lack, MachineTpm, Rekeyed};
-use machine_api::{Condition, Stage};
+use machine_api::{Condition, EventKind, Stage};
 use tang::{Ask, Asked};
 
 use crate::machine::{Machine, Storage};
@@ -138,7 +138,7 @@ fn change(machine: &mut Machine, label: &'static str) -> Vec<Unmet> {
 /// Tells what was done, and keeps which keys there are now.
 fn note(machine: &mut Machine, label: &str, done: &[String], keys: Option<Vec<String>>) {
     for done in done {
-        machine.say(&format!("{label}: {done}"));
+        machine.say(EventKind::DiskKeysChanged, label, format!("{label}: {done}"));
     }
     let status = machine.volume_status.iter_mut().find(|status| status.name == label);
     if let (Some(status), Some(keys)) = (status, keys) {

@@ -5,8 +5,9 @@
 
 use std::time::Duration;
 
+use machine_api::EventKind;
 use manifest::Impact;
-use supervisor::{Event, ServiceState};
+use supervisor::{Input, ServiceState};
 
 use crate::intake::{self, Accepted};
 use crate::machine::Machine;
@@ -81,7 +82,7 @@ pub(crate) fn offered(
     match examined {
         Ok(accepted) if accepted.lacks_no_more(known) => take(machine, runner, accepted, trial),
         Ok(Accepted { warnings: diagnostics, .. }) | Err(diagnostics) => {
-            machine.say(&diagnostics);
+            machine.say(EventKind::ManifestWrong, "", &diagnostics);
             machine.diagnostics = Some(diagnostics);
         }
     }
@@ -101,12 +102,12 @@ pub(crate) fn search_again(machine: &mut Machine, runner: &mut Runner) {
             }
             Plan::Later(key) => {
                 let told = format!("the secret of {key} is another one, which counts from the next start");
-                machine.say(&format!("manifest: {told}"));
+                machine.say(EventKind::ManifestNotTaken, "", format!("manifest: {told}"));
                 machine.pending = Some(told);
             }
         },
         Ok(Accepted { warnings: diagnostics, .. }) | Err(diagnostics) => {
-            machine.say(&diagnostics);
+            machine.say(EventKind::ManifestWrong, "", &diagnostics);
             machine.diagnostics = Some(diagnostics);
         }
     }
@@ -143,22 +144,33 @@ pub(crate) fn take(machine: &mut Machine, runner: &mut Runner, accepted: Accepte
                 None => (current, machine.mended.clone()),
             };
             if let Plan::Later(key) = plan(&accepted, &before) {
-                machine
-                    .say(&format!("manifest: {} is not tried: {key} goes back with a new start only", accepted.source));
+                machine.say(
+                    EventKind::ManifestNotTaken,
+                    &accepted.source,
+                    format!("manifest: {} is not tried: {key} goes back with a new start only", accepted.source),
+                );
                 return;
             }
             machine.trying = Some(Trying { until: machine.system.uptime() + time, before, mended });
-            machine.say(&format!("manifest: {} is tried for {} s", accepted.source, time.as_secs()));
+            machine.say(
+                EventKind::ManifestTried,
+                &accepted.source,
+                format!("manifest: {} is tried for {} s", accepted.source, time.as_secs()),
+            );
             put_in_force(machine, runner, (accepted, None), &services);
         }
         (Plan::Later(key), None) => {
             keep(machine, &accepted);
             let told = format!("{} is good and counts from the next start, because of {key}", accepted.source);
-            machine.say(&format!("manifest: {told}"));
+            machine.say(EventKind::ManifestNotTaken, "", format!("manifest: {told}"));
             machine.pending = Some(told);
         }
         (Plan::Later(key), Some(_)) => {
-            machine.say(&format!("manifest: {} is not tried: {key} needs a new start", accepted.source));
+            machine.say(
+                EventKind::ManifestNotTaken,
+                &accepted.source,
+                format!("manifest: {} is not tried: {key} needs a new start", accepted.source),
+            );
         }
     }
 }
@@ -170,7 +182,7 @@ pub(crate) fn keep_tried(machine: &mut Machine) {
     {
         keep(machine, &accepted);
         machine.rekey.wake();
-        machine.say("manifest: the one that was tried is kept");
+        machine.say(EventKind::ManifestKept, "", "manifest: the one that was tried is kept");
     }
 }
 
@@ -186,7 +198,11 @@ pub(crate) fn tick(machine: &mut Machine, runner: &mut Runner) {
             // It was not tried then.
             Plan::Later(_) => {}
         }
-        machine.say("manifest: nobody kept the one that was tried, and the one before is back");
+        machine.say(
+            EventKind::ManifestTakenBack,
+            "",
+            "manifest: nobody kept the one that was tried, and the one before is back",
+        );
     }
     go_on(machine, runner);
 }
@@ -227,7 +243,7 @@ fn put_in_force(
 ) {
     mend::keep(machine, mended);
     machine.publish_manifest(&machine.config.paths.manifest(), &accepted);
-    machine.say(&format!("manifest: {} is in force", accepted.source));
+    machine.say(EventKind::ManifestInForce, &accepted.source, format!("manifest: {} is in force", accepted.source));
     machine.accepted = Some(accepted);
     machine.rekey.wake();
     runner.touch();
@@ -261,8 +277,8 @@ fn go_on(machine: &mut Machine, runner: &mut Runner) {
         first
     };
     for name in now {
-        machine.say(&format!("{name} starts anew, for the manifest"));
-        runner.step(machine, Event::Restart { name });
+        machine.say(EventKind::ServiceRestarting, &name, format!("{name} starts anew, for the manifest"));
+        runner.step(machine, Input::Restart { name });
     }
 }
 

@@ -5,8 +5,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
-use machine_api::Stage;
-use supervisor::Event;
+use machine_api::{EventKind, Stage};
+use supervisor::Input;
 use sys::{FileWatch, Linux, NotifySocket, PowerButton, Signals, UeventSocket, wait_readable};
 
 use crate::config::Config;
@@ -49,7 +49,7 @@ pub fn run(config: Config) -> ! {
     }
     let mut machine = Machine::new(config, Arc::new(Linux));
     // Before the first child, so that no end is missed.
-    let signals = Signals::listen().map_err(|error| machine.say(&stdx::chain(&error).to_string())).ok();
+    let signals = Signals::listen().map_err(|error| machine.fault(stdx::chain(&error).to_string())).ok();
     phases::boot(&mut machine);
     let mut runner = Runner::new(&machine.config.paths.logs);
     let mut ears = Ears::open(&mut machine, signals);
@@ -64,14 +64,14 @@ pub fn run(config: Config) -> ! {
             tell_conditions(&mut machine, &mut runner);
             publish(&mut machine, &mut runner);
             remind(&mut machine, &mut reminded);
-            runner.keep_said(&mut machine);
+            runner.keep_events(&mut machine);
             turn(&mut machine, &mut runner, &mut ears, LONGEST_WAIT)
         });
         match catch_unwind(turn) {
             Ok(None) => {}
             Ok(Some(how)) => exit::leave(&mut machine, &mut runner, &mut ears, how),
             Err(_panic) => {
-                machine.say("PID 1 met a fault of its own and goes on; please report the lines above");
+                machine.fault("PID 1 met a fault of its own and goes on; please report the lines above");
                 drop(wait_readable(&[], AFTER_PANIC));
             }
         }
@@ -96,7 +96,7 @@ impl Ears {
         let devices = machine.devices.take();
         let buttons = if is_machine { sys::power_buttons(&*machine.system) } else { Vec::new() };
         for error in failures {
-            machine.say(&stdx::chain(&error).to_string());
+            machine.fault(stdx::chain(&error).to_string());
         }
         Self { signals, notify, files, conditions, devices, typed: Typed::open(), buttons }
     }
@@ -163,7 +163,7 @@ pub(crate) fn turn(machine: &mut Machine, runner: &mut Runner, ears: &mut Ears, 
         leave = leave.or(take_orders(machine, runner));
     }
     leave = leave.or_else(|| machine.leave.take());
-    runner.step(machine, Event::Tick);
+    runner.step(machine, Input::Tick);
     if machine.stage != Stage::Stopping {
         renew::tick(machine, runner);
     }
@@ -199,7 +199,7 @@ fn patience(machine: &Machine, runner: &Runner, longest: Duration) -> Duration {
 fn meet_devices(machine: &mut Machine, events: &UeventSocket) -> bool {
     let (is_disk, failures) = devices::meet(&*machine.system, events);
     for failure in failures {
-        machine.say(&failure);
+        machine.fault(&failure);
     }
     is_disk
 }
@@ -208,13 +208,13 @@ fn meet_devices(machine: &mut Machine, events: &UeventSocket) -> bool {
 fn take_orders(machine: &mut Machine, runner: &mut Runner) -> Option<Leave> {
     let system = machine.system.clone();
     let leave = sources::take_leave(&*system, &machine.config.paths);
-    for text in sources::take_told(&*system, &machine.config.paths) {
-        machine.say(&text);
+    for event in sources::take_told(&*system, &machine.config.paths) {
+        machine.tell(event);
     }
     if machine.stage != Stage::Stopping {
         for name in sources::take_restarts(&*system, &machine.config.paths) {
-            machine.say(&format!("{name} starts anew, as was asked for"));
-            runner.step(machine, Event::Restart { name });
+            machine.say(EventKind::ServiceRestarting, &name, format!("{name} starts anew, as was asked for"));
+            runner.step(machine, Input::Restart { name });
         }
     }
     if let Some(text) = sources::take_unlock(&*system, &machine.config.paths) {
@@ -228,6 +228,9 @@ fn take_orders(machine: &mut Machine, runner: &mut Runner) -> Option<Leave> {
     }
     if sources::take_secrets(&*system, &machine.config.paths) && machine.stage != Stage::Stopping {
         renew::search_again(machine, runner);
+    }
+    if let Some(disk) = sources::take_partitions(&*system, &machine.config.paths) {
+        devices::read_partitions(machine, disk);
     }
     if sources::take_keep(&*system, &machine.config.paths) {
         renew::keep_tried(machine);
@@ -247,7 +250,7 @@ fn unlock(machine: &mut Machine, runner: &mut Runner, text: &str) {
 /// STATE and DATA have come: what ran without them starts anew with them.
 fn resume(machine: &mut Machine, runner: &mut Runner) {
     if let Err(error) = runner.replace(machine, Vec::new()) {
-        machine.say(&error.to_string());
+        machine.say(EventKind::ServicesRefused, "", error.to_string());
     }
     mend::keep(machine, None);
     runner.open_logs(&machine.config.paths.logs);
@@ -279,7 +282,11 @@ fn reconsider(machine: &mut Machine, runner: &mut Runner) {
     let is_read_only = machine.booted.as_ref().is_some_and(|booted| booted.is_read_only);
     if machine.accepted.is_some() && machine.storage.is_unusable() && !is_read_only {
         // The keys by which whoever offers it would be known are on that disk.
-        machine.say(&format!("a manifest was offered ({}) and is not taken in: the disk cannot be used", offer.source));
+        machine.say(
+            EventKind::ManifestNotTaken,
+            "",
+            format!("a manifest was offered ({}) and is not taken in: the disk cannot be used", offer.source),
+        );
         return;
     }
     if machine.accepted.is_none() || is_read_only {
@@ -288,13 +295,13 @@ fn reconsider(machine: &mut Machine, runner: &mut Runner) {
         if machine.accepted.is_some() {
             sources::supersede(machine);
             if let Some(reason) = medium::install_later(machine) {
-                machine.say(&reason);
+                machine.fault(&reason);
                 machine.storage = Storage::Broken(reason);
             }
             phases::apply(machine);
             // Whoever ran without a manifest has to start again to read it.
             if let Err(error) = runner.replace(machine, Vec::new()) {
-                machine.say(&error.to_string());
+                machine.say(EventKind::ServicesRefused, "", error.to_string());
             }
             enter_stage(machine, runner);
         }
@@ -310,7 +317,7 @@ fn hand_in(machine: &mut Machine, runner: &mut Runner, offer: sources::Offer) {
         // The one in STATE counts, and whoever cannot open it is not to take the machine over.
         let text =
             format!("a manifest was offered ({}) and is not taken in before the disk is open: {why}", offer.source);
-        machine.say(&text);
+        machine.say(EventKind::ManifestNotTaken, "", &text);
         return;
     }
     match intake::decide(Some(offer.clone()), None, machine.search()) {
@@ -336,14 +343,18 @@ fn remind(machine: &mut Machine, reminded: &mut Duration) {
     }
     *reminded = now;
     if let Storage::Locked(why) = machine.storage.clone() {
-        machine.say(&format!("waiting for a passphrase or the recovery key: {why}; {}", mend::HINT));
+        machine.say(
+            EventKind::Waiting,
+            "",
+            format!("waiting for a passphrase or the recovery key: {why}; {}", mend::HINT),
+        );
         return;
     }
     if let Some(diagnostics) = machine.diagnostics.clone() {
-        machine.say(&diagnostics);
+        machine.say(EventKind::ManifestWrong, "", &diagnostics);
         let ways =
             "waiting for a corrected manifest: on its source, or by `keelson apply FILE --endpoint THIS-MACHINE`";
-        machine.say(&format!("{ways}; {}", mend::HINT));
+        machine.say(EventKind::Waiting, "", format!("{ways}; {}", mend::HINT));
     }
 }
 
@@ -353,8 +364,8 @@ fn tell_conditions(machine: &mut Machine, runner: &mut Runner) {
         return;
     }
     let unmet = conditions::observe(machine, &runner.supervisor().status());
-    for line in machine.conditions.news(machine.system.uptime(), &unmet) {
-        machine.say(&line);
+    for event in machine.conditions.news(machine.system.uptime(), &unmet) {
+        machine.tell(event);
     }
 }
 
@@ -365,6 +376,6 @@ pub(crate) fn publish(machine: &mut Machine, runner: &mut Runner) {
     boots::remember(machine, &status);
     match serde_json::to_vec_pretty(&status) {
         Ok(text) => machine.publish(&machine.config.paths.run.join("status.json"), &text, 0o644),
-        Err(error) => machine.say(&format!("the status cannot be written: {error}")),
+        Err(error) => machine.fault(format!("the status cannot be written: {error}")),
     }
 }

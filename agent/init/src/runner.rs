@@ -7,8 +7,8 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, UNIX_EPOCH};
 
-use machine_api::LogLine;
-use supervisor::{Action, Event, ServiceSpec, ServiceStatus, SpecError, Supervisor};
+use machine_api::{EVENTS_LOG, Event, EventKind, LogLine};
+use supervisor::{Action, Input, ServiceSpec, ServiceStatus, SpecError, Supervisor};
 use sys::{Ended, Notification, Signal, Spawn};
 
 use crate::logs::Logs;
@@ -71,7 +71,7 @@ impl Runner {
         if let Some(groups) = &machine.groups
             && let Err(error) = groups.protect(&*machine.system, &specs)
         {
-            machine.say(&format!("memory of services is not protected: {}", stdx::chain(&error)));
+            machine.fault(format!("memory of services is not protected: {}", stdx::chain(&error)));
         }
         let actions = self.supervisor.replace(specs, machine.system.uptime())?;
         self.perform(machine, actions);
@@ -84,7 +84,7 @@ impl Runner {
     }
 
     /// Takes note of something and does what follows.
-    pub(crate) fn step(&mut self, machine: &mut Machine, event: Event) {
+    pub(crate) fn step(&mut self, machine: &mut Machine, event: Input) {
         let actions = self.supervisor.step(event, machine.system.uptime());
         self.perform(machine, actions);
     }
@@ -94,10 +94,10 @@ impl Runner {
         let mut actions = VecDeque::from(actions);
         while let Some(action) = actions.pop_front() {
             match action {
-                Action::Say(line) => machine.say(&line),
+                Action::Tell(event) => machine.tell(event),
                 Action::Signal { pid, signal, .. } => {
                     if let Err(error) = machine.system.kill(pid, signal) {
-                        machine.say(&stdx::chain(&error).to_string());
+                        machine.fault(stdx::chain(&error).to_string());
                     }
                 }
                 Action::Spawn(spec) => {
@@ -112,12 +112,12 @@ impl Runner {
     fn tell_ready(&mut self, machine: &mut Machine) {
         let is_ready = machine.accepted.is_some() && self.supervisor.is_ready();
         if is_ready && !self.was_ready {
-            machine.say("all services are ready");
+            machine.say(EventKind::ServicesReady, "", "all services are ready");
         }
         self.was_ready = is_ready;
     }
 
-    fn spawn(&mut self, machine: &mut Machine, spec: &ServiceSpec) -> Event {
+    fn spawn(&mut self, machine: &mut Machine, spec: &ServiceSpec) -> Input {
         let cgroup_procs = self.join_group(machine, spec);
         let mut env = spec.env.clone();
         let socket = machine.config.paths.notify_socket();
@@ -135,9 +135,9 @@ impl Runner {
                     let (name, pipe) = (spec.name.clone(), File::from(pipe));
                     self.outputs.push(Output { name, pid: spawned.pid, pipe, partial: Vec::new() });
                 }
-                Event::Spawned { name: spec.name.clone(), pid: spawned.pid }
+                Input::Spawned { name: spec.name.clone(), pid: spawned.pid }
             }
-            Err(error) => Event::SpawnFailed { name: spec.name.clone(), reason: stdx::chain(&error).to_string() },
+            Err(error) => Input::SpawnFailed { name: spec.name.clone(), reason: stdx::chain(&error).to_string() },
         }
     }
 
@@ -148,7 +148,7 @@ impl Runner {
             Ok(group) => group.procs_files(),
             Err(error) => {
                 let line = format!("{}: runs without a control group: {}", spec.name, stdx::chain(&error));
-                machine.say(&line);
+                machine.say(EventKind::Fault, &spec.name, &line);
                 Vec::new()
             }
         }
@@ -198,7 +198,7 @@ impl Runner {
         // It hangs, and may take a while to end all the same.
         errand.until = now + HANGS;
         if let Err(error) = machine.system.kill(errand.pid, Signal::Kill) {
-            machine.say(&stdx::chain(&error).to_string());
+            machine.fault(stdx::chain(&error).to_string());
         }
     }
 
@@ -209,7 +209,7 @@ impl Runner {
             machine.answer(&words);
             return;
         }
-        self.step(machine, Event::Ended { pid, ended });
+        self.step(machine, Input::Ended { pid, ended });
     }
 
     fn read_last_words(&mut self, machine: &mut Machine, pid: u32) {
@@ -272,22 +272,23 @@ impl Runner {
         if machine.is_verbose() {
             machine.show(&format!("{name}| {text}"));
         }
-        self.step(machine, Event::Line { name: name.to_owned(), text });
+        self.step(machine, Input::Line { name: name.to_owned(), text });
     }
 
     fn log(&mut self, machine: &Machine, name: &str, uptime: Duration, text: &str) {
-        let now = machine.system.now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let ago = machine.system.uptime().saturating_sub(uptime);
-        let time = now.saturating_sub(ago).as_secs_f64();
+        let time = time_at(machine, uptime);
         self.logs.write(name, &LogLine { time, uptime: uptime.as_secs_f64(), text: text.to_owned() });
     }
 
-    /// Writes down what the operator was told.
-    pub(crate) fn keep_said(&mut self, machine: &mut Machine) {
-        while let Some((uptime, text)) = machine.said.pop_front() {
-            for line in text.lines() {
+    /// Writes down what has happened: as objects, and their words.
+    pub(crate) fn keep_events(&mut self, machine: &mut Machine) {
+        while let Some((uptime, event)) = machine.events.pop_front() {
+            for line in event.message.lines() {
                 self.log(machine, "init", uptime, line);
             }
+            let time = time_at(machine, uptime);
+            let event = Event { time, uptime: uptime.as_secs_f64(), ..event };
+            self.log(machine, EVENTS_LOG, uptime, &event.to_json());
         }
     }
 
@@ -296,7 +297,7 @@ impl Runner {
         // A helper process of a service speaks for it.
         let session = machine.system.session_of(notification.pid).unwrap_or(notification.pid);
         self.has_changed = true;
-        self.step(machine, Event::Notified { session, ready: notification.ready, status: notification.status });
+        self.step(machine, Input::Notified { session, ready: notification.ready, status: notification.status });
     }
 
     /// The services' states, if something changed since the last time.
@@ -315,6 +316,13 @@ impl Runner {
     }
 }
 
+/// The calendar time at this time since boot, by the clock as it is now.
+fn time_at(machine: &Machine, uptime: Duration) -> f64 {
+    let now = machine.system.now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let ago = machine.system.uptime().saturating_sub(uptime);
+    now.saturating_sub(ago).as_secs_f64()
+}
+
 /// Whole lines out of what was left over and what came in; the rest is left over.
 fn split(partial: &mut Vec<u8>, bytes: &[u8]) -> Vec<Vec<u8>> {
     let mut lines = Vec::new();
@@ -330,6 +338,26 @@ fn split(partial: &mut Vec<u8>, bytes: &[u8]) -> Vec<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_happened_is_kept_as_objects_and_as_words() {
+        let system = std::sync::Arc::new(sys::FakeSystem::new());
+        let mut machine = Machine::of_a_test(&system);
+        let folder = tempfile::tempdir().unwrap();
+        let mut runner = Runner::new(folder.path());
+        machine.tell(Event::new(EventKind::ManifestWrong, "", "first line\nsecond line"));
+        machine.say(EventKind::ServiceReady, "etcd", "etcd: ready");
+        runner.keep_events(&mut machine);
+        let lines = |name: &str| {
+            let text = std::fs::read_to_string(folder.path().join(name)).unwrap();
+            text.lines().map(|line| LogLine::parse(line).text).collect::<Vec<_>>()
+        };
+        assert_eq!(lines("init.log"), ["first line", "second line", "etcd: ready"]);
+        let kept: Vec<Event> = lines("events.log").iter().map(|line| Event::parse(line)).collect();
+        let known: Vec<_> = kept.iter().map(|event| (event.kind.as_str(), event.subject.as_str())).collect();
+        assert_eq!(known, [("ManifestWrong", ""), ("ServiceReady", "etcd")]);
+        assert_eq!(kept[0].message, "first line\nsecond line");
+    }
 
     #[test]
     fn lines_are_put_together_and_long_ones_cut() {

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use base64::Engine;
 use install::Booted;
+use machine_api::Event;
 use manifest::Part;
 use sys::System;
 
@@ -188,15 +189,20 @@ pub(crate) fn take_from_inbox(system: &dyn System, paths: &Paths) -> Option<(Off
 
 /// Whether this name in the inbox is an order, and no manifest.
 pub(crate) fn is_order(name: &str) -> bool {
-    ["keep", "network-keys", "reboot", "restart", "secrets", "shutdown", "unlock"].contains(&name)
+    ["keep", "network-keys", "partitions", "reboot", "restart", "secrets", "shutdown", "unlock"].contains(&name)
         || name.starts_with(TOLD)
 }
 
 /// What somebody wants told to the machine's events. It is told once.
-pub(crate) fn take_told(system: &dyn System, paths: &Paths) -> Vec<String> {
+pub(crate) fn take_told(system: &dyn System, paths: &Paths) -> Vec<Event> {
     let names = system.list(&paths.inbox()).unwrap_or_default();
     let told = names.iter().filter(|name| name.starts_with(TOLD));
-    told.filter_map(|name| take(system, paths, name)?.ok()).collect()
+    told.filter_map(|name| Some(Event::parse(&take(system, paths, name)?.ok()?))).collect()
+}
+
+/// The disk of which somebody changed the partitions. It is told once.
+pub(crate) fn take_partitions(system: &dyn System, paths: &Paths) -> Option<String> {
+    take(system, paths, "partitions")?.ok()
 }
 
 /// Somebody keeps the manifest that is tried. It is asked once.
@@ -345,6 +351,8 @@ fn utf8(bytes: Vec<u8>) -> Result<String, String> {
 
 #[cfg(test)]
 mod tests {
+    use machine_api::EventKind;
+
     use super::*;
     use sys::FakeSystem;
 
@@ -405,7 +413,9 @@ mod tests {
         assert_eq!(take_leave(&system, &paths), None);
         system.file("/run/keelson/inbox/say-1", "ann looks around");
         assert!(is_order("say-1") && !is_order("manifest.toml"));
-        assert_eq!(take_told(&system, &paths), ["ann looks around"]);
+        system.file("/run/keelson/inbox/say-2", Event::new(EventKind::DiskWiped, "vdb", "gone").to_json());
+        let told = [(EventKind::Told, "", "ann looks around"), (EventKind::DiskWiped, "vdb", "gone")];
+        assert_eq!(take_told(&system, &paths), told.map(|(kind, subject, text)| Event::new(kind, subject, text)));
         assert!(take_told(&system, &paths).is_empty());
         system.file("/run/keelson/inbox/reboot", "grace=60\nit was asked for");
         let patient = Leave::reboot("it was asked for").with_grace(Some(Duration::from_secs(60)));

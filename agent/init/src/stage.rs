@@ -1,6 +1,6 @@
 //! Which services run: those that fit what the machine has.
 
-use machine_api::Stage;
+use machine_api::{EventKind, Stage};
 
 use crate::machine::{Machine, Storage};
 use crate::runner::Runner;
@@ -20,22 +20,23 @@ pub(crate) fn enter_stage(machine: &mut Machine, runner: &mut Runner) {
     if machine.storage.is_unusable() {
         phases::conceal(machine);
     }
-    let is_broken = machine.storage.is_unusable() || matches!(machine.storage, Storage::NoData(_) | Storage::Locked(_));
+    let is_broken = machine.storage.is_unusable()
+        || matches!(machine.storage, Storage::NoData(_) | Storage::NewerData(_) | Storage::Locked(_));
     let manifest = machine.accepted.as_ref().map(|accepted| &accepted.manifest).filter(|_| !is_broken);
     machine.stage = if manifest.is_some() { Stage::Running } else { Stage::Maintenance };
     machine.rekey.wake();
     let specs = (machine.config.services)(manifest, machine.environment);
     if machine.stage == Stage::Maintenance {
         let why = match machine.storage {
-            Storage::Broken(_) | Storage::NoData(_) => "its disk cannot be used",
+            Storage::Broken(_) | Storage::NoData(_) | Storage::NewerData(_) => "its disk cannot be used",
             Storage::Unfit(_) => "its STATE is not of a format that this system reads",
             Storage::Locked(_) => "its disk is locked",
             Storage::Kept | Storage::Memory | Storage::Unmade => "it has no usable manifest",
         };
-        machine.say(&format!("this machine runs no cluster services: {why}; {}", mend::HINT));
+        machine.say(EventKind::Waiting, "", format!("this machine runs no cluster services: {why}; {}", mend::HINT));
     }
     if let Err(error) = runner.replace(machine, specs) {
-        machine.say(&format!("the services cannot be started: {error}"));
+        machine.say(EventKind::ServicesRefused, "", format!("the services cannot be started: {error}"));
     }
 }
 

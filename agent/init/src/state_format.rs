@@ -4,6 +4,7 @@ use std::path::Path;
 
 use install::Booted;
 use install::migrate::{self, FORMATS, Formats};
+use machine_api::EventKind;
 use sys::{System, UnmountFlags};
 
 use crate::environment::Environment;
@@ -17,7 +18,7 @@ pub(crate) fn bring(machine: &mut Machine) -> Vec<String> {
 
 fn bring_to(machine: &mut Machine, own: &Formats) -> Vec<String> {
     match &machine.storage {
-        Storage::Kept | Storage::NoData(_) => {}
+        Storage::Kept | Storage::NoData(_) | Storage::NewerData(_) => {}
         Storage::Memory | Storage::Broken(_) | Storage::Unfit(_) | Storage::Locked(_) | Storage::Unmade => {
             return Vec::new();
         }
@@ -26,7 +27,7 @@ fn bring_to(machine: &mut Machine, own: &Formats) -> Vec<String> {
     let reason = match migrate::bring(&*machine.system, &state, own) {
         Ok(told) => {
             for line in told {
-                machine.say(&line);
+                machine.say(EventKind::StateFormat, "STATE", &line);
             }
             // Namespaces have one system, and nothing to go back to.
             return if machine.environment == Environment::Container { settle(machine) } else { Vec::new() };
@@ -47,13 +48,13 @@ fn bring_to(machine: &mut Machine, own: &Formats) -> Vec<String> {
 
 /// This system has proved itself: what is kept of other formats is of no use to it.
 pub(crate) fn settle(machine: &mut Machine) -> Vec<String> {
-    if !matches!(machine.storage, Storage::Kept | Storage::NoData(_)) {
+    if !matches!(machine.storage, Storage::Kept | Storage::NoData(_) | Storage::NewerData(_)) {
         return Vec::new();
     }
     match migrate::settle(&*machine.system, &machine.config.paths.state) {
         Ok(None) => Vec::new(),
         Ok(Some(former)) => {
-            machine.say(&format!("STATE: what was kept of format {former} is removed"));
+            machine.say(EventKind::StateFormat, "STATE", format!("STATE: what was kept of format {former} is removed"));
             Vec::new()
         }
         Err(error) => vec![stdx::chain(&error).to_string()],

@@ -35,6 +35,10 @@ const NAMELESS: &str = "lost+found";
 /// What every start leaves in STATE and in DATA.
 const STATE_MARK: &str = "machine-id";
 const DATA_MARK: &str = "lib/containerd";
+/// What says which format DATA has, the one that this system makes and reads, and how long a number may be.
+const FORMAT_MARK: &str = ".format";
+const DATA_FORMAT: u32 = 1;
+const FORMAT_BYTES: usize = 16;
 /// Checking reads all metadata.
 const CHECK_DEADLINE: Duration = Duration::from_secs(300);
 
@@ -95,6 +99,8 @@ pub(crate) enum StorageError {
     Lost { device: String },
     #[error("only STATE can be used")]
     Data(#[source] Box<Self>),
+    #[error("DATA has the format {found}, and this system knows none but {DATA_FORMAT}")]
+    Newer { found: String },
     #[error("no disk is labelled {DATA_LABEL} and no blank disk has the serial number {DATA_SERIAL}")]
     NoDisk,
     #[error(transparent)]
@@ -125,7 +131,23 @@ pub(crate) fn apply(system: &dyn System, plan: &StoragePlan, state: &Path, data:
         }
         StoragePlan::Nothing => return Err(StorageError::NoDisk),
     }
-    Ok(())
+    check_format(system, data)
+}
+
+/// Leaves DATA alone if it is of a format that this system does not know. One that has no mark gets it.
+fn check_format(system: &dyn System, data: &Path) -> Result<(), StorageError> {
+    let mark = data.join(FORMAT_MARK);
+    let Ok(text) = system.read_at(&mark, 0, FORMAT_BYTES) else {
+        // A full disk is told elsewhere, and the next start marks it.
+        system.replace(&mark, format!("{DATA_FORMAT}\n").as_bytes(), 0o644).ok();
+        return Ok(());
+    };
+    let found = String::from_utf8_lossy(&text).trim().to_owned();
+    if found.parse() == Ok(DATA_FORMAT) {
+        return Ok(());
+    }
+    system.unmount(data, UnmountFlags::Plain)?;
+    Err(StorageError::Newer { found: found.escape_default().to_string() })
 }
 
 /// Lets the machine run without a disk for this. Everything there is forgotten when it ends.
@@ -298,6 +320,24 @@ mod tests {
         let unmounted: Vec<Call> =
             marked.calls().into_iter().filter(|call| matches!(call, Call::Unmount(..))).collect();
         assert!(matches!(&unmounted[..], [Call::Unmount(target, _)] if target == Path::new("/var")), "{unmounted:?}");
+    }
+
+    #[test]
+    fn data_is_marked_with_its_format_and_one_that_is_not_known_is_left_as_it_is() {
+        let separate = StoragePlan::Separate { state: "/dev/vda4".into(), data: "/dev/vda5".into() };
+        let system = FakeSystem::new();
+        let mount = || apply(&system, &separate, Path::new("/state"), Path::new("/var"));
+        mount().unwrap();
+        assert_eq!(system.read(Path::new("/var/.format")).unwrap(), b"1\n");
+        mount().unwrap();
+        for newer in ["2\n", "2.1", "\u{1b}["] {
+            system.file("/var/.format", newer);
+            let refused = mount().unwrap_err();
+            assert!(matches!(refused, StorageError::Newer { .. }), "{refused}");
+            assert!(!refused.to_string().contains('\u{1b}'), "{refused}");
+            assert!(matches!(system.calls().last(), Some(Call::Unmount(target, _)) if target == Path::new("/var")));
+            assert_eq!(system.read(Path::new("/var/.format")).unwrap(), newer.as_bytes());
+        }
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use install::{Record, Trial, Verdict};
+use machine_api::EventKind;
 use supervisor::ServiceStatus;
 
 use crate::conditions;
@@ -34,7 +35,11 @@ pub(crate) fn begin(machine: &mut Machine) -> Vec<String> {
     let mut record = Record::load(&*machine.system, &path);
     let mut failures = Vec::new();
     if let Some(failure) = install::migrate::take_failure(&*machine.system, &machine.config.paths.state) {
-        machine.say(&format!("STATE could not be read by the system before this one: {failure}"));
+        machine.say(
+            EventKind::UpdateFailed,
+            "",
+            format!("STATE could not be read by the system before this one: {failure}"),
+        );
         // That one had no place to write down anything else.
         if let Some(record) = record.as_mut().filter(|record| record.outcome.is_none()) {
             record.seen.get_or_insert(failure);
@@ -46,12 +51,16 @@ pub(crate) fn begin(machine: &mut Machine) -> Vec<String> {
         record = Some(judged);
     }
     if let Some(record) = &record {
-        machine.say(&record.describe());
+        machine.say(EventKind::Update, "", record.describe());
     }
     machine.update = record;
     if own.tries.is_some() {
         let deadline = deadline(machine);
-        machine.say(&format!("on trial: this system must be ready within {} s", deadline.as_secs()));
+        machine.say(
+            EventKind::Update,
+            "",
+            format!("on trial: this system must be ready within {} s", deadline.as_secs()),
+        );
         machine.trial = Some(Trial::new(own, deadline));
         remember(machine, "its agent has started");
     } else {
@@ -63,7 +72,7 @@ pub(crate) fn begin(machine: &mut Machine) -> Vec<String> {
 /// Looks at the trial, if there is one. Answers whether to go back.
 pub(crate) fn check(machine: &mut Machine, services: Vec<ServiceStatus>) -> Option<Leave> {
     let mut trial = machine.trial.take()?;
-    if let Storage::Unfit(reason) = machine.storage.clone() {
+    if let Storage::Unfit(reason) | Storage::NewerData(reason) = machine.storage.clone() {
         // No time mends that.
         return Some(give_up(machine, &trial, &reason));
     }
@@ -79,7 +88,11 @@ pub(crate) fn check(machine: &mut Machine, services: Vec<ServiceStatus>) -> Opti
         Verdict::Good => {
             if let Err(error) = commit(machine, &trial) {
                 // It may work the next time; until then the loader goes on counting.
-                machine.say(&format!("the update cannot be committed: {}", stdx::chain(&error)));
+                machine.say(
+                    EventKind::UpdateFailed,
+                    "",
+                    format!("the update cannot be committed: {}", stdx::chain(&error)),
+                );
                 machine.trial = Some(trial);
             }
             None
@@ -91,10 +104,10 @@ pub(crate) fn check(machine: &mut Machine, services: Vec<ServiceStatus>) -> Opti
 fn commit(machine: &mut Machine, trial: &Trial) -> Result<(), install::Error> {
     let Some(booted) = machine.booted.clone() else { return Ok(()) };
     booted.open()?.commit(trial.entry)?;
-    machine.say("the update has proved itself and stays");
+    machine.say(EventKind::Update, "", "the update has proved itself and stays");
     conclude(machine, install::Outcome::Good);
     for failure in state_format::settle(machine) {
-        machine.say(&failure);
+        machine.fault(&failure);
     }
     Ok(())
 }
@@ -104,7 +117,11 @@ fn give_up(machine: &mut Machine, trial: &Trial, reason: &str) -> Leave {
     let given_up = machine.booted.clone().map(|booted| booted.open()?.give_up(trial.entry));
     if let Some(Err(error)) = given_up {
         // The loader has counted this start, and gives it up by itself in the end.
-        machine.say(&format!("the boot entry cannot be marked as bad: {}", stdx::chain(&error)));
+        machine.say(
+            EventKind::UpdateFailed,
+            "",
+            format!("the boot entry cannot be marked as bad: {}", stdx::chain(&error)),
+        );
     }
     Leave::reboot(&format!("the update is taken back: {reason}"))
 }
@@ -132,6 +149,6 @@ fn store(machine: &mut Machine) {
     let path = machine.config.paths.update();
     let stored = machine.update.as_ref().map(|record| record.store(&*machine.system, &path));
     if let Some(Err(error)) = stored {
-        machine.say(&stdx::chain(&error).to_string());
+        machine.fault(stdx::chain(&error).to_string());
     }
 }

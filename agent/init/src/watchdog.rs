@@ -72,7 +72,7 @@ pub(crate) fn begin(machine: &mut Machine) -> Vec<String> {
 pub(crate) fn settle(machine: &mut Machine) {
     let wanted = machine.accepted.as_ref().map(|accepted| accepted.manifest.machine.watchdog.duration());
     if let Some(error) = set(machine, wanted.unwrap_or(TIMEOUT)) {
-        machine.say(&stdx::chain(&error).to_string());
+        machine.fault(stdx::chain(&error).to_string());
     }
 }
 

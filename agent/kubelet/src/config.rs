@@ -11,6 +11,8 @@ use api::core::v1::Taint;
 use futures::future::BoxFuture;
 use tokio::sync::watch;
 
+use crate::ending::Ending;
+
 /// A certificate chain and its key, as PEM. Empty: not issued yet.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ServingCertificate {
@@ -163,6 +165,8 @@ pub struct Config {
     pub status_report: Duration,
     /// What comes before the first pod; nothing if none.
     pub before_pods: Option<Arc<dyn Prepare>>,
+    /// Who ends the machine, where that ends the pods; nobody if they always outlive the kubelet.
+    pub ending: Option<Arc<dyn Ending>>,
     /// As whom images are asked for where a pod's own secrets do not tell.
     pub logins: cri::Logins,
     /// The longest wait before a crashed container starts again.
@@ -205,6 +209,7 @@ impl Config {
             status_interval: Duration::from_secs(10),
             status_report: Duration::from_secs(300),
             before_pods: None,
+            ending: None,
             logins: cri::Logins::default(),
             max_crash_backoff: Duration::from_secs(300),
             version: "v1.36.3".to_owned(),

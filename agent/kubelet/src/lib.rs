@@ -19,6 +19,7 @@ mod clock;
 mod config;
 mod context;
 mod dns;
+mod ending;
 mod environment;
 mod error;
 mod events;
@@ -60,6 +61,7 @@ mod worker;
 pub use config::{
     CgroupDriver, Config, ImageCollection, Prepare, Pressure, Reserved, ServerConfig, ServingCertificate,
 };
+pub use ending::{Ending, Grace};
 pub use error::Error;
 pub use server::TlsError;
 pub use task::{run, run_with};

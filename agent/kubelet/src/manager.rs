@@ -7,10 +7,13 @@ use std::time::Duration;
 use api::core::v1::{Pod, PodStatus};
 use cri::v1;
 use futures::StreamExt;
+use lifecycle::Shutdown;
 use reconcile::{Cache, Event, Subscription};
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 use crate::context::NodeContext;
+use crate::ending;
 use crate::observed::keys;
 use crate::pod::{is_mirror, uid_of};
 use crate::status::Verdict;
@@ -48,6 +51,22 @@ impl PodTable {
         self.workers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// One of these pods, and what their workers would hear.
+    #[cfg(test)]
+    pub(crate) fn of_a_test(pods: &[Arc<Pod>]) -> (Self, Vec<tokio::sync::watch::Receiver<Wish>>) {
+        let table = Self::default();
+        let add = |pod: &Arc<Pod>| {
+            let wish = Wish { pod: pod.clone(), is_gone: false, eviction: None, end: None };
+            let (wishes, heard) = tokio::sync::watch::channel(wish);
+            let status = tokio::sync::watch::channel(PodStatus::default()).1;
+            let handle = WorkerHandle { wishes, wake: Arc::default(), status };
+            table.lock().insert(uid_of(pod).to_owned(), Entry { pod: pod.clone(), handle });
+            heard
+        };
+        let heard = pods.iter().map(add).collect();
+        (table, heard)
+    }
+
     /// All pods with their newest status.
     pub(crate) fn list(&self) -> Vec<(Arc<Pod>, PodStatus)> {
         self.lock().values().map(|e| (e.pod.clone(), e.handle.status.borrow().clone())).collect()
@@ -69,6 +88,19 @@ impl PodTable {
         if let Some(entry) = self.lock().get(uid) {
             entry.handle.wishes.send_modify(|wish| wish.eviction = Some(verdict));
         }
+    }
+
+    /// Lets a pod end by then. What is answered, its name, comes once it has.
+    pub(crate) fn end(&self, uid: &str, deadline: Instant) -> Option<impl Future<Output = String> + use<>> {
+        let table = self.lock();
+        let entry = table.get(uid)?;
+        let name = format!("{}/{}", entry.pod.metadata.namespace, entry.pod.metadata.name);
+        let wishes = entry.handle.wishes.clone();
+        wishes.send_modify(|wish| wish.end = Some(deadline));
+        Some(async move {
+            wishes.closed().await;
+            name
+        })
     }
 
     fn wake(&self, uid: &str) {
@@ -104,16 +136,15 @@ impl Manager {
         Self { node, table, ended: mpsc::channel(ENDED_LEN), listed: HashMap::new(), is_api_synced: false }
     }
 
-    /// Runs until the shutdown.
-    pub(crate) async fn run(mut self, mut sources: PodSources) {
+    /// Runs until the shutdown, and ends the pods if the machine ends.
+    pub(crate) async fn run(mut self, mut sources: PodSources, shutdown: Shutdown) {
         let (woken, mut wakes) = mpsc::channel(ENDED_LEN);
         self.node.tasks.spawn("runtime events", follow_events(self.node.clone(), woken));
         let mut relist = tokio::time::interval(RELIST);
         relist.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let shutdown = self.node.shutdown.clone();
         loop {
             tokio::select! {
-                () = shutdown.wait() => return,
+                () = shutdown.wait() => break,
                 Some(change) = sources.api.next() => self.take_api(change, &sources.cache),
                 Some(change) = sources.statics.recv() => match change {
                     StaticChange::Applied(pod) => self.wish(pod, false),
@@ -123,6 +154,10 @@ impl Manager {
                 Some(uid) = self.ended.1.recv() => self.forget(&uid),
                 _tick = relist.tick() => self.relist().await,
             }
+        }
+        // Nobody starts a pod any more.
+        if let Some(ending) = &self.node.config.ending {
+            ending::end(&self.table, &**ending).await;
         }
     }
 
@@ -167,7 +202,7 @@ impl Manager {
             return;
         }
         let uid = uid_of(&pod).to_owned();
-        let wish = Wish { pod: pod.clone(), is_gone: false, eviction: None };
+        let wish = Wish { pod: pod.clone(), is_gone: false, eviction: None, end: None };
         let (worker, handle) = PodWorker::new(self.node.clone(), wish);
         let ended = self.ended.0.clone();
         let done = uid.clone();

@@ -18,7 +18,7 @@ const MIN_QUOTA: i64 = 1000;
 const MIN_SHARES: i64 = 2;
 const MAX_SHARES: i64 = 262_144;
 /// Priority from which on a pod counts as critical for the node.
-const SYSTEM_CRITICAL: i32 = 2_000_000_000;
+pub(crate) const SYSTEM_CRITICAL: i32 = 2_000_000_000;
 
 /// Quality of service of a pod.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -30,7 +30,8 @@ use crate::sources::Sources;
 /// How long workers get to end when the kubelet does.
 const DRAIN: Duration = Duration::from_secs(5);
 
-/// Runs a node's pods until `shutdown`. Pods outlive the kubelet: they are found again at the next start.
+/// Runs a node's pods until `shutdown`. Pods outlive the kubelet, unless the machine ends ([`Config::ending`]): they are
+/// found again at the next start.
 ///
 /// # Errors
 /// When folders or the server's address cannot be had; everything later is tried again and reported in the node's
@@ -55,11 +56,11 @@ pub async fn run_with(
         make_dir(dir)?;
     }
     config.cgroup_driver = cgroup_driver(&config, runtime.as_ref()).await;
-    // Its own, so that nothing goes on when this ends by itself.
-    let shutdown = shutdown.child();
+    // Its own: nothing goes on when this ends by itself, and everything does until the pods have ended.
+    let own = Shutdown::new();
     let tasks = Tasks::new();
-    let ended = run_tasks(config, client, (runtime, system), &tasks, &shutdown).await;
-    shutdown.trigger();
+    let ended = run_tasks(config, client, (runtime, system), &tasks, (&shutdown, &own)).await;
+    own.trigger();
     for name in tasks.drain(DRAIN).await {
         tracing::debug!(name, "still running at the end");
     }
@@ -71,7 +72,7 @@ async fn run_tasks(
     client: Client,
     (runtime, system): (Arc<dyn Runtime>, Arc<dyn System>),
     tasks: &Tasks,
-    shutdown: &Shutdown,
+    (asked, shutdown): (&Shutdown, &Shutdown),
 ) -> Result<(), Error> {
     let (recorder, record) = Recorder::new(client.clone(), "kubelet", &config.node_name, shutdown.clone());
     tasks.spawn("events", record);
@@ -110,7 +111,7 @@ async fn run_tasks(
     tasks.spawn("log rotation", crate::rotation::run(node.clone()));
     tasks.spawn("garbage", crate::garbage::run(node.clone(), table.clone()));
     crate::server::start(&node, &table).await?;
-    Manager::new(node, table).run(PodSources { api, cache, statics }).await;
+    Manager::new(node, table).run(PodSources { api, cache, statics }, asked.clone()).await;
     Ok(())
 }
 

@@ -64,6 +64,8 @@ pub(crate) struct Wish {
     pub(crate) is_gone: bool,
     /// The node puts it out.
     pub(crate) eviction: Option<Verdict>,
+    /// The machine ends, and the pod has to by then.
+    pub(crate) end: Option<Instant>,
 }
 
 /// What others see of a pod's worker.
@@ -207,7 +209,7 @@ impl PodWorker {
             self.events.pod(EventType::Warning, "Evicted", verdict.message.clone());
             self.verdict = Some(verdict);
         }
-        if wish.is_gone || self.view.is_deleted() || self.verdict.is_some() {
+        if wish.is_gone || self.view.is_deleted() || self.verdict.is_some() || wish.end.is_some() {
             self.begin_to_stop();
         }
     }
@@ -218,6 +220,7 @@ impl PodWorker {
             grace = grace.min(EVICTED_GRACE);
         }
         let wished = Instant::now() + grace;
+        let wished = self.wishes.borrow().end.map_or(wished, |end| end.min(wished));
         match &mut self.stage {
             Stage::Running => {
                 self.under_way = None;
@@ -244,6 +247,10 @@ impl PodWorker {
             }
         }
         self.read_messages().await;
+        if self.wishes.borrow().end.is_some() && self.seen.is_stopped() {
+            // What it has stays for the next start of the machine.
+            return Next::End;
+        }
         let is_stopping = !matches!(self.stage, Stage::Running);
         let host_ip = self.node.host_ips().into_iter().next().unwrap_or_default();
         self.probes.sync(&self.view, &self.seen, &host_ip, is_stopping);

@@ -10,6 +10,7 @@ mod calls;
 mod check;
 mod condition;
 mod etcd;
+mod event;
 mod facts;
 mod log;
 mod network;
@@ -28,6 +29,7 @@ mod v1 {
 }
 
 pub use calls::{CALLS, Call, DESCRIPTION};
+pub use event::{EVENTS_LOG, EventKind};
 pub use log::{parse_time, time_of};
 pub use network::{InterfaceStatus, NetworkStatus};
 pub use table::{Row, size, span, table};

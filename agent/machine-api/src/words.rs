@@ -2,19 +2,30 @@
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::{Stage, UpdateState};
+use crate::{Severity, Stage, UpdateState};
 
-/// Of a [`Stage`].
-pub(crate) mod stage {
-    use super::*;
+macro_rules! words {
+    ($($(#[$doc:meta])* $module:ident of $kind:ty,)*) => {$(
+        $(#[$doc])*
+        pub(crate) mod $module {
+            use super::*;
 
-    pub(crate) fn serialize<S: Serializer>(number: &i32, serializer: S) -> Result<S::Ok, S::Error> {
-        Stage::try_from(*number).unwrap_or_default().serialize(serializer)
-    }
+            pub(crate) fn serialize<S: Serializer>(number: &i32, serializer: S) -> Result<S::Ok, S::Error> {
+                <$kind>::try_from(*number).unwrap_or_default().serialize(serializer)
+            }
 
-    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<i32, D::Error> {
-        Stage::deserialize(deserializer).map(i32::from)
-    }
+            pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<i32, D::Error> {
+                <$kind>::deserialize(deserializer).map(i32::from)
+            }
+        }
+    )*};
+}
+
+words! {
+    /// Of a [`Stage`].
+    stage of Stage,
+    /// Of a [`Severity`].
+    severity of Severity,
 }
 
 /// Of an [`UpdateState`], where there is one.

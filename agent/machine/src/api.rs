@@ -25,6 +25,7 @@ mod service;
 mod support;
 mod tls;
 mod update;
+mod wipe;
 
 use std::convert::Infallible;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};

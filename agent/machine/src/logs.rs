@@ -13,7 +13,7 @@ use std::path::Path;
 use std::time::{Duration, UNIX_EPOCH};
 
 use lifecycle::Shutdown;
-use machine_api::{LogLine, LogLines, LogPart};
+use machine_api::{Event, LogLine, LogLines, LogPart, Severity};
 use sys::{Linux, System};
 use tokio::sync::mpsc;
 
@@ -42,13 +42,31 @@ pub(crate) struct Part {
     pub(crate) since: Option<u64>,
     /// What is printed later, too.
     pub(crate) follow: bool,
+    /// Of events, none but these.
+    pub(crate) only: Option<Only>,
+}
+
+/// Which events a caller wants.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Only {
+    /// Their kinds; all if there is none.
+    pub(crate) kinds: Vec<String>,
+    /// How much they matter at least.
+    pub(crate) at_least: Severity,
+}
+
+impl Only {
+    fn takes(&self, line: &LogLine) -> bool {
+        let event = Event::parse(&line.text);
+        event.severity >= self.at_least.into() && (self.kinds.is_empty() || self.kinds.contains(&event.kind))
+    }
 }
 
 impl From<Option<LogPart>> for Part {
     fn from(asked: Option<LogPart>) -> Self {
         let LogPart { tail, since_seconds, follow } = asked.unwrap_or_default();
         let tail = tail.map(|lines| usize::try_from(lines).unwrap_or(MOST_LINES).min(MOST_LINES));
-        Self { tail, since: since_seconds, follow }
+        Self { tail, since: since_seconds, follow, only: None }
     }
 }
 
@@ -107,6 +125,8 @@ struct Out {
     from: f64,
     /// How many lines are held back; none once that is over.
     tail: Option<usize>,
+    /// Which lines are not left out.
+    only: Option<Only>,
     held: VecDeque<LogLine>,
     part: LogLines,
     part_bytes: usize,
@@ -117,12 +137,22 @@ impl Out {
         let from =
             wanted.since.map_or(f64::MIN, |seconds| now().as_secs_f64() - Duration::from_secs(seconds).as_secs_f64());
         let part = LogLines::default();
-        Self { sender, shutdown, secrets, from, tail: wanted.tail, held: VecDeque::new(), part, part_bytes: 0 }
+        Self {
+            sender,
+            shutdown,
+            secrets,
+            from,
+            tail: wanted.tail,
+            only: wanted.only.clone(),
+            held: VecDeque::new(),
+            part,
+            part_bytes: 0,
+        }
     }
 
     /// Takes a line. Fails once nobody wants any more.
     fn line(&mut self, line: LogLine) -> io::Result<()> {
-        if line.time < self.from {
+        if line.time < self.from || self.only.as_ref().is_some_and(|only| !only.takes(&line)) {
             return Ok(());
         }
         let Some(most) = self.tail else { return self.pass(line) };

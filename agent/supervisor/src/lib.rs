@@ -18,7 +18,7 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
-mod event;
+mod input;
 mod service;
 mod spec;
 mod status;
@@ -27,7 +27,7 @@ mod supervisor;
 #[cfg(test)]
 mod tests;
 
-pub use event::{Action, Event};
+pub use input::{Action, Input};
 pub use service::ServiceState;
 pub use spec::{Kind, Readiness, ResourceLimits, Restart, ServiceSpec, SpecError};
 pub use status::ServiceStatus;

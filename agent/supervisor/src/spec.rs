@@ -28,6 +28,8 @@ pub struct ServiceSpec {
     pub confinement: Confinement,
     /// How long it has between being asked to end and being ended.
     pub stop_timeout: Duration,
+    /// Whether pods end with it when everything does.
+    pub ends_pods: bool,
 }
 
 impl ServiceSpec {
@@ -45,6 +47,7 @@ impl ServiceSpec {
             limits: ResourceLimits::default(),
             confinement: Confinement::default(),
             stop_timeout: Duration::from_secs(10),
+            ends_pods: false,
         }
     }
 

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use machine_api::{Event, EventKind};
 use sys::Signal;
 
-use crate::event::{Action, Event};
+use crate::input::{Action, Input};
 use crate::service::{RESTART, STABLE, Service, ServiceState, Successor};
 use crate::spec::{Kind, Readiness, Restart, ServiceSpec, SpecError, validate};
 use crate::status::ServiceStatus;
@@ -17,8 +18,8 @@ const STATUS_LINES: usize = 10;
 #[derive(Clone, Debug, Default)]
 pub struct Supervisor {
     services: Vec<Service>,
-    /// Once everything is to end: what each service gets at most.
-    stopping: Option<Duration>,
+    /// Everything is to end.
+    is_stopping: bool,
 }
 
 impl Supervisor {
@@ -56,22 +57,22 @@ impl Supervisor {
     }
 
     /// Takes note of what happened and answers what to do.
-    pub fn step(&mut self, event: Event, now: Duration) -> Vec<Action> {
+    pub fn step(&mut self, input: Input, now: Duration) -> Vec<Action> {
         let mut actions = Vec::new();
-        match event {
-            Event::Tick => {}
-            Event::Spawned { name, pid } => self.spawned(&name, pid, now, &mut actions),
-            Event::SpawnFailed { name, reason } => {
+        match input {
+            Input::Tick => {}
+            Input::Spawned { name, pid } => self.spawned(&name, pid, now, &mut actions),
+            Input::SpawnFailed { name, reason } => {
                 if let Some(service) = self.find(&name) {
                     ended(service, reason, false, now, &mut actions);
                 }
             }
-            Event::Ended { pid, ended: how } => {
+            Input::Ended { pid, ended: how } => {
                 if let Some(service) = self.services.iter_mut().find(|service| service.state.pid() == Some(pid)) {
                     ended(service, how.to_string(), how.is_success(), now, &mut actions);
                 }
             }
-            Event::Notified { session, ready, status } => {
+            Input::Notified { session, ready, status } => {
                 if let Some(service) = self.services.iter_mut().find(|service| service.state.pid() == Some(session)) {
                     service.doing = status.or(service.doing.take());
                     if ready && service.spec.readiness == Readiness::Notify {
@@ -79,33 +80,33 @@ impl Supervisor {
                     }
                 }
             }
-            Event::Line { name, text } => {
+            Input::Line { name, text } => {
                 if let Some(service) = self.find(&name) {
                     service.log.push(text);
                 }
             }
-            Event::Restart { name } => {
+            Input::Restart { name } => {
                 if let Some(service) = self.find(&name) {
                     service.successor = Successor::Start(Box::new(service.spec.clone()));
                     stop(service, now, &mut actions);
                 }
             }
-            Event::StopAll { within } => self.hurry(within, now),
+            Input::StopAll { within, pods } => self.hurry((within, pods), now),
         }
         self.advance(now, &mut actions);
         actions
     }
 
-    /// When [`Event::Tick`] is next needed.
+    /// When [`Input::Tick`] is next needed.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Duration> {
         self.services.iter().filter_map(Service::deadline).min()
     }
 
-    /// Whether every process ended after [`Event::StopAll`].
+    /// Whether every process ended after [`Input::StopAll`].
     #[must_use]
     pub fn is_stopped(&self) -> bool {
-        self.stopping.is_some() && self.alive().is_empty()
+        self.is_stopping && self.alive().is_empty()
     }
 
     /// Whether everything is ready or done.
@@ -161,10 +162,12 @@ impl Supervisor {
     }
 
     /// Everything is to end: also what was asked to before gets no longer than that.
-    fn hurry(&mut self, within: Duration, now: Duration) {
-        self.stopping = Some(within);
+    fn hurry(&mut self, (each, pods): (Duration, Duration), now: Duration) {
+        self.is_stopping = true;
         for service in &mut self.services {
-            service.spec.stop_timeout = service.spec.stop_timeout.min(within);
+            let within = if service.spec.ends_pods { each + pods } else { each };
+            let own = if service.spec.ends_pods { within } else { service.spec.stop_timeout };
+            service.spec.stop_timeout = own.min(within);
             if let ServiceState::Stopping { kill_at: Some(at), .. } = &mut service.state {
                 *at = (*at).min(now + within);
             }
@@ -194,7 +197,7 @@ impl Supervisor {
     /// Does what follows from states and time alone.
     fn advance(&mut self, now: Duration, actions: &mut Vec<Action>) {
         self.settle_successors(now);
-        if self.stopping.is_some() {
+        if self.is_stopping {
             self.stop_next(now, actions);
         } else {
             self.start_next(now, actions);
@@ -282,7 +285,9 @@ impl Supervisor {
             if let Some(last) = service.log.last() {
                 line += &format!("; last line: {last}");
             }
-            actions.push(Action::Say(line));
+            let seconds = (now - service.state.since()).as_secs();
+            let event = Event::new(EventKind::ServiceSlow, name, line).with("seconds", seconds);
+            actions.push(Action::Tell(event.with("waiting", waiting.join(", "))));
             self.services[index].overdue += 1;
         }
     }
@@ -312,7 +317,8 @@ fn kill_if_late(service: &mut Service, now: Duration, actions: &mut Vec<Action>)
         *kill_at = None;
         let name = service.spec.name.clone();
         let waited = now.saturating_sub(*since).as_secs();
-        actions.push(Action::Say(format!("{name}: did not end within {waited} s, killing it")));
+        let text = format!("{name}: did not end within {waited} s, killing it");
+        actions.push(Action::Tell(Event::new(EventKind::ServiceKilled, &name, text).with("seconds", waited)));
         actions.push(Action::Signal { name, pid: *pid, signal: Signal::Kill });
     }
 }
@@ -321,7 +327,9 @@ fn became_ready(service: &mut Service, now: Duration, actions: &mut Vec<Action>)
     if let ServiceState::Starting { since, pid: Some(pid) } = service.state {
         service.enter(ServiceState::Ready { since: now, started: since, pid });
         let after = (now - since).as_secs_f64();
-        actions.push(Action::Say(format!("{}: ready after {after:.1} s", service.spec.name)));
+        let name = &service.spec.name;
+        let event = Event::new(EventKind::ServiceReady, name, format!("{name}: ready after {after:.1} s"));
+        actions.push(Action::Tell(event.with("seconds", after).with("pid", pid)));
     }
 }
 
@@ -336,7 +344,8 @@ fn ended(service: &mut Service, how: String, success: bool, now: Duration, actio
         ServiceState::Ready { started, .. } => *started,
         ServiceState::Stopping { since, .. } => {
             let took = (now - *since).as_secs_f64();
-            actions.push(Action::Say(format!("{name}: stopped after {took:.1} s")));
+            let event = Event::new(EventKind::ServiceStopped, &name, format!("{name}: stopped after {took:.1} s"));
+            actions.push(Action::Tell(event.with("seconds", took)));
             service.enter(ServiceState::Stopped { since: now });
             return;
         }
@@ -348,7 +357,9 @@ fn ended(service: &mut Service, how: String, success: bool, now: Duration, actio
     };
     let ran = now.saturating_sub(since);
     if success && service.spec.kind == Kind::Oneshot {
-        actions.push(Action::Say(format!("{name}: done after {:.1} s", ran.as_secs_f64())));
+        let took = ran.as_secs_f64();
+        let event = Event::new(EventKind::ServiceDone, &name, format!("{name}: done after {took:.1} s"));
+        actions.push(Action::Tell(event.with("seconds", took)));
         service.failures = 0;
         service.enter(ServiceState::Done { since: now });
         return;
@@ -359,8 +370,13 @@ fn ended(service: &mut Service, how: String, success: bool, now: Duration, actio
         Restart::Never => false,
     };
     let last = service.log.last().map(|line| format!("; last line: {line}")).unwrap_or_default();
+    let unasked = |line: String| {
+        let event = Event::new(EventKind::ServiceEnded, &name, line).with("how", &how);
+        event.with("seconds", ran.as_secs_f64()).with("last_line", service.log.last().unwrap_or_default())
+    };
     if !is_restarted {
-        actions.push(Action::Say(format!("{name}: ended ({how}), not to be restarted{last}")));
+        let event = unasked(format!("{name}: ended ({how}), not to be restarted{last}"));
+        actions.push(Action::Tell(event));
         let state =
             if success { ServiceState::Done { since: now } } else { ServiceState::Failed { since: now, reason: how } };
         service.enter(state);
@@ -370,6 +386,6 @@ fn ended(service: &mut Service, how: String, success: bool, now: Duration, actio
     let wait = RESTART.base(service.failures - 1);
     let after = ran.as_secs_f64();
     let line = format!("{name}: ended after {after:.1} s ({how}), starting again in {} s{last}", wait.as_secs());
-    actions.push(Action::Say(line));
+    actions.push(Action::Tell(unasked(line).with("restarts_in", wait.as_secs())));
     service.enter(ServiceState::BackingOff { since: now, until: now + wait, reason: how });
 }

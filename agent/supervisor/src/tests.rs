@@ -4,28 +4,30 @@ use std::time::Duration;
 
 use sys::{Ended, Signal};
 
-use crate::{Action, Event, Readiness, Restart, ServiceSpec, ServiceState, SpecError, Supervisor};
+use crate::{Action, Input, Readiness, Restart, ServiceSpec, ServiceState, SpecError, Supervisor};
 
 fn spec(name: &str, needs: &[&str]) -> ServiceSpec {
     ServiceSpec::daemon(name, vec![format!("/bin/{name}")]).after(needs)
 }
 
 /// An event in short form: `up etcd 7`, `ready 7`, `exit 7 1`, `line etcd text`, `tick`, `stop`, `nostart etcd why`.
-fn event(text: &str) -> Event {
+fn event(text: &str) -> Input {
     let words: Vec<&str> = text.splitn(3, ' ').collect();
     match words[..] {
-        ["tick"] => Event::Tick,
-        ["stop"] => Event::StopAll { within: Duration::from_secs(3600) },
-        ["stop", seconds] => Event::StopAll { within: Duration::from_secs(seconds.parse().unwrap()) },
-        ["up", name, pid] => Event::Spawned { name: name.into(), pid: pid.parse().unwrap() },
-        ["nostart", name, why] => Event::SpawnFailed { name: name.into(), reason: why.into() },
-        ["ready", pid] => Event::Notified { session: pid.parse().unwrap(), ready: true, status: None },
-        ["says", pid, what] => {
-            Event::Notified { session: pid.parse().unwrap(), ready: false, status: Some(what.into()) }
+        ["tick"] => Input::Tick,
+        ["stop"] => Input::StopAll { within: Duration::from_secs(3600), pods: Duration::ZERO },
+        ["stop", seconds] => {
+            Input::StopAll { within: Duration::from_secs(seconds.parse().unwrap()), pods: Duration::from_secs(5) }
         }
-        ["exit", pid, code] => Event::Ended { pid: pid.parse().unwrap(), ended: Ended::Code(code.parse().unwrap()) },
-        ["line", name, text] => Event::Line { name: name.into(), text: text.into() },
-        ["restart", name] => Event::Restart { name: name.into() },
+        ["up", name, pid] => Input::Spawned { name: name.into(), pid: pid.parse().unwrap() },
+        ["nostart", name, why] => Input::SpawnFailed { name: name.into(), reason: why.into() },
+        ["ready", pid] => Input::Notified { session: pid.parse().unwrap(), ready: true, status: None },
+        ["says", pid, what] => {
+            Input::Notified { session: pid.parse().unwrap(), ready: false, status: Some(what.into()) }
+        }
+        ["exit", pid, code] => Input::Ended { pid: pid.parse().unwrap(), ended: Ended::Code(code.parse().unwrap()) },
+        ["line", name, text] => Input::Line { name: name.into(), text: text.into() },
+        ["restart", name] => Input::Restart { name: name.into() },
         _ => panic!("unknown event {text}"),
     }
 }
@@ -36,7 +38,7 @@ fn words(actions: &[Action]) -> Vec<String> {
         Action::Signal { name, signal: Signal::Terminate, .. } => format!("term {name}"),
         Action::Signal { name, signal: Signal::Kill, .. } => format!("kill {name}"),
         Action::Signal { name, signal: Signal::Hangup, .. } => format!("hup {name}"),
-        Action::Say(text) => text.clone(),
+        Action::Tell(event) => event.message.clone(),
     });
     words.collect()
 }
@@ -147,6 +149,24 @@ fn who_is_in_a_hurry_waits_less_also_for_what_was_asked_to_end_before() {
             (5.0, "tick", &["api: did not end within 4 s, killing it", "kill api"]),
             (5.5, "exit 2 9", &["api: stopped after 4.5 s", "term etcd"]),
             (8.5, "tick", &["etcd: did not end within 3 s, killing it", "kill etcd"]),
+        ],
+    );
+}
+
+#[test]
+fn who_ends_pods_gets_their_time_in_addition() {
+    let node = ServiceSpec { ends_pods: true, stop_timeout: Duration::from_secs(1), ..spec("node", &["etcd"]) };
+    play(
+        vec![spec("etcd", &[]), node],
+        &[
+            (0.0, "up etcd 1", &[]),
+            (0.0, "ready 1", &["etcd: ready after 0.0 s", "spawn node"]),
+            (0.0, "up node 2", &[]),
+            (1.0, "stop 3", &["term node"]),
+            (8.9, "tick", &[]),
+            (9.0, "tick", &["node: did not end within 8 s, killing it", "kill node"]),
+            (9.0, "exit 2 9", &["node: stopped after 8.0 s", "term etcd"]),
+            (12.0, "tick", &["etcd: did not end within 3 s, killing it", "kill etcd"]),
         ],
     );
 }

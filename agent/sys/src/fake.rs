@@ -45,6 +45,8 @@ pub enum Call {
     LoadModule(PathBuf, String),
     /// A partition made known: disk, number, start and size.
     AddPartition(PathBuf, u32, (u64, u64)),
+    /// The partitions of a disk made known.
+    ReadPartitions(PathBuf),
     /// A device made of a file: its name, what its kind was told.
     MapFile(String, String),
     /// Such a device taken away.
@@ -277,6 +279,9 @@ impl System for FakeSystem {
     }
     fn add_partition(&self, disk: &Path, number: u32, place: (u64, u64)) -> Result<(), Error> {
         self.effect(Call::AddPartition(disk.to_owned(), number, place)).map(drop)
+    }
+    fn read_partitions(&self, disk: &Path) -> Result<(), Error> {
+        self.effect(Call::ReadPartitions(disk.to_owned())).map(drop)
     }
     fn map_file(&self, mapping: &FileMapping<'_>) -> Result<PathBuf, Error> {
         self.read(mapping.file)?;

@@ -8,6 +8,7 @@
 
 mod block;
 mod capture;
+mod claim;
 mod confine;
 mod error;
 mod fake;
@@ -34,6 +35,7 @@ mod watchdog;
 
 pub use block::{BlockDevice, block_devices};
 pub use capture::{CaptureSocket, FilterInstruction, Frame, attach_filter};
+pub use claim::{claim, discard};
 pub use confine::{CallGroup, Capabilities, Capability, Confinement};
 pub use error::Error;
 pub use fake::{Call, FakeSystem};

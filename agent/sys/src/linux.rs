@@ -165,6 +165,11 @@ impl System for Linux {
             .map_err(|error| Error::new(format!("make partition {number} of {} known", disk.display()), error))
     }
 
+    fn read_partitions(&self, disk: &Path) -> Result<(), Error> {
+        crate::claim::read_partitions(disk)
+            .map_err(|error| Error::new(format!("read the partitions of {}", disk.display()), error))
+    }
+
     fn map_file(&self, mapping: &FileMapping<'_>) -> Result<PathBuf, Error> {
         mapper::map_file(mapping)
     }

@@ -214,6 +214,11 @@ pub trait System: Send + Sync {
     /// # Errors
     /// When the kernel refuses.
     fn add_partition(&self, disk: &Path, number: u32, place: (u64, u64)) -> Result<(), Error>;
+    /// Makes the partitions known that a disk has now, none of which is in use.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    fn read_partitions(&self, disk: &Path) -> Result<(), Error>;
     /// Makes a device of a part of a file, which can only be read, and answers its node.
     ///
     /// # Errors

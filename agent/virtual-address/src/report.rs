@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use machine_api::{Condition, VirtualAddressStatus};
+use machine_api::{Condition, Event, EventKind, VirtualAddressStatus};
 use sys::{Linux, System};
 
 use crate::config::Config;
@@ -45,7 +45,7 @@ impl Reporter {
             self.since_seconds = Linux.uptime().as_secs_f64();
         }
         if before.is_here != standing.is_here {
-            self.event(config, &moved(config, standing));
+            self.event(config, moved(config, standing));
         }
         let status = self.status(config, standing);
         let text = serde_json::to_vec_pretty(&status).unwrap_or_default();
@@ -80,10 +80,12 @@ impl Reporter {
     }
 
     /// Tells the machine's events, which the first process keeps.
-    fn event(&mut self, config: &Config, text: &str) {
+    fn event(&mut self, config: &Config, text: String) {
         tracing::info!("{text}");
         self.events += 1;
-        self.write(config, &format!("inbox/say-virtual-address-{}", self.events), text.as_bytes(), 0o600);
+        let event = Event::new(EventKind::VirtualAddressMoved, &config.address.to_string(), text);
+        let file = format!("inbox/say-virtual-address-{}", self.events);
+        self.write(config, &file, event.to_json().as_bytes(), 0o600);
     }
 
     fn write(&self, config: &Config, file: &str, content: &[u8], mode: u32) {
@@ -160,14 +162,15 @@ mod tests {
         reporter.tell(&config, &here);
         assert_eq!(condition(), "");
         let event = |number: u32| std::fs::read_to_string(run.join(format!("inbox/say-virtual-address-{number}")));
-        assert_eq!(event(1).unwrap(), "the virtual address 10.0.0.5 is here now, on eth0");
+        let message = |number: u32| Event::parse(&event(number).unwrap()).message;
+        assert_eq!(message(1), "the virtual address 10.0.0.5 is here now, on eth0");
         // The same again is no news.
         reporter.tell(&config, &here);
         let why_not = Some("the API server is not ready: etcd".to_owned());
         let there = Standing { holder: "10.0.0.3".parse().ok(), why_not, ..waiting };
         reporter.tell(&config, &there);
         assert!(condition().contains("leaves the virtual address 10.0.0.5 to 10.0.0.3: the API server"));
-        assert_eq!(event(2).unwrap(), "the virtual address 10.0.0.5 was given up: the API server is not ready: etcd");
+        assert_eq!(message(2), "the virtual address 10.0.0.5 was given up: the API server is not ready: etcd");
         assert!(event(3).is_err());
         let status: VirtualAddressStatus = serde_json::from_slice(&std::fs::read(run.join(STATUS)).unwrap()).unwrap();
         assert_eq!(

@@ -7,6 +7,9 @@ use std::path::Path;
 
 use disk::Device;
 
+use crate::error::Error;
+use crate::wipe::Wipeable;
+
 /// A device that is a file of fixed size.
 #[derive(Debug)]
 pub struct FileDevice {
@@ -21,6 +24,14 @@ impl FileDevice {
     /// It cannot be opened or has no size.
     pub fn open(path: &Path) -> io::Result<Self> {
         Self::new(OpenOptions::new().read(true).write(true).open(path)?)
+    }
+
+    /// Opens a device for reading and writing that nobody else has.
+    ///
+    /// # Errors
+    /// It cannot be opened, is in use, or has no size.
+    pub fn claim(path: &Path) -> Result<Self, Error> {
+        Self::new(sys::claim(path)?).map_err(|source| Error::Open { path: path.to_owned(), source })
     }
 
     /// Opens a device or a file for reading.
@@ -63,5 +74,11 @@ impl Device for FileDevice {
     }
     fn sync(&mut self) -> io::Result<()> {
         self.file.sync_data()
+    }
+}
+
+impl Wipeable for FileDevice {
+    fn discard(&mut self, offset: u64, bytes: u64) -> io::Result<()> {
+        sys::discard(&self.file, offset, bytes)
     }
 }

@@ -35,6 +35,7 @@ pub mod select;
 mod signature;
 pub mod stick;
 mod trial;
+pub mod wipe;
 
 pub use booted::Booted;
 pub use error::Error;

@@ -75,6 +75,8 @@ pub struct Machine {
     pub watchdog: TimeSpan,
     /// How long pods get to end when the machine goes down.
     pub shutdown_grace: TimeSpan,
+    /// The part of it that is kept for critical pods.
+    pub shutdown_grace_critical: TimeSpan,
 }
 
 /// `[install]`
@@ -337,10 +339,6 @@ pub struct Kubelet {
     pub image_gc_high_percent: u32,
     /// Disk use down to which they are removed, in percent.
     pub image_gc_low_percent: u32,
-    /// Time for pods to end on shutdown.
-    pub shutdown_grace: TimeSpan,
-    /// The part of it for critical pods.
-    pub shutdown_grace_critical: TimeSpan,
     /// Feature gates.
     pub features: BTreeMap<FeatureName, bool>,
 }

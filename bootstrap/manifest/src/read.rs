@@ -105,6 +105,7 @@ fn machine(section: &Section<'_>) -> Option<Machine> {
     let taints = section.list("taints");
     let watchdog = section.one("watchdog");
     let shutdown_grace = section.one("shutdown-grace");
+    let shutdown_grace_critical = section.one("shutdown-grace-critical");
     Some(Machine {
         hostname: hostname?,
         role: role?,
@@ -112,6 +113,7 @@ fn machine(section: &Section<'_>) -> Option<Machine> {
         taints,
         watchdog: watchdog?,
         shutdown_grace: shutdown_grace?,
+        shutdown_grace_critical: shutdown_grace_critical?,
     })
 }
 
@@ -273,8 +275,6 @@ fn kubelet(section: &Section<'_>) -> Option<Kubelet> {
     ];
     let node_addresses = addresses(section, "node-addresses");
     let log_max_size = section.one("log-max-size");
-    let shutdown_grace = section.one("shutdown-grace");
-    let shutdown_grace_critical = section.one("shutdown-grace-critical");
     let features = flags(section, "features");
     let [max_pods, log_max_files, image_gc_high_percent, image_gc_low_percent] = limits;
     Some(Kubelet {
@@ -286,8 +286,6 @@ fn kubelet(section: &Section<'_>) -> Option<Kubelet> {
         log_max_files: log_max_files?,
         image_gc_high_percent: image_gc_high_percent?,
         image_gc_low_percent: image_gc_low_percent?,
-        shutdown_grace: shutdown_grace?,
-        shutdown_grace_critical: shutdown_grace_critical?,
         features,
     })
 }

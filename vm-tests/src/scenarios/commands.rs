@@ -80,6 +80,7 @@ pub(super) async fn run(scene: &mut Scene) -> Result<Outcome> {
     files(scene, &master, &worker).await?;
     scene.say("it writes what it captures, a support archive without secrets, and a snapshot");
     debug(scene, &master, &worker).await?;
+    events(scene, &master, &worker).await?;
     scene.say("it has containers to look around in, and the events tell who did");
     scene.serve().await?;
     Ok(Outcome::Passed)
@@ -145,7 +146,24 @@ async fn debug(scene: &Scene, master: &Machine, worker: &Machine) -> Result<()> 
         let shown = shown.with_context(|| format!("debug {}", further.join(" ")))?;
         ensure!(shown.contains(TYPED), "the terminal shows {shown:?}");
     }
-    let events = ask(scene, master, worker, "events", &["--tail", "20"]).await?;
-    ensure!(events.contains("debug container"), "the events tell nothing of it:\n{events}");
+    Ok(())
+}
+
+/// What happened is told as objects.
+async fn events(scene: &Scene, master: &Machine, worker: &Machine) -> Result<()> {
+    for (words, kind, count) in [
+        (&["--kind", "DebugContainer", "--tail", "4"][..], "DebugContainer", 4),
+        (&["--kind", "ServiceRestarting", "--since", "1h"], "ServiceRestarting", 1),
+    ] {
+        until(&format!("events of kind {kind}"), SHORTLY, async || {
+            let text = ask(scene, master, worker, "events", &[words, &["--output", "json"]].concat()).await?;
+            let told: Vec<Value> = text.lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
+            ensure!(told.len() >= count, "there are {}:\n{text}", told.len());
+            let is_whole = |it: &Value| it["kind"] == kind && it["severity"] == "info" && it["message"] != "";
+            ensure!(told.iter().all(is_whole), "the events are:\n{text}");
+            Ok(())
+        })
+        .await?;
+    }
     Ok(())
 }

@@ -3,10 +3,12 @@
 use std::fs;
 
 use anyhow::{Context, Result, ensure};
+use serde_json::Value;
 
 use super::Outcome;
+use super::network::ask;
 use super::scene::{SHORTLY, Scene};
-use crate::flash::{DISK, Medium};
+use crate::flash::{DISK, MEDIUM, Medium};
 use crate::wait::until;
 
 pub(super) async fn run(scene: &mut Scene) -> Result<Outcome> {
@@ -27,6 +29,9 @@ pub(super) async fn run(scene: &mut Scene) -> Result<Outcome> {
     scene.restart(&master, false).await?;
     scene.serve().await?;
     scene.say("it starts from its disk again, with the medium still there");
+    wipe(scene).await?;
+    scene.serve().await?;
+    scene.say("the medium is wiped, and the machine's own disk is not");
     Ok(Outcome::Passed)
 }
 
@@ -42,6 +47,38 @@ pub(super) async fn run_from_usb(scene: &mut Scene) -> Result<Outcome> {
     scene.serve().await?;
     check(scene, &master, 0)?;
     Ok(Outcome::Passed)
+}
+
+/// Nobody needs the medium any more.
+async fn wipe(scene: &Scene) -> Result<()> {
+    let master = scene.cluster.master().context("the cluster has no master")?.clone();
+    let disks = async || super::network::look(scene, &master, &master, "disks").await;
+    let named = |all: &Value, what: &str, is_it: &dyn Fn(&Value) -> bool| {
+        let all = all.as_array().map(Vec::as_slice).unwrap_or_default();
+        let found = all.iter().find(|disk| disk["kind"] == "disk" && is_it(disk));
+        found.and_then(|disk| disk["name"].as_str().map(str::to_owned)).with_context(|| format!("there is no {what}"))
+    };
+    let before = disks().await?;
+    let medium = named(&before, "medium", &|disk| disk["serial"] == MEDIUM)?;
+    let own = named(&before, "disk of its own", &|disk| disk["isOwn"] == true)?;
+    let parts = |all: &Value| all.to_string().matches(&format!("\"{medium}")).count();
+    ensure!(parts(&before) > 1, "the medium {medium} has no partitions: {before}");
+    let wipe = async |words: &[&str]| ask(scene, &master, &master, "wipe", words).await;
+    let refused = wipe(&[&master.name, &own, "--yes"]).await.err().map(|error| format!("{error:#}")).unwrap_or_default();
+    ensure!(refused.contains("was started from"), "the wish to wipe its own disk is answered with {refused:?}");
+    let refused = wipe(&["another", &medium, "--yes"]).await.err().map(|error| format!("{error:#}")).unwrap_or_default();
+    ensure!(refused.contains("is called"), "another machine's name is answered with {refused:?}");
+    let plan = wipe(&[&master.name, &medium]).await?;
+    ensure!(plan.contains(&medium) && plan.contains("zeros"), "the plan is {plan}");
+    ensure!(parts(&disks().await?) == parts(&before), "a plan and a refusal have changed something");
+    wipe(&[&master.name, &medium, "--yes"]).await?;
+    let after = disks().await?;
+    ensure!(parts(&after) == 1, "of the medium {medium} there is left {after}");
+    let words = ["--kind", "DiskWiped", "--output", "json"];
+    let told = ask(scene, &master, &master, "events", &words).await?;
+    let told: Vec<Value> = told.lines().map(serde_json::from_str).collect::<Result<_, _>>().context("read the events")?;
+    ensure!(told.len() == 2 && told.iter().all(|event| event["subject"] == medium), "the events tell {told:?}");
+    Ok(())
 }
 
 /// Starts the machines from the medium, with manifests that name their disk. Returns the master's name.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 use machine_api::apply_request::Trial;
-use machine_api::{Applied, ApplyRequest, ResetPlan, ResetRequest, StartOptions, Text};
+use machine_api::{Applied, ApplyRequest, Plan, ResetRequest, StartOptions, Text};
 use tonic::{Response, Status};
 
 use super::drain::Drain;
@@ -195,7 +195,7 @@ pub(crate) fn reset(options: &Reset) -> Result<()> {
         let target = &options.asked.target;
         let mut plan = options.ask(true).await?;
         plan.steps.splice(..0, options.drain.step(target)?);
-        show(options, &plan)?;
+        show(&plan, &options.machine, &options.asked)?;
         if !options.yes {
             eprintln!("nothing was done; --yes does it");
             return Ok(());
@@ -206,15 +206,16 @@ pub(crate) fn reset(options: &Reset) -> Result<()> {
     })
 }
 
-fn show(options: &Reset, plan: &ResetPlan) -> Result<()> {
-    if plan.machine != options.machine {
-        bail!("the machine is called {}, not {}", plan.machine, options.machine);
+/// Shows a plan, if it is for the machine that is meant.
+pub(super) fn show(plan: &Plan, machine: &str, asked: &Asked) -> Result<()> {
+    if plan.machine != machine {
+        bail!("the machine is called {}, not {machine}", plan.machine);
     }
-    options.asked.output.show(plan, |plan| plan.steps.iter().map(|step| format!("- {step}\n")).collect())
+    asked.output.show(plan, |plan| plan.steps.iter().map(|step| format!("- {step}\n")).collect())
 }
 
 impl Reset {
-    async fn ask(&self, dry_run: bool) -> Result<ResetPlan> {
+    async fn ask(&self, dry_run: bool) -> Result<Plan> {
         let wanted = ResetRequest {
             machine: self.machine.clone(),
             state: matches!(self.what, What::State | What::All),

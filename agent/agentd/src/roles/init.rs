@@ -119,7 +119,7 @@ fn services(manifest: Option<&Manifest>, _environment: Environment) -> Vec<Servi
     let Some(manifest) = manifest else { return vec![machine] };
     let prepare = oneshot("bootstrap").after(&["machine"]);
     let containerd = program(RUNTIME, &[AGENT, "runtime"]).after(&["bootstrap"]);
-    let node = own("node").after(&["containerd"]);
+    let node = ServiceSpec { ends_pods: true, ..own("node").after(&["containerd"]) };
     let mut services = vec![machine, prepare, containerd];
     if manifest.machine.role.has_control_plane() {
         services.push(etcd().after(&["bootstrap"]));

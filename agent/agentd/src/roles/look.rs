@@ -1,4 +1,4 @@
-//! `keelson get`, `logs`, `dmesg`, `events`, `boot-report` and `service`: what a machine shows of itself.
+//! `keelson get`, `logs`, `dmesg`, `boot-report` and `service`: what a machine shows of itself.
 
 use std::io::Write;
 use std::time::Duration;
@@ -18,8 +18,7 @@ const WITHIN: Duration = Duration::from_secs(60);
 const LOG_WITHIN: Duration = Duration::from_secs(3600);
 /// Somebody who follows a log ends it by hand.
 const FOLLOW_WITHIN: Duration = Duration::from_secs(366 * 24 * 3600);
-/// The first process's own log, and the kernel's.
-const INIT: &str = "init";
+/// The kernel's own log.
 const KERNEL: &str = "kernel";
 
 /// What to look at.
@@ -158,12 +157,7 @@ pub(crate) fn logs(options: &Logs) -> Result<()> {
         previous: options.previous,
         part: Some(part.wanted()),
     };
-    stream(part, async |machine| machine.read_pod_log(wanted).await)
-}
-
-/// `keelson events`
-pub(crate) fn events(part: &Part) -> Result<()> {
-    print_log(INIT, part)
+    part.stream(async |machine| machine.read_pod_log(wanted).await, |lines| part.render(lines))
 }
 
 /// `keelson dmesg`
@@ -176,44 +170,55 @@ fn print_log(service: &str, part: &Part) -> Result<()> {
         anyhow::bail!("{service:?} is no name of a service");
     }
     let wanted = LogRequest { service: service.to_owned(), part: Some(part.wanted()) };
-    stream(part, async |machine| machine.read_log(wanted).await)
-}
-
-/// Prints the lines that a call answers, as they come.
-fn stream(
-    part: &Part,
-    call: impl AsyncFnOnce(&mut Machine) -> Result<Response<Streaming<LogLines>>, Status>,
-) -> Result<()> {
-    let within = if part.follow { FOLLOW_WITHIN } else { LOG_WITHIN };
-    process::ask(within, async {
-        let mut answer = part.asked.target.ask(call).await?;
-        let mut out = std::io::stdout().lock();
-        while let Some(LogLines { lines }) = next(&mut answer).await? {
-            for line in lines {
-                let text = match part.asked.output {
-                    Output::Json => serde_json::to_string(&line).context("writing a line")? + "\n",
-                    Output::Text => render(line),
-                };
-                // Whoever reads has heard enough.
-                if out.write_all(text.as_bytes()).and_then(|()| out.flush()).is_err() {
-                    return Ok(());
-                }
-            }
-        }
-        Ok(())
-    })
+    part.stream(async |machine| machine.read_log(wanted).await, |lines| part.render(lines))
 }
 
 impl Part {
-    fn wanted(&self) -> LogPart {
+    pub(super) fn wanted(&self) -> LogPart {
         LogPart { tail: self.tail, since_seconds: self.since.map(|since| since.as_secs()), follow: self.follow }
+    }
+
+    pub(super) fn output(&self) -> Output {
+        self.asked.output
+    }
+
+    /// Prints what a call answers, as it comes; `text` writes each message.
+    pub(super) fn stream<M>(
+        &self,
+        call: impl AsyncFnOnce(&mut Machine) -> Result<Response<Streaming<M>>, Status>,
+        text: impl Fn(M) -> Result<String>,
+    ) -> Result<()> {
+        let within = if self.follow { FOLLOW_WITHIN } else { LOG_WITHIN };
+        process::ask(within, async {
+            let mut answer = self.asked.target.ask(call).await?;
+            let mut out = std::io::stdout().lock();
+            while let Some(message) = next(&mut answer).await? {
+                // Whoever reads has heard enough.
+                if out.write_all(text(message)?.as_bytes()).and_then(|()| out.flush()).is_err() {
+                    return Ok(());
+                }
+            }
+            Ok(())
+        })
+    }
+
+    fn render(&self, LogLines { lines }: LogLines) -> Result<String> {
+        let line = |line: LogLine| match self.output() {
+            Output::Json => serde_json::to_string(&line).map(|text| text + "\n").context("writing a line"),
+            Output::Text => Ok(render(&line)),
+        };
+        lines.into_iter().map(line).collect()
     }
 }
 
-fn render(line: LogLine) -> String {
-    // Control characters of a service must not steer the reader's terminal.
-    let text: String = line.text.chars().map(|it| if it.is_control() && it != '\t' { '.' } else { it }).collect();
+fn render(line: &LogLine) -> String {
+    let text = shown(&line.text);
     if line.time == 0.0 { format!("{text}\n") } else { format!("{} {text}\n", time_of(line.time)) }
+}
+
+/// Control characters of a service must not steer the reader's terminal.
+pub(super) fn shown(text: &str) -> String {
+    text.chars().map(|it| if it.is_control() && !matches!(it, '\t' | '\n') { '.' } else { it }).collect()
 }
 
 pub(crate) fn service(command: &Service) -> Result<()> {
@@ -229,7 +234,7 @@ mod tests {
     #[test]
     fn lines_show_their_time_and_steer_no_terminal() {
         let line = LogLine { time: 1_790_000_000.25, uptime: 3.0, text: "a\u{1b}[2J\tb".to_owned() };
-        assert_eq!(render(line), "2026-09-21T14:13:20.250Z a.[2J\tb\n");
-        assert_eq!(render(LogLine { text: "x".to_owned(), ..LogLine::default() }), "x\n");
+        assert_eq!(render(&line), "2026-09-21T14:13:20.250Z a.[2J\tb\n");
+        assert_eq!(render(&LogLine { text: "x".to_owned(), ..LogLine::default() }), "x\n");
     }
 }

@@ -16,6 +16,7 @@ use tokio::sync::watch;
 use super::control_plane::again;
 use crate::{node, paths, process};
 
+mod ending;
 mod images;
 mod readiness;
 
@@ -29,7 +30,10 @@ const LOOK_AGAIN: std::time::Duration = std::time::Duration::from_secs(10);
 const DRAIN: std::time::Duration = std::time::Duration::from_secs(15);
 
 pub(crate) fn run() -> Result<()> {
-    process::run(process::FOR_A_MACHINE, |shutdown| async move {
+    // Pods may get longer to end than anything else.
+    let pods = || ending::time().unwrap_or_default();
+    let within = || process::END_WITHIN + pods();
+    process::run_within(process::FOR_A_MACHINE, within, |shutdown| async move {
         let manifest = node::manifest_in_force()?;
         let addresses = node::addresses(&manifest)?;
         let tasks = Tasks::new();
@@ -47,7 +51,7 @@ pub(crate) fn run() -> Result<()> {
         tasks.spawn("readiness", readiness::follow((name, role), client, shutdown.clone()));
         process::notify("READY=1\nSTATUS=running");
         shutdown.wait().await;
-        let stuck = tasks.drain(DRAIN).await;
+        let stuck = tasks.drain(DRAIN + pods()).await;
         if !stuck.is_empty() {
             tracing::warn!(?stuck, "parts did not end in time");
         }
@@ -189,6 +193,7 @@ impl Machine {
         config.cluster_domain = manifest.cluster.dns_domain.to_string();
         config.logins = machine::logins(manifest);
         config.before_pods = Some(self.images.clone());
+        config.ending = Some(Arc::new(ending::FirstProcess));
         config.max_pods = options.max_pods;
         config.labels = manifest.machine.labels.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect();
         config.taints = manifest.node_taints().iter().map(taint).collect();

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use machine_api::EventKind;
 use sys::{Signal, System};
 
 use super::KILLED;
@@ -23,7 +24,11 @@ pub(super) fn end(machine: &mut Machine, runner: &mut Runner, grace: Duration) -
         let left = others(&*machine.system);
         if !left.is_empty() {
             let within = time.as_secs_f64();
-            machine.say(&format!("ending {} more processes within {within:.0} s ({signal:?})", left.len()));
+            machine.say(
+                EventKind::ProcessesEnding,
+                "",
+                format!("ending {} more processes within {within:.0} s ({signal:?})", left.len()),
+            );
             machine.system.kill_all(signal);
             wait(machine, runner, time);
         }
@@ -32,7 +37,7 @@ pub(super) fn end(machine: &mut Machine, runner: &mut Runner, grace: Duration) -
     let mut names: Vec<String> = left.iter().take(NAMED).map(Process::describe).collect();
     names.extend((left.len() > NAMED).then(|| format!("{} more processes", left.len() - NAMED)));
     if !names.is_empty() {
-        machine.say(&format!("left behind: {}", names.join(", ")));
+        machine.say(EventKind::LeftBehind, "", format!("left behind: {}", names.join(", ")));
     }
     names
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use machine_api::EventKind;
 use stdx::chain;
 use sys::UnmountFlags;
 
@@ -50,7 +51,7 @@ fn take(machine: &mut Machine, patience: &mut Patience, target: &Path) -> Option
         Some(Err(_)) => "and cannot be detached",
         None => "and hangs also when it is detached",
     };
-    machine.say(&format!("left behind {how}: {left}"));
+    machine.say(EventKind::LeftBehind, "", format!("left behind {how}: {left}"));
     Some(left)
 }
 
@@ -119,7 +120,7 @@ mod tests {
         assert!(!calls.contains(&Call::Unmount("/state".into(), UnmountFlags::Plain)), "it has yet to take the reason");
         one(&mut machine, &mut patience, Path::new("/state"));
         assert!(system.calls().contains(&Call::Unmount("/state".into(), UnmountFlags::Plain)));
-        let told: String = machine.said.iter().map(|(_, line)| format!("{line}\n")).collect();
+        let told: String = machine.events.iter().map(|(_, event)| format!("{}\n", event.message)).collect();
         assert!(told.contains("left behind and hangs also when it is detached: mount /var/lib/nfs/below"), "{told}");
         assert!(told.contains("left behind and detached: mount /var/lib/busy"), "{told}");
     }

@@ -1,14 +1,15 @@
 //! Answers that only look, logs as they come, and services that start anew.
 
+use futures::{StreamExt, TryStreamExt};
 use lifecycle::Shutdown;
-use machine_api::{LogLines, LogRequest, PodLogRequest};
+use machine_api::{EVENTS_LOG, Event, EventKind, EventRequest, Events, LogLines, LogRequest, PodLogRequest};
 use sys::{Linux, System};
 use tokio::sync::mpsc;
 use tonic::Status;
 
 use super::refusal::{absent, away, bad, busy, failed};
 use super::{Messages, Server, streamed};
-use crate::logs::{self, Part, PodLog, Wanted};
+use crate::logs::{self, Only, Part, PodLog, Wanted};
 use crate::redact::Secrets;
 
 /// Services that the first process is to start anew.
@@ -35,6 +36,20 @@ pub(super) fn log(server: &Server, asked: LogRequest) -> Result<Messages<LogLine
         return Err(absent(format!("{reason}; there are {}", known.join(", "))));
     }
     log_of(server, &wanted.part.clone(), |secrets, shutdown| logs::read(&server.logs, wanted, secrets, shutdown))
+}
+
+/// Streams what happened.
+pub(super) fn events(server: &Server, asked: EventRequest) -> Result<Messages<Events>, Status> {
+    if let Some(unknown) = asked.kinds.iter().find(|kind| EventKind::of_name(kind).is_none()) {
+        return Err(bad(format!("{unknown:?} is no kind of events; `keelson events --kinds` lists them")));
+    }
+    let only = Only { at_least: asked.at_least(), kinds: asked.kinds };
+    let part = Part { only: Some(only), ..asked.part.into() };
+    let wanted = Wanted { service: EVENTS_LOG.to_owned(), part };
+    let lines =
+        log_of(server, &wanted.part.clone(), |secrets, shutdown| logs::read(&server.logs, wanted, secrets, shutdown))?;
+    let objects = |LogLines { lines }| Events { events: lines.iter().map(|line| Event::parse(&line.text)).collect() };
+    Ok(lines.map_ok(objects).boxed())
 }
 
 /// Streams a container's log.
@@ -78,8 +93,7 @@ pub(super) fn restart(server: &Server, name: &str) -> Result<String, Status> {
 mod tests {
     use std::path::Path;
 
-    use futures::TryStreamExt;
-    use machine_api::{LogLine, LogPart};
+    use machine_api::{LogLine, LogPart, Severity};
     use tonic::Code;
 
     use super::*;
@@ -108,6 +122,32 @@ mod tests {
             assert_eq!(refused.code(), Code::NotFound, "{bad}");
             assert!(refused.message().ends_with("there are etcd, kernel"), "{refused}");
         }
+    }
+
+    #[tokio::test]
+    async fn events_are_objects_of_the_kinds_that_are_wanted() {
+        let folder = tempfile::tempdir().unwrap();
+        let of = |kind, subject: &str, time: f64| Event { time, ..Event::new(kind, subject, format!("{subject} …")) };
+        let ready = of(EventKind::ServiceReady, "etcd", 1.0);
+        let ended = of(EventKind::ServiceEnded, "etcd", 2.0).with("how", "exit code 1");
+        let fault = of(EventKind::Fault, "", 3.0);
+        let line = |event: &Event| LogLine { time: event.time, uptime: 0.0, text: event.to_json() }.to_text() + "\n";
+        std::fs::write(folder.path().join("events.log"), [&ready, &ended, &fault].map(line).concat()).unwrap();
+        let server = server(folder.path());
+        let ask = async |kinds: &[&str], at_least: Severity, tail: Option<u32>| {
+            let kinds = kinds.iter().map(|&kind| kind.to_owned()).collect();
+            let part = Some(LogPart { tail, ..LogPart::default() });
+            let asked = EventRequest { part, kinds, at_least: at_least.into() };
+            let parts: Vec<Events> = events(&server, asked).unwrap().try_collect().await.unwrap();
+            parts.into_iter().flat_map(|part| part.events).collect::<Vec<Event>>()
+        };
+        assert_eq!(ask(&[], Severity::Info, None).await, [ready.clone(), ended.clone(), fault.clone()]);
+        assert_eq!(ask(&[], Severity::Warning, None).await, [ended.clone(), fault]);
+        // The last one of what is wanted, not what is wanted of the last one.
+        assert_eq!(ask(&["ServiceReady"], Severity::Info, Some(1)).await, [ready]);
+        assert_eq!(ask(&["ServiceEnded"], Severity::Error, None).await, []);
+        let asked = EventRequest { kinds: vec!["Reboot".to_owned()], ..EventRequest::default() };
+        assert_eq!(events(&server, asked).map(drop).unwrap_err().code(), Code::InvalidArgument);
     }
 
     #[tokio::test]

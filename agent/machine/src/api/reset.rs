@@ -3,7 +3,7 @@
 //! The partitions are marked as fresh; a start formats those before it mounts them, however often it is cut short.
 
 use disk::layout::{DATA_NAME, STATE_NAME};
-use machine_api::{MachineStatus, ResetPlan, ResetRequest};
+use machine_api::{MachineStatus, Plan, ResetRequest};
 use stdx::chain;
 use sys::{Linux, System};
 use tonic::Status;
@@ -19,18 +19,18 @@ fn volumes(asked: &ResetRequest) -> Vec<&'static str> {
     wanted.into_iter().filter(|(is_wanted, _)| *is_wanted).map(|(_, name)| name).collect()
 }
 
-fn plan(asked: &ResetRequest, machine: &str, member: Member) -> Result<ResetPlan, String> {
+fn plan(asked: &ResetRequest, machine: &str, member: Member) -> Result<Plan, String> {
     let mut steps: Vec<String> = member.step(asked.force)?.into_iter().collect();
     for volume in volumes(asked) {
         let holds = if volume == STATE_NAME { "its keys, its manifest, etcd" } else { "images, pods, logs" };
         steps.push(format!("{volume} is marked to be made anew: {holds}"));
     }
     steps.push("the machine starts again, formats what is marked, and takes the manifest that it finds".to_owned());
-    Ok(ResetPlan { machine: machine.to_owned(), steps, is_dry: asked.dry_run })
+    Ok(Plan { machine: machine.to_owned(), steps, is_dry: asked.dry_run })
 }
 
 /// Makes a machine forget.
-pub(super) async fn reset(server: &Server, caller: &Caller, asked: &ResetRequest) -> Result<ResetPlan, Status> {
+pub(super) async fn reset(server: &Server, caller: &Caller, asked: &ResetRequest) -> Result<Plan, Status> {
     if volumes(asked).is_empty() {
         return Err(bad("what is made anew: state, data, or both"));
     }
@@ -57,7 +57,7 @@ fn check_stranger(asked: &ResetRequest, status: &MachineStatus) -> Result<(), &'
     Ok(())
 }
 
-async fn try_reset(server: &Server, updates: &Updates, asked: &ResetRequest) -> Result<ResetPlan, String> {
+async fn try_reset(server: &Server, updates: &Updates, asked: &ResetRequest) -> Result<Plan, String> {
     let MachineStatus { hostname, .. } = crate::status::read(&server.run)?;
     let etcd = server.etcd.as_deref().filter(|_| asked.state);
     let member = leaving::look(etcd, &hostname, asked.force).await?;

@@ -7,18 +7,18 @@ use machine_api::machine_server::Machine;
 use machine_api::{
     Applied, ApplyRequest, Boots, CaptureRequest, CertificateList, CheckRequest, CheckResult, Chunk, ConnectionList,
     ContainerList, ControlGroupList, DebugInput, DebugOutput, DiskList, EtcdDefragmentation, EtcdRecoverRequest,
-    EtcdRemoveRequest, EtcdRestorePart, EtcdStatus, ExtensionList, FetchEtcdRequest, FetchUpdateRequest, FileSource,
-    FirewallRuleList, ForwardPart, ImageList, InterfaceList, KeyList, LogLines, LogRequest, MachineStatus, MountList,
-    PodList, PodLogRequest, ProcessList, PutSecretRequest, RecoveryKeys, RemoveExtensionRequest, RemoveSecretRequest,
-    ResetPlan, ResetRequest, RestartServiceRequest, RouteList, SealRequest, StartOptions, Text, TimeStatus,
-    UnlockRequest, UpdateFound, UpdatePart, UpdateProgress,
+    EtcdRemoveRequest, EtcdRestorePart, EtcdStatus, EventRequest, Events, ExtensionList, FetchEtcdRequest,
+    FetchUpdateRequest, FileSource, FirewallRuleList, ForwardPart, ImageList, InterfaceList, KeyList, LogLines,
+    LogRequest, MachineStatus, MountList, Plan, PodList, PodLogRequest, ProcessList, PutSecretRequest, RecoveryKeys,
+    RemoveExtensionRequest, RemoveSecretRequest, ResetRequest, RestartServiceRequest, RouteList, SealRequest,
+    StartOptions, Text, TimeStatus, UnlockRequest, UpdateFound, UpdatePart, UpdateProgress, WipeRequest,
 };
 use sys::Linux;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{
     Caller, Messages, Server, capture, check, debug, etcd, extension, fetch, forward, locks, look, manifest, refusal,
-    reset, secret, support, update,
+    reset, secret, support, update, wipe,
 };
 use crate::views::Look;
 
@@ -43,6 +43,7 @@ fn text(told: Result<String, Status>) -> Answer<Text> {
 #[tonic::async_trait]
 impl Machine for Session {
     type ReadLogStream = Messages<LogLines>;
+    type ReadEventsStream = Messages<Events>;
     type ReadPodLogStream = Messages<LogLines>;
     type CaptureStream = Messages<Chunk>;
     type DebugStream = Messages<DebugOutput>;
@@ -123,6 +124,10 @@ impl Machine for Session {
         look::log(&self.server, asked.into_inner()).map(Response::new)
     }
 
+    async fn read_events(&self, asked: Request<EventRequest>) -> Answer<Self::ReadEventsStream> {
+        look::events(&self.server, asked.into_inner()).map(Response::new)
+    }
+
     async fn read_pod_log(&self, asked: Request<PodLogRequest>) -> Answer<Self::ReadPodLogStream> {
         look::pod_log(&self.server, asked.into_inner()).map(Response::new)
     }
@@ -197,8 +202,12 @@ impl Machine for Session {
         text(update::shut_down(&self.server, asked.into_inner()).await)
     }
 
-    async fn reset(&self, asked: Request<ResetRequest>) -> Answer<ResetPlan> {
+    async fn reset(&self, asked: Request<ResetRequest>) -> Answer<Plan> {
         reset::reset(&self.server, &self.caller, &asked.into_inner()).await.map(Response::new)
+    }
+
+    async fn wipe(&self, asked: Request<WipeRequest>) -> Answer<Plan> {
+        wipe::wipe(&self.server, &self.caller.known(), asked.into_inner()).await.map(Response::new)
     }
 
     async fn unlock(&self, asked: Request<UnlockRequest>) -> Answer<Text> {

@@ -66,6 +66,10 @@ pub(super) const KEYS: &[Key] = &[
         "How long pods get to end when the machine goes down or starts again, at most `10m`; a pod that asks for a longer \
          time gets no more. Everything else together gets 9.5 seconds.",
         "\"30s\""),
+    key("machine.shutdown-grace-critical", one::<TimeSpan>(), Default("\"2s\""),
+        "The part of it that is kept for critical pods, which end after all others; half of it where it is shorter than \
+         this default.",
+        "\"10s\""),
 
     key("install", Kind::Section, Optional, "Where the machine keeps its data.", "disk = \"/dev/nvme0n1\""),
     key("install.disk", one::<DiskSelector>(), Optional,
@@ -395,10 +399,6 @@ pub(super) const KEYS: &[Key] = &[
     key("kubelet.image-gc-high-percent", int(0, 100), Default("85"),
         "Use of the image file system at which unused images are removed.", "85"),
     key("kubelet.image-gc-low-percent", int(0, 100), Default("80"), "Use down to which they are removed.", "80"),
-    key("kubelet.shutdown-grace", one::<TimeSpan>(), Default("\"30s\""),
-        "Time for pods to end when the machine stops.", "\"60s\""),
-    key("kubelet.shutdown-grace-critical", one::<TimeSpan>(), Default("\"10s\""),
-        "The part of it that is kept for critical pods.", "\"10s\""),
     key("kubelet.features", map::<FeatureName>(), Optional, "Feature gates of the kubelet and the proxy.",
         "InPlacePodVerticalScaling = true"),
     key("kubelet.features.*", BOOL, Optional, "Whether the feature is on.", "true"),

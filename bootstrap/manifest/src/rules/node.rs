@@ -64,6 +64,12 @@ fn machine(rules: &mut Rules<'_>) {
             )
             .expected("at most `10m`");
     }
+    let (critical, all) = (&machine.shutdown_grace_critical, &machine.shutdown_grace);
+    // The default is a part of a short one all the same.
+    if critical >= all && rules.has("machine.shutdown-grace-critical") {
+        let reason = format!("`{critical}` for critical pods leaves nothing of `{all}` for the others");
+        rules.error("machine.shutdown-grace-critical", reason).expected("less than `machine.shutdown-grace`");
+    }
     for key in machine.labels.keys().filter(|key| is_reserved(key)) {
         rules
             .error("machine.labels", format!("a node may not give itself the label `{key}`"))
@@ -90,13 +96,6 @@ fn kubelet(rules: &mut Rules<'_>) {
         let written = rules.has("kubelet.image-gc-low-percent");
         let key = if written { "kubelet.image-gc-low-percent" } else { "kubelet.image-gc-high-percent" };
         rules.error(key, format!("images are removed from {high} % down to {low} %")).expected("low below high");
-    }
-    if kubelet.shutdown_grace_critical > kubelet.shutdown_grace {
-        let reason = format!(
-            "`{}` for critical pods is no part of `{}`",
-            kubelet.shutdown_grace_critical, kubelet.shutdown_grace
-        );
-        rules.error("kubelet.shutdown-grace-critical", reason).expected("at most `kubelet.shutdown-grace`");
     }
     for (index, address) in kubelet.node_addresses.iter().enumerate() {
         let key = format!("kubelet.node-addresses[{index}]");

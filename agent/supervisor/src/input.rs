@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
+use machine_api::Event;
 use sys::{Ended, Signal};
 
 use crate::spec::ServiceSpec;
 
 /// What happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Event {
+pub enum Input {
     /// Time passed, or this is the beginning.
     Tick,
     /// A [`Action::Spawn`] worked.
@@ -55,15 +56,17 @@ pub enum Event {
     },
     /// End everything, dependents first. Nothing is started any more.
     StopAll {
-        /// No service gets longer than this, whatever it would get otherwise.
+        /// No service gets longer than this, whatever it would get otherwise,
         within: Duration,
+        /// but for those that end pods, which get this in addition.
+        pods: Duration,
     },
 }
 
 /// What to do.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Action {
-    /// Start a process and report [`Event::Spawned`] or [`Event::SpawnFailed`].
+    /// Start a process and report [`Input::Spawned`] or [`Input::SpawnFailed`].
     Spawn(Box<ServiceSpec>),
     /// Signal a service's process; [`Signal::Kill`] is meant for its whole control group.
     Signal {
@@ -74,6 +77,6 @@ pub enum Action {
         /// What to send.
         signal: Signal,
     },
-    /// Tell the operator, in one line that begins with the service's name.
-    Say(String),
+    /// Tell what happened to a service, in one line that begins with its name.
+    Tell(Event),
 }

@@ -1,0 +1,45 @@
+//! `keelson wipe`: a disk that a machine does not use, made blank.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use clap::Args;
+use machine_api::{Plan, WipeRequest};
+
+use super::change::show;
+use super::look::Asked;
+use crate::process;
+
+/// A device that is told to discard all of a large disk.
+const WITHIN: Duration = Duration::from_secs(900);
+
+/// What is wiped.
+#[derive(Args)]
+pub(crate) struct Wipe {
+    /// The machine's name, which has to be the right one.
+    machine: String,
+    /// The disk, or one of its partitions, by its name in `keelson get disks`, such as `sdb` or `nvme1n1p2`.
+    device: String,
+    /// Do it. Without, the plan is shown and nothing is done.
+    #[arg(long)]
+    yes: bool,
+    #[command(flatten)]
+    asked: Asked,
+}
+
+pub(crate) fn wipe(options: &Wipe) -> Result<()> {
+    process::ask(WITHIN, async {
+        let ask = async |dry_run| -> Result<Plan> {
+            let (machine, device) = (options.machine.clone(), options.device.clone());
+            let wanted = WipeRequest { machine, device, dry_run };
+            options.asked.target.ask(async |machine| machine.wipe(wanted).await).await
+        };
+        let plan = ask(true).await?;
+        if !options.yes {
+            show(&plan, &options.machine, &options.asked)?;
+            eprintln!("nothing was done; --yes does it");
+            return Ok(());
+        }
+        show(&ask(false).await?, &options.machine, &options.asked)
+    })
+}

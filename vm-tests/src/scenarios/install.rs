@@ -13,7 +13,7 @@ pub(super) async fn run(scene: &mut Scene) -> Result<Outcome> {
     let master = begin(scene, Medium::Stick)?;
     until("the plan on the console", SHORTLY, async || {
         let console = scene.console(&master)?;
-        ensure!(console.contains("installing from") && console.contains("KEELSON-DATA"), "it is not there");
+        ensure!(console.contains("installs from") && console.contains("KEELSON-DATA"), "it is not there");
         Ok(())
     })
     .await?;

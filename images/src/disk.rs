@@ -87,10 +87,11 @@ impl Flashable<'_> {
         let arguments = [ARGUMENTS, HARDENED, &root, &own, self.arguments];
         let arguments = arguments.join(" ");
         let (initramfs, kernel) = (read(&self.image.initramfs)?, read(&self.image.kernel)?);
-        let release = self.image.release()?;
+        let (release, keys) = (self.image.release()?, manifest::vocabulary());
         let sections = [
             (uki::NAME, name.as_bytes()),
             (uki::RELEASE, release.as_bytes()),
+            (uki::MANIFEST_KEYS, keys.as_bytes()),
             (uki::ARGUMENTS, arguments.as_bytes()),
             (uki::INITRAMFS, &initramfs),
             (uki::KERNEL, &kernel),
@@ -253,6 +254,8 @@ mod tests {
         assert_eq!(uki::argument(&kernel, "init_on_alloc").unwrap(), "1");
         assert_eq!(uki::argument(&kernel, "keelson.verity").unwrap(), image.verity.to_string());
         assert_eq!(uki::release(&kernel).unwrap(), "6.12.1-amd64");
+        let keys = uki::section(&kernel, uki::MANIFEST_KEYS).unwrap().unwrap();
+        assert_eq!(keys, manifest::vocabulary().as_bytes());
         assert_eq!(uki::section(&kernel, uki::INITRAMFS).unwrap().unwrap(), b"initramfs");
     }
 

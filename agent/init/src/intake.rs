@@ -147,6 +147,9 @@ pub(crate) fn examine(offer: Offer, search: Search<'_>) -> Result<Accepted, Stri
 }
 
 #[cfg(test)]
+mod bad_manifests;
+
+#[cfg(test)]
 mod tests {
     use luks::MachineTpm;
     use sys::FakeSystem;

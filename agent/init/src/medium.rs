@@ -2,15 +2,12 @@
 
 use std::path::Path;
 
-use disk::layout::{ESP_NAME, INSTALLED, Sizes};
-use install::onto::{self, OntoPlan};
-use install::{Booted, Error, FileDevice, select};
+use install::{Booted, Error, Proposal, Target, onto};
 use machine_api::EventKind;
 
 use crate::exit::Leave;
 use crate::machine::Machine;
 use crate::sources::Offer;
-use crate::storage;
 
 /// What became of it.
 pub(crate) enum Outcome {
@@ -31,37 +28,27 @@ pub(crate) const NOWHERE: &str = "the machine was started from a medium that can
 /// Installs, if the manifest that is offered names another disk than the one that the machine was started from.
 pub(crate) fn install(machine: &mut Machine, booted: &Booted, offer: Option<Offer>) -> Result<Outcome, Error> {
     let Some(offer) = offer else { return Ok(Outcome::Stays) };
-    let Ok(text) = offer.text.clone() else { return Ok(Outcome::Stays) };
+    let Ok(text) = offer.text else { return Ok(Outcome::Stays) };
     let Some(wanted) = manifest::check(&offer.source, &text).0.map(|manifest| manifest.install) else {
         return Ok(Outcome::Stays);
     };
-    let Some(selector) = wanted.disk else { return Ok(Outcome::Stays) };
-    let mut source = booted.open()?;
-    let esp = source.table().named(ESP_NAME).map_or(0, |(_, esp)| esp.attributes);
-    let devices = sys::block_devices(&*machine.system);
-    let is_own = |device: &sys::BlockDevice| device.name == booted.disk && select::is_named(device, &selector);
-    if esp & INSTALLED != 0 || devices.iter().any(is_own) {
-        return Ok(Outcome::Stays);
+    let proposal = install::propose(&*machine.system, booted, &wanted, &seed(machine))?;
+    if let Some(disk) = proposal.disk() {
+        for step in proposal.steps(booted, &wanted)? {
+            machine.say(EventKind::DiskPrepared, &disk.name, format!("installation: {step}"));
+        }
     }
-    let facts = select::choose(&devices, &booted.disk, &selector)?;
-    let sizes = storage::sizes(Some(offer));
-    let path = facts.path();
-    let mut target = FileDevice::open(&path).map_err(|source| Error::Open { path: path.clone(), source })?;
-    let contents = onto::observe(&mut target, facts)?;
-    match onto::plan(&contents, facts, (&sizes, &seed(machine)), wanted.wipe)? {
-        OntoPlan::Nothing => Ok(Outcome::WasInstalled(format!(
+    match proposal {
+        Proposal::Stays(_) => Ok(Outcome::Stays),
+        Proposal::Installed(disk) => Ok(Outcome::WasInstalled(format!(
             "{} is installed; take the medium {} out, or let the firmware start from the disk",
-            path.display(),
+            disk.path().display(),
             booted.disk
         ))),
-        OntoPlan::Write(table) => {
-            machine.say(
-                EventKind::DiskPrepared,
-                &facts.name,
-                describe(&select::describe(facts), &booted.disk, &table, &sizes),
-            );
-            onto::apply((&mut source, booted.slot), &mut target, &table, text.as_bytes())?;
-            Ok(Outcome::Installed(Leave::reboot(&format!("{} is installed", path.display()))))
+        Proposal::Write(target) => {
+            let Target { mut source, disk, mut device, table, .. } = *target;
+            onto::apply((&mut source, booted.slot), &mut device, &table, text.as_bytes())?;
+            Ok(Outcome::Installed(Leave::reboot(&format!("{} is installed", disk.path().display()))))
         }
     }
 }
@@ -80,14 +67,6 @@ pub(crate) fn install_later(machine: &mut Machine) -> Option<String> {
         }
         Err(error) => Some(format!("nothing is installed: {}", stdx::chain(&error))),
     }
-}
-
-/// The plan, for people.
-fn describe(target: &str, medium: &str, table: &disk::Table, sizes: &Sizes) -> String {
-    let part = |partition: &disk::Partition| format!("{} {} MiB", partition.name, partition.bytes() >> 20);
-    let parts: Vec<String> = table.partitions.values().map(part).collect();
-    let rest = if sizes.data.is_none() { " (the rest)" } else { "" };
-    format!("installing from {medium} to {target}: {}{rest}; everything on it is overwritten", parts.join(", "))
 }
 
 /// What no other disk's identifiers are made from.

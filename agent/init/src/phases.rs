@@ -210,7 +210,7 @@ fn give_identity(machine: &mut Machine) -> Vec<String> {
     words(settings::apply_machine_id(&*machine.system, &machine.config.paths).err())
 }
 
-fn take_manifest(machine: &mut Machine) -> Vec<String> {
+pub(crate) fn take_manifest(machine: &mut Machine) -> Vec<String> {
     if machine.storage.is_waiting() {
         return wait_for_state(machine);
     }

@@ -18,8 +18,6 @@ const DATA_LABEL: &str = "KEELSON-DATA";
 const DATA_SERIAL: &str = "keelson-data";
 /// Where a disk that holds both is mounted; STATE and DATA are folders of it.
 const BOTH: &str = "/run/keelson-disk";
-/// Formatting writes little, whatever the size.
-const FORMAT_DEADLINE: Duration = Duration::from_secs(60);
 /// How DATA is mounted: what a file holds is on the disk before its size is. The container runtime writes down that it
 /// has unpacked an image without waiting for that; after a power cut its files would be empty, and so would be those of
 /// all pods that are made from it, for good.
@@ -85,16 +83,15 @@ pub(crate) fn plan(devices: &[BlockDevice]) -> StoragePlan {
 pub(crate) fn sizes(offer: Option<Offer>) -> Sizes {
     const STATE_BYTES: u64 = 2 << 30;
     let install = offer.and_then(|offer| Some(manifest::check(&offer.source, &offer.text.ok()?).0?.install));
-    let state = install.as_ref().map_or(STATE_BYTES, |install| install.state_size.bytes());
-    let data = install.and_then(|install| install.data_size).map(|size| size.bytes());
-    Sizes { esp: disk::layout::ESP_BYTES, slot: disk::layout::SLOT_BYTES, state, data }
+    let (esp, slot) = (disk::layout::ESP_BYTES, disk::layout::SLOT_BYTES);
+    install.map_or(Sizes { esp, slot, state: STATE_BYTES, data: None }, |install| install::sizes(&install))
 }
 
 /// Why there is no storage.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum StorageError {
-    #[error("format {device}: {output}")]
-    Format { device: String, output: String },
+    #[error(transparent)]
+    Format(#[from] install::Error),
     #[error("{device} was damaged, and its repair has lost what it held")]
     Lost { device: String },
     #[error("only STATE can be used")]
@@ -117,7 +114,7 @@ pub(crate) fn apply(system: &dyn System, plan: &StoragePlan, state: &Path, data:
         }
         StoragePlan::Together { device, is_blank } => {
             if *is_blank {
-                format(system, device)?;
+                install::rest::format(system, device, DATA_LABEL)?;
             }
             // Strict as a whole, so that DATA is not to be had another way.
             mount_disk(system, device, (Path::new(BOTH), STATE_FLAGS, PLAIN), &format!("state/{STATE_MARK}"))?;
@@ -228,18 +225,6 @@ fn mount_or_repair(
     // Its exit code says what it repaired, not whether mounting works now: the second mount tells that.
     drop(system.run(&["/usr/sbin/e2fsck", "-y", &mount.source], CHECK_DEADLINE)?);
     Ok(system.mount(&mount).map(|()| true)?)
-}
-
-fn format(system: &dyn System, device: &Path) -> Result<(), StorageError> {
-    let device = device.to_string_lossy();
-    // Tables are initialised in the background by the kernel, so that the first boot need not wait for them.
-    let options = "lazy_itable_init=1,lazy_journal_init=1,nodiscard";
-    let argv = ["/usr/sbin/mkfs.ext4", "-q", "-F", "-L", DATA_LABEL, "-E", options, &device];
-    let (ended, output) = system.run(&argv, FORMAT_DEADLINE)?;
-    if ended.is_success() {
-        return Ok(());
-    }
-    Err(StorageError::Format { device: device.into_owned(), output: output.trim().replace('\n', "; ") })
 }
 
 #[cfg(test)]

@@ -18,6 +18,7 @@ impl Applied {
     pub fn describe(&self) -> String {
         let mut text = self.warnings.clone().unwrap_or_default();
         if self.is_first {
+            text.extend(self.steps.iter().map(|step| format!("- {step}\n")));
             return text + if self.is_dry { "the manifest is good\n" } else { "the manifest is good and taken in\n" };
         }
         if self.changes.is_empty() {
@@ -84,5 +85,8 @@ mod tests {
         let text = Applied { steps, needs_reboot: true, starts_again: true, ..applied.clone() }.describe();
         assert!(text.contains("- its member leaves etcd\nthe machine starts again now\n"), "{text}");
         assert_eq!(Applied::default().describe(), "nothing changes\n");
+        let steps = vec!["installs".to_owned()];
+        let text = Applied { steps, is_first: true, is_dry: true, ..Applied::default() }.describe();
+        assert_eq!(text, "- installs\nthe manifest is good\n");
     }
 }

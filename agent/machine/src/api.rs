@@ -5,6 +5,7 @@
 //! connection ─▶ who is it? ─ gate.rs ─▶ may they? ─ service.rs ─▶ one file for each kind of call
 //! ```
 
+mod around;
 mod capture;
 mod check;
 mod debug;

@@ -27,6 +27,10 @@ pub struct BlockDevice {
     pub is_read_only: bool,
     /// Whether it hangs on a USB port.
     pub is_on_usb: bool,
+    /// Whether what it holds can be taken out, as of sticks, memory cards and optical drives.
+    pub is_removable: bool,
+    /// Whether it has disks that rotate, as far as it says: virtual ones often claim so.
+    pub is_rotational: bool,
     /// The disk that a partition is of; its own name otherwise.
     pub disk: String,
     /// The name in the partition table; may be empty.
@@ -58,6 +62,8 @@ impl BlockDevice {
             model: String::new(),
             is_read_only: false,
             is_on_usb: false,
+            is_removable: false,
+            is_rotational: false,
             disk: name.to_owned(),
             partition_label: String::new(),
             is_partition: false,
@@ -126,6 +132,8 @@ fn device(system: &dyn System, folder: &Path, name: &str) -> Option<BlockDevice>
         model: text("device/model"),
         is_read_only: text("ro") == "1",
         is_on_usb: place.components().any(|part| part.as_os_str().to_string_lossy().starts_with("usb")),
+        is_removable: text("removable") == "1",
+        is_rotational: text("queue/rotational") == "1",
         disk: above.map_or_else(|| name.to_owned(), |above| above.to_string_lossy().into_owned()),
         partition_label: partition_label.unwrap_or_default(),
         is_partition,
@@ -186,6 +194,12 @@ mod tests {
         let stick = block_devices(&system).into_iter().find(|device| device.name == "sdc1").unwrap();
         assert_eq!((stick.is_on_usb, stick.disk.as_str()), (true, "sdc"));
         assert_eq!((found[1].is_on_usb, found[0].disk.as_str()), (false, "vda"));
+        system.file("/sys/class/block/vda/queue/rotational", "1\n");
+        system.file("/sys/class/block/sda/removable", "1\n");
+        system.file("/sys/class/block/sda/queue/rotational", "0\n");
+        let kinds = block_devices(&system).into_iter().map(|it| (it.name, it.is_rotational, it.is_removable));
+        let kinds: Vec<_> = kinds.filter(|(name, ..)| ["vda", "sda"].contains(&name.as_str())).collect();
+        assert_eq!(kinds, [("sda".to_owned(), false, true), ("vda".to_owned(), true, false)]);
         assert!(found[1].has_label("KEELSON-STATE") && found[1].is_partition && !found[1].is_blank);
     }
 }

@@ -1,6 +1,7 @@
 //! Something with bytes at places: a disk, a partition, memory.
 
 use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::sync::Arc;
 
 /// Bytes at places. What was written before a [`Device::sync`] is kept before what is written after it.
 pub trait Device {
@@ -39,24 +40,24 @@ impl<D: Device + ?Sized> Device for &mut D {
 }
 
 /// A device in memory. It can lose its power: from then on writes fail and nothing of them is kept.
+///
+/// What is zero takes no room, and a clone shares all that neither of the two writes: disks can be copied at every write.
 #[derive(Clone, Debug, Default)]
 pub struct Memory {
-    content: Vec<u8>,
+    bytes: usize,
+    pages: Vec<Option<Arc<Vec<u8>>>>,
     writes: usize,
     power_for: Option<usize>,
 }
+
+/// What is shared at once.
+const PAGE_BYTES: usize = 16 * 1024;
 
 impl Memory {
     /// All zeros.
     #[must_use]
     pub fn new(bytes: usize) -> Self {
-        Self { content: vec![0; bytes], ..Self::default() }
-    }
-
-    /// With this content.
-    #[must_use]
-    pub fn with(content: Vec<u8>) -> Self {
-        Self { content, ..Self::default() }
+        Self { bytes, pages: vec![None; bytes.div_ceil(PAGE_BYTES)], ..Self::default() }
     }
 
     /// Keeps so many more writes, and none after them.
@@ -77,24 +78,48 @@ impl Memory {
 
     /// What it holds.
     #[must_use]
-    pub fn content(&self) -> &[u8] {
-        &self.content
+    pub fn content(&self) -> Vec<u8> {
+        let mut content = vec![0; self.bytes];
+        self.get(0, &mut content);
+        content
     }
 
-    /// What it holds.
-    #[must_use]
-    pub fn into_content(self) -> Vec<u8> {
-        self.content
-    }
-
-    fn range(&self, offset: u64, length: usize) -> io::Result<std::ops::Range<usize>> {
+    fn start(&self, offset: u64, length: usize) -> io::Result<usize> {
         let start = usize::try_from(offset).ok();
-        let end = start.and_then(|start| start.checked_add(length)).filter(|end| *end <= self.content.len());
-        match (start, end) {
-            (Some(start), Some(end)) => Ok(start..end),
-            _ => Err(beyond_end()),
+        let fits = |start: &usize| start.checked_add(length).is_some_and(|end| end <= self.bytes);
+        start.filter(fits).ok_or_else(beyond_end)
+    }
+
+    fn get(&self, mut start: usize, mut buffer: &mut [u8]) {
+        while !buffer.is_empty() {
+            let (page, at, count) = part(start, buffer.len());
+            let (now, rest) = buffer.split_at_mut(count);
+            match &self.pages[page] {
+                Some(page) => now.copy_from_slice(&page[at..at + count]),
+                None => now.fill(0),
+            }
+            (start, buffer) = (start + count, rest);
         }
     }
+
+    fn put(&mut self, mut start: usize, mut content: &[u8]) {
+        while !content.is_empty() {
+            let (page, at, count) = part(start, content.len());
+            let (now, rest) = content.split_at(count);
+            let page = &mut self.pages[page];
+            if page.is_some() || now.iter().any(|byte| *byte != 0) {
+                let page = page.get_or_insert_with(|| Arc::new(vec![0; PAGE_BYTES]));
+                Arc::make_mut(page)[at..at + count].copy_from_slice(now);
+            }
+            (start, content) = (start + count, rest);
+        }
+    }
+}
+
+/// What of so many bytes from a place on lies in one page: its number, where in it, and how many.
+fn part(start: usize, length: usize) -> (usize, usize, usize) {
+    let at = start % PAGE_BYTES;
+    (start / PAGE_BYTES, at, length.min(PAGE_BYTES - at))
 }
 
 fn beyond_end() -> io::Error {
@@ -103,12 +128,12 @@ fn beyond_end() -> io::Error {
 
 impl Device for Memory {
     fn bytes(&self) -> u64 {
-        self.content.len() as u64
+        self.bytes as u64
     }
 
     fn read_at(&mut self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
-        let range = self.range(offset, buffer.len())?;
-        buffer.copy_from_slice(&self.content[range]);
+        let start = self.start(offset, buffer.len())?;
+        self.get(start, buffer);
         Ok(())
     }
 
@@ -116,8 +141,8 @@ impl Device for Memory {
         if self.power_for.is_some_and(|power_for| self.writes >= power_for) {
             return Err(io::Error::other("the power is off"));
         }
-        let range = self.range(offset, content.len())?;
-        self.content[range].copy_from_slice(content);
+        let start = self.start(offset, content.len())?;
+        self.put(start, content);
         self.writes += 1;
         Ok(())
     }
@@ -202,5 +227,30 @@ impl<D: Device> Seek for Window<D> {
         };
         self.position = place.ok_or_else(beyond_end)?;
         Ok(self.position)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_holds_what_is_written_across_pages_and_a_clone_goes_its_own_way() {
+        let mut memory = Memory::new(3 * PAGE_BYTES + 5);
+        let place = PAGE_BYTES as u64 - 2;
+        memory.write_at(place, b"abcd").unwrap();
+        let mut copy = memory.clone();
+        copy.write_at(place + 1, b"XY").unwrap();
+        let mut buffer = [9; 6];
+        memory.read_at(place - 1, &mut buffer).unwrap();
+        assert_eq!(&buffer, b"\0abcd\0");
+        copy.read_at(place - 1, &mut buffer).unwrap();
+        assert_eq!(&buffer, b"\0aXYd\0");
+        // Zeros replace what was there.
+        copy.write_at(place, &[0; 4]).unwrap();
+        assert!(copy.content() == vec![0; 3 * PAGE_BYTES + 5]);
+        memory.read_at(3 * PAGE_BYTES as u64, &mut [0; 5]).unwrap();
+        memory.read_at(3 * PAGE_BYTES as u64, &mut [0; 6]).unwrap_err();
+        memory.write_at(u64::MAX, b"x").unwrap_err();
     }
 }

@@ -212,7 +212,7 @@ mod tests {
         let make = || {
             let mut esp = esp();
             esp.put("EFI/BOOT/BOOTX64.EFI", b"loader").unwrap();
-            esp.into_device().into_content()
+            esp.into_device().content()
         };
         assert!(make() == make());
     }

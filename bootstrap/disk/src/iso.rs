@@ -173,7 +173,7 @@ mod tests {
     fn written() -> Vec<u8> {
         let mut disk = Memory::new(4 << 20);
         write(&mut disk, "KEELSON", MIB).unwrap();
-        disk.into_content()
+        disk.content()
     }
 
     fn sector(bytes: &[u8], number: u32) -> &[u8] {

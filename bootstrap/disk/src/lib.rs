@@ -22,6 +22,7 @@ mod gather;
 mod gpt;
 mod guid;
 pub mod iso;
+mod kubernetes;
 pub mod layout;
 pub mod uki;
 mod update;
@@ -36,5 +37,6 @@ pub use extension::{
 };
 pub use gpt::{GptError, Partition, SECTOR_BYTES, Table};
 pub use guid::Guid;
-pub use update::{Digesting, HEAD_BYTES, Head, Part, StateFormats, Update, UpdateError, sha256_hex};
+pub use kubernetes::{Around, Kubernetes, NoVersion, Runs, SkewError};
+pub use update::{Digesting, HEAD_BYTES, Head, Part, StateFormats, Takes, Update, UpdateError, sha256_hex};
 pub use verity::{ARGUMENT as VERITY_ARGUMENT, BLOCK_BYTES, OnDamage, Verity, VerityError};

@@ -14,6 +14,8 @@ pub const KERNEL: &str = ".linux";
 
 /// Section of the kernel's release, as modules are made for it.
 pub const RELEASE: &str = ".uname";
+/// Section of what the system reads of manifests, one key a line.
+pub const MANIFEST_KEYS: &str = ".keys";
 
 const SECTION_HEADER: usize = 40;
 /// The processor, and the form of the optional header.

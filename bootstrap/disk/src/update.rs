@@ -4,6 +4,8 @@
 use ring::digest::{Context, SHA256, digest};
 use serde::{Deserialize, Serialize};
 
+use crate::kubernetes::{Around, Kubernetes, SkewError};
+
 const MAGIC: &str = "KEELSON-UPDATE 1";
 const PRODUCT: &str = "keelson";
 /// The only kind of machine so far.
@@ -87,10 +89,23 @@ pub struct Update {
     /// refuse what they could not go back from.
     #[serde(default = "StateFormats::first", skip_serializing_if = "StateFormats::is_first")]
     pub state: StateFormats,
+    /// The Kubernetes that it brings. Not there for the first one, as with [`Update::state`]: systems that cannot compare
+    /// versions refuse another one.
+    #[serde(default = "first_kubernetes", skip_serializing_if = "is_first_kubernetes")]
+    pub kubernetes: Kubernetes,
     /// The kernel image, with the kernel's arguments and the initramfs.
     pub kernel: Part,
     /// The root.
     pub root: Part,
+}
+
+fn first_kubernetes() -> Kubernetes {
+    Kubernetes::FIRST
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // What serde calls.
+fn is_first_kubernetes(version: &Kubernetes) -> bool {
+    *version == Kubernetes::FIRST
 }
 
 /// Why an update is not taken.
@@ -139,6 +154,9 @@ pub enum UpdateError {
         /// What this system knows.
         own: StateFormats,
     },
+    /// The cluster does not go with it.
+    #[error(transparent)]
+    Skew(#[from] SkewError),
     /// A part is not what the metadata says.
     #[error("the {part} of the update is damaged: its SHA-256 is {found}, not {wanted}")]
     Damaged {
@@ -165,11 +183,12 @@ pub struct Head {
 }
 
 impl Update {
-    /// The metadata of these parts.
+    /// The metadata of these parts, with the Kubernetes that this system has.
     #[must_use]
     pub fn new(version: &str, state: StateFormats, kernel: Part, root: Part) -> Self {
         let (product, architecture) = (PRODUCT.to_owned(), ARCHITECTURE.to_owned());
-        Self { product, architecture, version: version.to_owned(), state, kernel, root }
+        let kubernetes = Kubernetes::OWN;
+        Self { product, architecture, version: version.to_owned(), state, kubernetes, kernel, root }
     }
 
     /// The start of the file, up to the kernel image. `sign` makes the signature, empty for none.
@@ -212,33 +231,44 @@ impl Update {
         HEAD_BYTES as u64 + KERNEL_BYTES + slot_bytes
     }
 
-    /// Whether a machine whose slots have so many bytes, which runs this version and has such a STATE, takes it.
+    /// Whether a machine takes it.
     ///
     /// # Errors
     /// It does not, and why.
-    pub fn check(
-        &self,
-        slot_bytes: u64,
-        (running, state): (&str, StateFormats),
-        may_downgrade: bool,
-    ) -> Result<(), UpdateError> {
+    pub fn check(&self, machine: &Takes<'_>) -> Result<(), UpdateError> {
         let own = format!("{PRODUCT} for {ARCHITECTURE}");
         let found = format!("{} for {}", self.product, self.architecture);
         if found != own {
             return Err(UpdateError::Foreign { found, own });
         }
-        for (part, bytes, room) in [("kernel", self.kernel.bytes, KERNEL_BYTES), ("root", self.root.bytes, slot_bytes)]
-        {
+        let rooms = [("kernel", self.kernel.bytes, KERNEL_BYTES), ("root", self.root.bytes, machine.slot_bytes)];
+        for (part, bytes, room) in rooms {
             if bytes > room {
                 return Err(UpdateError::TooLarge { part, bytes, room });
             }
         }
-        if !may_downgrade && numbers(&self.version) < numbers(running) {
-            let (found, running) = (self.version.clone(), running.to_owned());
+        if !machine.may_downgrade && numbers(&self.version) < numbers(machine.running) {
+            let (found, running) = (self.version.clone(), machine.running.to_owned());
             return Err(UpdateError::Downgrade { found, running });
         }
-        state.check(self.state)
+        machine.state.check(self.state)?;
+        Ok(machine.around.check(self.kubernetes)?)
     }
+}
+
+/// What a machine takes updates by.
+#[derive(Clone, Copy, Debug)]
+pub struct Takes<'a> {
+    /// The size of its slots.
+    pub slot_bytes: u64,
+    /// The version that it runs.
+    pub running: &'a str,
+    /// The formats of STATE that it knows.
+    pub state: StateFormats,
+    /// Its cluster.
+    pub around: &'a Around,
+    /// Whether an older version is taken.
+    pub may_downgrade: bool,
 }
 
 /// The numbers of a version, to compare by.
@@ -318,21 +348,24 @@ mod tests {
         assert!(matches!(Update::parse_head(unknown.as_bytes()), Err(UpdateError::NoUpdate(_))));
     }
 
+    /// A machine that is alone and runs this version.
+    fn runs(running: &str) -> Takes<'_> {
+        let (slot_bytes, state, around) = (1 << 20, StateFormats::FIRST, &Around::Nobody);
+        Takes { slot_bytes, running, state, around, may_downgrade: false }
+    }
+
     #[test]
     fn what_does_not_fit_is_told() {
-        let room = 1 << 20;
-        assert_eq!(update().check(room, ("0.1.9", StateFormats::FIRST), false), Ok(()));
-        assert!(matches!(
-            update().check(room, ("0.10.0", StateFormats::FIRST), false),
-            Err(UpdateError::Downgrade { .. })
-        ));
-        assert_eq!(update().check(room, ("0.10.0", StateFormats::FIRST), true), Ok(()));
-        assert!(matches!(
-            update().check(3, ("0.1.0", StateFormats::FIRST), false),
-            Err(UpdateError::TooLarge { part: "root", .. })
-        ));
+        assert_eq!(update().check(&runs("0.1.9")), Ok(()));
+        assert!(matches!(update().check(&runs("0.10.0")), Err(UpdateError::Downgrade { .. })));
+        assert_eq!(update().check(&Takes { may_downgrade: true, ..runs("0.10.0") }), Ok(()));
+        let small = Takes { slot_bytes: 3, ..runs("0.1.0") };
+        assert!(matches!(update().check(&small), Err(UpdateError::TooLarge { part: "root", .. })));
+        let large = Part { bytes: KERNEL_BYTES + 1, sha256: String::new() };
+        let large = Update { kernel: large, ..update() }.check(&runs("0.1.0"));
+        assert!(matches!(large, Err(UpdateError::TooLarge { part: "kernel", .. })));
         let foreign = Update { architecture: "aarch64".to_owned(), ..update() };
-        assert!(matches!(foreign.check(room, ("0.1.0", StateFormats::FIRST), false), Err(UpdateError::Foreign { .. })));
+        assert!(matches!(foreign.check(&runs("0.1.0")), Err(UpdateError::Foreign { .. })));
         let mut digest = Digesting::default();
         digest.add(b"ro");
         digest.add(b"ot");
@@ -344,7 +377,7 @@ mod tests {
     #[test]
     fn an_update_is_taken_where_its_state_can_be_reached() {
         let formats = |oldest, format| StateFormats { format, oldest };
-        let check = |own, state| Update { state, ..update() }.check(1 << 20, ("0.1.0", own), false);
+        let check = |own, state| Update { state, ..update() }.check(&Takes { state: own, ..runs("0.1.0") });
         // The same one, a newer one, and an older one that this system knows the way back to.
         for (own, state) in
             [(formats(1, 1), formats(1, 1)), (formats(1, 2), formats(2, 4)), (formats(2, 4), formats(1, 2))]
@@ -365,5 +398,21 @@ mod tests {
         for update in [update(), newer] {
             assert_eq!(Update::parse_head(head(&update).as_bytes()).unwrap().unwrap().update, update);
         }
+    }
+
+    #[test]
+    fn an_update_is_taken_where_its_kubernetes_goes_with_the_cluster() {
+        let around = Around::Worker { server: ("m1".to_owned(), Kubernetes::OWN) };
+        let next = Update { kubernetes: Kubernetes::OWN.newer_by(1), ..update() };
+        let check = |update: &Update| update.check(&Takes { around: &around, ..runs("0.1.0") });
+        assert_eq!(check(&update()), Ok(()));
+        let told = check(&next).unwrap_err().to_string();
+        assert!(told.contains("must not be newer") && told.contains("update m1 first"), "{told}");
+        // Said where it is not the first one, and whoever cannot compare refuses it.
+        let head = |update: &Update| String::from_utf8(update.head(|_| String::new()).unwrap()).unwrap();
+        let is_first = Kubernetes::OWN == Kubernetes::FIRST;
+        assert_eq!(head(&update()).contains("kubernetes"), !is_first);
+        assert!(head(&next).contains(&format!("\"kubernetes\":\"{}\"", next.kubernetes)));
+        assert_eq!(Update::parse_head(head(&next).as_bytes()).unwrap().unwrap().update, next);
     }
 }

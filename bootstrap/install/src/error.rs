@@ -127,6 +127,15 @@ pub enum Error {
         /// Why.
         why: disk::Misfit,
     },
+    /// The new system would not read the manifest.
+    #[error(
+        "the new system would not read the manifest in force, which has {}: apply one without first",
+        keys.join(", ")
+    )]
+    ManifestUnread {
+        /// What it would not read.
+        keys: Vec<String>,
+    },
     /// What is remembered cannot be written down.
     #[error("write down what is done")]
     Record(#[source] serde_json::Error),

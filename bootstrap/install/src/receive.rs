@@ -1,7 +1,10 @@
 //! Taking an update in as it comes: the root goes to the idle slot at once, the kernel image is held until all is known
 //! to be whole.
 
-use disk::{About, Device, Digesting, Entry, Head, Slot, StateFormats, Tries, Update, VERITY_ARGUMENT, Verity, uki};
+use disk::{
+    About, Around, Device, Digesting, Entry, Head, Slot, StateFormats, Takes, Tries, Update, VERITY_ARGUMENT, Verity,
+    uki,
+};
 
 use crate::error::Error;
 use crate::own::{OwnDisk, TRIES, next_generation, path};
@@ -30,6 +33,10 @@ pub struct Policy {
     pub may_downgrade: bool,
     /// The extensions that the machine has on its own, none of which it is to lose.
     pub extensions: Vec<About>,
+    /// The cluster, whose versions of Kubernetes have to go together.
+    pub around: Around,
+    /// The manifest in force, which the new system has to read; none where there is none yet.
+    pub manifest: Option<String>,
 }
 
 /// How far it has come.
@@ -147,6 +154,13 @@ impl<D: Device> Receiver<D> {
         if let Some((about, why)) = disk::lost(&self.policy.extensions, &release, version).into_iter().next() {
             return Err(Error::ExtensionLost { name: about.name.clone(), why });
         }
+        // One that does not tell is of a time when there was nothing to tell apart.
+        let keys = uki::section(kernel, uki::MANIFEST_KEYS).ok().flatten().unwrap_or_default();
+        let own = self.policy.manifest.as_deref().unwrap_or_default();
+        let unread = manifest::unread(&String::from_utf8_lossy(keys), own);
+        if !unread.is_empty() {
+            return Err(Error::ManifestUnread { keys: unread });
+        }
         let (_, entries) = self.disk.entries(self.policy.running)?;
         self.disk.forget(self.next.slot, &entries)
     }
@@ -155,7 +169,9 @@ impl<D: Device> Receiver<D> {
     fn check(&mut self, head: &Head) -> Result<(), Error> {
         signature::check(self.policy.key.as_deref(), &head.signed, &head.signature).map_err(Error::Signature)?;
         let room = self.disk.slot(self.next.slot)?.bytes();
-        Ok(head.update.check(room, (&self.policy.version, self.policy.state), self.policy.may_downgrade)?)
+        let Policy { version, state, around, may_downgrade, .. } = &self.policy;
+        let (running, state, may_downgrade) = (version.as_str(), *state, *may_downgrade);
+        Ok(head.update.check(&Takes { slot_bytes: room, running, state, around, may_downgrade })?)
     }
 
     /// The file has ended: all of it must be there, and right.

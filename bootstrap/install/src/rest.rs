@@ -192,7 +192,11 @@ fn destroy_keys<D: Device>(disk: &mut OwnDisk<D>, name: &str) -> Result<(), Erro
     window.sync().map_err(failed)
 }
 
-fn format(system: &dyn System, device: &Path, label: &str) -> Result<(), Error> {
+/// Makes a file system.
+///
+/// # Errors
+/// The program is not there, has no end, or says why not.
+pub fn format(system: &dyn System, device: &Path, label: &str) -> Result<(), Error> {
     let device = device.to_string_lossy();
     // Tables are initialised in the background by the kernel, so that the first boot need not wait for them.
     let options = "lazy_itable_init=1,lazy_journal_init=1,nodiscard";

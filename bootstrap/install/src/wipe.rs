@@ -302,6 +302,15 @@ mod tests {
         fails: bool,
     }
 
+    impl Disk {
+        /// Full of the same byte.
+        fn full(mib: usize, fails: bool) -> Self {
+            let mut memory = Memory::new(mib << 20);
+            memory.write_at(0, &vec![7; mib << 20]).unwrap();
+            Self { memory, discarded: Vec::new(), fails }
+        }
+    }
+
     impl Device for Disk {
         fn bytes(&self) -> u64 {
             self.memory.bytes()
@@ -361,7 +370,7 @@ mod tests {
         let plan = plan(&observe(&machine()), "/dev/vdb").unwrap();
         assert!(plan.holds.len() == 3 && plan.holds[2].starts_with("vdb2: 40 MiB"), "{plan:?}");
         assert!(plan.steps[1].contains("can be read until"), "{plan:?}");
-        let mut disk = Disk { memory: Memory::with(vec![7; 100 << 20]), discarded: Vec::new(), fails: false };
+        let mut disk = Disk::full(100, false);
         assert_eq!(apply(&plan, &mut disk).unwrap(), None);
         assert_eq!(disk.discarded, []);
         let content = disk.memory.content();
@@ -391,10 +400,10 @@ mod tests {
         let system = machine();
         system.file("/sys/class/block/vdc/queue/discard_max_bytes", "4096\n");
         let plan = plan(&observe(&system), "vdc").unwrap();
-        let mut disk = Disk { memory: Memory::with(vec![7; 8 << 20]), discarded: Vec::new(), fails: false };
+        let mut disk = Disk::full(8, false);
         assert_eq!(apply(&plan, &mut disk).unwrap(), None);
         assert_eq!(disk.discarded, [(0, 8 * MIB)]);
-        let mut disk = Disk { memory: Memory::with(vec![7; 8 << 20]), discarded: Vec::new(), fails: true };
+        let mut disk = Disk::full(8, true);
         assert!(apply(&plan, &mut disk).unwrap().unwrap().contains("did not discard everything"));
         assert!(disk.memory.content().iter().all(|it| *it == 0));
         assert!(discard_all(&mut disk, Instant::now()).unwrap().contains("in time"));

@@ -28,6 +28,7 @@ mod schema;
 mod secret;
 mod source;
 mod structure;
+mod vocabulary;
 pub mod words;
 
 use toml::de::DeTable;
@@ -46,6 +47,7 @@ pub use model::{
 };
 pub use schema::schema;
 pub use secret::{FindSecret, Secret, SecretText, Unknown, check_secret, key_of_secret};
+pub use vocabulary::{unread, vocabulary};
 pub use words::*;
 
 use findings::Finding;

@@ -22,7 +22,7 @@ mod store;
 mod wireguard;
 
 pub use choice::{ControlPlanePart, DhcpMode, PodNetworkMode, Role, TaintEffect, Volume};
-pub use disk::DiskSelector;
+pub use disk::{DiskKind, DiskSelector};
 pub use document::{
     AuditPolicy, AuthenticationConfiguration, AuthorizationConfiguration, EncryptionConfiguration, FileContent,
     FileName, KeptFolder, Kubeconfig, LogPath,

@@ -70,7 +70,7 @@ struct Start {
     /// Do not wait for the new system to prove itself.
     #[arg(long, conflicts_with = "stage")]
     no_wait: bool,
-    /// Go on even if etcd loses its majority.
+    /// Go on even if etcd loses its majority, or if the update's Kubernetes does not go with what the cluster runs.
     #[arg(long)]
     force: bool,
 }
@@ -81,7 +81,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     }
     process::ask(UPDATE_WITHIN, async {
         let update = options.image.look(&options.target, options).await?;
-        update.try_on(&options.target, options).await?;
+        update.try_on(&options.target, options, options.start.force).await?;
         change(&options.target, &options.start, Order::Update(&update, options)).await
     })
 }

@@ -65,17 +65,19 @@ pub(super) async fn fetch(server: &Arc<Server>, asked: FetchUpdateRequest) -> Re
         find(server, &updates, source).await
     };
     let file = found.await.map_err(|reason| not_taken(&reason))?.file;
+    let cluster = update::cluster(server, options).await;
     let (sender, told) = mpsc::channel(QUEUE_LEN);
     let done = |taken: String| UpdateProgress { taken: Some(taken), ..UpdateProgress::default() };
     if options.dry_run {
         let (start, _) = beginning(file).await.map_err(|reason| not_taken(&reason))?;
-        sender.send(update::consider(updates, options, start.into()).await.map(done)).await.ok();
+        sender.send(update::consider((updates, cluster), options, start.into()).await.map(done)).await.ok();
         return Ok(streamed(told, (), std::convert::identity));
     }
     let server = server.clone();
     drop(tokio::spawn(async move {
         let work = async {
-            let record = take((&updates, turn), options, file, &sender).await.map_err(|reason| not_taken(&reason))?;
+            let record =
+                take((&updates, cluster, turn), options, file, &sender).await.map_err(|reason| not_taken(&reason))?;
             update::start_from(&server, &record, options).await.map(done).map_err(conflict)
         };
         let end = tokio::select! {
@@ -163,7 +165,7 @@ async fn beginning(file: Source) -> Result<(Vec<u8>, Option<u64>), String> {
 
 /// Writes an update to the idle slot as it comes.
 async fn take(
-    (updates, turn): (&Updates, OwnedSemaphorePermit),
+    (updates, cluster, turn): (&Updates, update::Cluster, OwnedSemaphorePermit),
     options: StartOptions,
     file: Source,
     caller: &Progress,
@@ -173,7 +175,7 @@ async fn take(
     let writing = tokio::task::spawn_blocking(move || {
         // It is on until the disk is left alone, whatever becomes of this.
         let _turn = turn;
-        update::write(&own, options, receiver)
+        update::write((&own, cluster), options, receiver)
     });
     let mut download = Download::new(file);
     let mut told = None;

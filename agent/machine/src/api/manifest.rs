@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use machine_api::apply_request::Trial as Wished;
 use machine_api::{Applied, ApplyRequest, KeyChange};
-use manifest::{Change as Differs, Impact, Manifest};
+use manifest::{Change as Differs, Impact, Install, Manifest};
 use secrets::{Checked, Found, Search};
 use stdx::chain;
 use sys::{Linux, System};
@@ -85,10 +85,21 @@ pub(super) async fn apply(server: &Server, asked: ApplyRequest, is_first: bool) 
     let warnings = (!findings.is_empty()).then(|| findings.to_string());
     let applied = Applied { warnings, is_dry: asked.dry_run, ..Applied::default() };
     if is_first {
+        let steps = if asked.dry_run { installation(server, good.install).await? } else { Vec::new() };
         let handed_in = if asked.dry_run { Ok(()) } else { hand_in(&server.run, "manifest.toml", &asked.manifest) };
-        return handed_in.map(|()| Applied { is_first, ..applied });
+        return handed_in.map(|()| Applied { is_first, steps, ..applied });
     }
     take(server, &asked, (&good, &secrets::changed(&known, &secrets)), applied).await
+}
+
+/// What becomes of the disks of a machine by its first manifest.
+async fn installation(server: &Server, wanted: Install) -> Result<Vec<String>, Status> {
+    let Some(updates) = &server.updates else { return Ok(Vec::new()) };
+    let booted = updates.booted.clone();
+    let look = move || install::propose(&Linux, &booted, &wanted, b"a plan")?.steps(&booted, &wanted);
+    let told = tokio::task::spawn_blocking(look).await.map_err(|error| failed(error.to_string()))?;
+    // A disk that is missing may yet come, so that this is no refusal.
+    Ok(told.unwrap_or_else(|error| vec![format!("nothing is installed as it is now: {}", chain(&error))]))
 }
 
 /// Looks at a manifest, and for its secrets. Before the first one there is no STATE that they may be on.

@@ -85,7 +85,12 @@ async fn ask(peer: &Peer, pki: &Path) -> Result<Vec<u8>, String> {
     let (cert_pem, key_pem) = (read("apiserver-etcd-client.crt")?, read("apiserver-etcd-client.key")?);
     config.identity = Identity::Certificate { cert_pem, key_pem };
     let client = Client::new(config).map_err(|error| stdx::chain(&error).to_string())?;
-    let request = Request::get("/health").body(bytes::Bytes::new()).map_err(|error| error.to_string())?;
+    get(&client, "/health").await
+}
+
+/// The answer to a question that is answered in a few lines; what is beyond them is left out.
+pub(super) async fn get(client: &Client, path: &str) -> Result<Vec<u8>, String> {
+    let request = Request::get(path).body(bytes::Bytes::new()).map_err(|error| error.to_string())?;
     let response = client.raw(request).await.map_err(|error| stdx::chain(&error).to_string())?;
     let (mut body, mut answer) = (response.into_body(), Vec::new());
     while let Some(frame) = body.frame().await {

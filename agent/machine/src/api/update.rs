@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use bytes::Bytes;
+use disk::Around;
 use install::migrate::{self, FORMATS};
 use install::{Booted, Policy, Receiver, Record, Side, extension};
 use machine_api::{StartOptions, UpdatePart};
@@ -12,7 +13,7 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tonic::Status;
 
 use super::refusal::{bad, conflict, failed};
-use super::{Incoming, NO_SLOTS, Server, next, preflight};
+use super::{Incoming, NO_SLOTS, Server, around, next, preflight};
 
 /// How much of an update waits for the disk.
 pub(super) const QUEUE_LEN: usize = 16;
@@ -66,6 +67,7 @@ pub(super) async fn receive(server: &Server, mut parts: Incoming<UpdatePart>) ->
     let options = checked(part.options)?;
     // Asked again before the machine goes down; here it saves the long way to the same refusal.
     may_go_down(server, options).await.map_err(|reason| not_taken(&reason))?;
+    let cluster = cluster(server, options).await;
     if options.dry_run {
         let mut start = part.data.to_vec();
         while let Some(more) = next(&mut parts).await? {
@@ -74,13 +76,13 @@ pub(super) async fn receive(server: &Server, mut parts: Incoming<UpdatePart>) ->
                 return Err(bad(format!("metadata have at most {} bytes", disk::HEAD_BYTES)));
             }
         }
-        return consider(own, options, start.into()).await;
+        return consider((own, cluster), options, start.into()).await;
     }
     let (sender, receiver) = mpsc::channel(QUEUE_LEN);
     let writing = tokio::task::spawn_blocking(move || {
         // It is on until the disk is left alone, whatever becomes of the call.
         let _turn = turn;
-        write(&own, options, receiver)
+        write((&own, cluster), options, receiver)
     });
     // Whoever refuses it says why.
     while sender.send(Piece::Part(part.data)).await.is_ok() {
@@ -105,8 +107,12 @@ pub(super) fn not_taken(reason: &str) -> Status {
 }
 
 /// Answers whether an update would be taken that begins so.
-pub(super) async fn consider(updates: Updates, options: StartOptions, start: Bytes) -> Result<String, Status> {
-    let work = move || Receiver::new(updates.booted.open()?, policy(&updates, options))?.consider(&start);
+pub(super) async fn consider(
+    (updates, cluster): (Updates, Cluster),
+    options: StartOptions,
+    start: Bytes,
+) -> Result<String, Status> {
+    let work = move || Receiver::new(updates.booted.open()?, policy(&updates, cluster, options))?.consider(&start);
     match tokio::task::spawn_blocking(work).await {
         Ok(Ok(())) => Ok("the update would be taken".to_owned()),
         Ok(Err(error)) => Err(not_taken(&chain(&error).to_string())),
@@ -114,7 +120,20 @@ pub(super) async fn consider(updates: Updates, options: StartOptions, start: Byt
     }
 }
 
-fn policy(updates: &Updates, options: StartOptions) -> Policy {
+/// What a machine serves, and what its next system has to go with.
+pub(super) struct Cluster {
+    around: Around,
+    /// The manifest in force, if there is one.
+    manifest: Option<String>,
+}
+
+/// Looks at what the next system has to go with. Whoever insists goes without the cluster's leave.
+pub(super) async fn cluster(server: &Server, options: StartOptions) -> Cluster {
+    let around = if options.force { Around::Nobody } else { around::observe(server).await };
+    Cluster { around, manifest: super::manifest::in_force(&server.run).ok() }
+}
+
+fn policy(updates: &Updates, cluster: Cluster, options: StartOptions) -> Policy {
     Policy {
         running: updates.booted.slot,
         version: updates.booted.version.clone(),
@@ -125,6 +144,8 @@ fn policy(updates: &Updates, options: StartOptions) -> Policy {
             .iter()
             .filter_map(|held| held.about().cloned())
             .collect(),
+        around: cluster.around,
+        manifest: cluster.manifest,
     }
 }
 
@@ -140,13 +161,13 @@ pub(super) enum Piece {
 
 /// Writes the update to the idle slot as it comes. Without its end it is as if it had not come.
 pub(super) fn write(
-    updates: &Updates,
+    (updates, cluster): (&Updates, Cluster),
     options: StartOptions,
     mut pieces: mpsc::Receiver<Piece>,
 ) -> Result<Record, String> {
     let in_words = |error: install::Error| chain(&error).to_string();
     let disk = updates.booted.open().map_err(in_words)?;
-    let mut receiver = Receiver::new(disk, policy(updates, options)).map_err(in_words)?;
+    let mut receiver = Receiver::new(disk, policy(updates, cluster, options)).map_err(in_words)?;
     loop {
         match pieces.blocking_recv() {
             Some(Piece::Part(part)) => receiver.add(&part).map_err(in_words)?,

@@ -2,7 +2,9 @@
 #![allow(dead_code)] // No test needs all of it.
 
 use disk::layout::{self, Sizes};
-use disk::{Device, ENTRIES, Entry, Esp, Memory, Part, Slot, StateFormats, Table, Update, Window, loader_choice, uki};
+use disk::{
+    Around, Device, ENTRIES, Entry, Esp, Memory, Part, Slot, StateFormats, Table, Update, Window, loader_choice, uki,
+};
 use install::{Error, OwnDisk, Policy, Receiver};
 
 pub(crate) const SLOT: u64 = 1 << 20;
@@ -80,7 +82,16 @@ pub(crate) fn starts(device: &mut Memory) -> (Entry, u8) {
 const ANY: StateFormats = StateFormats { format: 9, oldest: 0 };
 
 pub(crate) fn policy(running: Slot) -> Policy {
-    Policy { running, version: "1.0".to_owned(), state: ANY, key: None, may_downgrade: false, extensions: Vec::new() }
+    Policy {
+        running,
+        version: "1.0".to_owned(),
+        state: ANY,
+        key: None,
+        may_downgrade: false,
+        extensions: Vec::new(),
+        around: Around::Nobody,
+        manifest: None,
+    }
 }
 
 pub(crate) fn install(device: &mut Memory, file: &[u8], running: Slot) -> Result<(), Error> {

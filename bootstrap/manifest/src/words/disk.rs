@@ -15,15 +15,48 @@ pub enum DiskSelector {
     Model(String),
     /// The smallest that has at least this size.
     Size(ByteSize),
-    /// The smallest.
-    Smallest,
-    /// The largest.
-    Largest,
+    /// The smallest, of a kind if one is named.
+    Smallest(Option<DiskKind>),
+    /// The largest, of a kind if one is named.
+    Largest(Option<DiskKind>),
+}
+
+/// What a disk is made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DiskKind {
+    /// It has no moving parts.
+    Ssd,
+    /// Its disks rotate.
+    Hdd,
+}
+
+impl DiskKind {
+    const ALL: [Self; 2] = [Self::Ssd, Self::Hdd];
+
+    /// For people and manifests.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Ssd => "ssd",
+            Self::Hdd => "hdd",
+        }
+    }
+
+    /// What may stand behind the colon of `smallest` and `largest`.
+    fn parse(after: &str, text: &str) -> Result<Self, WordError> {
+        Self::ALL.into_iter().find(|kind| kind.name() == text).ok_or_else(|| {
+            let reason = format!("{} is no kind of disk", quoted(text));
+            match closest(text, Self::ALL.map(Self::name)) {
+                Some(meant) => WordError::meant(reason, format!("{after}:{meant}")),
+                None => WordError::new(reason),
+            }
+        })
+    }
 }
 
 const SMALLEST: &str = "smallest";
 const LARGEST: &str = "largest";
-const KINDS: [&str; 3] = ["serial", "model", "size"];
+const KINDS: [&str; 5] = ["serial", "model", "size", SMALLEST, LARGEST];
 
 impl fmt::Display for DiskSelector {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -32,8 +65,10 @@ impl fmt::Display for DiskSelector {
             Self::Serial(serial) => write!(f, "serial:{serial}"),
             Self::Model(model) => write!(f, "model:{model}"),
             Self::Size(size) => write!(f, "size:{size}"),
-            Self::Smallest => f.write_str(SMALLEST),
-            Self::Largest => f.write_str(LARGEST),
+            Self::Smallest(None) => f.write_str(SMALLEST),
+            Self::Largest(None) => f.write_str(LARGEST),
+            Self::Smallest(Some(kind)) => write!(f, "{SMALLEST}:{}", kind.name()),
+            Self::Largest(Some(kind)) => write!(f, "{LARGEST}:{}", kind.name()),
         }
     }
 }
@@ -46,8 +81,10 @@ impl Word for DiskSelector {
     const FORMAT: &'static WordFormat = &WordFormat {
         name: "disk",
         expected: "a device such as `/dev/nvme0n1`, `serial:...`, `model:...`, `size:500Gi` (the smallest of at least \
-                   this size), `smallest` or `largest`",
-        pattern: Some("^(/dev/[^/]+|serial:.+|model:.+|size:[0-9]+(Ki|Mi|Gi|Ti|k|M|G|T)?|smallest|largest)$"),
+                   this size), `smallest` or `largest`, also as `smallest:ssd` or `largest:hdd`",
+        pattern: Some(
+            "^(/dev/[^/]+|serial:.+|model:.+|size:[0-9]+(Ki|Mi|Gi|Ti|k|M|G|T)?|(smallest|largest)(:(ssd|hdd))?)$",
+        ),
         choices: &[],
     };
 
@@ -72,6 +109,8 @@ impl Word for DiskSelector {
             Some(("serial", serial)) => Ok(Self::Serial(serial.to_owned())),
             Some(("model", model)) => Ok(Self::Model(model.to_owned())),
             Some(("size", size)) => ByteSize::parse_word(size).map(Self::Size),
+            Some((SMALLEST, kind)) => DiskKind::parse(SMALLEST, kind).map(|kind| Self::Smallest(Some(kind))),
+            Some((LARGEST, kind)) => DiskKind::parse(LARGEST, kind).map(|kind| Self::Largest(Some(kind))),
             Some((kind, rest)) => {
                 let reason = format!("{} is no way to choose a disk", quoted(kind));
                 Err(match closest(kind, KINDS) {
@@ -79,8 +118,8 @@ impl Word for DiskSelector {
                     None => WordError::new(reason),
                 })
             }
-            None if text == SMALLEST => Ok(Self::Smallest),
-            None if text == LARGEST => Ok(Self::Largest),
+            None if text == SMALLEST => Ok(Self::Smallest(None)),
+            None if text == LARGEST => Ok(Self::Largest(None)),
             None if text.is_empty() || text.contains('/') => {
                 Err(WordError::new(format!("{} is not below `/dev/`", quoted(text))))
             }
@@ -100,7 +139,16 @@ mod tests {
 
     #[test]
     fn what_is_written_is_what_was_read() {
-        for text in ["/dev/sda", "serial:S5 GX", "model:Samsung SSD", "size:500Gi", "smallest", "largest"] {
+        for text in [
+            "/dev/sda",
+            "serial:S5 GX",
+            "model:Samsung SSD",
+            "size:500Gi",
+            "smallest",
+            "largest",
+            "smallest:ssd",
+            "largest:hdd",
+        ] {
             assert_eq!(DiskSelector::parse_word(text).unwrap().to_string(), text);
         }
         let meant = |text: &str| DiskSelector::parse_word(text).unwrap_err().suggestion.unwrap_or_default();
@@ -108,7 +156,18 @@ mod tests {
             (meant("smalest"), meant("seriall:1"), meant("sda")),
             ("smallest".into(), "serial:1".into(), "/dev/sda".into())
         );
-        for text in ["", "/dev/", "/dev/disk/by-id/x", "/mnt/x", "serial:", "size:big", "colour:red"] {
+        assert_eq!((meant("smallest:sdd"), meant("smalest:ssd")), ("smallest:ssd".into(), "smallest:ssd".into()));
+        for text in [
+            "",
+            "/dev/",
+            "smallest:",
+            "largest:nvme",
+            "/dev/disk/by-id/x",
+            "/mnt/x",
+            "serial:",
+            "size:big",
+            "colour:red",
+        ] {
             DiskSelector::parse_word(text).unwrap_err();
         }
     }

@@ -15,6 +15,13 @@ use crate::process::by;
 
 const MASTER: &str = "node-role.kubernetes.io/control-plane";
 
+/// One machine of the cluster.
+#[derive(Debug, PartialEq, Eq)]
+struct Machine {
+    name: String,
+    is_master: bool,
+}
+
 /// What an update means for a machine.
 #[derive(Debug, PartialEq, Eq)]
 enum Need {
@@ -31,12 +38,12 @@ pub(super) async fn upgrade(options: &Options) -> Result<()> {
     let machines = by(WITHIN, machines(&cluster)).await?;
     let first = machines.first().context("the cluster has no nodes")?;
     // Once for all of them: they take the same, whatever is there later.
-    let update = &by(WITHIN, options.image.look(&options.target.at(first), options)).await?;
+    let update = &by(WITHIN, options.image.look(&options.target.at(&first.name), options)).await?;
     // Nobody goes down for an update that somebody else refuses.
-    for name in &machines {
-        by(WITHIN, try_on(options, update, name)).await.with_context(|| name.clone())?;
+    for machine in &machines {
+        by(WITHIN, try_on(options, update, machine)).await.with_context(|| machine.name.clone())?;
     }
-    for (done, name) in machines.iter().enumerate() {
+    for (done, Machine { name, .. }) in machines.iter().enumerate() {
         let changed = by(UPDATE_WITHIN, upgrade_one(options, update, name)).await;
         changed.with_context(|| {
             let left = machines.len() - done;
@@ -46,10 +53,12 @@ pub(super) async fn upgrade(options: &Options) -> Result<()> {
     Ok(())
 }
 
-async fn try_on(options: &Options, update: &Update, name: &str) -> Result<()> {
-    let target = options.target.at(name);
+async fn try_on(options: &Options, update: &Update, machine: &Machine) -> Result<()> {
+    let target = options.target.at(&machine.name);
+    // A worker goes with masters that have taken the same update, which they will have by then.
+    let force = options.start.force || !machine.is_master;
     match need(&observe(&target).await?, &update.version) {
-        Need::Change => update.try_on(&target, options).await,
+        Need::Change => update.try_on(&target, options, force).await,
         Need::Nothing | Need::Proof => Ok(()),
     }
 }
@@ -81,11 +90,19 @@ fn need(status: &MachineStatus, version: &str) -> Need {
     }
 }
 
-/// The machines of a cluster, by their nodes' names, in the order in which they are updated.
-async fn machines(client: &Client) -> Result<Vec<String>> {
-    let mut nodes = client.list::<Node>(None, &ListParams::default()).await.context("listing the nodes")?.items;
-    nodes.sort_by_key(|node| (Reverse(node.metadata.labels.contains_key(MASTER)), node.metadata.name.clone()));
-    Ok(nodes.into_iter().map(|node| node.metadata.name).collect())
+/// The machines of a cluster.
+async fn machines(client: &Client) -> Result<Vec<Machine>> {
+    let nodes = client.list::<Node>(None, &ListParams::default()).await.context("listing the nodes")?.items;
+    Ok(in_order(nodes))
+}
+
+/// In the order in which they are updated.
+fn in_order(nodes: Vec<Node>) -> Vec<Machine> {
+    let machine =
+        |node: Node| Machine { is_master: node.metadata.labels.contains_key(MASTER), name: node.metadata.name };
+    let mut machines: Vec<Machine> = nodes.into_iter().map(machine).collect();
+    machines.sort_by_key(|machine| (Reverse(machine.is_master), machine.name.clone()));
+    machines
 }
 
 #[cfg(test)]
@@ -104,5 +121,18 @@ mod tests {
         assert_eq!(need(&status("2", Some(UpdateState::Trying)), "2"), Need::Proof);
         assert_eq!(need(&status("1", Some(UpdateState::TakenBack)), "2"), Need::Change);
         assert_eq!(need(&MachineStatus::default(), "2"), Need::Change);
+    }
+
+    #[test]
+    fn masters_come_first() {
+        let node = |name: &str, is_master: bool| {
+            let mut node = Node::default();
+            node.metadata.name = name.to_owned();
+            node.metadata.labels.extend(is_master.then(|| (MASTER.to_owned(), String::new())));
+            node
+        };
+        let machines = in_order(vec![node("a", false), node("n", true), node("m", true)]);
+        let told: Vec<(&str, bool)> = machines.iter().map(|it| (it.name.as_str(), it.is_master)).collect();
+        assert_eq!(told, [("m", true), ("n", true), ("a", false)]);
     }
 }

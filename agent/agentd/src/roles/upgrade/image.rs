@@ -87,16 +87,17 @@ enum Content {
 }
 
 impl Update {
-    /// Lets a machine look at the update and at itself, before anything travels or changes.
-    pub(super) async fn try_on(&self, target: &Target, options: &Options) -> Result<()> {
-        let start = &options.start;
-        let wished = StartOptions { dry_run: true, force: start.force, stage: start.stage, ..wished(options) };
+    /// Lets a machine look at the update and at itself, and unless it is forced at its cluster, before anything travels or
+    /// changes.
+    pub(super) async fn try_on(&self, target: &Target, options: &Options, force: bool) -> Result<()> {
+        let wished = StartOptions { dry_run: true, force, stage: options.start.stage, ..wished(options) };
         self.send(target, wished, true).await.map(drop)
     }
 
     /// Lets a machine take it in, and leave its start to us; answers what the machine says.
     pub(super) async fn give(&self, target: &Target, options: &Options) -> Result<String> {
-        self.send(target, StartOptions { stage: true, ..wished(options) }, false).await
+        let wished = StartOptions { stage: true, force: options.start.force, ..wished(options) };
+        self.send(target, wished, false).await
     }
 
     async fn send(&self, target: &Target, options: StartOptions, is_head: bool) -> Result<String> {

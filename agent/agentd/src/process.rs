@@ -3,15 +3,13 @@
 use std::future::Future;
 use std::num::NonZero;
 use std::os::unix::net::UnixDatagram;
-use std::sync::OnceLock;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use lifecycle::Shutdown;
 use tokio::signal::unix::{SignalKind, signal};
-use tracing_subscriber::layer::SubscriberExt as _;
-use tracing_subscriber::util::SubscriberInitExt as _;
-use tracing_subscriber::{EnvFilter, Registry, reload};
+
+use crate::logs::Logs;
 
 /// Threads for what serves a whole cluster, at most.
 pub(crate) const FOR_A_CLUSTER: usize = 8;
@@ -20,46 +18,37 @@ pub(crate) const FOR_A_MACHINE: usize = 2;
 /// Time that a role gets to end after it was asked to.
 const END_WITHIN: Duration = Duration::from_secs(20);
 
-/// A process has one log, and this is what of it is shown.
-static FILTER: OnceLock<reload::Handle<EnvFilter, Registry>> = OnceLock::new();
-/// Words of the libraries below, of which a log of ours would drown.
-const QUIET: &str = "h2=info,hyper=info,hyper_util=info,rustls=info,tower=info,mio=info";
-
-/// Sends logs to standard error, filtered by `KEELSON_LOG` (`info` without).
-pub(crate) fn start_logs() {
-    let (filter, handle) = reload::Layer::new(filter(0));
-    let log = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(false);
-    tracing_subscriber::registry().with(filter).with(log).init();
-    // A second start of the log is refused above.
-    let _first = FILTER.set(handle);
+/// How a role runs.
+pub(crate) struct Running {
+    /// Threads, at most. There are as many as processors, and no more: each costs memory, and two on one processor wake
+    /// one another in vain.
+    pub(crate) threads: usize,
+    /// How its log is written.
+    pub(crate) logs: Logs,
+    /// Time that it gets to end after it was asked to, beyond what every role gets.
+    pub(crate) end_later: Duration,
 }
 
-/// Shows more of the log, or less again, by the numbers that upstream's `-v` has.
-pub(crate) fn set_log_detail(detail: i32) {
-    let changed = FILTER.get().map(|handle| handle.reload(filter(detail)));
-    tracing::info!(detail, is_changed = matches!(changed, Some(Ok(()))), "the log's detail is set");
-}
-
-fn filter(detail: i32) -> EnvFilter {
-    match detail {
-        ..4 => EnvFilter::try_from_env("KEELSON_LOG").unwrap_or_else(|_| EnvFilter::new("info")),
-        4..6 => EnvFilter::new(format!("debug,{QUIET}")),
-        6..10 => EnvFilter::new(format!("trace,{QUIET}")),
-        10.. => EnvFilter::new("trace"),
-    }
-}
-
-/// Runs a role until it ends, or until SIGTERM or SIGINT and a while for it to end in order. It gets as many threads as
-/// there are processors, and no more than `most`: each costs memory, and two on one processor wake one another in vain.
-pub(crate) fn run<F, Fut>(most: usize, role: F) -> Result<()>
+/// Runs a role on so many threads, at most, until it ends, or until SIGTERM or SIGINT and a while for it to end in order.
+pub(crate) fn run<F, Fut>(threads: usize, role: F) -> Result<()>
 where
     F: FnOnce(Shutdown) -> Fut,
     Fut: Future<Output = Result<()>>,
 {
-    start_logs();
+    run_as(Running { threads, logs: Logs::default(), end_later: Duration::ZERO }, role)
+}
+
+/// The same, in another way than most roles.
+pub(crate) fn run_as<F, Fut>(running: Running, role: F) -> Result<()>
+where
+    F: FnOnce(Shutdown) -> Fut,
+    Fut: Future<Output = Result<()>>,
+{
+    running.logs.start();
+    let end_within = END_WITHIN + running.end_later;
     let processors = std::thread::available_parallelism().map_or(1, NonZero::get);
     let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(most.min(processors))
+        .worker_threads(running.threads.min(processors))
         .enable_all()
         .build()
         .context("starting the runtime")?;
@@ -75,9 +64,9 @@ where
             _ = interrupt.recv() => {}
         }
         shutdown.trigger();
-        match tokio::time::timeout(END_WITHIN, work).await {
+        match tokio::time::timeout(end_within, work).await {
             Ok(result) => result,
-            Err(_elapsed) => anyhow::bail!("did not end within {} s of being asked to", END_WITHIN.as_secs()),
+            Err(_elapsed) => anyhow::bail!("did not end within {} s of being asked to", end_within.as_secs()),
         }
     });
     runtime.shutdown_timeout(Duration::from_secs(2));

@@ -15,6 +15,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "lifecycle",
             "store",
             "encryption",
+            "traces",
             "client",
             "remote",
             "audit",
@@ -63,6 +64,8 @@ const SIDEWAYS: &[(&str, &[&str])] = &[
     ("audit", &["client", "lifecycle"]),
     // A store whose values are encrypted is a store.
     ("encryption", &["store", "lifecycle"]),
+    // Spans are sent until the end.
+    ("traces", &["lifecycle"]),
     // A partition may be made encrypted.
     ("install", &["luks"]),
     // PID 1 is its phases plus the services' state machine.

@@ -8,6 +8,7 @@ mod arguments;
 mod features;
 mod flags;
 mod host;
+mod logs;
 mod node;
 mod paths;
 mod process;

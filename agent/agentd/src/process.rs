@@ -3,15 +3,13 @@
 use std::future::Future;
 use std::num::NonZero;
 use std::os::unix::net::UnixDatagram;
-use std::sync::OnceLock;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use lifecycle::Shutdown;
 use tokio::signal::unix::{SignalKind, signal};
-use tracing_subscriber::layer::SubscriberExt as _;
-use tracing_subscriber::util::SubscriberInitExt as _;
-use tracing_subscriber::{EnvFilter, Registry, reload};
+
+use crate::logs::Logs;
 
 /// Threads for what serves a whole cluster, at most.
 pub(crate) const FOR_A_CLUSTER: usize = 8;
@@ -20,55 +18,36 @@ pub(crate) const FOR_A_MACHINE: usize = 2;
 /// Time that a role gets to end after it was asked to.
 pub(crate) const END_WITHIN: Duration = Duration::from_secs(20);
 
-/// A process has one log, and this is what of it is shown.
-static FILTER: OnceLock<reload::Handle<EnvFilter, Registry>> = OnceLock::new();
-/// Words of the libraries below, of which a log of ours would drown.
-const QUIET: &str = "h2=info,hyper=info,hyper_util=info,rustls=info,tower=info,mio=info";
-
-/// Sends logs to standard error, filtered by `KEELSON_LOG` (`info` without).
-pub(crate) fn start_logs() {
-    let (filter, handle) = reload::Layer::new(filter(0));
-    let log = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(false);
-    tracing_subscriber::registry().with(filter).with(log).init();
-    // A second start of the log is refused above.
-    let _first = FILTER.set(handle);
+/// How a role runs.
+pub(crate) struct Running<W> {
+    /// Threads, at most. There are as many as processors, and no more: each costs memory, and two on one processor wake
+    /// one another in vain.
+    pub(crate) threads: usize,
+    /// How its log is written.
+    pub(crate) logs: Logs,
+    /// How long it gets to end after it was asked to; it is asked then.
+    pub(crate) end_within: W,
 }
 
-/// Shows more of the log, or less again, by the numbers that upstream's `-v` has.
-pub(crate) fn set_log_detail(detail: i32) {
-    let changed = FILTER.get().map(|handle| handle.reload(filter(detail)));
-    tracing::info!(detail, is_changed = matches!(changed, Some(Ok(()))), "the log's detail is set");
-}
-
-fn filter(detail: i32) -> EnvFilter {
-    match detail {
-        ..4 => EnvFilter::try_from_env("KEELSON_LOG").unwrap_or_else(|_| EnvFilter::new("info")),
-        4..6 => EnvFilter::new(format!("debug,{QUIET}")),
-        6..10 => EnvFilter::new(format!("trace,{QUIET}")),
-        10.. => EnvFilter::new("trace"),
-    }
-}
-
-/// Runs a role until it ends, or until SIGTERM or SIGINT and a while for it to end in order. It gets as many threads as
-/// there are processors, and no more than `most`: each costs memory, and two on one processor wake one another in vain.
-pub(crate) fn run<F, Fut>(most: usize, role: F) -> Result<()>
+/// Runs a role on so many threads, at most, until it ends, or until SIGTERM or SIGINT and a while for it to end in order.
+pub(crate) fn run<F, Fut>(threads: usize, role: F) -> Result<()>
 where
     F: FnOnce(Shutdown) -> Fut,
     Fut: Future<Output = Result<()>>,
 {
-    run_within(most, || END_WITHIN, role)
+    run_as(Running { threads, logs: Logs::default(), end_within: || END_WITHIN }, role)
 }
 
-/// The same of a role that may take longer to end in order; how long is asked when it has to.
-pub(crate) fn run_within<F, Fut>(most: usize, within: impl FnOnce() -> Duration, role: F) -> Result<()>
+/// The same, in another way than most roles.
+pub(crate) fn run_as<F, Fut>(running: Running<impl FnOnce() -> Duration>, role: F) -> Result<()>
 where
     F: FnOnce(Shutdown) -> Fut,
     Fut: Future<Output = Result<()>>,
 {
-    start_logs();
+    running.logs.start();
     let processors = std::thread::available_parallelism().map_or(1, NonZero::get);
     let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(most.min(processors))
+        .worker_threads(running.threads.min(processors))
         .enable_all()
         .build()
         .context("starting the runtime")?;
@@ -84,7 +63,7 @@ where
             _ = interrupt.recv() => {}
         }
         shutdown.trigger();
-        let within = within();
+        let within = (running.end_within)();
         match tokio::time::timeout(within, work).await {
             Ok(result) => result,
             Err(_elapsed) => anyhow::bail!("did not end within {} s of being asked to", within.as_secs()),

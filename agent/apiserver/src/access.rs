@@ -342,7 +342,7 @@ impl Access {
         match path {
             token::JWKS_PATH => Some(token::jwks(&self.keys)),
             token::DISCOVERY_PATH => {
-                let own = || format!("https://{}:{}{}", config.advertise, config.bind.port(), token::JWKS_PATH);
+                let own = || format!("https://{}{}", config.external_address(), token::JWKS_PATH);
                 let uri = config.token_rules.jwks_uri.clone().unwrap_or_else(own);
                 token::discovery(&config.token_issuer, &uri, &self.keys)
             }

@@ -209,7 +209,7 @@ async fn complete(call: &Call, operation: Operation, new: &mut Value, old: Optio
             priority::keep(new, old);
         }
         if has("DefaultTolerationSeconds") {
-            tolerations::add_defaults(new);
+            tolerations::add_defaults(call, new);
         }
         tolerations::add_wanted(call, operation, new).await?;
     }
@@ -259,7 +259,7 @@ async fn complete_pod(call: &Call, pod: &mut Value) -> Result<()> {
         priority::admit(call, pod)?;
     }
     if is_on(call, "DefaultTolerationSeconds") {
-        tolerations::add_defaults(pod);
+        tolerations::add_defaults(call, pod);
     }
     tolerations::add_wanted(call, Operation::Create, pod).await?;
     if is_on(call, "RuntimeClass") {

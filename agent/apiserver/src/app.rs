@@ -30,8 +30,14 @@ pub struct App {
     pub forms: Forms,
     /// Readiness is not shown before the first objects are there.
     pub bootstrapped: AtomicBool,
+    /// When it was made.
+    pub started: std::time::Instant,
+    /// Once triggered, the server tells that it is about to end.
+    pub stopping: Shutdown,
     /// Once triggered, no new requests are served.
     pub shutdown: Shutdown,
+    /// What has to be finished then.
+    pub ending: crate::ending::Ending,
     /// Counters that `/metrics` shows.
     pub metrics: crate::metrics::Metrics,
     /// Who asks and whether they may.
@@ -58,23 +64,30 @@ pub struct App {
     pub custom_ready: tokio::sync::watch::Sender<bool>,
     /// Node ports given out a moment ago.
     pub reserved_ports: crate::services::Reserved,
+    /// Follows what requests do; none unless that is wanted.
+    pub tracer: Option<traces::Tracer>,
+    /// What sends it, until it runs.
+    pub exporter: Mutex<Option<traces::Exporter>>,
     /// Writes down what is asked; none without a policy.
     pub auditor: Option<Arc<audit::Auditor>>,
 }
 
 impl App {
-    /// Shared state over a store.
+    /// Shared state over a store, of a server that is asked to stop by `stopping`.
     ///
     /// # Errors
     /// When a file of the configuration cannot be used.
     pub fn new(
         config: Config,
         store: Arc<dyn store::Store>,
-        shutdown: Shutdown,
+        stopping: Shutdown,
     ) -> std::result::Result<Arc<Self>, crate::Error> {
         let metrics = crate::metrics::Metrics::default();
         let store = crate::metrics::Metered::new(store, metrics.calls.clone());
         let cache = Arc::new(Cache::new(Arc::new(store)));
+        let id = crate::peers::lease_name(&config.hostname);
+        let traces = config.traces.as_ref().map(|settings| traces::Tracer::new(settings, "apiserver", &id));
+        let (tracer, exporter) = traces.unzip();
         let auditor = config.audit.as_ref().map(audit::Auditor::new).transpose()?;
         Ok(Arc::new(Self {
             access: crate::access::Access::new(&config, &cache)?,
@@ -87,7 +100,10 @@ impl App {
             cache,
             forms: Forms::default(),
             bootstrapped: AtomicBool::new(false),
-            shutdown,
+            started: std::time::Instant::now(),
+            stopping,
+            shutdown: Shutdown::new(),
+            ending: crate::ending::Ending::default(),
             metrics,
             hooks: crate::admission::Hooks::default(),
             quota_turns: crate::admission::QuotaTurns::default(),
@@ -95,6 +111,8 @@ impl App {
             aggregator: crate::aggregate::Aggregator::default(),
             custom_ready: tokio::sync::watch::Sender::new(false),
             reserved_ports: Default::default(),
+            tracer,
+            exporter: Mutex::new(exporter),
             auditor,
         }))
     }

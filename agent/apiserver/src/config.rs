@@ -1,5 +1,9 @@
 //! What an API server needs to be told.
 
+mod conduct;
+
+pub use conduct::{Conduct, Stopping};
+
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::path::PathBuf;
@@ -89,6 +93,10 @@ pub struct Config {
     pub features: Features,
     /// The built-in kinds that are served.
     pub served: Served,
+    /// Where spans of requests are sent to, if that is wanted.
+    pub traces: Option<traces::Settings>,
+    /// What operators tune.
+    pub conduct: Conduct,
     /// The flags that the server was started with, for those who look.
     pub flags: BTreeMap<String, String>,
 }
@@ -263,6 +271,8 @@ impl Default for Config {
             audit: None,
             features: Features::default(),
             served: Served::default(),
+            traces: None,
+            conduct: Conduct::default(),
             flags: BTreeMap::new(),
         }
     }

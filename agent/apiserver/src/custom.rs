@@ -38,6 +38,7 @@ pub use convert::{converted, encode, encode_tried, in_version};
 pub use establish::{mark_terminating, run};
 pub use publish::{documents, schema_name};
 use row::Rows;
+pub use rules::write_timings;
 use schema::{Lazy, default, drop_nulls, prune};
 pub use schema::{List, Schema, Type};
 
@@ -388,6 +389,7 @@ pub fn warn_deprecated(call: &Call) {
     let Ok(definition) = of(call) else { return };
     if let Some(text) = definition.version(call.kind.version).and_then(|v| v.deprecation.as_deref()) {
         call.warn(text);
+        crate::handlers::note_deprecated(call);
     }
 }
 

@@ -29,6 +29,17 @@ pub use write::check_namespace;
 /// Largest body that is read.
 pub const MAX_BODY_BYTES: usize = 3 << 20;
 
+/// Tells the metrics and the audit log that somebody uses what is deprecated.
+pub fn note_deprecated(call: &Call) {
+    let removed = call.app.metrics.kinds.deprecated(call.kind, &call.info.subresource);
+    if call.record.is_on() {
+        call.record.annotate("k8s.io/deprecated", "true");
+        if !removed.is_empty() {
+            call.record.annotate("k8s.io/removed-release", removed);
+        }
+    }
+}
+
 /// Hands a request on a resource to its handler.
 pub async fn dispatch(call: &Call, parts: Parts, body: Body) -> Result<Response<Body>> {
     check_scope(call)?;
@@ -47,6 +58,7 @@ pub async fn dispatch(call: &Call, parts: Parts, body: Body) -> Result<Response<
     }
     if !call.kind.deprecation.is_empty() {
         call.warn(call.kind.deprecation);
+        note_deprecated(call);
     }
     // Nothing is served any more at the paths where proxies once were.
     if call.info.verb == "proxy" || call.info.is_old_watch && !is_watchable(call) {

@@ -2,11 +2,13 @@
 
 use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use http::{HeaderName, Response, StatusCode};
 
 use crate::answer::{self, Body};
 use crate::app::App;
+use crate::config::Conduct;
 use crate::request::Query;
 
 /// What a check looks at. Several of upstream's steps are one here.
@@ -16,6 +18,10 @@ enum Asks {
     Nothing,
     /// The store.
     Store,
+    /// The store, for a server that is to be sent requests.
+    StoreReady,
+    /// That the store was there once, or was waited for long enough.
+    StoreStart,
     /// The caches of stored objects.
     Caches,
     /// The custom resources stored before the start.
@@ -38,7 +44,7 @@ const READY: &[Check] = &[
     ("ping", Asks::Nothing),
     ("log", Asks::Nothing),
     ("etcd", Asks::Store),
-    ("etcd-readiness", Asks::Store),
+    ("etcd-readiness", Asks::StoreReady),
     ("informer-sync", Asks::Caches),
 ];
 const STEPS: &[Check] = &[
@@ -55,7 +61,7 @@ const STEPS: &[Check] = &[
     ("poststarthook/start-cluster-authentication-info-controller", Asks::Start),
     ("poststarthook/start-kube-apiserver-identity-lease-controller", Asks::Start),
     ("poststarthook/start-kube-apiserver-identity-lease-garbage-collector", Asks::Start),
-    ("poststarthook/storage-readiness", Asks::Store),
+    ("poststarthook/storage-readiness", Asks::StoreStart),
     ("poststarthook/start-legacy-token-tracking-controller", Asks::Start),
     ("poststarthook/start-service-ip-repair-controllers", Asks::Start),
     ("poststarthook/rbac/bootstrap-roles", Asks::Start),
@@ -92,28 +98,45 @@ pub fn paths(endpoint: &str) -> impl Iterator<Item = String> {
 
 /// What all checks of one request are judged by.
 struct Seen {
-    store: bool,
+    /// How long the store took to say that it is well.
+    store: Option<Duration>,
     caches: bool,
     definitions: bool,
     start: bool,
     running: bool,
+    /// Since the start.
+    up: Duration,
+    conduct: Conduct,
 }
 
 impl Seen {
     async fn of(app: &App) -> Self {
+        let conduct = app.config.conduct.clone();
+        let (asked, most) = (Instant::now(), conduct.store_health.max(conduct.store_readiness));
+        let health = tokio::time::timeout(most, app.cache.store().health()).await;
         Self {
-            store: app.cache.store().health().await.is_ok(),
+            store: matches!(health, Ok(Ok(()))).then(|| asked.elapsed()),
             caches: app.cache.revision() > 0,
             definitions: *app.custom_ready.borrow(),
             start: app.bootstrapped.load(Ordering::Acquire),
-            running: !app.shutdown.is_triggered(),
+            running: !app.stopping.is_triggered(),
+            up: app.started.elapsed(),
+            conduct,
         }
     }
 
+    /// Steps of the start are not yet missed where the server only has to be alive.
+    fn forgives(&self, endpoint: &str, name: &str) -> bool {
+        endpoint == "livez" && self.up < self.conduct.livez_grace && STEPS.iter().any(|(step, _)| *step == name)
+    }
+
     fn passes(&self, asks: Asks) -> bool {
+        let within = |limit: Duration| self.store.is_some_and(|took| took <= limit);
         match asks {
             Asks::Nothing => true,
-            Asks::Store => self.store,
+            Asks::Store => within(self.conduct.store_health),
+            Asks::StoreReady => within(self.conduct.store_readiness),
+            Asks::StoreStart => self.caches || self.up >= self.conduct.store_start,
             Asks::Caches => self.caches,
             Asks::Definitions => self.definitions,
             Asks::Start => self.start,
@@ -127,11 +150,21 @@ pub async fn serve(app: &App, path: &str, query: &Query) -> Response<Body> {
     let (endpoint, single) = path.trim_start_matches('/').split_once('/').unwrap_or((path.trim_start_matches('/'), ""));
     if !single.is_empty() {
         return match checks(endpoint).find(|(name, _)| *name == single) {
-            Some((_, asks)) => alone(Seen::of(app).await.passes(*asks)),
+            Some((name, asks)) => {
+                let seen = Seen::of(app).await;
+                alone(seen.forgives(endpoint, name) || seen.passes(*asks))
+            }
             None => answer::no_page(),
         };
     }
-    let (body, healthy) = report(endpoint, query, &Seen::of(app).await);
+    let seen = Seen::of(app).await;
+    let excluded = query.all("exclude");
+    if let Some(endpoint) = ENDPOINTS.into_iter().find(|known| *known == endpoint) {
+        for (name, asks) in checks(endpoint).filter(|(name, _)| !excluded.iter().any(|e| e == name)) {
+            app.metrics.checks.count(name, endpoint, seen.forgives(endpoint, name) || seen.passes(*asks));
+        }
+    }
+    let (body, healthy) = report(endpoint, query, &seen);
     answer::text(if healthy { StatusCode::OK } else { StatusCode::INTERNAL_SERVER_ERROR }, body)
 }
 
@@ -152,7 +185,7 @@ fn report(endpoint: &str, query: &Query, seen: &Seen) -> (String, bool) {
         if excluded.contains(*name) {
             unknown.remove(*name);
             lines.push_str(&format!("[+]{name} excluded: ok\n"));
-        } else if seen.passes(*asks) {
+        } else if seen.forgives(endpoint, name) || seen.passes(*asks) {
             lines.push_str(&format!("[+]{name} ok\n"));
         } else {
             healthy = false;
@@ -176,13 +209,21 @@ mod tests {
     use super::*;
 
     fn seen() -> Seen {
-        Seen { store: true, caches: true, definitions: true, start: true, running: true }
+        Seen {
+            store: Some(Duration::from_millis(5)),
+            caches: true,
+            definitions: true,
+            start: true,
+            running: true,
+            up: Duration::from_secs(10),
+            conduct: Conduct::default(),
+        }
     }
 
     #[test]
     fn excluded_checks_are_told_and_unknown_ones_warned_of() {
         let query = Query::parse("verbose&exclude=etcd&exclude=ping&exclude=bogus");
-        let (text, healthy) = report("readyz", &query, &Seen { store: true, ..seen() });
+        let (text, healthy) = report("readyz", &query, &Seen { store: None, ..seen() });
         assert!(healthy && text.starts_with("[+]ping excluded: ok\n[+]log ok\n[+]etcd excluded: ok\n"), "{text}");
         let end = "[+]shutdown ok\nwarn: some health checks cannot be excluded: no matches for \"bogus\"\n\
                    readyz check passed\n";
@@ -198,5 +239,24 @@ mod tests {
         assert_eq!(report("livez", &Query::default(), &stopping), ("ok".to_owned(), true));
         let (text, healthy) = report("livez", &Query::default(), &Seen { start: false, ..seen() });
         assert!(!healthy && text.contains("[-]poststarthook/rbac/bootstrap-roles failed"), "{text}");
+    }
+
+    #[test]
+    fn what_may_take_its_time_is_waited_for() {
+        let graceful = Conduct { livez_grace: Duration::from_secs(30), ..Conduct::default() };
+        let starting = Seen { start: false, conduct: graceful, ..seen() };
+        assert!(report("livez", &Query::default(), &starting).1);
+        assert!(!report("readyz", &Query::default(), &starting).1);
+        assert!(!report("livez", &Query::default(), &Seen { up: Duration::from_secs(30), ..starting }).1);
+        let slow = Seen { store: Some(Duration::from_secs(3)), ..seen() };
+        let (text, healthy) = report("readyz", &Query::default(), &slow);
+        assert!(!healthy && text.contains("[-]etcd failed") && text.contains("[-]etcd-readiness failed"), "{text}");
+        let patient = Conduct { store_readiness: Duration::from_secs(4), ..Conduct::default() };
+        let (text, _) = report("readyz", &Query::default(), &Seen { conduct: patient, ..slow });
+        assert!(text.contains("[-]etcd failed") && text.contains("[+]etcd-readiness ok"), "{text}");
+        let waiting = Seen { caches: false, ..seen() };
+        assert!(report("readyz", &Query::default(), &waiting).0.contains("[-]poststarthook/storage-readiness failed"));
+        let long = Seen { up: Duration::from_secs(60), ..waiting };
+        assert!(report("readyz", &Query::default(), &long).0.contains("[+]poststarthook/storage-readiness ok"));
     }
 }

@@ -23,6 +23,7 @@ mod app;
 mod audited;
 pub mod auth;
 mod backend;
+mod browsers;
 mod cache;
 mod codec;
 mod config;
@@ -30,6 +31,7 @@ mod custom;
 mod defaults;
 mod describe;
 pub mod discovery;
+mod ending;
 mod error;
 mod expressions;
 mod features;
@@ -57,6 +59,7 @@ mod status;
 mod strategy;
 mod table;
 mod task;
+mod traced;
 mod tree;
 mod used_tokens;
 mod user;
@@ -71,9 +74,10 @@ pub use answer::{Body, BodyError, BoxError};
 pub use auth::authn::{Oidc, TokenWebhook};
 pub use auth::authz::settings::{Mode, WebhookSettings};
 pub use auth::token::TokenRules;
+pub use browsers::{Browsers, BrowsersError};
 pub use config::{
-    Authorization, Config, EndpointReconciler, FrontProxy, FrontProxyHeaders, IpRange, IpRangeError, KubeletClient,
-    NamedCertificate, ProxyClient, Tls,
+    Authorization, Conduct, Config, EndpointReconciler, FrontProxy, FrontProxyHeaders, IpRange, IpRangeError,
+    KubeletClient, NamedCertificate, ProxyClient, Stopping, Tls,
 };
 pub use error::Error;
 pub use features::unmet_features;

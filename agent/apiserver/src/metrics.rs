@@ -1,7 +1,9 @@
 //! The counters that `/metrics` shows, under the names that dashboards know.
 
 mod admission;
+mod checks;
 mod histogram;
+mod kinds;
 mod process;
 mod requests;
 mod storage;
@@ -11,6 +13,7 @@ pub use process::process_start;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
 
 use api::Kind;
 use parking_lot::RwLock;
@@ -39,6 +42,10 @@ pub struct Metrics {
     pub identified: [AtomicU64; 2],
     /// Requests that were allowed, and those that were not.
     pub authorized: [AtomicU64; 2],
+    /// What is counted for each kind.
+    pub kinds: kinds::Kinds,
+    /// How the checks of health went.
+    pub checks: checks::Checks,
     /// What admission did.
     pub admission: Admission,
     /// Connections that did not agree on TLS.
@@ -61,6 +68,8 @@ impl Metrics {
         self.requests.write(out);
         self.calls.write(out);
         self.admission.write(out);
+        self.kinds.write(out);
+        crate::custom::write_timings(out);
         let mut watched: Vec<_> = self.watched.read().iter().map(|(key, sizes)| (*key, sizes.clone())).collect();
         watched.sort_by_key(|(key, _)| *key);
         let name = "apiserver_watch_events_total";
@@ -98,10 +107,19 @@ impl Metrics {
     }
 }
 
+/// How long the store may take to say how large it is.
+const SIZES_WITHIN: Duration = Duration::from_secs(2);
+
 /// Everything that `/metrics` shows.
-#[must_use]
-pub fn all(app: &App) -> String {
+pub async fn all(app: &App) -> String {
+    let sizes = tokio::time::timeout(SIZES_WITHIN, app.cache.store().sizes()).await;
     let mut out = Text::default();
+    let name = "apiserver_storage_size_bytes";
+    out.family(name, "gauge", "Bytes that the database of the store takes.");
+    for (at, bytes) in sizes.unwrap_or_else(|_late| Ok(Vec::new())).unwrap_or_default().iter().enumerate() {
+        out.sample(name, &[("storage_cluster_id", &format!("etcd-{at}"))], bytes);
+    }
+    crate::services::write_allocated(app, &mut out);
     app.metrics.write(&mut out);
     app.flows.metrics(&mut out);
     app.access.reloads.write(&mut out);

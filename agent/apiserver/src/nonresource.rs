@@ -19,6 +19,8 @@ pub const MINOR: i64 = 36;
 /// The version this server says it is, with what it is built from.
 pub const GIT_VERSION: &str = "v1.36.3+keelson";
 
+const METRICS: &str = "text/plain; version=0.0.4";
+
 /// Answers a request whose path is no resource.
 pub async fn serve(
     app: &Arc<App>,
@@ -36,11 +38,11 @@ pub async fn serve(
             only_get(parts)?;
             Ok(answer::indented(StatusCode::OK, &version()))
         }
-        "metrics" if matches!(path, "/metrics" | "/metrics/slis") => Ok(answer::bytes(
-            StatusCode::OK,
-            "text/plain; version=0.0.4",
-            crate::metrics::all(app) + &crate::audited::metrics(app),
-        )),
+        "metrics" if path == "/metrics/slis" => Ok(answer::bytes(StatusCode::OK, METRICS, app.metrics.checks.text())),
+        "metrics" if path == "/metrics" => {
+            let text = crate::metrics::all(app).await + &crate::audited::metrics(app);
+            Ok(answer::bytes(StatusCode::OK, METRICS, text))
+        }
         _ if is_page => Ok(zpages::serve(app, parts, query, &root_paths(app))),
         "debug" if path == "/debug/flags" || path.starts_with("/debug/flags/") => {
             Ok(zpages::debug_flags(app, parts, path, body).await)
@@ -140,7 +142,7 @@ fn discover(app: &App, parts: &Parts, info: &RequestInfo) -> Result<Response<Bod
     let kinds = &app.kinds();
     let hashes = app.config.features.is_on("StorageVersionHash");
     let document = match segments.as_slice() {
-        ["api"] => Some(discovery::core_versions(&format!("{}:{}", app.config.advertise, app.config.bind.port()))),
+        ["api"] => Some(discovery::core_versions(&app.config.external_address())),
         ["api", version] => discovery::resources(kinds, ("", version), hashes),
         ["apis"] => Some(discovery::groups(kinds)),
         ["apis", group] => discovery::group(kinds, group),

@@ -17,6 +17,7 @@ use crate::status::Result;
 use crate::strategy::Part;
 
 pub use endpoints::withdraw;
+pub use identity::lease_name;
 
 /// Tells the others until shutdown, and takes back at its end what would outlive this server.
 pub async fn run(app: &Arc<App>, shutdown: &Shutdown) {

@@ -7,7 +7,7 @@ use std::time::Instant;
 use api::Kind;
 use futures::FutureExt as _;
 use http::request::Parts;
-use http::{HeaderMap, Request, Response};
+use http::{HeaderMap, Method, Request, Response, StatusCode};
 use parking_lot::Mutex;
 
 use crate::answer::{self, Body};
@@ -20,7 +20,8 @@ use crate::negotiate::{self, Accept};
 use crate::request::{Query, RequestInfo};
 use crate::serve::SentBy;
 use crate::status::{Failure, Result};
-use crate::{handlers, nonresource};
+use crate::user::User;
+use crate::{ending, handlers, nonresource, traced};
 
 /// Certificates the client showed on its connection, the leaf first; put into a request's extensions by the server.
 #[derive(Clone)]
@@ -35,6 +36,25 @@ pub struct PeerAddress(pub std::net::IpAddr);
 
 /// Answers one request. Never fails: what goes wrong is an answer too.
 pub async fn serve(app: Arc<App>, request: Request<Body>) -> Response<Body> {
+    let origin = app.config.conduct.browsers.allowed(request.headers());
+    let mut response = match ending::refusal(&app, &request) {
+        Some(refusal) => refusal,
+        None if origin.is_some() && request.method() == Method::OPTIONS => preflight(&request),
+        None => respond(app.clone(), request).await,
+    };
+    app.config.conduct.browsers.tell(response.headers_mut(), origin);
+    response
+}
+
+/// A browser asks whether a page may ask.
+fn preflight(request: &Request<Body>) -> Response<Body> {
+    let mut response = Response::new(answer::full(""));
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    answer::common_headers(&mut response, &audit_id(request.headers()), &[]);
+    response
+}
+
+async fn respond(app: Arc<App>, request: Request<Body>) -> Response<Body> {
     let started = Instant::now();
     let (parts, body) = request.into_parts();
     let query = Query::parse(parts.uri.query().unwrap_or_default());
@@ -49,14 +69,20 @@ pub async fn serve(app: Arc<App>, request: Request<Body>) -> Response<Body> {
     marks.received = app.auditor.as_ref().map(|_| jiff::Timestamp::now());
     let headers = parts.headers.clone();
     let limit = if info.is_long_running() { None } else { Some(app.config.request_timeout) };
+    let _running = limit.map(|_| app.ending.request());
     let is_interactive = limit.is_none() && verb != "watch";
     let work = audited::guard(handle(&app, parts, body, (query, info), &mut marks));
     let result = match limit {
         None => work.await,
-        Some(limit) => tokio::time::timeout(limit, work)
-            .await
-            .unwrap_or_else(|_| Err(Failure::timeout("Timeout: request did not complete within the allotted timeout"))),
+        Some(limit) => tokio::time::timeout(limit, work).await.unwrap_or_else(|_| {
+            let late = Failure::timeout("Timeout: request did not complete within the allotted timeout");
+            app.metrics.requests.terminated(labels, late.code().as_u16());
+            Err(late)
+        }),
     };
+    if let (true, Err(failure)) = (marks.shed, &result) {
+        app.metrics.requests.terminated(labels, failure.code().as_u16());
+    }
     let mut response = result.unwrap_or_else(|failure| {
         // A client that takes none of our encodings gets what a person reads. A failure has no other form.
         let mut accept = Accept::parse(&headers, false).unwrap_or_else(|_| Accept::fallback(&headers));
@@ -114,6 +140,8 @@ pub struct Marks {
     flow: Option<Arc<Flow>>,
     /// Whether it got no further than who asks and whether they may.
     refused: bool,
+    /// Whether there were too many.
+    shed: bool,
     /// The request's id.
     pub audit_id: String,
     /// When it came, where that is noted.
@@ -126,7 +154,7 @@ pub struct Marks {
 
 async fn handle(
     app: &Arc<App>,
-    mut parts: Parts,
+    parts: Parts,
     body: Body,
     (query, info): (Query, RequestInfo),
     marks: &mut Marks,
@@ -142,11 +170,29 @@ async fn handle(
     let user = audited::admit(app, (&parts, &info, &query), marks).await;
     app.metrics.identified[usize::from(user.is_err())].fetch_add(1, Relaxed);
     let user = user?;
+    let span = traced::begin(app, &parts, &info, &user, &marks.audit_id);
+    let work = admitted(app, parts, body, (query, info, user), marks);
+    match span {
+        None => work.await,
+        Some(span) => traced::answer(span, work.boxed()).await,
+    }
+}
+
+/// The rest of the way of a request whose sender is known.
+async fn admitted(
+    app: &Arc<App>,
+    mut parts: Parts,
+    body: Body,
+    (query, info, user): (Query, RequestInfo, User),
+    marks: &mut Marks,
+) -> Result<Response<Body>> {
     if !info.is_long_running() || info.verb == "watch" {
         marks.flow = app.flows.classify(&user, &info);
     }
     let asked = Asked { cache: &app.cache, user: &user, info: &info, query: &query };
-    let place = app.flows.enter(marks.flow.as_ref(), &asked).await?;
+    let place = app.flows.enter(marks.flow.as_ref(), &asked).await;
+    marks.shed = place.is_err();
+    let place = place?;
     let allowed = app.access.authorize(&user, &info, &query, &marks.record).await;
     app.metrics.authorized[usize::from(allowed.is_err())].fetch_add(1, Relaxed);
     allowed?;
@@ -179,7 +225,7 @@ async fn handle(
     };
     crate::custom::warn_deprecated(&call);
     let no_method = Failure::method_not_allowed();
-    let result = handlers::dispatch(&call, parts, body).boxed().await;
+    let result = traced::inside(traced::handler(&call), handlers::dispatch(&call, parts, body).boxed()).await;
     marks.warnings.extend(call.warnings.into_inner());
     // What is refused before anybody looks at the kind has no warnings about it.
     let is_early =

@@ -16,8 +16,8 @@ use std::time::Duration;
 
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
-use http::header::{CONTENT_LENGTH, Entry};
-use http::{Method, Request, Response};
+use http::header::{CONNECTION, CONTENT_LENGTH, Entry};
+use http::{HeaderValue, Method, Request, Response};
 use http_body::Body as _;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
@@ -31,6 +31,8 @@ use tokio_util::task::TaskTracker;
 
 use crate::answer::{Body, BodyError, BoxError};
 use crate::app::App;
+use crate::config::Config;
+use crate::ending::LastOfConnection;
 use crate::pipeline::{self, PeerAddress, PeerCertificates};
 use cork::{CorkHandle, Corked};
 use idle::{Activity, Busy};
@@ -46,8 +48,6 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How long a client may take for the headers of a request.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
-/// Streams that a client may open on one HTTP/2 connection.
-const MAX_STREAMS: u32 = 250;
 /// Bytes of a request's line and headers: long selectors are in them.
 const MAX_HEADER_BYTES: u32 = (1 << 20) + 4096;
 /// Bytes of an answer that an HTTP/2 stream keeps for a client that does not read.
@@ -89,13 +89,15 @@ where
 }
 
 /// Serves connections until shutdown, then lets those in flight finish.
-pub async fn listen(app: Arc<App>, listener: TcpListener, tls: Option<Certificates>, shutdown: Shutdown) {
-    let connections = TaskTracker::new();
-    let drain = app.config.drain_timeout;
+pub async fn listen(app: Arc<App>, listener: TcpListener, tls: Option<Certificates>) {
+    let (connections, shutdown) = (TaskTracker::new(), Shutdown::new());
+    let stopping = app.config.conduct.stopping;
+    let drain = app.config.drain_timeout + stopping.watch_grace;
+    let mut closed = std::pin::pin!(closed(&app, drain));
     loop {
         let stream = tokio::select! {
             accepted = listener.accept() => accepted,
-            () = shutdown.wait() => break,
+            () = &mut closed => break,
         };
         match stream {
             Ok((stream, from)) => {
@@ -109,9 +111,19 @@ pub async fn listen(app: Arc<App>, listener: TcpListener, tls: Option<Certificat
         }
     }
     drop(listener);
+    shutdown.trigger();
     connections.close();
     if tokio::time::timeout(drain, connections.wait()).await.is_err() {
         tracing::warn!("some connections were still open after the time to drain");
+    }
+}
+
+/// Returns once no connections are to be accepted any more.
+async fn closed(app: &App, drain: Duration) {
+    app.shutdown.wait().await;
+    if app.config.conduct.stopping.sends_elsewhere {
+        // Clients that come now are told to go elsewhere.
+        let _late = tokio::time::timeout(drain, app.ending.drained()).await;
     }
 }
 
@@ -174,7 +186,7 @@ async fn serve<T, S>(
 {
     let activity = Activity::new();
     let (begun, granted) = (activity.clone(), patience.clone());
-    let builder = builder(app.config.request_timeout);
+    let builder = builder(&app.config);
     let service = hyper::service::service_fn(move |request| {
         let busy = begun.begin();
         // Boxed, since connections and streams keep the room for it as long as they live.
@@ -190,8 +202,8 @@ async fn serve<T, S>(
     }
 }
 
-fn builder(patience: Duration) -> Builder<Streams> {
-    let mut builder = Builder::new(Streams { patience });
+fn builder(config: &Config) -> Builder<Streams> {
+    let mut builder = Builder::new(Streams { patience: config.request_timeout });
     builder
         .http1()
         .timer(TokioTimer::new())
@@ -200,7 +212,7 @@ fn builder(patience: Duration) -> Builder<Streams> {
     builder
         .http2()
         .timer(TokioTimer::new())
-        .max_concurrent_streams(MAX_STREAMS)
+        .max_concurrent_streams(config.conduct.max_streams)
         .max_header_list_size(MAX_HEADER_BYTES)
         .max_send_buf_size(MAX_SEND_BYTES)
         .enable_connect_protocol();
@@ -229,8 +241,16 @@ async fn answer(
     }
     let is_http1 = request.version() < http::Version::HTTP_2;
     let is_head = request.method() == Method::HEAD;
+    let chance = app.config.conduct.goaway_chance;
+    let goes_away = !is_http1 && chance > 0.0 && rand::random::<f64>() < chance;
     let request = request.map(|body| body.map_err(BodyError::new).boxed_unsync());
-    let response = pipeline::serve(app, request).await;
+    let mut response = pipeline::serve(app, request).await;
+    let is_last = response.extensions().get::<LastOfConnection>().is_some();
+    if is_last && is_http1 {
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    } else if is_last || goes_away {
+        busy.dismiss();
+    }
     if response.extensions().get::<pipeline::Interactive>().is_some() {
         patience.grant();
     }

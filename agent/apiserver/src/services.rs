@@ -22,6 +22,7 @@ use crate::app::{App, Call};
 use crate::codec;
 use crate::config::IpRange;
 use crate::handlers::create_object;
+use crate::metrics::Text;
 use crate::start::internal_call;
 use crate::status::{Failure, FieldError, Result};
 use crate::tree;
@@ -324,6 +325,25 @@ async fn forget(app: &Arc<App>, address: &str) {
     }
 }
 
+/// How many addresses of each range are taken and how many are left, as metrics.
+pub fn write_allocated(app: &App, out: &mut Text) {
+    let storage = app.cache.known("networking.k8s.io", "ipaddresses");
+    let taken: Vec<IpAddr> = storage.snapshot().values().filter_map(|object| object.name().parse().ok()).collect();
+    let count = |range: IpRange| taken.iter().filter(|address| range.contains(**address)).count() as u128;
+    let ranges: Vec<(String, u128, u128)> =
+        app.config.service_ranges.iter().map(|range| (range.to_string(), count(*range), range.usable())).collect();
+    let name = "kube_apiserver_clusterip_allocator_allocated_ips";
+    out.family(name, "gauge", "Addresses of Services that are taken.");
+    for (range, taken, _) in &ranges {
+        out.sample(name, &[("cidr", range)], taken);
+    }
+    let name = "kube_apiserver_clusterip_allocator_available_ips";
+    out.family(name, "gauge", "Addresses of Services that are left.");
+    for (range, taken, all) in &ranges {
+        out.sample(name, &[("cidr", range)], all.saturating_sub(*taken));
+    }
+}
+
 /// Gives back what a deleted object held.
 pub async fn after_delete(call: &Call, value: &Value) {
     let dry_run = call.is_dry_run().unwrap_or(false);
@@ -336,6 +356,13 @@ pub async fn after_delete(call: &Call, value: &Value) {
 }
 
 impl IpRange {
+    /// How many addresses Services can have: neither the first, nor the last one of IPv4.
+    fn usable(self) -> u128 {
+        let all = 1_u128.checked_shl(self.bits() - u32::from(self.prefix)).unwrap_or(u128::MAX);
+        let reserved = if self.base.is_ipv4() { 2 } else { 1 };
+        all.saturating_sub(reserved).min(i64::MAX.unsigned_abs().into())
+    }
+
     fn bits(self) -> u32 {
         if self.base.is_ipv4() { 32 } else { 128 }
     }

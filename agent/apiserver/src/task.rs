@@ -5,16 +5,18 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use lifecycle::{Shutdown, Tasks};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 
 use crate::app::App;
 use crate::config::Config;
 use crate::error::Error;
 use crate::serve::{self, ApiService};
-use crate::{peers, start};
+use crate::{ending, peers, start};
 
 /// How long the tasks in the background may take to end.
 const TASK_TIMEOUT: Duration = Duration::from_secs(5);
+/// Connections that may wait to be accepted, as many as the standard library has.
+const BACKLOG: u32 = 1024;
 
 /// Serves the API until shutdown. Returns once everything has ended.
 ///
@@ -26,10 +28,10 @@ pub async fn run(config: Config, store: Arc<dyn store::Store>, shutdown: Shutdow
     let tasks = Tasks::new();
     // Watches end first, so that the connections they run on can drain.
     let background = Shutdown::new();
-    let app = App::new(config, store, shutdown.clone())?;
+    let app = App::new(config, store, shutdown)?;
     spawn(&app, &tasks, &background);
     tracing::info!(address = ?listener.local_addr().ok(), "serving");
-    serve::listen(app, listener, tls, shutdown).await;
+    serve::listen(app, listener, tls).await;
     background.trigger();
     let left = tasks.drain(TASK_TIMEOUT).await;
     if !left.is_empty() {
@@ -39,7 +41,16 @@ pub async fn run(config: Config, store: Arc<dyn store::Store>, shutdown: Shutdow
 }
 
 async fn listener(config: &Config) -> std::io::Result<TcpListener> {
-    let Some(bound) = &config.listener else { return TcpListener::bind(config.bind).await };
+    let Some(bound) = &config.listener else {
+        if !config.conduct.shares_port {
+            return TcpListener::bind(config.bind).await;
+        }
+        let socket = if config.bind.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+        socket.set_reuseaddr(true)?;
+        socket.set_reuseport(true)?;
+        socket.bind(config.bind)?;
+        return socket.listen(BACKLOG);
+    };
     let bound = bound.try_clone()?;
     bound.set_nonblocking(true)?;
     TcpListener::from_std(bound)
@@ -72,6 +83,8 @@ pub fn service(
 }
 
 fn spawn(app: &Arc<App>, tasks: &Tasks, shutdown: &Shutdown) {
+    let closed = app.clone();
+    tasks.spawn("ending", async move { ending::run(&closed).await });
     let (cache, stop) = (app.cache.clone(), shutdown.clone());
     tasks.spawn("cache", async move { cache.run(stop).await });
     let (fed, stop) = (app.clone(), shutdown.clone());
@@ -88,6 +101,10 @@ fn spawn(app: &Arc<App>, tasks: &Tasks, shutdown: &Shutdown) {
             auditor.run(&stop).await;
         }
     });
+    if let Some(exporter) = app.exporter.lock().take() {
+        let stop = shutdown.clone();
+        tasks.spawn("traces", async move { exporter.run(&stop).await });
+    }
     let (flows, stop) = (app.clone(), shutdown.clone());
     tasks.spawn("flow-schemas", async move { crate::flow::run(&flows, &stop).await });
     let (read, stop) = (app.clone(), shutdown.clone());
@@ -100,7 +117,7 @@ fn spawn(app: &Arc<App>, tasks: &Tasks, shutdown: &Shutdown) {
         }
         // This one takes back what it told while everything else still runs.
         tokio::join!(
-            peers::run(&app, &app.shutdown),
+            peers::run(&app, &app.stopping),
             crate::services::keep_repaired(&app, &app.shutdown),
             start::keep_flow(&app, &app.shutdown),
             crate::used_tokens::run(&app, &app.shutdown),

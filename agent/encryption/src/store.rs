@@ -284,6 +284,10 @@ impl Store for Encrypted {
         self.inner.health().await
     }
 
+    async fn sizes(&self) -> ::store::Result<Vec<u64>> {
+        self.inner.sizes().await
+    }
+
     async fn is_stale(&self, key: &[u8]) -> ::store::Result<bool> {
         let Some(kv) = self.inner.get(key, None).await?.kv else { return Ok(false) };
         Ok(self.shared.try_open(&kv).await.is_ok_and(|opened| opened.is_stale))

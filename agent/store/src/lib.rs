@@ -22,6 +22,7 @@ pub mod embedded;
 mod error;
 pub mod etcd;
 mod model;
+mod rebased;
 mod watch;
 
 use std::time::Duration;
@@ -34,6 +35,7 @@ pub use embedded::Embedded;
 pub use error::Error;
 pub use etcd::Etcd;
 pub use model::{Event, EventKind, GetResult, KeyValue, RangeRequest, RangeResult, Revision, WriteResult, prefix_end};
+pub use rebased::Rebased;
 pub use watch::{ProgressHandle, WatchBatch, WatchRequest, WatchStream};
 
 /// What a store answers.
@@ -73,6 +75,11 @@ pub trait Store: Send + Sync + 'static {
 
     /// Whether reads and writes can be served now.
     async fn health(&self) -> Result<()>;
+
+    /// Bytes that the database takes on each member that tells so; none where nothing does.
+    async fn sizes(&self) -> Result<Vec<u64>> {
+        Ok(Vec::new())
+    }
 
     /// Whether a key's value lies there in another form than it would be written in now, so that writing the same again
     /// is not in vain.

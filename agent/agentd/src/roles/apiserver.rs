@@ -2,6 +2,7 @@
 
 mod access;
 mod audit;
+mod conduct;
 pub(crate) mod encryption;
 mod others;
 mod service_accounts;
@@ -21,12 +22,10 @@ use apiserver::{
     ProxyClient, Served,
 };
 use clap::{ArgAction, Args};
-use store::Store;
+use store::{Rebased, Store};
 
-use crate::process;
-
-/// Time between compactions of the store, as upstream.
-const COMPACT_EVERY: Duration = Duration::from_secs(300);
+use crate::logs::{self, Format, Logs};
+use crate::process::{self, Running};
 
 /// Upstream's flags. A flag that is not here is refused.
 #[derive(Args)]
@@ -53,6 +52,12 @@ pub(crate) struct Options {
     /// Its key.
     #[arg(long)]
     etcd_keyfile: Option<PathBuf>,
+    /// What keys in etcd begin with.
+    #[arg(long, default_value = "/registry")]
+    etcd_prefix: String,
+    /// Time between compactions of etcd; none if this is zero.
+    #[arg(long, default_value = "5m0s", value_parser = duration)]
+    etcd_compaction_interval: Duration,
     /// Ranges of Service addresses, at most one a family.
     #[arg(long, value_delimiter = ',', default_value = "10.0.0.0/24")]
     service_cluster_ip_range: Vec<String>,
@@ -140,25 +145,55 @@ pub(crate) struct Options {
     #[command(flatten)]
     serving: serving::ServingOptions,
     #[command(flatten)]
+    conduct: conduct::ConductOptions,
+    /// Where spans of requests are sent to: a `TracingConfiguration`.
+    #[arg(long)]
+    tracing_config_file: Option<PathBuf>,
+    /// How the log is written.
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    logging_format: Format,
+    /// Whether errors alone go to standard error, and the rest of a log of text to standard output.
+    #[arg(long, default_value_t = false, num_args = 0..=1, default_missing_value = "true", require_equals = true, action = ArgAction::Set)]
+    log_text_split_stream: bool,
+    /// How much is logged: from 4 on what is of use when something is looked for, from 6 on everything.
+    #[arg(long, short = 'v', default_value_t = 0)]
+    v: i32,
+    #[command(flatten)]
     others: others::Others,
 }
 
 pub(crate) fn run(options: Options) -> Result<()> {
-    process::run(process::FOR_A_CLUSTER, |shutdown| async move {
+    let logs = Logs { format: options.logging_format, is_split: options.log_text_split_stream, detail: options.v };
+    let end_within = process::END_WITHIN + options.conduct.end_later();
+    let running = Running { threads: process::FOR_A_CLUSTER, logs, end_within: || end_within };
+    process::run_as(running, |shutdown| async move {
         options.others.verify()?;
         let store = open(&options).await?;
         let config = config(&options)?;
         let compacting = store.clone();
-        let store = options.encryption.wrap(store, &shutdown).await?;
-        let stop = shutdown.clone();
+        let prefix = prefix(&options.etcd_prefix);
+        let store = options.encryption.wrap(store, &prefix, &shutdown).await?;
+        let store = if prefix == ROOT { store } else { Arc::new(Rebased::new(store, ROOT, &prefix)) };
+        let (stop, every) = (shutdown.clone(), options.etcd_compaction_interval);
         let compactor = tokio::spawn(async move {
-            store::run_compactor(&*compacting, COMPACT_EVERY, async move { stop.wait().await }).await;
+            if !every.is_zero() {
+                store::run_compactor(&*compacting, every, async move { stop.wait().await }).await;
+            }
         });
         let served = apiserver::run(config, store, shutdown.clone()).await.context("serving the API");
         shutdown.trigger();
         compactor.await.context("the compactor ended badly")?;
         served
     })
+}
+
+/// What keys are called by.
+const ROOT: &str = "/registry";
+
+/// A prefix with a slash before it and none behind, as upstream makes one of whatever is given.
+fn prefix(text: &str) -> String {
+    let parts = text.split('/').filter(|part| !part.is_empty());
+    parts.map(|part| format!("/{part}")).collect()
 }
 
 async fn open(options: &Options) -> Result<Arc<dyn Store>> {
@@ -221,7 +256,9 @@ fn config(options: &Options) -> Result<Config> {
         plugins: Plugins::try_new(&options.enable_admission_plugins, &options.disable_admission_plugins)?,
         admission: admission(options)?,
         audit: options.audit.config()?,
-        log_detail: Some(process::set_log_detail),
+        log_detail: Some(logs::set_detail),
+        conduct: options.conduct.conduct()?,
+        traces: options.tracing_config_file.as_deref().map(traces::Settings::from_file).transpose()?,
         features,
         served,
         flags: in_force(crate::arguments::by_file_name(std::env::args_os()).into_iter().skip(2)),
@@ -306,7 +343,14 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
 
 #[cfg(test)]
 mod tests {
-    use super::in_force;
+    use super::{in_force, prefix};
+
+    #[test]
+    fn a_prefix_begins_with_a_slash_and_ends_without() {
+        for (text, wanted) in [("/registry", "/registry"), ("blue", "/blue"), ("/a//b/", "/a/b"), ("", "")] {
+            assert_eq!(prefix(text), wanted);
+        }
+    }
 
     #[test]
     fn of_a_flag_given_again_the_last_value_counts() {

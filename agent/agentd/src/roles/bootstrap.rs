@@ -11,12 +11,12 @@ use anyhow::{Context, Result};
 use manifest::Manifest;
 
 use super::control_plane::documents;
-use crate::{node, paths, process};
+use crate::{node, paths};
 
 const PUBLIC_MODE: u32 = 0o644;
 
 pub(crate) fn run() -> Result<()> {
-    process::start_logs();
+    crate::logs::Logs::default().start();
     let manifest = node::manifest_in_force()?;
     write_runtime(&manifest)?;
     if manifest.machine.role.has_control_plane() {

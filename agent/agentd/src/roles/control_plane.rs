@@ -80,13 +80,15 @@ async fn store(manifest: &Manifest, address: IpAddr, shutdown: &Shutdown) -> Res
     let store = Arc::new(store::Etcd::new(config).await.context("preparing the connection to etcd")?);
     let Some(path) = documents::encryption(Path::new(paths::API_SERVER), manifest) else { return Ok(store) };
     let settings = encryption::Settings { path, reloads: true };
-    super::apiserver::encryption::encrypted(store, settings, shutdown).await.context("control-plane.encryption")
+    super::apiserver::encryption::encrypted((store, "/registry"), settings, shutdown)
+        .await
+        .context("control-plane.encryption")
 }
 
 fn api_server(manifest: &Manifest, address: IpAddr) -> Result<apiserver::Config> {
     let ranges = manifest.cluster.service_cidrs.iter().map(|range| range.to_string().parse());
     let mut config = apiserver::Config {
-        log_detail: Some(process::set_log_detail),
+        log_detail: Some(crate::logs::set_detail),
         bind: SocketAddr::from((Ipv4Addr::UNSPECIFIED, manifest::API_PORT)),
         advertise: address,
         hostname: manifest.machine.hostname.to_string(),

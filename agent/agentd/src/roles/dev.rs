@@ -179,7 +179,7 @@ impl Trial {
             service_ranges: vec![self.services],
             token_issuer: format!("https://kubernetes.default.svc.{DOMAIN}"),
             token_signing_key: Some(self.pki("sa.key")),
-            log_detail: Some(process::set_log_detail),
+            log_detail: Some(crate::logs::set_detail),
             token_verify_keys: vec![self.pki("sa.pub")],
             authorization: Authorization::NodeRbac,
             front_proxy: Some(FrontProxy::new(self.pki("front-proxy-ca.crt"), vec!["front-proxy-client".to_owned()])),

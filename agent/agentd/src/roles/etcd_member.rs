@@ -19,7 +19,7 @@ const WITHIN: Duration = Duration::from_secs(120);
 const MODE: u32 = 0o644;
 
 pub(crate) fn run() -> Result<()> {
-    process::start_logs();
+    crate::logs::Logs::default().start();
     let manifest = node::manifest_in_force()?;
     let address = *node::addresses(&manifest)?.first().context("the machine has no address")?;
     let mut config = config(&manifest, address);

@@ -14,7 +14,9 @@ use manifest::Manifest;
 use tokio::sync::watch;
 
 use super::control_plane::again;
-use crate::{node, paths, process};
+use crate::logs::Logs;
+use crate::process::{self, Running};
+use crate::{node, paths};
 
 mod ending;
 mod images;
@@ -32,8 +34,9 @@ const DRAIN: std::time::Duration = std::time::Duration::from_secs(15);
 pub(crate) fn run() -> Result<()> {
     // Pods may get longer to end than anything else.
     let pods = || ending::time().unwrap_or_default();
-    let within = || process::END_WITHIN + pods();
-    process::run_within(process::FOR_A_MACHINE, within, |shutdown| async move {
+    let end_within = || process::END_WITHIN + pods();
+    let running = Running { threads: process::FOR_A_MACHINE, logs: Logs::default(), end_within };
+    process::run_as(running, |shutdown| async move {
         let manifest = node::manifest_in_force()?;
         let addresses = node::addresses(&manifest)?;
         let tasks = Tasks::new();

@@ -7,10 +7,10 @@ use anyhow::{Context, Result, bail};
 use manifest::OutboundProxy;
 use url::Url;
 
-use crate::{node, paths, process};
+use crate::{node, paths};
 
 pub(crate) fn run() -> Result<()> {
-    process::start_logs();
+    crate::logs::Logs::default().start();
     let manifest = node::manifest_in_force()?;
     let proxy = manifest.outbound.proxy.as_ref().map(environment).transpose().context("`outbound.proxy`")?;
     let mut command = Command::new(paths::CONTAINERD);

@@ -16,7 +16,6 @@ use crate::strategy::{Part, qos_class};
 use crate::validation::resources::is_extended;
 use crate::{codec, tree, validation};
 
-const SECONDS: i64 = 300;
 const DEFAULTS: &str = "scheduler.alpha.kubernetes.io/defaultTolerations";
 const ALLOWED: &str = "scheduler.alpha.kubernetes.io/tolerationsWhitelist";
 const MEMORY_PRESSURE: &str = "node.kubernetes.io/memory-pressure";
@@ -44,8 +43,10 @@ impl TolerationSettings {
 }
 
 /// DefaultTolerationSeconds.
-pub(super) fn add_defaults(pod: &mut Value) {
-    for key in ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"] {
+pub(super) fn add_defaults(call: &Call, pod: &mut Value) {
+    let (not_ready, unreachable) = call.app.config.conduct.toleration_seconds;
+    for (key, seconds) in [("node.kubernetes.io/not-ready", not_ready), ("node.kubernetes.io/unreachable", unreachable)]
+    {
         let tolerated = tree::list(pod, "/spec/tolerations").iter().any(|t| {
             let own_key = matches!(t["key"].as_str(), None | Some("")) || t["key"] == key;
             let own_effect = matches!(t["effect"].as_str(), None | Some("" | "NoExecute"));
@@ -53,7 +54,7 @@ pub(super) fn add_defaults(pod: &mut Value) {
         });
         if !tolerated {
             let toleration =
-                json!({"key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": SECONDS});
+                json!({"key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": seconds});
             tree::list_at(&mut pod["spec"], "tolerations").push(toleration);
         }
     }

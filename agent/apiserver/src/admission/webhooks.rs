@@ -28,7 +28,7 @@ use crate::cache::Storage;
 use crate::metrics::{Asked, Question, Step};
 use crate::status::{Failure, Result};
 use crate::validation::names;
-use crate::{codec, tree};
+use crate::{codec, traced, tree};
 
 pub use ask::{Client as WebhookClient, roots};
 use operations::Operations;
@@ -276,11 +276,34 @@ async fn ask(call: &Call, (hook, step, place): (&Hook, Step, &str), event: Event
     let client = ask::Client { app: &call.app, config: &hook.client, seconds: hook.timeout };
     let begun = Instant::now();
     let expected = Expected { version, uid: &uid, mutating: step == Step::Admit };
-    let answer = client.ask(&review, expected).await;
+    let span = span(call, hook, (step, event.operation), &uid);
+    let answer = traced::inside(span, client.ask(&review, expected)).await;
     let (asked, judged) = judge(call, (hook, place), answer);
     let question = Question { hook: &hook.name, step, operation: event.operation };
     call.app.metrics.admission.hook(question, asked, begun.elapsed());
     judged
+}
+
+/// The span of a question, as upstream describes it; none where it is not recorded.
+fn span(call: &Call, hook: &Hook, (step, operation): (Step, &str), uid: &str) -> Option<traces::Span> {
+    let name = match step {
+        Step::Admit => "Call mutating webhook",
+        Step::Validate => "Call validating webhook",
+    };
+    let mut span = traces::child(name, traces::Kind::Internal)?;
+    let info = &call.info;
+    let resource = format!("{}/{}, Resource={}", info.group, info.version, info.resource);
+    for (key, value) in [
+        ("configuration", &*hook.configuration),
+        ("webhook", &*hook.name),
+        ("resource", &resource),
+        ("subresource", &info.subresource),
+        ("operation", operation),
+        ("UID", uid),
+    ] {
+        span.text(key, value);
+    }
+    Some(span)
 }
 
 /// What an answer, or the want of one, means.

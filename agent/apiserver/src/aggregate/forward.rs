@@ -12,6 +12,7 @@ use crate::app::App;
 use crate::handlers::tunnel;
 use crate::pipeline::PeerAddress;
 use crate::status::{Failure, Result};
+use crate::traced;
 use crate::user::User;
 
 /// Passes a request on, telling who asks.
@@ -33,7 +34,12 @@ pub async fn serve(
     tunnel::hide_credentials(&mut parts.headers);
     name_user(&mut parts.headers, user);
     name_way(&mut parts, &target.authority());
-    let answer = tunnel::forward(&target, uri, parts, body).await;
+    let span = traces::child(&format!("HTTP {}", parts.method), traces::Kind::Client);
+    let answer = traced::inside(span, async {
+        traces::inject(&mut parts.headers);
+        tunnel::forward(&target, uri, parts, body).await
+    })
+    .await;
     answer.map(unless_elsewhere).map_err(|e| Failure::unavailable(format!("error trying to reach service: {e}")))
 }
 

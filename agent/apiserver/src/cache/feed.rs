@@ -22,6 +22,11 @@ impl Cache {
     /// breaks is tried again.
     pub async fn run(&self, shutdown: Shutdown) {
         self.follow(shutdown).await;
+        self.wake_watches();
+    }
+
+    /// Makes every watch look around although nothing happened.
+    pub fn wake_watches(&self) {
         self.all().iter().for_each(|storage| storage.newest.send_modify(|_revision| ()));
     }
 

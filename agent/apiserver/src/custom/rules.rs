@@ -4,6 +4,8 @@
 //! to compare with. What an update leaves as it was is warned of, not refused, unless the rule is about changes.
 
 use std::collections::BTreeMap;
+use std::sync::LazyLock;
+use std::time::Instant;
 
 use cel::{Activation, Budget, Environment, EvalErrorKind, Program, Type};
 use serde_json::Value;
@@ -11,8 +13,14 @@ use serde_json::Value;
 use super::check::follow;
 use super::schema::Schema;
 use super::validate::{correlated, unchanged};
+use crate::metrics::{Histogram, Text};
 use crate::status::FieldError;
 use crate::tree;
+
+const SECONDS: &[f64] = &[0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+/// Of the whole process: schemas keep their rules, and know no server.
+static COMPILED: LazyLock<Histogram> = LazyLock::new(|| Histogram::new(SECONDS));
+static EVALUATED: LazyLock<Histogram> = LazyLock::new(|| Histogram::new(SECONDS));
 
 /// The rules of a schema and of everything inside it.
 #[derive(Debug, Default)]
@@ -75,10 +83,7 @@ impl Rules {
         let rules = tree::list(schema, "/x-kubernetes-validations");
         let seen = if rules.is_empty() { None } else { cel::Schema::new(schema, "selfType", is_object) };
         Some(Self {
-            own: seen
-                .as_ref()
-                .map(|seen| rules.iter().map(|r| Rule::compile(r, seen, schema)).collect())
-                .unwrap_or_default(),
+            own: seen.as_ref().map(|seen| own(rules, seen, schema)).unwrap_or_default(),
             seen,
             ty: tree::text(schema, "/type").to_owned(),
             properties: properties.filter_map(|(k, s)| Some((k.clone(), Self::compile(s, is_embedded(s))?))).collect(),
@@ -98,8 +103,33 @@ impl Rules {
     ) -> Vec<FieldError> {
         let mut run = Run { budget: Budget::new(cel::OBJECT_BUDGET), errors: Vec::new(), warnings, is_over: false };
         let kept = Kept { own: old.map(|old| (schema, value, old)), above: None };
+        let begun = Instant::now();
         run.node(self, schema, (value, old), (field, kept));
+        EVALUATED.observe(begun.elapsed().as_secs_f64());
         run.errors
+    }
+}
+
+/// The rules of one schema.
+fn own(rules: &[Value], seen: &cel::Schema, schema: &Value) -> Vec<Rule> {
+    let begun = Instant::now();
+    let compiled = rules.iter().map(|rule| Rule::compile(rule, seen, schema)).collect();
+    COMPILED.observe(begun.elapsed().as_secs_f64());
+    compiled
+}
+
+/// How long rules took, as metrics.
+pub fn write_timings(out: &mut Text) {
+    for (name, help, seconds) in [
+        (
+            "apiserver_cel_compilation_duration_seconds",
+            "Seconds that the rules of a schema took to compile.",
+            &COMPILED,
+        ),
+        ("apiserver_cel_evaluation_duration_seconds", "Seconds that the rules about an object took.", &EVALUATED),
+    ] {
+        out.family(name, "histogram", help);
+        out.histogram(name, &[], seconds);
     }
 }
 

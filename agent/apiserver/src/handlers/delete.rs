@@ -3,6 +3,8 @@
 use std::sync::Arc;
 
 use api::schema::Message;
+use futures::StreamExt as _;
+use futures::stream::FuturesUnordered;
 use http::{Response, StatusCode};
 use serde_json::{Value, json};
 
@@ -177,12 +179,21 @@ pub(super) async fn delete_collection(call: &Call, body: bytes::Bytes) -> Result
     let options = DeleteOptions::parse(call, &body)?;
     let page = list::page(call).await?;
     warn_of_orphans(call, &options);
-    for object in &page.objects {
-        match remove_object(call, object.name(), &options).await {
-            Err(failure) if failure.code() != StatusCode::NOT_FOUND => return Err(failure),
-            _ => {}
+    let workers = call.app.config.conduct.collection_workers.max(1);
+    let (mut objects, mut removals) = (page.objects.iter(), FuturesUnordered::new());
+    loop {
+        while removals.len() < workers
+            && let Some(object) = objects.next()
+        {
+            removals.push(remove_object(call, object.name(), &options));
+        }
+        match removals.next().await {
+            None => break,
+            Some(Err(failure)) if failure.code() != StatusCode::NOT_FOUND => return Err(failure),
+            Some(_) => {}
         }
     }
+    drop(removals);
     list::respond(call, page)
 }
 

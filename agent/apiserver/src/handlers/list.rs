@@ -94,7 +94,9 @@ pub(super) async fn page(call: &Call) -> Result<Page> {
         .map(|(_, o)| o)
         .take_while(|o| o.key.starts_with(&prefix));
     let single = selection.single_name();
+    let mut looked_at = 0;
     while let Some(object) = range.next() {
+        looked_at += 1;
         if limit > 0 && page.objects.len() == limit {
             if let Some(last) = page.objects.last() {
                 // Events are read from the store, whose tokens have no slash in front.
@@ -110,6 +112,7 @@ pub(super) async fn page(call: &Call) -> Result<Page> {
         }
         page.objects.push(object.clone());
     }
+    call.app.metrics.kinds.listed(call.kind, looked_at, page.objects.len());
     crate::custom::converted(&call.app, storage, call.kind, &mut page.objects).await?;
     Ok(page)
 }

@@ -22,7 +22,7 @@ use crate::app::{App, Call};
 use crate::cache::{Change, Event, Object, Objects, Selection, Storage};
 use crate::codec::{self, Renderer};
 use crate::flow::{Place, Watching};
-use crate::metrics::Histogram;
+use crate::metrics::{Histogram, Requests};
 use crate::negotiate::{Accept, Encoding, Form};
 use crate::status::{Failure, FieldError, Result, Subject};
 use crate::strategy;
@@ -35,8 +35,8 @@ const BATCH: (usize, usize) = (256, 32 << 10);
 const TOGETHER: usize = 16 << 10;
 /// Time between two bookmarks.
 const BOOKMARK_INTERVAL: Duration = Duration::from_secs(60);
-/// Watches that name no timeout end after a random time in this range, so that they do not all end at once.
-const DEFAULT_SECONDS: std::ops::Range<u64> = 1800..3600;
+/// How long a watch lasts that may last for ever.
+const FOR_EVER: Duration = Duration::from_secs(30 * 365 * 24 * 3600);
 
 /// Marks the bookmark that ends the initial events.
 const INITIAL_END: &str = "k8s.io/initial-events-end";
@@ -54,6 +54,9 @@ struct Watcher {
     news: tokio::sync::watch::Receiver<i64>,
     /// Tells when the definition of a custom resource is another one.
     redefined: tokio::sync::watch::Receiver<()>,
+    begun: Instant,
+    /// The request's, by the word that metrics have for it.
+    scope: &'static str,
     deadline: Instant,
     /// Rings when a bookmark is due, or else at the deadline; one timer for the whole watch.
     alarm: Pin<Box<Sleep>>,
@@ -70,6 +73,8 @@ struct Watcher {
     raw: Vec<Arc<Event>>,
     ready: VecDeque<Bytes>,
     ended: bool,
+    /// Whether it ends because the server does.
+    leaves: bool,
     /// Held until the initial state has been sent.
     place: Option<Place>,
     /// Sizes of what is told.
@@ -85,6 +90,7 @@ pub(super) async fn watch(call: &Call) -> Result<Response<Body>> {
             "application/vnd.kubernetes.protobuf;stream=watch",
         ]));
     }
+    let begun = Instant::now();
     let storage = call.storage()?;
     let selection = super::list::selection(call, storage)?;
     let (initial, cursor, initial_end) = start(call, storage).await?;
@@ -95,8 +101,8 @@ pub(super) async fn watch(call: &Call) -> Result<Response<Body>> {
     let mut initial: Vec<Arc<Object>> = initial.values().filter(|o| wanted(o)).cloned().collect();
     crate::custom::converted(&call.app, storage, call.kind, &mut initial).await?;
     let seconds = call.query.integer("timeoutSeconds")?.and_then(|s| u64::try_from(s).ok()).filter(|s| *s > 0);
-    let seconds = seconds.unwrap_or_else(|| rand::rng().random_range(DEFAULT_SECONDS));
-    let deadline = Instant::now() + Duration::from_secs(seconds);
+    let length = seconds.map_or_else(|| usual_length(call.app.config.conduct.min_watch), Duration::from_secs);
+    let deadline = Instant::now() + length.min(FOR_EVER);
     let bookmark_at = call.query.flag("allowWatchBookmarks").then(|| Instant::now() + BOOKMARK_INTERVAL);
     let watcher = Watcher {
         app: call.app.clone(),
@@ -107,6 +113,8 @@ pub(super) async fn watch(call: &Call) -> Result<Response<Body>> {
         selection,
         prefix,
         cursor,
+        begun,
+        scope: Requests::scope(&call.info),
         news: storage.subscribe(),
         redefined: storage.redefined(),
         deadline,
@@ -119,10 +127,12 @@ pub(super) async fn watch(call: &Call) -> Result<Response<Body>> {
         raw: Vec::new(),
         ready: VecDeque::new(),
         ended: false,
+        leaves: false,
         place: call.place.lock().take(),
         sizes: call.app.metrics.watched(call.kind),
         _watching: call.app.flows.watchers().begin(&call.info, &call.query),
     };
+    call.app.ending.begin_watch();
     // Boxed, since the stream moves its state with every frame.
     let frames = futures::stream::unfold(Box::new(watcher), |mut w| async { w.next().await.map(|frame| (frame, w)) });
     let body = StreamBody::new(frames.map(|bytes| Ok(Frame::data(bytes)))).boxed_unsync();
@@ -130,6 +140,11 @@ pub(super) async fn watch(call: &Call) -> Result<Response<Body>> {
     let media_type = call.accept.encoding.watch_media_type();
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
     Ok(response)
+}
+
+/// Watches that name no timeout end after a random time, so that they do not all end at once.
+fn usual_length(least: Duration) -> Duration {
+    if least.is_zero() { FOR_EVER } else { least.mul_f64(rand::rng().random_range(1.0..2.0)) }
 }
 
 /// The initial state, the cursor and whether the end of the initial state is to be told.
@@ -204,6 +219,12 @@ fn check_options(call: &Call, version: &str) -> Result<()> {
 
 const NOT_OLDER: &str = "NotOlderThan";
 
+impl Drop for Watcher {
+    fn drop(&mut self) {
+        self.app.ending.end_watch();
+    }
+}
+
 impl Watcher {
     async fn next(&mut self) -> Option<Bytes> {
         loop {
@@ -220,6 +241,7 @@ impl Watcher {
             if std::mem::take(&mut self.initial_end) {
                 let frame = self.bookmark(self.cursor, true);
                 self.ready.extend(frame);
+                self.app.metrics.kinds.told_first(self.kind, self.scope, self.begun.elapsed());
                 continue;
             }
             self.place = None;
@@ -286,15 +308,27 @@ impl Watcher {
 
     /// Waits for news, which also come when the server goes down, or for the alarm.
     async fn wait(&mut self) {
-        if self.app.shutdown.is_triggered() {
-            self.ended = true;
-            return;
+        if self.app.shutdown.is_triggered() && !self.leaves {
+            self.leave();
+            if self.ended {
+                return;
+            }
         }
         tokio::select! {
             changed = self.news.changed() => self.ended |= changed.is_err(),
             _ = self.redefined.changed() => self.ended = true,
             () = &mut self.alarm => self.alarm_rang(),
         }
+    }
+
+    /// The server ends: this watch does when it is its turn.
+    fn leave(&mut self) {
+        self.leaves = true;
+        let turn = self.app.ending.turn(self.app.config.conduct.stopping.watch_grace);
+        self.ended = turn.is_zero();
+        self.deadline = self.deadline.min(Instant::now() + turn);
+        let next = self.alarm.deadline().min(self.deadline);
+        self.alarm.as_mut().reset(next);
     }
 
     /// It is time for a bookmark, or for the end.

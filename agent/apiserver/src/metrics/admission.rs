@@ -81,7 +81,7 @@ pub struct Question<'a> {
 }
 
 /// Series of one metric, by the values of their labels. What is counted with every write has labels that need no copies.
-struct Series<L, T, const N: usize>(RwLock<HashMap<[L; N], Arc<T>>>);
+pub(super) struct Series<L, T, const N: usize>(RwLock<HashMap<[L; N], Arc<T>>>);
 
 impl<L, T, const N: usize> Default for Series<L, T, N> {
     fn default() -> Self {
@@ -90,7 +90,7 @@ impl<L, T, const N: usize> Default for Series<L, T, N> {
 }
 
 impl<L: Hash + Ord + Clone + AsRef<str>, T, const N: usize> Series<L, T, N> {
-    fn at(&self, key: [L; N], make: impl FnOnce() -> T) -> Arc<T> {
+    pub(super) fn at(&self, key: [L; N], make: impl FnOnce() -> T) -> Arc<T> {
         if let Some(known) = self.0.read().get(&key) {
             return known.clone();
         }
@@ -101,7 +101,7 @@ impl<L: Hash + Ord + Clone + AsRef<str>, T, const N: usize> Series<L, T, N> {
         all.entry(key).or_insert_with(|| Arc::new(make())).clone()
     }
 
-    fn write(&self, names: [&str; N], mut write: impl FnMut(&[(&str, &str)], &T)) {
+    pub(super) fn write(&self, names: [&str; N], mut write: impl FnMut(&[(&str, &str)], &T)) {
         let mut all: Vec<_> = self.0.read().iter().map(|(key, value)| (key.clone(), value.clone())).collect();
         all.sort_by(|(a, _), (b, _)| a.cmp(b));
         for (key, value) in &all {

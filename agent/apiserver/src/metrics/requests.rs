@@ -42,6 +42,11 @@ const SUBRESOURCES: [&str; 14] = [
     "token",
 ];
 
+/// A subresource that is told apart from others; empty for all those that are not.
+pub(super) fn subresource(name: &str) -> &'static str {
+    SUBRESOURCES.into_iter().find(|known| *known == name).unwrap_or("")
+}
+
 /// Paths that are told apart; all others are one.
 const PATHS: [&str; 10] =
     ["/api", "/apis", "/healthz", "/livez", "/metrics", "/openapi/v2", "/openapi/v3", "/readyz", "/version", "/debug"];
@@ -77,19 +82,14 @@ impl Labels {
                 dry_run: "",
             };
         };
-        let scope = match () {
-            () if !info.name.is_empty() || info.verb == "create" => "resource",
-            () if !info.namespace.is_empty() => "namespace",
-            () => "cluster",
-        };
         Self {
             component: "apiserver",
             verb: verb(info, is_apply),
             group: kind.group,
             version: kind.version,
             resource: kind.plural,
-            subresource: SUBRESOURCES.into_iter().find(|s| *s == info.subresource).unwrap_or(""),
-            scope,
+            subresource: subresource(&info.subresource),
+            scope: Requests::scope(info),
             dry_run: if query.get("dryRun") == "All" { "All" } else { "" },
         }
     }
@@ -129,6 +129,8 @@ fn verb(info: &RequestInfo, is_apply: bool) -> &'static str {
 /// Requests that are the same in all labels.
 struct Series {
     codes: Mutex<Vec<(u16, u64)>>,
+    /// Those that this server did not let finish, or did not begin with.
+    terminated: Mutex<Vec<(u16, u64)>>,
     seconds: Histogram,
     objective: Histogram,
     sizes: Histogram,
@@ -147,6 +149,7 @@ impl Requests {
         let new = || {
             Arc::new(Series {
                 codes: Mutex::default(),
+                terminated: Mutex::default(),
                 seconds: Histogram::new(SECONDS),
                 objective: Histogram::new(OBJECTIVE_SECONDS),
                 sizes: Histogram::new(SIZES),
@@ -168,6 +171,21 @@ impl Requests {
         http_body_util::BodyExt::boxed_unsync(Counted { body, answer })
     }
 
+    /// Counts a request that took too long, or one too many.
+    pub fn terminated(&self, labels: Labels, code: u16) {
+        count(&mut self.series(labels).terminated.lock(), code);
+    }
+
+    /// The scope of a request.
+    #[must_use]
+    pub fn scope(info: &RequestInfo) -> &'static str {
+        match () {
+            () if !info.name.is_empty() || info.verb == "create" => "resource",
+            () if !info.namespace.is_empty() => "namespace",
+            () => "cluster",
+        }
+    }
+
     /// All families.
     pub fn write(&self, out: &mut Text) {
         let mut all: Vec<(Labels, Arc<Series>)> = self.0.read().iter().map(|(l, s)| (*l, s.clone())).collect();
@@ -179,6 +197,16 @@ impl Requests {
                 let code = code.to_string();
                 let mut pairs = labels.pairs().to_vec();
                 pairs.extend([("code", &*code), ("dry_run", labels.dry_run)]);
+                out.sample(name, &pairs, count);
+            }
+        }
+        let name = "apiserver_request_terminations_total";
+        out.family(name, "counter", "Requests that were not begun with, or not let finish.");
+        for (labels, series) in &all {
+            for (code, count) in series.terminated.lock().iter() {
+                let code = code.to_string();
+                let mut pairs = labels.pairs().to_vec();
+                pairs.push(("code", &*code));
                 out.sample(name, &pairs, count);
             }
         }
@@ -211,6 +239,13 @@ fn is_long_running(labels: &Labels) -> bool {
     matches!(labels.verb, "WATCH" | "CONNECT") || labels.subresource == "log"
 }
 
+fn count(codes: &mut Vec<(u16, u64)>, code: u16) {
+    match codes.iter_mut().find(|(known, _)| *known == code) {
+        Some((_, count)) => *count += 1,
+        None => codes.push((code, 1)),
+    }
+}
+
 /// An answer on its way.
 struct Answer {
     series: Arc<Series>,
@@ -225,13 +260,7 @@ impl Drop for Answer {
     #[allow(clippy::cast_precision_loss, reason = "for a histogram")]
     fn drop(&mut self) {
         let seconds = self.started.elapsed().as_secs_f64();
-        {
-            let mut codes = self.series.codes.lock();
-            match codes.iter_mut().find(|(code, _)| *code == self.code) {
-                Some((_, count)) => *count += 1,
-                None => codes.push((self.code, 1)),
-            }
-        }
+        count(&mut self.series.codes.lock(), self.code);
         self.series.seconds.observe(seconds);
         self.series.long_running.fetch_sub(usize::from(self.is_long), Relaxed);
         if !self.is_long {
@@ -296,6 +325,15 @@ mod tests {
                       version=\"v1\"";
         assert!(text.contains(&format!("apiserver_request_total{{{labels},code=\"200\",dry_run=\"\"}} 1\n")), "{text}");
         assert!(text.contains(&format!("apiserver_response_sizes_sum{{{labels}}} 5\n")), "{text}");
+    }
+
+    #[test]
+    fn a_request_that_is_not_let_finish_is_counted() {
+        let requests = Requests::default();
+        requests.terminated(labels("/api/v1/nodes"), 504);
+        let line = "apiserver_request_terminations_total{component=\"apiserver\",group=\"\",resource=\"nodes\",scope=\"cluster\",\
+                    subresource=\"\",verb=\"LIST\",version=\"v1\",code=\"504\"} 1\n";
+        assert!(text(&requests).contains(line), "{}", text(&requests));
     }
 
     #[test]

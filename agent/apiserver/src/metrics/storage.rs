@@ -54,11 +54,34 @@ impl Metered {
         }
     }
 
-    fn note(&self, operation: &'static str, key: &[u8], started: Instant) {
+    /// Times what is done about a key, by its name here and by etcd's.
+    async fn timed<T>(
+        &self,
+        (operation, method): (&'static str, &str),
+        key: &[u8],
+        work: impl Future<Output = store::Result<T>>,
+    ) -> store::Result<T> {
+        let started = Instant::now();
+        let result = match traces::child(method, traces::Kind::Client) {
+            None => work.await,
+            Some(mut span) => {
+                span.text("rpc.system", "grpc");
+                let result = span.within(work).await;
+                if let Err(error) = &result {
+                    span.fail(&error.to_string());
+                }
+                result
+            }
+        };
         let (group, resource) = self.resource(key);
         self.calls.observe(operation, (group, resource), started.elapsed());
+        result
     }
 }
+
+/// etcd's names for reads and for writes.
+const READ: &str = "etcdserverpb.KV/Range";
+const WRITE: &str = "etcdserverpb.KV/Txn";
 
 impl Calls {
     fn observe(&self, operation: &'static str, (group, resource): (&str, &str), took: Duration) {
@@ -90,24 +113,16 @@ impl Calls {
 #[async_trait]
 impl Store for Metered {
     async fn get(&self, key: &[u8], revision: Option<Revision>) -> store::Result<GetResult> {
-        let started = Instant::now();
-        let result = self.inner.get(key, revision).await;
-        self.note("get", key, started);
-        result
+        self.timed(("get", READ), key, self.inner.get(key, revision)).await
     }
 
     async fn range(&self, request: RangeRequest) -> store::Result<RangeResult> {
-        let (started, key) = (Instant::now(), request.start.clone());
-        let result = self.inner.range(request).await;
-        self.note("list", &key, started);
-        result
+        let key = request.start.clone();
+        self.timed(("list", READ), &key, self.inner.range(request)).await
     }
 
     async fn create(&self, key: Bytes, value: Bytes, ttl: Option<Duration>) -> store::Result<WriteResult> {
-        let started = Instant::now();
-        let result = self.inner.create(key.clone(), value, ttl).await;
-        self.note("create", &key, started);
-        result
+        self.timed(("create", WRITE), &key, self.inner.create(key.clone(), value, ttl)).await
     }
 
     async fn update(
@@ -117,17 +132,11 @@ impl Store for Metered {
         expected: Revision,
         ttl: Option<Duration>,
     ) -> store::Result<WriteResult> {
-        let started = Instant::now();
-        let result = self.inner.update(key.clone(), value, expected, ttl).await;
-        self.note("update", &key, started);
-        result
+        self.timed(("update", WRITE), &key, self.inner.update(key.clone(), value, expected, ttl)).await
     }
 
     async fn delete(&self, key: Bytes, expected: Revision) -> store::Result<WriteResult> {
-        let started = Instant::now();
-        let result = self.inner.delete(key.clone(), expected).await;
-        self.note("delete", &key, started);
-        result
+        self.timed(("delete", WRITE), &key, self.inner.delete(key.clone(), expected)).await
     }
 
     async fn watch(&self, request: WatchRequest) -> store::Result<WatchStream> {
@@ -144,6 +153,14 @@ impl Store for Metered {
 
     async fn health(&self) -> store::Result<()> {
         self.inner.health().await
+    }
+
+    async fn sizes(&self) -> store::Result<Vec<u64>> {
+        self.inner.sizes().await
+    }
+
+    async fn is_stale(&self, key: &[u8]) -> store::Result<bool> {
+        self.inner.is_stale(key).await
     }
 }
 

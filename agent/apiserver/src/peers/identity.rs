@@ -28,7 +28,7 @@ const LEAVE_TIMEOUT: Duration = Duration::from_secs(4);
 
 /// The name of a server's lease, which the same host gets again after a restart.
 #[must_use]
-fn lease_name(hostname: &str) -> String {
+pub fn lease_name(hostname: &str) -> String {
     let mut hash = sha2::Sha256::new();
     for part in [hostname, COMPONENT] {
         hash.update(u16::try_from(part.len()).unwrap_or(u16::MAX).to_be_bytes());

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use lifecycle::Shutdown;
 use parking_lot::Mutex;
+use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
 use super::stall::Patience;
@@ -22,7 +23,7 @@ const GRACE: Duration = Duration::from_secs(5);
 
 /// Requests of one connection.
 #[derive(Clone)]
-pub struct Activity(Arc<Mutex<Requests>>);
+pub struct Activity(Arc<(Mutex<Requests>, Notify)>);
 
 struct Requests {
     running: usize,
@@ -37,27 +38,27 @@ impl Activity {
     /// A connection that was just made.
     #[must_use]
     pub fn new() -> Self {
-        Self(Arc::new(Mutex::new(Requests { running: 0, until: Instant::now() + FIRST })))
+        Self(Arc::new((Mutex::new(Requests { running: 0, until: Instant::now() + FIRST }), Notify::new())))
     }
 
     /// A request begins.
     #[must_use]
     pub fn begin(&self) -> Busy {
-        self.0.lock().running += 1;
+        self.0.0.lock().running += 1;
         Busy(self.clone())
     }
 
     /// Whether a request runs.
     #[must_use]
     pub fn is_busy(&self) -> bool {
-        self.0.lock().running > 0
+        self.0.0.lock().running > 0
     }
 
     /// Returns once nothing was asked for too long.
     async fn idle(&self, patience: &Patience) {
         loop {
             let until = {
-                let requests = self.0.lock();
+                let requests = self.0.0.lock();
                 // What a terminal or a tunnel does is no request, and one that runs may end at once.
                 let is_busy = requests.running > 0 || patience.is_granted();
                 if is_busy { Instant::now() + BETWEEN } else { requests.until }
@@ -70,15 +71,22 @@ impl Activity {
     }
 }
 
+impl Busy {
+    /// This is the last request of its connection; those that run go on.
+    pub fn dismiss(&self) {
+        self.0.0.1.notify_one();
+    }
+}
+
 impl Drop for Busy {
     fn drop(&mut self) {
-        let mut requests = self.0.0.lock();
+        let mut requests = self.0.0.0.lock();
         requests.running -= 1;
         requests.until = Instant::now() + BETWEEN;
     }
 }
 
-/// Runs a connection until it ends, is idle for too long, or the server stops and its requests are answered; `close`
+/// Runs a connection until it ends, is idle for too long, or is dismissed or the server stops and its requests are answered; `close`
 /// tells it to take no further ones. None where it did not end then.
 pub async fn run<C: Future>(
     mut connection: Pin<&mut C>,
@@ -88,7 +96,7 @@ pub async fn run<C: Future>(
 ) -> Option<C::Output> {
     tokio::select! {
         output = connection.as_mut() => return Some(output),
-        () = shutdown.wait() => {
+        () = async { tokio::select! { () = shutdown.wait() => {}, () = activity.0.1.notified() => {} } } => {
             close(connection.as_mut());
             return Some(connection.await);
         }

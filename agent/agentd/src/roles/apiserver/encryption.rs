@@ -23,7 +23,12 @@ pub(crate) struct EncryptionOptions {
 
 impl EncryptionOptions {
     /// The store to serve from: with encrypted values where that is asked for.
-    pub(crate) async fn wrap(&self, store: Arc<dyn Store>, shutdown: &Shutdown) -> Result<Arc<dyn Store>> {
+    pub(crate) async fn wrap(
+        &self,
+        store: Arc<dyn Store>,
+        prefix: &str,
+        shutdown: &Shutdown,
+    ) -> Result<Arc<dyn Store>> {
         let reloads = self.encryption_provider_config_automatic_reload;
         let Some(path) = self.encryption_provider_config.clone() else {
             if reloads {
@@ -31,24 +36,27 @@ impl EncryptionOptions {
             }
             return Ok(store);
         };
-        encrypted(store, Settings { path, reloads }, shutdown).await.context("--encryption-provider-config")
+        encrypted((store, prefix), Settings { path, reloads }, shutdown).await.context("--encryption-provider-config")
     }
 }
 
-/// A store with encrypted values, as a configuration says; its keys are looked after until the shutdown.
+/// A store with encrypted values, as a configuration says, of objects under a prefix; its keys are looked after until the shutdown.
 pub(crate) async fn encrypted(
-    store: Arc<dyn Store>,
+    (store, prefix): (Arc<dyn Store>, &str),
     settings: Settings,
     shutdown: &Shutdown,
 ) -> Result<Arc<dyn Store>, encryption::Error> {
-    let encrypted = Arc::new(Encrypted::new(store, settings, resources()).await?);
+    let encrypted = Arc::new(Encrypted::new(store, settings, resources(prefix)).await?);
     let (running, stop) = (encrypted.clone(), shutdown.clone());
     tokio::spawn(async move { running.run(&stop).await });
     Ok(encrypted)
 }
 
+/// What keys of kinds begin with in their table.
+const ROOT: &str = "/registry/";
+
 /// Which resource lies under a key.
-fn resources() -> ResourceOf {
+fn resources(prefix: &str) -> ResourceOf {
     let mut known: HashMap<&'static str, (&'static str, &'static str)> = HashMap::new();
     for kind in api::all_kinds().iter().filter(|kind| !kind.etcd_prefix.is_empty()) {
         let entry = known.entry(kind.etcd_prefix).or_insert((kind.group, kind.plural));
@@ -57,9 +65,11 @@ fn resources() -> ResourceOf {
             *entry = (kind.group, kind.plural);
         }
     }
+    let prefix = format!("{prefix}/");
     Arc::new(move |key: &str| {
-        let below = key.strip_prefix("/registry/")?;
-        let mut slashes = below.match_indices('/').map(|(at, _)| at + "/registry/".len());
+        let key = format!("{ROOT}{}", key.strip_prefix(&prefix)?);
+        let below = key.strip_prefix(ROOT)?;
+        let mut slashes = below.match_indices('/').map(|(at, _)| at + ROOT.len());
         let (first, second) = (slashes.next()?, slashes.next());
         for cut in second.into_iter().chain([first]) {
             if let Some((group, plural)) = known.get(&key[..cut]) {
@@ -77,7 +87,10 @@ mod tests {
 
     #[test]
     fn keys_tell_their_resource() {
-        let resource_of = resources();
+        let elsewhere = resources("/blue");
+        assert_eq!(elsewhere("/blue/minions/n"), Some((String::new(), "nodes".to_owned())));
+        assert_eq!(elsewhere("/registry/minions/n"), None);
+        let resource_of = resources("/registry");
         for (key, group, resource) in [
             ("/registry/secrets/a/x", "", "secrets"),
             ("/registry/minions/n", "", "nodes"),

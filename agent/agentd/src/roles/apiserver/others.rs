@@ -32,11 +32,11 @@ const fn refused(name: &'static str, default: &'static str, reason: &'static str
 const BEST_ENDPOINT: &str = "aggregated servers and webhooks are dialled at their endpoints";
 const GATES: &str = "the feature that it belongs to is off, and cannot be switched on";
 const KUBELET_PORTS: &str = "the port is the one in the node's status";
-const LOGS: &str = "what is logged is said by the variable KEELSON_LOG";
+const LOGS: &str = "what is logged is written at once";
 const NO_DEBUGGING: &str = "there are no profiles to take";
 const NO_METRIC_CHOICE: &str = "metrics are shown as they are";
 const ONE_CACHE: &str = "there is one cache, and it holds everything";
-const ONE_STORE: &str = "there is one etcd, and one encoding in it";
+const ONE_STORE: &str = "there is one etcd, followed by one watch, and one encoding in it";
 const ONE_VERSION: &str = "v1.36 is the only version there is";
 const SIGNER: &str = "tokens are signed by --service-account-signing-key-file";
 const STATISTICS: &str = "the database is not asked for statistics in a rhythm";
@@ -59,12 +59,8 @@ const FLAGS: &[Flag] = &[
     nothing("coordinated-leadership-lease-duration", "15s", GATES),
     nothing("coordinated-leadership-renew-deadline", "10s", GATES),
     nothing("coordinated-leadership-retry-period", "2s", GATES),
-    refused("cors-allowed-origins", "", "browsers of other origins are not served"),
     refused("debug-socket-path", "", NO_DEBUGGING),
-    refused("default-not-ready-toleration-seconds", "300", "it is 300"),
-    refused("default-unreachable-toleration-seconds", "300", "it is 300"),
     nothing("default-watch-cache-size", "100", ONE_CACHE),
-    nothing("delete-collection-workers", "1", TUNING),
     refused("disable-http2-serving", "false", "HTTP/1.1 and HTTP/2 are served, as the client chooses"),
     refused("disabled-metrics", "", NO_METRIC_CHOICE),
     refused("egress-selector-config-file", "", "nodes and webhooks are reached without a proxy"),
@@ -73,51 +69,32 @@ const FLAGS: &[Flag] = &[
     nothing("enable-aggregator-routing", "true", BEST_ENDPOINT),
     refused("enable-garbage-collector", "true", "finalizers are set as the garbage collector needs them"),
     nothing("enable-logs-handler", "false", "files of the machine are not served"),
-    nothing("etcd-compaction-interval", "5m0s", "etcd is compacted every five minutes"),
     nothing("etcd-count-metric-poll-period", "1m0s", STATISTICS),
     nothing("etcd-db-metric-poll-interval", "30s", STATISTICS),
-    nothing("etcd-healthcheck-timeout", "2s", TUNING),
-    refused("etcd-prefix", "/registry", ONE_STORE),
-    nothing("etcd-readycheck-timeout", "2s", TUNING),
     refused("etcd-servers-overrides", "", ONE_STORE),
-    nothing("external-hostname", "", "the address given to clients is --advertise-address"),
-    refused("goaway-chance", "0", "connections are left where they are; a balancer spreads new ones"),
-    nothing("http2-max-streams-per-connection", "0", TUNING),
     nothing("kubelet-port", "10250", KUBELET_PORTS),
     nothing("kubelet-read-only-port", "10255", KUBELET_PORTS),
-    nothing("kubelet-timeout", "5s", TUNING),
+    nothing("kubelet-timeout", "5s", "upstream does not look at it either"),
     refused("kubernetes-service-node-port", "0", "the Service kubernetes has a cluster address only"),
     nothing("lease-reuse-duration-seconds", "60", TUNING),
-    nothing("livez-grace-period", "0s", "readiness and liveness are told apart by /readyz and /livez"),
     nothing("log-flush-frequency", "5s", LOGS),
     nothing("log-text-info-buffer-size", "0", LOGS),
-    nothing("log-text-split-stream", "false", LOGS),
-    refused("logging-format", "text", LOGS),
     refused("max-connection-bytes-per-sec", "0", "connections are not throttled"),
     refused("min-compatibility-version", "", ONE_VERSION),
-    nothing("min-request-timeout", "1800", "a watch ends after half an hour to an hour"),
     refused("peer-advertise-ip", "", GATES),
     refused("peer-advertise-port", "", GATES),
     refused("peer-ca-file", "", GATES),
-    refused("permit-address-sharing", "false", "the address is this server's alone"),
-    refused("permit-port-sharing", "false", "the port is this server's alone"),
+    nothing("permit-address-sharing", "true", "addresses are always shared with sockets that were closed a moment ago"),
     nothing("profiling", "true", NO_DEBUGGING),
     refused("runtime-config-emulation-forward-compatible", "false", ONE_VERSION),
     refused("service-account-lookup", "true", "tokens of deleted accounts are never accepted"),
     refused("service-account-signing-endpoint", "", SIGNER),
     refused("show-hidden-metrics-for-version", "", NO_METRIC_CHOICE),
-    refused("shutdown-delay-duration", "0s", "the server stops taking requests at once and finishes those it has"),
-    refused("shutdown-send-retry-after", "false", "the server stops taking requests at once"),
-    nothing("shutdown-watch-termination-grace-period", "0s", "watches are ended at once"),
     refused("storage-backend", "etcd3", ONE_STORE),
-    nothing("storage-initialization-timeout", "1m0s", "the server waits for etcd as long as it is not stopped"),
     refused("storage-media-type", "application/vnd.kubernetes.protobuf", ONE_STORE),
-    refused("strict-transport-security-directives", "", "browsers are not served"),
     refused("tls-curve-preferences", "", "X25519, P-256 and P-384"),
-    refused("tracing-config-file", "", "traces are not sent"),
-    nothing("v", "0", LOGS),
     refused("version", "false", "`keelson --version` prints the version"),
-    nothing("vmodule", "", LOGS),
+    nothing("vmodule", "", "parts of this program have other names; --v, or KEELSON_LOG for parts of it"),
     nothing("watch-cache", "true", ONE_CACHE),
     nothing("watch-cache-sizes", "", ONE_CACHE),
 ];
@@ -185,8 +162,7 @@ mod tests {
 
     #[test]
     fn defaults_and_tuning_are_taken_and_the_rest_is_refused_with_a_reason() {
-        verify(&["--profiling=false", "--goaway-chance", "0", "--watch-cache", "-v", "4", "--allow-privileged"])
-            .unwrap();
+        verify(&["--profiling=false", "--kubelet-timeout", "9s", "--watch-cache", "--allow-privileged"]).unwrap();
         let error = verify(&["--peer-ca-file=a"]).unwrap_err().to_string();
         assert_eq!(error, format!("--peer-ca-file=a is not supported: {GATES}"));
         assert!(verify(&["--allow-privileged=false"]).is_err());

@@ -17,6 +17,7 @@ use crate::answer::{self, Body, BodyError};
 use crate::app::App;
 use crate::backend::{self, Target, Trust};
 use crate::handlers::read_body;
+use crate::traced;
 
 use super::reply::{self, Answer, Expected};
 
@@ -45,7 +46,10 @@ impl Client<'_> {
         let place = format!("{}?timeout={}s", uri.path(), self.seconds);
         let uri = place.parse().unwrap_or(uri);
         let exchange = async {
-            let send = || target.send(request(&target, uri.clone(), document.clone()));
+            let send = || {
+                let post = async { target.send(request(&target, uri.clone(), document.clone())).await };
+                traced::inside(traces::child("HTTP POST", traces::Kind::Client), post)
+            };
             let mut response = send().await.map_err(|e| failed(&e))?;
             for _ in 0..MAX_RETRIES {
                 let Some(wait) = pause(response.status(), response.headers()) else { break };
@@ -112,6 +116,7 @@ fn request(target: &Target, uri: Uri, document: Bytes) -> Request<Body> {
     answer::set(headers, CONTENT_TYPE, "application/json");
     answer::set(headers, ACCEPT, "application/json, */*");
     answer::set(headers, USER_AGENT, "kube-apiserver-admission");
+    traces::inject(headers);
     request
 }
 

@@ -145,6 +145,14 @@ impl Store for Metered {
     async fn health(&self) -> store::Result<()> {
         self.inner.health().await
     }
+
+    async fn encryption_health(&self) -> Option<Result<(), String>> {
+        self.inner.encryption_health().await
+    }
+
+    async fn is_stale(&self, key: &[u8]) -> store::Result<bool> {
+        self.inner.is_stale(key).await
+    }
 }
 
 #[cfg(test)]

@@ -75,7 +75,8 @@ impl App {
         let metrics = crate::metrics::Metrics::default();
         let store = crate::metrics::Metered::new(store, metrics.calls.clone());
         let cache = Arc::new(Cache::new(Arc::new(store)));
-        let auditor = config.audit.as_ref().map(audit::Auditor::new).transpose()?;
+        let way = config.egress.way(egress::Selection::ControlPlane);
+        let auditor = config.audit.as_ref().map(|settings| audit::Auditor::new(settings, way)).transpose()?;
         Ok(Arc::new(Self {
             access: crate::access::Access::new(&config, &cache)?,
             flows: crate::flow::Flows::new(&config),

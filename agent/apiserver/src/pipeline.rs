@@ -1,7 +1,6 @@
 //! The way of every request: who, may they, how many at once, which handler, which headers.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
 use api::Kind;
@@ -139,17 +138,13 @@ async fn handle(
     if has_deadline {
         check_timeout(query.get("timeout"))?;
     }
-    let user = audited::admit(app, (&parts, &info, &query), marks).await;
-    app.metrics.identified[usize::from(user.is_err())].fetch_add(1, Relaxed);
-    let user = user?;
+    let user = audited::admit(app, (&parts, &info, &query), marks).await?;
     if !info.is_long_running() || info.verb == "watch" {
         marks.flow = app.flows.classify(&user, &info);
     }
     let asked = Asked { cache: &app.cache, user: &user, info: &info, query: &query };
     let place = app.flows.enter(marks.flow.as_ref(), &asked).await?;
-    let allowed = app.access.authorize(&user, &info, &query, &marks.record).await;
-    app.metrics.authorized[usize::from(allowed.is_err())].fetch_add(1, Relaxed);
-    allowed?;
+    app.access.authorize(&user, &info, &query, &marks.record).await?;
     marks.refused = false;
     if let Some(remote) = remote_of(app, &info) {
         marks.noted = Noted::Code;

@@ -17,6 +17,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "encryption",
             "traces",
             "client",
+            "egress",
             "remote",
             "audit",
             "reconcile",
@@ -60,6 +61,8 @@ const SIDEWAYS: &[(&str, &[&str])] = &[
     ("reconcile", &["client", "lifecycle"]),
     // One list of whom the host trusts, and one way to trust anybody.
     ("remote", &["client"]),
+    // What leads a client by a proxy; and whom the host trusts.
+    ("egress", &["client"]),
     // Events go to webhooks.
     ("audit", &["client", "lifecycle"]),
     // A store whose values are encrypted is a store.

@@ -1,16 +1,20 @@
 //! Who asks and whether they may, for the pipeline: authenticators and authorizers with what feeds them.
 
+mod attempts;
 mod reloads;
 mod selection;
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Instant;
 
 use api::rbac::v1::{PolicyRule, RoleRef};
+use egress::Egress;
 use http::request::Parts;
 use http::{HeaderMap, StatusCode};
 use lifecycle::Shutdown;
 
+use self::attempts::Attempts;
 use self::reloads::Reloads;
 pub use self::selection::Selection;
 
@@ -50,6 +54,8 @@ pub struct Access {
     impersonations: Successes,
     /// How often files were read again.
     pub reloads: Reloads,
+    /// How often it was asked who and whether.
+    pub attempts: Attempts,
     /// Uses of tokens in Secrets, to be noted there.
     pub uses: Uses,
     /// Signs service account tokens.
@@ -165,6 +171,7 @@ impl Access {
             anonymous: config.anonymous,
             settings,
             webhook: config.token_webhook.clone(),
+            egress: config.egress.clone(),
             lookup: Arc::new(FromCache(cache.clone())),
             clock: Arc::new(now),
         })
@@ -175,7 +182,7 @@ impl Access {
         let nodes = Arc::new(NodeAuthorizer::new(bootstrap::node_rules(&config.features), config.features.clone()));
         let local = (nodes, Arc::new(RbacAuthorizer::new()), abac);
         let modes = modes(&config.authorization).map_err(denied)?;
-        let authorizer = Chain::new(authorizers(&modes, &local).map_err(denied)?);
+        let authorizer = Chain::new(authorizers(&modes, &local, &config.egress).map_err(denied)?);
         let (nodes, rbac, abac) = local;
         let impersonations = Successes::default();
         Ok(Self {
@@ -186,6 +193,7 @@ impl Access {
             abac,
             impersonations,
             reloads: Reloads::default(),
+            attempts: Attempts::default(),
             uses: Uses::default(),
             signer,
             keys,
@@ -210,11 +218,12 @@ impl Access {
             }
             if let Some(path) = authentication.as_mut().and_then(Watched::changed) {
                 let settings = Settings::load(&path, &config.token_rules.issuers(&config.token_issuer));
-                self.tell("authentication", &path, settings.map(|settings| self.authenticators.reconfigure(settings)));
+                let result = settings.and_then(|settings| self.authenticators.reconfigure(settings));
+                self.tell("authentication", &path, result);
             }
             if let Some(path) = authorization.as_mut().and_then(Watched::changed) {
                 let local = (self.nodes.clone(), self.rbac.clone(), self.abac.clone());
-                let chain = settings::load(&path).and_then(|modes| authorizers(&modes, &local));
+                let chain = settings::load(&path).and_then(|modes| authorizers(&modes, &local, &config.egress));
                 self.tell("authorization", &path, chain.map(|chain| self.authorizer.replace(chain)));
             }
         }
@@ -238,7 +247,11 @@ impl Access {
             peer_certificates: peer.map_or(&[], |p| p.0.as_slice()),
             path: parts.uri.path(),
         };
-        match self.authenticators.authenticate(&request).await {
+        let started = Instant::now();
+        let found = self.authenticators.authenticate(&request).await;
+        let name = found.as_ref().map(|found| found.as_ref().map(|found| found.user.name.as_str()));
+        self.attempts.recognized(name.map_err(|_why| ()), started.elapsed());
+        match found {
             Ok(Some(found)) => Ok(found),
             Ok(None) => Err(Failure::unauthorized()),
             Err(error) => {
@@ -319,7 +332,9 @@ impl Access {
     ) -> Result<()> {
         let selection = Selection::of(info, query);
         let attributes = attributes_of(user, info, &selection);
+        let started = Instant::now();
         let decision = self.authorizer.decide(&attributes).await;
+        self.attempts.decided(&decision, started.elapsed());
         if let Decision::Failed { why, .. } = decision {
             record.annotate("authorization.k8s.io/reason", "internal error");
             let mark = if query.raw().is_empty() { "" } else { "?" };
@@ -464,7 +479,11 @@ fn modes(authorization: &Authorization) -> std::result::Result<Vec<Mode>, String
     }
 }
 
-fn authorizers(modes: &[Mode], (nodes, rbac, abac): &Local) -> std::result::Result<Vec<Arc<dyn Authorizer>>, String> {
+fn authorizers(
+    modes: &[Mode],
+    (nodes, rbac, abac): &Local,
+    egress: &Egress,
+) -> std::result::Result<Vec<Arc<dyn Authorizer>>, String> {
     let make = |mode: &Mode| -> std::result::Result<Arc<dyn Authorizer>, String> {
         Ok(match mode {
             Mode::AlwaysAllow => Arc::new(AlwaysAllow),
@@ -474,7 +493,8 @@ fn authorizers(modes: &[Mode], (nodes, rbac, abac): &Local) -> std::result::Resu
             Mode::Abac => abac.clone().ok_or("authorization by ABAC needs a policy file")?,
             Mode::Webhook(webhook) => {
                 let name = &webhook.name;
-                Arc::new(Webhook::new((**webhook).clone()).map_err(|why| format!("webhook {name:?}: {why}"))?)
+                let way = egress.way(egress::Selection::ControlPlane);
+                Arc::new(Webhook::new((**webhook).clone(), way).map_err(|why| format!("webhook {name:?}: {why}"))?)
             }
         })
     };
@@ -564,7 +584,7 @@ mod tests {
             Arc::new(RbacAuthorizer::new()),
             None,
         );
-        let told = authorizers(&[Mode::Rbac, Mode::Abac], &local).err().unwrap();
+        let told = authorizers(&[Mode::Rbac, Mode::Abac], &local, &Egress::default()).err().unwrap();
         assert_eq!(told, "authorization by ABAC needs a policy file");
     }
 }

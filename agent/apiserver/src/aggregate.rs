@@ -17,6 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use api::Kind;
+use egress::Selection;
 use lifecycle::Shutdown;
 use parking_lot::RwLock;
 use serde_json::{Value, json};
@@ -144,7 +145,9 @@ impl Remote {
             }
         };
         let config = backend::client_config(trust, identity).map_err(|e| e.to_string())?;
-        Ok(Target { host, port, tls: Some((config, format!("{}.{}.svc", self.service, self.namespace))) })
+        let name = format!("{}.{}.svc", self.service, self.namespace);
+        let proxy = app.config.egress.proxy(Selection::Cluster);
+        Ok(Target { host, port, tls: Some((config, name)), proxy })
     }
 }
 

@@ -88,7 +88,8 @@ impl App {
         let id = crate::peers::lease_name(&config.hostname);
         let traces = config.traces.as_ref().map(|settings| traces::Tracer::new(settings, "apiserver", &id));
         let (tracer, exporter) = traces.unzip();
-        let auditor = config.audit.as_ref().map(audit::Auditor::new).transpose()?;
+        let way = config.egress.way(egress::Selection::ControlPlane);
+        let auditor = config.audit.as_ref().map(|settings| audit::Auditor::new(settings, way)).transpose()?;
         Ok(Arc::new(Self {
             access: crate::access::Access::new(&config, &cache)?,
             flows: crate::flow::Flows::new(&config),

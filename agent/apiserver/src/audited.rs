@@ -454,7 +454,7 @@ mod tests {
             compress: false,
         };
         let config = audit::Config { policy, log: Some((log, audit::Mode::Blocking, None)), webhook: None };
-        let auditor = audit::Auditor::new(&config).unwrap();
+        let auditor = audit::Auditor::new(&config, None).unwrap();
         let request = audit::Request {
             user: "jane",
             groups: &[],

@@ -1,19 +1,18 @@
-//! Connections from this server to others: kubelets, pods, services, webhooks and aggregated servers.
+//! Connections from this server to others: kubelets, pods, services, webhooks and aggregated servers, straight or by
+//! the proxies of [`egress`].
 //!
 //! One connection carries one request. Errors are told in the words that clients know from Go's network library,
 //! because they end up in the messages of `Status` objects.
 
-mod roots;
-
 use std::sync::Arc;
 use std::time::Duration;
 
-use client::AnyCertificate;
+use egress::{Proxy, network_text, tls_text};
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
-use rustls::{CertificateError, ClientConfig, RootCertStore};
-use rustls_pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, RootCertStore};
+use rustls_pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -22,6 +21,8 @@ use crate::answer::Body;
 use crate::config::KubeletClient;
 use crate::error::Error;
 use crate::serve::{certificates, key};
+
+pub use egress::{Trust, client_config};
 
 /// How long a server may take to be connected to, TLS included.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -39,6 +40,8 @@ pub struct Target {
     pub port: u16,
     /// TLS settings and the name that the certificate has to be for; plain text without.
     pub tls: Option<(Arc<ClientConfig>, String)>,
+    /// By which proxy it is reached; straight without.
+    pub proxy: Option<Arc<Proxy>>,
 }
 
 /// Why a server could not be asked.
@@ -47,6 +50,9 @@ pub enum DialError {
     /// No connection.
     #[error("dial tcp {0}: {1}")]
     Connect(String, String),
+    /// No way through a proxy.
+    #[error(transparent)]
+    Proxy(#[from] egress::Error),
     /// No agreement on TLS.
     #[error("{0}")]
     Tls(String),
@@ -72,13 +78,28 @@ impl Target {
     /// When the server is not there, or TLS fails.
     pub async fn dial(&self) -> Result<Box<dyn Duplex>, DialError> {
         let late = || DialError::Connect(self.authority(), "i/o timeout".to_owned());
-        tokio::time::timeout(CONNECT_TIMEOUT, self.connect()).await.map_err(|_elapsed| late())?
+        // A proxy has deadlines of its own.
+        let proxied = match &self.proxy {
+            Some(proxy) => Some(proxy.dial(&self.host, self.port).await?),
+            None => None,
+        };
+        let secure = async {
+            match proxied {
+                Some(stream) => self.secure(stream).await,
+                None => self.secure(self.straight().await?).await,
+            }
+        };
+        tokio::time::timeout(CONNECT_TIMEOUT, secure).await.map_err(|_elapsed| late())?
     }
 
-    async fn connect(&self) -> Result<Box<dyn Duplex>, DialError> {
+    async fn straight(&self) -> Result<TcpStream, DialError> {
         let failed = |e: std::io::Error| DialError::Connect(self.authority(), network_text(&e));
         let stream = TcpStream::connect((self.host.as_str(), self.port)).await.map_err(failed)?;
         stream.set_nodelay(true).map_err(failed)?;
+        Ok(stream)
+    }
+
+    async fn secure(&self, stream: impl Duplex + 'static) -> Result<Box<dyn Duplex>, DialError> {
         let Some((config, name)) = &self.tls else { return Ok(Box::new(stream)) };
         let name = ServerName::try_from(name.clone()).map_err(|e| DialError::Tls(format!("tls: {e}")))?;
         let stream = TlsConnector::from(config.clone()).connect(name, stream).await;
@@ -104,65 +125,6 @@ impl Target {
         });
         sender.send_request(request).await.map_err(exchange)
     }
-}
-
-fn network_text(error: &std::io::Error) -> String {
-    use std::io::ErrorKind;
-    match error.kind() {
-        ErrorKind::ConnectionRefused => "connect: connection refused".to_owned(),
-        ErrorKind::ConnectionReset => "connect: connection reset by peer".to_owned(),
-        ErrorKind::HostUnreachable => "connect: no route to host".to_owned(),
-        ErrorKind::NetworkUnreachable => "connect: network is unreachable".to_owned(),
-        ErrorKind::TimedOut => "i/o timeout".to_owned(),
-        _ => error.to_string(),
-    }
-}
-
-fn tls_text(error: &std::io::Error) -> String {
-    let inner = error.get_ref().and_then(|e| e.downcast_ref::<rustls::Error>());
-    let x509 = |text: &str| format!("tls: failed to verify certificate: x509: {text}");
-    match inner {
-        Some(rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer)) => {
-            x509("certificate signed by unknown authority")
-        }
-        Some(rustls::Error::InvalidCertificate(
-            CertificateError::Expired | CertificateError::ExpiredContext { .. },
-        )) => x509("certificate has expired or is not yet valid"),
-        Some(rustls::Error::InvalidCertificate(other)) => x509(&other.to_string()),
-        Some(rustls::Error::InvalidMessage(_)) => "http: server gave HTTP response to HTTPS client".to_owned(),
-        _ => error.to_string(),
-    }
-}
-
-/// How servers' certificates are checked.
-pub enum Trust {
-    /// Not at all: upstream's rule for pods behind a proxy, and for kubelets without an authority.
-    Anyone,
-    /// Against these authorities.
-    Roots(RootCertStore),
-}
-
-/// TLS settings of a client.
-///
-/// # Errors
-/// When the certificate and its key do not belong together.
-pub fn client_config(
-    trust: Trust,
-    identity: Option<(Vec<CertificateDer<'static>>, rustls_pki_types::PrivateKeyDer<'static>)>,
-) -> Result<Arc<ClientConfig>, rustls::Error> {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder = ClientConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions()?;
-    let builder = match trust {
-        Trust::Roots(trusted) => match roots::Roots::new(trusted, provider) {
-            Some(roots) => builder.dangerous().with_custom_certificate_verifier(Arc::new(roots)),
-            None => builder.with_root_certificates(RootCertStore::empty()),
-        },
-        Trust::Anyone => builder.dangerous().with_custom_certificate_verifier(Arc::new(AnyCertificate::new(provider))),
-    };
-    Ok(Arc::new(match identity {
-        Some((chain, key)) => builder.with_client_auth_cert(chain, key)?,
-        None => builder.with_no_client_auth(),
-    }))
 }
 
 /// TLS settings towards kubelets, read anew so that renewed certificates count.

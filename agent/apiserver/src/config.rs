@@ -89,6 +89,8 @@ pub struct Config {
     pub drain_timeout: Duration,
     /// Which requests are written down, and where to.
     pub audit: Option<audit::Config>,
+    /// By which proxies others are reached.
+    pub egress: egress::Egress,
     /// Feature gates; see [`crate::unmet_features`].
     pub features: Features,
     /// The built-in kinds that are served.
@@ -269,6 +271,7 @@ impl Default for Config {
             admission: AdmissionSettings::default(),
             drain_timeout: Duration::from_secs(10),
             audit: None,
+            egress: egress::Egress::default(),
             features: Features::default(),
             served: Served::default(),
             traces: None,

@@ -22,6 +22,8 @@ enum Asks {
     StoreReady,
     /// That the store was there once, or was waited for long enough.
     StoreStart,
+    /// What encrypts values, where something of it can fall ill.
+    Encryption,
     /// The caches of stored objects.
     Caches,
     /// The custom resources stored before the start.
@@ -40,13 +42,11 @@ const LIVE: &[Check] = &[
     ("loopback-serving-certificate", Asks::Nothing),
     ("etcd", Asks::Store),
 ];
-const READY: &[Check] = &[
-    ("ping", Asks::Nothing),
-    ("log", Asks::Nothing),
-    ("etcd", Asks::Store),
-    ("etcd-readiness", Asks::StoreReady),
-    ("informer-sync", Asks::Caches),
-];
+/// Where values are encrypted by plugins, or may be soon. Who restarts what is not alive must not do so for them.
+const ENCRYPTION: &[Check] = &[("kms-providers", Asks::Encryption)];
+const READY: &[Check] =
+    &[("ping", Asks::Nothing), ("log", Asks::Nothing), ("etcd", Asks::Store), ("etcd-readiness", Asks::StoreReady)];
+const SYNCED: &[Check] = &[("informer-sync", Asks::Caches)];
 const STEPS: &[Check] = &[
     ("poststarthook/start-apiserver-admission-initializer", Asks::Caches),
     ("poststarthook/generic-apiserver-start-informers", Asks::Caches),
@@ -85,21 +85,28 @@ const LAST: &[Check] = &[("shutdown", Asks::Running)];
 /// The endpoints.
 pub const ENDPOINTS: [&str; 3] = ["healthz", "livez", "readyz"];
 
-fn checks(endpoint: &str) -> impl Iterator<Item = &'static Check> {
-    let ready = endpoint == "readyz";
-    let (first, last) = if ready { (READY, LAST) } else { (LIVE, &[][..]) };
-    first.iter().chain(STEPS).chain(last)
+fn checks(endpoint: &str, has_plugins: bool) -> impl Iterator<Item = &'static Check> {
+    let (first, synced, last) = if endpoint == "readyz" { (READY, SYNCED, LAST) } else { (LIVE, &[][..], &[][..]) };
+    let encryption = if has_plugins && endpoint != "livez" { ENCRYPTION } else { &[] };
+    first.iter().chain(encryption).chain(synced).chain(STEPS).chain(last)
 }
 
 /// The paths of an endpoint and its checks.
-pub fn paths(endpoint: &str) -> impl Iterator<Item = String> {
-    std::iter::once(format!("/{endpoint}")).chain(checks(endpoint).map(move |(name, _)| format!("/{endpoint}/{name}")))
+pub fn paths(endpoint: &str, has_plugins: bool) -> impl Iterator<Item = String> {
+    let checks = checks(endpoint, has_plugins).map(move |(name, _)| format!("/{endpoint}/{name}"));
+    std::iter::once(format!("/{endpoint}")).chain(checks)
+}
+
+/// Whether values are encrypted by plugins, or may be soon.
+pub async fn has_plugins(app: &App) -> bool {
+    app.cache.store().encryption_health().await.is_some()
 }
 
 /// What all checks of one request are judged by.
 struct Seen {
     /// How long the store took to say that it is well.
     store: Option<Duration>,
+    encryption: Option<Result<(), String>>,
     caches: bool,
     definitions: bool,
     start: bool,
@@ -116,6 +123,7 @@ impl Seen {
         let health = tokio::time::timeout(most, app.cache.store().health()).await;
         Self {
             store: matches!(health, Ok(Ok(()))).then(|| asked.elapsed()),
+            encryption: app.cache.store().encryption_health().await,
             caches: app.cache.revision() > 0,
             definitions: *app.custom_ready.borrow(),
             start: app.bootstrapped.load(Ordering::Acquire),
@@ -137,6 +145,7 @@ impl Seen {
             Asks::Store => within(self.conduct.store_health),
             Asks::StoreReady => within(self.conduct.store_readiness),
             Asks::StoreStart => self.caches || self.up >= self.conduct.store_start,
+            Asks::Encryption => !matches!(self.encryption, Some(Err(_))),
             Asks::Caches => self.caches,
             Asks::Definitions => self.definitions,
             Asks::Start => self.start,
@@ -149,18 +158,18 @@ impl Seen {
 pub async fn serve(app: &App, path: &str, query: &Query) -> Response<Body> {
     let (endpoint, single) = path.trim_start_matches('/').split_once('/').unwrap_or((path.trim_start_matches('/'), ""));
     if !single.is_empty() {
-        return match checks(endpoint).find(|(name, _)| *name == single) {
-            Some((name, asks)) => {
-                let seen = Seen::of(app).await;
-                alone(seen.forgives(endpoint, name) || seen.passes(*asks))
-            }
+        let seen = Seen::of(app).await;
+        return match checks(endpoint, seen.encryption.is_some()).find(|(name, _)| *name == single) {
+            Some(check) => alone(&seen, endpoint, check),
             None => answer::no_page(),
         };
     }
     let seen = Seen::of(app).await;
     let excluded = query.all("exclude");
     if let Some(endpoint) = ENDPOINTS.into_iter().find(|known| *known == endpoint) {
-        for (name, asks) in checks(endpoint).filter(|(name, _)| !excluded.iter().any(|e| e == name)) {
+        for (name, asks) in
+            checks(endpoint, seen.encryption.is_some()).filter(|(name, _)| !excluded.iter().any(|e| e == name))
+        {
             app.metrics.checks.count(name, endpoint, seen.forgives(endpoint, name) || seen.passes(*asks));
         }
     }
@@ -168,9 +177,13 @@ pub async fn serve(app: &App, path: &str, query: &Query) -> Response<Body> {
     answer::text(if healthy { StatusCode::OK } else { StatusCode::INTERNAL_SERVER_ERROR }, body)
 }
 
-fn alone(passes: bool) -> Response<Body> {
-    if !passes {
-        return answer::text(StatusCode::INTERNAL_SERVER_ERROR, "internal server error: the check failed\n");
+fn alone(seen: &Seen, endpoint: &str, &(name, asks): &Check) -> Response<Body> {
+    if !seen.forgives(endpoint, name) && !seen.passes(asks) {
+        let why = match (&seen.encryption, asks) {
+            (Some(Err(why)), Asks::Encryption) => why,
+            _ => "the check failed",
+        };
+        return answer::text(StatusCode::INTERNAL_SERVER_ERROR, format!("internal server error: {why}\n"));
     }
     let mut response = answer::text(StatusCode::OK, "ok");
     response.headers_mut().remove(HeaderName::from_static("x-content-type-options"));
@@ -181,7 +194,7 @@ fn report(endpoint: &str, query: &Query, seen: &Seen) -> (String, bool) {
     let excluded: BTreeSet<String> = query.all("exclude").into_iter().collect();
     let mut unknown = excluded.clone();
     let (mut lines, mut healthy) = (String::new(), true);
-    for (name, asks) in checks(endpoint) {
+    for (name, asks) in checks(endpoint, seen.encryption.is_some()) {
         if excluded.contains(*name) {
             unknown.remove(*name);
             lines.push_str(&format!("[+]{name} excluded: ok\n"));
@@ -211,6 +224,7 @@ mod tests {
     fn seen() -> Seen {
         Seen {
             store: Some(Duration::from_millis(5)),
+            encryption: None,
             caches: true,
             definitions: true,
             start: true,
@@ -237,6 +251,14 @@ mod tests {
         assert!(!healthy && text.ends_with("[-]shutdown failed: reason withheld\nreadyz check failed\n"), "{text}");
         // A server that is asked to stop is alive until it has.
         assert_eq!(report("livez", &Query::default(), &stopping), ("ok".to_owned(), true));
+        // Nor does it help to start it anew because of others.
+        let ill = Seen { encryption: Some(Err("kms-provider-0: why".to_owned())), ..seen() };
+        assert_eq!(report("livez", &Query::default(), &ill), ("ok".to_owned(), true));
+        for (endpoint, before) in [("healthz", "etcd"), ("readyz", "etcd-readiness")] {
+            let (text, healthy) = report(endpoint, &Query::default(), &ill);
+            let expected = format!("[+]{before} ok\n[-]kms-providers failed: reason withheld\n");
+            assert!(!healthy && text.contains(&expected), "{text}");
+        }
         let (text, healthy) = report("livez", &Query::default(), &Seen { start: false, ..seen() });
         assert!(!healthy && text.contains("[-]poststarthook/rbac/bootstrap-roles failed"), "{text}");
     }

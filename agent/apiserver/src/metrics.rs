@@ -2,7 +2,6 @@
 
 mod admission;
 mod checks;
-mod histogram;
 mod kinds;
 mod process;
 mod requests;
@@ -17,11 +16,11 @@ use std::time::Duration;
 
 use api::Kind;
 use parking_lot::RwLock;
+pub use stdx::Histogram;
 
 use crate::app::App;
 
 pub use admission::{Admission, Asked, Judged, Looked, Question, Step};
-pub use histogram::Histogram;
 pub use requests::{Labels, Requests};
 pub use storage::{Calls, Metered};
 pub use text::Text;
@@ -38,10 +37,6 @@ pub struct Metrics {
     pub requests: Requests,
     /// Calls of the store.
     pub calls: Arc<Calls>,
-    /// Requests whose sender is known, and those where that failed.
-    pub identified: [AtomicU64; 2],
-    /// Requests that were allowed, and those that were not.
-    pub authorized: [AtomicU64; 2],
     /// What is counted for each kind.
     pub kinds: kinds::Kinds,
     /// How the checks of health went.
@@ -83,25 +78,6 @@ impl Metrics {
         for ((group, resource, version), sizes) in &watched {
             out.histogram(name, &[("group", group), ("resource", resource), ("version", version)], sizes);
         }
-        for (name, help, results, counts) in [
-            (
-                "authentication_attempts",
-                "Requests by whether it is known who sent them.",
-                ["success", "error"],
-                &self.identified,
-            ),
-            (
-                "authorization_attempts_total",
-                "Requests by whether they were allowed.",
-                ["allowed", "denied"],
-                &self.authorized,
-            ),
-        ] {
-            out.family(name, "counter", help);
-            for (result, count) in results.into_iter().zip(counts) {
-                out.sample(name, &[("result", result)], count.load(Relaxed));
-            }
-        }
         let name = ("apiserver_tls_handshake_errors_total", "counter");
         out.single(name, "Connections that did not agree on TLS.", self.handshake_errors.load(Relaxed));
     }
@@ -122,7 +98,9 @@ pub async fn all(app: &App) -> String {
     crate::services::write_allocated(app, &mut out);
     app.metrics.write(&mut out);
     app.flows.metrics(&mut out);
+    app.access.attempts.write(&mut out);
     app.access.reloads.write(&mut out);
+    dialled(app.config.egress.counts(), &mut out);
     stored(app, &mut out);
     crate::features::write(&app.config.features, &mut out);
     let version: serde_json::Value = serde_json::from_str(&crate::nonresource::version()).unwrap_or_default();
@@ -133,6 +111,22 @@ pub async fn all(app: &App) -> String {
     out.sample("kubernetes_build_info", &labels, 1);
     process::write(&mut out);
     out.finish()
+}
+
+/// What was dialled by way of proxies.
+fn dialled(counts: &egress::Counts, out: &mut Text) {
+    for family in counts.families() {
+        out.family(family.name, family.kind, family.help);
+        for (values, count) in family.values() {
+            let labels: Vec<_> = family.labels.iter().copied().zip(values).collect();
+            out.sample(family.name, &labels, count);
+        }
+    }
+    out.family(egress::Counts::LATENCY, "histogram", "Seconds that dials by way of a proxy took.");
+    for ((protocol, transport), seconds) in counts.latencies() {
+        let labels = [("protocol", protocol), ("transport", transport)];
+        out.histogram(egress::Counts::LATENCY, &labels, &seconds);
+    }
 }
 
 /// What is stored, by kind.

@@ -43,7 +43,7 @@ pub async fn serve(
             let text = crate::metrics::all(app).await + &crate::audited::metrics(app);
             Ok(answer::bytes(StatusCode::OK, METRICS, text))
         }
-        _ if is_page => Ok(zpages::serve(app, parts, query, &root_paths(app))),
+        _ if is_page => Ok(zpages::serve(app, parts, query, &root_paths(app).await)),
         "debug" if path == "/debug/flags" || path.starts_with("/debug/flags/") => {
             Ok(zpages::debug_flags(app, parts, path, body).await)
         }
@@ -56,7 +56,7 @@ pub async fn serve(
             Ok(openid(&found))
         }
         "" | "index.html" if path.len() <= "/index.html".len() => {
-            Ok(answer::indented_json(StatusCode::OK, &json!({ "paths": root_paths(app) })))
+            Ok(answer::indented_json(StatusCode::OK, &json!({ "paths": root_paths(app).await })))
         }
         _ => Ok(answer::no_page()),
     }
@@ -111,7 +111,7 @@ fn debug(app: &App, path: &str) -> Response<Body> {
     }
 }
 
-fn root_paths(app: &App) -> Vec<String> {
+async fn root_paths(app: &App) -> Vec<String> {
     let kinds = app.kinds();
     let mut paths: Vec<String> = vec!["/api".into(), "/apis".into(), "/apis/".into()];
     for kind in kinds {
@@ -122,7 +122,8 @@ fn root_paths(app: &App) -> Vec<String> {
             paths.push(group.to_owned());
         }
     }
-    paths.extend(health::ENDPOINTS.into_iter().flat_map(health::paths));
+    let has_plugins = health::has_plugins(app).await;
+    paths.extend(health::ENDPOINTS.into_iter().flat_map(|endpoint| health::paths(endpoint, has_plugins)));
     paths.extend(OTHERS.into_iter().chain(zpages::paths(app)).map(str::to_owned));
     paths.sort();
     paths.dedup();

@@ -1,7 +1,6 @@
 //! The way of every request: who, may they, how many at once, which handler, which headers.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
 use api::Kind;
@@ -167,9 +166,7 @@ async fn handle(
     if has_deadline {
         check_timeout(query.get("timeout"))?;
     }
-    let user = audited::admit(app, (&parts, &info, &query), marks).await;
-    app.metrics.identified[usize::from(user.is_err())].fetch_add(1, Relaxed);
-    let user = user?;
+    let user = audited::admit(app, (&parts, &info, &query), marks).await?;
     let span = traced::begin(app, &parts, &info, &user, &marks.audit_id);
     let work = admitted(app, parts, body, (query, info, user), marks);
     match span {
@@ -193,9 +190,7 @@ async fn admitted(
     let place = app.flows.enter(marks.flow.as_ref(), &asked).await;
     marks.shed = place.is_err();
     let place = place?;
-    let allowed = app.access.authorize(&user, &info, &query, &marks.record).await;
-    app.metrics.authorized[usize::from(allowed.is_err())].fetch_add(1, Relaxed);
-    allowed?;
+    app.access.authorize(&user, &info, &query, &marks.record).await?;
     marks.refused = false;
     if let Some(remote) = remote_of(app, &info) {
         marks.noted = Noted::Code;

@@ -164,11 +164,11 @@ pub struct Auditor {
 }
 
 impl Auditor {
-    /// Reads the policy and opens the log.
+    /// Reads the policy and opens the log. The webhook is told straight, or by another way.
     ///
     /// # Errors
     /// When a file cannot be used.
-    pub fn new(config: &Config) -> Result<Arc<Self>, Error> {
+    pub fn new(config: &Config, way: Option<Arc<dyn client::Way>>) -> Result<Arc<Self>, Error> {
         let path = config.policy.clone();
         let text = std::fs::read_to_string(&path).map_err(|source| Error::ReadPolicy { path: path.clone(), source })?;
         let policy = text.parse().map_err(|source| Error::Policy { path, source })?;
@@ -179,7 +179,7 @@ impl Auditor {
             auditor.add(target, mode, *truncation);
         }
         if let Some((webhook, mode, truncation)) = &config.webhook {
-            auditor.add(Target::Webhook(Webhook::new(webhook)?), mode, *truncation);
+            auditor.add(Target::Webhook(Webhook::new(webhook, way)?), mode, *truncation);
         }
         Ok(Arc::new(auditor))
     }

@@ -1,10 +1,11 @@
 //! The webhook: events are posted to another server as a list.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use client::Hook;
+use client::{Hook, Way};
 use stdx::Backoff;
 
 /// Which server is told, and how patiently.
@@ -27,8 +28,8 @@ pub(crate) struct Webhook {
 }
 
 impl Webhook {
-    pub(crate) fn new(config: &WebhookConfig) -> client::Result<Self> {
-        let hook = Hook::from_kubeconfig(&config.kubeconfig, "audit")?;
+    pub(crate) fn new(config: &WebhookConfig, way: Option<Arc<dyn Way>>) -> client::Result<Self> {
+        let hook = Hook::from_kubeconfig_by(way, &config.kubeconfig, "audit")?;
         let backoff = Backoff { initial: config.initial_backoff, factor: 1.5, max: MAX_PAUSE, jitter: 0.2 };
         Ok(Self { hook, backoff })
     }

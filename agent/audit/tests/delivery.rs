@@ -82,7 +82,7 @@ fn jiff_now() -> jiff::Timestamp {
 async fn bodies_are_written_from_their_level_on() {
     let folder = tempfile::tempdir().unwrap();
     let config = Config { log: Some((log(folder.path()), Mode::Blocking, None)), ..config(folder.path()) };
-    let auditor = Auditor::new(&config).unwrap();
+    let auditor = Auditor::new(&config, None).unwrap();
     for (verb, resource) in [("watch", "pods"), ("create", "secrets"), ("create", "pods")] {
         ask(&auditor, verb, resource).await;
     }
@@ -104,14 +104,14 @@ async fn large_events_lose_their_objects() {
     let folder = tempfile::tempdir().unwrap();
     let truncation = Some(Truncation { max_event_bytes: 400 });
     let config = Config { log: Some((log(folder.path()), Mode::Blocking, truncation)), ..config(folder.path()) };
-    let auditor = Auditor::new(&config).unwrap();
+    let auditor = Auditor::new(&config, None).unwrap();
     ask(&auditor, "create", "pods").await;
     let events = lines(folder.path());
     assert!(events[0].get("requestObject").is_none());
     assert_eq!(events[0]["annotations"]["audit.k8s.io/truncated"], "true");
     let truncation = Some(Truncation { max_event_bytes: 40 });
     let config = Config { log: Some((log(folder.path()), Mode::Blocking, truncation)), ..config };
-    let auditor = Auditor::new(&config).unwrap();
+    let auditor = Auditor::new(&config, None).unwrap();
     ask(&auditor, "create", "pods").await;
     assert_eq!(auditor.counts().lost["truncate"], 1);
 }
@@ -121,7 +121,7 @@ async fn a_full_buffer_drops_and_counts_and_shutdown_delivers_the_rest() {
     let folder = tempfile::tempdir().unwrap();
     let batch = Batch { buffer: 2, max_size: 1, max_wait: Duration::ZERO, throttle: None };
     let config = Config { log: Some((log(folder.path()), Mode::Batch(batch), None)), ..config(folder.path()) };
-    let auditor = Auditor::new(&config).unwrap();
+    let auditor = Auditor::new(&config, None).unwrap();
     for _ in 0..5 {
         ask(&auditor, "create", "pods").await;
     }
@@ -179,7 +179,7 @@ async fn a_webhook_gets_lists_and_is_asked_again() {
     let (address, mut received) = receiver(2).await;
     let batch = Batch { buffer: 10, max_size: 3, max_wait: Duration::from_secs(600), throttle: None };
     let webhook = Some((webhook(folder.path(), address), Mode::Batch(batch), None));
-    let auditor = Auditor::new(&Config { webhook, ..config(folder.path()) }).unwrap();
+    let auditor = Auditor::new(&Config { webhook, ..config(folder.path()) }, None).unwrap();
     let shutdown = Shutdown::new();
     let running = tokio::spawn({
         let (auditor, shutdown) = (auditor.clone(), shutdown.clone());
@@ -204,7 +204,7 @@ async fn strict_requests_fail_without_their_webhook() {
     let folder = tempfile::tempdir().unwrap();
     let (address, _received) = receiver(usize::MAX).await;
     let webhook = Some((webhook(folder.path(), address), Mode::BlockingStrict, None));
-    let auditor = Auditor::new(&Config { webhook, ..config(folder.path()) }).unwrap();
+    let auditor = Auditor::new(&Config { webhook, ..config(folder.path()) }, None).unwrap();
     let record = auditor.begin(&request("create", "secrets"), |level| {
         assert_eq!(level, Level::Metadata);
         Event::new("id".into(), level, jiff_now())
@@ -218,8 +218,8 @@ fn files_that_cannot_be_used_are_named() {
     let folder = tempfile::tempdir().unwrap();
     let mut config = config(folder.path());
     std::fs::write(&config.policy, "apiVersion: audit.k8s.io/v1\nkind: Policy\nrules: [{level: Much}]\n").unwrap();
-    let text = Auditor::new(&config).err().unwrap().to_string();
+    let text = Auditor::new(&config, None).err().unwrap().to_string();
     assert!(text.contains("rules[0].level: Unsupported value: \"Much\"") && text.contains("policy.yaml"), "{text}");
     config.policy = folder.path().join("none");
-    assert!(Auditor::new(&config).err().unwrap().to_string().contains("none"));
+    assert!(Auditor::new(&config, None).err().unwrap().to_string().contains("none"));
 }

@@ -1,12 +1,14 @@
 //! Where the API server is and who is asking.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::Uri;
 
 use crate::error::{ConfigError, Error, Result};
 use crate::kubeconfig;
+use crate::transport::Way;
 
 /// Long enough for a list of everything on a busy server, short enough that a dead one is noticed.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
@@ -49,6 +51,8 @@ pub struct Config {
     pub timeout: Duration,
     /// The namespace of the kubeconfig's context; empty where none is given.
     pub namespace: String,
+    /// How connections are made, if not straight over the network.
+    pub way: Option<Arc<dyn Way>>,
 }
 
 impl Config {
@@ -64,6 +68,7 @@ impl Config {
             component: "client".to_owned(),
             timeout: DEFAULT_TIMEOUT,
             namespace: String::new(),
+            way: None,
         }
     }
 
@@ -79,6 +84,13 @@ impl Config {
     #[must_use]
     pub fn with_component(mut self, component: &str) -> Self {
         component.clone_into(&mut self.component);
+        self
+    }
+
+    /// The same by another way, or straight without one.
+    #[must_use]
+    pub fn with_way(mut self, way: Option<Arc<dyn Way>>) -> Self {
+        self.way = way;
         self
     }
 }

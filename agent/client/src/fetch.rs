@@ -1,6 +1,7 @@
 //! Documents of other servers, such as those of an issuer of tokens.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -12,6 +13,7 @@ use crate::client::Client;
 use crate::config::{Config, Identity};
 use crate::error::{ConfigError, Error};
 use crate::hook::{HookError, read_answer};
+use crate::transport::Way;
 
 /// How long a document may take.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -24,13 +26,21 @@ const HOST_AUTHORITIES: [&str; 3] =
 #[derive(Clone, Debug, Default)]
 pub struct Fetcher {
     ca_pem: Option<Vec<u8>>,
+    way: Option<Arc<dyn Way>>,
 }
 
 impl Fetcher {
     /// Trusts these authorities, or those of the host if there are none.
     #[must_use]
     pub fn new(ca_pem: Option<Vec<u8>>) -> Self {
-        Self { ca_pem }
+        Self { ca_pem, way: None }
+    }
+
+    /// The same by another way, or straight without one.
+    #[must_use]
+    pub fn with_way(mut self, way: Option<Arc<dyn Way>>) -> Self {
+        self.way = way;
+        self
     }
 
     /// Reads a document.
@@ -54,6 +64,7 @@ impl Fetcher {
         let bad = |_| HookError::Ask(Error::Config(ConfigError::ServerScheme(url.to_owned())));
         let mut config = Config::new(Uri::from_parts(parts).map_err(bad)?);
         config.ca_pem = self.ca_pem.clone().or_else(host_authorities);
+        config.way = self.way.clone();
         config.identity = token.map_or(Identity::Anonymous, |token| Identity::Token(token.to_owned()));
         let client = Client::new(config).map_err(HookError::Ask)?;
         let mut request = Request::new(Bytes::new());

@@ -2,6 +2,7 @@
 //! cluster is the server's whole URL.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -12,7 +13,7 @@ use http_body_util::BodyExt;
 use crate::client::Client;
 use crate::config::Config;
 use crate::error::{ConfigError, Error, Result};
-use crate::transport::ResponseBody;
+use crate::transport::{ResponseBody, Way};
 
 /// Upstream's deadline for such requests.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -78,7 +79,15 @@ impl Hook {
     /// # Errors
     /// When the file, or a file it refers to, cannot be used.
     pub fn from_kubeconfig(path: &Path, component: &str) -> Result<Self> {
-        Self::new(Config::from_kubeconfig(path)?.with_component(component))
+        Self::from_kubeconfig_by(None, path, component)
+    }
+
+    /// The same, asked by another way, or straight without one.
+    ///
+    /// # Errors
+    /// The same.
+    pub fn from_kubeconfig_by(way: Option<Arc<dyn Way>>, path: &Path, component: &str) -> Result<Self> {
+        Self::new(Config::from_kubeconfig(path)?.with_component(component).with_way(way))
     }
 
     /// The server of a configuration.

@@ -35,6 +35,6 @@ pub use fetch::{Fetcher, host_authorities};
 pub use hook::{Hook, HookError};
 pub use params::{DeleteOptions, ListParams, Patch, Propagation, WatchParams};
 pub use path::ObjectPath;
-pub use transport::{Dialer, Io, RequestBody, ResponseBody};
+pub use transport::{Dialer, Io, RequestBody, ResponseBody, Way};
 pub use unverified::AnyCertificate;
 pub use watch::WatchEvent;

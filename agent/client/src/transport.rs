@@ -134,12 +134,19 @@ where
     response.map(|body| body.map_err(Into::into).boxed_unsync())
 }
 
+/// A way to servers that does not lead straight over the network.
+pub trait Way: Send + Sync + std::fmt::Debug {
+    /// The bytes of a connection with who answers at a host's port. Every way has deadlines of its own.
+    fn reach<'a>(&'a self, host: &'a str, port: u16) -> BoxFuture<'a, io::Result<Box<dyn Io>>>;
+}
+
 /// Dials one server.
 #[derive(Clone)]
 struct Connector {
     host: String,
     port: u16,
     tls: Option<(TlsConnector, ServerName<'static>)>,
+    way: Option<Arc<dyn Way>>,
 }
 
 impl Connector {
@@ -154,20 +161,28 @@ impl Connector {
             Some(_) | None => return Err(bad()),
         };
         let port = server.port_u16().unwrap_or(default_port);
+        let way = config.way.clone();
         if !secure {
-            return Ok(Self { host, port, tls: None });
+            return Ok(Self { host, port, tls: None, way });
         }
         let verified = config.tls_server_name.as_ref().unwrap_or(&host).clone();
         let name = ServerName::try_from(verified).map_err(|_invalid| bad())?;
         let connector = TlsConnector::from(Arc::new(tls::client_config(config)?));
-        Ok(Self { host, port, tls: Some((connector, name)) })
+        Ok(Self { host, port, tls: Some((connector, name)), way })
     }
 
+    /// A connection, in time.
     async fn dial(&self) -> io::Result<Wire> {
-        self.secure(self.reach().await?).await
+        match &self.way {
+            Some(way) => {
+                let stream = way.reach(&self.host, self.port).await?;
+                in_time(self.secure(stream)).await
+            }
+            None => in_time(async { self.secure(self.straight().await?).await }).await,
+        }
     }
 
-    async fn reach(&self) -> io::Result<Box<dyn Io>> {
+    async fn straight(&self) -> io::Result<Box<dyn Io>> {
         let stream = TcpStream::connect((self.host.as_str(), self.port)).await?;
         stream.set_nodelay(true)?;
         let keepalive = socket2::TcpKeepalive::new().with_time(PING_INTERVAL).with_interval(PING_TIMEOUT);
@@ -205,7 +220,7 @@ impl Dialer {
     /// # Errors
     /// When there is none in time, or either end does not trust the other.
     pub async fn dial(&self) -> io::Result<Box<dyn Io>> {
-        in_time(self.0.dial()).await.map(|wire| wire.io.into_inner())
+        self.0.dial().await.map(|wire| wire.io.into_inner())
     }
 
     /// A connection over something that leads to the server.
@@ -233,7 +248,7 @@ impl Service<Uri> for Connector {
 
     fn call(&mut self, _uri: Uri) -> Self::Future {
         let connector = self.clone();
-        Box::pin(async move { in_time(connector.dial()).await })
+        Box::pin(async move { connector.dial().await })
     }
 }
 

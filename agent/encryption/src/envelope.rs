@@ -16,7 +16,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use crate::cipher::Cipher;
-use crate::plugin::Plugin;
+use crate::plugin::{Plugin, PluginError};
 use crate::provider::{Opened, TransformError};
 
 /// Bytes of a seed, of what makes its keys differ, and of a key.
@@ -26,6 +26,9 @@ const TRUSTED: Duration = Duration::from_secs(3 * 60);
 /// How often the plugin is asked how it is, when it is well and when not.
 const CHECK_WELL: Duration = Duration::from_secs(60);
 const CHECK_ILL: Duration = Duration::from_secs(10);
+/// For how long the answer to a probe counts, when the plugin is well and when not.
+const PROBE_WELL: Duration = Duration::from_secs(20);
+const PROBE_ILL: Duration = Duration::from_secs(3);
 /// Most seeds and keys that are remembered; there is one a key of the plugin's and start of a server.
 const MAX_REMEMBERED: usize = 4096;
 
@@ -71,13 +74,15 @@ pub(crate) struct Envelope {
     plugin: Plugin,
     current: ArcSwapOption<Current>,
     well_at: Mutex<Option<Instant>>,
+    /// What the last probe found.
+    probed: tokio::sync::Mutex<Option<(Instant, Result<(), String>)>>,
     sources: Mutex<HashMap<[u8; 32], Arc<Source>>>,
 }
 
 impl Envelope {
     pub(crate) fn new(name: String, plugin: Plugin) -> Self {
-        let (well_at, sources) = (Mutex::new(None), Mutex::default());
-        Self { name, plugin, current: ArcSwapOption::empty(), well_at, sources }
+        let (well_at, probed, sources) = (Mutex::new(None), tokio::sync::Mutex::default(), Mutex::default());
+        Self { name, plugin, current: ArcSwapOption::empty(), well_at, probed, sources }
     }
 
     pub(crate) fn name(&self) -> &str {
@@ -92,9 +97,26 @@ impl Envelope {
         }
     }
 
+    /// How the plugin is, for those who ask often: an answer counts for a while.
+    pub(crate) async fn probe(&self) -> Result<(), String> {
+        let mut probed = self.probed.lock().await;
+        if let Some((at, result)) = &*probed {
+            let counts = if result.is_ok() { PROBE_WELL } else { PROBE_ILL };
+            if at.elapsed() < counts {
+                return result.clone();
+            }
+        }
+        let result = self.try_check().await;
+        *probed = Some((Instant::now(), result.clone()));
+        result
+    }
+
     async fn try_check(&self) -> Result<(), String> {
-        let status = self.plugin.status().await.map_err(|e| e.to_string())?;
         let name = &self.name;
+        let failed = |e: PluginError| {
+            format!("failed to perform status section of the healthz check for KMS Provider {name}, error: {e}")
+        };
+        let status = self.plugin.status().await.map_err(failed)?;
         if status.healthz != "ok" {
             return Err(format!("got unexpected healthz status {:?} of the plugin {name:?}", status.healthz));
         }

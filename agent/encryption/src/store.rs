@@ -288,6 +288,25 @@ impl Store for Encrypted {
         self.inner.sizes().await
     }
 
+    /// Plugins are asked one after the other. Where the configuration may change there may be some soon.
+    async fn encryption_health(&self) -> Option<Result<(), String>> {
+        let configuration = self.shared.configuration.load_full();
+        if configuration.envelopes.is_empty() && !self.settings.reloads {
+            return None;
+        }
+        let mut ill = Vec::new();
+        for (at, envelope) in configuration.envelopes.iter().enumerate() {
+            if let Err(why) = envelope.probe().await {
+                ill.push(format!("kms-provider-{at}: {why}"));
+            }
+        }
+        Some(match ill.as_slice() {
+            [] => Ok(()),
+            [one] => Err(one.clone()),
+            some => Err(format!("[{}]", some.join(", "))),
+        })
+    }
+
     async fn is_stale(&self, key: &[u8]) -> ::store::Result<bool> {
         let Some(kv) = self.inner.get(key, None).await?.kv else { return Ok(false) };
         Ok(self.shared.try_open(&kv).await.is_ok_and(|opened| opened.is_stale))

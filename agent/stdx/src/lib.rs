@@ -1,4 +1,5 @@
-//! Words every crate shares: back-off, error chains, quotes, bounded containers, documents read with precise errors.
+//! Words every crate shares: back-off, error chains, quotes, bounded containers, documents read with precise errors,
+//! histograms.
 //!
 //! Nothing here knows the domain, a clock, a file or a socket. Randomness and time are arguments.
 
@@ -8,6 +9,7 @@ mod backoff;
 mod chain;
 pub mod document;
 mod hex;
+mod histogram;
 mod number;
 mod quote;
 mod ring;
@@ -15,6 +17,7 @@ mod ring;
 pub use backoff::Backoff;
 pub use chain::{Chain, chain};
 pub use hex::hex;
+pub use histogram::Histogram;
 pub use number::{go_float, go_json_float, go_number};
 pub use quote::{Quoted, quoted};
 pub use ring::LineRing;

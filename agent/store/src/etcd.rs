@@ -8,6 +8,7 @@ mod endpoints;
 mod follow;
 mod lease;
 mod refusal;
+mod way;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,6 +25,7 @@ use self::endpoints::{Endpoints, Member};
 use self::follow::Follower;
 use self::lease::Leases;
 use self::refusal::Refusal;
+pub use self::way::Way;
 use crate::model::{GetResult, KeyValue, RangeRequest, RangeResult, Revision, WriteResult};
 use crate::watch::{ProgressHandle, WatchRequest, WatchStream};
 use crate::{Error, Result, Store};
@@ -45,13 +47,16 @@ pub struct Config {
     pub connect_timeout: Duration,
     /// How long to wait for one member's answer.
     pub request_timeout: Duration,
+    /// By which way members are reached; straight without.
+    pub way: Option<Way>,
 }
 
 impl Config {
     /// The usual deadlines.
     #[must_use]
     pub fn new(endpoints: Vec<String>, tls: Option<Tls>) -> Self {
-        Self { endpoints, tls, connect_timeout: Duration::from_secs(2), request_timeout: Duration::from_secs(10) }
+        let (connect_timeout, request_timeout) = (Duration::from_secs(2), Duration::from_secs(10));
+        Self { endpoints, tls, connect_timeout, request_timeout, way: None }
     }
 }
 

@@ -81,6 +81,11 @@ pub trait Store: Send + Sync + 'static {
         Ok(Vec::new())
     }
 
+    /// Whether what encrypts values is well, and why not; nothing where no such thing can fall ill.
+    async fn encryption_health(&self) -> Option<std::result::Result<(), String>> {
+        None
+    }
+
     /// Whether a key's value lies there in another form than it would be written in now, so that writing the same again
     /// is not in vain.
     async fn is_stale(&self, _key: &[u8]) -> Result<bool> {

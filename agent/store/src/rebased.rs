@@ -125,6 +125,10 @@ impl Store for Rebased {
         self.inner.sizes().await
     }
 
+    async fn encryption_health(&self) -> Option<std::result::Result<(), String>> {
+        self.inner.encryption_health().await
+    }
+
     async fn is_stale(&self, key: &[u8]) -> Result<bool> {
         self.inner.is_stale(&self.prefixes.down(key)).await
     }

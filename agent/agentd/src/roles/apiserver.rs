@@ -22,6 +22,7 @@ use apiserver::{
     ProxyClient, Served,
 };
 use clap::{ArgAction, Args};
+use egress::{Egress, Selection};
 use store::{Rebased, Store};
 
 use crate::logs::{self, Format, Logs};
@@ -112,6 +113,9 @@ pub(crate) struct Options {
     /// Whether requests wait by flow schemas and priority levels, in place of plain limits.
     #[arg(long, default_value_t = true, num_args = 0..=1, default_missing_value = "true", require_equals = true, action = ArgAction::Set)]
     enable_priority_and_fairness: bool,
+    /// By which proxies nodes, webhooks and etcd are reached, an `EgressSelectorConfiguration`.
+    #[arg(long)]
+    egress_selector_config_file: Option<PathBuf>,
     /// Who keeps the endpoints of the `kubernetes` Service: `lease` (all servers) or `none`.
     #[arg(long, default_value = "lease")]
     endpoint_reconciler_type: String,
@@ -168,8 +172,9 @@ pub(crate) fn run(options: Options) -> Result<()> {
     let running = Running { threads: process::FOR_A_CLUSTER, logs, end_within: || end_within };
     process::run_as(running, |shutdown| async move {
         options.others.verify()?;
-        let store = open(&options).await?;
-        let config = config(&options)?;
+        let egress = egress(&options)?;
+        let store = open(&options, &egress).await?;
+        let config = Config { egress, ..config(&options)? };
         let compacting = store.clone();
         let prefix = prefix(&options.etcd_prefix);
         let store = options.encryption.wrap(store, &prefix, &shutdown).await?;
@@ -196,7 +201,13 @@ fn prefix(text: &str) -> String {
     parts.map(|part| format!("/{part}")).collect()
 }
 
-async fn open(options: &Options) -> Result<Arc<dyn Store>> {
+/// By which proxies others are reached.
+fn egress(options: &Options) -> Result<Egress> {
+    let path = options.egress_selector_config_file.as_deref().filter(|path| !path.as_os_str().is_empty());
+    path.map_or_else(|| Ok(Egress::default()), |path| Ok(Egress::from_file(path)?))
+}
+
+async fn open(options: &Options, egress: &Egress) -> Result<Arc<dyn Store>> {
     if options.etcd_servers.is_empty() {
         tracing::warn!("no --etcd-servers: objects are kept in memory and lost at the end");
         return Ok(Arc::new(store::Embedded::in_memory().await?));
@@ -212,7 +223,13 @@ async fn open(options: &Options) -> Result<Arc<dyn Store>> {
             Some(store::etcd::Tls { ca_pem: read(ca)?, client_pem: client })
         }
     };
-    let config = store::etcd::Config::new(options.etcd_servers.clone(), tls);
+    let mut config = store::etcd::Config::new(options.etcd_servers.clone(), tls);
+    config.way = egress.proxy(Selection::Etcd).map(|proxy| {
+        store::etcd::Way::new(move |host, port| {
+            let proxy = proxy.clone();
+            async move { proxy.dial(&host, port).await.map_err(std::io::Error::other) }
+        })
+    });
     Ok(Arc::new(store::Etcd::new(config).await.context("preparing the connection to etcd")?))
 }
 

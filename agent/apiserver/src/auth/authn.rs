@@ -17,6 +17,7 @@ use std::sync::Arc;
 use api::core::v1::Secret;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use egress::{Egress, Selection};
 use http::HeaderMap;
 use http::header::{AUTHORIZATION, CONNECTION, SEC_WEBSOCKET_PROTOCOL, UPGRADE};
 use parking_lot::RwLock;
@@ -86,6 +87,8 @@ pub struct Config {
     pub settings: Settings,
     /// A server that knows further tokens.
     pub webhook: Option<TokenWebhook>,
+    /// By which proxies it and issuers are reached.
+    pub egress: Egress,
     /// The objects that credentials refer to.
     pub lookup: Arc<dyn Lookup>,
     /// The time.
@@ -114,6 +117,9 @@ pub enum ConfigError {
     /// The server that knows tokens cannot be reached as it is described.
     #[error("the token webhook: {0}")]
     Webhook(String),
+    /// Nobody says by which way an issuer is reached.
+    #[error("{0}")]
+    Issuer(String),
 }
 
 /// Why credentials were refused. For the log: the client is told no more than `Unauthorized`.
@@ -183,26 +189,30 @@ pub struct Authenticators {
     anonymous: Anonymous,
     issuers: RwLock<Arc<[JwtAuthenticator]>>,
     webhook: Option<Webhook>,
+    egress: Egress,
     lookup: Arc<dyn Lookup>,
     clock: Clock,
     tokens: Remembered<TokenUser>,
 }
 
-fn issuers(settings: Vec<Arc<settings::Issuer>>) -> Arc<[JwtAuthenticator]> {
-    settings.into_iter().map(JwtAuthenticator::new).collect()
+fn issuers(settings: Vec<Arc<settings::Issuer>>, egress: &Egress) -> Result<Arc<[JwtAuthenticator]>, String> {
+    settings.into_iter().map(|issuer| JwtAuthenticator::new(issuer, egress)).collect()
 }
 
 impl Authenticators {
     /// Reads the configured material.
     pub fn new(config: Config) -> Result<Self, ConfigError> {
+        let way = config.egress.way(Selection::ControlPlane);
+        let webhook = config.webhook.as_ref().map(|settings| Webhook::new(settings, way));
         Ok(Self {
             certificates: Certificates::new(config.client_ca_pem.as_deref(), config.front_proxy)?,
             token_file: TokenFile::parse(config.token_file.as_deref().unwrap_or_default())?,
             service_accounts: config.service_accounts,
             bootstrap_tokens: config.bootstrap_tokens,
             anonymous: config.settings.anonymous.unwrap_or(Anonymous { enabled: config.anonymous, paths: Vec::new() }),
-            issuers: RwLock::new(issuers(config.settings.jwt)),
-            webhook: config.webhook.as_ref().map(Webhook::new).transpose().map_err(ConfigError::Webhook)?,
+            issuers: RwLock::new(issuers(config.settings.jwt, &config.egress).map_err(ConfigError::Issuer)?),
+            webhook: webhook.transpose().map_err(ConfigError::Webhook)?,
+            egress: config.egress,
             lookup: config.lookup,
             clock: config.clock,
             tokens: Remembered::default(),
@@ -211,9 +221,13 @@ impl Authenticators {
 
     /// Takes other issuers into force; nobody is believed by the old ones any more. What is served without credentials
     /// stays as it was when the server began.
-    pub fn reconfigure(&self, settings: Settings) {
-        *self.issuers.write() = issuers(settings.jwt);
+    ///
+    /// # Errors
+    /// When nobody says by which way an issuer is reached; then nothing changes.
+    pub fn reconfigure(&self, settings: Settings) -> Result<(), String> {
+        *self.issuers.write() = issuers(settings.jwt, &self.egress)?;
         self.tokens.clear();
+        Ok(())
     }
 
     /// Who makes a request; `None` if it shows no credentials and anonymous requests are not served.

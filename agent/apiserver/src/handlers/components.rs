@@ -108,7 +108,7 @@ async fn asked(name: &str, port: u16) -> Value {
 async fn ask(port: u16) -> std::result::Result<(u16, String), String> {
     let tls = backend::client_config(Trust::Anyone, None).map_err(|e| e.to_string())?;
     let host = "127.0.0.1".to_owned();
-    let target = Target { host: host.clone(), port, tls: Some((tls, host)) };
+    let target = Target { host: host.clone(), port, tls: Some((tls, host)), proxy: None };
     let request = Request::get("/healthz").header(http::header::HOST, target.authority());
     let request = request.body(answer::full(bytes::Bytes::new())).map_err(|e| e.to_string())?;
     let response = target.send(request).await.map_err(|e| e.to_string())?;

@@ -159,6 +159,10 @@ impl Store for Metered {
         self.inner.sizes().await
     }
 
+    async fn encryption_health(&self) -> Option<Result<(), String>> {
+        self.inner.encryption_health().await
+    }
+
     async fn is_stale(&self, key: &[u8]) -> store::Result<bool> {
         self.inner.is_stale(key).await
     }

@@ -2,7 +2,7 @@
 
 use std::fmt::{Display, Write as _};
 
-use super::histogram::Histogram;
+use stdx::Histogram;
 
 /// Metrics written out, one family after the other.
 #[derive(Default)]

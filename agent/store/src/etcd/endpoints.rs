@@ -8,7 +8,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use etcd_client::{Certificate, Client, ConnectOptions, Identity, KvClient, TlsOptions};
+use etcd_client::{Certificate, Channel, Client, ConnectOptions, Identity, KvClient, TlsOptions};
+
+use tonic::transport::Endpoint;
 
 use super::refusal::Refusal;
 use super::{Config, MAX_MESSAGE_BYTES, Tls};
@@ -51,8 +53,8 @@ impl Endpoints {
     pub(super) async fn new(config: &Config) -> Result<Self> {
         let mut members = Vec::with_capacity(config.endpoints.len());
         for endpoint in &config.endpoints {
-            let connected = Client::connect([endpoint.as_str()], Some(connect_options(config))).await;
-            let client = connected.map_err(|error| Error::Settings { reason: format!("{endpoint}: {error}") })?;
+            let failed = |error: etcd_client::Error| Error::Settings { reason: format!("{endpoint}: {error}") };
+            let client = connect(endpoint, config).await.map_err(failed)?;
             let kv = client.kv_client().max_decoding_message_size(MAX_MESSAGE_BYTES);
             members.push(Arc::new(Member { client, kv }));
         }
@@ -129,6 +131,31 @@ impl Endpoints {
             tracing::debug!(error = %refusal.error, operation, "asking the next etcd member");
         }
     }
+}
+
+async fn connect(endpoint: &str, config: &Config) -> std::result::Result<Client, etcd_client::Error> {
+    let options = connect_options(config);
+    match &config.way {
+        None => Client::connect([endpoint], Some(options)).await,
+        Some(way) => {
+            let channel = way.channel(member(endpoint, config)?);
+            Client::from_channel(Channel::Tonic(channel), Some(options)).await
+        }
+    }
+}
+
+/// A member that is reached by another way; the settings are those of [`connect_options`].
+fn member(endpoint: &str, config: &Config) -> std::result::Result<Endpoint, etcd_client::Error> {
+    // The proxy on the way has deadlines of its own, and no call waits for longer.
+    let member = Endpoint::from_shared(endpoint.to_owned())?
+        .connect_timeout(config.request_timeout)
+        .http2_keep_alive_interval(KEEP_ALIVE_INTERVAL)
+        .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
+        .keep_alive_while_idle(true);
+    Ok(match &config.tls {
+        Some(tls) => member.tls_config(tls_options(tls))?,
+        None => member,
+    })
 }
 
 fn connect_options(config: &Config) -> ConnectOptions {

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use futures::StreamExt;
 
-use super::{Config, Etcd, Tls};
+use super::{Config, Etcd, Tls, Way};
 use crate::{Error, Store, WatchRequest, conformance};
 
 const BINARY: &str = "KEELSON_TEST_ETCD";
@@ -119,6 +119,25 @@ async fn connected(config: Config) -> Etcd {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     store
+}
+
+#[tokio::test]
+async fn members_are_reached_by_another_way() {
+    let Some(binary) = binary() else { return };
+    let server = Server::start(binary, true);
+    let (port, asked) = (server.port, Arc::new(parking_lot::Mutex::new(Vec::new())));
+    let seen = asked.clone();
+    // The way knows where the name leads; the certificate is checked against the name all the same.
+    let way = Way::new(move |host, to| {
+        seen.lock().push((host, to));
+        tokio::net::TcpStream::connect(("127.0.0.1", port))
+    });
+    let by =
+        |name: &str| Config { endpoints: vec![format!("https://{name}:2")], way: Some(way.clone()), ..server.config() };
+    connected(by("127.0.0.1")).await;
+    assert_eq!(asked.lock().first(), Some(&("127.0.0.1".to_owned(), 2)));
+    assert!(Etcd::new(by("etcd.example")).await.unwrap().health().await.is_err());
+    assert_eq!(asked.lock().last(), Some(&("etcd.example".to_owned(), 2)));
 }
 
 #[tokio::test]

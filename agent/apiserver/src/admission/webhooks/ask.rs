@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use bytes::Bytes;
+use egress::Selection;
 use http::header::{ACCEPT, CONTENT_TYPE, HOST, RETRY_AFTER, USER_AGENT};
 use http::{HeaderMap, Method, Request, StatusCode, Uri};
 use http_body_util::BodyExt;
@@ -72,7 +73,10 @@ impl Client<'_> {
         if let Some(url) = self.config["url"].as_str() {
             let uri: Uri = url.parse().map_err(|e| format!("parse {url:?}: {e}"))?;
             let host = uri.host().unwrap_or_default().trim_matches(['[', ']']).to_owned();
-            let target = Target { tls: Some((self.tls()?, host.clone())), host, port: uri.port_u16().unwrap_or(443) };
+            // Who is named by URL runs beside this server, whoever is named by a Service in the cluster.
+            let proxy = self.app.config.egress.proxy(Selection::ControlPlane);
+            let port = uri.port_u16().unwrap_or(443);
+            let target = Target { tls: Some((self.tls()?, host.clone())), host, port, proxy };
             let path = uri.path_and_query().map_or("/", |p| p.as_str()).to_owned();
             return Ok((target, path.parse().map_err(|_| format!("parse {url:?}"))?, url.to_owned()));
         }
@@ -86,7 +90,8 @@ impl Client<'_> {
         let (host, target_port) = crate::resolve::service(&self.app.cache, (namespace, name), port).map_err(|e| {
             format!("failed to call webhook: Post {:?}: {e}", format!("{url}?timeout={}s", self.seconds))
         })?;
-        let target = Target { host, port: target_port, tls: Some((self.tls()?, server.clone())) };
+        let proxy = self.app.config.egress.proxy(Selection::Cluster);
+        let target = Target { host, port: target_port, tls: Some((self.tls()?, server.clone())), proxy };
         Ok((target, path.parse().map_err(|_| format!("parse {path:?}"))?, url))
     }
 

@@ -12,7 +12,8 @@ mod user;
 
 use std::sync::Arc;
 
-use client::Fetcher;
+use client::{Fetcher, Way};
+use egress::{Egress, Selection};
 use serde_json::{Map, Value};
 
 use self::claims::{Registered, object, untrusted_issuer};
@@ -30,6 +31,17 @@ pub(super) struct JwtAuthenticator {
     resolver: Resolver,
 }
 
+/// The way to an issuer. Whoever names one wants it to be there.
+fn way(egress: &Egress, selection: Selection) -> Result<Option<Arc<dyn Way>>, String> {
+    if !egress.is_configured() {
+        return Err(format!("oidc: egress lookup required with egress selector type {:?}", selection.name()));
+    }
+    if !egress.names(selection) {
+        return Err(format!("oidc: egress lookup for {:?} is not configured", selection.name()));
+    }
+    Ok(egress.way(selection))
+}
+
 /// What a token has to be to be believed.
 #[derive(Clone, Copy)]
 struct Wanted<'w> {
@@ -40,10 +52,13 @@ struct Wanted<'w> {
 }
 
 impl JwtAuthenticator {
-    pub(super) fn new(issuer: Arc<Issuer>) -> Self {
-        let fetcher = Fetcher::new(issuer.ca_pem.clone());
+    /// # Errors
+    /// When the issuer is to be reached by a way that nobody describes.
+    pub(super) fn new(issuer: Arc<Issuer>, egress: &Egress) -> Result<Self, String> {
+        let way = issuer.egress.map(|selection| way(egress, selection)).transpose()?.flatten();
+        let fetcher = Fetcher::new(issuer.ca_pem.clone()).with_way(way);
         let keys = Keys::new(&issuer.url, issuer.discovery.as_deref(), fetcher.clone());
-        Self { issuer, keys, resolver: Resolver::new(fetcher) }
+        Ok(Self { issuer, keys, resolver: Resolver::new(fetcher) })
     }
 
     /// The holder of a token; `None` if it is another issuer's.

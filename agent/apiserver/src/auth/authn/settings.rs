@@ -7,6 +7,7 @@ use std::path::Path;
 use std::sync::{Arc, LazyLock};
 
 use cel::{Environment, Program, Type};
+use egress::Selection;
 use stdx::document::{Document, Invalid, Node};
 
 pub use self::oidc::Oidc;
@@ -46,6 +47,8 @@ pub struct Issuer {
     pub discovery: Option<String>,
     /// Authorities of its server; those of the host without.
     pub ca_pem: Option<Vec<u8>>,
+    /// By which way its server is reached; straight without.
+    pub egress: Option<Selection>,
     /// For whom tokens have to be meant.
     pub audiences: Vec<String>,
     /// What tokens may be signed by.
@@ -168,6 +171,19 @@ fn duplicate(node: &Node<'_>) {
     node.note(format!("Duplicate value: {}", node.value()));
 }
 
+/// By which way an issuer is reached, if it is said.
+fn egress_of(node: &Node<'_>) -> Option<Selection> {
+    match node.as_text() {
+        "" => None,
+        "controlplane" => Some(Selection::ControlPlane),
+        "cluster" => Some(Selection::Cluster),
+        _ => {
+            node.invalid("egress selector must be either controlplane or cluster");
+            None
+        }
+    }
+}
+
 fn issuer(node: Node<'_>, disallowed: &[String], seen: &mut (BTreeSet<String>, BTreeSet<String>)) -> Issuer {
     let node = node.only(&["issuer", "claimValidationRules", "claimMappings", "userValidationRules"]);
     let of = node.field("issuer").only(&[
@@ -193,9 +209,7 @@ fn issuer(node: Node<'_>, disallowed: &[String], seen: &mut (BTreeSet<String>, B
             duplicate(&of.field("discoveryURL"));
         }
     }
-    if of.field("egressSelectorType").is_there() {
-        of.field("egressSelectorType").invalid("egress selectors are not supported by this server");
-    }
+    let egress = egress_of(&of.field("egressSelectorType"));
     if !seen.0.insert(url.clone()) {
         duplicate(&of.field("url"));
     }
@@ -213,6 +227,7 @@ fn issuer(node: Node<'_>, disallowed: &[String], seen: &mut (BTreeSet<String>, B
         url,
         discovery: Some(discovery).filter(|url| !url.is_empty()),
         ca_pem: Some(ca.into_bytes()).filter(|pem| !pem.is_empty()),
+        egress,
         audiences,
         algorithms: ALGORITHMS.map(str::to_owned).to_vec(),
         required,

@@ -86,6 +86,7 @@ fn fixture(adjust: impl FnOnce(&mut Config)) -> Fixture {
         front_proxy: None,
         token_file: Some("static,jane,1,\"devs\"".to_owned()),
         settings: Settings::default(),
+        egress: Egress::default(),
         webhook: None,
         service_accounts: Some(ServiceAccounts {
             issuers: vec![ISSUER.to_owned()],

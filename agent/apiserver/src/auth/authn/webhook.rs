@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
-use client::Hook;
+use client::{Hook, Way};
 use serde_json::{Value, json};
 use stdx::Backoff;
 
@@ -41,11 +42,11 @@ pub(super) struct Webhook {
 }
 
 impl Webhook {
-    pub(super) fn new(settings: &TokenWebhook) -> Result<Self, String> {
+    pub(super) fn new(settings: &TokenWebhook, way: Option<Arc<dyn Way>>) -> Result<Self, String> {
         if !matches!(settings.version.as_str(), "v1" | "v1beta1") {
             return Err(format!("unsupported webhook authenticator version {:?}", settings.version));
         }
-        let hook = Hook::from_kubeconfig(&settings.kubeconfig, "authentication");
+        let hook = Hook::from_kubeconfig_by(way, &settings.kubeconfig, "authentication");
         let hook = hook.map_err(|e| format!("{}: {}", settings.kubeconfig.display(), stdx::chain(&e)))?;
         let ttl = i64::try_from(settings.ttl.as_secs()).unwrap_or(i64::MAX);
         Ok(Self { hook, version: settings.version.clone(), ttl, answers: Remembered::default() })

@@ -1,11 +1,12 @@
 //! Another server that decides, asked with a `SubjectAccessReview`.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use api::labels::{Operator, Requirement};
 use cel::{Activation, Budget, CONDITIONS_BUDGET, Program, Value};
-use client::Hook;
+use client::{Hook, Way};
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use parking_lot::Mutex;
@@ -34,15 +35,15 @@ pub struct Webhook {
 }
 
 impl Webhook {
-    /// Reads the kubeconfig; nothing is asked yet.
+    /// Reads the kubeconfig; nothing is asked yet. It is asked straight, or by another way.
     ///
     /// # Errors
     /// When it, or a condition, cannot be used.
-    pub fn new(settings: WebhookSettings) -> Result<Self, String> {
+    pub fn new(settings: WebhookSettings, way: Option<Arc<dyn Way>>) -> Result<Self, String> {
         if !matches!(settings.version.as_str(), "v1" | "v1beta1") {
             return Err(format!("unsupported webhook authorizer version {:?}", settings.version));
         }
-        let hook = Hook::from_kubeconfig(&settings.kubeconfig, "authorization");
+        let hook = Hook::from_kubeconfig_by(way, &settings.kubeconfig, "authorization");
         let hook = hook.map_err(|e| format!("{}: {}", settings.kubeconfig.display(), stdx::chain(&e)))?;
         let conditions = settings.conditions.iter().map(|text| condition(text)).collect::<Result<_, _>>()?;
         Ok(Self { hook: hook.with_timeout(settings.timeout), settings, conditions, answers: Mutex::default() })

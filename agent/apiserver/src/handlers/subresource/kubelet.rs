@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use egress::Selection;
 use http::header::{CONNECTION, CONTENT_TYPE, HOST, UPGRADE};
 use http::request::Parts;
 use http::{HeaderValue, Method, Request, Response, StatusCode, Uri};
@@ -52,7 +53,8 @@ pub(super) async fn serve(call: &Call, query: &Query, (mut parts, body): (Parts,
     }
     let (host, port) = address_of(call, node)?;
     let uri: Uri = path.parse().map_err(|e| Failure::bad_request(format!("the path cannot be asked for: {e}")))?;
-    let target = Target { tls: Some((tls(&call.app)?, host.clone())), host, port };
+    let proxy = call.app.config.egress.proxy(Selection::Cluster);
+    let target = Target { tls: Some((tls(&call.app)?, host.clone())), host, port, proxy };
     if is_log {
         return log(call, &target, uri, parts).await;
     }

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use api::core::v1::{Pod, Service};
+use egress::Selection;
 use http::header::{HOST, LOCATION};
 use http::request::Parts;
 use http::{Method, Response, StatusCode, Uri};
@@ -108,7 +109,7 @@ fn target(app: &Arc<App>, place: &Place) -> Result<Target> {
     } else {
         None
     };
-    Ok(Target { host, port: place.port, tls })
+    Ok(Target { host, port: place.port, tls, proxy: app.config.egress.proxy(Selection::Cluster) })
 }
 
 /// Only addresses that a pod can have are asked: not this machine itself.

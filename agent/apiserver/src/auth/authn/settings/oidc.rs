@@ -59,6 +59,7 @@ impl Oidc {
             url: self.issuer,
             discovery: None,
             ca_pem: self.ca_pem,
+            egress: None,
             audiences: vec![self.client_id],
             algorithms: self.algorithms,
             required: self.required,

@@ -348,7 +348,10 @@ mod tests {
 
     fn events(run: &Path) -> Vec<String> {
         let files = std::fs::read_dir(run.join("inbox")).unwrap();
-        files.map(|file| std::fs::read_to_string(file.unwrap().path()).unwrap()).collect()
+        let told = files.map(|file| Event::parse(&std::fs::read_to_string(file.unwrap().path()).unwrap()));
+        told.inspect(|event| assert_eq!((event.kind.as_str(), &*event.details["caller"]), ("DebugContainer", "ann")))
+            .map(|event| event.message)
+            .collect()
     }
 
     #[tokio::test]

@@ -171,10 +171,10 @@ async fn handle(
     app.metrics.identified[usize::from(user.is_err())].fetch_add(1, Relaxed);
     let user = user?;
     let span = traced::begin(app, &parts, &info, &user, &marks.audit_id);
-    let work = admitted(app, parts, body, (query, info, user), marks);
+    let request = (query, info, user);
     match span {
-        None => work.await,
-        Some(span) => traced::answer(span, work.boxed()).await,
+        None => admitted(app, parts, body, request, marks).await,
+        Some(span) => traced::answer(span, admitted(app, parts, body, request, marks).boxed()).await,
     }
 }
 

@@ -237,7 +237,7 @@ mod tests {
     #[test]
     fn excluded_checks_are_told_and_unknown_ones_warned_of() {
         let query = Query::parse("verbose&exclude=etcd&exclude=ping&exclude=bogus");
-        let (text, healthy) = report("readyz", &query, &Seen { store: None, ..seen() });
+        let (text, healthy) = report("readyz", &query, &seen());
         assert!(healthy && text.starts_with("[+]ping excluded: ok\n[+]log ok\n[+]etcd excluded: ok\n"), "{text}");
         let end = "[+]shutdown ok\nwarn: some health checks cannot be excluded: no matches for \"bogus\"\n\
                    readyz check passed\n";

@@ -23,7 +23,7 @@ use crate::app::App;
 pub use admission::{Admission, Asked, Judged, Looked, Question, Step};
 pub use requests::{Labels, Requests};
 pub use storage::{Calls, Metered};
-pub use text::Text;
+pub use text::{Text, without};
 
 const EVENT_SIZES: &[f64] = &[1024.0, 2048.0, 4096.0, 8192.0, 16384.0, 32768.0, 65536.0, 131_072.0];
 

@@ -41,6 +41,7 @@ pub async fn serve(
         "metrics" if path == "/metrics/slis" => Ok(answer::bytes(StatusCode::OK, METRICS, app.metrics.checks.text())),
         "metrics" if path == "/metrics" => {
             let text = crate::metrics::all(app).await + &crate::audited::metrics(app);
+            let text = crate::metrics::without(text, &app.config.conduct.disabled_metrics);
             Ok(answer::bytes(StatusCode::OK, METRICS, text))
         }
         _ if is_page => Ok(zpages::serve(app, parts, query, &root_paths(app).await)),

@@ -168,10 +168,10 @@ async fn handle(
     }
     let user = audited::admit(app, (&parts, &info, &query), marks).await?;
     let span = traced::begin(app, &parts, &info, &user, &marks.audit_id);
-    let work = admitted(app, parts, body, (query, info, user), marks);
+    let request = (query, info, user);
     match span {
-        None => work.await,
-        Some(span) => traced::answer(span, work.boxed()).await,
+        None => admitted(app, parts, body, request, marks).await,
+        Some(span) => traced::answer(span, admitted(app, parts, body, request, marks).boxed()).await,
     }
 }
 

@@ -93,7 +93,7 @@ pub async fn listen(app: Arc<App>, listener: TcpListener, tls: Option<Certificat
     let (connections, shutdown) = (TaskTracker::new(), Shutdown::new());
     let stopping = app.config.conduct.stopping;
     let drain = app.config.drain_timeout + stopping.watch_grace;
-    let mut closed = std::pin::pin!(closed(&app, drain));
+    let mut closed = std::pin::pin!(closed(&app));
     loop {
         let stream = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -119,11 +119,11 @@ pub async fn listen(app: Arc<App>, listener: TcpListener, tls: Option<Certificat
 }
 
 /// Returns once no connections are to be accepted any more.
-async fn closed(app: &App, drain: Duration) {
+async fn closed(app: &App) {
     app.shutdown.wait().await;
     if app.config.conduct.stopping.sends_elsewhere {
         // Clients that come now are told to go elsewhere.
-        let _late = tokio::time::timeout(drain, app.ending.drained()).await;
+        let _late = tokio::time::timeout(app.config.drain_timeout, app.ending.drained()).await;
     }
 }
 
@@ -216,7 +216,7 @@ fn builder(config: &Config) -> Builder<Streams> {
         .max_header_list_size(MAX_HEADER_BYTES)
         .max_send_buf_size(MAX_SEND_BYTES)
         .enable_connect_protocol();
-    builder
+    if config.tls.as_ref().is_some_and(|tls| tls.limits.is_http1_only()) { builder.http1_only() } else { builder }
 }
 
 /// The answer to HEAD: the headers of what GET would be answered. Over HTTP/2 hyper would send the body, which breaks

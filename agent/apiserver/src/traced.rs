@@ -49,7 +49,7 @@ pub async fn answer(
     result
 }
 
-/// Runs something as a part of a span, if there is one.
+/// Runs something as a part of a span, if there is one. What is large is to be boxed: it is moved a few times.
 pub async fn inside<F: Future>(span: Option<Span>, work: F) -> F::Output {
     match span {
         None => work.await,

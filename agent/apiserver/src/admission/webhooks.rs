@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use api::Kind;
+use futures::FutureExt as _;
 use http::StatusCode;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
@@ -277,7 +278,7 @@ async fn ask(call: &Call, (hook, step, place): (&Hook, Step, &str), event: Event
     let begun = Instant::now();
     let expected = Expected { version, uid: &uid, mutating: step == Step::Admit };
     let span = span(call, hook, (step, event.operation), &uid);
-    let answer = traced::inside(span, client.ask(&review, expected)).await;
+    let answer = traced::inside(span, client.ask(&review, expected).boxed()).await;
     let (asked, judged) = judge(call, (hook, place), answer);
     let question = Question { hook: &hook.name, step, operation: event.operation };
     call.app.metrics.admission.hook(question, asked, begun.elapsed());

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use futures::FutureExt as _;
 use http::header::LOCATION;
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, Uri};
@@ -35,11 +36,11 @@ pub async fn serve(
     name_user(&mut parts.headers, user);
     name_way(&mut parts, &target.authority());
     let span = traces::child(&format!("HTTP {}", parts.method), traces::Kind::Client);
-    let answer = traced::inside(span, async {
+    let forward = async {
         traces::inject(&mut parts.headers);
         tunnel::forward(&target, uri, parts, body).await
-    })
-    .await;
+    };
+    let answer = traced::inside(span, forward.boxed()).await;
     answer.map(unless_elsewhere).map_err(|e| Failure::unavailable(format!("error trying to reach service: {e}")))
 }
 

@@ -1,5 +1,6 @@
 //! How a server behaves towards its clients, its store and those who stop it: what operators tune.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::browsers::Browsers;
@@ -34,6 +35,8 @@ pub struct Conduct {
     pub toleration_seconds: (i64, i64),
     /// What clients elsewhere reach the server by, with or without a port; the address that it tells if this is empty.
     pub external_host: String,
+    /// Metrics that are not shown, by their names.
+    pub disabled_metrics: BTreeSet<String>,
 }
 
 /// How a server ends.
@@ -63,6 +66,7 @@ impl Default for Conduct {
             collection_workers: 1,
             toleration_seconds: (300, 300),
             external_host: String::new(),
+            disabled_metrics: BTreeSet::new(),
         }
     }
 }

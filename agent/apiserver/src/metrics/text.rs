@@ -1,5 +1,6 @@
 //! The text format that monitoring reads.
 
+use std::collections::BTreeSet;
 use std::fmt::{Display, Write as _};
 
 use stdx::Histogram;
@@ -66,9 +67,39 @@ impl Text {
     }
 }
 
+/// A text without some families, by their names.
+#[must_use]
+pub fn without(text: String, disabled: &BTreeSet<String>) -> String {
+    if disabled.is_empty() {
+        return text;
+    }
+    let mut is_shown = true;
+    let lines = text.split_inclusive('\n').filter(|line| {
+        if let Some(name) = line.strip_prefix("# HELP ").and_then(|rest| rest.split(' ').next()) {
+            is_shown = !disabled.contains(name);
+        }
+        is_shown
+    });
+    lines.collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_family_that_is_not_shown_is_gone_as_a_whole() {
+        let mut text = Text::default();
+        for name in ["a", "b", "c"] {
+            text.family(name, "gauge", "About it.");
+            text.sample(name, &[("x", "y")], 1);
+        }
+        let left = without(text.finish(), &BTreeSet::from(["b".to_owned()]));
+        assert!(
+            left.contains("\nc{x=") && left.starts_with("# HELP a ") && !left.contains("b{") && !left.contains(" b\n"),
+            "{left}"
+        );
+    }
 
     #[test]
     fn series_are_lines_with_quoted_labels() {

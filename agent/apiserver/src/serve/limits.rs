@@ -10,6 +10,7 @@ pub struct TlsLimits {
     /// Ciphers of TLS 1.2; those of TLS 1.3 are always taken.
     suites: Option<Vec<CipherSuite>>,
     only_newest: bool,
+    only_http1: bool,
 }
 
 /// Why ciphers and versions cannot be as somebody says. The texts of what does not exist are upstream's.
@@ -87,7 +88,25 @@ impl TlsLimits {
             "VersionTLS10" | "VersionTLS11" => return Err(TlsError::WeakVersion(min_version.to_owned())),
             _ => return Err(TlsError::UnknownVersion(min_version.to_owned())),
         };
-        Ok(Self { suites: Some(named).filter(|named| !named.is_empty()), only_newest })
+        Ok(Self { suites: Some(named).filter(|named| !named.is_empty()), only_newest, only_http1: false })
+    }
+
+    /// Takes HTTP/2 away, too.
+    #[must_use]
+    pub fn with_http1_only(mut self) -> Self {
+        self.only_http1 = true;
+        self
+    }
+
+    /// Whether HTTP/2 is not spoken.
+    pub(super) fn is_http1_only(&self) -> bool {
+        self.only_http1
+    }
+
+    /// What is offered to be spoken, the best first.
+    pub(super) fn protocols(&self) -> Vec<Vec<u8>> {
+        let offered: &[&[u8]] = if self.only_http1 { &[b"http/1.1"] } else { &[b"h2", b"http/1.1"] };
+        offered.iter().map(|name| name.to_vec()).collect()
     }
 
     /// Takes away what is not left.
@@ -126,6 +145,8 @@ mod tests {
         assert_eq!(parse(&["TLS_AES_128_GCM_SHA256"], "").unwrap().versions().len(), 1);
         assert_eq!(parse(&[], "VersionTLS13").unwrap().versions().len(), 1);
         assert_eq!(parse(&[], "VersionTLS12"), Ok(TlsLimits::default()));
+        assert_eq!(TlsLimits::default().protocols(), [&b"h2"[..], b"http/1.1"]);
+        assert_eq!(TlsLimits::default().with_http1_only().protocols(), [b"http/1.1"]);
     }
 
     #[test]

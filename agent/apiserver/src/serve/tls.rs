@@ -94,7 +94,7 @@ fn acceptor(tls: &Tls, front_proxy: Option<&FrontProxy>) -> Result<TlsAcceptor, 
         .with_client_cert_verifier(verifier)
         .with_cert_resolver(Arc::new(resolver));
     config.ignore_client_order = true;
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    config.alpn_protocols = tls.limits.protocols();
     Ok(TlsAcceptor::from(Arc::new(config)))
 }
 

@@ -11,6 +11,9 @@ use super::duration;
 /// The highest chance that a request is the last of its connection, as upstream.
 const MAX_GOAWAY_CHANCE: f64 = 0.02;
 
+/// How long clients are sent elsewhere at most, while requests in flight are finished.
+const DRAIN: Duration = Duration::from_secs(10);
+
 /// Upstream's flags, with upstream's defaults.
 #[derive(Args)]
 pub(super) struct ConductOptions {
@@ -56,6 +59,9 @@ pub(super) struct ConductOptions {
     /// Seconds that pods stay on nodes that are not reached, unless they say more.
     #[arg(long, default_value_t = 300)]
     default_unreachable_toleration_seconds: i64,
+    /// Metrics that are not shown, by their names.
+    #[arg(long, value_delimiter = ',')]
+    disabled_metrics: Vec<String>,
     /// How long etcd may take to answer whether it is well.
     #[arg(long, default_value = "2s", value_parser = duration)]
     etcd_healthcheck_timeout: Duration,
@@ -99,12 +105,14 @@ impl ConductOptions {
                 self.default_unreachable_toleration_seconds,
             ),
             external_host: self.external_hostname.clone(),
+            disabled_metrics: self.disabled_metrics.iter().cloned().collect(),
         })
     }
 
     /// How much longer than usual an end in order takes.
     pub(super) fn end_later(&self) -> Duration {
-        self.shutdown_delay_duration + self.shutdown_watch_termination_grace_period
+        let elsewhere = if self.shutdown_send_retry_after { DRAIN } else { Duration::ZERO };
+        self.shutdown_delay_duration + self.shutdown_watch_termination_grace_period + elsewhere
     }
 }
 

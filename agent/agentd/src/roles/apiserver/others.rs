@@ -61,8 +61,6 @@ const FLAGS: &[Flag] = &[
     nothing("coordinated-leadership-retry-period", "2s", GATES),
     refused("debug-socket-path", "", NO_DEBUGGING),
     nothing("default-watch-cache-size", "100", ONE_CACHE),
-    refused("disable-http2-serving", "false", "HTTP/1.1 and HTTP/2 are served, as the client chooses"),
-    refused("disabled-metrics", "", NO_METRIC_CHOICE),
     refused("emulated-version", "", ONE_VERSION),
     refused("emulation-forward-compatible", "false", ONE_VERSION),
     nothing("enable-aggregator-routing", "true", BEST_ENDPOINT),

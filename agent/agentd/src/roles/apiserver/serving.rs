@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result, bail};
 use apiserver::{NamedCertificate, Tls, TlsLimits};
-use clap::Args;
+use clap::{ArgAction, Args};
 use pki::{Authority, Key, Leaf, San, Usage};
 
 /// How long a certificate that is made is valid.
@@ -36,6 +36,9 @@ pub(super) struct ServingOptions {
     /// The oldest version to take.
     #[arg(long, default_value = "")]
     tls_min_version: String,
+    /// Whether HTTP/2 is not spoken.
+    #[arg(long, default_value_t = false, num_args = 0..=1, default_missing_value = "true", require_equals = true, action = ArgAction::Set)]
+    disable_http2_serving: bool,
     /// CA of client certificates.
     #[arg(long)]
     client_ca_file: Option<PathBuf>,
@@ -51,12 +54,13 @@ impl ServingOptions {
             (None, None) => self.own(host, bind, service).context("error creating self-signed certificates")?,
             _ => bail!("--tls-cert-file and --tls-private-key-file belong together"),
         };
+        let limits = TlsLimits::parse(&self.tls_cipher_suites, &self.tls_min_version)?;
         Ok(Tls {
             certificate,
             key,
             client_ca: self.client_ca_file.clone(),
             named: self.tls_sni_cert_key.clone(),
-            limits: TlsLimits::parse(&self.tls_cipher_suites, &self.tls_min_version)?,
+            limits: if self.disable_http2_serving { limits.with_http1_only() } else { limits },
         })
     }
 
@@ -136,6 +140,7 @@ mod tests {
             tls_sni_cert_key: Vec::new(),
             tls_cipher_suites: Vec::new(),
             tls_min_version: String::new(),
+            disable_http2_serving: false,
             client_ca_file: None,
         }
     }

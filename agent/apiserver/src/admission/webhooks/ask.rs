@@ -6,6 +6,7 @@ use std::time::Duration;
 use base64::Engine as _;
 use bytes::Bytes;
 use egress::Selection;
+use futures::FutureExt as _;
 use http::header::{ACCEPT, CONTENT_TYPE, HOST, RETRY_AFTER, USER_AGENT};
 use http::{HeaderMap, Method, Request, StatusCode, Uri};
 use http_body_util::BodyExt;
@@ -49,7 +50,7 @@ impl Client<'_> {
         let exchange = async {
             let send = || {
                 let post = async { target.send(request(&target, uri.clone(), document.clone())).await };
-                traced::inside(traces::child("HTTP POST", traces::Kind::Client), post)
+                traced::inside(traces::child("HTTP POST", traces::Kind::Client), post.boxed())
             };
             let mut response = send().await.map_err(|e| failed(&e))?;
             for _ in 0..MAX_RETRIES {

@@ -40,6 +40,7 @@ const STEPS: &[Step] = &[
         run: |_| cargo(&["test", "--workspace", "--no-fail-fast"]),
     },
     Step { name: "boot", about: "a real cluster, booted and asked", run: |_| cargo(&["cluster", "test", "boot"]) },
+    Step { name: "image", about: "the image as released, which is to be small", run: image },
     Step { name: "etcd", about: "the tests that want a real etcd, with that of the image", run: test_on_etcd },
 ];
 
@@ -90,6 +91,14 @@ fn run(arguments: &Arguments) -> Result<()> {
 fn workspace_root() -> Result<PathBuf> {
     let metadata = cargo_metadata::MetadataCommand::new().no_deps().exec().context("reading the workspace")?;
     Ok(metadata.workspace_root.into_std_path_buf())
+}
+
+/// The agent is the one that the step boot built.
+fn image(root: &Path) -> Result<()> {
+    const MEGABYTES: &str = "150";
+    let output = root.join("target/images/keelson.update");
+    let options = ["image", "--format", "update", "--most", MEGABYTES, "--output"];
+    succeed(Command::new("cargo").args(options).arg(output))
 }
 
 /// Those that find no etcd pass without a word.

@@ -35,6 +35,12 @@ pub struct Loader {
 }
 
 impl Loader {
+    /// One of these programs.
+    #[cfg(test)]
+    pub(crate) fn of_a_test(program: PathBuf, stub: PathBuf) -> Self {
+        Self { program, stub, package: "systemd-boot-efi_257.8-1_amd64.deb".to_owned() }
+    }
+
     /// Takes the package of the release that the kernel is of.
     ///
     /// # Errors
@@ -217,11 +223,7 @@ mod tests {
             verity: format!("7:{}", "ab".repeat(32)).parse().unwrap(),
             is_new: true,
         };
-        let loader = Loader {
-            program: put("loader", b"loader"),
-            stub: put("stub", &uki::bare_program()),
-            package: "systemd-boot-efi_257.8-1_amd64.deb".to_owned(),
-        };
+        let loader = Loader::of_a_test(put("loader", b"loader"), put("stub", &uki::bare_program()));
         (image, loader)
     }
 

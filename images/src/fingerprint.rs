@@ -5,6 +5,7 @@ use std::io::Read;
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use nix::sys::stat::{Mode, umask};
 use sha2::{Digest, Sha256};
 
 /// A hash over everything that a build stage's result depends on.
@@ -60,6 +61,8 @@ pub(crate) fn stage(folder: &Path, inputs: &Fingerprint, make: impl FnOnce(&Path
     }
     remove(&stamp)?;
     remove(folder)?;
+    // What is made here is the same whatever its maker keeps from others otherwise.
+    umask(Mode::from_bits_truncate(0o022));
     fs::create_dir_all(folder).with_context(|| format!("make {}", folder.display()))?;
     make(folder)?;
     fs::write(&stamp, inputs.hex()).with_context(|| format!("write {}", stamp.display()))?;

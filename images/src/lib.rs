@@ -195,13 +195,22 @@ impl Image {
         release(&self.tree)
     }
 
-    /// Kernel, initramfs and root together.
+    /// What it is made of, by name and size.
+    ///
+    /// # Errors
+    /// A file of the image is gone.
+    pub fn parts(&self) -> Result<[(&'static str, u64); 3]> {
+        let bytes = |path: &Path| fs::metadata(path).map(|it| it.len()).context("the image's files");
+        let (root, kernel) = (bytes(&self.root)?, bytes(&self.kernel)?);
+        Ok([("root", root), ("kernel", kernel), ("initramfs", bytes(&self.initramfs)?)])
+    }
+
+    /// All of them together.
     ///
     /// # Errors
     /// A file of the image is gone.
     pub fn bytes(&self) -> Result<u64> {
-        let sizes = [&self.root, &self.kernel, &self.initramfs].map(|path| fs::metadata(path).map(|it| it.len()));
-        sizes.into_iter().sum::<std::io::Result<u64>>().context("the image's files")
+        Ok(self.parts()?.iter().map(|(_, bytes)| bytes).sum())
     }
 }
 
@@ -336,15 +345,24 @@ pub fn build(options: &Options, say: &dyn Fn(&str)) -> Result<Image> {
     let id = inputs.hex()[..32].to_owned();
     let is_new = fingerprint::stage(&folder, &inputs, |folder| {
         say("packing the root");
-        assemble(options, &base, folder)?;
-        let tree = folder.join("tree");
-        let extensions = extension::merge(&options.extensions, &tree, options.update_key.as_deref())?;
-        fs::write(tree.join(sbom::PLACE), contents(packages.all(), &extensions)?)
-            .context("write what the image holds")?;
-        pack(options, &base.join(FIRST_STAGE), folder, &id)?;
-        fs::write(folder.join("id"), &id).context("write the image's identifier")
+        make(options, &base, (folder, &id), packages.all())
     })?;
     Ok(Image { is_new: is_new || is_new_base, ..Image::open(&folder)? })
+}
+
+/// Makes the image's files in a folder. The same inputs make the same bytes, whoever makes them, when and where.
+fn make<'a>(
+    options: &Options,
+    base: &Path,
+    (folder, id): (&Path, &str),
+    packages: impl Iterator<Item = &'a PathBuf>,
+) -> Result<()> {
+    assemble(options, base, folder)?;
+    let tree = folder.join("tree");
+    let extensions = extension::merge(&options.extensions, &tree, options.update_key.as_deref())?;
+    fs::write(tree.join(sbom::PLACE), contents(packages, &extensions)?).context("write what the image holds")?;
+    pack(options, &base.join(FIRST_STAGE), folder, id)?;
+    fs::write(folder.join("id"), id).context("write the image's identifier")
 }
 
 /// The release of the kernel whose modules are in a tree.
@@ -395,7 +413,9 @@ fn assemble(options: &Options, base: &Path, folder: &Path) -> Result<()> {
     }
     if let Some(manifest) = &options.manifest {
         let target = tree.join("usr/share/keelson/manifest.toml");
-        fs::copy(manifest, target).with_context(|| format!("copy {}", manifest.display()))?;
+        fs::copy(manifest, &target).with_context(|| format!("copy {}", manifest.display()))?;
+        // It may hold secrets, and whoever may read it here is nobody's business there.
+        fs::set_permissions(&target, fs::Permissions::from_mode(0o600))?;
     }
     fs::hard_link(base.join("vmlinuz"), folder.join("vmlinuz")).context("link the kernel")
 }
@@ -443,6 +463,9 @@ fn append_tree(root: &Path, id: &str) -> Result<Verity> {
     file.write_all(&tree)?;
     Ok(verity)
 }
+
+#[cfg(test)]
+mod reproducible;
 
 #[cfg(test)]
 mod tests {

@@ -51,6 +51,9 @@ struct Arguments {
     /// The certificate of that key (PEM)
     #[arg(long, value_name = "FILE", requires = "secure_boot_key")]
     secure_boot_certificate: Option<PathBuf>,
+    /// Fail if root, kernel and initramfs together have more than so many megabytes; the image is there all the same
+    #[arg(long, value_name = "MB")]
+    most: Option<u32>,
     /// Build the agent in a fraction of the time, several times larger and slower
     #[arg(long)]
     quick: bool,
@@ -103,7 +106,7 @@ fn run(arguments: Arguments) -> Result<()> {
     let say = |text: &str| eprintln!("{:6.1} s  {text}", start.elapsed().as_secs_f64());
     let workspace = images::workspace();
     let work = workspace.join("target/images");
-    let (refresh, is_quick) = (arguments.refresh, arguments.quick);
+    let (refresh, is_quick, most) = (arguments.refresh, arguments.quick, arguments.most);
     let task = examine(arguments, &work)?;
     say("building the agent");
     let build = if is_quick { images::Build::Quick } else { images::Build::Optimized };
@@ -124,19 +127,24 @@ fn run(arguments: Arguments) -> Result<()> {
     };
     let image = images::build(&options, &say)?;
     deliver(&image, &task, &say)?;
-    say(&format!(
-        "{} {:.1} MB: root {:.1} MB, kernel {:.1} MB, initramfs {:.1} MB",
-        if image.is_new { "built," } else { "nothing changed," },
-        megabytes(image.bytes()?),
-        megabytes(fs::metadata(&image.root)?.len()),
-        megabytes(fs::metadata(&image.kernel)?.len()),
-        megabytes(fs::metadata(&image.initramfs)?.len()),
-    ));
+    let parts = image.parts()?.map(|(name, bytes)| format!("{name} {:.1} MB", megabytes(bytes))).join(", ");
+    let (what, bytes) = (if image.is_new { "built," } else { "nothing changed," }, image.bytes()?);
+    say(&format!("{what} {:.1} MB: {parts}", megabytes(bytes)));
     println!("{}", task.output.display());
     if task.format == Format::Direct {
         println!("kernel arguments: console=ttyS0 {} {}", images::HARDENED, image.checked_root_arguments());
     }
-    Ok(())
+    check_size(bytes, most)
+}
+
+/// Whether an image is as small as it is to be.
+fn check_size(bytes: u64, most: Option<u32>) -> Result<()> {
+    match most {
+        Some(most) if bytes > u64::from(most) * 1_000_000 => {
+            bail!("the image has {:.1} MB, more than the {most} MB that it is to have", megabytes(bytes))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Finds out what is wrong with the arguments before anything is built.
@@ -196,4 +204,18 @@ fn deliver_direct(image: &Image, output: &Path) -> Result<()> {
         fs::copy(source, &target).with_context(|| format!("write {}", target.display()))?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_image_that_is_too_large_is_told() {
+        check_size(150_000_000, Some(150)).unwrap();
+        check_size(u64::MAX, None).unwrap();
+        let told = check_size(150_100_000, Some(150)).unwrap_err().to_string();
+        assert_eq!(told, "the image has 150.1 MB, more than the 150 MB that it is to have");
+    }
 }

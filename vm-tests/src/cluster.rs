@@ -166,6 +166,14 @@ impl Cluster {
         Ok(())
     }
 
+    /// Makes another image, the same but for its agent, which is this program.
+    pub(crate) fn image_with_agent(&self, request: &Request, agent: &Path, progress: &Progress) -> Result<Image> {
+        const NAME: &str = "cluster-other-agent";
+        let programs = Programs { keelson: agent.to_owned(), ..self.programs.clone() };
+        let options = options(request, &images::workspace(), (NAME, programs))?;
+        images::build(&options, &|text| progress.say(text))
+    }
+
     /// The sample application as a program.
     pub(crate) fn sample(&self) -> &Path {
         &self.programs.sample

@@ -234,7 +234,7 @@ pub const SCENARIOS: &[Scenario] = &[
     },
     Scenario {
         name: "upgrade",
-        about: "a good update stays; one that panics, is corrupt or never gets ready is taken back, with the reason",
+        about: "a good update stays; nine bad ones are taken back, with the reason, and what does not fit is refused",
         providers: QEMU,
         masters: 1,
         workers: 0,

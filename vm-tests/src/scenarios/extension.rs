@@ -8,6 +8,7 @@ use anyhow::{Context, Result, bail, ensure};
 use disk::{About, EXTENSION_HEAD_BYTES, layout::STATE_NAME};
 use http::Method;
 use images::signing::SigningKey;
+use images::tools;
 use serde_json::{Value, json};
 
 use super::Outcome;
@@ -47,6 +48,7 @@ pub(super) async fn run(scene: &mut Scene) -> Result<Outcome> {
     scene.say("an extension's firmware and program are there after a start");
 
     let update = folder.join("machine.update");
+    check_signatures(scene, &master, (&update, &other))?;
     let version = scene.cluster.flashed()?.write_signed_update(scene.cluster.image(), "0.7.0", &update, &key)?;
     let mut command = keelson(scene, &master, "upgrade")?;
     command.arg(&update);
@@ -66,6 +68,22 @@ pub(super) async fn run(scene: &mut Scene) -> Result<Outcome> {
     ensure!(now["extensions"] == json!([]) && now["conditions"] == json!([]), "it says {now}");
     scene.say("without it all is as before");
     Ok(Outcome::Passed)
+}
+
+/// An update that nobody signed, or somebody else, is not taken.
+fn check_signatures(scene: &Scene, master: &Machine, (update, other): (&Path, &SigningKey)) -> Result<()> {
+    let (flashed, image) = (scene.cluster.flashed()?, scene.cluster.image());
+    for (is_signed, told) in [(false, "signature is missing"), (true, "signature is not by")] {
+        match is_signed {
+            false => flashed.write_update(image, "0.7.0", "", update)?,
+            true => flashed.write_signed_update(image, "0.7.0", update, other)?,
+        };
+        let said = tools::run(keelson(scene, master, "upgrade")?.arg(update));
+        let said = said.err().map(|error| format!("{error:#}")).unwrap_or_default();
+        ensure!(said.contains(told), "instead of {told:?} it is answered with {said:?}");
+    }
+    scene.say("an update that nobody signed, or somebody else, is refused");
+    Ok(())
 }
 
 /// A key, as `openssl rand -hex 32` would make one.

@@ -3,8 +3,10 @@
 use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
-use disk::{Slot, StateFormats, Update};
-use images::{VERSION, tools};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use disk::{Kubernetes, Part, Slot, StateFormats, Update};
+use images::{Image, VERSION, tools};
 use serde_json::Value;
 
 use super::Outcome;
@@ -23,11 +25,27 @@ struct Bad {
     version: &'static str,
     /// What its kernel is told.
     arguments: &'static str,
-    /// What is damaged of its slot before its first start.
-    damage: Option<Damage>,
+    /// A part of a manifest that its kernel hands in, which counts before all others.
+    manifest: &'static str,
+    /// What is wrong with it beside that.
+    flaw: Flaw,
     /// What the machine must say about it afterwards.
     told: &'static str,
 }
+
+/// What is wrong with an update.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Flaw {
+    /// Nothing but what its kernel is told.
+    None,
+    /// This is damaged of its slot before its first start.
+    Damaged(Damage),
+    /// Its agent is a program that ends at once.
+    Exits,
+}
+
+/// A good one.
+const GOOD: Bad = Bad { about: "", version: "", arguments: "", manifest: "", flaw: Flaw::None, told: "" };
 
 const BAD: &[Bad] = &[
     Bad {
@@ -35,51 +53,69 @@ const BAD: &[Bad] = &[
         version: "0.8.3",
         // What it takes for the manifest never ends.
         arguments: "keelson.trial=60 keelson.manifest=/proc/kmsg",
-        damage: None,
         told: "failed; the machine stood still, and its watchdog started it again",
+        ..GOOD
+    },
+    Bad {
+        about: "a first process that ends",
+        version: "0.8.7",
+        flaw: Flaw::Exits,
+        told: "the kernel ended: Kernel panic - not syncing: Attempted to kill init",
+        ..GOOD
     },
     Bad {
         about: "a kernel that panics",
         version: "0.8.0",
         arguments: "rdinit=/absent",
-        damage: None,
         told: "started 2 times and never got as far as its agent",
+        ..GOOD
     },
     Bad {
         about: "a slot that is damaged",
         version: "0.8.1",
-        arguments: "",
-        damage: Some(Damage::Start),
+        flaw: Flaw::Damaged(Damage::Start),
         // The first stage refuses it, and the kernel keeps its words when it ends.
         told: "does not hold the root that this kernel is for",
+        ..GOOD
     },
     Bad {
         about: "a slot with one wrong bit",
         version: "0.8.4",
-        arguments: "",
-        damage: Some(Damage::Bit),
+        flaw: Flaw::Damaged(Damage::Bit),
         told: "failed; the kernel ended: Kernel panic - not syncing: dm-verity",
+        ..GOOD
     },
     Bad {
         about: "a kernel without the disk's driver",
         version: "0.8.5",
         arguments: "module_blacklist=nvme",
-        damage: None,
         told: "failed; the kernel ended: keelson: cannot reach the root file system: no disk holds it; disks here: none",
+        ..GOOD
     },
     Bad {
         about: "a system whose network is broken",
         version: "0.8.6",
         arguments: "keelson.trial=30 module_blacklist=virtio_net",
-        damage: None,
         told: "it was not ready within 30 s",
+        ..GOOD
     },
     Bad {
-        about: "a system that is never ready",
+        about: "a system that has no time to get ready",
         version: "0.8.2",
         arguments: "keelson.trial=20",
-        damage: None,
         told: "it was not ready within 20 s",
+        ..GOOD
+    },
+    Bad {
+        about: "a control plane that is never ready",
+        version: "0.8.8",
+        arguments: "keelson.trial=60",
+        // The form is that of such a document. What the API server makes of it, it says when it starts, and ends.
+        manifest: "[control-plane]\nauthentication = \"\"\"\napiVersion: apiserver.config.k8s.io/v1\n\
+                   kind: AuthenticationConfiguration\njwt:\n- issuer: {url: 'http://issuer.example.com', audiences: [a]}\n\
+                   \x20 claimMappings: {username: {claim: sub, prefix: ''}}\n\"\"\"\n",
+        told: "control-plane",
+        ..GOOD
     },
 ];
 
@@ -240,17 +276,26 @@ async fn tell(scene: &Scene, master: &Machine, verb: &str) -> Result<()> {
 
 /// A bad update: the machine comes back as it was, and says what was wrong.
 async fn check_bad(scene: &mut Scene, master: &Machine, bad: &Bad, version: &str) -> Result<()> {
-    let update = (bad.version, bad.arguments);
-    if let Some(damage) = bad.damage {
-        upgrade(scene, master, update, &["--stage"]).await?;
-        scene.cluster.stop_machine(&master.name, false).await?;
-        let folder = scene.cluster.folder.machine(&master.name);
-        flash::damage(&folder, Slot::B, scene.cluster.image(), damage)?;
-        scene.cluster.start_machine(&master.name)?;
-    } else {
-        let refused = upgrade(scene, master, update, &["--no-drain"]).await.err().map(|error| format!("{error:#}"));
-        let refused = refused.context("the bad update counts as a good one")?;
-        ensure!(refused.contains(bad.told), "why it was taken back is not told, but {refused:?}");
+    let mut arguments = bad.arguments.to_owned();
+    if !bad.manifest.is_empty() {
+        arguments += &format!(" keelson.manifest=data:{}", STANDARD.encode(bad.manifest));
+    }
+    let update = (bad.version, arguments.as_str());
+    match bad.flaw {
+        Flaw::Damaged(damage) => {
+            upgrade(scene, master, update, &["--stage"]).await?;
+            scene.cluster.stop_machine(&master.name, false).await?;
+            let folder = scene.cluster.folder.machine(&master.name);
+            flash::damage(&folder, Slot::B, scene.cluster.image(), damage)?;
+            scene.cluster.start_machine(&master.name)?;
+        }
+        Flaw::Exits => {
+            let agent = scene.cluster.sample().to_owned();
+            let image = scene.cluster.image_with_agent(&scene.request, &agent, &scene.progress)?;
+            let refused = upgrade_to(scene, master, (&image, update), &["--no-drain"]).await.err();
+            check_told(bad, refused)?;
+        }
+        Flaw::None => check_told(bad, upgrade(scene, master, update, &["--no-drain"]).await.err())?,
     }
     running(scene, master, version, "a", bad.told).await?;
     scene.serve().await?;
@@ -258,41 +303,91 @@ async fn check_bad(scene: &mut Scene, master: &Machine, bad: &Bad, version: &str
     Ok(())
 }
 
+/// Whether whoever updates is told why.
+fn check_told(bad: &Bad, refused: Option<anyhow::Error>) -> Result<()> {
+    let refused = refused.map(|error| format!("{error:#}")).context("the bad update counts as a good one")?;
+    ensure!(refused.contains(bad.told), "why it was taken back is not told, but {refused:?}");
+    Ok(())
+}
+
 /// What is plainly no update, or nobody's business, changes nothing.
 fn check_refusals(scene: &Scene, master: &Machine) -> Result<()> {
     let path = scene.cluster.folder.path().join("bad.update");
+    let refuses = |file: &[u8], further: &[&str], told: &str| {
+        std::fs::write(&path, file).context("write the bad update")?;
+        let said = tools::run(keelson(scene, master, "upgrade")?.args(further).arg(&path));
+        let said = said.err().map(|error| format!("{error:#}")).unwrap_or_default();
+        ensure!(said.contains(told), "instead of {told:?} it is answered with {said:?}");
+        Ok(())
+    };
     let version = scene.cluster.flashed()?.write_update(scene.cluster.image(), "0.0.1", "", &path)?;
-    let older = tools::run(keelson(scene, master, "upgrade")?.arg(&path));
-    let refused = older.err().map(|error| format!("{error:#}")).unwrap_or_default();
-    ensure!(
-        refused.contains("older than") && refused.contains(&version),
-        "an older version is answered with {refused:?}"
-    );
     let whole = std::fs::read(&path).context("read the update")?;
+    refuses(&whole, &[], &format!("the update is version {version}, older than"))?;
     let head = Update::parse_head(&whole)?.context("the update has no metadata")?;
-    // One whose system came about after others that this machine never had.
-    let late = Update { version: "9.0.0".to_owned(), state: StateFormats { format: 9, oldest: 8 }, ..head.update };
-    std::fs::write(&path, [late.head(|_| String::new())?.as_slice(), &whole[head.bytes..]].concat())?;
-    let unreadable = tools::run(keelson(scene, master, "upgrade")?.arg(&path));
-    let refused = unreadable.err().map(|error| format!("{error:#}")).unwrap_or_default();
-    ensure!(refused.contains("reads STATE of format 8 to 9"), "an update without a way is answered with {refused:?}");
-    let mut damaged = whole;
-    damaged.pop();
-    std::fs::write(&path, &damaged).context("damage the update")?;
-    let short = tools::run(keelson(scene, master, "upgrade")?.arg("--allow-downgrade").arg(&path));
-    let refused = short.err().map(|error| format!("{error:#}")).unwrap_or_default();
-    ensure!(refused.contains("bytes, not"), "a shortened update is answered with {refused:?}");
+    let newer = Update { version: "9.0.0".to_owned(), ..head.update };
+    let parts = &whole[head.bytes..];
+    let with_parts = |update: &Update, parts: &[u8]| anyhow::Ok([&update.head(|_| String::new())?, parts].concat());
+    for (update, told) in [
+        // Of a system that came about after others that this machine never had.
+        (Update { state: StateFormats { format: 9, oldest: 8 }, ..newer.clone() }, "reads STATE of format 8 to 9"),
+        (
+            Update { kubernetes: Kubernetes::OWN.newer_by(2), ..newer.clone() },
+            "API servers are at most one minor version apart",
+        ),
+        (Update { architecture: "aarch64".to_owned(), ..newer.clone() }, "is for keelson for aarch64"),
+    ] {
+        refuses(&with_parts(&update, parts)?, &[], told)?;
+    }
+    // Its size is right, and no machine holds so much.
+    let (kernel, root) = (Part { bytes: LARGE as u64, sha256: String::new() }, Part::of(b"root"));
+    refuses(
+        &with_parts(&Update { kernel, root, ..newer.clone() }, &vec![0; LARGE + 4])?,
+        &[],
+        "the kernel of the update has",
+    )?;
+    let mut unread = newer;
+    let parts = without_key(parts, &mut unread, "machine.hostname")?;
+    refuses(&with_parts(&unread, &parts)?, &[], "in force, which has machine.hostname")?;
+    refuses(&whole[..whole.len() - 1], &["--allow-downgrade"], "bytes, not")?;
     let back = tools::run(&mut keelson(scene, master, "rollback")?);
     let refused = back.err().map(|error| format!("{error:#}")).unwrap_or_default();
     ensure!(refused.contains("nothing to go back to"), "a rollback to nothing is answered with {refused:?}");
-    scene.say("an older version, one that cannot read STATE, a shortened update and a rollback to nothing are refused");
+    scene.say(
+        "refused are an older version, other formats of STATE, another architecture, a Kubernetes too new, one that is too \
+         large or cut short, one that cannot read the manifest, and a rollback to nothing",
+    );
     Ok(())
+}
+
+/// More than a kernel image may have.
+const LARGE: usize = 81 << 20;
+
+/// The parts of an update whose kernel image tells that its system does not know a key of manifests. Its metadata are made
+/// to fit.
+fn without_key(parts: &[u8], update: &mut Update, key: &str) -> Result<Vec<u8>> {
+    let mut parts = parts.to_vec();
+    let kernel = usize::try_from(update.kernel.bytes)?;
+    let line = format!("\n{key}\n");
+    let place = parts[..kernel].windows(line.len()).position(|bytes| bytes == line.as_bytes());
+    parts[place.context("the kernel image does not tell its keys")? + 1] = b'#';
+    update.kernel = Part::of(&parts[..kernel]);
+    Ok(parts)
 }
 
 /// Makes an update and hands it to the machine; answers its whole version.
 pub(super) async fn upgrade(scene: &Scene, master: &Machine, what: (&str, &str), further: &[&str]) -> Result<String> {
+    upgrade_to(scene, master, (scene.cluster.image(), what), further).await
+}
+
+/// The same, of this image.
+async fn upgrade_to(
+    scene: &Scene,
+    master: &Machine,
+    (image, what): (&Image, (&str, &str)),
+    further: &[&str],
+) -> Result<String> {
     let path = scene.cluster.folder.path().join("machine.update");
-    let version = scene.cluster.flashed()?.write_update(scene.cluster.image(), what.0, what.1, &path)?;
+    let version = scene.cluster.flashed()?.write_update(image, what.0, what.1, &path)?;
     let mut command = keelson(scene, master, "upgrade")?;
     command.args(further).arg(&path);
     process::run(command).await?;

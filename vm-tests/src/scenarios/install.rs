@@ -64,9 +64,11 @@ async fn wipe(scene: &Scene) -> Result<()> {
     let parts = |all: &Value| all.to_string().matches(&format!("\"{medium}")).count();
     ensure!(parts(&before) > 1, "the medium {medium} has no partitions: {before}");
     let wipe = async |words: &[&str]| ask(scene, &master, &master, "wipe", words).await;
-    let refused = wipe(&[&master.name, &own, "--yes"]).await.err().map(|error| format!("{error:#}")).unwrap_or_default();
+    let refused =
+        wipe(&[&master.name, &own, "--yes"]).await.err().map(|error| format!("{error:#}")).unwrap_or_default();
     ensure!(refused.contains("was started from"), "the wish to wipe its own disk is answered with {refused:?}");
-    let refused = wipe(&["another", &medium, "--yes"]).await.err().map(|error| format!("{error:#}")).unwrap_or_default();
+    let refused =
+        wipe(&["another", &medium, "--yes"]).await.err().map(|error| format!("{error:#}")).unwrap_or_default();
     ensure!(refused.contains("is called"), "another machine's name is answered with {refused:?}");
     let plan = wipe(&[&master.name, &medium]).await?;
     ensure!(plan.contains(&medium) && plan.contains("zeros"), "the plan is {plan}");
@@ -76,7 +78,7 @@ async fn wipe(scene: &Scene) -> Result<()> {
     ensure!(parts(&after) == 1, "of the medium {medium} there is left {after}");
     let words = ["--kind", "DiskWiped", "--output", "json"];
     let told = ask(scene, &master, &master, "events", &words).await?;
-    let told: Vec<Value> = told.lines().map(serde_json::from_str).collect::<Result<_, _>>().context("read the events")?;
+    let told = told.lines().map(serde_json::from_str).collect::<Result<Vec<Value>, _>>().context("read the events")?;
     ensure!(told.len() == 2 && told.iter().all(|event| event["subject"] == medium), "the events tell {told:?}");
     Ok(())
 }

@@ -157,7 +157,7 @@ async fn events(scene: &Scene, master: &Machine, worker: &Machine) -> Result<()>
     ] {
         until(&format!("events of kind {kind}"), SHORTLY, async || {
             let text = ask(scene, master, worker, "events", &[words, &["--output", "json"]].concat()).await?;
-            let told: Vec<Value> = text.lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
+            let told = text.lines().map(serde_json::from_str).collect::<Result<Vec<Value>, _>>()?;
             ensure!(told.len() >= count, "there are {}:\n{text}", told.len());
             let is_whole = |it: &Value| it["kind"] == kind && it["severity"] == "info" && it["message"] != "";
             ensure!(told.iter().all(is_whole), "the events are:\n{text}");

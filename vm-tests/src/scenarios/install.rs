@@ -78,8 +78,7 @@ async fn wipe(scene: &Scene) -> Result<()> {
     ensure!(parts(&after) == 1, "of the medium {medium} there is left {after}");
     let words = ["--kind", "DiskWiped", "--output", "json"];
     let told = ask(scene, &master, &master, "events", &words).await?;
-    let told: Vec<Value> =
-        told.lines().map(serde_json::from_str).collect::<Result<_, _>>().context("read the events")?;
+    let told = told.lines().map(serde_json::from_str).collect::<Result<Vec<Value>, _>>().context("read the events")?;
     ensure!(told.len() == 2 && told.iter().all(|event| event["subject"] == medium), "the events tell {told:?}");
     Ok(())
 }

@@ -24,6 +24,7 @@ mod partition;
 mod power;
 mod pressure;
 mod probe;
+mod replace;
 mod signals;
 mod space;
 mod spawn;

@@ -3,7 +3,7 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::fd::AsFd;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -17,6 +17,7 @@ use nix::unistd::Pid;
 
 use crate::error::Error;
 use crate::mapper::{self, FileMapping};
+use crate::replace::{replace, sync_folder};
 use crate::spawn::{Ended, Spawn, Spawned};
 use crate::system::{Mount, MountFlags, Power, Signal, System, UnmountFlags};
 
@@ -299,23 +300,6 @@ fn list(path: &Path) -> io::Result<Vec<String>> {
     }
     names.sort();
     Ok(names)
-}
-
-fn replace(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
-    let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?.to_string_lossy();
-    let folder = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
-    let draft = folder.join(format!(".{name}.new"));
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(&draft)?;
-    file.set_permissions(fs::Permissions::from_mode(mode))?;
-    file.write_all(content)?;
-    file.sync_all()?;
-    fs::rename(&draft, path)?;
-    sync_folder(path)
-}
-
-/// Keeps the name of a file.
-fn sync_folder(file: &Path) -> io::Result<()> {
-    File::open(file.parent().ok_or(io::ErrorKind::InvalidInput)?)?.sync_all()
 }
 
 fn load_module(file: &Path, parameters: &str) -> io::Result<()> {

@@ -127,7 +127,7 @@ mod tests {
     #[tokio::test]
     async fn what_cannot_be_asked_is_not_known() {
         let worker = "version = 1\n[machine]\nhostname = \"w1\"\nrole = \"worker\"\n[cluster]\n\
-                      endpoint = \"https://127.0.0.1:1\"\ntoken = \"abcdef.0123456789abcdef\"\n\
+                      endpoint = \"https://192.0.2.1:6443\"\ntoken = \"abcdef.0123456789abcdef\"\n\
                       ca-hash = \"sha256:7c2e69131a36ae2a042a339b33381c6d0d43887e2de83720eff5359e26aec866\"\n";
         let manifest = manifest::parse("m.toml", worker).unwrap_or_else(|error| panic!("{error}"));
         let folder = tempfile::tempdir().unwrap();

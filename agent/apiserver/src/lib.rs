@@ -36,6 +36,7 @@ mod features;
 mod fields;
 mod flow;
 mod handlers;
+mod handover;
 mod health;
 mod managed;
 mod metrics;

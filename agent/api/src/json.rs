@@ -47,7 +47,14 @@ pub fn put_json(value: &Value, out: &mut Vec<u8>) {
     match value {
         Value::Null => out.extend_from_slice(b"null"),
         Value::Bool(value) => out.extend_from_slice(if *value { b"true" } else { b"false" }),
-        Value::Number(number) => out.extend_from_slice(number.to_string().as_bytes()),
+        Value::Number(number) => {
+            let text = number.to_string();
+            // Without an exponent both spell alike, and what is raw keeps its fraction of zero.
+            match number.as_f64().filter(|_| text.contains('e')) {
+                Some(float) => out.extend_from_slice(stdx::go_json_float(float).as_bytes()),
+                None => out.extend_from_slice(text.as_bytes()),
+            }
+        }
         Value::String(text) => put_text(out, text.as_bytes()),
         Value::Array(items) => {
             out.push(b'[');

@@ -31,7 +31,7 @@ use parking_lot::RwLock;
 use serde_json::{Map, Value};
 
 pub use blank::{as_stored, as_written, keep as keep_blanks};
-pub use convert::between;
+pub use convert::{between, settled};
 pub use encoded::Encoded;
 pub use forms::{Form, Forms, Sort};
 pub use parse::{Parsed, go_map, go_syntax, go_type, parse_apply, parse_body, parse_patch};
@@ -190,7 +190,7 @@ pub fn yaml_item(json: &[u8]) -> Result<Vec<u8>> {
 pub fn to_json(storage: &Storage, kind: &Kind, object: &Object) -> Result<Bytes> {
     if crate::custom::is_custom(kind) {
         let value = to_value(storage, kind, object)?;
-        return serde_json::to_vec(&value).map(Bytes::from).map_err(Failure::internal);
+        return Ok(transcode::go_json(&value).into());
     }
     let mut out = Vec::with_capacity(object.data.len() * 3);
     append_json(storage, kind, object, &mut out)?;
@@ -280,7 +280,7 @@ fn read_back(kind: &Kind, value: &Value, raw: &[u8]) -> Result<Value> {
 
 /// The canonical form of what a client wrote, or what is wrong with it; notes what the kind does not know. Lists and
 /// maps that hold nothing stay: see [`as_stored`].
-pub fn canonical_request(kind: &Kind, parsed: &mut Parsed) -> std::result::Result<Value, Box<transcode::Issue>> {
+pub fn canonical_request(kind: &Kind, parsed: &mut Parsed<'_>) -> std::result::Result<Value, Box<transcode::Issue>> {
     let mut report = Report::default();
     let value = try_canonical(kind, &parsed.value, &mut report)?;
     parsed.unknown = Some(report.unknown);

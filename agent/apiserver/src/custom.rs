@@ -365,7 +365,7 @@ pub fn warnings(call: &Call, value: &Value, old: Option<&Value>) -> Vec<String> 
 }
 
 /// Fields of a body that the schema does not know, and fields that occur twice.
-pub fn complaints(call: &Call, parsed: &Parsed) -> Result<Vec<String>> {
+pub fn complaints(call: &Call, parsed: &Parsed<'_>) -> Result<Vec<String>> {
     with_version(call, |version| {
         let mut texts = parsed.duplicates.clone();
         let mut value = parsed.value.clone();

@@ -231,6 +231,23 @@ mod tests {
     use crate::tree;
 
     #[test]
+    fn a_service_that_keeps_its_clients_does_so_for_three_hours() {
+        let kind = api::kind_by_name("v1", "Service").unwrap();
+        let made = |given: Value| {
+            let mut value = json!({"metadata": {"name": "a"}, "spec": given});
+            apply(kind, &mut value);
+            value["spec"]["sessionAffinityConfig"].clone()
+        };
+        let whole = json!({"clientIP": {"timeoutSeconds": 10_800}});
+        for given in [Value::Null, json!({}), json!({"clientIP": null}), json!({"clientIP": {}})] {
+            assert_eq!(made(json!({"sessionAffinity": "ClientIP", "sessionAffinityConfig": given})), whole);
+        }
+        let own = json!({"clientIP": {"timeoutSeconds": 5}});
+        assert_eq!(made(json!({"sessionAffinity": "ClientIP", "sessionAffinityConfig": own.clone()})), own);
+        assert_eq!(made(json!({"sessionAffinityConfig": own})), Value::Null);
+    }
+
+    #[test]
     fn a_deployment_gets_upstreams_defaults() {
         let kind = api::kind_by_name("apps/v1", "Deployment").unwrap();
         let mut value = json!({"metadata": {"name": "a"}, "spec": {"template": {"spec": {"containers": [

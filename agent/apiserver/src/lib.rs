@@ -38,6 +38,7 @@ mod features;
 mod fields;
 mod flow;
 mod handlers;
+mod handover;
 mod health;
 mod managed;
 mod metrics;

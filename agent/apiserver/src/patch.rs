@@ -90,7 +90,7 @@ pub fn json_patch(body: &[u8], reading: Reading) -> Result<Patch> {
 }
 
 /// What strict decoding says of a JSON patch.
-fn complaints_about(parsed: &crate::codec::Parsed) -> Vec<String> {
+fn complaints_about(parsed: &crate::codec::Parsed<'_>) -> Vec<String> {
     let mut complaints = Vec::new();
     for (at, operation) in parsed.value.as_array().into_iter().flatten().enumerate() {
         let unknown = operation.as_object().into_iter().flat_map(|o| o.keys());

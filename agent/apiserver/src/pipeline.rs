@@ -20,7 +20,7 @@ use crate::request::{Query, RequestInfo};
 use crate::serve::SentBy;
 use crate::status::{Failure, Result};
 use crate::user::User;
-use crate::{ending, handlers, nonresource, traced};
+use crate::{ending, handlers, handover, nonresource, traced};
 
 /// Certificates the client showed on its connection, the leaf first; put into a request's extensions by the server.
 #[derive(Clone)]
@@ -109,7 +109,7 @@ async fn respond(app: Arc<App>, request: Request<Body>) -> Response<Body> {
         response = audited::finish(marks.record, response, marks.noted, limit.is_none()).await;
     }
     let is_long = limit.is_none() && !response.status().is_client_error() && !response.status().is_server_error();
-    response.map(|body| app.metrics.requests.answered(labels, answered, is_long, body))
+    handover::settled(response.map(|body| app.metrics.requests.answered(labels, answered, is_long, body)))
 }
 
 /// How long a client waits says nothing to this server, which has its own limit; but it has to be a time.
@@ -261,7 +261,10 @@ fn remote_of(app: &App, info: &RequestInfo) -> Option<(Arc<crate::aggregate::Rem
     let mut parts = info.path.trim_matches('/').split('/');
     match (parts.next(), parts.next(), parts.next()) {
         (Some("apis"), Some(group), Some(version)) => app.aggregator.find(group, version),
-        (Some("openapi"), Some("v3"), Some("apis")) => app.aggregator.find(parts.next()?, parts.next()?),
+        // What describes a server that is away is not there either.
+        (Some("openapi"), Some("v3"), Some("apis")) => {
+            app.aggregator.find(parts.next()?, parts.next()?).filter(|(_, is_available)| *is_available)
+        }
         _ => None,
     }
 }

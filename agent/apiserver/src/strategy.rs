@@ -547,6 +547,11 @@ pub fn drop_repeated_owners(call: &Call, value: &mut Value, admitted: bool) {
     }
 }
 
+/// Adds to a new object, once it was found valid, what is to be stored of it besides. Tells whether there was anything.
+pub fn complete_new(kind: &Kind, value: &mut Value) -> bool {
+    kind.plural == "jobs" && kind.group == "batch" && workload::share_labels(value)
+}
+
 /// Whether the labels of a new object are those of its template, before defaults say so: these are one inside, so that
 /// what is added to the ones is added to the others.
 #[must_use]

@@ -18,6 +18,7 @@ use tokio_tungstenite::tungstenite::{Error, Message, Utf8Bytes};
 
 use crate::answer::{self, Body};
 use crate::backend::Duplex;
+use crate::handover;
 use crate::status::{Failure, Result};
 
 const KEY: HeaderName = HeaderName::from_static("sec-websocket-key");
@@ -158,15 +159,15 @@ pub fn stream(parts: &mut Parts, body: Body) -> Result<Response<Body>> {
 }
 
 fn carry(parts: &mut Parts, body: Body, (protocol, framing): (&str, Framing)) -> Result<Response<Body>> {
-    let handshake = accept(parts, protocol)?;
-    tokio::spawn(async move {
-        if let Some(socket) = open(handshake.upgrade).await
+    let Handshake { mut response, upgrade } = accept(parts, protocol)?;
+    handover::serve(&mut response, async move {
+        if let Some(socket) = open(upgrade).await
             && let Err(error) = send_body(socket, body, framing).await
         {
             tracing::debug!(%error, "a stream over a WebSocket ended");
         }
     });
-    Ok(handshake.response)
+    Ok(response)
 }
 
 async fn send_body(

@@ -5,6 +5,7 @@
 
 use std::cell::RefCell;
 use std::fmt;
+use std::ops::Range;
 
 use serde_json::Value;
 
@@ -70,7 +71,7 @@ impl Document {
     /// The document as a whole.
     #[must_use]
     pub fn root(&self) -> Node<'_> {
-        Node { document: self, path: String::new(), value: &self.root }
+        Node { document: self, path: String::new(), hidden: 0..0, value: &self.root }
     }
 
     /// The `apiVersion`.
@@ -111,6 +112,8 @@ impl Document {
 pub struct Node<'a> {
     document: &'a Document,
     path: String,
+    /// The part of the path that notes leave out.
+    hidden: Range<usize>,
     value: &'a Value,
 }
 
@@ -137,8 +140,16 @@ impl<'a> Node<'a> {
     pub fn note(&self, what: impl fmt::Display) {
         let mut notes = self.document.notes.borrow_mut();
         if notes.len() < MAX_NOTES {
-            notes.push(if self.path.is_empty() { what.to_string() } else { format!("{}: {what}", self.path) });
+            let (start, end) = (&self.path[..self.hidden.start], &self.path[self.hidden.end..]);
+            notes.push(if self.path.is_empty() { what.to_string() } else { format!("{start}{end}: {what}") });
         }
+    }
+
+    /// The place as one whose own name notes leave out, so that its fields look like those of `parent`.
+    #[must_use]
+    pub fn merged_into(mut self, parent: &Self) -> Self {
+        self.hidden = parent.path.len()..self.path.len();
+        self
     }
 
     /// Notes that something has to be here.
@@ -177,7 +188,7 @@ impl<'a> Node<'a> {
     #[must_use]
     pub fn field(&self, key: &str) -> Self {
         let value = self.value.get(key).unwrap_or(&Value::Null);
-        Self { document: self.document, path: self.below(key), value }
+        Self { document: self.document, path: self.below(key), hidden: self.hidden.clone(), value }
     }
 
     /// The elements of a list field.
@@ -187,7 +198,7 @@ impl<'a> Node<'a> {
         match field.value {
             Value::Null => Vec::new(),
             Value::Array(items) => {
-                let item = |(at, value)| Self { document: self.document, path: format!("{}[{at}]", field.path), value };
+                let item = |(at, value)| Self { path: format!("{}[{at}]", field.path), value, ..field.clone() };
                 items.iter().enumerate().map(item).collect()
             }
             other => {
@@ -323,6 +334,18 @@ mod tests {
                 r#"rules[1].level: Unsupported value: "Odd": supported values: "Low", "High""#,
             ]
         );
+    }
+
+    #[test]
+    fn notes_leave_out_the_name_of_a_place_that_is_merged() {
+        let document = Document::parse_any("outer: {inner: {list: [{name: 1, odd: 1}]}}").unwrap();
+        let outer = document.root().field("outer");
+        for item in outer.field("inner").merged_into(&outer).list("list") {
+            assert_eq!(item.only(&["name"]).text("name"), "");
+        }
+        let expected =
+            [r#"unknown field "outer.inner.list[0].odd""#, "outer.list[0].name: expected a string, not a number"];
+        assert_eq!(document.finish_strictly().unwrap_err().0, expected);
     }
 
     #[test]

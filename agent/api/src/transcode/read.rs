@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value};
 
+use super::write::tells_null;
 use crate::json::{put_json, read_base64, read_duration};
 use crate::quantity::Amount;
 use crate::schema::{Field, FieldType, MESSAGES, Message, Shape};
@@ -261,7 +262,11 @@ impl<'v> Reader<'v> {
             self.path.push(Step::Key(key));
             put_nested(out, slot.number, |out| {
                 put_bytes(out, 1, key.as_bytes());
-                self.value(Slot { number: 2, ..slot }, &map[key], out)
+                match &map[key] {
+                    // An entry without a value.
+                    Value::Null if tells_null(slot.ty) => Ok(()),
+                    value => self.value(Slot { number: 2, ..slot }, value, out),
+                }
             })?;
             self.path.pop();
         }

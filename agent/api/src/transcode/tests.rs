@@ -105,17 +105,17 @@ fn kinds_inside_others_are_texts() {
 }
 
 #[test]
-fn what_is_never_stored_keeps_its_empty_lists() {
+fn what_is_never_stored_keeps_its_empty_lists_and_those_that_are_null() {
     let told = |name: &str, value: serde_json::Value| {
         let schema = message(name).unwrap();
         let bytes = value_to_proto(schema, &value, &mut Report::default()).unwrap();
         proto_to_value(schema, &bytes, None).unwrap()
     };
-    let spec = serde_json::json!({"spec": {"extra": {"a": []}}});
+    let spec = serde_json::json!({"spec": {"extra": {"a": [], "b": null}}});
     let review = told("k8s.io.api.authorization.v1.SubjectAccessReview", spec.clone());
-    assert_eq!(review["spec"]["extra"], serde_json::json!({"a": []}));
+    assert_eq!(review["spec"]["extra"], serde_json::json!({"a": [], "b": null}));
     let request = told("k8s.io.api.certificates.v1.CertificateSigningRequest", spec);
-    assert_eq!(request["spec"]["extra"], serde_json::json!({"a": null}));
+    assert_eq!(request["spec"]["extra"], serde_json::json!({"a": null, "b": null}));
     let rules = told("k8s.io.api.authorization.v1.SelfSubjectRulesReview", serde_json::json!({"status": {}}));
     assert_eq!(rules["status"]["resourceRules"], serde_json::json!([]));
 }

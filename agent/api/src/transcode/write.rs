@@ -218,6 +218,7 @@ impl<'a, S: Sink> Writer<'a, '_, S> {
             self.out.key(key);
             match (value, ty) {
                 (None, FieldType::Bytes) => self.out.null(),
+                (None, ty) if tells_null(ty) => self.out.null(),
                 (value, _) => self.value(ty, value.unwrap_or_else(|| zero(ty)))?,
             }
         }
@@ -318,6 +319,11 @@ impl<'a, S: Sink> Writer<'a, '_, S> {
 /// nothing stays a list, and is nothing at all only where it was read from the store.
 fn is_never_stored(message: &Message) -> bool {
     ["k8s.io.api.authentication.", "k8s.io.api.authorization."].iter().any(|own| message.name.starts_with(own))
+}
+
+/// Whether a value of a map may be null: a list in what is answered at once, and never read from the store again.
+pub(super) fn tells_null(ty: FieldType) -> bool {
+    ty.message().is_some_and(|message| message.shape == Shape::List && is_never_stored(message))
 }
 
 fn is_left_out(field: &Field, last: Option<&Value<'_>>) -> bool {

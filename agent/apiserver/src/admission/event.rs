@@ -118,8 +118,7 @@ pub(super) fn connect_options(call: &Call) -> Result<Value> {
 pub(super) fn connect_query(options: &Value) -> Query {
     let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
     let fields = options.as_object().into_iter().flatten();
-    let asked =
-        fields.filter(|(key, value)| !matches!(key.as_str(), "kind" | "apiVersion" | "path") && !value.is_null());
+    let asked = fields.filter(|(key, value)| !matches!(key.as_str(), "kind" | "apiVersion") && !value.is_null());
     Query::of_pairs(asked.flat_map(|(key, value)| {
         let all = value.as_array().map_or_else(|| vec![text(value)], |all| all.iter().map(text).collect());
         all.into_iter().map(move |one| (key.as_str(), one))

@@ -397,6 +397,16 @@ mod tests {
     }
 
     #[test]
+    fn what_a_client_of_v1_sets_is_settled_with_its_annotation() {
+        let kind = api::kind_by_name("autoscaling/v1", "HorizontalPodAutoscaler").unwrap();
+        let given = json!({"metadata": {"name": "h"}, "spec": {"maxReplicas": 1}, "status": {PERCENT.1: 0}});
+        let settled = super::super::settled(kind, given);
+        let expected = r#"[{"type":"Resource","resource":{"name":"cpu","currentAverageUtilization":0,"currentAverageValue":"0"}}]"#;
+        assert_eq!(settled["metadata"]["annotations"][CURRENT], expected);
+        assert_eq!(settled["status"][PERCENT.1], 0);
+    }
+
+    #[test]
     fn annotations_are_spelled_as_clients_of_v1_read_them() {
         let v1 = to_v1(v2());
         let annotations = &v1["metadata"]["annotations"];

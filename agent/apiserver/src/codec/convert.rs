@@ -37,6 +37,14 @@ pub fn between(from: &Kind, to: &Kind, value: Value) -> Value {
     if from.message == to.message { value } else { shown(to, stored(from, value)) }
 }
 
+/// An object as it is once it went through the version that is stored: what that has no place for is told elsewhere.
+pub fn settled(kind: &Kind, value: Value) -> Value {
+    match (kind.group, kind.version) {
+        ("autoscaling", "v1") => shown(kind, stored(kind, value)),
+        _ => value,
+    }
+}
+
 fn shown(kind: &Kind, value: Value) -> Value {
     match (kind.group, kind.version) {
         ("events.k8s.io", _) => {

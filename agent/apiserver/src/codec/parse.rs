@@ -7,14 +7,16 @@ use api::transcode::{self, Report};
 use serde::de::DeserializeSeed;
 use serde_json::Value;
 
-use super::reading::{Notes, Tree};
+use super::reading::{self, Notes, Tree};
 use super::{hostile, lines, plain, syntax};
 use crate::negotiate::Encoding;
 use crate::status::{Failure, Result};
 
 /// A body as a tree.
 #[derive(Clone, Debug, Default)]
-pub struct Parsed {
+pub struct Parsed<'b> {
+    /// The JSON text that it was read from, or nothing.
+    pub text: &'b [u8],
     /// The tree, with `kind` and `apiVersion` where the body names them.
     pub value: Value,
     /// What strict decoding says about fields that occur twice.
@@ -24,7 +26,7 @@ pub struct Parsed {
 }
 
 /// Reads a body. `message` is the schema that protobuf bodies have.
-pub fn parse_body(bytes: &[u8], encoding: Encoding, message: &'static Message) -> Result<Parsed> {
+pub fn parse_body<'b>(bytes: &'b [u8], encoding: Encoding, message: &'static Message) -> Result<Parsed<'b>> {
     match encoding {
         Encoding::Json => parse_json(bytes),
         Encoding::Yaml => parse_yaml(bytes),
@@ -33,28 +35,39 @@ pub fn parse_body(bytes: &[u8], encoding: Encoding, message: &'static Message) -
 }
 
 /// Reads JSON and notes duplicate fields.
-fn parse_json(bytes: &[u8]) -> Result<Parsed> {
-    read_json(bytes).or_else(|| read_json(&hostile::mended(bytes)?)).ok_or_else(|| {
+fn parse_json(bytes: &[u8]) -> Result<Parsed<'_>> {
+    read_json(bytes).or_else(|| read_mended(bytes)).ok_or_else(|| {
         let why = syntax::complaint(bytes);
         Failure::bad_request(format!("couldn't get version/kind; json parse error: {why}"))
     })
 }
 
-fn read_json(bytes: &[u8]) -> Option<Parsed> {
+fn read_json(text: &[u8]) -> Option<Parsed<'_>> {
     let mut notes = Notes::default();
-    let mut reader = serde_json::Deserializer::from_slice(bytes);
-    let seed = Tree { path: String::new(), notes: &mut notes };
-    let value = seed.deserialize(&mut reader).and_then(|v| reader.end().map(|()| v)).ok()?;
-    Some(Parsed { value, duplicates: told(notes.duplicates), unknown: None })
+    let value = read_noting(text, &mut notes)?;
+    Some(Parsed { text, value, duplicates: told(notes.duplicates), unknown: None })
+}
+
+/// Reads what only Go's reader takes.
+fn read_mended(bytes: &[u8]) -> Option<Parsed<'static>> {
+    let mended = hostile::mended(bytes)?;
+    let Parsed { value, duplicates, .. } = read_json(&mended)?;
+    Some(Parsed { value, duplicates, ..Parsed::default() })
+}
+
+fn read_noting(text: &[u8], notes: &mut Notes) -> Option<Value> {
+    let mut reader = serde_json::Deserializer::from_slice(text);
+    let seed = Tree { path: String::new(), notes };
+    seed.deserialize(&mut reader).and_then(|v| reader.end().map(|()| v)).ok()
 }
 
 fn told(duplicates: Vec<String>) -> Vec<String> {
-    duplicates.into_iter().map(|path| format!("duplicate field {path:?}")).collect()
+    duplicates.iter().map(|path| reading::duplicate(path)).collect()
 }
 
 /// Reads the JSON of a patch, or says why it is none.
-pub fn parse_patch(bytes: &[u8]) -> std::result::Result<Parsed, String> {
-    let read = read_json(bytes).or_else(|| read_json(&hostile::mended(bytes)?));
+pub fn parse_patch(bytes: &[u8]) -> std::result::Result<Parsed<'_>, String> {
+    let read = read_json(bytes).or_else(|| read_mended(bytes));
     read.ok_or_else(|| syntax::complaint(bytes))
 }
 
@@ -77,7 +90,7 @@ pub fn go_type(value: &Value) -> &'static str {
 }
 
 /// Reads an applied configuration.
-pub fn parse_apply(bytes: &[u8]) -> Result<Parsed> {
+pub fn parse_apply(bytes: &[u8]) -> Result<Parsed<'_>> {
     let told = |f: Failure| {
         Failure::bad_request(format!("error decoding YAML: error converting YAML to JSON: {}", f.message()))
     };
@@ -96,7 +109,7 @@ pub fn parse_apply(bytes: &[u8]) -> Result<Parsed> {
 }
 
 /// Reads the first document of a YAML text.
-fn parse_yaml(bytes: &[u8]) -> Result<Parsed> {
+fn parse_yaml(bytes: &[u8]) -> Result<Parsed<'_>> {
     // JSON is YAML, and is read much faster as what it is.
     if let Some(parsed) = read_json(bytes).filter(|parsed| parsed.duplicates.is_empty()) {
         return Ok(parsed);
@@ -118,7 +131,8 @@ fn parse_yaml(bytes: &[u8]) -> Result<Parsed> {
     let value = read.map_err(|e| Failure::bad_request(told(&e)))?;
     let lines = lines::of_duplicates(bytes, &notes.duplicates);
     let text = format!("yaml: unmarshal errors:\n  {}", lines.join("\n  "));
-    Ok(Parsed { value, duplicates: if lines.is_empty() { Vec::new() } else { vec![text] }, unknown: None })
+    let duplicates = if lines.is_empty() { Vec::new() } else { vec![text] };
+    Ok(Parsed { value, duplicates, ..Parsed::default() })
 }
 
 /// How the reader begins to say that there is too much inside one another.
@@ -151,7 +165,7 @@ fn yaml_complaint(text: &str) -> String {
     if line == 0 { format!("yaml: {what}") } else { format!("yaml: line {line}: {what}") }
 }
 
-fn parse_protobuf(bytes: &[u8], message: &'static Message) -> Result<Parsed> {
+fn parse_protobuf(bytes: &[u8], message: &'static Message) -> Result<Parsed<'static>> {
     if !bytes.starts_with(b"k8s\0") {
         let text = if bytes.is_empty() {
             "empty data"
@@ -176,8 +190,9 @@ fn parse_protobuf(bytes: &[u8], message: &'static Message) -> Result<Parsed> {
     Ok(Parsed { value, ..Parsed::default() })
 }
 
-impl Parsed {
-    /// Everything strict decoding objects to: unknown fields first, then duplicates, which in YAML are seen before.
+impl Parsed<'_> {
+    /// Everything strict decoding objects to, in the order of the text. What YAML says twice is seen before it is JSON,
+    /// of which the keys are in order.
     #[must_use]
     pub fn complaints(&self, message: &'static Message) -> Vec<String> {
         let looked = || {
@@ -187,9 +202,23 @@ impl Parsed {
             report.unknown
         };
         let unknown = self.unknown.clone().unwrap_or_else(looked);
-        let unknown = unknown.iter().map(|path| format!("unknown field {path:?}"));
-        let (early, late): (Vec<_>, Vec<_>) = self.duplicates.iter().cloned().partition(|d| d.starts_with("yaml:"));
-        early.into_iter().chain(unknown).chain(late).collect()
+        let (mut told, twice): (Vec<_>, Vec<_>) = self.duplicates.iter().cloned().partition(|d| d.starts_with("yaml:"));
+        match (unknown.len(), twice.len()) {
+            (0, _) => told.extend(twice),
+            (1, 0) => told.extend(unknown.iter().map(|path| reading::unknown(path))),
+            _ => told.extend(self.in_order(unknown)),
+        }
+        told
+    }
+
+    /// What is said of these fields that are not known, and of those that occur twice, in the order of the text.
+    fn in_order(&self, unknown: Vec<String>) -> Vec<String> {
+        let sorted = if self.text.is_empty() { self.value.to_string().into_bytes() } else { Vec::new() };
+        let text = if self.text.is_empty() { &sorted } else { self.text };
+        let mut notes = Notes { unknown, ..Notes::default() };
+        // It was read before.
+        let _same = read_noting(text, &mut notes);
+        notes.met
     }
 }
 
@@ -209,6 +238,23 @@ mod tests {
         let parsed = parse_json(br#"{"a":[{"b":1,"b":2}],"c":1}"#).unwrap();
         assert_eq!(parsed.value["a"][0]["b"], 2);
         assert!(parse_json(b"{").is_err());
+    }
+
+    #[test]
+    fn what_strict_decoding_objects_to_comes_in_the_order_of_the_text() {
+        let message = crate::codec::schema("k8s.io.api.core.v1.ConfigMap");
+        let told = |text: &str| {
+            let encoding = if text.starts_with('{') { Encoding::Json } else { Encoding::Yaml };
+            let parsed = parse_body(text.as_bytes(), encoding, message).unwrap();
+            parsed.complaints(message).join(", ").replace("field ", "").replace('"', "")
+        };
+        let json =
+            r#"{"metadata":{"name":"a","name":"b","zig":1},"z":{"a":1,"a":2},"data":{"k":"v","k":"w"},"a":1,"z":2}"#;
+        let all = "duplicate metadata.name, unknown metadata.zig, unknown z, duplicate data.k, unknown a";
+        assert_eq!(told(json), all);
+        assert_eq!(told(r#"{"z":1}"#), "unknown z");
+        let yaml = "z: 1\na: 1\nmetadata: {zig: 1, big: 1}\n";
+        assert_eq!(told(yaml), "unknown a, unknown metadata.big, unknown metadata.zig, unknown z");
     }
 
     #[test]

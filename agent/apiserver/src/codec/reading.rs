@@ -16,14 +16,50 @@ pub(super) struct Notes {
     pub problem: Option<String>,
     /// Whether the text is YAML, in which keys need not be texts.
     pub is_yaml: bool,
+    /// Paths of fields that are not known.
+    pub unknown: Vec<String>,
+    /// If there are such: what is said of them and of fields that occur twice, in the order of the text.
+    pub met: Vec<String>,
+}
+
+/// What is said of a field that is not known.
+pub(super) fn unknown(path: &str) -> String {
+    format!("unknown field {path:?}")
+}
+
+/// What is said of a field that occurs twice.
+pub(super) fn duplicate(path: &str) -> String {
+    format!("duplicate field {path:?}")
 }
 
 impl Notes {
+    /// Notes what is said of a field.
+    fn meet(&mut self, path: &str, is_second: bool) {
+        if self.unknown.is_empty() {
+            return;
+        }
+        let text = if self.unknown.iter().any(|own| own == path) {
+            unknown(path)
+        } else if is_second && !self.unknown.iter().any(|own| is_below(own, path)) {
+            duplicate(path)
+        } else {
+            return;
+        };
+        if !self.met.contains(&text) {
+            self.met.push(text);
+        }
+    }
+
     /// Ends the reading in the words of upstream.
     fn refuse<E: Error>(&mut self, why: String) -> E {
         self.problem = Some(why);
         E::custom("refused")
     }
+}
+
+/// Whether a path leads into what lies at another.
+fn is_below(outer: &str, path: &str) -> bool {
+    path.strip_prefix(outer).is_some_and(|rest| rest.starts_with(['.', '[']))
 }
 
 /// Reads a value at a path.
@@ -115,6 +151,7 @@ impl<'de> Visitor<'de> for Tree<'_> {
         let mut map = Map::new();
         while let Some(key) = access.next_key_seed(Key { notes: &mut *notes })? {
             let below = if path.is_empty() { key.text.clone() } else { format!("{path}.{}", key.text) };
+            notes.meet(&below, map.contains_key(&key.text));
             let value = access.next_value_seed(Tree { path: below, notes: &mut *notes })?;
             if let Some(problem) = key.problem {
                 return Err(notes.refuse(format!("{problem}{}", syntax::go_syntax(&value))));

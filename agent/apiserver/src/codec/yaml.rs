@@ -110,6 +110,7 @@ impl Writer {
             Value::String(text) => self.string(text, indent, false),
             Value::Object(_) => self.put("{}"),
             Value::Array(_) => self.put("[]"),
+            Value::Number(number) if number.is_f64() => self.put(&stdx::go_number(number)),
             other => self.put(&other.to_string()),
         }
     }
@@ -213,7 +214,8 @@ impl Shape {
             };
         }
         let special = chars.iter().any(|c| *c != '\n' && !is_printable(*c));
-        let breaks = text.contains('\n');
+        // Two of them stand in texts as they are, but break a plain one.
+        let breaks = text.contains(['\n', '\u{2028}', '\u{2029}']);
         let space_break = text.contains(" \n");
         let edge = |c: char| c == ' ' || c == '\n';
         let ends = !chars.is_empty() && (edge(first) || edge(last));
@@ -388,6 +390,26 @@ mod tests {
         let tree = json!({"a": {key.clone(): {"b": 1, "c": {}}}});
         assert_eq!(text(&tree), format!("a:\n  ? {key}\n  : b: 1\n    c: {{}}\n"));
         assert_eq!(text(&json!({"k".repeat(128): 1})), format!("{}: 1\n", "k".repeat(128)));
+    }
+
+    #[test]
+    fn fractions_are_spelled_as_messages_spell_them() {
+        for (number, expected) in [
+            ("1.5", "1.5"),
+            ("1234567.5", "1.2345675e+06"),
+            ("0.00001", "1e-05"),
+            ("1e20", "1e+20"),
+            ("7", "7"),
+            ("9223372036854776000", "9223372036854776000"),
+        ] {
+            let tree = serde_json::from_str(&format!(r#"{{"v":{number}}}"#)).unwrap();
+            assert_eq!(text(&tree), format!("v: {expected}\n"));
+        }
+    }
+
+    #[test]
+    fn other_ends_of_lines_are_quoted() {
+        assert_eq!(text(&json!({"a": "<b>\u{2028}"})), "a: '<b>\u{2028}'\n");
     }
 
     #[test]

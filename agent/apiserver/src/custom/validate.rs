@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock};
 
+use api::transcode::go_json;
 use parking_lot::Mutex;
 use regex::Regex;
 use serde_json::{Map, Number, Value};
@@ -245,7 +246,7 @@ impl Walk<'_> {
         };
         if !checks.allowed.is_empty() && !checks.allowed.iter().any(equal) {
             let names: Vec<String> =
-                checks.allowed.iter().map(|a| a.as_str().map_or_else(|| a.to_string(), str::to_owned)).collect();
+                checks.allowed.iter().map(|a| a.as_str().map_or_else(|| go_json(a), str::to_owned)).collect();
             let names: Vec<&str> = names.iter().map(String::as_str).collect();
             let error = FieldError::not_supported(self.at(path), value.clone(), &names);
             out.add(format!("{path} in body should be one of {names:?}"), error);

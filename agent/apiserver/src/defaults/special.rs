@@ -216,9 +216,16 @@ fn texts_to_data(secret: &mut Value) {
     }
 }
 
+/// How long clients of a Service stay with the pod they had.
+const AFFINITY_SECONDS: &str = "/sessionAffinityConfig/clientIP/timeoutSeconds";
+
 fn service(spec: &mut Value) {
     if tree::text(spec, "/sessionAffinity") == "None" {
         tree::remove(spec, "sessionAffinityConfig");
+    }
+    // One that says nothing is none.
+    if tree::text(spec, "/sessionAffinity") == "ClientIP" && !tree::has(spec, AFFINITY_SECONDS) {
+        spec["sessionAffinityConfig"] = json!({"clientIP": {"timeoutSeconds": 10_800}});
     }
     let is_reachable = spec["type"] == "ClusterIP" && spec["externalIPs"].as_array().is_some_and(|ips| !ips.is_empty());
     if is_reachable && tree::text(spec, "/externalTrafficPolicy").is_empty() {

@@ -106,10 +106,10 @@ async fn create_named(call: &Call, mut value: Value) -> Result<Creation> {
 }
 
 /// Looks at an object and stores it.
-async fn finish(call: &Call, value: Value) -> Result<Creation> {
+async fn finish(call: &Call, mut value: Value) -> Result<Creation> {
     let storage = call.storage()?;
     let mut errors = admission::claim_errors(call, strategy::Part::Main, &value, None);
-    let encoded = Encoded::of(storage, call.kind, &value)?;
+    let mut encoded = Encoded::of(storage, call.kind, &value)?;
     let meta = encoded.metadata()?;
     validation::metadata::of_new(call.kind, &meta, &mut errors);
     let told = super::write::judge_body(call, strategy::Part::Main, (&value, &encoded), None)?;
@@ -125,6 +125,9 @@ async fn finish(call: &Call, value: Value) -> Result<Creation> {
         call.warn(warning);
     }
     admission::check(call, admission::Operation::Create, &value, None).await?;
+    if strategy::complete_new(call.kind, &mut value) {
+        encoded = Encoded::of(storage, call.kind, &value)?;
+    }
     store(call, storage, &name, (&value, &encoded)).await
 }
 

@@ -209,7 +209,7 @@ fn check_typed(call: &Call, target: managed::Target<'_>, config: &Value) -> Resu
 }
 
 /// An applied configuration is looked at closely anyway; only what it says twice is left.
-fn check_duplicates(call: &Call, parsed: &Parsed) -> Result<()> {
+fn check_duplicates(call: &Call, parsed: &Parsed<'_>) -> Result<()> {
     for text in &parsed.duplicates {
         match call.query.get("fieldValidation") {
             "Ignore" => {}

@@ -47,7 +47,7 @@ pub(super) async fn dispatch(call: &Call, parts: Parts, body: Body) -> Result<Re
         "binding" => return binding::bind(call, &call.info.name, &read_body(body).await?).await,
         "eviction" => return eviction::evict(call, &read_body(body).await?).await,
         "token" => return token::request(call, &read_body(body).await?).await,
-        "proxy" => return proxy::serve(call, parts, body).await,
+        "proxy" => return proxy::serve(call, asked.as_ref(), (parts, body)).await,
         "log" | "exec" | "attach" | "portforward" => {
             return kubelet::serve(call, asked.as_ref().unwrap_or(&call.query), (parts, body)).await;
         }

@@ -4,7 +4,7 @@ use http::{Response, StatusCode};
 use serde_json::Value;
 
 use super::patch::same_name;
-use super::write::{Changed, decode_object, modify};
+use super::write::{Changed, check_namespace, decode_object, modify};
 use super::{create_object, read};
 use crate::answer::Body;
 use crate::app::Call;
@@ -22,7 +22,8 @@ pub(super) async fn update(call: &Call, body: bytes::Bytes) -> Result<Response<B
 }
 
 /// Replaces a part of an object by what a client sent, in canonical form.
-pub(super) async fn replace(call: &Call, part: Part, value: Value) -> Result<Changed> {
+pub(super) async fn replace(call: &Call, part: Part, mut value: Value) -> Result<Changed> {
+    check_namespace(call, &mut value)?;
     same_name(call, &value)?;
     let replaced = modify(call, part, |old| {
         same_uid(call, &value, old)?;

@@ -27,7 +27,7 @@ pub struct Changed {
     pub created: bool,
 }
 
-fn parse(call: &Call, body: &[u8], message: &'static Message) -> Result<Parsed> {
+fn parse<'b>(call: &Call, body: &'b [u8], message: &'static Message) -> Result<Parsed<'b>> {
     let encoding = negotiate::body_encoding(&call.headers)?;
     if crate::custom::is_custom(call.kind) && encoding == negotiate::Encoding::Protobuf {
         let text = "the body of the request was in an unknown format - accepted media types include: application/json, \
@@ -131,7 +131,7 @@ pub(super) fn type_complaint(value: &Value) -> Option<String> {
 }
 
 /// Everything strict decoding objects to.
-pub fn complaints(call: &Call, parsed: &Parsed, message: &'static Message) -> Result<Vec<String>> {
+pub fn complaints(call: &Call, parsed: &Parsed<'_>, message: &'static Message) -> Result<Vec<String>> {
     if crate::custom::is_custom(call.kind) && std::ptr::eq(message, call.kind.schema()) {
         return crate::custom::complaints(call, parsed);
     }
@@ -144,7 +144,7 @@ pub fn complaint_lines(text: &str) -> impl Iterator<Item = &str> {
 }
 
 /// Treats unknown and duplicate fields as the query says.
-pub fn check_fields(call: &Call, parsed: &Parsed, message: &'static Message) -> Result<()> {
+pub fn check_fields(call: &Call, parsed: &Parsed<'_>, message: &'static Message) -> Result<()> {
     let mode = call.query.get("fieldValidation");
     let complaints = || complaints(call, parsed, message);
     match mode {
@@ -406,6 +406,7 @@ async fn prepare(call: &Call, part: Part, mut new: Value, (stored, old): (&Objec
     crate::defaults::apply(call.kind, &mut new);
     crate::custom::complete(call, &mut new)?;
     if part != Part::Internal {
+        new = codec::settled(call.kind, new);
         // Who scales is booked with the Scale.
         if !call.is_apply() && call.info.subresource != "scale" {
             let schema = crate::custom::schema_of(call);

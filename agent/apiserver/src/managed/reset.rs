@@ -30,33 +30,21 @@ pub fn stripped() -> &'static Set {
     &SET
 }
 
-/// What of a change counts.
-pub enum Filter {
-    /// All but these fields and what is below them.
-    Without(&'static [&'static str]),
-    /// Only what leads to these fields, they and what is below them.
-    Only(&'static [&'static [&'static str]]),
-}
+/// What of a change counts: all but these fields and what is below them.
+pub struct Filter(&'static [&'static str]);
 
 impl Filter {
     /// What of a set counts.
     pub fn of_set(&self, set: Set) -> Set {
-        match self {
-            Self::Without([]) => set,
-            Self::Without(paths) => set.without(&of_paths(paths)),
-            Self::Only(patterns) => set.matching(patterns),
-        }
+        if self.0.is_empty() { set } else { set.without(&of_paths(self.0)) }
     }
 
     /// What of a comparison counts.
     pub fn of(&self, compared: Comparison) -> Comparison {
-        match self {
-            Self::Without([]) => compared,
-            _ => Comparison {
-                added: self.of_set(compared.added),
-                modified: self.of_set(compared.modified),
-                removed: self.of_set(compared.removed),
-            },
+        Comparison {
+            added: self.of_set(compared.added),
+            modified: self.of_set(compared.modified),
+            removed: self.of_set(compared.removed),
         }
     }
 }
@@ -82,28 +70,20 @@ const WITH_STATUS: &[(&str, &str, &[&str])] = &[
 
 /// What of a write to a part of an object counts.
 pub fn filter(kind: &Kind, part: Part) -> Filter {
-    Filter::Without(match part {
+    Filter(match part {
         Part::Main if kind.subresource("status").is_none() || kind.plural == "podcertificaterequests" => &[],
         Part::Main if kind.plural == "certificatesigningrequests" => &["spec", "status"],
         Part::Main | Part::Finalize => &["status"],
         Part::Status => {
             if crate::custom::is_custom(kind) {
-                return Filter::Without(&["metadata", "spec"]);
+                return Filter(&["metadata", "spec"]);
             }
             let row = WITH_STATUS.iter().find(|(group, plural, _)| (*group, *plural) == (kind.group, kind.plural));
             row.map_or(&["spec"], |(_, _, paths)| paths)
         }
         Part::Approval => &["spec", "status.certificate"],
-        Part::EphemeralContainers => return Filter::Only(&[&["spec", "ephemeralContainers"]]),
-        Part::Resize if kind.plural == "pods" => {
-            return Filter::Only(&[
-                &["spec", "containers", "*", "resources"],
-                &["spec", "containers", "*", "resizePolicy"],
-                &["spec", "initContainers", "*", "resources"],
-                &["spec", "initContainers", "*", "resizePolicy"],
-            ]);
-        }
-        Part::Resize | Part::Internal => &[],
+        // What comes with ephemeral containers or a resize and is left as it is counts all the same.
+        Part::EphemeralContainers | Part::Resize | Part::Internal => &[],
     })
 }
 
@@ -127,8 +107,12 @@ mod tests {
             "status": {"phase": "Running"},
         });
         assert_eq!(left("", "pods", Part::Status, pod.clone()), [".metadata.labels.a", ".status.phase"]);
-        let resized = left("", "pods", Part::Resize, pod.clone());
-        assert_eq!(resized, [".spec.containers[name=\"c\"]", ".spec.containers[name=\"c\"].resources.limits.cpu"]);
+        for part in [Part::Resize, Part::EphemeralContainers] {
+            let counted = left("", "pods", part, pod.clone());
+            for path in [".metadata.labels.a", ".spec.containers[name=\"c\"].image"] {
+                assert!(counted.iter().any(|own| own == path), "{path} of {counted:?}");
+            }
+        }
         assert!(left("", "pods", Part::Main, pod).iter().all(|path| !path.starts_with(".status")));
         let request = serde_json::json!({"spec": {"signerName": "s"}, "status": {"certificate": "eA=="}});
         let group = "certificates.k8s.io";

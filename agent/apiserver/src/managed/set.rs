@@ -284,25 +284,6 @@ impl Set {
         });
     }
 
-    /// Only what lies on the way to one of the patterns, at its end or below it; `*` stands for any step.
-    pub fn matching(&self, patterns: &[&[&str]]) -> Self {
-        let mut out = Self::default();
-        for (step, node) in &self.nodes {
-            let fits = |first: &str| first == "*" || matches!(step, Step::Field(name) if name == first);
-            let rest: Vec<&[&str]> = patterns
-                .iter()
-                .filter_map(|pattern| pattern.split_first().filter(|(first, _)| fits(first)).map(|(_, rest)| rest))
-                .collect();
-            if rest.is_empty() {
-                continue;
-            }
-            let below =
-                if rest.iter().any(|rest| rest.is_empty()) { node.below.clone() } else { node.below.matching(&rest) };
-            out.put(step.clone(), Node { is_member: node.is_member, below });
-        }
-        out
-    }
-
     /// Every path whose end is a member: those that end here in order, then those that go on.
     pub fn paths(&self) -> Vec<Vec<Step>> {
         let mut out = Vec::new();

@@ -236,6 +236,12 @@ impl Admission {
         let labels = ["decision", "mode", "policy_level", "policy_version", looked[0], looked[1], looked[2]];
         self.judged.write(labels, |labels, count| out.sample(name, labels, count.load(Relaxed)));
         let name = "pod_security_exemptions_total";
+        // All of them are told from the start.
+        for (operation, resource) in
+            [("create", "pod"), ("create", "controller"), ("update", "pod"), ("update", "controller")]
+        {
+            self.exempted.at([operation, resource, ""].map(Box::from), AtomicU64::default);
+        }
         out.family(name, "counter", "Pods of which PodSecurity demands nothing.");
         self.exempted.write(looked, |labels, count| out.sample(name, labels, count.load(Relaxed)));
         let name = "pod_security_errors_total";
@@ -265,6 +271,10 @@ mod tests {
             admission.hook(question, asked, Duration::from_secs(7));
         }
         admission.step(Step::Admit, "UPDATE", true, Duration::ZERO);
+        let looked = Looked { operation: "create", resource: "pod", subresource: "" };
+        let judged = Judged { is_allowed: false, mode: "warn", level: "baseline", version: "v1.30" };
+        admission.judged(looked, judged);
+        admission.exempted(looked);
         let mut out = Text::default();
         admission.write(&mut out);
         let text = out.finish();
@@ -274,6 +284,9 @@ mod tests {
             format!(r#"{webhook}_request_total{{code="503",{all},rejected="false",type="validating"}} 2"#),
             format!(r#"{webhook}_rejection_count{{error_type="no_error",{all},rejection_code="600",type="validating"}} 1"#),
             format!(r#"{webhook}_rejection_count{{error_type="calling_webhook_error",{all},rejection_code="503",type="validating"}} 1"#),
+            r#"pod_security_evaluations_total{decision="deny",mode="warn",policy_level="baseline",policy_version="v1.30",request_operation="create",resource="pod",subresource=""} 1"#.to_owned(),
+            r#"pod_security_exemptions_total{request_operation="create",resource="pod",subresource=""} 1"#.to_owned(),
+            r#"pod_security_exemptions_total{request_operation="update",resource="pod",subresource=""} 0"#.to_owned(),
             format!(r#"{webhook}_fail_open_count{{name="a.b.c",type="validating"}} 2"#),
             format!(r#"{webhook}_admission_duration_seconds_bucket{{{all},rejected="true",type="validating",le="10"}} 2"#),
             r#"apiserver_admission_step_admission_duration_seconds_count{operation="UPDATE",rejected="true",type="admit"} 1"#.to_owned(),

@@ -17,8 +17,11 @@ const JOB_LABELS: [(&str, bool); 4] = [
 /// Makes the selector and the template's labels of a Job that does not bring its own.
 pub(super) fn prepare_job(job: &mut Value) {
     if job["spec"]["manualSelector"] == true {
-        return share_labels(job);
+        share_labels(job);
+        return;
     }
+    // Labels that are yet to be made are shared when they are.
+    let shares_now = tree::at(job, "/spec/template/metadata/labels").is_some_and(Value::is_object);
     let (uid, name) = (job["metadata"]["uid"].clone(), job["metadata"]["name"].clone());
     let template = &mut job["spec"]["template"];
     if !template.is_object() {
@@ -36,15 +39,19 @@ pub(super) fn prepare_job(job: &mut Value) {
     tree::object_at(&mut job["spec"]["selector"], "matchLabels")
         .entry("batch.kubernetes.io/controller-uid")
         .or_insert(uid);
-    share_labels(job);
+    if shares_now {
+        share_labels(job);
+    }
 }
 
-/// A Job without labels of its own has those of its pods.
-fn share_labels(job: &mut Value) {
+/// A Job without labels of its own has those of its pods. Tells whether it took them over.
+pub(super) fn share_labels(job: &mut Value) -> bool {
     let labels = "/spec/template/metadata/labels";
-    if !tree::is_filled(job, "/metadata/labels") && tree::is_filled(job, labels) {
+    let takes = !tree::is_filled(job, "/metadata/labels") && tree::is_filled(job, labels);
+    if takes {
         job["metadata"]["labels"] = tree::at(job, labels).cloned().unwrap_or_default();
     }
+    takes
 }
 
 /// Where a DaemonSet keeps the generation of its template.
@@ -88,4 +95,30 @@ pub(super) fn prepare_daemon_set_update(new: &mut Value, old: &Value) {
 /// The template's generation belongs to the spec, wherever it is written.
 pub(super) fn prepare_daemon_set_status_update(new: &mut Value, old: &Value) {
     set_template_generation(new, template_generation(old));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn job(template: &Value) -> Value {
+        json!({"metadata": {"name": "j", "uid": "u"}, "spec": {"template": template}})
+    }
+
+    #[test]
+    fn a_job_shares_labels_that_were_there_before_the_servers_own() {
+        for (template, shares_now) in [
+            (json!({"spec": {}}), false),
+            (json!({"metadata": {"labels": null}}), false),
+            (json!({"metadata": {"labels": {}}}), true),
+            (json!({"metadata": {"labels": {"a": "b"}}}), true),
+        ] {
+            let mut job = job(&template);
+            prepare_job(&mut job);
+            assert_eq!(tree::is_filled(&job, "/metadata/labels"), shares_now, "{template}");
+            assert_eq!(share_labels(&mut job), !shares_now, "{template}");
+            assert_eq!(job["metadata"]["labels"], job["spec"]["template"]["metadata"]["labels"]);
+            assert_eq!(job["metadata"]["labels"]["job-name"], "j");
+        }
+    }
 }

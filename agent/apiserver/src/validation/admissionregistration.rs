@@ -31,7 +31,7 @@ fn match_conditions(path: &Path<'_>, conditions: &[MatchCondition], has_params: 
         } else {
             let scope = Scope { params: has_params, authorizer: true, patches: false };
             if let Err(why) = compile(expression, &environment(scope, None), &[Type::Bool]) {
-                errors.push(FieldError::invalid(item.child("expression"), expression, why));
+                errors.push(unread(item.child("expression"), expression, why));
             }
         }
         let name = condition.name.as_str();
@@ -52,4 +52,12 @@ fn word(path: &Path<'_>, value: &str, allowed: &[&str], errors: &mut Errors) {
     if !allowed.contains(&value) {
         errors.push(FieldError::not_supported(path, shown::word(value), allowed));
     }
+}
+
+/// The error for an expression that cannot be read; that no program can be made of it is told as the server's own.
+fn unread(field: impl Into<String>, expression: &str, why: String) -> FieldError {
+    if why.starts_with("program instantiation failed") {
+        return FieldError::internal(field, why);
+    }
+    FieldError::invalid(field, expression, why)
 }

@@ -2,7 +2,7 @@
 
 use api::schema::Message;
 use api::{Kind, TypeName};
-use cel::{Budget, OBJECT_BUDGET, Value};
+use cel::{Budget, Key, List, Map, OBJECT_BUDGET, Value};
 use serde_json::Value as Json;
 
 use super::{Binding, Hook, Policy, params};
@@ -222,6 +222,8 @@ fn changed(
 
 fn applied(call: &Call, event: Event<'_>, value: &Value<'_>) -> std::result::Result<Json, String> {
     check_names(value)?;
+    check_plain(value, "")
+        .map_err(|why| format!("error applying patch: failed to convert patch object to typed object: {why}"))?;
     let object = event.new.unwrap_or(&Json::Null);
     let mut config = cel::to_json(value).map_err(|e| format!("invalid return type: {e}"))?;
     config["apiVersion"] = object["apiVersion"].clone();
@@ -241,6 +243,40 @@ fn applied(call: &Call, event: Event<'_>, value: &Value<'_>) -> std::result::Res
         _ => Shape::Target(Target { kind: event.kind, part: Part::Main, schema: custom.as_deref() }),
     };
     managed::merge_config(ty, object, &config)
+}
+
+/// A configuration has no bytes, times and durations: objects know only texts, which these are not.
+fn check_plain(value: &Value<'_>, path: &str) -> std::result::Result<(), String> {
+    let below = |name: &str| format!("{path}.{name}");
+    let shown = match value {
+        Value::Struct(object) => {
+            return object.fields.iter().try_for_each(|(name, value)| check_plain(value, &below(name)));
+        }
+        Value::Map(Map::Shared(map)) => {
+            return map.iter().try_for_each(|(key, (_, value))| match key {
+                Key::Text(name) => check_plain(value, &below(name)),
+                _ => Ok(()),
+            });
+        }
+        Value::List(list @ List::Shared(_)) => {
+            return list.iter().enumerate().try_for_each(|(at, item)| match item {
+                Ok(item) => check_plain(&item, &format!("{path}[{at}]")),
+                Err(_) => Ok(()),
+            });
+        }
+        Value::Optional(Some(inner)) => return check_plain(inner, path),
+        Value::Bytes(bytes) => {
+            let bytes: Vec<String> = bytes.iter().map(|byte| format!("{byte:#x}")).collect();
+            format!("[]uint8{{{}}}", bytes.join(", "))
+        }
+        Value::Timestamp(time) => {
+            let (moment, nanos) = (time.strftime("%Y, time.%B, %-d, %-H, %-M, %-S"), time.subsec_nanosecond());
+            format!("time.Date({moment}, {nanos}, time.UTC)")
+        }
+        Value::Duration(nanos) => nanos.to_string(),
+        _ => return Ok(()),
+    };
+    Err(format!("{path}: expected string, got &value.valueUnstructured{{Value:{shown}}}"))
 }
 
 /// What a patch makes of an object has no fields that its type does not have.

@@ -158,7 +158,7 @@ fn mode(node: Node<'_>, seen: &mut (BTreeSet<String>, BTreeSet<String>)) -> Opti
             webhook.require("required when type=Webhook");
             return None;
         }
-        _ => Mode::Webhook(Box::new(settings(name, webhook))),
+        _ => Mode::Webhook(Box::new(settings(name, webhook.merged_into(&node)))),
     })
 }
 
@@ -326,9 +326,9 @@ mod tests {
             ),
             (
                 webhook(", matchConditions: [{expression: 'request.user'}]"),
-                "webhook.matchConditions[0].expression: Invalid value: \"request.user\": must evaluate to bool but got string",
+                "authorizers[0].matchConditions[0].expression: Invalid value: \"request.user\": must evaluate to bool but got string",
             ),
-            (webhook(", authorizedTTL: -1s"), "webhook.authorizedTTL: Invalid value: \"-1s\": must be > 0s"),
+            (webhook(", authorizedTTL: -1s"), "authorizers[0].authorizedTTL: Invalid value: \"-1s\": must be > 0s"),
             (webhook(", timeOut: 1s"), "unknown field \"authorizers[0].webhook.timeOut\""),
         ] {
             let told = read(&authorizers).unwrap_err().to_string();

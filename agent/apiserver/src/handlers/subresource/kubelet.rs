@@ -19,7 +19,7 @@ use crate::codec;
 use crate::handlers::{read, read_body};
 use crate::request::{Query, RequestInfo};
 use crate::status::{Failure, FieldError, Result, Subject};
-use crate::{tree, websocket};
+use crate::{handover, tree, websocket};
 
 /// Where kubelets listen when their node does not say.
 const KUBELET_PORT: i64 = 10_250;
@@ -158,8 +158,8 @@ async fn tunnel_spdy(target: &Target, uri: Uri, mut parts: Parts) -> Result<Resp
         return Err(Failure::internal(text));
     }
     let far = hyper::upgrade::on(&mut response);
-    let (answer, near) = websocket::accept(&mut parts, TUNNEL_PROTOCOL)?.split();
-    tokio::spawn(async move {
+    let (mut answer, near) = websocket::accept(&mut parts, TUNNEL_PROTOCOL)?.split();
+    handover::serve(&mut answer, async move {
         match far.await {
             Ok(far) => websocket::tunnel(near, TokioIo::new(far)).await,
             Err(error) => tracing::debug!(%error, "a kubelet did not upgrade"),

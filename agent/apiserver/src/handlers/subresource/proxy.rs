@@ -16,6 +16,7 @@ use super::{kubelet, links, tunnel};
 use crate::answer::{self, Body};
 use crate::app::{App, Call};
 use crate::backend::{self, Target, Trust};
+use crate::request::Query;
 use crate::status::{Failure, Result};
 
 /// What a name in the path says.
@@ -48,7 +49,12 @@ struct Place {
     is_kubelet: bool,
 }
 
-pub(super) async fn serve(call: &Call, mut parts: Parts, body: Body) -> Result<Response<Body>> {
+/// `asked` is what admission made of what the client asks for, if that is something else.
+pub(super) async fn serve(
+    call: &Call,
+    asked: Option<&Query>,
+    (mut parts, body): (Parts, Body),
+) -> Result<Response<Body>> {
     let what = call.kind.singular;
     let address = Address::parse(&call.info.name)
         .ok_or_else(|| Failure::bad_request(format!("invalid {what} request {:?}", call.info.name)))?;
@@ -65,7 +71,8 @@ pub(super) async fn serve(call: &Call, mut parts: Parts, body: Body) -> Result<R
         return Ok(redirect_to_root(&parts));
     }
     let root = root.to_owned();
-    let rest = if rest.is_empty() { "/" } else { rest };
+    let led = asked.and_then(|asked| led_to(asked, &call.info.rest));
+    let rest = led.as_deref().unwrap_or(if rest.is_empty() { "/" } else { rest });
     let uri = parts.uri.query().map_or_else(|| rest.to_owned(), |query| format!("{rest}?{query}"));
     let uri: Uri = uri.parse().map_err(|e| Failure::bad_request(format!("the path cannot be asked for: {e}")))?;
     let target = target(&call.app, &place)?;
@@ -81,6 +88,12 @@ pub(super) async fn serve(call: &Call, mut parts: Parts, body: Body) -> Result<R
         .map_err(|e| Failure::unavailable(format!("error trying to reach service: {e}")))?;
     let hosts = [Some(target.authority()), client_host].into_iter().flatten().collect();
     Ok(links::rewrite(response, links::Place { root, hosts }))
+}
+
+/// Where admission leads a connection to, if not where the client wants it to.
+fn led_to(asked: &Query, rest: &str) -> Option<String> {
+    let path = asked.get("path").trim_start_matches('/');
+    (path != rest.trim_start_matches('/')).then(|| format!("/{path}"))
 }
 
 /// The path up to `/proxy`, and what follows.
@@ -203,6 +216,12 @@ async fn node(call: &Call, address: &Address<'_>) -> Result<Place> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_connection_goes_where_admission_leads_it() {
+        let led = |path: &str| led_to(&Query::of_pairs([("path", path.to_owned())]), "a/b");
+        assert_eq!((led("/a/b"), led("/c"), led("")), (None, Some("/c".to_owned()), Some("/".to_owned())));
+    }
 
     #[test]
     fn names_may_have_scheme_and_port() {

@@ -8,6 +8,7 @@ use hyper_util::rt::TokioIo;
 
 use crate::answer::{self, Body, BodyError};
 use crate::backend::{DialError, Target};
+use crate::handover;
 
 /// Headers that speak of one connection only.
 const HOP_BY_HOP: [HeaderName; 6] = [
@@ -29,18 +30,18 @@ pub(crate) async fn forward(
     let upgrading = parts.headers.contains_key(UPGRADE);
     let upgrade = parts.extensions.remove::<hyper::upgrade::OnUpgrade>().filter(|_| upgrading);
     let mut response = target.send(request(target, uri, &parts, body)).await?;
-    if response.status() == StatusCode::SWITCHING_PROTOCOLS
-        && let Some(client) = upgrade
-    {
-        let far = hyper::upgrade::on(&mut response);
-        tokio::spawn(splice(client, far));
-    }
+    let is_handed_over = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+    let far = upgrade.filter(|_| is_handed_over).map(|client| (client, hyper::upgrade::on(&mut response)));
     let (mut head, body) = response.into_parts();
-    if head.status != StatusCode::SWITCHING_PROTOCOLS {
+    if !is_handed_over {
         strip_hop_by_hop(&mut head.headers);
     }
     head.version = http::Version::default();
-    Ok(Response::from_parts(head, body.map_err(BodyError::new).boxed_unsync()))
+    let mut answer = Response::from_parts(head, body.map_err(BodyError::new).boxed_unsync());
+    if let Some((client, far)) = far {
+        handover::serve(&mut answer, splice(client, far));
+    }
+    Ok(answer)
 }
 
 fn strip_hop_by_hop(headers: &mut HeaderMap) {

@@ -128,7 +128,7 @@ fn variables(path: &Path<'_>, list: &[Variable], scope: Scope, errors: &mut Erro
         let ty = match compile(&variable.expression, &environment(scope, Some(&known)), &[]) {
             Ok(program) => expressions::variable_type(program.output_type()),
             Err(why) => {
-                errors.push(FieldError::invalid(item.child("expression"), &variable.expression, why));
+                errors.push(super::unread(item.child("expression"), &variable.expression, why));
                 Type::Dyn
             }
         };
@@ -146,7 +146,7 @@ fn validation(
     if one.expression.trim().is_empty() {
         errors.push(FieldError::required(path.child("expression"), "expression is not specified"));
     } else if let Err(why) = compile(&one.expression, full, &[Type::Bool]) {
-        errors.push(FieldError::invalid(path.child("expression"), &one.expression, why));
+        errors.push(super::unread(path.child("expression"), &one.expression, why));
     }
     let given = &one.message_expression;
     if !given.is_empty() && given.trim().is_empty() {
@@ -155,7 +155,7 @@ fn validation(
     } else if !given.is_empty()
         && let Err(why) = compile(given, for_message, &[Type::String])
     {
-        errors.push(FieldError::invalid(path.child("messageExpression"), given, why));
+        errors.push(super::unread(path.child("messageExpression"), given, why));
     }
     let message = one.message.trim();
     if !one.message.is_empty() && message.is_empty() {
@@ -191,7 +191,7 @@ fn annotations(path: &Path<'_>, name: &str, (list, full): (&[AuditAnnotation], &
             let why = format!("must not exceed {MAX_VALUE_EXPRESSION_BYTES} bytes in length");
             errors.push(FieldError::required(value, why));
         } else if let Err(why) = compile(trimmed, full, &[Type::String, Type::Null]) {
-            errors.push(FieldError::invalid(value, &annotation.value_expression, why));
+            errors.push(super::unread(value, &annotation.value_expression, why));
         }
         if list[..i].iter().any(|other| other.key == annotation.key) {
             errors.push(FieldError::duplicate(key, &annotation.key));
@@ -283,7 +283,7 @@ fn mutation_text(path: &Path<'_>, text: &str, (full, result): (&Environment, Typ
     if trimmed.is_empty() {
         errors.push(FieldError::required(path.child("expression"), ""));
     } else if let Err(why) = compile(trimmed, full, &[result]) {
-        errors.push(FieldError::invalid(path.child("expression"), trimmed, why));
+        errors.push(super::unread(path.child("expression"), trimmed, why));
     }
 }
 

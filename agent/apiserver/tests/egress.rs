@@ -171,6 +171,8 @@ async fn far(folder: &Path) -> (SocketAddr, SocketAddr) {
 
 /// A pod on a node, both at addresses that lead nowhere from here.
 async fn workload(server: &ApiService) {
+    let account = json!({"metadata": {"name": "default"}});
+    create(server, "/api/v1/namespaces/default/serviceaccounts", account).await;
     let node = json!({"metadata": {"name": "n"}, "status": {"addresses": [{"type": "InternalIP", "address": "10.1.2.5"}],
         "daemonEndpoints": {"kubeletEndpoint": {"Port": 10250}}}});
     create(server, "/api/v1/nodes", node).await;

@@ -39,6 +39,9 @@ mod handlers;
 mod health;
 mod managed;
 mod metrics;
+#[cfg(test)]
+#[path = "../tests/support/mutation.rs"]
+mod mutation;
 mod negotiate;
 mod nonresource;
 pub mod openapi;

@@ -6,15 +6,19 @@ mod support;
 
 use std::sync::LazyLock;
 
+use api::transcode::{Report, value_to_proto};
 use apiserver::ApiService;
-use http::{Method, StatusCode};
+use bytes::Bytes;
+use http::{Method, Request, StatusCode};
+use http_body_util::{BodyExt as _, Full};
 use lifecycle::Shutdown;
 use proptest::prelude::*;
 use proptest::sample::Index;
 use serde_json::{Value, json};
 use support::golden::{NAMESPACE, Sample, samples};
-use support::mutation::{changed, changes};
+use support::mutation::{changed, changes, edited, edits};
 use support::{JSON, send, server};
+use tower::ServiceExt as _;
 
 /// The kinds of patches.
 const PATCHES: [&str; 3] =
@@ -61,7 +65,38 @@ fn is_answered(method: Method, uri: &str, kind: &str, body: &Value) -> Result<()
     Ok(())
 }
 
+/// An object as a body of each type.
+fn bodies(sample: &Sample) -> [(&'static str, Vec<u8>); 3] {
+    let object = sample.named("another");
+    let (version, name) = (object["apiVersion"].as_str().unwrap(), object["kind"].as_str().unwrap());
+    let kind = api::kind_by_name(version, name).unwrap();
+    let message = value_to_proto(kind.schema(), &object, &mut Report::default()).unwrap();
+    [
+        (JSON, object.to_string().into_bytes()),
+        ("application/yaml", serde_yaml_ng::to_string(&object).unwrap().into_bytes()),
+        ("application/vnd.kubernetes.protobuf", api::envelope::wrap(version, name, &message)),
+    ]
+}
+
 proptest! {
+    #[test]
+    fn damaged_bodies_are_taken_or_refused(at in any::<Index>(), edits in edits(), form in 0..3_usize) {
+        let sample = at.get(&SUBJECT.samples);
+        let (kind, body) = bodies(sample).into_iter().nth(form).unwrap();
+        let body = edited(&body, &edits);
+        let request = Request::post(format!("{}?dryRun=All", sample.collection)).header("content-type", kind);
+        let request = request.body(Full::new(Bytes::from(body.clone()))).unwrap();
+        let asked = SUBJECT.server.clone().oneshot(request);
+        let (code, answer) = SUBJECT.runtime.block_on(async {
+            let answer = asked.await.unwrap();
+            (answer.status(), answer.into_body().collect().await.unwrap().to_bytes())
+        });
+        let answer: Value = serde_json::from_slice(&answer).unwrap();
+        let is_as_upstream = code == StatusCode::INTERNAL_SERVER_ERROR && answer["reason"].is_null();
+        let body = body.escape_ascii();
+        prop_assert!(!code.is_server_error() || is_as_upstream, "{kind} {body}: {code} {answer}");
+    }
+
     #[test]
     fn changed_objects_are_made_or_refused(at in any::<Index>(), changes in changes(), is_named in any::<bool>()) {
         let sample = at.get(&SUBJECT.samples);

@@ -8,6 +8,8 @@ mod encoded;
 mod forms;
 mod hostile;
 mod lines;
+#[cfg(test)]
+mod mutated;
 mod parse;
 mod plain;
 mod reading;

@@ -42,6 +42,9 @@ mod handover;
 mod health;
 mod managed;
 mod metrics;
+#[cfg(test)]
+#[path = "../tests/support/mutation.rs"]
+mod mutation;
 mod negotiate;
 mod nonresource;
 pub mod openapi;

@@ -2,7 +2,7 @@
 //! environment variable:
 //!
 //! ```text
-//! KEELSON_TEST_ETCD=/usr/bin/etcd cargo test -p apiserver --test etcd
+//! KEELSON_TEST_ETCD=/usr/bin/etcd cargo test -p apiserver --test etcd -- --ignored
 //! ```
 #![allow(clippy::unwrap_used)]
 
@@ -82,11 +82,11 @@ async fn follow(server: ApiService, since: String, told: watch::Sender<BTreeSet<
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "wants the binary of an etcd in KEELSON_TEST_ETCD"]
 async fn no_acknowledged_write_is_lost_with_a_leader_or_another_member() {
     const WRITERS: usize = 4;
     const SOME: usize = 60;
-    let Some(binary) = binary() else { return };
-    let mut etcd = Etcd::start(binary, 3, &[]);
+    let mut etcd = Etcd::start(binary(), 3, &[]);
     let stop = Shutdown::new();
     let server = on(etcd.store(None).await, &stop).await;
     let (_, list) = get(&server, &format!("{MAPS}?limit=1")).await;
@@ -149,9 +149,9 @@ async fn no_acknowledged_write_is_lost_with_a_leader_or_another_member() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "wants the binary of an etcd in KEELSON_TEST_ETCD"]
 async fn an_etcd_that_is_away_is_told_waited_for_and_found_again() {
-    let Some(binary) = binary() else { return };
-    let etcd = Etcd::start(binary, 1, &[]);
+    let etcd = Etcd::start(binary(), 1, &[]);
     etcd.healthy(0).await;
     let way = Way::to(&etcd.url(0)).await;
     // A server that starts without it waits for it, and says so.
@@ -194,9 +194,9 @@ async fn an_etcd_that_is_away_is_told_waited_for_and_found_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "wants the binary of an etcd in KEELSON_TEST_ETCD"]
 async fn what_was_compacted_while_the_server_was_away_is_found_out() {
-    let Some(binary) = binary() else { return };
-    let etcd = Etcd::start(binary, 1, &[]);
+    let etcd = Etcd::start(binary(), 1, &[]);
     etcd.healthy(0).await;
     let way = Way::to(&etcd.url(0)).await;
     let stop = Shutdown::new();
@@ -232,10 +232,10 @@ async fn what_was_compacted_while_the_server_was_away_is_found_out() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "wants the binary of an etcd in KEELSON_TEST_ETCD"]
 async fn an_etcd_without_space_refuses_writes_until_it_has_some() {
     const QUOTA: &str = "8388608";
-    let Some(binary) = binary() else { return };
-    let etcd = Etcd::start(binary, 1, &["--quota-backend-bytes", QUOTA]);
+    let etcd = Etcd::start(binary(), 1, &["--quota-backend-bytes", QUOTA]);
     etcd.healthy(0).await;
     let stop = Shutdown::new();
     let server = on(etcd.store(None).await, &stop).await;

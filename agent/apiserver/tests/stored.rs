@@ -4,17 +4,15 @@
 
 mod support;
 
-use std::collections::BTreeMap;
-use std::io::Read as _;
 use std::sync::Arc;
 
 use apiserver::{ApiService, Authorization, Config};
-use base64::Engine as _;
 use bytes::Bytes;
 use http::{Method, Request, StatusCode};
 use http_body_util::{BodyExt as _, Full};
 use lifecycle::Shutdown;
 use store::{Embedded, Store as _};
+use support::golden::{Stored, kind_of, stored};
 use support::{JSON, send};
 use tower::ServiceExt as _;
 
@@ -27,24 +25,6 @@ const HOOKS: &str = "admissionregistration.k8s.io";
 /// Objects whose update is noted in their managed fields also if it says nothing new, upstream as here: of Jobs the
 /// server itself makes fields that nobody owns, and this event was made in another group.
 const NOTED: [&str; 2] = ["/registry/jobs/", "/registry/events/golden/seed-new"];
-
-type Stored = BTreeMap<String, Bytes>;
-
-fn stored() -> Stored {
-    let mut text = String::new();
-    flate2::read::GzDecoder::new(&include_bytes!("golden/stored.gz")[..]).read_to_string(&mut text).unwrap();
-    let decode = |value: &str| Bytes::from(base64::engine::general_purpose::STANDARD.decode(value).unwrap());
-    text.lines().map(|line| line.split_once(' ').unwrap()).map(|(k, v)| (k.to_owned(), decode(v))).collect()
-}
-
-/// The kind whose objects lie under a key, in the version that is stored if that is served.
-fn kind_of(key: &str) -> Option<&'static api::Kind> {
-    let lies_under = |k: &&api::Kind| {
-        !k.etcd_prefix.is_empty() && key.strip_prefix(k.etcd_prefix).is_some_and(|rest| rest.starts_with('/'))
-    };
-    let kinds = api::kinds().filter(lies_under);
-    kinds.max_by_key(|k| (k.etcd_prefix.len(), k.api_version() == k.storage_version))
-}
 
 /// Where an object is served.
 fn path_of(key: &str) -> String {

@@ -225,13 +225,62 @@ fn from_wire(bytes: &[u8]) -> Option<Duration> {
     // Before 1968 counts as after 2036.
     let since_1900 = if seconds < 1 << 31 { seconds + (1 << 32) } else { seconds };
     let nanos = u32::try_from((fraction * 1_000_000_000) >> 32).ok()?;
-    (value != 0).then(|| Duration::new(since_1900 - EPOCH_SECONDS, nanos))
+    // The two years before 1970 are no time that a server could have.
+    let seconds = since_1900.checked_sub(EPOCH_SECONDS).filter(|_| value != 0)?;
+    Some(Duration::new(seconds, nanos))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
     use sys::{Call, FakeSystem};
+
+    /// When what is written as four bytes begins anew, but for the first two years.
+    const LAST: u64 = (1 << 32) + (1 << 31) - EPOCH_SECONDS;
+
+    proptest! {
+        #[test]
+        fn any_answer_is_an_offset_or_none(
+            answer in prop::collection::vec(any::<u8>(), PACKET_BYTES), is_answer in any::<bool>(),
+            sent in 0..1_u64 << 40, way in 0..10_000_u64,
+        ) {
+            let mut answer: [u8; PACKET_BYTES] = answer.try_into().unwrap();
+            if is_answer {
+                // Behind a sound beginning the times are looked at.
+                answer[..2].copy_from_slice(&[0x24, 2]);
+            }
+            let sent = Duration::from_secs(sent);
+            if let Some(offset) = offset(sent, sent + Duration::from_millis(way), &answer) {
+                let system = FakeSystem::new();
+                system.set_uptime(sent);
+                apply_offset(&system, "s", offset);
+                prop_assert_eq!(system.calls().len(), 1);
+            }
+        }
+
+        #[test]
+        fn the_wire_keeps_any_time(seconds in 0..LAST, nanos in 0..1_000_000_000_u32) {
+            let time = Duration::new(seconds, nanos);
+            let found = from_wire(&to_wire(time));
+            // A nanosecond is lost to the fraction, and one moment in 2036 is that of no time at all.
+            let is_near = found.is_some_and(|found| time - found <= Duration::from_nanos(1));
+            prop_assert!(is_near || to_wire(time) == [0; 8], "{found:?}");
+        }
+
+        #[test]
+        fn any_two_clocks_find_their_difference(
+            here in 1_u64..LAST, there in 1_u64..LAST, way in 0..1000_u64, pause in 0..1000_u64,
+        ) {
+            let (here, there) = (Duration::from_secs(here), Duration::from_secs(there));
+            let (way, pause) = (Duration::from_millis(way), Duration::from_millis(pause));
+            let answer = answer(there + way, there + way + pause);
+            prop_assume!(there + way + pause < Duration::from_secs(LAST) && answer[32..40] != [0; 8] && answer[40..] != [0; 8]);
+            let found = offset(here, here + way + pause + way, &answer).unwrap().micros;
+            let wanted = i64::try_from(there.as_micros()).unwrap() - i64::try_from(here.as_micros()).unwrap();
+            prop_assert!((found - wanted).abs() <= 1, "{found} in place of {wanted}");
+        }
+    }
 
     fn answer(received: Duration, sent: Duration) -> [u8; PACKET_BYTES] {
         let mut packet = [0_u8; PACKET_BYTES];

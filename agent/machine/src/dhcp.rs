@@ -5,6 +5,8 @@ mod frame;
 mod lease;
 mod lent;
 mod message;
+#[cfg(test)]
+mod robust;
 mod task;
 
 #[cfg(test)]

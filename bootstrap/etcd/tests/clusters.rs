@@ -21,12 +21,8 @@ const DEADLINE: Duration = Duration::from_secs(180);
 /// Clusters of one run have networks of their own.
 static NETWORK: AtomicU8 = AtomicU8::new(1);
 
-fn binary() -> Option<PathBuf> {
-    let found = std::env::var_os(BINARY).map(PathBuf::from);
-    if found.is_none() {
-        eprintln!("SKIPPED: set {BINARY} to an etcd binary (3.5 or later) to run this test");
-    }
-    found
+fn binary() -> PathBuf {
+    std::env::var_os(BINARY).unwrap_or_else(|| panic!("{BINARY} names no etcd binary (3.5 or later)")).into()
 }
 
 /// A master that has nothing but etcd. Its process ends with it.
@@ -259,9 +255,9 @@ impl Drop for Master {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "wants the binary of an etcd in KEELSON_TEST_ETCD"]
 async fn lost_removed_and_new_masters_join_as_learners() {
-    let Some(binary) = binary() else { return };
-    let mut cluster = Cluster::new(&binary, 3);
+    let mut cluster = Cluster::new(&binary(), 3);
     cluster.start_all().await;
     cluster.write(1, 0..50).await;
 
@@ -293,9 +289,9 @@ async fn lost_removed_and_new_masters_join_as_learners() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "wants the binary of an etcd in KEELSON_TEST_ETCD"]
 async fn whoever_is_no_master_any_more_leaves_and_may_come_back() {
-    let Some(binary) = binary() else { return };
-    let mut cluster = Cluster::new(&binary, 3);
+    let mut cluster = Cluster::new(&binary(), 3);
     cluster.start_all().await;
     cluster.write(1, 0..20).await;
 
@@ -337,9 +333,9 @@ async fn whoever_is_no_master_any_more_leaves_and_may_come_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "wants the binary of an etcd in KEELSON_TEST_ETCD"]
 async fn the_only_member_is_kept_until_it_is_given_up() {
-    let Some(binary) = binary() else { return };
-    let mut cluster = Cluster::new(&binary, 1);
+    let mut cluster = Cluster::new(&binary(), 1);
     cluster.start_all().await;
     cluster.write(1, 0..5).await;
     cluster.stop(1);
@@ -358,9 +354,9 @@ async fn the_only_member_is_kept_until_it_is_given_up() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "wants the binary of an etcd in KEELSON_TEST_ETCD"]
 async fn a_lost_quorum_is_recovered_in_place() {
-    let Some(binary) = binary() else { return };
-    let mut cluster = Cluster::new(&binary, 3);
+    let mut cluster = Cluster::new(&binary(), 3);
     cluster.start_all().await;
     cluster.write(1, 0..20).await;
     cluster.stop(3);
@@ -394,9 +390,9 @@ async fn a_lost_quorum_is_recovered_in_place() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "wants the binary of an etcd in KEELSON_TEST_ETCD"]
 async fn a_snapshot_is_restored_onto_blank_masters() {
-    let Some(binary) = binary() else { return };
-    let mut cluster = Cluster::new(&binary, 3);
+    let mut cluster = Cluster::new(&binary(), 3);
     cluster.start_all().await;
     cluster.write(1, 0..300).await;
     let folder = tempfile::tempdir().unwrap();
@@ -438,9 +434,9 @@ async fn a_snapshot_is_restored_onto_blank_masters() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "wants the binary of an etcd in KEELSON_TEST_ETCD"]
 async fn a_single_master_takes_another_address() {
-    let Some(binary) = binary() else { return };
-    let mut cluster = Cluster::new(&binary, 1);
+    let mut cluster = Cluster::new(&binary(), 1);
     cluster.start_all().await;
     cluster.write(1, 0..20).await;
     assert_eq!(cluster.whereabouts(1).await, Whereabouts::Known);
@@ -471,9 +467,9 @@ async fn a_single_master_takes_another_address() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "wants the binary of an etcd in KEELSON_TEST_ETCD"]
 async fn one_of_three_masters_takes_another_address() {
-    let Some(binary) = binary() else { return };
-    let mut cluster = Cluster::new(&binary, 3);
+    let mut cluster = Cluster::new(&binary(), 3);
     cluster.start_all().await;
     cluster.write(1, 0..20).await;
     cluster.readdress(3, 77);
@@ -494,9 +490,9 @@ async fn one_of_three_masters_takes_another_address() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "wants the binary of an etcd in KEELSON_TEST_ETCD"]
 async fn a_full_database_is_told_and_mended() {
-    let Some(binary) = binary() else { return };
-    let mut cluster = Cluster::new(&binary, 1);
+    let mut cluster = Cluster::new(&binary(), 1);
     cluster.start_all().await;
     let mut client = cluster.raw(1).await;
     let mut refused = None;

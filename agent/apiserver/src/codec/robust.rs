@@ -37,6 +37,36 @@ const NAMES: [&str; 16] = [
     "",
 ];
 
+/// What selectors are made of, and a little else.
+const WORDS: [&str; 26] = [
+    "a",
+    "b",
+    "example.com/a",
+    "spec.nodeName",
+    "metadata.name",
+    "status.phase",
+    "in",
+    "notin",
+    "exists",
+    "(",
+    ")",
+    ",",
+    "=",
+    "==",
+    "!=",
+    "!",
+    "<",
+    ">",
+    " ",
+    "\\",
+    "\\,",
+    "1",
+    "-1",
+    "_",
+    "é",
+    "a123456789b123456789c123456789d123456789e123456789f123456789g123",
+];
+
 fn value() -> impl Strategy<Value = Value> {
     let leaf = prop_oneof![
         Just(Value::Null),
@@ -190,6 +220,14 @@ proptest! {
         let patch = patch::strategic_patch(patch.to_string().as_bytes()).unwrap();
         let once = patch.apply(schema(), &object).unwrap();
         prop_assert_eq!(patch.apply(schema(), &once).unwrap(), once);
+    }
+
+    #[test]
+    fn any_row_of_words_is_a_selector_or_refused(row in prop::collection::vec(prop::sample::select(&WORDS[..]), 0..40)) {
+        let text = row.concat();
+        for (labels, fields) in [(text.as_str(), ""), ("", &text), (&text, &text)] {
+            let _read = cache::Selection::parse(labels, fields, pod(), &["spec.nodeName"]);
+        }
     }
 
     #[test]

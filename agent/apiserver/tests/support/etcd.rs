@@ -19,13 +19,9 @@ const BINARY: &str = "KEELSON_TEST_ETCD";
 /// Time between two looks at a member.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// The binary to test with; without one the test has nothing to do.
-pub(crate) fn binary() -> Option<PathBuf> {
-    let found = std::env::var_os(BINARY).map(PathBuf::from);
-    if found.is_none() {
-        eprintln!("SKIPPED: set {BINARY} to an etcd binary (3.5 or later) to run this test");
-    }
-    found
+/// The binary to test with. Tests that need it run only where somebody asks for them.
+pub(crate) fn binary() -> PathBuf {
+    std::env::var_os(BINARY).unwrap_or_else(|| panic!("{BINARY} names no etcd binary (3.5 or later)")).into()
 }
 
 /// Members of one cluster. Their processes end with it.
@@ -41,13 +37,14 @@ pub(crate) struct Etcd {
 
 /// A loopback address that nobody else has: whoever connects from 127.0.0.1 may get any port there, also one that a
 /// member is about to take.
-fn own_host() -> Ipv4Addr {
+pub(crate) fn own_host() -> Ipv4Addr {
     static COUNT: AtomicU8 = AtomicU8::new(1);
     let [.., high, low] = std::process::id().to_be_bytes();
     Ipv4Addr::new(127, 1 + high % 254, low, COUNT.fetch_add(1, Ordering::Relaxed))
 }
 
-fn free_port(host: Ipv4Addr) -> u16 {
+/// A port that nobody listens on there.
+pub(crate) fn free_port(host: Ipv4Addr) -> u16 {
     TcpListener::bind((host, 0)).unwrap().local_addr().unwrap().port()
 }
 
@@ -82,7 +79,8 @@ impl Etcd {
             "1000",
         ]);
         command.args(["--unsafe-no-fsync"]).args(&self.options);
-        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+        let child = child.unwrap_or_else(|error| panic!("{}: {error}", self.binary.display()));
         self.children[member] = Some(child);
     }
 

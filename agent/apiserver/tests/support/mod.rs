@@ -2,6 +2,12 @@
 
 #[allow(dead_code, reason = "not every test has an etcd")]
 pub(crate) mod etcd;
+#[allow(dead_code, reason = "not every test has objects of upstream's")]
+pub(crate) mod golden;
+#[allow(dead_code, reason = "not every test has servers that are processes")]
+pub(crate) mod launched;
+#[allow(dead_code, reason = "not every test changes things at random")]
+pub(crate) mod mutation;
 #[allow(dead_code, reason = "not every test has webhooks")]
 pub(crate) mod webhook;
 

@@ -73,6 +73,8 @@ impl Lease {
         let seconds = options.lease_seconds.unwrap_or(DEFAULT_SECONDS).max(LEAST_SECONDS);
         let renew = options.renew_seconds.filter(|renew| *renew < seconds).unwrap_or(seconds / 2);
         let rebind = options.rebind_seconds.filter(|rebind| (renew..seconds).contains(rebind));
+        // Whoever is asked for more time is the lender first, however late that is.
+        let rebind = rebind.unwrap_or_else(|| (seconds - seconds / 8).max(renew));
         Some(Self {
             address: Ipv4Net::new(reply.yours, prefix).ok()?,
             server: options.server?,
@@ -83,7 +85,7 @@ impl Lease {
             mtu: options.mtu.filter(|mtu| *mtu >= 576),
             seconds,
             renew_seconds: renew,
-            rebind_seconds: rebind.unwrap_or(seconds - seconds / 8),
+            rebind_seconds: rebind,
         })
     }
 }

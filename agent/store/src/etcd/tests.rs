@@ -13,12 +13,8 @@ use crate::{Error, Store, WatchRequest, conformance};
 
 const BINARY: &str = "KEELSON_TEST_ETCD";
 
-fn binary() -> Option<PathBuf> {
-    let found = std::env::var_os(BINARY).map(PathBuf::from);
-    if found.is_none() {
-        eprintln!("SKIPPED: set {BINARY} to an etcd binary (3.5 or later) to run this test");
-    }
-    found
+fn binary() -> PathBuf {
+    std::env::var_os(BINARY).unwrap_or_else(|| panic!("{BINARY} names no etcd binary (3.5 or later)")).into()
 }
 
 /// A running etcd that ends with the test.
@@ -122,9 +118,9 @@ async fn connected(config: Config) -> Etcd {
 }
 
 #[tokio::test]
+#[ignore = "wants the binary of an etcd in KEELSON_TEST_ETCD"]
 async fn members_are_reached_by_another_way() {
-    let Some(binary) = binary() else { return };
-    let server = Server::start(binary, true);
+    let server = Server::start(binary(), true);
     let (port, asked) = (server.port, Arc::new(parking_lot::Mutex::new(Vec::new())));
     let seen = asked.clone();
     // The way knows where the name leads; the certificate is checked against the name all the same.
@@ -141,9 +137,9 @@ async fn members_are_reached_by_another_way() {
 }
 
 #[tokio::test]
+#[ignore = "wants the binary of an etcd in KEELSON_TEST_ETCD"]
 async fn etcd_with_certificates_conforms() {
-    let Some(binary) = binary() else { return };
-    let server = Server::start(binary, true);
+    let server = Server::start(binary(), true);
     conformance::check(Arc::new(connected(server.config()).await)).await;
 
     let mut stranger = server.config();
@@ -153,9 +149,9 @@ async fn etcd_with_certificates_conforms() {
 }
 
 #[tokio::test]
+#[ignore = "wants the binary of an etcd in KEELSON_TEST_ETCD"]
 async fn dead_member_is_passed_over() {
-    let Some(binary) = binary() else { return };
-    let server = Server::start(binary, false);
+    let server = Server::start(binary(), false);
     connected(server.config()).await;
     let mut config = server.config();
     config.endpoints.insert(0, format!("http://127.0.0.1:{}", free_port()));
@@ -167,9 +163,9 @@ async fn dead_member_is_passed_over() {
 }
 
 #[tokio::test]
+#[ignore = "wants the binary of an etcd in KEELSON_TEST_ETCD"]
 async fn watch_survives_a_restart_without_losing_or_repeating_events() {
-    let Some(binary) = binary() else { return };
-    let mut server = Server::start(binary, false);
+    let mut server = Server::start(binary(), false);
     let store = connected(server.config()).await;
     let mut stream = store.watch(WatchRequest { prefix: "k".into(), from_revision: 1 }).await.unwrap();
     let mut seen = Vec::new();

@@ -94,6 +94,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::mutation;
 
     fn is_sound(token: &Token) -> bool {
         let is_inside = token.start.trim_start_matches('/').split('/').all(|part| part != "." && part != "..");
@@ -111,6 +112,19 @@ mod tests {
         #[test]
         fn any_bytes_are_read_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..120)) {
             if let Ok(token) = parse(&URL_SAFE_NO_PAD.encode(bytes)) {
+                prop_assert!(is_sound(&token));
+            }
+        }
+
+        #[test]
+        fn a_damaged_token_is_read_or_refused(revision in any::<i64>(), edits in mutation::edits(), is_inside in any::<bool>()) {
+            let whole = encode(revision, "default/load-00001");
+            let damaged = if is_inside {
+                URL_SAFE_NO_PAD.encode(mutation::edited(&URL_SAFE_NO_PAD.decode(whole).unwrap(), &edits))
+            } else {
+                String::from_utf8_lossy(&mutation::edited(whole.as_bytes(), &edits)).into_owned()
+            };
+            if let Ok(token) = parse(&damaged) {
                 prop_assert!(is_sound(&token));
             }
         }

@@ -1,0 +1,92 @@
+//! Many watches of the same pods: what they cost while nothing happens, and what their events cost.
+
+use client::ResponseBody;
+use futures::future::try_join_all;
+use futures::try_join;
+use http_body_util::BodyExt as _;
+
+use crate::figures::{Figure, Found};
+use crate::options::Options;
+use crate::subject::Subject;
+use crate::wire::{JSON, many, object, open, write};
+use crate::work::{NAMESPACE, merging};
+use crate::{Failure, Result};
+
+/// Watches on one connection.
+const STREAMS: usize = 50;
+/// Changes of a round, one after the other.
+const CHANGES: usize = 10;
+/// Changes of a round, all at once.
+const BURST: usize = 100;
+
+#[allow(clippy::cast_precision_loss, reason = "nobody watches that often")]
+pub(crate) async fn watches(options: &Options, subject: &Subject, pods: usize) -> Result<Vec<Found>> {
+    let wanted = [Figure::IdleWatcher, Figure::Events, Figure::Bursts];
+    if !wanted.into_iter().any(|figure| options.wants(figure)) {
+        return Ok(Vec::new());
+    }
+    let (client, seconds, count) = (&subject.client, options.seconds, options.watchers);
+    subject.settled().await?;
+    let before = subject.own()?;
+    let mut watches = Watches::open(subject, count).await?;
+    subject.settled().await?;
+    let mut found = vec![Found::new(Figure::IdleWatcher, (subject.own()? - before) / count as f64)];
+    let mut round = 0;
+    let events = subject.cost(seconds, async || {
+        for _ in 0..CHANGES {
+            round += 1;
+            let change = write(client, merging(0, &format!("event-{round}")));
+            try_join!(change, watches.see(1))?;
+        }
+        Ok(CHANGES * count)
+    });
+    found.push(Found::rate(Figure::Events, events.await?));
+    // Each pod once: those that would change the same one would wait for one another.
+    let burst = BURST.min(pods);
+    let bursts = subject.cost(seconds, async || {
+        round += 1;
+        let changes = many(0..burst, async |n| write(client, merging(n, &format!("burst-{round}"))).await);
+        try_join!(changes, watches.see(burst))?;
+        Ok(burst * count)
+    });
+    found.push(Found::rate(Figure::Bursts, bursts.await?));
+    found.retain(|found| options.wants(found.figure));
+    Ok(found)
+}
+
+struct Watches(Vec<ResponseBody>);
+
+impl Watches {
+    async fn open(subject: &Subject, count: usize) -> Result<Self> {
+        let pods = format!("/api/v1/namespaces/{NAMESPACE}/pods");
+        let newest = object(&subject.client, &format!("{pods}?limit=1")).await?;
+        let since = newest["metadata"]["resourceVersion"].as_str().ok_or("a list without a version")?;
+        let path = format!("{pods}?watch=1&resourceVersion={since}");
+        let mut watches = Vec::with_capacity(count);
+        while watches.len() < count {
+            // A connection carries only so many streams at a time.
+            let client = subject.connect();
+            for _ in 0..STREAMS.min(count - watches.len()) {
+                watches.push(open(&client, &path, JSON).await?);
+            }
+        }
+        Ok(Self(watches))
+    }
+
+    /// Reads all of them at once, each until it told as many events: one that nobody reads would keep the others of its
+    /// connection waiting.
+    async fn see(&mut self, events: usize) -> Result<()> {
+        try_join_all(self.0.iter_mut().map(|watch| see(watch, events))).await.map(drop)
+    }
+}
+
+/// Each event is a line.
+async fn see(watch: &mut ResponseBody, events: usize) -> Result<()> {
+    let mut seen = 0;
+    while seen < events {
+        let frame = watch.frame().await.ok_or("a watch ended")??;
+        let data = frame.into_data().map_err(|_| Failure::from("a watch ended with trailers"))?;
+        seen += data.iter().filter(|&&byte| byte == b'\n').count();
+    }
+    if seen == events { Ok(()) } else { Err(format!("{seen} events in place of {events}").into()) }
+}

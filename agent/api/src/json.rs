@@ -51,7 +51,7 @@ pub fn put_json(value: &Value, out: &mut Vec<u8>) {
             let text = number.to_string();
             // Without an exponent both spell alike, and what is raw keeps its fraction of zero.
             match number.as_f64().filter(|_| text.contains('e')) {
-                Some(float) => out.extend_from_slice(stdx::go_json_float(float).as_bytes()),
+                Some(float) => put_float(out, float),
                 None => out.extend_from_slice(text.as_bytes()),
             }
         }
@@ -114,7 +114,12 @@ pub(crate) fn put_uint(out: &mut Vec<u8>, mut value: u64) {
 /// Appends a floating point number in Go's shortest form.
 pub(crate) fn put_float(out: &mut Vec<u8>, value: f64) {
     let size = value.abs();
-    let text = if size != 0.0 && !(1e-6..1e21).contains(&size) { format!("{value:e}") } else { format!("{value}") };
+    if size == 0.0 || (1e-6..1e21).contains(&size) {
+        out.extend_from_slice(value.to_string().as_bytes());
+        return;
+    }
+    let text = format!("{value:e}");
+    let text = if text.contains("e-") { text } else { text.replace('e', "e+") };
     out.extend_from_slice(text.as_bytes());
 }
 

@@ -119,3 +119,17 @@ fn what_is_never_stored_keeps_its_empty_lists_and_those_that_are_null() {
     let rules = told("k8s.io.api.authorization.v1.SelfSubjectRulesReview", serde_json::json!({"status": {}}));
     assert_eq!(rules["status"]["resourceRules"], serde_json::json!([]));
 }
+
+#[test]
+fn numbers_of_trees_are_spelled_as_go_spells_them() {
+    for (given, told) in [
+        ("1e20", "100000000000000000000"),
+        ("-1.5e21", "-1.5e+21"),
+        ("1e-6", "0.000001"),
+        ("1e-7", "1e-7"),
+        ("0.25", "0.25"),
+        ("18446744073709551616", "18446744073709552000"),
+    ] {
+        assert_eq!(go_json(&serde_json::from_str(given).unwrap()), told);
+    }
+}

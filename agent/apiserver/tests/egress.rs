@@ -1,6 +1,7 @@
 //! What is asked of others by way of proxies: which proxy, and what is said when it does not lead there.
 #![allow(clippy::unwrap_used)]
 
+#[allow(dead_code, reason = "proxies that hang or end are tried where the proxies are")]
 #[path = "../../egress/tests/proxies/mod.rs"]
 mod proxies;
 mod support;

@@ -15,7 +15,6 @@ use serde_json::{Value, json};
 
 use crate::app::{Call, now_text};
 use crate::codec;
-use crate::status::Result;
 use crate::tree;
 use crate::user::User;
 
@@ -262,13 +261,7 @@ fn prepare_definition(value: &mut Value) {
 }
 
 /// Makes what a client sent into the successor of `old`: keeps what this part of the object may not change.
-pub fn prepare_update(
-    kind: &'static Kind,
-    part: Part,
-    new: &mut Value,
-    old: &Value,
-    features: &Features,
-) -> Result<()> {
+pub fn prepare_update(kind: &'static Kind, part: Part, new: &mut Value, old: &Value, features: &Features) {
     meta::prepare_update(new, old);
     match part {
         Part::Main => {
@@ -277,47 +270,15 @@ pub fn prepare_update(
             }
             main_keeps(kind, new, old, features);
         }
-        Part::Status => {
-            let status = new.get("status").cloned().unwrap_or(Value::Null);
-            keep_all_but(new, old, &["metadata"]);
-            if status.is_null() {
-                tree::remove(new, "status");
-            } else {
-                new["status"] = status;
-            }
-            status_keeps(kind, new, old);
-            if kind.plural == "nodes" && !tree::has(old, "/status/config") && new["status"].is_object() {
-                tree::remove(&mut new["status"], "config");
-            }
-            match kind.plural {
-                "pods" => pod::prepare_status_update(new, old),
-                "daemonsets" => workload::prepare_daemon_set_status_update(new, old),
-                "deployments" => tree::copy_key(&mut new["metadata"], &old["metadata"], "labels"),
-                "persistentvolumes" => keep_transition_time(new, old),
-                // What is read has labels all the same: defaults know only the template.
-                "jobs" | "replicationcontrollers" => crate::defaults::apply(kind, new),
-                _ => {}
-            }
-            if STATUS_ALONE.contains(&kind.plural) || crate::custom::is_custom(kind) {
-                keep_meta(new, old);
-            }
-        }
-        Part::Finalize => {
-            let finalizers = tree::at(new, "/spec/finalizers").cloned().unwrap_or(Value::Null);
-            keep_all_but(new, old, &["metadata"]);
-            new["spec"]["finalizers"] = finalizers;
-        }
+        Part::Status => prepare_status(kind, new, old),
+        Part::Finalize => keep_all_but_list(new, old, ("spec", "finalizers")),
         Part::Approval => {
-            let conditions = tree::at(new, "/status/conditions").cloned().unwrap_or(Value::Null);
-            keep_all_but(new, old, &["metadata"]);
-            new["status"]["conditions"] = conditions;
+            keep_all_but_list(new, old, ("status", "conditions"));
             certificate::stamp(new, old);
         }
         Part::EphemeralContainers => {
-            let containers = tree::at(new, "/spec/ephemeralContainers").cloned().unwrap_or(Value::Null);
-            keep_all_but(new, old, &["metadata"]);
+            keep_all_but_list(new, old, ("spec", "ephemeralContainers"));
             keep_meta(new, old);
-            new["spec"]["ephemeralContainers"] = containers;
         }
         Part::Resize => {
             let wanted = new.clone();
@@ -325,16 +286,45 @@ pub fn prepare_update(
             keep_meta(new, old);
             pod::copy_resources(new, &wanted);
         }
-        Part::Internal => {}
+        Part::Internal => return,
     }
-    if part != Part::Internal {
-        bump_generation(kind, part, new, old);
-    }
-    let drops_now = if part == Part::Main { drops_late(kind) } else { part != Part::Internal };
-    if drops_now {
+    bump_generation(kind, part, new, old);
+    if part != Part::Main || drops_late(kind) {
         gated::drop(kind, new, Some(old), features);
     }
-    Ok(())
+}
+
+/// Of what was sent only the metadata and one list of a section counts.
+fn keep_all_but_list(new: &mut Value, old: &Value, (section, list): (&str, &str)) {
+    let wanted = new.get(section).and_then(|section| section.get(list)).cloned().unwrap_or(Value::Null);
+    keep_all_but(new, old, &["metadata"]);
+    new[section][list] = wanted;
+}
+
+fn prepare_status(kind: &'static Kind, new: &mut Value, old: &Value) {
+    let status = new.get("status").cloned().unwrap_or(Value::Null);
+    keep_all_but(new, old, &["metadata"]);
+    if status.is_null() {
+        tree::remove(new, "status");
+    } else {
+        new["status"] = status;
+    }
+    status_keeps(kind, new, old);
+    if kind.plural == "nodes" && !tree::has(old, "/status/config") && new["status"].is_object() {
+        tree::remove(&mut new["status"], "config");
+    }
+    match kind.plural {
+        "pods" => pod::prepare_status_update(new, old),
+        "daemonsets" => workload::prepare_daemon_set_status_update(new, old),
+        "deployments" => tree::copy_key(&mut new["metadata"], &old["metadata"], "labels"),
+        "persistentvolumes" => keep_transition_time(new, old),
+        // What is read has labels all the same: defaults know only the template.
+        "jobs" | "replicationcontrollers" => crate::defaults::apply(kind, new),
+        _ => {}
+    }
+    if STATUS_ALONE.contains(&kind.plural) || crate::custom::is_custom(kind) {
+        keep_meta(new, old);
+    }
 }
 
 /// Whether asking for what is switched off counts as a change.

@@ -42,6 +42,8 @@ pub(crate) enum ClockError {
     Silent { server: String },
     #[error("time server {server} does not know the time itself")]
     Unsynchronized { server: String },
+    #[error("time server {server} has a time before this system was built")]
+    BeforeBuild { server: String },
 }
 
 /// The latest time that this machine can be sure of: that it was built, or one that it knew later. `kept` was written
@@ -71,8 +73,9 @@ pub(crate) fn apply_floor(system: &dyn System, floor: SystemTime) -> bool {
     true
 }
 
-/// Follows the time servers until shutdown, and tells of it.
+/// Follows the time servers until shutdown, and tells of it. None is believed that has a time before `built`.
 pub(crate) async fn run(
+    built: SystemTime,
     mut network: watch::Receiver<NetworkStatus>,
     status: watch::Sender<TimeStatus>,
     shutdown: Shutdown,
@@ -80,7 +83,7 @@ pub(crate) async fn run(
     let mut failures = 0;
     loop {
         let servers = network.borrow_and_update().ntp_servers.clone();
-        let asked = ask_all(&servers).await;
+        let asked = ask_all(&servers, built).await;
         status.send_modify(|status| note(status, &Linux, &servers, &asked));
         let wait = match asked {
             Ok((server, offset)) => {
@@ -118,10 +121,11 @@ fn note(status: &mut TimeStatus, system: &dyn System, servers: &[String], asked:
 }
 
 /// The first answer, in the servers' order, or why there is none.
-async fn ask_all(servers: &[String]) -> Result<(String, Offset), String> {
+async fn ask_all(servers: &[String], built: SystemTime) -> Result<(String, Offset), String> {
     let mut failures = Vec::new();
     for server in servers {
-        match ask(server).await {
+        let answer = ask(server).await.and_then(|offset| believed(offset, Linux.now(), built, server));
+        match answer {
             Ok(offset) => return Ok((server.clone(), offset)),
             Err(error) => {
                 let error = stdx::chain(&error).to_string();
@@ -148,6 +152,14 @@ async fn ask(server: &str) -> Result<Offset, ClockError> {
     let exchange = exchange.map_err(|_elapsed| ClockError::Silent { server: name() })?;
     let (sent, received, answer) = exchange.map_err(|source| ClockError::Ask { server: name(), source })?;
     offset(sent, received, &answer).ok_or_else(|| ClockError::Unsynchronized { server: name() })
+}
+
+/// What a server says, if it can be: this system was built in a past that it does not know.
+fn believed(offset: Offset, now: SystemTime, built: SystemTime, server: &str) -> Result<Offset, ClockError> {
+    if offset.after(now) < built {
+        return Err(ClockError::BeforeBuild { server: server.to_owned() });
+    }
+    Ok(offset)
 }
 
 async fn exchange(server: SocketAddr) -> io::Result<(Duration, Duration, [u8; PACKET_BYTES])> {
@@ -180,6 +192,15 @@ pub(crate) struct Offset {
     micros: i64,
 }
 
+impl Offset {
+    /// The time, of a clock that says `now`.
+    fn after(self, now: SystemTime) -> SystemTime {
+        let magnitude = Duration::from_micros(self.micros.unsigned_abs());
+        let moved = if self.micros > 0 { now.checked_add(magnitude) } else { now.checked_sub(magnitude) };
+        moved.unwrap_or(UNIX_EPOCH)
+    }
+}
+
 /// The difference, from when we sent and received by our clock, and when the server did by its own.
 fn offset(sent: Duration, received: Duration, answer: &[u8; PACKET_BYTES]) -> Option<Offset> {
     let (leap, mode, stratum) = (answer[0] >> 6, answer[0] & 7, answer[1]);
@@ -197,13 +218,8 @@ fn offset(sent: Duration, received: Duration, answer: &[u8; PACKET_BYTES]) -> Op
 fn apply_offset(system: &dyn System, server: &str, offset: Offset) {
     let magnitude = Duration::from_micros(offset.micros.unsigned_abs());
     let seconds = Duration::as_secs_f64(&magnitude) * if offset.micros < 0 { -1.0 } else { 1.0 };
-    let done = if magnitude < STEP {
-        system.slew_clock(offset.micros)
-    } else if offset.micros > 0 {
-        system.set_clock(system.now() + magnitude)
-    } else {
-        system.set_clock(system.now().checked_sub(magnitude).unwrap_or(UNIX_EPOCH))
-    };
+    let done =
+        if magnitude < STEP { system.slew_clock(offset.micros) } else { system.set_clock(offset.after(system.now())) };
     match done {
         Ok(()) if magnitude < STEP => tracing::debug!(server, seconds, "clock adjusted"),
         Ok(()) => tracing::info!(server, seconds, "clock set"),
@@ -322,6 +338,15 @@ mod tests {
         note(&mut status, &system, &servers, &Err("silent".to_owned()));
         assert_eq!((status.source.as_deref(), status.offset_seconds), (Some("t"), Some(-0.0015)));
         assert_eq!((status.synchronized_seconds, status.trouble.as_deref()), (Some(30.0), Some("silent")));
+    }
+
+    #[test]
+    fn a_time_before_the_build_is_not_believed() {
+        let at = |seconds: u64| UNIX_EPOCH + Duration::from_secs(seconds);
+        let back = |seconds: i64| believed(Offset { micros: -seconds * 1_000_000 }, at(100), at(50), "t");
+        assert!(back(50).is_ok());
+        let refused = back(51).unwrap_err().to_string();
+        assert_eq!(refused, "time server t has a time before this system was built");
     }
 
     #[test]

@@ -41,7 +41,7 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), Error> {
     let follows_time = config.owns_clock && config.manifest.as_ref().is_none_or(|manifest| manifest.time.sync);
     let (clock, time) = watch::channel(TimeStatus { follows: follows_time, ..TimeStatus::default() });
     if follows_time {
-        tasks.spawn("clock", clock::run(status.clone(), clock, shutdown.clone()));
+        tasks.spawn("clock", clock::run(config.built, status.clone(), clock, shutdown.clone()));
     }
     let clock = lack::Clock { built: config.built, was_early, kept };
     tasks.spawn("lack", lack::run(config.run.clone(), clock, time.clone(), shutdown.clone()));

@@ -418,7 +418,7 @@ async fn prepare(call: &Call, part: Part, mut new: Value, (stored, old): (&Objec
     // What others make of a wish is still one: what it may change is looked at afterwards.
     admission::admit(call, admission::Operation::Update(part), &mut new, Some(old)).await?;
     strategy::drop_repeated_owners(call, &mut new, true);
-    strategy::prepare_update(call.kind, part, &mut new, old, &call.app.config.features)?;
+    strategy::prepare_update(call.kind, part, &mut new, old, &call.app.config.features);
     let mut taken = Taken::default();
     if call.kind.plural == "services" && call.kind.group.is_empty() && part == Part::Main {
         taken = crate::services::begin(call, &mut new, Some(old)).await?;

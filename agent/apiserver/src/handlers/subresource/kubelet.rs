@@ -83,7 +83,12 @@ fn check_ports(query: &Query) -> Result<()> {
 }
 
 fn dialing(error: backend::DialError) -> Failure {
-    Failure::internal(format!("error dialing backend: {error}"))
+    unreached(format!("error dialing backend: {error}"))
+}
+
+/// What a kubelet that is not reached comes to: an error of the network's, and none of this server's own.
+fn unreached(text: String) -> Failure {
+    Failure::new(StatusCode::INTERNAL_SERVER_ERROR, "", text)
 }
 
 /// TLS settings towards kubelets.
@@ -99,7 +104,7 @@ async fn log(call: &Call, target: &Target, uri: Uri, mut parts: Parts) -> Result
     let url = format!("https://{}{uri}", target.authority());
     *request.uri_mut() = uri;
     answer::set(request.headers_mut(), HOST, &target.authority());
-    let response = target.send(request).await.map_err(|e| Failure::internal(format!("Get {url:?}: {e}")))?;
+    let response = target.send(request).await.map_err(|e| unreached(format!("Get {url:?}: {e}")))?;
     let status = response.status();
     let body = response.into_body().map_err(BodyError::new).boxed_unsync();
     if !status.is_success() {

@@ -330,7 +330,7 @@ async fn try_scenario(
     common: &mut Request,
     progress: Progress,
 ) -> Result<Outcome> {
-    const DEADLINE: Duration = Duration::from_secs(1800);
+    const DEADLINE: Duration = Duration::from_secs(3600);
     if !scenario.providers.contains(&common.provider) {
         return Ok(Outcome::Skipped("it needs machines made of another provider: --provider netns".to_owned()));
     }

@@ -89,6 +89,8 @@ async fn validating_policies_refuse_what_does_not_hold() {
     let refused = "resourceVersion should not be set on objects to be created".to_owned();
     assert_eq!(versioned("7", json!({})).await, (StatusCode::INTERNAL_SERVER_ERROR, refused));
     assert_eq!(versioned("0", json!({})).await.0, StatusCode::CREATED);
+    let tried = tried(&server, json!({"metadata": {"name": "w", "resourceVersion": "a"}}), StatusCode::CREATED).await;
+    assert_eq!(tried["metadata"]["resourceVersion"], "a");
 }
 
 #[tokio::test]

@@ -39,7 +39,8 @@ pub async fn create_object(call: &Call, mut value: Value) -> Result<Creation> {
         return Err(Failure::bad_request("an empty namespace may not be set during creation"));
     }
     check_namespace(call, &mut value)?;
-    if !names_version(&value) {
+    // What is only tried is told as it was sent.
+    if !call.is_dry_run()? && !names_version(&value) {
         tree::remove(&mut value["metadata"], "resourceVersion");
     }
     for key in ["deletionTimestamp", "deletionGracePeriodSeconds", "uid", "creationTimestamp"] {

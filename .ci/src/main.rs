@@ -41,7 +41,11 @@ const STEPS: &[Step] = &[
     },
     Step { name: "boot", about: "a real cluster, booted and asked", run: |_| cargo(&["cluster", "test", "boot"]) },
     Step { name: "image", about: "the image as released, which is to be small", run: image },
-    Step { name: "etcd", about: "the tests that want a real etcd, with that of the image", run: test_on_etcd },
+    Step {
+        name: "ignored",
+        about: "the tests that want a real etcd, with that of the image, or loop devices",
+        run: test_the_ignored,
+    },
 ];
 
 /// Everything that CI checks.
@@ -101,17 +105,21 @@ fn image(root: &Path) -> Result<()> {
     succeed(Command::new("cargo").args(options).arg(output))
 }
 
-/// Those that want an etcd are ignored elsewhere.
-fn test_on_etcd(root: &Path) -> Result<()> {
+/// Those that are ignored elsewhere, as they want an etcd or loop devices. The selection of crates is that of the step
+/// `test`, as another one would build them again with other features.
+fn test_the_ignored(root: &Path) -> Result<()> {
+    const LOOPS: &str = "/dev/loop-control";
     let etcd = root.join("target/images/base/root/usr/bin/etcd");
     if !etcd.exists() {
         bail!("there is no {}: the step boot makes it", etcd.display());
     }
-    for tests in [["-p=store", "-p=etcd", "--tests"].as_slice(), &["-p=apiserver", "--test=etcd"]] {
-        let mut command = Command::new("cargo");
-        succeed(command.arg("test").args(tests).args(["--", "--ignored"]).env("KEELSON_TEST_ETCD", &etcd))?;
+    let mut command = Command::new("cargo");
+    command.args(["test", "--workspace", "--lib", "--test=etcd", "--test=clusters", "--", "--ignored"]);
+    if !Path::new(LOOPS).exists() {
+        println!("there is no {LOOPS}: tests on a loop device are left out");
+        command.arg("--skip=on_a_loop_device");
     }
-    Ok(())
+    succeed(command.env("KEELSON_TEST_ETCD", &etcd))
 }
 
 /// Runs cargo with these arguments, its output as it comes.

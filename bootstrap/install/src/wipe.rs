@@ -156,7 +156,7 @@ fn mounted(table: &str, number: &str, node: &Path) -> Vec<Use> {
         let mut words = mount.split(' ').skip(2);
         let (of, _root, target) = (words.next()?, words.next()?, words.next()?);
         let is_it = (!number.is_empty() && of == number) || kind.split(' ').nth(1).map(Path::new) == Some(node);
-        is_it.then(|| Use::Mounted(target.to_owned()))
+        is_it.then(|| Use::Mounted(sys::mounted_path(target.as_bytes()).to_string_lossy().into_owned()))
     };
     table.lines().filter_map(target).take(1).collect()
 }
@@ -422,8 +422,8 @@ mod tests {
         let mounts = "30 1 0:5 / /proc rw - proc proc rw\n31 1 254:3 / /mnt/a rw - ext4 /dev/root rw\n";
         system.file("/proc/self/mountinfo", mounts);
         assert_eq!(denied(&system, "vdb"), "vdb1 is in use: it is mounted at /mnt/a");
-        system.file("/proc/self/mountinfo", "31 1 0:50 / /mnt/b rw shared:1 - btrfs /dev/vdb1 rw\n");
-        assert_eq!(denied(&system, "vdb1"), "vdb1 is in use: it is mounted at /mnt/b");
+        system.file("/proc/self/mountinfo", "31 1 0:50 / /mnt/b\\040c rw shared:1 - btrfs /dev/vdb1 rw\n");
+        assert_eq!(denied(&system, "vdb1"), "vdb1 is in use: it is mounted at /mnt/b c");
         assert!(plan(&observe(&system), "vdb2").is_ok());
         system.file("/proc/swaps", "Filename Type Size\n/dev/vdb2 partition 9 0 -2\n");
         assert_eq!(denied(&system, "vdb2"), "vdb2 is in use: memory is swapped out to it");

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use crate::diagnostic::{Diagnostic, Diagnostics, Severity};
-use crate::source::Source;
+use crate::source::{Source, hide_user};
 
 /// More findings than this help nobody; the rest is counted.
 const FINDINGS: usize = 200;
@@ -100,9 +100,9 @@ fn located(finding: Finding, source: &Source<'_>) -> Diagnostic {
         line: position.line,
         column: position.column,
         key: finding.key,
-        reason: finding.reason,
+        reason: hide_user(&finding.reason),
         expected: finding.expected,
-        help: finding.help,
+        help: finding.help.as_deref().map(hide_user),
         marked: source.marked_chars(&finding.span).min(room),
         source: line,
     }

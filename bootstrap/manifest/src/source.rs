@@ -34,12 +34,12 @@ impl<'a> Source<'a> {
         Position { line, column: self.text[start..at].chars().count() + 1 }
     }
 
-    /// The line (from 1) without its end, with the values of secrets hidden.
+    /// The line (from 1) without its end, with the values of secrets and users of URLs hidden.
     pub(crate) fn line(&self, line: usize) -> String {
         let start = self.line_starts[line - 1];
         let end = self.line_starts.get(line).map_or(self.text.len(), |next| next - 1);
         let text = self.text[start..end].trim_end_matches('\r');
-        if self.is_inside_secret(line) { "***".to_owned() } else { hide_secrets(text) }
+        if self.is_inside_secret(line) { "***".to_owned() } else { hide_user(&hide_secrets(text)) }
     }
 
     /// Whether a line is a further one of a secret over several lines: what the last key before it begins. Quotes are
@@ -93,5 +93,35 @@ fn hide_secrets(line: &str) -> String {
     match ends.min() {
         Some(end) => format!("{} ***", &line[..end]),
         None => line.to_owned(),
+    }
+}
+
+/// Puts `***` in the place of the users and passwords of the URLs in a text.
+pub(crate) fn hide_user(text: &str) -> String {
+    let mut parts = text.split("://");
+    let mut shown = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let end = part.find(['/', '"', '\'', '`', ' ', '\t']).unwrap_or(part.len());
+        let host = part[..end].rfind('@').filter(|user| *user > 0);
+        shown.push_str("://");
+        shown.push_str(if host.is_some() { "***" } else { "" });
+        shown.push_str(&part[host.unwrap_or(0)..]);
+    }
+    shown
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn users_of_urls_are_not_shown() {
+        for (text, shown) in [
+            (r#"a = "https://jane:secret@host:1/x@y""#, r#"a = "https://***@host:1/x@y""#),
+            (r#"a = ["http://host", 'http://a@b@host']"#, r#"a = ["http://host", 'http://***@host']"#),
+            ("`jane@example.com` is no URL", "`jane@example.com` is no URL"),
+        ] {
+            assert_eq!(hide_user(text), shown);
+        }
     }
 }

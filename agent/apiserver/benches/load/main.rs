@@ -43,6 +43,7 @@ pub(crate) type Result<T> = std::result::Result<T, Failure>;
 enum Stage {
     Starts,
     Definitions,
+    IdleWatchers,
     Pods(usize),
 }
 
@@ -52,7 +53,8 @@ async fn main() -> Result<ExitCode> {
     if options.upstream.is_none() {
         println!("without --upstream ours is measured alone, and what should be a ratio is not judged");
     }
-    let stages = [Stage::Starts, Stage::Definitions].into_iter().chain(options.pods.iter().copied().map(Stage::Pods));
+    let alone = [Stage::Starts, Stage::Definitions, Stage::IdleWatchers];
+    let stages = alone.into_iter().chain(options.pods.iter().copied().map(Stage::Pods));
     let mut found = Vec::new();
     for stage in stages {
         for whose in options.servers() {
@@ -69,12 +71,14 @@ impl Stage {
         match self {
             Self::Starts if !options.wants(Figure::Start) => Ok(Vec::new()),
             Self::Definitions if !options.wants(Figure::Idle) && !options.wants(Figure::Definition) => Ok(Vec::new()),
+            Self::IdleWatchers if !options.wants(Figure::IdleWatcher) => Ok(Vec::new()),
             Self::Starts => Ok(vec![Found::new(Figure::Start, subject::starts(options, whose).await?)]),
             Self::Definitions => memory::definitions(options, &Subject::start(options, whose).await?).await,
+            Self::IdleWatchers => watches::idle(options, &Subject::start(options, whose).await?).await,
             Self::Pods(count) => {
                 let subject = Subject::start(options, whose).await?;
                 let mut found = work::pods(options, &subject, *count).await?;
-                found.extend(watches::watches(options, &subject, *count).await?);
+                found.extend(watches::events(options, &subject, *count).await?);
                 found.iter_mut().for_each(|figure| figure.pods = Some(*count));
                 Ok(found)
             }

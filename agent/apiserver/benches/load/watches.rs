@@ -19,18 +19,26 @@ const CHANGES: usize = 10;
 /// Changes of a round, all at once.
 const BURST: usize = 100;
 
+/// Kilobytes that each of them takes on a server that has done nothing else: what others have let go would hide it.
 #[allow(clippy::cast_precision_loss, reason = "nobody watches that often")]
-pub(crate) async fn watches(options: &Options, subject: &Subject, pods: usize) -> Result<Vec<Found>> {
-    let wanted = [Figure::IdleWatcher, Figure::Events, Figure::Bursts];
-    if !wanted.into_iter().any(|figure| options.wants(figure)) {
+pub(crate) async fn idle(options: &Options, subject: &Subject) -> Result<Vec<Found>> {
+    // What the first one makes counts for none.
+    let _first = Watches::open(subject, 1).await?;
+    subject.settled().await?;
+    let before = subject.own()?;
+    let _watches = Watches::open(subject, options.watchers).await?;
+    subject.settled().await?;
+    Ok(vec![Found::new(Figure::IdleWatcher, (subject.own()? - before) / options.watchers as f64)])
+}
+
+pub(crate) async fn events(options: &Options, subject: &Subject, pods: usize) -> Result<Vec<Found>> {
+    if ![Figure::Events, Figure::Bursts].into_iter().any(|figure| options.wants(figure)) {
         return Ok(Vec::new());
     }
     let (client, seconds, count) = (&subject.client, options.seconds, options.watchers);
-    subject.settled().await?;
-    let before = subject.own()?;
     let mut watches = Watches::open(subject, count).await?;
     subject.settled().await?;
-    let mut found = vec![Found::new(Figure::IdleWatcher, (subject.own()? - before) / count as f64)];
+    let mut found = Vec::new();
     let mut round = 0;
     let events = subject.cost(seconds, async || {
         for _ in 0..CHANGES {

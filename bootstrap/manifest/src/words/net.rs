@@ -306,6 +306,9 @@ from_str_by_word!(Host);
 
 /// Splits `host`, `host:port` or `[v6]:port` and checks both parts.
 fn parse_authority(text: &str) -> Result<(Host, Option<u16>), WordError> {
+    if text.contains('@') {
+        return Err(WordError::new("a user name or a password in an address is not taken here"));
+    }
     let (host, port) = match text.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
         Some((host, rest)) => {
             let address = parse_ip(host)?;
@@ -431,9 +434,6 @@ impl Word for MirrorUrl {
             }
         };
         let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
-        if authority.contains('@') {
-            return Err(WordError::new("a URL with a user name or password is not taken here"));
-        }
         check_authority(authority)?;
         if path.chars().any(|c| c.is_whitespace() || c.is_control() || matches!(c, '?' | '#' | '"')) {
             return Err(WordError::new(format!(

@@ -34,7 +34,7 @@ use crate::app::App;
 use crate::config::Config;
 use crate::ending::LastOfConnection;
 use crate::pipeline::{self, PeerAddress, PeerCertificates};
-use cork::{CorkHandle, Corked};
+use cork::Corked;
 use idle::{Activity, Busy};
 pub use limits::{TlsError, TlsLimits};
 pub use sending::SentBy;
@@ -148,11 +148,10 @@ async fn connection(
         tracing::debug!(%error, "a connection could not be set up");
     }
     let patience = Patience::default();
-    let stream = Corked::new(Stall::new(stream, app.config.request_timeout, patience.clone()));
+    let stream = Stall::new(stream, app.config.request_timeout, patience.clone());
     let Some(acceptor) = tls else {
-        return serve(app, (stream.handle(), stream), ((from, None), patience), shutdown).await;
+        return serve(app, stream, ((from, None), patience), shutdown).await;
     };
-    let cork = stream.handle();
     let metrics = app.clone();
     let handshake = tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream));
     let stream = tokio::select! {
@@ -168,22 +167,19 @@ async fn connection(
         .1
         .peer_certificates()
         .map(|c| PeerCertificates(Arc::new(c.iter().map(|c| c.clone().into_owned()).collect())));
-    serve(app, (cork, stream), ((from, peer), patience), shutdown).await;
+    serve(app, stream, ((from, peer), patience), shutdown).await;
 }
 
 /// Who is at the other end.
 type Peer = (SocketAddr, Option<PeerCertificates>);
 
-/// Serves a connection whose stream, as far as it is encrypted, lies over a corked one.
-async fn serve<T, S>(
-    app: Arc<App>,
-    (cork, stream): (CorkHandle<T>, S),
-    (peer, patience): (Peer, Patience),
-    shutdown: Shutdown,
-) where
-    T: AsyncWrite + Unpin,
+/// Serves a connection. What is encrypted is corked before, so that small frames share records and what these cost.
+async fn serve<S>(app: Arc<App>, stream: S, (peer, patience): (Peer, Patience), shutdown: Shutdown)
+where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
+    let stream = Corked::new(stream);
+    let cork = stream.handle();
     let activity = Activity::new();
     let (begun, granted) = (activity.clone(), patience.clone());
     let builder = builder(&app.config);

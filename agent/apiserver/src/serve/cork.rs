@@ -1,10 +1,11 @@
 //! What a connection writes in one turn goes out together.
 //!
 //! An HTTP/2 connection flushes after every frame. With frames of 16 KB that is a system call, and a walk through the
-//! network stack, for each, which costs more than encrypting them. [`Corked`] takes flushes as done and keeps the
-//! bytes; [`Uncork`] runs the connection and sends what it wrote when it has nothing more to write for now, and neither
-//! after those who are about to run had their turn: an event wakes all watches of a connection, and the first of them
-//! wakes the connection at once. With no request left to write for, nothing is waited for.
+//! network stack, for each, which costs more than encrypting them; small ones would each be a record of their own, too.
+//! [`Corked`] takes flushes as done and keeps the bytes; [`Uncork`] runs the connection and sends what it wrote when it
+//! has nothing more to write for now, and neither after those who are about to run had their turn: an event wakes all
+//! watches of a connection, and the first of them wakes the connection at once. With no request left to write for,
+//! nothing is waited for.
 
 use std::io::{Error, IoSlice};
 use std::pin::Pin;
@@ -47,7 +48,7 @@ struct Cork<S> {
 }
 
 impl<S> Corked<S> {
-    /// A stream that is not corked yet: handshakes wait for their bytes to be sent.
+    /// A stream that is not corked yet.
     pub fn new(stream: S) -> Self {
         Self(Arc::new(Mutex::new(Cork { stream, is_in: false, kept: Vec::new(), sent: 0 })))
     }

@@ -1,5 +1,7 @@
 //! Fields that are switched off: they are left out, unless the object has them already.
 
+use std::sync::LazyLock;
+
 use api::Kind;
 use api::features::Features;
 use api::schema::{Field, FieldType, MESSAGES, Message};
@@ -92,7 +94,47 @@ const EVERYWHERE: &[(&str, &str, &str)] = &[
     ("WorkloadAwarePreemption", "k8s.io.api.scheduling.v1alpha2.PodGroupTemplate", "priorityClassName"),
 ];
 
-type Row = &'static (&'static str, &'static str, &'static str);
+/// A row of the table of what is everywhere.
+struct Row {
+    gate: &'static str,
+    field: &'static str,
+}
+
+/// What is known of a message.
+#[derive(Default)]
+struct Known {
+    /// Its rows.
+    rows: Vec<Row>,
+    /// Its fields with messages that have rows, or lead to some.
+    leading: Vec<Nested>,
+}
+
+/// A field that is a struct: the place of its message, and whether it is the value of a map.
+type Nested = (&'static Field, usize, bool);
+
+/// By the place of a message in the schema: each object is walked through, and names are slow to compare.
+static KNOWN: LazyLock<Vec<Known>> = LazyLock::new(|| {
+    let rows = |message: &Message| {
+        let of_message = EVERYWHERE.iter().filter(|(_, name, _)| is_called(message, name));
+        of_message.map(|(gate, _, field)| Row { gate, field }).collect()
+    };
+    let mut known: Vec<Known> =
+        MESSAGES.iter().map(|message| Known { rows: rows(message), leading: Vec::new() }).collect();
+    let mut matters: Vec<bool> = known.iter().map(|known| !known.rows.is_empty()).collect();
+    // Until nothing more is learned, as messages may lead to one another.
+    loop {
+        let leads = |at: &usize| !matters[*at] && nested(*at).any(|(_, below, _)| matters[below]);
+        let more: Vec<usize> = (0..matters.len()).filter(leads).collect();
+        if more.is_empty() {
+            break;
+        }
+        more.into_iter().for_each(|at| matters[at] = true);
+    }
+    for (at, known) in known.iter_mut().enumerate() {
+        known.leading = nested(at).filter(|(_, below, _)| matters[*below]).collect();
+    }
+    known
+});
 
 /// Removes what is switched off from a new object, or from the successor of `old`.
 pub(super) fn drop(kind: &'static Kind, new: &mut Value, old: Option<&Value>, features: &Features) {
@@ -105,33 +147,32 @@ pub(super) fn drop(kind: &'static Kind, new: &mut Value, old: Option<&Value>, fe
             remove(new, path);
         }
     }
-    drop_everywhere(kind.schema(), new, old, features);
+    drop_everywhere(kind.message, new, old, features);
     if kind.plural == "endpointslices" && old.is_none_or(|old| !tree::same(&old["endpoints"], &new["endpoints"])) {
         remove(new, "/endpoints/*/deprecatedTopology");
     }
 }
 
-fn drop_everywhere(schema: &'static Message, new: &mut Value, old: Option<&Value>, features: &Features) {
-    let off: Vec<Row> = EVERYWHERE.iter().filter(|(gate, ..)| !features.is_on(gate)).collect();
+fn drop_everywhere(schema: usize, new: &mut Value, old: Option<&Value>, features: &Features) {
     // Hardly any object has one of these, and then nothing is looked at twice.
-    let mut found = set(schema, new, &off);
+    let mut found = set(schema, new, features);
     if let Some(old) = old.filter(|_| !found.is_empty()) {
-        let kept: Vec<&str> = set(schema, old, &off).into_iter().map(|(gate, ..)| *gate).collect();
-        found.retain(|(gate, ..)| !kept.contains(gate));
+        let kept = set(schema, old, features);
+        found.retain(|(_, row)| kept.iter().all(|(_, kept)| kept.gate != row.gate));
     }
-    for (_, message, field) in found {
-        each(schema, new, message, &mut |holder| clear(holder, field));
+    for (message, row) in found {
+        each(schema, new, message, &mut |holder| clear(holder, row.field));
     }
 }
 
-/// The rows whose field is set somewhere.
-fn set(schema: &'static Message, object: &Value, rows: &[Row]) -> Vec<Row> {
-    let mut found = Vec::new();
+/// The rows whose gate is off and whose field is set somewhere, with their messages.
+fn set(schema: usize, object: &Value, features: &Features) -> Vec<(usize, &'static Row)> {
+    let mut found: Vec<(usize, &'static Row)> = Vec::new();
     visit(schema, object, &mut |message, value| {
-        let of_message = rows.iter().filter(|(_, name, _)| is_called(message, name));
-        for row in of_message.filter(|(.., field)| is_set(value, field)) {
-            if !found.contains(row) {
-                found.push(*row);
+        let rows = KNOWN[message].rows.iter().filter(|row| is_set(value, row.field) && !features.is_on(row.gate));
+        for row in rows {
+            if !found.iter().any(|(_, known)| std::ptr::eq(*known, row)) {
+                found.push((message, row));
             }
         }
     });
@@ -156,19 +197,18 @@ fn clear(holder: &mut Value, field: &str) {
     }
 }
 
-/// A struct's fields that are structs: what they are, and whether they are values of a map.
-fn nested(message: &'static Message) -> impl Iterator<Item = (&'static Field, &'static Message, bool)> {
-    message.fields.iter().filter_map(|field| match field.ty {
-        FieldType::Message(index) => Some((field, &MESSAGES[index], false)),
-        FieldType::Map(FieldType::Message(index)) => Some((field, &MESSAGES[*index], true)),
+fn nested(message: usize) -> impl Iterator<Item = Nested> {
+    MESSAGES[message].fields.iter().filter_map(|field| match field.ty {
+        FieldType::Message(index) => Some((field, index, false)),
+        FieldType::Map(FieldType::Message(index)) => Some((field, *index, true)),
         _ => None,
     })
 }
 
-/// Looks at every message in a tree.
-fn visit(schema: &'static Message, value: &Value, look: &mut impl FnMut(&'static Message, &Value)) {
-    look(schema, value);
-    for (field, below, is_map) in nested(schema) {
+/// Looks at every message in a tree that may have something that is switched off.
+fn visit(message: usize, value: &Value, look: &mut impl FnMut(usize, &Value)) {
+    look(message, value);
+    for &(field, below, is_map) in &KNOWN[message].leading {
         match value.get(field.json) {
             _ if field.inline => visit(below, value, look),
             Some(Value::Array(items)) => items.iter().for_each(|item| visit(below, item, look)),
@@ -179,17 +219,17 @@ fn visit(schema: &'static Message, value: &Value, look: &mut impl FnMut(&'static
     }
 }
 
-/// Goes to every message of this name in a tree.
-fn each(schema: &'static Message, value: &mut Value, name: &str, work: &mut impl FnMut(&mut Value)) {
-    if is_called(schema, name) {
+/// Goes to every message of this sort in a tree.
+fn each(message: usize, value: &mut Value, wanted: usize, work: &mut impl FnMut(&mut Value)) {
+    if message == wanted {
         work(value);
     }
-    for (field, below, is_map) in nested(schema) {
+    for &(field, below, is_map) in &KNOWN[message].leading {
         match value.get_mut(field.json) {
-            _ if field.inline => each(below, value, name, work),
-            Some(Value::Array(items)) => items.iter_mut().for_each(|item| each(below, item, name, work)),
-            Some(Value::Object(map)) if is_map => map.values_mut().for_each(|item| each(below, item, name, work)),
-            Some(inner @ Value::Object(_)) => each(below, inner, name, work),
+            _ if field.inline => each(below, value, wanted, work),
+            Some(Value::Array(items)) => items.iter_mut().for_each(|item| each(below, item, wanted, work)),
+            Some(Value::Object(map)) if is_map => map.values_mut().for_each(|item| each(below, item, wanted, work)),
+            Some(inner @ Value::Object(_)) => each(below, inner, wanted, work),
             _ => {}
         }
     }

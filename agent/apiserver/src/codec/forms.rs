@@ -10,12 +10,12 @@ use bytes::Bytes;
 use lifecycle::Shutdown;
 use parking_lot::Mutex;
 
-/// Bytes that all forms together may take.
+/// Bytes that all forms of a sort may take: who lists in one way takes no room from those who list in another.
 const MAX_BYTES: usize = 48 << 20;
 /// What an entry takes beside its text.
 const ENTRY_BYTES: usize = 128;
 /// After this time what is young is old.
-const YOUTH: Duration = Duration::from_secs(60);
+const YOUTH: Duration = Duration::from_secs(30);
 
 /// What a form shows of an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -62,7 +62,10 @@ impl Form {
 
 /// The forms of objects that were read lately.
 #[derive(Default)]
-pub struct Forms(Mutex<Kept>);
+pub struct Forms {
+    json: Mutex<Kept>,
+    rows: Mutex<Kept>,
+}
 
 #[derive(Default)]
 struct Kept {
@@ -103,20 +106,28 @@ impl Kept {
         self.young.bytes + self.old.bytes + form.size() <= MAX_BYTES
     }
 
-    fn grow_old(&mut self) {
-        self.old = std::mem::take(&mut self.young);
+    /// Returns what nobody has read for long.
+    fn grow_old(&mut self) -> Generation {
+        std::mem::replace(&mut self.old, std::mem::take(&mut self.young))
     }
 }
 
 impl Forms {
+    fn of(&self, sort: Sort) -> &Mutex<Kept> {
+        match sort {
+            Sort::Json => &self.json,
+            Sort::Row => &self.rows,
+        }
+    }
+
     /// What `read` makes of a form that is kept.
     pub fn read<R>(&self, key: &Key, read: impl FnOnce(&Form) -> R) -> Option<R> {
-        self.0.lock().get(key).map(read)
+        self.of(key.sort).lock().get(key).map(read)
     }
 
     /// Keeps a form, at the cost of those that were not read for the longest time.
     pub fn keep(&self, key: Key, form: Form) {
-        let kept = &mut *self.0.lock();
+        let kept = &mut *self.of(key.sort).lock();
         while !kept.has_room(&form) && kept.young.bytes + kept.old.bytes > 0 {
             kept.grow_old();
         }
@@ -129,12 +140,12 @@ impl Forms {
     /// read, and find nothing of its own the next time.
     pub fn keep_beside(&self, key: Key, form: impl FnOnce() -> Form) {
         let is_full = |kept: &Kept| kept.young.bytes + kept.old.bytes >= MAX_BYTES;
-        if is_full(&self.0.lock()) {
+        if is_full(&self.of(key.sort).lock()) {
             return;
         }
         // Made without keeping others from reading.
         let form = form();
-        let kept = &mut *self.0.lock();
+        let kept = &mut *self.of(key.sort).lock();
         if kept.has_room(&form) {
             kept.young.put(key, form);
         }
@@ -144,8 +155,13 @@ impl Forms {
     pub async fn run(&self, shutdown: &Shutdown) {
         loop {
             tokio::select! {
-                () = tokio::time::sleep(YOUTH) => self.0.lock().grow_old(),
+                () = tokio::time::sleep(YOUTH) => {}
                 () = shutdown.wait() => return,
+            }
+            for kept in [&self.json, &self.rows] {
+                let gone = kept.lock().grow_old();
+                // Not while others wait for the lock.
+                drop(gone);
             }
         }
     }
@@ -172,9 +188,9 @@ mod tests {
         let forms = Forms::default();
         forms.keep(key(1), form(10));
         forms.keep_beside(key(2), || form(10));
-        forms.0.lock().grow_old();
+        forms.json.lock().grow_old();
         assert!(has(&forms, 1));
-        forms.0.lock().grow_old();
+        forms.json.lock().grow_old();
         assert!(has(&forms, 1) && !has(&forms, 2));
         assert!(forms.read(&Key { sort: Sort::Row, ..key(1) }, |_| ()).is_none());
     }
@@ -188,13 +204,16 @@ mod tests {
         }
         forms.keep_beside(key(3), || form(third));
         assert!(has(&forms, 1) && has(&forms, 2) && !has(&forms, 3));
-        forms.0.lock().grow_old();
+        forms.json.lock().grow_old();
         assert!(has(&forms, 2));
+        let row = Key { sort: Sort::Row, ..key(3) };
+        forms.keep_beside(row, || form(third));
+        assert!(forms.read(&row, |_| ()).is_some(), "rows have room of their own");
         forms.keep(key(4), form(third));
         assert!(!has(&forms, 1) && has(&forms, 2) && has(&forms, 4));
         forms.keep(key(5), form(MAX_BYTES));
         assert!(!has(&forms, 5), "larger than all that may be kept");
-        let kept = forms.0.lock();
+        let kept = forms.json.lock();
         assert_eq!((kept.young.bytes, kept.old.bytes), (0, 0));
     }
 
@@ -203,6 +222,6 @@ mod tests {
         let forms = Forms::default();
         forms.keep(key(1), form(10));
         forms.keep(key(1), form(20));
-        assert_eq!(forms.0.lock().young.bytes, 20 + ENTRY_BYTES);
+        assert_eq!(forms.json.lock().young.bytes, 20 + ENTRY_BYTES);
     }
 }

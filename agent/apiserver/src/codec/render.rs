@@ -36,7 +36,8 @@ impl Renderer<'_> {
         if let Some(text) = self.cache.read(&key, |form| form.text.clone()) {
             return Ok(text);
         }
-        let text = super::to_json(self.storage, self.kind, object)?;
+        // Without the room that was left for it to grow.
+        let text = Bytes::copy_from_slice(&super::to_json(self.storage, self.kind, object)?);
         self.cache.keep(key, Form::whole(text.clone()));
         Ok(text)
     }

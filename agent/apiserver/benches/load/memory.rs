@@ -15,6 +15,8 @@ use crate::work::NAMESPACE;
 
 /// Lists under way at a time.
 const AT_ONCE: u8 = 8;
+/// Ours keeps what it wrote for readers to come, in so many bytes at most, for a minute; then it gives the memory back.
+const FORGETTING: Duration = Duration::from_secs(100);
 const DEFINITIONS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
 /// Time between two looks at definitions, and how long they may take to be served.
 const LOOK: Duration = Duration::from_millis(500);
@@ -60,9 +62,10 @@ async fn served(subject: &Subject, count: usize) -> Result<()> {
     }
 }
 
-/// Kilobytes that each of the pods takes beyond its stored bytes.
+/// Kilobytes that each of the pods takes beyond its stored bytes, once the answers to who made them are forgotten.
 #[allow(clippy::cast_precision_loss, reason = "there are not that many")]
 pub(crate) async fn beyond_bytes(subject: &Subject, before: f64, pods: usize) -> Result<f64> {
+    tokio::time::sleep(FORGETTING).await;
     subject.settled().await?;
     let stored = subject.stored(&format!("/registry/pods/{NAMESPACE}/")).await?;
     Ok((subject.own()? - before - stored) / pods as f64)

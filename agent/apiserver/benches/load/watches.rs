@@ -16,8 +16,10 @@ use crate::{Failure, Result};
 const STREAMS: usize = 50;
 /// Changes of a round, one after the other.
 const CHANGES: usize = 10;
-/// Changes of a round, all at once.
-const BURST: usize = 100;
+/// Bytes that are told of what came last.
+const SHOWN: usize = 300;
+/// Changes of a round, all at once. Upstream ends watches that fall behind by more than some 40.
+const BURST: usize = 25;
 
 /// Kilobytes that each of them takes on a server that has done nothing else: what others have let go would hide it.
 #[allow(clippy::cast_precision_loss, reason = "nobody watches that often")]
@@ -90,11 +92,14 @@ impl Watches {
 
 /// Each event is a line.
 async fn see(watch: &mut ResponseBody, events: usize) -> Result<()> {
-    let mut seen = 0;
+    let (mut seen, mut last) = (0, String::new());
     while seen < events {
-        let frame = watch.frame().await.ok_or("a watch ended")??;
-        let data = frame.into_data().map_err(|_| Failure::from("a watch ended with trailers"))?;
+        let Some(frame) = watch.frame().await else {
+            return Err(format!("a watch ended after {seen} of {events} events, the last of which was {last}").into());
+        };
+        let data = frame?.into_data().map_err(|_| Failure::from("a watch ended with trailers"))?;
         seen += data.iter().filter(|&&byte| byte == b'\n').count();
+        last = String::from_utf8_lossy(&data[data.len().saturating_sub(SHOWN)..]).into_owned();
     }
-    if seen == events { Ok(()) } else { Err(format!("{seen} events in place of {events}").into()) }
+    if seen == events { Ok(()) } else { Err(format!("{seen} events in place of {events}, at last {last}").into()) }
 }

@@ -37,7 +37,12 @@ pub(super) async fn run(scene: &mut Scene) -> Result<Outcome> {
     person.types(&format!("2\n{card}\n{WRONG}x\n\n\n"), "nothing was changed").await?;
     person.types(&format!("2\n{card}\ndhcp\n\n"), "the network was set").await?;
     until("NetworkMended", SOON, async || has(&status(scene, &master)?, "NetworkMended", "keelson apply")).await?;
-    ensure!(status(scene, &master)?["ready"] == true, "a concern keeps it from being ready");
+    until("ready", SOON, async || {
+        let status = status(scene, &master)?;
+        ensure!(status["ready"] == true, "with a concern it is not: {}", status["unmet"]);
+        Ok(())
+    })
+    .await?;
     scene.serve().await?;
     scene.say("an address that was set at the console leads to the machine, which tells so and serves");
     person.tests(&format!("route {RESOLVER}\n"), "the sender's address is 10.0.2.").await?;

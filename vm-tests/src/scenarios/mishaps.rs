@@ -157,7 +157,12 @@ pub(super) async fn run_clock(scene: &mut Scene) -> Result<Outcome> {
     // By keys that are younger than its clock.
     scene.serve().await.context("ten years behind")?;
     until("ClockDoubtful", SOON, async || has(&status(scene, &machine)?, "ClockDoubtful", "ntp-servers")).await?;
-    ensure!(status(scene, &machine)?["ready"] == true, "a clock that was set keeps it from being ready");
+    until("ready", SOON, async || {
+        let status = status(scene, &machine)?;
+        ensure!(status["ready"] == true, "with a clock that was set it is not: {}", status["unmet"]);
+        Ok(())
+    })
+    .await?;
     scene.say("a clock ten years behind is set to the last time that the machine knew, and told of");
 
     scene.cluster.stop_machine(&machine.name, false).await?;

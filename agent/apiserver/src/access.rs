@@ -379,7 +379,7 @@ impl Access {
             match storage.events_after(cursor, (BATCH, usize::MAX)) {
                 Ok(events) if events.is_empty() => {
                     tokio::select! {
-                        changed = news.changed() => if changed.is_err() { return },
+                        () = news.changed() => {}
                         () = shutdown.wait() => return,
                     }
                 }

@@ -161,8 +161,8 @@ pub async fn run(app: &Arc<App>, shutdown: &Shutdown) {
         let (remotes, failing) = check_all(app).await;
         let pause = if failing { RETRY_INTERVAL } else { CHECK_INTERVAL };
         tokio::select! {
-            changed = news.changed() => if changed.is_err() { return },
-            _ = endpoints.changed(), if remotes => {}
+            () = news.changed() => {}
+            () = endpoints.changed(), if remotes => {}
             () = tokio::time::sleep(pause), if remotes => {}
             () = shutdown.wait() => return,
         }

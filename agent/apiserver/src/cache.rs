@@ -7,6 +7,7 @@
 //!
 //! The cache knows no typed objects and no encodings.
 
+mod bell;
 mod feed;
 mod newest;
 mod object;
@@ -23,9 +24,11 @@ use imbl::OrdMap;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
 
+use bell::Bell;
+pub use bell::Listener;
 use newest::Newest;
 pub use object::{FieldPath, Object};
-pub use ring::{Change, Event, Ring};
+pub use ring::{Change, Event, Events, Ring};
 pub use selector::{Selection, selectable};
 
 use crate::custom::Definition;
@@ -57,8 +60,8 @@ pub struct Storage {
     /// What a custom resource's definition says.
     definition: RwLock<Option<Arc<Definition>>>,
     state: RwLock<State>,
-    /// Revision of the newest event of this kind.
-    newest: watch::Sender<i64>,
+    /// Rings when there are new events of this kind.
+    bell: Bell,
     /// Told of when the definition changes.
     redefined: watch::Sender<()>,
     /// Snapshots that continue tokens lead to, newest last.
@@ -106,7 +109,7 @@ impl Storage {
             paths: RwLock::new(paths.into()),
             definition: RwLock::default(),
             state: RwLock::default(),
-            newest: watch::Sender::new(0),
+            bell: Bell::default(),
             redefined: watch::Sender::new(()),
             kept: Mutex::default(),
         }
@@ -137,10 +140,11 @@ impl Storage {
         state.objects = state.objects.iter().map(|(key, object)| (key.clone(), read(object))).collect();
     }
 
-    /// Tells when another definition is in force: what was shown until then is not what is shown from then on.
+    /// Tells of custom resources when another definition is in force: what was shown until then is not what is shown
+    /// from then on.
     #[must_use]
-    pub fn redefined(&self) -> watch::Receiver<()> {
-        self.redefined.subscribe()
+    pub fn redefined(&self) -> Option<watch::Receiver<()>> {
+        crate::custom::is_custom(self.kind).then(|| self.redefined.subscribe())
     }
 
     /// Keeps a snapshot for the pages that follow.
@@ -211,14 +215,20 @@ impl Storage {
         Object::new(key.strip_prefix(&self.prefix).unwrap_or(key).into(), revision, data, &paths)
     }
 
-    /// A receiver that learns of every new event of this kind.
+    /// Somebody who learns of every new event of this kind.
     #[must_use]
-    pub fn subscribe(&self) -> watch::Receiver<i64> {
-        self.newest.subscribe()
+    pub fn subscribe(&self) -> Listener {
+        self.bell.listen()
+    }
+
+    /// The revision of the newest event of this kind.
+    #[must_use]
+    pub fn newest_event(&self) -> i64 {
+        self.state.read().ring.newest()
     }
 
     /// The events after `cursor`, at most so many and, after the first, so many bytes; 410 if some of them are gone.
-    pub fn events_after(&self, cursor: i64, limits: (usize, usize)) -> Result<Vec<Arc<Event>>> {
+    pub fn events_after(&self, cursor: i64, limits: (usize, usize)) -> Result<Events> {
         self.state.read().ring.after(cursor, limits)
     }
 

@@ -69,21 +69,21 @@ fn check_mirror(call: &Call, pod: &Value) -> Result<()> {
 /// The account, waited for a little where it is the one every namespace gets.
 async fn account(call: &Call, name: &str) -> Option<Arc<Object>> {
     let storage = call.app.cache.known("", "serviceaccounts");
-    let mut news = storage.subscribe();
     let found = || storage.get(call.namespace(), name);
     if let Some(object) = found() {
         return Some(object);
     }
+    let mut news = storage.subscribe();
     let appears = async {
         loop {
             if let Some(object) = found() {
-                return Some(object);
+                return object;
             }
-            news.changed().await.ok()?;
+            news.changed().await;
         }
     };
     let limit = if name == "default" { ACCOUNT_TIMEOUT } else { ACCOUNT_TIMEOUT / 10 };
-    tokio::time::timeout(limit, appears).await.ok().flatten()
+    tokio::time::timeout(limit, appears).await.ok()
 }
 
 fn mount_token(pod: &mut Value) {

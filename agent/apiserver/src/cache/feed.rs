@@ -1,5 +1,6 @@
 //! The task that follows the store.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,7 +28,7 @@ impl Cache {
 
     /// Makes every watch look around although nothing happened.
     pub fn wake_watches(&self) {
-        self.all().iter().for_each(|storage| storage.newest.send_modify(|_revision| ()));
+        self.all().iter().for_each(|storage| storage.bell.ring());
     }
 
     async fn follow(&self, shutdown: Shutdown) {
@@ -57,10 +58,7 @@ impl Cache {
         while let Some(batch) = stream.next().await {
             match batch {
                 Ok(batch) => {
-                    for event in batch.events {
-                        self.apply(event);
-                    }
-                    self.reached(batch.revision);
+                    self.take(batch);
                     *pause = FIRST_PAUSE;
                 }
                 Err(store::Error::Compacted { .. }) => {
@@ -71,6 +69,13 @@ impl Cache {
             }
         }
         Ok(())
+    }
+
+    /// Applies what happened together. Watches are woken once for all of it.
+    fn take(&self, batch: store::WatchBatch) {
+        let changed: BTreeSet<usize> = batch.events.into_iter().filter_map(|event| self.apply(event)).collect();
+        self.reached(batch.revision);
+        changed.into_iter().for_each(|index| self.storage_at(index).bell.ring());
     }
 
     fn reached(&self, revision: i64) {
@@ -115,17 +120,16 @@ impl Cache {
             state.bytes = objects.values().map(|o| o.data.len()).sum();
             state.objects = objects;
             state.ring.reset(revision);
-            storage.newest.send_replace(revision);
+            storage.bell.ring();
         }
         self.reached(revision);
         Ok(revision)
     }
 
-    fn apply(&self, event: store::Event) {
-        let Ok(key) = std::str::from_utf8(&event.kv.key) else { return };
-        if let Some((storage, below)) = self.locate(key) {
-            storage.apply(below, event.kind, event.kv.mod_revision, event.kv.value.clone());
-        }
+    /// Takes an event over. Returns which storage it changed.
+    fn apply(&self, event: store::Event) -> Option<usize> {
+        let (storage, below) = self.locate(std::str::from_utf8(&event.kv.key).ok()?)?;
+        storage.apply(below, event.kind, event.kv.mod_revision, event.kv.value.clone()).then_some(storage.index)
     }
 }
 
@@ -143,11 +147,12 @@ impl Storage {
         }
         if state.ring.newest() < revision {
             state.ring.reset(revision);
-            self.newest.send_replace(revision);
+            self.bell.ring();
         }
     }
 
-    fn apply(&self, key: &str, kind: EventKind, revision: i64, value: bytes::Bytes) {
+    /// Returns whether anything changed.
+    fn apply(&self, key: &str, kind: EventKind, revision: i64, value: bytes::Bytes) -> bool {
         let mut state = self.state.write();
         let previous = state.objects.get(key).cloned();
         state.bytes += if kind == EventKind::Put { value.len() } else { 0 };
@@ -165,11 +170,10 @@ impl Storage {
                 let object = Arc::new(previous.at_revision(revision));
                 Event::new(revision, Change::Deleted, object, Some(previous))
             }
-            (EventKind::Delete, None) => return,
+            (EventKind::Delete, None) => return false,
         };
         state.events += 1;
         state.ring.push(Arc::new(event));
-        drop(state);
-        self.newest.send_replace(revision);
+        true
     }
 }

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
+use smallvec::SmallVec;
 
 use super::object::Object;
 use crate::status::{Failure, Result};
@@ -31,6 +32,9 @@ pub struct Event {
     pub previous: Option<Arc<Object>>,
     frames: [OnceLock<Bytes>; FRAMES],
 }
+
+/// Some of them, in order. Mostly it is the newest alone, for which nothing is allocated.
+pub type Events = SmallVec<[Arc<Event>; 1]>;
 
 /// Shared frames per event: two encodings, as itself or as an addition.
 const FRAMES: usize = 4;
@@ -108,7 +112,7 @@ impl Ring {
     }
 
     /// The events after `cursor`, at most so many and, after the first, so many bytes.
-    pub fn after(&self, cursor: i64, (limit, mut bytes): (usize, usize)) -> Result<Vec<Arc<Event>>> {
+    pub fn after(&self, cursor: i64, (limit, mut bytes): (usize, usize)) -> Result<Events> {
         if cursor < self.floor {
             return Err(Failure::expired(format!("too old resource version: {cursor} ({})", self.floor)));
         }

@@ -93,7 +93,7 @@ pub async fn run(app: &Arc<App>, shutdown: &Shutdown) {
             }
         }
         tokio::select! {
-            changed = news.changed() => if changed.is_err() { return },
+            () = news.changed() => {}
             _ = any_news.changed(), if waiting || applied == 0 => {}
             () = tokio::time::sleep(RETRY), if failed => {}
             () = shutdown.wait() => return,

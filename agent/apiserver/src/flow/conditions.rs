@@ -43,8 +43,8 @@ pub async fn run(app: &Arc<App>, shutdown: &Shutdown) {
         tell_all(app, &objects, &mut writes).await;
         loop {
             tokio::select! {
-                changed = schema_news.changed() => if changed.is_err() { return } else { break },
-                changed = level_news.changed() => if changed.is_err() { return } else { break },
+                () = schema_news.changed() => break,
+                () = level_news.changed() => break,
                 _ = adjust.tick() => {
                     app.flows.rebalance(Instant::now());
                     if writes.put_off {

@@ -1,8 +1,9 @@
 //! WATCH: a cursor in the ring of a kind, written out as frames that all watchers share.
 
-use std::collections::VecDeque;
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use api::Kind;
@@ -14,12 +15,13 @@ use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
 use rand::RngExt as _;
 use serde_json::{Value, json};
+use smallvec::SmallVec;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::read::{METADATA, metadata_of, parse_version};
 use crate::answer::{Body, STATUS};
 use crate::app::{App, Call};
-use crate::cache::{Change, Event, Object, Objects, Selection, Storage};
+use crate::cache::{Change, Event, Listener, Object, Objects, Selection, Storage};
 use crate::codec::{self, Renderer};
 use crate::flow::{Place, Watching};
 use crate::metrics::{Histogram, Requests};
@@ -51,15 +53,15 @@ struct Watcher {
     prefix: String,
     /// Events up to here were sent or skipped.
     cursor: i64,
-    news: tokio::sync::watch::Receiver<i64>,
-    /// Tells when the definition of a custom resource is another one.
-    redefined: tokio::sync::watch::Receiver<()>,
+    news: Listener,
+    /// Tells when the definition of a custom resource is another one; the kinds of the table stay as they are.
+    redefined: Option<tokio::sync::watch::Receiver<()>>,
     begun: Instant,
     /// The request's, by the word that metrics have for it.
     scope: &'static str,
     deadline: Instant,
     /// Rings when a bookmark is due, or else at the deadline; one timer for the whole watch.
-    alarm: Pin<Box<Sleep>>,
+    alarm: Alarm,
     /// Bytes that may leave as one piece; none where each frame is a message.
     together: usize,
     /// State to send before any event.
@@ -71,7 +73,8 @@ struct Watcher {
     first_table: bool,
     /// Events that have to be converted to the version of the watch before they can be told.
     raw: Vec<Arc<Event>>,
-    ready: VecDeque<Bytes>,
+    /// Frames to write; mostly it is one.
+    ready: SmallVec<[Bytes; 1]>,
     ended: bool,
     /// Whether it ends because the server does.
     leaves: bool,
@@ -118,14 +121,14 @@ pub(super) async fn watch(call: &Call) -> Result<Response<Body>> {
         news: storage.subscribe(),
         redefined: storage.redefined(),
         deadline,
-        alarm: Box::pin(sleep_until(bookmark_at.map_or(deadline, |at| at.min(deadline)))),
+        alarm: Alarm::at(bookmark_at.map_or(deadline, |at| at.min(deadline))),
         together: if crate::websocket::is_asked_for(&call.headers) { 0 } else { TOGETHER },
         initial: initial.into_iter(),
         initial_end,
         bookmark_due: false,
         first_table: true,
         raw: Vec::new(),
-        ready: VecDeque::new(),
+        ready: SmallVec::new(),
         ended: false,
         leaves: false,
         place: call.place.lock().take(),
@@ -219,6 +222,39 @@ fn check_options(call: &Call, version: &str) -> Result<()> {
 
 const NOT_OLDER: &str = "NotOlderThan";
 
+/// Why a watch goes on.
+enum Woken {
+    News,
+    Alarm,
+    Redefinition,
+}
+
+/// A timer that is asked after each event whether it has rung, and rings seldom.
+struct Alarm {
+    sleep: Pin<Box<Sleep>>,
+    /// Whom it wakes.
+    waker: Option<Waker>,
+}
+
+impl Alarm {
+    fn at(deadline: Instant) -> Self {
+        Self { sleep: Box::pin(sleep_until(deadline)), waker: None }
+    }
+
+    fn reset(&mut self, deadline: Instant) {
+        self.sleep.as_mut().reset(deadline);
+        self.waker = None;
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) && !self.sleep.is_elapsed() {
+            return Poll::Pending;
+        }
+        self.waker = Some(cx.waker().clone());
+        self.sleep.as_mut().poll(cx)
+    }
+}
+
 impl Drop for Watcher {
     fn drop(&mut self) {
         self.app.ending.end_watch();
@@ -246,12 +282,13 @@ impl Watcher {
             }
             self.place = None;
             // Events up to here are in the ring, or were seen.
-            let revision = self.app.cache.revision();
+            let revision = self.bookmark_due.then(|| self.app.cache.revision());
             self.take_events();
             if !self.raw.is_empty() {
                 self.convert_events().await;
             } else if self.ready.is_empty() && !self.ended {
-                if std::mem::take(&mut self.bookmark_due) {
+                if let Some(revision) = revision {
+                    self.bookmark_due = false;
                     self.cursor = self.cursor.max(revision);
                     let frame = self.bookmark(self.cursor, false);
                     self.ready.extend(frame);
@@ -264,31 +301,29 @@ impl Watcher {
 
     /// The frames that are ready, as far as they may leave together.
     fn take_ready(&mut self) -> Option<Bytes> {
-        let Some(first) = self.ready.pop_front() else {
-            // Most watches have nothing to tell for most of the time.
-            self.ready = VecDeque::new();
-            return None;
-        };
-        let note =
-            |sizes: &Histogram, frame: &Bytes| sizes.observe(f64::from(u32::try_from(frame.len()).unwrap_or(u32::MAX)));
-        note(&self.sizes, &first);
-        let mut length = first.len();
+        let first = self.ready.first()?.len();
+        let mut length = first;
         let fits = |frame: &Bytes| {
             length += frame.len();
             length <= self.together
         };
-        let count = self.ready.iter().map(fits).take_while(|fits| *fits).count();
-        if count == 0 {
-            return Some(first);
+        let count = 1 + self.ready[1..].iter().map(fits).take_while(|fits| *fits).count();
+        for frame in &self.ready[..count] {
+            self.sizes.observe(f64::from(u32::try_from(frame.len()).unwrap_or(u32::MAX)));
         }
-        let rest: usize = self.ready.iter().take(count).map(Bytes::len).sum();
-        let mut piece = BytesMut::with_capacity(first.len() + rest);
-        piece.extend_from_slice(&first);
-        for frame in self.ready.drain(..count) {
-            note(&self.sizes, &frame);
-            piece.extend_from_slice(&frame);
+        let piece = match count {
+            1 => self.ready.remove(0),
+            _ => {
+                let mut piece = BytesMut::with_capacity(self.ready[..count].iter().map(Bytes::len).sum());
+                self.ready.drain(..count).for_each(|frame| piece.extend_from_slice(&frame));
+                piece.freeze()
+            }
+        };
+        if self.ready.is_empty() {
+            // Most watches have nothing to tell for most of the time: room for many is given back.
+            self.ready = SmallVec::new();
         }
-        Some(piece.freeze())
+        Some(piece)
     }
 
     /// Writes the next objects of the initial state, as many as leave together.
@@ -314,10 +349,25 @@ impl Watcher {
                 return;
             }
         }
-        tokio::select! {
-            changed = self.news.changed() => self.ended |= changed.is_err(),
-            _ = self.redefined.changed() => self.ended = true,
-            () = &mut self.alarm => self.alarm_rang(),
+        let (news, alarm) = (&mut self.news, &mut self.alarm);
+        let woken = poll_fn(|cx| match (news.poll_changed(cx), alarm.poll(cx)) {
+            // Under steady news the alarm is heard none the less.
+            (_, Poll::Ready(())) => Poll::Ready(Woken::Alarm),
+            (Poll::Ready(()), _) => Poll::Ready(Woken::News),
+            _ => Poll::Pending,
+        });
+        let woken = match &mut self.redefined {
+            None => woken.await,
+            Some(redefined) => tokio::select! {
+                woken = woken => woken,
+                // Without a sender there is no definition any more.
+                _ = redefined.changed() => Woken::Redefinition,
+            },
+        };
+        match woken {
+            Woken::News => {}
+            Woken::Alarm => self.alarm_rang(),
+            Woken::Redefinition => self.ended = true,
         }
     }
 
@@ -327,8 +377,8 @@ impl Watcher {
         let turn = self.app.ending.turn(self.app.config.conduct.stopping.watch_grace);
         self.ended = turn.is_zero();
         self.deadline = self.deadline.min(Instant::now() + turn);
-        let next = self.alarm.deadline().min(self.deadline);
-        self.alarm.as_mut().reset(next);
+        let next = self.alarm.sleep.deadline().min(self.deadline);
+        self.alarm.reset(next);
     }
 
     /// It is time for a bookmark, or for the end.
@@ -339,7 +389,7 @@ impl Watcher {
             return;
         }
         self.bookmark_due = true;
-        self.alarm.as_mut().reset(self.deadline.min(now + BOOKMARK_INTERVAL));
+        self.alarm.reset(self.deadline.min(now + BOOKMARK_INTERVAL));
     }
 
     fn take_events(&mut self) {
@@ -368,7 +418,7 @@ impl Watcher {
             }
             // With frames to write the rest can wait for the client; without, look on.
             if !self.ready.is_empty() || !self.raw.is_empty() {
-                if self.cursor < *self.news.borrow() {
+                if self.cursor < self.app.cache.storage_at(self.index).newest_event() {
                     self.news.mark_changed();
                 }
                 return;
@@ -378,6 +428,9 @@ impl Watcher {
 
     /// Whether objects may be stored in another version than the one that is watched.
     fn converts(&self) -> bool {
+        if self.redefined.is_none() {
+            return false;
+        }
         let definition = self.app.cache.storage_at(self.index).definition();
         definition.is_some_and(|d| d.conversion.is_some())
     }

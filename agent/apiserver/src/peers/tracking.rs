@@ -35,7 +35,7 @@ pub(super) async fn run(app: &Arc<App>, shutdown: &Shutdown) {
             }
         };
         tokio::select! {
-            changed = news.changed() => if changed.is_err() { return },
+            () = news.changed() => {}
             () = tokio::time::sleep(wait) => {}
             () = shutdown.wait() => return,
         }

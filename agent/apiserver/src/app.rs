@@ -156,7 +156,7 @@ pub struct Call {
     /// The kind of the resource in the path.
     pub kind: &'static Kind,
     /// Texts for `Warning` headers.
-    pub warnings: Mutex<Vec<String>>,
+    pub warnings: Mutex<crate::answer::Warnings>,
     /// Its place among the requests that run.
     pub place: Mutex<Option<crate::flow::Place>>,
     /// What is noted for the audit log.
@@ -224,11 +224,7 @@ impl Call {
 
     /// Adds a warning to the answer.
     pub fn warn(&self, text: impl Into<String>) {
-        let mut warnings = self.warnings.lock();
-        let text = text.into();
-        if !warnings.contains(&text) {
-            warnings.push(text);
-        }
+        self.warnings.lock().add(text.into());
     }
 
     /// Who this request is booked for in `managedFields`.

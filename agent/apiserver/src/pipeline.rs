@@ -214,14 +214,14 @@ async fn admitted(
         kind,
         info,
         query,
-        warnings: Mutex::new(Vec::new()),
+        warnings: Mutex::default(),
         place: Mutex::new(place),
         record: marks.record.clone(),
     };
     crate::custom::warn_deprecated(&call);
     let no_method = Failure::method_not_allowed();
     let result = traced::inside(traced::handler(&call), handlers::dispatch(&call, parts, body).boxed()).await;
-    marks.warnings.extend(call.warnings.into_inner());
+    marks.warnings.extend(call.warnings.into_inner().into_texts());
     // What is refused before anybody looks at the kind has no warnings about it.
     let is_early =
         |failure: &Failure| failure.message().starts_with("415:") || *failure.message() == *no_method.message();

@@ -149,7 +149,7 @@ mod tests {
                 DEFINITION,
                 r#"{"spec":{"versions":[{"a":1,"schema":{"openAPIV3Schema":{"b":1,"default":{"c":1},"properties":{
                 "d":{"e":1,"items":{"f":1},"additionalProperties":{"g":1},"enum":[{"h":1}]},
-                "i":{"items":[{"j":1}],"additionalProperties":true,"dependencies":{"k":{"l":1}}},
+                "i":{"items":[{}],"j":1,"additionalProperties":true,"dependencies":{"k":{"l":1}}},
                 "m":{"dependencies":{"n":["o"]},"allOf":[{"p":1}]}}}}}]}}"#,
             ),
         ] {

@@ -67,8 +67,8 @@ const SIDEWAYS: &[(&str, &[&str])] = &[
     ("audit", &["client", "lifecycle"]),
     // A store whose values are encrypted is a store.
     ("encryption", &["store", "lifecycle"]),
-    // Spans are sent until the end.
-    ("traces", &["lifecycle"]),
+    // Spans are sent until the end, by the ways of clients.
+    ("traces", &["client", "lifecycle"]),
     // A partition may be made encrypted.
     ("install", &["luks"]),
     // PID 1 is its phases plus the services' state machine.

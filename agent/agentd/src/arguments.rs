@@ -1,7 +1,10 @@
-//! Roles by file name: a link called like an upstream component is that component.
+//! Roles by file name: a link called like an upstream component is that component. And files that are none.
 
+use std::any::TypeId;
 use std::ffi::OsString;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+
+use clap::Command;
 
 /// File names and the roles they stand for.
 const BY_NAME: &[(&str, &str)] = &[
@@ -29,9 +32,28 @@ pub(crate) fn by_file_name(arguments: impl Iterator<Item = OsString>) -> Vec<OsS
     arguments
 }
 
+/// The words without flags that name no file: to upstream's components a flag for a file that is empty was not given.
+pub(crate) fn without_empty_paths(role: &Command, mut words: Vec<OsString>) -> Vec<OsString> {
+    let is_path = |name: &str| {
+        let named = role.get_arguments().find(|flag| flag.get_long() == Some(name));
+        named.is_some_and(|flag| flag.get_value_parser().type_id() == TypeId::of::<PathBuf>())
+    };
+    let empty = |word: &OsString| word.to_str()?.strip_prefix("--")?.strip_suffix('=').map(is_path);
+    words.retain(|word| empty(word) != Some(true));
+    words
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_file_without_a_name_is_none() {
+        let flag = |name: &'static str| clap::Arg::new(name).long(name);
+        let role = Command::new("x").arg(flag("file").value_parser(clap::value_parser!(PathBuf))).arg(flag("text"));
+        let words = ["--file=", "--text=", "--file=/a", "--other=", "x="].map(OsString::from).to_vec();
+        assert_eq!(without_empty_paths(&role, words.clone()), words[1..]);
+    }
 
     fn inserted(words: &[&str]) -> Vec<String> {
         by_file_name(words.iter().map(OsString::from)).into_iter().map(|w| w.into_string().unwrap()).collect()

@@ -17,7 +17,7 @@ mod settings;
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{CommandFactory as _, Parser};
 use mimalloc::MiMalloc;
 
 /// A third of the processor time of writes went into the C library's allocator.
@@ -34,7 +34,13 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse_from(arguments::by_file_name(std::env::args_os()));
+    let words = arguments::by_file_name(std::env::args_os());
+    let command = Arguments::command();
+    let role = words.get(1).and_then(|role| command.find_subcommand(role));
+    let arguments = Arguments::parse_from(match role {
+        Some(role) => arguments::without_empty_paths(role, words.clone()),
+        None => words,
+    });
     match arguments.role.run() {
         Ok(code) => code,
         Err(error) => {

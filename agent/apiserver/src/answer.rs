@@ -1,5 +1,6 @@
 //! Answers: bodies, headers, compression.
 
+use std::collections::HashSet;
 use std::io::Write as _;
 
 use bytes::Bytes;
@@ -186,6 +187,37 @@ pub fn common_headers(response: &mut Response<Body>, audit_id: &str, warnings: &
 const WARNING_CHARS: usize = 4 * 1024;
 const CUT_WARNING_CHARS: usize = 256;
 
+/// What a client is warned of: each text once, and no more texts than an answer tells.
+#[derive(Default)]
+pub struct Warnings {
+    texts: Vec<String>,
+    seen: HashSet<String>,
+    /// Characters of all texts, and of what is left of them once they are cut.
+    chars: (usize, usize),
+}
+
+impl Warnings {
+    /// Adds a text.
+    pub fn add(&mut self, text: String) {
+        let (whole, cut) = self.chars;
+        let is_full = whole > WARNING_CHARS && cut >= WARNING_CHARS;
+        // A header holds no control characters: such a warning is not told.
+        if is_full || text.is_empty() || text.chars().any(char::is_control) || self.seen.contains(&text) {
+            return;
+        }
+        let count = text.chars().count();
+        self.chars = (whole + count, cut + count.min(CUT_WARNING_CHARS));
+        self.seen.insert(text.clone());
+        self.texts.push(text);
+    }
+
+    /// The texts in the order in which they came.
+    #[must_use]
+    pub fn into_texts(self) -> Vec<String> {
+        self.texts
+    }
+}
+
 /// Warnings as they are told. What is too much for all of them is cut from the end of each, and from their list.
 fn told_warnings(warnings: &[String]) -> Vec<&str> {
     // A header holds no control characters: such a warning is not told.
@@ -283,5 +315,14 @@ mod tests {
         let long = ["é".repeat(300), "b".repeat(5000)];
         let lengths: Vec<usize> = told_warnings(&long).iter().map(|text| text.chars().count()).collect();
         assert_eq!(lengths, [256, 256]);
+    }
+    #[test]
+    fn no_more_warnings_are_kept_than_are_told() {
+        let texts = |count: usize| (0..count).map(|at| format!("unknown field \"k{at}\""));
+        let mut warnings = Warnings::default();
+        texts(300_000).chain(texts(10)).for_each(|text| warnings.add(text));
+        let kept = warnings.into_texts();
+        assert!(kept.len() < 300, "{}", kept.len());
+        assert_eq!(told_warnings(&kept), told_warnings(&texts(1_000).collect::<Vec<_>>()));
     }
 }

@@ -66,14 +66,12 @@ pub struct App {
     pub reserved_ports: crate::services::Reserved,
     /// Follows what requests do; none unless that is wanted.
     pub tracer: Option<traces::Tracer>,
-    /// What sends it, until it runs.
-    pub exporter: Mutex<Option<traces::Exporter>>,
     /// Writes down what is asked; none without a policy.
     pub auditor: Option<Arc<audit::Auditor>>,
 }
 
 impl App {
-    /// Shared state over a store, of a server that is asked to stop by `stopping`.
+    /// Shared state over a store, of a server that is asked to stop by `stopping`; and what sends what is traced.
     ///
     /// # Errors
     /// When a file of the configuration cannot be used.
@@ -81,16 +79,16 @@ impl App {
         config: Config,
         store: Arc<dyn store::Store>,
         stopping: Shutdown,
-    ) -> std::result::Result<Arc<Self>, crate::Error> {
+    ) -> std::result::Result<(Arc<Self>, Option<traces::Exporter>), crate::Error> {
         let metrics = crate::metrics::Metrics::default();
         let store = crate::metrics::Metered::new(store, metrics.calls.clone());
         let cache = Arc::new(Cache::new(Arc::new(store)));
         let id = crate::peers::lease_name(&config.hostname);
-        let traces = config.traces.as_ref().map(|settings| traces::Tracer::new(settings, "apiserver", &id));
-        let (tracer, exporter) = traces.unzip();
         let way = config.egress.way(egress::Selection::ControlPlane);
+        let tracer = |settings| traces::Tracer::new(settings, ("apiserver", &id), way.clone());
+        let (tracer, exporter) = config.traces.as_ref().map(tracer).unzip();
         let auditor = config.audit.as_ref().map(|settings| audit::Auditor::new(settings, way)).transpose()?;
-        Ok(Arc::new(Self {
+        let app = Self {
             access: crate::access::Access::new(&config, &cache)?,
             flows: crate::flow::Flows::new(&config),
             openapi: crate::openapi::OpenApi::new(config.served.clone()),
@@ -113,9 +111,9 @@ impl App {
             custom_ready: tokio::sync::watch::Sender::new(false),
             reserved_ports: Default::default(),
             tracer,
-            exporter: Mutex::new(exporter),
             auditor,
-        }))
+        };
+        Ok((Arc::new(app), exporter))
     }
 
     /// Rows of everything that is served here or behind this server, for discovery.
@@ -156,7 +154,7 @@ pub struct Call {
     /// The kind of the resource in the path.
     pub kind: &'static Kind,
     /// Texts for `Warning` headers.
-    pub warnings: Mutex<Vec<String>>,
+    pub warnings: Mutex<crate::answer::Warnings>,
     /// Its place among the requests that run.
     pub place: Mutex<Option<crate::flow::Place>>,
     /// What is noted for the audit log.
@@ -224,11 +222,7 @@ impl Call {
 
     /// Adds a warning to the answer.
     pub fn warn(&self, text: impl Into<String>) {
-        let mut warnings = self.warnings.lock();
-        let text = text.into();
-        if !warnings.contains(&text) {
-            warnings.push(text);
-        }
+        self.warnings.lock().add(text.into());
     }
 
     /// Who this request is booked for in `managedFields`.

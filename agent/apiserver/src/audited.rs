@@ -49,23 +49,32 @@ const SMALL_BYTES: u64 = 64 << 10;
 /// Largest compressed answer that is read again, once it is not compressed any more.
 const MAX_OBJECT_BYTES: u64 = 64 << 20;
 
-/// Who asks, and as whom they go on; the request's record begins here.
-pub async fn admit(
+/// Who asks. The record of a request of nobody knows whom begins and ends here.
+pub async fn authenticate(
     app: &Arc<App>,
-    (parts, info, query): (&Parts, &RequestInfo, &Query),
+    (parts, info): (&Parts, &RequestInfo),
     marks: &mut Marks,
-) -> Result<User> {
-    let TokenUser { user, secret, .. } = match app.access.authenticate(parts).await {
-        Ok(found) => found,
+) -> Result<TokenUser> {
+    match app.access.authenticate(parts).await {
+        Ok(found) => Ok(found),
         Err(failure) => {
             marks.record = begin(app, (parts, info), None, marks);
             marks.record.with(|event| {
                 event.response_status = Some(Outcome::text(attempted(parts)));
             });
             marks.noted = Noted::Refusal;
-            return Err(failure);
+            Err(failure)
         }
-    };
+    }
+}
+
+/// As whom somebody goes on; the request's record begins here.
+pub async fn admit(
+    app: &Arc<App>,
+    (parts, info, query): (&Parts, &RequestInfo, &Query),
+    TokenUser { user, secret, .. }: TokenUser,
+    marks: &mut Marks,
+) -> Result<User> {
     marks.record = begin(app, (parts, info), Some(&user), marks);
     if let Some(secret) = secret {
         let warning = app.access.note_use(&secret, &marks.record);

@@ -6,6 +6,7 @@ mod convert;
 mod devices;
 mod encoded;
 mod forms;
+mod guide;
 mod hostile;
 mod lines;
 #[cfg(test)]
@@ -18,6 +19,7 @@ mod render;
 mod robust;
 mod scalar;
 mod syntax;
+mod told;
 mod unstructured;
 mod yaml;
 

@@ -28,6 +28,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, LazyLock};
 
 use api::Kind;
+use api::transcode::Report;
 use bytes::Bytes;
 use parking_lot::RwLock;
 use serde::Serialize as _;
@@ -273,9 +274,9 @@ pub fn complete(call: &Call, value: &mut Value) -> Result<()> {
     with_version(call, |version| {
         let schema = version.schema.get();
         narrow(value);
-        prune(schema, value, &mut Vec::new());
+        prune(schema, value, &mut Report::default());
         drop_nulls(Some(schema), value);
-        coerce::coerce(schema, value, &mut Vec::new()).map_err(|error| undecodable(call, &error))?;
+        coerce::coerce(schema, value, &mut Report::default()).map_err(|error| undecodable(call, &error))?;
         default(schema, value);
         Ok(())
     })
@@ -369,13 +370,12 @@ pub fn complaints(call: &Call, parsed: &Parsed<'_>) -> Result<Vec<String>> {
     with_version(call, |version| {
         let mut texts = parsed.duplicates.clone();
         let mut value = parsed.value.clone();
-        let (mut in_metadata, mut unknown) = (Vec::new(), Vec::new());
+        let (mut in_metadata, mut unknown, mut inside) = <(Report, Report, Report)>::default();
         coerce::metadata(&mut value, "", &mut in_metadata).ok();
         prune(version.schema.get(), &mut value, &mut unknown);
-        let mut inside = Vec::new();
         coerce::coerce(version.schema.get(), &mut value, &mut inside).ok();
-        inside.sort();
-        let all = in_metadata.into_iter().chain(unknown).chain(inside);
+        inside.unknown.sort();
+        let all = [in_metadata, unknown, inside].into_iter().flat_map(|report| report.unknown);
         texts.extend(all.map(|path| format!("unknown field {path:?}")));
         Ok(texts)
     })
@@ -439,13 +439,13 @@ pub fn shown(storage: &Storage, kind: &Kind, (mut value, converted): (Value, boo
         return Err(Failure::internal("an object was to be shown before it was converted"));
     }
     match definition.any_version(&stored) {
-        Some(version) if converted => prune(version.schema.get(), &mut value, &mut Vec::new()),
+        Some(version) if converted => prune(version.schema.get(), &mut value, &mut Report::default()),
         Some(version) => refresh(version, &mut value),
         None => {}
     }
     if let Some(version) = definition.version(kind.version).filter(|v| v.kind.api_version() != stored) {
         // What another version knows is not for this one to show; its own defaults are for new objects only.
-        prune(version.schema.get(), &mut value, &mut Vec::new());
+        prune(version.schema.get(), &mut value, &mut Report::default());
         drop_nulls(Some(version.schema.get()), &mut value);
     }
     Ok(value)
@@ -454,7 +454,7 @@ pub fn shown(storage: &Storage, kind: &Kind, (mut value, converted): (Value, boo
 /// Brings a stored object up to date with its version's schema.
 fn refresh(version: &Version, value: &mut Value) {
     let schema = version.schema.get();
-    prune(schema, value, &mut Vec::new());
+    prune(schema, value, &mut Report::default());
     drop_nulls(Some(schema), value);
     default(schema, value);
 }

@@ -6,6 +6,7 @@
 //! ```
 //! While it is not ready, balancers take it off their lists, and clients notice nothing.
 
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
@@ -36,6 +37,8 @@ pub struct LastOfConnection;
 pub struct Ending {
     requests: TaskTracker,
     watches: AtomicUsize,
+    /// How many there were when the end began.
+    at_end: OnceLock<usize>,
     ended: AtomicU64,
 }
 
@@ -62,7 +65,12 @@ impl Ending {
             return Duration::ZERO;
         }
         let before = self.ended.fetch_add(1, Relaxed);
-        turn_of(before, self.watches.load(Relaxed) as u64 + before, grace)
+        turn_of(before, self.begin() as u64, grace)
+    }
+
+    /// The end begins. Returns how many watches there were then: they keep their pace while they become fewer.
+    fn begin(&self) -> usize {
+        *self.at_end.get_or_init(|| self.watches.load(Relaxed))
     }
 
     /// Returns once no request runs that is waited for.
@@ -74,8 +82,8 @@ impl Ending {
 
 /// When the watch is ended that has so many before it, of so many.
 #[allow(clippy::cast_precision_loss, reason = "there are not as many watches")]
-fn turn_of(before: u64, all: u64, grace: Duration) -> Duration {
-    let in_a_second = (all as f64 / grace.as_secs_f64()).max(MIN_ENDED);
+fn turn_of(before: u64, at_end: u64, grace: Duration) -> Duration {
+    let in_a_second = (at_end as f64 / grace.as_secs_f64()).max(MIN_ENDED);
     Duration::from_secs_f64(before as f64 / in_a_second).min(grace)
 }
 
@@ -87,7 +95,8 @@ pub async fn run(app: &App) {
         tracing::info!(?delay, "asked to stop: not ready any more, and serving on for a while");
         tokio::time::sleep(delay).await;
     }
-    tracing::info!("taking no new requests");
+    let watches = app.ending.begin();
+    tracing::info!(watches, "taking no new requests");
     app.shutdown.trigger();
     app.cache.wake_watches();
 }
@@ -122,6 +131,30 @@ mod tests {
         assert_eq!(turn_of(2_000, 1_000, grace), grace);
         // Few of them are not stretched over all of the time.
         assert_eq!(turn_of(4, 5, grace), Duration::from_millis(20));
+    }
+
+    #[test]
+    fn many_watches_take_all_of_the_time_while_they_become_fewer() {
+        let (ending, grace) = (Ending::default(), Duration::from_secs(60));
+        let count: u32 = 24_000;
+        (0..count).for_each(|_| ending.begin_watch());
+        assert_eq!(ending.begin(), count as usize);
+        // Some end at once, and others have their turn before them.
+        let turn = |at| {
+            let turn = ending.turn(grace);
+            (at % 3 == 0).then(|| ending.end_watch());
+            turn
+        };
+        let turns: Vec<Duration> = (0..count).map(turn).collect();
+        assert!(turns.is_sorted() && turns.last().is_some_and(|last| (grace.mul_f64(0.95)..grace).contains(last)));
+        let half = turns[turns.len() / 2];
+        assert!((grace.mul_f64(0.49)..grace.mul_f64(0.51)).contains(&half), "{half:?}");
+        // One that came in between does not wait for longer than there is time.
+        ending.begin_watch();
+        assert_eq!(ending.turn(grace), grace);
+        let two = Ending::default();
+        (0..2).for_each(|_| two.begin_watch());
+        assert_eq!([two.turn(grace), two.turn(grace)], [Duration::ZERO, Duration::from_millis(5)]);
     }
 
     #[tokio::test]

@@ -97,16 +97,11 @@ pub fn paths(endpoint: &str, has_plugins: bool) -> impl Iterator<Item = String> 
     std::iter::once(format!("/{endpoint}")).chain(checks)
 }
 
-/// Whether values are encrypted by plugins, or may be soon.
-pub async fn has_plugins(app: &App) -> bool {
-    app.cache.store().encryption_health().await.is_some()
-}
-
 /// What all checks of one request are judged by.
 struct Seen {
     /// How long the store took to say that it is well.
     store: Option<Duration>,
-    encryption: Option<Result<(), String>>,
+    encryption: Result<(), String>,
     caches: bool,
     definitions: bool,
     start: bool,
@@ -117,13 +112,21 @@ struct Seen {
 }
 
 impl Seen {
-    async fn of(app: &App) -> Self {
-        let conduct = app.config.conduct.clone();
-        let (asked, most) = (Instant::now(), conduct.store_health.max(conduct.store_readiness));
-        let health = tokio::time::timeout(most, app.cache.store().health()).await;
+    /// Of what the checks ask: others are not asked, who may take their time.
+    async fn of(app: &App, asks: impl Fn(Asks) -> bool) -> Self {
+        let (conduct, kept) = (app.config.conduct.clone(), app.cache.store());
+        let store = async {
+            let of = [(Asks::Store, conduct.store_health), (Asks::StoreReady, conduct.store_readiness)];
+            let most = of.into_iter().filter(|(which, _)| asks(*which)).map(|(_, limit)| limit).max()?;
+            let asked = Instant::now();
+            let health = tokio::time::timeout(most, kept.health()).await;
+            matches!(health, Ok(Ok(()))).then(|| asked.elapsed())
+        };
+        let encryption = async { if asks(Asks::Encryption) { kept.encryption_health().await } else { Ok(()) } };
+        let (store, encryption) = tokio::join!(store, encryption);
         Self {
-            store: matches!(health, Ok(Ok(()))).then(|| asked.elapsed()),
-            encryption: app.cache.store().encryption_health().await,
+            store,
+            encryption,
             caches: app.cache.revision() > 0,
             definitions: *app.custom_ready.borrow(),
             start: app.bootstrapped.load(Ordering::Acquire),
@@ -145,7 +148,7 @@ impl Seen {
             Asks::Store => within(self.conduct.store_health),
             Asks::StoreReady => within(self.conduct.store_readiness),
             Asks::StoreStart => self.caches || self.up >= self.conduct.store_start,
-            Asks::Encryption => !matches!(self.encryption, Some(Err(_))),
+            Asks::Encryption => self.encryption.is_ok(),
             Asks::Caches => self.caches,
             Asks::Definitions => self.definitions,
             Asks::Start => self.start,
@@ -154,33 +157,42 @@ impl Seen {
     }
 }
 
+/// What became of a check.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Outcome {
+    Excluded,
+    Passed,
+    Failed,
+}
+
+/// A check by its name, with what became of it.
+type Judged = (&'static str, Outcome);
+
 /// Answers a path below one of the endpoints, all checks or a single one.
 pub async fn serve(app: &App, path: &str, query: &Query) -> Response<Body> {
-    let (endpoint, single) = path.trim_start_matches('/').split_once('/').unwrap_or((path.trim_start_matches('/'), ""));
+    let path = path.trim_start_matches('/');
+    let (first, single) = path.split_once('/').unwrap_or((path, ""));
+    let Some(endpoint) = ENDPOINTS.into_iter().find(|known| *known == first) else { return answer::no_page() };
+    let checks = || checks(endpoint, app.cache.store().is_encrypted_by_others());
     if !single.is_empty() {
-        let seen = Seen::of(app).await;
-        return match checks(endpoint, seen.encryption.is_some()).find(|(name, _)| *name == single) {
-            Some(check) => alone(&seen, endpoint, check),
-            None => answer::no_page(),
-        };
+        let Some(check) = checks().find(|(name, _)| *name == single) else { return answer::no_page() };
+        return alone(&Seen::of(app, |asks| asks == check.1).await, endpoint, check);
     }
-    let seen = Seen::of(app).await;
-    let excluded = query.all("exclude");
-    if let Some(endpoint) = ENDPOINTS.into_iter().find(|known| *known == endpoint) {
-        for (name, asks) in
-            checks(endpoint, seen.encryption.is_some()).filter(|(name, _)| !excluded.iter().any(|e| e == name))
-        {
-            app.metrics.checks.count(name, endpoint, seen.forgives(endpoint, name) || seen.passes(*asks));
-        }
+    let excluded: BTreeSet<String> = query.all("exclude").into_iter().collect();
+    let is_asked = |asks| checks().any(|(name, other)| *other == asks && !excluded.contains(*name));
+    let seen = Seen::of(app, is_asked).await;
+    let judged = judge(checks(), &seen, endpoint, &excluded);
+    for (name, outcome) in judged.iter().filter(|(_, outcome)| *outcome != Outcome::Excluded) {
+        app.metrics.checks.count(name, endpoint, *outcome == Outcome::Passed);
     }
-    let (body, healthy) = report(endpoint, query, &seen);
+    let (body, healthy) = report(endpoint, query, &judged, excluded);
     answer::text(if healthy { StatusCode::OK } else { StatusCode::INTERNAL_SERVER_ERROR }, body)
 }
 
 fn alone(seen: &Seen, endpoint: &str, &(name, asks): &Check) -> Response<Body> {
     if !seen.forgives(endpoint, name) && !seen.passes(asks) {
         let why = match (&seen.encryption, asks) {
-            (Some(Err(why)), Asks::Encryption) => why,
+            (Err(why), Asks::Encryption) => why,
             _ => "the check failed",
         };
         return answer::text(StatusCode::INTERNAL_SERVER_ERROR, format!("internal server error: {why}\n"));
@@ -190,20 +202,33 @@ fn alone(seen: &Seen, endpoint: &str, &(name, asks): &Check) -> Response<Body> {
     response
 }
 
-fn report(endpoint: &str, query: &Query, seen: &Seen) -> (String, bool) {
-    let excluded: BTreeSet<String> = query.all("exclude").into_iter().collect();
-    let mut unknown = excluded.clone();
+fn judge(
+    checks: impl Iterator<Item = &'static Check>,
+    seen: &Seen,
+    endpoint: &str,
+    excluded: &BTreeSet<String>,
+) -> Vec<Judged> {
+    let outcome = |&(name, asks): &Check| match excluded.contains(name) {
+        true => Outcome::Excluded,
+        false if seen.forgives(endpoint, name) || seen.passes(asks) => Outcome::Passed,
+        false => Outcome::Failed,
+    };
+    checks.map(|check| (check.0, outcome(check))).collect()
+}
+
+/// What is told of checks; `excluded` are the names that were to be left out, whether there are such or not.
+fn report(endpoint: &str, query: &Query, judged: &[Judged], excluded: BTreeSet<String>) -> (String, bool) {
+    let mut unknown = excluded;
     let (mut lines, mut healthy) = (String::new(), true);
-    for (name, asks) in checks(endpoint, seen.encryption.is_some()) {
-        if excluded.contains(*name) {
-            unknown.remove(*name);
-            lines.push_str(&format!("[+]{name} excluded: ok\n"));
-        } else if seen.forgives(endpoint, name) || seen.passes(*asks) {
-            lines.push_str(&format!("[+]{name} ok\n"));
-        } else {
-            healthy = false;
-            lines.push_str(&format!("[-]{name} failed: reason withheld\n"));
-        }
+    for (name, outcome) in judged {
+        let told = match outcome {
+            Outcome::Excluded => format!("[+]{name} excluded: ok\n"),
+            Outcome::Passed => format!("[+]{name} ok\n"),
+            Outcome::Failed => format!("[-]{name} failed: reason withheld\n"),
+        };
+        unknown.remove(*name);
+        healthy &= *outcome != Outcome::Failed;
+        lines.push_str(&told);
     }
     if !unknown.is_empty() {
         let names: Vec<String> = unknown.iter().map(|name| stdx::quoted(name).to_string()).collect();
@@ -224,7 +249,7 @@ mod tests {
     fn seen() -> Seen {
         Seen {
             store: Some(Duration::from_millis(5)),
-            encryption: None,
+            encryption: Ok(()),
             caches: true,
             definitions: true,
             start: true,
@@ -232,6 +257,13 @@ mod tests {
             up: Duration::from_secs(10),
             conduct: Conduct::default(),
         }
+    }
+
+    /// What a server with plugins says.
+    fn report(endpoint: &str, query: &Query, seen: &Seen) -> (String, bool) {
+        let excluded: BTreeSet<String> = query.all("exclude").into_iter().collect();
+        let judged = judge(checks(endpoint, true), seen, endpoint, &excluded);
+        super::report(endpoint, query, &judged, excluded)
     }
 
     #[test]
@@ -252,7 +284,7 @@ mod tests {
         // A server that is asked to stop is alive until it has.
         assert_eq!(report("livez", &Query::default(), &stopping), ("ok".to_owned(), true));
         // Nor does it help to start it anew because of others.
-        let ill = Seen { encryption: Some(Err("kms-provider-0: why".to_owned())), ..seen() };
+        let ill = Seen { encryption: Err("kms-provider-0: why".to_owned()), ..seen() };
         assert_eq!(report("livez", &Query::default(), &ill), ("ok".to_owned(), true));
         for (endpoint, before) in [("healthz", "etcd"), ("readyz", "etcd-readiness")] {
             let (text, healthy) = report(endpoint, &Query::default(), &ill);

@@ -12,14 +12,13 @@ use parking_lot::Mutex;
 use crate::answer::{self, Body};
 use crate::app::{App, Call};
 use crate::audited::{self, Noted};
-use crate::auth::authn;
+use crate::auth::authn::{self, TokenUser};
 use crate::flow::{Asked, Flow};
 use crate::metrics::Labels;
 use crate::negotiate::{self, Accept};
 use crate::request::{Query, RequestInfo};
 use crate::serve::SentBy;
 use crate::status::{Failure, Result};
-use crate::user::User;
 use crate::{ending, handlers, handover, nonresource, traced};
 
 /// Certificates the client showed on its connection, the leaf first; put into a request's extensions by the server.
@@ -64,7 +63,7 @@ async fn respond(app: Arc<App>, request: Request<Body>) -> Response<Body> {
     let audit_id = audit_id(&parts.headers);
     // Without the query: it may hold what a shell in a pod is to run.
     let path = tracing::enabled!(tracing::Level::DEBUG).then(|| info.path.clone());
-    let mut marks = Marks { audit_id: audit_id.clone(), ..Marks::default() };
+    let mut marks = Marks { audit_id: audit_id.clone(), started: Some(started), ..Marks::default() };
     marks.received = app.auditor.as_ref().map(|_| jiff::Timestamp::now());
     let headers = parts.headers.clone();
     let limit = if info.is_long_running() { None } else { Some(app.config.request_timeout) };
@@ -143,6 +142,8 @@ pub struct Marks {
     shed: bool,
     /// The request's id.
     pub audit_id: String,
+    /// When its time began.
+    pub started: Option<Instant>,
     /// When it came, where that is noted.
     pub received: Option<jiff::Timestamp>,
     /// What is noted for the audit log.
@@ -166,23 +167,25 @@ async fn handle(
     if has_deadline {
         check_timeout(query.get("timeout"))?;
     }
-    let user = audited::admit(app, (&parts, &info, &query), marks).await?;
-    let span = traced::begin(app, &parts, &info, &user, &marks.audit_id);
-    let request = (query, info, user);
+    let sender = audited::authenticate(app, (&parts, &info), marks).await?;
+    // Whether a trace is followed is for those to say who ask, not for those in whose name they do.
+    let span = traced::begin(app, (&parts, &info, &sender.user), marks);
+    let request = (query, info, sender);
     match span {
         None => admitted(app, parts, body, request, marks).await,
         Some(span) => traced::answer(span, admitted(app, parts, body, request, marks).boxed()).await,
     }
 }
 
-/// The rest of the way of a request whose sender is known.
+/// The rest of the way of a request of which is known who sent it.
 async fn admitted(
     app: &Arc<App>,
     mut parts: Parts,
     body: Body,
-    (query, info, user): (Query, RequestInfo, User),
+    (query, info, sender): (Query, RequestInfo, TokenUser),
     marks: &mut Marks,
 ) -> Result<Response<Body>> {
+    let user = audited::admit(app, (&parts, &info, &query), sender, marks).await?;
     if !info.is_long_running() || info.verb == "watch" {
         marks.flow = app.flows.classify(&user, &info);
     }
@@ -214,14 +217,14 @@ async fn admitted(
         kind,
         info,
         query,
-        warnings: Mutex::new(Vec::new()),
+        warnings: Mutex::default(),
         place: Mutex::new(place),
         record: marks.record.clone(),
     };
     crate::custom::warn_deprecated(&call);
     let no_method = Failure::method_not_allowed();
     let result = traced::inside(traced::handler(&call), handlers::dispatch(&call, parts, body).boxed()).await;
-    marks.warnings.extend(call.warnings.into_inner());
+    marks.warnings.extend(call.warnings.into_inner().into_texts());
     // What is refused before anybody looks at the kind has no warnings about it.
     let is_early =
         |failure: &Failure| failure.message().starts_with("415:") || *failure.message() == *no_method.message();

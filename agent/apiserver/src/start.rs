@@ -164,7 +164,7 @@ pub fn internal_call(app: &Arc<App>, kind: &'static api::Kind, namespace: &str, 
         },
         accept: Accept::JSON,
         kind,
-        warnings: Mutex::new(Vec::new()),
+        warnings: Mutex::default(),
         place: Mutex::new(None),
         record: audit::Record::default(),
     }

@@ -28,8 +28,9 @@ pub async fn run(config: Config, store: Arc<dyn store::Store>, shutdown: Shutdow
     let tasks = Tasks::new();
     // Watches end first, so that the connections they run on can drain.
     let background = Shutdown::new();
-    let app = App::new(config, store, shutdown)?;
+    let (app, exporter) = App::new(config, store, shutdown)?;
     spawn(&app, &tasks, &background);
+    export(exporter, &tasks, &background);
     tracing::info!(address = ?listener.local_addr().ok(), "serving");
     serve::listen(app, listener, tls).await;
     background.trigger();
@@ -66,9 +67,10 @@ pub fn service(
     store: Arc<dyn store::Store>,
     shutdown: &Shutdown,
 ) -> Result<(ApiService, impl Future<Output = ()> + use<>), Error> {
-    let app = App::new(config, store, shutdown.clone())?;
+    let (app, exporter) = App::new(config, store, shutdown.clone())?;
     let tasks = Tasks::new();
     spawn(&app, &tasks, shutdown);
+    export(exporter, &tasks, shutdown);
     let ready = {
         let app = app.clone();
         async move {
@@ -80,6 +82,13 @@ pub fn service(
         }
     };
     Ok((ApiService::new(app), ready))
+}
+
+fn export(exporter: Option<traces::Exporter>, tasks: &Tasks, shutdown: &Shutdown) {
+    if let Some(exporter) = exporter {
+        let stop = shutdown.clone();
+        tasks.spawn("traces", async move { exporter.run(&stop).await });
+    }
 }
 
 fn spawn(app: &Arc<App>, tasks: &Tasks, shutdown: &Shutdown) {
@@ -101,10 +110,6 @@ fn spawn(app: &Arc<App>, tasks: &Tasks, shutdown: &Shutdown) {
             auditor.run(&stop).await;
         }
     });
-    if let Some(exporter) = app.exporter.lock().take() {
-        let stop = shutdown.clone();
-        tasks.spawn("traces", async move { exporter.run(&stop).await });
-    }
     let (flows, stop) = (app.clone(), shutdown.clone());
     tasks.spawn("flow-schemas", async move { crate::flow::run(&flows, &stop).await });
     let (read, stop) = (app.clone(), shutdown.clone());

@@ -9,7 +9,7 @@ use traces::{Context, Kind, Origin, Span};
 
 use crate::answer::Body;
 use crate::app::{App, Call};
-use crate::pipeline::PeerAddress;
+use crate::pipeline::{Marks, PeerAddress};
 use crate::request::RequestInfo;
 use crate::status::Result;
 use crate::user::User;
@@ -17,19 +17,22 @@ use crate::user::User;
 /// Whose word counts on whether a trace is recorded.
 const PRIVILEGED: [&str; 2] = ["system:masters", "system:monitoring"];
 
-/// The span of a request whose sender is known; none where nothing is traced.
+/// The span of a request, from its first moment on, by the word of who sent it; none where there is nothing to record and
+/// no trace to tell others of.
 #[must_use]
-pub fn begin(app: &App, parts: &Parts, info: &RequestInfo, user: &User, audit_id: &str) -> Option<Span> {
+pub fn begin(app: &App, (parts, info, sender): (&Parts, &RequestInfo, &User), marks: &Marks) -> Option<Span> {
     let tracer = app.tracer.as_ref()?;
     let context = Context::extract(&parts.headers);
-    let is_privileged = user.groups.iter().any(|group| PRIVILEGED.contains(&group.as_str()));
+    let has_trace = context.is_some();
+    let is_privileged = sender.groups.iter().any(|group| PRIVILEGED.contains(&group.as_str()));
     let origin = if is_privileged { Origin::Trusted(context) } else { Origin::Stranger(context) };
     let mut span = tracer.begin(origin, || name(parts.method.as_str(), info), Kind::Server);
     if span.is_recorded() {
+        span.since(marks.started);
         describe(&mut span, parts);
-        span.text("audit-id", audit_id);
+        span.text("audit-id", &marks.audit_id);
     }
-    Some(span)
+    (has_trace || span.is_recorded()).then_some(span)
 }
 
 /// Answers a request as a part of its span.

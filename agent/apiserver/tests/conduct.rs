@@ -55,7 +55,8 @@ async fn pages_of_allowed_origins_may_ask_and_others_hear_nothing_of_it() {
 
 #[tokio::test]
 async fn a_server_that_is_asked_to_stop_is_not_ready_serves_on_and_then_sends_clients_elsewhere() {
-    let stopping = Stopping { delay: Duration::from_millis(300), sends_elsewhere: true, ..Stopping::default() };
+    // Long enough for two requests to be served before it is over.
+    let stopping = Stopping { delay: Duration::from_secs(5), sends_elsewhere: true, ..Stopping::default() };
     let shutdown = Shutdown::new();
     let server = server(Conduct { stopping, ..Conduct::default() }, &shutdown).await;
     assert_eq!(ask(&server, Method::GET, "/readyz/shutdown", &[]).await.status(), StatusCode::OK);
@@ -94,6 +95,76 @@ async fn a_watch_ends_with_its_server() {
     let body = server.clone().oneshot(watch).await.unwrap().into_body();
     shutdown.trigger();
     tokio::time::timeout(PATIENCE, body.collect()).await.expect("the watch ends").unwrap();
+}
+
+#[tokio::test]
+async fn a_watch_that_names_no_time_lasts_as_long_as_is_said() {
+    let shutdown = Shutdown::new();
+    let server = server(Conduct { min_watch: Duration::from_millis(5), ..Conduct::default() }, &shutdown).await;
+    let watch = Request::get("/api/v1/secrets?watch=1").body(Full::<Bytes>::default()).unwrap();
+    let body = server.oneshot(watch).await.unwrap().into_body();
+    tokio::time::timeout(PATIENCE, body.collect()).await.expect("the watch ends").unwrap();
+    shutdown.trigger();
+}
+
+/// A server at an address of its own.
+async fn running(config: Config, shutdown: &Shutdown) -> tokio::task::JoinHandle<Result<(), apiserver::Error>> {
+    let store = Arc::new(store::Embedded::in_memory().await.unwrap());
+    tokio::spawn(apiserver::run(config, store, shutdown.clone()))
+}
+
+#[tokio::test]
+async fn servers_may_share_a_port() {
+    // Nobody listens there any more once this is dropped.
+    let bind = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    for (shares_port, is_refused) in [(true, false), (false, true)] {
+        let shutdown = Shutdown::new();
+        let config = || Config { bind, ..config(Conduct { shares_port, ..Conduct::default() }) };
+        let first = running(config(), &shutdown).await;
+        tokio::time::timeout(PATIENCE, async {
+            while TcpStream::connect(bind).await.is_err() {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        })
+        .await
+        .expect("the first one listens");
+        let second = running(config(), &shutdown).await;
+        if !is_refused {
+            // It would have ended by now if it could not listen, which is the first thing it does.
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            shutdown.trigger();
+        }
+        let ended = tokio::time::timeout(PATIENCE, second).await.expect("the second one ends").unwrap();
+        assert_eq!(ended.is_err(), is_refused, "{ended:?}");
+        shutdown.trigger();
+        tokio::time::timeout(PATIENCE, first).await.expect("the first one ends").unwrap().unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_client_opens_as_many_streams_as_it_may() {
+    let listener = Arc::new(std::net::TcpListener::bind("127.0.0.1:0").unwrap());
+    let address = listener.local_addr().unwrap();
+    let conduct = Conduct { max_streams: 1, ..Conduct::default() };
+    let shutdown = Shutdown::new();
+    let running = running(Config { listener: Some(listener), ..config(conduct) }, &shutdown).await;
+    let stream = TcpStream::connect(address).await.unwrap();
+    let (mut sender, connection) =
+        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
+    tokio::spawn(connection);
+    let get = |path: &str| Request::get(format!("http://{address}{path}")).body(Full::<Bytes>::default()).unwrap();
+    let ping = sender.send_request(get("/livez/ping")).await.unwrap();
+    assert_eq!(ping.into_body().collect().await.unwrap().to_bytes(), "ok");
+    let watch = sender.send_request(get("/api/v1/secrets?watch=1")).await.unwrap();
+    assert_eq!(watch.status(), StatusCode::OK);
+    let mut next = Box::pin(sender.send_request(get("/livez/ping")));
+    assert!(tokio::time::timeout(Duration::from_millis(500), &mut next).await.is_err(), "two at once");
+    drop(watch);
+    let answer = tokio::time::timeout(PATIENCE, next).await.expect("there is room again").unwrap();
+    assert_eq!(answer.status(), StatusCode::OK);
+    shutdown.trigger();
+    drop((sender, answer));
+    tokio::time::timeout(PATIENCE, running).await.expect("the server ends").unwrap().unwrap();
 }
 
 #[tokio::test]

@@ -292,3 +292,22 @@ async fn an_issuer_needs_the_way_that_it_names() {
     assert!(unknown.contains("egress selector must be either controlplane or cluster"), "{unknown}");
     assert_eq!(told("cluster", only).await, "");
 }
+
+#[tokio::test]
+async fn spans_go_to_their_collector_by_the_control_plane() {
+    let shutdown = lifecycle::Shutdown::new();
+    let ways = ways(Conduct::Lead).await;
+    let collector = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    ways.control_plane.learn("collector.test:4317", collector.local_addr().unwrap());
+    let settings = "{kind: TracingConfiguration, apiVersion: apiserver.config.k8s.io/v1, \
+                    endpoint: \"collector.test:4317\", samplingRatePerMillion: 1000000}";
+    let settings = traces::Settings::parse(settings).unwrap();
+    let server = server(&ways, |config| config.traces = Some(settings), &shutdown).await;
+    assert_eq!(text(&server, "/version").await.0, StatusCode::OK);
+    let mut preface = [0; 14];
+    let met = async { collector.accept().await.unwrap().0.read_exact(&mut preface).await };
+    tokio::time::timeout(std::time::Duration::from_secs(60), met).await.expect("the collector is asked").unwrap();
+    assert_eq!(&preface, b"PRI * HTTP/2.0");
+    assert_eq!(ways.control_plane.asked(), ["collector.test:4317"]);
+    shutdown.trigger();
+}

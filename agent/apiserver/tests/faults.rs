@@ -139,18 +139,24 @@ enum Mode {
     Well,
     Unreachable,
     Full,
+    /// What encrypts values does not answer.
+    Sealed,
+    /// What is called `broken` cannot be deleted, and other deletions take until the store is well.
+    Slow,
 }
 
 /// A store that fails when it is told to.
 struct Moody {
     inner: Arc<store::Embedded>,
     mode: watch::Sender<Mode>,
+    /// How many deletions were begun that take a while.
+    begun: watch::Sender<usize>,
 }
 
 impl Moody {
     async fn new() -> Arc<Self> {
         let inner = Arc::new(store::Embedded::in_memory().await.unwrap());
-        Arc::new(Self { inner, mode: watch::Sender::new(Mode::Well) })
+        Arc::new(Self { inner, mode: watch::Sender::new(Mode::Well), begun: watch::Sender::default() })
     }
 
     fn check(&self, writes: bool) -> store::Result<()> {
@@ -192,6 +198,15 @@ impl Store for Moody {
 
     async fn delete(&self, key: Bytes, expected: Revision) -> store::Result<WriteResult> {
         self.check(true)?;
+        let mut mode = self.mode.subscribe();
+        let (is_slow, is_broken) = (*mode.borrow() == Mode::Slow, key.ends_with(b"/broken"));
+        if is_slow && is_broken {
+            return Err(store::Error::NoSpace);
+        }
+        if is_slow {
+            self.begun.send_modify(|begun| *begun += 1);
+            let _either_way = mode.wait_for(|mode| *mode == Mode::Well).await;
+        }
         self.inner.delete(key, expected).await
     }
 
@@ -219,6 +234,14 @@ impl Store for Moody {
     async fn health(&self) -> store::Result<()> {
         self.check(false)
     }
+
+    fn is_encrypted_by_others(&self) -> bool {
+        *self.mode.borrow() == Mode::Sealed
+    }
+
+    async fn encryption_health(&self) -> Result<(), String> {
+        if *self.mode.borrow() == Mode::Sealed { std::future::pending().await } else { Ok(()) }
+    }
 }
 
 async fn on(store: &Arc<impl Store>, shutdown: &Shutdown) -> ApiService {
@@ -230,6 +253,13 @@ async fn on(store: &Arc<impl Store>, shutdown: &Shutdown) -> ApiService {
 
 fn map(name: &str, value: &str) -> Value {
     json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": {"a": value}})
+}
+
+async fn text(server: &ApiService, uri: &str) -> (StatusCode, String) {
+    let request = Request::get(uri).body(Full::<Bytes>::default()).unwrap();
+    let (head, body) = server.clone().oneshot(request).await.unwrap().into_parts();
+    let body = body.collect().await.unwrap().to_bytes();
+    (head.status, String::from_utf8(body.to_vec()).unwrap())
 }
 
 async fn get(server: &ApiService, uri: &str) -> (StatusCode, Value) {
@@ -268,6 +298,54 @@ async fn a_store_that_is_gone_is_told_and_found_again() {
     assert_eq!(send(&server, Method::POST, MAPS, JSON, map("four", "4")).await.0, StatusCode::CREATED);
     shutdown.trigger();
     others.trigger();
+}
+
+/// How long a test waits for what has to come.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_what_a_check_is_about_is_asked() {
+    let (store, shutdown) = (Moody::new().await, Shutdown::new());
+    let server = on(&store, &shutdown).await;
+    store.mode.send_replace(Mode::Sealed);
+    for path in ["/livez", "/livez/ping", "/readyz/etcd", "/readyz?exclude=kms-providers", "/"] {
+        let answer = tokio::time::timeout(PATIENCE, text(&server, path)).await;
+        let (code, body) = answer.unwrap_or_else(|_| panic!("{path} waits for others"));
+        assert_eq!(code, StatusCode::OK, "{path}: {body}");
+        assert!(path != "/" || body.contains("/readyz/kms-providers") && !body.contains("/livez/kms-providers"));
+    }
+    let mut asked = Box::pin(text(&server, "/healthz"));
+    assert!((&mut asked).now_or_never().is_none());
+    drop(asked);
+    store.mode.send_replace(Mode::Unreachable);
+    assert_eq!(text(&server, "/livez/ping").await.0, StatusCode::OK);
+    assert_eq!(text(&server, "/livez/etcd").await.0, StatusCode::INTERNAL_SERVER_ERROR);
+    shutdown.trigger();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deletion_that_fails_does_not_break_off_those_beside_it() {
+    let (store, shutdown) = (Moody::new().await, Shutdown::new());
+    let conduct = apiserver::Conduct { collection_workers: 2, ..apiserver::Conduct::default() };
+    let config = Config { authorization: Authorization::AlwaysAllow, conduct, ..Config::default() };
+    let (server, ready) = apiserver::service(config, store.clone(), &shutdown).unwrap();
+    ready.await;
+    for name in ["broken", "one", "two"] {
+        assert_eq!(send(&server, Method::POST, MAPS, JSON, map(name, "1")).await.0, StatusCode::CREATED);
+    }
+    store.mode.send_replace(Mode::Slow);
+    let (asked, mut begun) = (server.clone(), store.begun.subscribe());
+    let answer = tokio::spawn(async move { send(&asked, Method::DELETE, MAPS, JSON, Value::Null).await });
+    let met = tokio::time::timeout(PATIENCE, begun.wait_for(|begun| *begun == 1)).await;
+    met.expect("a deletion goes on beside the one that fails").unwrap();
+    store.mode.send_replace(Mode::Well);
+    let (code, status) = tokio::time::timeout(PATIENCE, answer).await.unwrap().unwrap();
+    assert_eq!((code, &status["status"]), (StatusCode::INTERNAL_SERVER_ERROR, &"Failure".into()), "{status}");
+    let (_, left) = get(&server, MAPS).await;
+    let left: Vec<&str> =
+        left["items"].as_array().unwrap().iter().filter_map(|i| i["metadata"]["name"].as_str()).collect();
+    assert_eq!(left, ["broken"]);
+    shutdown.trigger();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -2,10 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use stdx::Histogram;
+
+use crate::packet::PacketType;
 
 /// Seconds up to which dials are counted.
 const LATENCIES: &[f64] = &[0.005, 0.025, 0.1, 0.5, 2.5, 12.5];
@@ -32,22 +35,62 @@ pub struct Family {
     pub help: &'static str,
     /// The names of its labels.
     pub labels: &'static [&'static str],
-    values: Mutex<BTreeMap<Vec<&'static str>, i64>>,
+    values: Values,
+}
+
+/// Which packets there are: those that are not known are the last.
+const PACKET_TYPES: [Option<PacketType>; 8] = [
+    Some(PacketType::DialReq),
+    Some(PacketType::DialRsp),
+    Some(PacketType::CloseReq),
+    Some(PacketType::CloseRsp),
+    Some(PacketType::Data),
+    Some(PacketType::DialCls),
+    Some(PacketType::Drain),
+    None,
+];
+/// Which ways they go.
+const SEGMENTS: [&str; 2] = ["from_client", "to_client"];
+
+enum Values {
+    /// What seldom happens, by labels.
+    Rare(Mutex<BTreeMap<Vec<&'static str>, i64>>),
+    /// What happens with every piece of a stream: by type and way.
+    Packets([[AtomicU64; SEGMENTS.len()]; PACKET_TYPES.len()]),
 }
 
 impl Family {
     fn new(name: &'static str, kind: &'static str, help: &'static str, labels: &'static [&'static str]) -> Self {
-        Self { name, kind, help, labels, values: Mutex::default() }
+        Self { name, kind, help, labels, values: Values::Rare(Mutex::default()) }
     }
 
     fn add(&self, labels: &[&'static str], by: i64) {
-        *self.values.lock().entry(labels.to_vec()).or_default() += by;
+        if let Values::Rare(known) = &self.values {
+            *known.lock().entry(labels.to_vec()).or_default() += by;
+        }
+    }
+
+    fn count_packet(&self, packet: Option<PacketType>, segment: usize) {
+        if let Values::Packets(counts) = &self.values {
+            let at = packet.map_or(PACKET_TYPES.len() - 1, |packet| packet as usize);
+            counts[at][segment].fetch_add(1, Relaxed);
+        }
     }
 
     /// Values of its labels, with the number for them.
     #[must_use]
     pub fn values(&self) -> Vec<(Vec<&'static str>, i64)> {
-        self.values.lock().iter().map(|(labels, value)| (labels.clone(), *value)).collect()
+        match &self.values {
+            Values::Rare(known) => known.lock().iter().map(|(labels, value)| (labels.clone(), *value)).collect(),
+            Values::Packets(counts) => {
+                let rows = PACKET_TYPES.into_iter().zip(counts).flat_map(|(packet, ways)| {
+                    let name = packet.map_or("Unknown", PacketType::name);
+                    SEGMENTS.into_iter().zip(ways).map(move |(way, count)| (vec![name, way], count.load(Relaxed)))
+                });
+                let seen = rows.filter(|(_, count)| *count > 0);
+                seen.map(|(labels, count)| (labels, i64::try_from(count).unwrap_or(i64::MAX))).collect()
+            }
+        }
     }
 }
 
@@ -90,12 +133,13 @@ impl Default for Counts {
                 "Connections by packets.",
                 &["status"],
             ),
-            packets: Family::new(
-                "konnectivity_network_proxy_client_stream_packets_total",
-                "counter",
-                "Packets from and to this server.",
-                &["packet_type", "segment"],
-            ),
+            packets: Family {
+                name: "konnectivity_network_proxy_client_stream_packets_total",
+                kind: "counter",
+                help: "Packets from and to this server.",
+                labels: &["packet_type", "segment"],
+                values: Values::Packets(Default::default()),
+            },
             stream_errors: Family::new(
                 "konnectivity_network_proxy_client_stream_errors_total",
                 "counter",
@@ -138,12 +182,12 @@ impl Counts {
         self.dial_failures.add(&[reason], 1);
     }
 
-    pub(crate) fn sent(&self, packet: &'static str) {
-        self.packets.add(&[packet, "from_client"], 1);
+    pub(crate) fn sent(&self, packet: Option<PacketType>) {
+        self.packets.count_packet(packet, 0);
     }
 
-    pub(crate) fn received(&self, packet: &'static str) {
-        self.packets.add(&[packet, "to_client"], 1);
+    pub(crate) fn received(&self, packet: Option<PacketType>) {
+        self.packets.count_packet(packet, 1);
     }
 
     pub(crate) fn broke(&self, code: tonic::Code) {

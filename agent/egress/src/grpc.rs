@@ -60,19 +60,34 @@ async fn channel(stream: tokio::net::UnixStream) -> Result<Channel, tonic::trans
 
 /// Asks the proxy for a connection with an address.
 pub(crate) async fn dial(channel: Channel, address: &str, counts: &Arc<Counts>) -> Result<Box<dyn Io>, Error> {
+    let mut failed = Failed { counts, reason: Some("context") };
     let counted = Counted::new(counts.clone(), "dialing");
     let answer = tokio::time::timeout(STAGE_TIMEOUT, ask(channel, address, counted)).await;
-    answer.unwrap_or(Err(Error::Timeout)).inspect_err(|error| counts.dial_failed(reason(error))).map(|tunnel| {
-        let tunnel: Box<dyn Io> = Box::new(tunnel);
-        tunnel
-    })
+    let tunnel = answer.unwrap_or(Err(Error::Timeout)).inspect_err(|error| failed.reason = Some(reason(error)))?;
+    failed.reason = None;
+    Ok(Box::new(tunnel))
+}
+
+/// Counts a dial as failed when it is dropped, unless there is no reason to. Until there is another one, the reason is that
+/// somebody gave it up.
+struct Failed<'a> {
+    counts: &'a Counts,
+    reason: Option<&'static str>,
+}
+
+impl Drop for Failed<'_> {
+    fn drop(&mut self) {
+        if let Some(reason) = self.reason {
+            self.counts.dial_failed(reason);
+        }
+    }
 }
 
 async fn ask(channel: Channel, address: &str, mut counted: Counted) -> Result<Tunnel, Error> {
     let random = rand::random::<i64>() & i64::MAX;
     let (mut outgoing, packets) = mpsc::channel(QUEUE_LEN);
     let request = Packet::dial(address.to_owned(), random);
-    counted.counts().sent(request.name());
+    counted.counts().sent(request.kind());
     // Before the call: servers answer its head with their first packet only.
     outgoing.try_send(request).map_err(|_full| Error::TunnelClosed)?;
     let mut client = Grpc::new(channel);
@@ -99,7 +114,7 @@ async fn connection(incoming: &mut Streaming<Packet>, random: i64, counted: &Cou
             Error::TunnelClosed
         })?;
         let packet = packet.ok_or(Error::TunnelClosed)?;
-        counted.counts().received(packet.name());
+        counted.counts().received(packet.kind());
         match packet.payload {
             Some(Payload::DialResponse(answer)) if answer.random != random => return Err(Error::TunnelClosed),
             Some(Payload::DialResponse(answer)) if answer.error.is_empty() => return Ok(answer.connect_id),

@@ -135,8 +135,8 @@ impl Packet {
         Self::new(PacketType::CloseReq, Payload::CloseRequest(CloseRequest { connect_id }))
     }
 
-    /// What the packet is, as its metrics name it.
-    pub(crate) fn name(&self) -> &'static str {
-        PacketType::try_from(self.r#type).map_or("Unknown", PacketType::name)
+    /// What the packet is, if that is known.
+    pub(crate) fn kind(&self) -> Option<PacketType> {
+        PacketType::try_from(self.r#type).ok()
     }
 }

@@ -61,6 +61,22 @@ fn authority(host: &str, port: u16) -> String {
     if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
 }
 
+/// A dial that goes on. If it is dropped before its end it has failed, whoever gave it up.
+struct Dial<'a> {
+    counts: &'a Counts,
+    spoken: Spoken,
+    /// Where it is; none once it has succeeded.
+    stage: Option<Stage>,
+}
+
+impl Drop for Dial<'_> {
+    fn drop(&mut self) {
+        if let Some(stage) = self.stage {
+            self.counts.failed(self.spoken, stage);
+        }
+    }
+}
+
 /// A proxy that leads to a part of the network.
 pub struct Proxy {
     plan: Plan,
@@ -83,30 +99,26 @@ impl Proxy {
     /// # Errors
     /// When the proxy is not there, or does not lead there.
     pub async fn dial(&self, host: &str, port: u16) -> Result<Box<dyn Io>, Error> {
-        let (spoken, start) = (self.plan.spoken(), Instant::now());
-        self.counts.started(spoken);
-        match self.attempt(&authority(host, port)).await {
-            Ok(stream) => {
-                self.counts.succeeded(spoken, start.elapsed());
-                Ok(stream)
-            }
-            Err((stage, error)) => {
-                self.counts.failed(spoken, stage);
-                Err(error)
-            }
-        }
+        let mut dial = Dial { counts: &self.counts, spoken: self.plan.spoken(), stage: Some(Stage::Connect) };
+        let start = Instant::now();
+        self.counts.started(dial.spoken);
+        let stream = self.attempt(&authority(host, port), &mut dial.stage).await?;
+        dial.stage = None;
+        self.counts.succeeded(dial.spoken, start.elapsed());
+        Ok(stream)
     }
 
-    async fn attempt(&self, address: &str) -> Result<Box<dyn Io>, (Stage, Error)> {
-        let (connect, proxy) = (|error| (Stage::Connect, error), |error| (Stage::Proxy, error));
+    async fn attempt(&self, address: &str, stage: &mut Option<Stage>) -> Result<Box<dyn Io>, Error> {
         match &self.plan {
             Plan::Connect { .. } | Plan::ConnectBySocket { .. } => {
-                let stream = self.reach().await.map_err(connect)?;
-                http_connect::tunnel(stream, &self.plan.place(), address).await.map_err(proxy)
+                let stream = self.reach().await?;
+                *stage = Some(Stage::Proxy);
+                http_connect::tunnel(stream, &self.plan.place(), address).await
             }
             Plan::Grpc { socket } => {
-                let channel = grpc::connect(socket).await.map_err(connect)?;
-                grpc::dial(channel, address, &self.counts).await.map_err(proxy)
+                let channel = grpc::connect(socket).await?;
+                *stage = Some(Stage::Proxy);
+                grpc::dial(channel, address, &self.counts).await
             }
         }
     }
@@ -140,8 +152,7 @@ impl Way for Proxy {
 
 /// A connection with a socket of this machine; with `@` in front it lies in no folder.
 pub(crate) async fn unix(socket: &str) -> Result<UnixStream, Error> {
-    let path = socket.strip_prefix('@').map_or_else(|| socket.to_owned(), |name| format!("\0{name}"));
-    in_time(UnixStream::connect(path)).await.map_err(|error| connecting("unix", socket, &error))
+    in_time(UnixStream::connect(&*stdx::socket_path(socket))).await.map_err(|error| connecting("unix", socket, &error))
 }
 
 fn connecting(network: &'static str, proxy: &str, error: &io::Error) -> Error {

@@ -49,7 +49,7 @@ impl Tunnel {
 
     /// What a packet says to whoever reads.
     fn take(&mut self, packet: Packet) {
-        self.counted.counts().received(packet.name());
+        self.counted.counts().received(packet.kind());
         match packet.payload {
             Some(Payload::Data(data)) if data.connect_id == self.id => self.unread = data.data,
             Some(Payload::CloseResponse(end)) if end.connect_id == self.id => {
@@ -75,7 +75,7 @@ impl Tunnel {
         let gone = |_| io::Error::from(io::ErrorKind::BrokenPipe);
         ready!(self.outgoing.poll_ready(cx)).map_err(gone)?;
         let packet = packet();
-        self.counted.counts().sent(packet.name());
+        self.counted.counts().sent(packet.kind());
         Poll::Ready(self.outgoing.start_send(packet).map_err(gone))
     }
 }

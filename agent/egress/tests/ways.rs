@@ -297,6 +297,34 @@ async fn what_a_proxy_of_packets_says_of_the_server_is_told() {
 }
 
 #[tokio::test]
+async fn a_dial_that_is_given_up_has_failed() {
+    let folder = tempfile::tempdir().unwrap();
+    let (http, packets) = (folder.path().join("http.sock"), folder.path().join("packets.sock"));
+    let places = Places::of(&[]);
+    Connect::start(Listen::Socket(http.clone()), places.clone(), Conduct::Hang).await;
+    let _proxy = Packets::start(&packets, places.clone(), Conduct::Hang);
+    for (protocol, spoken, socket) in [("HTTPConnect", "http_connect", &http), ("GRPC", "grpc", &packets)] {
+        let egress = by_socket(protocol, socket);
+        let asked = places.asked().len();
+        let mut dial = Box::pin(dial(&egress));
+        // Its proxy was asked for the way, and does not answer.
+        let met = async {
+            while places.asked().len() == asked {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::select! {
+            _ = &mut dial => panic!("the proxy does not answer"),
+            () = met => {}
+        }
+        drop(dial);
+        assert_eq!(dials(&egress, (spoken, "uds")), [1, 0, 1, 0]);
+        let failures = count(&egress, "konnectivity_network_proxy_client_dial_failure_total", &["context"]);
+        assert_eq!(failures, i64::from(protocol == "GRPC"));
+    }
+}
+
+#[tokio::test]
 async fn who_does_not_read_stops_who_writes() {
     // A server that says as much as anybody takes.
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -311,11 +339,20 @@ async fn who_does_not_read_stops_who_writes() {
     let folder = tempfile::tempdir().unwrap();
     let socket = folder.path().join("proxy.sock");
     let _proxy = Packets::start(&socket, Places::of(&[(NAME, address)]), Conduct::Lead);
-    let stream = dial(&by_socket("GRPC", &socket)).await.unwrap();
+    let mut stream = dial(&by_socket("GRPC", &socket)).await.unwrap();
     let mut said = said.subscribe();
     // It stops when all buffers on the way are full, those of the kernel included.
     while tokio::time::timeout(Duration::from_millis(500), said.changed()).await.is_ok() {
         assert!(*said.borrow_and_update() < 64 << 20, "nothing stops it");
     }
-    drop(stream);
+    let before = *said.borrow_and_update();
+    assert!(before > 0, "nothing was said at all");
+    // It was stopped, and not stuck: who reads on hears on.
+    let mut read = vec![0; 1 << 20];
+    let on = async {
+        while *said.borrow() <= before + (1 << 20) {
+            stream.read_exact(&mut read).await.unwrap();
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), on).await.expect("it goes on");
 }

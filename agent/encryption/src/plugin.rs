@@ -87,13 +87,7 @@ impl Plugin {
         let shown = PathBuf::from(&path);
         let connector = tower::service_fn(move |_: http::Uri| {
             let path = path.clone();
-            async move {
-                let stream = match path.strip_prefix('@') {
-                    Some(name) => abstract_stream(name)?,
-                    None => UnixStream::connect(&path).await?,
-                };
-                Ok::<_, std::io::Error>(TokioIo::new(stream))
-            }
+            async move { UnixStream::connect(&*stdx::socket_path(&path)).await.map(TokioIo::new) }
         });
         // The name is never looked up: the connector knows one place only.
         let channel = Endpoint::from_static("http://localhost").connect_timeout(timeout);
@@ -136,14 +130,6 @@ impl Plugin {
         let late = || PluginError::Timeout { path: self.path.clone(), after: self.timeout };
         tokio::time::timeout(self.timeout, exchange).await.unwrap_or_else(|_| Err(late()))
     }
-}
-
-fn abstract_stream(name: &str) -> std::io::Result<UnixStream> {
-    use std::os::linux::net::SocketAddrExt as _;
-    let address = std::os::unix::net::SocketAddr::from_abstract_name(name)?;
-    let stream = std::os::unix::net::UnixStream::connect_addr(&address)?;
-    stream.set_nonblocking(true)?;
-    UnixStream::from_std(stream)
 }
 
 /// An id by which plugin and server name one request in their logs.

@@ -284,27 +284,27 @@ impl Store for Encrypted {
         self.inner.health().await
     }
 
-    async fn sizes(&self) -> ::store::Result<Vec<u64>> {
-        self.inner.sizes().await
+    async fn size(&self) -> ::store::Result<Option<u64>> {
+        self.inner.size().await
     }
 
-    /// Plugins are asked one after the other. Where the configuration may change there may be some soon.
-    async fn encryption_health(&self) -> Option<Result<(), String>> {
+    /// Where the configuration may change there may be plugins soon.
+    fn is_encrypted_by_others(&self) -> bool {
+        self.settings.reloads || !self.shared.configuration.load().envelopes.is_empty()
+    }
+
+    /// Plugins are asked together, each for as long as it may take.
+    async fn encryption_health(&self) -> Result<(), String> {
         let configuration = self.shared.configuration.load_full();
-        if configuration.envelopes.is_empty() && !self.settings.reloads {
-            return None;
-        }
-        let mut ill = Vec::new();
-        for (at, envelope) in configuration.envelopes.iter().enumerate() {
-            if let Err(why) = envelope.probe().await {
-                ill.push(format!("kms-provider-{at}: {why}"));
-            }
-        }
-        Some(match ill.as_slice() {
+        let probes = configuration.envelopes.iter().enumerate().map(|(at, envelope)| async move {
+            envelope.probe().await.err().map(|why| format!("kms-provider-{at}: {why}"))
+        });
+        let ill: Vec<String> = futures::future::join_all(probes).await.into_iter().flatten().collect();
+        match ill.as_slice() {
             [] => Ok(()),
             [one] => Err(one.clone()),
             some => Err(format!("[{}]", some.join(", "))),
-        })
+        }
     }
 
     async fn is_stale(&self, key: &[u8]) -> ::store::Result<bool> {

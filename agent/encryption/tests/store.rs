@@ -119,10 +119,10 @@ async fn new_keys_write_and_old_ones_still_read() {
     s.store.create(PLACE.into(), VALUE.into(), None).await.unwrap();
     assert!(!s.store.is_stale(PLACE.as_bytes()).await.unwrap());
     // There may be plugins after a change; without a chance of that there is nothing to fall ill.
-    assert_eq!(s.store.encryption_health().await, Some(Ok(())));
+    assert_eq!((s.store.is_encrypted_by_others(), s.store.encryption_health().await), (true, Ok(())));
     let fixed = Settings { path: s.path.clone(), reloads: false };
     let fixed = Encrypted::new(s.raw.clone(), fixed, resource_of()).await.unwrap();
-    assert_eq!(fixed.encryption_health().await, None);
+    assert!(!fixed.is_encrypted_by_others());
     // A broken configuration changes nothing.
     std::fs::write(&s.path, document("[{aescbc: {keys: []}}]")).unwrap();
     assert!(!s.store.reload().await);
@@ -227,11 +227,11 @@ async fn a_plugin_encrypts_the_seeds_of_keys() {
     assert!(lies_there(&*s.raw).await.starts_with(b"k8s:enc:kms:v2:plug:"));
     assert_eq!(lies_there(&s.store).await, VALUE);
     assert!(!s.store.is_stale(PLACE.as_bytes()).await.unwrap());
-    assert_eq!(s.store.encryption_health().await, Some(Ok(())));
+    assert_eq!((s.store.is_encrypted_by_others(), s.store.encryption_health().await), (true, Ok(())));
     // Another server, which has only what lies there and the plugin.
     let other = Settings { path: s.path.clone(), reloads: false };
     let other = Encrypted::new(s.raw.clone(), other, resource_of()).await.unwrap();
-    assert_eq!(other.encryption_health().await, Some(Ok(())));
+    assert_eq!(other.encryption_health().await, Ok(()));
     assert_eq!(lies_there(&other).await, VALUE);
     // What upstream wrote by the same plugin.
     let upstream = Bytes::from(STANDARD.decode(UPSTREAM_KMS).unwrap());
@@ -252,7 +252,7 @@ async fn without_its_plugin_nothing_is_written_and_the_reason_is_told() {
     let s = setting(kms).await;
     let error = s.store.create(PLACE.into(), VALUE.into(), None).await.unwrap_err().to_string();
     assert!(error.contains(PLACE) && error.contains("the plugin \"plug\" was never well"), "{error}");
-    let told = s.store.encryption_health().await.unwrap().unwrap_err();
+    let told = s.store.encryption_health().await.unwrap_err();
     let begin = "kms-provider-0: failed to perform status section of the healthz check for KMS Provider plug, error: ";
     assert!(told.starts_with(begin), "{told}");
     assert!(s.raw.get(PLACE.as_bytes(), None).await.unwrap().kv.is_none());

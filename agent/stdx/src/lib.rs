@@ -1,5 +1,5 @@
 //! Words every crate shares: back-off, error chains, quotes, bounded containers, documents read with precise errors,
-//! histograms.
+//! histograms, names of sockets.
 //!
 //! Nothing here knows the domain, a clock, a file or a socket. Randomness and time are arguments.
 
@@ -13,6 +13,7 @@ mod histogram;
 mod number;
 mod quote;
 mod ring;
+mod socket;
 
 pub use backoff::Backoff;
 pub use chain::{Chain, chain};
@@ -21,3 +22,4 @@ pub use histogram::Histogram;
 pub use number::{go_float, go_json_float, go_number};
 pub use quote::{Quoted, quoted};
 pub use ring::LineRing;
+pub use socket::socket_path;

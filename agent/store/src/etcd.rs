@@ -221,11 +221,11 @@ impl Store for Etcd {
         self.endpoints.write("compact", call).await.map(drop).map_err(|refusal| refusal.error)
     }
 
-    async fn sizes(&self) -> Result<Vec<u64>> {
+    async fn size(&self) -> Result<Option<u64>> {
         // Members grow apart until they are defragmented; the one that answers stands for all.
         let call = |member: Arc<Member>| async move { member.client.maintenance_client().status().await };
         let status = self.endpoints.read("status", call).await?;
-        Ok(vec![status.db_size().unsigned_abs()])
+        Ok(Some(status.db_size().unsigned_abs()))
     }
 
     async fn health(&self) -> Result<()> {

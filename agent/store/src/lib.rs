@@ -76,14 +76,19 @@ pub trait Store: Send + Sync + 'static {
     /// Whether reads and writes can be served now.
     async fn health(&self) -> Result<()>;
 
-    /// Bytes that the database takes on each member that tells so; none where nothing does.
-    async fn sizes(&self) -> Result<Vec<u64>> {
-        Ok(Vec::new())
+    /// Bytes that the database takes on the member that answers; none where nobody tells.
+    async fn size(&self) -> Result<Option<u64>> {
+        Ok(None)
     }
 
-    /// Whether what encrypts values is well, and why not; nothing where no such thing can fall ill.
-    async fn encryption_health(&self) -> Option<std::result::Result<(), String>> {
-        None
+    /// Whether something encrypts values that can fall ill, or may soon.
+    fn is_encrypted_by_others(&self) -> bool {
+        false
+    }
+
+    /// Whether what encrypts values is well, and why not.
+    async fn encryption_health(&self) -> std::result::Result<(), String> {
+        Ok(())
     }
 
     /// Whether a key's value lies there in another form than it would be written in now, so that writing the same again

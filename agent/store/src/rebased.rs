@@ -121,11 +121,15 @@ impl Store for Rebased {
         self.inner.health().await
     }
 
-    async fn sizes(&self) -> Result<Vec<u64>> {
-        self.inner.sizes().await
+    async fn size(&self) -> Result<Option<u64>> {
+        self.inner.size().await
     }
 
-    async fn encryption_health(&self) -> Option<std::result::Result<(), String>> {
+    fn is_encrypted_by_others(&self) -> bool {
+        self.inner.is_encrypted_by_others()
+    }
+
+    async fn encryption_health(&self) -> std::result::Result<(), String> {
         self.inner.encryption_health().await
     }
 

@@ -46,7 +46,7 @@ impl Context {
     }
 
     fn text(&self) -> String {
-        format!("00-{}-{}-{:02x}", hex(&self.trace), hex(&self.span), u8::from(self.is_sampled))
+        format!("00-{}-{}-{:02x}", stdx::hex(&self.trace), stdx::hex(&self.span), u8::from(self.is_sampled))
     }
 
     /// Tells another server.
@@ -69,10 +69,6 @@ impl Context {
 /// Tells a server that is about to be asked which span asks.
 pub fn inject(headers: &mut HeaderMap) {
     let _outside = CURRENT.try_with(|current| current.context.put(headers));
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Lower case digits only, as the rules have it.

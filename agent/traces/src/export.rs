@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
+use client::Way;
 use http::uri::PathAndQuery;
 use hyper_util::rt::TokioIo;
 use lifecycle::Shutdown;
@@ -31,6 +32,8 @@ const BACKOFF: stdx::Backoff =
     stdx::Backoff { initial: Duration::from_secs(1), factor: 2.0, max: Duration::from_secs(10), jitter: 0.0 };
 /// How long the last spans may take at a shutdown.
 const LAST: Duration = Duration::from_secs(2);
+/// The port of a host that is given without one.
+const HTTP: u16 = 80;
 const METHOD: &str = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";
 
 /// Sends spans.
@@ -43,13 +46,13 @@ pub struct Exporter {
 
 impl Exporter {
     pub(crate) fn new(
-        endpoint: &Endpoint,
+        channel: Result<Channel, String>,
         (service, instance): (&str, &str),
         (spans, dropped): (mpsc::Receiver<Span>, Arc<AtomicU64>),
     ) -> Self {
         let attributes = [("service.name", service), ("service.instance.id", instance)];
         let attributes = attributes.into_iter().map(|(key, value)| KeyValue::new(key, value)).collect();
-        Self { channel: channel(endpoint), resource: Resource { attributes }, spans, dropped }
+        Self { channel, resource: Resource { attributes }, spans, dropped }
     }
 
     #[cfg(test)]
@@ -162,32 +165,30 @@ fn is_passing(code: Code) -> bool {
     )
 }
 
-/// A connection that is made when it is needed, and made again.
-fn channel(endpoint: &Endpoint) -> Result<Channel, String> {
+/// A connection that is made when it is needed, and made again. A way leads to hosts, not to sockets of this machine.
+pub(crate) fn channel(endpoint: &Endpoint, way: Option<Arc<dyn Way>>) -> Result<Channel, String> {
     match endpoint {
         Endpoint::Host(host) => {
             let target = Target::from_shared(format!("http://{host}")).map_err(|error| error.to_string())?;
-            Ok(target.connect_timeout(TIMEOUT).connect_lazy())
+            let target = target.connect_timeout(TIMEOUT);
+            let Some(way) = way else { return Ok(target.connect_lazy()) };
+            let connector = tower::service_fn(move |place: http::Uri| {
+                let way = way.clone();
+                let host = place.host().unwrap_or_default().trim_matches(['[', ']']).to_owned();
+                async move { way.reach(&host, place.port_u16().unwrap_or(HTTP)).await.map(TokioIo::new) }
+            });
+            Ok(target.connect_with_connector_lazy(connector))
         }
         Endpoint::Socket(path) => {
             let path = path.clone();
             let connector = tower::service_fn(move |_: http::Uri| {
                 let path = path.clone();
-                async move { connect(&path).await.map(TokioIo::new) }
+                async move { UnixStream::connect(&*stdx::socket_path(&path)).await.map(TokioIo::new) }
             });
             // The name is never looked up: the connector knows one place only.
             Ok(Target::from_static("http://localhost").connect_timeout(TIMEOUT).connect_with_connector_lazy(connector))
         }
     }
-}
-
-async fn connect(path: &str) -> std::io::Result<UnixStream> {
-    use std::os::linux::net::SocketAddrExt as _;
-    let Some(name) = path.strip_prefix('@') else { return UnixStream::connect(path).await };
-    let address = std::os::unix::net::SocketAddr::from_abstract_name(name)?;
-    let stream = std::os::unix::net::UnixStream::connect_addr(&address)?;
-    stream.set_nonblocking(true)?;
-    UnixStream::from_std(stream)
 }
 
 #[cfg(test)]
@@ -214,12 +215,9 @@ mod tests {
         response
     }
 
-    #[tokio::test]
-    async fn spans_reach_their_collector() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("otel");
-        let listener = UnixListener::bind(&path).unwrap();
-        let (told, mut seen) = mpsc::channel(4);
+    /// Takes spans over gRPC.
+    fn collect(listener: UnixListener) -> mpsc::Receiver<(String, ExportRequest)> {
+        let (told, seen) = mpsc::channel(4);
         tokio::spawn(async move {
             loop {
                 let (stream, _) = listener.accept().await.unwrap();
@@ -237,17 +235,48 @@ mod tests {
                 tokio::spawn(server.serve_connection(TokioIo::new(stream), serve));
             }
         });
-        let endpoint = Endpoint::Socket(path.to_str().unwrap().to_owned());
-        let (tracer, exporter) = Tracer::new(&Settings { endpoint, rate_per_million: 1_000_000 }, "apiserver", "me");
-        let shutdown = Shutdown::new();
-        drop(tracer.begin(Origin::Trusted(None), || "GET".to_owned(), Kind::Server));
-        // What is left at the end is sent, too.
-        shutdown.trigger();
-        exporter.run(&shutdown).await;
-        let (path, request) = seen.recv().await.unwrap();
-        assert_eq!(path, METHOD);
-        let [spans] = &request.resource_spans[..] else { panic!("{request:?}") };
-        assert_eq!(spans.resource.as_ref().unwrap().attributes[0], KeyValue::new("service.name", "apiserver"));
-        assert_eq!(spans.scope_spans[0].spans[0].name, "GET");
+        seen
+    }
+
+    /// Leads everywhere by one socket.
+    #[derive(Debug)]
+    struct By(String);
+
+    impl Way for By {
+        fn reach<'a>(
+            &'a self,
+            host: &'a str,
+            port: u16,
+        ) -> futures::future::BoxFuture<'a, std::io::Result<Box<dyn client::Io>>> {
+            assert_eq!((host, port), ("collector.test", 4317));
+            Box::pin(async { Ok(Box::new(UnixStream::connect(&self.0).await?) as Box<dyn client::Io>) })
+        }
+    }
+
+    #[tokio::test]
+    async fn spans_reach_their_collector() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("otel").to_str().unwrap().to_owned();
+        let hidden = format!("@{path}");
+        for (socket, endpoint, way) in [
+            (&path, Endpoint::Socket(path.clone()), None),
+            (&hidden, Endpoint::Socket(hidden.clone()), None),
+            (&path, Endpoint::Host("collector.test:4317".to_owned()), Some(Arc::new(By(path.clone())) as _)),
+        ] {
+            let _free_again = std::fs::remove_file(&path);
+            let mut seen = collect(UnixListener::bind(&*stdx::socket_path(socket)).unwrap());
+            let settings = Settings { endpoint, rate_per_million: 1_000_000 };
+            let (tracer, exporter) = Tracer::new(&settings, ("apiserver", "me"), way);
+            let shutdown = Shutdown::new();
+            drop(tracer.begin(Origin::Trusted(None), || "GET".to_owned(), Kind::Server));
+            // What is left at the end is sent, too.
+            shutdown.trigger();
+            exporter.run(&shutdown).await;
+            let (path, request) = seen.try_recv().unwrap();
+            assert_eq!(path, METHOD);
+            let [spans] = &request.resource_spans[..] else { panic!("{request:?}") };
+            assert_eq!(spans.resource.as_ref().unwrap().attributes[0], KeyValue::new("service.name", "apiserver"));
+            assert_eq!(spans.scope_spans[0].spans[0].name, "GET");
+        }
     }
 }

@@ -4,7 +4,8 @@
 //!  traceparent ─▶ Tracer ── sampled? ─▶ Span ── at its end ─▶ bounded queue ─▶ Exporter ── gRPC ─▶ collector
 //!                                        └─ child spans, and traceparent for servers that are asked
 //! ```
-//! Invariants: what is not sampled costs a random number; nobody waits for the collector, and spans that find the queue
+//! Invariants: what is not sampled costs random numbers, and where it is a part of somebody's trace a context to tell
+//! others of; nobody waits for the collector, and spans that find the queue
 //! full are dropped and counted; whether a trace of somebody's is sampled is for those to say who are trusted.
 //!
 //! It knows no requests: whoever serves them names their spans.

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Instant, SystemTime};
 
+use client::Way;
 use tokio::sync::mpsc;
 
 use crate::context::Context;
-use crate::export::{Exporter, QUEUE_LEN};
+use crate::export::{Exporter, QUEUE_LEN, channel};
 use crate::proto::{self, KeyValue, Link, Status};
 use crate::settings::Settings;
 
@@ -68,13 +69,14 @@ pub struct Span {
 }
 
 impl Tracer {
-    /// A tracer of a service, and what takes its spans to the collector.
+    /// A tracer of a service, by its name and that of its instance, and what takes its spans to the collector: straight, or
+    /// by a way that leads there.
     #[must_use]
-    pub fn new(settings: &Settings, service: &str, instance: &str) -> (Self, Exporter) {
+    pub fn new(settings: &Settings, service: (&str, &str), way: Option<Arc<dyn Way>>) -> (Self, Exporter) {
         let (queue, spans) = mpsc::channel(QUEUE_LEN);
         let dropped = Arc::new(AtomicU64::new(0));
         let below = u64::try_from((u128::from(settings.rate_per_million) << 63) / 1_000_000).unwrap_or(1 << 63);
-        let exporter = Exporter::new(&settings.endpoint, (service, instance), (spans, dropped.clone()));
+        let exporter = Exporter::new(channel(&settings.endpoint, way), service, (spans, dropped.clone()));
         (Self(Arc::new(Shared { below, queue, dropped })), exporter)
     }
 
@@ -134,6 +136,14 @@ impl Span {
     #[must_use]
     pub fn is_recorded(&self) -> bool {
         self.record.is_some()
+    }
+
+    /// It began earlier than it was made, if that is known.
+    pub fn since(&mut self, started: Option<Instant>) {
+        let (Some(started), Some(record)) = (started, &mut self.record) else { return };
+        let before = u64::try_from(self.started.saturating_duration_since(started).as_nanos()).unwrap_or(0);
+        record.start_time_unix_nano = record.start_time_unix_nano.saturating_sub(before);
+        self.started = self.started.min(started);
     }
 
     /// Tells something about it.
@@ -196,12 +206,14 @@ fn nanos() -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::settings::Endpoint;
 
     fn tracer(rate_per_million: u32) -> (Tracer, mpsc::Receiver<proto::Span>) {
         let settings = Settings { endpoint: Endpoint::default(), rate_per_million };
-        let (tracer, exporter) = Tracer::new(&settings, "test", "1");
+        let (tracer, exporter) = Tracer::new(&settings, ("test", "1"), None);
         (tracer, exporter.into_spans())
     }
 
@@ -237,6 +249,21 @@ mod tests {
         assert!(!half.samples(&trace));
         trace[8] = 0x7f;
         assert!(half.samples(&trace));
+    }
+
+    #[tokio::test]
+    async fn a_span_may_have_begun_before_it_was_made() {
+        let (tracer, mut spans) = tracer(1_000_000);
+        let mut span = root(&tracer, Origin::Trusted(None));
+        let now = nanos();
+        span.since(Instant::now().checked_sub(Duration::from_secs(7)));
+        drop(span);
+        let span = spans.try_recv().unwrap();
+        let (start, end) = (span.start_time_unix_nano, span.end_time_unix_nano);
+        assert!(
+            now.abs_diff(start + 7_000_000_000) < 1_000_000_000 && now.abs_diff(end) < 1_000_000_000,
+            "{start} {end}"
+        );
     }
 
     #[tokio::test]

@@ -23,6 +23,7 @@ use apiserver::{
 };
 use clap::{ArgAction, Args};
 use egress::{Egress, Selection};
+use lifecycle::Shutdown;
 use store::{Rebased, Store};
 
 use crate::logs::{self, Format, Logs};
@@ -177,9 +178,11 @@ pub(crate) fn run(options: Options) -> Result<()> {
         let config = Config { egress, ..config(&options)? };
         let compacting = store.clone();
         let prefix = prefix(&options.etcd_prefix);
-        let store = options.encryption.wrap(store, &prefix, &shutdown).await?;
+        // What the server needs to its end ends after it, which may be long after it was asked to.
+        let background = Shutdown::new();
+        let store = options.encryption.wrap(store, &prefix, &background).await?;
         let store = if prefix == ROOT { store } else { Arc::new(Rebased::new(store, ROOT, &prefix)) };
-        let (stop, every) = (shutdown.clone(), options.etcd_compaction_interval);
+        let (stop, every) = (background.clone(), options.etcd_compaction_interval);
         let compactor = tokio::spawn(async move {
             if !every.is_zero() {
                 store::run_compactor(&*compacting, every, async move { stop.wait().await }).await;
@@ -187,7 +190,7 @@ pub(crate) fn run(options: Options) -> Result<()> {
         });
         let tidying = tokio::spawn(give_memory_back());
         let served = apiserver::run(config, store, shutdown.clone()).await.context("serving the API");
-        shutdown.trigger();
+        background.trigger();
         tidying.abort();
         compactor.await.context("the compactor ended badly")?;
         served
@@ -204,7 +207,7 @@ async fn give_memory_back() {
 }
 
 /// What keys are called by.
-const ROOT: &str = "/registry";
+pub(crate) const ROOT: &str = "/registry";
 
 /// A prefix with a slash before it and none behind, as upstream makes one of whatever is given.
 fn prefix(text: &str) -> String {
@@ -214,7 +217,7 @@ fn prefix(text: &str) -> String {
 
 /// By which proxies others are reached.
 fn egress(options: &Options) -> Result<Egress> {
-    let path = options.egress_selector_config_file.as_deref().filter(|path| !path.as_os_str().is_empty());
+    let path = options.egress_selector_config_file.as_deref();
     path.map_or_else(|| Ok(Egress::default()), |path| Ok(Egress::from_file(path)?))
 }
 
@@ -300,6 +303,7 @@ fn config(options: &Options) -> Result<Config> {
 /// The flags by name, with the values given and the defaults of the others.
 fn in_force(words: impl Iterator<Item = OsString>) -> BTreeMap<String, String> {
     let command = Options::augment_args(clap::Command::new("apiserver").no_binary_name(true));
+    let words = crate::arguments::without_empty_paths(&command, words.collect());
     let Ok(matches) = command.clone().try_get_matches_from(words) else { return BTreeMap::new() };
     let value = |flag: &clap::Arg, name: &str| match matches.get_raw(flag.get_id().as_str()) {
         Some(values) => values.map(|value| value.to_string_lossy()).collect::<Vec<_>>().join(","),
@@ -326,7 +330,7 @@ impl Options {
 
 /// The settings of admission plugins, as far as there is a file.
 fn admission(options: &Options) -> Result<AdmissionSettings> {
-    let path = options.admission_control_config_file.as_deref().filter(|path| !path.as_os_str().is_empty());
+    let path = options.admission_control_config_file.as_deref();
     let has_limit = options.enable_admission_plugins.iter().any(|plugin| plugin == "EventRateLimit");
     match path {
         Some(path) => Ok(AdmissionSettings::from_file(path)?),
@@ -384,5 +388,7 @@ mod tests {
     fn of_a_flag_given_again_the_last_value_counts() {
         let words = ["--token-auth-file=/a", "--secure-port=1", "--token-auth-file=/b"];
         assert_eq!(in_force(words.into_iter().map(Into::into))["token-auth-file"], "/b");
+        let words = ["--secure-port=7", "--tracing-config-file=", "--egress-selector-config-file="];
+        assert_eq!(in_force(words.into_iter().map(Into::into))["secure-port"], "7");
     }
 }

@@ -29,9 +29,11 @@ pub(crate) fn run() -> Result<()> {
         documents::check(&manifest)?;
         let addresses = node::addresses(&manifest)?;
         let first = *addresses.first().context("the machine has no address")?;
-        let store = store(&manifest, first, &shutdown).await?;
+        // What the API server needs to its end ends after it.
+        let background = Shutdown::new();
+        let store = store(&manifest, first, &background).await?;
         let tasks = Tasks::new();
-        let (compacted, stop) = (store.clone(), shutdown.clone());
+        let (compacted, stop) = (store.clone(), background.clone());
         tasks.spawn("compactor", async move {
             store::run_compactor(&*compacted, COMPACT_EVERY, async move { stop.wait().await }).await;
         });
@@ -45,6 +47,7 @@ pub(crate) fn run() -> Result<()> {
         objects::start(&tasks, &shutdown, admin("bootstrap")?, &manifest)?;
         let served = apiserver::run(api_server(&manifest, first)?, store, shutdown.clone()).await;
         shutdown.trigger();
+        background.trigger();
         let stuck = tasks.drain(DRAIN).await;
         if !stuck.is_empty() {
             tracing::warn!(?stuck, "parts did not end in time");
@@ -80,7 +83,7 @@ async fn store(manifest: &Manifest, address: IpAddr, shutdown: &Shutdown) -> Res
     let store = Arc::new(store::Etcd::new(config).await.context("preparing the connection to etcd")?);
     let Some(path) = documents::encryption(Path::new(paths::API_SERVER), manifest) else { return Ok(store) };
     let settings = encryption::Settings { path, reloads: true };
-    super::apiserver::encryption::encrypted((store, "/registry"), settings, shutdown)
+    super::apiserver::encryption::encrypted((store, super::apiserver::ROOT), settings, shutdown)
         .await
         .context("control-plane.encryption")
 }

@@ -11,8 +11,23 @@ use crate::wire::{put_bytes, put_key, put_nested, put_uint};
 /// What was found beside the values: paths of fields that the message does not have.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Report {
-    /// Unknown fields, as `spec.containers[0].foo`, in the order of the text.
+    /// Unknown fields, as `spec.containers[0].foo`, in the order in which they were met.
     pub unknown: Vec<String>,
+    bytes: usize,
+}
+
+/// Bytes of all paths in a report. Each may be as long as the whole text; what comes behind them is not noted.
+const MAX_BYTES: usize = 16 << 20;
+
+impl Report {
+    /// Notes an unknown field.
+    pub fn note(&mut self, path: impl FnOnce() -> String) {
+        if self.bytes < MAX_BYTES {
+            let path = path();
+            self.bytes += path.len();
+            self.unknown.push(path);
+        }
+    }
 }
 
 /// A value that does not fit its field.
@@ -193,8 +208,8 @@ impl<'v> Reader<'v> {
             let is_type_meta = message.type_meta && TYPE_META.contains(&key.as_str());
             if !is_type_meta && message.field(key).is_none() {
                 self.path.push(Step::Key(key));
-                let path = self.path_text();
-                self.report.unknown.push(path);
+                let path = &self.path;
+                self.report.note(|| path_text(path));
                 self.path.pop();
             }
         }
@@ -430,7 +445,7 @@ impl<'v> Reader<'v> {
             Value::Object(_) => "object".to_owned(),
         };
         Issue {
-            path: self.path_text(),
+            path: path_text(&self.path),
             found,
             expected: expected.to_owned(),
             message: message.name,
@@ -452,22 +467,22 @@ impl<'v> Reader<'v> {
         }
         text
     }
+}
 
-    fn path_text(&self) -> String {
-        let mut text = String::new();
-        for step in &self.path {
-            match step {
-                Step::Inline(_) => {}
-                Step::Field(_, name) | Step::Key(name) if text.is_empty() => text.push_str(name),
-                Step::Field(_, name) | Step::Key(name) => {
-                    text.push('.');
-                    text.push_str(name);
-                }
-                Step::Index(index) => text.push_str(&format!("[{index}]")),
+fn path_text(path: &[Step<'_>]) -> String {
+    let mut text = String::new();
+    for step in path {
+        match step {
+            Step::Inline(_) => {}
+            Step::Field(_, name) | Step::Key(name) if text.is_empty() => text.push_str(name),
+            Step::Field(_, name) | Step::Key(name) => {
+                text.push('.');
+                text.push_str(name);
             }
+            Step::Index(index) => text.push_str(&format!("[{index}]")),
         }
-        text
     }
+    text
 }
 
 /// `v1.Pod` for `k8s.io.api.core.v1.Pod`.

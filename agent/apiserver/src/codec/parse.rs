@@ -7,7 +7,9 @@ use api::transcode::{self, Report};
 use serde::de::DeserializeSeed;
 use serde_json::Value;
 
-use super::reading::{self, Notes, Tree};
+use super::guide::Guide;
+use super::reading::{Notes, Tree};
+use super::told::Complaint;
 use super::{hostile, lines, plain, syntax};
 use crate::negotiate::Encoding;
 use crate::status::{Failure, Result};
@@ -44,8 +46,8 @@ fn parse_json(bytes: &[u8]) -> Result<Parsed<'_>> {
 
 fn read_json(text: &[u8]) -> Option<Parsed<'_>> {
     let mut notes = Notes::default();
-    let value = read_noting(text, &mut notes)?;
-    Some(Parsed { text, value, duplicates: told(notes.duplicates), unknown: None })
+    let value = read_noting(text, Guide::Anything, &mut notes)?;
+    Some(Parsed { text, value, duplicates: notes.told.texts(), unknown: None })
 }
 
 /// Reads what only Go's reader takes.
@@ -55,14 +57,10 @@ fn read_mended(bytes: &[u8]) -> Option<Parsed<'static>> {
     Some(Parsed { value, duplicates, ..Parsed::default() })
 }
 
-fn read_noting(text: &[u8], notes: &mut Notes) -> Option<Value> {
+fn read_noting(text: &[u8], guide: Guide, notes: &mut Notes) -> Option<Value> {
     let mut reader = serde_json::Deserializer::from_slice(text);
-    let seed = Tree { path: String::new(), notes };
+    let seed = Tree { guide, notes };
     seed.deserialize(&mut reader).and_then(|v| reader.end().map(|()| v)).ok()
-}
-
-fn told(duplicates: Vec<String>) -> Vec<String> {
-    duplicates.iter().map(|path| reading::duplicate(path)).collect()
 }
 
 /// Reads the JSON of a patch, or says why it is none.
@@ -120,16 +118,17 @@ fn parse_yaml(bytes: &[u8]) -> Result<Parsed<'_>> {
     if hostile::nests_deeply(bytes) {
         return Err(Failure::bad_request(yaml_complaint(TOO_DEEP)));
     }
-    let mut notes = Notes { is_yaml: true, ..Notes::default() };
+    let mut notes = Notes::of_yaml();
     let modern = std::str::from_utf8(bytes).map(plain::modern).unwrap_or_default();
     let read = if modern.is_empty() { bytes } else { modern.as_bytes() };
     let Some(reader) = serde_yaml_ng::Deserializer::from_slice(read).next() else {
         return Ok(Parsed::default());
     };
-    let read = Tree { path: String::new(), notes: &mut notes }.deserialize(reader);
+    let read = Tree { guide: Guide::Anything, notes: &mut notes }.deserialize(reader);
     let told = |e: &dyn fmt::Display| notes.problem.clone().unwrap_or_else(|| yaml_complaint(&e.to_string()));
     let value = read.map_err(|e| Failure::bad_request(told(&e)))?;
-    let lines = lines::of_duplicates(bytes, &notes.duplicates);
+    let paths: Vec<&str> = notes.told.complaints().iter().map(Complaint::path).collect();
+    let lines = lines::of_duplicates(bytes, &paths);
     let text = format!("yaml: unmarshal errors:\n  {}", lines.join("\n  "));
     let duplicates = if lines.is_empty() { Vec::new() } else { vec![text] };
     Ok(Parsed { value, duplicates, ..Parsed::default() })
@@ -201,24 +200,28 @@ impl Parsed<'_> {
             let _told_later = transcode::value_to_proto(message, &self.value, &mut report);
             report.unknown
         };
-        let unknown = self.unknown.clone().unwrap_or_else(looked);
+        let first = match &self.unknown {
+            Some(unknown) => unknown.first().cloned(),
+            None => looked().into_iter().next(),
+        };
         let (mut told, twice): (Vec<_>, Vec<_>) = self.duplicates.iter().cloned().partition(|d| d.starts_with("yaml:"));
-        match (unknown.len(), twice.len()) {
-            (0, _) => told.extend(twice),
-            (1, 0) => told.extend(unknown.iter().map(|path| reading::unknown(path))),
-            _ => told.extend(self.in_order(unknown)),
+        match first {
+            None => told.extend(twice),
+            Some(first) => told.extend(self.in_order(message, first)),
         }
         told
     }
 
-    /// What is said of these fields that are not known, and of those that occur twice, in the order of the text.
-    fn in_order(&self, unknown: Vec<String>) -> Vec<String> {
+    /// What is said of fields that are not known, one of which is given, and of those that occur twice, in the order of
+    /// the text.
+    fn in_order(&self, message: &'static Message, one: String) -> Vec<String> {
         let sorted = if self.text.is_empty() { self.value.to_string().into_bytes() } else { Vec::new() };
         let text = if self.text.is_empty() { &sorted } else { self.text };
-        let mut notes = Notes { unknown, ..Notes::default() };
+        let mut notes = Notes::default();
         // It was read before.
-        let _same = read_noting(text, &mut notes);
-        notes.met
+        let _same = read_noting(text, Guide::Message(message), &mut notes);
+        let texts = notes.told.texts();
+        if texts.is_empty() { vec![Complaint::Unknown(one).to_string()] } else { texts }
     }
 }
 

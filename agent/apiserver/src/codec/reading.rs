@@ -1,52 +1,64 @@
 //! Trees from what a reader of JSON or YAML tells, with what is wrong with them.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 
 use serde::de::{DeserializeSeed, EnumAccess, Error, MapAccess, SeqAccess, VariantAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
+use super::guide::Guide;
 use super::syntax;
+use super::told::{Complaint, Told};
 
 /// What is noted while a text is read.
 #[derive(Default)]
 pub(super) struct Notes {
-    /// Paths of fields that occur twice.
-    pub duplicates: Vec<String>,
+    /// What is wrong with fields: those that occur twice and, where a guide knows them, those that are not known.
+    pub told: Told,
     /// What upstream says of something that our reader takes.
     pub problem: Option<String>,
-    /// Whether the text is YAML, in which keys need not be texts.
-    pub is_yaml: bool,
-    /// Paths of fields that are not known.
-    pub unknown: Vec<String>,
-    /// If there are such: what is said of them and of fields that occur twice, in the order of the text.
-    pub met: Vec<String>,
-}
-
-/// What is said of a field that is not known.
-pub(super) fn unknown(path: &str) -> String {
-    format!("unknown field {path:?}")
-}
-
-/// What is said of a field that occurs twice.
-pub(super) fn duplicate(path: &str) -> String {
-    format!("duplicate field {path:?}")
+    /// Whether the text is YAML.
+    is_yaml: bool,
+    /// Where the reader is.
+    path: String,
 }
 
 impl Notes {
-    /// Notes what is said of a field.
-    fn meet(&mut self, path: &str, is_second: bool) {
-        if self.unknown.is_empty() {
-            return;
+    /// Of YAML, in which keys need not be texts.
+    pub(super) fn of_yaml() -> Self {
+        Self { is_yaml: true, ..Self::default() }
+    }
+
+    /// Steps to a field. Returns what the path is cut to on the way back.
+    fn enter(&mut self, key: &str) -> usize {
+        let mark = self.path.len();
+        if mark > 0 {
+            self.path.push('.');
         }
-        let text = if self.unknown.iter().any(|own| own == path) {
-            unknown(path)
-        } else if is_second && !self.unknown.iter().any(|own| is_below(own, path)) {
-            duplicate(path)
-        } else {
-            return;
-        };
-        if !self.met.contains(&text) {
-            self.met.push(text);
+        self.path.push_str(key);
+        mark
+    }
+
+    /// Steps to a member of a list.
+    fn enter_item(&mut self, at: usize) -> usize {
+        let mark = self.path.len();
+        // Writing to a string cannot fail.
+        let _infallible = write!(self.path, "[{at}]");
+        mark
+    }
+
+    /// Notes what is wrong with the field where the reader is.
+    fn tell(&mut self, what: fn(String) -> Complaint) {
+        if !self.told.is_full() {
+            self.told.tell(what(self.path.clone()));
+        }
+    }
+
+    /// Notes that a field of a map occurs twice, which of YAML is told each time, and only once its value is read.
+    fn tell_again(&mut self, key: &str) {
+        if !self.told.is_full() {
+            let mark = self.enter(key);
+            self.told.tell_again(Complaint::Twice(self.path.clone()));
+            self.path.truncate(mark);
         }
     }
 
@@ -57,14 +69,9 @@ impl Notes {
     }
 }
 
-/// Whether a path leads into what lies at another.
-fn is_below(outer: &str, path: &str) -> bool {
-    path.strip_prefix(outer).is_some_and(|rest| rest.starts_with(['.', '[']))
-}
-
-/// Reads a value at a path.
+/// Reads the value where the reader is.
 pub(super) struct Tree<'a> {
-    pub path: String,
+    pub guide: Guide,
     pub notes: &'a mut Notes,
 }
 
@@ -136,10 +143,12 @@ impl<'de> Visitor<'de> for Tree<'_> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Value, A::Error> {
-        let mut items = Vec::new();
+        let (guide, mut items) = (self.guide.item(), Vec::new());
         loop {
-            let path = format!("{}[{}]", self.path, items.len());
-            match seq.next_element_seed(Tree { path, notes: &mut *self.notes })? {
+            let mark = self.notes.enter_item(items.len());
+            let item = seq.next_element_seed(Tree { guide, notes: &mut *self.notes })?;
+            self.notes.path.truncate(mark);
+            match item {
                 Some(item) => items.push(item),
                 None => return Ok(Value::Array(items)),
             }
@@ -147,23 +156,31 @@ impl<'de> Visitor<'de> for Tree<'_> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Value, A::Error> {
-        let Self { path, notes } = self;
+        let Self { guide, notes } = self;
         let mut map = Map::new();
         while let Some(key) = access.next_key_seed(Key { notes: &mut *notes })? {
-            let below = if path.is_empty() { key.text.clone() } else { format!("{path}.{}", key.text) };
-            notes.meet(&below, map.contains_key(&key.text));
-            let value = access.next_value_seed(Tree { path: below, notes: &mut *notes })?;
+            let mark = notes.enter(&key.text);
+            let field = guide.field(&key.text);
+            match field {
+                None => notes.tell(Complaint::Unknown),
+                Some(Guide::Unknown) => {}
+                Some(_) if !notes.is_yaml && map.contains_key(&key.text) => notes.tell(Complaint::Twice),
+                Some(_) => {}
+            }
+            let guide = field.unwrap_or(Guide::Unknown);
+            let value = access.next_value_seed(Tree { guide, notes: &mut *notes })?;
+            notes.path.truncate(mark);
             if let Some(problem) = key.problem {
                 return Err(notes.refuse(format!("{problem}{}", syntax::go_syntax(&value))));
             }
             match value {
                 value if notes.is_yaml && key.text == MERGE => {
                     let why = "yaml: map merge requires map or sequence of maps as the value";
-                    merged(value, |key, value| put(&mut map, &path, (key, value), notes))
+                    merged(value, |key, value| put(&mut map, (key, value), notes))
                         .ok_or(())
                         .map_err(|()| notes.refuse(why.to_owned()))?;
                 }
-                value => put(&mut map, &path, (key.text, value), notes),
+                value => put(&mut map, (key.text, value), notes),
             }
         }
         Ok(Value::Object(map))
@@ -179,9 +196,9 @@ impl<'de> Visitor<'de> for Tree<'_> {
 /// The key by which a map takes what others hold.
 const MERGE: &str = "<<";
 
-fn put(map: &mut Map<String, Value>, path: &str, (key, value): (String, Value), notes: &mut Notes) {
-    if map.contains_key(&key) {
-        notes.duplicates.push(if path.is_empty() { key.clone() } else { format!("{path}.{key}") });
+fn put(map: &mut Map<String, Value>, (key, value): (String, Value), notes: &mut Notes) {
+    if notes.is_yaml && map.contains_key(&key) {
+        notes.tell_again(&key);
     }
     map.insert(key, value);
 }
@@ -278,12 +295,12 @@ impl<'de> Visitor<'de> for Key<'_> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<Named, A::Error> {
-        let key = Tree { path: String::new(), notes: &mut *self.notes }.visit_seq(seq)?;
+        let key = Tree { guide: Guide::Anything, notes: &mut *self.notes }.visit_seq(seq)?;
         Err(self.refuse(&key))
     }
 
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Named, A::Error> {
-        let key = Tree { path: String::new(), notes: &mut *self.notes }.visit_map(map)?;
+        let key = Tree { guide: Guide::Anything, notes: &mut *self.notes }.visit_map(map)?;
         Err(self.refuse(&key))
     }
 }

@@ -19,7 +19,7 @@ pub(super) struct Misfit {
 }
 
 /// Gives the metadata of an object its canonical form, and notes the paths of fields that are unknown there.
-pub(super) fn metadata(object: &mut Value, field: &str, unknown: &mut Vec<String>) -> Result<(), Issue> {
+pub(super) fn metadata(object: &mut Value, field: &str, unknown: &mut Report) -> Result<(), Issue> {
     let Some(given) = object.get_mut("metadata") else { return Ok(()) };
     if given.is_null() {
         *given = Value::Object(serde_json::Map::new());
@@ -28,7 +28,7 @@ pub(super) fn metadata(object: &mut Value, field: &str, unknown: &mut Vec<String
     let mut report = Report::default();
     let raw = transcode::value_to_proto(schema, given, &mut report)?;
     let dot = if field.is_empty() { "" } else { "." };
-    unknown.extend(report.unknown.iter().map(|path| format!("{field}{dot}metadata.{path}")));
+    report.unknown.iter().for_each(|path| unknown.note(|| format!("{field}{dot}metadata.{path}")));
     if let Ok(mut canonical) = transcode::proto_to_value(schema, &raw, None) {
         if canonical["creationTimestamp"].is_null() {
             tree::remove(&mut canonical, "creationTimestamp");
@@ -39,11 +39,11 @@ pub(super) fn metadata(object: &mut Value, field: &str, unknown: &mut Vec<String
 }
 
 /// Checks the type names of embedded objects and gives their metadata its canonical form.
-pub(super) fn coerce(schema: &Schema, value: &mut Value, unknown: &mut Vec<String>) -> Result<(), Misfit> {
+pub(super) fn coerce(schema: &Schema, value: &mut Value, unknown: &mut Report) -> Result<(), Misfit> {
     if schema.any(&|s| s.embedded) { walk(schema, value, "", unknown) } else { Ok(()) }
 }
 
-fn walk(schema: &Schema, value: &mut Value, field: &str, unknown: &mut Vec<String>) -> Result<(), Misfit> {
+fn walk(schema: &Schema, value: &mut Value, field: &str, unknown: &mut Report) -> Result<(), Misfit> {
     if schema.embedded && value.is_object() {
         one(value, field, unknown)?;
     }
@@ -67,7 +67,7 @@ fn walk(schema: &Schema, value: &mut Value, field: &str, unknown: &mut Vec<Strin
     Ok(())
 }
 
-fn one(value: &mut Value, field: &str, unknown: &mut Vec<String>) -> Result<(), Misfit> {
+fn one(value: &mut Value, field: &str, unknown: &mut Report) -> Result<(), Misfit> {
     let misfit = |key: &str, value: &Value, why: String| Misfit {
         field: if field.is_empty() { key.to_owned() } else { format!("{field}.{key}") },
         value: value.to_string(),
@@ -115,9 +115,9 @@ mod tests {
             "x-kubernetes-preserve-unknown-fields": true}}}));
         let mut value =
             json!({"t": {"apiVersion": "v1", "kind": "X", "metadata": {"name": "a", "nope": 1}, "other": 1}});
-        let mut unknown = Vec::new();
+        let mut unknown = Report::default();
         coerce(&schema, &mut value, &mut unknown).unwrap();
-        assert_eq!(unknown, ["t.metadata.nope"]);
+        assert_eq!(unknown.unknown, ["t.metadata.nope"]);
         assert_eq!(value["t"], json!({"apiVersion": "v1", "kind": "X", "metadata": {"name": "a"}, "other": 1}));
         let mut wrong = json!({"t": {"kind": 1}});
         assert_eq!(

@@ -121,7 +121,7 @@ pub async fn encode(app: &Arc<App>, storage: &Storage, kind: &Kind, value: &Valu
     tree::remove(&mut value["metadata"], "resourceVersion");
     value["apiVersion"] = kind.api_version().into();
     let mut done = convert(app, &definition, &stored, vec![value]).await?.pop().unwrap_or_default();
-    super::prune(version.schema.get(), &mut done, &mut Vec::new());
+    super::prune(version.schema.get(), &mut done, &mut api::transcode::Report::default());
     codec::to_stored(storage, version.kind, &done)
 }
 
@@ -268,7 +268,7 @@ fn accepted(old: &Value, mut new: Value, wanted: &str) -> std::result::Result<Va
         return Err(metadata(&error.to_string()));
     }
     new["metadata"] = kept;
-    coerce::metadata(&mut new, "", &mut Vec::new()).ok();
+    coerce::metadata(&mut new, "", &mut api::transcode::Report::default()).ok();
     Ok(new)
 }
 

@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, OnceLock};
 
+use api::transcode::Report;
 use bytes::Bytes;
 use serde_json::{Map, Value};
 
@@ -309,20 +310,20 @@ impl Lazy {
 const OBJECT_KEYS: [&str; 3] = ["apiVersion", "kind", "metadata"];
 
 /// Drops what the schema of an object does not know, and notes the paths.
-pub fn prune(schema: &Schema, object: &mut Value, dropped: &mut Vec<String>) {
+pub fn prune(schema: &Schema, object: &mut Value, dropped: &mut Report) {
     let mut walk = Prune { path: String::new(), dropped };
     walk.value(Some(schema), (true, false), object);
-    dropped.sort();
+    dropped.unknown.sort();
 }
 
 /// A value inside a schema, as the default of one is: nothing is special about its root.
 pub fn prune_value(schema: &Schema, value: &mut Value) {
-    Prune { path: String::new(), dropped: &mut Vec::new() }.value(Some(schema), (schema.embedded, false), value);
+    Prune { path: String::new(), dropped: &mut Report::default() }.value(Some(schema), (schema.embedded, false), value);
 }
 
 struct Prune<'a> {
     path: String,
-    dropped: &'a mut Vec<String>,
+    dropped: &'a mut Report,
 }
 
 impl Prune<'_> {
@@ -363,7 +364,7 @@ impl Prune<'_> {
                 Err(()) if keeps => {}
                 Err(()) => {
                     if mark > 0 || !OBJECT_KEYS.contains(&key.as_str()) {
-                        self.dropped.push(self.path.clone());
+                        self.dropped.note(|| self.path.clone());
                     }
                     gone.push(key.clone());
                 }
@@ -448,9 +449,9 @@ mod tests {
         }}));
         let mut object = json!({"apiVersion": "x/v1", "kind": "X", "metadata": {"name": "a", "labels": {}}, "other": 1,
             "spec": {"list": [{"a": "1", "b": 2}], "map": {"k": {"a": 1, "b": 2}}, "free": {"x": 1, "known": {"y": 1}}}});
-        let mut dropped = Vec::new();
+        let mut dropped = Report::default();
         prune(&schema, &mut object, &mut dropped);
-        assert_eq!(dropped, ["other", "spec.free.known.y", "spec.list[0].b", "spec.map.k.b"]);
+        assert_eq!(dropped.unknown, ["other", "spec.free.known.y", "spec.list[0].b", "spec.map.k.b"]);
         assert_eq!(object["spec"]["free"]["x"], 1);
         assert_eq!(object["metadata"]["name"], "a");
     }

@@ -179,8 +179,8 @@ pub(super) async fn delete_collection(call: &Call, body: bytes::Bytes) -> Result
     let options = DeleteOptions::parse(call, &body)?;
     let page = list::page(call).await?;
     warn_of_orphans(call, &options);
-    let workers = call.app.config.conduct.collection_workers.max(1);
-    let (mut objects, mut removals) = (page.objects.iter(), FuturesUnordered::new());
+    let mut workers = call.app.config.conduct.collection_workers.max(1);
+    let (mut objects, mut removals, mut first) = (page.objects.iter(), FuturesUnordered::new(), None);
     loop {
         while removals.len() < workers
             && let Some(object) = objects.next()
@@ -189,11 +189,18 @@ pub(super) async fn delete_collection(call: &Call, body: bytes::Bytes) -> Result
         }
         match removals.next().await {
             None => break,
-            Some(Err(failure)) if failure.code() != StatusCode::NOT_FOUND => return Err(failure),
+            // Who fails takes no further objects; the others go on, and are not left in the middle of something.
+            Some(Err(failure)) if failure.code() != StatusCode::NOT_FOUND => {
+                workers -= 1;
+                first.get_or_insert(failure);
+            }
             Some(_) => {}
         }
     }
     drop(removals);
+    if let Some(failure) = first {
+        return Err(failure);
+    }
     list::respond(call, page)
 }
 

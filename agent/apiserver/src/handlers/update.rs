@@ -55,7 +55,7 @@ fn same_uid(call: &Call, new: &Value, old: &Value) -> Result<()> {
     let mut key = call.storage()?.store_key(call.namespace(), &call.info.name);
     if call.is_dry_run()? {
         // Upstream looks there without its prefix.
-        key = key.trim_start_matches("/registry").to_owned();
+        key = key.trim_start_matches(crate::cache::ROOT.trim_end_matches('/')).to_owned();
     }
     let why = format!(
         "StorageError: invalid object, Code: 4, Key: {}, ResourceVersion: 0, AdditionalErrorMsg: Precondition failed: \

@@ -11,9 +11,7 @@ use store::{GetResult, RangeRequest, RangeResult, Revision, Store, WatchRequest,
 
 use super::requests::SECONDS;
 use super::{Histogram, Text};
-
-/// Where objects lie.
-const ROOT: &str = "/registry/";
+use crate::cache::ROOT;
 
 /// A store whose answers are timed.
 pub struct Metered {
@@ -155,11 +153,15 @@ impl Store for Metered {
         self.inner.health().await
     }
 
-    async fn sizes(&self) -> store::Result<Vec<u64>> {
-        self.inner.sizes().await
+    async fn size(&self) -> store::Result<Option<u64>> {
+        self.inner.size().await
     }
 
-    async fn encryption_health(&self) -> Option<Result<(), String>> {
+    fn is_encrypted_by_others(&self) -> bool {
+        self.inner.is_encrypted_by_others()
+    }
+
+    async fn encryption_health(&self) -> Result<(), String> {
         self.inner.encryption_health().await
     }
 

@@ -86,23 +86,30 @@ impl Drop for Busy {
     }
 }
 
-/// Runs a connection until it ends, is idle for too long, or is dismissed or the server stops and its requests are answered; `close`
-/// tells it to take no further ones. None where it did not end then.
+/// Runs a connection until it ends. One that is idle for too long is closed: `close` tells it to take no further
+/// requests, as it does once the connection is dismissed or the server stops; then those that run go on. None where it did
+/// not end when it had to.
 pub async fn run<C: Future>(
     mut connection: Pin<&mut C>,
     close: impl Fn(Pin<&mut C>),
     (activity, patience): (&Activity, &Patience),
     shutdown: &Shutdown,
 ) -> Option<C::Output> {
+    let told = async {
+        tokio::select! { () = shutdown.wait() => {}, () = activity.0.1.notified() => {} }
+    };
     tokio::select! {
         output = connection.as_mut() => return Some(output),
-        () = async { tokio::select! { () = shutdown.wait() => {}, () = activity.0.1.notified() => {} } } => {
+        () = activity.idle(patience) => close(connection.as_mut()),
+        () = told => {
             close(connection.as_mut());
-            return Some(connection.await);
+            // A client that is not there any more does not leave either.
+            tokio::select! {
+                output = connection.as_mut() => return Some(output),
+                () = activity.idle(patience) => {}
+            }
         }
-        () = activity.idle(patience) => {}
     }
-    close(connection.as_mut());
     tokio::time::timeout(GRACE, connection).await.ok()
 }
 
@@ -135,5 +142,22 @@ mod tests {
         let output = run(connection.as_mut(), |_| closed.set(true), (&activity, &patience), &Shutdown::new()).await;
         assert!(output.is_none() && closed.get());
         assert_eq!(start.elapsed().as_secs(), (FIRST + GRACE).as_secs());
+    }
+    #[tokio::test(start_paused = true)]
+    async fn a_dismissed_connection_whose_client_is_gone_ends_too() {
+        let mut connection = std::pin::pin!(std::future::pending::<()>());
+        let (activity, patience) = (Activity::new(), Patience::default());
+        let busy = activity.begin();
+        busy.dismiss();
+        let (start, answered) = (Instant::now(), Duration::from_secs(300));
+        let (closed, shutdown) = (std::cell::Cell::new(0), Shutdown::new());
+        let ended = run(connection.as_mut(), |_| closed.set(closed.get() + 1), (&activity, &patience), &shutdown);
+        let answers = async {
+            tokio::time::sleep(answered).await;
+            drop(busy);
+        };
+        let ended = async { tokio::join!(ended, answers).0 };
+        assert_eq!(tokio::time::timeout(BETWEEN * 10, ended).await, Ok(None));
+        assert_eq!((start.elapsed(), closed.get()), (answered + BETWEEN + GRACE, 1));
     }
 }

@@ -80,7 +80,7 @@ where
             tokio::io::copy_bidirectional(&mut stream, &mut far).await.map(drop)
         }
         Conduct::Refuse(answer) => stream.write_all(answer.as_bytes()).await,
-        Conduct::Hang => std::future::pending().await,
+        Conduct::Hang => places.leave_open(name).await,
         Conduct::End => Ok(()),
     }
 }

@@ -160,7 +160,7 @@ impl Packets {
         let far = match &self.conduct {
             Conduct::Lead => self.places.find(&dial.address).await,
             Conduct::Refuse(error) => Err(std::io::Error::other(error.clone())),
-            Conduct::Hang => std::future::pending().await,
+            Conduct::Hang => self.places.leave_open(&dial.address).await,
             Conduct::End => {
                 let closed = Packet { kind: 5, dial_closed: Some(Close { id: dial.random }), ..Packet::default() };
                 return answers.send(Ok(closed)).await.ok();

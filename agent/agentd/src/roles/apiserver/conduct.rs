@@ -11,9 +11,6 @@ use super::duration;
 /// The highest chance that a request is the last of its connection, as upstream.
 const MAX_GOAWAY_CHANCE: f64 = 0.02;
 
-/// How long clients are sent elsewhere at most, while requests in flight are finished.
-const DRAIN: Duration = Duration::from_secs(10);
-
 /// Upstream's flags, with upstream's defaults.
 #[derive(Args)]
 pub(super) struct ConductOptions {
@@ -111,7 +108,9 @@ impl ConductOptions {
 
     /// How much longer than usual an end in order takes.
     pub(super) fn end_later(&self) -> Duration {
-        let elsewhere = if self.shutdown_send_retry_after { DRAIN } else { Duration::ZERO };
+        // Clients are sent elsewhere while requests in flight are finished.
+        let drain = apiserver::Config::default().drain_timeout;
+        let elsewhere = if self.shutdown_send_retry_after { drain } else { Duration::ZERO };
         self.shutdown_delay_duration + self.shutdown_watch_termination_grace_period + elsewhere
     }
 }

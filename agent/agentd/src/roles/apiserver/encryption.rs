@@ -10,6 +10,8 @@ use encryption::{Encrypted, ResourceOf, Settings};
 use lifecycle::Shutdown;
 use store::Store;
 
+use super::ROOT;
+
 /// Upstream's flags about encryption at rest.
 #[derive(Args)]
 pub(crate) struct EncryptionOptions {
@@ -52,14 +54,13 @@ pub(crate) async fn encrypted(
     Ok(encrypted)
 }
 
-/// What keys of kinds begin with in their table.
-const ROOT: &str = "/registry/";
-
 /// Which resource lies under a key.
 fn resources(prefix: &str) -> ResourceOf {
     let mut known: HashMap<&'static str, (&'static str, &'static str)> = HashMap::new();
-    for kind in api::all_kinds().iter().filter(|kind| !kind.etcd_prefix.is_empty()) {
-        let entry = known.entry(kind.etcd_prefix).or_insert((kind.group, kind.plural));
+    for kind in api::all_kinds() {
+        let place = kind.etcd_prefix.strip_prefix(ROOT).and_then(|below| below.strip_prefix('/'));
+        let Some(place) = place else { continue };
+        let entry = known.entry(place).or_insert((kind.group, kind.plural));
         // Events have two groups, and are stored as those of the core group.
         if kind.group.is_empty() {
             *entry = (kind.group, kind.plural);
@@ -67,12 +68,11 @@ fn resources(prefix: &str) -> ResourceOf {
     }
     let prefix = format!("{prefix}/");
     Arc::new(move |key: &str| {
-        let key = format!("{ROOT}{}", key.strip_prefix(&prefix)?);
-        let below = key.strip_prefix(ROOT)?;
-        let mut slashes = below.match_indices('/').map(|(at, _)| at + ROOT.len());
+        let below = key.strip_prefix(&prefix)?;
+        let mut slashes = below.match_indices('/').map(|(at, _)| at);
         let (first, second) = (slashes.next()?, slashes.next());
         for cut in second.into_iter().chain([first]) {
-            if let Some((group, plural)) = known.get(&key[..cut]) {
+            if let Some((group, plural)) = known.get(&below[..cut]) {
                 return Some(((*group).to_owned(), (*plural).to_owned()));
             }
         }

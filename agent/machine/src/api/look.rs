@@ -152,8 +152,8 @@ mod tests {
         // The last one of what is wanted, not what is wanted of the last one.
         assert_eq!(ask(&["ServiceReady"], Severity::Info, Some(1)).await, [ready]);
         assert_eq!(ask(&["ServiceEnded"], Severity::Error, None).await, []);
-        std::fs::write(folder.path().join("events.log"), "2026-09-21T14:13:20.250Z 12.500 {\"kind\": \n").unwrap();
-        let told = Event { time: 1_790_000_000.25, uptime: 12.5, ..Event::new(EventKind::Told, "", "{\"kind\": ") };
+        std::fs::write(folder.path().join("events.log"), "2026-09-21T14:13:20.250Z 12.500 {\"kind\"\n").unwrap();
+        let told = Event { time: 1_790_000_000.25, uptime: 12.5, ..Event::new(EventKind::Told, "", "{\"kind\"") };
         assert_eq!(ask(&[], Severity::Info, None).await, [told]);
         let asked = EventRequest { kinds: vec!["Reboot".to_owned()], ..EventRequest::default() };
         assert_eq!(events(&server, asked).map(drop).unwrap_err().code(), Code::InvalidArgument);

@@ -101,9 +101,9 @@ mod tests {
     }
     #[test]
     fn an_event_stays_one_and_tells_no_secret_however_it_is_quoted() {
-        const SECRET: &str = "a\"b\\-secret-x\n";
+        const SECRET: &str = "a\"b\\-secret-x";
         let text = "version = 1\n[machine]\nhostname = \"m1\"\nrole = \"single\"\n[outbound.proxy]\n\
-                    url = \"http://p\"\nusername = \"k\"\npassword = \"a\\\"b\\\\-secret-x\\n\"\n";
+                    url = \"http://p\"\nusername = \"k\"\npassword = \"a\\\"b\\\\-secret-x\"\n";
         let manifest = manifest::parse("m", text).unwrap_or_else(|error| panic!("{error}"));
         let secrets = Secrets::new(Some(&manifest));
         let ended = Event::new(EventKind::ServiceEnded, "etcd", format!("etcd: ended; last line: {SECRET}"));

@@ -43,7 +43,7 @@ const STEPS: &[Step] = &[
     Step { name: "image", about: "the image as released, which is to be small", run: image },
     Step {
         name: "ignored",
-        about: "the tests that want a real etcd, with that of the image, or loop devices",
+        about: "the tests that want a real etcd, with that of the image, loop devices, or what makes an image",
         run: test_the_ignored,
     },
 ];
@@ -105,7 +105,7 @@ fn image(root: &Path) -> Result<()> {
     succeed(Command::new("cargo").args(options).arg(output))
 }
 
-/// Those that are ignored elsewhere, as they want an etcd or loop devices. The selection of crates is that of the step
+/// Those that are ignored elsewhere, as they want an etcd, loop devices, or what makes an image. The selection of crates is that of the step
 /// `test`, as another one would build them again with other features.
 fn test_the_ignored(root: &Path) -> Result<()> {
     const LOOPS: &str = "/dev/loop-control";

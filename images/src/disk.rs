@@ -172,7 +172,7 @@ impl Flashable<'_> {
     /// A part cannot be read, or the file not be written.
     pub fn write_update(&self, output: &Path, sign: impl FnOnce(&[u8]) -> String) -> Result<()> {
         let kernel = self.kernel_image()?;
-        let sha256 = crate::fingerprint::hex(&crate::fingerprint::sha256_file(&self.image.root)?);
+        let sha256 = stdx::hex(&crate::fingerprint::sha256_file(&self.image.root)?);
         let root = Part { bytes: fs::metadata(&self.image.root).context("the root")?.len(), sha256 };
         let update = Update::new(&self.full_version(), FORMATS.span(), Part::of(&kernel), root);
         let mut file = fs::File::create(output).with_context(|| format!("make {}", output.display()))?;

@@ -10,7 +10,7 @@ use ::disk::{About, EXTENSION_BYTES, EXTENSION_HEAD_BYTES, Extension, ExtensionH
 use anyhow::{Context, Result, bail, ensure};
 use install::extension::{OWN_FOLDER, Survey, survey};
 
-use crate::fingerprint::{Fingerprint, hex, remove, sha256_file};
+use crate::fingerprint::{Fingerprint, remove, sha256_file};
 use crate::{Compression, make_root, modules, release, sbom, tools, tree};
 
 const TOOLS: &[tools::Tool] = &[("mkfs.erofs", "erofs-utils")];
@@ -90,8 +90,9 @@ fn describe(about: &About, found: &Survey, staged: &Path) -> Result<String> {
     }
     put(ABOUT, &serde_json::to_string(about)?)?;
     let plain = found.files.iter().filter(|path| !staged.join(path).is_symlink());
-    let files =
-        plain.map(|path| Ok((path.clone(), hex(&sha256_file(&staged.join(path))?)))).collect::<Result<Vec<_>>>()?;
+    let files = plain
+        .map(|path| Ok((path.clone(), stdx::hex(&sha256_file(&staged.join(path))?))))
+        .collect::<Result<Vec<_>>>()?;
     let list = sbom::of_files(about, &files)?;
     put("sbom.json", &list)?;
     Ok(list)

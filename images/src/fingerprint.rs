@@ -26,7 +26,7 @@ impl Fingerprint {
     }
 
     pub(crate) fn hex(&self) -> String {
-        hex(&self.0.clone().finalize())
+        stdx::hex(&self.0.clone().finalize())
     }
 }
 
@@ -43,15 +43,6 @@ pub(crate) fn sha256_file(path: &Path) -> Result<[u8; 32]> {
     }
 }
 
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write;
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        // Writing to a String cannot fail.
-        write!(text, "{byte:02x}").ok();
-        text
-    })
-}
-
 /// Makes the folder `folder` anew with `make`, unless it was made from the same inputs before. Returns whether it
 /// was made.
 pub(crate) fn stage(folder: &Path, inputs: &Fingerprint, make: impl FnOnce(&Path) -> Result<()>) -> Result<bool> {
@@ -61,12 +52,26 @@ pub(crate) fn stage(folder: &Path, inputs: &Fingerprint, make: impl FnOnce(&Path
     }
     remove(&stamp)?;
     remove(folder)?;
-    // What is made here is the same whatever its maker keeps from others otherwise.
-    umask(Mode::from_bits_truncate(0o022));
+    let _open = Umask::open();
     fs::create_dir_all(folder).with_context(|| format!("make {}", folder.display()))?;
     make(folder)?;
     fs::write(&stamp, inputs.hex()).with_context(|| format!("write {}", stamp.display()))?;
     Ok(true)
+}
+
+/// While it is there, what is made is the same whatever its maker keeps from others otherwise.
+struct Umask(Mode);
+
+impl Umask {
+    fn open() -> Self {
+        Self(umask(Mode::from_bits_truncate(0o022)))
+    }
+}
+
+impl Drop for Umask {
+    fn drop(&mut self) {
+        umask(self.0);
+    }
 }
 
 pub(crate) fn remove(path: &Path) -> Result<()> {

@@ -8,8 +8,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
-
-use crate::fingerprint::hex;
+use stdx::hex;
 
 /// An image of one layer that holds one program.
 pub(crate) struct ProgramImage<'a> {

@@ -6,8 +6,6 @@ use std::path::Path;
 use anyhow::{Context, Result, ensure};
 use ring::signature::{Ed25519KeyPair, KeyPair};
 
-use crate::fingerprint::hex;
-
 const SEED_BYTES: usize = 32;
 
 /// A key that updates are signed with.
@@ -41,7 +39,7 @@ impl SigningKey {
     /// The signature in hexadecimal digits.
     #[must_use]
     pub fn sign(&self, content: &[u8]) -> String {
-        hex(self.0.sign(content).as_ref())
+        stdx::hex(self.0.sign(content).as_ref())
     }
 }
 

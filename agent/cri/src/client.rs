@@ -81,8 +81,9 @@ fn gone_is_fine(result: Result<(), Error>) -> Result<(), Error> {
     }
 }
 
+/// To the nearest: of what a pod gets to end, a little has always gone by when the runtime is asked.
 fn whole_seconds(duration: Duration) -> i64 {
-    i64::try_from(duration.as_secs()).unwrap_or(i64::MAX)
+    i64::try_from(duration.saturating_add(Duration::from_millis(500)).as_secs()).unwrap_or(i64::MAX)
 }
 
 #[async_trait]

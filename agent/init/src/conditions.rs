@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use machine_api::{Condition, Event, EventKind};
+use machine_api::{Condition, Event, EventKind, detail};
 use manifest::Reference;
 use secrets::Found;
 use supervisor::ServiceStatus;
@@ -59,7 +59,7 @@ impl Conditions {
                 unmet.is_told = true;
                 let text = format!("unmet: {}", condition.describe(now.as_secs_f64()));
                 let event = Event::new(EventKind::ConditionUnmet, &condition.title(), text);
-                news.push(event.with("why", &condition.why).with("fix", &condition.fix));
+                news.push(event.with(detail::WHY, &condition.why).with(detail::FIX, &condition.fix));
             }
         }
         news

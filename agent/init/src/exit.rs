@@ -12,6 +12,7 @@
 mod patience;
 mod processes;
 mod unmount;
+mod waiting;
 
 use std::time::Duration;
 
@@ -25,6 +26,7 @@ use crate::run::{Ears, publish, turn};
 use crate::runner::Runner;
 use crate::{boots, extensions, mend, state_format, watchdog};
 use patience::{Guard, Patience};
+use waiting::Waiting;
 
 /// What the services get, together, beside the grace for pods...
 const SERVICES: Duration = Duration::from_millis(4500);
@@ -40,8 +42,6 @@ const KILLED: Duration = Duration::from_secs(2);
 const HANGING: Duration = Duration::from_secs(2);
 /// Then the machine goes down whatever is left.
 const LAST: Duration = Duration::from_millis(500);
-/// How it begins what a service says that waits for others to end.
-const WAITS: &str = "waits for";
 /// Kept until the way out has come to its end.
 const UNFINISHED: &str = "the way out itself, which did not come to its end";
 
@@ -113,7 +113,10 @@ pub(crate) fn leave(machine: &mut Machine, runner: &mut Runner, ears: &mut Ears,
     stop_services(machine, runner, ears, (grace, until));
     let rest = until.saturating_sub(machine.system.uptime()).clamp(LEAST, grace.max(LEAST));
     let mut left = processes::end(machine, runner, rest);
-    conclude(machine, runner, &how, left.iter().cloned().chain([UNFINISHED.to_owned()]).collect());
+    let left_so_far: Vec<String> = left.iter().cloned().chain([UNFINISHED.to_owned()]).collect();
+    conclude(machine, runner, &how, &left_so_far);
+    // What is told from here on is on no disk, but for what is left behind, which the next start tells.
+    machine.say(EventKind::Stopped, "", format!("what ran was ended in {:.1} s", since(machine, started)));
     runner.keep_events(machine);
     runner.close_logs();
     left.extend(write_down(machine, &mut patience));
@@ -121,17 +124,24 @@ pub(crate) fn leave(machine: &mut Machine, runner: &mut Runner, ears: &mut Ears,
         let state = machine.config.paths.state.clone();
         left.extend(unmount::all_but(machine, &mut patience, &state));
         unmount::devices(machine, &mut patience);
-        conclude(machine, runner, &how, left);
-        hand_over(machine, &mut patience);
+        conclude(machine, runner, &how, &left);
+        if let Some(unread) = hand_over(machine, &mut patience) {
+            left.push(unread);
+            conclude(machine, runner, &how, &left);
+        }
         unmount::one(machine, &mut patience, &state);
         write_down(machine, &mut patience);
     } else {
-        conclude(machine, runner, &how, left);
+        conclude(machine, runner, &how, &left);
     }
-    let took = machine.system.uptime().saturating_sub(started).as_secs_f64();
-    machine.say(EventKind::Stopped, "", format!("stopped in {took:.1} s"));
+    let took = since(machine, started);
+    machine.show(&format!("stopped in {took:.1} s"));
     watchdog::end(machine, how.power);
     end(&*machine.system, machine.environment, how.power)
+}
+
+fn since(machine: &Machine, started: Duration) -> f64 {
+    machine.system.uptime().saturating_sub(started).as_secs_f64()
 }
 
 fn end(system: &dyn System, environment: Environment, power: Power) -> ! {
@@ -147,13 +157,17 @@ fn stop_services(machine: &mut Machine, runner: &mut Runner, ears: &mut Ears, (p
     let ending = machine.config.paths.ending();
     machine.publish(&ending, pods.as_millis().to_string().as_bytes(), 0o644);
     runner.step(machine, Input::StopAll { within: EACH, pods });
-    let mut told = Vec::new();
+    let mut waiting = Waiting::default();
     while !runner.supervisor().is_stopped() && machine.system.uptime() < until {
+        // Whoever follows the events is there until its service ends.
+        runner.keep_events(machine);
         // A process that hangs in the kernel does not end, and nothing tells so.
         let left = until.saturating_sub(machine.system.uptime());
-        turn(machine, runner, ears, left);
+        turn(machine, runner, ears, left.min(waiting::EVERY));
         publish(machine, runner);
-        tell_waiting(machine, runner, &mut told);
+        for event in waiting.news(machine.system.uptime(), &runner.supervisor().status()) {
+            machine.tell(event);
+        }
     }
     if !runner.supervisor().is_stopped() {
         let alive = runner.supervisor().alive().join(", ");
@@ -161,35 +175,28 @@ fn stop_services(machine: &mut Machine, runner: &mut Runner, ears: &mut Ears, (p
     }
 }
 
-/// Tells whom a service waits for that has not ended, once.
-fn tell_waiting(machine: &mut Machine, runner: &Runner, told: &mut Vec<String>) {
-    for service in runner.supervisor().status().into_iter().filter(|service| service.pid.is_some()) {
-        let doing = service.doing.filter(|doing| doing.starts_with(WAITS));
-        let news = doing.map(|doing| format!("{}: {doing}", service.name)).filter(|line| !told.contains(line));
-        if let Some(line) = news {
-            machine.say(EventKind::ProcessesEnding, &service.name, &line);
-            told.push(line);
-        }
-    }
+fn conclude(machine: &mut Machine, runner: &Runner, how: &Leave, left: &[String]) {
+    boots::conclude(machine, runner.supervisor().status(), &how.why, left);
 }
 
-fn conclude(machine: &mut Machine, runner: &Runner, how: &Leave, left: Vec<String>) {
-    boots::conclude(machine, runner.supervisor().status(), &how.why, &left);
-}
-
-/// Leaves STATE as the next system reads it.
-fn hand_over(machine: &mut Machine, patience: &mut Patience) {
+/// Leaves STATE as the next system reads it. Answers what is to be told by the next start if it may not be able to.
+fn hand_over(machine: &mut Machine, patience: &mut Patience) -> Option<String> {
     let is_there = matches!(machine.storage, Storage::Kept | Storage::NoData(_) | Storage::NewerData(_));
-    let Some(booted) = machine.booted.clone().filter(|_| is_there) else { return };
+    let booted = machine.booted.clone().filter(|_| is_there)?;
     let state = machine.config.paths.state.clone();
     let done = patience.give(machine, "STATE", move |system| state_format::hand_over(system, &booted, &state));
-    let told = match done {
-        Some(Ok(None)) => return,
-        Some(Ok(Some(format))) => format!("the next system finds it in format {format}"),
-        Some(Err(reason)) => format!("the next system may not be able to read it: {reason}"),
-        None => "the next system may not be able to read it: a disk hangs".to_owned(),
+    let (told, left) = match done {
+        Some(Ok(None)) => return None,
+        Some(Ok(Some(format))) => (format!("the next system finds it in format {format}"), None),
+        Some(Err(reason)) => {
+            let left = format!("STATE, which an older system may not be able to read ({reason})");
+            (format!("the next system may not be able to read it: {reason}"), Some(left))
+        }
+        // Nor would it take a word about that.
+        None => ("the next system may not be able to read it: a disk hangs".to_owned(), None),
     };
-    machine.say(EventKind::StateFormat, "STATE", format!("STATE: {told}"));
+    machine.show(&format!("STATE: {told}"));
+    left
 }
 
 /// Writes everything to the disks, but does not wait for one that takes nothing. Answers what is not written.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use machine_api::LogLine;
@@ -41,9 +42,7 @@ impl Logs {
             std::fs::rename(&path, self.folder.join(format!("{name}.log.1")))?;
         }
         if !self.files.contains_key(name) {
-            let file = OpenOptions::new().create(true).append(true).open(&path)?;
-            let bytes = file.metadata()?.len();
-            self.files.insert(name.to_owned(), LogFile { file, bytes });
+            self.files.insert(name.to_owned(), LogFile::open(&path)?);
         }
         if let Some(log) = self.files.get_mut(name) {
             let text = format!("{}\n", line.to_text());
@@ -60,9 +59,41 @@ impl Logs {
     }
 }
 
+impl LogFile {
+    /// A full disk, or a power cut, may have left half a line at the end, which is not to swallow the next one.
+    fn open(path: &Path) -> io::Result<Self> {
+        let mut file = OpenOptions::new().create(true).read(true).append(true).open(path)?;
+        let mut bytes = file.metadata()?.len();
+        let mut last = *b"\n";
+        if bytes > 0 {
+            file.read_exact_at(&mut last, bytes - 1)?;
+        }
+        if last != *b"\n" {
+            file.write_all(b"\n")?;
+            bytes += 1;
+        }
+        Ok(Self { file, bytes })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn half_a_line_does_not_swallow_the_next_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("events.log");
+        let half = LogLine { text: "half".to_owned(), ..LogLine::default() }.to_text();
+        std::fs::write(&path, &half).unwrap();
+        let mut logs = Logs::new(folder.path());
+        for text in ["next", "last"] {
+            logs.write("events", &LogLine { text: text.to_owned(), ..LogLine::default() });
+        }
+        let content = std::fs::read_to_string(&path).unwrap();
+        let texts: Vec<String> = content.lines().map(|line| LogLine::parse(line).text).collect();
+        assert_eq!(texts, ["half", "next", "last"]);
+    }
 
     #[test]
     fn a_full_log_becomes_the_previous_one() {

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use install::{Booted, Error, Proposal, Target, onto};
+use install::{Booted, Error, Proposal, Purpose, Target, onto};
 use machine_api::EventKind;
 
 use crate::exit::Leave;
@@ -32,7 +32,7 @@ pub(crate) fn install(machine: &mut Machine, booted: &Booted, offer: Option<Offe
     let Some(wanted) = manifest::check(&offer.source, &text).0.map(|manifest| manifest.install) else {
         return Ok(Outcome::Stays);
     };
-    let proposal = install::propose(&*machine.system, booted, &wanted, &seed(machine))?;
+    let proposal = install::propose(&*machine.system, booted, &wanted, (&seed(machine), Purpose::Write))?;
     if let Some(disk) = proposal.disk() {
         for step in proposal.steps(booted, &wanted)? {
             machine.say(EventKind::DiskPrepared, &disk.name, format!("installation: {step}"));

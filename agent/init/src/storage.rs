@@ -109,8 +109,7 @@ pub(crate) fn apply(system: &dyn System, plan: &StoragePlan, state: &Path, data:
     match plan {
         StoragePlan::Separate { state: state_device, data: data_device } => {
             mount_disk(system, state_device, (state, STATE_FLAGS, ""), STATE_MARK)?;
-            mount_disk(system, data_device, (data, DATA_FLAGS, PLAIN), DATA_MARK)
-                .map_err(|error| StorageError::Data(Box::new(error)))?;
+            mount_disk(system, data_device, (data, DATA_FLAGS, PLAIN), DATA_MARK).map_err(only_state)?;
         }
         StoragePlan::Together { device, is_blank } => {
             if *is_blank {
@@ -134,17 +133,29 @@ pub(crate) fn apply(system: &dyn System, plan: &StoragePlan, state: &Path, data:
 /// Leaves DATA alone if it is of a format that this system does not know. One that has no mark gets it.
 fn check_format(system: &dyn System, data: &Path) -> Result<(), StorageError> {
     let mark = data.join(FORMAT_MARK);
-    let Ok(text) = system.read_at(&mark, 0, FORMAT_BYTES) else {
-        // A full disk is told elsewhere, and the next start marks it.
-        system.replace(&mark, format!("{DATA_FORMAT}\n").as_bytes(), 0o644).ok();
-        return Ok(());
+    let refused = match system.read_at(&mark, 0, FORMAT_BYTES) {
+        Ok(text) => {
+            let found = String::from_utf8_lossy(&text).trim().to_owned();
+            if found.parse() == Ok(DATA_FORMAT) {
+                return Ok(());
+            }
+            StorageError::Newer { found: found.escape_default().to_string() }
+        }
+        Err(error) if error.is_not_found() => {
+            // A full disk is told elsewhere, and the next start marks it.
+            system.replace(&mark, format!("{DATA_FORMAT}\n").as_bytes(), 0o644).ok();
+            return Ok(());
+        }
+        // One that cannot be read is there all the same, and may say anything.
+        Err(error) => only_state(error),
     };
-    let found = String::from_utf8_lossy(&text).trim().to_owned();
-    if found.parse() == Ok(DATA_FORMAT) {
-        return Ok(());
-    }
-    system.unmount(data, UnmountFlags::Plain)?;
-    Err(StorageError::Newer { found: found.escape_default().to_string() })
+    system.unmount(data, UnmountFlags::Plain).map_err(only_state)?;
+    Err(refused)
+}
+
+/// Something about DATA fails, and STATE is as good as before.
+fn only_state(error: impl Into<StorageError>) -> StorageError {
+    StorageError::Data(Box::new(error.into()))
 }
 
 /// Lets the machine run without a disk for this. Everything there is forgotten when it ends.
@@ -323,6 +334,26 @@ mod tests {
             assert!(matches!(system.calls().last(), Some(Call::Unmount(target, _)) if target == Path::new("/var")));
             assert_eq!(system.read(Path::new("/var/.format")).unwrap(), newer.as_bytes());
         }
+    }
+
+    #[test]
+    fn a_mark_that_cannot_be_read_is_not_written_over_and_state_is_used_all_the_same() {
+        const EIO: i32 = 5;
+        let separate = StoragePlan::Separate { state: "/dev/vda4".into(), data: "/dev/vda5".into() };
+        let mount = |system: &FakeSystem| apply(system, &separate, Path::new("/state"), Path::new("/var"));
+        let system = FakeSystem::new();
+        system.file("/var/.format", "2\n");
+        system.fail("read /var/.format", EIO);
+        let refused = mount(&system).unwrap_err();
+        assert!(matches!(refused, StorageError::Data(_)), "{refused}");
+        assert_eq!(system.text("/var/.format"), "2\n");
+        assert!(matches!(system.calls().last(), Some(Call::Unmount(target, _)) if target == Path::new("/var")));
+        // Nor is STATE given up for a DATA that does not let go.
+        let system = FakeSystem::new();
+        system.file("/var/.format", "2\n");
+        system.fail("\"/var\", Plain", 16);
+        let refused = mount(&system).unwrap_err();
+        assert!(matches!(refused, StorageError::Data(_)), "{refused}");
     }
 
     #[test]

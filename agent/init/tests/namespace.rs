@@ -283,6 +283,11 @@ fn services_start_in_order_restart_and_stop() {
     ]);
     let log = std::fs::read_to_string(namespace.folder.path().join("root/var/log/keelson/flaky.log")).unwrap();
     assert!(log.contains("first try fails"), "{log}");
+    // The way out is among the events to its end.
+    let events = std::fs::read_to_string(namespace.folder.path().join("root/var/log/keelson/events.log")).unwrap();
+    let place =
+        |kind: &str| events.find(&format!("\"kind\":\"{kind}\"")).unwrap_or_else(|| panic!("no {kind}: {events}"));
+    assert!(place("Stopping") < place("ServiceStopped") && place("ProcessesEnding") < place("Stopped"), "{events}");
     let boots = std::fs::read(namespace.folder.path().join("root/state/boots.json")).unwrap();
     let Boots { boots } = serde_json::from_slice(&boots).unwrap();
     assert_eq!((boots.len(), boots[0].ended.as_deref()), (1, Some("SIGTERM was received")));

@@ -37,11 +37,14 @@ pub trait Ending: Debug + Send + Sync {
     fn waits_for(&self, pods: &[&str]);
 }
 
-/// Pods that end together, and how long they have from when the ones before them have ended.
+/// Pods that end together.
 #[derive(Debug, PartialEq, Eq)]
 struct Wave {
     uids: Vec<String>,
+    /// How long they have from when the first pods began to end ...
     time: Duration,
+    /// ... but no less than this from when they do themselves: the runtime may have told late that others are gone.
+    kept: Duration,
 }
 
 fn plan(pods: &[Arc<Pod>], grace: Grace) -> Vec<Wave> {
@@ -49,9 +52,9 @@ fn plan(pods: &[Arc<Pod>], grace: Grace) -> Vec<Wave> {
     let (last, first): (Vec<_>, Vec<_>) = pods.iter().partition(is_critical);
     let kept = if last.is_empty() { Duration::ZERO } else { grace.critical.min(grace.all) };
     // What the first ones leave of their time is for the others.
-    let waves = [(first, grace.all - kept), (last, grace.all)];
+    let waves = [(first, grace.all - kept, Duration::ZERO), (last, grace.all, kept)];
     let uids = |pods: Vec<&Arc<Pod>>| pods.into_iter().map(|pod| uid_of(pod).to_owned()).collect();
-    let waves = waves.into_iter().map(|(pods, time)| Wave { uids: uids(pods), time });
+    let waves = waves.into_iter().map(|(pods, time, kept)| Wave { uids: uids(pods), time, kept });
     waves.filter(|wave| !wave.uids.is_empty()).collect()
 }
 
@@ -61,8 +64,7 @@ pub(crate) async fn end(table: &PodTable, ending: &dyn Ending) {
     let pods: Vec<Arc<Pod>> = table.list().into_iter().map(|(pod, _)| pod).collect();
     let began = Instant::now();
     for wave in plan(&pods, grace) {
-        // Critical ones that had to wait have their own part all the same.
-        let deadline = began + wave.time;
+        let deadline = (began + wave.time).max(Instant::now() + wave.kept);
         let mut ended: FuturesUnordered<_> = wave.uids.iter().filter_map(|uid| table.end(uid, deadline)).collect();
         let mut left: BTreeSet<String> = pods
             .iter()
@@ -127,7 +129,7 @@ mod tests {
             [first, second, third]
         };
         let (asked, ()) = tokio::join!(work, end(&table, &told));
-        assert_eq!(asked, [(0.0, 3.0), (0.0, 3.0), (3.5, 5.0)]);
+        assert_eq!(asked, [(0.0, 3.0), (0.0, 3.0), (3.5, 5.5)]);
         assert_eq!(*told.0.lock().unwrap(), ["default/a default/b", "default/b", "default/dns", ""]);
         assert!(began.elapsed() < Duration::from_secs(4), "{:?}", began.elapsed());
     }
@@ -144,17 +146,21 @@ mod tests {
     fn critical_pods_end_last_and_have_their_part_of_the_time() {
         let second = Duration::from_secs;
         let grace = Grace { all: second(5), critical: second(2) };
-        let wave = |uids: &[&str], time| Wave { uids: uids.iter().map(|&it| it.to_owned()).collect(), time };
+        let wave = |uids: &[&str], time, kept| Wave {
+            uids: uids.iter().map(|&it| it.to_owned()).collect(),
+            time: second(time),
+            kept: second(kept),
+        };
         let all = [
             pod("a", None),
             pod("dns", Some(SYSTEM_CRITICAL)),
             pod("b", Some(9)),
             pod("cni", Some(SYSTEM_CRITICAL + 1000)),
         ];
-        assert_eq!(plan(&all, grace), [wave(&["a", "b"], second(3)), wave(&["dns", "cni"], second(5))]);
+        assert_eq!(plan(&all, grace), [wave(&["a", "b"], 3, 0), wave(&["dns", "cni"], 5, 2)]);
         // Nobody waits for those that there are not.
-        assert_eq!(plan(&all[..1], grace), [wave(&["a"], second(5))]);
-        assert_eq!(plan(&all[1..2], grace), [wave(&["dns"], second(5))]);
+        assert_eq!(plan(&all[..1], grace), [wave(&["a"], 5, 0)]);
+        assert_eq!(plan(&all[1..2], grace), [wave(&["dns"], 5, 2)]);
         assert_eq!(plan(&[], grace), []);
     }
 }

@@ -6,6 +6,32 @@ use crate::{Event, Severity, time_of};
 /// The log in which the first process keeps them, a line each.
 pub const EVENTS_LOG: &str = "events";
 
+/// Names of what is known of an event beside its words, as they are in JSON.
+pub mod detail {
+    /// Seconds that something took, or ran.
+    pub const SECONDS: &str = "seconds";
+    /// How a process ended.
+    pub const HOW: &str = "how";
+    /// The last line that it printed.
+    pub const LAST_LINE: &str = "lastLine";
+    /// Seconds until it is started again.
+    pub const RESTARTS_IN: &str = "restartsInSeconds";
+    /// Its number.
+    pub const PID: &str = "pid";
+    /// What a service waits for.
+    pub const WAITING: &str = "waiting";
+    /// Why it is so.
+    pub const WHY: &str = "why";
+    /// What mends it.
+    pub const FIX: &str = "fix";
+    /// Of which image a container is.
+    pub const IMAGE: &str = "image";
+    /// Who asked for it.
+    pub const CALLER: &str = "caller";
+    /// What was on a disk.
+    pub const HELD: &str = "held";
+}
+
 macro_rules! kinds {
     ($($(#[doc = $what:literal])+ $kind:ident: $severity:ident,)*) => {
         /// What can happen. The names are stable: programs wait for them.
@@ -62,7 +88,7 @@ kinds! {
     ProcessesEnding: Info,
     /// Something did not end or let go on the way out.
     LeftBehind: Warning,
-    /// The machine has gone down, but for the power.
+    /// All processes have ended, and the disks are about to be let go. What is told later is at the console only.
     Stopped: Info,
     /// A service is ready.
     ServiceReady: Info,
@@ -76,6 +102,8 @@ kinds! {
     ServiceStopped: Info,
     /// A service did not end when it was asked to.
     ServiceKilled: Warning,
+    /// A service waits for others to end on the way out.
+    ServiceWaiting: Info,
     /// A service starts anew, as somebody or the manifest wants it.
     ServiceRestarting: Info,
     /// All services are ready.

@@ -25,6 +25,7 @@ mod secret;
 mod service;
 mod support;
 mod tls;
+mod turn;
 mod update;
 mod wipe;
 
@@ -57,6 +58,7 @@ use crate::redact::Secrets;
 
 pub(crate) use manifest::in_force as manifest_in_force;
 pub use preflight::Peer;
+use turn::Turns;
 pub use update::Updates;
 
 /// Nobody needs more at once.
@@ -144,8 +146,7 @@ pub(crate) struct Server {
     network_status: watch::Receiver<NetworkStatus>,
     pub(crate) firewall: Option<Firewall>,
     shutdown: Shutdown,
-    /// One change at a time of which system runs.
-    turn: Arc<Semaphore>,
+    turns: Turns,
     connections: Arc<Semaphore>,
     followers: Arc<Semaphore>,
     readers: Arc<Semaphore>,
@@ -182,7 +183,7 @@ impl Server {
             network_status,
             firewall: config.networking().and_then(|it| plan_firewall(it, &config.pod_links)),
             shutdown: shutdown.clone(),
-            turn: Arc::new(Semaphore::new(1)),
+            turns: Turns::default(),
             connections: Arc::new(Semaphore::new(CONNECTIONS)),
             followers: Arc::new(Semaphore::new(FOLLOWERS)),
             readers: Arc::new(Semaphore::new(READERS)),

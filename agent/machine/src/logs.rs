@@ -13,7 +13,7 @@ use std::path::Path;
 use std::time::{Duration, UNIX_EPOCH};
 
 use lifecycle::Shutdown;
-use machine_api::{Event, LogLine, LogLines, LogPart, Severity};
+use machine_api::{EVENTS_LOG, Event, LogLine, LogLines, LogPart, Severity};
 use sys::{Linux, System};
 use tokio::sync::mpsc;
 
@@ -90,9 +90,10 @@ pub(crate) fn names(folder: &Path) -> Vec<String> {
 pub(crate) fn read(folder: &Path, wanted: Wanted, secrets: Secrets, shutdown: Shutdown) -> mpsc::Receiver<LogLines> {
     let path = folder.join(format!("{}{ENDING}", wanted.service));
     let Wanted { service, part } = wanted;
-    let is_kernel = service == KERNEL;
+    let (is_kernel, is_events) = (service == KERNEL, service == EVENTS_LOG);
     let follow = part.follow;
     begin(service, &part, (secrets, shutdown), move |out| {
+        out.are_events = is_events;
         if is_kernel { kernel::read(follow, out) } else { file::read(&mut file::OfService::new(&path), follow, out) }
     })
 }
@@ -127,6 +128,8 @@ struct Out {
     tail: Option<usize>,
     /// Which lines are not left out.
     only: Option<Only>,
+    /// Whether each line is an event.
+    are_events: bool,
     held: VecDeque<LogLine>,
     part: LogLines,
     part_bytes: usize,
@@ -144,6 +147,7 @@ impl Out {
             from,
             tail: wanted.tail,
             only: wanted.only.clone(),
+            are_events: false,
             held: VecDeque::new(),
             part,
             part_bytes: 0,
@@ -164,7 +168,10 @@ impl Out {
     }
 
     fn pass(&mut self, mut line: LogLine) -> io::Result<()> {
-        line.text = self.secrets.redact(&line.text);
+        line.text = match self.are_events {
+            true => self.secrets.redact_event(&line.text),
+            false => self.secrets.redact(&line.text),
+        };
         self.part_bytes += LINE_BYTES + line.text.len();
         self.part.lines.push(line);
         if self.part_bytes >= PART_BYTES { self.flush() } else { Ok(()) }

@@ -2,10 +2,9 @@
 
 use api::core::v1::{Node, Taint};
 use client::Client;
-use manifest::{Manifest, Role};
+use manifest::{CONTROL_PLANE_KEY, Manifest, Role};
 
 /// Label of the Node of a master, and key of the taint that keeps ordinary pods off it.
-const CONTROL_PLANE: &str = "node-role.kubernetes.io/control-plane";
 /// As which role the Node of a master was marked last.
 const MARKED_AS: &str = "keelson.io/marked-as";
 
@@ -33,13 +32,13 @@ pub fn is_marked(node: &Node, role: Role) -> bool {
 fn plan(mut node: Node, manifest: &Manifest) -> Option<Node> {
     let role = manifest.machine.role;
     let (before, is_master) = (node.clone(), role.has_control_plane());
-    let is_labelled = node.metadata.labels.contains_key(CONTROL_PLANE);
+    let is_labelled = node.metadata.labels.contains_key(CONTROL_PLANE_KEY);
     let marked = is_master.then(|| role.to_string());
     let marked_before = node.metadata.annotations.get(MARKED_AS).cloned();
     if is_master {
-        node.metadata.labels.insert(CONTROL_PLANE.to_owned(), String::new());
+        node.metadata.labels.insert(CONTROL_PLANE_KEY.to_owned(), String::new());
     } else {
-        node.metadata.labels.remove(CONTROL_PLANE);
+        node.metadata.labels.remove(CONTROL_PLANE_KEY);
     }
     // Before roles were written down, the label alone told of a change.
     let is_another = marked_before.is_some() && marked_before != marked;
@@ -55,10 +54,10 @@ fn plan(mut node: Node, manifest: &Manifest) -> Option<Node> {
 
 /// Gives the taints of a Node what its role, which is a new one, has of the master's.
 fn follow(taints: &mut Vec<Taint>, manifest: &Manifest) {
-    let Some(own) = manifest.node_taints().into_iter().find(|taint| taint.key.as_str() == CONTROL_PLANE) else {
-        return taints.retain(|taint| taint.key != CONTROL_PLANE);
+    let Some(own) = manifest.node_taints().into_iter().find(|taint| taint.key.as_str() == CONTROL_PLANE_KEY) else {
+        return taints.retain(|taint| taint.key != CONTROL_PLANE_KEY);
     };
-    if taints.iter().all(|taint| taint.key != CONTROL_PLANE) {
+    if taints.iter().all(|taint| taint.key != CONTROL_PLANE_KEY) {
         let (key, value, effect) = (own.key.to_string(), own.value.to_string(), own.effect.to_string());
         taints.push(Taint { key, value, effect, ..Taint::default() });
     }
@@ -84,7 +83,7 @@ mod tests {
             node.metadata.annotations.insert(MARKED_AS.to_owned(), marked_as.to_owned());
         }
         if is_labelled {
-            node.metadata.labels.insert(CONTROL_PLANE.to_owned(), String::new());
+            node.metadata.labels.insert(CONTROL_PLANE_KEY.to_owned(), String::new());
         }
         let taint = |key: &&str| Taint { key: (*key).to_owned(), effect: "NoSchedule".to_owned(), ..Taint::default() };
         node.spec.taints = taints.iter().map(taint).collect();
@@ -95,19 +94,19 @@ mod tests {
     fn label_and_taint_go_and_come_with_the_role() {
         let other = "example.com/a";
         let table = [
-            (node("master", true, &[other, CONTROL_PLANE]), "worker", Some(node("", false, &[other]))),
-            (node("", false, &[other]), "master", Some(node("master", true, &[other, CONTROL_PLANE]))),
+            (node("master", true, &[other, CONTROL_PLANE_KEY]), "worker", Some(node("", false, &[other]))),
+            (node("", false, &[other]), "master", Some(node("master", true, &[other, CONTROL_PLANE_KEY]))),
             // One that registered as a master has the taint already, and one alone takes pods.
-            (node("", false, &[CONTROL_PLANE]), "master", Some(node("master", true, &[CONTROL_PLANE]))),
+            (node("", false, &[CONTROL_PLANE_KEY]), "master", Some(node("master", true, &[CONTROL_PLANE_KEY]))),
             (node("", false, &[]), "single", Some(node("single", true, &[]))),
             // One alone becomes one of several, and the other way round.
-            (node("single", true, &[other]), "master", Some(node("master", true, &[other, CONTROL_PLANE]))),
-            (node("master", true, &[CONTROL_PLANE, other]), "single", Some(node("single", true, &[other]))),
+            (node("single", true, &[other]), "master", Some(node("master", true, &[other, CONTROL_PLANE_KEY]))),
+            (node("master", true, &[CONTROL_PLANE_KEY, other]), "single", Some(node("single", true, &[other]))),
             // What somebody changed by hand stays, also where it was not written down yet as what the Node was marked.
             (node("master", true, &[]), "master", None),
-            (node("single", true, &[CONTROL_PLANE]), "single", None),
+            (node("single", true, &[CONTROL_PLANE_KEY]), "single", None),
             (node("", true, &[]), "master", Some(node("master", true, &[]))),
-            (node("", false, &[CONTROL_PLANE]), "worker", None),
+            (node("", false, &[CONTROL_PLANE_KEY]), "worker", None),
         ];
         for (before, role, wanted) in table {
             let manifest = manifest(role);

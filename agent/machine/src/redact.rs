@@ -1,5 +1,6 @@
 //! Secrets are not shown: neither those of the manifest nor what looks like a bootstrap token or a key.
 
+use machine_api::Event;
 use manifest::Manifest;
 
 /// What is shown instead.
@@ -12,9 +13,11 @@ const TOKEN: (usize, usize) = (6, 16);
 pub(crate) struct Secrets(Vec<String>);
 
 impl Secrets {
-    /// Those of the manifest in force.
+    /// Those of the manifest in force, as they are and as they are written in JSON.
     pub(crate) fn new(manifest: Option<&Manifest>) -> Self {
-        Self(manifest.into_iter().flat_map(Manifest::hidden).map(str::to_owned).collect())
+        let hidden = manifest.into_iter().flat_map(Manifest::hidden);
+        let forms = |secret: &str| [secret.to_owned(), in_json(secret)];
+        Self(hidden.flat_map(forms).filter(|form| !form.is_empty()).collect())
     }
 
     /// A text without them.
@@ -28,15 +31,29 @@ impl Secrets {
         }
         without_tokens(&text)
     }
-}
 
-impl Secrets {
+    /// The same of an event as it is written down, which stays one. What is none is taken as text.
+    pub(crate) fn redact_event(&self, text: &str) -> String {
+        let Ok(mut event) = serde_json::from_str::<Event>(text) else { return self.redact(text) };
+        let all = [&mut event.message, &mut event.subject].into_iter().chain(event.details.values_mut());
+        for words in all {
+            *words = self.redact(words);
+        }
+        event.to_json()
+    }
+
     /// The same line by line, of what may be no text.
     pub(crate) fn redact_all(&self, content: &[u8]) -> Vec<u8> {
         let text = String::from_utf8_lossy(content);
         let lines = text.split_inclusive('\n').map(|line| self.redact(line));
         lines.collect::<String>().into_bytes()
     }
+}
+
+/// A text as it stands between the quotes of JSON.
+fn in_json(text: &str) -> String {
+    let quoted = serde_json::to_string(text).unwrap_or_default();
+    quoted.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or_default().to_owned()
 }
 
 /// Hides the secret part of everything that has the form of a bootstrap token.
@@ -59,6 +76,9 @@ fn without_tokens(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use machine_api::EventKind;
+    use machine_api::detail::LAST_LINE;
+
     use super::*;
 
     #[test]
@@ -78,5 +98,29 @@ mod tests {
         assert_eq!(secrets.redact("-----BEGIN EC PRIVATE KEY-----"), "<redacted>");
         let names = "master.example.com abcdef.0123456789abcdef0 10.0.0.1";
         assert_eq!(Secrets::default().redact(names), names);
+    }
+    #[test]
+    fn an_event_stays_one_and_tells_no_secret_however_it_is_quoted() {
+        const SECRET: &str = "a\"b\\-secret-x";
+        let text = "version = 1\n[machine]\nhostname = \"m1\"\nrole = \"single\"\n[outbound.proxy]\n\
+                    url = \"http://p\"\nusername = \"k\"\npassword = \"a\\\"b\\\\-secret-x\"\n";
+        let manifest = manifest::parse("m", text).unwrap_or_else(|error| panic!("{error}"));
+        let secrets = Secrets::new(Some(&manifest));
+        let ended = Event::new(EventKind::ServiceEnded, "etcd", format!("etcd: ended; last line: {SECRET}"));
+        let ended = Event { time: 5.0, ..ended.with(LAST_LINE, SECRET) };
+        let shown = Event::parse(&secrets.redact_event(&ended.to_json()));
+        assert_eq!((shown.kind.as_str(), shown.time), ("ServiceEnded", 5.0));
+        assert_eq!(
+            (shown.message.as_str(), shown.details[LAST_LINE].as_str()),
+            ("etcd: ended; last line: <redacted>", "<redacted>")
+        );
+        // So it is in what else is JSON.
+        let json = serde_json::json!({"lastLines": [SECRET, "other"]}).to_string();
+        assert_eq!(secrets.redact(&json), r#"{"lastLines":["<redacted>","other"]}"#);
+        // A key hides the words that it is in, and not what happened, or when.
+        let key = Event::new(EventKind::ServiceEnded, "etcd", "-----BEGIN EC PRIVATE KEY-----");
+        let shown = Event::parse(&secrets.redact_event(&Event { time: 5.0, ..key }.to_json()));
+        assert_eq!((shown.kind.as_str(), shown.message.as_str(), shown.time), ("ServiceEnded", "<redacted>", 5.0));
+        assert_eq!(secrets.redact_event("by abcdef.0123456789abcdef"), "by abcdef.<redacted>");
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use machine_api::{Event, EventKind};
+use machine_api::{Event, EventKind, detail};
 use sys::Signal;
 
 use crate::input::{Action, Input};
@@ -286,8 +286,8 @@ impl Supervisor {
                 line += &format!("; last line: {last}");
             }
             let seconds = (now - service.state.since()).as_secs();
-            let event = Event::new(EventKind::ServiceSlow, name, line).with("seconds", seconds);
-            actions.push(Action::Tell(event.with("waiting", waiting.join(", "))));
+            let event = Event::new(EventKind::ServiceSlow, name, line).with(detail::SECONDS, seconds);
+            actions.push(Action::Tell(event.with(detail::WAITING, waiting.join(", "))));
             self.services[index].overdue += 1;
         }
     }
@@ -318,7 +318,7 @@ fn kill_if_late(service: &mut Service, now: Duration, actions: &mut Vec<Action>)
         let name = service.spec.name.clone();
         let waited = now.saturating_sub(*since).as_secs();
         let text = format!("{name}: did not end within {waited} s, killing it");
-        actions.push(Action::Tell(Event::new(EventKind::ServiceKilled, &name, text).with("seconds", waited)));
+        actions.push(Action::Tell(Event::new(EventKind::ServiceKilled, &name, text).with(detail::SECONDS, waited)));
         actions.push(Action::Signal { name, pid: *pid, signal: Signal::Kill });
     }
 }
@@ -329,7 +329,7 @@ fn became_ready(service: &mut Service, now: Duration, actions: &mut Vec<Action>)
         let after = (now - since).as_secs_f64();
         let name = &service.spec.name;
         let event = Event::new(EventKind::ServiceReady, name, format!("{name}: ready after {after:.1} s"));
-        actions.push(Action::Tell(event.with("seconds", after).with("pid", pid)));
+        actions.push(Action::Tell(event.with(detail::SECONDS, after).with(detail::PID, pid)));
     }
 }
 
@@ -345,7 +345,7 @@ fn ended(service: &mut Service, how: String, success: bool, now: Duration, actio
         ServiceState::Stopping { since, .. } => {
             let took = (now - *since).as_secs_f64();
             let event = Event::new(EventKind::ServiceStopped, &name, format!("{name}: stopped after {took:.1} s"));
-            actions.push(Action::Tell(event.with("seconds", took)));
+            actions.push(Action::Tell(event.with(detail::SECONDS, took)));
             service.enter(ServiceState::Stopped { since: now });
             return;
         }
@@ -359,7 +359,7 @@ fn ended(service: &mut Service, how: String, success: bool, now: Duration, actio
     if success && service.spec.kind == Kind::Oneshot {
         let took = ran.as_secs_f64();
         let event = Event::new(EventKind::ServiceDone, &name, format!("{name}: done after {took:.1} s"));
-        actions.push(Action::Tell(event.with("seconds", took)));
+        actions.push(Action::Tell(event.with(detail::SECONDS, took)));
         service.failures = 0;
         service.enter(ServiceState::Done { since: now });
         return;
@@ -371,8 +371,8 @@ fn ended(service: &mut Service, how: String, success: bool, now: Duration, actio
     };
     let last = service.log.last().map(|line| format!("; last line: {line}")).unwrap_or_default();
     let unasked = |line: String| {
-        let event = Event::new(EventKind::ServiceEnded, &name, line).with("how", &how);
-        event.with("seconds", ran.as_secs_f64()).with("last_line", service.log.last().unwrap_or_default())
+        let event = Event::new(EventKind::ServiceEnded, &name, line).with(detail::HOW, &how);
+        event.with(detail::SECONDS, ran.as_secs_f64()).with(detail::LAST_LINE, service.log.last().unwrap_or_default())
     };
     if !is_restarted {
         let event = unasked(format!("{name}: ended ({how}), not to be restarted{last}"));
@@ -386,6 +386,6 @@ fn ended(service: &mut Service, how: String, success: bool, now: Duration, actio
     let wait = RESTART.base(service.failures - 1);
     let after = ran.as_secs_f64();
     let line = format!("{name}: ended after {after:.1} s ({how}), starting again in {} s{last}", wait.as_secs());
-    actions.push(Action::Tell(unasked(line).with("restarts_in", wait.as_secs())));
+    actions.push(Action::Tell(unasked(line).with(detail::RESTARTS_IN, wait.as_secs())));
     service.enter(ServiceState::BackingOff { since: now, until: now + wait, reason: how });
 }

@@ -27,7 +27,8 @@ pub struct BlockDevice {
     pub is_read_only: bool,
     /// Whether it hangs on a USB port.
     pub is_on_usb: bool,
-    /// Whether what it holds can be taken out, as of sticks, memory cards and optical drives.
+    /// Whether what it holds can be taken out, as of many sticks, memory cards and optical drives. What hangs on a USB port
+    /// often says no.
     pub is_removable: bool,
     /// Whether it has disks that rotate, as far as it says: virtual ones often claim so.
     pub is_rotational: bool,
@@ -132,7 +133,8 @@ fn device(system: &dyn System, folder: &Path, name: &str) -> Option<BlockDevice>
         model: text("device/model"),
         is_read_only: text("ro") == "1",
         is_on_usb: place.components().any(|part| part.as_os_str().to_string_lossy().starts_with("usb")),
-        is_removable: text("removable") == "1",
+        // Slots for cards say that they are fixed; what is in them says that it is a card.
+        is_removable: text("removable") == "1" || text("device/type").starts_with("SD"),
         is_rotational: text("queue/rotational") == "1",
         disk: above.map_or_else(|| name.to_owned(), |above| above.to_string_lossy().into_owned()),
         partition_label: partition_label.unwrap_or_default(),
@@ -201,5 +203,29 @@ mod tests {
         let kinds: Vec<_> = kinds.filter(|(name, ..)| ["vda", "sda"].contains(&name.as_str())).collect();
         assert_eq!(kinds, [("sda".to_owned(), false, true), ("vda".to_owned(), true, false)]);
         assert!(found[1].has_label("KEELSON-STATE") && found[1].is_partition && !found[1].is_blank);
+    }
+
+    #[test]
+    fn a_card_can_be_taken_out_and_what_is_soldered_cannot() {
+        let system = FakeSystem::new();
+        for (name, kind) in [("mmcblk0", "MMC"), ("mmcblk1", "SD")] {
+            system.file(format!("/sys/class/block/{name}/size"), "2048\n");
+            system.file(format!("/sys/class/block/{name}/removable"), "0\n");
+            system.file(format!("/sys/class/block/{name}/device/type"), format!("{kind}\n"));
+        }
+        let removable: Vec<bool> = block_devices(&system).iter().map(|device| device.is_removable).collect();
+        assert_eq!(removable, [false, true]);
+    }
+
+    #[test]
+    fn a_disk_whose_file_system_begins_late_is_not_blank() {
+        let system = FakeSystem::new();
+        system.file("/sys/class/block/sda/size", "2048\n");
+        let mut btrfs = vec![0_u8; 1 << 20];
+        system.file("/dev/sda", btrfs.clone());
+        assert!(block_devices(&system)[0].is_blank);
+        btrfs[0x10040..0x10048].copy_from_slice(b"_BHRfS_M");
+        system.file("/dev/sda", btrfs);
+        assert!(!block_devices(&system)[0].is_blank);
     }
 }

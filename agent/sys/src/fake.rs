@@ -204,7 +204,12 @@ impl System for FakeSystem {
         known.any(|known| known.starts_with(path))
     }
     fn read(&self, path: &Path) -> Result<Vec<u8>, Error> {
-        self.state().files.get(path).cloned().ok_or_else(|| missing(path))
+        let state = self.state();
+        let words = format!("read {}", path.display());
+        if let Some((_, errno)) = state.fail.iter().find(|(part, _)| *part == words) {
+            return Err(Error::new(words, io::Error::from_raw_os_error(*errno)));
+        }
+        state.files.get(path).cloned().ok_or_else(|| missing(path))
     }
     fn read_at(&self, path: &Path, offset: u64, len: usize) -> Result<Vec<u8>, Error> {
         let bytes = self.read(path)?;

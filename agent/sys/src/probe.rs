@@ -1,7 +1,8 @@
 //! What file system a block device holds, from its first bytes.
 
-/// How many bytes from the start of a device [`probe_filesystem`] needs.
-pub const PROBE_BYTES: usize = 36 * 1024;
+/// How many bytes from the start of a device are looked at: what [`probe_filesystem`] needs, and the places at 64 KiB where
+/// file systems begin that leave the start alone (btrfs, reiserfs), so that their disks are not taken for blank.
+pub const PROBE_BYTES: usize = 68 * 1024;
 
 /// A file system by its own words.
 #[derive(Clone, Debug, PartialEq, Eq)]

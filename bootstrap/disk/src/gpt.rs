@@ -161,8 +161,9 @@ impl Table {
     fn write_copies(&self, device: &mut dyn Device) -> io::Result<()> {
         let entries = self.entries();
         let end = self.sectors - 1;
-        device.write_at((end - ENTRIES_SECTORS) * SECTOR_BYTES, &entries)?;
-        device.write_at(end * SECTOR_BYTES, &self.header(&entries, end))?;
+        // As one: entries without their header would be unknown data on a disk that was blank.
+        let second = [entries.as_slice(), &self.header(&entries, end)].concat();
+        device.write_at((end - ENTRIES_SECTORS) * SECTOR_BYTES, &second)?;
         device.sync()?;
         device.write_at(0, &self.protective())?;
         device.write_at(2 * SECTOR_BYTES, &entries)?;

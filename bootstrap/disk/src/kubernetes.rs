@@ -112,7 +112,7 @@ pub enum Around {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SkewError {
     /// Somebody is too old for it.
-    #[error("it brings Kubernetes {version}, and {name} runs {found}: {why}; update {name} first")]
+    #[error("it brings Kubernetes {version}, and {name} runs {found}: {why}; {helps} first")]
     TooNew {
         /// What it brings.
         version: Kubernetes,
@@ -122,6 +122,8 @@ pub enum SkewError {
         found: Kubernetes,
         /// The rule.
         why: &'static str,
+        /// What is to be done before.
+        helps: String,
     },
     /// Somebody is too new for it.
     #[error("it brings Kubernetes {version}, and {name} runs {found}: {why}; take a newer update")]
@@ -138,7 +140,7 @@ pub enum SkewError {
     /// Nobody knows.
     #[error(
         "it brings Kubernetes {version}, this machine runs {own}, and whether the cluster goes with that was not to be \
-         found out: {why}"
+         found out: {why}; see that the API server answers, or take it with --any-kubernetes"
     )]
     Unknown {
         /// What it brings.
@@ -174,8 +176,15 @@ impl Around {
         };
         let Some(((name, found), why)) = wrong else { return Ok(()) };
         let (name, found) = (name.clone(), *found);
+        // Masters that run what this one runs get on together, a step at a time.
+        let is_own_step = matches!(self, Self::Master { .. }) && found == own;
         Err(if found < version {
-            SkewError::TooNew { version, name, found, why }
+            let helps = if is_own_step {
+                format!("take an update with Kubernetes {}", found.newer_by(1))
+            } else {
+                format!("update {name}")
+            };
+            SkewError::TooNew { version, name, found, why, helps }
         } else {
             SkewError::TooOld { version, name, found, why }
         })
@@ -239,13 +248,19 @@ mod tests {
             assert!(if wanted.is_empty() { told.is_empty() } else { told.contains(wanted) }, "{version}: {told}");
         }
         assert!(told(&master(&[36], &[36, 33]), 37).ends_with("update m-33 first"));
+        // Nobody has to update a machine before that machine.
+        assert!(told(&master(&[36], &[]), 38).ends_with("take an update with Kubernetes 1.37 first"));
+        assert!(told(&master(&[36, 35], &[]), 37).ends_with("update m-35 first"));
     }
 
     #[test]
     fn what_is_not_known_matters_for_another_version_only() {
         let unknown = Around::Unknown("no answer".to_owned());
         assert_eq!(told(&unknown, 36), "");
-        assert!(told(&unknown, 37).ends_with("not to be found out: no answer"));
+        assert!(
+            told(&unknown, 37)
+                .ends_with("no answer; see that the API server answers, or take it with --any-kubernetes")
+        );
         assert_eq!(told(&Around::Nobody, 99), "");
         // What runs goes with what it runs with.
         assert_eq!(told(&Around::Worker { server: ("m1".to_owned(), minor(20)) }, 36), "");

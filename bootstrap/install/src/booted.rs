@@ -6,10 +6,10 @@ use disk::{Slot, Table};
 use sys::System;
 
 use crate::error::Error;
-use crate::file::FileDevice;
+use crate::file::{FileDevice, Purpose};
 use crate::own::OwnDisk;
 
-const CLASS: &str = "/sys/class/block";
+pub(crate) const CLASS: &str = "/sys/class/block";
 
 /// What runs, on a machine that was started from a slot of a disk of ours.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,9 +60,12 @@ impl Booted {
     /// # Errors
     /// It cannot be opened, or has no valid partition table.
     pub fn open(&self) -> Result<OwnDisk<FileDevice>, Error> {
-        let path = self.device();
-        let device = if self.is_read_only { FileDevice::open_read_only(&path) } else { FileDevice::open(&path) };
-        OwnDisk::open(device.map_err(|source| Error::Open { path, source })?)
+        self.open_for(if self.is_read_only { Purpose::Look } else { Purpose::Write })
+    }
+
+    /// The same for this alone.
+    pub(crate) fn open_for(&self, purpose: Purpose) -> Result<OwnDisk<FileDevice>, Error> {
+        OwnDisk::open(purpose.open(&self.device())?)
     }
 }
 

@@ -129,7 +129,7 @@ pub enum Error {
     },
     /// The new system would not read the manifest.
     #[error(
-        "the new system would not read the manifest in force, which has {}: apply one without first",
+        "the new system would not read the manifest in force or of the next start, which has {}: apply one without first",
         keys.join(", ")
     )]
     ManifestUnread {

@@ -17,6 +17,25 @@ pub struct FileDevice {
     bytes: u64,
 }
 
+/// What a device is opened for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// To tell what would be done.
+    Look,
+    /// To do it.
+    Write,
+}
+
+impl Purpose {
+    pub(crate) fn open(self, path: &Path) -> Result<FileDevice, Error> {
+        let device = match self {
+            Self::Look => FileDevice::open_read_only(path),
+            Self::Write => FileDevice::open(path),
+        };
+        device.map_err(|source| Error::Open { path: path.to_owned(), source })
+    }
+}
+
 impl FileDevice {
     /// Opens a device or a file for reading and writing.
     ///

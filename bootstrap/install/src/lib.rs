@@ -40,7 +40,7 @@ pub mod wipe;
 
 pub use booted::Booted;
 pub use error::Error;
-pub use file::FileDevice;
+pub use file::{FileDevice, Purpose};
 pub use own::OwnDisk;
 pub use propose::{Proposal, Target, propose, sizes};
 pub use receive::{Policy, Prepared, Receiver};

@@ -1,9 +1,11 @@
 //! Installing to another disk what a machine was started from.
 //!
 //! A disk counts as installed once it has a boot entry, which is the last thing that is written. Before, the firmware
-//! finds nothing to start there and takes the medium again, and the installation begins anew.
+//! finds nothing to start there and takes the medium again, and the installation begins anew. That a disk cannot be started
+//! is not enough for that, as one that was in use may have broken: what an installation made and nobody used yet is marked
+//! as fresh.
 
-use disk::layout::{self, ESP_NAME, Sizes};
+use disk::layout::{self, DATA_NAME, ESP_NAME, FRESH, STATE_NAME, Sizes};
 use disk::{Device, ENTRIES, Entry, Esp, GptError, Slot, Table, Window};
 use sys::BlockDevice;
 
@@ -15,6 +17,9 @@ pub const MANIFEST: &str = "keelson/manifest.toml";
 /// What a disk needs to be started from, beside its boot entries.
 const LOADER_FILES: [&str; 2] = ["EFI/BOOT/BOOTX64.EFI", "loader/loader.conf"];
 const COPY_BYTES: usize = 1 << 20;
+/// So much of both ends of a disk has to be empty for it to be taken for blank: file systems, arrays and volumes that are
+/// not known here begin or end there.
+const END_BYTES: usize = 1 << 20;
 
 /// What a disk holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,7 +50,9 @@ pub enum OntoPlan {
 pub fn observe<D: Device>(device: &mut D, facts: &BlockDevice) -> Result<Contents, Error> {
     let table = match Table::read(device) {
         Ok(table) => table,
-        Err(GptError::None | GptError::TooSmall(_)) if facts.is_blank => return Ok(Contents::Blank),
+        Err(GptError::None | GptError::TooSmall(_)) if facts.is_blank && has_blank_ends(device)? => {
+            return Ok(Contents::Blank);
+        }
         Err(error @ GptError::Device { .. }) => return Err(error.into()),
         Err(GptError::None) => {
             let what = facts.filesystem.as_ref().map(|found| format!("a file system ({})", found.kind.name()));
@@ -58,10 +65,31 @@ pub fn observe<D: Device>(device: &mut D, facts: &BlockDevice) -> Result<Content
     if names.is_empty() || !names.iter().all(|name| is_ours(name)) {
         return Ok(Contents::Other(format!("the partitions {names:?}")));
     }
-    let Some((_, esp)) = table.named(ESP_NAME) else { return Ok(Contents::Unfinished) };
-    // One that cannot be read was being made.
-    let entries = Esp::open(Window::new(device, esp.start(), esp.bytes())).entries().unwrap_or_default();
-    Ok(if entries.is_empty() { Contents::Unfinished } else { Contents::Installed })
+    let esp = table.named(ESP_NAME).map(|(_, esp)| (esp.start(), esp.bytes()));
+    // One that cannot be read was being made, or is broken: the partitions tell which.
+    let has_entry = esp.is_some_and(|(start, bytes)| {
+        Esp::open(Window::new(device, start, bytes)).entries().is_ok_and(|entries| !entries.is_empty())
+    });
+    let is_used = [STATE_NAME, DATA_NAME].iter().filter_map(|name| table.named(name));
+    let is_used = is_used.map(|(_, partition)| partition).any(|partition| partition.attributes & FRESH == 0);
+    Ok(match (has_entry, is_used) {
+        (true, _) => Contents::Installed,
+        (false, false) => Contents::Unfinished,
+        (false, true) => Contents::Other("STATE and DATA of a machine that cannot be started".to_owned()),
+    })
+}
+
+fn has_blank_ends<D: Device>(device: &mut D) -> Result<bool, Error> {
+    let bytes = device.bytes();
+    let length = usize::try_from(bytes).map_or(END_BYTES, |bytes| bytes.min(END_BYTES));
+    let mut end = vec![0; length];
+    for place in [0, bytes - length as u64] {
+        device.read_at(place, &mut end).map_err(|source| GptError::Device { step: "read", source })?;
+        if end.iter().any(|byte| *byte != 0) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// Decides. `seed` makes the disk's identifiers; `may_wipe` lets foreign data go.

@@ -8,7 +8,7 @@ use sys::{BlockDevice, System};
 
 use crate::booted::Booted;
 use crate::error::Error;
-use crate::file::FileDevice;
+use crate::file::{FileDevice, Purpose};
 use crate::onto::{self, Contents, OntoPlan};
 use crate::own::OwnDisk;
 use crate::{rest, select};
@@ -54,7 +54,7 @@ pub struct Target<D> {
     is_rest: bool,
 }
 
-/// Looks, and decides. `seed` makes identifiers.
+/// Looks, and decides. `seed` makes identifiers. What is only looked at cannot be written by what comes of it.
 ///
 /// # Errors
 /// No disk fits, the one that does is in use, or a disk fails.
@@ -62,9 +62,12 @@ pub fn propose(
     system: &dyn System,
     booted: &Booted,
     install: &Install,
-    seed: &[u8],
+    (seed, purpose): (&[u8], Purpose),
 ) -> Result<Proposal<FileDevice>, Error> {
-    let source = booted.open()?;
+    let source = match purpose {
+        Purpose::Look => booted.open_for(purpose)?,
+        Purpose::Write => booted.open()?,
+    };
     let Some(selector) = &install.disk else { return Ok(Proposal::Stays(source)) };
     let esp = source.table().named(ESP_NAME).map_or(0, |(_, esp)| esp.attributes);
     let devices = sys::block_devices(system);
@@ -73,8 +76,7 @@ pub fn propose(
         return Ok(Proposal::Stays(source));
     }
     let select::Chosen { disk, others } = select::choose(&devices, &booted.disk, selector)?;
-    let path = disk.path();
-    let mut device = FileDevice::open(&path).map_err(|source| Error::Open { path, source })?;
+    let mut device = purpose.open(&disk.path())?;
     let contents = onto::observe(&mut device, disk)?;
     let disk = disk.clone();
     match onto::plan(&contents, &disk, (&sizes(install), seed), install.wipe)? {

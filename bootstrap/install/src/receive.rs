@@ -1,6 +1,8 @@
 //! Taking an update in as it comes: the root goes to the idle slot at once, the kernel image is held until all is known
 //! to be whole.
 
+use std::collections::BTreeSet;
+
 use disk::{
     About, Around, Device, Digesting, Entry, Head, Slot, StateFormats, Takes, Tries, Update, VERITY_ARGUMENT, Verity,
     uki,
@@ -35,8 +37,9 @@ pub struct Policy {
     pub extensions: Vec<About>,
     /// The cluster, whose versions of Kubernetes have to go together.
     pub around: Around,
-    /// The manifest in force, which the new system has to read; none where there is none yet.
-    pub manifest: Option<String>,
+    /// Manifests that the new system has to read: the one in force, and the one of the next start; none where there is none
+    /// yet.
+    pub manifests: Vec<String>,
 }
 
 /// How far it has come.
@@ -156,8 +159,10 @@ impl<D: Device> Receiver<D> {
         }
         // One that does not tell is of a time when there was nothing to tell apart.
         let keys = uki::section(kernel, uki::MANIFEST_KEYS).ok().flatten().unwrap_or_default();
-        let own = self.policy.manifest.as_deref().unwrap_or_default();
-        let unread = manifest::unread(&String::from_utf8_lossy(keys), own);
+        let keys = String::from_utf8_lossy(keys);
+        let unread: BTreeSet<String> =
+            self.policy.manifests.iter().flat_map(|own| manifest::unread(&keys, own)).collect();
+        let unread = Vec::from_iter(unread);
         if !unread.is_empty() {
             return Err(Error::ManifestUnread { keys: unread });
         }

@@ -92,7 +92,10 @@ fn why_not(device: &BlockDevice, started_from: &str, selector: &DiskSelector) ->
         (device.name == started_from, "the machine was started from it"),
         (device.is_read_only, "nothing can be written to it"),
         (device.holds_manifest(), "it is there to hand a manifest in"),
-        (device.is_removable && !is_named(device, selector), "it can be taken out, and is not named"),
+        (
+            (device.is_removable || device.is_on_usb) && !is_named(device, selector),
+            "it can be taken out, and is not named",
+        ),
     ];
     always.into_iter().find(|(is_so, _)| *is_so).map(|(_, why)| why).or(unlike)
 }
@@ -138,7 +141,8 @@ mod tests {
         let big = rotates(disk("sda", 4000, "Big Disk", "B1"));
         let others =
             [big, disk("sdb", 8, "Stick", "C1"), partition, config, card, rotates(disk("sde", 100, "Old Disk", "E1"))];
-        disks.into_iter().chain(others).collect()
+        let portable = BlockDevice { is_on_usb: true, ..disk("sdf", 8000, "Portable", "F1") };
+        disks.into_iter().chain(others).chain([portable]).collect()
     }
 
     fn chosen(selector: &str) -> Result<String, String> {
@@ -164,6 +168,7 @@ mod tests {
             // What can be taken out has to be named.
             ("/dev/sdd", "sdd"),
             ("serial:D1", "sdd"),
+            ("model:portable", "sdf"),
         ];
         for (selector, wanted) in table {
             assert_eq!(chosen(selector).as_deref(), Ok(wanted), "{selector}");

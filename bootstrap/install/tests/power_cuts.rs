@@ -5,7 +5,9 @@
 mod machine;
 
 use disk::layout;
-use disk::{About, Around, Device, ENTRIES, Entry, Esp, Kubernetes, Memory, Part, Slot, StateFormats, Update, uki};
+use disk::{
+    About, Around, Device, ENTRIES, Entry, Esp, Kubernetes, Memory, Part, Slot, StateFormats, Table, Update, uki,
+};
 use install::{Error, OwnDisk, Policy, Receiver};
 use machine::{SIZES, disk, install, kernel, kernel_with, policy, root, starts, update_file, update_with, window};
 
@@ -187,7 +189,7 @@ fn an_update_that_does_not_go_with_the_cluster_changes_nothing() {
     assert!(refused.unwrap_err().contains("a kubelet must not be newer than its API server"));
     assert_eq!(writes, 0);
     let (refused, writes) = take(Around::Unknown("it is away".to_owned()));
-    assert!(refused.unwrap_err().ends_with("it is away") && writes == 0);
+    assert!(refused.unwrap_err().contains("it is away; see that the API server answers") && writes == 0);
     let (taken, writes) = take(Around::Nobody);
     assert!(taken.is_ok() && writes > 0, "{taken:?}");
 }
@@ -197,12 +199,12 @@ fn an_update_that_would_not_read_the_manifest_changes_nothing() {
     const MANIFEST: &str = "version = 1\n[machine]\nhostname = \"m\"\nrole = \"single\"\nwatchdog = \"1m\"\n";
     let start = disk();
     let argument = format!("keelson.root={}", "02".repeat(16));
-    let take = |keys: &str, manifest: Option<&str>| {
+    let take = |keys: &str, manifests: &[&str]| {
         let sections: [(&str, &[u8]); 2] =
             [(uki::ARGUMENTS, argument.as_bytes()), (uki::MANIFEST_KEYS, keys.as_bytes())];
         let file = update_with(2, uki::assemble(&uki::bare_program(), &sections).unwrap());
         let mut device = start.clone();
-        let policy = Policy { manifest: manifest.map(str::to_owned), ..policy(Slot::A) };
+        let policy = Policy { manifests: manifests.iter().map(|&it| it.to_owned()).collect(), ..policy(Slot::A) };
         let mut receiver = Receiver::new(OwnDisk::open(&mut device).unwrap(), policy).unwrap();
         let taken = file.chunks(50_000).try_for_each(|part| receiver.add(part));
         drop(receiver);
@@ -211,12 +213,18 @@ fn an_update_that_would_not_read_the_manifest_changes_nothing() {
     let own = manifest::vocabulary();
     let without: String =
         own.lines().filter(|line| !line.contains("watchdog")).map(|line| format!("{line}\n")).collect();
-    let (refused, writes) = take(&without, Some(MANIFEST));
-    let refused = refused.unwrap_err();
-    assert!(refused.contains("in force, which has machine.watchdog: apply one without"), "{refused}");
-    assert_eq!(writes, 0);
-    for (keys, manifest) in [(own.as_str(), Some(MANIFEST)), (&without, None), ("", Some(MANIFEST))] {
-        let (taken, writes) = take(keys, manifest);
+    let plain = MANIFEST.replace("watchdog = \"1m\"\n", "");
+    // The one in force, and one that counts from the next start.
+    for manifests in [&[MANIFEST][..], &[&plain, MANIFEST], &[MANIFEST, MANIFEST]] {
+        let (refused, writes) = take(&without, manifests);
+        let refused = refused.unwrap_err();
+        assert!(refused.contains("which has machine.watchdog: apply one without"), "{refused}");
+        assert_eq!(writes, 0);
+    }
+    for (keys, manifests) in
+        [(own.as_str(), &[MANIFEST][..]), (&without, &[]), (&without, &[&plain]), ("", &[MANIFEST])]
+    {
+        let (taken, writes) = take(keys, manifests);
         assert!(taken.is_ok() && writes > 0, "{taken:?}");
     }
 }
@@ -287,4 +295,43 @@ fn an_installation_cut_anywhere_is_begun_again_or_done() {
     let other = Contents::Other("photos".to_owned());
     let refused = onto::plan(&other, &facts, (&SIZES, b"x"), false).unwrap_err().to_string();
     assert!(refused.contains("/dev/sda holds photos") && refused.contains("install.wipe"), "{refused}");
+}
+
+#[test]
+fn only_what_is_blank_or_was_never_used_is_installed_over() {
+    use install::onto::{self, Contents};
+    const CANNOT: &str = "STATE and DATA of a machine that cannot be started";
+    let seen = |target: &mut Memory| {
+        let facts = sys::BlockDevice { bytes: target.bytes(), is_blank: true, ..sys::BlockDevice::named("sda") };
+        onto::observe(target, &facts).unwrap()
+    };
+    let other = |what: &str| Contents::Other(what.to_owned());
+    let mut target = disk();
+    assert_eq!(seen(&mut target), Contents::Installed);
+    window(&mut target, layout::ESP_NAME).write_at(0, &vec![0; 1 << 20]).unwrap();
+    assert_eq!(seen(&mut target), Contents::Unfinished);
+    // Its first start has formatted both; a reset may have marked one of them again.
+    for fresh in [&[][..], &[layout::STATE_NAME]] {
+        let mut table = Table::read(&mut target).unwrap();
+        for partition in table.partitions.values_mut() {
+            let is_fresh = fresh.contains(&partition.name.as_str());
+            partition.attributes = if is_fresh { layout::FRESH } else { partition.attributes & !layout::FRESH };
+        }
+        table.write(&mut target).unwrap();
+        assert_eq!(seen(&mut target), other(CANNOT), "{fresh:?}");
+        table
+            .partitions
+            .retain(|_, partition| [layout::STATE_NAME, layout::DATA_NAME].contains(&partition.name.as_str()));
+        let mut separate = target.clone();
+        table.write(&mut separate).unwrap();
+        assert_eq!(seen(&mut separate), other(CANNOT), "{fresh:?}");
+    }
+    // A file system that begins at 64 KiB, and an array that ends with what makes it one.
+    let blank = Memory::new(8 << 20);
+    assert_eq!(seen(&mut blank.clone()), Contents::Blank);
+    for (place, mark) in [(0x10040, &b"_BHRfS_M"[..]), ((8 << 20) - 4096, &[0xfc, 0x4e, 0x2b, 0xa9])] {
+        let mut target = blank.clone();
+        target.write_at(place, mark).unwrap();
+        assert_eq!(seen(&mut target), other("unknown data"), "{place}");
+    }
 }

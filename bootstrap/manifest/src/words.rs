@@ -30,8 +30,8 @@ pub use document::{
 pub use firewall::{FirewallAction, FirewallProtocol, PortRange};
 pub use link::{BondMode, HashPolicy, InterfaceId, LacpRate};
 pub use names::{
-    ClusterName, DnsName, FeatureName, Hostname, InterfaceName, LabelKey, LabelValue, ModuleName, ModuleParameters,
-    RegistryHost, SysctlName, Taint,
+    CONTROL_PLANE_KEY, ClusterName, DnsName, FeatureName, Hostname, InterfaceName, LabelKey, LabelValue, ModuleName,
+    ModuleParameters, RegistryHost, SysctlName, Taint,
 };
 pub use net::{Cidr, Endpoint, Host, InterfaceAddress, IpWord, MacAddress, MirrorScheme, MirrorUrl, RouteDestination};
 pub use network_key::{KeyServerUrl, Thumbprint};

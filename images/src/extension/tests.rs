@@ -66,7 +66,7 @@ fn key() -> Ed25519KeyPair {
 fn pack(folder: &Path, source: &Path, name: &str) -> Result<(PathBuf, String)> {
     let (work, output) = (folder.join(format!("work-{name}")), folder.join(name));
     fs::create_dir_all(&work).unwrap();
-    let sign = |line: &[u8]| hex(key().sign(line).as_ref());
+    let sign = |line: &[u8]| stdx::hex(key().sign(line).as_ref());
     let list = make((source, about()), (&work, &output), sign)?;
     Ok((output, list))
 }

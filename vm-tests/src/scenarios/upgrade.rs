@@ -347,7 +347,7 @@ fn check_refusals(scene: &Scene, master: &Machine) -> Result<()> {
     )?;
     let mut unread = newer;
     let parts = without_key(parts, &mut unread, "machine.hostname")?;
-    refuses(&with_parts(&unread, &parts)?, &[], "in force, which has machine.hostname")?;
+    refuses(&with_parts(&unread, &parts)?, &[], "which has machine.hostname")?;
     refuses(&whole[..whole.len() - 1], &["--allow-downgrade"], "bytes, not")?;
     let back = tools::run(&mut keelson(scene, master, "rollback")?);
     let refused = back.err().map(|error| format!("{error:#}")).unwrap_or_default();

@@ -40,6 +40,9 @@ pub(crate) struct Options {
     /// Take an older version than the one that runs.
     #[arg(long)]
     allow_downgrade: bool,
+    /// Take it even if its Kubernetes does not go with what the cluster runs, or if that cannot be found out.
+    #[arg(long)]
+    any_kubernetes: bool,
     /// Every machine of the kubeconfig's cluster, masters first, one at a time. Machines that run the version already
     /// are left alone, so the command may be given again where it stopped. With an endpoint, the master there forwards.
     #[arg(long, requires = "kubeconfig", conflicts_with_all = ["node", "stage", "no_wait"])]
@@ -70,7 +73,7 @@ struct Start {
     /// Do not wait for the new system to prove itself.
     #[arg(long, conflicts_with = "stage")]
     no_wait: bool,
-    /// Go on even if etcd loses its majority, or if the update's Kubernetes does not go with what the cluster runs.
+    /// Go on even if etcd loses its majority.
     #[arg(long)]
     force: bool,
 }
@@ -81,7 +84,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     }
     process::ask(UPDATE_WITHIN, async {
         let update = options.image.look(&options.target, options).await?;
-        update.try_on(&options.target, options, options.start.force).await?;
+        update.try_on(&options.target, options, options.any_kubernetes).await?;
         change(&options.target, &options.start, Order::Update(&update, options)).await
     })
 }
@@ -161,4 +164,33 @@ async fn until_decided(target: &Target, before: &str) -> Result<(UpdateState, St
 
 async fn observe(target: &Target) -> Result<MachineStatus> {
     target.ask(async |machine| machine.get_status(()).await).await
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use apiserver::Authorization;
+    use bytes::Bytes;
+    use disk::Kubernetes;
+    use http_body_util::{BodyExt, Full};
+    use tower::ServiceExt;
+
+    /// An update says what its system says of itself, and a machine goes by that.
+    #[tokio::test]
+    async fn what_runs_is_the_kubernetes_that_updates_are_compared_with() {
+        let kubelet = kubelet::Config::new("m1", Vec::new(), "/none".into()).version;
+        let store = Arc::new(store::Embedded::in_memory().await.unwrap());
+        let shutdown = lifecycle::Shutdown::new();
+        let config = apiserver::Config { authorization: Authorization::AlwaysAllow, ..apiserver::Config::default() };
+        let (server, ready) = apiserver::service(config, store, &shutdown).unwrap();
+        ready.await;
+        let asked = http::Request::get("/version").body(Full::<Bytes>::default()).unwrap();
+        let body = server.oneshot(asked).await.unwrap().into_body().collect().await.unwrap();
+        let told: serde_json::Value = serde_json::from_slice(&body.to_bytes()).unwrap();
+        for version in [kubelet.as_str(), told["gitVersion"].as_str().unwrap()] {
+            assert_eq!(version.parse(), Ok(Kubernetes::OWN), "{version}");
+        }
+        shutdown.trigger();
+    }
 }

@@ -20,7 +20,7 @@ pub(crate) struct Wipe {
     machine: String,
     /// The disk, or one of its partitions, by its name in `keelson get disks`, such as `sdb` or `nvme1n1p2`.
     device: String,
-    /// Do it. Without, the plan is shown and nothing is done.
+    /// Do what is shown. Without, nothing is done.
     #[arg(long)]
     yes: bool,
     #[command(flatten)]
@@ -29,17 +29,24 @@ pub(crate) struct Wipe {
 
 pub(crate) fn wipe(options: &Wipe) -> Result<()> {
     process::ask(WITHIN, async {
-        let ask = async |dry_run| -> Result<Plan> {
+        let ask = async |digest: Option<String>| -> Result<Plan> {
             let (machine, device) = (options.machine.clone(), options.device.clone());
-            let wanted = WipeRequest { machine, device, dry_run };
+            let wanted = WipeRequest { machine, device, dry_run: digest.is_none(), digest: digest.unwrap_or_default() };
             options.asked.target.ask(async |machine| machine.wipe(wanted).await).await
         };
-        let plan = ask(true).await?;
+        let plan = ask(None).await?;
+        show(&plan, &options.machine, &options.asked)?;
         if !options.yes {
-            show(&plan, &options.machine, &options.asked)?;
             eprintln!("nothing was done; --yes does it");
             return Ok(());
         }
-        show(&ask(false).await?, &options.machine, &options.asked)
+        let known = plan.steps.len();
+        // What was shown, and no other disk that has its name by now.
+        let done = ask(Some(plan.digest)).await?;
+        for remark in done.steps.iter().skip(known) {
+            eprintln!("{remark}");
+        }
+        eprintln!("{} is wiped", options.device);
+        Ok(())
     })
 }

@@ -29,6 +29,7 @@ pub(super) fn end(machine: &mut Machine, runner: &mut Runner, grace: Duration) -
                 "",
                 format!("ending {} more processes within {within:.0} s ({signal:?})", left.len()),
             );
+            runner.keep_events(machine);
             machine.system.kill_all(signal);
             wait(machine, runner, time);
         }

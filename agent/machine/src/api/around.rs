@@ -9,7 +9,7 @@ use std::time::Duration;
 use api::core::v1::Node;
 use client::{Client, Identity, ListParams};
 use disk::{Around, Kubernetes, Runs};
-use manifest::Manifest;
+use manifest::{CONTROL_PLANE_KEY, Manifest};
 use stdx::chain;
 
 use super::Server;
@@ -17,7 +17,6 @@ use super::preflight::get;
 
 /// An API server that does not answer within this does not answer.
 const WITHIN: Duration = Duration::from_secs(5);
-const MASTER: &str = "node-role.kubernetes.io/control-plane";
 
 /// Asks. What cannot be found out is [`Around::Unknown`], which matters only where another Kubernetes comes.
 pub(super) async fn observe(server: &Server) -> Around {
@@ -78,7 +77,7 @@ fn master(own: &str, nodes: &[Node]) -> Result<Around, String> {
             continue;
         }
         let runs: Runs = (name.clone(), told.parse().map_err(|error| format!("the Node {name}: {error}"))?);
-        if node.metadata.labels.contains_key(MASTER) {
+        if node.metadata.labels.contains_key(CONTROL_PLANE_KEY) {
             servers.push(runs.clone());
         }
         if name != own {
@@ -96,7 +95,7 @@ mod tests {
         let mut node = Node::default();
         node.metadata.name = name.to_owned();
         if is_master {
-            node.metadata.labels.insert(MASTER.to_owned(), String::new());
+            node.metadata.labels.insert(CONTROL_PLANE_KEY.to_owned(), String::new());
         }
         node.status.node_info.kubelet_version = version.to_owned();
         node

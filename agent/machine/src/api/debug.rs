@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::{SinkExt, StreamExt, TryStreamExt, stream};
 use http::{HeaderValue, Uri, header};
-use machine_api::{DebugInput, DebugOutput, DebugRequest, Event, EventKind, TerminalSize};
+use machine_api::{DebugInput, DebugOutput, DebugRequest, Event, EventKind, TerminalSize, detail};
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot};
@@ -97,9 +97,9 @@ impl Session {
         let began = Instant::now();
         let reach = if asked.host { "the whole machine" } else { "its network" };
         let what = format!("debug container {id}");
-        let of_it = |text: String| Event::new(EventKind::DebugContainer, &id, text).with("caller", &who);
+        let of_it = |text: String| Event::new(EventKind::DebugContainer, &id, text).with(detail::CALLER, &who);
         let text = format!("{what} of {who}: {}, with {reach}, for {} s", asked.image, asked.seconds);
-        event::tell(&run, &id, &of_it(text).with("image", &asked.image).with("seconds", asked.seconds));
+        event::tell(&run, &id, &of_it(text).with(detail::IMAGE, &asked.image).with(detail::SECONDS, asked.seconds));
         let why = tokio::select! {
             why = join(maker, (&id, &asked), reply, near) => why,
             () = tokio::time::sleep_until(began + Duration::from_secs(asked.seconds)) => "its time is over".to_owned(),
@@ -115,7 +115,7 @@ impl Session {
         event::tell(
             &run,
             &id,
-            &of_it(format!("{what} of {who}: {removed} after {seconds} s: {why}")).with("why", &why),
+            &of_it(format!("{what} of {who}: {removed} after {seconds} s: {why}")).with(detail::WHY, &why),
         );
     }
 }

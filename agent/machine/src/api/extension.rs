@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use tonic::Status;
 
 use super::refusal::{absent, bad, conflict, failed};
-use super::update::{QUEUE_LEN, turn, updates};
+use super::update::{QUEUE_LEN, updates};
 use super::{Incoming, Server, Updates, next};
 
 /// Takes one in as it comes.
@@ -20,7 +20,7 @@ pub(super) async fn add(server: &Server, mut parts: Incoming<Chunk>) -> Result<S
     if own.booted.is_read_only {
         return Err(conflict("the machine runs from a medium that keeps nothing: install it first"));
     }
-    let turn = turn(server)?;
+    let turn = server.turns.take("an extension is being taken in")?;
     let (sender, receiver) = mpsc::channel(QUEUE_LEN);
     let writing = tokio::task::spawn_blocking(move || {
         // It is on until STATE is left alone, whatever becomes of the call.
@@ -63,7 +63,7 @@ fn not_taken(error: &TakeError) -> Status {
 /// Removes all files of a name.
 pub(super) fn remove(server: &Server, name: &str) -> Result<String, Status> {
     let updates = updates(server)?;
-    let _turn = turn(server)?;
+    let _turn = server.turns.take("an extension is being removed")?;
     match extension::remove(&Linux, &updates.extensions, name) {
         Ok(()) => Ok(format!("{name} is removed; if it is in use, it is so until the next start")),
         Err(error @ HeldError::Absent(_)) => Err(absent(error.to_string())),

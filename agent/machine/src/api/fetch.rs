@@ -11,12 +11,13 @@ use machine_api::{FetchUpdateRequest, FileSource, StartOptions, UpdateFound, Upd
 use manifest::Manifest;
 use remote::{Download, Outbound, Reference, Source};
 use stdx::chain;
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tonic::Status;
 use url::Url;
 
 use super::refusal::{bad, conflict};
+use super::turn::Turn;
 use super::update::{self, Piece, QUEUE_LEN, not_taken};
 use super::{Messages, Server, Updates, streamed};
 use crate::outbound::{outbound, places};
@@ -57,7 +58,7 @@ pub(super) async fn look(server: &Server, asked: FileSource) -> Result<UpdateFou
 /// for one who changed their mind.
 pub(super) async fn fetch(server: &Arc<Server>, asked: FetchUpdateRequest) -> Result<Messages<UpdateProgress>, Status> {
     let updates = update::updates(server)?.clone();
-    let turn = update::turn(server)?;
+    let turn = server.turns.take(update::TAKES_IN)?;
     let options = update::checked(asked.options)?;
     let source = asked.source.ok_or_else(|| bad("where the update is: source"))?;
     let found = async {
@@ -65,7 +66,7 @@ pub(super) async fn fetch(server: &Arc<Server>, asked: FetchUpdateRequest) -> Re
         find(server, &updates, source).await
     };
     let file = found.await.map_err(|reason| not_taken(&reason))?.file;
-    let cluster = update::cluster(server, options).await;
+    let cluster = update::cluster(server, &updates, options).await.map_err(|reason| not_taken(&reason))?;
     let (sender, told) = mpsc::channel(QUEUE_LEN);
     let done = |taken: String| UpdateProgress { taken: Some(taken), ..UpdateProgress::default() };
     if options.dry_run {
@@ -165,7 +166,7 @@ async fn beginning(file: Source) -> Result<(Vec<u8>, Option<u64>), String> {
 
 /// Writes an update to the idle slot as it comes.
 async fn take(
-    (updates, cluster, turn): (&Updates, update::Cluster, OwnedSemaphorePermit),
+    (updates, cluster, turn): (&Updates, update::Cluster, Turn),
     options: StartOptions,
     file: Source,
     caller: &Progress,

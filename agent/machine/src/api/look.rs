@@ -2,7 +2,7 @@
 
 use futures::{StreamExt, TryStreamExt};
 use lifecycle::Shutdown;
-use machine_api::{EVENTS_LOG, Event, EventKind, EventRequest, Events, LogLines, LogRequest, PodLogRequest};
+use machine_api::{EVENTS_LOG, Event, EventKind, EventRequest, Events, LogLine, LogLines, LogRequest, PodLogRequest};
 use sys::{Linux, System};
 use tokio::sync::mpsc;
 use tonic::Status;
@@ -48,8 +48,14 @@ pub(super) fn events(server: &Server, asked: EventRequest) -> Result<Messages<Ev
     let wanted = Wanted { service: EVENTS_LOG.to_owned(), part };
     let lines =
         log_of(server, &wanted.part.clone(), |secrets, shutdown| logs::read(&server.logs, wanted, secrets, shutdown))?;
-    let objects = |LogLines { lines }| Events { events: lines.iter().map(|line| Event::parse(&line.text)).collect() };
+    let objects = |LogLines { lines }| Events { events: lines.iter().map(event).collect() };
     Ok(lines.map_ok(objects).boxed())
+}
+
+/// The event of a line. What is none, such as half of one, was told when it was written down.
+fn event(line: &LogLine) -> Event {
+    let event = Event::parse(&line.text);
+    if event.time == 0.0 { Event { time: line.time, uptime: line.uptime, ..event } } else { event }
 }
 
 /// Streams a container's log.
@@ -93,7 +99,7 @@ pub(super) fn restart(server: &Server, name: &str) -> Result<String, Status> {
 mod tests {
     use std::path::Path;
 
-    use machine_api::{LogLine, LogPart, Severity};
+    use machine_api::{LogPart, Severity};
     use tonic::Code;
 
     use super::*;
@@ -146,6 +152,9 @@ mod tests {
         // The last one of what is wanted, not what is wanted of the last one.
         assert_eq!(ask(&["ServiceReady"], Severity::Info, Some(1)).await, [ready]);
         assert_eq!(ask(&["ServiceEnded"], Severity::Error, None).await, []);
+        std::fs::write(folder.path().join("events.log"), "2026-09-21T14:13:20.250Z 12.500 {\"kind\"\n").unwrap();
+        let told = Event { time: 1_790_000_000.25, uptime: 12.5, ..Event::new(EventKind::Told, "", "{\"kind\"") };
+        assert_eq!(ask(&[], Severity::Info, None).await, [told]);
         let asked = EventRequest { kinds: vec!["Reboot".to_owned()], ..EventRequest::default() };
         assert_eq!(events(&server, asked).map(drop).unwrap_err().code(), Code::InvalidArgument);
     }

@@ -5,6 +5,7 @@ mod role;
 use std::path::Path;
 use std::time::Duration;
 
+use install::Purpose;
 use machine_api::apply_request::Trial as Wished;
 use machine_api::{Applied, ApplyRequest, KeyChange};
 use manifest::{Change as Differs, Impact, Install, Manifest};
@@ -25,6 +26,9 @@ const TRIED: std::ops::RangeInclusive<u64> = 10..=3600;
 /// For so long a change that may cut the machine off is tried when nobody says anything else: enough for a new lease,
 /// for switches to learn, and for a person to find out that the machine does not answer.
 const FIRST_TRIED: Duration = Duration::from_secs(120);
+
+/// A disk that has not answered within this hangs.
+const LOOKED_WITHIN: Duration = Duration::from_secs(30);
 
 /// Whether the manifest is tried.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -96,8 +100,13 @@ pub(super) async fn apply(server: &Server, asked: ApplyRequest, is_first: bool) 
 async fn installation(server: &Server, wanted: Install) -> Result<Vec<String>, Status> {
     let Some(updates) = &server.updates else { return Ok(Vec::new()) };
     let booted = updates.booted.clone();
-    let look = move || install::propose(&Linux, &booted, &wanted, b"a plan")?.steps(&booted, &wanted);
-    let told = tokio::task::spawn_blocking(look).await.map_err(|error| failed(error.to_string()))?;
+    let look = move || {
+        let plan = (b"a plan".as_slice(), Purpose::Look);
+        install::propose(&Linux, &booted, &wanted, plan)?.steps(&booted, &wanted)
+    };
+    let looked = tokio::time::timeout(LOOKED_WITHIN, tokio::task::spawn_blocking(look)).await;
+    let looked = looked.map_err(|_elapsed| away("a disk does not answer: nobody knows what becomes of them"))?;
+    let told = looked.map_err(|error| failed(error.to_string()))?;
     // A disk that is missing may yet come, so that this is no refusal.
     Ok(told.unwrap_or_else(|error| vec![format!("nothing is installed as it is now: {}", chain(&error))]))
 }

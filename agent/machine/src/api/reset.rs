@@ -26,7 +26,7 @@ fn plan(asked: &ResetRequest, machine: &str, member: Member) -> Result<Plan, Str
         steps.push(format!("{volume} is marked to be made anew: {holds}"));
     }
     steps.push("the machine starts again, formats what is marked, and takes the manifest that it finds".to_owned());
-    Ok(Plan { machine: machine.to_owned(), steps, is_dry: asked.dry_run })
+    Ok(Plan { machine: machine.to_owned(), steps, is_dry: asked.dry_run, ..Plan::default() })
 }
 
 /// Makes a machine forget.
@@ -39,7 +39,7 @@ pub(super) async fn reset(server: &Server, caller: &Caller, asked: &ResetRequest
         check_stranger(asked, &status).map_err(|reason| conflict(reason.to_owned()))?;
     }
     let updates = update::updates(server)?;
-    let _turn = update::turn(server)?;
+    let _turn = server.turns.take("the machine is being reset")?;
     try_reset(server, updates, asked).await.map_err(conflict)
 }
 

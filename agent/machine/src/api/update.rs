@@ -1,6 +1,6 @@
 //! Updates, rollback and new starts: what changes which system runs.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use disk::Around;
@@ -9,7 +9,7 @@ use install::{Booted, Policy, Receiver, Record, Side, extension};
 use machine_api::{StartOptions, UpdatePart};
 use stdx::chain;
 use sys::{Linux, System};
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::mpsc;
 use tonic::Status;
 
 use super::refusal::{bad, conflict, failed};
@@ -20,6 +20,10 @@ pub(super) const QUEUE_LEN: usize = 16;
 /// Orders to the first process.
 pub(super) const REBOOT: &str = "inbox/reboot";
 const SHUTDOWN: &str = "inbox/shutdown";
+/// A manifest in the folder of what is in force, and on STATE.
+const MANIFEST: &str = "manifest.toml";
+/// What is under way while an update comes.
+pub(super) const TAKES_IN: &str = "an update is being taken in";
 
 /// What the machine knows about its own updates.
 #[derive(Clone, Debug)]
@@ -53,21 +57,15 @@ pub(super) fn updates(server: &Server) -> Result<&Updates, Status> {
     server.updates.as_ref().ok_or_else(|| conflict(NO_SLOTS))
 }
 
-/// The right to change which system runs.
-pub(super) fn turn(server: &Server) -> Result<OwnedSemaphorePermit, Status> {
-    let turn = server.turn.clone().try_acquire_owned();
-    turn.map_err(|_taken| conflict("another update is being taken in"))
-}
-
 /// Takes an update in and lets the machine start from it.
 pub(super) async fn receive(server: &Server, mut parts: Incoming<UpdatePart>) -> Result<String, Status> {
     let own = updates(server)?.clone();
-    let turn = turn(server)?;
+    let turn = server.turns.take(TAKES_IN)?;
     let mut part = next(&mut parts).await?.unwrap_or_default();
     let options = checked(part.options)?;
     // Asked again before the machine goes down; here it saves the long way to the same refusal.
     may_go_down(server, options).await.map_err(|reason| not_taken(&reason))?;
-    let cluster = cluster(server, options).await;
+    let cluster = cluster(server, &own, options).await.map_err(|reason| not_taken(&reason))?;
     if options.dry_run {
         let mut start = part.data.to_vec();
         while let Some(more) = next(&mut parts).await? {
@@ -123,14 +121,27 @@ pub(super) async fn consider(
 /// What a machine serves, and what its next system has to go with.
 pub(super) struct Cluster {
     around: Around,
-    /// The manifest in force, if there is one.
-    manifest: Option<String>,
+    manifests: Vec<String>,
 }
 
-/// Looks at what the next system has to go with. Whoever insists goes without the cluster's leave.
-pub(super) async fn cluster(server: &Server, options: StartOptions) -> Cluster {
-    let around = if options.force { Around::Nobody } else { around::observe(server).await };
-    Cluster { around, manifest: super::manifest::in_force(&server.run).ok() }
+/// Looks at what the next system has to go with. Whoever insists on its Kubernetes goes without the cluster's leave.
+pub(super) async fn cluster(server: &Server, updates: &Updates, options: StartOptions) -> Result<Cluster, String> {
+    let manifests = manifests(&server.run, &updates.state)?;
+    let around = if options.any_kubernetes { Around::Nobody } else { around::observe(server).await };
+    Ok(Cluster { around, manifests })
+}
+
+/// The manifest in force, and the one that the next start reads, which is another one where that has to start again for it.
+fn manifests(run: &Path, state: &Path) -> Result<Vec<String>, String> {
+    let mut found = Vec::new();
+    for folder in [run, state] {
+        match Linux.read(&folder.join(MANIFEST)) {
+            Ok(content) => found.push(String::from_utf8_lossy(&content).into_owned()),
+            Err(error) if error.is_not_found() => {}
+            Err(error) => return Err(format!("the manifest that it has to read is not known: {}", chain(&error))),
+        }
+    }
+    Ok(found)
 }
 
 fn policy(updates: &Updates, cluster: Cluster, options: StartOptions) -> Policy {
@@ -145,7 +156,7 @@ fn policy(updates: &Updates, cluster: Cluster, options: StartOptions) -> Policy 
             .filter_map(|held| held.about().cloned())
             .collect(),
         around: cluster.around,
-        manifest: cluster.manifest,
+        manifests: cluster.manifests,
     }
 }
 
@@ -191,7 +202,7 @@ pub(super) fn write(
 /// Goes back to what is in the other slot.
 pub(super) async fn roll_back(server: &Server, options: StartOptions) -> Result<String, Status> {
     let own = updates(server)?.clone();
-    let _turn = turn(server)?;
+    let _turn = server.turns.take("the machine goes back to the system before")?;
     let options = checked(Some(options))?;
     let may = may_go_down(server, options).await;
     may.map_err(|reason| conflict(format!("the machine does not go back: {reason}")))?;
@@ -275,5 +286,20 @@ mod tests {
         assert_eq!(grace(600).unwrap().grace_seconds, Some(600));
         assert!(grace(601).unwrap_err().message().contains("at most 600"));
         assert_eq!(checked(None).unwrap(), StartOptions::default());
+    }
+
+    #[test]
+    fn an_update_has_to_read_the_manifest_of_the_next_start_too() {
+        let (run, state) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let found = || manifests(run.path(), state.path());
+        // Before there is one.
+        assert_eq!(found(), Ok(Vec::new()));
+        std::fs::write(run.path().join(MANIFEST), "now").unwrap();
+        std::fs::write(state.path().join(MANIFEST), "next").unwrap();
+        assert_eq!(found(), Ok(vec!["now".to_owned(), "next".to_owned()]));
+        // One that cannot be read is there all the same.
+        std::fs::remove_file(state.path().join(MANIFEST)).unwrap();
+        std::fs::create_dir(state.path().join(MANIFEST)).unwrap();
+        assert!(found().unwrap_err().contains("is not known"));
     }
 }

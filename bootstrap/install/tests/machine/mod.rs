@@ -90,7 +90,7 @@ pub(crate) fn policy(running: Slot) -> Policy {
         may_downgrade: false,
         extensions: Vec::new(),
         around: Around::Nobody,
-        manifest: None,
+        manifests: Vec::new(),
     }
 }
 

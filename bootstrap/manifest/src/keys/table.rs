@@ -74,8 +74,8 @@ pub(super) const KEYS: &[Key] = &[
     key("install", Kind::Section, Optional, "Where the machine keeps its data.", "disk = \"/dev/nvme0n1\""),
     key("install.disk", one::<DiskSelector>(), Optional,
         "Disk to install to: a device, or `serial:`, `model:`, `size:`, `smallest`, `largest`, of one kind as \
-         `smallest:ssd` and `largest:hdd`. Sticks, memory cards and what else can be taken out is chosen only by what it \
-         has of its own: device, serial number, model. Without it, the disk that the machine started from.",
+         `smallest:ssd` and `largest:hdd`. Memory cards, what hangs on a USB port and what else can be taken out is chosen \
+         only by what it has of its own: device, serial number, model. Without it, the disk that the machine started from.",
         "\"serial:S5GXNX0T\""),
     key("install.wipe", BOOL, Default("false"),
         "Whether the disk to install to may hold something else, which is lost then.", "true"),

@@ -150,6 +150,9 @@ text_word! {
     |text| if text.is_empty() { Ok(()) } else { check_qualified("value", text) }
 }
 
+/// What labels and taints the Nodes of masters.
+pub const CONTROL_PLANE_KEY: &str = "node-role.kubernetes.io/control-plane";
+
 /// A taint of a node, written `key=value:Effect` or `key:Effect`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Taint {
@@ -166,7 +169,7 @@ impl Taint {
     #[must_use]
     pub fn control_plane() -> Self {
         Self {
-            key: LabelKey("node-role.kubernetes.io/control-plane".to_owned()),
+            key: LabelKey(CONTROL_PLANE_KEY.to_owned()),
             value: LabelValue(String::new()),
             effect: TaintEffect::NoSchedule,
         }

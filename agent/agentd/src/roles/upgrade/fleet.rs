@@ -9,11 +9,10 @@ use anyhow::{Context, Result, bail};
 use api::core::v1::Node;
 use client::{Client, ListParams};
 use machine_api::{MachineStatus, UpdateState};
+use manifest::CONTROL_PLANE_KEY;
 
 use super::{Options, Order, UPDATE_WITHIN, Update, WITHIN, change, observe, until_decided};
 use crate::process::by;
-
-const MASTER: &str = "node-role.kubernetes.io/control-plane";
 
 /// One machine of the cluster.
 #[derive(Debug, PartialEq, Eq)]
@@ -56,9 +55,9 @@ pub(super) async fn upgrade(options: &Options) -> Result<()> {
 async fn try_on(options: &Options, update: &Update, machine: &Machine) -> Result<()> {
     let target = options.target.at(&machine.name);
     // A worker goes with masters that have taken the same update, which they will have by then.
-    let force = options.start.force || !machine.is_master;
+    let any_kubernetes = options.any_kubernetes || !machine.is_master;
     match need(&observe(&target).await?, &update.version) {
-        Need::Change => update.try_on(&target, options, force).await,
+        Need::Change => update.try_on(&target, options, any_kubernetes).await,
         Need::Nothing | Need::Proof => Ok(()),
     }
 }
@@ -98,8 +97,10 @@ async fn machines(client: &Client) -> Result<Vec<Machine>> {
 
 /// In the order in which they are updated.
 fn in_order(nodes: Vec<Node>) -> Vec<Machine> {
-    let machine =
-        |node: Node| Machine { is_master: node.metadata.labels.contains_key(MASTER), name: node.metadata.name };
+    let machine = |node: Node| Machine {
+        is_master: node.metadata.labels.contains_key(CONTROL_PLANE_KEY),
+        name: node.metadata.name,
+    };
     let mut machines: Vec<Machine> = nodes.into_iter().map(machine).collect();
     machines.sort_by_key(|machine| (Reverse(machine.is_master), machine.name.clone()));
     machines
@@ -128,7 +129,7 @@ mod tests {
         let node = |name: &str, is_master: bool| {
             let mut node = Node::default();
             node.metadata.name = name.to_owned();
-            node.metadata.labels.extend(is_master.then(|| (MASTER.to_owned(), String::new())));
+            node.metadata.labels.extend(is_master.then(|| (CONTROL_PLANE_KEY.to_owned(), String::new())));
             node
         };
         let machines = in_order(vec![node("a", false), node("n", true), node("m", true)]);

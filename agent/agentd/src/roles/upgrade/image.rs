@@ -87,16 +87,16 @@ enum Content {
 }
 
 impl Update {
-    /// Lets a machine look at the update and at itself, and unless it is forced at its cluster, before anything travels or
-    /// changes.
-    pub(super) async fn try_on(&self, target: &Target, options: &Options, force: bool) -> Result<()> {
-        let wished = StartOptions { dry_run: true, force, stage: options.start.stage, ..wished(options) };
+    /// Lets a machine look at the update, at itself, and unless any Kubernetes will do at its cluster, before anything
+    /// travels or changes.
+    pub(super) async fn try_on(&self, target: &Target, options: &Options, any_kubernetes: bool) -> Result<()> {
+        let wished = StartOptions { dry_run: true, stage: options.start.stage, any_kubernetes, ..wished(options) };
         self.send(target, wished, true).await.map(drop)
     }
 
     /// Lets a machine take it in, and leave its start to us; answers what the machine says.
     pub(super) async fn give(&self, target: &Target, options: &Options) -> Result<String> {
-        let wished = StartOptions { stage: true, force: options.start.force, ..wished(options) };
+        let wished = StartOptions { stage: true, ..wished(options) };
         self.send(target, wished, false).await
     }
 
@@ -115,7 +115,12 @@ impl Update {
 }
 
 fn wished(options: &Options) -> StartOptions {
-    StartOptions { allow_downgrade: options.allow_downgrade, ..StartOptions::default() }
+    StartOptions {
+        allow_downgrade: options.allow_downgrade,
+        force: options.start.force,
+        any_kubernetes: options.any_kubernetes,
+        ..StartOptions::default()
+    }
 }
 
 /// A file as it travels.

@@ -16,8 +16,14 @@ use super::super::{Caller, Known, wire};
 use super::*;
 use crate::config::Config;
 
-const STAGED: StartOptions =
-    StartOptions { stage: true, allow_downgrade: false, force: false, dry_run: false, grace_seconds: None };
+const STAGED: StartOptions = StartOptions {
+    stage: true,
+    allow_downgrade: false,
+    force: false,
+    dry_run: false,
+    grace_seconds: None,
+    any_kubernetes: false,
+};
 const SIZES: Sizes = Sizes { esp: 34 << 20, slot: 1 << 20, state: 1 << 20, data: Some(1 << 20) };
 
 fn hex(content: &[u8]) -> String {
@@ -151,7 +157,7 @@ async fn an_update_is_fetched_from_a_web_server() {
     assert_eq!(machine.entries(), ["keelson-1-a.efi", "keelson-2-b+2.efi"]);
     assert!(machine.folder.path().join("update.json").exists());
     // Nothing is under way any more.
-    assert!(machine.server.turn.try_acquire().is_ok());
+    assert!(machine.server.turns.take("another change").is_ok());
 }
 
 #[tokio::test]

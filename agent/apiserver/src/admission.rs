@@ -41,7 +41,6 @@ use serde_json::Value;
 use crate::app::Call;
 use crate::handlers::{self, DeleteOptions};
 use crate::metrics::Step;
-use crate::request::Query;
 use crate::status::Result;
 use crate::strategy::Part;
 use crate::tree;
@@ -346,14 +345,14 @@ async fn check_removal(call: &Call, old: &Value, options: &DeleteOptions) -> Res
     Ok(())
 }
 
-/// Steps that look at a connection to a pod, service or node: the object is what the client asks for. Says what it is
-/// to be instead, if one of them changes it.
-pub async fn check_connect(call: &Call) -> Result<Option<Query>> {
+/// Steps that look at a connection to a pod, service or node: the object is what the client asks for. Returns what it
+/// is after them.
+pub async fn check_connect(call: &Call, options: Value) -> Result<Value> {
     if !(has_mutating(call) || has_validating(call)) {
-        return Ok(None);
+        return Ok(options);
     }
-    let mut change = Change::of_connection(call, event::connect_options(call)?)?;
+    let mut change = Change::of_connection(call, options.clone())?;
     mutate_all(call, &mut change).await?;
     validate(call, &mut change).await?;
-    Ok(change.into_changed().map(|options| event::connect_query(&options)))
+    Ok(change.into_changed().unwrap_or(options))
 }

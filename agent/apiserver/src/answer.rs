@@ -153,15 +153,24 @@ pub fn set(headers: &mut HeaderMap, name: impl http::header::IntoHeaderName, val
 }
 
 /// Marks an answer that another server gave.
-#[derive(Clone, Copy)]
-pub struct PassedOn;
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum PassedOn {
+    /// What it says of itself stands behind what this server says.
+    Beside,
+    /// It speaks to the client alone.
+    Whole,
+}
 
 const AUDIT_ID: HeaderName = HeaderName::from_static("audit-id");
 const UNCACHED: HeaderValue = HeaderValue::from_static("no-cache, private");
 
 /// What every answer carries. What another server says of itself stands behind what this one says.
 pub fn common_headers(response: &mut Response<Body>, audit_id: &str, warnings: &[String]) {
-    let is_passed_on = response.extensions().get::<PassedOn>().is_some();
+    let passed_on = response.extensions().get::<PassedOn>().copied();
+    if passed_on == Some(PassedOn::Whole) {
+        return;
+    }
+    let is_passed_on = passed_on.is_some();
     let headers = response.headers_mut();
     let theirs = |headers: &HeaderMap, name: &HeaderName| -> Vec<HeaderValue> {
         headers.get_all(name).iter().filter(|_| is_passed_on).cloned().collect()
@@ -290,7 +299,7 @@ mod tests {
         let told = |is_passed_on: bool| {
             let mut response = Response::new(full(""));
             if is_passed_on {
-                response.extensions_mut().insert(PassedOn);
+                response.extensions_mut().insert(PassedOn::Beside);
             }
             set(response.headers_mut(), AUDIT_ID, "theirs");
             set(response.headers_mut(), CACHE_CONTROL, "public");

@@ -130,6 +130,8 @@ fn check_scope(call: &Call) -> Result<()> {
         (true, false) if crate::custom::is_custom(call.kind) && !matches!(call.info.verb, "list" | "watch") => {
             Err(call.no_such_resource())
         }
+        // What is only ever created has no place but in a namespace.
+        (true, false) if !call.kind.has_verb("list") => Err(Failure::no_such_path()),
         (true, false) if !matches!(call.info.verb, "list" | "watch" | "create") => Err(Failure::method_not_allowed()),
         (true, false) if call.info.verb == "create" && !call.info.name.is_empty() => Err(Failure::no_such_path()),
         (true, false) if call.info.verb == "create" => Err(Failure::method_not_allowed()),

@@ -105,6 +105,19 @@ impl Encoding {
     }
 }
 
+/// The media type of logs.
+const TEXT: &str = "text/plain";
+
+/// What the routing layer looks for in what a client accepts.
+#[derive(Clone, Copy)]
+enum Route {
+    Nothing,
+    Objects,
+    /// What has no watches.
+    Parts,
+    Texts,
+}
+
 struct Clause<'a> {
     media: &'a str,
     quality: f32,
@@ -205,24 +218,40 @@ impl Accept {
     /// Picks the first acceptable clause, best quality first. `forms` says whether Table and metadata forms are served
     /// here.
     pub fn parse(headers: &HeaderMap, forms: bool) -> Result<Self> {
-        Self::read(headers, forms, true)
+        Self::read(headers, forms, Route::Objects)
+    }
+
+    /// The same for parts of objects, of which there are no watches.
+    pub fn of_part(headers: &HeaderMap) -> Result<Self> {
+        Self::read(headers, true, Route::Parts)
+    }
+
+    /// In which encoding a client that asks for a text is told what is wrong with that. A text is known to the routing
+    /// layer only, and nothing below it writes one that is asked for by this name alone.
+    pub fn of_text(headers: &HeaderMap) -> Result<Self> {
+        Self::read(headers, false, Route::Texts)
     }
 
     /// The same where nothing routes requests by what they accept.
     pub fn unrouted(headers: &HeaderMap) -> Result<Self> {
-        Self::read(headers, true, false)
+        Self::read(headers, true, Route::Nothing)
     }
 
-    fn read(headers: &HeaderMap, forms: bool, is_routed: bool) -> Result<Self> {
+    fn read(headers: &HeaderMap, forms: bool, route: Route) -> Result<Self> {
         let text = headers.get(ACCEPT).and_then(|v| v.to_str().ok()).unwrap_or_default();
         let mut clauses: Vec<Clause<'_>> = text.split(',').filter(|c| !c.trim().is_empty()).map(clause).collect();
         if clauses.is_empty() {
             return Ok(Self::JSON);
         }
         // The routing layer knows whole names only, the encoders below it patterns too.
-        let routed = |c: &Clause<'_>| c.media == "*/*" || Encoding::from_media_type(c.media).is_some();
-        if is_routed && !clauses.iter().any(routed) {
-            return Err(Failure::no_representation());
+        let named = |c: &Clause<'_>| c.media == "*/*" || Encoding::from_media_type(c.media).is_some();
+        match route {
+            Route::Parts if !clauses.iter().any(named) => return Err(Failure::no_such_representation()),
+            Route::Objects if !clauses.iter().any(named) => return Err(Failure::no_representation()),
+            Route::Texts if !clauses.iter().any(|c| named(c) || c.media == TEXT) => {
+                return Err(Failure::no_such_text());
+            }
+            _ => {}
         }
         clauses.sort_by(|a, b| b.quality.total_cmp(&a.quality));
         clauses.iter().find_map(|c| c.accept(forms)).ok_or_else(|| Failure::not_acceptable(&MEDIA_TYPES))
@@ -257,6 +286,13 @@ impl Clause<'_> {
         let pretty = self.pretty.is_some_and(|p| p == "1" || p == "true");
         Some(Accept { encoding, form, meta: meta.unwrap_or_default(), pretty })
     }
+}
+
+/// Whether a client takes JSON where there is nothing else.
+#[must_use]
+pub fn takes_json(headers: &HeaderMap) -> bool {
+    let text = headers.get(ACCEPT).and_then(|v| v.to_str().ok()).unwrap_or_default();
+    text.trim().is_empty() || text.split(',').map(clause).any(|c| matches!(c.media, "*/*" | "application/json"))
 }
 
 /// The encoding of a request body.
@@ -322,5 +358,24 @@ mod tests {
         );
         assert_eq!(accept("application/cbor, application/json;q=0.5").unwrap().encoding, Encoding::Json);
         assert_eq!(accept("text/html").unwrap_err().code().as_u16(), 406);
+    }
+
+    #[test]
+    fn parts_of_objects_have_no_watches() {
+        let headers = HeaderMap::from_iter([(ACCEPT, http::HeaderValue::from_static("text/plain"))]);
+        let told = Accept::of_part(&headers).unwrap_err().message().to_owned();
+        assert!(told.starts_with("406:") && !told.contains("stream=watch"), "{told}");
+    }
+
+    #[test]
+    fn a_text_is_routed_but_not_written() {
+        let told = |text: &'static str| {
+            let headers = HeaderMap::from_iter([(ACCEPT, http::HeaderValue::from_static(text))]);
+            Accept::of_text(&headers).map_or_else(|failure| failure.message().to_owned(), |_| "taken".to_owned())
+        };
+        assert_eq!([told(""), told("*/*"), told("text/plain, application/json;q=0.1")], ["taken"; 3]);
+        assert!(told("text/plain").starts_with("only the following media types are accepted: application/json"));
+        assert!(told("application/json;as=Table;v=v1;g=meta.k8s.io").starts_with("only the following"));
+        assert!(told("text/*").ends_with("Available representations: text/plain, application/json, application/yaml, application/vnd.kubernetes.protobuf"));
     }
 }

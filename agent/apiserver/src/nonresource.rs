@@ -19,7 +19,7 @@ pub const MINOR: i64 = 36;
 /// The version this server says it is, with what it is built from.
 pub const GIT_VERSION: &str = "v1.36.3+keelson";
 
-const METRICS: &str = "text/plain; version=0.0.4";
+const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8; escaping=underscores";
 
 /// Answers a request whose path is no resource.
 pub async fn serve(
@@ -28,14 +28,23 @@ pub async fn serve(
     info: &RequestInfo,
     query: &Query,
 ) -> Result<Response<Body>> {
+    if info.path.starts_with("//") {
+        return Ok(answer::no_page());
+    }
     let path = info.path.trim_end_matches('/');
     let first = path.trim_start_matches('/').split('/').next().unwrap_or_default();
+    // What is one page has nothing below it, whatever discovery and its like do.
+    let is_folder = path != info.path;
     let checks_health = health::ENDPOINTS.contains(&first);
     let is_page = zpages::paths(app).any(|page| page == path);
     match first {
+        _ if is_folder && (checks_health || is_page || first == "metrics") => Ok(answer::no_page()),
         _ if checks_health => Ok(health::serve(app, path, query).await),
         "version" if path == "/version" => {
             only_get(parts)?;
+            if !crate::negotiate::takes_json(&parts.headers) {
+                return Err(Failure::no_representation_but(&["application/json"]));
+            }
             Ok(answer::indented(StatusCode::OK, &version()))
         }
         "metrics" if path == "/metrics/slis" => Ok(answer::bytes(StatusCode::OK, METRICS, app.metrics.checks.text())),
@@ -139,6 +148,9 @@ fn discover(app: &App, parts: &Parts, info: &RequestInfo) -> Result<Response<Bod
         && info.path != "/apis/"
         && let Some(encoding) = Accept::wants_aggregated_discovery(&parts.headers)
     {
+        if segments[0] == "api" {
+            only_get(parts)?;
+        }
         return aggregated(&app.kinds(), parts, encoding, segments[0] == "api");
     }
     let kinds = &app.kinds();

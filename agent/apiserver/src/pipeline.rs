@@ -16,7 +16,7 @@ use crate::auth::authn::{self, TokenUser};
 use crate::flow::{Asked, Flow};
 use crate::metrics::Labels;
 use crate::negotiate::{self, Accept};
-use crate::request::{Query, RequestInfo};
+use crate::request::{self, Query, RequestInfo};
 use crate::serve::SentBy;
 use crate::status::{Failure, Result};
 use crate::{ending, handlers, handover, nonresource, traced};
@@ -55,6 +55,9 @@ fn preflight(request: &Request<Body>) -> Response<Body> {
 async fn respond(app: Arc<App>, request: Request<Body>) -> Response<Body> {
     let started = Instant::now();
     let (parts, body) = request.into_parts();
+    if !request::is_spelled(parts.uri.path()) {
+        return answer::bytes(StatusCode::BAD_REQUEST, "text/plain; charset=utf-8", "400 Bad Request");
+    }
     let query = Query::parse(parts.uri.query().unwrap_or_default());
     let info = RequestInfo::parse(&parts.method, parts.uri.path(), &query);
     let verb = info.verb;
@@ -159,7 +162,6 @@ async fn handle(
     (query, info): (Query, RequestInfo),
     marks: &mut Marks,
 ) -> Result<Response<Body>> {
-    marks.refused = true;
     if authn::has_extra_space(&parts.headers) {
         marks.warnings.push(authn::EXTRA_SPACE.to_owned());
     }
@@ -167,6 +169,7 @@ async fn handle(
     if has_deadline {
         check_timeout(query.get("timeout"))?;
     }
+    marks.refused = true;
     let sender = audited::authenticate(app, (&parts, &info), marks).await?;
     // Whether a trace is followed is for those to say who ask, not for those in whose name they do.
     let span = traced::begin(app, (&parts, &info, &sender.user), marks);
@@ -241,12 +244,17 @@ fn accepted(
     kind: &'static Kind,
     marks: &mut Marks,
 ) -> Result<Accept> {
-    let plain_body = matches!(info.subresource.as_str(), "proxy" | "log" | "exec" | "attach" | "portforward");
-    let mut accept = if plain_body {
+    let is_custom = crate::custom::is_custom(kind);
+    let is_connected = matches!(info.subresource.as_str(), "proxy" | "exec" | "attach" | "portforward");
+    let mut accept = if is_connected {
         Accept::JSON
     } else {
-        let is_custom = crate::custom::is_custom(kind);
-        let accept = if is_custom { Accept::unrouted(headers) } else { Accept::parse(headers, true) };
+        let accept = match info.subresource.as_str() {
+            "log" if !is_custom => Accept::of_text(headers),
+            _ if is_custom => Accept::unrouted(headers),
+            part if !part.is_empty() => Accept::of_part(headers),
+            _ => Accept::parse(headers, true),
+        };
         let accept = accept.inspect_err(|failure| {
             // A form that is not known is found out by those who know the kind, a type before.
             if !failure.message().starts_with("406:") {

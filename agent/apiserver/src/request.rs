@@ -57,7 +57,9 @@ impl Query {
     /// The query of these keys and values.
     #[must_use]
     pub fn of_pairs<'a>(pairs: impl IntoIterator<Item = (&'a str, String)>) -> Self {
-        let spelled = |(key, value): (&str, String)| format!("{}={}", percent_encode(key), percent_encode(&value));
+        let spelled = |(key, value): (&str, String)| {
+            format!("{}={}", percent_encode(key, &[]), percent_encode(&value, b" ").replace(' ', "+"))
+        };
         Self::parse(&pairs.into_iter().map(spelled).collect::<Vec<_>>().join("&"))
     }
 
@@ -70,7 +72,8 @@ impl Query {
     /// All values of a key.
     #[must_use]
     pub fn all(&self, key: &str) -> Vec<String> {
-        let pairs = self.raw.split('&').filter_map(|p| p.split_once('='));
+        let pairs = self.raw.split('&').filter(|p| !p.is_empty() && !p.contains(';'));
+        let pairs = pairs.map(|p| p.split_once('=').unwrap_or((p, "")));
         pairs.filter(|(k, _)| percent_decode(k, true) == key).map(|(_, v)| percent_decode(v, true)).collect()
     }
 
@@ -118,13 +121,23 @@ pub fn number_complaint(kind: &std::num::IntErrorKind) -> &'static str {
     }
 }
 
-/// Encodes all but letters, digits and a few signs.
-fn percent_encode(text: &str) -> String {
+/// Encodes all but letters, digits, a few signs and those that are plain here.
+#[must_use]
+pub fn percent_encode(text: &str, plain: &[u8]) -> String {
     let spelled = |byte: u8| match byte {
         b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => char::from(byte).to_string(),
+        other if plain.contains(&other) => char::from(other).to_string(),
         other => format!("%{other:02X}"),
     };
     text.bytes().map(spelled).collect()
+}
+
+/// Whether each `%` of a path begins the number of a byte.
+#[must_use]
+pub fn is_spelled(path: &str) -> bool {
+    let is_number =
+        |rest: &str| rest.as_bytes().first_chunk::<2>().is_some_and(|n| n.iter().all(u8::is_ascii_hexdigit));
+    path.split('%').skip(1).all(is_number)
 }
 
 /// Decodes `%41` (and, in queries, `+`); what is not UTF-8 afterwards is replaced.
@@ -153,8 +166,10 @@ impl RequestInfo {
     /// Reads a request line.
     #[must_use]
     pub fn parse(method: &Method, path: &str, query: &Query) -> Self {
-        let mut info = Self { path: path.to_owned(), verb: method_verb(method), ..Self::default() };
-        let parts: Vec<String> = path.split('/').filter(|p| !p.is_empty()).map(|p| percent_decode(p, false)).collect();
+        // What a slash is does not depend on how it is spelled.
+        let path = percent_decode(path, false);
+        let parts: Vec<String> = path.split('/').filter(|p| !p.is_empty()).map(str::to_owned).collect();
+        let mut info = Self { path, verb: method_verb(method), ..Self::default() };
         let rest = match parts.first().map(String::as_str) {
             Some("api") if parts.len() >= 3 => {
                 info.version.clone_from(&parts[1]);
@@ -265,6 +280,19 @@ mod tests {
         );
         let info = parse(&Method::GET, "/api/v1/namespaces/a/pods/b/proxy/x/y");
         assert_eq!((info.subresource.as_str(), info.rest.as_str()), ("proxy", "x/y"));
+    }
+
+    #[test]
+    fn paths_are_split_where_they_have_slashes() {
+        let info = parse(&Method::GET, "/%61pi%2Fv1/namespaces/a/pods/%62%2F");
+        assert_eq!(
+            (info.resource.as_str(), info.name.as_str(), info.path.as_str()),
+            ("pods", "b", "/api/v1/namespaces/a/pods/b/")
+        );
+        for (path, expected) in [("/a%20b", true), ("/%zz", false), ("/a%", false), ("/%4", false), ("/%C3%A9", true)] {
+            assert_eq!(is_spelled(path), expected, "{path}");
+        }
+        assert_eq!(Query::parse("dryRun&a;b=c&dryRun=All").all("dryRun"), ["", "All"]);
     }
 
     #[test]

@@ -8,6 +8,8 @@ use http::StatusCode;
 use serde_json::{Map, Value, json};
 use stdx::quoted;
 
+use crate::negotiate::MEDIA_TYPES;
+
 pub use fault::{FieldError, Shown, escaped};
 
 /// The result of a step of request handling.
@@ -232,16 +234,23 @@ impl Failure {
 
     /// 406 of the routing layer.
     pub fn no_representation() -> Self {
-        let text = "406: Not Acceptable\n\nAvailable representations: application/json, application/yaml, \
-                    application/vnd.kubernetes.protobuf, application/json;stream=watch, \
-                    application/vnd.kubernetes.protobuf;stream=watch";
-        Self::new(StatusCode::NOT_ACCEPTABLE, "NotAcceptable", text).with_empty_details()
+        let watched = ["application/json;stream=watch", "application/vnd.kubernetes.protobuf;stream=watch"];
+        Self::no_representation_but(&[&MEDIA_TYPES[..], &watched].concat())
     }
 
     /// 406 of what has no watches.
     pub fn no_such_representation() -> Self {
-        let text = "406: Not Acceptable\n\nAvailable representations: application/json, application/yaml, \
-                    application/vnd.kubernetes.protobuf";
+        Self::no_representation_but(&MEDIA_TYPES)
+    }
+
+    /// 406 of the routing layer, about a text.
+    pub fn no_such_text() -> Self {
+        Self::no_representation_but(&[&["text/plain"][..], &MEDIA_TYPES].concat())
+    }
+
+    /// 406 of the routing layer, which knows these.
+    pub fn no_representation_but(known: &[&str]) -> Self {
+        let text = format!("406: Not Acceptable\n\nAvailable representations: {}", known.join(", "));
         Self::new(StatusCode::NOT_ACCEPTABLE, "NotAcceptable", text).with_empty_details()
     }
 
@@ -402,6 +411,7 @@ impl Failure {
                     | "BadRequest"
                     | "Expired"
                     | "RequestEntityTooLarge"
+                    | "ServiceUnavailable"
                     | ""
             )
         {

@@ -280,6 +280,8 @@ pub fn prepare_update(kind: &'static Kind, part: Part, new: &mut Value, old: &Va
             keep_all_but_list(new, old, ("spec", "ephemeralContainers"));
             keep_meta(new, old);
         }
+        // That containers come, go or change places is told by validation.
+        Part::Resize if !pod::has_same_containers(new, old) => {}
         Part::Resize => {
             let wanted = new.clone();
             keep_all_but(new, old, &["metadata"]);

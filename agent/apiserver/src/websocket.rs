@@ -1,11 +1,13 @@
 //! WebSockets that clients open to this server: to read a stream from, or as a tunnel for another protocol.
 
+use std::time::Duration;
+
 use base64::Engine as _;
 use bytes::Bytes;
 use futures::{SinkExt, StreamExt};
 use http::header::{CONNECTION, CONTENT_TYPE, ORIGIN, UPGRADE};
 use http::request::Parts;
-use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
 use http_body_util::BodyExt;
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
@@ -29,6 +31,8 @@ const OUR_VERSION: &str = "13";
 /// Bytes of the length before each binary event of a watch.
 const LENGTH_BYTES: usize = 4;
 
+/// How long a client may take to be told that its WebSocket ends.
+const END_TIMEOUT: Duration = Duration::from_secs(10);
 /// Bytes read from the far side of a tunnel at once.
 const CHUNK_BYTES: usize = 32 << 10;
 
@@ -46,6 +50,32 @@ pub fn is_asked_for(headers: &HeaderMap) -> bool {
 pub fn offered(headers: &HeaderMap) -> Vec<String> {
     let lists = headers.get_all(PROTOCOL).iter().filter_map(|v| v.to_str().ok());
     lists.flat_map(|l| l.split(',')).map(|p| p.trim().to_owned()).filter(|p| !p.is_empty()).collect()
+}
+
+/// Takes out the headers of a handshake.
+pub fn strip_handshake(headers: &mut HeaderMap) {
+    for name in [KEY, PROTOCOL, VERSION, UPGRADE] {
+        headers.remove(name);
+    }
+}
+
+/// Bytes of the key that a handshake begins with.
+const KEY_BYTES: usize = 16;
+
+/// The answer to a handshake that no tunnel begins with.
+#[must_use]
+pub fn not_agreed(parts: &Parts) -> Option<Response<Body>> {
+    let decoded = |key: &HeaderValue| base64::engine::general_purpose::STANDARD.decode(key.as_bytes());
+    let is_key = parts.headers.get(KEY).and_then(|key| decoded(key).ok()).is_some_and(|key| key.len() == KEY_BYTES);
+    let is_version = parts.headers.get(VERSION).is_some_and(|version| version == OUR_VERSION);
+    let code = match () {
+        () if parts.method != Method::GET => StatusCode::METHOD_NOT_ALLOWED,
+        () if !is_key || !is_version => StatusCode::BAD_REQUEST,
+        () => return None,
+    };
+    let mut response = answer::text(code, format!("{}\n", code.canonical_reason().unwrap_or_default()));
+    answer::set(response.headers_mut(), VERSION, OUR_VERSION);
+    Some(response)
 }
 
 /// A WebSocket that has been agreed on: the answer to send, and what becomes of the connection.
@@ -75,7 +105,7 @@ pub fn accept(parts: &mut Parts, protocol: &str) -> Result<Handshake> {
     Ok(Handshake { response, upgrade })
 }
 
-async fn open(upgrade: OnUpgrade) -> Option<WebSocketStream<TokioIo<Upgraded>>> {
+async fn open(upgrade: OnUpgrade) -> Option<Near> {
     match upgrade.await {
         Ok(upgraded) => Some(WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Server, None).await),
         Err(error) => {
@@ -100,26 +130,35 @@ pub enum Framing {
 
 /// What is wrong with the beginning of a watch's WebSocket, as upstream answers it.
 fn refusal(parts: &Parts, offered: &[String]) -> Option<Response<Body>> {
-    let answer = |code, text: &'static str| {
-        let mut response = Response::new(answer::full(text));
-        *response.status_mut() = code;
-        answer::set(response.headers_mut(), CONNECTION, "close");
-        response
-    };
-    if !parts.headers.contains_key(KEY) {
-        return Some(answer(StatusCode::BAD_REQUEST, "mismatch challenge/response"));
-    }
-    if parts.headers.get(VERSION).is_none_or(|version| version != OUR_VERSION) {
-        let mut response = answer(StatusCode::BAD_REQUEST, "missing or bad WebSocket Version");
-        answer::set(response.headers_mut(), VERSION, OUR_VERSION);
-        return Some(response);
+    if let Some(refusal) = no_handshake(parts) {
+        return Some(refusal);
     }
     // Browsers say where the page comes from; who says nothing is no browser, and can watch without a WebSocket.
     let is_url = |origin: &HeaderValue| origin.to_str().is_ok_and(|text| text.contains("://") || text.starts_with('/'));
     if !parts.headers.get(ORIGIN).is_some_and(is_url) {
-        return Some(answer(StatusCode::FORBIDDEN, ""));
+        return Some(refused(StatusCode::FORBIDDEN, ""));
     }
-    (offered.len() > 1).then(|| answer(StatusCode::BAD_REQUEST, ""))
+    (offered.len() > 1).then(|| refused(StatusCode::BAD_REQUEST, ""))
+}
+
+fn refused(code: StatusCode, text: &'static str) -> Response<Body> {
+    let mut response = Response::new(answer::full(text));
+    *response.status_mut() = code;
+    answer::set(response.headers_mut(), CONNECTION, "close");
+    response
+}
+
+/// What is wrong with a handshake whoever it comes from.
+pub fn no_handshake(parts: &Parts) -> Option<Response<Body>> {
+    if !parts.headers.contains_key(KEY) {
+        return Some(refused(StatusCode::BAD_REQUEST, "mismatch challenge/response"));
+    }
+    if parts.headers.get(VERSION).is_none_or(|version| version != OUR_VERSION) {
+        let mut response = refused(StatusCode::BAD_REQUEST, "missing or bad WebSocket Version");
+        answer::set(response.headers_mut(), VERSION, OUR_VERSION);
+        return Some(response);
+    }
+    None
 }
 
 /// Tells the events of a watch as the messages of a WebSocket, each with one event.
@@ -192,9 +231,8 @@ async fn send_body(
             },
         }
     }
-    let end = CloseFrame { code: CloseCode::Normal, reason: Utf8Bytes::from_static("") };
-    sink.send(Message::Close(Some(end))).await?;
-    sink.close().await
+    end(&mut sink).await;
+    Ok(())
 }
 
 fn message(data: &Bytes, framing: Framing) -> Message {
@@ -223,17 +261,14 @@ pub async fn tunnel(handshake_upgrade: Tunnel, far: impl Duplex) {
                 }
             }
         }
-        // The client may have gone first.
-        if let Err(error) = sink.close().await {
-            tracing::debug!(%error, "a tunnel's WebSocket was closed already");
-        }
     };
     let up = async {
         while let Some(Ok(message)) = source.next().await {
             let data = match message {
                 Message::Binary(data) => data,
-                Message::Close(_) => break,
-                Message::Text(_) | Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => continue,
+                // What is no bytes is not for the far side, and nothing that comes after it.
+                Message::Close(_) | Message::Text(_) => break,
+                Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => continue,
             };
             if writer.write_all(&data).await.is_err() {
                 break;
@@ -244,10 +279,35 @@ pub async fn tunnel(handshake_upgrade: Tunnel, far: impl Duplex) {
         () = down => {}
         () = up => {}
     }
+    end(&mut sink).await;
+}
+
+/// The client's side of a WebSocket.
+pub type Near = WebSocketStream<TokioIo<Upgraded>>;
+
+/// Ends a WebSocket; the client may have gone first.
+pub async fn end(sink: &mut (impl SinkExt<Message, Error = Error> + Unpin)) {
+    let normal = CloseFrame { code: CloseCode::Normal, reason: Utf8Bytes::from_static("") };
+    let ended = async {
+        sink.send(Message::Close(Some(normal))).await?;
+        sink.close().await
+    };
+    match tokio::time::timeout(END_TIMEOUT, ended).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::debug!(%error, "a WebSocket was closed already"),
+        Err(late) => tracing::debug!(%late, "a client does not take the end of its WebSocket"),
+    }
 }
 
 /// The client's side of a tunnel that begins when the answer has been sent.
 pub struct Tunnel(OnUpgrade);
+
+impl Tunnel {
+    /// The WebSocket, once the client has the answer.
+    pub async fn open(self) -> Option<Near> {
+        open(self.0).await
+    }
+}
 
 impl Handshake {
     /// The answer, and the client's side.

@@ -128,14 +128,19 @@ async fn webhooks_by_url_and_by_service_go_different_ways() {
     shutdown.trigger();
 }
 
-/// A server that answers each request with its path.
+/// A server that answers each request with its path and its body.
 async fn says_path<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S) -> std::io::Result<()> {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         head.push(stream.read_u8().await?);
     }
-    let path = String::from_utf8(head).unwrap().split(' ').nth(1).unwrap().to_owned();
-    let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{path}", path.len());
+    let head = String::from_utf8(head).unwrap();
+    let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).map_or(0, |n| n.parse().unwrap());
+    let mut body = vec![0; length];
+    stream.read_exact(&mut body).await?;
+    let told = head.split(' ').nth(1).unwrap().to_owned() + std::str::from_utf8(&body).unwrap();
+    let cors = "access-control-allow-origin: *";
+    let answer = format!("HTTP/1.1 200 OK\r\n{cors}\r\ncontent-length: {}\r\n\r\n{told}", told.len());
     stream.write_all(answer.as_bytes()).await?;
     stream.shutdown().await
 }
@@ -206,13 +211,50 @@ async fn pods_and_kubelets_are_reached_by_the_clusters_way() {
     workload(&server).await;
     for (uri, expected) in [
         (format!("{PODS}/p:8080/proxy/hello?a=b"), "/hello?a=b"),
-        (format!("{PODS}/p/log?tailLines=3"), "/containerLogs/default/p/c?tailLines=3"),
+        (format!("{PODS}/p:8080/proxy//a/../b%2Fc//d/?"), "/b/c/d/"),
+        (
+            format!("{PODS}/p/log?tailLines=%2B3&follow=yes&previous=0&foo=bar"),
+            "/containerLogs/default/p/c?follow=true&tailLines=3",
+        ),
         ("/api/v1/nodes/n/proxy/stats".to_owned(), "/stats"),
     ] {
         assert_eq!(text(&server, &uri).await, (StatusCode::OK, expected.to_owned()));
     }
-    assert_eq!(ways.cluster.asked(), ["10.1.2.4:8080", "10.1.2.5:10250", "10.1.2.5:10250"]);
+    assert_eq!(ways.cluster.asked(), ["10.1.2.4:8080", "10.1.2.4:8080", "10.1.2.5:10250", "10.1.2.5:10250"]);
     assert!(ways.control_plane.asked().is_empty());
+    shutdown.trigger();
+}
+
+#[tokio::test]
+async fn pods_get_bodies_and_services_lead_to_pods_only() {
+    let shutdown = lifecycle::Shutdown::new();
+    let ways = ways(Conduct::Lead).await;
+    let (pod, _) = far(ways.folder.path()).await;
+    ways.cluster.learn("10.1.2.4:8080", pod);
+    let server = server(&ways, |config| with_kubelets(config, ways.folder.path()), &shutdown).await;
+    workload(&server).await;
+    let ask = async |uri: String, body: &'static str| {
+        let request = Request::get(uri).header("content-length", body.len()).body(Full::from(body)).unwrap();
+        let response = server.clone().oneshot(request).await.unwrap();
+        assert!(!response.headers().contains_key("access-control-allow-origin"));
+        let (code, body) = (response.status().as_u16(), response.into_body().collect().await.unwrap().to_bytes());
+        (code, String::from_utf8(body.to_vec()).unwrap())
+    };
+    assert_eq!(ask(format!("{PODS}/p:8080/proxy/q"), "what?").await, (200, "/qwhat?".to_owned()));
+    let services = "/api/v1/namespaces/default/services";
+    let target = |namespace: &str, name: &str| json!({"kind": "Pod", "namespace": namespace, "name": name});
+    for (name, target, expected) in [
+        ("pod", target("default", "p"), 200),
+        ("nobody", Value::Null, 503),
+        ("away", target("default", "q"), 503),
+        ("elsewhere", target("other", "p"), 503),
+    ] {
+        create(&server, services, json!({"metadata": {"name": name}, "spec": {"ports": [{"port": 80}]}})).await;
+        let endpoints = json!({"metadata": {"name": name},
+            "subsets": [{"addresses": [{"ip": "10.1.2.4", "targetRef": target}], "ports": [{"port": 8080}]}]});
+        create(&server, "/api/v1/namespaces/default/endpoints", endpoints).await;
+        assert_eq!(ask(format!("{services}/{name}/proxy/q"), "").await.0, expected, "{name}");
+    }
     shutdown.trigger();
 }
 

@@ -1,13 +1,10 @@
 //! What is done to an object, as webhooks and policies are told.
 
 use api::Kind;
-use api::schema::FieldType;
 use serde_json::{Value, json};
 
 use crate::app::Call;
-use crate::request::Query;
-use crate::status::{Failure, Result};
-use crate::{codec, tree};
+use crate::tree;
 
 const GROUP: &str = "admissionregistration.k8s.io";
 
@@ -92,41 +89,4 @@ pub(super) fn request(call: &Call, event: Event<'_>) -> Value {
         request["requestSubResource"] = subresource.into();
     }
     request
-}
-
-/// What a client asks for that connects to something: its query, as an object.
-pub(super) fn connect_options(call: &Call) -> Result<Value> {
-    let name = call.kind.type_of(&call.info.subresource);
-    let schema = name.schema().ok_or_else(|| Failure::internal(format!("no message is called {}", name.kind)))?;
-    let mut options = json!({});
-    for field in schema.fields {
-        let query = &call.query;
-        let given = match field.ty {
-            _ if field.json == "path" => format!("/{}", call.info.rest).into(),
-            _ if !query.has(field.json) => continue,
-            FieldType::Bool => query.flag(field.json).into(),
-            FieldType::Int32 => numbers(&query.all(field.json))?,
-            _ if field.repeated => query.all(field.json).into(),
-            _ => query.get(field.json).into(),
-        };
-        options[field.json] = given;
-    }
-    codec::canonical_message(schema, name, &options)
-}
-
-/// The query that asks for these options.
-pub(super) fn connect_query(options: &Value) -> Query {
-    let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-    let fields = options.as_object().into_iter().flatten();
-    let asked = fields.filter(|(key, value)| !matches!(key.as_str(), "kind" | "apiVersion") && !value.is_null());
-    Query::of_pairs(asked.flat_map(|(key, value)| {
-        let all = value.as_array().map_or_else(|| vec![text(value)], |all| all.iter().map(text).collect());
-        all.into_iter().map(move |one| (key.as_str(), one))
-    }))
-}
-
-fn numbers(texts: &[String]) -> Result<Value> {
-    let number = |text: &String| text.parse::<i32>().map(Value::from);
-    let all: std::result::Result<Vec<Value>, _> = texts.iter().map(number).collect();
-    all.map(Value::from).map_err(|_| Failure::bad_request(format!("{} are no numbers", texts.join(", "))))
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use futures::FutureExt as _;
-use http::header::LOCATION;
+use http::header::{HOST, LOCATION};
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, Uri};
 
@@ -11,7 +11,6 @@ use super::Remote;
 use crate::answer::{self, Body, PassedOn};
 use crate::app::App;
 use crate::handlers::tunnel;
-use crate::pipeline::PeerAddress;
 use crate::status::{Failure, Result};
 use crate::traced;
 use crate::user::User;
@@ -49,7 +48,7 @@ fn unless_elsewhere(answer: Response<Body>) -> Response<Body> {
     let has_target = answer.headers().get(LOCATION).is_some_and(|target| !target.is_empty());
     if !answer.status().is_redirection() || !has_target {
         let mut answer = answer;
-        answer.extensions_mut().insert(PassedOn);
+        answer.extensions_mut().get_or_insert(PassedOn::Beside);
         return answer;
     }
     let why = "the backend attempted to redirect this request, which is not permitted";
@@ -59,13 +58,9 @@ fn unless_elsewhere(answer: Response<Body>) -> Response<Body> {
 /// Where the request came from and went to, for whoever keeps a log behind this server.
 fn name_way(parts: &mut Parts, host: &str) {
     let path = parts.uri.path().to_owned();
+    tunnel::name_client(parts);
     let headers = &mut parts.headers;
-    let way = headers.get_all("x-forwarded-for").iter().filter_map(|value| value.to_str().ok());
-    let mut way: Vec<String> = way.map(str::to_owned).collect();
-    way.extend(parts.extensions.get::<PeerAddress>().map(|PeerAddress(peer)| peer.to_canonical().to_string()));
-    if !way.is_empty() {
-        answer::set(headers, "x-forwarded-for", &way.join(", "));
-    }
+    answer::set(headers, HOST, host);
     answer::set(headers, "x-forwarded-host", host);
     answer::set(headers, "x-forwarded-proto", "https");
     answer::set(headers, "x-forwarded-uri", &path);
@@ -109,6 +104,7 @@ fn escape(key: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::pipeline::PeerAddress;
 
     #[test]
     fn redirections_end_here() {

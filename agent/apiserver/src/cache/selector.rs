@@ -34,7 +34,6 @@ const FIELDS: &[(&str, &str, &str, &str)] = &[
     ("", "secrets", "type", "type"),
     ("", "services", "spec.type", "spec.type"),
     ("", "services", "spec.clusterIP", "spec.clusterIP"),
-    ("apps", "replicasets", "status.replicas", "status.replicas"),
     ("batch", "jobs", "status.successful", "status.succeeded"),
     ("certificates.k8s.io", "certificatesigningrequests", "spec.signerName", "spec.signerName"),
     ("certificates.k8s.io", "clustertrustbundles", "spec.signerName", "spec.signerName"),

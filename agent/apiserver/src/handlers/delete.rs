@@ -13,6 +13,7 @@ use crate::answer::{self, Body};
 use crate::app::{Call, now};
 use crate::cache::{Object, Storage, store_failure};
 use crate::negotiate;
+use crate::request::Query;
 use crate::status::{Failure, FieldError, Result, Subject};
 use crate::{codec, services, strategy, tree};
 
@@ -32,6 +33,8 @@ pub struct DeleteOptions {
     pub version: Option<String>,
     /// Whether it is only tried.
     pub dry_run: bool,
+    /// Whether what depends on it is to go with it in the words of old clients, who are told when that takes time.
+    pub cascades: bool,
 }
 
 /// What became of a deletion.
@@ -44,17 +47,7 @@ impl DeleteOptions {
     fn parse(call: &Call, body: &[u8]) -> Result<Self> {
         let schema = codec::schema("k8s.io.apimachinery.pkg.apis.meta.v1.DeleteOptions");
         // Where there is a body, nothing counts that the query says.
-        let value = if body.is_empty() {
-            let policy = call.query.get("propagationPolicy");
-            json!({
-                "gracePeriodSeconds": call.query.integer("gracePeriodSeconds")?,
-                "propagationPolicy": (!policy.is_empty()).then_some(policy),
-                "orphanDependents": call.query.optional_flag("orphanDependents"),
-                "dryRun": call.query.all("dryRun"),
-            })
-        } else {
-            read_body(call, body, schema)?
-        };
+        let value = if body.is_empty() { of_query(&call.query)? } else { read_body(call, body, schema)? };
         check(&value)?;
         if !body.is_empty() {
             crate::audited::message(call, schema, &value);
@@ -71,8 +64,24 @@ impl DeleteOptions {
             uid: text("/preconditions/uid"),
             version: text("/preconditions/resourceVersion"),
             dry_run: !tree::list(&value, "/dryRun").is_empty(),
+            cascades: value["orphanDependents"] == false,
         })
     }
+}
+
+/// The options in a query. What is to be deleted there stands beside them, not below preconditions.
+fn of_query(query: &Query) -> Result<Value> {
+    let policy = query.has("propagationPolicy").then(|| query.get("propagationPolicy"));
+    let mut options = json!({
+        "gracePeriodSeconds": query.integer("gracePeriodSeconds")?,
+        "propagationPolicy": policy,
+        "orphanDependents": query.optional_flag("orphanDependents"),
+        "dryRun": query.all("dryRun"),
+    });
+    for key in ["uid", "resourceVersion"].into_iter().filter(|key| !query.get(key).is_empty()) {
+        options["preconditions"][key] = query.get(key).into();
+    }
+    Ok(options)
 }
 
 /// The options in a body.
@@ -116,7 +125,8 @@ impl DeleteOptions {
 fn check_kind(call: &Call, value: &Value) -> Result<()> {
     let kind = tree::text(value, "/kind");
     // A kind that is built in stands for options without any.
-    let is_known = kind == call.kind.kind && !crate::custom::is_custom(call.kind);
+    let is_one = !call.info.name.is_empty();
+    let is_known = is_one && kind == call.kind.kind && !crate::custom::is_custom(call.kind);
     if !kind.is_empty() && kind != "DeleteOptions" && !is_known {
         let version = tree::text(value, "/apiVersion");
         let api_version = if version.is_empty() { "v1" } else { version };
@@ -164,7 +174,9 @@ pub(super) async fn delete(call: &Call, body: bytes::Bytes) -> Result<Response<B
     warn_of_orphans(call, &options);
     let deleted = remove_object(call, &call.info.name, &options).await?;
     if !deleted.gone || strategy::returns_deleted_object(call.kind) {
-        return read::respond(call, StatusCode::OK, deleted.object).await;
+        let is_accepted = !deleted.gone && options.cascades;
+        let code = if is_accepted { StatusCode::ACCEPTED } else { StatusCode::OK };
+        return read::respond(call, code, deleted.object).await;
     }
     let object = Arc::new(deleted.object);
     let value = super::write::value_of(call, call.storage()?, &object).await?;
@@ -246,7 +258,9 @@ async fn remove_object(call: &Call, name: &str, options: &DeleteOptions) -> Resu
         }
         match write(call, storage, &key, (&old, &value, pending.then_some(&new)), options.dry_run).await? {
             Step::Done(deleted) if deleted.gone => {
-                // What is answered is the object as it went: pods are marked even where they need no time.
+                // What is answered is the object as it went: pods are marked even where they need no time, and what
+                // held it is told.
+                tree::copy_key(&mut new["metadata"], &value["metadata"], "finalizers");
                 let data = crate::custom::encode(&call.app, storage, call.kind, &new).await?;
                 let object = storage.read_object(&key, deleted.object.revision, data).tried(true);
                 return Ok(Deleted { object, gone: true });
@@ -353,7 +367,7 @@ fn mark_deleted(call: &Call, value: &mut Value, options: &DeleteOptions) -> bool
             value["metadata"]["deletionGracePeriodSeconds"] = 0.into();
         }
         if grace < before && options.grace.is_some() {
-            value["metadata"]["deletionTimestamp"] = api::time::format_seconds(now() + grace).into();
+            value["metadata"]["deletionTimestamp"] = gone_at(grace).into();
             value["metadata"]["deletionGracePeriodSeconds"] = grace.into();
         }
         return true;
@@ -370,9 +384,16 @@ fn mark_deleted(call: &Call, value: &mut Value, options: &DeleteOptions) -> bool
     true
 }
 
+/// When an object goes that has so many seconds left. Upstream counts nanoseconds in 64 bits: who has more than three
+/// centuries left goes at some time.
+fn gone_at(grace: i64) -> String {
+    const NANOS: i64 = 1_000_000_000;
+    api::time::format_seconds(now() + grace.wrapping_mul(NANOS).div_euclid(NANOS))
+}
+
 /// Sets when the object goes, which is a new generation of it.
 fn mark_graceful(value: &mut Value, grace: i64) {
-    value["metadata"]["deletionTimestamp"] = api::time::format_seconds(now() + grace).into();
+    value["metadata"]["deletionTimestamp"] = gone_at(grace).into();
     value["metadata"]["deletionGracePeriodSeconds"] = grace.into();
     if let Some(generation) = tree::integer(value, "/metadata/generation").filter(|g| *g > 0) {
         value["metadata"]["generation"] = (generation + 1).into();

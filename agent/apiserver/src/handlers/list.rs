@@ -79,7 +79,7 @@ pub(super) async fn page(call: &Call) -> Result<Page> {
     let prefix = if call.namespace().is_empty() { String::new() } else { format!("{}/", call.namespace()) };
     let token = call.query.get("continue");
     // What is there anyway is answered whole. Events are read from the store, a page at a time.
-    let is_cached = token.is_empty() && call.query.get("resourceVersion") == "0" && call.kind.plural != "events";
+    let is_cached = call.query.get("resourceVersion") == "0" && call.kind.plural != "events";
     let limit = if is_cached { 0 } else { limit };
     let (objects, revision, start) = if token.is_empty() {
         let (objects, revision) = snapshot(call, storage, limit).await?;

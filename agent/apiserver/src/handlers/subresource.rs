@@ -2,11 +2,14 @@
 
 mod binding;
 mod eviction;
+mod exec;
 mod kubelet;
 mod links;
+mod log;
 mod proxy;
 mod review;
 pub(crate) mod scale;
+mod stream;
 mod token;
 pub(crate) mod tunnel;
 
@@ -20,22 +23,27 @@ use super::write::{check_fields, decode_object};
 use super::{patch, read, read_body, write};
 use crate::answer::{self, Body};
 use crate::app::Call;
-use crate::codec;
 use crate::negotiate;
 use crate::status::{Failure, Result};
 use crate::strategy::Part;
+use crate::{admission, asked, codec, tree};
+
+/// Parts of objects that are shown in no table.
+const NO_TABLES: [(&str, &str); 3] =
+    [("resourceclaims", "status"), ("pods", "ephemeralcontainers"), ("pods", "resize")];
 
 pub(super) async fn dispatch(call: &Call, parts: Parts, body: Body) -> Result<Response<Body>> {
     let Some(row) = call.kind.subresource(&call.info.subresource) else {
         return Err(call.no_such_resource());
     };
-    // A proxy takes every method; what it is good for the other side says.
-    if !row.verbs.contains(&call.info.verb) && row.name != "proxy" {
+    if matches!(row.name, "exec" | "attach" | "portforward" | "proxy") {
+        return connect(call, row.name, (parts, body)).await;
+    }
+    if !row.verbs.contains(&call.info.verb) {
         return Err(Failure::method_not_allowed());
     }
-    let mut asked = None;
-    if matches!(row.name, "exec" | "attach" | "portforward" | "proxy") {
-        asked = crate::admission::check_connect(call).await?;
+    if call.info.verb == "create" {
+        super::options::check(call, "CreateOptions")?;
     }
     let part = match row.name {
         "status" => Part::Status,
@@ -47,17 +55,33 @@ pub(super) async fn dispatch(call: &Call, parts: Parts, body: Body) -> Result<Re
         "binding" => return binding::bind(call, &call.info.name, &read_body(body).await?).await,
         "eviction" => return eviction::evict(call, &read_body(body).await?).await,
         "token" => return token::request(call, &read_body(body).await?).await,
-        "proxy" => return proxy::serve(call, asked.as_ref(), (parts, body)).await,
-        "log" | "exec" | "attach" | "portforward" => {
-            return kubelet::serve(call, asked.as_ref().unwrap_or(&call.query), (parts, body)).await;
-        }
+        "log" => return log::serve(call, parts).await,
         other => return Err(Failure::not_implemented(&format!("the subresource {other}"))),
     };
     let is_table = call.accept.form == crate::negotiate::Form::Table;
-    if is_table && row.name == "status" && call.kind.plural == "resourceclaims" {
+    if is_table && NO_TABLES.contains(&(call.kind.plural, row.name)) {
         return Err(Failure::not_acceptable(&negotiate::MEDIA_TYPES));
     }
     part_of(call, part, parts, body).await
+}
+
+/// Leads a client to a pod, a service or a node.
+async fn connect(call: &Call, subresource: &str, (parts, body): (Parts, Body)) -> Result<Response<Body>> {
+    let is_proxy = subresource == "proxy";
+    let is_known = match parts.method {
+        Method::GET | Method::POST => true,
+        Method::PUT | Method::DELETE | Method::HEAD | Method::PATCH | Method::OPTIONS => is_proxy,
+        _ => false,
+    };
+    if !is_known {
+        return Err(Failure::method_not_allowed());
+    }
+    let options = admission::check_connect(call, asked::of_connection(call)?).await?;
+    if is_proxy {
+        proxy::serve(call, &options, (parts, body)).await
+    } else {
+        stream::serve(call, &options, (parts, body)).await
+    }
 }
 
 /// Requests on parts of custom resources: any verb but these is told by its name.
@@ -94,6 +118,7 @@ async fn part_of(call: &Call, part: Part, parts: Parts, body: Body) -> Result<Re
 pub(super) async fn create_review(call: &Call, body: &[u8]) -> Result<Response<Body>> {
     match call.kind.plural {
         "bindings" => {
+            super::options::check(call, "CreateOptions")?;
             let value = decode_as(call, body, BINDING)?;
             let name = value["metadata"]["name"].as_str().unwrap_or_default().to_owned();
             binding::bind(call, &name, body).await
@@ -122,6 +147,10 @@ fn decode_as(call: &Call, body: &[u8], name: &str) -> Result<Value> {
         return Err(unrecognized(&why));
     }
     check_names(call, &parsed.value)?;
+    let namespace = tree::text(&parsed.value, "/metadata/namespace");
+    if call.info.verb == "create" && !namespace.is_empty() && namespace != call.namespace() {
+        return Err(Failure::bad_request(write::OTHER_NAMESPACE));
+    }
     if let Some(why) = codec::mistyped(schema, &parsed.value) {
         let api::TypeName { version, kind, .. } = type_name;
         return Err(Failure::bad_request(format!(

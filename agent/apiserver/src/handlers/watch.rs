@@ -153,6 +153,7 @@ fn usual_length(least: Duration) -> Duration {
 /// The initial state, the cursor and whether the end of the initial state is to be told.
 async fn start(call: &Call, storage: &Storage) -> Result<(Objects, i64, bool)> {
     let version = call.query.get("resourceVersion");
+    call.query.integer("limit")?;
     check_options(call, version)?;
     let cache = &call.app.cache;
     let state = |revision: i64| {
@@ -172,13 +173,15 @@ async fn start(call: &Call, storage: &Storage) -> Result<(Objects, i64, bool)> {
             Ok((Objects::new(), cursor, false))
         };
     }
+    // A watch from now on is one for the initial state too.
+    let tells_end = call.app.config.features.is_on("WatchList") && call.query.flag("allowWatchBookmarks");
     let (objects, cursor) = match version {
         "" => state(cache.fresh().await?),
         "0" => state(cache.revision()),
         // A version that is yet to come is waited for as events are.
-        text => (Objects::new(), watch_version(text)?),
+        text => return Ok((Objects::new(), watch_version(text)?, false)),
     };
-    Ok((objects, cursor, false))
+    Ok((objects, cursor, tells_end))
 }
 
 /// What of a watch's options does not go together.

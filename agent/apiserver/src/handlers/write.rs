@@ -16,6 +16,10 @@ use crate::status::{Failure, Result};
 use crate::strategy::{self, Part};
 use crate::{admission, managed, tree, validation};
 
+/// What is said of an object in another namespace than the path has.
+pub(super) const OTHER_NAMESPACE: &str =
+    "the namespace of the provided object does not match the namespace sent on the request";
+
 /// How often an unconditional change is tried again when others write the same object.
 const MAX_ATTEMPTS: usize = 24;
 
@@ -299,9 +303,7 @@ pub fn check_namespace(call: &Call, value: &mut Value) -> Result<()> {
     if given.is_empty() {
         meta.insert("namespace".into(), own.into());
     } else if given != own {
-        return Err(Failure::bad_request(
-            "the namespace of the provided object does not match the namespace sent on the request",
-        ));
+        return Err(Failure::bad_request(OTHER_NAMESPACE));
     }
     Ok(())
 }

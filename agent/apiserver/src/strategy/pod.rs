@@ -148,6 +148,14 @@ fn merge_into(term: &mut Value, labels: &Value) {
     }
 }
 
+/// Whether a pod has the containers that it had, in the same order.
+pub(super) fn has_same_containers(new: &Value, old: &Value) -> bool {
+    ["/spec/containers", "/spec/initContainers"].into_iter().all(|list| {
+        let names = |pod| tree::list(pod, list).iter().map(|container| &container["name"]);
+        names(new).eq(names(old))
+    })
+}
+
 /// Takes the container resources of `wanted` over.
 pub(super) fn copy_resources(pod: &mut Value, wanted: &Value) {
     for list in ["containers", "initContainers"] {

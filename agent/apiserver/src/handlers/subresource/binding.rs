@@ -14,6 +14,10 @@ use crate::tree;
 
 pub(super) async fn bind(call: &Call, name: &str, body: &[u8]) -> Result<Response<Body>> {
     let mut binding = decode_as(call, body, BINDING)?;
+    if call.info.subresource.is_empty() {
+        // What is made at a collection gets its identity from the server.
+        tree::remove(&mut binding["metadata"], "uid");
+    }
     if tree::text(&binding, "/metadata/name") != name {
         return Err(Failure::bad_request("name in URL does not match name in Binding object"));
     }
@@ -54,14 +58,11 @@ fn check_target(kind: &str, node: &str) -> Result<()> {
 fn assigned(call: &Call, old: &Value, binding: &Value, (node, labels): (&str, &[(String, Value)])) -> Result<Value> {
     let name = call.info.name.as_str();
     let refuse = |why: &str| Err(Failure::conflict(Subject { group: "", resource: "pods/binding" }, name, why));
-    for (what, key) in [("uid", "UID"), ("resourceVersion", "resourceVersion")] {
-        let wanted = binding["metadata"][what].as_str().unwrap_or_default();
-        let actual = old["metadata"][what].as_str().unwrap_or_default();
-        if !wanted.is_empty() && wanted != actual {
-            return refuse(&format!(
-                "Precondition failed: {key} in precondition: {wanted}, {key} in object meta: {actual}"
-            ));
-        }
+    if let Some(why) = unmet(binding, old) {
+        let key = format!("/pods/{}/{name}", call.namespace());
+        let why =
+            format!("StorageError: invalid object, Code: 4, Key: {key}, ResourceVersion: 0, AdditionalErrorMsg: {why}");
+        return Err(Failure::conflict(Subject { group: "", resource: "pods" }, name, &why));
     }
     if tree::has(old, "/metadata/deletionTimestamp") {
         return refuse(&format!("pod {name} is being deleted, cannot be assigned to a host"));
@@ -93,6 +94,17 @@ fn assigned(call: &Call, old: &Value, binding: &Value, (node, labels): (&str, &[
         tree::remove(status, "nominatedNodeName");
     }
     Ok(new)
+}
+
+/// Which other pod a binding means.
+fn unmet(binding: &Value, pod: &Value) -> Option<String> {
+    let differs = |(what, key): (&str, &str)| {
+        let (wanted, actual) = (&binding["metadata"][what], &pod["metadata"][what]);
+        let (wanted, actual) = (wanted.as_str().unwrap_or_default(), actual.as_str().unwrap_or_default());
+        let why = || format!("Precondition failed: {key} in precondition: {wanted}, {key} in object meta: {actual}");
+        (!wanted.is_empty() && wanted != actual).then(why)
+    };
+    [("uid", "UID"), ("resourceVersion", "ResourceVersion")].into_iter().find_map(differs)
 }
 
 #[cfg(test)]

@@ -36,6 +36,7 @@ pub(super) async fn evict(call: &Call, body: &[u8]) -> Result<Response<Body>> {
         propagation: text("/propagationPolicy").unwrap_or_default(),
         uid: text("/preconditions/uid"),
         version: text("/preconditions/resourceVersion"),
+        cascades: false,
     };
     let pod = read::current(call).await?;
     let value = codec::to_value(call.storage()?, call.kind, &pod)?;
@@ -110,7 +111,7 @@ async fn spend(call: &Call, pod: &Object, (value, dry_run): (&Value, bool)) -> R
         }
         _ => Err(Failure::new(
             StatusCode::INTERNAL_SERVER_ERROR,
-            "InternalError",
+            "",
             "This pod has more than one PodDisruptionBudget, which the eviction subresource does not support.",
         )),
     }
@@ -134,14 +135,47 @@ async fn spend_one(call: &Call, name: &str, dry_run: bool) -> Result<()> {
         }
         if number("disruptionsAllowed") <= 0 {
             let (needed, healthy) = (number("desiredHealthy"), number("currentHealthy"));
-            let text = format!("The disruption budget {name} needs {needed} healthy pods and has {healthy} currently");
-            return refuse(text, 0);
+            let unsynced = condition(old).filter(|c| c["status"] == "False" && c["reason"] == "SyncFailed");
+            return refuse(match unsynced {
+                Some(condition) => {
+                    let why = tree::text(condition, "/message");
+                    format!("The disruption budget {name} does not allow evicting pods currently because it failed sync: {why}")
+                }
+                None if healthy <= needed => {
+                    format!("The disruption budget {name} needs {needed} healthy pods and has {healthy} currently")
+                }
+                None => format!("The disruption budget {name} does not allow evicting pods currently"),
+            }, 0);
         }
         let mut new = old.clone();
-        new["status"]["disruptionsAllowed"] = (number("disruptionsAllowed") - 1).into();
+        let left = number("disruptionsAllowed") - 1;
+        new["status"]["disruptionsAllowed"] = left.into();
         tree::object_at(&mut new["status"], "disruptedPods").insert(pod.to_owned(), now_text().into());
+        tell_allowed(&mut new, left);
         Ok(new)
     })
     .await
     .map(|_| ())
+}
+
+const ALLOWED: &str = "DisruptionAllowed";
+
+fn condition(budget: &Value) -> Option<&Value> {
+    tree::list(budget, "/status/conditions").iter().find(|condition| condition["type"] == ALLOWED)
+}
+
+/// Writes down whether another pod may go.
+fn tell_allowed(budget: &mut Value, left: i64) {
+    let (status, reason) = if left > 0 { ("True", "SufficientPods") } else { ("False", "InsufficientPods") };
+    let since = condition(budget).filter(|condition| condition["status"] == status);
+    let since = since.map_or_else(|| now_text().into(), |condition| condition["lastTransitionTime"].clone());
+    let told = json!({
+        "type": ALLOWED, "status": status, "reason": reason, "message": "", "lastTransitionTime": since,
+        "observedGeneration": budget["status"]["observedGeneration"],
+    });
+    let conditions = tree::list_at(&mut budget["status"], "conditions");
+    match conditions.iter_mut().find(|condition| condition["type"] == ALLOWED) {
+        Some(condition) => *condition = told,
+        None => conditions.push(told),
+    }
 }

@@ -57,8 +57,10 @@ const UNPACKED_AT_ONCE: usize = 1024;
 pub(super) struct Place {
     /// Path up to and with `/proxy`.
     pub(super) root: String,
-    /// Names under which pages know their server: its address, and the one the client asked for.
-    pub(super) hosts: Vec<String>,
+    /// Where the pages are.
+    pub(super) server: String,
+    /// Where the client thinks that they are.
+    pub(super) asked: String,
 }
 
 impl Place {
@@ -71,11 +73,22 @@ impl Place {
         let path = match after_scheme {
             Some(rest) => {
                 let (host, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
-                self.hosts.iter().find(|own| *own == host)?;
+                if host == self.asked {
+                    let before = url.len() - path.len();
+                    return self.below(path).map(|path| format!("{}{path}", url.get(..before).unwrap_or_default()));
+                }
+                if host != self.server {
+                    return None;
+                }
                 if path.is_empty() { "/" } else { path }
             }
             None => url,
         };
+        self.below(path)
+    }
+
+    /// The path below the proxy; `None` where it is there already, or is none.
+    fn below(&self, path: &str) -> Option<String> {
         (path.starts_with('/') && !path.starts_with(&self.root)).then(|| format!("{}{path}", self.root))
     }
 }
@@ -246,7 +259,7 @@ mod tests {
 <a href="/root/proxy/seven">7</a><p title="/eight">"#;
 
     fn place() -> Place {
-        Place { root: "/root/proxy".to_owned(), hosts: vec!["10.0.0.1:80".to_owned()] }
+        Place { root: "/root/proxy".to_owned(), server: "10.0.0.1:80".to_owned(), asked: "api:6443".to_owned() }
     }
 
     async fn through(bytes: Vec<u8>, coding: &str) -> Vec<u8> {
@@ -285,6 +298,8 @@ mod tests {
             ("login", None),
             ("/root/proxy/x", None),
             ("http://10.0.0.1:80", Some("/root/proxy/")),
+            // Who was led there by a name goes on with that name.
+            ("https://api:6443/login", Some("https://api:6443/root/proxy/login")),
         ];
         for (url, expected) in cases {
             assert_eq!(place().through(url).as_deref(), expected, "{url}");

@@ -250,7 +250,8 @@ fn what_a_machine_said_of_another_passphrase_is_no_answer() {
 fn a_disk_is_wiped_only_of_the_machine_that_is_meant_and_if_that_is_said() {
     let folder = tempfile::tempdir().unwrap();
     let plan = |machine: &str, is_dry| {
-        ("Wipe", ok(&Plan { machine: machine.to_owned(), steps: vec!["vdb goes".to_owned()], is_dry }))
+        let steps = vec!["vdb goes".to_owned()];
+        ("Wipe", ok(&Plan { machine: machine.to_owned(), steps, is_dry, digest: "d1".to_owned() }))
     };
     let wipe = |name: &str, words: &[&str], answers: Vec<(&'static str, Answer)>| {
         let socket = folder.path().join(name);
@@ -258,13 +259,17 @@ fn a_disk_is_wiped_only_of_the_machine_that_is_meant_and_if_that_is_said() {
         let all = [&["wipe", "m1", "vdb", "--socket", socket.to_str().unwrap()], words].concat();
         let output = keelson(&all);
         let asked = server.join().unwrap();
-        let is_dry = asked.iter().map(|bytes| WipeRequest::decode(bytes.as_slice()).unwrap().dry_run).collect();
-        (output.status.success(), String::from_utf8(output.stdout).unwrap(), is_dry)
+        let asked = asked.iter().map(|bytes| WipeRequest::decode(bytes.as_slice()).unwrap());
+        let asked: Vec<_> = asked.map(|request| (request.dry_run, request.digest)).collect();
+        (output.status.success(), String::from_utf8(output.stdout).unwrap(), asked)
     };
     let shown = "- vdb goes\n".to_owned();
-    assert_eq!(wipe("a", &[], vec![plan("m1", true)]), (true, shown.clone(), vec![true]));
-    assert_eq!(wipe("b", &["--yes"], vec![plan("m1", true), plan("m1", false)]), (true, shown, vec![true, false]));
-    assert_eq!(wipe("c", &[], vec![plan("m2", true)]), (false, String::new(), vec![true]));
+    let looked = || (true, String::new());
+    assert_eq!(wipe("a", &[], vec![plan("m1", true)]), (true, shown.clone(), vec![looked()]));
+    // What is done is what was shown.
+    let both = vec![looked(), (false, "d1".to_owned())];
+    assert_eq!(wipe("b", &["--yes"], vec![plan("m1", true), plan("m1", false)]), (true, shown, both));
+    assert_eq!(wipe("c", &[], vec![plan("m2", true)]), (false, String::new(), vec![looked()]));
 }
 
 #[test]

@@ -179,8 +179,11 @@ pub fn watch(parts: &mut Parts, events: Response<Body>) -> Result<Response<Body>
 /// Answers a request with a body as the messages of a WebSocket.
 ///
 /// # Errors
-/// When the client offers only protocols that are unknown here.
+/// When the connection cannot be upgraded.
 pub fn stream(parts: &mut Parts, body: Body) -> Result<Response<Body>> {
+    if let Some(refusal) = no_handshake(parts) {
+        return Ok(refusal);
+    }
     let plain = Framing::Binary;
     let known = |p: &str| match p {
         "" | "binary.k8s.io" => Some(plain),
@@ -192,7 +195,8 @@ pub fn stream(parts: &mut Parts, body: Body) -> Result<Response<Body>> {
         (String::new(), plain)
     } else {
         let found = offered.iter().find_map(|p| known(p).map(|f| (p.clone(), f)));
-        found.ok_or_else(|| Failure::bad_request(format!("unexpected websocket protocols: {offered:?}")))?
+        let Some(found) = found else { return Ok(refused(StatusCode::FORBIDDEN, "")) };
+        found
     };
     carry(parts, body, (&chosen.0, chosen.1))
 }
@@ -341,6 +345,21 @@ mod tests {
         assert_eq!(refused(&[key, ("sec-websocket-version", "8"), origin]), 400);
         assert_eq!(refused(&[key, version]), 403);
         assert_eq!(refused(&[key, version, ("origin", "null")]), 403);
+    }
+
+    #[test]
+    fn streams_have_protocols_of_their_own() {
+        let code = |headers: &[(&str, &str)]| {
+            let request =
+                headers.iter().fold(http::Request::builder(), |request, (name, value)| request.header(*name, *value));
+            let (mut parts, ()) = request.body(()).unwrap().into_parts();
+            stream(&mut parts, answer::full("")).map(|response| response.status().as_u16())
+        };
+        let (key, version) = (("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="), ("sec-websocket-version", "13"));
+        assert_eq!(code(&[key, version, ("sec-websocket-protocol", "v4.channel.k8s.io")]).unwrap(), 403);
+        assert_eq!(code(&[version]).unwrap(), 400);
+        // Here is no connection to go on with.
+        assert!(code(&[key, version, ("sec-websocket-protocol", "foo, binary.k8s.io")]).is_err());
     }
 
     #[test]

@@ -69,5 +69,8 @@ pub(super) fn internal(why: &str) -> Value {
     for key in ["kind", "apiVersion"] {
         tree::remove(&mut status, key);
     }
+    for cause in tree::list_at(&mut status["details"], "causes") {
+        tree::remove(cause, "reason");
+    }
     status
 }

@@ -26,6 +26,11 @@ pub enum Sort {
     Row,
 }
 
+impl Sort {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::Json, Self::Row];
+}
+
 /// What a form is found by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Key {
@@ -151,6 +156,12 @@ impl Forms {
         }
     }
 
+    /// Forgets the form of an object that is another one by now: it would take room from those that are read.
+    pub fn forget(&self, key: &Key) {
+        let kept = &mut *self.of(key.sort).lock();
+        drop(kept.young.take(key).or_else(|| kept.old.take(key)));
+    }
+
     /// Lets forms grow old, until shutdown.
     pub async fn run(&self, shutdown: &Shutdown) {
         loop {
@@ -193,6 +204,11 @@ mod tests {
         forms.json.lock().grow_old();
         assert!(has(&forms, 1) && !has(&forms, 2));
         assert!(forms.read(&Key { sort: Sort::Row, ..key(1) }, |_| ()).is_none());
+        forms.keep(key(3), form(10));
+        [1, 3].iter().for_each(|revision| forms.forget(&key(*revision)));
+        assert!(!has(&forms, 1) && !has(&forms, 3));
+        let kept = forms.json.lock();
+        assert_eq!((kept.young.bytes, kept.old.bytes), (0, 0));
     }
 
     #[test]

@@ -9,7 +9,7 @@ use stdx::quoted;
 
 use crate::app::{Call, now_text};
 use crate::cache::{Object, Storage, store_failure};
-use crate::codec::{self, Encoded, Parsed};
+use crate::codec::{self, Encoded, Parsed, Renderer, Sort};
 use crate::negotiate;
 use crate::services::Taken;
 use crate::status::{Failure, Result};
@@ -526,6 +526,7 @@ async fn write(
     };
     match result.map_err(store_failure)? {
         store::WriteResult::Committed { revision } => {
+            forget_forms(call, storage, old);
             if gone {
                 crate::services::after_delete(call, new).await;
             }
@@ -541,6 +542,13 @@ async fn write(
             Ok(Written::Raced(Arc::new(storage.read_object(key, kv.mod_revision, kv.value))))
         }
     }
+}
+
+/// Forgets how an object was shown that was replaced or is gone.
+fn forget_forms(call: &Call, storage: &Storage, old: &Object) {
+    let renderer = Renderer { storage, kind: call.kind, cache: &call.app.forms };
+    let keys = Sort::ALL.into_iter().filter_map(|sort| renderer.key(old, sort));
+    keys.for_each(|key| call.app.forms.forget(&key));
 }
 
 /// How long objects of the kind are kept, where not for ever.

@@ -15,6 +15,8 @@ use crate::logs::Logs;
 pub(crate) const FOR_A_CLUSTER: usize = 8;
 /// Threads for what serves a machine, at most.
 pub(crate) const FOR_A_MACHINE: usize = 2;
+/// How often what was freed is given back.
+const TIDY_EVERY: Duration = Duration::from_secs(30);
 /// Time that a role gets to end after it was asked to.
 pub(crate) const END_WITHIN: Duration = Duration::from_secs(20);
 
@@ -52,6 +54,7 @@ where
         .build()
         .context("starting the runtime")?;
     let result = runtime.block_on(async {
+        tokio::spawn(give_memory_back());
         let shutdown = Shutdown::new();
         let mut terminate = signal(SignalKind::terminate()).context("listening for SIGTERM")?;
         let mut interrupt = signal(SignalKind::interrupt()).context("listening for SIGINT")?;
@@ -71,6 +74,14 @@ where
     });
     runtime.shutdown_timeout(Duration::from_secs(2));
     result
+}
+
+/// Gives back what many things at a time have taken, now and then, as long as the process runs.
+async fn give_memory_back() {
+    loop {
+        tokio::time::sleep(TIDY_EVERY).await;
+        sys::give_memory_back();
+    }
 }
 
 /// Does one short thing, by a deadline: what a person at a terminal waits for.

@@ -243,17 +243,24 @@ async fn pods_get_bodies_and_services_lead_to_pods_only() {
     assert_eq!(ask(format!("{PODS}/p:8080/proxy/q"), "what?").await, (200, "/qwhat?".to_owned()));
     let services = "/api/v1/namespaces/default/services";
     let target = |namespace: &str, name: &str| json!({"kind": "Pod", "namespace": namespace, "name": name});
-    for (name, target, expected) in [
-        ("pod", target("default", "p"), 200),
-        ("nobody", Value::Null, 503),
-        ("away", target("default", "q"), 503),
-        ("elsewhere", target("other", "p"), 503),
+    let pod = |target: Value| json!([{"ip": "10.1.2.4", "targetRef": target}]);
+    let stranger = json!({"ip": "10.1.2.9"});
+    let among_others = json!([stranger, stranger, {"ip": "10.1.2.4", "targetRef": target("default", "p")}, stranger]);
+    for (name, addresses, expected) in [
+        ("pod", pod(target("default", "p")), 200),
+        ("among-others", among_others, 200),
+        ("nobody", pod(Value::Null), 503),
+        ("away", pod(target("default", "q")), 503),
+        ("elsewhere", pod(target("other", "p")), 503),
     ] {
         create(&server, services, json!({"metadata": {"name": name}, "spec": {"ports": [{"port": 80}]}})).await;
         let endpoints = json!({"metadata": {"name": name},
-            "subsets": [{"addresses": [{"ip": "10.1.2.4", "targetRef": target}], "ports": [{"port": 8080}]}]});
+            "subsets": [{"addresses": addresses, "ports": [{"port": 8080}]}]});
         create(&server, "/api/v1/namespaces/default/endpoints", endpoints).await;
-        assert_eq!(ask(format!("{services}/{name}/proxy/q"), "").await.0, expected, "{name}");
+        // Where to begin is chance.
+        for _ in 0..8 {
+            assert_eq!(ask(format!("{services}/{name}/proxy/q"), "").await.0, expected, "{name}");
+        }
     }
     shutdown.trigger();
 }

@@ -188,22 +188,11 @@ pub(crate) fn run(options: Options) -> Result<()> {
                 store::run_compactor(&*compacting, every, async move { stop.wait().await }).await;
             }
         });
-        let tidying = tokio::spawn(give_memory_back());
         let served = apiserver::run(config, store, shutdown.clone()).await.context("serving the API");
         background.trigger();
-        tidying.abort();
         compactor.await.context("the compactor ended badly")?;
         served
     })
-}
-
-/// Gives back what many answers at a time have taken, now and then.
-async fn give_memory_back() {
-    const EVERY: Duration = Duration::from_secs(30);
-    loop {
-        tokio::time::sleep(EVERY).await;
-        sys::give_memory_back();
-    }
 }
 
 /// What keys are called by.

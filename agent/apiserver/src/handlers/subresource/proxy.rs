@@ -14,7 +14,7 @@ use http::header::{
 };
 use http::request::Parts;
 use http::{HeaderName, Method, Response, StatusCode, Uri};
-use rand::seq::IndexedRandom as _;
+use rand::RngExt as _;
 use serde_json::Value;
 
 use super::kubelet::Kubelet;
@@ -234,16 +234,20 @@ async fn service(call: &Call, address: &Address<'_>) -> Result<Place> {
     if endpoints.subsets.is_empty() {
         return Err(none(address.name));
     }
-    let found: Vec<(String, u16)> = endpoints
+    let mut found: Vec<(&EndpointAddress, u16)> = endpoints
         .subsets
         .iter()
         .filter_map(|subset| Some((subset, subset.ports.iter().find(|own| own.name == port)?)))
         .flat_map(|(subset, port)| {
             let port = u16::try_from(port.port).unwrap_or_default();
-            subset.addresses.iter().filter(|address| is_pods(call, address)).map(move |a| (a.ip.clone(), port))
+            subset.addresses.iter().map(move |address| (address, port))
         })
         .collect();
-    let (host, port) = found.choose(&mut rand::rng()).cloned().ok_or_else(|| none(&call.info.name))?;
+    // From one by chance on: a service may have a thousand, and each that is looked at costs reading a pod.
+    let start = rand::rng().random_range(..found.len().max(1));
+    found.rotate_left(start);
+    let (host, port) = found.into_iter().find(|(a, _)| is_pods(call, a)).ok_or_else(|| none(&call.info.name))?;
+    let host = host.ip.clone();
     check_address(host.parse().map_err(|_| not_allowed())?)?;
     Ok(Place { scheme: scheme_of(address), host, port, is_kubelet: false })
 }

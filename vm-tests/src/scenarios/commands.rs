@@ -44,14 +44,20 @@ const ASKED: &[(&str, &[&str], &str)] = &[
     ("dmesg", &["--tail", "3"], "\n"),
     ("events", &[], "node"),
     ("boot-report", &[], "containerd"),
+    ("metrics", &[], "\nkeelson_service_ready{service=\"node\"} 1\n"),
+    ("metrics", &[], "\nkeelson_part_up{part=\"control-groups\"} 1\n"),
     ("check dns", &["localhost"], "127.0.0.1"),
     ("manifest show", &[], "role = \"worker\""),
     ("manifest explain", &["--origin", "machine.role"], "worker"),
     ("service restart", &["node"], "node"),
 ];
 /// What a master alone has.
-const MASTERS: &[(&str, &[&str], &str)] =
-    &[("etcd status", &[], "leader"), ("etcd members", &[], "single-1"), ("etcd defrag", &[], "")];
+const MASTERS: &[(&str, &[&str], &str)] = &[
+    ("etcd status", &[], "leader"),
+    ("etcd members", &[], "single-1"),
+    ("etcd defrag", &[], ""),
+    ("metrics", &[], "\nkeelson_etcd_has_quorum 1\n"),
+];
 const TYPED: &str = "is anybody there?";
 /// Ends what is typed at a terminal.
 const END: char = '\u{4}';

@@ -27,11 +27,16 @@ const START_WAIT: Duration = Duration::from_secs(5);
 /// How often it is looked whether the thread has come to its end.
 pub(crate) const LONGEST_WAIT: Duration = Duration::from_secs(1);
 
+/// After so long what a disk would not do is tried again.
+const AGAIN: Duration = Duration::from_secs(300);
+
 /// What is known of them.
 #[derive(Debug, Default)]
 pub(crate) struct Volumes {
     /// Whether to look for them.
     is_due: bool,
+    /// When to look again by itself.
+    again: Option<Duration>,
     /// They are being looked for.
     working: Option<Receiver<Report>>,
     /// What came of that.
@@ -97,6 +102,8 @@ fn begin(machine: &mut Machine) -> bool {
     let is_free = machine.trying.is_none() && machine.stage != Stage::Stopping && !machine.user_volumes.is_working();
     let is_possible = machine.environment == Environment::Machine && !machine.storage.is_unusable();
     let Some(accepted) = machine.accepted.as_ref().filter(|_| is_free && is_possible) else { return false };
+    let now = machine.system.uptime();
+    machine.user_volumes.is_due |= machine.user_volumes.again.is_some_and(|again| again <= now);
     if !std::mem::take(&mut machine.user_volumes.is_due) {
         return false;
     }
@@ -133,6 +140,8 @@ fn knows_any(machine: &Machine) -> bool {
 
 fn take(machine: &mut Machine, report: Report) {
     machine.user_volumes.working = None;
+    let is_worth_it = report.failed.iter().any(|failure| failure.may_pass);
+    machine.user_volumes.again = is_worth_it.then(|| machine.system.uptime() + AGAIN);
     for (name, text) in &report.told {
         machine.say(EventKind::DiskPrepared, name, text.clone());
     }
@@ -147,7 +156,7 @@ fn take(machine: &mut Machine, report: Report) {
 pub(crate) fn conditions(machine: &Machine) -> Vec<Condition> {
     let (known, is_trial) = (&machine.user_volumes, machine.trial.is_some());
     let mut conditions: Vec<Condition> = Vec::new();
-    for Failure { name, why, fix, was_made } in &known.report.failed {
+    for Failure { name, why, fix, was_made, .. } in &known.report.failed {
         let why = format!("the volume {name} is not mounted: {why}");
         let condition = Condition::new("VolumeNotMounted", why, fix.clone()).about(name);
         conditions.push(Condition { is_concern: !(is_trial && *was_made), ..condition });

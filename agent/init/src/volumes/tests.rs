@@ -221,6 +221,23 @@ fn what_is_lacking_is_told_and_looked_for_again_when_a_disk_comes() {
 }
 
 #[test]
+fn what_a_disk_would_not_do_is_tried_again_after_a_while() {
+    let system = Arc::new(FakeSystem::new());
+    let mut machine = machine(&system, &[("a", "serial:x")]);
+    let place = Place::with(&["vdb"]);
+    place.system.fail("\"/dev/vdb1\"]", 5);
+    for (disk, is_again) in [("serial:x", false), ("largest", true)] {
+        take(&mut machine, place.works(&[("a", disk)]));
+        machine.user_volumes.is_due = false;
+        system.set_uptime(system.uptime() + AGAIN - Duration::from_secs(1));
+        assert!(!tick(&mut machine), "{disk}");
+        system.set_uptime(system.uptime() + Duration::from_secs(1));
+        assert_eq!(tick(&mut machine), is_again, "{disk}");
+        finish(&mut machine);
+    }
+}
+
+#[test]
 fn nothing_is_made_while_a_manifest_is_tried_and_nothing_is_looked_for_without_volumes() {
     let system = Arc::new(FakeSystem::new());
     let mut machine = machine(&system, &[("a", "serial:x")]);

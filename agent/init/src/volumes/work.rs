@@ -61,6 +61,8 @@ pub(super) struct Failure {
     pub(super) fix: String,
     /// Whether the machine has had it.
     pub(super) was_made: bool,
+    /// Whether the disk may do it the next time.
+    pub(super) may_pass: bool,
 }
 
 impl Report {
@@ -91,7 +93,7 @@ impl VolumeError {
                  out of the manifest and wipe its disk (`keelson wipe {machine} DISK`)"
             ),
             Self::Make(_) | Self::Mount(_) => {
-                "see that the disk is whole; it is tried again when a disk comes, and at the next start".to_owned()
+                "see that the disk is whole; it is tried again, also when a disk comes, and at the next start".to_owned()
             }
         }
     }
@@ -135,7 +137,8 @@ where
             }),
             Err(error) => {
                 let (why, fix) = (chain(&error).to_string(), error.fix(machine));
-                report.failed.push(Failure { name, why, fix, was_made });
+                let may_pass = !matches!(error, VolumeError::Denied(_));
+                report.failed.push(Failure { name, why, fix, was_made, may_pass });
             }
         }
     }

@@ -12,7 +12,7 @@ use super::Server;
 use super::refusal::{away, failed};
 
 /// A disk that has not answered within this hangs.
-pub(super) const LOOKED_WITHIN: Duration = Duration::from_secs(30);
+const LOOKED_WITHIN: Duration = Duration::from_secs(30);
 /// Which volumes the machine has had, on STATE.
 const MADE: &str = "volumes.json";
 

@@ -15,6 +15,8 @@ use crate::wipe::{self, Wipeable};
 
 /// The file system's label has no room for more.
 const LABEL_BYTES: usize = 16;
+/// Before it stands this: disks with some labels hold manifests, and pods write to this one.
+const LABEL: &str = "vol-";
 /// Nothing is kept back for the administrator: there is none but pods.
 const OPTIONS: [&str; 2] = ["-m", "0"];
 
@@ -72,8 +74,9 @@ fn know<D: Device>(hands: &Hands<'_, D>, planned: &Planned) -> Result<(), Error>
 
 /// Formats the partition, and takes off the mark that says that nobody did.
 fn finish<D: Device>(hands: &Hands<'_, D>, planned: &Planned, partition: &Path) -> Result<(), Error> {
-    let label = &planned.name[..planned.name.len().min(LABEL_BYTES)];
-    format_with(hands.system, partition, label, &OPTIONS)?;
+    let mut label = format!("{LABEL}{}", planned.name);
+    label.truncate(LABEL_BYTES);
+    format_with(hands.system, partition, &label, &OPTIONS)?;
     // What mkfs wrote must be kept before it is said to be there.
     hands.system.sync();
     let number = planned.number;

@@ -93,12 +93,11 @@ impl Denied {
                 )
             }
             Self::Select(SelectError::Several { .. }) => "name one of them in the manifest".to_owned(),
-            Self::Gone { .. } => {
-                "attach the disk: the volume is mounted as soon as it is there, and pods that wait for it \
-                                  start; if it is gone for good, name the one that takes its place in the manifest, or \
-                                  leave the volume out of it for one start"
-                    .to_owned()
-            }
+            Self::Gone { .. } => format!(
+                "attach the disk: the volume is mounted as soon as it is there, and pods that wait for it start; if it is \
+                 gone for good, name the one that takes its place in the manifest, or leave the volume out of it for one \
+                 start; if it is there, and what it held may be lost, `keelson wipe {machine} DISK` makes it blank"
+            ),
             Self::Occupied { name, .. } => format!(
                 "`keelson wipe {machine} {name}` shows what is on it, and makes it blank with --yes: then the volume is made \
                  there; or name another disk in the manifest"
@@ -119,7 +118,7 @@ pub fn plan(wanted: &[UserVolume], seen: &[Seen], made: Result<&Made, &str>) -> 
     let mut given = BTreeSet::new();
     let all = wanted.iter().enumerate();
     all.map(|(index, volume)| {
-        let planned = find(volume, seen).unwrap_or_else(|| make((index, volume), seen, (made, &given)))?;
+        let planned = find(volume, seen).unwrap_or_else(|| make((wanted, index), seen, (made, &given)))?;
         given.insert(planned.disk.name.clone());
         Ok(planned)
     })
@@ -167,14 +166,15 @@ fn elsewhere(volume: &UserVolume, disk: &BlockDevice) -> Option<String> {
 
 /// The volume on a disk that is to hold it.
 fn make(
-    (index, volume): (usize, &UserVolume),
+    (wanted, index): (&[UserVolume], usize),
     seen: &[Seen],
     (made, given): (Result<&Made, &str>, &BTreeSet<String>),
 ) -> Result<Planned, Denied> {
+    let volume = &wanted[index];
     let made = made.map_err(|why| Denied::Unsure(why.to_owned()))?;
     let key = format!("storage.volumes[{index}].disk");
     let devices: Vec<BlockDevice> = seen.iter().map(|seen| seen.device.clone()).collect();
-    let refused = |device: &BlockDevice| refuse(seen.iter().find(|it| it.device.name == device.name)?, volume, given);
+    let refused = |device: &BlockDevice| refuse(seen.iter().find(|it| it.device.name == device.name)?, (wanted, volume), given);
     let chosen = select::choose(&devices, &refused, (&key, &volume.disk));
     // Where it was, if the manifest says of its disk what it said then.
     let before = made.0.get(volume.name.as_str()).filter(|origin| origin.disk == volume.disk.to_string());
@@ -204,9 +204,12 @@ fn make(
 }
 
 /// Why a volume is not made on a disk, whatever the manifest says.
-fn refuse(seen: &Seen, volume: &UserVolume, given: &BTreeSet<String>) -> Option<String> {
+fn refuse(seen: &Seen, (wanted, volume): (&[UserVolume], &UserVolume), given: &BTreeSet<String>) -> Option<String> {
     let is_given = given.contains(&seen.device.name).then(|| "another volume is made on it".to_owned());
     let other = match &seen.holds {
+        Holds::Volume { name, .. } if wanted.iter().any(|other| other.name.as_str() == name) => {
+            Some(format!("it holds the volume {name}, which the manifest names, too"))
+        }
         Holds::Volume { name, .. } if !select::is_named(&seen.device, &volume.disk) => {
             Some(format!("it holds the volume {name}"))
         }

@@ -178,7 +178,7 @@ fn a_blank_disk_becomes_a_volume_once_and_is_found_wherever_it_is() {
         _ => None,
     });
     let words = words.unwrap();
-    assert!(words.contains("-L a ") && words.ends_with("-m 0 /dev/vdb1"), "{words}");
+    assert!(words.contains("-L vol-a ") && words.ends_with("-m 0 /dev/vdb1"), "{words}");
     let again = start(&mut disks, &volumes);
     assert_eq!((again.step(0), again.calls.len()), (&Step::Mount, 0));
     // The kernel names disks as they come, and another one has this name now.
@@ -224,6 +224,28 @@ fn a_volume_that_is_made_may_be_cut_anywhere_and_is_never_half_taken_for_whole()
             assert_eq!((last.step(0), last.formatted()), (&Step::Mount, 0), "after {cut}");
         }
     }
+}
+
+#[test]
+fn a_volume_is_taken_neither_for_a_disk_with_a_manifest_nor_for_one_to_install_to() {
+    let volumes = wanted(&[("cidata", "serial:B1")]);
+    let mut disks = Disks::blank("vdb", "B1");
+    let made = start(&mut disks, &volumes);
+    let label = made.calls.iter().find_map(|call| match call {
+        Call::Run(argv) => argv.iter().skip_while(|word| *word != "-L").nth(1).cloned(),
+        _ => None,
+    });
+    let filesystem = sys::Filesystem { kind: sys::FilesystemKind::Ext4, label: label.unwrap() };
+    let name = disks.table("vdb").partitions[&1].name.clone();
+    let partition = sys::BlockDevice {
+        filesystem: Some(filesystem),
+        partition_label: name,
+        is_partition: true,
+        ..sys::BlockDevice::named("vdb1")
+    };
+    assert!(!partition.holds_manifest(), "{partition:?}");
+    let contents = crate::onto::observe(&mut disks.0["vdb"].1.clone(), &sys::BlockDevice::named("vdb")).unwrap();
+    assert_eq!(contents, crate::onto::Contents::Other("the partitions [\"keelson-volume-cidata\"]".to_owned()));
 }
 
 #[test]
@@ -390,6 +412,20 @@ fn each_volume_gets_a_disk_of_its_own_and_none_that_is_in_use() {
     }
     let started = run(&format!("{data}31 1 254:3 / /mnt/other rw - ext4 /dev/vdd rw\n"));
     assert_eq!(started.planned[0].as_ref().unwrap().disk.name, "vdb");
+}
+
+#[test]
+fn a_volume_that_the_manifest_names_is_wiped_for_no_other() {
+    let mut disks = Disks::blank("vdb", "B1");
+    start(&mut disks, &wanted(&[("b", "serial:B1")]));
+    let before = disks.writes();
+    let wiped = "disk = \"serial:B1\"\nwipe = true";
+    let refused = start(&mut disks, &wanted(&[("a", wiped), ("b", "largest")]));
+    assert!(refused.denied(0).contains("it holds the volume b, which the manifest names, too"), "{}", refused.denied(0));
+    assert_eq!((refused.step(1), disks.writes()), (&Step::Mount, before));
+    // Once nobody names it, it may go.
+    let wipe = start(&mut disks, &wanted(&[("a", wiped)]));
+    assert!(matches!(wipe.step(0), Step::Make(Some(lost)) if lost == "the volume b"));
 }
 
 #[test]

@@ -14,10 +14,11 @@ const SHOWN: [&str; 5] = ["answers", "etcd", "facts", "network", "status"];
 const AS_JSON: &str = "#[derive(serde::Serialize, serde::Deserialize)] #[serde(rename_all = \"camelCase\", default)]";
 const WORDS: &str = "#[derive(serde::Serialize, serde::Deserialize)] #[serde(rename_all = \"kebab-case\")]";
 /// The numbers of enums are words in JSON; and what there seldom is, is left out.
-const FIELDS: [(&str, &str); 6] = [
+const FIELDS: [(&str, &str); 7] = [
     ("Event.severity", "#[serde(with = \"crate::words::severity\")]"),
     ("Plan.digest", "#[serde(skip_serializing_if = \"String::is_empty\")]"),
     ("Interface.tunnel", "#[serde(skip_serializing_if = \"Option::is_none\")]"),
+    ("VolumeStatus.mounted_at", "#[serde(skip_serializing_if = \"Option::is_none\")]"),
     ("MachineStatus.virtual_address", "#[serde(skip_serializing_if = \"Option::is_none\")]"),
     ("MachineStatus.stage", "#[serde(with = \"crate::words::stage\")]"),
     ("MachineStatus.update_state", "#[serde(with = \"crate::words::update_state\")]"),

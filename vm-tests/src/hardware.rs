@@ -27,6 +27,9 @@ pub(crate) struct Hardware {
     pub(crate) maker_word: Option<String>,
     /// A further disk: a file in its folder.
     pub(crate) further_disk: Option<String>,
+    /// Disks beside its own, in the order in which the kernel finds them: their serial numbers, after which their files are
+    /// called.
+    pub(crate) data_disks: Vec<String>,
 }
 
 impl Hardware {
@@ -57,6 +60,10 @@ impl Hardware {
         if let Some(disk) = &self.further_disk {
             qemu::drive(qemu, ("further", Bus::Nvme, None), &folder.join(disk), ",readonly=on");
         }
+        for serial in &self.data_disks {
+            let file = data_disk_of(folder, serial);
+            qemu::drive(qemu, (serial, Bus::Nvme, None), &file, ",discard=unmap,cache=writeback");
+        }
     }
 
     /// Gives it to the machine in this folder.
@@ -66,6 +73,11 @@ impl Hardware {
     pub(crate) fn give(&self, folder: &Path) -> Result<()> {
         fs::write(file(folder), serde_json::to_vec(self)?).context("write a machine's hardware")
     }
+}
+
+/// The file of a disk beside the machine's own.
+pub(crate) fn data_disk_of(folder: &Path, serial: &str) -> PathBuf {
+    folder.join(format!("{serial}.raw"))
 }
 
 fn file(folder: &Path) -> PathBuf {

@@ -34,6 +34,7 @@ mod three_masters;
 mod upgrade;
 mod upgrade_masters;
 mod upstream_peers;
+mod user_volumes;
 mod wrong_role;
 
 use std::pin::Pin;
@@ -359,6 +360,14 @@ pub const SCENARIOS: &[Scenario] = &[
         masters: 1,
         workers: 0,
         run: |scene| Box::pin(mishaps::run_lost_disk(scene)),
+    },
+    Scenario {
+        name: "user-volumes",
+        about: "further disks become volumes for pods; power cuts, other orders, missing and foreign disks lose nothing",
+        providers: QEMU,
+        masters: 1,
+        workers: 0,
+        run: |scene| Box::pin(user_volumes::run(scene)),
     },
     Scenario {
         name: "clock",

@@ -9,7 +9,7 @@ use secrets::Found;
 use supervisor::ServiceStatus;
 
 use crate::machine::{Machine, Storage};
-use crate::{extensions, locks, mend, sources};
+use crate::{extensions, locks, mend, sources, volumes};
 
 /// How the names of files end whose conditions do not keep the machine from being ready.
 const CONCERN: &str = ".concern";
@@ -77,6 +77,7 @@ pub(crate) fn observe(machine: &Machine, services: &[ServiceStatus]) -> Vec<Cond
     unmet.extend(foreign(machine));
     unmet.extend(extensions::conditions(machine));
     unmet.extend(disk(machine));
+    unmet.extend(volumes::conditions(machine));
     unmet.extend(machine.accepted.iter().flat_map(|accepted| accepted.secrets.iter().filter_map(secret)));
     unmet.extend(mend::condition(machine));
     unmet.extend(services.iter().filter_map(service));

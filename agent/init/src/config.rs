@@ -120,6 +120,12 @@ impl Paths {
         self.state.join("extensions")
     }
 
+    /// Which volumes for pods the machine has had.
+    #[must_use]
+    pub fn volumes(&self) -> PathBuf {
+        self.state.join("volumes.json")
+    }
+
     /// What pods get to end, in milliseconds, for whoever ends them: there once the machine goes down.
     #[must_use]
     pub fn ending(&self) -> PathBuf {

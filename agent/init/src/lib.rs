@@ -50,6 +50,7 @@ mod state_format;
 mod storage;
 mod trial;
 mod typed;
+mod volumes;
 mod watchdog;
 
 pub use config::{Config, Paths, ServicesOf};

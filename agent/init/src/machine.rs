@@ -27,6 +27,7 @@ use crate::intake::Accepted;
 use crate::rekey::Rekey;
 use crate::renew::Trying;
 use crate::sources::{Offer, Sources};
+use crate::volumes::Volumes as UserVolumes;
 use crate::watchdog::Keeper;
 use crate::{mend, mounts};
 
@@ -108,6 +109,8 @@ pub(crate) struct Machine {
     pub(crate) volumes: Option<Volumes>,
     /// What is told of them.
     pub(crate) volume_status: Vec<VolumeStatus>,
+    /// The volumes for pods.
+    pub(crate) user_volumes: UserVolumes,
     /// What somebody gave to open them.
     pub(crate) given: Vec<Key>,
     /// How many of these were tried in this start.
@@ -197,6 +200,7 @@ impl Machine {
             storage: Storage::Kept,
             volumes: None,
             volume_status: Vec::new(),
+            user_volumes: UserVolumes::default(),
             given: Vec::new(),
             keys_tried: 0,
             fetched: Vec::new(),

@@ -35,7 +35,7 @@ pub(crate) fn observe(machine: &mut Machine, services: Vec<ServiceStatus>) -> Ma
         slot: machine.booted.as_ref().map(|booted| booted.slot.to_string()),
         version: machine.booted.as_ref().map(|booted| booted.version.clone()),
         secure_boot: secure_boot(&*machine.system),
-        volumes: machine.volume_status.clone(),
+        volumes: machine.volume_status.iter().cloned().chain(machine.user_volumes.status()).collect(),
         extensions: machine.extensions.status.clone(),
         crash: machine.crash.clone(),
         update: machine.update.as_ref().map(install::Record::describe),

@@ -15,7 +15,8 @@ use crate::groups::Groups;
 use crate::intake::{Intake, decide};
 use crate::machine::{Machine, Storage};
 use crate::{
-    crash, devices, extensions, find, locks, mend, mounts, settings, sources, state_format, storage, trial, watchdog,
+    crash, devices, extensions, find, locks, mend, mounts, settings, sources, state_format, storage, trial, volumes,
+    watchdog,
 };
 
 /// How many files PID 1's children may open: etcd and containerd expect many.
@@ -72,10 +73,11 @@ const FOUND: [Row; 8] = [
     always("manifest", take_manifest),
 ];
 
-const APPLY: [Row; 3] = [
+const APPLY: [Row; 4] = [
     machine_only("manifest's modules", load_manifest_modules),
     always("manifest's kernel parameters", set_manifest_parameters),
     always("names", set_names),
+    machine_only("volumes", volumes::settle),
 ];
 
 /// Brings the machine to where services can run.

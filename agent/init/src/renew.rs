@@ -26,6 +26,14 @@ pub(crate) struct Trying {
     mended: Option<String>,
 }
 
+#[cfg(test)]
+impl Trying {
+    /// One that nobody keeps for an hour.
+    pub(crate) fn of_a_test(before: Accepted) -> Self {
+        Self { until: Duration::from_secs(3600), before, mended: None }
+    }
+}
+
 /// What becomes of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Plan {
@@ -182,6 +190,7 @@ pub(crate) fn keep_tried(machine: &mut Machine) {
     {
         keep(machine, &accepted);
         machine.rekey.wake();
+        machine.user_volumes.wake();
         machine.say(EventKind::ManifestKept, "", "manifest: the one that was tried is kept");
     }
 }

@@ -19,7 +19,7 @@ use crate::stage::enter_stage;
 use crate::typed::Typed;
 use crate::{
     boots, conditions, devices, extensions, locks, medium, mend, network_keys, observe, phases, rekey, renew, sources,
-    trial, watchdog,
+    trial, volumes, watchdog,
 };
 
 /// How often the diagnostics are shown again while there is no usable manifest.
@@ -159,6 +159,9 @@ pub(crate) fn turn(machine: &mut Machine, runner: &mut Runner, ears: &mut Ears, 
     if disk_came && machine.accepted.as_ref().is_some_and(|accepted| !accepted.is_whole()) {
         renew::search_again(machine, runner);
     }
+    if disk_came {
+        machine.user_volumes.meet_disk();
+    }
     if files_changed {
         leave = leave.or(take_orders(machine, runner));
     }
@@ -168,7 +171,8 @@ pub(crate) fn turn(machine: &mut Machine, runner: &mut Runner, ears: &mut Ears, 
         renew::tick(machine, runner);
     }
     extensions::tick(machine);
-    if rekey::step(machine) {
+    let has_news = [rekey::step(machine), volumes::tick(machine)];
+    if has_news.contains(&true) {
         runner.touch();
     }
     if machine.stage != Stage::Stopping {
@@ -191,6 +195,7 @@ fn patience(machine: &Machine, runner: &Runner, longest: Duration) -> Duration {
         machine.trying.as_ref().map(|trying| trying.until.saturating_sub(now)),
         machine.console.holds_for(now),
         runner.errand_left(now),
+        machine.user_volumes.is_working().then_some(volumes::LONGEST_WAIT),
     ];
     waits.into_iter().flatten().fold(longest, Duration::min)
 }
@@ -231,6 +236,7 @@ fn take_orders(machine: &mut Machine, runner: &mut Runner) -> Option<Leave> {
     }
     if let Some(disk) = sources::take_partitions(&*system, &machine.config.paths) {
         devices::read_partitions(machine, disk);
+        machine.user_volumes.wake();
     }
     if sources::take_keep(&*system, &machine.config.paths) {
         renew::keep_tried(machine);

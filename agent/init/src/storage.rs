@@ -184,7 +184,7 @@ pub(crate) fn apply_folders(system: &dyn System, state: &Path, data: &Path) -> V
     rows.iter().filter_map(|(path, mode)| system.make_dir(path, *mode).err()).collect()
 }
 
-fn bind(source: &Path, target: &Path, flags: MountFlags) -> Mount {
+pub(crate) fn bind(source: &Path, target: &Path, flags: MountFlags) -> Mount {
     Mount {
         source: source.to_string_lossy().into_owned(),
         target: target.into(),
@@ -195,7 +195,7 @@ fn bind(source: &Path, target: &Path, flags: MountFlags) -> Mount {
 
 /// Mounts a disk. One that refuses is checked and repaired once, as after a power cut in a bad moment. What a repair has
 /// lost is gone: a machine that went on would make keys and data anew, as if there had never been others.
-fn mount_disk(
+pub(crate) fn mount_disk(
     system: &dyn System,
     device: &Path,
     (target, flags, options): (&Path, MountFlags, &str),

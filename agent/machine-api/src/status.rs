@@ -57,6 +57,11 @@ impl VolumeStatus {
     #[must_use]
     pub fn describe(&self) -> String {
         let Self { name, device, .. } = self;
+        match self.mounted_at.as_deref() {
+            Some("") => return format!("volume {name} ({device}): left as it is, as the manifest does not name it"),
+            Some(place) => return format!("volume {name} ({device}): mounted at {place}"),
+            None => {}
+        }
         if !self.is_encrypted {
             return format!("{name} ({device}): not encrypted");
         }
@@ -132,6 +137,20 @@ mod tests {
         assert!(text.contains("\nunmet: ServiceNotReady etcd, for 10s: "), "{text}");
         assert!(text.contains("what helps: keelson logs etcd\n"), "{text}");
         assert!(text.contains("waits for its peers"), "{text}");
+    }
+
+    #[test]
+    fn a_volume_says_where_it_is_and_what_the_manifest_does_not_name_that_it_stays() {
+        let status: MachineStatus = serde_json::from_value(serde_json::json!({ "volumes": [
+            {"name": "KEELSON-STATE", "device": "/dev/vda4"},
+            {"name": "longhorn", "device": "/dev/vdb1", "mountedAt": "/mnt/longhorn"},
+            {"name": "old", "device": "/dev/vdc1", "mountedAt": ""},
+        ]}))
+        .unwrap();
+        let text = status.describe();
+        assert!(text.contains("\nKEELSON-STATE (/dev/vda4): not encrypted\n"), "{text}");
+        assert!(text.contains("\nvolume longhorn (/dev/vdb1): mounted at /mnt/longhorn\n"), "{text}");
+        assert!(text.contains("\nvolume old (/dev/vdc1): left as it is, as the manifest does not name it"), "{text}");
     }
 
     #[test]

@@ -27,6 +27,7 @@ mod support;
 mod tls;
 mod turn;
 mod update;
+mod volumes;
 mod wipe;
 
 use std::convert::Infallible;

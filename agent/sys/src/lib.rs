@@ -8,6 +8,7 @@
 
 mod block;
 mod capture;
+mod children;
 mod claim;
 mod confine;
 mod error;

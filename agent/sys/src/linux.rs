@@ -2,7 +2,6 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::os::fd::AsFd;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -11,18 +10,15 @@ use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags};
 use nix::sys::reboot::RebootMode;
 use nix::sys::resource::Resource;
-use nix::sys::wait::{WaitPidFlag, WaitStatus};
 use nix::time::ClockId;
 use nix::unistd::Pid;
 
+use crate::children;
 use crate::error::Error;
 use crate::mapper::{self, FileMapping};
 use crate::replace::{replace, sync_folder};
 use crate::spawn::{Ended, Spawn, Spawned};
 use crate::system::{Mount, MountFlags, Power, Signal, System, UnmountFlags};
-
-/// The most that [`System::run`] keeps of a program's output.
-const RUN_OUTPUT_BYTES: usize = 64 * 1024;
 
 /// The kernel this process runs on.
 #[derive(Clone, Copy, Debug, Default)]
@@ -193,13 +189,12 @@ impl System for Linux {
             env: vec![("PATH".into(), "/usr/sbin:/usr/bin:/sbin:/bin".into())],
             ..Spawn::default()
         };
-        let spawned = crate::spawn::spawn(&spawn)?;
-        run_to_end(self, spawned, deadline)
-            .map_err(|error| Error::new(format!("run {}", argv.first().unwrap_or(&"")), error))
+        let child = children::begin(&spawn)?;
+        child.run_to_end(deadline).map_err(|error| Error::new(format!("run {}", argv.first().unwrap_or(&"")), error))
     }
 
     fn reap(&self) -> Option<(u32, Ended)> {
-        wait_for(Pid::from_raw(-1))
+        children::reap()
     }
 
     fn kill(&self, pid: u32, signal: Signal) -> Result<(), Error> {
@@ -274,7 +269,7 @@ fn signal_of(signal: Signal) -> nix::sys::signal::Signal {
 
 /// A process id as the kernel takes it. Ids fit 22 bits, so the fallback (0, ourselves) is never reached; 1 cannot be
 /// hit by it either.
-fn pid_of(pid: u32) -> Pid {
+pub(crate) fn pid_of(pid: u32) -> Pid {
     Pid::from_raw(i32::try_from(pid).unwrap_or(i32::MAX))
 }
 
@@ -312,54 +307,6 @@ fn load_module(file: &Path, parameters: &str) -> io::Result<()> {
     match nix::kmod::finit_module(&module, &parameters, flags) {
         Ok(()) | Err(Errno::EEXIST) => Ok(()),
         Err(error) => Err(error.into()),
-    }
-}
-
-fn wait_for(pid: Pid) -> Option<(u32, Ended)> {
-    loop {
-        return match nix::sys::wait::waitpid(pid, Some(WaitPidFlag::WNOHANG)) {
-            Ok(WaitStatus::Exited(pid, code)) => Some((u32::try_from(pid.as_raw()).ok()?, Ended::Code(code))),
-            Ok(WaitStatus::Signaled(pid, signal, _)) => {
-                Some((u32::try_from(pid.as_raw()).ok()?, Ended::Signal(signal as i32)))
-            }
-            Ok(WaitStatus::StillAlive) => None,
-            Ok(_) | Err(Errno::EINTR) => continue,
-            Err(_) => None,
-        };
-    }
-}
-
-/// Reads the output until the program closes it, then collects the program. A program that closes its output early
-/// is waited for in short steps; none that this is used for does.
-fn run_to_end(system: &Linux, spawned: Spawned, deadline: Duration) -> io::Result<(Ended, String)> {
-    const STEP: Duration = Duration::from_millis(20);
-    let end = system.uptime() + deadline;
-    let pid = pid_of(spawned.pid);
-    let mut output = spawned.output.map(File::from);
-    let mut text = Vec::new();
-    let mut buffer = [0_u8; 4096];
-    loop {
-        let left = end.saturating_sub(system.uptime());
-        if left.is_zero() {
-            system.kill(spawned.pid, Signal::Kill).ok();
-            nix::sys::wait::waitpid(pid, None).ok();
-            return Err(io::ErrorKind::TimedOut.into());
-        }
-        let Some(file) = output.as_mut() else {
-            if let Some((_, ended)) = wait_for(pid) {
-                return Ok((ended, String::from_utf8_lossy(&text).into_owned()));
-            }
-            drop(crate::watch::wait_readable(&[], STEP.min(left)));
-            continue;
-        };
-        drop(crate::watch::wait_readable(&[file.as_fd()], left));
-        match file.read(&mut buffer) {
-            Ok(0) => output = None,
-            Ok(count) if text.len() < RUN_OUTPUT_BYTES => text.extend_from_slice(&buffer[..count]),
-            Ok(_) => {}
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(error) => return Err(error),
-        }
     }
 }
 

@@ -18,6 +18,8 @@ pub const ESP_BYTES: u64 = 256 * MIB;
 pub const SLOT_BYTES: u64 = GIB;
 /// Less is of no use for images and pods.
 pub const LEAST_DATA_BYTES: u64 = GIB;
+/// Less is of no use for a volume.
+const LEAST_VOLUME_BYTES: u64 = 16 * MIB;
 
 /// The number of the EFI system partition.
 pub const ESP: u32 = 1;
@@ -28,6 +30,10 @@ pub const STATE_NAME: &str = "KEELSON-STATE";
 /// The name of the partition with images, pods and logs.
 pub const DATA_NAME: &str = "KEELSON-DATA";
 
+/// What stands before a volume's name in the name of its partition. It is on a disk of its own, and no installation takes
+/// that for one of ours.
+const VOLUME_PREFIX: &str = "keelson-volume-";
+
 /// Nothing on the partition is worth anything yet: it was made and not yet formatted.
 pub const FRESH: u64 = 1 << 56;
 /// On the EFI system partition: the disk was installed to, and is no medium to install from.
@@ -37,6 +43,7 @@ const ESP_KIND: Guid = Guid::new(0xc12a_7328, 0xf81f, 0x11d2, [0xba, 0x4b, 0x00,
 const SLOT_KIND: Guid = Guid::new(0x7d4c_52b1, 0x1b0e, 0x4f4e, [0x9c, 0x2a, 0x6b, 0x65, 0x65, 0x6c, 0x73, 0x01]);
 const STATE_KIND: Guid = Guid::new(0x7d4c_52b1, 0x1b0e, 0x4f4e, [0x9c, 0x2a, 0x6b, 0x65, 0x65, 0x6c, 0x73, 0x02]);
 const DATA_KIND: Guid = Guid::new(0x7d4c_52b1, 0x1b0e, 0x4f4e, [0x9c, 0x2a, 0x6b, 0x65, 0x65, 0x6c, 0x73, 0x03]);
+const VOLUME_KIND: Guid = Guid::new(0x7d4c_52b1, 0x1b0e, 0x4f4e, [0x9c, 0x2a, 0x6b, 0x65, 0x65, 0x6c, 0x73, 0x04]);
 
 /// How large partitions are to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,6 +110,26 @@ pub fn installed(seed: &[u8], sectors: u64, sizes: &Sizes) -> Result<Table, Layo
     table.sectors = sectors;
     table.partitions.entry(ESP).and_modify(|esp| esp.attributes |= INSTALLED);
     plan(&table, sizes, seed)
+}
+
+/// The table of a disk that is a volume of this name for pods, yet to be formatted.
+///
+/// # Errors
+/// The disk is too small.
+pub fn volume(seed: &[u8], sectors: u64, name: &str) -> Result<Table, LayoutError> {
+    let mut table = Table::new(Guid::derive(seed, "disk"), sectors);
+    let rest = (table.last_usable() + 1).saturating_sub(ALIGNMENT) / ALIGNMENT * ALIGNMENT;
+    let place = (ALIGNMENT, rest.max(LEAST_VOLUME_BYTES / SECTOR_BYTES));
+    check_room(&table, "a volume", place)?;
+    let partition = part(seed, VOLUME_KIND, &format!("{VOLUME_PREFIX}{name}"), place);
+    table.partitions.insert(1, Partition { attributes: FRESH, ..partition });
+    Ok(table)
+}
+
+/// The volume that a partition is, if it is one.
+#[must_use]
+pub fn volume_name(partition: &Partition) -> Option<&str> {
+    partition.name.strip_prefix(VOLUME_PREFIX).filter(|_| partition.kind == VOLUME_KIND)
 }
 
 fn part(seed: &[u8], kind: Guid, name: &str, (first, sectors): (u64, u64)) -> Partition {
@@ -218,6 +245,26 @@ mod tests {
         let again = plan(&table, &SIZES, b"own").unwrap();
         assert_eq!((again.partitions[&4].first, again.partitions[&4].attributes), (state.first, 0));
         assert_eq!(again.partitions[&5].attributes, FRESH);
+    }
+
+    #[test]
+    fn a_volume_has_its_disk_for_itself() {
+        let table = volume(b"own", 10 * GIB / SECTOR_BYTES, "longhorn").unwrap();
+        assert_eq!(names(&table), [(1, "keelson-volume-longhorn", 10238)]);
+        let partition = &table.partitions[&1];
+        assert!(partition.last <= table.last_usable() && partition.first % ALIGNMENT == 0);
+        assert_eq!((volume_name(partition), partition.attributes), (Some("longhorn"), FRESH));
+        // Somebody else's partition of this name is none.
+        let foreign = Partition { kind: DATA_KIND, ..partition.clone() };
+        assert_eq!(volume_name(&foreign), None);
+        let refused = volume(b"own", 16 * MIB / SECTOR_BYTES, "longhorn").unwrap_err().to_string();
+        assert!(refused.starts_with("no room for a volume: it needs 16 MiB, and 14 MiB are left"), "{refused}");
+        // The longest name that a manifest may have.
+        let name = "x".repeat(20);
+        let table = volume(b"own", GIB / SECTOR_BYTES, &name).unwrap();
+        let mut device = crate::Memory::new(usize::try_from(GIB).unwrap());
+        table.write(&mut device).unwrap();
+        assert_eq!(volume_name(&Table::read(&mut device).unwrap().partitions[&1]), Some(name.as_str()));
     }
 
     #[test]

@@ -73,6 +73,24 @@ pub enum Error {
         /// What is on it.
         what: String,
     },
+    /// A disk that was blank holds something by now.
+    #[error("{} is not as it was a moment before, and is left alone", disk.display())]
+    Changed {
+        /// Which disk.
+        disk: PathBuf,
+    },
+    /// A disk is not to be wiped.
+    #[error(transparent)]
+    Wipe(#[from] crate::wipe::WipeDenied),
+    /// A disk cannot be wiped.
+    #[error("wipe {}", disk.display())]
+    Wiping {
+        /// Which disk.
+        disk: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
     /// No disk is chosen to install to.
     #[error(transparent)]
     Select(#[from] crate::select::SelectError),

@@ -27,7 +27,11 @@ pub enum Purpose {
 }
 
 impl Purpose {
-    pub(crate) fn open(self, path: &Path) -> Result<FileDevice, Error> {
+    /// Opens a device for it.
+    ///
+    /// # Errors
+    /// It cannot be opened or has no size.
+    pub fn open(self, path: &Path) -> Result<FileDevice, Error> {
         let device = match self {
             Self::Look => FileDevice::open_read_only(path),
             Self::Write => FileDevice::open(path),

@@ -36,6 +36,7 @@ pub mod select;
 mod signature;
 pub mod stick;
 mod trial;
+pub mod volume;
 pub mod wipe;
 
 pub use booted::Booted;

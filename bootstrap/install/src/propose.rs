@@ -75,7 +75,8 @@ pub fn propose(
     if esp & INSTALLED != 0 || devices.iter().any(is_own) {
         return Ok(Proposal::Stays(source));
     }
-    let select::Chosen { disk, others } = select::choose(&devices, &booted.disk, selector)?;
+    let select::Chosen { disk, others } =
+        select::choose(&devices, &select::started_from(&booted.disk), ("install.disk", selector))?;
     let mut device = purpose.open(&disk.path())?;
     let contents = onto::observe(&mut device, disk)?;
     let disk = disk.clone();

@@ -197,10 +197,16 @@ fn destroy_keys<D: Device>(disk: &mut OwnDisk<D>, name: &str) -> Result<(), Erro
 /// # Errors
 /// The program is not there, has no end, or says why not.
 pub fn format(system: &dyn System, device: &Path, label: &str) -> Result<(), Error> {
+    format_with(system, device, label, &[])
+}
+
+/// The same with further options.
+pub(crate) fn format_with(system: &dyn System, device: &Path, label: &str, further: &[&str]) -> Result<(), Error> {
     let device = device.to_string_lossy();
     // Tables are initialised in the background by the kernel, so that the first boot need not wait for them.
     let options = "lazy_itable_init=1,lazy_journal_init=1,nodiscard";
-    let argv = ["/usr/sbin/mkfs.ext4", "-q", "-F", "-L", label, "-E", options, &device];
+    let argv = ["/usr/sbin/mkfs.ext4", "-q", "-F", "-L", label, "-E", options];
+    let argv: Vec<&str> = argv.iter().chain(further).copied().chain([&*device]).collect();
     let (ended, output) = system.run(&argv, FORMAT_DEADLINE)?;
     if ended.is_success() {
         return Ok(());

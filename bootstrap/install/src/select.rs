@@ -7,16 +7,20 @@ use sys::BlockDevice;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SelectError {
     /// None fits.
-    #[error("no disk fits install.disk = \"{selector}\"; {}", told(others))]
+    #[error("no disk fits {key} = \"{selector}\"; {}", told(others))]
     None {
+        /// Where that is said.
+        key: String,
         /// What was asked for.
         selector: String,
         /// The disks that are there, and why each does not fit.
         others: Vec<String>,
     },
     /// Several fit, and nothing says which is meant.
-    #[error("{} disks fit install.disk = \"{selector}\": {}; name one by its serial number or its path", names.len(), names.join(", "))]
+    #[error("{} disks fit {key} = \"{selector}\": {}; name one by its serial number or its path", names.len(), names.join(", "))]
     Several {
+        /// Where that is said.
+        key: String,
         /// What was asked for.
         selector: String,
         /// Those that fit.
@@ -40,17 +44,26 @@ pub struct Chosen<'a> {
     pub others: Vec<String>,
 }
 
-/// The disk that is meant. Disks that the machine was started from, or that hold its manifest, are never.
+/// Why a disk is out of the question, whatever it is.
+pub type Refused<'a> = &'a dyn Fn(&BlockDevice) -> Option<String>;
+
+/// Refuses the disk of this name.
+pub fn started_from(name: &str) -> impl Fn(&BlockDevice) -> Option<String> {
+    move |device| (device.name == name).then(|| "the machine was started from it".to_owned())
+}
+
+/// The disk that is meant by the selector of a key. Disks that are refused, or that hold a manifest, are never.
 ///
 /// # Errors
 /// None, or more than one.
 pub fn choose<'a>(
     devices: &'a [BlockDevice],
-    started_from: &str,
-    selector: &DiskSelector,
+    refused: Refused<'_>,
+    (key, selector): (&str, &DiskSelector),
 ) -> Result<Chosen<'a>, SelectError> {
     let disks: Vec<&BlockDevice> = devices.iter().filter(|device| !device.is_partition).collect();
-    let why_not: Vec<Option<&str>> = disks.iter().map(|device| why_not(device, started_from, selector)).collect();
+    let why_not: Vec<Option<String>> =
+        disks.iter().map(|device| refused(device).or_else(|| why_not(device, selector))).collect();
     let fitting: Vec<&BlockDevice> =
         disks.iter().zip(&why_not).filter(|(_, why)| why.is_none()).map(|(device, _)| *device).collect();
     // Of equal ones, the first by name.
@@ -61,21 +74,22 @@ pub fn choose<'a>(
         DiskSelector::Largest(_) => (fitting.iter().rev().max_by_key(|it| it.bytes), "not the largest"),
         DiskSelector::Path(_) | DiskSelector::Serial(_) | DiskSelector::Model(_) if fitting.len() > 1 => {
             let names = fitting.iter().map(|device| describe(device)).collect();
-            return Err(SelectError::Several { selector: selector.to_string(), names });
+            return Err(SelectError::Several { key: key.to_owned(), selector: selector.to_string(), names });
         }
         DiskSelector::Path(_) | DiskSelector::Serial(_) | DiskSelector::Model(_) => (fitting.first(), ""),
     };
     let is_other = |device: &BlockDevice| chosen.is_none_or(|chosen| chosen.name != device.name);
     let others = disks.iter().zip(&why_not).filter(|(device, _)| is_other(device));
-    let others = others.map(|(device, why)| format!("{}: {}", describe(device), why.unwrap_or(other))).collect();
+    let others =
+        others.map(|(device, why)| format!("{}: {}", describe(device), why.as_deref().unwrap_or(other))).collect();
     match chosen {
         Some(disk) => Ok(Chosen { disk, others }),
-        None => Err(SelectError::None { selector: selector.to_string(), others }),
+        None => Err(SelectError::None { key: key.to_owned(), selector: selector.to_string(), others }),
     }
 }
 
 /// Why a disk cannot be the one that is meant.
-fn why_not(device: &BlockDevice, started_from: &str, selector: &DiskSelector) -> Option<&'static str> {
+fn why_not(device: &BlockDevice, selector: &DiskSelector) -> Option<String> {
     let is_of = |wanted: &Option<DiskKind>| match wanted {
         Some(DiskKind::Ssd) if device.is_rotational => Some("it says that it rotates"),
         Some(DiskKind::Hdd) if !device.is_rotational => Some("it does not rotate"),
@@ -89,7 +103,6 @@ fn why_not(device: &BlockDevice, started_from: &str, selector: &DiskSelector) ->
         DiskSelector::Model(_) => (!is_named(device, selector)).then_some("it is of another model"),
     };
     let always = [
-        (device.name == started_from, "the machine was started from it"),
         (device.is_read_only, "nothing can be written to it"),
         (device.holds_manifest(), "it is there to hand a manifest in"),
         (
@@ -97,7 +110,7 @@ fn why_not(device: &BlockDevice, started_from: &str, selector: &DiskSelector) ->
             "it can be taken out, and is not named",
         ),
     ];
-    always.into_iter().find(|(is_so, _)| *is_so).map(|(_, why)| why).or(unlike)
+    always.into_iter().find(|(is_so, _)| *is_so).map(|(_, why)| why).or(unlike).map(str::to_owned)
 }
 
 /// Whether a selector means this disk by what it has of its own.
@@ -128,6 +141,8 @@ pub fn describe(device: &BlockDevice) -> String {
 mod tests {
     use super::*;
 
+    const KEY: &str = "install.disk";
+
     fn disk(name: &str, gib: u64, model: &str, serial: &str) -> BlockDevice {
         BlockDevice { bytes: gib << 30, model: model.to_owned(), serial: serial.to_owned(), ..BlockDevice::named(name) }
     }
@@ -148,7 +163,9 @@ mod tests {
     fn chosen(selector: &str) -> Result<String, String> {
         let devices = machine();
         let selector = selector.parse().unwrap();
-        choose(&devices, "sdb", &selector).map(|chosen| chosen.disk.name.clone()).map_err(|error| error.to_string())
+        choose(&devices, &started_from("sdb"), (KEY, &selector))
+            .map(|chosen| chosen.disk.name.clone())
+            .map_err(|error| error.to_string())
     }
 
     #[test]
@@ -192,21 +209,29 @@ mod tests {
             chosen("/dev/sdb").is_err() && chosen("serial:keelson-config").is_err() && chosen("/dev/sda1").is_err()
         );
         let alone = [disk("sdb", 8, "Stick", "C1")];
-        let error = choose(&alone, "sdb", &DiskSelector::Smallest(None)).unwrap_err().to_string();
+        let error = choose(&alone, &started_from("sdb"), (KEY, &DiskSelector::Smallest(None))).unwrap_err().to_string();
         assert!(
             error.contains("there are /dev/sdb (8192 MiB, model Stick, serial C1): the machine was started"),
             "{error}"
         );
         let rotating = [BlockDevice { is_rotational: true, ..disk("sda", 8, "", "") }];
-        let error = choose(&rotating, "", &DiskSelector::Smallest(Some(DiskKind::Ssd))).unwrap_err().to_string();
+        let error = choose(&rotating, &started_from(""), (KEY, &DiskSelector::Smallest(Some(DiskKind::Ssd))))
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("smallest:ssd") && error.contains("it says that it rotates"), "{error}");
-        assert!(choose(&[], "", &DiskSelector::Smallest(None)).unwrap_err().to_string().ends_with("has no disk"));
+        assert!(
+            choose(&[], &started_from(""), (KEY, &DiskSelector::Smallest(None)))
+                .unwrap_err()
+                .to_string()
+                .ends_with("has no disk")
+        );
     }
 
     #[test]
     fn why_the_others_are_not_taken_is_told() {
         let devices = machine();
-        let chosen = choose(&devices, "sdb", &DiskSelector::Smallest(Some(DiskKind::Ssd))).unwrap();
+        let chosen =
+            choose(&devices, &started_from("sdb"), (KEY, &DiskSelector::Smallest(Some(DiskKind::Ssd)))).unwrap();
         let told = chosen.others.join("\n");
         for wanted in ["serial A2): not the smallest", "serial B1): it says that it rotates", "/dev/sdc (1024 MiB"] {
             assert!(told.contains(wanted), "{wanted}: {told}");

@@ -15,5 +15,6 @@ mod plan;
 mod tests;
 
 pub use apply::{Wipeable, apply};
+pub(crate) use observe::Found;
 pub use observe::{Observed, Use, observe};
 pub use plan::{WipeDenied, WipePlan, plan};

@@ -18,7 +18,7 @@ use crate::words::{
     FeatureName, FileContent, FileName, Host, Hostname, InterfaceName, JoinToken, KeptFolder, KeyServerUrl, Kubeconfig,
     LabelKey, LabelValue, LogPath, MirrorUrl, ModuleName, ModuleParameters, Passphrase, PemCertificates,
     PodNetworkMode, RegistryHost, Role, StoreRegion, StoreSecret, StoreUrl, StoreUser, SysctlName, Taint, Threshold,
-    Thumbprint, TimeSpan, Volume,
+    Thumbprint, TimeSpan, Volume, VolumeName,
 };
 
 /// The port on which masters serve the API.
@@ -34,6 +34,8 @@ pub struct Manifest {
     pub machine: Machine,
     /// Where it keeps its data.
     pub install: Install,
+    /// Its further disks.
+    pub storage: Storage,
     /// Its network.
     pub network: Network,
     /// The cluster that it belongs to.
@@ -122,6 +124,24 @@ pub struct KeyServer {
     pub url: KeyServerUrl,
     /// Thumbprints of keys one of which it must sign with.
     pub thumbprints: Vec<Thumbprint>,
+}
+
+/// `[storage]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Storage {
+    /// Volumes for pods.
+    pub volumes: Vec<UserVolume>,
+}
+
+/// One of `[[storage.volumes]]`: a disk of the machine for pods.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UserVolume {
+    /// Its name.
+    pub name: VolumeName,
+    /// The disk that it is made on.
+    pub disk: DiskSelector,
+    /// Whether what is on the disk may be lost when it is made.
+    pub wipe: bool,
 }
 
 /// `[cluster]`

@@ -10,7 +10,7 @@ use crate::findings::Findings;
 use crate::model::{
     Audit, AuditLog, CaTrust, Cluster, ConfigFile, ControlPlane, Encryption, Etcd, EtcdMember, EtcdSnapshots, Eviction,
     Install, KeyServer, Kubelet, Machine, Mirror, Modules, Network, Outbound, PodNetwork, Registries, Reserved,
-    SnapshotStore, StoreAccess, Time, VirtualAddress,
+    SnapshotStore, Storage, StoreAccess, Time, UserVolume, VirtualAddress,
 };
 use crate::reader::{Flag, Section, Text, Whole};
 use crate::secret::SecretText;
@@ -20,6 +20,7 @@ use crate::words::{IpWord, SysctlName, Word};
 pub(crate) struct Parts {
     pub(crate) machine: Option<Machine>,
     pub(crate) install: Option<Install>,
+    pub(crate) storage: Storage,
     pub(crate) network: Option<Network>,
     pub(crate) cluster: Option<Cluster>,
     pub(crate) control_plane: Option<ControlPlane>,
@@ -40,6 +41,7 @@ impl Parts {
         Self {
             machine: machine(&root.section("machine")),
             install: install(&root.section("install")),
+            storage: storage(&root.section("storage")),
             network: Some(network::network(&root.section("network"))),
             cluster: cluster(&root.section("cluster")),
             control_plane: Some(control_plane(&root.section("control-plane"))),
@@ -62,6 +64,7 @@ impl Parts {
         Some(crate::Manifest {
             machine: self.machine?,
             install: self.install?,
+            storage: self.storage,
             network: self.network?,
             cluster: self.cluster?,
             control_plane: self.control_plane?,
@@ -132,6 +135,15 @@ fn encryption(section: &Section<'_>) -> Option<Encryption> {
     let (volumes, passphrase) = (section.list("volumes"), section.secret("passphrase"));
     let network = section.sections("network").iter().filter_map(key_server).collect();
     Some(Encryption { volumes, tpm: flag(section, "tpm")?.then_some(pcrs), passphrase, network })
+}
+
+fn storage(section: &Section<'_>) -> Storage {
+    Storage { volumes: section.sections("volumes").iter().filter_map(user_volume).collect() }
+}
+
+fn user_volume(section: &Section<'_>) -> Option<UserVolume> {
+    let (name, disk, wipe) = (section.one("name"), section.one("disk"), flag(section, "wipe"));
+    Some(UserVolume { name: name?, disk: disk?, wipe: wipe? })
 }
 
 fn key_server(section: &Section<'_>) -> Option<KeyServer> {

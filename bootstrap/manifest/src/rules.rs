@@ -9,6 +9,7 @@ mod network;
 mod node;
 mod outbound;
 mod routing;
+mod storage;
 mod virtual_address;
 mod wireguard;
 
@@ -40,6 +41,7 @@ pub(crate) fn check(root: &DeTable<'_>, parts: &Parts, findings: &mut Findings) 
     node::check(&mut rules);
     outbound::check(&mut rules);
     encryption::check(&mut rules);
+    storage::check(&mut rules);
 }
 
 /// A value on the way down a path.

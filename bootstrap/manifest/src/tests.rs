@@ -20,6 +20,8 @@ keepalive = "1s"
 volumes = ["state"]
 [[install.encryption.network]]
 url = "http://10.0.0.5"
+[[storage.volumes]]
+name = "v"
 [[network.rules]]
 priority = 1
 [[network.firewall.rules]]

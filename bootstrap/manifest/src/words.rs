@@ -31,7 +31,7 @@ pub use firewall::{FirewallAction, FirewallProtocol, PortRange};
 pub use link::{BondMode, HashPolicy, InterfaceId, LacpRate};
 pub use names::{
     CONTROL_PLANE_KEY, ClusterName, DnsName, FeatureName, Hostname, InterfaceName, LabelKey, LabelValue, ModuleName,
-    ModuleParameters, RegistryHost, SysctlName, Taint,
+    ModuleParameters, RegistryHost, SysctlName, Taint, VolumeName,
 };
 pub use net::{Cidr, Endpoint, Host, InterfaceAddress, IpWord, MacAddress, MirrorScheme, MirrorUrl, RouteDestination};
 pub use network_key::{KeyServerUrl, Thumbprint};

@@ -1,7 +1,8 @@
 //! The sample application: says which pod answers, and asks others the same. Small, for it is in every image.
 //!
 //! `sample-server` answers on port 8080: `/` the host's name, `/healthz` ok. `get URL [TIMES]` prints what a server
-//! answers, `resolve NAME` the addresses of a name, `echo` what it reads.
+//! answers, `resolve NAME` the addresses of a name, `echo` what it reads, `read FILE` what is in a file, and `write FILE
+//! TEXT` puts that there, to stay.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream, ToSocketAddrs};
@@ -23,7 +24,11 @@ fn main() -> ExitCode {
         ["get", url, times] => get_often(url, times),
         ["resolve", name] => resolve(name),
         ["echo"] => std::io::copy(&mut std::io::stdin(), &mut std::io::stdout()).map(drop).map_err(Into::into),
-        _ => Err("usage: sample sample-server | get http://HOST[:PORT][/PATH] [TIMES] | resolve NAME | echo".into()),
+        ["read", file] => std::fs::read_to_string(file).map(|text| print!("{text}")).map_err(Into::into),
+        ["write", file, text] => write(file, text),
+        _ => Err("usage: sample sample-server | get http://HOST[:PORT][/PATH] [TIMES] | resolve NAME | echo | \
+                  read FILE | write FILE TEXT"
+            .into()),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -35,6 +40,12 @@ fn main() -> ExitCode {
 }
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
+
+fn write(path: &str, text: &str) -> Result<()> {
+    let mut file = std::fs::File::create(path)?;
+    file.write_all(text.as_bytes())?;
+    Ok(file.sync_all()?)
+}
 
 fn serve() -> Result<()> {
     end_when_told()?;

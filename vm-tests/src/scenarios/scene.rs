@@ -185,10 +185,15 @@ fn describe(pod: &Pod) -> String {
 
 /// Runs a command of the sample's image as a pod on a node, to its end; answers its log.
 pub(super) async fn run_on(api: &Api, node: &str, arguments: &[&str]) -> Result<String> {
+    place_command(api, node, arguments, None).await?;
+    end_of_command(api, node, arguments).await
+}
+
+/// Places such a pod, with a folder of the node at `/volume`.
+pub(super) async fn place_command(api: &Api, node: &str, arguments: &[&str], volume: Option<&str>) -> Result<()> {
     let name = format!("visitor-on-{node}");
-    let path = format!("{PODS}/{name}");
     remove_pod(api, &name).await?;
-    let pod = json!({
+    let mut pod = json!({
         "apiVersion": "v1",
         "kind": "Pod",
         "metadata": { "name": name, "labels": { "app": "visitor" } },
@@ -204,7 +209,17 @@ pub(super) async fn run_on(api: &Api, node: &str, arguments: &[&str]) -> Result<
             }],
         },
     });
-    api.call(Method::POST, PODS, Some(&pod)).await?;
+    if let Some(path) = volume {
+        pod["spec"]["volumes"] = json!([{ "name": "volume", "hostPath": { "path": path } }]);
+        pod["spec"]["containers"][0]["volumeMounts"] = json!([{ "name": "volume", "mountPath": "/volume" }]);
+    }
+    api.call(Method::POST, PODS, Some(&pod)).await.map(drop)
+}
+
+/// Waits until the pod has come to its end; answers its log.
+pub(super) async fn end_of_command(api: &Api, node: &str, arguments: &[&str]) -> Result<String> {
+    let name = format!("visitor-on-{node}");
+    let path = format!("{PODS}/{name}");
     let phase = until(&format!("the end of `sample {}` on {node}", arguments.join(" ")), SHORTLY, async || {
         let pod = api.get(&path).await?;
         match pod["status"]["phase"].as_str() {

@@ -6,18 +6,19 @@ use std::path::Path;
 use std::time::Duration;
 
 use install::Purpose;
+use install::volume::Made;
 use machine_api::apply_request::Trial as Wished;
 use machine_api::{Applied, ApplyRequest, KeyChange};
-use manifest::{Change as Differs, Impact, Install, Manifest};
+use manifest::{Change as Differs, Impact, Manifest};
 use secrets::{Checked, Found, Search};
 use stdx::chain;
 use sys::{Linux, System};
 use tonic::Status;
 use tpm::MachineTpm;
 
-use super::Server;
 use super::refusal::{away, bad, conflict, failed};
 use super::update::REBOOT;
+use super::{Server, volumes};
 use role::Change;
 
 /// How long a manifest can be tried: long enough to notice, short enough to wait for.
@@ -27,8 +28,8 @@ const TRIED: std::ops::RangeInclusive<u64> = 10..=3600;
 /// for switches to learn, and for a person to find out that the machine does not answer.
 const FIRST_TRIED: Duration = Duration::from_secs(120);
 
-/// A disk that has not answered within this hangs.
-const LOOKED_WITHIN: Duration = Duration::from_secs(30);
+/// Keys whose changes may make something of a disk.
+const VOLUMES: &str = "storage.volumes";
 
 /// Whether the manifest is tried.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -89,7 +90,7 @@ pub(super) async fn apply(server: &Server, asked: ApplyRequest, is_first: bool) 
     let warnings = (!findings.is_empty()).then(|| findings.to_string());
     let applied = Applied { warnings, is_dry: asked.dry_run, ..Applied::default() };
     if is_first {
-        let steps = if asked.dry_run { installation(server, good.install).await? } else { Vec::new() };
+        let steps = if asked.dry_run { installation(server, good).await? } else { Vec::new() };
         let handed_in = if asked.dry_run { Ok(()) } else { hand_in(&server.run, "manifest.toml", &asked.manifest) };
         return handed_in.map(|()| Applied { is_first, steps, ..applied });
     }
@@ -97,18 +98,25 @@ pub(super) async fn apply(server: &Server, asked: ApplyRequest, is_first: bool) 
 }
 
 /// What becomes of the disks of a machine by its first manifest.
-async fn installation(server: &Server, wanted: Install) -> Result<Vec<String>, Status> {
+async fn installation(server: &Server, wanted: Manifest) -> Result<Vec<String>, Status> {
     let Some(updates) = &server.updates else { return Ok(Vec::new()) };
     let booted = updates.booted.clone();
-    let look = move || {
+    volumes::look(move || {
         let plan = (b"a plan".as_slice(), Purpose::Look);
-        install::propose(&Linux, &booted, &wanted, plan)?.steps(&booted, &wanted)
-    };
-    let looked = tokio::time::timeout(LOOKED_WITHIN, tokio::task::spawn_blocking(look)).await;
-    let looked = looked.map_err(|_elapsed| away("a disk does not answer: nobody knows what becomes of them"))?;
-    let told = looked.map_err(|error| failed(error.to_string()))?;
-    // A disk that is missing may yet come, so that this is no refusal.
-    Ok(told.unwrap_or_else(|error| vec![format!("nothing is installed as it is now: {}", chain(&error))]))
+        let proposed = install::propose(&Linux, &booted, &wanted.install, plan);
+        let steps = proposed.as_ref().map(|proposed| proposed.steps(&booted, &wanted.install));
+        let target = proposed.as_ref().ok().and_then(install::Proposal::disk);
+        // A disk that is missing may yet come, so that this is no refusal.
+        let mut told = match steps {
+            Ok(Ok(steps)) => steps,
+            Ok(Err(error)) => vec![format!("nothing is installed as it is now: {}", chain(&error))],
+            Err(error) => vec![format!("nothing is installed as it is now: {}", chain(error))],
+        };
+        let (machine, all) = (wanted.machine.hostname.to_string(), &wanted.storage.volumes);
+        told.extend(volumes::told(all, &machine, Ok(&Made::default()), target));
+        told
+    })
+    .await
 }
 
 /// Looks at a manifest, and for its secrets. Before the first one there is no STATE that they may be on.
@@ -155,6 +163,7 @@ async fn take(
     let trial = Trial::parse(asked.trial)?;
     let before = counting(run).map_err(away)?;
     let changes = changes(&before, content, secrets);
+    let changes_volumes = changes.iter().any(|change| change.key.starts_with(VOLUMES));
     let mut applied = compare(&changes, &services(run), applied);
     let tried = match trial {
         Trial::For(time) => Some(time),
@@ -179,6 +188,9 @@ async fn take(
     let before = secrets::in_force(&Linux, run).map_err(|error| failed(chain(&error).to_string()))?;
     let change = Change::look(server, (&before, after), asked.force).await.map_err(conflict)?;
     applied.steps = change.steps(asked.force).map_err(conflict)?;
+    if changes_volumes {
+        applied.steps.extend(volumes::steps(server, after).await?);
+    }
     applied.starts_again = change.starts_again();
     if asked.dry_run {
         return Ok(applied);

@@ -3,7 +3,7 @@
 //! The partitions are marked as fresh; a start formats those before it mounts them, however often it is cut short.
 
 use disk::layout::{DATA_NAME, STATE_NAME};
-use machine_api::{MachineStatus, Plan, ResetRequest};
+use machine_api::{MachineStatus, Plan, ResetRequest, VolumeStatus};
 use stdx::chain;
 use sys::{Linux, System};
 use tonic::Status;
@@ -19,11 +19,19 @@ fn volumes(asked: &ResetRequest) -> Vec<&'static str> {
     wanted.into_iter().filter(|(is_wanted, _)| *is_wanted).map(|(_, name)| name).collect()
 }
 
-fn plan(asked: &ResetRequest, machine: &str, member: Member) -> Result<Plan, String> {
+fn plan(asked: &ResetRequest, (machine, known): (&str, &[VolumeStatus]), member: Member) -> Result<Plan, String> {
     let mut steps: Vec<String> = member.step(asked.force)?.into_iter().collect();
     for volume in volumes(asked) {
         let holds = if volume == STATE_NAME { "its keys, its manifest, etcd" } else { "images, pods, logs" };
         steps.push(format!("{volume} is marked to be made anew: {holds}"));
+    }
+    let kept = known.iter().filter(|volume| volume.mounted_at.is_some());
+    let kept: Vec<String> = kept.map(|volume| format!("{} ({})", volume.name, volume.device)).collect();
+    if !kept.is_empty() {
+        let kept = kept.join(", ");
+        steps.push(format!(
+            "volumes stay as they are: {kept}; `keelson wipe {machine} DISK` wipes one that is not mounted"
+        ));
     }
     steps.push("the machine starts again, formats what is marked, and takes the manifest that it finds".to_owned());
     Ok(Plan { machine: machine.to_owned(), steps, is_dry: asked.dry_run, ..Plan::default() })
@@ -58,10 +66,10 @@ fn check_stranger(asked: &ResetRequest, status: &MachineStatus) -> Result<(), &'
 }
 
 async fn try_reset(server: &Server, updates: &Updates, asked: &ResetRequest) -> Result<Plan, String> {
-    let MachineStatus { hostname, .. } = crate::status::read(&server.run)?;
+    let MachineStatus { hostname, volumes: known, .. } = crate::status::read(&server.run)?;
     let etcd = server.etcd.as_deref().filter(|_| asked.state);
     let member = leaving::look(etcd, &hostname, asked.force).await?;
-    let plan = plan(asked, &hostname, member)?;
+    let plan = plan(asked, (&hostname, &known), member)?;
     if asked.dry_run {
         return Ok(plan);
     }
@@ -97,11 +105,20 @@ mod tests {
     #[test]
     fn a_reset_says_what_is_lost_and_spares_the_only_member() {
         let asked = ResetRequest { state: true, data: true, ..ResetRequest::default() };
-        let told = plan(&asked, "m1", Member::Leaves).unwrap();
+        let told = plan(&asked, ("m1", &[]), Member::Leaves).unwrap();
         assert!(told.steps[0].contains("leaves etcd") && told.steps.len() == 4, "{told:?}");
-        assert!(plan(&asked, "m1", Member::Last).unwrap_err().contains("only member"));
+        assert!(plan(&asked, ("m1", &[]), Member::Last).unwrap_err().contains("only member"));
         let forced = ResetRequest { force: true, ..asked };
-        assert!(plan(&forced, "m1", Member::Last).unwrap().steps[0].contains("is lost"));
+        assert!(plan(&forced, ("m1", &[]), Member::Last).unwrap().steps[0].contains("is lost"));
+        let volume = |name: &str, mounted_at: Option<&str>| VolumeStatus {
+            name: name.to_owned(),
+            device: "/dev/vdb1".to_owned(),
+            mounted_at: mounted_at.map(str::to_owned),
+            ..VolumeStatus::default()
+        };
+        let known = [volume("KEELSON-DATA", None), volume("longhorn", Some("/mnt/longhorn"))];
+        let told = plan(&asked, ("m1", &known), Member::Leaves).unwrap().steps[3].clone();
+        assert!(told.starts_with("volumes stay as they are: longhorn (/dev/vdb1); `keelson wipe m1 DISK`"), "{told}");
         let data = ResetRequest { data: true, ..ResetRequest::default() };
         assert_eq!((volumes(&data), volumes(&ResetRequest::default())), (vec![DATA_NAME], vec![]));
     }

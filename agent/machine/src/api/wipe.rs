@@ -16,7 +16,8 @@ use super::turn::Turn;
 use super::{Known, Server};
 use crate::event;
 
-/// Where the first process is told that a disk's partitions are others: nobody else may tell the kernel.
+/// Where the first process is told that a disk's partitions are others, or that it has none: nobody else may tell the
+/// kernel, and a volume may wait for a blank disk.
 const PARTITIONS: &str = "inbox/partitions";
 /// What that takes at most, and how often it is looked for.
 const KNOWN_WITHIN: Duration = Duration::from_secs(10);
@@ -100,7 +101,7 @@ impl Job {
         W: FnOnce(&WipePlan) -> Result<Option<String>, Failure> + Send + 'static,
     {
         let Self { run, caller, plan, turn: _turn } = self;
-        let (device, disk, held) = (plan.device.clone(), plan.had_partitions.clone(), plan.holds.join("; "));
+        let (device, disk, held) = (plan.device.clone(), plan.disk.clone(), plan.holds.join("; "));
         let tell = |what: &str, why: &str| {
             let event = Event::new(EventKind::DiskWiped, &device, format!("{device}: {what} for {caller}{why}"));
             event::tell(&run, "wipe", &event.with(detail::CALLER, &caller).with(detail::HELD, &held));

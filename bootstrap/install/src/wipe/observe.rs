@@ -32,17 +32,17 @@ impl fmt::Display for Use {
 /// What a machine has, and who has that.
 #[derive(Clone, Debug, Default)]
 pub struct Observed {
-    pub(super) own: Option<String>,
-    pub(super) devices: Vec<Found>,
+    pub(crate) own: Option<String>,
+    pub(crate) devices: Vec<Found>,
 }
 
 #[derive(Clone, Debug)]
-pub(super) struct Found {
-    pub(super) device: BlockDevice,
+pub(crate) struct Found {
+    pub(crate) device: BlockDevice,
     /// Where it begins on its disk.
-    pub(super) start: u64,
-    pub(super) uses: Vec<Use>,
-    pub(super) discards: bool,
+    pub(crate) start: u64,
+    pub(crate) uses: Vec<Use>,
+    pub(crate) discards: bool,
 }
 
 /// Looks at all disks and partitions.
@@ -79,7 +79,7 @@ fn mounted(table: &str, number: &str, node: &Path) -> Vec<Use> {
         let is_it = (!number.is_empty() && of == number) || kind.split(' ').nth(1).map(Path::new) == Some(node);
         is_it.then(|| Use::Mounted(sys::mounted_path(target.as_bytes()).to_string_lossy().into_owned()))
     };
-    table.lines().filter_map(target).take(1).collect()
+    table.lines().filter_map(target).collect()
 }
 
 /// What a device is that is made of another one.

@@ -54,8 +54,8 @@ pub enum WipeDenied {
 pub struct WipePlan {
     /// The device.
     pub device: String,
-    /// Its disk, where that has partitions, which are then to be made known anew.
-    pub had_partitions: Option<String>,
+    /// The same if it is a whole disk, whose partitions are then to be made known anew.
+    pub disk: Option<String>,
     /// What is on it and on its partitions, for people.
     pub holds: Vec<String>,
     /// What becomes of that, for people.
@@ -97,7 +97,7 @@ pub fn plan(observed: &Observed, name: &str) -> Result<WipePlan, WipeDenied> {
     let holds: Vec<String> = all.map(|it| format!("{}: {}", it.device.name, holds(&it.device))).collect();
     Ok(WipePlan {
         device: device.name.clone(),
-        had_partitions: (!parts.is_empty()).then(|| device.name.clone()),
+        disk: (!device.is_partition).then(|| device.name.clone()),
         digest: stdx::hex(ring::digest::digest(&ring::digest::SHA256, holds.join("\n").as_bytes()).as_ref()),
         holds,
         steps: vec![overwritten, between.to_owned()],

@@ -95,7 +95,7 @@ fn both_ends_of_the_disk_and_of_each_partition_are_overwritten_and_what_lies_bet
     for left in [17..40, 41..50, 66..89, 90..99] {
         assert!(all(left.clone(), 7), "{left:?}");
     }
-    assert_eq!(plan.had_partitions.as_deref(), Some("vdb"));
+    assert_eq!(plan.disk.as_deref(), Some("vdb"));
 }
 
 #[test]
@@ -103,7 +103,7 @@ fn a_partition_is_wiped_alone_and_a_small_one_whole() {
     let system = machine();
     let part = plan(&observe(&system), "vdb2").unwrap();
     assert_eq!(part.blanks, [0..16 * MIB, 39 * MIB..40 * MIB]);
-    assert!(part.had_partitions.is_none() && part.holds.len() == 1, "{part:?}");
+    assert!(part.disk.is_none() && part.holds.len() == 1, "{part:?}");
     assert_eq!(plan(&observe(&system), "vdc").unwrap().blanks, [0..8 * MIB, 7 * MIB..8 * MIB]);
 }
 

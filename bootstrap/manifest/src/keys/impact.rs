@@ -28,6 +28,8 @@ const IMPACTS: &[(&str, Impact)] = &[
     ("machine.shutdown-grace", Live),
     ("install", Later("it counts when a machine is installed")),
     ("install.encryption", Live),
+    // What is mounted stays so until the next start.
+    ("storage", Live),
     ("network", Restart(&["machine"])),
     ("cluster", Reboot),
     ("cluster.virtual-address.interface", Restart(&["virtual-address"])),
@@ -55,6 +57,8 @@ const IMPACTS: &[(&str, Impact)] = &[
 
 /// Sections of which a removed key takes a start, whatever a changed one takes.
 const KEPT_BY_THE_KERNEL: [&str; 2] = ["sysctls", "modules"];
+/// The same of tables in a list: each goes with its name.
+const KEPT_WITH_THEIR_NAMES: &str = "storage.volumes";
 
 /// Sections of which a change may cut the machine off from whoever makes it, and what in them never does.
 const CUTS_OFF: [&str; 1] = ["network"];
@@ -76,7 +80,8 @@ impl Impact {
     /// That of a change to the key with this path.
     #[must_use]
     pub fn of(path: &str, is_removed: bool) -> Self {
-        if is_removed && KEPT_BY_THE_KERNEL.iter().any(|section| is_below(path, section)) {
+        let is_name = is_below(path, KEPT_WITH_THEIR_NAMES) && path.ends_with(".name");
+        if is_removed && (is_name || KEPT_BY_THE_KERNEL.iter().any(|section| is_below(path, section))) {
             return Reboot;
         }
         let rows = IMPACTS.iter().filter(|(above, _)| is_below(path, above));
@@ -117,12 +122,31 @@ mod tests {
         assert_eq!(Impact::of("network.interfaces[0].mtu", true), Restart(&["machine"]));
         assert_eq!(Impact::of("sysctls.\"vm.x\"", false), Live);
         assert_eq!(Impact::of("sysctls.\"vm.x\"", true), Reboot);
+        assert_eq!(Impact::of("storage.volumes[1].name", false), Live);
+        assert_eq!(Impact::of("storage.volumes[1].wipe", true), Live);
         assert_eq!(Impact::of("etcd.snapshots.keep", false), Restart(&["machine"]));
         assert_eq!(Impact::of("outbound.proxy.url", true), Restart(&["containerd", "machine"]));
         assert_eq!(
             Impact::of("outbound.servers.\"r.example.com\".ca", false),
             Restart(&["bootstrap", "machine", "node"])
         );
+    }
+
+    #[test]
+    fn a_volume_comes_at_once_and_goes_with_the_next_start() {
+        let text = |names: &[&str]| -> String {
+            names
+                .iter()
+                .map(|name| format!("[[storage.volumes]]\nname = \"{name}\"\ndisk = \"serial:{name}\"\n"))
+                .collect()
+        };
+        let impacts = |before: &[&str], after: &[&str]| {
+            let changes = crate::diff(&text(before), &text(after)).into_iter().map(|change| change.impact);
+            changes.collect::<Vec<_>>()
+        };
+        assert_eq!(impacts(&["a"], &["a", "b"]), [Live, Live]);
+        assert_eq!(impacts(&[], &["a"]), [Live, Live]);
+        assert!(impacts(&["a"], &[]).contains(&Reboot) && impacts(&["a", "b"], &["b"]).contains(&Reboot));
     }
 
     #[test]

@@ -9,7 +9,7 @@ use crate::words::{
     LabelValue, LacpRate, LogPath, MacAddress, MirrorUrl, ModuleName, ModuleParameters, Passphrase, PeerEndpoint,
     PemCertificates, PodNetworkMode, PortRange, ProxyException, ProxyUrl, PublicKey, RegistryHost, Role,
     RouteDestination, SecretKey, ServerHost, StoreRegion, StoreSecret, StoreUrl, StoreUser, SysctlName, Taint,
-    Threshold, Thumbprint, TimeSpan, Volume, Word, WordError,
+    Threshold, Thumbprint, TimeSpan, Volume, VolumeName, Word, WordError,
 };
 use Presence::{Default, Optional, Required};
 
@@ -111,6 +111,24 @@ pub(super) const KEYS: &[Key] = &[
         "Thumbprints (SHA-256) of keys one of which must have signed what the server says of itself, as `tang-show-keys` \
          tells them on the server.",
         "[\"3jKDXRBbjhJdjbUIo3BQJLJPnffkrM9mfz6UtoeGb00\"]"),
+
+    key("storage", Kind::Section, Optional, "Further disks of the machine.", ""),
+    key("storage.volumes", Kind::Sections, Optional,
+        "Volumes for pods, each on a disk of its own and mounted at `/mnt/NAME`, where pods reach it by `hostPath`. It is \
+         made once, and from then on found by its name, wherever its disk is attached. A disk that holds \
+         anything else is left as it is, and so is the one that the machine was started from. While its disk is not there \
+         there is no folder, and none can be made: pods that ask for it wait. One that is no longer named is not mounted at \
+         the next start and keeps what it holds.",
+        "name = \"longhorn\"\ndisk = \"serial:S5GXNX0T\""),
+    key("storage.volumes[].name", one::<VolumeName>(), Required,
+        "Name of the volume: of its folder in `/mnt`, and, with `keelson-volume-` before it, of its partition.",
+        "\"longhorn\""),
+    key("storage.volumes[].disk", one::<DiskSelector>(), Required,
+        "Disk that it is made on, chosen as `install.disk` is, among those that are in no use and hold no other volume. A \
+         volume that was made is not made again elsewhere unless this names another disk.", "\"serial:S5GXNX0T\""),
+    key("storage.volumes[].wipe", BOOL, Default("false"),
+        "Whether the disk may hold something else, which is lost when the volume is made for the first time. Only of a disk \
+         that is named by its serial number or model.", "true"),
 
     key("network", Kind::Section, Optional, "Network of the machine.", "dns-servers = [\"192.168.1.1\"]"),
     key("network.interfaces", Kind::Sections, Optional,

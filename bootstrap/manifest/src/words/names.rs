@@ -8,6 +8,8 @@ const DNS_LABEL_CHARS: usize = 63;
 const DNS_NAME_CHARS: usize = 253;
 /// Linux keeps 64 bytes with the final zero, and a node's name is its host name.
 const HOSTNAME_CHARS: usize = 63;
+/// What is left of a partition's name of 36 behind what tells that it is a volume.
+const VOLUME_NAME_CHARS: usize = 20;
 /// IFNAMSIZ without the final zero.
 const INTERFACE_NAME_BYTES: usize = 15;
 
@@ -83,6 +85,21 @@ text_word! {
         choices: &[],
     },
     |text| check_dns_name(text, DNS_NAME_CHARS)
+}
+
+text_word! {
+    /// The name of a volume for pods, which is that of its folder, too.
+    VolumeName,
+    WordFormat {
+        name: "volume name",
+        expected: "lower-case letters, digits and `-`, at most 20 characters, such as `longhorn`",
+        pattern: Some("^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"),
+        choices: &[],
+    },
+    |text| match text.contains('.') {
+        true => Err(WordError::meant(format!("{} contains `.`", quoted(text)), text.replace('.', "-"))),
+        false => check_dns_name(text, VOLUME_NAME_CHARS),
+    }
 }
 
 text_word! {

@@ -100,6 +100,9 @@ pub(crate) enum Role {
     Support(check::Support),
     /// The kernel's last lines before a machine's last crash.
     Crash(target::Target),
+    /// What monitoring reads of a machine, in Prometheus' text format; Prometheus itself asks port 50000 for `/metrics`,
+    /// with a certificate of the group keelson:reader.
+    Metrics(target::Target),
     /// Puts another version of the system on a machine and lets it prove itself there.
     Upgrade(upgrade::Options),
     /// Lets a machine go back to the version that it ran before.
@@ -194,6 +197,7 @@ impl Role {
             Self::RecoveryKey(target) => done(unlock::recovery_key(&target)),
             Self::Service(command) => done(look::service(&command)),
             Self::Crash(target) => done(status::crash(&target)),
+            Self::Metrics(target) => done(status::metrics(&target)),
             Self::Upgrade(options) => done(upgrade::run(&options)),
             Self::Rollback(options) => done(upgrade::roll_back(&options)),
             Self::Extension(command) => done(extension::run(command)),

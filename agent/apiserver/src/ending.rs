@@ -6,8 +6,8 @@
 //! ```
 //! While it is not ready, balancers take it off their lists, and clients notice nothing.
 
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use http::header::{RETRY_AFTER, USER_AGENT};
@@ -36,10 +36,15 @@ pub struct LastOfConnection;
 #[derive(Default)]
 pub struct Ending {
     requests: TaskTracker,
-    watches: AtomicUsize,
+    watches: Arc<()>,
     /// How many there were when the end began.
     at_end: OnceLock<usize>,
     ended: AtomicU64,
+}
+
+/// A watch that is counted.
+pub struct WatchToken {
+    _counted: Arc<()>,
 }
 
 impl Ending {
@@ -48,14 +53,9 @@ impl Ending {
         self.requests.token()
     }
 
-    /// Counts a watch.
-    pub fn begin_watch(&self) {
-        self.watches.fetch_add(1, Relaxed);
-    }
-
-    /// Counts one that is over.
-    pub fn end_watch(&self) {
-        self.watches.fetch_sub(1, Relaxed);
+    /// Counts a watch until this is dropped.
+    pub fn watch(&self) -> WatchToken {
+        WatchToken { _counted: self.watches.clone() }
     }
 
     /// In how long the next watch is to be ended: they come back to other servers, and not all in one moment.
@@ -70,7 +70,7 @@ impl Ending {
 
     /// The end begins. Returns how many watches there were then: they keep their pace while they become fewer.
     fn begin(&self) -> usize {
-        *self.at_end.get_or_init(|| self.watches.load(Relaxed))
+        *self.at_end.get_or_init(|| Arc::strong_count(&self.watches) - 1)
     }
 
     /// Returns once no request runs that is waited for.
@@ -137,12 +137,12 @@ mod tests {
     fn many_watches_take_all_of_the_time_while_they_become_fewer() {
         let (ending, grace) = (Ending::default(), Duration::from_secs(60));
         let count: u32 = 24_000;
-        (0..count).for_each(|_| ending.begin_watch());
+        let mut watches: Vec<WatchToken> = (0..count).map(|_| ending.watch()).collect();
         assert_eq!(ending.begin(), count as usize);
         // Some end at once, and others have their turn before them.
         let turn = |at| {
             let turn = ending.turn(grace);
-            (at % 3 == 0).then(|| ending.end_watch());
+            (at % 3 == 0).then(|| watches.pop());
             turn
         };
         let turns: Vec<Duration> = (0..count).map(turn).collect();
@@ -150,10 +150,10 @@ mod tests {
         let half = turns[turns.len() / 2];
         assert!((grace.mul_f64(0.49)..grace.mul_f64(0.51)).contains(&half), "{half:?}");
         // One that came in between does not wait for longer than there is time.
-        ending.begin_watch();
+        let _another = ending.watch();
         assert_eq!(ending.turn(grace), grace);
         let two = Ending::default();
-        (0..2).for_each(|_| two.begin_watch());
+        let _watches = [two.watch(), two.watch()];
         assert_eq!([two.turn(grace), two.turn(grace)], [Duration::ZERO, Duration::from_millis(5)]);
     }
 

@@ -6,7 +6,6 @@ mod kinds;
 mod process;
 mod requests;
 mod storage;
-mod text;
 
 pub use process::process_start;
 use std::collections::HashMap;
@@ -17,13 +16,13 @@ use std::time::Duration;
 use api::Kind;
 use parking_lot::RwLock;
 pub use stdx::Histogram;
+pub use stdx::exposition::{Text, without};
 
 use crate::app::App;
 
 pub use admission::{Admission, Asked, Judged, Looked, Question, Step};
 pub use requests::{Labels, Requests};
 pub use storage::{Calls, Metered};
-pub use text::{Text, without};
 
 const EVENT_SIZES: &[f64] = &[1024.0, 2048.0, 4096.0, 8192.0, 16384.0, 32768.0, 65536.0, 131_072.0];
 

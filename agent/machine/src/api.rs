@@ -139,7 +139,7 @@ pub(crate) struct Server {
     updates: Option<Updates>,
     /// The manifest in force.
     manifest: Option<::manifest::Manifest>,
-    etcd: Option<Arc<Etcd>>,
+    pub(crate) etcd: Option<Arc<Etcd>>,
     time: watch::Receiver<TimeStatus>,
     /// The network that this process makes, and how far it is.
     network: Option<::manifest::Network>,

@@ -24,6 +24,7 @@ mod event;
 mod lack;
 mod logs;
 mod manifest_url;
+mod metrics;
 mod network;
 mod network_keys;
 mod node_role;

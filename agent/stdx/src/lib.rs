@@ -1,5 +1,5 @@
 //! Words every crate shares: back-off, error chains, quotes, bounded containers, documents read with precise errors,
-//! histograms, names of sockets.
+//! histograms and the text that shows them, names of sockets.
 //!
 //! Nothing here knows the domain, a clock, a file or a socket. Randomness and time are arguments.
 
@@ -8,6 +8,7 @@
 mod backoff;
 mod chain;
 pub mod document;
+pub mod exposition;
 mod hex;
 mod histogram;
 mod number;

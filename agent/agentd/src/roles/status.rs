@@ -31,6 +31,11 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     Ok(if status.ready { ExitCode::SUCCESS } else { ExitCode::from(NOT_READY) })
 }
 
+/// `keelson metrics`
+pub(crate) fn metrics(target: &Target) -> Result<()> {
+    target.tell(WITHIN, async |machine| machine.get_metrics(()).await)
+}
+
 /// `keelson crash`
 pub(crate) fn crash(target: &Target) -> Result<()> {
     target.tell(WITHIN, async |machine| machine.get_crash(()).await)

@@ -10,7 +10,7 @@ pub(crate) enum Whose {
     Ours,
 }
 
-/// What a list is asked for in.
+/// What is asked for: how a list or a watch tells its objects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Form {
     Json,
@@ -20,6 +20,8 @@ pub(crate) enum Form {
 
 impl Form {
     pub(crate) const ALL: [Self; 3] = [Self::Json, Self::Protobuf, Self::Table];
+    /// In which clients watch: people's programs, and Kubernetes' own.
+    pub(crate) const WATCHED: [Self; 2] = [Self::Json, Self::Protobuf];
 
     /// As a client asks for it.
     pub(crate) fn accept(self) -> &'static str {
@@ -44,8 +46,8 @@ pub(crate) enum Figure {
     List(Form),
     ListMemory(Form),
     IdleWatcher,
-    Events,
-    Bursts,
+    Events(Form),
+    Bursts(Form),
 }
 
 /// What is promised of a figure.
@@ -73,8 +75,10 @@ impl Figure {
             Self::List(form) => return (format!("listed pods per CPU second, {form:?}"), TimesUpstream(10.0)),
             Self::ListMemory(form) => return (format!("memory of a list under way, {form:?}, KB"), AtMost(1024.0)),
             Self::IdleWatcher => ("memory per idle watcher, KB", AtMost(20.0)),
-            Self::Events => ("watched events per CPU second", TimesUpstream(5.0)),
-            Self::Bursts => ("watched events of bursts per CPU second", TimesUpstream(10.0)),
+            Self::Events(form) => return (format!("watched events per CPU second, {form:?}"), TimesUpstream(5.0)),
+            Self::Bursts(form) => {
+                return (format!("watched events of bursts per CPU second, {form:?}"), TimesUpstream(10.0));
+            }
         };
         (what.to_owned(), goal)
     }

@@ -23,6 +23,7 @@ use crate::answer::{Body, STATUS};
 use crate::app::{App, Call};
 use crate::cache::{Change, Event, Listener, Object, Objects, Selection, Storage};
 use crate::codec::{self, Renderer};
+use crate::ending::WatchToken;
 use crate::flow::{Place, Watching};
 use crate::metrics::{Histogram, Requests};
 use crate::negotiate::{Accept, Encoding, Form};
@@ -84,6 +85,8 @@ struct Watcher {
     sizes: Arc<Histogram>,
     /// Counts this watch for those who write.
     _watching: Option<Watching>,
+    /// ... and for the server's end.
+    _ending: WatchToken,
 }
 
 pub(super) async fn watch(call: &Call) -> Result<Response<Body>> {
@@ -134,8 +137,8 @@ pub(super) async fn watch(call: &Call) -> Result<Response<Body>> {
         place: call.place.lock().take(),
         sizes: call.app.metrics.watched(call.kind),
         _watching: call.app.flows.watchers().begin(&call.info, &call.query),
+        _ending: call.app.ending.watch(),
     };
-    call.app.ending.begin_watch();
     // Boxed, since the stream moves its state with every frame.
     let frames = futures::stream::unfold(Box::new(watcher), |mut w| async { w.next().await.map(|frame| (frame, w)) });
     let body = StreamBody::new(frames.map(|bytes| Ok(Frame::data(bytes)))).boxed_unsync();
@@ -255,12 +258,6 @@ impl Alarm {
         }
         self.waker = Some(cx.waker().clone());
         self.sleep.as_mut().poll(cx)
-    }
-}
-
-impl Drop for Watcher {
-    fn drop(&mut self) {
-        self.app.ending.end_watch();
     }
 }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use cri::v1;
 use http::{Response, StatusCode};
+use stdx::exposition::MEDIA_TYPE;
 
 use super::Server;
 use super::body::{Answer, whole};
@@ -12,9 +13,6 @@ use super::usage::PodUsage;
 use crate::clock;
 use crate::observed::Nanos;
 use crate::probe_counts::{BUCKETS_MILLIS, Counts, Series};
-
-/// The format's media type.
-const KIND: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// A page of metrics.
 #[derive(Default)]
@@ -57,7 +55,7 @@ impl Page {
     }
 
     pub(super) fn answer(self) -> Response<Answer> {
-        whole(StatusCode::OK, KIND, self.0.into())
+        whole(StatusCode::OK, MEDIA_TYPE, self.0.into())
     }
 }
 

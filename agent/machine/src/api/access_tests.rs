@@ -12,6 +12,7 @@ use tonic::client::Grpc;
 use tonic::transport::Channel;
 use tonic::{Code, Request};
 use tonic_prost::ProstCodec;
+use tower::Service as _;
 
 use super::wire::{Pair, authority, caller, dialer, issue, speak};
 use super::*;
@@ -112,6 +113,38 @@ async fn every_call_is_refused_to_all_but_its_roles() {
     }
     let nobody = connect(address, &ca, Some(&nobody[0])).await.unwrap();
     assert_eq!(call(nobody, "/GetStatus").await, Ok(Code::PermissionDenied), "nobody learns what there is");
+    shutdown.trigger();
+}
+
+/// What a plain request for `/metrics` is answered.
+async fn metrics(mut channel: Channel, method: http::Method) -> (http::StatusCode, String) {
+    let request = http::Request::builder().method(method).uri("/metrics").body(tonic::body::Body::empty()).unwrap();
+    std::future::poll_fn(|cx| channel.poll_ready(cx)).await.unwrap();
+    let (head, body) = channel.call(request).await.unwrap().into_parts();
+    let text = body.collect().await.unwrap().to_bytes();
+    (head.status, String::from_utf8(text.to_vec()).unwrap())
+}
+
+#[tokio::test]
+async fn monitoring_reads_with_a_reader_s_certificate() {
+    let folder = tempfile::tempdir().unwrap();
+    let shutdown = Shutdown::new();
+    let (address, ca) = machine(folder.path(), &shutdown).await;
+    let ask = async |group: Option<&str>, method| {
+        let pair = issue(&ca, group, Usage::ClientAuth);
+        metrics(connect(address, &ca, Some(&pair)).await.unwrap(), method).await
+    };
+    let (status, text) = ask(Some(Role::Reader.group()), http::Method::GET).await;
+    assert_eq!(status, http::StatusCode::OK, "{text}");
+    assert!(text.contains("\nkeelson_machine_info{hostname=\"m1\""), "{text}");
+    // There is no runtime and no etcd here, and the rest is told all the same.
+    assert!(text.contains("\nkeelson_part_up{part=\"status\"} 1\n"), "{text}");
+    let (status, _) = ask(Some(Role::Operator.group()), http::Method::POST).await;
+    assert_eq!(status, http::StatusCode::METHOD_NOT_ALLOWED);
+    for group in [None, Some("system:nodes"), Some(Role::Backup.group())] {
+        let (status, text) = ask(group, http::Method::GET).await;
+        assert!(status == http::StatusCode::FORBIDDEN && !text.contains("keelson_"), "{group:?}: {status} {text}");
+    }
     shutdown.trigger();
 }
 

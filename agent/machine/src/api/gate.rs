@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::header::CONTENT_TYPE;
+use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use machine_api::machine_server::MachineServer;
@@ -24,6 +25,10 @@ const REFLECTION: Call = Call {
     before_manifest: false,
     is_upload: true,
 };
+
+/// Where whoever speaks no gRPC gets what [`METRICS_CALL`] tells.
+const METRICS: &str = "/metrics";
+const METRICS_CALL: &str = "/keelson.machine.v1.Machine/GetMetrics";
 
 /// How long a caller waits, in gRPC's words.
 const PATIENCE: &str = "grpc-timeout";
@@ -59,6 +64,9 @@ fn parse_patience(text: &str) -> Option<Duration> {
 }
 
 async fn dispatch(caller: Caller, server: Arc<Server>, request: Request<Incoming>) -> Response<Body> {
+    if request.uri().path() == METRICS {
+        return metrics(&caller, &server, request.method()).await;
+    }
     let call = match admit(&caller, request.uri().path()) {
         Ok(call) => call,
         Err(refused) => return refused.into_http(),
@@ -83,6 +91,19 @@ async fn dispatch(caller: Caller, server: Arc<Server>, request: Request<Incoming
         machine.max_decoding_message_size(MESSAGE_BYTES).call(request).await
     };
     answered.unwrap_or_else(|never| match never {})
+}
+
+/// What monitoring reads, for a plain request.
+async fn metrics(caller: &Caller, server: &Server, method: &Method) -> Response<Body> {
+    let (status, text) = match admit(caller, METRICS_CALL) {
+        Err(refused) => (StatusCode::FORBIDDEN, refused.message().to_owned() + "\n"),
+        Ok(_) if method != Method::GET => (StatusCode::METHOD_NOT_ALLOWED, "GET alone is served here\n".to_owned()),
+        Ok(_) => (StatusCode::OK, crate::metrics::page(server).await),
+    };
+    let mut answer = Response::new(Body::new(Full::new(Bytes::from(text))));
+    *answer.status_mut() = status;
+    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(stdx::exposition::MEDIA_TYPE));
+    answer
 }
 
 /// The call at a path, if this caller may make it.

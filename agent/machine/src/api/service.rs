@@ -56,6 +56,10 @@ impl Machine for Session {
         self.look().await
     }
 
+    async fn get_metrics(&self, _: Request<()>) -> Answer<Text> {
+        text(Ok(crate::metrics::page(&self.server).await))
+    }
+
     async fn get_crash(&self, _: Request<()>) -> Answer<Text> {
         text(look::crash(&self.server))
     }

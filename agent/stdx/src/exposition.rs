@@ -1,9 +1,12 @@
-//! The text format that monitoring reads.
+//! The text format that monitoring reads: Prometheus' exposition format, version 0.0.4.
 
 use std::collections::BTreeSet;
 use std::fmt::{Display, Write as _};
 
-use stdx::Histogram;
+use crate::Histogram;
+
+/// What the text is sent as.
+pub const MEDIA_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// Metrics written out, one family after the other.
 #[derive(Default)]

@@ -8,6 +8,7 @@ use rustls::{ClientConfig, RootCertStore};
 
 use crate::config::{Config, Identity};
 use crate::error::ConfigError;
+use crate::roots::Roots;
 use crate::unverified::AnyCertificate;
 
 /// The TLS configuration that `config` describes.
@@ -20,7 +21,8 @@ pub(crate) fn client_config(config: &Config) -> Result<ClientConfig, ConfigError
         builder.dangerous().with_custom_certificate_verifier(Arc::new(AnyCertificate::new(provider)))
     } else {
         let pem = config.ca_pem.as_deref().ok_or(ConfigError::NoAuthority)?;
-        builder.with_root_certificates(roots(pem)?)
+        let roots = Roots::new(roots(pem)?, provider).ok_or(ConfigError::NoAuthority)?;
+        builder.dangerous().with_custom_certificate_verifier(Arc::new(roots))
     };
     let mut tls = match &config.identity {
         Identity::Certificate { cert_pem, key_pem } => {

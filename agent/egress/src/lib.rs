@@ -23,7 +23,6 @@ mod grpc;
 mod http_connect;
 mod packet;
 mod proxy;
-mod roots;
 mod tls;
 mod tunnel;
 

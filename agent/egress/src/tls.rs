@@ -2,12 +2,10 @@
 
 use std::sync::Arc;
 
-use client::AnyCertificate;
+use client::{AnyCertificate, Roots};
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
-
-use crate::roots::Roots;
 
 /// How servers' certificates are checked.
 pub enum Trust {

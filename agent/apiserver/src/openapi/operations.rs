@@ -230,7 +230,7 @@ impl Target<'_> {
 
     /// `apps_v1`, `rbacAuthorization_v1`.
     fn tag(&self) -> String {
-        format!("{}_{}", group_tag(self.kind.group), self.kind.version)
+        format!("{}_{}", group_tag(self.kind.group), identifier(self.kind.version, false))
     }
 
     fn description(&self, action: Action) -> String {
@@ -281,8 +281,8 @@ impl Target<'_> {
         let namespaced = if self.kind.namespaced && !self.everywhere { "Namespaced" } else { "" };
         let everywhere = if self.everywhere { "ForAllNamespaces" } else { "" };
         let path = if self.goes_on { "WithPath" } else { "" };
-        let (group, version) = (group_name(self.kind.group), capital(self.kind.version));
-        let (kind, sub) = (self.kind.kind, capital(self.subresource));
+        let (group, version) = (group_name(self.kind.group), identifier(self.kind.version, true));
+        let (kind, sub) = (identifier(self.kind.kind, true), capital(self.subresource));
         format!("{word}{group}{version}{before}{namespaced}{kind}{sub}{list}{everywhere}{path}")
     }
 }
@@ -319,21 +319,48 @@ fn with_article(noun: &str) -> String {
 
 /// `RbacAuthorization` for `rbac.authorization.k8s.io`.
 pub(super) fn group_name(group: &str) -> String {
-    if group.is_empty() {
-        return "Core".to_owned();
-    }
-    group.strip_suffix(".k8s.io").unwrap_or(group).split('.').map(capital).collect()
+    identifier(short_name(group), true)
 }
 
 /// `rbacAuthorization` for `rbac.authorization.k8s.io`.
 pub(super) fn group_tag(group: &str) -> String {
-    let name = group_name(group);
-    let mut letters = name.chars();
-    let first = letters.next().map(|c| c.to_ascii_lowercase());
-    first.into_iter().chain(letters).collect()
+    identifier(short_name(group), false)
+}
+
+fn short_name(group: &str) -> &str {
+    if group.is_empty() { "core" } else { group.strip_suffix(".k8s.io").unwrap_or(group) }
+}
+
+/// What of a name may stand in an identifier: its letters and digits, but no digit at the beginning. Letters behind
+/// what is left out are capitals.
+fn identifier(name: &str, is_capital: bool) -> String {
+    let mut is_capital = is_capital;
+    let mut made = String::with_capacity(name.len());
+    for (at, letter) in name.char_indices() {
+        let fits = letter.is_alphabetic() || letter == '_' || (at > 0 && letter.is_numeric());
+        if fits {
+            made.push(if is_capital { letter.to_ascii_uppercase() } else { letter });
+        }
+        is_capital = !fits;
+    }
+    made
 }
 
 pub(super) fn capital(text: &str) -> String {
     let mut letters = text.chars();
     letters.next().map(|c| c.to_ascii_uppercase()).into_iter().chain(letters.as_str().chars()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_identifiers_of_their_letters_and_digits() {
+        let names = ["", "apps", "rbac.authorization.k8s.io", "cert-manager.io", "cluster.x-k8s.io", "3scale.net"];
+        let groups = ["Core", "Apps", "RbacAuthorization", "CertManagerIo", "ClusterXK8sIo", "ScaleNet"];
+        assert_eq!(names.map(group_name), groups);
+        let tags = ["core", "apps", "rbacAuthorization", "certManagerIo", "clusterXK8sIo", "ScaleNet"];
+        assert_eq!(names.map(group_tag), tags);
+    }
 }

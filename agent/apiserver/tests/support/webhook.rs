@@ -10,18 +10,25 @@ use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
 
-/// Answers reviews, which come with the path they were sent to; returns the port and the certificate in PEM. Who gets no
-/// answer is asked to try again at once.
+/// Answers reviews, which come with the path they were sent to; returns the port and the certificate in PEM, which is
+/// all there is to trust: nobody has that of the authority that signed it. Who gets no answer is asked to try again at
+/// once.
 pub(crate) async fn serve(answer: impl Fn(&str, &Value) -> Value + Send + Sync + 'static) -> (u16, String) {
-    let made = rcgen::generate_simple_self_signed(["localhost", "hook.default.svc"].map(str::to_owned)).unwrap();
-    let pem = made.cert.pem();
-    let key = rustls_pki_types::PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
+    let mut authority = rcgen::CertificateParams::default();
+    authority.distinguished_name.push(rcgen::DnType::CommonName, "nobody knows me");
+    authority.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let authority = rcgen::Issuer::new(authority, rcgen::KeyPair::generate().unwrap());
+    let own = rcgen::KeyPair::generate().unwrap();
+    let names = ["localhost", "hook.default.svc"].map(str::to_owned);
+    let made = rcgen::CertificateParams::new(names).unwrap().signed_by(&own, &authority).unwrap();
+    let pem = made.pem();
+    let key = rustls_pki_types::PrivateKeyDer::try_from(own.serialize_der()).unwrap();
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = rustls::ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .unwrap()
         .with_no_client_auth()
-        .with_single_cert(vec![made.cert.der().clone()], key)
+        .with_single_cert(vec![made.der().clone()], key)
         .unwrap();
     let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -1,7 +1,8 @@
 //! Servers' certificates, checked as Go's library does.
 //!
-//! Who makes a certificate for one webhook often lets it sign itself, and says that it is an authority, too. The
-//! verifier here refuses authorities as servers; Go's takes one that is itself among those that are trusted.
+//! Who makes a certificate for one webhook often lets it sign itself, says that it is an authority, too, or gives the
+//! certificate itself as the authority, whoever signed it. The verifier here refuses all of these; Go's takes whatever
+//! is itself among those that are trusted.
 
 use std::sync::Arc;
 
@@ -10,19 +11,20 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::crypto::CryptoProvider;
 use rustls::server::ParsedCertificate;
 use rustls::{CertificateError, DigitallySignedStruct, RootCertStore, SignatureScheme};
-use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use x509_parser::prelude::{ASN1Time, FromDer as _, X509Certificate};
 
-/// Certificates by these authorities, and the authorities' own.
+/// Takes certificates that these authorities signed, and the authorities' own.
 #[derive(Debug)]
-pub(super) struct Roots {
+pub struct Roots {
     roots: Arc<RootCertStore>,
     usual: Arc<WebPkiServerVerifier>,
 }
 
 impl Roots {
-    /// None if nobody is trusted.
-    pub(super) fn new(roots: RootCertStore, provider: Arc<CryptoProvider>) -> Option<Self> {
+    /// None if nobody is trusted. Signatures are checked by the algorithms of `provider`.
+    #[must_use]
+    pub fn new(roots: RootCertStore, provider: Arc<CryptoProvider>) -> Option<Self> {
         let roots = Arc::new(roots);
         let usual = WebPkiServerVerifier::builder_with_provider(roots.clone(), provider).build().ok()?;
         Some(Self { roots, usual })
@@ -63,13 +65,10 @@ impl ServerCertVerifier for Roots {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        let found = self.usual.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
-        match found {
-            Err(rustls::Error::InvalidCertificate(CertificateError::Other(_))) if self.has(end_entity) => {
-                verify_own(end_entity, server_name, now)
-            }
-            found => found,
+        if self.has(end_entity) {
+            return verify_own(end_entity, server_name, now);
         }
+        self.usual.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
     }
 
     fn verify_tls12_signature(
@@ -99,12 +98,25 @@ impl ServerCertVerifier for Roots {
 mod tests {
     use super::*;
 
+    fn params(change: impl FnOnce(&mut rcgen::CertificateParams)) -> rcgen::CertificateParams {
+        let mut params = rcgen::CertificateParams::new(["a.example".to_owned()]).unwrap();
+        change(&mut params);
+        params
+    }
+
     /// A certificate that signs itself for `a.example`, changed a little.
     fn own(change: impl FnOnce(&mut rcgen::CertificateParams)) -> CertificateDer<'static> {
-        let mut params = rcgen::CertificateParams::new(["a.example".to_owned()]).unwrap();
-        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        let mut params = params(|params| params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained));
         change(&mut params);
         params.self_signed(&rcgen::KeyPair::generate().unwrap()).unwrap().der().clone()
+    }
+
+    /// One that an authority signs which nobody knows.
+    fn signed(change: impl FnOnce(&mut rcgen::CertificateParams)) -> CertificateDer<'static> {
+        let mut authority = params(|params| params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained));
+        authority.distinguished_name.push(rcgen::DnType::CommonName, "authority");
+        let issuer = rcgen::Issuer::new(authority, rcgen::KeyPair::generate().unwrap());
+        params(change).signed_by(&rcgen::KeyPair::generate().unwrap(), &issuer).unwrap().der().clone()
     }
 
     fn verify(trusted: &CertificateDer<'static>, shown: &CertificateDer<'_>, name: &str) -> Result<(), rustls::Error> {
@@ -121,6 +133,16 @@ mod tests {
         verify(&certificate, &certificate, "a.example").unwrap();
         let server_auth = own(|params| params.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ServerAuth]);
         verify(&server_auth, &server_auth, "a.example").unwrap();
+    }
+
+    #[test]
+    fn a_certificate_that_is_trusted_needs_no_authority() {
+        let certificate = signed(|_| {});
+        verify(&certificate, &certificate, "a.example").unwrap();
+        assert!(verify(&certificate, &signed(|_| {}), "a.example").is_err());
+        assert!(verify(&certificate, &certificate, "b.example").is_err());
+        let old = signed(|params| params.not_after = rcgen::date_time_ymd(2001, 1, 1));
+        assert!(verify(&old, &old, "a.example").is_err());
     }
 
     #[test]

@@ -132,8 +132,8 @@ async fn root_paths(app: &App) -> Vec<String> {
             paths.push(group.to_owned());
         }
     }
-    let has_plugins = app.cache.store().is_encrypted_by_others();
-    paths.extend(health::ENDPOINTS.into_iter().flat_map(|endpoint| health::paths(endpoint, has_plugins)));
+    let extras = health::Extras::of(app);
+    paths.extend(health::ENDPOINTS.into_iter().flat_map(|endpoint| health::paths(endpoint, extras)));
     paths.extend(OTHERS.into_iter().chain(zpages::paths(app)).map(str::to_owned));
     paths.sort();
     paths.dedup();

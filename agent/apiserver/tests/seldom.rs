@@ -222,7 +222,8 @@ async fn odd_paths_lead_where_upstreams_do() {
 async fn where_nothing_is_served_no_method_is_refused() {
     let shutdown = lifecycle::Shutdown::new();
     let server = server(&shutdown).await;
-    let methods = [Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE, Method::OPTIONS, Method::HEAD];
+    let methods =
+        [Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE, Method::OPTIONS, Method::HEAD];
     for path in [
         "/api/v1/pods/x",
         "/api/v1/pods/x/status",
@@ -254,7 +255,9 @@ async fn old_paths_of_watches_are_for_watching_what_they_name() {
     let server = server(&shutdown).await;
     pod(&server, "x", json!({})).await;
     let old = "/api/v1/watch/namespaces/default/pods/x";
-    for path in [old, "/api/v1/watch/namespaces/default/pods", "/api/v1/watch/namespaces/default", "/api/v1/watch/nodes"] {
+    for path in
+        [old, "/api/v1/watch/namespaces/default/pods", "/api/v1/watch/namespaces/default", "/api/v1/watch/nodes"]
+    {
         for method in [Method::POST, Method::PUT, Method::PATCH, Method::DELETE, Method::HEAD] {
             assert_eq!(page(&server, method.clone(), path, JSON).await.0, 405, "{method} {path}");
         }

@@ -42,34 +42,21 @@ pub fn note_deprecated(call: &Call) {
 
 /// Hands a request on a resource to its handler.
 pub async fn dispatch(call: &Call, parts: Parts, body: Body) -> Result<Response<Body>> {
-    check_scope(call)?;
     if crate::custom::is_custom(call.kind) {
         return custom(call, parts, body).await;
     }
-    let proxies = call.info.subresource == "proxy";
-    if !proxies && (call.info.path.contains("//") || call.info.name.contains('/')) {
+    if !is_path(call) {
         return Err(Failure::no_such_path());
     }
-    if !proxies && parts.method == Method::HEAD {
-        return Err(Failure::method_not_allowed());
-    }
-    if matches!(call.info.verb, "update" | "patch") && call.info.name.is_empty() {
+    if !may_have(call, &parts.method) {
         return Err(Failure::method_not_allowed());
     }
     if !call.kind.deprecation.is_empty() {
         call.warn(call.kind.deprecation);
         note_deprecated(call);
     }
-    // Nothing is served any more at the paths where proxies once were.
-    if call.info.verb == "proxy" || call.info.is_old_watch && !is_watchable(call) {
-        return Err(Failure::no_such_path());
-    }
     if !call.info.subresource.is_empty() {
         return subresource::dispatch(call, parts, body).await;
-    }
-    // What is only ever created has no names.
-    if call.kind.etcd_prefix.is_empty() && !call.kind.has_verb("get") && !call.info.name.is_empty() {
-        return Err(Failure::no_such_path());
     }
     if !call.kind.has_verb(call.info.verb) {
         let is_watch = call.info.verb == "watch" && call.kind.has_verb("list");
@@ -79,15 +66,16 @@ pub async fn dispatch(call: &Call, parts: Parts, body: Body) -> Result<Response<
             Failure::method_not_allowed()
         });
     }
-    if parts.method == Method::POST && !call.info.name.is_empty() {
-        return Err(Failure::method_not_allowed());
-    }
     by_verb(call, parts, body, Failure::method_not_allowed).await
 }
 
 /// Hands a request on a custom resource to its handler: what serves those looks at nothing but the verb.
 async fn custom(call: &Call, parts: Parts, body: Body) -> Result<Response<Body>> {
     let verb = call.info.verb;
+    let is_list = matches!(verb, "list" | "watch");
+    if is_in_namespace(call) && !call.kind.namespaced || !is_scoped(call) && !is_list {
+        return Err(call.no_such_resource());
+    }
     if !call.info.subresource.is_empty() {
         return subresource::of_custom(call, parts, body).await;
     }
@@ -122,28 +110,53 @@ async fn watched(call: &Call, mut parts: Parts) -> Result<Response<Body>> {
     Ok(answer)
 }
 
-/// Objects in namespaces are written below one; others are not.
-fn check_scope(call: &Call) -> Result<()> {
-    let in_namespace = !call.info.namespace.is_empty() && call.kind.plural != "namespaces";
-    match (call.kind.namespaced, in_namespace) {
-        (false, true) => Err(call.no_such_resource()),
-        (true, false) if crate::custom::is_custom(call.kind) && !matches!(call.info.verb, "list" | "watch") => {
-            Err(call.no_such_resource())
-        }
-        // What is only ever created has no place but in a namespace.
-        (true, false) if !call.kind.has_verb("list") => Err(Failure::no_such_path()),
-        (true, false) if !matches!(call.info.verb, "list" | "watch" | "create") => Err(Failure::method_not_allowed()),
-        (true, false) if call.info.verb == "create" && !call.info.name.is_empty() => Err(Failure::no_such_path()),
-        (true, false) if call.info.verb == "create" => Err(Failure::method_not_allowed()),
-        _ => Ok(()),
-    }
+/// Whether the path leads below a namespace.
+fn is_in_namespace(call: &Call) -> bool {
+    !call.info.namespace.is_empty() && call.kind.plural != "namespaces"
 }
 
-/// Whether a path of the old form leads to what can be watched: no part of an object, and no object that is in no
-/// namespace though its kind is.
-fn is_watchable(call: &Call) -> bool {
-    let named = !call.info.name.is_empty() && !call.query.has("fieldSelector");
-    call.info.subresource.is_empty() && !(named && call.kind.namespaced && call.info.namespace.is_empty())
+/// Whether the path names as much as objects of the kind need.
+fn is_scoped(call: &Call) -> bool {
+    !call.kind.namespaced || is_in_namespace(call)
+}
+
+/// Whether anything is served at the path of a request on one of the server's own kinds, by whatever method.
+fn is_path(call: &Call) -> bool {
+    let (info, kind) = (&call.info, call.kind);
+    let proxies = info.subresource == "proxy";
+    let is_plain = proxies || !info.path.contains("//") && !info.name.contains('/');
+    // Nothing is served any more at the paths where proxies once were.
+    if !is_plain || info.verb == "proxy" || is_in_namespace(call) && !kind.namespaced {
+        return false;
+    }
+    // Lists may have their name from a selector.
+    let is_collection = info.name.is_empty() || !info.is_old_watch && matches!(info.verb, "list" | "watch");
+    if info.is_old_watch {
+        return info.subresource.is_empty() && kind.has_verb("watch") && (is_collection || is_scoped(call));
+    }
+    if is_collection {
+        return is_scoped(call) || kind.has_verb("list");
+    }
+    // What is only ever created has no names.
+    is_scoped(call)
+        && match info.subresource.as_str() {
+            "" => kind.has_verb("get"),
+            part => kind.subresource(part).is_some() && (proxies || info.rest.is_empty()),
+        }
+}
+
+/// Whether a path that leads somewhere may be asked for by this method.
+fn may_have(call: &Call, method: &Method) -> bool {
+    let info = &call.info;
+    let is_object = !info.name.is_empty();
+    match *method {
+        Method::HEAD => info.subresource == "proxy",
+        Method::GET => true,
+        _ if info.is_old_watch || !is_scoped(call) => false,
+        Method::PUT | Method::PATCH => is_object,
+        Method::POST => !is_object || !info.subresource.is_empty(),
+        _ => true,
+    }
 }
 
 /// A whole body, up to the limit.

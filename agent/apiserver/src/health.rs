@@ -47,6 +47,8 @@ const ENCRYPTION: &[Check] = &[("kms-providers", Asks::Encryption)];
 const READY: &[Check] =
     &[("ping", Asks::Nothing), ("log", Asks::Nothing), ("etcd", Asks::Store), ("etcd-readiness", Asks::StoreReady)];
 const SYNCED: &[Check] = &[("informer-sync", Asks::Caches)];
+/// That the certificate for aggregated servers is read again when it changes.
+const RELOADS: &str = "poststarthook/aggregator-reload-proxy-client-cert";
 const STEPS: &[Check] = &[
     ("poststarthook/start-apiserver-admission-initializer", Asks::Caches),
     ("poststarthook/generic-apiserver-start-informers", Asks::Caches),
@@ -69,7 +71,7 @@ const STEPS: &[Check] = &[
     ("poststarthook/priority-and-fairness-config-producer", Asks::Start),
     ("poststarthook/bootstrap-controller", Asks::Start),
     ("poststarthook/start-kubernetes-service-cidr-controller", Asks::Start),
-    ("poststarthook/aggregator-reload-proxy-client-cert", Asks::Nothing),
+    (RELOADS, Asks::Nothing),
     ("poststarthook/start-kube-aggregator-informers", Asks::Caches),
     ("poststarthook/apiservice-status-local-available-controller", Asks::Start),
     ("poststarthook/apiservice-status-remote-available-controller", Asks::Start),
@@ -85,15 +87,33 @@ const LAST: &[Check] = &[("shutdown", Asks::Running)];
 /// The endpoints.
 pub const ENDPOINTS: [&str; 3] = ["healthz", "livez", "readyz"];
 
-fn checks(endpoint: &str, has_plugins: bool) -> impl Iterator<Item = &'static Check> {
+/// What checks there are only for servers that have it.
+#[derive(Clone, Copy, Debug)]
+pub struct Extras {
+    /// Plugins that encrypt.
+    plugins: bool,
+    /// A certificate that aggregated servers are shown.
+    certificate: bool,
+}
+
+impl Extras {
+    /// Those of this server.
+    #[must_use]
+    pub fn of(app: &App) -> Self {
+        Self { plugins: app.cache.store().is_encrypted_by_others(), certificate: app.config.proxy_client.is_some() }
+    }
+}
+
+fn checks(endpoint: &str, extras: Extras) -> impl Iterator<Item = &'static Check> {
     let (first, synced, last) = if endpoint == "readyz" { (READY, SYNCED, LAST) } else { (LIVE, &[][..], &[][..]) };
-    let encryption = if has_plugins && endpoint != "livez" { ENCRYPTION } else { &[] };
-    first.iter().chain(encryption).chain(synced).chain(STEPS).chain(last)
+    let encryption = if extras.plugins && endpoint != "livez" { ENCRYPTION } else { &[] };
+    let steps = STEPS.iter().filter(move |(name, _)| extras.certificate || *name != RELOADS);
+    first.iter().chain(encryption).chain(synced).chain(steps).chain(last)
 }
 
 /// The paths of an endpoint and its checks.
-pub fn paths(endpoint: &str, has_plugins: bool) -> impl Iterator<Item = String> {
-    let checks = checks(endpoint, has_plugins).map(move |(name, _)| format!("/{endpoint}/{name}"));
+pub fn paths(endpoint: &str, extras: Extras) -> impl Iterator<Item = String> {
+    let checks = checks(endpoint, extras).map(move |(name, _)| format!("/{endpoint}/{name}"));
     std::iter::once(format!("/{endpoint}")).chain(checks)
 }
 
@@ -173,7 +193,7 @@ pub async fn serve(app: &App, path: &str, query: &Query) -> Response<Body> {
     let path = path.trim_start_matches('/');
     let (first, single) = path.split_once('/').unwrap_or((path, ""));
     let Some(endpoint) = ENDPOINTS.into_iter().find(|known| *known == first) else { return answer::no_page() };
-    let checks = || checks(endpoint, app.cache.store().is_encrypted_by_others());
+    let checks = || checks(endpoint, Extras::of(app));
     if !single.is_empty() {
         let Some(check) = checks().find(|(name, _)| *name == single) else { return answer::no_page() };
         return alone(&Seen::of(app, |asks| asks == check.1).await, endpoint, check);
@@ -259,10 +279,10 @@ mod tests {
         }
     }
 
-    /// What a server with plugins says.
+    /// What a server with everything says.
     fn report(endpoint: &str, query: &Query, seen: &Seen) -> (String, bool) {
         let excluded: BTreeSet<String> = query.all("exclude").into_iter().collect();
-        let judged = judge(checks(endpoint, true), seen, endpoint, &excluded);
+        let judged = judge(checks(endpoint, Extras { plugins: true, certificate: true }), seen, endpoint, &excluded);
         super::report(endpoint, query, &judged, excluded)
     }
 
@@ -293,6 +313,17 @@ mod tests {
         }
         let (text, healthy) = report("livez", &Query::default(), &Seen { start: false, ..seen() });
         assert!(!healthy && text.contains("[-]poststarthook/rbac/bootstrap-roles failed"), "{text}");
+    }
+
+    #[test]
+    fn nothing_is_checked_that_is_not_there() {
+        for (extras, expected) in [(true, 1), (false, 0)] {
+            let extras = Extras { plugins: extras, certificate: extras };
+            for (check, endpoint) in [("kms-providers", "readyz"), (RELOADS, "livez"), (RELOADS, "healthz")] {
+                let path = format!("/{endpoint}/{check}");
+                assert_eq!(paths(endpoint, extras).filter(|known| *known == path).count(), expected, "{path}");
+            }
+        }
     }
 
     #[test]

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::answer::{self, Body};
 use crate::app::App;
-use crate::negotiate::{Accept, Encoding};
+use crate::negotiate::{self, Accept, Encoding};
 use crate::request::{Query, RequestInfo};
 use crate::status::{Failure, Result};
 use crate::{codec, describe, discovery, health, zpages};
@@ -42,7 +42,7 @@ pub async fn serve(
         _ if checks_health => Ok(health::serve(app, path, query).await),
         "version" if path == "/version" => {
             only_get(parts)?;
-            if !crate::negotiate::takes_json(&parts.headers) {
+            if !negotiate::takes_json(&parts.headers) {
                 return Err(Failure::no_representation_but(&["application/json"]));
             }
             Ok(answer::indented(StatusCode::OK, &version()))
@@ -58,7 +58,7 @@ pub async fn serve(
             Ok(zpages::debug_flags(app, parts, path, body).await)
         }
         "debug" => Ok(debug(app, path)),
-        "api" | "apis" => discover(app, parts, info),
+        "api" | "apis" => discover(app, parts, info, negotiate::is_pretty(&parts.headers, query)),
         "openapi" if describe::is(path) => Ok(describe::serve(app, parts, &info.path, query)),
         ".well-known" | "openid" => {
             let found = app.access.openid(&app.config, path).ok_or_else(Failure::no_such_path)?;
@@ -132,15 +132,15 @@ async fn root_paths(app: &App) -> Vec<String> {
             paths.push(group.to_owned());
         }
     }
-    let has_plugins = app.cache.store().is_encrypted_by_others();
-    paths.extend(health::ENDPOINTS.into_iter().flat_map(|endpoint| health::paths(endpoint, has_plugins)));
+    let extras = health::Extras::of(app);
+    paths.extend(health::ENDPOINTS.into_iter().flat_map(|endpoint| health::paths(endpoint, extras)));
     paths.extend(OTHERS.into_iter().chain(zpages::paths(app)).map(str::to_owned));
     paths.sort();
     paths.dedup();
     paths
 }
 
-fn discover(app: &App, parts: &Parts, info: &RequestInfo) -> Result<Response<Body>> {
+fn discover(app: &App, parts: &Parts, info: &RequestInfo, is_pretty: bool) -> Result<Response<Body>> {
     let path = info.path.trim_end_matches('/');
     let segments: Vec<&str> = path.trim_start_matches('/').split('/').collect();
     // The list of groups has an older form of its own below its path.
@@ -151,7 +151,7 @@ fn discover(app: &App, parts: &Parts, info: &RequestInfo) -> Result<Response<Bod
         if segments[0] == "api" {
             only_get(parts)?;
         }
-        return aggregated(&app.kinds(), parts, encoding, segments[0] == "api");
+        return aggregated(&app.kinds(), parts, (encoding, is_pretty), segments[0] == "api");
     }
     let kinds = &app.kinds();
     let hashes = app.config.features.is_on("StorageVersionHash");
@@ -174,7 +174,7 @@ fn discover(app: &App, parts: &Parts, info: &RequestInfo) -> Result<Response<Bod
     let is_root = segments.as_slice() == ["apis"];
     let accept = Accept::parse(&parts.headers, false).map_err(|failure| match failure.code() {
         // This one is served below the routes of the others, which know no watches.
-        StatusCode::NOT_ACCEPTABLE if is_root => Failure::not_acceptable(&crate::negotiate::MEDIA_TYPES),
+        StatusCode::NOT_ACCEPTABLE if is_root => Failure::not_acceptable(&negotiate::MEDIA_TYPES),
         StatusCode::NOT_ACCEPTABLE if failure.message().contains("Available") => Failure::no_such_representation(),
         _ => failure,
     })?;
@@ -184,28 +184,34 @@ fn discover(app: &App, parts: &Parts, info: &RequestInfo) -> Result<Response<Bod
             let value: Value = serde_json::from_slice(&document.json()).map_err(Failure::internal)?;
             codec::yaml(&value)?
         }
-        Encoding::Json => {
-            let mut text = document.json();
-            text.push(b'\n');
-            text.into()
-        }
+        Encoding::Json => lines(document.json(), accept.pretty || is_pretty),
     };
     Ok(answer::compress(&parts.headers, StatusCode::OK, accept.encoding.media_type(), body))
+}
+
+/// JSON as clients or as people read it.
+fn lines(mut text: Vec<u8>, is_pretty: bool) -> Bytes {
+    if is_pretty {
+        return codec::indent(&text);
+    }
+    text.push(b'\n');
+    text.into()
 }
 
 /// Schema of aggregated discovery.
 const DISCOVERY: &str = "k8s.io.api.apidiscovery.v2.APIGroupDiscoveryList";
 
-fn aggregated(kinds: &[&api::Kind], parts: &Parts, encoding: Encoding, core: bool) -> Result<Response<Body>> {
+fn aggregated(
+    kinds: &[&api::Kind],
+    parts: &Parts,
+    (encoding, is_pretty): (Encoding, bool),
+    core: bool,
+) -> Result<Response<Body>> {
     let list = discovery::aggregated(kinds, core);
     let name = ("apidiscovery.k8s.io/v2", "APIGroupDiscoveryList");
     let body: Bytes = match encoding {
         Encoding::Protobuf => api::envelope::encode_as(name.0, name.1, &list).into(),
-        Encoding::Json => {
-            let mut text = api::transcode::to_json(codec::schema(DISCOVERY), &list, Some(name));
-            text.push(b'\n');
-            text.into()
-        }
+        Encoding::Json => lines(api::transcode::to_json(codec::schema(DISCOVERY), &list, Some(name)), is_pretty),
         Encoding::Yaml => {
             let text = api::transcode::to_json(codec::schema(DISCOVERY), &list, Some(name));
             codec::yaml(&serde_json::from_slice(&text).map_err(Failure::internal)?)?

@@ -72,6 +72,7 @@ async fn respond(app: Arc<App>, request: Request<Body>) -> Response<Body> {
     let limit = if info.is_long_running() { None } else { Some(app.config.request_timeout) };
     let _running = limit.map(|_| app.ending.request());
     let is_interactive = limit.is_none() && verb != "watch";
+    let is_pretty = negotiate::is_pretty(&headers, &query);
     let work = audited::guard(handle(&app, parts, body, (query, info), &mut marks));
     let result = match limit {
         None => work.await,
@@ -87,7 +88,7 @@ async fn respond(app: Arc<App>, request: Request<Body>) -> Response<Body> {
     let mut response = result.unwrap_or_else(|failure| {
         // A client that takes none of our encodings gets what a person reads. A failure has no other form.
         let mut accept = Accept::parse(&headers, false).unwrap_or_else(|_| Accept::fallback(&headers));
-        accept.pretty |= negotiate::is_pretty(&headers, &Query::default());
+        accept.pretty |= is_pretty;
         answer::failure(&failure, accept)
     });
     answer::common_headers(&mut response, &audit_id, &marks.warnings);

@@ -210,7 +210,7 @@ impl RequestInfo {
         self.subresource = own(parts.get(2));
         self.rest = parts.get(3..).unwrap_or_default().join("/");
         self.verb = if old_proxy { "proxy" } else { self.resource_verb(method, legacy_watch, query) };
-        let names = query.get("fieldSelector").contains("metadata.name");
+        let names = !legacy_watch && query.get("fieldSelector").contains("metadata.name");
         // Without selectors that can be read, nothing is known of the names that are asked for.
         if self.name.is_empty()
             && names
@@ -227,7 +227,8 @@ impl RequestInfo {
     fn resource_verb(&self, method: &Method, legacy_watch: bool, query: &Query) -> &'static str {
         let collection = self.name.is_empty();
         match *method {
-            Method::GET | Method::HEAD if legacy_watch => "watch",
+            // To look at is all that such a path is for, and who may do that is what authorization is asked.
+            _ if legacy_watch => "watch",
             Method::GET | Method::HEAD if collection && query.flag("watch") => "watch",
             Method::GET | Method::HEAD if collection => "list",
             Method::GET | Method::HEAD => "get",
@@ -307,8 +308,11 @@ mod tests {
     #[test]
     fn verbs_follow_method_and_query() {
         assert_eq!(parse(&Method::GET, "/api/v1/pods?watch=1").verb, "watch");
-        assert_eq!(parse(&Method::GET, "/api/v1/watch/pods").verb, "watch");
         assert_eq!(parse(&Method::GET, "/api/v1/pods").verb, "list");
+        for method in [Method::GET, Method::HEAD, Method::PUT, Method::DELETE] {
+            assert_eq!(parse(&method, "/api/v1/watch/namespaces/a/pods/b").verb, "watch", "{method}");
+        }
+        assert_eq!(parse(&Method::GET, "/api/v1/watch/pods?fieldSelector=metadata.name%3Dx").name, "");
         assert_eq!(parse(&Method::DELETE, "/api/v1/namespaces/a/pods").verb, "deletecollection");
         assert_eq!(parse(&Method::GET, "/api/v1/pods?fieldSelector=metadata.name%3Dx").name, "x");
         assert_eq!(parse(&Method::GET, "/api/v1/pods?fieldSelector=a%3Db,metadata.name%3Dx,c!%3Dd").name, "x");

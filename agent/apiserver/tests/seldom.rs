@@ -217,3 +217,87 @@ async fn odd_paths_lead_where_upstreams_do() {
     assert_eq!(page(&server, Method::HEAD, "/api", aggregated).await.0, 405);
     shutdown.trigger();
 }
+
+#[tokio::test]
+async fn where_nothing_is_served_no_method_is_refused() {
+    let shutdown = lifecycle::Shutdown::new();
+    let server = server(&shutdown).await;
+    let methods =
+        [Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE, Method::OPTIONS, Method::HEAD];
+    for path in [
+        "/api/v1/pods/x",
+        "/api/v1/pods/x/status",
+        "/apis/apps/v1/deployments/x/scale",
+        "/api/v1/namespaces/default/nodes/x",
+        "/api/v1/namespaces/default/pods/x/nothing",
+        "/api/v1/namespaces/default/pods/x/status/more",
+        "/api/v1/namespaces/default/pods/x/exec/more",
+        "/api/v1/namespaces/default/bindings/x",
+        "/api/v1//pods",
+        "/api/v1/watch/pods/x",
+        "/api/v1/watch/componentstatuses",
+        "/api/v1/watch/namespaces/default/bindings",
+        "/api/v1/watch/namespaces/default/pods/x/status",
+        "/api/v1/proxy/nodes/x",
+    ] {
+        for method in &methods {
+            let is_shortened = path == "/api/v1//pods" && [Method::GET, Method::HEAD].contains(method);
+            let code = page(&server, method.clone(), path, JSON).await.0;
+            assert!(code == 404 || is_shortened, "{method} {path}: {code}");
+        }
+    }
+    shutdown.trigger();
+}
+
+#[tokio::test]
+async fn old_paths_of_watches_are_for_watching_what_they_name() {
+    let shutdown = lifecycle::Shutdown::new();
+    let server = server(&shutdown).await;
+    pod(&server, "x", json!({})).await;
+    let old = "/api/v1/watch/namespaces/default/pods/x";
+    for path in
+        [old, "/api/v1/watch/namespaces/default/pods", "/api/v1/watch/namespaces/default", "/api/v1/watch/nodes"]
+    {
+        for method in [Method::POST, Method::PUT, Method::PATCH, Method::DELETE, Method::HEAD] {
+            assert_eq!(page(&server, method.clone(), path, JSON).await.0, 405, "{method} {path}");
+        }
+    }
+    assert_eq!(ask(&server, Method::GET, &format!("{PODS}/x"), Value::Null).await.0, 200);
+    for selector in ["metadata.name%3Dy", "spec.nodeName%3Dn", "metadata.name!%3Dx"] {
+        let (code, told) = page(&server, Method::GET, &format!("{old}?fieldSelector={selector}"), JSON).await;
+        assert!(code == 400 && told.contains("metadata.name doesn't match requested name"), "{selector}: {told}");
+    }
+    for selector in ["metadata.name%3Dx", "metadata.name%3Dx,spec.nodeName%3D"] {
+        let uri = format!("{old}?timeoutSeconds=1&fieldSelector={selector}");
+        let (code, told) = page(&server, Method::GET, &uri, JSON).await;
+        assert!(code == 200 && told.contains("\"ADDED\""), "{selector}: {told}");
+    }
+    shutdown.trigger();
+}
+
+#[tokio::test]
+async fn people_read_everything_in_lines() {
+    let shutdown = lifecycle::Shutdown::new();
+    let server = server(&shutdown).await;
+    let aggregated = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
+    for (path, accept) in [
+        ("/api", JSON),
+        ("/apis", JSON),
+        ("/apis", aggregated),
+        ("/apis/apps", JSON),
+        ("/apis/apps/v1", JSON),
+        (NAMESPACE, JSON),
+        ("/api/v1/namespaces/none", JSON),
+        ("/api/v1/nothing", JSON),
+        ("/api/v1/pods?limit=x", JSON),
+    ] {
+        let mark = if path.contains('?') { '&' } else { '?' };
+        let (_, plain) = page(&server, Method::GET, &format!("{path}{mark}pretty=0"), accept).await;
+        let (_, indented) = page(&server, Method::GET, &format!("{path}{mark}pretty=1"), accept).await;
+        assert!(plain.find('\n') == Some(plain.len() - 1) && plain.ends_with("}\n"), "{path}: {plain}");
+        assert!(indented.starts_with("{\n  \"") && indented.ends_with("\n}"), "{path}: {indented}");
+        let read = |text: &str| serde_json::from_str::<Value>(text).unwrap();
+        assert_eq!(read(&plain), read(&indented), "{path}");
+    }
+    shutdown.trigger();
+}

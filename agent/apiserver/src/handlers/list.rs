@@ -62,9 +62,13 @@ pub(super) fn selection(call: &Call, storage: &Storage) -> Result<Selection> {
         fields.iter_mut().filter(|f| !own.contains(f)).for_each(|f| *f = "");
     }
     let mut wanted = call.query.get("fieldSelector").to_owned();
-    // What the old form of a watch names is selected like any other.
-    if call.info.is_old_watch && wanted.is_empty() && !call.info.name.is_empty() {
-        wanted = format!("metadata.name={}", call.info.name);
+    // What the old form of a watch names is selected like any other; who may watch that, may watch nothing else.
+    if call.info.is_old_watch && !call.info.name.is_empty() {
+        if wanted.is_empty() {
+            wanted = format!("metadata.name={}", call.info.name);
+        } else if crate::fields::exact(&wanted, "metadata.name").as_ref() != Some(&call.info.name) {
+            return Err(Failure::bad_request("fieldSelector metadata.name doesn't match requested name"));
+        }
     }
     Selection::parse(call.query.get("labelSelector"), &wanted, call.kind, &fields)
 }

@@ -108,7 +108,7 @@ mod tests {
         let told = plan(&asked, ("m1", &[]), Member::Leaves).unwrap();
         assert!(told.steps[0].contains("leaves etcd") && told.steps.len() == 4, "{told:?}");
         assert!(plan(&asked, ("m1", &[]), Member::Last).unwrap_err().contains("only member"));
-        let forced = ResetRequest { force: true, ..asked };
+        let forced = ResetRequest { force: true, ..asked.clone() };
         assert!(plan(&forced, ("m1", &[]), Member::Last).unwrap().steps[0].contains("is lost"));
         let volume = |name: &str, mounted_at: Option<&str>| VolumeStatus {
             name: name.to_owned(),

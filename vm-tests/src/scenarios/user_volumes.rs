@@ -28,7 +28,8 @@ const NOT_MOUNTED: &str = "VolumeNotMounted";
 const LOOKS: u32 = 10;
 
 pub(super) async fn run(scene: &mut Scene) -> Result<Outcome> {
-    let machine = scene.cluster.master().context("the cluster has no master")?.clone();
+    // Masters take no other pods.
+    let machine = scene.workers()[0].clone();
     let folder = scene.cluster.folder.machine(&machine.name);
     scene.flash(Medium::Disk)?;
     FileDevice::create(&data_disk_of(&folder, PODS), BYTES).context("make a blank disk")?;

@@ -252,7 +252,7 @@ mod tests {
         let table = volume(b"own", 10 * GIB / SECTOR_BYTES, "longhorn").unwrap();
         assert_eq!(names(&table), [(1, "keelson-volume-longhorn", 10238)]);
         let partition = &table.partitions[&1];
-        assert!(partition.last <= table.last_usable() && partition.first % ALIGNMENT == 0);
+        assert!(partition.last <= table.last_usable() && partition.first.is_multiple_of(ALIGNMENT));
         assert_eq!((volume_name(partition), partition.attributes), (Some("longhorn"), FRESH));
         // Somebody else's partition of this name is none.
         let foreign = Partition { kind: DATA_KIND, ..partition.clone() };

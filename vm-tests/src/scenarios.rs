@@ -366,7 +366,7 @@ pub const SCENARIOS: &[Scenario] = &[
         about: "further disks become volumes for pods; power cuts, other orders, missing and foreign disks lose nothing",
         providers: QEMU,
         masters: 1,
-        workers: 1,
+        workers: 0,
         run: |scene| Box::pin(user_volumes::run(scene)),
     },
     Scenario {

@@ -28,8 +28,7 @@ const NOT_MOUNTED: &str = "VolumeNotMounted";
 const LOOKS: u32 = 10;
 
 pub(super) async fn run(scene: &mut Scene) -> Result<Outcome> {
-    // Masters take no other pods.
-    let machine = scene.workers()[0].clone();
+    let machine = scene.cluster.master().context("the cluster has no master")?.clone();
     let folder = scene.cluster.folder.machine(&machine.name);
     scene.flash(Medium::Disk)?;
     FileDevice::create(&data_disk_of(&folder, PODS), BYTES).context("make a blank disk")?;

@@ -200,6 +200,8 @@ pub(super) async fn place_command(api: &Api, node: &str, arguments: &[&str], vol
         "spec": {
             "restartPolicy": "Never",
             "nodeSelector": { "kubernetes.io/hostname": node },
+            // Masters take it, too.
+            "tolerations": [{ "operator": "Exists" }],
             "containers": [{
                 "name": "visitor",
                 "image": SAMPLE_IMAGE,

@@ -93,7 +93,8 @@ impl VolumeError {
                  out of the manifest and wipe its disk (`keelson wipe {machine} DISK`)"
             ),
             Self::Make(_) | Self::Mount(_) => {
-                "see that the disk is whole; it is tried again, also when a disk comes, and at the next start".to_owned()
+                "see that the disk is whole; it is tried again, also when a disk comes, and at the next start"
+                    .to_owned()
             }
         }
     }

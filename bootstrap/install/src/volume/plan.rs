@@ -174,7 +174,8 @@ fn make(
     let made = made.map_err(|why| Denied::Unsure(why.to_owned()))?;
     let key = format!("storage.volumes[{index}].disk");
     let devices: Vec<BlockDevice> = seen.iter().map(|seen| seen.device.clone()).collect();
-    let refused = |device: &BlockDevice| refuse(seen.iter().find(|it| it.device.name == device.name)?, (wanted, volume), given);
+    let refused =
+        |device: &BlockDevice| refuse(seen.iter().find(|it| it.device.name == device.name)?, (wanted, volume), given);
     let chosen = select::choose(&devices, &refused, (&key, &volume.disk));
     // Where it was, if the manifest says of its disk what it said then.
     let before = made.0.get(volume.name.as_str()).filter(|origin| origin.disk == volume.disk.to_string());

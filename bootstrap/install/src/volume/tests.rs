@@ -421,7 +421,11 @@ fn a_volume_that_the_manifest_names_is_wiped_for_no_other() {
     let before = disks.writes();
     let wiped = "disk = \"serial:B1\"\nwipe = true";
     let refused = start(&mut disks, &wanted(&[("a", wiped), ("b", "largest")]));
-    assert!(refused.denied(0).contains("it holds the volume b, which the manifest names, too"), "{}", refused.denied(0));
+    assert!(
+        refused.denied(0).contains("it holds the volume b, which the manifest names, too"),
+        "{}",
+        refused.denied(0)
+    );
     assert_eq!((refused.step(1), disks.writes()), (&Step::Mount, before));
     // Once nobody names it, it may go.
     let wipe = start(&mut disks, &wanted(&[("a", wiped)]));

@@ -212,6 +212,8 @@ pub(super) async fn place_command(api: &Api, node: &str, arguments: &[&str], vol
         },
     });
     if let Some(path) = volume {
+        // The host's folder belongs to root.
+        pod["spec"]["securityContext"] = json!({ "runAsUser": 0 });
         pod["spec"]["volumes"] = json!([{ "name": "volume", "hostPath": { "path": path } }]);
         pod["spec"]["containers"][0]["volumeMounts"] = json!([{ "name": "volume", "mountPath": "/volume" }]);
     }

@@ -18,7 +18,8 @@ const MERGE: &str = "application/merge-patch+json";
 fn definition() -> Value {
     let schema = json!({"type": "object", "properties": {
         "spec": {"type": "object", "required": ["size"], "properties": {
-            "size": {"type": "integer", "minimum": 1}, "color": {"type": "string", "default": "red"}, "ratio": {"type": "number"}}},
+            "size": {"type": "integer", "minimum": 1}, "color": {"type": "string", "default": "red"}, "ratio": {"type": "number"},
+            "steps": {"type": "array", "items": {"type": "object", "properties": {"name": {"type": "string"}}}}}},
         "status": {"type": "object", "properties": {"ready": {"type": "boolean"}}}}});
     json!({"metadata": {"name": "foos.example.com"}, "spec": {"group": "example.com", "scope": "Namespaced",
     "names": {"plural": "foos", "kind": "Foo", "shortNames": ["f"]},
@@ -88,6 +89,21 @@ async fn scales_of_custom_resources_are_not_applied_and_have_tables_of_their_own
     let table: Value = serde_json::from_slice(&response.into_body().collect().await.unwrap().to_bytes()).unwrap();
     assert_eq!(table["columnDefinitions"][1]["description"], "Number of desired replicas");
     assert_eq!((&table["columnDefinitions"][3]["type"], &table["rows"][0]["cells"][1]), (&"date".into(), &2.into()));
+    shutdown.trigger();
+}
+
+#[tokio::test]
+async fn applied_lists_that_are_one_value_are_looked_into() {
+    let shutdown = lifecycle::Shutdown::new();
+    let server = server(&shutdown).await;
+    define(&server).await;
+    let steps = json!([{"name": "a"}, {"name": "b", "nope": 1}]);
+    let wanted = foo(json!({"size": 1, "steps": steps}));
+    let uri = format!("{FOOS}/a?fieldManager=x&force=true");
+    let (code, refused) = send(&server, Method::PATCH, &uri, "application/apply-patch+yaml", wanted).await;
+    let why = "failed to create typed patch object (/a; example.com/v1, Kind=Foo): .spec.steps[1].nope: field not \
+               declared in schema";
+    assert_eq!((code.as_u16(), &refused["message"]), (500, &why.into()));
     shutdown.trigger();
 }
 

@@ -204,7 +204,7 @@ fn configuration(call: &Call, target: managed::Target<'_>, config: Value) -> Res
 /// Fails on what is not in the schema or has another type there.
 fn check_typed(call: &Call, target: managed::Target<'_>, config: &Value) -> Result<()> {
     let Some(why) = managed::misfits(target, config) else { return Ok(()) };
-    let text = format!("failed to create typed patch object ({}): {why}", in_texts(call, config));
+    let text = format!("failed to create typed patch object ({}): {why}", in_texts(call.kind, config));
     Err(Failure::new(StatusCode::INTERNAL_SERVER_ERROR, "", text))
 }
 
@@ -239,12 +239,9 @@ fn custom_configuration(call: &Call, target: managed::Target<'_>, mut config: Va
 }
 
 /// An object that is applied, as error texts name it.
-fn in_texts(call: &Call, config: &Value) -> String {
+fn in_texts(kind: &api::Kind, config: &Value) -> String {
     let text = |pointer: &str| tree::text(config, pointer);
-    let kind = call.kind;
     let (namespace, name) = (text("/metadata/namespace"), text("/metadata/name"));
-    // What a custom resource is in is known from the path by now.
-    let namespace = if crate::custom::is_custom(kind) { call.namespace() } else { namespace };
     format!("{namespace}/{name}; {}, Kind={}", go_version(kind), kind.kind)
 }
 
@@ -277,7 +274,7 @@ fn applied(call: &Call, (config, old): (&Value, Option<&Value>), new: &Value) ->
         let what = if managers.iter().any(|manager| manager["apiVersion"] != *kind.api_version()) {
             String::new()
         } else {
-            format!(" ({}) to proper version", in_texts(call, config))
+            format!(" ({}) to proper version", in_texts(kind, config))
         };
         let text = format!(
             "failed to convert new object{what}: unable to convert unstructured object to {}, Kind={}: {why}",

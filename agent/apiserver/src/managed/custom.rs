@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::schema::{Target, Type};
 use super::set::{Step, path_text};
 use crate::codec;
-use crate::custom;
+use crate::custom::{self, Schema};
 
 /// What does not fit, in the order of the fields.
 pub(super) fn misfits(target: Target<'_>, config: &Value) -> Vec<String> {
@@ -42,11 +42,12 @@ impl Walk {
                     let step = Step::Field(key.into());
                     let below = ty.below(&step);
                     self.path.push(step);
-                    if is_known(ty, key) {
-                        self.value(below, inner);
-                        self.scalar(ty, key, inner);
-                    } else {
+                    if !is_known(ty, key) {
                         self.tell("field not declared in schema");
+                    } else if let Some(schema) = schema_of(ty, key) {
+                        self.by_schema(schema, inner);
+                    } else {
+                        self.value(below, inner);
                     }
                     self.path.pop();
                 }
@@ -91,32 +92,47 @@ impl Walk {
         }
     }
 
-    /// Values of a custom resource that are neither maps nor lists.
-    fn scalar(&mut self, ty: Type<'_>, key: &str, value: &Value) {
-        let schema = match ty {
-            Type::Object(_, true) if matches!(key, "metadata" | "apiVersion" | "kind") => return,
-            Type::Object(schema, _) => schema.below(key).ok().flatten(),
-            Type::Values(schema) => Some(schema),
-            _ => None,
-        };
-        let Some(schema) = schema.filter(|s| !s.int_or_string && !value.is_null()) else { return };
-        match schema.ty {
-            custom::Type::String if !value.is_string() => {
-                self.tell(&format!("expected string, got &value.valueUnstructured{{Value:{value}}}"));
-            }
-            custom::Type::Integer | custom::Type::Number if !value.is_number() => {
-                self.tell(&format!("expected numeric (int or float), got {}", codec::go_type(value)));
-            }
-            custom::Type::Boolean if !value.is_boolean() => {
-                self.tell(&format!("expected boolean, got &{{{}}}", codec::go_map(value)));
-            }
-            custom::Type::Array
-                if matches!(schema.list, custom::List::Unset | custom::List::Atomic) && !value.is_array() =>
-            {
-                self.tell(&format!("expected list, got &{{{}}}", codec::go_map(value)));
-            }
-            _ => {}
+    /// A value of a custom resource: what is one value to those who merge is looked into, too.
+    fn by_schema(&mut self, schema: &Schema, value: &Value) {
+        if value.is_null() || schema.int_or_string {
+            return;
         }
+        match (schema.ty, value) {
+            (custom::Type::String, other) if !other.is_string() => {
+                self.tell(&format!("expected string, got &value.valueUnstructured{{Value:{other}}}"));
+            }
+            (custom::Type::Integer | custom::Type::Number, other) if !other.is_number() => {
+                self.tell(&format!("expected numeric (int or float), got {}", codec::go_type(other)));
+            }
+            (custom::Type::Boolean, other) if !other.is_boolean() => {
+                self.tell(&format!("expected boolean, got &{{{}}}", codec::go_map(other)));
+            }
+            (custom::Type::Array, Value::Array(items)) if is_one_value(&schema.list) => {
+                for (i, item) in items.iter().enumerate() {
+                    self.path.push(Step::Index(i64::try_from(i).unwrap_or(i64::MAX)));
+                    schema.items.iter().for_each(|schema| self.by_schema(schema, item));
+                    self.path.pop();
+                }
+            }
+            (custom::Type::Array, other) if is_one_value(&schema.list) => {
+                self.tell(&format!("expected list, got &{{{}}}", codec::go_map(other)));
+            }
+            _ => self.value(Type::of_parts(schema), value),
+        }
+    }
+}
+
+fn is_one_value(list: &custom::List) -> bool {
+    matches!(list, custom::List::Unset | custom::List::Atomic)
+}
+
+/// The schema that a custom resource's own gives the value of a key.
+fn schema_of<'s>(ty: Type<'s>, key: &str) -> Option<&'s Schema> {
+    match ty {
+        Type::Object(_, true) if matches!(key, "metadata" | "apiVersion" | "kind") => None,
+        Type::Object(schema, _) => schema.below(key).ok().flatten(),
+        Type::Values(schema) => Some(schema),
+        _ => None,
     }
 }
 
@@ -131,7 +147,6 @@ fn is_known(ty: Type<'_>, key: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::custom::Schema;
     use crate::strategy::Part;
     use serde_json::json;
 
@@ -141,11 +156,15 @@ mod tests {
             "foo": {"type": "string"}, "n": {"type": "integer"},
             "ports": {"type": "array", "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["port", "protocol"],
                 "items": {"type": "object", "properties": {"port": {"type": "integer"}, "protocol": {"type": "string", "default": "TCP"}}}},
+            "whole": {"type": "object", "x-kubernetes-map-type": "atomic", "properties": {"a": {"type": "string"}}},
+            "rules": {"type": "array", "items": {"type": "object", "properties": {"on": {"type": "boolean"},
+                "names": {"type": "array", "x-kubernetes-list-type": "set", "items": {"type": "string"}}}}},
             "free": {"type": "object", "x-kubernetes-preserve-unknown-fields": true}}}}}));
         let kind = api::kinds().find(|k| k.plural == "pods").unwrap();
         let target = Target { kind, part: Part::Main, schema: Some(&schema) };
         let config = json!({"apiVersion": "a/v1", "kind": "A", "metadata": {"name": "a", "nope": 1}, "other": 1,
-            "spec": {"foo": 5, "bar": 1, "free": {"x": 1}, "n": "x", "ports": [{"port": 1}, {"port": 1, "protocol": "TCP"}]}});
+            "spec": {"foo": 5, "bar": 1, "free": {"x": 1}, "n": "x", "whole": {"b": 1},
+            "rules": [{"on": true}, {"on": 1, "off": 2, "names": ["a", "a"]}, null], "ports": [{"port": 1}, {"port": 1, "protocol": "TCP"}]}});
         assert_eq!(
             misfits(target, &config),
             [
@@ -155,6 +174,10 @@ mod tests {
                 ".spec.foo: expected string, got &value.valueUnstructured{Value:5}",
                 ".spec.n: expected numeric (int or float), got string",
                 ".spec.ports: duplicate entries for key [port=1,protocol=\"TCP\"]",
+                ".spec.rules[1].names: duplicate entries for key [=\"a\"]",
+                ".spec.rules[1].off: field not declared in schema",
+                ".spec.rules[1].on: expected boolean, got &{1}",
+                ".spec.whole.b: field not declared in schema",
             ]
         );
     }

@@ -110,18 +110,22 @@ impl<'s> Type<'s> {
                 custom::List::Set => Self::Set,
                 custom::List::Unset | custom::List::Atomic => Self::Leaf,
             },
-            (custom::Type::Object | custom::Type::Unset, _) => {
-                if schema.atomic {
-                    Self::Leaf
-                } else if schema.embedded || !schema.properties.is_empty() {
-                    Self::Object(schema, schema.embedded)
-                } else if let Some(values) = schema.values() {
-                    Self::Values(values)
-                } else {
-                    Self::Deduced
-                }
-            }
+            (custom::Type::Object | custom::Type::Unset, _) if schema.atomic => Self::Leaf,
+            (custom::Type::Object | custom::Type::Unset, _) => Self::of_parts(schema),
             _ => Self::Leaf,
+        }
+    }
+
+    /// The same for an object, even one that is one value to those who merge.
+    pub fn of_parts(schema: &'s Schema) -> Self {
+        match schema.ty {
+            custom::Type::Object | custom::Type::Unset => {}
+            _ => return Self::of_schema(schema),
+        }
+        if schema.embedded || !schema.properties.is_empty() {
+            Self::Object(schema, schema.embedded)
+        } else {
+            schema.values().map_or(Self::Deduced, Self::Values)
         }
     }
 

@@ -121,6 +121,21 @@ pub fn number_complaint(kind: &std::num::IntErrorKind) -> &'static str {
     }
 }
 
+/// The shortest path that leads to the same place, without a slash at its end: what Go's library makes of paths that it
+/// joins.
+#[must_use]
+pub fn cleaned(path: &str) -> String {
+    let mut parts: Vec<&str> = Vec::new();
+    for part in path.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => _ = parts.pop(),
+            part => parts.push(part),
+        }
+    }
+    format!("/{}", parts.join("/"))
+}
+
 /// Encodes all but letters, digits, a few signs and those that are plain here.
 #[must_use]
 pub fn percent_encode(text: &str, plain: &[u8]) -> String {

@@ -54,7 +54,7 @@ async fn register(server: &ApiService, (port, pem, asked): &(u16, String, Asked)
     for (plural, path) in [("mutatingwebhookconfigurations", "mutate"), ("validatingwebhookconfigurations", "look")] {
         let hook = json!({"metadata": {"name": path}, "webhooks": [{"name": format!("{path}.example.test"),
             "sideEffects": "None", "admissionReviewVersions": ["v1"], "rules": rules, "matchPolicy": "Equivalent",
-            "clientConfig": {"url": format!("https://localhost:{port}/{path}"),
+            "clientConfig": {"url": format!("https://localhost:{port}//{path}/"),
                 "caBundle": base64::engine::general_purpose::STANDARD.encode(pem)}}]});
         create(server, &format!("{REGISTRATION}/{plural}"), hook).await;
     }

@@ -167,6 +167,11 @@ impl Process {
         self.status().is_some_and(|status| status.is_here)
     }
 
+    /// How often it said that the address came or went.
+    fn events(&self) -> usize {
+        std::fs::read_dir(self.run.path().join("inbox")).unwrap().count()
+    }
+
     fn has(&self, address: IpAddr) -> bool {
         let all = inside(&self.machine, || block_on(async { Netlink::connect().unwrap().addresses().await.unwrap() }));
         all.iter().any(|it| it.net.addr() == address)
@@ -205,32 +210,37 @@ fn one_of_two_has_it(address: &str) {
     until("the first's wish", || a.status().filter(|status| status.why_not.is_empty() && status.holder.is_some()));
     until("one of equals", || (a.is_here() != b.is_here()).then_some(()));
 
-    // Who has lost etcd is better than nobody, and not better than who has it.
-    let poor = || Readiness::Poor("etcd".to_owned());
-    a.ready.send(poor()).unwrap();
-    b.ready.send(poor()).unwrap();
-    until("one of the poor", || (a.is_here() != b.is_here()).then_some(()));
-    b.ready.send(Readiness::Ready).unwrap();
-    until("the better one", || (b.is_here() && !a.is_here()).then_some(()));
+    // Who has lost etcd is better than nobody, and not better than who has it. What a process wrote down last may be of
+    // before it was told: that it gave the address up and took it again is an event for each.
+    a.ready.send(not_ready()).unwrap();
+    until("the second alone", || {
+        let gave_up = a.status()?.why_not.contains("not ready");
+        (gave_up && b.is_here()).then_some(())
+    });
+    let before = b.events();
+    b.ready.send(Readiness::Poor("etcd".to_owned())).unwrap();
+    until("the poor one", || (b.events() >= before + 2 && b.is_here()).then_some(()));
+    a.ready.send(Readiness::Ready).unwrap();
+    until("the better one", || (a.is_here() && !b.is_here()).then_some(()));
 
     // Killed, it leaves the address behind: neighbours are told of the other one, and what is left is taken off. The
-    // first is not its equal until then, and could not have taken the address from it.
-    let killed = b.fall.clone();
-    b.end(&killed);
-    assert!(b.has(address));
-    a.ready.send(Readiness::Ready).unwrap();
-    until("the first again", || a.is_here().then_some(()));
-    until("its neighbours", || (lan.answers(address) == Some(1)).then_some(()));
-    let mut b = Process::start(&second, address, Readiness::Ready);
-    until("the second without it", || (!b.has(address)).then_some(()));
-    until("the second's wish", || b.status().filter(|status| status.holder.is_some() && status.why_not.is_empty()));
+    // other one is not its equal until then, and could not have taken the address from it.
+    let killed = a.fall.clone();
+    a.end(&killed);
+    assert!(a.has(address));
+    b.ready.send(Readiness::Ready).unwrap();
+    until("the second again", || b.is_here().then_some(()));
+    until("its neighbours", || (lan.answers(address) == Some(2)).then_some(()));
+    let mut a = Process::start(&first, address, Readiness::Ready);
+    until("the first without it", || (!a.has(address)).then_some(()));
+    until("the first's wish", || a.status().filter(|status| status.holder.is_some() && status.why_not.is_empty()));
     until("one of equals", || (a.is_here() != b.is_here()).then_some(()));
 
     // A wire that is cut, and an end in order.
-    lan.cut(1);
-    until("the second after the cut", || (lan.answers(address) == Some(2)).then_some(()));
-    until("the first without a signal", || a.status().filter(|status| status.why_not.contains("no signal")));
-    assert!(!a.has(address));
+    lan.cut(2);
+    until("the first after the cut", || (lan.answers(address) == Some(1)).then_some(()));
+    until("the second without a signal", || b.status().filter(|status| status.why_not.contains("no signal")));
+    assert!(!b.has(address));
     for process in [&mut a, &mut b] {
         let shutdown = process.shutdown.clone();
         process.end(&shutdown);

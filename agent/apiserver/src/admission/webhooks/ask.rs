@@ -19,6 +19,7 @@ use crate::answer::{self, Body, BodyError};
 use crate::app::App;
 use crate::backend::{self, Target, Trust};
 use crate::handlers::read_body;
+use crate::request::cleaned;
 use crate::traced;
 
 use super::reply::{self, Answer, Expected};
@@ -78,14 +79,16 @@ impl Client<'_> {
             let proxy = self.app.config.egress.proxy(Selection::ControlPlane);
             let port = uri.port_u16().unwrap_or(443);
             let target = Target { tls: Some((self.tls()?, host.clone())), host, port, proxy };
-            let path = uri.path_and_query().map_or("/", |p| p.as_str()).to_owned();
-            return Ok((target, path.parse().map_err(|_| format!("parse {url:?}"))?, url.to_owned()));
+            let path = cleaned(uri.path());
+            let server = uri.authority().map(ToString::to_string).unwrap_or_default();
+            let place = path.parse().map_err(|_| format!("parse {url:?}"))?;
+            return Ok((target, place, format!("https://{server}{path}")));
         }
         let service = &self.config["service"];
         let text = |key: &str| service[key].as_str().unwrap_or_default();
         let (namespace, name) = (text("namespace"), text("name"));
         let port = service["port"].as_i64().and_then(|p| i32::try_from(p).ok()).unwrap_or(443);
-        let path = if text("path").is_empty() { "/" } else { text("path") };
+        let path = cleaned(text("path"));
         let server = format!("{name}.{namespace}.svc");
         let url = format!("https://{server}:{port}{path}");
         let (host, target_port) = crate::resolve::service(&self.app.cache, (namespace, name), port).map_err(|e| {

@@ -22,7 +22,7 @@ use super::{kubelet, links, stream, tunnel};
 use crate::answer::{self, Body};
 use crate::app::{App, Call};
 use crate::backend::{self, Target, Trust};
-use crate::request::percent_encode;
+use crate::request::{cleaned, percent_encode};
 use crate::status::{Failure, Result};
 use crate::tree;
 
@@ -110,16 +110,8 @@ const PLAIN_IN_PATHS: &[u8] = b"$&+,/:;=@";
 
 /// The shortest path that leads to the same place; a slash at its end stays.
 fn clean(path: &str) -> String {
-    let mut parts: Vec<&str> = Vec::new();
-    for part in path.split('/') {
-        match part {
-            "" | "." => {}
-            ".." => _ = parts.pop(),
-            part => parts.push(part),
-        }
-    }
-    let end = if path.ends_with('/') && !parts.is_empty() { "/" } else { "" };
-    format!("/{}{end}", parts.join("/"))
+    let cleaned = cleaned(path);
+    if path.ends_with('/') && cleaned != "/" { cleaned + "/" } else { cleaned }
 }
 
 /// The path up to `/proxy`.

@@ -28,6 +28,11 @@ impl Text {
         let _infallible = writeln!(self.0, " {value}");
     }
 
+    /// One series with its value and when it was measured, in milliseconds since 1970.
+    pub fn sample_at(&mut self, name: &str, labels: Labels<'_>, value: impl Display, millis: i64) {
+        self.sample(name, labels, format_args!("{value} {millis}"));
+    }
+
     /// A family of a single series without labels.
     pub fn single(&mut self, (name, kind): (&str, &str), help: &str, value: impl Display) {
         self.family(name, kind, help);
@@ -109,10 +114,11 @@ mod tests {
         let mut text = Text::default();
         text.family("a", "gauge", "About a.");
         text.sample("a", &[("x", "say \"hi\"\n")], 3);
+        text.sample_at("a", &[], 1.5, 2000);
         let histogram = Histogram::new(&[0.5]);
         histogram.observe(2.0);
         text.histogram("b", &[], &histogram);
-        let expected = "# HELP a About a.\n# TYPE a gauge\na{x=\"say \\\"hi\\\"\\n\"} 3\n\
+        let expected = "# HELP a About a.\n# TYPE a gauge\na{x=\"say \\\"hi\\\"\\n\"} 3\na 1.5 2000\n\
                         b_bucket{le=\"0.5\"} 0\nb_bucket{le=\"+Inf\"} 1\nb_sum 2\nb_count 1\n";
         assert_eq!(text.finish(), expected);
     }

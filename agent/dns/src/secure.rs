@@ -105,7 +105,8 @@ struct Owner {
     clock: Clock,
     counters: Arc<UpstreamCounters>,
     told: watch::Sender<Trouble>,
-    config: Option<Arc<ClientConfig>>,
+    /// With whether the clock was told when it was made: sessions that are taken up again are not judged again.
+    config: Option<(bool, Arc<ClientConfig>)>,
     /// How often in a row nothing came of a connection.
     failures: u32,
     /// Until when, and why, nobody is asked.
@@ -125,8 +126,9 @@ impl Owner {
                 continue;
             }
             let late = || format!("no connection within {} s", CONNECT.as_secs());
-            match timeout(CONNECT, self.open()).await.unwrap_or_else(|_elapsed| Err(late())) {
-                Ok(stream) => left = self.converse(stream, left, &mut asked).await,
+            let is_told = self.clock.is_told();
+            match timeout(CONNECT, self.open(is_told)).await.unwrap_or_else(|_elapsed| Err(late())) {
+                Ok(stream) => left = self.converse(stream, is_told, left, &mut asked).await,
                 Err(why) => {
                     fail(&mut left, &why);
                     self.failed(why);
@@ -136,12 +138,12 @@ impl Owner {
     }
 
     /// A connection to who has proved to be the server.
-    async fn open(&mut self) -> Result<TlsStream<TcpStream>, String> {
+    async fn open(&mut self, is_told: bool) -> Result<TlsStream<TcpStream>, String> {
         let config = match &self.config {
-            Some(config) => config.clone(),
-            None => {
+            Some((of, config)) if *of == is_told => config.clone(),
+            Some(_) | None => {
                 let config = Arc::new(trust::client_config(self.tls.ca.as_deref(), &self.clock)?);
-                self.config.insert(config).clone()
+                self.config.insert((is_told, config)).1.clone()
             }
         };
         let name = ServerName::try_from(self.tls.name.clone())
@@ -160,16 +162,18 @@ impl Owner {
     async fn converse(
         &mut self,
         stream: TlsStream<TcpStream>,
+        is_told: bool,
         first: Vec<Question>,
         asked: &mut mpsc::Receiver<Question>,
     ) -> Vec<Question> {
         let frames = LengthDelimitedCodec::builder().length_field_type::<u16>().new_framed(stream);
-        let mut conversation = Conversation { frames, waiting: HashMap::new(), answers: 0, told: &self.told };
+        let (waiting, doubt) = (HashMap::new(), (!is_told).then_some(&self.clock));
+        let mut conversation = Conversation { frames, waiting, answers: 0, told: &self.told, doubt };
         let end = conversation.run(first, asked).await;
         let (answers, waiting) = (conversation.answers, conversation.waiting);
         match end {
-            // Nothing came of it.
-            End::Broken(why) if answers == 0 => self.failed(why),
+            // Something was asked, and nothing came of it.
+            End::Broken(why) if answers == 0 && !waiting.is_empty() => self.failed(why),
             End::Broken(why) => {
                 tracing::debug!(address = %self.address, why, "connection ended");
                 self.well();
@@ -205,6 +209,14 @@ fn fail(questions: &mut Vec<Question>, why: &str) {
     }
 }
 
+/// Returns once there is no doubt any more; never, where there was none.
+async fn ended(doubt: Option<&Clock>) {
+    match doubt {
+        Some(clock) => clock.told().await,
+        None => std::future::pending().await,
+    }
+}
+
 /// Why a conversation ended.
 enum End {
     Idle,
@@ -218,6 +230,8 @@ struct Conversation<'a> {
     /// How often something was answered.
     answers: u64,
     told: &'a watch::Sender<Trouble>,
+    /// The clock, if nobody had told it when the server was judged: once somebody has, it is judged again.
+    doubt: Option<&'a Clock>,
 }
 
 impl Conversation<'_> {
@@ -233,6 +247,9 @@ impl Conversation<'_> {
             let has_room = self.waiting.len() < PIPELINED || self.forget_who_has_gone();
             let limit = if self.waiting.is_empty() { IDLE } else { ANSWER };
             tokio::select! {
+                // Before a question is sent to whoever is not believed any more.
+                biased;
+                () = ended(self.doubt) => return End::Idle,
                 question = asked.recv(), if has_room => {
                     // Nobody asks any more.
                     let Some(question) = question else { return End::Idle };

@@ -118,10 +118,14 @@ mod tests {
         let ca = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n";
         let by_tls = format!("[network]\ndns-servers = [\"10.0.0.9#ns\"]\ndns-ca = \"\"\"\n{ca}\"\"\"\n");
         let by_tls = MANIFEST.replace("[network]\ndns-servers = [\"10.0.0.9\"]\n", &by_tls);
-        let after = mend(&by_tls, &wish("eth1", None, "", &["9.9.9.9"]));
-        assert_eq!(changed(&by_tls, &after), ["network.dns-servers", "network.dns-ca"]);
-        let after = mend(&by_tls, &wish("eth1", None, "", &["9.9.9.9#dns.quad9.net"]));
-        assert_eq!(changed(&by_tls, &after), ["network.dns-servers"]);
+        let eth1 = || Card { name: "eth1".to_owned(), mac: String::new() };
+        for (server, expected) in [
+            ("9.9.9.9", &["network.dns-ca", "network.dns-servers"][..]),
+            ("9.9.9.9#dns.quad9.net", &["network.dns-servers"][..]),
+        ] {
+            let after = mend(&by_tls, &Wish { card: eth1(), ..wish("", None, "", &[server]) });
+            assert_eq!(changed(&by_tls, &after), expected, "{server}");
+        }
         let other = Wish { card: Card { name: "eth1".to_owned(), mac: String::new() }, ..wish("", None, "", &[]) };
         assert_eq!(changed(MANIFEST, &mend(MANIFEST, &other)), Vec::<String>::new());
     }

@@ -121,6 +121,8 @@ async fn a_connection_that_is_closed_is_opened_again_and_nobody_notices() {
         assert_eq!(cache.ask(name).await, "192.0.2.1");
     }
     assert_eq!((server.connections(), server.asked(), server.in_the_clear()), (2, 4, 0));
+    let text = cache.view.metrics();
+    assert!(!text.contains("keelson_dns_upstream_failures_total{"), "that is no failure: {text}");
 }
 
 #[tokio::test]

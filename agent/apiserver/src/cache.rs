@@ -9,7 +9,6 @@
 
 mod bell;
 mod feed;
-mod joined;
 mod newest;
 mod object;
 mod ring;
@@ -27,7 +26,6 @@ use tokio::sync::watch;
 
 use bell::Bell;
 pub use bell::Listener;
-use joined::Joined;
 use newest::Newest;
 pub use object::{FieldPath, Object};
 pub use ring::{Change, Event, Events, Ring};
@@ -96,8 +94,6 @@ pub struct Cache {
     /// Every event up to here has been applied.
     revision: watch::Sender<i64>,
     progress: RwLock<Option<store::ProgressHandle>>,
-    /// What watches send of several events at once.
-    pub joined: Joined,
 }
 
 impl Storage {
@@ -271,7 +267,6 @@ impl Cache {
             store,
             revision: watch::Sender::new(0),
             progress: RwLock::new(None),
-            joined: Joined::default(),
         };
         let stored = || api::all_kinds().iter().filter(|k| !k.etcd_prefix.is_empty());
         for kind in stored() {

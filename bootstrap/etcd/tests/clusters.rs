@@ -196,15 +196,12 @@ impl Cluster {
 
     /// Gives a master certificates by other secrets, as applying its manifest does.
     fn resecret(&mut self, number: usize, (secret, accepted): (&str, Option<&str>)) {
+        let accepted = accepted.map(|it| format!("accepted-secret = \"{it}\"\n")).unwrap_or_default();
+        let text = format!(
+            "version = 1\n[machine]\nhostname = \"x\"\nrole = \"master\"\n[control-plane]\nsecret = \"{secret}\"\n{accepted}"
+        );
         let master = &mut self.masters[number - 1];
-        let word = |text: &str| {
-            format!(
-                "version = 1\n[machine]\nhostname = \"x\"\nrole = \"master\"\n[control-plane]\nsecret = \"{text}\"\n"
-            )
-        };
-        let of = |text: &str| manifest::parse("m.toml", &word(text)).unwrap().control_plane.secret;
-        master.manifest.control_plane.secret = of(secret);
-        master.manifest.control_plane.accepted_secret = accepted.and_then(of);
+        master.manifest.control_plane = manifest::parse("m.toml", &text).unwrap().control_plane;
         certify(&master.state.path().join("pki"), &master.manifest, master.config.member.address);
     }
 
@@ -321,7 +318,6 @@ async fn one_ca_takes_the_place_of_another_one_master_after_the_other() {
             cluster
                 .settled(|status| status.has_quorum && status.members.iter().all(machine_api::EtcdMember::is_healthy))
                 .await;
-            // The first master's API server.
             for member in 1..=3 {
                 cluster.write(member, written..written + 1).await;
                 written += 1;

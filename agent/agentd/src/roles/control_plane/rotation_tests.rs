@@ -301,17 +301,14 @@ async fn nobody_who_is_one_step_away_is_broken() {
         assert!(worker.is_known().await, "the worker of {worker_at} at {at}");
 
         tokens[at] = Some(token(&admin).await);
-        for of in 0..STEPS.len() {
-            let path = kubeconfig(kept.path(), of);
-            if let Ok(config) = path.exists().then(|| client::Config::from_kubeconfig(&path)).transpose() {
-                let Some(config) = config else { continue };
-                assert_eq!(is_answered(config).await, at.abs_diff(of) <= 1, "at {at} the administrator of {of}");
-            }
-            if let Some((token, root)) = &tokens[of] {
-                let mut config = client::Config::new(server.parse().unwrap());
-                (config.ca_pem, config.identity) = (Some(root.clone()), Identity::Token(token.clone()));
-                assert_eq!(is_answered(config).await, at.abs_diff(of) <= 1, "at {at} the pod of {of}");
-            }
+        for (of, kept_token) in tokens.iter().enumerate() {
+            let Some((token, root)) = kept_token else { continue };
+            let is_near = at.abs_diff(of) <= 1;
+            let administrator = client::Config::from_kubeconfig(&kubeconfig(kept.path(), of)).unwrap();
+            assert_eq!(is_answered(administrator).await, is_near, "at {at} the administrator of {of}");
+            let mut pod = client::Config::new(server.parse().unwrap());
+            (pod.ca_pem, pod.identity) = (Some(root.clone()), Identity::Token(token.clone()));
+            assert_eq!(is_answered(pod).await, is_near, "at {at} the pod of {of}");
         }
     }
 

@@ -30,6 +30,8 @@ pub(crate) const MENDED: &str = "/run/keelson/mended.toml";
 pub(crate) const MACHINE_SOCKET: &str = "/run/keelson/machine.sock";
 /// What the machine role tells of the network.
 pub(crate) const NETWORK: &str = "/run/keelson/network.json";
+/// What the cluster's DNS of this machine counts; the machine role tells it.
+pub(crate) const CLUSTER_DNS_METRICS: &str = "/run/keelson/cluster-dns.metrics";
 /// The DNS servers, without the machine's own cache, for those who have another loopback link.
 pub(crate) const RESOLVERS: &str = "/run/keelson/resolv.servers.conf";
 /// The runtime, from Debian.

@@ -3,7 +3,6 @@
 //! Without a policy nothing here does anything. Objects are noted as JSON, whatever encoding they travel in.
 
 use std::any::Any;
-use std::fmt::Write as _;
 use std::io::Read as _;
 use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
@@ -26,6 +25,7 @@ use serde_json::Value;
 use crate::answer::{self, Body, BodyError};
 use crate::app::{App, Call};
 use crate::auth::authn::TokenUser;
+use crate::metrics::Text;
 use crate::pipeline::{Marks, PeerAddress, PeerCertificates};
 use crate::request::{Query, RequestInfo};
 use crate::status::{Failure, Result};
@@ -409,17 +409,15 @@ fn text_of(cause: &(dyn Any + Send)) -> &str {
 pub fn metrics(app: &App) -> String {
     let Some(auditor) = &app.auditor else { return String::new() };
     let counts = auditor.counts();
-    let mut out = String::new();
-    let mut family = |name: &str, help: &str, rows: &mut dyn Iterator<Item = (String, u64)>| {
-        // Writing to a string cannot fail.
-        let _infallible = writeln!(out, "# HELP {name} [ALPHA] {help}\n# TYPE {name} counter");
-        for (labels, count) in rows {
-            let _infallible = writeln!(out, "{name}{labels} {count}");
+    let mut text = Text::default();
+    let mut family = |name: &str, help: &str, rows: &mut dyn Iterator<Item = (Option<(&str, &str)>, u64)>| {
+        text.family(name, "counter", &format!("[ALPHA] {help}"));
+        for (label, count) in rows {
+            text.sample(name, label.as_slice(), count);
         }
     };
-    let labelled =
-        |label: &'static str| move |(key, count): (&&'static str, &u64)| (format!("{{{label}=\"{key}\"}}"), *count);
-    let one = |count: u64| std::iter::once((String::new(), count));
+    let by = |label: &'static str| move |(key, count): (&&'static str, &u64)| (Some((label, *key)), *count);
+    let one = |count: u64| std::iter::once((None, count));
     family(
         "apiserver_audit_event_total",
         "Counter of audit events generated and sent to the audit backend.",
@@ -428,19 +426,19 @@ pub fn metrics(app: &App) -> String {
     family(
         "apiserver_audit_error_total",
         "Counter of audit events that failed to be audited properly. Plugin identifies the plugin affected by the error.",
-        &mut counts.lost.iter().map(labelled("plugin")),
+        &mut counts.lost.iter().map(by("plugin")),
     );
     family(
         "apiserver_audit_level_total",
         "Counter of policy levels for audit events (1 per request).",
-        &mut counts.levels.iter().map(labelled("level")),
+        &mut counts.levels.iter().map(by("level")),
     );
     family(
         "apiserver_audit_requests_rejected_total",
         "Counter of apiserver requests rejected due to an error in audit logging backend.",
         &mut one(counts.rejected),
     );
-    out
+    text.finish()
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@
 
 mod bell;
 mod feed;
+mod joined;
 mod newest;
 mod object;
 mod ring;
@@ -26,6 +27,7 @@ use tokio::sync::watch;
 
 use bell::Bell;
 pub use bell::Listener;
+use joined::Joined;
 use newest::Newest;
 pub use object::{FieldPath, Object};
 pub use ring::{Change, Event, Events, Ring};
@@ -94,6 +96,8 @@ pub struct Cache {
     /// Every event up to here has been applied.
     revision: watch::Sender<i64>,
     progress: RwLock<Option<store::ProgressHandle>>,
+    /// What watches send of several events at once.
+    pub joined: Joined,
 }
 
 impl Storage {
@@ -267,6 +271,7 @@ impl Cache {
             store,
             revision: watch::Sender::new(0),
             progress: RwLock::new(None),
+            joined: Joined::default(),
         };
         let stored = || api::all_kinds().iter().filter(|k| !k.etcd_prefix.is_empty());
         for kind in stored() {

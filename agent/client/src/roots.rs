@@ -5,6 +5,7 @@
 //! is itself among those that are trusted.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -45,8 +46,15 @@ fn verify_own(
 ) -> Result<ServerCertVerified, rustls::Error> {
     rustls::client::verify_server_name(&ParsedCertificate::try_from(certificate)?, name)?;
     let (_, read) = X509Certificate::from_der(certificate).map_err(|_bad| CertificateError::BadEncoding)?;
+    let (time, validity) = (now, read.validity());
     let now = i64::try_from(now.as_secs()).ok().and_then(|now| ASN1Time::from_timestamp(now).ok());
-    if !now.is_some_and(|now| read.validity().is_valid_at(now)) {
+    if let Some(early) = now.filter(|now| *now < validity.not_before) {
+        let wait = validity.not_before.timestamp().saturating_sub(early.timestamp());
+        let wait = Duration::from_secs(u64::try_from(wait).unwrap_or_default());
+        let not_before = UnixTime::since_unix_epoch(Duration::from_secs(time.as_secs()) + wait);
+        return Err(CertificateError::NotValidYetContext { time, not_before }.into());
+    }
+    if !now.is_some_and(|now| validity.is_valid_at(now)) {
         return Err(CertificateError::Expired.into());
     }
     let uses = read.extended_key_usage().map_err(|_bad| CertificateError::BadEncoding)?;
@@ -152,6 +160,17 @@ mod tests {
         assert!(verify(&certificate, &certificate, "b.example").is_err());
         let old = own(|params| params.not_after = rcgen::date_time_ymd(2001, 1, 1));
         assert!(verify(&old, &old, "a.example").is_err());
+        let young = own(|params| params.not_before = rcgen::date_time_ymd(2100, 1, 1));
+        let refused = verify(&young, &young, "a.example").unwrap_err();
+        let begins = UnixTime::since_unix_epoch(Duration::from_secs(4_102_444_800));
+        assert!(
+            matches!(
+                refused,
+                rustls::Error::InvalidCertificate(CertificateError::NotValidYetContext { not_before, .. })
+                    if not_before == begins
+            ),
+            "{refused:?}"
+        );
         let other = own(|params| params.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ClientAuth]);
         assert!(verify(&other, &other, "a.example").is_err());
     }

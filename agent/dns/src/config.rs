@@ -1,29 +1,24 @@
 //! What the cluster's DNS is told.
 
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::time::Duration;
 
+use machine_api::NameServers;
 use tokio::sync::watch;
 
-/// Other resolvers, in order of preference; they may change at any time.
+/// Other resolvers, and what each is asked about; they may change at any time.
 #[derive(Clone, Debug)]
-pub struct Upstreams(watch::Receiver<Vec<SocketAddr>>);
+pub struct Upstreams(pub(crate) watch::Receiver<Vec<NameServers>>);
 
-impl Upstreams {
-    /// Those of now.
-    pub(crate) fn now(&self) -> Vec<SocketAddr> {
-        self.0.borrow().clone()
-    }
-}
-
-impl From<watch::Receiver<Vec<SocketAddr>>> for Upstreams {
-    fn from(changing: watch::Receiver<Vec<SocketAddr>>) -> Self {
+impl From<watch::Receiver<Vec<NameServers>>> for Upstreams {
+    fn from(changing: watch::Receiver<Vec<NameServers>>) -> Self {
         Self(changing)
     }
 }
 
-impl From<Vec<SocketAddr>> for Upstreams {
-    fn from(fixed: Vec<SocketAddr>) -> Self {
+impl From<Vec<NameServers>> for Upstreams {
+    fn from(fixed: Vec<NameServers>) -> Self {
         Self(watch::channel(fixed).1)
     }
 }
@@ -47,6 +42,8 @@ pub struct Config {
     pub ttl_seconds: u32,
     /// How long one resolver may take before the next is asked.
     pub upstream_timeout: Duration,
+    /// A file where what is counted is told again and again, for whoever tells it to monitoring.
+    pub metrics: Option<PathBuf>,
 }
 
 impl Default for Config {
@@ -55,10 +52,11 @@ impl Default for Config {
             listen: Vec::new(),
             hold_addresses: Vec::new(),
             domain: "cluster.local".to_owned(),
-            upstreams: Vec::new().into(),
+            upstreams: Vec::<NameServers>::new().into(),
             // What the specification's tests and upstream's server use.
             ttl_seconds: 5,
             upstream_timeout: UPSTREAM_TIMEOUT,
+            metrics: None,
         }
     }
 }

@@ -4,8 +4,10 @@ use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query, ResponseCode}
 use hickory_proto::rr::{DNSClass, Name, RecordType};
 use rand::seq::SliceRandom;
 
+use crate::counters::ServerCounters;
 use crate::directory::Directory;
-use crate::forward::{Forwarder, UDP_BYTES};
+use crate::forward::Forwarder;
+use crate::wire::UDP_BYTES;
 use crate::zone::{Outcome, Zone};
 
 /// What everybody can take by UDP.
@@ -18,6 +20,7 @@ pub(crate) struct Responder {
     /// The cluster's own names, if they are answered here.
     pub(crate) own: Option<Own>,
     pub(crate) forwarder: Forwarder,
+    pub(crate) counters: ServerCounters,
 }
 
 /// The names that nobody else is asked about.
@@ -33,6 +36,19 @@ pub(crate) enum Transport {
     Tcp,
 }
 
+/// How a question came.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Way {
+    pub(crate) transport: Transport,
+    pub(crate) is_ipv6: bool,
+}
+
+/// An answer's bytes, and its code.
+pub(crate) struct Answer {
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) code: ResponseCode,
+}
+
 /// A question that makes sense, and the answer in the making.
 pub(crate) struct Task {
     query: Query,
@@ -42,8 +58,8 @@ pub(crate) struct Task {
 
 /// What is known without asking anybody.
 pub(crate) enum Step {
-    /// The answer's bytes.
-    Done(Vec<u8>),
+    /// The answer.
+    Done(Answer),
     /// Other resolvers have to be asked, by [`Responder::finish`].
     Ask(Box<Task>),
     /// Noise that gets no answer.
@@ -52,7 +68,7 @@ pub(crate) enum Step {
 
 impl Responder {
     /// Answers at once where that is possible: whatever is the cluster's own.
-    pub(crate) fn begin(&self, bytes: &[u8], transport: Transport) -> Step {
+    pub(crate) fn begin(&self, bytes: &[u8], way: Way) -> Step {
         let request = match Message::from_vec(bytes) {
             Ok(request) if request.metadata.message_type == MessageType::Query => request,
             Ok(_) => return Step::Ignore,
@@ -63,7 +79,7 @@ impl Responder {
         response.metadata.recursion_available = true;
         response.metadata.checking_disabled = request.metadata.checking_disabled;
         response.add_queries(request.queries.iter().cloned());
-        let limit = limit(&request, transport);
+        let limit = limit(&request, way.transport);
         if let Some(asked) = &request.edns {
             let mut edns = Edns::new();
             edns.set_max_payload(UDP_BYTES);
@@ -77,6 +93,7 @@ impl Responder {
             (OpCode::Query, _) => return done(response, ResponseCode::FormErr, limit),
             _ => return done(response, ResponseCode::NotImp, limit),
         };
+        self.counters.count_request(way, query.query_type());
         if !matches!(query.query_class(), DNSClass::IN | DNSClass::ANY) || query.query_type() == RecordType::AXFR {
             return done(response, ResponseCode::Refused, limit);
         }
@@ -89,7 +106,7 @@ impl Responder {
     }
 
     /// Asks other resolvers for what is not the cluster's own.
-    pub(crate) async fn finish(&self, task: Box<Task>) -> Option<Vec<u8>> {
+    pub(crate) async fn finish(&self, task: Box<Task>) -> Option<Answer> {
         let Task { query, mut response, limit } = *task;
         match self.forwarder.ask(&query).await {
             Ok(answer) => {
@@ -167,11 +184,12 @@ fn done(mut response: Message, code: ResponseCode, limit: usize) -> Step {
 }
 
 /// Leaves out what does not fit: first what was not asked for, then answers, which the asker is told.
-fn encode(mut response: Message, limit: usize) -> Option<Vec<u8>> {
+fn encode(mut response: Message, limit: usize) -> Option<Answer> {
+    let code = response.metadata.response_code;
     loop {
         let bytes = response.to_vec().ok()?;
         if bytes.len() <= limit {
-            return Some(bytes);
+            return Some(Answer { bytes, code });
         }
         if !response.additionals.is_empty() {
             response.additionals.clear();
@@ -181,7 +199,8 @@ fn encode(mut response: Message, limit: usize) -> Option<Vec<u8>> {
         let kept = response.answers.len() * limit / bytes.len().max(1);
         if response.answers.is_empty() {
             response.authorities.clear();
-            return response.to_vec().ok().filter(|bytes| bytes.len() <= limit);
+            let bytes = response.to_vec().ok().filter(|bytes| bytes.len() <= limit);
+            return bytes.map(|bytes| Answer { bytes, code });
         }
         response.answers.truncate(kept.min(response.answers.len() - 1));
     }
@@ -194,5 +213,6 @@ fn refuse_unreadable(bytes: &[u8]) -> Step {
         return Step::Ignore;
     }
     let message = Message::error_msg(u16::from_be_bytes([*high, *low]), OpCode::Query, ResponseCode::FormErr);
-    message.to_vec().map_or(Step::Ignore, Step::Done)
+    let answer = |bytes| Step::Done(Answer { bytes, code: ResponseCode::FormErr });
+    message.to_vec().map_or(Step::Ignore, answer)
 }

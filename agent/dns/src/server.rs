@@ -1,20 +1,24 @@
 //! Sockets.
 
+use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use lifecycle::Shutdown;
+use stdx::exposition::Text;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
+use crate::clock::Clock;
 use crate::config::{Config, UPSTREAM_TIMEOUT, Upstreams};
+use crate::counters::{self, ServerCounters};
 use crate::directory::Directory;
 use crate::forward::Forwarder;
-use crate::respond::{Own, Responder, Step, Transport};
+use crate::respond::{Answer, Own, Responder, Step, Transport, Way};
 use crate::zone::Zone;
 
 /// A TCP connection on which nothing is asked for so long is closed.
@@ -60,21 +64,23 @@ impl Server {
     pub async fn bind(config: &Config, directory: Box<dyn Directory>) -> Result<Self, ServerError> {
         let no_domain = || ServerError::Domain { domain: config.domain.clone() };
         let zone = Zone::new(&config.domain, config.ttl_seconds).ok_or_else(no_domain)?;
-        let forwarder = Forwarder::new(config.upstreams.clone(), config.upstream_timeout);
-        Self::listen(&config.listen, Responder { own: Some(Own { zone, directory }), forwarder }).await
+        // Pods come when the clock has been told, or nobody is there to tell it.
+        let forwarder = Forwarder::new(config.upstreams.clone(), config.upstream_timeout, Clock::new(true));
+        Self::listen(&config.listen, Some(Own { zone, directory }), forwarder).await
     }
 
-    /// Binds an address for a cache alone, of what other resolvers say. It is never one of those itself.
+    /// Binds an address for a cache alone, of what other resolvers say. It is never one of those itself. Until the clock
+    /// was told, see [`View::tell_clock`], no certificate is too young.
     ///
     /// # Errors
     /// The address cannot be bound.
     pub async fn cache(address: SocketAddr, upstreams: Upstreams) -> Result<Self, ServerError> {
-        let forwarder = Forwarder::new(upstreams, UPSTREAM_TIMEOUT);
-        Self::listen(&[address], Responder { own: None, forwarder }).await
+        let forwarder = Forwarder::new(upstreams, UPSTREAM_TIMEOUT, Clock::new(false));
+        Self::listen(&[address], None, forwarder).await
     }
 
-    async fn listen(addresses: &[SocketAddr], responder: Responder) -> Result<Self, ServerError> {
-        let responder = Arc::new(responder);
+    async fn listen(addresses: &[SocketAddr], own: Option<Own>, forwarder: Forwarder) -> Result<Self, ServerError> {
+        let responder = Arc::new(Responder { own, forwarder, counters: ServerCounters::default() });
         let (mut udp, mut tcp) = (Vec::new(), Vec::new());
         for address in addresses {
             let failed = |source| ServerError::Bind { address: *address, source };
@@ -92,6 +98,13 @@ impl Server {
         self.tcp.iter().filter_map(|listener| listener.local_addr().ok()).collect()
     }
 
+    /// How it fares, also while it serves.
+    #[must_use]
+    pub fn view(&self) -> View {
+        let address = self.addresses().first().map(ToString::to_string).unwrap_or_default();
+        View { name: format!("dns://{address}"), responder: self.responder.clone() }
+    }
+
     /// Answers until `shutdown`. Questions that are being forwarded then are dropped.
     pub async fn serve(self, shutdown: Shutdown) {
         let mut loops = JoinSet::new();
@@ -103,6 +116,49 @@ impl Server {
         }
         shutdown.wait().await;
         loops.shutdown().await;
+    }
+}
+
+/// How a server fares.
+#[derive(Clone)]
+pub struct View {
+    name: String,
+    responder: Arc<Responder>,
+}
+
+impl fmt::Debug for View {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("View").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+impl View {
+    /// What was counted, as monitoring reads it.
+    #[must_use]
+    pub fn metrics(&self) -> String {
+        let mut out = Text::default();
+        counters::write(&self.name, &self.responder.counters, &self.responder.forwarder, &mut out);
+        out.finish()
+    }
+
+    /// Which name servers cannot be asked by TLS at present, and why.
+    #[must_use]
+    pub fn troubles(&self) -> Vec<String> {
+        let upstreams = self.responder.forwarder.look(|resolvers| resolvers.upstreams());
+        let told = upstreams.iter().filter_map(|upstream| Some((upstream.server(), upstream.trouble()?)));
+        told.map(|(server, why)| format!("{server}: {why}")).collect()
+    }
+
+    /// Certificates are judged by the clock from now on, for somebody has told it the time.
+    pub fn tell_clock(&self) {
+        self.responder.forwarder.clock.tell();
+    }
+}
+
+impl Responder {
+    fn count(&self, answer: Answer, since: Instant) -> Vec<u8> {
+        self.counters.count_response(answer.code, since.elapsed());
+        answer.bytes
     }
 }
 
@@ -121,13 +177,15 @@ async fn serve_udp(socket: Arc<UdpSocket>, responder: Arc<Responder>) {
             },
             Some(_answered) = pending.join_next() => continue,
         };
-        match responder.begin(&buffer[..length], Transport::Udp) {
-            Step::Done(bytes) => reply(&socket, &bytes, from).await,
+        let since = Instant::now();
+        let way = Way { transport: Transport::Udp, is_ipv6: from.is_ipv6() };
+        match responder.begin(&buffer[..length], way) {
+            Step::Done(answer) => reply(&socket, &responder.count(answer, since), from).await,
             Step::Ask(task) if pending.len() < PENDING => {
                 let (socket, responder) = (socket.clone(), responder.clone());
                 pending.spawn(async move {
-                    if let Some(bytes) = responder.finish(task).await {
-                        reply(&socket, &bytes, from).await;
+                    if let Some(answer) = responder.finish(task).await {
+                        reply(&socket, &responder.count(answer, since), from).await;
                     }
                 });
             }
@@ -150,10 +208,10 @@ async fn serve_tcp(listener: TcpListener, responder: Arc<Responder>) {
         let Ok(permit) = permits.clone().acquire_owned().await else { return };
         tokio::select! {
             accepted = listener.accept() => match accepted {
-                Ok((stream, _from)) => {
+                Ok((stream, from)) => {
                     let responder = responder.clone();
                     connections.spawn(async move {
-                        if let Err(error) = converse(stream, &responder).await {
+                        if let Err(error) = converse(stream, from, &responder).await {
                             tracing::debug!(%error, "connection ended");
                         }
                         drop(permit);
@@ -169,7 +227,8 @@ async fn serve_tcp(listener: TcpListener, responder: Arc<Responder>) {
     }
 }
 
-async fn converse(mut stream: TcpStream, responder: &Responder) -> io::Result<()> {
+async fn converse(mut stream: TcpStream, from: SocketAddr, responder: &Responder) -> io::Result<()> {
+    let way = Way { transport: Transport::Tcp, is_ipv6: from.is_ipv6() };
     loop {
         let length = match tokio::time::timeout(IDLE, stream.read_u16()).await {
             Ok(Ok(length)) => length,
@@ -179,12 +238,14 @@ async fn converse(mut stream: TcpStream, responder: &Responder) -> io::Result<()
         };
         let mut question = vec![0; length.into()];
         tokio::time::timeout(IDLE, stream.read_exact(&mut question)).await??;
-        let answer = match responder.begin(&question, Transport::Tcp) {
-            Step::Done(bytes) => Some(bytes),
+        let since = Instant::now();
+        let answer = match responder.begin(&question, way) {
+            Step::Done(answer) => Some(answer),
             Step::Ask(task) => responder.finish(task).await,
             Step::Ignore => None,
         };
-        let Some(bytes) = answer else { return Ok(()) };
+        let Some(answer) = answer else { return Ok(()) };
+        let bytes = responder.count(answer, since);
         let length = u16::try_from(bytes.len()).map_err(io::Error::other)?;
         let framed = [&length.to_be_bytes(), bytes.as_slice()].concat();
         tokio::time::timeout(IDLE, stream.write_all(&framed)).await??;

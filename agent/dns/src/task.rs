@@ -1,6 +1,7 @@
 //! The running DNS: watches, addresses and the server.
 
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use api::core::v1::Service;
@@ -11,11 +12,14 @@ use ipnet::IpNet;
 use lifecycle::{Shutdown, Tasks};
 use netlink::Netlink;
 use reconcile::{Reflector, ReflectorConfig};
+use sys::{Linux, System};
 
 use crate::config::{Config, Upstreams};
 use crate::directory::{BY_ADDRESS, BY_SERVICE, Caches, service_addresses, slice_addresses, slice_service};
-use crate::server::{Server, ServerError};
+use crate::server::{Server, ServerError, View};
 
+/// How often what is counted is written down; monitoring asks less often.
+const COUNTED: Duration = Duration::from_secs(10);
 /// For watches to end.
 const DRAIN: Duration = Duration::from_secs(5);
 
@@ -68,10 +72,22 @@ pub async fn run(config: Config, client: Client, shutdown: Shutdown) -> Result<(
     let stop = shutdown.child();
     tasks.spawn("watch services", services.run(stop.clone()));
     tasks.spawn("watch endpoint slices", slices.run(stop.clone()));
+    if let Some(path) = config.metrics.clone() {
+        tasks.spawn("write down what is counted", write_metrics(path, server.view(), stop.clone()));
+    }
     server.serve(shutdown).await;
     stop.trigger();
     tasks.drain(DRAIN).await;
     Ok(())
+}
+
+/// Writes down what is counted, again and again.
+async fn write_metrics(path: PathBuf, view: View, shutdown: Shutdown) {
+    while tokio::time::timeout(COUNTED, shutdown.wait()).await.is_err() {
+        if let Err(error) = Linux.replace(&path, view.metrics().as_bytes(), 0o644) {
+            tracing::debug!(error = %stdx::chain(&error), "what is counted was not written down");
+        }
+    }
 }
 
 /// The few fields of metadata that names depend on.

@@ -118,8 +118,9 @@ impl Drop for Dns {
 
 impl Dns {
     async fn start(memory: Memory, upstreams: Vec<SocketAddr>) -> Self {
+        let all = vec![machine_api::NameServers::from(upstreams)];
         let config =
-            Config { listen: vec!["127.0.0.1:0".parse().unwrap()], upstreams: upstreams.into(), ..Config::default() };
+            Config { listen: vec!["127.0.0.1:0".parse().unwrap()], upstreams: all.into(), ..Config::default() };
         let server = Server::bind(&config, Box::new(memory)).await.unwrap();
         let address = server.addresses()[0];
         let shutdown = Shutdown::new();

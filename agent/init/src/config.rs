@@ -123,7 +123,7 @@ impl Paths {
     /// Which volumes for pods the machine has had.
     #[must_use]
     pub fn volumes(&self) -> PathBuf {
-        self.state.join("volumes.json")
+        self.state.join(install::volume::Made::FILE)
     }
 
     /// What pods get to end, in milliseconds, for whoever ends them: there once the machine goes down.

@@ -33,6 +33,10 @@ pub(crate) fn mend(manifest: &str, wish: &Wish) -> String {
         if !wish.servers.is_empty() {
             let servers = wish.servers.iter().cloned().map(Value::String).collect();
             network.insert("dns-servers".to_owned(), Value::Array(servers));
+            if !wish.servers.iter().any(|server| server.contains('#')) {
+                // These are asked without TLS, and whoever stands at the console chose so.
+                network.remove("dns-ca");
+            }
         }
         if let Some(all) = section(network, "interfaces", || Value::Array(Vec::new())).as_array_mut() {
             interface(all, wish);
@@ -110,6 +114,18 @@ mod tests {
         let [addresses, dhcp] = ["addresses", "dhcp"].map(|key| format!("{at}.{key}"));
         let [to, via] = ["to", "via"].map(|key| format!("{at}.routes[0].{key}"));
         assert_eq!(changed(MANIFEST, &after), ["network.dns-servers".to_owned(), addresses, dhcp, to, via]);
+        // CAs are nothing to servers that are asked without TLS.
+        let ca = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n";
+        let by_tls = format!("[network]\ndns-servers = [\"10.0.0.9#ns\"]\ndns-ca = \"\"\"\n{ca}\"\"\"\n");
+        let by_tls = MANIFEST.replace("[network]\ndns-servers = [\"10.0.0.9\"]\n", &by_tls);
+        let eth1 = || Card { name: "eth1".to_owned(), mac: String::new() };
+        for (server, expected) in [
+            ("9.9.9.9", &["network.dns-ca", "network.dns-servers"][..]),
+            ("9.9.9.9#dns.quad9.net", &["network.dns-servers"][..]),
+        ] {
+            let after = mend(&by_tls, &Wish { card: eth1(), ..wish("", None, "", &[server]) });
+            assert_eq!(changed(&by_tls, &after), expected, "{server}");
+        }
         let other = Wish { card: Card { name: "eth1".to_owned(), mac: String::new() }, ..wish("", None, "", &[]) };
         assert_eq!(changed(MANIFEST, &mend(MANIFEST, &other)), Vec::<String>::new());
     }

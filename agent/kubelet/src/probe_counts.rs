@@ -5,9 +5,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use api::core::v1::Pod;
+use stdx::Histogram;
 
-/// Upper ends of the histogram's buckets, in milliseconds; upstream's defaults.
-pub(crate) const BUCKETS_MILLIS: [u64; 11] = [5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10_000];
+/// Upper ends of the histogram's buckets, in seconds; upstream's defaults.
+const BUCKETS: &[f64] = &[0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 
 /// What is counted apart.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -20,13 +21,17 @@ pub(crate) struct Series {
 }
 
 /// The counts of one series.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Counts {
     pub(crate) successful: u64,
     pub(crate) failed: u64,
-    /// By bucket, each with all below it.
-    pub(crate) buckets: [u64; BUCKETS_MILLIS.len()],
-    pub(crate) took: Duration,
+    /// Seconds that they took.
+    pub(crate) took: Histogram,
+}
+
+impl Default for Counts {
+    fn default() -> Self {
+        Self { successful: 0, failed: 0, took: Histogram::new(BUCKETS) }
+    }
 }
 
 /// All probes of the node.
@@ -52,8 +57,9 @@ impl ProbeCounts {
         })
     }
 
-    pub(crate) fn snapshot(&self) -> BTreeMap<Series, Counts> {
-        self.lock().clone()
+    /// Looks at all series; no probe is counted meanwhile.
+    pub(crate) fn read<T>(&self, look: impl FnOnce(&BTreeMap<Series, Counts>) -> T) -> T {
+        look(&self.lock())
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<Series, Counts>> {
@@ -77,10 +83,7 @@ impl PodProbes {
         } else {
             counts.failed += 1;
         }
-        counts.took += took;
-        for (bucket, end) in counts.buckets.iter_mut().zip(BUCKETS_MILLIS) {
-            *bucket += u64::from(took <= Duration::from_millis(end));
-        }
+        counts.took.observe(took.as_secs_f64());
     }
 }
 
@@ -102,10 +105,13 @@ mod tests {
         let probes = all.of(&pod);
         probes.note("Liveness", "c", true, Duration::from_millis(30));
         probes.note("Liveness", "c", false, Duration::from_millis(7));
-        let found = all.snapshot().into_values().next().unwrap();
-        assert_eq!((found.successful, found.failed), (1, 1));
-        assert_eq!(found.buckets[..4], [0, 1, 1, 2]);
+        all.read(|series| {
+            let found = series.values().next().unwrap();
+            assert_eq!((found.successful, found.failed), (1, 1));
+            let counts: Vec<u64> = found.took.cumulative().map(|(_, count)| count).take(4).collect();
+            assert_eq!(counts, [0, 1, 1, 2]);
+        });
         drop(probes);
-        assert!(all.snapshot().is_empty());
+        assert!(all.read(BTreeMap::is_empty));
     }
 }

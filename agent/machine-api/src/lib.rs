@@ -31,7 +31,7 @@ mod v1 {
 pub use calls::{CALLS, Call, DESCRIPTION};
 pub use event::{EVENTS_LOG, EventKind, detail};
 pub use log::{parse_time, time_of};
-pub use network::{InterfaceStatus, NetworkStatus};
+pub use network::{InterfaceStatus, NameServer, NameServerTls, NameServers, NetworkStatus};
 pub use table::{Row, size, span, table};
 pub use v1::*;
 pub use view::{Shown, View};

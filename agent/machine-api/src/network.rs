@@ -1,6 +1,7 @@
 //! The machine's network: as its own components see it, and as the kernel has it.
 
-use std::net::IpAddr;
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
@@ -17,8 +18,10 @@ pub struct NetworkStatus {
     pub primary: Option<IpAddr>,
     /// The same in the other address family, if there is one.
     pub secondary: Option<IpAddr>,
-    /// Name servers, best first.
+    /// Name servers that are asked about all names, best first.
     pub dns_servers: Vec<IpAddr>,
+    /// Who is asked about which names, and how.
+    pub name_servers: Vec<NameServers>,
     /// Domains in which short names are looked up, in order.
     pub search_domains: Vec<String>,
     /// Time servers, best first, by address or name.
@@ -27,6 +30,68 @@ pub struct NetworkStatus {
     pub firewall_failure: String,
     /// The interfaces that are ours.
     pub interfaces: Vec<InterfaceStatus>,
+}
+
+impl NetworkStatus {
+    /// Whether programs of the C library could ask the name servers themselves, as they ask: each about all names, at the
+    /// usual port and without TLS.
+    #[must_use]
+    pub fn has_usual_name_servers(&self) -> bool {
+        self.name_servers.iter().all(|group| group.domains.is_empty() && group.servers.iter().all(NameServer::is_usual))
+    }
+}
+
+/// Name servers that are asked about certain names.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct NameServers {
+    /// The domains, each with all that is in it; none are all names that no others are asked about.
+    pub domains: Vec<String>,
+    /// Best first.
+    pub servers: Vec<NameServer>,
+}
+
+impl From<Vec<SocketAddr>> for NameServers {
+    /// Those that are asked without TLS, about all names.
+    fn from(addresses: Vec<SocketAddr>) -> Self {
+        let servers = addresses.into_iter().map(|address| NameServer { address, tls: None });
+        Self { domains: Vec::new(), servers: servers.collect() }
+    }
+}
+
+/// One name server.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NameServer {
+    /// Where it is asked.
+    pub address: SocketAddr,
+    /// What its certificate must be; none, if it is asked without TLS.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<NameServerTls>,
+}
+
+/// What the certificate of a name server must be.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NameServerTls {
+    /// The name that it is for.
+    pub name: String,
+    /// CA certificates in PEM, one of which signed it; none are those of the image.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca: Option<String>,
+}
+
+impl NameServer {
+    fn is_usual(&self) -> bool {
+        self.tls.is_none() && self.address.port() == 53
+    }
+}
+
+impl fmt::Display for NameServer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.address.fmt(f)?;
+        self.tls.as_ref().map_or(Ok(()), |tls| write!(f, " ({})", tls.name))
+    }
 }
 
 /// One interface.

@@ -50,7 +50,7 @@ use tokio::net::{TcpListener, TcpStream, UnixListener};
 use tokio::sync::{Semaphore, mpsc, watch};
 use tonic::Status;
 
-use crate::config::Config;
+use crate::config::{Config, LookUps};
 use crate::debug::Containerd;
 use crate::error::Error;
 use crate::etcd::Etcd;
@@ -141,6 +141,7 @@ pub(crate) struct Server {
     /// The manifest in force.
     manifest: Option<::manifest::Manifest>,
     pub(crate) etcd: Option<Arc<Etcd>>,
+    pub(crate) look_ups: Option<Arc<dyn LookUps>>,
     time: watch::Receiver<TimeStatus>,
     /// The network that this process makes, and how far it is.
     network: Option<::manifest::Network>,
@@ -179,6 +180,7 @@ impl Server {
             updates: config.updates.clone(),
             manifest: config.manifest.clone(),
             etcd,
+            look_ups: config.look_ups.clone(),
             time,
             network: config.networking().map(|manifest| manifest.network.clone()),
             network_status,

@@ -1,9 +1,12 @@
 //! What the role process is told.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::SystemTime;
 
+use machine_api::NameServers;
 use manifest::Manifest;
 use tokio::sync::watch;
 
@@ -15,8 +18,18 @@ use crate::etcd::Master;
 pub struct Names {
     /// Where it answers.
     pub address: SocketAddr,
-    /// Whom it asks, as far as that is known, at the same port; best first.
-    pub servers: watch::Sender<Vec<SocketAddr>>,
+    /// Whom it asks, as far as that is known.
+    pub servers: watch::Sender<Vec<NameServers>>,
+}
+
+/// What the cache of this machine's look-ups tells, and is told.
+pub trait LookUps: fmt::Debug + Send + Sync {
+    /// What was counted, as monitoring reads it.
+    fn metrics(&self) -> String;
+    /// Which name servers cannot be asked by TLS at present, and why.
+    fn troubles(&self) -> Vec<String>;
+    /// The clock says what somebody told it: certificates may be judged by it.
+    fn tell_clock(&self);
 }
 
 /// What the role process is told.
@@ -35,6 +48,8 @@ pub struct Config {
     pub pod_links: String,
     /// The cache of the machine's own look-ups; without one they go to the DNS servers.
     pub names: Option<Names>,
+    /// The same, as it fares.
+    pub look_ups: Option<Arc<dyn LookUps>>,
     /// Where state of this boot is kept and published.
     pub run: PathBuf,
     /// Where to say that the network is up.
@@ -83,6 +98,7 @@ impl Config {
             built,
             pod_links: String::new(),
             names: None,
+            look_ups: None,
             run: "/run/keelson".into(),
             notify_socket: Some("/run/keelson/notify".into()),
             updates: None,

@@ -23,6 +23,7 @@ mod etcd;
 mod event;
 mod lack;
 mod logs;
+mod look_ups;
 mod manifest_url;
 mod metrics;
 mod network;
@@ -37,7 +38,7 @@ mod unmet;
 mod views;
 
 pub use api::{Peer, Updates};
-pub use config::{Config, Names};
+pub use config::{Config, LookUps, Names};
 pub use error::Error;
 pub use etcd::{Kept, Master, Snapshots};
 pub use node_role::{is_marked, mark_node};

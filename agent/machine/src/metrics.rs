@@ -1,6 +1,6 @@
 //! What monitoring reads of a machine, in Prometheus' text format: `GET /metrics` at the machine API, and `GetMetrics`.
 //!
-//! Each part is what a call of the API tells, too; nothing is counted for it alone. What the kubelet, the runtime and
+//! Each part is what a call of the API tells, too, but for the counters of DNS; nothing is counted for it alone. What the kubelet, the runtime and
 //! etcd tell of themselves at their own addresses is not told again.
 
 use std::collections::BTreeSet;
@@ -11,6 +11,7 @@ use machine_api::{
     Stage, TimeStatus, UpdateState,
 };
 use stdx::exposition::Text;
+use sys::{Linux, System};
 
 use crate::api::Server;
 use crate::views::Look;
@@ -19,6 +20,8 @@ use crate::views::Look;
 const WITHIN: Duration = Duration::from_secs(5);
 /// Control groups below this are pods, of which the kubelet tells.
 const PODS: &str = "kubepods";
+/// Where the cluster's DNS on this machine writes down what it counts.
+pub(crate) const CLUSTER_DNS: &str = "cluster-dns.metrics";
 
 /// What a machine tells of itself, part by part; the reason in place of one that cannot be had.
 struct Parts {
@@ -46,7 +49,15 @@ pub(crate) async fn page(server: &Server) -> String {
     let parts = Parts { status, boots, time, certificates, groups, mounts, etcd: etcd.transpose() };
     let mut out = Text::default();
     parts.write(&mut out);
-    out.finish()
+    out.finish() + &names(server)
+}
+
+/// What the resolvers of this machine count: that of its own look-ups, and that of its pods, which is in another process.
+fn names(server: &Server) -> String {
+    let own = server.look_ups.as_ref().map(|look_ups| look_ups.metrics()).unwrap_or_default();
+    // Where no pods run, or not yet, there is none.
+    let pods = Linux.read(&server.run.join(CLUSTER_DNS)).unwrap_or_default();
+    stdx::exposition::merged([own.as_str(), &String::from_utf8_lossy(&pods)])
 }
 
 async fn in_time<T>(look: impl Future<Output = Result<T, String>>) -> Result<T, String> {

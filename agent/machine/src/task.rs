@@ -16,7 +16,7 @@ use crate::error::Error;
 use crate::etcd::Etcd;
 use crate::network::{Network, NetworkConfig};
 use crate::retire::Former;
-use crate::{api, clock, debug, lack, manifest_url, network_keys, retire};
+use crate::{api, clock, debug, lack, look_ups, manifest_url, network_keys, retire};
 
 /// After so long the machine goes on without what it has not got of the network.
 const NETWORK_WAIT: Duration = Duration::from_secs(30);
@@ -45,6 +45,9 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), Error> {
     }
     let clock = lack::Clock { built: config.built, was_early, kept };
     tasks.spawn("lack", lack::run(config.run.clone(), clock, time.clone(), shutdown.clone()));
+    if let Some(asked) = config.look_ups.clone() {
+        tasks.spawn("look-ups", look_ups::run(config.run.clone(), asked, time.clone(), shutdown.clone()));
+    }
     let etcd = config.etcd.clone().map(|master| Etcd::new(master, (&config.pki, &config.run), status.clone()));
     if let Some(etcd) = &etcd {
         tasks.spawn("etcd", etcd.clone().run(shutdown.clone()));

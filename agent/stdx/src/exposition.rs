@@ -28,6 +28,11 @@ impl Text {
         let _infallible = writeln!(self.0, " {value}");
     }
 
+    /// One series with its value and when it was measured, in milliseconds since 1970.
+    pub fn sample_at(&mut self, name: &str, labels: Labels<'_>, value: impl Display, millis: i64) {
+        self.sample(name, labels, format_args!("{value} {millis}"));
+    }
+
     /// A family of a single series without labels.
     pub fn single(&mut self, (name, kind): (&str, &str), help: &str, value: impl Display) {
         self.family(name, kind, help);
@@ -86,6 +91,29 @@ pub fn without(text: String, disabled: &BTreeSet<String>) -> String {
     lines.collect()
 }
 
+/// One text of several that tell of the same families: each family once, with the series of all.
+#[must_use]
+pub fn merged<'a>(texts: impl IntoIterator<Item = &'a str>) -> String {
+    let mut families: Vec<(&str, Vec<&str>)> = Vec::new();
+    for text in texts {
+        let mut at = None;
+        for line in text.split_inclusive('\n') {
+            let head = line.strip_prefix("# HELP ").and_then(|rest| rest.split(' ').next());
+            if let Some(name) = head {
+                at = Some(families.iter().position(|(known, _)| *known == name).unwrap_or_else(|| {
+                    families.push((name, Vec::new()));
+                    families.len() - 1
+                }));
+            }
+            let Some((_, lines)) = at.and_then(|at| families.get_mut(at)) else { continue };
+            if !line.starts_with('#') || !lines.contains(&line) {
+                lines.push(line);
+            }
+        }
+    }
+    families.into_iter().flat_map(|(_, lines)| lines).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -105,14 +133,33 @@ mod tests {
     }
 
     #[test]
+    fn families_of_several_texts_are_told_once() {
+        let text = |names: &[&str], server: &str| {
+            let mut text = Text::default();
+            for name in names {
+                text.family(name, "counter", "About it.");
+                text.sample(name, &[("server", server)], 1);
+            }
+            text.finish()
+        };
+        let (one, other) = (text(&["a", "b"], "x"), text(&["b", "c"], "y"));
+        let expected = "# HELP a About it.\n# TYPE a counter\na{server=\"x\"} 1\n\
+                        # HELP b About it.\n# TYPE b counter\nb{server=\"x\"} 1\nb{server=\"y\"} 1\n\
+                        # HELP c About it.\n# TYPE c counter\nc{server=\"y\"} 1\n";
+        assert_eq!(merged([one.as_str(), other.as_str()]), expected);
+        assert_eq!(merged(["", "no metrics at all\n", one.as_str()]), one);
+    }
+
+    #[test]
     fn series_are_lines_with_quoted_labels() {
         let mut text = Text::default();
         text.family("a", "gauge", "About a.");
         text.sample("a", &[("x", "say \"hi\"\n")], 3);
+        text.sample_at("a", &[], 1.5, 2000);
         let histogram = Histogram::new(&[0.5]);
         histogram.observe(2.0);
         text.histogram("b", &[], &histogram);
-        let expected = "# HELP a About a.\n# TYPE a gauge\na{x=\"say \\\"hi\\\"\\n\"} 3\n\
+        let expected = "# HELP a About a.\n# TYPE a gauge\na{x=\"say \\\"hi\\\"\\n\"} 3\na 1.5 2000\n\
                         b_bucket{le=\"0.5\"} 0\nb_bucket{le=\"+Inf\"} 1\nb_sum 2\nb_count 1\n";
         assert_eq!(text.finish(), expected);
     }

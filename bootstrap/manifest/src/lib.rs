@@ -40,11 +40,11 @@ pub use explain::{Explanation, explain, suggest_key};
 pub use keys::Impact;
 pub use merge::{Origin, Part, merge, origins, says_the_same};
 pub use model::{
-    API_PORT, Audit, AuditLog, Bond, Bridge, CaTrust, Callers, Cluster, ConfigFile, ControlPlane, Encryption, Etcd,
-    EtcdMember, EtcdSnapshots, Eviction, Firewall, FirewallRule, HostService, Install, Interface, InterfaceKind,
-    KeyServer, Kubelet, Login, MACHINE_PORT, Machine, Manifest, Mirror, Modules, Network, Outbound, OutboundProxy,
-    OutboundServer, PodNetwork, Registries, Reserved, Route, Rule, SnapshotStore, Storage, StoreAccess, Time,
-    UserVolume, VirtualAddress, Vlan, Wireguard, WireguardPeer, host_services,
+    API_PORT, Audit, AuditLog, Bond, Bridge, CaTrust, Callers, Cluster, ConfigFile, ControlPlane, DnsDomains,
+    Encryption, Etcd, EtcdMember, EtcdSnapshots, Eviction, Firewall, FirewallRule, HostService, Install, Interface,
+    InterfaceKind, KeyServer, Kubelet, Login, MACHINE_PORT, Machine, Manifest, Mirror, Modules, Network, Outbound,
+    OutboundProxy, OutboundServer, PodNetwork, Registries, Reserved, Route, Rule, SnapshotStore, Storage, StoreAccess,
+    Time, UserVolume, VirtualAddress, Vlan, Wireguard, WireguardPeer, host_services,
 };
 pub use rotation::is_one_step;
 pub use schema::schema;

@@ -8,7 +8,9 @@ mod network;
 mod outbound;
 
 pub use firewall::{Callers, Firewall, FirewallRule, HostService, MACHINE_PORT, host_services};
-pub use network::{Bond, Bridge, Interface, InterfaceKind, Network, Route, Rule, Vlan, Wireguard, WireguardPeer};
+pub use network::{
+    Bond, Bridge, DnsDomains, Interface, InterfaceKind, Network, Route, Rule, Vlan, Wireguard, WireguardPeer,
+};
 pub use outbound::{Login, Outbound, OutboundProxy, OutboundServer};
 
 use crate::secret::{Secret, SecretText};

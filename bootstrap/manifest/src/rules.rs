@@ -1,6 +1,7 @@
 //! Rules across keys. They run over whatever sections could be read, so that one wrong value does not hide the others.
 
 mod cluster;
+mod dns;
 mod encryption;
 mod etcd;
 mod firewall;
@@ -33,6 +34,7 @@ pub(crate) fn check(root: &DeTable<'_>, parts: &Parts, findings: &mut Findings) 
     cluster::check(&mut rules);
     virtual_address::check(&mut rules);
     network::check(&mut rules);
+    dns::check(&mut rules);
     links::check(&mut rules);
     routing::check(&mut rules);
     firewall::check(&mut rules);

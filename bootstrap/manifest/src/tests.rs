@@ -24,6 +24,8 @@ url = "http://10.0.0.5"
 name = "v"
 [[network.rules]]
 priority = 1
+[[network.dns-domains]]
+domains = []
 [[network.firewall.rules]]
 action = "block"
 [[etcd.members]]

@@ -6,6 +6,7 @@
 
 mod choice;
 mod disk;
+mod dns;
 mod document;
 mod firewall;
 mod link;
@@ -23,6 +24,7 @@ mod wireguard;
 
 pub use choice::{ControlPlanePart, DhcpMode, PodNetworkMode, Role, TaintEffect, Volume};
 pub use disk::{DiskKind, DiskSelector};
+pub use dns::NameServer;
 pub use document::{
     AuditPolicy, AuthenticationConfiguration, AuthorizationConfiguration, EncryptionConfiguration, FileContent,
     FileName, KeptFolder, Kubeconfig, LogPath,

@@ -1,6 +1,7 @@
 //! `keelson machine`: the network and the clock of the machine.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result};
@@ -35,25 +36,47 @@ pub(crate) fn run() -> Result<()> {
         config.crash = paths::CRASH.into();
         config.owns_clock = init::Environment::observe(&sys::Linux) == init::Environment::Machine;
         config.updates = updates()?;
-        config.names = names(&config, &shutdown).await;
+        if let Some((names, view)) = names(&config, &shutdown).await {
+            config.names = Some(names);
+            config.look_ups = Some(Arc::new(LookUps(view)));
+        }
         machine::run(config, shutdown).await.context("keeping the network and the clock")
     })
 }
 
 /// Begins to keep the answers to the machine's look-ups, where its manifest wants that.
-async fn names(config: &machine::Config, shutdown: &Shutdown) -> Option<machine::Names> {
+async fn names(config: &machine::Config, shutdown: &Shutdown) -> Option<(machine::Names, dns::View)> {
     config.manifest.as_ref().filter(|manifest| manifest.network.dns_cache)?;
     let (servers, upstreams) = watch::channel(Vec::new());
     match dns::cache(NAMES, upstreams.into()).await {
         Ok(cache) => {
+            let view = cache.view();
             drop(tokio::spawn(cache.serve(shutdown.clone())));
-            Some(machine::Names { address: NAMES, servers })
+            Some((machine::Names { address: NAMES, servers }, view))
         }
-        // Each look-up goes to the servers then, as without a cache.
+        // Each look-up goes to the servers then, as without a cache; where the C library cannot ask them, to nobody.
         Err(error) => {
             tracing::warn!(error = %stdx::chain(&error), "answers to look-ups are not kept");
             None
         }
+    }
+}
+
+/// The cache, as the machine sees it.
+#[derive(Debug)]
+struct LookUps(dns::View);
+
+impl machine::LookUps for LookUps {
+    fn metrics(&self) -> String {
+        self.0.metrics()
+    }
+
+    fn troubles(&self) -> Vec<String> {
+        self.0.troubles()
+    }
+
+    fn tell_clock(&self) {
+        self.0.tell_clock();
     }
 }
 

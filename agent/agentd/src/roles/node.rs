@@ -256,7 +256,8 @@ impl Machine {
             listen: vec![SocketAddr::new(dns_address, DNS_PORT)],
             hold_addresses: vec![dns_address],
             domain: self.manifest.cluster.dns_domain.to_string(),
-            upstreams: self.follow_resolvers(),
+            upstreams: self.follow_resolvers(SocketAddr::new(dns_address, DNS_PORT)),
+            metrics: Some(paths::CLUSTER_DNS_METRICS.into()),
             ..dns::Config::default()
         };
         self.part("podnet", client, move |client, shutdown| podnet::run(podnet.clone(), client, shutdown));
@@ -264,11 +265,12 @@ impl Machine {
         self.part("dns", client, move |client, shutdown| dns::run(dns.clone(), client, shutdown));
     }
 
-    /// The machine's DNS servers, as they change.
-    fn follow_resolvers(&self) -> dns::Upstreams {
-        let look = || {
-            let servers = node::network().map(|network| network.dns_servers).unwrap_or_default();
-            servers.into_iter().map(|server| SocketAddr::new(server, DNS_PORT)).collect::<Vec<_>>()
+    /// The machine's DNS servers, as they change, without the cluster's own.
+    fn follow_resolvers(&self, own: SocketAddr) -> dns::Upstreams {
+        let look = move || {
+            let mut groups = node::network().map(|network| network.name_servers).unwrap_or_default();
+            groups.iter_mut().for_each(|group| group.servers.retain(|server| server.address != own));
+            groups
         };
         let (sender, followed) = tokio::sync::watch::channel(look());
         let shutdown = self.shutdown.clone();

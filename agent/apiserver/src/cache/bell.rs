@@ -1,14 +1,26 @@
 //! How who waits for news of a kind is woken.
 //!
 //! A kind may have thousands of watches, and each event wakes them all. Those of the usual channels leave a queue when
-//! they are woken and enter it again to wait on; who listens to a bell stays where it is.
+//! they are woken and enter it again to wait on; who listens to a bell stays where it is. To wake thousands takes longer
+//! than the next event is away, and each finds all that came since when its turn comes: a bell that many listen to rests
+//! after it rang, and rings once for whatever happened meanwhile.
 
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use parking_lot::Mutex;
+use tokio::time::Instant;
+
+/// How long a bell rests for each whom it woke: about what it costs to wake one and to send a little, so that this takes
+/// no more than half of a processor.
+const REST: Duration = Duration::from_micros(8);
+/// Shorter rests are none: timers are no finer. Few listeners are woken by each event.
+const MIN_REST: Duration = Duration::from_millis(1);
+/// Nobody waits longer, however many they are.
+const MAX_REST: Duration = Duration::from_millis(50);
 
 /// Tells all who listen that there is something new.
 #[derive(Default)]
@@ -19,6 +31,8 @@ struct Shared {
     /// How often it rang.
     rings: AtomicUsize,
     places: Mutex<Places>,
+    /// Until when it rests.
+    rests: Mutex<Option<Instant>>,
 }
 
 /// Whom to wake.
@@ -30,11 +44,24 @@ struct Places {
 }
 
 impl Bell {
-    /// Wakes everybody.
-    pub(super) fn ring(&self) {
+    /// Wakes everybody. Returns how many they are.
+    pub(super) fn ring(&self) -> usize {
         self.0.rings.fetch_add(1, SeqCst);
         // Who comes to the lock later than this sees that it rang.
-        self.0.places.lock().wakers.iter().flatten().for_each(Waker::wake_by_ref);
+        let places = self.0.places.lock();
+        places.wakers.iter().flatten().map(Waker::wake_by_ref).count()
+    }
+
+    /// Wakes everybody, or tells until when the bell rests: it is to be rung again then.
+    pub(super) fn ring_unless_resting(&self, now: Instant) -> Result<(), Instant> {
+        let mut rests = self.0.rests.lock();
+        if let Some(until) = rests.filter(|until| *until > now) {
+            return Err(until);
+        }
+        let woken = u32::try_from(self.ring()).unwrap_or(u32::MAX);
+        let rest = REST.saturating_mul(woken).min(MAX_REST);
+        *rests = (rest >= MIN_REST).then(|| now + rest);
+        Ok(())
     }
 
     /// Somebody who listens from now on.
@@ -138,6 +165,28 @@ mod tests {
         bell.ring();
         listeners[0].mark_unchanged();
         assert!(poll!(std::pin::pin!(listeners[0].changed())).is_pending());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_bell_that_many_listen_to_rests_after_it_rang() {
+        let bell = Bell::default();
+        let mut few = [(); 10].map(|()| bell.listen());
+        for listener in &mut few {
+            assert!(poll!(std::pin::pin!(listener.changed())).is_pending());
+        }
+        let now = Instant::now();
+        assert!([(); 3].iter().all(|()| bell.ring_unless_resting(now) == Ok(())), "few are woken each time");
+        let mut many: Vec<Listener> = (0..1000).map(|_| bell.listen()).collect();
+        for listener in &mut many {
+            assert!(poll!(std::pin::pin!(listener.changed())).is_pending());
+        }
+        assert_eq!(bell.ring_unless_resting(now), Ok(()));
+        let until = bell.ring_unless_resting(now).unwrap_err();
+        assert!((MIN_REST..=MAX_REST).contains(&(until - now)), "{:?}", until - now);
+        assert!(poll!(std::pin::pin!(many[0].changed())).is_ready());
+        assert!(poll!(std::pin::pin!(many[0].changed())).is_pending());
+        assert_eq!(bell.ring_unless_resting(until), Ok(()));
+        assert!(poll!(std::pin::pin!(many[0].changed())).is_ready());
     }
 
     #[tokio::test]

@@ -1,12 +1,13 @@
 //! The task that follows the store.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
 use lifecycle::Shutdown;
 use store::{EventKind, RangeRequest, WatchRequest};
+use tokio::time::{Instant, sleep_until};
 
 use super::object::Object;
 use super::ring::{Change, Event};
@@ -28,7 +29,7 @@ impl Cache {
 
     /// Makes every watch look around although nothing happened.
     pub fn wake_watches(&self) {
-        self.all().iter().for_each(|storage| storage.bell.ring());
+        self.all().iter().for_each(|storage| _ = storage.bell.ring());
     }
 
     async fn follow(&self, shutdown: Shutdown) {
@@ -55,27 +56,38 @@ impl Cache {
         let request = WatchRequest { prefix: ROOT.into(), from_revision: from + 1 };
         let mut stream = self.store.watch(request).await?;
         *self.progress.write() = Some(stream.progress());
-        while let Some(batch) = stream.next().await {
+        let mut news = News { cache: self, due: BTreeMap::new() };
+        loop {
+            let batch = tokio::select! {
+                batch = stream.next() => batch,
+                () = news.wait() => {
+                    news.tell();
+                    continue;
+                }
+            };
             match batch {
-                Ok(batch) => {
-                    self.take(batch);
+                Some(Ok(batch)) => {
+                    self.take(batch, &mut news);
                     *pause = FIRST_PAUSE;
                 }
-                Err(store::Error::Compacted { .. }) => {
+                Some(Err(store::Error::Compacted { .. })) => {
                     self.load().await?;
                     return Ok(());
                 }
-                Err(error) => return Err(error),
+                Some(Err(error)) => return Err(error),
+                None => return Ok(()),
             }
         }
-        Ok(())
     }
 
     /// Applies what happened together. Watches are woken once for all of it.
-    fn take(&self, batch: store::WatchBatch) {
-        let changed: BTreeSet<usize> = batch.events.into_iter().filter_map(|event| self.apply(event)).collect();
+    fn take(&self, batch: store::WatchBatch, news: &mut News<'_>) {
+        let now = Instant::now();
+        for index in batch.events.into_iter().filter_map(|event| self.apply(event)) {
+            news.due.entry(index).or_insert(now);
+        }
         self.reached(batch.revision);
-        changed.into_iter().for_each(|index| self.storage_at(index).bell.ring());
+        news.tell();
     }
 
     fn reached(&self, revision: i64) {
@@ -130,6 +142,39 @@ impl Cache {
     fn apply(&self, event: store::Event) -> Option<usize> {
         let (storage, below) = self.locate(std::str::from_utf8(&event.kv.key).ok()?)?;
         storage.apply(below, event.kind, event.kv.mod_revision, event.kv.value.clone()).then_some(storage.index)
+    }
+}
+
+/// Kinds of which something happened that their watches were not woken for yet.
+struct News<'a> {
+    cache: &'a Cache,
+    /// When their bells may ring.
+    due: BTreeMap<usize, Instant>,
+}
+
+impl News<'_> {
+    /// Returns when there is somebody to tell.
+    async fn wait(&self) {
+        match self.due.values().min() {
+            Some(at) => sleep_until(*at).await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Wakes the watches whose time has come.
+    fn tell(&mut self) {
+        let (cache, now) = (self.cache, Instant::now());
+        self.due.retain(|index, at| {
+            let later = if *at > now { Err(*at) } else { cache.storage_at(*index).bell.ring_unless_resting(now) };
+            later.map_err(|later| *at = later).is_err()
+        });
+    }
+}
+
+impl Drop for News<'_> {
+    /// Whoever follows the store no more leaves nothing untold.
+    fn drop(&mut self) {
+        self.due.keys().for_each(|index| _ = self.cache.storage_at(*index).bell.ring());
     }
 }
 

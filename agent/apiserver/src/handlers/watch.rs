@@ -7,7 +7,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use api::Kind;
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures::StreamExt;
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Response};
@@ -314,9 +314,9 @@ impl Watcher {
         let piece = match count {
             1 => self.ready.remove(0),
             _ => {
-                let mut piece = BytesMut::with_capacity(self.ready[..count].iter().map(Bytes::len).sum());
-                self.ready.drain(..count).for_each(|frame| piece.extend_from_slice(&frame));
-                piece.freeze()
+                let piece = self.app.cache.joined.of(&self.ready[..count]);
+                self.ready.drain(..count);
+                piece
             }
         };
         if self.ready.is_empty() {

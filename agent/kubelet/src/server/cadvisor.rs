@@ -9,11 +9,12 @@ use std::path::Path;
 use cgroups::{Controller, Group, Version};
 use cri::v1;
 use http::{Response, StatusCode};
+use stdx::exposition::Text;
 
 use super::Server;
 use super::body::{Answer, text};
 use super::machine::{Interface, Machine};
-use super::metrics::{Page, number, seconds, whole_seconds};
+use super::metrics::{answer, millis, number, seconds};
 use super::usage::{PodUsage, count};
 use crate::clock;
 use crate::config::CgroupDriver;
@@ -29,21 +30,53 @@ const SHARES_OF_WEIGHT_ONE: u64 = 2;
 
 /// One cgroup with what identifies it.
 struct Subject {
-    labels: String,
+    identity: Identity,
     started: i64,
     counters: Counters,
+}
+
+/// What tells a cgroup's series apart; empty where a word does not fit, as upstream tells it.
+#[derive(Clone, Default)]
+struct Identity {
+    container: String,
+    id: String,
+    image: String,
+    name: String,
+    namespace: String,
+    pod: String,
+}
+
+impl Identity {
+    fn of(path: &str) -> Self {
+        Self { id: format!("/{path}"), ..Self::default() }
+    }
+
+    fn labels(&self) -> [(&str, &str); 6] {
+        [
+            ("container", &self.container),
+            ("id", &self.id),
+            ("image", &self.image),
+            ("name", &self.name),
+            ("namespace", &self.namespace),
+            ("pod", &self.pod),
+        ]
+    }
+
+    fn labels_and<'a>(&'a self, more: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'a str)> {
+        [&self.labels(), more].concat()
+    }
 }
 
 /// What a cgroup's files say; absent where a file or line is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Counters(BTreeMap<&'static str, u64>);
 
-/// A metric: name, type, help, how its counter is called, and how that becomes the metric's value.
+/// A metric: name, type, help, labels of its own, how its counter is called, and how that becomes the metric's value.
 struct Metric {
     name: &'static str,
     kind: &'static str,
     help: &'static str,
-    extra: &'static str,
+    extra: &'static [(&'static str, &'static str)],
     of: &'static str,
     scale: fn(u64) -> f64,
 }
@@ -55,7 +88,7 @@ const fn metric(
     scale: fn(u64) -> f64,
     help: &'static str,
 ) -> Metric {
-    Metric { name, kind, help, extra: "", of, scale }
+    Metric { name, kind, help, extra: &[], of, scale }
 }
 
 /// The table. Rows of one name follow one another.
@@ -89,7 +122,7 @@ const METRICS: &[Metric] = &[
         "Cumulative system cpu time consumed in seconds.",
     ),
     Metric {
-        extra: "cpu=\"total\"",
+        extra: &[("cpu", "total")],
         ..metric(
             "container_cpu_usage_seconds_total",
             "counter",
@@ -108,7 +141,7 @@ const METRICS: &[Metric] = &[
     metric("container_memory_cache", "gauge", "cache", number, "Number of bytes of page cache memory."),
     metric("container_memory_failcnt", "counter", "failures", number, "Number of memory usage hits limits"),
     Metric {
-        extra: "failure_type=\"pgfault\",scope=\"hierarchy\"",
+        extra: &[("failure_type", "pgfault"), ("scope", "hierarchy")],
         ..metric(
             "container_memory_failures_total",
             "counter",
@@ -118,7 +151,7 @@ const METRICS: &[Metric] = &[
         )
     },
     Metric {
-        extra: "failure_type=\"pgmajfault\",scope=\"hierarchy\"",
+        extra: &[("failure_type", "pgmajfault"), ("scope", "hierarchy")],
         ..metric(
             "container_memory_failures_total",
             "counter",
@@ -285,40 +318,27 @@ fn shares(weight: u64) -> u64 {
     SHARES_OF_WEIGHT_ONE + weight.saturating_sub(1) * 262_142 / 9999
 }
 
-/// A label's value, quoted.
-fn label(text: &str) -> String {
-    text.replace('\\', "\\\\").replace('"', "\\\"")
-}
-
-fn labels(container: &str, id: &str, image: &str, name: &str, (namespace, pod): (&str, &str)) -> String {
-    let (image, name) = (label(image), label(name));
-    format!(
-        "container=\"{container}\",id=\"{id}\",image=\"{image}\",name=\"{name}\",namespace=\"{namespace}\",pod=\"{pod}\""
-    )
-}
-
-fn render(page: &mut Page, subjects: &[Subject], now: Nanos) {
+fn render(text: &mut Text, subjects: &[Subject], now: Nanos) {
     let mut last = "";
     for metric in METRICS {
         for subject in subjects {
             let Some(value) = subject.counters.0.get(metric.of) else { continue };
             if metric.name != last {
-                page.family(metric.name, metric.kind, metric.help);
+                text.family(metric.name, metric.kind, metric.help);
                 last = metric.name;
             }
-            let separator = if metric.extra.is_empty() { "" } else { "," };
-            let labels = format!("{{{}{separator}{}}}", subject.labels, metric.extra);
-            page.value_at(metric.name, &labels, (metric.scale)(*value), now);
+            let labels = subject.identity.labels_and(metric.extra);
+            text.sample_at(metric.name, &labels, (metric.scale)(*value), millis(now));
         }
     }
     for (name, help) in [
         ("container_last_seen", "Last time a container was seen by the exporter"),
         ("container_start_time_seconds", "Start time of the container since unix epoch in seconds."),
     ] {
-        page.family(name, "gauge", help);
+        text.family(name, "gauge", help);
         for subject in subjects {
             let value = if name == "container_last_seen" { clock::seconds(now) } else { subject.started };
-            page.value_at(name, &format!("{{{}}}", subject.labels), whole_seconds(value), now);
+            text.sample_at(name, &subject.identity.labels(), value.max(0), millis(now));
         }
     }
 }
@@ -344,58 +364,47 @@ const INTERFACES: [OfInterface; 4] = [
     ),
 ];
 
-fn render_networks(page: &mut Page, pods: &[(String, &PodUsage)], machine: &Machine, now: Nanos) {
+fn render_networks(text: &mut Text, pods: &[(Identity, &PodUsage)], machine: &Machine, now: Nanos) {
     for (part, help, of_pod, of_machine) in INTERFACES {
         let name = format!("container_network_{part}_total");
-        page.family(&name, "counter", help);
-        let of_node =
-            machine.interfaces.iter().map(|found| (root_labels(), found.name.clone(), Some(of_machine(found))));
-        let of_pods = pods.iter().flat_map(|(labels, usage)| {
+        text.family(&name, "counter", help);
+        let root = Identity::of("");
+        let of_node = machine.interfaces.iter().map(|found| (&root, &found.name, Some(of_machine(found))));
+        let of_pods = pods.iter().flat_map(|(identity, usage)| {
             let network = usage.linux.network.as_ref();
             let all = network.into_iter().flat_map(|n| n.default_interface.iter().chain(&n.interfaces));
-            all.map(move |found| (labels.clone(), found.name.clone(), of_pod(found)))
+            all.map(move |found| (identity, &found.name, of_pod(found)))
         });
-        for (labels, interface, value) in of_node.chain(of_pods) {
+        for (identity, interface, value) in of_node.chain(of_pods) {
             if let Some(value) = value {
-                page.value_at(&name, &format!("{{{labels},interface=\"{interface}\"}}"), number(value), now);
+                text.sample_at(&name, &identity.labels_and(&[("interface", interface)]), value, millis(now));
             }
         }
     }
 }
 
-fn root_labels() -> String {
-    labels("", "/", "", "", ("", ""))
-}
-
-fn render_machine(page: &mut Page, machine: &Machine, now: Nanos) {
+fn render_machine(text: &mut Text, machine: &Machine, now: Nanos) {
     let gauges = [
         ("machine_cpu_cores", "Number of logical CPU cores.", Machine::processors()),
         ("machine_memory_bytes", "Amount of memory installed on the machine.", machine.memory.total),
         ("machine_swap_bytes", "Amount of swap memory available on the machine.", machine.memory.swap_total),
     ];
-    let labels = format!(
-        "{{boot_id=\"{}\",machine_id=\"{}\",system_uuid=\"{}\"}}",
-        facts::boot_id(),
-        facts::machine_id(),
-        facts::system_uuid()
-    );
+    let (boot, machine, system) = (facts::boot_id(), facts::machine_id(), facts::system_uuid());
+    let labels = [("boot_id", &*boot), ("machine_id", &machine), ("system_uuid", &system)];
     for (name, help, value) in gauges {
-        page.family(name, "gauge", help);
-        page.value_at(name, &labels, number(value), now);
+        text.family(name, "gauge", help);
+        text.sample_at(name, &labels, value, millis(now));
     }
     let version = "cadvisor_version_info";
-    page.family(version, "gauge", "A metric with a constant '1' value labeled by kernel version, OS version, docker version, cadvisor version & cadvisor revision.");
-    let (kernel, os) = (facts::kernel_release(), label(&facts::os_image()));
-    let labels = format!(
-        "{{cadvisorRevision=\"\",cadvisorVersion=\"\",dockerVersion=\"\",kernelVersion=\"{kernel}\",osVersion=\"{os}\"}}"
-    );
-    page.value(version, &labels, 1.0);
+    text.family(version, "gauge", "A metric with a constant '1' value labeled by kernel version, OS version, docker version, cadvisor version & cadvisor revision.");
+    let (kernel, os) = (facts::kernel_release(), facts::os_image());
+    let none = ["cadvisorRevision", "cadvisorVersion", "dockerVersion"].map(|name| (name, ""));
+    text.sample(version, &[&none[..], &[("kernelVersion", &*kernel), ("osVersion", &os)]].concat(), 1);
     for (name, help) in [
         ("container_scrape_error", "1 if there was an error while getting container metrics, 0 otherwise"),
         ("machine_scrape_error", "1 if there was an error while getting machine metrics, 0 otherwise."),
     ] {
-        page.family(name, "gauge", help);
-        page.value(name, "", 0.0);
+        text.single((name, "gauge"), help, 0);
     }
 }
 
@@ -411,37 +420,40 @@ impl Server {
         };
         let (driver, root) = (self.node.config.cgroup_driver, &self.node.config.cgroup_root);
         let machine = Machine::observe();
-        let subject = |path: &str, labels: String, started: i64| {
+        let subject = |path: &str, identity: Identity, started: i64| {
             let counters = Counters::read(&tree.group(path), tree.version());
-            Subject { labels, started, counters }
+            Subject { identity, started, counters }
         };
         let pods = pods_group(driver, root);
-        let mut subjects = vec![
-            subject("", root_labels(), machine.booted),
-            subject(&pods, labels("", &format!("/{pods}"), "", "", ("", "")), machine.booted),
-        ];
+        let mut subjects =
+            vec![subject("", Identity::of(""), machine.booted), subject(&pods, Identity::of(&pods), machine.booted)];
         let mut networks = Vec::new();
         for one in &usage {
             let meta = &one.pod.metadata;
-            let place = (meta.namespace.as_str(), meta.name.as_str());
             let path = pod_group(driver, root, qos_of(&one.pod), &meta.uid).path;
             let started = one.status.start_time.as_ref().and_then(api::meta::v1::Time::unix).unwrap_or(0);
-            let of_pod = labels("", &format!("/{path}"), "", "", place);
+            let (namespace, pod) = (meta.namespace.clone(), meta.name.clone());
+            let of_pod = Identity { namespace, pod, ..Identity::of(&path) };
             subjects.push(subject(&path, of_pod.clone(), started));
-            networks.push((of_pod, one));
             for (name, started, stats) in one.containers() {
                 let id = stats.attributes.as_ref().map(|a| a.id.as_str()).unwrap_or_default();
                 let path = format!("{path}/{}", folder(driver, id));
-                let image = image(one, name);
-                let labels = labels(name, &format!("/{path}"), &image, id, place);
-                subjects.push(subject(&path, labels, started));
+                let of_container = Identity {
+                    container: name.to_owned(),
+                    id: format!("/{path}"),
+                    image: image(one, name),
+                    name: id.to_owned(),
+                    ..of_pod.clone()
+                };
+                subjects.push(subject(&path, of_container, started));
             }
+            networks.push((of_pod, one));
         }
-        let (mut page, now) = (Page::default(), clock::now());
+        let (mut page, now) = (Text::default(), clock::now());
         render(&mut page, &subjects, now);
         render_networks(&mut page, &networks, &machine, now);
         render_machine(&mut page, &machine, now);
-        page.answer()
+        answer(page)
     }
 }
 
@@ -464,9 +476,9 @@ mod tests {
     use super::*;
 
     fn page(subjects: &[Subject]) -> String {
-        let mut page = Page::default();
-        render(&mut page, subjects, 5_000_000_000);
-        page.text().to_owned()
+        let mut text = Text::default();
+        render(&mut text, subjects, 5_000_000_000);
+        text.finish()
     }
 
     #[test]
@@ -494,8 +506,10 @@ mod tests {
     #[test]
     fn series_have_upstream_s_names_and_labels() {
         let counters = Counters([("cpu_nanos", 1_500_000_000), ("faults", 2), ("major_faults", 1)].into());
-        let labels = labels("c", "/kubepods/podx/1", "registry/a:1", "1", ("ns", "p"));
-        let text = page(&[Subject { labels, started: 4, counters }]);
+        let [container, image, name] = ["c", "registry/a:1", "1"].map(str::to_owned);
+        let (namespace, pod) = ("ns".to_owned(), "p".to_owned());
+        let identity = Identity { container, image, name, namespace, pod, ..Identity::of("kubepods/podx/1") };
+        let text = page(&[Subject { identity, started: 4, counters }]);
         let lines: Vec<&str> = text.lines().collect();
         let of = "container=\"c\",id=\"/kubepods/podx/1\",image=\"registry/a:1\",name=\"1\",namespace=\"ns\",pod=\"p\"";
         for line in [

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use cri::v1;
 use http::{Response, StatusCode};
-use stdx::exposition::MEDIA_TYPE;
+use stdx::exposition::{MEDIA_TYPE, Text};
 
 use super::Server;
 use super::body::{Answer, whole};
@@ -12,51 +12,28 @@ use super::machine::Machine;
 use super::usage::PodUsage;
 use crate::clock;
 use crate::observed::Nanos;
-use crate::probe_counts::{BUCKETS_MILLIS, Counts, Series};
+use crate::probe_counts::{Counts, Series};
 
-/// A page of metrics.
-#[derive(Default)]
-pub(super) struct Page(String);
+pub(super) fn answer(text: Text) -> Response<Answer> {
+    whole(StatusCode::OK, MEDIA_TYPE, text.finish().into())
+}
 
-impl Page {
-    /// Begins a metric; its values follow.
-    pub(super) fn family(&mut self, name: &str, kind: &str, help: &str) {
-        self.line(&format!("# HELP {name} {help}"));
-        self.line(&format!("# TYPE {name} {kind}"));
-    }
-
-    fn line(&mut self, line: &str) {
-        self.0.push_str(line);
-        self.0.push('\n');
-    }
-
-    pub(super) fn value(&mut self, name: &str, labels: &str, value: f64) {
-        self.line(&format!("{name}{labels} {value}"));
-    }
-
-    #[cfg(test)]
-    pub(super) fn text(&self) -> &str {
-        &self.0
-    }
-
-    /// A value with the time it was measured at.
-    pub(super) fn value_at(&mut self, name: &str, labels: &str, value: f64, at: Nanos) {
-        self.line(&format!("{name}{labels} {value} {}", at / 1_000_000));
-    }
-
-    /// A metric with its values; nothing where there are none.
-    fn readings(&mut self, (name, kind, help): (&str, &str, &str), readings: Vec<(String, (f64, Nanos))>) {
-        if !readings.is_empty() {
-            self.family(name, kind, help);
+/// A metric with its values; nothing where there are none.
+fn readings<'a, const N: usize>(
+    text: &mut Text,
+    (name, kind, help): (&str, &str, &str),
+    readings: impl IntoIterator<Item = ([(&'static str, &'a str); N], (f64, Nanos))>,
+) {
+    for (n, (labels, (value, at))) in readings.into_iter().enumerate() {
+        if n == 0 {
+            text.family(name, kind, help);
         }
-        for (labels, (value, at)) in readings {
-            self.value_at(name, &labels, value, at);
-        }
+        text.sample_at(name, &labels, value, millis(at));
     }
+}
 
-    pub(super) fn answer(self) -> Response<Answer> {
-        whole(StatusCode::OK, MEDIA_TYPE, self.0.into())
-    }
+pub(super) fn millis(at: Nanos) -> i64 {
+    at / 1_000_000
 }
 
 pub(super) fn seconds(nanos: u64) -> f64 {
@@ -70,89 +47,70 @@ pub(super) fn number(value: u64) -> f64 {
 }
 
 /// A time in seconds since 1970.
-pub(super) fn whole_seconds(seconds: i64) -> f64 {
+fn whole_seconds(seconds: i64) -> f64 {
     number(u64::try_from(seconds).unwrap_or(0))
 }
 
 impl Server {
     pub(super) fn metrics(&self) -> Response<Answer> {
-        let mut page = Page::default();
+        let mut text = Text::default();
         let pods = self.table.list();
         let running = pods.iter().filter(|(_, status)| status.phase == "Running").count();
         let containers = pods.iter().flat_map(|(_, s)| &s.container_statuses).filter(|c| c.state.running.is_some());
-        page.family("kubelet_running_pods", "gauge", "Number of pods that have a running pod sandbox");
-        page.value("kubelet_running_pods", "", number(running as u64));
-        page.family("kubelet_running_containers", "gauge", "Number of containers currently running");
-        page.value("kubelet_running_containers", "{container_state=\"running\"}", number(containers.count() as u64));
-        page.family("kubelet_node_name", "gauge", "The node's name. The count is always 1.");
-        page.value("kubelet_node_name", &format!("{{node=\"{}\"}}", self.node.config.node_name), 1.0);
-        page.family("kubelet_desired_pods", "gauge", "The number of pods the kubelet is being instructed to run");
-        page.value("kubelet_desired_pods", "", number(self.table.len() as u64));
-        page.answer()
+        text.single(("kubelet_running_pods", "gauge"), "Number of pods that have a running pod sandbox", running);
+        text.family("kubelet_running_containers", "gauge", "Number of containers currently running");
+        text.sample("kubelet_running_containers", &[("container_state", "running")], containers.count());
+        text.family("kubelet_node_name", "gauge", "The node's name. The count is always 1.");
+        text.sample("kubelet_node_name", &[("node", &self.node.config.node_name)], 1);
+        let help = "The number of pods the kubelet is being instructed to run";
+        text.single(("kubelet_desired_pods", "gauge"), help, self.table.len());
+        answer(text)
     }
 
     /// How probes went and how long they took.
     pub(super) fn probe_metrics(&self) -> Response<Answer> {
-        let mut page = Page::default();
-        probe_page(&mut page, &self.node.probe_counts.snapshot());
-        page.answer()
+        let mut text = Text::default();
+        self.node.probe_counts.read(|all| probes(&mut text, all));
+        answer(text)
     }
 
     /// What metrics servers and autoscalers read.
     pub(super) async fn resource_metrics(&self) -> Response<Answer> {
-        let mut page = Page::default();
+        let mut text = Text::default();
         let usage = self.pod_usage().await;
         let (failed, usage) = match usage {
-            Ok(usage) => (0.0, usage),
+            Ok(usage) => (0, usage),
             Err(error) => {
                 tracing::warn!(%error, "the runtime does not tell what pods use");
-                (1.0, Vec::new())
+                (1, Vec::new())
             }
         };
-        resource_page(&mut page, &usage, &Machine::observe(), clock::now());
-        page.family(
-            "resource_scrape_error",
-            "gauge",
-            "1 if there was an error while getting container metrics, 0 otherwise",
-        );
-        page.value("resource_scrape_error", "", failed);
-        page.answer()
+        resources(&mut text, &usage, &Machine::observe(), clock::now());
+        let help = "1 if there was an error while getting container metrics, 0 otherwise";
+        text.single(("resource_scrape_error", "gauge"), help, failed);
+        answer(text)
     }
 }
 
-fn probe_page(page: &mut Page, all: &BTreeMap<Series, Counts>) {
-    let labels = |series: &Series| {
-        let Series { kind, container, namespace, pod, .. } = series;
-        format!("container=\"{container}\",namespace=\"{namespace}\",pod=\"{pod}\",probe_type=\"{kind}\"")
-    };
+fn probes(text: &mut Text, all: &BTreeMap<Series, Counts>) {
     const TOOK: &str = "prober_probe_duration_seconds";
-    if !all.is_empty() {
-        page.family(TOOK, "histogram", "Duration in seconds for a probe response.");
-    }
-    for (series, counts) in all {
-        let (labels, total) = (labels(series), number(counts.successful + counts.failed));
-        for (count, end) in counts.buckets.iter().zip(BUCKETS_MILLIS) {
-            let labels = format!("{{{labels},le=\"{}\"}}", number(end) / 1000.0);
-            page.value(&format!("{TOOK}_bucket"), &labels, number(*count));
-        }
-        page.value(&format!("{TOOK}_bucket"), &format!("{{{labels},le=\"+Inf\"}}"), total);
-        page.value(&format!("{TOOK}_sum"), &format!("{{{labels}}}"), counts.took.as_secs_f64());
-        page.value(&format!("{TOOK}_count"), &format!("{{{labels}}}"), total);
-    }
     const TOTAL: &str = "prober_probe_total";
-    let help = "Cumulative number of a liveness, readiness or startup probe for a container by result.";
-    if !all.is_empty() {
-        page.family(TOTAL, "counter", help);
+    if all.is_empty() {
+        return;
     }
-    for (series, counts) in all {
+    text.family(TOOK, "histogram", "Duration in seconds for a probe response.");
+    for (Series { kind, container, namespace, pod, .. }, counts) in all {
+        let labels = [("container", &**container), ("namespace", namespace), ("pod", pod), ("probe_type", kind)];
+        text.histogram(TOOK, &labels, &counts.took);
+    }
+    let help = "Cumulative number of a liveness, readiness or startup probe for a container by result.";
+    text.family(TOTAL, "counter", help);
+    for (Series { kind, container, namespace, pod, uid }, counts) in all {
         for (result, count) in [("failed", counts.failed), ("successful", counts.successful)] {
-            let Series { kind, container, namespace, pod, uid } = series;
-            let labels = format!(
-                "{{container=\"{container}\",namespace=\"{namespace}\",pod=\"{pod}\",pod_uid=\"{uid}\",\
-                 probe_type=\"{kind}\",result=\"{result}\"}}"
-            );
+            let of_pod = [("namespace", &**namespace), ("pod", pod), ("pod_uid", uid)];
+            let labels = [&[("container", &**container)], &of_pod[..], &[("probe_type", *kind), ("result", result)]];
             if count > 0 {
-                page.value(TOTAL, &labels, number(count));
+                text.sample(TOTAL, &labels.concat(), count);
             }
         }
     }
@@ -213,14 +171,15 @@ fn swap(usage: Option<&v1::SwapUsage>) -> Reading {
     Some((number(usage.swap_usage_bytes.as_ref()?.value), usage.timestamp))
 }
 
-fn resource_page(page: &mut Page, usage: &[PodUsage], machine: &Machine, now: Nanos) {
+fn resources(text: &mut Text, usage: &[PodUsage], machine: &Machine, now: Nanos) {
     for (name, kind, help, read) in OF_CONTAINERS {
-        let readings = usage.iter().flat_map(|pod| {
+        let found = usage.iter().flat_map(|pod| {
             pod.containers().filter_map(move |(name, started, stats)| {
-                Some((container_labels(pod, name), read(started, stats, now)?))
+                let [namespace, pod] = pod_labels(pod);
+                Some(([("container", name), namespace, pod], read(started, stats, now)?))
             })
         });
-        page.readings((name, kind, help), readings.collect());
+        readings(text, (name, kind, help), found);
     }
     let memory = &machine.memory;
     let of_node = [
@@ -244,22 +203,17 @@ fn resource_page(page: &mut Page, usage: &[PodUsage], machine: &Machine, now: Na
         ),
     ];
     for (name, kind, help, value) in of_node {
-        page.readings((name, kind, help), vec![(String::new(), (value, now))]);
+        readings(text, (name, kind, help), [([], (value, now))]);
     }
     for (name, kind, help, read) in OF_PODS {
-        let readings = usage.iter().filter_map(|pod| Some((pod_labels(pod), read(pod)?)));
-        page.readings((name, kind, help), readings.collect());
+        let found = usage.iter().filter_map(|pod| Some((pod_labels(pod), read(pod)?)));
+        readings(text, (name, kind, help), found);
     }
 }
 
-fn container_labels(pod: &PodUsage, name: &str) -> String {
+fn pod_labels(pod: &PodUsage) -> [(&'static str, &str); 2] {
     let meta = &pod.pod.metadata;
-    format!("{{container=\"{name}\",namespace=\"{}\",pod=\"{}\"}}", meta.namespace, meta.name)
-}
-
-fn pod_labels(pod: &PodUsage) -> String {
-    let meta = &pod.pod.metadata;
-    format!("{{namespace=\"{}\",pod=\"{}\"}}", meta.namespace, meta.name)
+    [("namespace", &meta.namespace), ("pod", &meta.name)]
 }
 
 #[cfg(test)]
@@ -297,30 +251,33 @@ mod tests {
         let series =
             Series { kind: "Readiness", container: pod("c"), namespace: pod("n"), pod: pod("p"), uid: pod("u") };
         let counts = Counts { successful: 2, failed: 1, ..Counts::default() };
-        let mut page = Page::default();
-        probe_page(&mut page, &BTreeMap::from([(series, counts)]));
+        [0.01, 0.02, 11.0].into_iter().for_each(|took| counts.took.observe(took));
+        let mut text = Text::default();
+        probes(&mut text, &BTreeMap::from([(series, counts)]));
+        let text = text.finish();
         for line in [
             "prober_probe_duration_seconds_bucket{container=\"c\",namespace=\"n\",pod=\"p\",probe_type=\"Readiness\",le=\"0.005\"} 0",
             "prober_probe_duration_seconds_count{container=\"c\",namespace=\"n\",pod=\"p\",probe_type=\"Readiness\"} 3",
             "prober_probe_total{container=\"c\",namespace=\"n\",pod=\"p\",pod_uid=\"u\",probe_type=\"Readiness\",result=\"successful\"} 2",
         ] {
-            assert!(page.0.lines().any(|found| found == line), "{line} is not in {}", page.0);
+            assert!(text.lines().any(|found| found == line), "{line} is not in {text}");
         }
     }
 
     #[test]
     fn readings_have_upstream_s_names_and_their_own_time() {
-        let mut page = Page::default();
-        resource_page(&mut page, &[usage()], &Machine::default(), 3_000_000_000);
-        let lines: Vec<&str> = page.0.lines().collect();
+        let mut text = Text::default();
+        resources(&mut text, &[usage()], &Machine::default(), 3_000_000_000);
+        let text = text.finish();
+        let lines: Vec<&str> = text.lines().collect();
         for line in [
             "# TYPE container_cpu_usage_seconds_total counter",
             "container_cpu_usage_seconds_total{container=\"c\",namespace=\"ns\",pod=\"p\"} 1.5 2000",
             "pod_cpu_usage_seconds_total{namespace=\"ns\",pod=\"p\"} 2.5 2000",
             "node_memory_working_set_bytes 0 3000",
         ] {
-            assert!(lines.contains(&line), "{line} is not in {}", page.0);
+            assert!(lines.contains(&line), "{line} is not in {text}");
         }
-        assert!(!page.0.contains("pod_memory_working_set_bytes"), "nothing is said of what was not measured");
+        assert!(!text.contains("pod_memory_working_set_bytes"), "nothing is said of what was not measured");
     }
 }

@@ -144,6 +144,11 @@ async fn monitoring_reads_with_a_reader_s_certificate() {
     assert!(text.contains("\nkeelson_machine_info{hostname=\"m1\""), "{text}");
     // There is no runtime and no etcd here, and the rest is told all the same.
     assert!(text.contains("\nkeelson_part_up{part=\"status\"} 1\n"), "{text}");
+    // What another process of the machine counts is told, too.
+    let counted = "# HELP coredns_a About a.\n# TYPE coredns_a counter\ncoredns_a 7\n";
+    std::fs::write(folder.path().join(crate::metrics::CLUSTER_DNS), counted).unwrap();
+    let (_, text) = ask(Some(Role::Reader.group()), http::Method::GET).await;
+    assert!(text.ends_with(counted), "{text}");
     let (status, _) = ask(Some(Role::Operator.group()), http::Method::POST).await;
     assert_eq!(status, http::StatusCode::METHOD_NOT_ALLOWED);
     for group in [None, Some("system:nodes"), Some(Role::Backup.group())] {

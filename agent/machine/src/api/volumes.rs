@@ -13,8 +13,6 @@ use super::refusal::{away, failed};
 
 /// A disk that has not answered within this hangs.
 const LOOKED_WITHIN: Duration = Duration::from_secs(30);
-/// Which volumes the machine has had, on STATE.
-const MADE: &str = "volumes.json";
 
 /// A look at disks, which may hang.
 pub(super) async fn look<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Status> {
@@ -29,7 +27,7 @@ pub(super) async fn steps(server: &Server, after: &Manifest) -> Result<Vec<Strin
     if server.updates.is_none() || wanted.is_empty() {
         return Ok(Vec::new());
     }
-    let made = server.state.join(MADE);
+    let made = server.state.join(Made::FILE);
     look(move || {
         let made = Made::load(&Linux, &made);
         told(&wanted, &hostname, made.as_ref().map_err(String::as_str), None)

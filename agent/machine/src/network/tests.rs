@@ -80,7 +80,7 @@ async fn scenario(run: &Path) {
     assert_eq!(read("resolv.conf"), "nameserver 127.0.0.53\nnameserver 10.77.0.53\n");
     // Pods have another loopback link.
     assert_eq!(read("resolv.servers.conf"), "nameserver 10.77.0.53\n");
-    assert_eq!(*asked.borrow(), ["10.77.0.53:53".parse().unwrap()]);
+    assert_eq!(*asked.borrow(), [vec!["10.77.0.53:53".parse().unwrap()].into()]);
     assert!(std::fs::read_to_string(run.join("hosts")).unwrap().contains("10.77.0.9 keelson"));
     shutdown.trigger();
     task.await.unwrap();
@@ -94,6 +94,21 @@ async fn scenario(run: &Path) {
     assert_eq!(ready(status).await.primary, up.primary);
     again.trigger();
     task.await.unwrap();
+
+    // Where the manifest's name servers are asked by TLS, the server's is not asked, and nobody by the C library.
+    let by_tls = "[network]\ndns-servers = [\"192.0.2.9#ns.example.com\"]\n[[network.dns-domains]]\n\
+                  domains = [\"corp.example\"]\nservers = [\"10.77.0.54\"]\n\
+                  [[network.interfaces]]\nname = \"eth0\"\ndhcp = \"ipv4\"\n";
+    let seen = during(run, manifest(by_tls), async |status| ready(status).await).await;
+    let told: Vec<Vec<String>> =
+        seen.name_servers.iter().map(|it| it.servers.iter().map(ToString::to_string).collect()).collect();
+    assert_eq!(told, [["192.0.2.9:853 (ns.example.com)"], ["10.77.0.54:53"]]);
+    assert_eq!(
+        (&*seen.name_servers[1].domains[0], seen.ntp_servers.as_slice()),
+        ("corp.example", &["10.77.0.123".to_owned()][..])
+    );
+    assert_eq!(read("resolv.conf"), "");
+    assert_eq!(read("resolv.servers.conf"), "nameserver 10.96.0.10\n");
 
     // Under a manifest without DHCP nothing of the lease stays.
     let fixed = "[[network.interfaces]]\nname = \"eth0\"\naddresses = [\"10.77.0.50/24\"]\n";

@@ -34,6 +34,9 @@ impl Origin {
 }
 
 impl Made {
+    /// Its file, in the folder of STATE.
+    pub const FILE: &str = "volumes.json";
+
     /// What is kept there; nothing if nothing is.
     ///
     /// # Errors

@@ -69,8 +69,14 @@ const KEPT_WITH_THEIR_NAMES: &str = "storage.volumes";
 
 /// Sections of which a change may cut the machine off from whoever makes it, and what in them never does.
 const CUTS_OFF: [&str; 1] = ["network"];
-const NEVER_CUTS_OFF: [&str; 4] =
-    ["network.dns-servers", "network.dns-cache", "network.search-domains", "network.ntp-servers"];
+const NEVER_CUTS_OFF: [&str; 6] = [
+    "network.dns-servers",
+    "network.dns-ca",
+    "network.dns-domains",
+    "network.dns-cache",
+    "network.search-domains",
+    "network.ntp-servers",
+];
 
 /// Whether `path` is that of `above`, or of something inside.
 fn is_below(path: &str, above: &str) -> bool {
@@ -159,6 +165,7 @@ mod tests {
     #[test]
     fn changes_of_the_network_may_cut_off_and_those_of_servers_do_not() {
         assert!(may_cut_off("network.interfaces[0].mtu") && may_cut_off("network.interfaces"));
+        assert!(!may_cut_off("network.dns-domains[0].servers[1]"));
         assert!(!may_cut_off("network.dns-servers") && !may_cut_off("kubelet.max-pods"));
         assert!(NEVER_CUTS_OFF.iter().all(|path| keys::find(path).is_some()));
     }

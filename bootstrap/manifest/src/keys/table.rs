@@ -6,8 +6,8 @@ use crate::words::{
     Cidr, ClusterName, ClusterSecret, ControlPlanePart, Cpu, DhcpMode, DiskSelector, DnsName, EncryptionConfiguration,
     Endpoint, FeatureName, FileContent, FileName, FirewallAction, FirewallProtocol, HashPolicy, Host, Hostname,
     InterfaceAddress, InterfaceId, InterfaceName, IpWord, JoinToken, KeptFolder, KeyServerUrl, Kubeconfig, LabelKey,
-    LabelValue, LacpRate, LogPath, MacAddress, MirrorUrl, ModuleName, ModuleParameters, Passphrase, PeerEndpoint,
-    PemCertificates, PodNetworkMode, PortRange, ProxyException, ProxyUrl, PublicKey, RegistryHost, Role,
+    LabelValue, LacpRate, LogPath, MacAddress, MirrorUrl, ModuleName, ModuleParameters, NameServer, Passphrase,
+    PeerEndpoint, PemCertificates, PodNetworkMode, PortRange, ProxyException, ProxyUrl, PublicKey, RegistryHost, Role,
     RouteDestination, SecretKey, ServerHost, StoreRegion, StoreSecret, StoreUrl, StoreUser, SysctlName, Taint,
     Threshold, Thumbprint, TimeSpan, Volume, VolumeName, Word, WordError,
 };
@@ -239,11 +239,29 @@ pub(super) const KEYS: &[Key] = &[
         "Ranges that the packets come from. Without, everywhere.", "[\"192.168.1.0/24\"]"),
     key("network.firewall.rules[].interface", one::<InterfaceName>(), Optional,
         "Interface by which the packets come in. Without, any.", "\"eth0\""),
-    key("network.dns-servers", list::<IpWord>(), Default("[]"),
-        "DNS servers, before those that DHCP names, and these before those of router advertisements. The first three are asked.", "[\"192.168.1.1\", \"fd00::1\"]"),
+    key("network.dns-servers", list::<NameServer>(), Default("[]"),
+        "DNS servers, before those that DHCP names, and these before those of router advertisements. The first three are \
+         asked. `ADDRESS#NAME` is asked by TLS only, and only if its certificate is for that name; then all of them are, \
+         and nobody's whom DHCP or a router names.", "[\"192.168.1.1\", \"fd00::1\"]"),
+    key("network.dns-ca", one::<PemCertificates>(), Optional,
+        "CA certificates, in PEM, of those of them that are asked by TLS, or such a server's own. Without it, the CAs of \
+         the image.",
+        "\"\"\"\n-----BEGIN CERTIFICATE-----\nMIIB...\n-----END CERTIFICATE-----\n\"\"\""),
+    key("network.dns-domains", Kind::Sections, Optional,
+        "DNS servers of certain domains, which nobody else is asked about, neither by this machine nor, beside the \
+         cluster's own domain, by its pods. Of several tables that of the longest domain counts.",
+        "domains = [\"corp.example.com\", \"10.in-addr.arpa\"]\nservers = [\"10.0.0.53\"]"),
+    key("network.dns-domains[].domains", list::<DnsName>(), Required, "The domains, each with all that is in it.",
+        "[\"corp.example.com\", \"10.in-addr.arpa\"]"),
+    key("network.dns-domains[].servers", list::<NameServer>(), Required,
+        "Who is asked about them, as in `network.dns-servers`.", "[\"10.0.0.53\", \"10.0.0.54\"]"),
+    key("network.dns-domains[].ca", one::<PemCertificates>(), Optional,
+        "CA certificates, in PEM, of those of them that are asked by TLS. Without it, those of the image.",
+        "\"\"\"\n-----BEGIN CERTIFICATE-----\nMIIB...\n-----END CERTIFICATE-----\n\"\"\""),
     key("network.dns-cache", BOOL, Default("true"),
         "Whether answers to the machine's own look-ups are kept, by a resolver at 127.0.0.53. Without, each goes to the DNS \
-         servers, and a pod in the host's network can have port 53 of all addresses on a machine that runs no other pods.", "false"),
+         servers, and a pod in the host's network can have port 53 of all addresses on a machine that runs no other pods. \
+         TLS, other ports and `dns-domains` need it.", "false"),
     key("network.search-domains", list::<DnsName>(), Default("[]"),
         "Domains in which short names are looked up, before those of DHCP and then of router advertisements.", "[\"example.com\"]"),
     key("network.ntp-servers", list::<Host>(), Default("[]"),

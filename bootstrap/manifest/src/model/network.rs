@@ -6,7 +6,7 @@ use crate::model::Firewall;
 use crate::secret::Secret;
 use crate::words::{
     BondMode, Cidr, DhcpMode, DnsName, HashPolicy, Host, InterfaceAddress, InterfaceId, InterfaceName, LacpRate,
-    PeerEndpoint, PublicKey, RouteDestination, SecretKey, TimeSpan,
+    NameServer, PeerEndpoint, PemCertificates, PublicKey, RouteDestination, SecretKey, TimeSpan,
 };
 
 /// `[network]`
@@ -18,14 +18,43 @@ pub struct Network {
     pub rules: Vec<Rule>,
     /// What reaches the host itself; everything without.
     pub firewall: Option<Firewall>,
-    /// DNS servers, before those of DHCP.
-    pub dns_servers: Vec<IpAddr>,
+    /// DNS servers, before those of DHCP; in their place, if they are asked by TLS.
+    pub dns_servers: Vec<NameServer>,
+    /// The CAs of those that are asked by TLS.
+    pub dns_ca: Option<PemCertificates>,
+    /// DNS servers of certain domains.
+    pub dns_domains: Vec<DnsDomains>,
     /// Whether the machine keeps answers for its own look-ups.
     pub dns_cache: bool,
     /// Search domains.
     pub search_domains: Vec<DnsName>,
     /// Time servers, before those of DHCP.
     pub ntp_servers: Vec<Host>,
+}
+
+/// `[[network.dns-domains]]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DnsDomains {
+    /// The domains, with all that is in them.
+    pub domains: Vec<DnsName>,
+    /// Who knows them.
+    pub servers: Vec<NameServer>,
+    /// The CAs of those that are asked by TLS.
+    pub ca: Option<PemCertificates>,
+}
+
+impl Network {
+    /// Whether it takes the machine's own resolver to ask as this wants: the C library knows neither TLS nor domains.
+    #[must_use]
+    pub fn needs_resolver(&self) -> bool {
+        !self.dns_domains.is_empty() || !self.dns_servers.iter().all(NameServer::is_usual)
+    }
+
+    /// Whether servers that others name are asked, too: not where somebody could listen to them only.
+    #[must_use]
+    pub fn takes_dns_servers(&self) -> bool {
+        self.dns_servers.iter().all(|server| server.tls_name.is_none())
+    }
 }
 
 /// `[[network.interfaces]]`

@@ -1,8 +1,8 @@
 //! `[network]`
 
-use super::{address, addresses, flag, number};
+use super::{address, flag, number};
 use crate::model::{
-    Bond, Bridge, Firewall, FirewallRule, Interface, InterfaceKind, Network, Route, Rule, Vlan, Wireguard,
+    Bond, Bridge, DnsDomains, Firewall, FirewallRule, Interface, InterfaceKind, Network, Route, Rule, Vlan, Wireguard,
     WireguardPeer,
 };
 use crate::reader::Section;
@@ -13,11 +13,17 @@ pub(super) fn network(section: &Section<'_>) -> Network {
         interfaces: section.sections("interfaces").iter().filter_map(interface).collect(),
         rules: section.sections("rules").iter().filter_map(rule).collect(),
         firewall: firewall(&section.section("firewall")),
-        dns_servers: addresses(section, "dns-servers"),
+        dns_servers: section.list("dns-servers"),
+        dns_ca: section.one("dns-ca"),
+        dns_domains: section.sections("dns-domains").iter().map(dns_domains).collect(),
         dns_cache: flag(section, "dns-cache").unwrap_or_default(),
         search_domains: section.list("search-domains"),
         ntp_servers: section.list("ntp-servers"),
     }
+}
+
+fn dns_domains(section: &Section<'_>) -> DnsDomains {
+    DnsDomains { domains: section.list("domains"), servers: section.list("servers"), ca: section.one("ca") }
 }
 
 fn interface(section: &Section<'_>) -> Option<Interface> {

@@ -8,19 +8,12 @@ use super::cluster::in_cluster_range;
 use crate::model::{Interface, InterfaceKind, Route};
 use crate::words::{DhcpMode, Host, RouteDestination};
 
-/// The C library asks no more than these.
-const DNS_SERVERS: usize = 3;
-
 pub(super) fn check(rules: &mut Rules<'_>) {
     let Some(network) = &rules.parts.network else {
         return;
     };
     identity(rules);
     addresses(rules);
-    if network.dns_servers.len() > DNS_SERVERS {
-        let reason = format!("{} DNS servers are given, only {DNS_SERVERS} are asked", network.dns_servers.len());
-        rules.warning("network.dns-servers", reason);
-    }
     for (index, server) in network.ntp_servers.iter().enumerate() {
         if matches!(server, Host::Name(name) if name.starts_with("*.")) {
             let key = format!("network.ntp-servers[{index}]");

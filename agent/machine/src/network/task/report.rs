@@ -3,16 +3,18 @@
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
-use machine_api::{InterfaceStatus, NetworkStatus};
+use machine_api::{InterfaceStatus, NameServer, NameServerTls, NameServers, NetworkStatus};
+use manifest::{Host, PemCertificates};
 use netlink::{Address, Route};
 use sys::{Linux, System};
 
 use super::Network;
-use crate::network::resolv::{asked, hosts, resolv_conf};
+use crate::network::resolv::{self, asked, hosts, resolv_conf};
 
 /// Services that the first process starts anew, one a line.
 const RESTART: &str = "inbox/restart";
 const NODE: &str = "node";
+const DNS_PORT: u16 = 53;
 const STATUS: &str = "network.json";
 const SERVERS: &str = "resolv.servers.conf";
 
@@ -56,23 +58,43 @@ impl Network {
         if status.primary.is_none() {
             status.primary = status.secondary.take();
         }
-        (status.dns_servers, status.ntp_servers) = self.servers();
+        let (dns, ntp) = self.servers();
+        status.dns_servers = without_repeats(dns.iter().map(|server| server.address.ip()).collect());
+        status.name_servers = self.name_servers(dns);
+        status.ntp_servers = ntp;
         status.search_domains = self.search_domains();
         Ok(status)
     }
 
-    /// Name and time servers: the manifest's, then those of leases, then those of routers.
-    fn servers(&self) -> (Vec<IpAddr>, Vec<String>) {
-        let network = self.config.manifest.as_ref().map(|manifest| &manifest.network);
-        let mut dns = network.map(|network| network.dns_servers.clone()).unwrap_or_default();
-        let mut ntp: Vec<String> =
-            network.map(|network| network.ntp_servers.iter().map(ToString::to_string).collect()).unwrap_or_default();
+    /// Name and time servers: the manifest's, then those of leases, then those of routers. What is asked by TLS is asked
+    /// by nothing else: where the manifest's name servers are, those of others are not asked.
+    fn servers(&self) -> (Vec<NameServer>, Vec<String>) {
+        let network = self.config.network();
+        let mut dns = with_ca(&network.dns_servers, network.dns_ca.as_ref());
+        let mut ntp: Vec<String> = network.ntp_servers.iter().map(ToString::to_string).collect();
+        let mut named = Vec::new();
         for lent in self.managed.values().flat_map(|managed| managed.lent.values()) {
-            dns.extend(&lent.dns_servers);
+            named.extend(&lent.dns_servers);
             ntp.extend(lent.ntp_servers.iter().cloned());
         }
-        dns.extend(self.routers.servers());
+        named.extend(self.routers.servers());
+        if network.takes_dns_servers() {
+            let usual = |address| NameServer { address: SocketAddr::new(address, DNS_PORT), tls: None };
+            dns.extend(named.into_iter().map(usual));
+        }
         (without_repeats(dns), without_repeats(ntp))
+    }
+
+    /// These are asked about all names but those of the manifest's domains.
+    fn name_servers(&self, servers: Vec<NameServer>) -> Vec<NameServers> {
+        let all = NameServers { domains: Vec::new(), servers };
+        let network = self.config.network();
+        let of_domains = network.dns_domains.iter().map(|table| NameServers {
+            domains: table.domains.iter().map(ToString::to_string).collect(),
+            servers: with_ca(&table.servers, table.ca.as_ref()),
+        });
+        let groups = std::iter::once(all).chain(of_domains).collect();
+        asked(groups, self.config.names.as_ref().map(|cache| cache.address))
     }
 
     /// Search domains, in the same order.
@@ -95,10 +117,11 @@ impl Network {
             return;
         }
         let cache = self.config.names.as_ref();
+        let by_cache = resolv::own(cache.map(|cache| cache.address.ip()), &status);
+        let by_pods = resolv::of_others(self.config.manifest.as_ref().map(|it| it.cluster.dns_address), &status);
         let files = [
-            ("resolv.conf", resolv_conf(cache.map(|cache| cache.address.ip()), &status).into_bytes()),
-            // Who looks names up elsewhere than on this machine, as pods do, cannot reach the cache.
-            (SERVERS, resolv_conf(None, &status).into_bytes()),
+            ("resolv.conf", resolv_conf(&by_cache, &status).into_bytes()),
+            (SERVERS, resolv_conf(&by_pods, &status).into_bytes()),
             ("hosts", hosts(&self.config.hostname(), &own).into_bytes()),
             (STATUS, serde_json::to_vec_pretty(&status).unwrap_or_default()),
         ];
@@ -108,9 +131,7 @@ impl Network {
             }
         }
         if let Some(cache) = cache {
-            let asked = asked(&status.dns_servers, cache.address.ip());
-            let asked = asked.into_iter().map(|server| SocketAddr::new(server, cache.address.port()));
-            cache.servers.send_replace(asked.collect());
+            cache.servers.send_replace(status.name_servers.clone());
         }
         self.follow_address(&status);
     }
@@ -128,6 +149,13 @@ impl Network {
             tracing::warn!(error = %stdx::chain(&error), "the node does not know of it");
         }
     }
+}
+
+/// The manifest's name servers, with the CAs of those that are asked by TLS.
+fn with_ca(servers: &[manifest::NameServer], ca: Option<&PemCertificates>) -> Vec<NameServer> {
+    let tls = |name: &Host| NameServerTls { name: name.to_string(), ca: ca.map(|ca| ca.as_str().to_owned()) };
+    let with = |it: &manifest::NameServer| NameServer { address: it.address, tls: it.tls_name.as_ref().map(tls) };
+    servers.iter().map(with).collect()
 }
 
 /// What an earlier process published.

@@ -106,15 +106,16 @@ impl Client {
         Self { shared: self.shared.clone(), headers }
     }
 
-    /// Takes a renewed identity into use, for all clones. Requests and watches under way end on the old connections.
+    /// Takes a renewed identity and the authorities that servers are known by from now on into use, for all clones.
+    /// Requests and watches under way end on the old connections.
     ///
     /// # Errors
-    /// When the identity cannot be used; the old one stays in force then. In-process clients have none to replace.
-    pub fn replace_identity(&self, identity: Identity) -> Result<()> {
+    /// When they cannot be used; the old ones stay in force then. In-process clients have none to replace.
+    pub fn renew(&self, ca_pem: Vec<u8>, identity: Identity) -> Result<()> {
         let Some(config) = &self.shared.config else {
             return Err(ConfigError::Unsupported("an identity of an in-process client").into());
         };
-        let config = Config { identity, ..config.clone() };
+        let config = Config { identity, ca_pem: Some(ca_pem), ..config.clone() };
         let link =
             Link { transport: Transport::connect(&config)?, authorization: Authorization::try_new(&config.identity)? };
         *self.shared.link.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(link);

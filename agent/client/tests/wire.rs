@@ -161,8 +161,12 @@ async fn certificates_tokens_and_renewed_token_files_tell_who_asks() {
     let certificate = Identity::Certificate { cert_pem: cert.into_bytes(), key_pem: key.into_bytes() };
     let client = Client::new(base.clone()).unwrap();
     assert_eq!(get(&client, "a").await.unwrap().data["certificate"], "false");
-    client.replace_identity(certificate).unwrap();
+    client.renew(authority.pem(), certificate.clone()).unwrap();
     assert_eq!(get(&client, "a").await.unwrap().data["certificate"], "true");
+    client.renew(Authority::new().pem(), certificate.clone()).unwrap();
+    assert!(matches!(get(&client, "a").await, Err(Error::Transport { .. })));
+    client.renew([Authority::new().pem(), authority.pem()].concat(), certificate).unwrap();
+    assert!(get(&client, "a").await.is_ok());
     let client = Client::new(Config { identity: Identity::Token("t".to_owned()), ..base.clone() }).unwrap();
     assert_eq!(get(&client, "a").await.unwrap().data["authorization"], "Bearer t");
     let file = std::env::temp_dir().join(format!("token-{}", std::process::id()));

@@ -3,7 +3,7 @@
 //! A manifest whose secrets are not all found is not taken in the place of one that worked. Where there is no such one,
 //! or it lacks some itself, the machine goes on with those that it has.
 
-use manifest::{CaTrust, Manifest};
+use manifest::{CaTrust, ClusterSecret, Manifest, Secret, is_one_step};
 use secrets::{Checked, Found, Search};
 
 use crate::sources::Offer;
@@ -119,19 +119,28 @@ fn other_words(known: &Manifest, offered: &Manifest) -> Option<String> {
     }
     // A CA that was made from no secret fits to none. One that was made from one is kept without it, and of a secret that
     // was not found nothing is known.
-    let (own, other) = (&known.control_plane.secret, &offered.control_plane.secret);
     let has_other_secret = is_master
-        && match (own, other) {
+        && match (&known.control_plane.secret, &offered.control_plane.secret) {
             (_, None) => false,
             (None, Some(_)) => true,
-            (Some(own), Some(other)) => own.known().zip(other.known()).is_some_and(|(own, other)| own != other),
+            (Some(_), Some(_)) => {
+                secrets_of(known).zip(secrets_of(offered)).is_some_and(|(was, is)| !is_one_step(&was, &is))
+            }
         };
     let has_other_ca = match (&known.cluster.trust, &offered.cluster.trust) {
-        (Some(CaTrust::Hash(was)), Some(CaTrust::Hash(is))) => was != is,
-        (Some(CaTrust::Certificates(was)), Some(CaTrust::Certificates(is))) => was != is,
+        (Some(CaTrust::Hashes(was)), Some(CaTrust::Hashes(is))) => !is_one_step(was, is),
+        (Some(CaTrust::Certificates(was)), Some(CaTrust::Certificates(is))) => {
+            was != is && !was.bodies().any(|body| is.bodies().any(|other| other == body))
+        }
         _ => false,
     };
     (has_other_secret || has_other_ca).then(|| "is for another cluster than this machine's".to_owned())
+}
+
+/// The secrets that a master's keys come from or are trusted by; none if one of them was not found.
+fn secrets_of(manifest: &Manifest) -> Option<Vec<&ClusterSecret>> {
+    let both = [&manifest.control_plane.secret, &manifest.control_plane.accepted_secret];
+    both.into_iter().flatten().map(Secret::known).collect()
 }
 
 /// Validates an offer.
@@ -185,6 +194,12 @@ mod tests {
         let master = |digit: &str| {
             format!("{MASTER}[control-plane]\nsecret = \"{}\"\n", format!("0123456789abcde{digit}").repeat(4))
         };
+        let both = |manifest: String, digit: &str| {
+            format!("{manifest}accepted-secret = \"{}\"\n", format!("0123456789abcde{digit}").repeat(4))
+        };
+        let hashes = |digit: &str, accepted: &str| {
+            format!("{}accepted-ca-hash = \"sha256:{}\"\n", worker(digit), accepted.repeat(64))
+        };
         let table = [
             (MASTER.to_owned(), worker("a"), Some("is for a worker, and this machine is a master")),
             (worker("a"), master("b"), Some("is for a master, and this machine is a worker")),
@@ -192,6 +207,16 @@ mod tests {
             (MASTER.to_owned(), master("c"), Some("is for another cluster")),
             (worker("a"), worker("d"), Some("is for another cluster")),
             (master("b"), master("b").replace("m1", "m2"), Some("is for the master m2, and this one is m1")),
+            // A CA takes the place of another one step by step.
+            (both(master("b"), "c"), master("c"), Some("is for another cluster")),
+            (hashes("a", "d"), worker("d"), Some("is for another cluster")),
+            (worker("a"), hashes("d", "a"), Some("is for another cluster")),
+            (master("b"), both(master("b"), "c"), None),
+            (both(master("b"), "c"), both(master("c"), "b"), None),
+            (both(master("c"), "b"), master("c"), None),
+            (worker("a"), hashes("a", "d"), None),
+            (hashes("a", "d"), hashes("d", "a"), None),
+            (hashes("d", "a"), worker("d"), None),
             // Everything else may change.
             (master("b"), MASTER.to_owned(), None),
             (master("b"), master("b").replace("role = \"master\"", "role = \"single\""), None),

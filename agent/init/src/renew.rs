@@ -15,6 +15,8 @@ use crate::runner::Runner;
 use crate::sources::Offer;
 use crate::{mend, phases, sources, watchdog};
 
+const FROM_WHICH_CERTIFICATES_COME: &str = "control-plane.secret";
+
 /// A manifest that is tried.
 #[derive(Clone, Debug)]
 pub(crate) struct Trying {
@@ -49,10 +51,10 @@ fn plan(before: &Accepted, after: &Accepted) -> Plan {
     let of_text = manifest::diff(&before.text, &after.text).into_iter().map(|change| (change.impact, change.key));
     let of_secrets = secrets::changed(&before.secrets, &after.secrets);
     let is_lacking = |key: &str| before.secrets.iter().any(|it| it.key == key && it.outcome.is_err());
-    let of_secrets = of_secrets.into_iter().map(|key| match Impact::of(&key, false) {
-        // Nothing has come to be without it.
-        Impact::Reboot if is_lacking(&key) => (Impact::Restart(&["bootstrap"]), key),
-        impact => (impact, key),
+    let of_secrets = of_secrets.into_iter().map(|key| {
+        // Nothing has come to be without it: whoever needs certificates of it waits for them.
+        let is_first = key == FROM_WHICH_CERTIFICATES_COME && is_lacking(&key);
+        (if is_first { Impact::Restart(&["bootstrap"]) } else { Impact::of(&key, false) }, key)
     });
     plan_changes(of_text.chain(of_secrets).collect())
 }
@@ -340,7 +342,8 @@ mod tests {
         system.file("/state/secrets/token", "abcdef.1123456789abcdef");
         assert_eq!(plan(&one, &accepted(TEXT, &system)), Plan::Now(vec!["control-plane", "node"]));
         system.file("/state/secrets/secret", "1123456789abcdef".repeat(4));
-        assert_eq!(plan(&one, &accepted(TEXT, &system)), Plan::Later("control-plane.secret".to_owned()));
+        let all = ["bootstrap", "control-plane", "etcd", "node", "virtual-address"];
+        assert_eq!(plan(&one, &accepted(TEXT, &system)), Plan::Now(all.to_vec()));
     }
 
     #[test]

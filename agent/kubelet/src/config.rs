@@ -37,8 +37,8 @@ pub struct ServerConfig {
     pub listen: SocketAddr,
     /// Its certificate; a new value is used from the next connection on. Handshakes are refused while it is missing.
     pub certificate: watch::Receiver<ServingCertificate>,
-    /// Certificates that sign client certificates; none accepts tokens only.
-    pub client_ca_pem: Option<Vec<u8>>,
+    /// Certificates that sign client certificates, likewise; none accepts tokens only.
+    pub client_ca_pem: Option<watch::Receiver<Vec<u8>>>,
     /// Where `/healthz` is answered in plain text; none for nowhere. Must be a loopback address.
     pub healthz: Option<SocketAddr>,
 }

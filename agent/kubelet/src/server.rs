@@ -57,7 +57,7 @@ pub(crate) struct Server {
 /// Starts to listen. Returns once the addresses are taken.
 pub(crate) async fn start(node: &Arc<NodeContext>, table: &PodTable) -> Result<(), Error> {
     let Some(config) = node.config.server.clone() else { return Ok(()) };
-    let tls = TlsSource::try_new(config.certificate.clone(), config.client_ca_pem.as_deref())?;
+    let tls = TlsSource::try_new(config.certificate.clone(), config.client_ca_pem.clone())?;
     let server = Arc::new(Server {
         node: node.clone(),
         table: table.clone(),

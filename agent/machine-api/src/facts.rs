@@ -3,8 +3,11 @@
 use crate::table::{Row, size, span};
 use crate::{CertificateStatus, ImageStatus, KeyStatus, TimeStatus};
 
+/// As much of a pin as tells one CA from another one.
+const PIN_CHARS: usize = "sha256:".len() + 12;
+
 impl Row for CertificateStatus {
-    const HEAD: &'static [&'static str] = &["FILE", "DAYS LEFT", "CA", "SUBJECT", "ISSUER", "NAMES"];
+    const HEAD: &'static [&'static str] = &["FILE", "DAYS LEFT", "CA", "SUBJECT", "SIGNED BY", "STATE", "NAMES"];
 
     fn cells(&self) -> Vec<String> {
         if let Some(trouble) = &self.trouble {
@@ -15,9 +18,24 @@ impl Row for CertificateStatus {
             self.days_left.to_string(),
             crate::system::yes(self.is_ca),
             self.subject.clone(),
-            self.issuer.clone(),
+            // CAs that take each other's place have one name.
+            self.signed_by.chars().take(PIN_CHARS).collect(),
+            self.standing().to_owned(),
             self.names.join(","),
         ]
+    }
+}
+
+impl CertificateStatus {
+    /// Where it stands while one CA takes the place of another one.
+    fn standing(&self) -> &'static str {
+        match (self.is_ca, self.is_of_issuing) {
+            (true, true) => "issues",
+            (true, false) => "only trusted",
+            (false, true) => "current",
+            (false, false) if self.signed_by.is_empty() => "of a CA that is not trusted",
+            (false, false) => "to be issued anew",
+        }
     }
 }
 

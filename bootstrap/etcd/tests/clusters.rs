@@ -194,6 +194,17 @@ impl Cluster {
         certify(&master.state.path().join("pki"), &master.manifest, new);
     }
 
+    /// Gives a master certificates by other secrets, as applying its manifest does.
+    fn resecret(&mut self, number: usize, (secret, accepted): (&str, Option<&str>)) {
+        let accepted = accepted.map(|it| format!("accepted-secret = \"{it}\"\n")).unwrap_or_default();
+        let text = format!(
+            "version = 1\n[machine]\nhostname = \"x\"\nrole = \"master\"\n[control-plane]\nsecret = \"{secret}\"\n{accepted}"
+        );
+        let master = &mut self.masters[number - 1];
+        master.manifest.control_plane = manifest::parse("m.toml", &text).unwrap().control_plane;
+        certify(&master.state.path().join("pki"), &master.manifest, master.config.member.address);
+    }
+
     /// Lets a master's member follow its address, as its machine does, until everybody knows it.
     async fn known(&self, number: usize) {
         let member = &self.masters[number - 1].config.member;
@@ -286,6 +297,34 @@ async fn lost_removed_and_new_masters_join_as_learners() {
     // A usual start is nothing special.
     assert_eq!(cluster.start(2).await, None);
     cluster.settled(|status| status.members.iter().all(machine_api::EtcdMember::is_healthy)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "wants the binary of an etcd in KEELSON_TEST_ETCD"]
+async fn one_ca_takes_the_place_of_another_one_master_after_the_other() {
+    let mut cluster = Cluster::new(&binary(), 3);
+    cluster.start_all().await;
+    cluster.write(1, 0..20).await;
+    let new = SECRET.replace('0', "1");
+    let steps: [(&str, Option<&str>); 5] =
+        [(SECRET, Some(&new)), (&new, Some(SECRET)), (SECRET, Some(&new)), (&new, Some(SECRET)), (&new, None)];
+    let mut written = 20;
+    for step in steps {
+        for number in 1..=3 {
+            cluster.resecret(number, step);
+            // Each master uses what it has at the moment.
+            cluster.access = Access::load(&cluster.masters[number - 1].state.path().join("pki")).unwrap();
+            assert_eq!(cluster.start(number).await, None);
+            cluster
+                .settled(|status| status.has_quorum && status.members.iter().all(machine_api::EtcdMember::is_healthy))
+                .await;
+            for member in 1..=3 {
+                cluster.write(member, written..written + 1).await;
+                written += 1;
+            }
+        }
+    }
+    assert_eq!(cluster.keys(2).await.0, i64::from(written));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -8,10 +8,15 @@ use manifest::{CaHash, CaTrust, JoinToken, Manifest};
 /// How the cluster is recognized.
 #[derive(Debug, Clone)]
 pub enum Trust {
-    /// By its CA certificates in PEM.
-    Authority(String),
-    /// By the hash of its CA's public key.
-    Hash(CaHash),
+    /// By its CA certificates.
+    Authority {
+        /// They, in PEM.
+        pem: String,
+        /// Whether the first one is that of the CA that issues.
+        is_issuing_first: bool,
+    },
+    /// By the hashes of its CAs' public keys, first that of the one that issues.
+    Hashes(Vec<CaHash>),
 }
 
 /// Everything for joining.
@@ -40,8 +45,8 @@ impl Config {
     #[must_use]
     pub fn new(manifest: &Manifest, addresses: &[IpAddr], dir: &Path) -> Option<Self> {
         let trust = match manifest.cluster.trust.as_ref()? {
-            CaTrust::Certificates(pem) => Trust::Authority(pem.as_str().to_owned()),
-            CaTrust::Hash(hash) => Trust::Hash(*hash),
+            CaTrust::Certificates(pem) => Trust::Authority { pem: pem.as_str().to_owned(), is_issuing_first: true },
+            CaTrust::Hashes(hashes) => Trust::Hashes(hashes.clone()),
         };
         Some(Self {
             server: manifest.cluster.endpoint.as_ref()?.to_string(),

@@ -4,11 +4,12 @@ use api::core::v1::ConfigMap;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use client::{Client, Identity};
+use manifest::CaHash;
+use pki::Certificate;
 use serde::Deserialize;
 
 use crate::config::Config;
 use crate::error::Error;
-use manifest::CaHash;
 
 const STEP: &str = "read the cluster's CA from the endpoint";
 
@@ -28,13 +29,16 @@ struct Cluster {
     authority: String,
 }
 
-/// Finds the CA with this hash. Nothing secret is sent.
-pub(crate) async fn discover(config: &Config, hash: CaHash) -> Result<String, Error> {
-    let found = read(config, None).await?;
-    let pem = pinned(&found, hash).ok_or(Error::ForeignCluster(hash))?;
-    // Whoever sent the CA must also hold a certificate of it, and say the same again.
-    let again = read(config, Some(&pem)).await?;
-    if pinned(&again, hash).as_ref() == Some(&pem) { Ok(pem) } else { Err(Error::ForeignCluster(hash)) }
+/// Finds CAs with these hashes, at least one of them. Nothing secret is sent.
+pub(crate) async fn discover(config: &Config, hashes: &[CaHash]) -> Result<Vec<Certificate>, Error> {
+    let foreign = || Error::ForeignCluster(hashes.iter().map(ToString::to_string).collect::<Vec<_>>().join(" or "));
+    let found = pinned(&read(config, None).await?, hashes);
+    if found.is_empty() {
+        return Err(foreign());
+    }
+    // Whoever sent the CAs must also hold a certificate of one of them, and say the same again.
+    let again = read(config, Some(&pki::bundle(&found))).await?;
+    if pinned(&again, hashes) == found { Ok(found) } else { Err(foreign()) }
 }
 
 /// A client that verifies the server with a CA, or not at all.
@@ -59,12 +63,10 @@ fn parse(kubeconfig: &str) -> Option<String> {
     String::from_utf8(data).ok()
 }
 
-/// The certificate with this hash among several.
-fn pinned(bundle: &str, hash: CaHash) -> Option<String> {
-    const END: &str = "-----END CERTIFICATE-----";
-    let certificates = bundle.split_inclusive(END).filter(|text| text.ends_with(END));
-    let mut matching = certificates.filter(|pem| pki::ca_hash(pem).is_ok_and(|found| found == hash));
-    matching.next().map(|pem| format!("{}\n", pem.trim_start()))
+/// The certificates with these hashes among several, in the order of the hashes.
+pub(crate) fn pinned(bundle: &str, hashes: &[CaHash]) -> Vec<Certificate> {
+    let all = Certificate::all_from_pem("ca", bundle).unwrap_or_default();
+    hashes.iter().filter_map(|hash| all.iter().find(|one| one.pin() == *hash).cloned()).collect()
 }
 
 #[cfg(test)]
@@ -72,14 +74,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_pinned_certificate_is_taken() {
-        let own = pki::Authority::derive("kubernetes", &[1; 32]).unwrap();
-        let other = pki::Authority::derive("kubernetes", &[2; 32]).unwrap();
-        let bundle = format!("{}{}", other.pem(), own.pem());
+    fn only_pinned_certificates_are_taken() {
+        let [own, new, other] = [1, 2, 3].map(|byte| pki::Authority::derive("kubernetes", &[byte; 32]).unwrap());
+        let bundle = format!("{}{}{}", other.pem(), own.pem(), new.pem());
         let info = parse(&pki::cluster_info("https://10.0.0.1:6443", &bundle)).unwrap();
-        let found = pinned(&info, own.hash()).unwrap();
-        assert_eq!(pki::ca_hash(&found).unwrap(), own.hash());
-        assert_eq!(pinned(other.pem(), own.hash()), None);
+        let pins = |hashes: &[CaHash]| pinned(&info, hashes).iter().map(Certificate::pin).collect::<Vec<_>>();
+        assert_eq!(pins(&[own.hash()]), [own.hash()]);
+        assert_eq!(pins(&[new.hash(), own.hash()]), [new.hash(), own.hash()], "first the one that issues");
+        assert_eq!(pinned(other.pem(), &[own.hash(), new.hash()]), []);
+        assert_eq!(pinned("no certificate", &[own.hash()]), []);
         assert_eq!(parse("x: 1"), None);
     }
 }

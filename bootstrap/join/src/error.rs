@@ -22,7 +22,7 @@ pub enum Error {
     NoToken,
     /// The cluster is another one, or somebody stands in between.
     #[error("no CA of the cluster at the endpoint has the hash {0} of the manifest")]
-    ForeignCluster(manifest::CaHash),
+    ForeignCluster(String),
     /// A key, certificate or file failed.
     #[error("cannot {step}")]
     Pki {

@@ -1,14 +1,16 @@
-//! What lies on disk: `ca.crt`, and for the client and the serving certificate a file with key and certificate, which
+//! What lies on disk: `ca.crt` with the CAs that are trusted, and for the client and the serving certificate a file with key and certificate, which
 //! counts, beside copies as others like to read them.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
+use manifest::CaHash;
 use pki::{Certificate, Key};
 
 use crate::config::{Config, Trust};
+use crate::discovery::pinned;
 use crate::error::Error;
-use crate::plan::Observed;
+use crate::plan::{Held, Observed};
 
 const SECRET_MODE: u32 = 0o600;
 const PUBLIC_MODE: u32 = 0o644;
@@ -33,7 +35,7 @@ impl std::fmt::Debug for Pair {
 /// Who the node is at present.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NodeIdentity {
-    /// The cluster's CA.
+    /// The cluster's CAs that are trusted, first the one that issues.
     pub ca_pem: String,
     /// For requests to the API server.
     pub client: Pair,
@@ -62,19 +64,53 @@ pub(crate) fn pending_path(config: &Config, name: &str) -> PathBuf {
     config.dir.join(format!("{name}-pending.key"))
 }
 
-/// The CA, if there is one that the manifest trusts.
-pub(crate) fn authority(config: &Config) -> Result<Option<String>, Error> {
-    match &config.trust {
-        Trust::Authority(pem) => Ok(Some(pem.clone())),
-        Trust::Hash(hash) => {
-            let pem = read(&authority_path(config))?;
-            Ok(pem.filter(|pem| pki::ca_hash(pem).is_ok_and(|found| found == *hash)))
-        }
+/// The cluster's CAs that the manifest trusts, first the one that issues.
+pub(crate) struct Authorities {
+    pub(crate) pem: String,
+    all: Vec<Certificate>,
+    /// Whether the manifest names one that was not found yet.
+    pub(crate) lack: bool,
+    issuing: Option<CaHash>,
+}
+
+impl Authorities {
+    fn signed(&self, certificate: &Certificate) -> bool {
+        self.all.iter().any(|one| certificate.is_signed_by(one))
+    }
+
+    /// Whether this is of the CA that issues, as far as that is known.
+    fn is_of_issuing(&self, certificate: &Certificate) -> bool {
+        let issuing = self.all.iter().find(|one| Some(one.pin()) == self.issuing);
+        issuing.is_none_or(|issuing| certificate.is_signed_by(issuing))
+    }
+
+    /// These, and those that were found by their hashes.
+    pub(crate) fn with(&self, found: &[Certificate]) -> String {
+        let new = found.iter().filter(|one| !self.all.contains(one));
+        pki::bundle(&self.all.iter().chain(new).cloned().collect::<Vec<_>>())
     }
 }
 
-/// A pair, if it is this node's and of this CA.
-pub(crate) fn pair(config: &Config, name: &str, ca_pem: &str) -> Result<Option<(Pair, Certificate)>, Error> {
+/// The CAs that the manifest trusts; none if none of them is known yet.
+pub(crate) fn authorities(config: &Config) -> Result<Option<Authorities>, Error> {
+    let (all, issuing, wanted) = match &config.trust {
+        Trust::Authority { pem, is_issuing_first } => {
+            let failed = |source| Error::Pki { step: "read the cluster's CA", source };
+            let all = Certificate::all_from_pem("ca", pem).map_err(failed)?;
+            let issuing = all.first().filter(|_| *is_issuing_first).map(Certificate::pin);
+            (all, issuing, 0)
+        }
+        Trust::Hashes(hashes) => {
+            let known = read(&authority_path(config))?.unwrap_or_default();
+            (pinned(&known, hashes), hashes.first().copied(), hashes.len())
+        }
+    };
+    let authorities = || Authorities { pem: pki::bundle(&all), lack: wanted > all.len(), issuing, all: all.clone() };
+    Ok((!all.is_empty()).then(authorities))
+}
+
+/// A pair, if it is this node's and of one of these CAs.
+pub(crate) fn pair(config: &Config, name: &str, trusted: &Authorities) -> Result<Option<(Pair, Certificate)>, Error> {
     let Some(text) = read(&config.dir.join(format!("{name}.pem")))? else {
         return Ok(None);
     };
@@ -83,16 +119,15 @@ pub(crate) fn pair(config: &Config, name: &str, ca_pem: &str) -> Result<Option<(
     };
     let (key_pem, cert_pem) = text.split_at(at);
     let pair = Pair { cert_pem: cert_pem.to_owned(), key_pem: key_pem.to_owned() };
-    Ok(check(config, name, &pair, ca_pem).map(|certificate| (pair, certificate)))
+    Ok(check(config, name, &pair, trusted).map(|certificate| (pair, certificate)))
 }
 
 /// The certificate of a pair, if everything about it is right except perhaps the time.
-pub(crate) fn check(config: &Config, name: &str, pair: &Pair, ca_pem: &str) -> Option<Certificate> {
+pub(crate) fn check(config: &Config, name: &str, pair: &Pair, trusted: &Authorities) -> Option<Certificate> {
     let certificate = Certificate::from_pem(name, &pair.cert_pem).ok()?;
     let key = Key::from_pem(name, &pair.key_pem).ok()?;
-    let authority = Certificate::from_pem("ca", ca_pem).ok()?;
     let fits = certificate.public_der == key.public_der()
-        && certificate.is_signed_by(&authority)
+        && trusted.signed(&certificate)
         && certificate.common_name == user(&config.node);
     fits.then_some(certificate)
 }
@@ -141,17 +176,22 @@ pub(crate) fn export(config: &Config, identity: &NodeIdentity) -> Result<(), Err
 
 /// Everything on disk, for the plan and for others.
 pub(crate) fn observe(config: &Config) -> Result<(Observed, Option<NodeIdentity>), Error> {
-    let Some(ca_pem) = authority(config)? else {
+    let Some(trusted) = authorities(config)? else {
         return Ok((Observed::default(), None));
     };
-    let client = pair(config, CLIENT, &ca_pem)?;
-    let serving = pair(config, SERVING, &ca_pem)?;
+    let client = pair(config, CLIENT, &trusted)?;
+    let serving = pair(config, SERVING, &trusted)?;
+    let held = |pair: &Option<(Pair, Certificate)>| {
+        let certificate = pair.as_ref().map(|(_, certificate)| certificate.clone());
+        certificate.map(|certificate| Held { is_of_issuing: trusted.is_of_issuing(&certificate), certificate })
+    };
     let observed = Observed {
         has_authority: true,
-        client: client.as_ref().map(|(_, certificate)| certificate.clone()),
-        serving: serving.as_ref().map(|(_, certificate)| certificate.clone()),
+        lacks_authority: trusted.lack,
+        client: held(&client),
+        serving: held(&serving),
         client_rejected: false,
     };
     let serving = serving.map(|(pair, _)| pair);
-    Ok((observed, client.map(|(client, _)| NodeIdentity { ca_pem, client, serving })))
+    Ok((observed, client.map(|(client, _)| NodeIdentity { ca_pem: trusted.pem, client, serving })))
 }

@@ -12,8 +12,12 @@
 //! at any point goes on where it was, and a machine that was off past the expiry of its certificates falls back to
 //! its token. What others need, they get from [`Certificates`].
 //!
-//! Invariants: the token is only shown to a server whose certificate the pinned CA signed. A key and its certificate
-//! lie in one file, so that no crash can separate them. Approval is not decided here.
+//! While one CA takes the place of another one, the manifest names both: a node with one of them works and looks for the
+//! other one before it sleeps, and what the one signed that does not issue any more is renewed soon.
+//!
+//! Invariants: the token is only shown to a server whose certificate a pinned CA signed, and a CA is only taken if the
+//! manifest has its hash. A key and its certificate lie in one file, so that no crash can separate them. Approval is not
+//! decided here.
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
@@ -28,5 +32,5 @@ mod task;
 pub use config::{Config, Trust};
 pub use error::Error;
 pub use files::{NodeIdentity, Pair, adopt};
-pub use plan::{Credential, Observed, Step, plan, rotation_time};
+pub use plan::{Credential, Held, Observed, Step, plan, rotation_time};
 pub use task::{Certificates, Join};

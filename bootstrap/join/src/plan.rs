@@ -1,7 +1,7 @@
 //! The next step: what is there, the time → one step. Pure.
 
 use std::collections::BTreeSet;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use pki::{Certificate, San};
 
@@ -10,17 +10,44 @@ const ROTATION_SHARE: f64 = 0.7;
 /// Machines that were started together shall not all renew together.
 const ROTATION_SPREAD: f64 = 0.2;
 
+/// How old a certificate of a CA that issues no more gets before it is renewed. Certificates begin five minutes before
+/// they are issued.
+const REISSUE_AFTER: Duration = Duration::from_secs(10 * 60);
+
 /// What is there.
 #[derive(Debug, Clone, Default)]
 pub struct Observed {
-    /// Whether the cluster's CA is known.
+    /// Whether a CA of the cluster is known.
     pub has_authority: bool,
-    /// The client certificate, if it is this node's and of the cluster's CA.
-    pub client: Option<Certificate>,
+    /// Whether there is to be another one that is not known yet.
+    pub lacks_authority: bool,
+    /// The client certificate, if it is this node's and of a CA that is trusted.
+    pub client: Option<Held>,
     /// The serving certificate, likewise.
-    pub serving: Option<Certificate>,
+    pub serving: Option<Held>,
     /// The server did not accept the client certificate.
     pub client_rejected: bool,
+}
+
+/// A certificate that the node has.
+#[derive(Debug, Clone)]
+pub struct Held {
+    /// It.
+    pub certificate: Certificate,
+    /// Whether the CA signed it that issues at present.
+    pub is_of_issuing: bool,
+}
+
+impl Held {
+    fn is_valid_at(&self, now: SystemTime) -> bool {
+        self.certificate.is_valid_at(now)
+    }
+
+    /// When it is renewed. One of a CA that issues no more soon, but not again and again while the masters are behind.
+    fn renewal(&self) -> SystemTime {
+        let regular = rotation_time(&self.certificate);
+        if self.is_of_issuing { regular } else { regular.min(self.certificate.not_before + REISSUE_AFTER) }
+    }
 }
 
 /// What a request is made with.
@@ -41,6 +68,9 @@ pub enum Step {
     RequestClient(Credential),
     /// Ask for a serving certificate.
     RequestServing,
+    /// Look for a CA that is to be trusted and is not known yet. Until then nothing else is to be done, at the latest
+    /// at this time.
+    Complete(SystemTime),
     /// Nothing until then.
     SleepUntil(SystemTime),
 }
@@ -55,16 +85,15 @@ pub fn plan(observed: &Observed, sans: Option<&BTreeSet<San>>, now: SystemTime) 
     let Some(client) = client else {
         return Step::RequestClient(Credential::Token);
     };
-    let renew_client = rotation_time(client);
+    let renew_client = client.renewal();
     if renew_client <= now {
         return Step::RequestClient(Credential::Certificate);
     }
-    let Some(sans) = sans else {
-        return Step::SleepUntil(renew_client);
-    };
-    let serving = observed.serving.as_ref().filter(|serving| serving.is_valid_at(now) && serving.sans == *sans);
-    match serving.map(rotation_time) {
-        Some(renew_serving) if renew_serving > now => Step::SleepUntil(renew_client.min(renew_serving)),
+    let rest = |until| if observed.lacks_authority { Step::Complete(until) } else { Step::SleepUntil(until) };
+    let Some(sans) = sans else { return rest(renew_client) };
+    let is_right = |serving: &&Held| serving.is_valid_at(now) && serving.certificate.sans == *sans;
+    match observed.serving.as_ref().filter(is_right).map(Held::renewal) {
+        Some(renew_serving) if renew_serving > now => rest(renew_client.min(renew_serving)),
         Some(_) | None => Step::RequestServing,
     }
 }
@@ -81,7 +110,7 @@ pub fn rotation_time(certificate: &Certificate) -> SystemTime {
 
 #[cfg(test)]
 mod tests {
-    use std::time::{Duration, UNIX_EPOCH};
+    use std::time::UNIX_EPOCH;
 
     use pki::{Authority, Key, Leaf, Usage, os_random};
 
@@ -113,19 +142,34 @@ mod tests {
 
     #[test]
     fn the_next_step_follows_from_what_is_there() {
+        let held = |certificate: &Certificate| Some(Held { certificate: certificate.clone(), is_of_issuing: true });
+        let former = |certificate: &Certificate| Some(Held { certificate: certificate.clone(), is_of_issuing: false });
         let (client, serving) = (certificate(BTreeSet::new()), certificate(sans()));
         let nothing = Observed::default();
         let ca = Observed { has_authority: true, ..Observed::default() };
-        let with_client = Observed { client: Some(client.clone()), ..ca.clone() };
-        let complete = Observed { serving: Some(serving.clone()), ..with_client.clone() };
-        let moved = Observed { serving: Some(certificate(BTreeSet::new())), ..with_client.clone() };
+        let with_client = Observed { client: held(&client), ..ca.clone() };
+        let complete = Observed { serving: held(&serving), ..with_client.clone() };
+        let moved = Observed { serving: held(&certificate(BTreeSet::new())), ..with_client.clone() };
+        let regular = rotation_time(&client).min(rotation_time(&serving));
+        // Another CA is to be trusted, and then issues.
+        let lacking = Observed { lacks_authority: true, ..complete.clone() };
+        let without_serving = Observed { serving: None, ..lacking.clone() };
+        let both_former = Observed { client: former(&client), serving: former(&serving), ..complete.clone() };
+        let serving_former = Observed { serving: former(&serving), ..complete.clone() };
+        let reissue = client.not_before + REISSUE_AFTER;
         let rejected = Observed { client_rejected: true, ..complete.clone() };
         let table = [
             (&nothing, start(), Step::Discover),
             (&ca, start(), Step::RequestClient(Credential::Token)),
             (&with_client, start(), Step::RequestServing),
             (&moved, start(), Step::RequestServing),
-            (&complete, start(), Step::SleepUntil(rotation_time(&client).min(rotation_time(&serving)))),
+            (&complete, start(), Step::SleepUntil(regular)),
+            (&lacking, start(), Step::Complete(regular)),
+            (&without_serving, start(), Step::RequestServing),
+            (&lacking, start() + 95 * HOUR, Step::RequestClient(Credential::Certificate)),
+            (&both_former, start(), Step::SleepUntil(reissue)),
+            (&both_former, reissue, Step::RequestClient(Credential::Certificate)),
+            (&serving_former, reissue, Step::RequestServing),
             (&complete, start() + 95 * HOUR, Step::RequestClient(Credential::Certificate)),
             (&complete, start() + 101 * HOUR, Step::RequestClient(Credential::Token)),
             (&rejected, start(), Step::RequestClient(Credential::Token)),

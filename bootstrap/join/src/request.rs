@@ -12,7 +12,7 @@ use pki::{Certificate, Key, San};
 
 use crate::config::Config;
 use crate::error::Error;
-use crate::files::{self, CLIENT, Pair, SERVING};
+use crate::files::{self, Authorities, CLIENT, Pair, SERVING};
 
 /// A person may have to approve; after that the same request is looked at again.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(15 * 60);
@@ -48,7 +48,12 @@ impl Wanted {
 ///
 /// The key is kept before the request is sent, and the request's name comes from its contents. So whoever is
 /// interrupted finds his request again instead of sending another one.
-pub(crate) async fn obtain(config: &Config, client: &Client, ca_pem: &str, wanted: &Wanted) -> Result<(), Error> {
+pub(crate) async fn obtain(
+    config: &Config,
+    client: &Client,
+    trusted: &Authorities,
+    wanted: &Wanted,
+) -> Result<(), Error> {
     let failed = |source| Error::Pki { step: "make a key and a request", source };
     let pending = files::pending_path(config, wanted.name);
     let kept = files::read(&pending)?.and_then(|pem| Key::from_pem(wanted.name, &pem).ok());
@@ -71,7 +76,7 @@ pub(crate) async fn obtain(config: &Config, client: &Client, ca_pem: &str, wante
         drop_pending(&pending);
     }
     let pair = Pair { cert_pem: answer?, key_pem: key.to_pem().map_err(failed)? };
-    match files::check(config, wanted.name, &pair, ca_pem) {
+    match files::check(config, wanted.name, &pair, trusted) {
         Some(_) => files::keep(config, wanted.name, &pair),
         None => Err(Error::ForeignCertificate(name)),
     }

@@ -22,6 +22,8 @@ const RETRY: Backoff =
     Backoff { initial: Duration::from_millis(250), factor: 2.0, max: Duration::from_secs(1), jitter: 0.5 };
 /// Clocks jump and machines sleep: the longest time between two looks at the clock.
 const LONGEST_SLEEP: Duration = Duration::from_secs(600);
+/// Between two looks for a CA that the manifest trusts and the masters do not tell of yet.
+const LOOK_AGAIN: Duration = Duration::from_secs(30);
 
 /// The node's certificates as they are at present.
 #[derive(Debug, Clone)]
@@ -105,6 +107,7 @@ impl Join {
         match step {
             Step::SleepUntil(time) => return Ok(time.duration_since(now).unwrap_or_default().min(LONGEST_SLEEP)),
             Step::Discover => self.discover().await?,
+            Step::Complete(until) => return self.complete(until.duration_since(now).unwrap_or_default()).await,
             Step::RequestClient(credential) => {
                 let result = self.request(credential, identity, &Wanted::client()).await;
                 self.note_rejection(credential, &result);
@@ -132,10 +135,32 @@ impl Join {
 
     async fn discover(&self) -> Result<(), Error> {
         let pem = match &self.config.trust {
-            Trust::Authority(pem) => pem.clone(),
-            Trust::Hash(hash) => discover(&self.config, *hash).await?,
+            Trust::Authority { pem, .. } => pem.clone(),
+            Trust::Hashes(hashes) => pki::bundle(&discover(&self.config, hashes).await?),
         };
         files::write(&files::authority_path(&self.config), &pem, false)
+    }
+
+    /// Looks for what the manifest trusts beside what is known. The node works meanwhile, so that this is nothing to
+    /// hurry for.
+    async fn complete(&self, left: Duration) -> Result<Duration, Error> {
+        let (Trust::Hashes(hashes), Some(known)) = (&self.config.trust, files::authorities(&self.config)?) else {
+            return Ok(Duration::ZERO);
+        };
+        let more = discover(&self.config, hashes).await.map(|found| known.with(&found));
+        match more {
+            Ok(pem) if pem != known.pem => {
+                files::write(&files::authority_path(&self.config), &pem, false).map(|()| Duration::ZERO)
+            }
+            Ok(_) => {
+                tracing::warn!("the masters do not trust the other CA of the manifest yet");
+                Ok(left.min(LOOK_AGAIN))
+            }
+            Err(error) => {
+                tracing::warn!(error = %chain(&error), "looking for the other CA of the manifest");
+                Ok(left.min(LOOK_AGAIN))
+            }
+        }
     }
 
     async fn request(
@@ -144,7 +169,7 @@ impl Join {
         identity: Option<NodeIdentity>,
         wanted: &Wanted,
     ) -> Result<(), Error> {
-        let ca_pem = files::authority(&self.config)?.ok_or(Error::ClusterInfo)?;
+        let trusted = files::authorities(&self.config)?.ok_or(Error::ClusterInfo)?;
         let identity = match (credential, identity) {
             (Credential::Certificate, Some(identity)) => Identity::Certificate {
                 cert_pem: identity.client.cert_pem.into_bytes(),
@@ -154,8 +179,8 @@ impl Join {
                 Identity::Token(self.config.token.as_ref().ok_or(Error::NoToken)?.bearer())
             }
         };
-        let client = connect(&self.config, Some(&ca_pem), identity)?;
-        obtain(&self.config, &client, &ca_pem, wanted).await
+        let client = connect(&self.config, Some(&trusted.pem), identity)?;
+        obtain(&self.config, &client, &trusted, wanted).await
     }
 
     /// A certificate that the server does not know is given up for the token, until there is another one.

@@ -23,6 +23,7 @@ mod merge;
 mod model;
 mod read;
 mod reader;
+mod rotation;
 mod rules;
 mod schema;
 mod secret;
@@ -45,6 +46,7 @@ pub use model::{
     OutboundProxy, OutboundServer, PodNetwork, Registries, Reserved, Route, Rule, SnapshotStore, Storage, StoreAccess,
     Time, UserVolume, VirtualAddress, Vlan, Wireguard, WireguardPeer, host_services,
 };
+pub use rotation::is_one_step;
 pub use schema::schema;
 pub use secret::{FindSecret, Secret, SecretText, Unknown, check_secret, key_of_secret};
 pub use vocabulary::{unread, vocabulary};

@@ -200,8 +200,8 @@ impl VirtualAddress {
 pub enum CaTrust {
     /// By the CA itself.
     Certificates(PemCertificates),
-    /// By the hash of the CA's public key.
-    Hash(CaHash),
+    /// By the hashes of its CAs' public keys: first that of the one that issues. Never empty, none twice.
+    Hashes(Vec<CaHash>),
 }
 
 /// `[control-plane]`
@@ -211,6 +211,8 @@ pub struct ControlPlane {
     pub extra_sans: Vec<Host>,
     /// The masters' shared secret; always there with more than one master.
     pub secret: Option<Secret<ClusterSecret>>,
+    /// Another one that is trusted beside it; never without it.
+    pub accepted_secret: Option<Secret<ClusterSecret>>,
     /// Parts that others run.
     pub external: Vec<ControlPlanePart>,
     /// Feature gates.

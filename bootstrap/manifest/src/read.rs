@@ -161,7 +161,9 @@ fn cluster(section: &Section<'_>) -> Option<Cluster> {
     let dns_address = address(section, "dns-address").or_else(|| Cluster::default_dns_address(&service_cidrs));
     let token = section.secret("token");
     let ca = section.one("ca").map(CaTrust::Certificates);
-    let ca_hash = section.one("ca-hash").map(CaTrust::Hash);
+    let accepted = section.one("accepted-ca-hash");
+    let hashes =
+        section.one("ca-hash").map(|issuing| CaTrust::Hashes(std::iter::once(issuing).chain(accepted).collect()));
     Some(Cluster {
         name: name?,
         endpoint,
@@ -172,7 +174,7 @@ fn cluster(section: &Section<'_>) -> Option<Cluster> {
         service_cidrs,
         dns_domain: dns_domain?,
         token,
-        trust: ca.or(ca_hash),
+        trust: ca.or(hashes),
     })
 }
 
@@ -192,6 +194,7 @@ fn control_plane(section: &Section<'_>) -> ControlPlane {
     ControlPlane {
         extra_sans: section.list("extra-sans"),
         secret: section.secret("secret"),
+        accepted_secret: section.secret("accepted-secret"),
         external: section.list("external"),
         features: flags(section, "features"),
         audit: audit(&section.section("audit")),

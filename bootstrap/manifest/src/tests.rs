@@ -159,6 +159,11 @@ fn every_secret_may_be_elsewhere() {
         ("cluster.token", "[cluster]\ntoken = REF"),
         ("control-plane.secret", "[control-plane]\nsecret = REF"),
         (
+            "control-plane.accepted-secret",
+            "[control-plane]\nsecret = \"0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef\"\n\
+             accepted-secret = REF",
+        ),
+        (
             "control-plane.audit.webhook",
             "[control-plane.audit]\npolicy = '''\napiVersion: audit.k8s.io/v1\nkind: \
          Policy\nrules: [{level: Metadata}]\n'''\nwebhook = REF",

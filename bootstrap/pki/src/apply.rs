@@ -7,6 +7,8 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
 use std::time::SystemTime;
 
+use manifest::ClusterSecret;
+
 use crate::Error;
 use crate::authority::Authority;
 use crate::key::{Key, Random};
@@ -62,22 +64,24 @@ fn apply_action(dir: &Path, action: &Action, now: SystemTime, random: Random<'_>
     match action {
         Action::MakeAuthority { name, common_name, keep_key } => {
             let key = if *keep_key { Key::from_pem(name, &read(dir, name, "key")?)? } else { Key::generate(random)? };
-            write_authority(dir, name, &Authority::with_key(common_name, key, now, random)?)
+            let authority = Authority::with_key(common_name, key, now, random)?;
+            write_authority(dir, name, authority.key(), authority.pem())
         }
-        Action::DeriveAuthority { name, common_name, secret } => {
-            write_authority(dir, name, &Authority::derive(common_name, secret.bytes())?)
+        Action::DeriveAuthority { name, common_name, secret, bundle } => {
+            write_authority(dir, name, &Key::derive(secret.bytes(), common_name)?, bundle)
         }
-        Action::MakeKeyPair { name, secret } => {
+        Action::WriteTrusted { name, bundle } => write(dir, name, "crt", bundle),
+        Action::MakeKeyPair { name, secret, accepted } => {
             let key = match secret {
                 Some(secret) => Key::derive(secret.bytes(), name)?,
                 None => Key::generate(random)?,
             };
             write(dir, name, "key", &key.to_pem()?)?;
-            write(dir, name, "pub", &key.public_pem()?)
+            write_public(dir, name, &key, accepted.as_ref())
         }
-        Action::WritePublicKey { name } => {
+        Action::WritePublicKey { name, accepted } => {
             let key = Key::from_pem(name, &read(dir, name, "key")?)?;
-            write(dir, name, "pub", &key.public_pem()?)
+            write_public(dir, name, &key, accepted.as_ref())
         }
         Action::Issue { name, signer, leaf, .. } => {
             let signer = Authority::from_pem(signer, &read(dir, signer, "crt")?, &read(dir, signer, "key")?)?;
@@ -95,9 +99,15 @@ fn apply_action(dir: &Path, action: &Action, now: SystemTime, random: Random<'_>
 }
 
 /// The key first: a key without certificate can be completed, a certificate without key cannot.
-fn write_authority(dir: &Path, name: &str, authority: &Authority) -> Result<(), Error> {
-    write(dir, name, "key", &authority.key().to_pem()?)?;
-    write(dir, name, "crt", authority.pem())
+fn write_authority(dir: &Path, name: &str, key: &Key, bundle: &str) -> Result<(), Error> {
+    write(dir, name, "key", &key.to_pem()?)?;
+    write(dir, name, "crt", bundle)
+}
+
+/// The public half of a key, and of the one that is believed beside it.
+fn write_public(dir: &Path, name: &str, key: &Key, accepted: Option<&ClusterSecret>) -> Result<(), Error> {
+    let accepted = accepted.map(|secret| Key::derive(secret.bytes(), name)?.public_pem()).transpose()?;
+    write(dir, name, "pub", &(key.public_pem()? + accepted.as_deref().unwrap_or_default()))
 }
 
 fn read(dir: &Path, name: &str, ending: &str) -> Result<String, Error> {

@@ -220,7 +220,7 @@ impl Authority {
     /// The pin of this CA.
     #[must_use]
     pub fn hash(&self) -> manifest::CaHash {
-        manifest::CaHash::new(self.certificate.public_key_hash())
+        self.certificate.pin()
     }
 
     /// Issues a certificate for a key. Returns it in PEM.

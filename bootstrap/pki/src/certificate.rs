@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::SystemTime;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use ring::digest;
 use x509_parser::extensions::{GeneralName, ParsedExtension};
 use x509_parser::pem::Pem;
@@ -12,6 +14,9 @@ use x509_parser::x509::X509Name;
 
 use crate::authority::San;
 use crate::{Error, moment};
+
+/// Characters of a line of PEM.
+const PEM_LINE: usize = 64;
 
 /// What this crate looks at in a certificate.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,6 +47,19 @@ impl Certificate {
         let damaged = || Error::Certificate { name: name.to_owned() };
         let block = Pem::iter_from_buffer(pem.as_bytes()).flatten().find(|block| block.label == "CERTIFICATE");
         Self::from_der(name, &block.ok_or_else(damaged)?.contents)
+    }
+
+    /// Reads all certificates of a PEM text; there is at least one. `name` is only used in the error.
+    ///
+    /// # Errors
+    /// If there is none or one is damaged.
+    pub fn all_from_pem(name: &str, pem: &str) -> Result<Vec<Self>, Error> {
+        let damaged = || Error::Certificate { name: name.to_owned() };
+        let blocks: Vec<Pem> =
+            Pem::iter_from_buffer(pem.as_bytes()).collect::<Result<_, _>>().map_err(|_invalid| damaged())?;
+        let blocks = blocks.iter().filter(|block| block.label == "CERTIFICATE");
+        let all: Vec<Self> = blocks.map(|block| Self::from_der(name, &block.contents)).collect::<Result<_, _>>()?;
+        if all.is_empty() { Err(damaged()) } else { Ok(all) }
     }
 
     /// Reads a certificate. `name` is only used in the error.
@@ -92,6 +110,21 @@ impl Certificate {
         sha256(&self.public_der)
     }
 
+    /// The same as the pin of a CA.
+    #[must_use]
+    pub fn pin(&self) -> manifest::CaHash {
+        manifest::CaHash::new(self.public_key_hash())
+    }
+
+    /// The certificate in PEM.
+    #[must_use]
+    pub fn to_pem(&self) -> String {
+        let text = STANDARD.encode(&self.der);
+        let lines = text.as_bytes().chunks(PEM_LINE).map(String::from_utf8_lossy);
+        let body: String = lines.map(|line| format!("{line}\n")).collect();
+        format!("-----BEGIN CERTIFICATE-----\n{body}-----END CERTIFICATE-----\n")
+    }
+
     /// The certificate in DER.
     #[must_use]
     pub fn der(&self) -> &[u8] {
@@ -99,12 +132,18 @@ impl Certificate {
     }
 }
 
+/// Several certificates in one PEM text.
+#[must_use]
+pub fn bundle(all: &[Certificate]) -> String {
+    all.iter().map(Certificate::to_pem).collect()
+}
+
 /// The pin of a CA as kubeadm has it: SHA-256 of the SubjectPublicKeyInfo of the first certificate.
 ///
 /// # Errors
 /// If there is no certificate.
 pub fn ca_hash(pem: &str) -> Result<manifest::CaHash, Error> {
-    Ok(manifest::CaHash::new(Certificate::from_pem("ca", pem)?.public_key_hash()))
+    Ok(Certificate::from_pem("ca", pem)?.pin())
 }
 
 /// SHA-256.

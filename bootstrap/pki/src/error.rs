@@ -46,6 +46,52 @@ pub enum Error {
         /// Which CA.
         name: String,
     },
+    /// Another CA is to issue, which is not trusted here yet.
+    #[error(
+        "the CA {name} of `control-plane.secret` is not trusted here yet; let all machines trust it first, as \
+         `control-plane.accepted-secret` beside the one that issues"
+    )]
+    AuthorityTooEarly {
+        /// Which CA, or which key.
+        name: String,
+    },
+    /// The CA that has issued so far would not be trusted any more.
+    #[error(
+        "the CA {name} that has issued so far would not be trusted any more; keep its secret as \
+         `control-plane.accepted-secret` until all machines have certificates of the new one"
+    )]
+    AuthorityInUse {
+        /// Which CA.
+        name: String,
+    },
+    /// A machine that has joined would trust nobody whom it knows.
+    #[error(
+        "none of the CAs that this machine trusts ({known}) would be trusted any more, and with them not its cluster; \
+         let it trust the old and the new one first"
+    )]
+    NothingTrusted {
+        /// The pins of those that it trusts.
+        known: String,
+    },
+    /// A machine that has joined would have certificates of a CA that it does not know yet.
+    #[error(
+        "the CA {ca} is not known here yet; let the machine trust it first, beside the one that issues, and the masters \
+         before it"
+    )]
+    NotYetKnown {
+        /// Its pin.
+        ca: manifest::CaHash,
+    },
+    /// A machine that has joined has a certificate of a CA that would not be trusted any more.
+    #[error(
+        "the certificate {name} is still of the CA {ca}, which would not be trusted any more; wait for its renewal"
+    )]
+    NotYetReissued {
+        /// Which certificate.
+        name: String,
+        /// The CA's pin.
+        ca: manifest::CaHash,
+    },
     /// The secret in the manifest is elsewhere, and was not found.
     #[error(transparent)]
     Secret(#[from] manifest::Unknown),

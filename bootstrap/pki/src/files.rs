@@ -22,6 +22,8 @@ pub struct Desired {
     pub(crate) cluster: String,
     /// The secret from which CAs and the key of service accounts are derived, if there is one.
     pub(crate) secret: Option<Secret<ClusterSecret>>,
+    /// Another one, whose CAs and key are trusted beside.
+    pub(crate) accepted: Option<Secret<ClusterSecret>>,
     /// Name and common name.
     pub(crate) authorities: Vec<(&'static str, &'static str)>,
     /// Keys without a certificate.
@@ -65,6 +67,8 @@ pub struct MasterNames {
     pub extra_sans: Vec<Host>,
     /// The masters' shared secret.
     pub secret: Option<Secret<ClusterSecret>>,
+    /// Another one that is trusted beside it.
+    pub accepted_secret: Option<Secret<ClusterSecret>>,
 }
 
 impl MasterNames {
@@ -81,6 +85,7 @@ impl MasterNames {
             service_addresses: manifest.cluster.service_cidrs.iter().filter_map(|range| range.address(1)).collect(),
             extra_sans: manifest.control_plane.extra_sans.clone(),
             secret: manifest.control_plane.secret.clone(),
+            accepted_secret: manifest.control_plane.accepted_secret.clone(),
         }
     }
 
@@ -128,6 +133,11 @@ impl Desired {
         self.secret.as_ref().map(Secret::get).transpose()
     }
 
+    /// The one that is trusted beside it, if there is to be one.
+    pub(crate) fn accepted(&self) -> Result<Option<&ClusterSecret>, Unknown> {
+        self.accepted.as_ref().map(Secret::get).transpose()
+    }
+
     /// The files of a master, with the names and subjects of kubeadm.
     #[must_use]
     pub fn master(names: &MasterNames) -> Self {
@@ -164,6 +174,7 @@ impl Desired {
         Self {
             cluster: names.cluster.clone(),
             secret: names.secret.clone(),
+            accepted: names.accepted_secret.clone(),
             authorities: vec![("ca", "kubernetes"), ("front-proxy-ca", "front-proxy-ca"), ("etcd/ca", "etcd-ca")],
             key_pairs: vec!["sa"],
             leaves,

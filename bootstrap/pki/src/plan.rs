@@ -7,18 +7,19 @@ use std::time::SystemTime;
 use manifest::ClusterSecret;
 
 use crate::Error;
-use crate::authority::{Authority, Leaf};
+use crate::authority::Leaf;
 use crate::certificate::Certificate;
 use crate::files::{Desired, DesiredKubeconfig, DesiredLeaf};
 use crate::key::Key;
 use crate::kubeconfig::{Identity, kubeconfig};
+use crate::rotation::{plan_authority, plan_key_pair};
 
 /// The files that are there, by path below the folder of all certificates.
 #[derive(Debug, Clone, Default)]
 pub struct Observed(pub BTreeMap<String, String>);
 
 impl Observed {
-    fn get(&self, name: &str, ending: &str) -> Option<&str> {
+    pub(crate) fn get(&self, name: &str, ending: &str) -> Option<&str> {
         self.0.get(&format!("{name}.{ending}")).map(String::as_str)
     }
 }
@@ -68,14 +69,23 @@ pub enum Action {
         /// Whether only the certificate is missing.
         keep_key: bool,
     },
-    /// Derive a CA.
+    /// Derive a CA, which issues from now on.
     DeriveAuthority {
-        /// The name, also the label of the derivation.
+        /// The name.
         name: &'static str,
-        /// The common name.
+        /// The common name, also the label of the derivation.
         common_name: &'static str,
         /// What to derive from.
         secret: ClusterSecret,
+        /// The certificates of all that are trusted, its own first.
+        bundle: String,
+    },
+    /// Write which CAs are trusted beside the one that issues.
+    WriteTrusted {
+        /// The name.
+        name: &'static str,
+        /// The certificates of all of them, that of the one that issues first.
+        bundle: String,
     },
     /// Make a key and its public key.
     MakeKeyPair {
@@ -83,11 +93,15 @@ pub enum Action {
         name: &'static str,
         /// What to derive it from.
         secret: Option<ClusterSecret>,
+        /// From what another one comes that is believed, too.
+        accepted: Option<ClusterSecret>,
     },
     /// Write the public key of a key that is there.
     WritePublicKey {
         /// The name.
         name: &'static str,
+        /// From what another one comes that is believed, too.
+        accepted: Option<ClusterSecret>,
     },
     /// Issue a certificate with a new key.
     Issue {
@@ -118,8 +132,9 @@ impl fmt::Display for Action {
         match self {
             Self::MakeAuthority { name, .. } => write!(f, "make the CA {name}"),
             Self::DeriveAuthority { name, .. } => write!(f, "derive the CA {name}"),
+            Self::WriteTrusted { name, .. } => write!(f, "write the trusted CAs {name}"),
             Self::MakeKeyPair { name, .. } => write!(f, "make the key {name}"),
-            Self::WritePublicKey { name } => write!(f, "write the public key {name}"),
+            Self::WritePublicKey { name, .. } => write!(f, "write the public key {name}"),
             Self::Issue { name, reason, .. } => write!(f, "issue the certificate {name}, which is {reason}"),
             Self::WriteKubeconfig { name, .. } => write!(f, "write {name}.conf"),
         }
@@ -141,88 +156,33 @@ pub fn plan(observed: &Observed, desired: &Desired, now: SystemTime) -> Result<P
     let mut actions = Vec::new();
     let mut authorities = BTreeMap::new();
     for (name, common_name) in &desired.authorities {
-        match plan_authority(observed, desired, (name, common_name), now)? {
-            Ok(certificate) => drop(authorities.insert(*name, certificate)),
-            Err(action) => actions.push(action),
-        }
+        let mut planned = plan_authority(observed, desired, (name, common_name), now)?;
+        actions.extend(planned.action.take());
+        authorities.insert(*name, planned);
     }
     for name in &desired.key_pairs {
         actions.extend(plan_key_pair(observed, desired, name)?);
     }
     let mut issued = BTreeSet::new();
     for wanted in &desired.leaves {
-        if let Some(reason) = plan_leaf(observed, wanted, authorities.get(wanted.signer), now) {
+        let signer = authorities.get(wanted.signer).and_then(|planned| planned.signer.as_ref());
+        if let Some(reason) = plan_leaf(observed, wanted, signer, now) {
             issued.insert(wanted.name);
             let DesiredLeaf { name, signer, leaf } = wanted.clone();
             actions.push(Action::Issue { name, signer, leaf, reason });
         }
     }
+    let trusted = authorities.get("ca").and_then(|planned| planned.bundle.as_deref());
     for wanted in &desired.kubeconfigs {
         let user = desired.leaves.iter().find(|leaf| leaf.name == wanted.name);
         let user = user.map(|leaf| leaf.leaf.common_name.clone()).unwrap_or_default();
         let fresh = issued.contains(wanted.name);
-        if fresh || !is_current(observed, desired, wanted, &user) {
+        if fresh || !is_current(observed, desired, wanted, (&user, trusted)) {
             let (name, cluster, server) = (wanted.name, desired.cluster.clone(), wanted.server.clone());
             actions.push(Action::WriteKubeconfig { name, cluster, server, user });
         }
     }
     Ok(Plan { actions })
-}
-
-/// The certificate of a CA that can be used, or the action that makes it.
-fn plan_authority(
-    observed: &Observed,
-    desired: &Desired,
-    (name, common_name): (&'static str, &'static str),
-    now: SystemTime,
-) -> Result<Result<Certificate, Action>, Error> {
-    // One that was not found only matters where something is to be made of it.
-    let secret = desired.secret().ok().flatten();
-    let derived = secret.map(|secret| Authority::derive(common_name, secret.bytes())).transpose()?;
-    let (cert, key) = (observed.get(name, "crt"), observed.get(name, "key"));
-    match (cert, key, derived, secret) {
-        (Some(cert), Some(key), derived, _) => {
-            let authority = Authority::from_pem(name, cert, key)?;
-            if derived.is_some_and(|derived| derived.hash() != authority.hash()) {
-                return Err(Error::AuthoritySecret { name: name.to_owned() });
-            }
-            let certificate = authority.certificate().clone();
-            if !certificate.is_valid_at(now) {
-                return Err(Error::AuthorityTime { name: name.to_owned() });
-            }
-            Ok(Ok(certificate))
-        }
-        (None | Some(_), None, Some(derived), Some(secret)) => {
-            // A certificate that lost its key is as good as none if the secret still gives that key.
-            if let Some(cert) = cert
-                && Certificate::from_pem(name, cert)?.public_key_hash() != *derived.hash().sha256()
-            {
-                return Err(Error::AuthoritySecret { name: name.to_owned() });
-            }
-            Ok(Err(Action::DeriveAuthority { name, common_name, secret: secret.clone() }))
-        }
-        (None, Some(key), Some(derived), Some(secret)) => {
-            if Key::from_pem(name, key)?.public_der() != derived.certificate().public_der {
-                return Err(Error::AuthoritySecret { name: name.to_owned() });
-            }
-            Ok(Err(Action::DeriveAuthority { name, common_name, secret: secret.clone() }))
-        }
-        (None, key, _, _) => {
-            // One that did not come from the secret would be another cluster's.
-            desired.secret()?;
-            Ok(Err(Action::MakeAuthority { name, common_name, keep_key: key.is_some() }))
-        }
-        (Some(_), None, _, _) => Err(Error::HalfAuthority { name: name.to_owned() }),
-    }
-}
-
-fn plan_key_pair(observed: &Observed, desired: &Desired, name: &'static str) -> Result<Option<Action>, Error> {
-    let Some(pem) = observed.get(name, "key") else {
-        return Ok(Some(Action::MakeKeyPair { name, secret: desired.secret()?.cloned() }));
-    };
-    let public = Key::from_pem(name, pem)?.public_pem()?;
-    let current = observed.get(name, "pub") == Some(public.as_str());
-    Ok((!current).then_some(Action::WritePublicKey { name }))
 }
 
 /// Why a leaf has to be issued, if it has to be. Without a signer, because that is yet to be made, it always has to be.
@@ -264,8 +224,13 @@ pub fn needs_renewal(certificate: &Certificate, now: SystemTime) -> bool {
     }
 }
 
-fn is_current(observed: &Observed, desired: &Desired, wanted: &DesiredKubeconfig, user: &str) -> bool {
-    let parts = (observed.get(wanted.name, "crt"), observed.get(wanted.name, "key"), observed.get("ca", "crt"));
+fn is_current(
+    observed: &Observed,
+    desired: &Desired,
+    wanted: &DesiredKubeconfig,
+    (user, trusted): (&str, Option<&str>),
+) -> bool {
+    let parts = (observed.get(wanted.name, "crt"), observed.get(wanted.name, "key"), trusted);
     let (Some(cert_pem), Some(key_pem), Some(ca)) = parts else {
         return false;
     };

@@ -146,7 +146,7 @@ fn the_example_worker_knows_the_example_master() {
     };
     let secret = example("master.toml").control_plane.secret.unwrap();
     let hash = pki::Authority::derive("kubernetes", secret.get().unwrap().bytes()).unwrap().hash();
-    assert_eq!(example("worker.toml").cluster.trust, Some(manifest::CaTrust::Hash(hash)), "the hash is {hash}");
+    assert_eq!(example("worker.toml").cluster.trust, Some(manifest::CaTrust::Hashes(vec![hash])), "the hash is {hash}");
 }
 
 #[test]

@@ -2,6 +2,8 @@
 
 pub(super) mod documents;
 mod objects;
+#[cfg(test)]
+mod rotation_tests;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};

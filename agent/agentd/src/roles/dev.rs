@@ -150,6 +150,7 @@ impl Trial {
             service_addresses: first_address(self.services).into_iter().collect(),
             extra_sans: Vec::new(),
             secret: None,
+            accepted_secret: None,
         };
         let observed = pki::observe(&folder).context("looking at the certificates")?;
         let now = SystemTime::now();

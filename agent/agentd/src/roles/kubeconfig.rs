@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use machine_api::Role;
+use manifest::ClusterSecret;
 use pki::{Authority, Identity, Key, Leaf, Usage};
 
 /// Options of the kubeconfig.
@@ -39,7 +40,12 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     };
     let secret = secret.get()?;
     let Some(endpoint) = &manifest.cluster.endpoint else { bail!("{name} has no cluster.endpoint") };
-    let authority = Authority::derive("kubernetes", secret.bytes()).context("deriving the cluster's CA")?;
+    let derive =
+        |secret: &ClusterSecret| Authority::derive("kubernetes", secret.bytes()).context("deriving the cluster's CA");
+    let authority = derive(secret)?;
+    let accepted = manifest.control_plane.accepted_secret.as_ref().map(manifest::Secret::get).transpose()?;
+    let accepted = accepted.map(derive).transpose()?;
+    let trusted = accepted.iter().fold(authority.pem().to_owned(), |all, accepted| all + accepted.pem());
     let random: pki::Random<'_> = &mut pki::os_random;
     let key = Key::generate(random).context("making a key")?;
     let user = format!("kubernetes-{}", options.role.as_str());
@@ -55,6 +61,6 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let key_pem = key.to_pem().context("writing the key")?;
     let identity = Identity::Certificate { cert_pem: &cert_pem, key_pem: &key_pem };
     let cluster = manifest.cluster.name.to_string();
-    print!("{}", pki::kubeconfig(&cluster, &endpoint.to_string(), authority.pem(), &user, identity));
+    print!("{}", pki::kubeconfig(&cluster, &endpoint.to_string(), &trusted, &user, identity));
     Ok(())
 }

@@ -68,7 +68,7 @@ impl Plan {
             config.server = Some(ServerConfig {
                 listen: listen.server,
                 certificate: access.serving.clone(),
-                client_ca_pem: self.settings.client_ca()?,
+                client_ca_pem: self.settings.client_ca()?.map(access::fixed),
                 healthz: listen.healthz,
             });
         }

@@ -65,8 +65,7 @@ pub(crate) fn run() -> Result<()> {
 /// How the node reaches the API, and what its own server shows.
 struct Access {
     client: Client,
-    serving: watch::Receiver<ServingCertificate>,
-    ca_pem: Vec<u8>,
+    server: OfNode,
 }
 
 impl Access {
@@ -91,9 +90,9 @@ impl Access {
             identity = certificates.joined() => identity.context("joining was given up")?,
         };
         let client = client(&server, &identity.ca_pem, &identity.client, "node")?;
-        let (sender, receiver) = watch::channel(serving(&identity));
-        tasks.spawn("certificates", follow(certificates, client.clone(), sender, shutdown.clone()));
-        Ok(Some(Self { client, serving: receiver, ca_pem: identity.ca_pem.clone().into_bytes() }))
+        let (shown, server) = Shown::new(&identity);
+        tasks.spawn("certificates", follow(certificates, client.clone(), shown, shutdown.clone()));
+        Ok(Some(Self { client, server }))
     }
 
     fn of_master() -> Result<Self> {
@@ -108,9 +107,9 @@ impl Access {
             NodeIdentity { ca_pem: read("ca.crt")?, client: pair("kubelet")?, serving: Some(pair("kubelet-server")?) };
         let server = format!("https://127.0.0.1:{}", manifest::API_PORT);
         let client = client(&server, &identity.ca_pem, &identity.client, "node")?;
-        // The files are renewed at boot; a receiver without a sender keeps its value.
-        let (_sender, serving) = watch::channel(serving(&identity));
-        Ok(Self { client, serving, ca_pem: identity.ca_pem.into_bytes() })
+        // The files are renewed before this starts; a receiver without a sender keeps its value.
+        let (_senders, server) = Shown::new(&identity);
+        Ok(Self { client, server })
     }
 }
 
@@ -129,36 +128,48 @@ fn identity(pair: &Pair) -> client::Identity {
     }
 }
 
-/// Hands renewed certificates on to the client and to the server, until shutdown.
-pub(super) async fn follow(
-    mut certificates: Certificates,
-    client: Client,
-    sender: watch::Sender<ServingCertificate>,
-    shutdown: Shutdown,
-) {
+/// What a node's server shows, and by whom its callers are vouched for.
+pub(super) struct OfNode {
+    /// Nothing yet where the certificate is still being asked for.
+    pub(super) serving: watch::Receiver<ServingCertificate>,
+    callers: watch::Receiver<Vec<u8>>,
+}
+
+/// Where the same is put when it is renewed.
+pub(super) struct Shown {
+    serving: watch::Sender<ServingCertificate>,
+    callers: watch::Sender<Vec<u8>>,
+}
+
+impl Shown {
+    pub(super) fn new(identity: &NodeIdentity) -> (Self, OfNode) {
+        let (serving, shown) = watch::channel(serving(identity));
+        let (sender, callers) = watch::channel(identity.ca_pem.clone().into_bytes());
+        (Self { serving, callers: sender }, OfNode { serving: shown, callers })
+    }
+}
+
+/// Hands renewed certificates, and CAs that are trusted now, on to the client and to the server, until shutdown.
+pub(super) async fn follow(mut certificates: Certificates, client: Client, shown: Shown, shutdown: Shutdown) {
     loop {
         let next = tokio::select! {
             () = shutdown.wait() => return,
             next = certificates.changed() => next,
         };
-        let Some(identity) = next else { return };
-        renew(&client, &sender, &identity);
+        let Some(new) = next else { return };
+        if let Err(error) = client.renew(new.ca_pem.clone().into_bytes(), identity(&new.client)) {
+            tracing::warn!(error = %stdx::chain(&error), "taking up a renewed certificate");
+        }
+        shown.serving.send_replace(serving(&new));
+        shown.callers.send_replace(new.ca_pem.clone().into_bytes());
     }
 }
 
-/// What the kubelet's server shows: nothing yet where the certificate is still being asked for.
-pub(super) fn serving(identity: &NodeIdentity) -> ServingCertificate {
+fn serving(identity: &NodeIdentity) -> ServingCertificate {
     identity.serving.as_ref().map_or_else(ServingCertificate::default, |pair| ServingCertificate {
         cert_pem: pair.cert_pem.clone().into_bytes(),
         key_pem: pair.key_pem.clone().into_bytes(),
     })
-}
-
-fn renew(client: &Client, sender: &watch::Sender<ServingCertificate>, new: &Arc<NodeIdentity>) {
-    if let Err(error) = client.replace_identity(identity(&new.client)) {
-        tracing::warn!(error = %stdx::chain(&error), "taking up a renewed certificate");
-    }
-    sender.send_replace(serving(new));
 }
 
 struct Machine {
@@ -187,8 +198,8 @@ impl Machine {
         let mut config = kubelet::Config::new(&self.name(), self.addresses.clone(), paths::CONTAINERD_SOCKET.into());
         config.server = Some(ServerConfig {
             listen: SocketAddr::from(([0, 0, 0, 0], KUBELET_PORT)),
-            certificate: access.serving.clone(),
-            client_ca_pem: Some(access.ca_pem.clone()),
+            certificate: access.server.serving.clone(),
+            client_ca_pem: Some(access.server.callers.clone()),
             healthz: Some(KUBELET_HEALTH.into()),
         });
         config.cluster_dns = vec![manifest.cluster.dns_address.to_string()];

@@ -153,7 +153,13 @@ async fn create(cluster: Cluster, token: JoinToken, ttl: Duration, description: 
     client.create(&secret(&token, expires, &description)).await.context("creating the token's Secret")?;
     println!("[cluster]\nendpoint = \"{}\"\ntoken = \"{}\"", server.trim_end_matches('/'), token.bearer());
     match ca {
-        Some(pem) => println!("ca-hash = \"{}\"", pki::ca_hash(&pem).context("hashing the cluster's CA")?),
+        // First the one that issues; a second one where one takes the place of the other.
+        Some(pem) => {
+            let all = pki::Certificate::all_from_pem("ca", &pem).context("hashing the cluster's CA")?;
+            for (key, ca) in ["ca-hash", "accepted-ca-hash"].iter().zip(&all) {
+                println!("{key} = \"{}\"", ca.pin());
+            }
+        }
         None => eprintln!("the kubeconfig has no CA, so ca-hash has to be found elsewhere"),
     }
     Ok(())

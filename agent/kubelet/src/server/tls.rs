@@ -31,46 +31,41 @@ pub enum TlsError {
     Verifier(#[from] rustls::server::VerifierBuilderError),
 }
 
-/// Makes acceptors with the newest certificate.
+/// Makes acceptors with the newest certificate and the authorities of callers that are trusted now.
 pub(super) struct TlsSource {
     certificate: watch::Receiver<ServingCertificate>,
-    verifier: Arc<dyn ClientCertVerifier>,
+    client_ca: Option<watch::Receiver<Vec<u8>>>,
     provider: Arc<CryptoProvider>,
-    made: Mutex<(ServingCertificate, TlsAcceptor)>,
+    made: Mutex<(Material, TlsAcceptor)>,
+}
+
+/// What an acceptor is made of.
+#[derive(Clone, PartialEq, Eq)]
+struct Material {
+    certificate: ServingCertificate,
+    client_ca: Option<Vec<u8>>,
 }
 
 impl TlsSource {
     pub(super) fn try_new(
         certificate: watch::Receiver<ServingCertificate>,
-        client_ca: Option<&[u8]>,
+        client_ca: Option<watch::Receiver<Vec<u8>>>,
     ) -> Result<Self, TlsError> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let verifier = match client_ca {
-            Some(pem) => {
-                let mut roots = RootCertStore::empty();
-                for root in CertificateDer::pem_slice_iter(pem) {
-                    roots.add(root.map_err(|error| TlsError::Pem("the client authority", error))?)?;
-                }
-                WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone())
-                    .allow_unauthenticated()
-                    .build()?
-            }
-            None => WebPkiClientVerifier::no_client_auth(),
-        };
-        let first = certificate.borrow().clone();
-        if first.is_missing() {
+        let first = newest(&certificate, client_ca.as_ref());
+        if first.certificate.is_missing() {
             tracing::info!("handshakes are refused until the serving certificate is issued");
         }
-        let acceptor = acceptor(&first, &verifier, &provider)?;
-        Ok(Self { certificate, verifier, provider, made: Mutex::new((first, acceptor)) })
+        let acceptor = acceptor(&first, &provider)?;
+        Ok(Self { certificate, client_ca, provider, made: Mutex::new((first, acceptor)) })
     }
 
-    /// An acceptor with the newest certificate; the one before if that is not usable.
+    /// An acceptor with the newest material; the one before if that is not usable.
     pub(super) fn acceptor(&self) -> TlsAcceptor {
         let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
-        let newest = self.certificate.borrow().clone();
+        let newest = newest(&self.certificate, self.client_ca.as_ref());
         if newest != made.0 {
-            match acceptor(&newest, &self.verifier, &self.provider) {
+            match acceptor(&newest, &self.provider) {
                 Ok(acceptor) => made.1 = acceptor,
                 Err(error) => tracing::warn!(error = %stdx::chain(&error), "the new serving certificate is not used"),
             }
@@ -80,14 +75,26 @@ impl TlsSource {
     }
 }
 
-fn acceptor(
-    certificate: &ServingCertificate,
-    verifier: &Arc<dyn ClientCertVerifier>,
-    provider: &Arc<CryptoProvider>,
-) -> Result<TlsAcceptor, TlsError> {
+fn newest(certificate: &watch::Receiver<ServingCertificate>, client_ca: Option<&watch::Receiver<Vec<u8>>>) -> Material {
+    let client_ca = client_ca.map(|client_ca| client_ca.borrow().clone());
+    Material { certificate: certificate.borrow().clone(), client_ca }
+}
+
+fn verifier(client_ca: Option<&[u8]>, provider: &Arc<CryptoProvider>) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
+    let Some(pem) = client_ca else { return Ok(WebPkiClientVerifier::no_client_auth()) };
+    let mut roots = RootCertStore::empty();
+    for root in CertificateDer::pem_slice_iter(pem) {
+        roots.add(root.map_err(|error| TlsError::Pem("the client authority", error))?)?;
+    }
+    let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone());
+    Ok(builder.allow_unauthenticated().build()?)
+}
+
+fn acceptor(material: &Material, provider: &Arc<CryptoProvider>) -> Result<TlsAcceptor, TlsError> {
+    let certificate = &material.certificate;
     let builder = rustls::ServerConfig::builder_with_provider(provider.clone())
         .with_safe_default_protocol_versions()?
-        .with_client_cert_verifier(verifier.clone());
+        .with_client_cert_verifier(verifier(material.client_ca.as_deref(), provider)?);
     let mut config = if certificate.is_missing() {
         builder.with_cert_resolver(Arc::new(ResolvesServerCertUsingSni::new()))
     } else {
@@ -120,7 +127,8 @@ mod tests {
         }
     }
 
-    async fn shake(source: &TlsSource, roots: &[u8]) -> Result<(), String> {
+    /// Whether somebody who trusts these roots, and has no certificate or this one, is talked to.
+    async fn shake(source: &TlsSource, roots: &[u8], own: Option<&ServingCertificate>) -> Result<(), String> {
         let mut store = RootCertStore::empty();
         for root in CertificateDer::pem_slice_iter(roots) {
             store.add(root.unwrap()).unwrap();
@@ -129,13 +137,20 @@ mod tests {
         let config = rustls::ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .unwrap()
-            .with_root_certificates(store)
-            .with_no_client_auth();
+            .with_root_certificates(store);
+        let config = match own {
+            Some(own) => {
+                let (chain, key) = read(own).unwrap();
+                config.with_client_auth_cert(chain, key).unwrap()
+            }
+            None => config.with_no_client_auth(),
+        };
         let (near, far) = tokio::io::duplex(16 * 1024);
         let connector = TlsConnector::from(Arc::new(config));
         let name = ServerName::try_from("node").unwrap();
-        let (client, _server) = tokio::join!(connector.connect(name, near), source.acceptor().accept(far));
-        client.map(drop).map_err(|error| error.to_string())
+        let (client, server) = tokio::join!(connector.connect(name, near), source.acceptor().accept(far));
+        client.map_err(|error| error.to_string())?;
+        server.map(drop).map_err(|error| error.to_string())
     }
 
     #[tokio::test]
@@ -143,12 +158,50 @@ mod tests {
         let certificate = issued();
         let (sender, receiver) = watch::channel(ServingCertificate::default());
         let source = TlsSource::try_new(receiver, None).unwrap();
-        let refused = shake(&source, &certificate.cert_pem).await.unwrap_err();
+        let refused = shake(&source, &certificate.cert_pem, None).await.unwrap_err();
         assert!(refused.contains("fatal alert"), "{refused}");
         sender.send_replace(certificate.clone());
-        shake(&source, &certificate.cert_pem).await.unwrap();
+        shake(&source, &certificate.cert_pem, None).await.unwrap();
         let broken = ServingCertificate { cert_pem: b"no PEM".to_vec(), key_pem: Vec::new() };
         sender.send_replace(broken);
-        shake(&source, &certificate.cert_pem).await.unwrap();
+        shake(&source, &certificate.cert_pem, None).await.unwrap();
+    }
+
+    /// An authority, and somebody whom it vouches for.
+    fn vouched() -> (String, ServingCertificate) {
+        let mut params = rcgen::CertificateParams::default();
+        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        params.distinguished_name.push(rcgen::DnType::CommonName, "kubernetes");
+        let key = rcgen::KeyPair::generate().unwrap();
+        let authority = params.self_signed(&key).unwrap().pem();
+        let caller = rcgen::KeyPair::generate().unwrap();
+        let mut leaf = rcgen::CertificateParams::default();
+        leaf.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ClientAuth];
+        leaf.use_authority_key_identifier_extension = true;
+        let signed = leaf.signed_by(&caller, &rcgen::Issuer::new(params, key)).unwrap();
+        let (cert_pem, key_pem) = (signed.pem().into_bytes(), caller.serialize_pem().into_bytes());
+        (authority, ServingCertificate { cert_pem, key_pem })
+    }
+
+    #[tokio::test]
+    async fn callers_are_those_of_the_authorities_that_are_trusted_now() {
+        let own = issued();
+        let ((old, of_old), (new, of_new)) = (vouched(), vouched());
+        let (_sender, certificate) = watch::channel(own.clone());
+        let (sender, authorities) = watch::channel(Vec::new());
+        sender.send_replace(old.clone().into_bytes());
+        let source = TlsSource::try_new(certificate, Some(authorities)).unwrap();
+        for (trusted, takes) in [
+            (old.clone(), [true, false]),
+            (format!("{old}{new}"), [true, true]),
+            (format!("{new}{old}"), [true, true]),
+            (new, [false, true]),
+        ] {
+            sender.send_replace(trusted.into_bytes());
+            for (caller, takes) in [&of_old, &of_new].into_iter().zip(takes) {
+                let shaken = shake(&source, &own.cert_pem, Some(caller)).await;
+                assert_eq!(shaken.is_ok(), takes, "{shaken:?}");
+            }
+        }
     }
 }

@@ -29,6 +29,11 @@ async fn machine_of(ca: &Authority, folder: &Path, forwards_to: Option<u16>, shu
     for (name, text) in [("ca.crt", ca.pem()), ("apiserver.crt", &certificate), ("apiserver.key", &key)] {
         std::fs::write(folder.join(name), text).unwrap();
     }
+    machine_in(folder, forwards_to, shutdown).await
+}
+
+/// One that has its certificates already.
+async fn machine_in(folder: &Path, forwards_to: Option<u16>, shutdown: &Shutdown) -> SocketAddr {
     std::fs::write(folder.join("status.json"), r#"{"hostname":"m1"}"#).unwrap();
     let config = Config {
         run: folder.to_owned(),
@@ -199,6 +204,54 @@ async fn a_master_forwards_and_the_other_machine_decides() {
     assert!(code == Code::PermissionDenied && why.contains("is forwarded to"), "{why}");
     let (code, why) = refused(worker, far, &reader).await;
     assert!(code == Code::FailedPrecondition && why.contains("no master"), "{why}");
+    shutdown.trigger();
+}
+
+/// Somebody with the kubeconfig of an administrator.
+async fn hostname_by(address: SocketAddr, folder: &Path) -> Result<String, String> {
+    let mut config = client::Config::from_kubeconfig(&folder.join("admin.conf")).unwrap();
+    config.server = format!("https://{address}").parse().unwrap();
+    let stream = client::Dialer::new(&config).unwrap().dial().await.map_err(|error| error.to_string())?;
+    let status = MachineClient::new(speak(stream).await?).get_status(()).await;
+    status.map(|status| status.into_inner().hostname).map_err(|refused| refused.to_string())
+}
+
+#[tokio::test]
+async fn while_one_ca_takes_the_place_of_another_everybody_one_step_away_is_answered() {
+    let (old, new) = ("0123456789abcdef".repeat(4), "1123456789abcdef".repeat(4));
+    let steps = [(&old, None), (&old, Some(&new)), (&new, Some(&old)), (&new, None)];
+    // A master, and at each step an administrator as he is then.
+    let machine = tempfile::tempdir().unwrap();
+    let administrators = steps.map(|step| {
+        std::fs::create_dir_all(machine.path().join("etcd")).unwrap();
+        let accepted = step.1.map(|it| format!("accepted-secret = \"{it}\"\n")).unwrap_or_default();
+        let text = format!(
+            "version = 1\n[machine]\nhostname = \"m1\"\nrole = \"single\"\n[control-plane]\nsecret = \"{}\"\n{accepted}",
+            step.0
+        );
+        let manifest = ::manifest::parse("m.toml", &text).unwrap_or_else(|error| panic!("{error}"));
+        let names = pki::MasterNames::new(&manifest, &["127.0.0.1".parse().unwrap()]);
+        let (seen, now) = (pki::observe(machine.path()).unwrap(), SystemTime::now());
+        let plan = pki::plan(&seen, &pki::Desired::master(&names), now).unwrap();
+        pki::apply(machine.path(), &plan, now, &mut pki::os_random).unwrap();
+        let kept = tempfile::tempdir().unwrap();
+        for name in ["admin.conf", "ca.crt", "apiserver.crt", "apiserver.key"] {
+            std::fs::copy(machine.path().join(name), kept.path().join(name)).unwrap();
+        }
+        kept
+    });
+    let shutdown = Shutdown::new();
+    let address = machine_in(machine.path(), None, &shutdown).await;
+    for (at, files) in administrators.iter().enumerate() {
+        // The same process goes on with other files.
+        for name in ["ca.crt", "apiserver.crt", "apiserver.key"] {
+            std::fs::copy(files.path().join(name), machine.path().join(name)).unwrap();
+        }
+        for (of, administrator) in administrators.iter().enumerate() {
+            let answer = hostname_by(address, administrator.path()).await;
+            assert_eq!(answer.is_ok(), at.abs_diff(of) <= 1, "at {at} whoever is of {of}: {answer:?}");
+        }
+    }
     shutdown.trigger();
 }
 

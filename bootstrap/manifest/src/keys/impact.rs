@@ -18,6 +18,9 @@ pub enum Impact {
 
 use Impact::{Later, Live, Reboot, Restart};
 
+/// Whoever holds certificates, or trusts those of others, from its start on.
+const CERTIFICATES: Impact = Restart(&["bootstrap", "control-plane", "etcd", "node", "virtual-address"]);
+
 /// Impacts by the beginnings of paths; the longest one counts.
 const IMPACTS: &[(&str, Impact)] = &[
     ("version", Reboot),
@@ -37,8 +40,12 @@ const IMPACTS: &[(&str, Impact)] = &[
     ("cluster.virtual-address.priority", Restart(&["virtual-address"])),
     ("cluster.virtual-address.preempt", Restart(&["virtual-address"])),
     ("cluster.token", Restart(&["control-plane", "node"])),
+    ("cluster.ca", Restart(&["node"])),
+    ("cluster.ca-hash", Restart(&["node"])),
+    ("cluster.accepted-ca-hash", Restart(&["node"])),
     ("control-plane", Restart(&["bootstrap", "control-plane"])),
-    ("control-plane.secret", Reboot),
+    ("control-plane.secret", CERTIFICATES),
+    ("control-plane.accepted-secret", CERTIFICATES),
     ("etcd", Restart(&["etcd"])),
     ("etcd.members", Restart(&["machine"])),
     ("etcd.snapshots", Restart(&["machine"])),

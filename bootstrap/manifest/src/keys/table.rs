@@ -308,6 +308,10 @@ pub(super) const KEYS: &[Key] = &[
     key("cluster.ca-hash", one::<CaHash>(), Optional,
         "SHA-256 of the CA's public key, with which a worker recognizes its cluster.",
         "\"sha256:7c2e69131a36ae2a042a339b33381c6d0d43887e2de83720eff5359e26aec866\""),
+    key("cluster.accepted-ca-hash", one::<CaHash>(), Optional,
+        "The same of another CA that is trusted beside it, while one takes the place of the other: `ca-hash` is the one \
+         that issues.",
+        "\"sha256:aa2f6d18c8688c25ca76c2f4cc60b2933810ac2c6cfe5121d1ae8e0c34b3d3c5\""),
 
     key("control-plane", Kind::Section, Optional, "Options of the control plane. For masters.",
         "extra-sans = [\"api.example.com\"]"),
@@ -316,6 +320,10 @@ pub(super) const KEYS: &[Key] = &[
     secret::<ClusterSecret>("control-plane.secret", Optional,
         "Secret that all masters of a cluster share and from which the CA keys are derived. Needed with more than one \
          master; without it, a master makes its own keys on its first start. `openssl rand -hex 32` makes one.",
+        "\"...64 hexadecimal digits...\""),
+    secret::<ClusterSecret>("control-plane.accepted-secret", Optional,
+        "Another such secret, whose CAs and keys are trusted beside those of `secret` and issue nothing, while one takes \
+         the place of the other. The same on all masters.",
         "\"...64 hexadecimal digits...\""),
     key("control-plane.external", list::<ControlPlanePart>(), Default("[]"),
         "Parts of the control plane that do not run here because others are run in their place, such as upstream's.",

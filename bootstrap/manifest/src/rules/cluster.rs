@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use super::Rules;
-use crate::model::Cluster;
+use crate::model::{CaTrust, Cluster};
 use crate::words::{Cidr, Host, Role};
 
 /// Address 10 must exist in the first Service range.
@@ -23,6 +23,7 @@ pub(super) fn check(rules: &mut Rules<'_>) {
     if rules.has("cluster.ca") && rules.has("cluster.ca-hash") {
         rules.error("cluster.ca-hash", "both `ca` and `ca-hash` are given").expected("one of them");
     }
+    accepted(rules);
     for key in ["cluster.pod-cidrs", "cluster.service-cidrs"] {
         if rules.has(key) && !rules.has(&format!("{key}[0]")) {
             rules.error(key, "there is no range").expected("one range per address family");
@@ -32,6 +33,36 @@ pub(super) fn check(rules: &mut Rules<'_>) {
         ranges(rules, cluster);
         dns_address(rules, cluster);
         endpoint(rules, cluster);
+    }
+}
+
+/// What is trusted beside what issues: never alone, and never the same.
+fn accepted(rules: &mut Rules<'_>) {
+    let parts = rules.parts;
+    let secrets = parts.control_plane.as_ref().and_then(|it| it.secret.as_ref().zip(it.accepted_secret.as_ref()));
+    let same_secret = secrets.and_then(|(one, other)| one.known().zip(other.known())).is_some_and(|(a, b)| a == b);
+    let same_hash = match parts.cluster.as_ref().and_then(|cluster| cluster.trust.as_ref()) {
+        Some(CaTrust::Hashes(hashes)) => hashes.iter().skip(1).any(|hash| *hash == hashes[0]),
+        Some(CaTrust::Certificates(_)) | None => false,
+    };
+    let pairs = [
+        ("control-plane.accepted-secret", "control-plane.secret", same_secret),
+        ("cluster.accepted-ca-hash", "cluster.ca-hash", same_hash),
+    ];
+    for (accepted, issuing, is_same) in pairs {
+        if !rules.has(accepted) {
+            continue;
+        }
+        if !rules.has(issuing) {
+            let reason = format!("there is no `{issuing}` that it could be trusted beside");
+            let takes_several = accepted.starts_with("cluster.") && rules.has("cluster.ca");
+            let finding = rules.error(accepted, reason);
+            if takes_several {
+                finding.help("`cluster.ca` takes the certificates of several CAs, first that of the one that issues");
+            }
+        } else if is_same {
+            rules.error(accepted, format!("it is the same as `{issuing}`")).expected("another one, or none");
+        }
     }
 }
 
@@ -51,8 +82,10 @@ fn worker(rules: &mut Rules<'_>) {
             .expected("a way to recognize the cluster before the token is shown to it")
             .help("`keelson token create` on a master prints the hash");
     }
-    if rules.has("control-plane.secret") {
-        rules.error("control-plane.secret", "a worker must not have the masters' secret").help("remove the key");
+    for key in ["control-plane.secret", "control-plane.accepted-secret"] {
+        if rules.has(key) {
+            rules.error(key, "a worker must not have the masters' secret").help("remove the key");
+        }
     }
     for section in ["control-plane", "etcd"] {
         if rules.has(section) {
@@ -62,7 +95,7 @@ fn worker(rules: &mut Rules<'_>) {
 }
 
 fn master(rules: &mut Rules<'_>) {
-    for key in ["cluster.ca", "cluster.ca-hash"] {
+    for key in ["cluster.ca", "cluster.ca-hash", "cluster.accepted-ca-hash"] {
         if rules.has(key) {
             rules.warning(key, format!("`{key}` has no effect on a master, which makes the CA itself"));
         }

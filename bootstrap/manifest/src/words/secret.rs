@@ -183,6 +183,14 @@ impl PemCertificates {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// The text of each certificate, without its frame and line ends.
+    pub fn bodies(&self) -> impl Iterator<Item = String> {
+        self.0.split("-----BEGIN CERTIFICATE-----").skip(1).map(|rest| {
+            let body = rest.split("-----").next().unwrap_or_default();
+            body.split_whitespace().collect()
+        })
+    }
 }
 
 impl Word for PemCertificates {

@@ -44,7 +44,7 @@ pub(super) fn start(tasks: &Tasks, shutdown: &Shutdown, client: Client, manifest
     Ok(())
 }
 
-async fn write_all(client: &Client, manifest: &Manifest, ca: &str) -> Result<()> {
+pub(super) async fn write_all(client: &Client, manifest: &Manifest, ca: &str) -> Result<()> {
     if let Some(token) = manifest.cluster.token.as_ref().and_then(manifest::Secret::known) {
         keep(client, crate::roles::token::secret(token, None, ""), |old, new| old.data == new.data).await?;
     }

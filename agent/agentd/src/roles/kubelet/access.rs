@@ -87,9 +87,9 @@ impl Access {
             pki::write_file(&path, &text, SECRET_MODE).context("writing the kubeconfig")?;
         }
         let client = node::client(&server, &identity.ca_pem, &identity.client, "kubelet")?;
-        let (sender, receiver) = watch::channel(node::serving(&identity));
-        tasks.spawn("certificates", node::follow(certificates, client.clone(), sender, shutdown.clone()));
-        let serving = if issued { receiver } else { fixed(serving::of_files(plan)?) };
+        let (shown, of_node) = node::Shown::new(&identity);
+        tasks.spawn("certificates", node::follow(certificates, client.clone(), shown, shutdown.clone()));
+        let serving = if issued { of_node.serving } else { fixed(serving::of_files(plan)?) };
         Ok(Some(Self { client, serving }))
     }
 }
@@ -101,7 +101,10 @@ fn join_config(plan: &Plan, begin: &client::Config, token: Option<JoinToken>) ->
     Ok(join::Config {
         server: begin.server.to_string().trim_end_matches('/').to_owned(),
         cluster: CLUSTER.to_owned(),
-        trust: Trust::Authority(String::from_utf8(ca.clone()).context("the kubeconfig's authority is no text")?),
+        trust: Trust::Authority {
+            pem: String::from_utf8(ca.clone()).context("the kubeconfig's authority is no text")?,
+            is_issuing_first: false,
+        },
         token,
         node: plan.kubelet.node_name.clone(),
         addresses: plan.kubelet.node_ips.clone(),
@@ -132,7 +135,7 @@ fn pair(identity: &Identity) -> Option<Pair> {
     Some(Pair { cert_pem: text(cert_pem)?, key_pem: text(key_pem)? })
 }
 
-/// A certificate that stays; a receiver without a sender keeps its value.
-fn fixed(certificate: ServingCertificate) -> watch::Receiver<ServingCertificate> {
-    watch::channel(certificate).1
+/// What stays; a receiver without a sender keeps its value.
+pub(super) fn fixed<T>(value: T) -> watch::Receiver<T> {
+    watch::channel(value).1
 }

@@ -7,8 +7,8 @@
 use std::path::Path;
 use std::time::SystemTime;
 
-use manifest::Manifest;
-use pki::{Desired, MasterNames};
+use manifest::{CaTrust, Manifest};
+use pki::{Certificate, Desired, MasterNames};
 use stdx::chain;
 
 use super::super::Server;
@@ -42,7 +42,8 @@ impl Change {
     ) -> Result<Self, String> {
         let has_one = |manifest: &Manifest| manifest.machine.role.has_control_plane();
         match (has_one(before), has_one(after)) {
-            (false, false) => Ok(Self::None),
+            (false, false) if is_forced => Ok(Self::None),
+            (false, false) => may_trust(&server.pki, after).map(|()| Self::None),
             (true, true) => is_of_its_cluster(&server.pki, after).map(|()| Self::None),
             (false, true) => may_begin(&server.pki, after).map(|()| Self::Begins),
             (true, false) => {
@@ -122,6 +123,29 @@ fn is_of_its_cluster(pki: &Path, after: &Manifest) -> Result<(), String> {
             "this machine is a master of another cluster than the manifest's: {}; `keelson reset` lets it belong to none",
             chain(&error)
         )),
+        Err(error @ (pki::Error::AuthorityTooEarly { .. } | pki::Error::AuthorityInUse { .. })) => {
+            Err(chain(&error).to_string())
+        }
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+/// Whether a worker that has joined still knows its cluster by another manifest, and its cluster it.
+fn may_trust(pki: &Path, after: &Manifest) -> Result<(), String> {
+    let wanted = match &after.cluster.trust {
+        Some(CaTrust::Hashes(hashes)) => hashes.clone(),
+        Some(CaTrust::Certificates(pem)) => match Certificate::all_from_pem("cluster.ca", pem.as_str()) {
+            Ok(all) => all.iter().map(Certificate::pin).collect(),
+            Err(error) => return Err(chain(&error).to_string()),
+        },
+        None => return Ok(()),
+    };
+    match pki::observe(pki).and_then(|seen| pki::may_trust(&seen, &wanted)) {
+        Err(
+            error @ (pki::Error::NothingTrusted { .. }
+            | pki::Error::NotYetKnown { .. }
+            | pki::Error::NotYetReissued { .. }),
+        ) => Err(format!("{}; `--force` does it all the same", chain(&error))),
         Ok(()) | Err(_) => Ok(()),
     }
 }
@@ -181,6 +205,55 @@ mod tests {
         std::fs::remove_file(folder.path().join("ca.crt")).unwrap();
         std::fs::write(folder.path().join("ca.key"), "damaged").unwrap();
         assert_eq!(is_of_its_cluster(folder.path(), &master(SECRETS[0])), Ok(()), "that is another matter");
+    }
+
+    #[test]
+    fn another_ca_comes_step_by_step() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("etcd")).unwrap();
+        let both = |issuing: &str, accepted: &str| {
+            let secrets = format!("[control-plane]\nsecret = \"{issuing}\"\naccepted-secret = \"{accepted}\"\n");
+            let text = format!("version = 1\n[machine]\nhostname = \"m1\"\nrole = \"single\"\n{secrets}");
+            manifest::parse("m.toml", &text).unwrap_or_else(|error| panic!("{error}"))
+        };
+        let now = SystemTime::now();
+        let make = |manifest: &Manifest| {
+            let desired = Desired::master(&MasterNames::new(manifest, &[]));
+            let plan = pki::plan(&pki::observe(folder.path()).unwrap(), &desired, now).unwrap();
+            pki::apply(folder.path(), &plan, now, &mut pki::os_random).unwrap();
+        };
+        make(&master(SECRETS[0]));
+        let (first, second) = (both(SECRETS[0], SECRETS[1]), both(SECRETS[1], SECRETS[0]));
+        let early = is_of_its_cluster(folder.path(), &second).unwrap_err();
+        assert!(early.contains("let all machines trust it first"), "{early}");
+        assert_eq!(is_of_its_cluster(folder.path(), &first), Ok(()));
+        make(&first);
+        assert_eq!(is_of_its_cluster(folder.path(), &second), Ok(()));
+        let in_use = is_of_its_cluster(folder.path(), &master(SECRETS[1])).unwrap_err();
+        assert!(in_use.contains("would not be trusted any more"), "{in_use}");
+
+        // A worker, which has the same client certificate.
+        pki::retire(folder.path()).unwrap();
+        let known = std::fs::read_to_string(folder.path().join("ca.crt")).unwrap();
+        let pins: Vec<String> =
+            Certificate::all_from_pem("ca", &known).unwrap().iter().map(|one| one.pin().to_string()).collect();
+        let worker = |issuing: &str, accepted: Option<&str>| {
+            let accepted = accepted.map(|it| format!("accepted-ca-hash = \"{it}\"\n")).unwrap_or_default();
+            let text = format!(
+                "version = 1\n[machine]\nhostname = \"w1\"\nrole = \"worker\"\n[cluster]\nendpoint = \
+                 \"https://10.0.0.1:6443\"\ntoken = \"abcdef.0123456789abcdef\"\nca-hash = \"{issuing}\"\n{accepted}"
+            );
+            manifest::parse("m.toml", &text).unwrap_or_else(|error| panic!("{error}"))
+        };
+        assert_eq!(may_trust(folder.path(), &worker(&pins[1], Some(&pins[0]))), Ok(()));
+        let refused = may_trust(folder.path(), &worker(&pins[1], None)).unwrap_err();
+        assert!(refused.contains("kubelet is still of the CA") && refused.contains("--force"), "{refused}");
+        let other = format!("sha256:{}", "ab".repeat(32));
+        let refused = may_trust(folder.path(), &worker(&other, None)).unwrap_err();
+        assert!(refused.contains(&pins[0]) && refused.contains("its cluster"), "{refused}");
+        let mut by_certificates = worker(&pins[0], None);
+        by_certificates.cluster.trust = Some(CaTrust::Certificates(known.parse().unwrap()));
+        assert_eq!(may_trust(folder.path(), &by_certificates), Ok(()));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! What `cargo cluster test` runs: each scenario has a cluster of its own, prepared but not started.
 
+mod another_ca;
 mod bad_manifest;
 mod boot;
 mod commands;
@@ -400,6 +401,14 @@ pub const SCENARIOS: &[Scenario] = &[
         masters: 1,
         workers: 1,
         run: |scene| Box::pin(moves::run_lease(scene)),
+    },
+    Scenario {
+        name: "another-ca",
+        about: "one CA takes the place of another, step by step, and no pod ends",
+        providers: QEMU,
+        masters: 1,
+        workers: 1,
+        run: |scene| Box::pin(another_ca::run(scene)),
     },
     Scenario {
         name: "role-change",

@@ -1,7 +1,7 @@
 //! What monitoring reads of a machine, in Prometheus' text format: `GET /metrics` at the machine API, and `GetMetrics`.
 //!
-//! Each part is what a call of the API tells, too, but for the counters of DNS; nothing is counted for it alone. What the kubelet, the runtime and
-//! etcd tell of themselves at their own addresses is not told again.
+//! Each part is what a call of the API tells, too, but for the counters of DNS; nothing is counted for it alone. What the
+//! kubelet, the runtime and etcd tell of themselves at their own addresses is not told again.
 
 use std::collections::BTreeSet;
 use std::time::Duration;

@@ -1,5 +1,5 @@
-//! What lies on disk: `ca.crt` with the CAs that are trusted, and for the client and the serving certificate a file with key and certificate, which
-//! counts, beside copies as others like to read them.
+//! What lies on disk: `ca.crt` with the CAs that are trusted, and for the client and the serving certificate a file with
+//! key and certificate, which counts, beside copies as others like to read them.
 
 use std::io;
 use std::path::{Path, PathBuf};

@@ -157,7 +157,9 @@ fn write_cache(server: (&str, &str), forwarder: &Forwarder, out: &mut Text) {
 }
 
 fn write_upstreams(server: (&str, &str), forwarder: &Forwarder, out: &mut Text) {
-    let upstreams = forwarder.look(|resolvers| resolvers.upstreams());
+    let mut upstreams = forwarder.look(|resolvers| resolvers.upstreams());
+    // Those at one address share their counters.
+    upstreams.dedup_by_key(|upstream| upstream.server().address);
     let all: Vec<_> = upstreams.iter().map(|it| (it.server().address.to_string(), it.counters())).collect();
     let by = ("proxy_name", "forward");
     let name = "coredns_proxy_request_duration_seconds";

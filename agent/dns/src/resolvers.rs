@@ -1,12 +1,14 @@
 //! Who is asked about which name: those of the longest domain that it is in.
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use hickory_proto::rr::Name;
 use machine_api::{NameServer, NameServers};
 
 use crate::clock::Clock;
+use crate::counters::UpstreamCounters;
 use crate::upstream::Upstream;
 
 /// Name servers that know the same names.
@@ -35,13 +37,19 @@ impl Resolvers {
     /// Those who are told of now. What stays the same keeps its connections, and what it said.
     pub(crate) fn follow(&mut self, told: &[NameServers], clock: &Clock) {
         let before = std::mem::take(&mut self.by_domain);
+        let servers = before.values().flat_map(|group| &group.upstreams);
+        let mut counters: HashMap<SocketAddr, Arc<UpstreamCounters>> =
+            servers.map(|known| (known.server().address, known.counters().clone())).collect();
         for told in told {
             let same = before.values().find(|group| group.told == *told).cloned();
             let group = same.unwrap_or_else(|| {
                 let known = before.values().chain(self.by_domain.values()).flat_map(|group| &group.upstreams);
                 let upstream = |server: &NameServer| {
                     let same = known.clone().find(|known| known.server() == server).cloned();
-                    same.unwrap_or_else(|| Arc::new(Upstream::new(server, clock)))
+                    same.unwrap_or_else(|| {
+                        let counters = counters.entry(server.address).or_default().clone();
+                        Arc::new(Upstream::new(server, clock, counters))
+                    })
                 };
                 Arc::new(Group { told: told.clone(), upstreams: told.servers.iter().map(upstream).collect() })
             });
@@ -57,11 +65,11 @@ impl Resolvers {
         (0..=labels).rev().find_map(|length| self.by_domain.get(&name.trim_to(length)))
     }
 
-    /// Each server once, by its address.
+    /// Each server once. Those at one address, which differ in the certificate that they have to show, are together.
     pub(crate) fn upstreams(&self) -> Vec<Arc<Upstream>> {
         let mut all: Vec<_> = self.by_domain.values().flat_map(|group| group.upstreams.iter().cloned()).collect();
-        all.sort_by_key(|upstream| upstream.server().address);
-        all.dedup_by_key(|upstream| upstream.server().address);
+        all.sort_by(|one, other| one.server().cmp(other.server()));
+        all.dedup_by(|one, other| one.server() == other.server());
         all
     }
 }
@@ -81,6 +89,7 @@ fn domains(told: &NameServers) -> Vec<Name> {
 
 #[cfg(test)]
 mod tests {
+    use machine_api::NameServerTls;
     use proptest::prelude::*;
 
     use super::*;
@@ -147,6 +156,25 @@ mod tests {
         resolvers.follow(&[told(&[], "192.0.2.2:53")], &Clock::new(true));
         assert!(Arc::ptr_eq(&corp.upstreams[0], &of(&resolvers, "corp.example.").upstreams[0]));
         assert_eq!(resolvers.upstreams().len(), 1);
+    }
+
+    #[tokio::test]
+    async fn servers_at_one_address_are_told_apart_and_counted_together() {
+        let named = |domain: &str, name: &str| {
+            let mut told = told(&[domain], "192.0.2.2:853");
+            told.servers[0].tls = Some(NameServerTls { name: name.to_owned(), ca: None });
+            told
+        };
+        let mut resolvers = Resolvers::default();
+        let (one, other) = (named("a.example", "one.example"), named("b.example", "other.example"));
+        resolvers.follow(&[one.clone(), other, named("c.example", "one.example")], &Clock::new(true));
+        let all = resolvers.upstreams();
+        let names: Vec<_> = all.iter().filter_map(|upstream| Some(&*upstream.server().tls.as_ref()?.name)).collect();
+        assert_eq!(names, ["one.example", "other.example"]);
+        assert!(Arc::ptr_eq(all[0].counters(), all[1].counters()));
+        // What was counted stays when one of them is somebody else.
+        resolvers.follow(&[named("d.example", "third.example")], &Clock::new(true));
+        assert!(Arc::ptr_eq(all[0].counters(), resolvers.upstreams()[0].counters()));
     }
 
     proptest! {

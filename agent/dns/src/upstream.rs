@@ -56,8 +56,8 @@ pub(crate) struct Upstream {
 }
 
 impl Upstream {
-    pub(crate) fn new(server: &NameServer, clock: &Clock) -> Self {
-        let counters = Arc::new(UpstreamCounters::default());
+    /// `counters` are those of all servers at its address.
+    pub(crate) fn new(server: &NameServer, clock: &Clock, counters: Arc<UpstreamCounters>) -> Self {
         let start = |tls| Secure::start(server.address, tls, clock.clone(), counters.clone());
         let secure = server.tls.as_ref().map(start);
         Self { server: server.clone(), secure, failed: Mutex::default(), counters }
@@ -67,7 +67,7 @@ impl Upstream {
         &self.server
     }
 
-    pub(crate) fn counters(&self) -> &UpstreamCounters {
+    pub(crate) fn counters(&self) -> &Arc<UpstreamCounters> {
         &self.counters
     }
 

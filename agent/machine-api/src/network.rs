@@ -60,7 +60,7 @@ impl From<Vec<SocketAddr>> for NameServers {
 }
 
 /// One name server.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct NameServer {
     /// Where it is asked.
@@ -71,7 +71,7 @@ pub struct NameServer {
 }
 
 /// What the certificate of a name server must be.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct NameServerTls {
     /// The name that it is for.

@@ -25,6 +25,7 @@ pub mod diff;
 mod discovery;
 mod field;
 mod flowcontrol;
+mod key_pair;
 pub mod labels;
 pub mod metadata;
 pub mod names;
@@ -185,7 +186,7 @@ const RULES: &[Rule] = &[
     rule!("batch", "jobs", api::batch::v1::Job, batch::job, batch::job_warnings),
     rule!("batch", "cronjobs", api::batch::v1::CronJob, batch::cron_job, batch::cron_job_warnings),
     rule!("", "nodes", api::core::v1::Node, core::node::node, core::node::node_warnings),
-    rule!("", "secrets", api::core::v1::Secret, core::config::secret),
+    rule!("", "secrets", api::core::v1::Secret, core::config::secret, warnings::secret),
     rule!("apiregistration.k8s.io", "apiservices", api::apiregistration::v1::ApiService, apiregistration::api_service),
     rule!("autoscaling", "horizontalpodautoscalers", HorizontalPodAutoscaler, autoscaling::autoscaler),
     rule!(

@@ -1,7 +1,7 @@
 //! The group of certificates: CertificateSigningRequests and ClusterTrustBundles here.
 
 mod issued;
-mod keys;
+pub(super) mod keys;
 pub(super) mod pod_request;
 
 use std::collections::BTreeMap;

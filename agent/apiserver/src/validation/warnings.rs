@@ -1,7 +1,8 @@
 //! What is taken, but is not what the client may think: of all kinds but those of pods.
 
 use api::core::v1::{
-    Endpoints, PersistentVolume, PersistentVolumeClaim, Service, ServiceAccount, TopologySelectorLabelRequirement,
+    Endpoints, PersistentVolume, PersistentVolumeClaim, Secret, Service, ServiceAccount,
+    TopologySelectorLabelRequirement,
 };
 use api::discovery::v1::EndpointSlice;
 use api::networking::v1::{Ingress, IpBlock, NetworkPolicy};
@@ -10,7 +11,7 @@ use api::storage::v1::{CsiDriver, CsiStorageCapacity, StorageClass};
 
 use super::addresses::{cidr_warnings, ip_warning};
 use super::pod::warnings::{Warnings, claim, node_term, old_label};
-use super::{Change, Path};
+use super::{Change, Path, key_pair};
 use crate::strategy::Part;
 use stdx::quoted;
 
@@ -97,6 +98,15 @@ pub fn endpoint_slice(change: &Change<'_, EndpointSlice>, out: &mut Warnings) {
     for (i, endpoint) in new.endpoints.iter().enumerate() {
         let list = Path::root("endpoints");
         addresses(&list.index(i).child("addresses"), &endpoint.addresses, out);
+    }
+}
+
+/// A certificate and a key that do not belong together are taken all the same.
+pub fn secret(change: &Change<'_, Secret>, out: &mut Warnings) {
+    let secret = change.new;
+    if secret.r#type == "kubernetes.io/tls" {
+        let of = |key: &str| secret.data.get(key).map(Vec::as_slice).unwrap_or_default();
+        out.extend(key_pair::complaint(of("tls.crt"), of("tls.key")));
     }
 }
 

@@ -12,7 +12,7 @@ use x509_parser::x509::SubjectPublicKeyInfo;
 
 /// What is known of a key of a kind that upstream reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum KeyKind {
+pub(in crate::validation) enum KeyKind {
     Ed25519,
     /// The curve, by the name that errors call it.
     Curve(&'static str),
@@ -22,7 +22,7 @@ pub(super) enum KeyKind {
 
 impl KeyKind {
     /// The kind of a key; none for what upstream cannot read.
-    pub(super) fn of(key: &SubjectPublicKeyInfo<'_>) -> Option<Self> {
+    pub(in crate::validation) fn of(key: &SubjectPublicKeyInfo<'_>) -> Option<Self> {
         let algorithm = &key.algorithm.algorithm;
         if *algorithm == OID_SIG_ED25519 {
             const LEN: usize = 32;

@@ -536,7 +536,7 @@ async fn head_is_answered_without_a_body_over_both_protocols() {
 async fn shown(address: std::net::SocketAddr) -> Vec<u8> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = rustls::ClientConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions();
-    let verifier = Arc::new(client::AnyCertificate::new(provider));
+    let verifier = Arc::new(client::Verifier::new(client::AnyCertificate, &provider));
     let config = config.unwrap().dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth();
     let stream = tokio::net::TcpStream::connect(address).await.unwrap();
     let name = rustls_pki_types::ServerName::try_from("localhost").unwrap();

@@ -8,12 +8,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustls::client::WebPkiServerVerifier;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::danger::ServerCertVerifier as _;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
-use rustls::{CertificateError, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls::{CertificateError, RootCertStore};
 use x509_parser::prelude::{ASN1Time, FromDer as _, X509Certificate};
+
+use crate::judge::{Judge, Shown};
 
 /// Takes certificates that these authorities signed, and the authorities' own.
 #[derive(Debug)]
@@ -39,11 +41,7 @@ impl Roots {
 }
 
 /// What an authority's certificate has to say to be a server's.
-fn verify_own(
-    certificate: &CertificateDer<'_>,
-    name: &ServerName<'_>,
-    now: UnixTime,
-) -> Result<ServerCertVerified, rustls::Error> {
+fn verify_own(certificate: &CertificateDer<'_>, name: &ServerName<'_>, now: UnixTime) -> Result<(), rustls::Error> {
     rustls::client::verify_server_name(&ParsedCertificate::try_from(certificate)?, name)?;
     let (_, read) = X509Certificate::from_der(certificate).map_err(|_bad| CertificateError::BadEncoding)?;
     let (time, validity) = (now, read.validity());
@@ -61,44 +59,16 @@ fn verify_own(
     if uses.is_some_and(|uses| !uses.value.any && !uses.value.server_auth) {
         return Err(CertificateError::InvalidPurpose.into());
     }
-    Ok(ServerCertVerified::assertion())
+    Ok(())
 }
 
-impl ServerCertVerifier for Roots {
-    fn verify_server_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        server_name: &ServerName<'_>,
-        ocsp_response: &[u8],
-        now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        if self.has(end_entity) {
-            return verify_own(end_entity, server_name, now);
+impl Judge for Roots {
+    fn judge(&self, shown: &Shown<'_>, at: UnixTime) -> Result<(), rustls::Error> {
+        let Shown { certificate, intermediates, name, ocsp } = *shown;
+        if self.has(certificate) {
+            return verify_own(certificate, name, at);
         }
-        self.usual.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.usual.verify_tls12_signature(message, cert, dss)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.usual.verify_tls13_signature(message, cert, dss)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.usual.supported_verify_schemes()
+        self.usual.verify_server_cert(certificate, intermediates, name, ocsp, at).map(drop)
     }
 }
 
@@ -132,7 +102,7 @@ mod tests {
         roots.add(trusted.clone()).unwrap();
         let roots = Roots::new(roots, Arc::new(rustls::crypto::ring::default_provider())).unwrap();
         let name = ServerName::try_from(name).unwrap();
-        roots.verify_server_cert(shown, &[], &name, &[], UnixTime::now()).map(drop)
+        roots.judge(&Shown { certificate: shown, intermediates: &[], name: &name, ocsp: &[] }, UnixTime::now())
     }
 
     #[test]

@@ -8,6 +8,7 @@ use rustls::{ClientConfig, RootCertStore};
 
 use crate::config::{Config, Identity};
 use crate::error::ConfigError;
+use crate::judge::Verifier;
 use crate::roots::Roots;
 use crate::unverified::AnyCertificate;
 
@@ -18,11 +19,11 @@ pub(crate) fn client_config(config: &Config) -> Result<ClientConfig, ConfigError
         .with_safe_default_protocol_versions()
         .map_err(ConfigError::Tls)?;
     let builder = if config.insecure_skip_tls_verify {
-        builder.dangerous().with_custom_certificate_verifier(Arc::new(AnyCertificate::new(provider)))
+        builder.dangerous().with_custom_certificate_verifier(Arc::new(Verifier::new(AnyCertificate, &provider)))
     } else {
         let pem = config.ca_pem.as_deref().ok_or(ConfigError::NoAuthority)?;
-        let roots = Roots::new(roots(pem)?, provider).ok_or(ConfigError::NoAuthority)?;
-        builder.dangerous().with_custom_certificate_verifier(Arc::new(roots))
+        let roots = Roots::new(roots(pem)?, provider.clone()).ok_or(ConfigError::NoAuthority)?;
+        builder.dangerous().with_custom_certificate_verifier(Arc::new(Verifier::new(roots, &provider)))
     };
     let mut tls = match &config.identity {
         Identity::Certificate { cert_pem, key_pem } => {

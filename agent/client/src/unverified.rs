@@ -1,70 +1,33 @@
 //! TLS to servers whose certificates say nothing to us.
 
-use std::sync::Arc;
+use rustls::pki_types::UnixTime;
 
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::CryptoProvider;
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{DigitallySignedStruct, SignatureScheme};
+use crate::judge::{Judge, Shown};
 
 /// Takes any certificate that a server shows. That the server holds its key is checked all the same, so the connection
 /// is private towards everybody but the one at its other end, who may be anyone.
 ///
 /// For `insecure-skip-tls-verify`, and for pods, which have certificates of their own making.
-#[derive(Debug)]
-pub struct AnyCertificate(Arc<CryptoProvider>);
+#[derive(Clone, Copy, Debug)]
+pub struct AnyCertificate;
 
-impl AnyCertificate {
-    /// Signatures are checked by the algorithms of `provider`.
-    #[must_use]
-    pub fn new(provider: Arc<CryptoProvider>) -> Self {
-        Self(provider)
-    }
-}
-
-impl ServerCertVerifier for AnyCertificate {
-    fn verify_server_cert(
-        &self,
-        _end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
-        _now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        rustls::crypto::verify_tls12_signature(message, cert, dss, &self.0.signature_verification_algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        rustls::crypto::verify_tls13_signature(message, cert, dss, &self.0.signature_verification_algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
+impl Judge for AnyCertificate {
+    fn judge(&self, _shown: &Shown<'_>, _at: UnixTime) -> Result<(), rustls::Error> {
+        Ok(())
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use rustls::pki_types::PrivateKeyDer;
+    use std::sync::Arc;
+
+    use rustls::pki_types::{PrivateKeyDer, ServerName};
     use rustls::server::{ClientHello, ResolvesServerCert};
     use rustls::sign::CertifiedKey;
     use rustls::{ClientConfig, ClientConnection, ServerConfig, ServerConnection};
 
-    use super::*;
+    use super::AnyCertificate;
+    use crate::judge::Verifier;
 
     /// Shows what it was given; rustls' own ones refuse keys that do not fit.
     #[derive(Debug)]
@@ -89,7 +52,8 @@ mod tests {
         let server = ServerConfig::builder_with_provider(provider.clone()).with_protocol_versions(&[version]).unwrap();
         let server = server.with_no_client_auth().with_cert_resolver(Arc::new(Shows(Arc::new(certified))));
         let client = ClientConfig::builder_with_provider(provider.clone()).with_protocol_versions(&[version]).unwrap();
-        let client = client.dangerous().with_custom_certificate_verifier(Arc::new(AnyCertificate::new(provider)));
+        let client =
+            client.dangerous().with_custom_certificate_verifier(Arc::new(Verifier::new(AnyCertificate, &provider)));
         let name = ServerName::try_from("another.example.com").unwrap();
         let mut client = ClientConnection::new(Arc::new(client.with_no_client_auth()), name).unwrap();
         let mut server = ServerConnection::new(Arc::new(server)).unwrap();

@@ -8,11 +8,10 @@
 
 use std::sync::Arc;
 
-use client::Roots;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use client::{Judge, Roots, Shown, Verifier};
 use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls::pki_types::{CertificateDer, UnixTime};
+use rustls::{CertificateError, ClientConfig, RootCertStore};
 
 use crate::clock::Clock;
 
@@ -31,9 +30,9 @@ pub(crate) fn client_config(ca: Option<&str>, clock: &Clock) -> Result<ClientCon
     };
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let roots = Roots::new(roots(pem), provider.clone()).ok_or("its CA certificates cannot be read")?;
-    let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+    let builder = ClientConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions();
     let builder = builder.map_err(|error| error.to_string())?;
-    let verifier = Arc::new(Patient { roots, clock: clock.clone() });
+    let verifier = Arc::new(Verifier::new(Patient { roots, clock: clock.clone() }, &provider));
     Ok(builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth())
 }
 
@@ -73,16 +72,9 @@ struct Patient {
     clock: Clock,
 }
 
-impl ServerCertVerifier for Patient {
-    fn verify_server_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        server_name: &ServerName<'_>,
-        ocsp_response: &[u8],
-        now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        let verify = |at| self.roots.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, at);
+impl Judge for Patient {
+    fn judge(&self, shown: &Shown<'_>, now: UnixTime) -> Result<(), rustls::Error> {
+        let verify = |at| self.roots.judge(shown, at);
         let (mut at, mut verdict) = (now, verify(now));
         for _later in 0..CHAIN {
             match verdict {
@@ -92,31 +84,9 @@ impl ServerCertVerifier for Patient {
                     at = not_before;
                     verdict = verify(at);
                 }
-                Ok(_) | Err(_) => break,
+                Ok(()) | Err(_) => break,
             }
         }
         verdict
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.roots.verify_tls12_signature(message, cert, dss)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.roots.verify_tls13_signature(message, cert, dss)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.roots.supported_verify_schemes()
     }
 }

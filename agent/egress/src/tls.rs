@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use client::{AnyCertificate, Roots};
+use client::{AnyCertificate, Roots, Verifier};
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
@@ -26,11 +26,15 @@ pub fn client_config(
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ClientConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions()?;
     let builder = match trust {
-        Trust::Roots(trusted) => match Roots::new(trusted, provider) {
-            Some(roots) => builder.dangerous().with_custom_certificate_verifier(Arc::new(roots)),
+        Trust::Roots(trusted) => match Roots::new(trusted, provider.clone()) {
+            Some(roots) => {
+                builder.dangerous().with_custom_certificate_verifier(Arc::new(Verifier::new(roots, &provider)))
+            }
             None => builder.with_root_certificates(RootCertStore::empty()),
         },
-        Trust::Anyone => builder.dangerous().with_custom_certificate_verifier(Arc::new(AnyCertificate::new(provider))),
+        Trust::Anyone => {
+            builder.dangerous().with_custom_certificate_verifier(Arc::new(Verifier::new(AnyCertificate, &provider)))
+        }
     };
     Ok(Arc::new(match identity {
         Some((chain, key)) => builder.with_client_auth_cert(chain, key)?,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use api::IntOrString;
 use api::core::v1::{Container, HttpGetAction};
-use client::AnyCertificate;
+use client::{AnyCertificate, Verifier};
 use http::Uri;
 use http_body_util::{BodyExt, Empty, Full, Limited};
 use hyper::body::Bytes;
@@ -162,7 +162,7 @@ async fn trusting_tls(tcp: TcpStream, host: &str) -> Result<tokio_rustls::client
         .with_safe_default_protocol_versions()
         .map_err(|error| error.to_string())?
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(AnyCertificate::new(provider)))
+        .with_custom_certificate_verifier(Arc::new(Verifier::new(AnyCertificate, &provider)))
         .with_no_client_auth();
     let name = ServerName::try_from(host.to_owned()).map_err(|error| error.to_string())?;
     let connector = tokio_rustls::TlsConnector::from(Arc::new(config));

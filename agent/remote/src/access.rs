@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use client::AnyCertificate;
+use client::{AnyCertificate, Verifier};
 use http::header::{AUTHORIZATION, HOST, LOCATION, USER_AGENT, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Empty, Limited};
@@ -53,7 +53,7 @@ impl Trust {
             .map_err(|error| wrong(&error))?;
         let builder = match self {
             Self::Anybody => {
-                builder.dangerous().with_custom_certificate_verifier(Arc::new(AnyCertificate::new(provider)))
+                builder.dangerous().with_custom_certificate_verifier(Arc::new(Verifier::new(AnyCertificate, &provider)))
             }
             Self::Host => {
                 let pem = client::host_authorities();

@@ -20,7 +20,7 @@ static CONFIGS: LazyLock<[Arc<rustls::ClientConfig>; 2]> = LazyLock::new(|| ["ht
 
 fn config(protocol: &str) -> Arc<rustls::ClientConfig> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let verifier = Arc::new(client::AnyCertificate::new(provider.clone()));
+    let verifier = Arc::new(client::Verifier::new(client::AnyCertificate, &provider));
     let config = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
     let mut config = config.unwrap().dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth();
     config.alpn_protocols = vec![protocol.as_bytes().to_vec()];

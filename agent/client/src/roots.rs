@@ -75,6 +75,7 @@ impl Judge for Roots {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::judge::Verifier;
 
     fn params(change: impl FnOnce(&mut rcgen::CertificateParams)) -> rcgen::CertificateParams {
         let mut params = rcgen::CertificateParams::new(["a.example".to_owned()]).unwrap();
@@ -100,9 +101,10 @@ mod tests {
     fn verify(trusted: &CertificateDer<'static>, shown: &CertificateDer<'_>, name: &str) -> Result<(), rustls::Error> {
         let mut roots = RootCertStore::empty();
         roots.add(trusted.clone()).unwrap();
-        let roots = Roots::new(roots, Arc::new(rustls::crypto::ring::default_provider())).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let verifier = Verifier::new(Roots::new(roots, provider.clone()).unwrap(), &provider);
         let name = ServerName::try_from(name).unwrap();
-        roots.judge(&Shown { certificate: shown, intermediates: &[], name: &name, ocsp: &[] }, UnixTime::now())
+        verifier.verify_server_cert(shown, &[], &name, &[], UnixTime::now()).map(drop)
     }
 
     #[test]

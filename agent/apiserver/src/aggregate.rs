@@ -241,9 +241,7 @@ async fn tell(app: &Arc<App>, name: &str, outcome: &std::result::Result<Vec<&'st
         Err(Fault(reason, text)) => ("False", *reason, text.as_str()),
     };
     let storage = app.cache.known(GROUP, PLURAL);
-    let mut call = internal_call(app, storage.kind, "", "update");
-    call.info.name = name.to_owned();
-    call.info.subresource = "status".to_owned();
+    let call = internal_call(app, storage.kind, "", "update").on(name).part("status");
     let result = modify_tree(&call, Part::Status, |old| {
         let mut new = old.clone();
         let conditions = tree::list_at(&mut new["status"], "conditions");
@@ -296,8 +294,7 @@ pub async fn publish_authorities(app: &Arc<App>) -> Result<()> {
     });
     crate::start::make(app, namespace, object).await?;
     let kind = app.cache.known("", "configmaps").kind;
-    let mut call = internal_call(app, kind, namespace, "update");
-    call.info.name = name.to_owned();
+    let call = internal_call(app, kind, namespace, "update").on(name);
     let data = Value::Object(data);
     let changed = modify_tree(&call, Part::Main, |old| {
         let mut new = old.clone();

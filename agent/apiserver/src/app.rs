@@ -142,13 +142,13 @@ pub struct Call {
     /// What all requests share.
     pub app: Arc<App>,
     /// What is asked for.
-    pub info: RequestInfo,
+    pub info: Arc<RequestInfo>,
     /// The query.
     pub query: Query,
     /// The headers.
     pub headers: HeaderMap,
     /// Who asks.
-    pub user: User,
+    pub user: Arc<User>,
     /// How to answer.
     pub accept: Accept,
     /// The kind of the resource in the path.
@@ -162,6 +162,20 @@ pub struct Call {
 }
 
 impl Call {
+    /// The same request of the object of this name.
+    #[must_use]
+    pub fn on(mut self, name: &str) -> Self {
+        name.clone_into(&mut Arc::make_mut(&mut self.info).name);
+        self
+    }
+
+    /// The same request of a subresource.
+    #[must_use]
+    pub fn part(mut self, subresource: &str) -> Self {
+        subresource.clone_into(&mut Arc::make_mut(&mut self.info).subresource);
+        self
+    }
+
     /// The resource in error texts.
     #[must_use]
     pub fn subject(&self) -> Subject<'static> {

@@ -74,11 +74,19 @@ pub struct Asked<'a> {
     /// What is stored.
     pub cache: &'a Cache,
     /// Who asks.
-    pub user: &'a User,
+    pub user: &'a Arc<User>,
     /// What is asked for.
-    pub info: &'a RequestInfo,
+    pub info: &'a Arc<RequestInfo>,
     /// The query.
     pub query: &'a Query,
+}
+
+/// What a level keeps of a request under way, for [`Flows::dump_requests`].
+#[derive(Clone)]
+pub struct Request {
+    flow: Arc<Flow>,
+    user: Arc<User>,
+    info: Arc<RequestInfo>,
 }
 
 impl Flows {
@@ -174,7 +182,8 @@ impl Flows {
         flow.meter.estimated.observe(f64::from(u32::try_from(width.most()).unwrap_or(u32::MAX)));
         let hash = flow.hash(flow.distinguisher(asked.user, asked.info));
         let (arrived, is_watch) = (Instant::now(), asked.info.verb == "watch");
-        let arrival = flow.level.queues.lock().arrive(hash, width, &flow.meter, arrived);
+        let request = Request { flow: flow.clone(), user: asked.user.clone(), info: asked.info.clone() };
+        let arrival = flow.level.queues.lock().arrive(hash, width, &flow.meter, request, arrived);
         let seat = match arrival {
             Arrival::Runs(running) => Ok(Seat::new(flow.clone(), running, is_watch)),
             Arrival::Refused(reason) => Err(reason),

@@ -57,7 +57,7 @@ pub async fn serve(
         "debug" if path == "/debug/flags" || path.starts_with("/debug/flags/") => {
             Ok(zpages::debug_flags(app, parts, path, body).await)
         }
-        "debug" => Ok(debug(app, path)),
+        "debug" => Ok(debug(app, path, query)),
         "api" | "apis" => discover(app, parts, info, negotiate::is_pretty(&parts.headers, query)),
         "openapi" if describe::is(path) => Ok(describe::serve(app, parts, &info.path, query)),
         ".well-known" | "openid" => {
@@ -109,13 +109,17 @@ fn openid(found: &Value) -> Response<Body> {
 }
 
 /// Tables for people who look for what holds requests up.
-fn debug(app: &App, path: &str) -> Response<Body> {
+fn debug(app: &App, path: &str, query: &Query) -> Response<Body> {
     match path {
         "/debug/api_priority_and_fairness/dump_priority_levels" if app.flows.is_on() => {
             answer::text(StatusCode::OK, app.flows.dump_levels())
         }
         "/debug/api_priority_and_fairness/dump_queues" if app.flows.is_on() => {
             answer::text(StatusCode::OK, app.flows.dump_queues())
+        }
+        "/debug/api_priority_and_fairness/dump_requests" if app.flows.is_on() => {
+            let with_details = !query.get("includeRequestDetails").is_empty();
+            answer::text(StatusCode::OK, app.flows.dump_requests(with_details, jiff::Timestamp::now()))
         }
         _ => answer::no_page(),
     }

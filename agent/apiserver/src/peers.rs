@@ -37,8 +37,7 @@ async fn change(
     change: impl Fn(&mut Value),
 ) -> Result<Changed> {
     let kind = api::kind_by_name(version, kind).ok_or_else(crate::status::Failure::no_such_path)?;
-    let mut call = internal_call(app, kind, namespace, "update");
-    call.info.name = name.to_owned();
+    let call = internal_call(app, kind, namespace, "update").on(name);
     modify_tree(&call, Part::Main, |old| {
         let mut new = old.clone();
         change(&mut new);

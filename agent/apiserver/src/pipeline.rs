@@ -189,7 +189,8 @@ async fn admitted(
     (query, info, sender): (Query, RequestInfo, TokenUser),
     marks: &mut Marks,
 ) -> Result<Response<Body>> {
-    let user = audited::admit(app, (&parts, &info, &query), sender, marks).await?;
+    let user = Arc::new(audited::admit(app, (&parts, &info, &query), sender, marks).await?);
+    let info = Arc::new(info);
     if !info.is_long_running() || info.verb == "watch" {
         marks.flow = app.flows.classify(&user, &info);
     }

@@ -119,8 +119,7 @@ async fn make_or_mend(app: &Arc<App>, wanted: &bootstrap::Object) -> Result<()> 
 }
 
 async fn put(app: &Arc<App>, wanted: &bootstrap::Object, part: Part, value: Value) -> Result<()> {
-    let mut call = internal_call(app, wanted.kind, &wanted.namespace, "update");
-    call.info.name.clone_from(&wanted.name);
+    let call = internal_call(app, wanted.kind, &wanted.namespace, "update").on(&wanted.name);
     modify_tree(&call, part, |old| {
         let mut new = value.clone();
         new["metadata"]["resourceVersion"] = old["metadata"]["resourceVersion"].clone();
@@ -154,14 +153,14 @@ pub fn internal_call(app: &Arc<App>, kind: &'static api::Kind, namespace: &str, 
     let info = RequestInfo::parse(&Method::POST, &kind.path(scope), &Query::default());
     Call {
         app: app.clone(),
-        info: RequestInfo { verb, ..info },
+        info: Arc::new(RequestInfo { verb, ..info }),
         query: Query::default(),
         headers: HeaderMap::new(),
-        user: User {
+        user: Arc::new(User {
             name: "system:apiserver".to_owned(),
             groups: vec!["system:masters".to_owned()],
             ..User::default()
-        },
+        }),
         accept: Accept::JSON,
         kind,
         warnings: Mutex::default(),

@@ -64,8 +64,7 @@ async fn note(app: &Arc<App>, used: &SecretToken, now: i64) -> Result<()> {
     if is_noted(stored.label(LABEL), now) {
         return Ok(());
     }
-    let mut call = internal_call(app, kind, &used.namespace, "patch");
-    call.info.name.clone_from(&used.name);
+    let call = internal_call(app, kind, &used.namespace, "patch").on(&used.name);
     modify_tree(&call, Part::Main, |old| Ok(noted(old, used, now))).await.map(|_| ())
 }
 

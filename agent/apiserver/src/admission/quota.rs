@@ -107,9 +107,7 @@ fn judge(call: &Call, new: &Value, quota: &ResourceQuota, asked: &Asked) -> Resu
 
 async fn write(call: &Call, new: &Value, name: &str, asked: &Asked) -> Result<()> {
     let kind = api::kind_by_name("v1", "ResourceQuota").ok_or_else(Failure::no_such_path)?;
-    let mut on_quota = internal_call(&call.app, kind, call.namespace(), "update");
-    on_quota.info.name = name.to_owned();
-    on_quota.info.subresource = "status".to_owned();
+    let on_quota = internal_call(&call.app, kind, call.namespace(), "update").on(name).part("status");
     let charged = |old: &Value| {
         let quota: ResourceQuota = codec::typed(kind.schema(), old)?;
         let mut charged = old.clone();

@@ -234,9 +234,7 @@ fn names(definition: &Value, others: &[Value]) -> (Value, Option<(&'static str, 
 
 async fn put_status(app: &Arc<App>, name: &str, others: &[Value]) -> Result<()> {
     let kind = app.cache.known(GROUP, PLURAL).kind;
-    let mut call = internal_call(app, kind, "", "update");
-    call.info.name = name.to_owned();
-    call.info.subresource = "status".to_owned();
+    let call = internal_call(app, kind, "", "update").on(name).part("status");
     let result = modify_tree(&call, Part::Status, |old| Ok(with_conditions(old, others))).await;
     unless_gone(result.map(|_| ()))
 }
@@ -270,9 +268,7 @@ async fn clean_up(app: &Arc<App>, definition: &Value) -> Result<()> {
         return Ok(());
     }
     let kind = app.cache.known(GROUP, PLURAL).kind;
-    let mut call = internal_call(app, kind, "", "update");
-    call.info.name = name.to_owned();
-    call.info.subresource = "status".to_owned();
+    let call = internal_call(app, kind, "", "update").on(name).part("status");
     let begun = modify_tree(&call, Part::Status, |old| {
         let mut new = old.clone();
         let text = "CustomResource deletion is in progress";

@@ -125,9 +125,7 @@ fn told(schema: &FlowSchema, wanted: &Value) -> bool {
 
 async fn tell(app: &Arc<App>, name: &str, condition: &Value) -> Result<()> {
     let kind = app.cache.known(GROUP, "flowschemas").kind;
-    let mut call = internal_call(app, kind, "", "patch");
-    call.info.name = name.to_owned();
-    call.info.subresource = "status".to_owned();
+    let mut call = internal_call(app, kind, "", "patch").on(name).part("status");
     call.query = Query::parse(OWNER);
     let media = http::HeaderValue::from_static(crate::app::APPLY_MEDIA_TYPE);
     call.headers.insert(http::header::CONTENT_TYPE, media);

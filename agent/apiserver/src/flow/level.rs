@@ -7,6 +7,7 @@ use std::time::Instant;
 use api::flowcontrol::v1::{PriorityLevelConfiguration, PriorityLevelConfigurationSpec};
 use parking_lot::Mutex;
 
+use super::Request;
 use super::allocate::{Claim, allocate};
 use super::demand::Seen;
 use super::dropped::Dropped;
@@ -28,7 +29,7 @@ pub struct Level {
     /// Its name.
     pub name: String,
     /// Requests that wait and run.
-    pub queues: Mutex<Queues>,
+    pub queues: Mutex<Queues<Request>>,
     /// Requests turned away.
     pub dropped: Mutex<Dropped>,
     /// How many seats it may fill.
@@ -255,6 +256,7 @@ fn divide(parts: &[Part]) -> (Vec<usize>, f64) {
 mod tests {
     use super::*;
     use crate::flow::queues::{Arrival, Width};
+    use crate::flow::schema::{Flow, imagined};
     use std::time::Duration;
 
     fn wanted(name: &str, shares: f64, lendable: i32) -> Wanted {
@@ -299,7 +301,10 @@ mod tests {
         let levels = usual(start);
         let low = levels.iter().find(|l| l.name == "workload-low").unwrap();
         let meter = Arc::default();
-        let hold: Vec<_> = (0..130).map(|_| low.queues.lock().arrive(1, Width::plain(1), &meter, start)).collect();
+        let flow = Flow::new(&imagined("any"), low.clone(), "", meter);
+        let request = Request { flow: Arc::new(flow), user: Arc::default(), info: Arc::default() };
+        let arrive = |_| low.queues.lock().arrive(1, Width::plain(1), &request.flow.meter, request.clone(), start);
+        let hold: Vec<_> = (0..130).map(arrive).collect();
         assert!(hold.iter().all(|a| !matches!(a, Arrival::Refused(_))));
         rebalance(&levels, start + Duration::from_secs(10));
         let busy = low.limits.lock().current;

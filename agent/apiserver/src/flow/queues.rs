@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
+use slab::Slab;
 use tokio::sync::oneshot;
 
 use super::demand::Demand;
@@ -86,6 +87,8 @@ fn as_float(number: usize) -> f64 {
 /// A request that runs.
 #[derive(Clone, Copy, Debug)]
 pub struct Running {
+    /// Where the level notes it.
+    key: usize,
     queue: Option<usize>,
     width: Width,
     /// Since when.
@@ -109,17 +112,29 @@ pub struct Ticket {
     id: u64,
 }
 
-struct Waiting {
+struct Waiting<R> {
     id: u64,
     width: Width,
+    /// On the common scale.
     arrived: f64,
     meter: Arc<Meter>,
     start: oneshot::Sender<Running>,
+    noted: Noted<R>,
 }
 
-#[derive(Default)]
-struct Queue {
-    waiting: VecDeque<Waiting>,
+/// What is kept of a request to be shown.
+struct Noted<R> {
+    request: R,
+    arrived: Instant,
+}
+
+struct Executing<R> {
+    running: Running,
+    noted: Noted<R>,
+}
+
+struct Queue<R> {
+    waiting: VecDeque<Waiting<R>>,
     /// Work of all that wait.
     work: f64,
     running: usize,
@@ -128,7 +143,13 @@ struct Queue {
     next: f64,
 }
 
-impl Queue {
+impl<R> Default for Queue<R> {
+    fn default() -> Self {
+        Self { waiting: VecDeque::new(), work: 0.0, running: 0, seats: 0, next: 0.0 }
+    }
+}
+
+impl<R> Queue<R> {
     fn is_busy(&self) -> bool {
         self.running > 0 || !self.waiting.is_empty()
     }
@@ -176,11 +197,28 @@ pub struct QueueShown {
     pub work: f64,
 }
 
-/// The queues of one level.
-pub struct Queues {
+/// One request, as it is shown.
+pub struct RequestShown<'a, R> {
+    /// The queue that it is of; none at a level without queues.
+    pub queue: Option<usize>,
+    /// How many wait before it; none once it runs.
+    pub before: Option<usize>,
+    /// Whose it is and what it asks for.
+    pub request: &'a R,
+    /// What it takes.
+    pub width: Width,
+    /// When it came.
+    pub arrived: Instant,
+    /// Since when it runs.
+    pub started: Option<Instant>,
+}
+
+/// The queues of one level. Of each request `R` is kept to be shown.
+pub struct Queues<R> {
     shape: Shape,
     limit: usize,
-    queues: Vec<Queue>,
+    queues: Vec<Queue<R>>,
+    executing: Slab<Executing<R>>,
     counts: Counts,
     waiting_seats: usize,
     /// Seats taken by requests of queues.
@@ -194,7 +232,7 @@ pub struct Queues {
     demand: Demand,
 }
 
-impl Queues {
+impl<R> Queues<R> {
     /// Queues without requests.
     #[must_use]
     pub fn new(shape: Shape, limit: usize, now: Instant) -> Self {
@@ -202,6 +240,7 @@ impl Queues {
             shape,
             limit,
             queues: Vec::new(),
+            executing: Slab::new(),
             counts: Counts::default(),
             waiting_seats: 0,
             queued_seats: 0,
@@ -269,15 +308,43 @@ impl Queues {
         })
     }
 
+    /// All requests: queue by queue first those that wait, in their order, and then those that run.
+    #[must_use]
+    pub fn requests(&self) -> Vec<RequestShown<'_, R>> {
+        let waiting = self.queues.iter().enumerate().flat_map(|(queue, q)| {
+            q.waiting.iter().enumerate().map(move |(before, w)| RequestShown {
+                queue: Some(queue),
+                before: Some(before),
+                request: &w.noted.request,
+                width: w.width,
+                arrived: w.noted.arrived,
+                started: None,
+            })
+        });
+        let executing = self.executing.iter().map(|(_, e)| RequestShown {
+            queue: e.running.queue,
+            before: None,
+            request: &e.noted.request,
+            width: e.running.width,
+            arrived: e.noted.arrived,
+            started: Some(e.running.started),
+        });
+        let mut shown: Vec<_> = waiting.chain(executing).collect();
+        let last = |at: Option<usize>| at.unwrap_or(usize::MAX);
+        shown.sort_by_key(|s| (last(s.queue), last(s.before), s.arrived));
+        shown
+    }
+
     /// A request arrives.
-    pub fn arrive(&mut self, hash: u64, width: Width, meter: &Arc<Meter>, now: Instant) -> Arrival {
+    pub fn arrive(&mut self, hash: u64, width: Width, meter: &Arc<Meter>, request: R, now: Instant) -> Arrival {
         self.pass(now);
+        let noted = Noted { request, arrived: now };
         let Shape::Queue { queues, hand, length } = self.shape else {
             if !self.fits(width.most()) {
                 self.counts.rejected += 1;
                 return Arrival::Refused("concurrency-limit");
             }
-            return Arrival::Runs(self.start(None, width, meter, now));
+            return Arrival::Runs(self.start(self.next(None, width, now), meter, noted));
         };
         let chosen = self.choose(hash, queues.min(self.queues.len()), hand);
         let Some(queue) = self.queues.get_mut(chosen) else { return Arrival::Refused("queue-full") };
@@ -293,13 +360,13 @@ impl Queues {
             let width = width.within(self.limit);
             self.queues[chosen].next += width.work();
             self.robin = chosen;
-            return Arrival::Runs(self.start(Some(chosen), width, meter, now));
+            return Arrival::Runs(self.start(self.next(Some(chosen), width, now), meter, noted));
         }
         let (start, turn) = oneshot::channel();
         let id = self.next_id;
         self.next_id += 1;
         let queue = &mut self.queues[chosen];
-        queue.waiting.push_back(Waiting { id, width, arrived: self.meter, meter: meter.clone(), start });
+        queue.waiting.push_back(Waiting { id, width, arrived: self.meter, meter: meter.clone(), start, noted });
         queue.work += width.work();
         queue.bound();
         self.counts.waiting += 1;
@@ -350,11 +417,17 @@ impl Queues {
         self.demand.set(as_float(self.counts.seats + self.waiting_seats), now);
     }
 
-    fn start(&mut self, queue: Option<usize>, width: Width, meter: &Meter, now: Instant) -> Running {
+    /// The request that starts next, under the key by which [`Self::start`] will note it.
+    fn next(&self, queue: Option<usize>, width: Width, now: Instant) -> Running {
+        Running { key: self.executing.vacant_key(), queue, width, started: now }
+    }
+
+    fn start(&mut self, running: Running, meter: &Meter, noted: Noted<R>) -> Running {
+        let width = running.width;
         self.counts.running += 1;
         self.counts.dispatched += 1;
         self.counts.seats += width.most();
-        if let Some(queue) = queue.and_then(|at| self.queues.get_mut(at)) {
+        if let Some(queue) = running.queue.and_then(|at| self.queues.get_mut(at)) {
             queue.running += 1;
             queue.seats += width.most();
             self.queued_seats += width.most();
@@ -362,8 +435,9 @@ impl Queues {
         meter.running.fetch_add(1, Relaxed);
         meter.seats.fetch_add(width.most(), Relaxed);
         meter.dispatched.fetch_add(1, Relaxed);
-        self.note_demand(now);
-        Running { queue, width, started: now }
+        self.note_demand(running.started);
+        self.executing.insert(Executing { running, noted });
+        running
     }
 
     fn dispatch(&mut self, now: Instant) {
@@ -391,10 +465,10 @@ impl Queues {
         self.robin = at;
         let Some(first) = self.take(at, None) else { return false };
         let width = first.width.within(self.limit);
-        let running = Running { queue: Some(at), width, started: now };
+        let running = self.next(Some(at), width, now);
         // Who gave up meanwhile notices, and has nothing to give back.
         if first.start.send(running).is_ok() {
-            self.start(Some(at), width, &first.meter, now);
+            self.start(running, &first.meter, first.noted);
             self.queues[at].next += width.work();
         } else {
             self.counts.cancelled += 1;
@@ -405,7 +479,7 @@ impl Queues {
     }
 
     /// Takes one that waits out of its queue: the one with this id, or the first.
-    fn take(&mut self, at: usize, id: Option<u64>) -> Option<Waiting> {
+    fn take(&mut self, at: usize, id: Option<u64>) -> Option<Waiting<R>> {
         let queue = self.queues.get_mut(at)?;
         let position = match id {
             Some(id) => queue.waiting.iter().position(|w| w.id == id)?,
@@ -449,6 +523,7 @@ impl Queues {
     pub fn finish(&mut self, done: &Running, meter: &Meter, now: Instant) -> Option<Duration> {
         self.pass(now);
         self.counts.running -= 1;
+        self.executing.try_remove(done.key);
         meter.running.fetch_sub(1, Relaxed);
         if let Some(at) = done.queue
             && let Some(queue) = self.queues.get_mut(at)

@@ -2,11 +2,14 @@
 
 use std::fmt::Write as _;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Instant;
+
+use jiff::Timestamp;
 
 use super::level::Limits;
-use super::queues::Counts;
+use super::queues::{Counts, RequestShown};
 use super::schema::Flow;
-use super::{Flows, Level};
+use super::{Flows, Level, Request};
 use crate::metrics::Text;
 
 /// Values per level: name of the metric, what it tells, and the value.
@@ -157,11 +160,94 @@ impl Flows {
         aligned(&rows)
     }
 
+    /// All requests that wait or run at `now`, one a line; with details also who asks, and for what.
+    #[must_use]
+    pub fn dump_requests(&self, with_details: bool, now: Timestamp) -> String {
+        let mut rows = vec![cells(&REQUEST)];
+        if with_details {
+            rows[0].extend(cells(&DETAILS));
+        }
+        let clock = Clock { now, instant: Instant::now() };
+        for level in self.sorted_levels() {
+            for shown in level.queues.lock().requests() {
+                let mut row = request_row(&level.name, &shown, &clock);
+                if with_details {
+                    row.extend(detail_cells(shown.request));
+                }
+                rows.push(row);
+            }
+        }
+        aligned(&rows)
+    }
+
     fn sorted_levels(&self) -> Vec<std::sync::Arc<Level>> {
         let mut levels = self.table.read().levels.clone();
         levels.sort_by(|a, b| a.name.cmp(&b.name));
         levels
     }
+}
+
+/// What is shown of a request, in upstream's words (`FlowDistingsher` is theirs).
+const REQUEST: [&str; 10] = [
+    "PriorityLevelName",
+    "FlowSchemaName",
+    "QueueIndex",
+    "RequestIndexInQueue",
+    "FlowDistingsher",
+    "ArriveTime",
+    "InitialSeats",
+    "FinalSeats",
+    "AdditionalLatency",
+    "StartTime",
+];
+
+/// What is shown of it besides on demand.
+const DETAILS: [&str; 8] =
+    ["UserName", "Verb", "APIPath", "Namespace", "Name", "APIVersion", "Resource", "SubResource"];
+
+/// The same moment on two clocks.
+struct Clock {
+    now: Timestamp,
+    instant: Instant,
+}
+
+impl Clock {
+    /// A moment that has passed, in RFC 3339 with up to nine digits of a second.
+    fn text(&self, at: Instant) -> String {
+        let ago = self.instant.saturating_duration_since(at);
+        self.now.checked_sub(ago).unwrap_or(Timestamp::MIN).to_string()
+    }
+}
+
+fn request_row(level: &str, shown: &RequestShown<'_, Request>, clock: &Clock) -> Vec<String> {
+    let Request { flow, user, info } = shown.request;
+    let position = |at: Option<usize>| at.map_or_else(|| "-1".to_owned(), |at| at.to_string());
+    let linger = i64::try_from(shown.width.linger.as_nanos()).unwrap_or(i64::MAX);
+    vec![
+        level.to_owned(),
+        flow.name.clone(),
+        position(shown.queue),
+        position(shown.before),
+        flow.distinguisher(user, info).to_owned(),
+        clock.text(shown.arrived),
+        shown.width.seats.to_string(),
+        shown.width.after.to_string(),
+        api::time::format_duration(linger),
+        shown.started.map(|at| clock.text(at)).unwrap_or_default(),
+    ]
+}
+
+fn detail_cells(Request { user, info, .. }: &Request) -> Vec<String> {
+    cells(&[
+        &user.name,
+        info.verb,
+        &info.path,
+        &info.namespace,
+        &info.name,
+        &info.version,
+        &info.resource,
+        &info.subresource,
+    ])
 }
 
 fn flow_metrics(out: &mut Text, flows: &[&Flow]) {
@@ -216,10 +302,14 @@ fn cells(texts: &[&str]) -> Vec<String> {
     texts.iter().map(|t| (*t).to_owned()).collect()
 }
 
+/// Least width of a column, with the comma and the space after it.
+const LEAST_WIDTH: usize = 8;
+
 /// A table whose columns begin below one another.
 fn aligned(rows: &[Vec<String>]) -> String {
     let columns = rows.first().map_or(0, Vec::len);
-    let width = |at: usize| rows.iter().filter_map(|r| r.get(at)).map(String::len).max().unwrap_or(0) + 2;
+    let width =
+        |at: usize| rows.iter().filter_map(|r| r.get(at)).map(String::len).max().unwrap_or(0).max(LEAST_WIDTH - 2) + 2;
     let widths: Vec<usize> = (0..columns).map(width).collect();
     let mut out = String::new();
     for row in rows {

@@ -1,4 +1,6 @@
-use api::flowcontrol::v1::{LimitResponse, LimitedPriorityLevelConfiguration, QueuingConfiguration};
+use api::flowcontrol::v1::{
+    FlowDistinguisherMethod, LimitResponse, LimitedPriorityLevelConfiguration, QueuingConfiguration,
+};
 use futures::FutureExt as _;
 
 use super::*;
@@ -6,8 +8,8 @@ use super::*;
 struct Bench {
     flows: Flows,
     cache: Cache,
-    info: RequestInfo,
-    user: User,
+    info: Arc<RequestInfo>,
+    user: Arc<User>,
 }
 
 impl Bench {
@@ -28,6 +30,7 @@ impl Bench {
         });
         let mut schema = schema::imagined("tiny");
         schema.spec.matching_precedence = 5;
+        schema.spec.distinguisher_method = Some(FlowDistinguisherMethod { r#type: "ByUser".to_owned() });
         schema.spec.rules[0].subjects[0].group = None;
         schema.spec.rules[0].subjects[0].kind = "User".to_owned();
         schema.spec.rules[0].subjects[0].user = Some(api::flowcontrol::v1::UserSubject { name: "a".to_owned() });
@@ -35,7 +38,7 @@ impl Bench {
         let store = Arc::new(store::Embedded::in_memory().await.unwrap());
         let info = RequestInfo::parse(&http::Method::GET, "/api/v1/namespaces/x", &Query::default());
         let user = User { name: "a".to_owned(), ..User::default() };
-        Self { flows, cache: Cache::new(store), info, user }
+        Self { flows, cache: Cache::new(store), info: Arc::new(info), user: Arc::new(user) }
     }
 
     async fn enter(&self) -> Result<Option<Place>> {
@@ -122,22 +125,22 @@ async fn without_fairness_there_are_plain_limits_that_administrators_pass() {
     let mut bench = Bench::new(&config).await;
     let _first = bench.enter().await.unwrap();
     assert_eq!(bench.enter().await.err().unwrap().code().as_u16(), 429);
-    bench.user.groups.push("system:masters".to_owned());
+    Arc::make_mut(&mut bench.user).groups.push("system:masters".to_owned());
     assert!(bench.enter().await.is_ok());
-    bench.user.groups.clear();
-    bench.info.verb = "update";
+    Arc::make_mut(&mut bench.user).groups.clear();
+    Arc::make_mut(&mut bench.info).verb = "update";
     assert!(bench.enter().await.is_ok());
-    bench.info.verb = "watch";
+    Arc::make_mut(&mut bench.info).verb = "watch";
     assert!(bench.enter().await.unwrap().is_none());
 }
 
 #[tokio::test]
 async fn watches_hold_their_place_only_at_their_beginning() {
     let mut bench = Bench::new(&Config { max_in_flight: (5, 1), ..Config::default() }).await;
-    bench.info.verb = "watch";
+    Arc::make_mut(&mut bench.info).verb = "watch";
     assert!(bench.enter().await.unwrap().is_some());
-    bench.info.verb = "get";
-    bench.info.subresource = "exec".to_owned();
+    Arc::make_mut(&mut bench.info).verb = "get";
+    Arc::make_mut(&mut bench.info).subresource = "exec".to_owned();
     assert!(bench.enter().await.unwrap().is_none());
 }
 
@@ -154,4 +157,31 @@ async fn metrics_tell_who_ran_and_who_did_not() {
     assert!(text.contains("apiserver_current_inflight_requests{request_kind=\"readOnly\"} 1\n"));
     assert!(text.contains("apiserver_flowcontrol_nominal_limit_seats{priority_level=\"tiny\"} 1\n"));
     assert!(bench.flows.dump_levels().contains("\ntiny,"), "{}", bench.flows.dump_levels());
+}
+
+#[tokio::test]
+async fn requests_under_way_are_shown_with_who_asks_for_what() {
+    let bench = Bench::new(&Config { max_in_flight: (5, 1), ..Config::default() }).await;
+    let first = bench.enter().await.unwrap();
+    let mut second = Box::pin(bench.enter());
+    assert!((&mut second).now_or_never().is_none());
+    let now: jiff::Timestamp = "2026-11-24T11:17:35Z".parse().unwrap();
+    let rows = |with_details| {
+        let text = bench.flows.dump_requests(with_details, now);
+        text.lines().map(|line| line.split(',').map(|c| c.trim().to_owned()).collect()).collect::<Vec<Vec<String>>>()
+    };
+    let plain = rows(false);
+    assert_eq!(plain.len(), 3, "{plain:?}");
+    let [waiting, running] = [&plain[1], &plain[2]];
+    assert_eq!(waiting[..5], ["tiny", "tiny", "0", "0", "a"]);
+    assert_eq!((waiting[6..9].join(" "), &*waiting[9]), ("1 0 0s".to_owned(), ""));
+    assert_eq!(running[..5], ["tiny", "tiny", "0", "-1", "a"]);
+    let arrived: jiff::Timestamp = running[5].parse().unwrap();
+    assert!(arrived <= now && arrived <= waiting[5].parse().unwrap() && running[9] == running[5], "{plain:?}");
+    let detailed = rows(true);
+    assert_eq!((detailed[0].len(), &*detailed[0][10]), (18, "UserName"));
+    assert_eq!(detailed[2][10..], ["a", "get", "/api/v1/namespaces/x", "x", "x", "v1", "namespaces", ""]);
+    drop(first);
+    assert!((&mut second).now_or_never().is_some());
+    assert_eq!(rows(false).len(), 1);
 }

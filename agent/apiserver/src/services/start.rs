@@ -53,8 +53,7 @@ async fn change(
     change: impl Fn(&mut Value),
 ) -> Result<()> {
     let Some(kind) = api::kind_by_name(version, kind) else { return Ok(()) };
-    let mut call = internal_call(app, kind, namespace, "update");
-    call.info.name = name.to_owned();
+    let call = internal_call(app, kind, namespace, "update").on(name);
     modify_tree(&call, part, |old| {
         let mut new = old.clone();
         change(&mut new);

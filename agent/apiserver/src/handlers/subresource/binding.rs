@@ -30,8 +30,7 @@ pub(super) async fn bind(call: &Call, name: &str, body: &[u8]) -> Result<Respons
         return Err(Failure::bad_request("Name parameter required."));
     }
     let pods = api::kind_by_name("v1", "Pod").ok_or_else(Failure::no_such_path)?;
-    let mut on_pod = internal_call(&call.app, pods, call.namespace(), "update");
-    on_pod.info.name = name.to_owned();
+    let mut on_pod = internal_call(&call.app, pods, call.namespace(), "update").on(name);
     on_pod.query = call.query.clone();
     let labels = crate::admission::nodes::topology_of(call, &node);
     modify_tree(&on_pod, Part::Internal, |old| assigned(&on_pod, old, &binding, (&node, &labels))).await?;

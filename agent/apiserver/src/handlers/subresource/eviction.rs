@@ -119,8 +119,7 @@ async fn spend(call: &Call, pod: &Object, (value, dry_run): (&Value, bool)) -> R
 
 async fn spend_one(call: &Call, name: &str, dry_run: bool) -> Result<()> {
     let kind = api::kind_by_name("policy/v1", "PodDisruptionBudget").ok_or_else(Failure::no_such_path)?;
-    let mut on_budget = internal_call(&call.app, kind, call.namespace(), "update");
-    on_budget.info.name = name.to_owned();
+    let mut on_budget = internal_call(&call.app, kind, call.namespace(), "update").on(name);
     on_budget.query = if dry_run { Query::parse("dryRun=All") } else { call.query.clone() };
     let pod = call.info.name.as_str();
     modify_tree(&on_budget, Part::Status, |old| {

@@ -35,7 +35,7 @@ const TAKES_WEBSOCKETS: &str = "ExtendWebSocketsToKubelet";
 pub(super) async fn serve(call: &Call, options: &Value, (mut parts, body): (Parts, Body)) -> Result<Response<Body>> {
     if call.info.verb == "get" {
         // Running a command is a creation whatever method a WebSocket begins with.
-        let info = RequestInfo { verb: "create", ..call.info.clone() };
+        let info = RequestInfo { verb: "create", ..RequestInfo::clone(&call.info) };
         call.app.access.authorize(&call.user, &info, &call.query, &audit::Record::default()).await?;
     }
     let pod = kubelet::pod(call).await?;

@@ -9,6 +9,7 @@ use api::meta::v1::{MicroTime, OwnerReference};
 use client::{Error, Patch};
 use reconcile::Backoff;
 use serde_json::json;
+use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use crate::clock;
@@ -32,11 +33,24 @@ pub(crate) async fn run(node: Arc<NodeContext>, table: PodTable) {
     let shutdown = node.shutdown.clone();
     let work = async {
         let registered = register(&node).await;
-        tokio::join!(keep_status(&node, &table, registered.status), keep_lease(&node, &registered.metadata.uid));
+        let registration = Registration::new(registered.metadata.uid);
+        tokio::join!(keep_status(&node, &table, &registration, registered.status), keep_lease(&node, &registration));
     };
     tokio::select! {
         () = shutdown.wait() => {}
         () = work => {}
+    }
+}
+
+/// What the keepers of the status and of the lease tell one another of the node's object.
+struct Registration {
+    uid: watch::Sender<String>,
+    doubt: Notify,
+}
+
+impl Registration {
+    fn new(uid: String) -> Self {
+        Self { uid: watch::Sender::new(uid), doubt: Notify::new() }
     }
 }
 
@@ -101,14 +115,17 @@ async fn update_labels(node: &NodeContext, found: Node) -> Result<Node, Error> {
     node.client.patch::<Node>(None, &node.config.node_name, None, &patch).await
 }
 
-async fn keep_status(node: &NodeContext, table: &PodTable, mut known: NodeStatus) {
+async fn keep_status(node: &NodeContext, table: &PodTable, registration: &Registration, mut known: NodeStatus) {
     // A node that is not ready yet waits for its runtime or its network, which take a moment and do not call.
     let mut looks = Backoff::new(RETRY_FIRST, node.config.status_interval);
     let mut pause = Duration::ZERO;
     let mut reported: Option<Instant> = None;
     let (mut relief, mut stalls) = (Relief::default(), Stalls::watch(node));
     loop {
-        rest(node, table, (&mut relief, &mut stalls), pause).await;
+        tokio::select! {
+            () = rest(node, table, (&mut relief, &mut stalls), pause) => {}
+            () = registration.doubt.notified() => reported = None,
+        }
         let findings = NodeFindings::observe(node).await;
         let status = node_status(node, &findings, &known, clock::now());
         pause = if is_ready(&status) {
@@ -128,7 +145,9 @@ async fn keep_status(node: &NodeContext, table: &PodTable, mut known: NodeStatus
                 reported = Some(Instant::now());
             }
             Err(error) if error.is_not_found() => {
-                known = register(node).await.status;
+                let anew = register(node).await;
+                registration.uid.send_replace(anew.metadata.uid);
+                known = anew.status;
                 reported = None;
             }
             Err(error) => {
@@ -181,8 +200,9 @@ async fn write_status(node: &NodeContext, status: &NodeStatus) -> Result<Node, E
     node.client.patch::<Node>(None, &node.config.node_name, Some("status"), &patch).await
 }
 
-/// Renews the lease by which the control plane knows that the node lives.
-async fn keep_lease(node: &NodeContext, node_uid: &str) {
+/// Renews the lease by which the control plane knows that the node lives. A lease that is gone casts doubt on the
+/// node's object: whoever deletes that takes the lease along, and a control plane that has lost its data has neither.
+async fn keep_lease(node: &NodeContext, registration: &Registration) {
     let mut ticks = tokio::time::interval(node.config.lease_renew);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut held: Option<Lease> = None;
@@ -190,11 +210,13 @@ async fn keep_lease(node: &NodeContext, node_uid: &str) {
         ticks.tick().await;
         let mut backoff = Backoff::new(RETRY_FIRST, RETRY_LONGEST);
         loop {
-            match renew(node, node_uid, held.take()).await {
+            let uid = registration.uid.borrow().clone();
+            match renew(node, &uid, held.take()).await {
                 Ok(lease) => {
                     held = Some(lease);
                     break;
                 }
+                Err(error) if error.is_not_found() => registration.doubt.notify_one(),
                 Err(error) => tracing::warn!(error = %stdx::chain(&error), "lease not renewed"),
             }
             tokio::time::sleep(backoff.next_pause()).await;
@@ -217,8 +239,21 @@ async fn renew(node: &NodeContext, node_uid: &str, held: Option<Lease>) -> Resul
     let mut lease = current.unwrap_or_default();
     lease.metadata.name.clone_from(name);
     LEASE_NAMESPACE.clone_into(&mut lease.metadata.namespace);
-    if lease.metadata.owner_references.is_empty() {
-        lease.metadata.owner_references.push(OwnerReference {
+    own(&mut lease, node_uid);
+    lease.spec.holder_identity = Some(name.clone());
+    lease.spec.lease_duration_seconds = Some(seconds);
+    lease.spec.renew_time = Some(MicroTime::from_unix_micros(clock::now() / 1000));
+    if is_new { node.client.create(&lease).await } else { node.client.update(&lease).await }
+}
+
+/// Makes the node of this uid the owner of its lease, which outlives a node that is registered anew.
+fn own(lease: &mut Lease, node_uid: &str) {
+    let (name, owners) = (&lease.metadata.name, &mut lease.metadata.owner_references);
+    let is_node = |owner: &&mut OwnerReference| owner.kind == "Node" && owner.name == *name;
+    if let Some(known) = owners.iter_mut().find(is_node) {
+        node_uid.clone_into(&mut known.uid);
+    } else if owners.is_empty() {
+        owners.push(OwnerReference {
             api_version: "v1".to_owned(),
             kind: "Node".to_owned(),
             name: name.clone(),
@@ -226,8 +261,26 @@ async fn renew(node: &NodeContext, node_uid: &str, held: Option<Lease>) -> Resul
             ..OwnerReference::default()
         });
     }
-    lease.spec.holder_identity = Some(name.clone());
-    lease.spec.lease_duration_seconds = Some(seconds);
-    lease.spec.renew_time = Some(MicroTime::from_unix_micros(clock::now() / 1000));
-    if is_new { node.client.create(&lease).await } else { node.client.update(&lease).await }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lease_belongs_to_the_node_as_it_is_registered_now() {
+        let mut lease = Lease::default();
+        lease.metadata.name = "a".to_owned();
+        for uid in ["one", "two"] {
+            own(&mut lease, uid);
+            let owners = &lease.metadata.owner_references;
+            let told: Vec<_> = owners.iter().map(|o| (&*o.kind, &*o.name, &*o.uid)).collect();
+            assert_eq!(told, [("Node", "a", uid)]);
+        }
+        // What somebody else made of it stays.
+        lease.metadata.owner_references[0].kind = "Pod".to_owned();
+        own(&mut lease, "three");
+        assert_eq!(lease.metadata.owner_references.len(), 1);
+        assert_eq!(lease.metadata.owner_references[0].uid, "two");
+    }
 }

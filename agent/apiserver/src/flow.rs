@@ -183,7 +183,7 @@ impl Flows {
         let hash = flow.hash(flow.distinguisher(asked.user, asked.info));
         let (arrived, is_watch) = (Instant::now(), asked.info.verb == "watch");
         let request = Request { flow: flow.clone(), user: asked.user.clone(), info: asked.info.clone() };
-        let arrival = flow.level.queues.lock().arrive(hash, width, &flow.meter, request, arrived);
+        let arrival = flow.level.queues.lock().arrive(hash, (request, width), &flow.meter, arrived);
         let seat = match arrival {
             Arrival::Runs(running) => Ok(Seat::new(flow.clone(), running, is_watch)),
             Arrival::Refused(reason) => Err(reason),

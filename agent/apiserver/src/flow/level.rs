@@ -303,7 +303,7 @@ mod tests {
         let meter = Arc::default();
         let flow = Flow::new(&imagined("any"), low.clone(), "", meter);
         let request = Request { flow: Arc::new(flow), user: Arc::default(), info: Arc::default() };
-        let arrive = |_| low.queues.lock().arrive(1, Width::plain(1), &request.flow.meter, request.clone(), start);
+        let arrive = |_| low.queues.lock().arrive(1, (request.clone(), Width::plain(1)), &request.flow.meter, start);
         let hold: Vec<_> = (0..130).map(arrive).collect();
         assert!(hold.iter().all(|a| !matches!(a, Arrival::Refused(_))));
         rebalance(&levels, start + Duration::from_secs(10));

@@ -335,8 +335,8 @@ impl<R> Queues<R> {
         shown
     }
 
-    /// A request arrives.
-    pub fn arrive(&mut self, hash: u64, width: Width, meter: &Arc<Meter>, request: R, now: Instant) -> Arrival {
+    /// A request arrives, of a flow with this hash.
+    pub fn arrive(&mut self, hash: u64, (request, width): (R, Width), meter: &Arc<Meter>, now: Instant) -> Arrival {
         self.pass(now);
         let noted = Noted { request, arrived: now };
         let Shape::Queue { queues, hand, length } = self.shape else {

@@ -15,7 +15,7 @@ impl Bench {
     }
 
     fn arrive(&mut self, hash: u64, width: Width) -> Arrival {
-        self.queues.arrive(hash, width, &self.meter.clone(), hash, self.now)
+        self.queues.arrive(hash, (hash, width), &self.meter.clone(), self.now)
     }
 
     fn runs(&mut self, hash: u64, width: Width) -> Running {
